@@ -1,0 +1,1 @@
+"""MPS-AMS: masked patches selection and adaptive masking for few-label medical segmentation."""

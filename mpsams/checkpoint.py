@@ -1,0 +1,95 @@
+"""Checkpoints: tensors and JSON metadata in one safetensors file, written at once or not at all. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from mpsams.unet import UNet
+
+KEY = "mpsams"  # the metadata entry that holds our JSON
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    tensors: name -> tensor; the network's are named "encoder.", "decoder.", "head." as in ``UNet``.
+    metadata: kind, method, model and whatever the training wrote about where it came from.
+    sha256: of the file.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict
+    sha256: str
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> str:
+    """Write atomically (temporary file, fsync, rename); returns the file's sha256.
+
+    metadata must be JSON. An interrupted write leaves the previous file as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = to_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {KEY: json.dumps(metadata)})
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU. ValueError says when a file is missing, cut off or not one of ours."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; expected a .safetensors checkpoint of this project")
+    try:
+        with safe_open(path, framework="pt") as file:
+            stated = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be cut off or foreign") from None
+    if stated is None:
+        raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
+    return Checkpoint(tensors, json.loads(stated), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def unet(checkpoint: Checkpoint) -> UNet:
+    """The network of a checkpoint with its weights, in evaluation mode and float32."""
+    network = UNet(**checkpoint.metadata["model"])
+    names = network.state_dict().keys()
+    network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in names if name in checkpoint.tensors})
+    return network.eval()
+
+
+def transfer(checkpoint: Checkpoint, network: UNet) -> list[str]:
+    """Copy the parts a pretraining hands on ("encoder", "decoder") into a network; returns their names.
+
+    ValueError when the checkpoint is no pretraining or its network has other sizes.
+    """
+    parts = checkpoint.metadata.get("transfers")
+    if not parts:
+        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's")
+    wanted = {name for name in network.state_dict() if name.split(".")[0] in parts}
+    own = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items() if name in wanted}
+    try:
+        missing = network.load_state_dict(own, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ValueError(
+            f"the pretrained network {checkpoint.metadata['model']} has other sizes than the one to fine-tune: {error}"
+        ) from None
+    if wanted & set(missing):
+        raise ValueError(f"the checkpoint promises {parts} but lacks {sorted(wanted & set(missing))[:3]}")
+    return list(parts)

@@ -1,0 +1,64 @@
+"""Synthetic ultrasound, CT and T1 images with exact lesion masks: data for tests and for the app.
+
+Anatomy is painted with soft-edged ellipses, tapered strokes and smooth random fields (the idea of
+Shepp & Logan, IEEE Trans. Nucl. Sci. 21:21, 1974), then each modality adds its own physics. Only the
+seed decides: a case has the same pixels whenever, wherever and in whatever order it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpsams.datasets import Dataset, Sample
+from mpsams.datasets.phantom.brain import t1
+from mpsams.datasets.phantom.breast import speckle, ultrasound
+from mpsams.datasets.phantom.neck import ct
+
+__all__ = ["CASES", "BuiltIn", "ct", "load", "samples", "speckle", "t1", "ultrasound"]
+
+CASES = tuple(f"ultrasound-{seed:03d}" for seed in range(64))
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A sample the app offers without any data.
+
+    title: what the user reads; modality: one of ``datasets.MODALITIES``; draw: makes the sample.
+    """
+
+    title: str
+    modality: str
+    draw: Callable[[], Sample]
+
+
+def load(root: str | Path | None = None) -> Dataset:
+    """64 breast ultrasound phantoms, every fourth of them normal; ``root`` is not used.
+
+    Reading a case that is not among them raises ValueError.
+    """
+    return Dataset("phantom", "ultrasound", "synthetic breast lesion", CASES, CASES, _read)
+
+
+def samples() -> tuple[BuiltIn, ...]:
+    """The built-in samples of the app, each drawn only when asked for."""
+    return (
+        _built_in("Ultrasound, benign lesion", "ultrasound", ultrasound, 18),
+        _built_in("Ultrasound, cyst", "ultrasound", ultrasound, 14),
+        _built_in("Ultrasound, suspicious lesion", "ultrasound", ultrasound, 21),
+        _built_in("Ultrasound, normal breast", "ultrasound", ultrasound, 7, lesion=False),
+        _built_in("CT of the neck with a tumour", "ct", ct, 2),
+        _built_in("T1 brain with a tumour", "mri", t1, 1),
+    )
+
+
+def _built_in(title: str, modality: str, draw: Callable, seed: int, lesion: bool = True) -> BuiltIn:
+    return BuiltIn(title, modality, lambda: Sample(*draw(seed, lesion), f"{draw.__name__}-{seed:03d}"))
+
+
+def _read(case: str) -> Sample:
+    if case not in CASES:
+        raise ValueError(f"unknown phantom case {case!r}; there are {CASES[0]} to {CASES[-1]}")
+    seed = CASES.index(case)
+    return Sample(*ultrasound(seed, lesion=seed % 4 != 3), case)

@@ -1,0 +1,96 @@
+"""The painter's tools: smooth random fields, shapes as signed distances, and laying them on an image.
+
+Distances are in the coordinates' unit and negative inside; images are painted in place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """The generator of one case; each anatomy has its own stream. ValueError if the seed is negative."""
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be 0 or more")
+    return np.random.default_rng([stream, seed])
+
+
+def field(rng: np.random.Generator, shape: tuple[int, int], scale_y: float, scale_x: float) -> np.ndarray:
+    """A smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; scales in pixels."""
+    weights = []
+    for size, scale in zip(shape, (scale_y, scale_x), strict=True):
+        knots = np.arange(-2, math.ceil(size / scale) + 3) * scale
+        kernel = np.exp(-(((np.arange(size)[:, None] - knots) / scale) ** 2)).astype(np.float32)
+        weights.append(kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True)))
+    coarse = rng.standard_normal((weights[0].shape[1], weights[1].shape[1]), np.float32)
+    return weights[0] @ coarse @ weights[1].T
+
+
+def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0) -> np.ndarray:
+    """Distance to an ellipse (first-order), turned clockwise by ``degrees``."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    u = (cos * (x - centre_x) + sin * (y - centre_y)) / radius_x
+    v = (cos * (y - centre_y) - sin * (x - centre_x)) / radius_y
+    level = np.sqrt(u * u + v * v) + 1e-6
+    return level * (level - 1) / np.sqrt((u / radius_x) ** 2 + (v / radius_y) ** 2 + 1e-12)
+
+
+def stroke(y, x, start_y, start_x, end_y, end_x, start_radius, end_radius) -> np.ndarray:
+    """Distance to a stroke whose radius runs from one end's to the other's."""
+    along_y, along_x = end_y - start_y, end_x - start_x
+    t = ((y - start_y) * along_y + (x - start_x) * along_x) / (along_y**2 + along_x**2)
+    t = np.clip(t, 0, 1)
+    away = np.hypot(y - start_y - t * along_y, x - start_x - t * along_x)
+    return away - start_radius - t * (end_radius - start_radius)
+
+
+def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7) -> np.ndarray:
+    """Level of an irregular outline around the origin: -1 at the centre, 0 on the outline of radius 1.
+
+    The outline's waves fall off with their frequency, up to ``finest`` per turn.
+    """
+    turn = np.linspace(-np.pi, np.pi, 512)
+    edge = np.ones_like(turn)
+    for k in range(2, finest + 1):
+        edge += roughness / k * rng.uniform(-1.5, 1.5) * np.cos(k * turn + rng.uniform(0, 2 * np.pi))
+    place = ((np.arctan2(y, x) + math.pi) * (511 / (2 * math.pi)) + 0.5).astype(np.intp)
+    return np.hypot(y, x) / np.maximum(edge, 0.4).astype(np.float32)[place] - 1
+
+
+def cover(distance: np.ndarray, soft: float) -> np.ndarray:
+    """How much of a pixel lies inside: 1 to 0 over ``soft`` to either side of the edge."""
+    return np.clip(0.5 - distance / (2 * soft), 0, 1)
+
+
+def paint(image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
+    """Lays ``value``, a number or an image, over the inside, in place."""
+    image += cover(distance, soft) * (value - image)
+
+
+def ridge(distance: np.ndarray, width: float) -> np.ndarray:
+    """A line along distance 0, 1 on it."""
+    return np.exp(-((distance / width) ** 2))
+
+
+def threads(level: np.ndarray, width: float) -> np.ndarray:
+    """Lines of even thickness (pixels) along the zeros of a field."""
+    slope_y, slope_x = np.gradient(level)
+    return np.exp(-(level**2) / (width**2 * (slope_y**2 + slope_x**2) + 1e-9))
+
+
+def tumour(rng: np.random.Generator, y, x, sites: tuple, pixel: float) -> tuple[np.ndarray, ...]:
+    """Draws a tumour at one of the sites (y, |x|, radius), on either side.
+
+    Returns the distance to its irregular outline, and y and x with the anatomy around it pushed aside.
+    """
+    site_y, site_x, size = sites[rng.integers(len(sites))]
+    site_y, site_x = site_y + rng.normal(0, 2), (site_x + rng.normal(0, 2)) * rng.choice([-1, 1])
+    radius = size * rng.uniform(0.75, 1.25)
+    to_y, to_x = (y - site_y) / radius, (x - site_x) / radius
+    bump = 0.06 * field(rng, y.shape, 5 / pixel, 5 / pixel)
+    stretch = rng.uniform(0.8, 1.25)
+    distance = (blob(rng, to_y * stretch, to_x, 0.22) + bump) * radius
+    push = 0.45 * np.exp(-(to_y**2 + to_x**2) / 2)
+    return distance, y - push * (y - site_y), x - push * (x - site_x)

@@ -1,0 +1,296 @@
+"""PNG, JPEG and TIFF bytes to grey pixels, and lesion masks from and to such bytes.
+
+Uploads are untrusted. `_png`, `_jpeg` and `_tiff` copy out what carries pixels and nothing else, so that
+Pillow never meets the comments, profiles, EXIF, previews and further pages of a file, nor the bombs and
+patient names in them. Then the size is judged from the header; only then is anything decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from . import Scan, UnreadableImage
+
+MAX_BYTES = 64 * 2**20
+MAX_PIXELS = 4096 * 4096
+MIN_SIDE = 16
+MAX_ASPECT = 20
+_MAX_PARTS = MAX_PIXELS // 16**2  # chunks, segments, or values of one TIFF tag: enough for tiles of 16 × 16
+_MAX_SCANS = 32  # of a progressive JPEG; encoders write about ten, each costs a pass over the image
+
+_OPENS = "this version opens PNG, JPEG and TIFF images"
+_SIZES = (
+    f"allowed are PNG, JPEG and TIFF of up to {MAX_PIXELS / 1e6:.1f} million pixels, "
+    f"sides from {MIN_SIDE} pixels, and at most {MAX_ASPECT} times as long as wide"
+)
+_COLOURS = {
+    "1": "black and white", "P": "palette", "PA": "palette with transparency", "LA": "grey with transparency",
+    "RGB": "RGB", "RGBA": "RGB with transparency", "CMYK": "CMYK",
+}  # fmt: skip
+
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP1-15 and comments, but not Adobe's colour transform
+_TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # in bytes, else 1
+_PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH, _BITS, _SAMPLE_FORMAT = 262, 274, 322, 323, 258, 339
+_TIFF_TAGS = {  # of TIFF 6.0, those that say where the pixels are and how they are coded
+    256, 257, _BITS, 259, _PHOTOMETRIC, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320,
+    _TILE_WIDTH, _TILE_LENGTH, 324, 325, 332, 338, _SAMPLE_FORMAT, 347, 529, 530, 531, 532,
+}  # fmt: skip
+
+
+class _Picture(NamedTuple):
+    """A file with only its first picture left in it, and what stood beside it."""
+
+    file: io.BytesIO
+    orientation: int = 1  # as in EXIF, 1 to 8
+    white_is_zero: bool = False
+    several: bool = False  # further pages or frames were left out
+
+
+def read(data: bytes, modality: str) -> Scan:
+    """The first picture of a PNG, JPEG or TIFF, told by content, as grey float32 (H, W) in [0, 1].
+
+    Colour becomes ITU-R 601 luminance as in Pillow's "L", transparent becomes black, EXIF orientation is
+    applied, MinIsWhite is inverted. What is 1.0:
+      up to 8 bits      all bits set
+      16-bit unsigned   the smallest of 8, 10, 12, 14, 16 bits, all set, that holds the image's maximum,
+                        for scanners store 12 bits in 16; of 16-bit *colour* Pillow keeps the upper 8 bits
+      any other type    the image's own maximum, and its minimum is 0.0 (signed, 32-bit, float)
+
+    Raises UnreadableImage, and nothing else, whatever the bytes.
+    """
+    grey_hw, origin = _decode(data)
+    return Scan(grey_hw, modality, origin)
+
+
+def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
+    """A truth mask, bool (H, W), True = lesion, from any file that `read` opens.
+
+    Up to four grey levels are labels: what is not black is lesion. More are soft edges, from antialiasing or
+    JPEG: what exceeds half of the maximum is lesion.
+
+    Raises UnreadableImage as `read` does, and if the size is not shape_hw, the image's (height, width).
+    """
+    mask_hw, _ = _decode(data)
+    if mask_hw.shape != tuple(shape_hw):
+        raise UnreadableImage(
+            f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
+            "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
+        )
+    return mask_hw > (0 if len(np.unique(mask_hw)) <= 4 else mask_hw.max() / 2)
+
+
+def write_mask(mask_hw: np.ndarray) -> bytes:
+    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
+    if mask_hw.dtype != bool or mask_hw.ndim != 2:
+        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
+    png = io.BytesIO()
+    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
+    return png.getvalue()
+
+
+def _decode(data: bytes) -> tuple[np.ndarray, str]:
+    """Grey float32 (H, W) in [0, 1], and the words for it."""
+    kind = _kind(data)
+    try:
+        picture = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}[kind](data)
+        image = Image.open(picture.file, formats=(kind,))
+        tags = image.tag_v2 if kind == "TIFF" else {}
+        for at, size in ((273, 279), (324, 325)):  # strips, tiles
+            if any(map(lambda a, n: a + n > len(data), tags.get(at, ()), tags.get(size, ()))):
+                raise ValueError("pixels cut off")
+        if image.mode in "IF" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
+            raise ValueError("libtiff put these bytes in order and Pillow 12 would swap them again")
+        _refuse_size(*image.size, tile=int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0)))
+        image.load()
+        grey_hw, alpha_hw = _channels(image, tags.get(_SAMPLE_FORMAT, (1,))[0])
+        bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(_BITS, (1,)))}[kind]
+    except UnreadableImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(f"The image has far too many pixels; {_SIZES}.") from error
+    except Exception as error:
+        # Broken files make Pillow raise OSError, SyntaxError, ValueError, KeyError, struct.error, zlib.error,
+        # OverflowError, MemoryError and more, undocumented; and the copying below IndexError or struct.error.
+        message = f"This {kind} is damaged, incomplete or of a rare kind; {_OPENS} of 8 or 16 bits."
+        raise UnreadableImage(message) from error
+
+    reduced = ", upper 8 bits read" if bits == 16 and grey_hw.dtype == np.uint8 else ""
+    grey_hw, scale = _to_unit(grey_hw)
+    if picture.white_is_zero:
+        grey_hw = 1 - grey_hw
+    if alpha_hw is not None:
+        grey_hw *= alpha_hw / np.float32(255)
+    grey_hw = _upright(grey_hw, picture.orientation)
+    colour = "grey with transparency" if kind == "PNG" and data[25] == 4 else _COLOURS.get(image.mode, "grey")
+    pages = ", first of several pictures" if picture.several else ""
+    return grey_hw, f"{kind}, {bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
+
+
+def _kind(data: bytes) -> str:
+    """The format by the first bytes: "PNG", "JPEG" or "TIFF"."""
+    if not data:
+        raise UnreadableImage(f"The file is empty; {_OPENS}.")
+    if len(data) > MAX_BYTES:
+        raise UnreadableImage(f"The file is larger than the {MAX_BYTES >> 20} MiB allowed; {_OPENS}.")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if data[128:132] == b"DICM":
+        raise UnreadableImage(f"This is DICOM and {_OPENS}; please export it as one of these first.")
+    if data.startswith((b"\x1f\x8b", *(struct.pack(f"{end}i", n) for end in "<>" for n in (348, 540)))):
+        raise UnreadableImage(f"This looks like NIfTI and {_OPENS}; please export a slice as one of these first.")
+    raise UnreadableImage(f"By its content, whatever its name, this is no image we know; {_OPENS}.")
+
+
+def _refuse_size(width: int, height: int, tile: int) -> None:
+    """Refuse before decoding. `tile`: area of a TIFF tile, which a lying header makes larger than the image."""
+    if tile > MAX_PIXELS:
+        raise UnreadableImage(f"The image is in tiles of far too many pixels; {_SIZES}.")
+    long, short = max(width, height), min(width, height)
+    if long * short > MAX_PIXELS or short < MIN_SIDE or long > MAX_ASPECT * short:
+        raise UnreadableImage(f"The image is {_size((height, width))}; {_SIZES}.")
+
+
+def _size(shape_hw: tuple[int, int]) -> str:
+    return f"{shape_hw[1]} × {shape_hw[0]} pixels"
+
+
+def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey samples (H, W) in the file's own type and range; alpha (H, W) from 0, hidden, to 255, or None."""
+    if image.mode[0] in "IF":  # more than 8 bits
+        grey_hw, key = np.asarray(image), image.info.get("transparency")
+        alpha_hw = None if key is None else np.uint8(255) * (grey_hw != key)
+    else:
+        if image.mode in ("P", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+        alpha_hw = np.asarray(image.getchannel("A")) if "A" in image.getbands() else None
+        grey_hw = np.asarray(image.convert("L"))
+    # Pillow hands out two TIFF types under the other sign
+    other_sign = {("uint8", 2): np.int8, ("int32", 1): np.uint32}.get((grey_hw.dtype.name, sample_format))
+    return (grey_hw if other_sign is None else grey_hw.view(other_sign)), alpha_hw
+
+
+def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
+    """float32 (H, W) in [0, 1] by the rule in `read`, and words for the user where there is a choice in it."""
+    low, high = float(grey_hw.min()), float(grey_hw.max())
+    if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
+        bits = 8 if grey_hw.dtype.itemsize == 1 else next(b for b in (8, 10, 12, 14, 16) if high < 2**b)
+        words = f" using {bits} bits" if bits < 8 * grey_hw.dtype.itemsize else ""
+        return grey_hw.astype(np.float32) / np.float32(2**bits - 1), words
+    if not np.isfinite([low, high]).all():
+        raise UnreadableImage(f"Some pixels are infinite or not numbers; {_OPENS} with finite values.")
+    unit_hw = grey_hw.astype(np.float64)
+    unit_hw -= low
+    unit_hw /= (high - low) or 1.0
+    return unit_hw.astype(np.float32), f" scaled from {low:g} to {high:g}"
+
+
+def _upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation, 1 to 8."""
+    if orientation in (5, 6, 7, 8):
+        grey_hw = grey_hw.T
+    if orientation in (2, 3, 6, 7):
+        grey_hw = grey_hw[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        grey_hw = grey_hw[::-1]
+    return np.ascontiguousarray(grey_hw)
+
+
+def _png(data: bytes) -> _Picture:
+    """Signature, then chunks of length, name, content and checksum, up to IEND."""
+    file, at, exif, animated = io.BytesIO(), 8, b"", False
+    file.write(data[:8])
+    if data[12:16] != b"IHDR":
+        raise ValueError("no header")
+    for _ in range(_MAX_PARTS):
+        (length,) = struct.unpack_from(">I", data, at)
+        name, end = data[at + 4 : at + 8], at + 12 + length
+        if end > len(data):
+            break
+        if name in _PNG_CHUNKS:
+            file.write(memoryview(data)[at:end])
+        if name == b"IEND":
+            return _Picture(file, _exif_orientation(exif), several=animated)
+        exif = data[at + 8 : end - 4] if name == b"eXIf" else exif
+        animated = animated or name == b"acTL"
+        at = end
+    raise ValueError("no IEND")
+
+
+def _jpeg(data: bytes) -> _Picture:
+    """Segments of marker, length and content up to the first scan; scans are kept as they are."""
+    file, at, exif = io.BytesIO(), 2, b""
+    file.write(data[:2])
+    for _ in range(_MAX_PARTS):
+        while data[at : at + 2] == b"\xff\xff":  # padding
+            at += 1
+        mark, marker, length = struct.unpack_from(">BBH", data, at)
+        if mark != 0xFF:
+            break
+        if marker == 0xDA:
+            if data.count(b"\xff\xda", at) > _MAX_SCANS or data.find(b"\xff\xd9", at) < 0:
+                break
+            file.write(memoryview(data)[at:])
+            return _Picture(file, _exif_orientation(exif))
+        end = at + 2 + length
+        if marker not in _JPEG_METADATA:
+            file.write(memoryview(data)[at:end])
+        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            exif = data[at + 10 : end]
+        at = end
+    raise ValueError("no scan, far too many, or no end")
+
+
+def _tiff(data: bytes) -> _Picture:
+    """The first directory, reduced and without a successor, is appended, and the header made to point at it."""
+    fields, following, header, number, entry, pointer = _directory(data)
+    kept = {tag: fields[tag] for tag in sorted(_TIFF_TAGS & fields.keys())}
+    for kind, count, *words in kept.values():
+        size = count * _TIFF_TYPE_SIZES.get(kind, 1)
+        (at,) = pointer.unpack(struct.pack(f"{number.format[0]}{len(words)}H", *words))
+        if count > _MAX_PARTS or (size > pointer.size and at + size > len(data)):
+            raise ValueError("values far too many or cut off")
+    white_is_zero = _PHOTOMETRIC in kept and kept[_PHOTOMETRIC][2] == 0
+    if white_is_zero:  # Pillow inverts some types and not others: have it invert none
+        kept[_PHOTOMETRIC][2] = 1
+    file, start = io.BytesIO(data), len(data) + len(data) % 2
+    file.seek(start)
+    file.write(number.pack(len(kept)) + b"".join(entry.pack(tag, *field) for tag, field in kept.items()))
+    file.write(pointer.pack(0))
+    file.seek(header)
+    file.write(pointer.pack(start))
+    return _Picture(file, fields.get(_ORIENTATION, [3, 1, 1])[2], white_is_zero, following != 0)
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """EXIF is a TIFF without a picture; 1, upright, where it is missing or broken."""
+    try:
+        return _directory(exif)[0].get(_ORIENTATION, [3, 1, 1])[2]
+    except (struct.error, OverflowError):
+        return 1
+
+
+def _directory(tiff: bytes) -> tuple:
+    """{tag: [type, count, value or offset as 16-bit words]}, where the next directory is, and the file's layout."""
+    order = "<" if tiff[:2] == b"II" else ">"
+    big = struct.unpack_from(f"{order}H", tiff, 2) == (43,)
+    header, *layout = (8, "Q", "HHQHHHH", "Q") if big else (4, "H", "HHIHH", "I")
+    number, entry, pointer = (struct.Struct(order + form) for form in layout)
+    (at,) = pointer.unpack_from(tiff, header)
+    (count,) = number.unpack_from(tiff, at)
+    at += number.size
+    fields = {}
+    for _ in range(min(count, _MAX_PARTS)):
+        tag, *fields[tag] = entry.unpack_from(tiff, at)
+        at += entry.size
+    (following,) = pointer.unpack_from(tiff, at)
+    return fields, following, header, number, entry, pointer

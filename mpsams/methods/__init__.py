@@ -1,0 +1,68 @@
+"""What a pretraining method is, and how one is found by its name (one file per method).
+
+A method's file has a frozen dataclass ``Config`` and ``build(config, unet, epochs) -> Method``;
+the file's name is the method's name. Adding a method is adding a file.
+
+Axes: B batch, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mpsams.unet import UNet
+
+
+class Batch(NamedTuple):
+    """What a method sees in one step: images float (B, 1, H, W) in [0, 1], and where its randomness comes from."""
+
+    images_b1hw: Tensor
+    generator: torch.Generator
+
+
+class Method(nn.Module):
+    """A pretraining method around a U-Net.
+
+    transfers: the parts of the U-Net that fine-tuning may take, of "encoder" and "decoder".
+    variant: what tables and files call this configuration of the method.
+    """
+
+    transfers: tuple[str, ...] = ("encoder",)
+    variant: str = ""
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, batch: Batch, epoch: float) -> Tensor:
+        """The whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
+
+    def after_step(self, progress: float) -> None:
+        """Called after each optimiser step with the share of training done (moving averages)."""
+
+    def facts(self, epoch: float) -> dict[str, float]:
+        """Numbers worth a place in the records of this epoch."""
+        return {}
+
+    def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
+        """Named pictures, each float (B, 1, H, W) in [0, 1], of what the method does; may be empty."""
+        return {}
+
+
+def available() -> list[str]:
+    """Names of all methods: the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> ModuleType:
+    """The module of that method, with its ``Config`` and ``build``. ValueError lists the names."""
+    if name not in available():
+        raise ValueError(f"unknown method {name!r}; available: {', '.join(available())}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,135 @@
+"""The masked autoencoder of the paper: base, base+AMS, base+MPS and MPS-AMS by configuration.
+
+Axes: B batch, L patches, H x W pixels. In masks True = hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpsams import clusters, losses, masking, patches, schedule, transforms
+from mpsams.methods import Batch, Method
+from mpsams.unet import UNet
+
+ORDERS = ("lesion-first", "random")
+RATIOS = ("adaptive", "fixed")
+VARIANTS = {
+    ("random", "fixed"): "base",
+    ("random", "adaptive"): "base_ams",
+    ("lesion-first", "fixed"): "base_mps",
+    ("lesion-first", "adaptive"): "mps_ams",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """How patches are hidden and what is reconstructed; the defaults are the paper's.
+
+    Args:
+        order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's.
+        ratio: "adaptive" is the adaptive masking strategy (AMS, paper 2.2), "fixed" hides a constant share.
+        fixed_ratio: share of patches hidden when ratio is "fixed" (paper 3.3: 0.75).
+        start: adaptive ratio at epoch 1.
+        tau: how slowly the adaptive ratio grows: start + ln(epoch) / tau.
+        horizon: stretch the run's epochs to end here on the paper's epoch axis (800); 0 counts epochs as they are.
+        patch: side of a patch in pixels; must divide the image.
+        reading: how "covariance after a softmax" is read: "covariance-of-softmax" or "softmax-of-covariance".
+        normalise: images to cluster: "standardised" or "raw".
+        temperature: of the similarity's softmax.
+        normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
+    """
+
+    order: str = "lesion-first"
+    ratio: str = "adaptive"
+    fixed_ratio: float = 0.75
+    start: float = 0.25
+    tau: float = 12.0
+    horizon: int = schedule.HORIZON
+    patch: int = 16
+    reading: str = "covariance-of-softmax"
+    normalise: str = "standardised"
+    temperature: float = 1.0
+    normalise_target: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.order, self.ratio) not in VARIANTS:
+            raise ValueError(
+                f"order {self.order!r} must be one of {', '.join(ORDERS)} and ratio {self.ratio!r} one of {', '.join(RATIOS)}"
+            )
+        if not 0 <= self.fixed_ratio <= 1:
+            raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
+
+
+class MaskedAutoencoder(Method):
+    """A U-Net that fills in hidden patches; hidden pixels are zero after normalisation."""
+
+    transfers = ("encoder", "decoder")
+
+    def __init__(self, config: Config, unet: UNet, epochs: int) -> None:
+        super().__init__(unet)
+        self.config = config
+        self.epochs = epochs
+        self.variant = VARIANTS[config.order, config.ratio]
+
+    def forward(self, batch: Batch, epoch: float) -> Tensor:
+        x_b1hw = transforms.standardise(batch.images_b1hw)
+        hidden_b1hw = self.hide(batch, epoch)
+        predicted_b1hw = self.unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
+        return losses.masked_mse(predicted_b1hw, self.target(x_b1hw), hidden_b1hw)
+
+    def hide(self, batch: Batch, epoch: float) -> Tensor:
+        """The pixels hidden this time: bool (B, 1, H, W)."""
+        size, _, height, width = batch.images_b1hw.shape
+        rows, columns = patches.grid(height, width, self.config.patch)
+        if self.config.order == "random":
+            order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
+        else:
+            order_bl = masking.order(self.lesion(batch.images_b1hw), batch.generator)
+        return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
+
+    def lesion(self, images_b1hw: Tensor) -> Tensor:
+        """The patches that look like lesion, clustered as configured: bool (B, L)."""
+        how = self.config
+        return clusters.lesion_patches(images_b1hw, how.patch, how.reading, how.normalise, how.temperature)
+
+    def ratio(self, epoch: float) -> float:
+        """The share of patches hidden at an epoch of this run, in [0, 1]."""
+        how = self.config
+        if how.ratio == "fixed":
+            return how.fixed_ratio
+        at = schedule.rescaled(epoch, self.epochs, how.horizon) if how.horizon else epoch
+        return schedule.mask_ratio(at, how.start, how.tau)
+
+    def target(self, x_b1hw: Tensor) -> Tensor:
+        """What is to be predicted: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
+        if not self.config.normalise_target:
+            return x_b1hw
+        p_bld = patches.patchify(x_b1hw, self.config.patch)
+        variance, mean = torch.var_mean(p_bld, dim=2, keepdim=True)
+        return patches.unpatchify((p_bld - mean) / (variance + 1e-6).sqrt(), self.config.patch, *x_b1hw.shape[2:])
+
+    def facts(self, epoch: float) -> dict[str, float]:
+        return {"ratio": self.ratio(epoch)}
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
+        """Image, what is visible of it, the reconstruction (hidden patches only, unless targets are normalised)."""
+        x_b1hw = transforms.standardise(batch.images_b1hw)
+        hidden_b1hw = self.hide(batch, epoch)
+        predicted = self.unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
+        mean, deviation = batch.images_b1hw.mean((1, 2, 3), True), batch.images_b1hw.std((1, 2, 3), correction=0, keepdim=True)
+        filled = (torch.where(hidden_b1hw, predicted, x_b1hw) * deviation + mean).clamp(0, 1)
+        return {
+            "image": batch.images_b1hw,
+            "visible": batch.images_b1hw.masked_fill(hidden_b1hw, 0.5),
+            "reconstruction": filled,
+            "error": (filled - batch.images_b1hw).abs(),
+        }
+
+
+def build(config: Config, unet: UNet, epochs: int) -> MaskedAutoencoder:
+    """The masked autoencoder around ``unet`` for a run of ``epochs`` epochs."""
+    return MaskedAutoencoder(config, unet, epochs)

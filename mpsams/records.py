@@ -1,0 +1,24 @@
+"""Run records: JSON lines, one event a line, appended as it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+
+def append(path: Path, event: str, **values) -> None:
+    """Append one event with the time in seconds since 1970; the folder must exist."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": event, "time": round(time.time(), 3), **values}) + "\n")
+
+
+def read(path: Path, event: str | None = None) -> list[dict]:
+    """All records of a file, or those of one event; ValueError names the line that is not JSON."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number} is not a JSON record: {error}") from None
+    return [row for row in rows if event in (None, row["event"])]

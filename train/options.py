@@ -1,0 +1,193 @@
+"""Typed options shared by the commands: dataclasses, filled from a TOML file and from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from torch.nn import functional as F
+
+from mpsams import datasets, splits
+from mpsams.datasets import Dataset, Stack
+from mpsams.splits import Split
+from train.loop import Position
+from mpsams.unet import NORMS
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and how they are divided.
+
+    Args:
+        name: data set: busi (needs root), or phantom (made up on the spot).
+        root: folder of the data set in its official layout.
+        size: side in pixels to which images are brought; must divide by 16.
+        split_seed: seed of the 8:1:1 division.
+        grouped: keep near-duplicate images in one part; false is the paper's plain random division.
+        cases: use only the first so many cases (for trying things out); 0 is all.
+    """
+
+    name: str = "busi"
+    root: str | None = None
+    size: int = 256
+    split_seed: int = 0
+    grouped: bool = True
+    cases: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("data.name", self.name, datasets.available())
+        if self.size < 16 or self.size % 16:
+            raise ValueError(f"data.size {self.size} must be a positive multiple of 16")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The U-Net.
+
+    Args:
+        width: channels of the finest of five levels (64 = 31 M parameters, the paper's scale; 16 = 1.9 M).
+        norm: normalisation layer: batch, instance or group.
+    """
+
+    width: int = 64
+    norm: str = "batch"
+
+    def __post_init__(self) -> None:
+        one_of("model.norm", self.norm, NORMS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a run happens.
+
+    Args:
+        seed: of weights, batches, masks, augmentation and the draw of labels.
+        device: auto (a GPU when there is one), cpu, or cuda.
+        threads: CPU threads; 0 leaves the choice to PyTorch.
+        save_minutes: minutes between saves of the state that --resume goes on from.
+        picture_every: epochs between pictures in the run folder; 0 draws none.
+        resume: go on from the state in the output folder.
+    """
+
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+    save_minutes: float = 5.0
+    picture_every: int = 5
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("run.device", self.device, ("auto", "cpu", "cuda"))
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("run.device is 'cuda' but PyTorch sees no GPU here; use auto or cpu")
+
+    def start(self) -> torch.device:
+        """Set the number of threads and name the device."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        wanted = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(wanted)
+
+
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """ValueError unless ``value`` is allowed, naming both."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; expected one of: {', '.join(allowed)}")
+
+
+Options = TypeVar("Options")
+
+
+def parse(
+    kind: type[Options],
+    command: str,
+    argv: Sequence[str] | None = None,
+    groups: Mapping[str, type] = {},
+    defaults: Mapping[str, Any] = {},
+) -> Options:
+    """Fill the frozen dataclass ``kind`` from ``--config FILE.toml`` and the command line, which wins.
+
+    groups: classes of fields that are only known at run time, such as the options of the chosen
+    method; each gets a ``.name`` beside its own options. defaults: dotted names with values that come
+    before the file's. An unknown key or a value that is not allowed ends the program with a sentence.
+    """
+    about = sys.modules[kind.__module__].__doc__
+    parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml")
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
+    parser.add_class_arguments(kind, skip=set(groups))
+    for name, group in groups.items():
+        parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
+        parser.add_class_arguments(group, name)
+    parser.set_defaults(dict(defaults))
+    filled = parser.parse_args(argv)
+    try:
+        for name in groups:
+            filled[name].pop("name")
+        built = parser.instantiate(filled)
+        return kind(**{field.name: built[field.name] for field in fields(kind)})
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def peek(argv: Sequence[str] | None, option: str, default: str) -> str:
+    """A dotted option's value before the others are known: from the command line, else its TOML file."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument(f"--{option}", dest="value")
+    early.add_argument("--config", type=Path)
+    found, _ = early.parse_known_args(argv)
+    if found.value is None and found.config is not None and found.config.is_file():
+        section: Any = tomllib.loads(found.config.read_text(encoding="utf-8"))
+        for key in option.split("."):
+            section = section.get(key) if isinstance(section, dict) else None
+        return default if section is None else section
+    return default if found.value is None else found.value
+
+
+def open_data(options: Data, track: Callable = iter) -> tuple[Dataset, Stack, Split]:
+    """The data set, all of it at the network's size, and its split. ValueError says what is wrong with it."""
+    dataset = datasets.open_dataset(options.name, options.root)
+    if options.cases:
+        dataset = dataset.select(dataset.cases[: options.cases])
+    stack = datasets.stack(dataset, options.size, track)
+    pairs = splits.near_duplicates(thumbnails(stack)) if options.grouped else []
+    groups = splits.join(dataset.groups, pairs)
+    return dataset, stack, splits.make(options.name, dataset.cases, groups, options.split_seed, options.grouped)
+
+
+def thumbnails(stack: Stack) -> np.ndarray:
+    """Small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
+    side = splits.THUMBNAIL
+    return F.interpolate(stack.images_n1hw.float(), (side, side), mode="area")[:, 0].numpy()
+
+
+def describe(kind: str, method: str, config: dict, dataset: Dataset, stack: Stack, split: Split, at: Position) -> dict:
+    """What every checkpoint of ours says of where it came from."""
+    return {
+        "kind": kind,
+        "method": method,
+        "config": config,
+        "size": config["data"]["size"],
+        "data": {
+            "name": dataset.name,
+            "modality": dataset.modality,
+            "target": dataset.target,
+            "images": len(dataset),
+            "sha256": stack.sha256,
+        },
+        "split": asdict(split) | {"sha256": split.sha256},
+        "training": {
+            "steps": at.step,
+            "seconds": round(at.seconds, 1),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "torch": torch.__version__,
+        },
+    }

@@ -1,0 +1,137 @@
+"""Pretrain a U-Net without labels (MPS-AMS and its ablations; the defaults are the paper's).
+
+Writes into --out: weights.safetensors, records.jsonl, split.json, pictures/, and the state that
+--run.resume true goes on from. Ctrl-C saves and exits.
+
+  python -m train.pretrain --config train/configs/busi-mps_ams.toml --data.root Dataset_BUSI_with_GT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mpsams import checkpoint, figures, methods, records, schedule, splits, transforms, uncertainty
+from mpsams.methods import Batch, Method
+from mpsams.unet import UNet
+from train import loop
+from train.options import Data, Model, Run, describe, open_data, parse, peek
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How weights are learnt (paper 3.1.2: Adam, learning rate 0.0002, batch 32 on BUSI, 800 epochs).
+
+    Args:
+        epochs: passes over the training images.
+        batch: images per step.
+        lr: learning rate of Adam.
+        flip: chance to mirror an image left-right; the paper names no augmentation.
+    """
+
+    epochs: int = 800
+    batch: int = 32
+    lr: float = 2e-4
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Options of a pretraining.
+
+    Args:
+        out: run folder; made from data set, method and seed when not given.
+    """
+
+    method: Any
+    data: Data = Data()
+    model: Model = Model()
+    optim: Optim = Optim()
+    run: Run = Run()
+    out: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Parse, train, save; returns the file with the weights."""
+    name = peek(argv, "method.name", "mps_ams")
+    options = parse(Pretrain, "train.pretrain", argv, {"method": methods.find(name).Config}, {"method.name": name})
+    return pretrain(options, name)
+
+
+def pretrain(options: Pretrain, name: str) -> Path:
+    """Run a pretraining as described by the options; ``name`` is the method's."""
+    device = options.run.start()
+    dataset, stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    torch.manual_seed(options.run.seed)
+    method = methods.find(name).build(options.method, UNet(width=options.model.width, norm=options.model.norm), options.optim.epochs)
+    method = method.to(device, memory_format=torch.channels_last).train()
+    out = Path(options.out or f"runs/{options.data.name}-{method.variant}-pretrain-{options.run.seed}")
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    splits.save(split, out / "split.json")
+    config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
+    images_n1hw = stack.select(split.train).images_n1hw.to(device)
+    if not options.run.resume:
+        (out / loop.RECORDS).unlink(missing_ok=True)
+    records.append(out / loop.RECORDS, "start", config=config, split=split.sha256, images=len(images_n1hw))
+    at = loop.fit(task(options, config, method, images_n1hw, out), out, options.run.save_minutes, options.run.resume)
+    metadata = describe("pretrain", method.variant, config, dataset, stack, split, at) | {
+        "model": {"channels": 1, "classes": 1, "width": options.model.width, "norm": options.model.norm},
+        "transfers": list(method.transfers),
+    }
+    covariance = uncertainty.patch_covariance(transforms.standardise(images_n1hw.cpu() / 255), getattr(options.method, "patch", 16))
+    tensors = method.unet.state_dict() | {"patch_covariance": covariance.float()}
+    checkpoint.save(out / "weights.safetensors", tensors, metadata)
+    print(f"wrote {out / 'weights.safetensors'}")
+    return out / "weights.safetensors"
+
+
+def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, out: Path) -> loop.Task:
+    """The loop's task: batches of training images through the method's loss."""
+    mirror = transforms.Augmentation(flip=options.optim.flip)
+
+    def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        return method(batch_of(images_n1hw, indices, mirror, generator), epoch)
+
+    def after_epoch(epoch: int) -> dict:
+        every = options.run.picture_every
+        if every and (epoch % every == 0 or epoch in (1, options.optim.epochs)):
+            shown = Batch(images_n1hw[:4].float() / 255, loop.generator(options.run.seed, 3))
+            figures.save_sheet(method.preview(shown, epoch), out / "pictures" / f"epoch-{epoch:04d}.png")
+        return method.facts(epoch)
+
+    return loop.Task(
+        module=method,
+        optimizer=torch.optim.Adam([{"params": list(method.parameters()), "initial_lr": options.optim.lr}], lr=options.optim.lr),
+        loss=loss,
+        rate=schedule.constant,
+        after_step=method.after_step,
+        after_epoch=after_epoch,
+        images=len(images_n1hw),
+        batch=options.optim.batch,
+        epochs=options.optim.epochs,
+        seed=options.run.seed,
+        config={key: value for key, value in config.items() if key not in ("run", "out")} | {"seed": options.run.seed},
+    )
+
+
+def batch_of(images_n1hw: Tensor, indices: Tensor, how: transforms.Augmentation, generator: torch.Generator) -> Batch:
+    """Take images by index, mirror some, and bring them to float in [0, 1]."""
+    x_b1hw = images_n1hw[indices.to(images_n1hw.device)].float() / 255
+    mirrored = (torch.rand(len(indices), generator=generator) < how.flip).to(x_b1hw.device)
+    x_b1hw = torch.where(mirrored[:, None, None, None], x_b1hw.flip(3), x_b1hw)
+    return Batch(x_b1hw.contiguous(memory_format=torch.channels_last), generator)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"train.pretrain: {error}")
