@@ -71,7 +71,8 @@ def tiff(
     at = header + len(body)
     directory += struct.pack(order + pointer, at if next_page else 0)  # a page that is its own successor
     magic = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "H", 43 if big else 42)
-    return magic + (struct.pack(order + "HH", 8, 0) if big else b"") + struct.pack(order + pointer, at) + body + directory
+    magic += struct.pack(order + "HH", 8, 0) if big else b""
+    return magic + struct.pack(order + pointer, at) + body + directory
 
 
 def tiff_array(values: np.ndarray, photometric: int = 1, order: str = "<", **more) -> bytes:
@@ -169,7 +170,8 @@ def test_png_palette():
 
 def test_png_transparent_colour_is_black():
     key = int(GREY8[3, 3])
-    check(png_array(GREY8, 0, chunk(b"tRNS", struct.pack(">H", key))), GREY8 * (GREY8 != key) / 255, f"PNG, 8-bit grey, {SIZE}")
+    expected = GREY8 * (GREY8 != key) / 255
+    check(png_array(GREY8, 0, chunk(b"tRNS", struct.pack(">H", key))), expected, f"PNG, 8-bit grey, {SIZE}")
     key = int(GREY16[3, 3])
     expected = GREY16 * (GREY16 != key) / 65535
     check(png_array(GREY16, 0, chunk(b"tRNS", struct.pack(">H", key))), expected, f"PNG, 16-bit grey, {SIZE}")
@@ -222,6 +224,7 @@ def test_tiff_grey_in_both_byte_orders_and_both_polarities(order, compression):
     check(tiff_array(floats, photometric=0, **more), 1 - (floats + 3.0) / 8, words)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_bigtiff_in_the_order_that_pillow_knows():
     for values, full in [(GREY8, 255), (GREY16, 65535)]:
         words = f"TIFF, {8 * values.dtype.itemsize}-bit grey, {SIZE}"
@@ -253,7 +256,8 @@ def test_tiff_colour_bits_and_signs(order):
         check(data, expected, f"TIFF, 1-bit black and white, {SIZE}")
     signed = (noise(3000, dtype=np.int16) - 1024).astype(np.int16)
     signed.flat[0] = -1024
-    check(tiff_array(signed, 1, order), (signed + 1024.0) / 3000, f"TIFF, 16-bit grey scaled from -1024 to 1976, {SIZE}")
+    words = f"TIFF, 16-bit grey scaled from -1024 to 1976, {SIZE}"
+    check(tiff_array(signed, 1, order), (signed + 1024.0) / 3000, words)
     signed = (noise(200) - 100.0).astype(np.int8)
     signed.flat[0] = -100
     check(tiff_array(signed, 1, order), (signed + 100.0) / 200, f"TIFF, 8-bit grey scaled from -100 to 100, {SIZE}")
@@ -325,6 +329,17 @@ def test_jpeg_kinds():
     check(jpeg(cmyk, **best), luminance(colour) / 255, f"JPEG, 8-bit CMYK, {SIZE}", 4 / 255)
 
 
+def test_jpeg_padding_and_adobe_colours():
+    smooth = np.linspace(0, 255, W, dtype=np.uint8)[None].repeat(H, 0)
+    colour = np.stack([smooth, smooth[:, ::-1], np.full_like(smooth, 128)], -1)
+    data = jpeg(Image.fromarray(colour), quality=100, subsampling=0, keep_rgb=True)
+    data = data[:2] + b"\xff" * 5 + data[2:]
+    assert b"JFIF" not in data and b"Adobe" in data and b"R\x11" in data  # components called R, G and B
+    for name, number in zip(b"RGB", (1, 2, 3), strict=True):
+        data = data.replace(bytes([name, 0x11]), bytes([number, 0x11])).replace(bytes([name, 0]), bytes([number, 0]), 1)
+    check(data, luminance(colour) / 255, f"JPEG, 8-bit RGB, {SIZE}", 4 / 255)
+
+
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("order", "<>")
 def test_orientation_is_applied(orientation, order):
@@ -353,13 +368,20 @@ def test_broken_exif_is_upright():
 def test_pillow_sees_no_metadata(monkeypatch):
     """Nor another plugin: a JPEG with a multi-picture index would be handed to MPO."""
     seen, real = [], Image.open
-    monkeypatch.setattr(raster.Image, "open", lambda file, **k: (seen.append(file.getvalue()), real(file, **k))[1])
+
+    def watched(file, formats):
+        seen.append(file.getvalue())
+        assert len(formats) == 1 and formats[0] in ("PNG", "JPEG", "TIFF")
+        return real(file, formats=formats)
+
+    monkeypatch.setattr(raster.Image, "open", watched)
     name = b"DOE^JANE"
     notes = chunk(b"tEXt", b"Comment\0" + name) + chunk(b"eXIf", exif(1) + name) + chunk(b"prVt", name)
     imaging.read(png_array(GREY8, 0, notes))
     imaging.read(jpeg(Image.fromarray(GREY8), b"Exif\0\0" + exif(1) + name, comment=name))
     both = [Image.fromarray(GREY8), Image.fromarray(255 - GREY8)]
-    check(encode(both[0], "MPO", save_all=True, append_images=both[1:], quality=100), GREY8 / 255, f"JPEG, 8-bit grey, {SIZE}", 4 / 255)
+    pair = encode(both[0], "MPO", save_all=True, append_images=both[1:], quality=100)
+    check(pair, GREY8 / 255, f"JPEG, 8-bit grey, {SIZE}", 4 / 255)
     assert len(seen) == 3 and not any(name in data for data in seen)
     monkeypatch.undo()
     tagged = tiff_array(GREY8, extra={270: (7, list(name)), 700: (7, list(name))})
@@ -390,7 +412,8 @@ OTHERS = {
     "text": ("only text, with ünïcode".encode(), "no image we know"),
     "one byte": (b"\x89", "no image we know"),
     "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "no image we know"),
-    **{form: (encode(Image.fromarray(GREY8), form), "no image we know") for form in ("GIF", "BMP", "PPM", "WEBP", "ICO")},
+    **{form: (encode(Image.fromarray(GREY8), form), "no image we know") for form in ("GIF", "BMP", "PPM", "WEBP")},
+    "PNG without a header": (png_array(GREY8, 0)[:8] + chunk(b"tEXt", b"a\0") + png_array(GREY8, 0)[8:], "PNG is"),
     "PNG signature": (b"\x89PNG\r\n\x1a\n", "PNG is damaged"),
     "JPEG signature": (b"\xff\xd8\xff", "JPEG is damaged"),
     "TIFF signature": (b"II*\0", "TIFF is damaged"),
@@ -496,7 +519,8 @@ def test_flipped_bits(name):
 @pytest.mark.parametrize("name", GOOD)
 def test_truncation(name):
     data = GOOD[name]
-    for length in {*range(1, 12), *range(12, len(data) - 1, max(1, len(data) // 24)), *range(len(data) - 14, len(data) - 1)}:
+    step = max(1, len(data) // 24)
+    for length in {*range(1, 12), *range(12, len(data) - 1, step), *range(len(data) - 14, len(data) - 1)}:
         assert outcome(data[:length]) == "refused", length
 
 
@@ -508,7 +532,8 @@ def test_lying_png_headers():
     for _ in range(200):
         fields = [W, H, 8, 0, 0, 0, 0]
         which = int(rng.integers(7))
-        fields[which] = int(rng.choice([0, 1, 2, 3, 4, 6, 16, 31, 255])) if which > 1 else int(rng.choice([0, 1, 16, 29, 31, 4096, 2**31 - 1, 2**32 - 1]))
+        sides, others = [0, 1, 16, 29, 31, 4096, 2**31 - 1, 2**32 - 1], [0, 1, 2, 3, 4, 6, 16, 31, 255]
+        fields[which] = int(rng.choice(others if which > 1 else sides))
         found.append(outcome(data[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", *fields)) + data[33:]))
     assert found.count("refused") > 100
 
@@ -526,11 +551,19 @@ def test_lying_tiff_directories(name):
         where = first + int(rng.integers(count)) * struct.calcsize(order + entry)
         fields = list(struct.unpack_from(order + entry, data, where))
         which = int(rng.integers(4))
-        fields[which] = int(rng.choice([0, 1, 2, 3, 5, 12, 7, 16, 322, 1000, 65535] + [2**31 - 1, 2**32 - 1] * (which > 1)))
+        large = [2**31 - 1, 2**32 - 1] if which > 1 else []
+        fields[which] = int(rng.choice([0, 1, 2, 3, 5, 7, 12, 16, 322, 1000, 65535, *large]))
         broken = bytearray(data)
         struct.pack_into(order + entry, broken, where, *fields)
         found.append(outcome(bytes(broken)))
     assert "refused" in found
+
+
+def test_tiff_values_beyond_the_end():
+    """Not found by Pillow, as what `_tiff` appends is there."""
+    data = GOOD["tiff palette"]
+    at = data.index(struct.pack("<HHI", 320, 3, 768)) + 8
+    assert outcome(data[:at] + struct.pack("<I", len(data) - 1500) + data[at + 4 :]) == "refused"
 
 
 def test_lying_jpeg_size():
@@ -554,6 +587,11 @@ def bombs() -> dict[str, tuple[bytes, str]]:
     app1 = b"\xff\xe1" + struct.pack(">H", 65000 + 8) + b"Exif\0\0"
     scans = a_jpeg.index(b"\xff\xda")
     size = {"w": 64, "h": 64}
+    strips = tiff(bytes(64), 64, 64, (8,), 1, extra={278: (4, [1]), 279: (4, [64])}) + bytes(2**22)
+    for tag in (273, 279):
+        strips = strips.replace(struct.pack("<HHI", tag, 4, 1), struct.pack("<HHI", tag, 4, 2**20))
+    tags = {322: (4, [16384]), 323: (4, [16384]), 324: (4, [8]), 325: (4, [len(deflated)])}
+    tile = tiff(deflated, 64, 64, (8,), 1, compression=8, extra=tags)
     return {
         "PNG of 144 MP": (png(deflated, 8, 0, w=12000, h=12000), "refused"),
         "PNG of 92 MP, where Pillow only warns": (png(deflated, 8, 0, w=9600, h=9600), "refused"),
@@ -565,12 +603,10 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "PNG EXIF of 6000 tags on one value": (png(rows, 8, 0, chunk(b"eXIf", amplified), **size), "scan"),
         "PNG of 300000 empty chunks": (png(rows, 8, 0, chunk(b"IDAT", b"") * 300_000, **size), "refused"),
         "TIFF of 6000 tags on one value": (amplified, "scan"),
-        "TIFF of a million strips": (tiff(bytes(64), 64, 64, (8,), 1, extra={278: (4, [1]), 279: (4, [64])}).replace(
-            struct.pack("<HHI", 279, 4, 1), struct.pack("<HHI", 279, 4, 2**20)) + bytes(2**22), "refused"),
+        "TIFF of a million strips": (strips, "refused"),
         "TIFF of 3.6 GP": (tiff(bytes(64), 60000, 60000, (8,), 1), "refused"),
         "TIFF strip that inflates to 150 MiB": (tiff(deflated, 64, 64, (8,), 1, compression=8), "scan"),
-        "TIFF tile of 268 MP": (drop_tags(tiff(deflated, 64, 64, (8,), 1, compression=8, extra={
-            322: (4, [16384]), 323: (4, [16384]), 324: (4, [8]), 325: (4, [len(deflated)])}), {273, 278, 279}), "refused"),
+        "TIFF tile of 268 MP": (drop_tags(tile, {273, 278, 279}), "refused"),
         "JPEG of 4 GP": (a_jpeg.replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 65535, 65535)), "refused"),
         "JPEG of 4 MB of EXIF": (a_jpeg[:2] + (app1 + bytes(65000)) * 60 + a_jpeg[2:], "scan"),
         "JPEG of many scans": (a_jpeg[:-2] + a_jpeg[scans:-2] * 2000 + a_jpeg[-2:], "refused"),
@@ -625,6 +661,9 @@ def test_mask_of_several_labels_and_of_colour():
     labels = DISC.astype(np.uint8)
     labels[9, 10:13] = 3
     assert np.array_equal(raster.read_mask(png_array(labels, 0), (H, W)), DISC)
+    labels[0, 0] = 4
+    assert raster.read_mask(png_array(labels, 0), (H, W)).sum() == DISC.sum() + 1  # four levels, the last of labels
+    labels[0, 0] = 0
     red_and_white = np.where(labels[..., None] == 3, 255, DISC[..., None] * np.array([90, 0, 0])).astype(np.uint8)
     assert np.array_equal(raster.read_mask(png_array(red_and_white, 2), (H, W)), DISC)
 
