@@ -81,7 +81,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
                 if stop:
                     save(task, at, out / STATE)
                     bar.close()
-                    print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --run.resume true")
+                    print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
                     raise SystemExit(128 + stop[0])
             finish_epoch(task, at, epoch, out)
             if time.monotonic() - saved > 60 * save_minutes or epoch == task.epochs:

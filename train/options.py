@@ -75,7 +75,6 @@ class Run:
         threads: CPU threads; 0 leaves the choice to PyTorch.
         save_minutes: minutes between saves of the state that --resume goes on from.
         picture_every: epochs between pictures in the run folder; 0 draws none.
-        resume: go on from the state in the output folder.
     """
 
     seed: int = 0
@@ -83,7 +82,6 @@ class Run:
     threads: int = 0
     save_minutes: float = 5.0
     picture_every: int = 5
-    resume: bool = False
 
     def __post_init__(self) -> None:
         one_of("run.device", self.device, ("auto", "cpu", "cuda"))
@@ -123,7 +121,9 @@ def parse(
     about = sys.modules[kind.__module__].__doc__
     parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml")
     parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
-    parser.add_class_arguments(kind, skip=set(groups))
+    parser.add_class_arguments(kind, skip={"resume", *groups})
+    if "resume" in {field.name for field in fields(kind)}:
+        parser.add_argument("--resume", action="store_true", help="go on from the state saved in the run folder")
     for name, group in groups.items():
         parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
         parser.add_class_arguments(group, name)

@@ -1,7 +1,7 @@
 """Pretrain a U-Net without labels (MPS-AMS and its ablations; the defaults are the paper's).
 
 Writes into --out: weights.safetensors, records.jsonl, split.json, pictures/, and the state that
---run.resume true goes on from. Ctrl-C saves and exits.
+--resume goes on from. Ctrl-C saves and exits.
 
   python -m train.pretrain --config train/configs/busi-mps_ams.toml --data.root Dataset_BUSI_with_GT
 """
@@ -49,6 +49,7 @@ class Pretrain:
 
     Args:
         out: run folder; made from data set, method and seed when not given.
+        resume: go on from the state saved in the run folder.
     """
 
     method: Any
@@ -57,6 +58,7 @@ class Pretrain:
     optim: Optim = Optim()
     run: Run = Run()
     out: str | None = None
+    resume: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -78,10 +80,10 @@ def pretrain(options: Pretrain, name: str) -> Path:
     splits.save(split, out / "split.json")
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
     images_n1hw = stack.select(split.train).images_n1hw.to(device)
-    if not options.run.resume:
+    if not options.resume:
         (out / loop.RECORDS).unlink(missing_ok=True)
     records.append(out / loop.RECORDS, "start", config=config, split=split.sha256, images=len(images_n1hw))
-    at = loop.fit(task(options, config, method, images_n1hw, out), out, options.run.save_minutes, options.run.resume)
+    at = loop.fit(task(options, config, method, images_n1hw, out), out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, dataset, stack, split, at) | {
         "model": {"channels": 1, "classes": 1, "width": options.model.width, "norm": options.model.norm},
         "transfers": list(method.transfers),
@@ -118,7 +120,7 @@ def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, o
         batch=options.optim.batch,
         epochs=options.optim.epochs,
         seed=options.run.seed,
-        config={key: value for key, value in config.items() if key not in ("run", "out")} | {"seed": options.run.seed},
+        config={key: value for key, value in config.items() if key not in ("run", "out", "resume")} | {"seed": options.run.seed},
     )
 
 

@@ -1,0 +1,192 @@
+"""From a checkpoint and an image to a result; what the app, the evaluation and the tests all call.
+
+Axes: B batch, L patches, H x W pixels. In masks True = hidden or lesion. A "unit image" is a float32
+(H, W) in [0, 1] of any size; a "grid image" is the same brought to the network's size, (1, 1, S, S).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpsams import checkpoint, clusters, masking, metrics, patches, schedule, transforms, uncertainty
+from mpsams.unet import UNet
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with what its checkpoint says of it.
+
+    metadata: as written by training. sha256: of the file. patch_covariance: float (L, L) over the
+    training images' patch means, for pretrained networks that carry it.
+    """
+
+    unet: UNet
+    metadata: dict
+    sha256: str
+    patch_covariance: Tensor | None
+
+    @property
+    def size(self) -> int:
+        """Side of the grid image in pixels."""
+        return self.metadata["size"]
+
+
+def open_network(path: str | Path) -> Network:
+    """Load a checkpoint for use. ValueError as ``checkpoint.load``."""
+    found = checkpoint.load(path)
+    unet = checkpoint.unet(found).to(memory_format=torch.channels_last)
+    return Network(unet, found.metadata, found.sha256, found.tensors.get("patch_covariance"))
+
+
+def catalogue(folder: str | Path) -> dict[str, Path]:
+    """The checkpoints of a folder by name ("busi-mps_ams-seg-10"), sorted; empty when there are none."""
+    return {path.name.removesuffix(".safetensors"): path for path in sorted(Path(folder).glob("*.safetensors"))}
+
+
+def to_grid(unit_hw: np.ndarray, size: int) -> Tensor:
+    """Bring a unit image to the network's size: (H, W) -> float (1, 1, size, size) in [0, 1]."""
+    return transforms.resize(unit_hw, size, size)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One image with everything about its patches that does not depend on the epoch.
+
+    image_11ss: the grid image. clusters: of its patches, B = 1. lesion_first_1l, random_1l: the two
+    orders in which patches get hidden. patch: side in pixels.
+    """
+
+    image_11ss: Tensor
+    clusters: clusters.Clusters
+    lesion_first_1l: Tensor
+    random_1l: Tensor
+    patch: int
+
+    @property
+    def length(self) -> int:
+        """Number of patches, L."""
+        return self.random_1l.shape[1]
+
+    @property
+    def lesion_size(self) -> int:
+        """Number of patches in the lesion cluster."""
+        return int(self.clusters.lesion_bl.sum())
+
+
+def study(image_11ss: Tensor, seed: int = 0, patch: int = 16, **clustering) -> Study:
+    """Cluster an image once and draw both orders from ``seed``; ``clustering`` as in ``clusters.split``."""
+    found = clusters.split(image_11ss, patch, **clustering)
+    length = found.lesion_bl.shape[1]
+    first = masking.order(found.lesion_bl, torch.Generator().manual_seed(seed))
+    second = masking.random_order(1, length, torch.Generator().manual_seed(seed + 1))
+    return Study(image_11ss, found, first, second, patch)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What is hidden at an epoch of the paper's axis, lesion first and at random.
+
+    ratio: sigma in [0, 1]. hidden: n patches. lesion_first_1l, random_1l: bool (1, L), True = hidden.
+    bits, random_bits: entropy of the masks either strategy can draw. chance_lesion, chance_background:
+    to be hidden under lesion first.
+    """
+
+    epoch: float
+    ratio: float
+    hidden: int
+    lesion_first_1l: Tensor
+    random_1l: Tensor
+    bits: float
+    random_bits: float
+    chance_lesion: float
+    chance_background: float
+
+
+def mask_at(of: Study, epoch: float) -> Masked:
+    """Cut both orders at the ratio of an epoch (1 to 800 in the paper); never clusters again."""
+    ratio = schedule.mask_ratio(epoch)
+    hidden = masking.hidden_count(of.length, ratio)
+    chances = uncertainty.chance_hidden(of.length, of.lesion_size, hidden)
+    return Masked(
+        epoch,
+        ratio,
+        hidden,
+        masking.cut(of.lesion_first_1l, ratio),
+        masking.cut(of.random_1l, ratio),
+        uncertainty.lesion_first_bits(of.length, of.lesion_size, hidden),
+        uncertainty.random_bits(of.length, hidden),
+        *chances,
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the lesion cluster fits a truth mask.
+
+    A patch counts as lesion when more than a quarter of it is. lift: precision of the cluster over
+    the share of lesion patches (1 is chance). auc: of the clusters' score. lesion_patches: how many;
+    both numbers are NaN when there are none.
+    """
+
+    lift: float
+    auc: float
+    lesion_patches: int
+    truth_1l: Tensor
+
+
+def agreement(of: Study, truth_11ss: Tensor) -> Agreement:
+    """Compare the clusters of an image with its truth mask, bool (1, 1, S, S)."""
+    truth_1l = patches.lesion_share(truth_11ss, of.patch) > 0.25
+    lift = float(metrics.lift(of.clusters.lesion_bl, truth_1l))
+    return Agreement(lift, metrics.auc(of.clusters.score_bl[0], truth_1l[0]), int(truth_1l.sum()), truth_1l)
+
+
+def coverage(hidden_1l: Tensor, truth_1l: Tensor) -> float:
+    """Share of the lesion patches that is hidden, in [0, 1]; NaN when there are none."""
+    return float(hidden_1l[truth_1l].float().mean())
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a pretrained network makes of a masked image, all float (1, 1, S, S) in [0, 1].
+
+    masked: hidden pixels at the image's mean, which is what the network sees as zero. filled: hidden
+    pixels as predicted, the others as they are. error: |filled - image|, zero where visible.
+    error_lesion, error_background: mean error over hidden pixels inside and outside a truth mask; NaN
+    where there are none (error_lesion also without a truth).
+    """
+
+    masked_11ss: Tensor
+    filled_11ss: Tensor
+    error_11ss: Tensor
+    error_lesion: float
+    error_background: float
+
+
+@torch.inference_mode()
+def reconstruct(
+    network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
+) -> Reconstruction:
+    """Hide patches of a grid image, bool (1, L), and let the masked autoencoder fill them in."""
+    hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
+    deviation, mean = torch.std_mean(image_11ss, correction=0)
+    x_11ss = transforms.standardise(image_11ss)
+    predicted = network.unet(x_11ss.masked_fill(hidden, 0.0)) * deviation + mean
+    filled = torch.where(hidden, predicted, image_11ss).clamp(0, 1)
+    error = (filled - image_11ss).abs()
+    lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
+    masked = torch.where(hidden, mean, image_11ss)
+    return Reconstruction(masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean()))
+
+
+@torch.inference_mode()
+def probability(network: Network, unit_hw: np.ndarray) -> np.ndarray:
+    """Chance of lesion per pixel at the image's own size: unit image (H, W) -> float32 (H, W) in [0, 1]."""
+    x_11ss = transforms.standardise(to_grid(unit_hw, network.size))
+    chance = torch.sigmoid(network.unet(x_11ss.contiguous(memory_format=torch.channels_last)))
+    return transforms.resize(chance[0, 0].numpy(), *unit_hw.shape)[0, 0].numpy()

@@ -1,0 +1,252 @@
+"""Fine-tune a U-Net for segmentation with few labels, from a pretraining or from scratch.
+
+Two recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default) and "strong" (ours: AdamW,
+augmentation, more steps, moving average of the weights). Every option of a recipe can be overridden.
+The last weights are kept, never the best on validation: with 10% labels the validation part would
+hold more labels than the training.
+
+  python -m train.finetune --config train/configs/busi-seg-cpu.toml --data.root Dataset_BUSI_with_GT \\
+      --init runs/busi-mps_ams-pretrain-0/weights.safetensors --labels 0.1
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from mpsams import checkpoint, losses, metrics, records, schedule, splits, transforms
+from mpsams.checkpoint import Checkpoint
+from mpsams.datasets import Stack
+from mpsams.splits import Split
+from mpsams.transforms import Augmentation
+from mpsams.unet import UNet
+from train import loop
+from train.options import Data, Model, Run, describe, one_of, open_data, parse, peek
+
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the segmentation is learnt; the defaults are the paper's (3.1.2).
+
+    Args:
+        epochs: passes over the labelled images.
+        batch: images per step (paper, BUSI: 32).
+        lr: highest learning rate, reached after the warm-up, then a cosine to zero.
+        warmup: share of the training that is warm-up.
+        weight_decay: of the optimiser.
+        optimiser: adam or adamw.
+        loss: dice-ce (soft Dice + cross-entropy) or ce; the paper names none.
+        average: decay of a moving average of the weights, which is then what is kept; 0 keeps the last weights.
+        augment: random changes of the labelled images, each a reach where 0 is off.
+    """
+
+    epochs: int = 70
+    batch: int = 32
+    lr: float = 2e-4
+    warmup: float = 0.1
+    weight_decay: float = 1e-4
+    optimiser: str = "adam"
+    loss: str = "dice-ce"
+    average: float = 0.0
+    augment: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        one_of("recipe.optimiser", self.optimiser, tuple(OPTIMISERS))
+        one_of("recipe.loss", self.loss, losses.SEGMENTATION)
+        if not 0 <= self.average < 1:
+            raise ValueError(f"recipe.average {self.average} must lie in [0, 1)")
+
+
+RECIPES = {
+    "paper": Recipe(),
+    "strong": Recipe(
+        epochs=170,
+        batch=16,
+        lr=1e-3,
+        weight_decay=1e-2,
+        optimiser="adamw",
+        average=0.98,
+        augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Options of a fine-tuning.
+
+    Args:
+        recipe: how the segmentation is learnt.
+        init: weights.safetensors of a pretraining, which then also sets the U-Net's sizes; none is from scratch.
+        labels: share of the training part whose labels are used, in (0, 1].
+        validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
+        out: run folder; made from the options when not given.
+        resume: go on from the state saved in the run folder.
+    """
+
+    recipe: Recipe
+    data: Data = Data()
+    model: Model = Model()
+    run: Run = Run()
+    init: str | None = None
+    labels: float = 0.1
+    validate_every: int = 10
+    out: str | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labels <= 1:
+            raise ValueError(f"labels {self.labels} must lie in (0, 1]: it is a share, 0.05 for 5%")
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Parse, train, save; returns the file with the weights."""
+    name = peek(argv, "recipe.name", "paper")
+    one_of("recipe.name", name, tuple(RECIPES))
+    preset = {f"recipe.{key}": value for key, value in asdict(RECIPES[name]).items()}
+    options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | {"recipe.name": name})
+    return finetune(options, name)
+
+
+def finetune(options: Finetune, name: str) -> Path:
+    """Run a fine-tuning as described by the options; ``name`` is the recipe's."""
+    device = options.run.start()
+    dataset, stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    torch.manual_seed(options.run.seed)
+    start = checkpoint.load(options.init) if options.init else None
+    network, method = begin(options.model, start, split)
+    percent = f"{100 * options.labels:g}"
+    out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
+    out.mkdir(parents=True, exist_ok=True)
+    splits.save(split, out / "split.json")
+    config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
+    labelled = split.labelled(options.labels, options.run.seed)
+    if not options.resume:
+        (out / loop.RECORDS).unlink(missing_ok=True)
+    records.append(out / loop.RECORDS, "start", config=config, split=split.sha256, labelled=list(labelled))
+    model = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
+    work = task(options, config, model, stack.select(labelled), stack.select(split.val))
+    at = loop.fit(work, out, options.run.save_minutes, options.resume)
+    metadata = describe("segmentation", method, config, dataset, stack, split, at) | {
+        "model": asdict(options.model) | {"channels": 1, "classes": 1} if start is None else start.metadata["model"],
+        "recipe": name,
+        "labels": options.labels,
+        "labelled": list(labelled),
+        "init": None if start is None else {"method": method, "sha256": start.sha256, "training": start.metadata["training"]},
+    }
+    checkpoint.save(out / "weights.safetensors", model.kept.state_dict(), metadata)
+    print(f"wrote {out / 'weights.safetensors'}")
+    return out / "weights.safetensors"
+
+
+def begin(model: Model, start: Checkpoint | None, split: Split) -> tuple[UNet, str]:
+    """The U-Net to fine-tune, with a fresh head, and the name of the method it comes from.
+
+    ValueError when the pretraining has seen images that this split tests or validates on.
+    """
+    if start is None:
+        return UNet(width=model.width, norm=model.norm), "scratch"
+    if start.metadata["kind"] != "pretrain":
+        raise ValueError(f"--init is a {start.metadata['kind']} checkpoint; expected the weights of a pretraining")
+    seen = splits.restore(start.metadata["split"])
+    held_back = set(split.test) | set(split.val)
+    if seen.dataset == split.dataset and held_back & set(seen.train):
+        raise ValueError(
+            f"the pretraining has seen {len(held_back & set(seen.train))} images of this split's test and validation "
+            f"parts; use its split: data.split_seed {seen.seed}, data.grouped {str(seen.grouped).lower()}, and the same images"
+        )
+    network = UNet(**start.metadata["model"])
+    checkpoint.transfer(start, network)
+    return network, start.metadata["method"]
+
+
+class Averaged(nn.Module):
+    """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics)."""
+
+    def __init__(self, network: UNet, decay: float) -> None:
+        super().__init__()
+        self.network = network
+        self.average = (
+            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+        )
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network to keep: the average where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    def update(self, progress: float) -> None:
+        """Let the average follow the network, after each optimiser step."""
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+
+def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val: Stack) -> loop.Task:
+    """The loop's task: batches of labelled images through the segmentation loss."""
+    recipe = options.recipe
+    device = next(model.parameters()).device
+
+    def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        x_b1hw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator)
+        logits_b1hw = model.network(x_b1hw.to(device, memory_format=torch.channels_last))
+        return losses.segmentation(logits_b1hw, truth_b1hw.to(device), recipe.loss)
+
+    def after_epoch(epoch: int) -> dict:
+        every = options.validate_every
+        if not every or (epoch % every and epoch != recipe.epochs):
+            return {}
+        return validate(model.kept, val, device, recipe.batch)
+
+    optimiser = OPTIMISERS[recipe.optimiser]
+    weights = [{"params": list(model.network.parameters()), "initial_lr": recipe.lr}]
+    return loop.Task(
+        module=model,
+        optimizer=optimiser(weights, lr=recipe.lr, weight_decay=recipe.weight_decay),
+        loss=loss,
+        rate=partial(schedule.warmup_cosine, warmup=recipe.warmup),
+        after_step=model.update,
+        after_epoch=after_epoch,
+        images=len(labelled.cases),
+        batch=recipe.batch,
+        epochs=recipe.epochs,
+        seed=options.run.seed,
+        config={key: value for key, value in config.items() if key not in ("run", "out", "resume")} | {"seed": options.run.seed},
+    )
+
+
+def batch_of(stack: Stack, indices: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
+    x_b1hw, truth_b1hw = stack.images_n1hw[indices].float() / 255, stack.masks_n1hw[indices]
+    if how != Augmentation():
+        drawn = transforms.draw(len(indices), how, generator)
+        x_b1hw = transforms.apply_intensity(transforms.apply_geometry(x_b1hw, drawn), drawn)
+        truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
+    return transforms.standardise(x_b1hw), truth_b1hw
+
+
+@torch.inference_mode()
+def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -> dict[str, float]:
+    """Mean overlap on the validation part at the network's size and threshold 0.5."""
+    found = []
+    for indices in torch.arange(len(val.cases)).split(batch):
+        x_b1hw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator())
+        said_b1hw = network(x_b1hw.to(device, memory_format=torch.channels_last)).cpu() > 0
+        found.append(metrics.overlap(said_b1hw[:, 0], truth_b1hw[:, 0]))
+    return {f"val_{name}": float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"train.finetune: {error}")
