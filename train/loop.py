@@ -70,7 +70,11 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     Writes a record per epoch and the state every ``save_minutes`` into ``out``. A loss that is not
     finite raises FloatingPointError naming epoch and step; the last saved state stands.
     """
-    at = restore(task, out / STATE) if resume and (out / STATE).exists() else Position()
+    at = Position()
+    if resume and (out / STATE).exists():
+        at = restore(task, out / STATE)
+    elif resume:
+        print(f"nothing to resume: {out / STATE} does not exist; starting at epoch 1")
     saved = time.monotonic()
     with stop_signal() as stop, progress(task, at) as bar:
         for epoch in range(at.step // task.steps + 1, task.epochs + 1):

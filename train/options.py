@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from mpsams import datasets, splits
 from mpsams.datasets import Dataset, Stack
 from mpsams.splits import Split
+from train import memory
 from train.loop import Position
 from mpsams.unet import NORMS
 
@@ -89,7 +90,8 @@ class Run:
             raise ValueError("run.device is 'cuda' but PyTorch sees no GPU here; use auto or cpu")
 
     def start(self) -> torch.device:
-        """Set the number of threads and name the device."""
+        """Set the number of threads, let the C library keep its memory, and name the device."""
+        memory.keep_freed()
         if self.threads:
             torch.set_num_threads(self.threads)
         wanted = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,31 @@
+"""Records come back as written; a broken line is named."""
+
+import json
+import time
+
+import pytest
+
+from mpsams import records
+
+
+def test_what_is_appended_is_read(tmp_path):
+    path = tmp_path / "records.jsonl"
+    before = time.time()
+    records.append(path, "start", config={"a": [1, 2]}, name="größer\u2028x")
+    records.append(path, "epoch", epoch=1, loss=0.25)
+    records.append(path, "epoch", epoch=2, loss=0.125)
+    rows = records.read(path)
+    assert [row["event"] for row in rows] == ["start", "epoch", "epoch"]
+    assert rows[0]["config"] == {"a": [1, 2]} and rows[0]["name"] == "größer\u2028x"
+    assert before - 0.01 <= rows[0]["time"] <= time.time() + 0.01
+    assert [row["loss"] for row in records.read(path, "epoch")] == [0.25, 0.125]
+    assert len(path.read_text().splitlines()) == 3 and all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_broken_line_is_named(tmp_path):
+    path = tmp_path / "records.jsonl"
+    records.append(path, "epoch", epoch=1)
+    with path.open("a") as file:
+        file.write('{"event": "epo')
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 2"):
+        records.read(path)

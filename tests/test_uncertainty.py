@@ -1,0 +1,123 @@
+"""Bits against enumeration, chances against real masks, mutual information against numpy and by hand."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from mpsams import masking, uncertainty
+
+
+def lesion_first_masks(length, lesion, hidden):
+    """All masks of n patches that a lesion-first order can give; the lesion patches are the first ones."""
+    first = set(range(lesion))
+    masks = [set(mask) for mask in combinations(range(length), hidden)]
+    return [mask for mask in masks if mask <= first or first <= mask]
+
+
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_bits_count_the_masks(length):
+    for hidden in range(length + 1):
+        every = len(list(combinations(range(length), hidden)))
+        assert uncertainty.random_bits(length, hidden) == pytest.approx(math.log2(every), abs=1e-9)
+        for lesion in range(length + 1):
+            count = len(lesion_first_masks(length, lesion, hidden))
+            assert uncertainty.lesion_first_bits(length, lesion, hidden) == pytest.approx(math.log2(count), abs=1e-9)
+
+
+def test_lesion_first_never_leaves_more_open_than_random():
+    for length in (5, 16, 64, 256):
+        for lesion in range(0, length + 1, max(1, length // 16)):
+            for hidden in range(length + 1):
+                bits = uncertainty.lesion_first_bits(length, lesion, hidden)
+                assert -1e-9 <= bits <= uncertainty.random_bits(length, hidden) + 1e-9
+
+
+def test_bits_at_the_papers_scale_are_exact():
+    assert uncertainty.random_bits(256, 206) == pytest.approx(math.log2(math.comb(256, 206)), rel=1e-12)
+    assert uncertainty.lesion_first_bits(256, 60, 206) == pytest.approx(math.log2(math.comb(196, 146)), rel=1e-12)
+
+
+@pytest.mark.parametrize("call", [lambda: uncertainty.log2_choose(4, 5), lambda: uncertainty.log2_choose(4, -1),
+                                  lambda: uncertainty.random_bits(4, 5), lambda: uncertainty.lesion_first_bits(4, 2, 5),
+                                  lambda: uncertainty.chance_hidden(4, 2, 5)])  # fmt: skip
+def test_impossible_counts_are_refused(call):
+    with pytest.raises(ValueError):
+        call()
+
+
+@pytest.mark.parametrize("lesion, hidden", [(0, 5), (4, 0), (4, 3), (4, 4), (4, 9), (4, 12), (12, 7)])
+def test_chance_hidden_is_what_real_masks_do(lesion, hidden):
+    own = torch.zeros(4000, 12, dtype=torch.bool)
+    own[:, :lesion] = True
+    mask = masking.cut(masking.order(own, torch.Generator().manual_seed(0)), hidden / 12)
+    in_lesion, in_background = uncertainty.chance_hidden(12, lesion, hidden)
+    # every patch of a cluster alike: 4000 draws, five standard deviations
+    for patch in range(12):
+        chance = in_lesion if patch < lesion else in_background
+        assert abs(float(mask[:, patch].float().mean()) - chance) <= 5 * math.sqrt(chance * (1 - chance) / 4000) + 1e-9
+    assert in_lesion * lesion + in_background * (12 - lesion) == pytest.approx(hidden)
+    assert lesion or in_lesion == 0
+    assert lesion < 12 or in_background == 0
+
+
+@pytest.mark.parametrize("images", [2, 5, 60])
+def test_patch_covariance_is_symmetric_and_positive_definite(images):
+    x = torch.rand(images, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    covariance = uncertainty.patch_covariance(x, 8)
+    assert covariance.shape == (16, 16) and covariance.dtype == torch.float64
+    assert torch.equal(covariance, covariance.T) and torch.linalg.eigvalsh(covariance).min() > 0
+    assert torch.equal(covariance, uncertainty.patch_covariance(x.clone(), 8))
+
+
+def test_patch_covariance_of_many_images_is_the_sample_covariance():
+    x = torch.randn(4000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    x[:, :, :2] += torch.randn(4000, 1, 1, 1, generator=torch.Generator().manual_seed(2))  # the upper patches go together
+    found = uncertainty.patch_covariance(x, 2).numpy()
+    means = np.array([[image[0, r : r + 2, c : c + 2].mean() for r in (0, 2) for c in (0, 2)] for image in x.double().numpy()])
+    np.testing.assert_allclose(found, np.cov(means.T), atol=0.03)
+    assert found[0, 1] > 0.8 and abs(found[0, 2]) < 0.1
+
+
+def test_patch_covariance_of_one_image_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        uncertainty.patch_covariance(torch.rand(1, 1, 8, 8), 4)
+
+
+def covariance(length, seed=0):
+    a = np.random.default_rng(seed).normal(size=(length, 2 * length))
+    return a @ a.T / length
+
+
+def test_mutual_information_of_two_variables_is_the_closed_form():
+    for correlation in (0.0, 0.3, -0.9):
+        s = torch.tensor([[4.0, 2 * 3 * correlation], [2 * 3 * correlation, 9.0]], dtype=torch.float64)
+        found = uncertainty.mutual_information(s, torch.tensor([[True, False]]))
+        assert float(found) == pytest.approx(-0.5 * math.log2(1 - correlation**2), abs=1e-9)
+
+
+def test_mutual_information_is_numpys_and_symmetric():
+    s = covariance(12)
+    hidden = np.random.default_rng(1).random((20, 12)) < 0.5
+    found = uncertainty.mutual_information(torch.tensor(s), torch.tensor(hidden))
+    for mask, bits in zip(hidden, found):
+        parts = [np.linalg.slogdet(s[np.ix_(m, m)])[1] for m in (mask, ~mask)]
+        assert float(bits) == pytest.approx((sum(parts) - np.linalg.slogdet(s)[1]) / 2 / np.log(2), abs=1e-9)
+    torch.testing.assert_close(found, uncertainty.mutual_information(torch.tensor(s), torch.tensor(~hidden)))
+
+
+def test_nothing_hidden_and_everything_hidden_share_nothing():
+    hidden = torch.tensor([[False] * 6, [True] * 6])
+    assert uncertainty.mutual_information(torch.tensor(covariance(6)), hidden).tolist() == [0.0, 0.0]
+
+
+def test_mutual_information_survives_the_float32_of_a_checkpoint(phantoms):
+    """A checkpoint stores the covariance of hundreds of patches from few images in float32."""
+    s = uncertainty.patch_covariance(phantoms.images_n1hw.float() / 255, 16)
+    order = masking.random_order(1, 256, torch.Generator().manual_seed(0))
+    hidden = torch.cat([masking.cut(order, ratio) for ratio in (0.25, 0.5, 0.8)])
+    exact = uncertainty.mutual_information(s, hidden)
+    assert (exact > 0).all()
+    torch.testing.assert_close(uncertainty.mutual_information(s.float(), hidden).double(), exact, rtol=1e-3, atol=1e-3)
