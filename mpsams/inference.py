@@ -174,7 +174,7 @@ def reconstruct(
 ) -> Reconstruction:
     """Hide patches of a grid image, bool (1, L), and let the masked autoencoder fill them in."""
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
-    deviation, mean = torch.std_mean(image_11ss, correction=0)
+    mean, deviation = transforms.moments(image_11ss)
     x_11ss = transforms.standardise(image_11ss)
     predicted = network.unet(x_11ss.masked_fill(hidden, 0.0)) * deviation + mean
     filled = torch.where(hidden, predicted, image_11ss).clamp(0, 1)

@@ -47,8 +47,18 @@ def resize_mask(mask_hw: np.ndarray, height: int, width: int) -> Tensor:
 
 def standardise(x_bchw: Tensor) -> Tensor:
     """Each image to mean 0 and deviation 1 (a constant image to zeros)."""
-    deviation, mean = torch.std_mean(x_bchw, dim=(1, 2, 3), keepdim=True, correction=0)
+    mean, deviation = moments(x_bchw)
     return (x_bchw - mean) / deviation.clamp(min=1e-6)
+
+
+def moments(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (population) deviation of each image: (B, C, H, W) -> twice (B, 1, 1, 1).
+
+    Through the norm, which is an order of magnitude faster on a CPU than ``torch.std_mean``.
+    """
+    mean = x_bchw.mean(dim=(1, 2, 3), keepdim=True)
+    length = torch.linalg.vector_norm(x_bchw - mean, dim=(1, 2, 3), keepdim=True)
+    return mean, length / x_bchw[0].numel() ** 0.5
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class MaskedAutoencoder(Method):
         x_b1hw = transforms.standardise(batch.images_b1hw)
         hidden_b1hw = self.hide(batch, epoch)
         predicted = self.unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
-        mean, deviation = batch.images_b1hw.mean((1, 2, 3), True), batch.images_b1hw.std((1, 2, 3), correction=0, keepdim=True)
+        mean, deviation = transforms.moments(batch.images_b1hw)
         filled = (torch.where(hidden_b1hw, predicted, x_b1hw) * deviation + mean).clamp(0, 1)
         return {
             "image": batch.images_b1hw,
