@@ -23,13 +23,21 @@ class Clusters:
     """Two clusters of patches per image.
 
     lesion_bl: bool (B, L), True = in the smaller cluster, which is taken for lesion.
-    to_lesion_bl, to_background_bl: float (B, L) >= 0, Euclidean distances to the two centres, in the
-        space of the matrix rows. Infinite to a centre whose cluster is empty.
+    rows_bll: the rows that were clustered, as from ``relation``.
     """
 
     lesion_bl: Tensor
-    to_lesion_bl: Tensor
-    to_background_bl: Tensor
+    rows_bll: Tensor
+
+    @property
+    def to_lesion_bl(self) -> Tensor:
+        """Euclidean distance of each row to the lesion cluster's centre; infinite when the cluster is empty."""
+        return _distance(self.rows_bll, self.lesion_bl)
+
+    @property
+    def to_background_bl(self) -> Tensor:
+        """Euclidean distance of each row to the background cluster's centre; infinite when it is empty."""
+        return _distance(self.rows_bll, ~self.lesion_bl)
 
     @property
     def score_bl(self) -> Tensor:
@@ -79,9 +87,9 @@ def two_means(rows_bln: Tensor, first_b: Tensor, second_b: Tensor, iterations: i
     """Lloyd's algorithm with k = 2 from two given rows: (B, L, n) -> bool (B, L), True = first cluster.
 
     first_b, second_b: int64 (B,), indices of the rows that start as centres. Runs until no label in
-    the batch changes, or ``iterations`` times (labels then fit the last centres). A row as near to one centre as to the other goes to
-    the first; a cluster that loses all its rows keeps its centre. Equal to scikit-learn's KMeans from
-    the same centres.
+    the batch changes, or ``iterations`` times; the labels then fit the last centres. A row as near to
+    one centre as to the other goes to the first; a cluster that loses all its rows keeps its centre.
+    Equal to scikit-learn's KMeans from the same centres.
     """
     batch = torch.arange(len(rows_bln), device=rows_bln.device)
     rows = rows_bln / rows_bln.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
@@ -132,7 +140,7 @@ def split(
     bright_bl = two_means(rows_bln, brightness_bl.argmax(dim=1), brightness_bl.argmin(dim=1))
     size_b1 = bright_bl.sum(dim=1, keepdim=True)
     lesion_bl = torch.where(2 * size_b1 <= rows_bln.shape[1], bright_bl, ~bright_bl)
-    return Clusters(lesion_bl, _distance(rows_bln, lesion_bl), _distance(rows_bln, ~lesion_bl))
+    return Clusters(lesion_bl, rows_bln)
 
 
 def _distance(rows_bln: Tensor, members_bl: Tensor) -> Tensor:
