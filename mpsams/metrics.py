@@ -5,6 +5,8 @@ Axes: B batch, H x W pixels.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,10 +46,11 @@ def surface(pred_hw: np.ndarray, truth_hw: np.ndarray) -> dict[str, float]:
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
     p, t = (torch.as_tensor(mask)[None, None].float() for mask in (pred, truth))
-    return {
-        "hd95": float(compute_hausdorff_distance(p, t, include_background=True, percentile=95)),
-        "assd": float(compute_average_surface_distance(p, t, include_background=True, symmetric=True)),
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls its own deprecated argument
+        hd95 = compute_hausdorff_distance(p, t, include_background=True, percentile=95)
+        assd = compute_average_surface_distance(p, t, include_background=True, symmetric=True)
+    return {"hd95": float(hd95), "assd": float(assd)}
 
 
 def case(pred_hw: np.ndarray, truth_hw: np.ndarray) -> dict[str, float]:
