@@ -70,8 +70,8 @@ class Recipe:
 RECIPES = {
     "paper": Recipe(),
     "strong": Recipe(
-        epochs=170,
-        batch=16,
+        epochs=100,
+        batch=8,
         lr=1e-3,
         weight_decay=1e-2,
         optimiser="adamw",
