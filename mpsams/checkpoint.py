@@ -67,10 +67,18 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def unet(checkpoint: Checkpoint) -> UNet:
-    """The network of a checkpoint with its weights, in evaluation mode and float32."""
+    """The network of a checkpoint with its weights, in evaluation mode and float32.
+
+    ValueError when the checkpoint holds no network, or not the one its metadata describe.
+    """
+    if "model" not in checkpoint.metadata:
+        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a segmentation")
     network = UNet(**checkpoint.metadata["model"])
     names = network.state_dict().keys()
-    network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in names if name in checkpoint.tensors})
+    try:
+        network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in names if name in checkpoint.tensors})
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint's tensors are not those of its {checkpoint.metadata['model']}: {error}") from None
     return network.eval()
 
 

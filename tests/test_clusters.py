@@ -94,7 +94,7 @@ def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, reading, nor
         found = clusters.two_means(rows, first, second)
         for own, label, a, b in zip(rows.numpy(), found.numpy(), first, second):
             agree.append(label == scikit(own, int(a), int(b)))
-    assert np.mean(np.concatenate(agree)) >= 0.999
+    assert np.mean(np.concatenate(agree)) >= 0.9995
 
 
 @BOTH
@@ -120,8 +120,8 @@ def test_two_means_separates_two_clouds_and_scale_does_not_matter():
 
 def test_a_row_between_two_centres_goes_to_the_first():
     rows = torch.tensor([[[0.0, 0.0], [2.0, 0.0], [1.0, 5.0]]])
-    assert clusters.two_means(rows, torch.tensor([0]), torch.tensor([1]), 1).tolist() == [[True, False, True]]
-    assert clusters.two_means(rows, torch.tensor([1]), torch.tensor([0]), 1).tolist() == [[False, True, True]]
+    assert clusters.two_means(rows, torch.tensor([0]), torch.tensor([1]), 0).tolist() == [[True, False, True]]
+    assert clusters.two_means(rows, torch.tensor([1]), torch.tensor([0]), 0).tolist() == [[False, True, True]]
 
 
 @BOTH

@@ -61,6 +61,14 @@ class Config:
             )
         if not 0 <= self.fixed_ratio <= 1:
             raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
+        for name, allowed in (("reading", clusters.READINGS), ("normalise", clusters.NORMALISATIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(allowed)}")
+        if not (self.tau > 0 and self.temperature > 0 and self.patch >= 1 and self.horizon >= 0):
+            raise ValueError(
+                f"tau {self.tau} and temperature {self.temperature} must be positive, patch {self.patch} at least 1, "
+                f"horizon {self.horizon} at least 0"
+            )
 
 
 class MaskedAutoencoder(Method):

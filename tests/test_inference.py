@@ -1,0 +1,153 @@
+"""What the app and the evaluation call: epochs only cut, visible pixels stay, sizes come back."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mpsams import checkpoint, clusters, inference, metrics, patches, schedule, transforms, uncertainty
+from mpsams.unet import UNet
+
+EPOCHS = (1, 2, 3, 10, 50, 100, 400, 800)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "phantom-mps_ams-pretrain.safetensors"
+    metadata = {"kind": "pretrain", "size": 64, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}}
+    checkpoint.save(path, UNet(width=2).state_dict() | {"patch_covariance": torch.eye(16)}, metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(weights):
+    return inference.open_network(weights)
+
+
+@pytest.fixture
+def image(phantoms):
+    return phantoms.images_n1hw[:1].float() / 255
+
+
+@pytest.fixture
+def truth(phantoms):
+    return phantoms.masks_n1hw[:1]
+
+
+def test_open_network_and_catalogue(weights, network, tmp_path):
+    assert network.size == 64 and not network.unet.training and torch.equal(network.patch_covariance, torch.eye(16))
+    assert network.sha256 == checkpoint.load(weights).sha256
+    assert inference.catalogue(weights.parent) == {"phantom-mps_ams-pretrain": weights}
+    assert inference.catalogue(tmp_path) == {} == inference.catalogue(tmp_path / "none")
+
+
+def test_to_grid_is_square_and_in_range():
+    found = inference.to_grid(np.random.default_rng(0).random((50, 70), dtype=np.float32), 64)
+    assert found.shape == (1, 1, 64, 64) and found.min() >= 0 and found.max() <= 1
+
+
+def test_study_is_the_parts_put_together(image):
+    of = inference.study(image, seed=3)
+    assert of.length == 256 and torch.equal(of.clusters.lesion_bl, clusters.lesion_patches(image))
+    assert of.lesion_size == of.clusters.lesion_bl.sum() > 0
+    again, other = inference.study(image, seed=3), inference.study(image, seed=4)
+    assert torch.equal(of.lesion_first_1l, again.lesion_first_1l) and torch.equal(of.random_1l, again.random_1l)
+    assert not torch.equal(of.lesion_first_1l, other.lesion_first_1l) and not torch.equal(of.random_1l, other.random_1l)
+    reading = inference.study(image, patch=32, reading="softmax-of-covariance")
+    assert reading.length == 64 and torch.equal(reading.clusters.lesion_bl, clusters.lesion_patches(image, 32, "softmax-of-covariance"))
+
+
+def test_the_epoch_only_cuts(image, monkeypatch):
+    of = inference.study(image)
+    monkeypatch.setattr(clusters, "split", None)  # clustering again would fail
+    masks = [inference.mask_at(of, epoch) for epoch in EPOCHS]
+    for one, next_one in zip(masks, masks[1:]):
+        for name in ("lesion_first_1l", "random_1l"):
+            assert (getattr(one, name) <= getattr(next_one, name)).all()
+    assert [int(m.lesion_first_1l.sum()) for m in masks] == [int(m.random_1l.sum()) for m in masks] == [m.hidden for m in masks]
+    assert masks[0].hidden == 64 and masks[-1].hidden == 206
+
+
+def test_mask_at_holds_the_formulas_numbers(image):
+    of = inference.study(image)
+    for epoch in EPOCHS:
+        mask = inference.mask_at(of, epoch)
+        assert mask.epoch == epoch and mask.ratio == schedule.mask_ratio(epoch)
+        assert mask.hidden == math.floor(256 * (0.25 + math.log(epoch) / 12))
+        assert mask.bits == uncertainty.lesion_first_bits(256, of.lesion_size, mask.hidden) <= mask.random_bits
+        lesion = of.clusters.lesion_bl
+        assert float(mask.lesion_first_1l[lesion].float().mean()) == pytest.approx(mask.chance_lesion)
+        assert float(mask.lesion_first_1l[~lesion].float().mean()) == pytest.approx(mask.chance_background)
+
+
+def test_agreement_and_coverage_by_hand(image, truth):
+    of = inference.study(image)
+    found = inference.agreement(of, truth)
+    share = truth[0, 0].reshape(16, 16, 16, 16).float().mean((1, 3)).flatten()
+    lesion = share > 0.25
+    assert torch.equal(found.truth_1l[0], lesion) and found.lesion_patches == lesion.sum() > 0
+    chosen = of.clusters.lesion_bl[0]
+    assert found.lift == pytest.approx(float((chosen & lesion).sum() / chosen.sum() / lesion.float().mean()))
+    assert found.auc == metrics.auc(of.clusters.score_bl[0], lesion)
+    hidden = inference.mask_at(of, 10).random_1l
+    assert inference.coverage(hidden, found.truth_1l) == pytest.approx(float((hidden[0] & lesion).sum() / lesion.sum()))
+
+
+def test_agreement_without_lesion_is_undefined(image, truth):
+    found = inference.agreement(inference.study(image), torch.zeros_like(truth))
+    assert math.isnan(found.lift) and math.isnan(found.auc) and found.lesion_patches == 0
+    assert math.isnan(inference.coverage(torch.ones(1, 256, dtype=torch.bool), found.truth_1l))
+
+
+def test_reconstruction_leaves_visible_pixels_untouched(network, image, truth):
+    of = inference.study(image)
+    hidden = inference.mask_at(of, 100).lesion_first_1l
+    found = inference.reconstruct(network, image, hidden, 16, truth)
+    pixels = patches.to_pixels(hidden, 16, 256, 256)
+    assert torch.equal(found.filled_11ss[~pixels], image[~pixels]) and (found.error_11ss[~pixels] == 0).all()
+    assert torch.equal(found.masked_11ss[~pixels], image[~pixels])
+    torch.testing.assert_close(found.masked_11ss[pixels], image.mean().expand(int(pixels.sum())))
+    for picture in (found.masked_11ss, found.filled_11ss, found.error_11ss):
+        assert picture.shape == image.shape and picture.min() >= 0 and picture.max() <= 1
+    assert found.error_lesion == pytest.approx(float(found.error_11ss[pixels & truth].mean()))
+    assert found.error_background == pytest.approx(float(found.error_11ss[pixels & ~truth].mean()))
+
+
+def test_reconstruction_is_the_networks_answer_to_the_masked_image(network, image):
+    hidden = inference.mask_at(inference.study(image), 10).random_1l
+    pixels = patches.to_pixels(hidden, 16, 256, 256)
+    x = (image - image.mean()) / image.std(correction=0)
+    with torch.no_grad():
+        answer = network.unet(torch.where(pixels, torch.zeros(()), x)) * image.std(correction=0) + image.mean()
+    found = inference.reconstruct(network, image, hidden, 16)
+    torch.testing.assert_close(found.filled_11ss[pixels], answer.clamp(0, 1)[pixels], atol=1e-5, rtol=0)
+    assert math.isnan(found.error_lesion)
+
+
+def test_hidden_pixels_do_not_leak_into_the_reconstruction(network, image):
+    """With the same mean and deviation, what is under the mask must not matter."""
+    hidden = inference.mask_at(inference.study(image), 100).random_1l
+    pixels = patches.to_pixels(hidden, 16, 256, 256)
+    other = image.clone()
+    other[pixels] = image[pixels][torch.randperm(int(pixels.sum()), generator=torch.Generator().manual_seed(0))]
+    first, second = (inference.reconstruct(network, x, hidden, 16).filled_11ss for x in (image, other))
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
+
+
+def test_nothing_hidden_reconstructs_the_image(network, image):
+    found = inference.reconstruct(network, image, torch.zeros(1, 256, dtype=torch.bool), 16)
+    assert torch.equal(found.filled_11ss, image) and math.isnan(found.error_background)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (75, 50), (33, 201)])
+def test_probability_has_the_images_own_size(network, shape):
+    unit = np.random.default_rng(0).random(shape, dtype=np.float32)
+    found = inference.probability(network, unit)
+    assert found.shape == shape and found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(found, inference.probability(network, unit))
+    if shape == (64, 64):
+        with torch.no_grad():
+            expected = torch.sigmoid(network.unet(transforms.standardise(torch.tensor(unit)[None, None])))[0, 0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,0 +1,157 @@
+"""Overlap, surfaces, summaries, lift and AUC against loops, and every undefined case of the protocol."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mpsams import metrics
+
+
+def blobs(seed, side=24, share=0.5):
+    """Smooth random masks, some of which touch the border."""
+    noise = np.random.default_rng(seed).normal(size=(side, side))
+    for axis in (0, 1):
+        noise = sum(np.roll(noise, shift, axis) for shift in range(-3, 4))
+    return noise > np.quantile(noise, 1 - share)
+
+
+def test_overlap_is_the_loop():
+    pred = torch.stack([torch.tensor(blobs(seed)) for seed in range(6)])
+    truth = torch.stack([torch.tensor(blobs(seed + 50, share=0.3)) for seed in range(6)])
+    found = metrics.overlap(pred, truth)
+    assert set(found) == {"dsc", "ppv", "sen"} and all(v.shape == (6,) for v in found.values())
+    for b in range(6):
+        hit = said = real = 0
+        for y in range(24):
+            for x in range(24):
+                p, t = bool(pred[b, y, x]), bool(truth[b, y, x])
+                hit, said, real = hit + (p and t), said + p, real + t
+        assert float(found["ppv"][b]) == pytest.approx(hit / said)
+        assert float(found["sen"][b]) == pytest.approx(hit / real)
+        assert float(found["dsc"][b]) == pytest.approx(2 * hit / (said + real))
+
+
+@pytest.mark.parametrize("said, real, value", [(False, False, 1.0), (False, True, 0.0), (True, False, 0.0), (True, True, 1.0)])
+def test_overlap_of_empty_masks(said, real, value):
+    pred, truth = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
+    pred[:, 1], truth[:, 1] = float(said), float(real)
+    assert {k: float(v) for k, v in metrics.overlap(pred, truth).items()} == {"dsc": value, "ppv": value, "sen": value}
+
+
+def test_overlap_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"\(1, 4, 4\).*\(1, 4, 5\)"):
+        metrics.overlap(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+
+def border(mask):
+    """Pixels of a mask with one of their four neighbours outside of it or of the image."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.argwhere(mask & ~inner)
+
+
+def slow_surface(pred, truth):
+    a, b = border(pred), border(truth)
+    there = np.array([min(math.dist(p, q) for q in b) for p in a])
+    back = np.array([min(math.dist(p, q) for q in a) for p in b])
+    both = np.concatenate([there, back])
+    return {"hd95": max(np.percentile(there, 95), np.percentile(back, 95)), "assd": both.mean()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_surface_is_the_loop(seed):
+    pred, truth = blobs(seed, share=0.3), blobs(seed + 10, share=0.2)
+    assert metrics.surface(pred, truth) == pytest.approx(slow_surface(pred, truth), abs=1e-5)
+
+
+def test_surface_of_a_shifted_square_and_of_itself():
+    pred, truth = np.zeros((2, 20, 30), bool)
+    pred[5:10, 5:10], truth[5:10, 8:13] = True, True
+    assert metrics.surface(pred, truth)["hd95"] == pytest.approx(3)
+    assert metrics.surface(truth, truth) == {"hd95": 0.0, "assd": 0.0}
+    point, other = np.zeros((2, 20, 30), bool)
+    point[0, 0], other[3, 4] = True, True
+    assert metrics.surface(point, other) == pytest.approx({"hd95": 5.0, "assd": 5.0})
+
+
+def test_surface_of_empty_masks():
+    empty, some = np.zeros((30, 40), bool), np.zeros((30, 40), bool)
+    some[3:6, 3:6] = True
+    assert metrics.surface(empty, empty) == {"hd95": 0.0, "assd": 0.0}
+    assert metrics.surface(empty, some) == metrics.surface(some, empty) == {"hd95": 50.0, "assd": 50.0}
+
+
+def test_case_holds_all_numbers():
+    pred, truth = np.zeros((2, 10, 10), bool)
+    pred[0, :6], truth[0, 2:10] = True, True
+    found = metrics.case(pred, truth)
+    assert found == pytest.approx({"dsc": 8 / 14, "ppv": 4 / 6, "sen": 0.5, **slow_surface(pred, truth), "hit": 4, "said": 6, "real": 8})
+
+
+def cases():
+    """A good one, a missed one, a quiet normal and a false alarm: (hit, said, real) each."""
+    rows = []
+    for hit, said, real in ((6, 8, 10), (0, 0, 5), (0, 0, 0), (0, 3, 0)):
+        nothing = said + real == 0
+        share = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+        rows.append({k: 1.0 if nothing else v for k, v in share.items()} | {"hd95": 7.0 * (not nothing), "assd": 1.0 * (not nothing)}
+                    | {"hit": hit, "said": said, "real": real})  # fmt: skip
+    return rows
+
+
+def test_summary_by_hand():
+    found = metrics.summary(cases())
+    assert found == pytest.approx(
+        {
+            "dsc": (12 / 18 + 0 + 1 + 0) / 4, "ppv": (0.75 + 0 + 1 + 0) / 4, "sen": (0.6 + 0 + 1 + 0) / 4,
+            "hd95": 21 / 4, "assd": 0.75,
+            "dsc_lesion": 1 / 3, "ppv_lesion": 0.375, "sen_lesion": 0.3, "hd95_lesion": 7.0, "assd_lesion": 1.0,
+            "dsc_pooled": 12 / 26, "ppv_pooled": 6 / 11, "sen_pooled": 6 / 15,
+            "false_alarms": 0.5, "images": 4, "lesions": 2,
+        }
+    )  # fmt: skip
+
+
+def test_summary_of_normals_only_and_of_lesions_only():
+    quiet = metrics.summary(cases()[2:3])
+    assert quiet["dsc"] == quiet["dsc_pooled"] == quiet["ppv_pooled"] == quiet["sen_pooled"] == 1.0
+    assert math.isnan(quiet["dsc_lesion"]) and quiet["false_alarms"] == 0.0
+    alarm = metrics.summary(cases()[3:])
+    assert alarm["dsc_pooled"] == alarm["ppv_pooled"] == alarm["sen_pooled"] == 0.0 and alarm["false_alarms"] == 1.0
+    missed = metrics.summary(cases()[1:2])
+    assert missed["dsc_pooled"] == missed["ppv_pooled"] == missed["sen_pooled"] == 0.0
+    assert math.isnan(missed["false_alarms"]) and missed["lesions"] == 1
+
+
+def test_a_miss_never_improves_a_mean():
+    good, missed = np.zeros((2, 20, 20), bool)
+    good[5:9, 5:9] = True
+    rows = [metrics.case(good, good)]
+    before, after = metrics.summary(rows), metrics.summary(rows + [metrics.case(missed, good)])
+    for name in ("dsc", "ppv", "sen", "dsc_pooled", "sen_pooled", "dsc_lesion"):
+        assert after[name] < before[name], name
+    for name in ("hd95", "assd", "hd95_lesion", "assd_lesion"):
+        assert after[name] > before[name], name
+
+
+def test_summary_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no images"):
+        metrics.summary([])
+
+
+def test_lift_is_the_loop_with_its_undefined_cases():
+    chosen = torch.tensor([[1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [0] * 8, [1] * 8, [0] * 8]).bool()
+    lesion = torch.tensor([[1, 0, 0, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 0, 0], [1] + [0] * 7, [0] * 8, [0] * 8]).bool()
+    found = metrics.lift(chosen, lesion).tolist()
+    assert found[:3] == pytest.approx([0.5 / 0.25, 1.0, 0.0])
+    assert math.isnan(found[3]) and math.isnan(found[4])
+
+
+def test_auc_counts_pairs():
+    source = np.random.default_rng(0)
+    score, lesion = torch.tensor(source.integers(0, 6, 40) / 5.0), torch.tensor(source.random(40) < 0.3)
+    pairs = [(float(a), float(b)) for a in score[lesion] for b in score[~lesion]]
+    assert metrics.auc(score, lesion) == pytest.approx(np.mean([1.0 if a > b else 0.5 * (a == b) for a, b in pairs]))
+    assert math.isnan(metrics.auc(score, torch.zeros(40))) and math.isnan(metrics.auc(score, torch.ones(40)))

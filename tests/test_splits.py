@@ -1,0 +1,146 @@
+"""Splits: 8:1:1, groups whole, labels nested, near-duplicates against a loop, hashes that notice."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mpsams import splits
+
+
+def cases(count):
+    return [f"case {i}" for i in range(count)]
+
+
+def made(count=100, groups=None, **options):
+    return splits.make("toy", cases(count), groups or cases(count), **options)
+
+
+@pytest.mark.parametrize("count", [10, 16, 64, 100, 647, 780])
+def test_eight_to_one_to_one(count):
+    split = made(count)
+    assert len(split.val) == len(split.test) == round(count / 10)
+    assert sorted(split.train + split.val + split.test) == sorted(cases(count))
+
+
+def test_the_seed_decides_and_nothing_else():
+    np.random.seed(1)
+    first = made(seed=4)
+    np.random.seed(2)
+    assert made(seed=4) == first and made(seed=5).test != first.test
+    assert made(seed=4).sha256 == first.sha256 != made(seed=5).sha256
+
+
+def test_every_case_gets_into_the_test_part_as_often():
+    counts = np.zeros(20)
+    for seed in range(400):
+        for case in made(20, seed=seed).test:
+            counts[int(case.split()[1])] += 1
+    assert counts.sum() == 800 and counts.min() > 10 and counts.max() < 80  # 40 expected, deviation 6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_are_never_torn(seed):
+    groups = np.random.default_rng(seed).integers(0, 45, 120).tolist()
+    split = made(120, groups, seed=seed)
+    where = {case: part for part in ("train", "val", "test") for case in split.part(part)}
+    assert len(where) == 120
+    for group in set(groups):
+        assert len({where[f"case {i}"] for i in range(120) if groups[i] == group}) == 1
+    assert 1 <= len(split.val) <= 12 and 1 <= len(split.test) <= 12
+
+
+@pytest.mark.parametrize("count, groups", [(3, None), (1, None), (0, None), (20, ["one"] * 20), (20, ["a", "b"] * 10)])
+def test_too_few_cases_or_groups_are_refused(count, groups):
+    with pytest.raises(ValueError, match=f"{count} cases.*8:1:1"):
+        made(count, groups)
+
+
+def test_cases_must_be_unique_and_have_a_group_each():
+    with pytest.raises(ValueError, match="unique"):
+        splits.make("toy", ["a"] * 20, cases(20))
+    with pytest.raises(ValueError, match="19 groups"):
+        splits.make("toy", cases(20), cases(19))
+
+
+def test_parts_by_name():
+    split = made()
+    assert split.part("all") == split.train + split.val + split.test and split.part("val") == split.val
+    with pytest.raises(ValueError, match="'valid'.*train, val, test, all"):
+        split.part("valid")
+
+
+def test_labelled_fractions_are_nested_subsets_of_the_training_part():
+    split = made(780)
+    fractions = (0.01, 0.05, 0.1, 0.5, 1.0)
+    drawn = [set(split.labelled(fraction, 3)) for fraction in fractions]
+    assert [len(d) for d in drawn] == [round(f * 624) for f in fractions]
+    assert all(small < large for small, large in zip(drawn, drawn[1:])) and drawn[-1] == set(split.train)
+    assert split.labelled(0.1, 3) == split.labelled(0.1, 3) != split.labelled(0.1, 4)
+    assert len(made(10).labelled(0.01, 0)) == 1
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
+def test_label_fractions_outside_are_refused(fraction):
+    with pytest.raises(ValueError, match="label fraction"):
+        made().labelled(fraction, 0)
+
+
+def test_near_duplicates_are_the_loop_over_corrcoef():
+    source = np.random.default_rng(0)
+    thumbnails = source.random((30, 32, 32))
+    thumbnails[7] = 3 * thumbnails[2] + 5  # the same but for contrast and brightness
+    thumbnails[20] = thumbnails[11] + 0.02 * source.random((32, 32))
+    thumbnails[25] = -thumbnails[3]
+    expected = [(i, j) for i in range(30) for j in range(i + 1, 30)
+                if np.corrcoef(thumbnails[i].ravel(), thumbnails[j].ravel())[0, 1] > 0.98]  # fmt: skip
+    assert splits.near_duplicates(thumbnails) == expected == [(2, 7), (11, 20)]
+    several = [(i, j) for i in range(30) for j in range(i + 1, 30)
+               if np.corrcoef(thumbnails[i].ravel(), thumbnails[j].ravel())[0, 1] > 0.03]  # fmt: skip
+    assert splits.near_duplicates(thumbnails, 0.03) == several and len(several) > 10
+    assert splits.near_duplicates((255 * thumbnails[:3]).astype(np.uint8)) == []
+
+
+def test_constant_thumbnails_are_nobodys_duplicates():
+    thumbnails = np.stack([np.full((32, 32), value) for value in (0.0, 0.1, 0.1, 255.0)])
+    assert splits.near_duplicates(thumbnails) == []
+
+
+def test_join_merges_along_pairs():
+    numbers = splits.join(["a", "b", "a", "c", "d", "e"], [(1, 2), (3, 4)])
+    assert len({numbers[i] for i in (0, 1, 2)}) == len({numbers[3], numbers[4]}) == 1
+    assert len(set(numbers)) == 3
+    assert len(set(splits.join(["a", "b", "a"], []))) == 2
+    chain = splits.join(cases(5), [(0, 1), (1, 2), (3, 4)])
+    assert chain[0] == chain[1] == chain[2] != chain[3] == chain[4]
+
+
+def test_leakage_by_hand():
+    split = splits.Split("toy", 0, False, train=("a", "b"), val=("c",), test=("d", "e"))
+    names = ("a", "b", "c", "d", "e")
+    pairs = [(0, 1), (0, 3), (3, 1), (2, 4)]  # within train; train-test twice for d; val-test
+    assert splits.leakage(split, names, pairs) == {"pairs": 4, "torn": 3, "test_leaked": 0.5}
+    assert splits.leakage(split, names, []) == {"pairs": 0, "torn": 0, "test_leaked": 0.0}
+
+
+def test_a_grouped_split_has_no_leakage():
+    pairs = [(0, 50), (50, 77), (3, 4)]
+    split = made(100, splits.join(cases(100), pairs))
+    assert splits.leakage(split, cases(100), pairs) == {"pairs": 3, "torn": 0, "test_leaked": 0.0}
+
+
+def test_save_and_load(tmp_path):
+    split = made(seed=2, grouped=False)
+    splits.save(split, tmp_path / "split.json")
+    assert splits.load(tmp_path / "split.json") == split
+    assert json.loads((tmp_path / "split.json").read_text())["sha256"] == split.sha256
+
+
+@pytest.mark.parametrize("key, change", [("seed", lambda v: v + 1), ("test", lambda v: v[1:]), ("grouped", lambda v: not v)])
+def test_tampering_is_noticed(tmp_path, key, change):
+    splits.save(made(), tmp_path / "split.json")
+    values = json.loads((tmp_path / "split.json").read_text())
+    values[key] = change(values[key])
+    (tmp_path / "split.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="'toy' has been altered"):
+        splits.load(tmp_path / "split.json")
