@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from mpsams import datasets, transforms
-from mpsams.datasets import MODALITIES, Dataset, Sample
+from mpsams.datasets import Dataset, Sample
+from mpsams.imaging import MODALITIES
 
 FOLDER = "Dataset_BUSI_with_GT"
 SIZE = (20, 30)  # height, width

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from mpsams import transforms
 
-MODALITIES = ("ultrasound", "ct", "mri")
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -42,7 +40,7 @@ class Sample:
 class Dataset:
     """A lazily read sequence of samples.
 
-    name: the data set's name; modality: one of ``MODALITIES``; target: what the masks outline.
+    name: the data set's name; modality: one of ``imaging.MODALITIES``; target: what the masks outline.
     cases: one name per sample. read: case -> Sample.
     groups: what must never be torn apart by a split (a patient, say), one label per case.
     """

@@ -1,27 +1,23 @@
 """PNG, JPEG and TIFF bytes to grey pixels, and lesion masks from and to such bytes.
 
-Uploads are untrusted. `_png`, `_jpeg` and `_tiff` copy out what carries pixels and nothing else, so that
-Pillow never meets the comments, profiles, EXIF, previews and further pages of a file, nor the bombs and
-patient names in them. Then the size is judged from the header; only then is anything decoded.
+Uploads are untrusted. `pixels_only` copies out what carries pixels and nothing else; then the size is
+judged from the header; only then is anything decoded.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from . import Scan, UnreadableImage
+from . import Scan, UnreadableImage, pixels_only
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE = 16
 MAX_ASPECT = 20
-_MAX_PARTS = MAX_PIXELS // 16**2  # chunks, segments, or values of one TIFF tag: enough for tiles of 16 × 16
-_MAX_SCANS = 32  # of a progressive JPEG; encoders write about ten, each costs a pass over the image
 
 _OPENS = "this version opens PNG, JPEG and TIFF images"
 _SIZES = (
@@ -32,24 +28,6 @@ _COLOURS = {
     "1": "black and white", "P": "palette", "PA": "palette with transparency", "LA": "grey with transparency",
     "RGB": "RGB", "RGBA": "RGB with transparency", "CMYK": "CMYK",
 }  # fmt: skip
-
-_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
-_JPEG_METADATA = {*range(0xE1, 0xF0), 0xFE} - {0xEE}  # APP1-15 and comments, but not Adobe's colour transform
-_TIFF_TYPE_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}  # in bytes, else 1
-_PHOTOMETRIC, _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH, _BITS, _SAMPLE_FORMAT = 262, 274, 322, 323, 258, 339
-_TIFF_TAGS = {  # of TIFF 6.0, those that say where the pixels are and how they are coded
-    256, 257, _BITS, 259, _PHOTOMETRIC, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320,
-    _TILE_WIDTH, _TILE_LENGTH, 324, 325, 332, 338, _SAMPLE_FORMAT, 347, 529, 530, 531, 532,
-}  # fmt: skip
-
-
-class _Picture(NamedTuple):
-    """A file with only its first picture left in it, and what stood beside it."""
-
-    file: io.BytesIO
-    orientation: int = 1  # as in EXIF, 1 to 8
-    white_is_zero: bool = False
-    several: bool = False  # further pages or frames were left out
 
 
 def read(data: bytes, modality: str) -> Scan:
@@ -98,7 +76,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, str]:
     """Grey float32 (H, W) in [0, 1], and the words for it."""
     kind = _kind(data)
     try:
-        picture = {"PNG": _png, "JPEG": _jpeg, "TIFF": _tiff}[kind](data)
+        picture = {"PNG": pixels_only.png, "JPEG": pixels_only.jpeg, "TIFF": pixels_only.tiff}[kind](data)
         image = Image.open(picture.file, formats=(kind,))
         tags = image.tag_v2 if kind == "TIFF" else {}
         for at, size in ((273, 279), (324, 325)):  # strips, tiles
@@ -106,10 +84,10 @@ def _decode(data: bytes) -> tuple[np.ndarray, str]:
                 raise ValueError("pixels cut off")
         if image.mode in "IF" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
             raise ValueError("libtiff put these bytes in order and Pillow 12 would swap them again")
-        _refuse_size(*image.size, tile=int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0)))
+        _refuse_size(*image.size, tile=int(tags.get(pixels_only.TILE_WIDTH, 0)) * int(tags.get(pixels_only.TILE_LENGTH, 0)))
         image.load()
-        grey_hw, alpha_hw = _channels(image, tags.get(_SAMPLE_FORMAT, (1,))[0])
-        bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(_BITS, (1,)))}[kind]
+        grey_hw, alpha_hw = _channels(image, tags.get(pixels_only.SAMPLE_FORMAT, (1,))[0])
+        bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(pixels_only.BITS, (1,)))}[kind]
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -203,94 +181,3 @@ def _upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         grey_hw = grey_hw[::-1]
     return np.ascontiguousarray(grey_hw)
-
-
-def _png(data: bytes) -> _Picture:
-    """Signature, then chunks of length, name, content and checksum, up to IEND."""
-    file, at, exif, animated = io.BytesIO(), 8, b"", False
-    file.write(data[:8])
-    if data[12:16] != b"IHDR":
-        raise ValueError("no header")
-    for _ in range(_MAX_PARTS):
-        (length,) = struct.unpack_from(">I", data, at)
-        name, end = data[at + 4 : at + 8], at + 12 + length
-        if end > len(data):
-            break
-        if name in _PNG_CHUNKS:
-            file.write(memoryview(data)[at:end])
-        if name == b"IEND":
-            return _Picture(file, _exif_orientation(exif), several=animated)
-        exif = data[at + 8 : end - 4] if name == b"eXIf" else exif
-        animated = animated or name == b"acTL"
-        at = end
-    raise ValueError("no IEND")
-
-
-def _jpeg(data: bytes) -> _Picture:
-    """Segments of marker, length and content up to the first scan; scans are kept as they are."""
-    file, at, exif = io.BytesIO(), 2, b""
-    file.write(data[:2])
-    for _ in range(_MAX_PARTS):
-        while data[at : at + 2] == b"\xff\xff":  # padding
-            at += 1
-        mark, marker, length = struct.unpack_from(">BBH", data, at)
-        if mark != 0xFF:
-            break
-        if marker == 0xDA:
-            if data.count(b"\xff\xda", at) > _MAX_SCANS or data.find(b"\xff\xd9", at) < 0:
-                break
-            file.write(memoryview(data)[at:])
-            return _Picture(file, _exif_orientation(exif))
-        end = at + 2 + length
-        if marker not in _JPEG_METADATA:
-            file.write(memoryview(data)[at:end])
-        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            exif = data[at + 10 : end]
-        at = end
-    raise ValueError("no scan, far too many, or no end")
-
-
-def _tiff(data: bytes) -> _Picture:
-    """The first directory, reduced and without a successor, is appended, and the header made to point at it."""
-    fields, following, header, number, entry, pointer = _directory(data)
-    kept = {tag: fields[tag] for tag in sorted(_TIFF_TAGS & fields.keys())}
-    for kind, count, *words in kept.values():
-        size = count * _TIFF_TYPE_SIZES.get(kind, 1)
-        (at,) = pointer.unpack(struct.pack(f"{number.format[0]}{len(words)}H", *words))
-        if count > _MAX_PARTS or (size > pointer.size and at + size > len(data)):
-            raise ValueError("values far too many or cut off")
-    white_is_zero = _PHOTOMETRIC in kept and kept[_PHOTOMETRIC][2] == 0
-    if white_is_zero:  # Pillow inverts some types and not others: have it invert none
-        kept[_PHOTOMETRIC][2] = 1
-    file, start = io.BytesIO(data), len(data) + len(data) % 2
-    file.seek(start)
-    file.write(number.pack(len(kept)) + b"".join(entry.pack(tag, *field) for tag, field in kept.items()))
-    file.write(pointer.pack(0))
-    file.seek(header)
-    file.write(pointer.pack(start))
-    return _Picture(file, fields.get(_ORIENTATION, [3, 1, 1])[2], white_is_zero, following != 0)
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """EXIF is a TIFF without a picture; 1, upright, where it is missing or broken."""
-    try:
-        return _directory(exif)[0].get(_ORIENTATION, [3, 1, 1])[2]
-    except (struct.error, OverflowError):
-        return 1
-
-
-def _directory(tiff: bytes) -> tuple:
-    """{tag: [type, count, value or offset as 16-bit words]}, where the next directory is, and the file's layout."""
-    order = "<" if tiff[:2] == b"II" else ">"
-    big = struct.unpack_from(f"{order}H", tiff, 2) == (43,)
-    header, *layout = (8, "Q", "HHQHHHH", "Q") if big else (4, "H", "HHIHH", "I")
-    number, entry, pointer = (struct.Struct(order + form) for form in layout)
-    (at,) = pointer.unpack_from(tiff, header)
-    (count,) = number.unpack_from(tiff, at)
-    at += number.size
-    fields = {}
-    for _ in range(min(count, _MAX_PARTS)):
-        tag, *fields[tag] = entry.unpack_from(tiff, at)
-        at += entry.size
-    (following,) = pointer.unpack_from(tiff, at)
-    return fields, following, header, number, entry, pointer
