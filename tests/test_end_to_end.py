@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpsams import checkpoint, datasets, inference, metrics, records, splits, transforms
-from train import evaluate, finetune, pretrain
+from train import evaluate, finetune, pretrain, ship
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
 
@@ -75,3 +75,16 @@ def test_a_segmentation_cannot_start_a_fine_tuning(runs):
 def test_a_pretraining_cannot_be_evaluated(runs):
     with pytest.raises(ValueError, match="expected a segmentation"):
         evaluate.main(["--weights", str(runs / "pre" / "weights.safetensors")])
+
+
+def test_shipped_weights_are_the_trained_ones_without_this_machines_paths(runs, tmp_path):
+    (runs / "seg" / "test.json").unlink(missing_ok=True)
+    evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--json", str(runs / "seg" / "test.json")])
+    paths = ship.main([str(runs / "pre"), str(runs / "seg"), "--weights", str(tmp_path)])
+    assert [path.name for path in paths] == ["phantom-mps_ams-pretrain.safetensors", "phantom-mps_ams-seg-100.safetensors"]
+    shipped, trained = checkpoint.load(paths[1]), checkpoint.load(runs / "seg" / "weights.safetensors")
+    assert all(shipped.tensors[name].equal(tensor) for name, tensor in trained.tensors.items())
+    assert str(runs) in json.dumps(trained.metadata) and str(runs) not in json.dumps(shipped.metadata)
+    card = paths[1].with_suffix(".md").read_text()
+    means = json.loads((runs / "seg" / "test.json").read_text())
+    assert shipped.sha256 in card and f"{means['dsc']:.3f}" in card and f"{means['hd95_lesion']:.3f}" in card

@@ -1,7 +1,7 @@
 """What a data set is, and how one is found by its name (one file per data set).
 
-A data set is a module with ``load(root) -> Dataset`` in this folder; ``available()`` lists them,
-``open_dataset(name, root)`` opens one. Adding a data set is adding a file.
+A data set is a module with ``load(root) -> Dataset`` and a sentence ``SOURCE`` in this folder;
+``available()`` lists them, ``open_dataset(name, root)`` opens one. Adding a data set is adding a file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -120,6 +121,16 @@ def open_dataset(name: str, root: str | Path | None = None) -> Dataset:
     Raises ValueError naming what exists when the name is unknown, and whatever the data set's own
     ``load`` finds wrong with the folder.
     """
+    return find(name).load(root)
+
+
+def source(name: str) -> str:
+    """Where a data set comes from and under which terms, in a sentence. ValueError as ``open_dataset``."""
+    return find(name).SOURCE
+
+
+def find(name: str) -> ModuleType:
+    """The module of that data set. ValueError lists the names."""
     if name not in available():
         raise ValueError(f"unknown data set {name!r}; available: {', '.join(available())}")
-    return importlib.import_module(f"{__name__}.{name}").load(root)
+    return importlib.import_module(f"{__name__}.{name}")

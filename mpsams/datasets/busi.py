@@ -12,6 +12,10 @@ from PIL import Image
 from mpsams.datasets import Dataset, Sample
 from mpsams.imaging import UnreadableImage, raster
 
+SOURCE = (
+    "BUSI: W. Al-Dhabyani, M. Gomaa, H. Khaled, A. Fahmy, Dataset of breast ultrasound images, "
+    "Data in Brief 28 (2020) 104863, https://doi.org/10.1016/j.dib.2019.104863; public, to be cited"
+)
 KINDS = ("benign", "malignant", "normal")
 FOLDER = "Dataset_BUSI_with_GT"
 LAYOUT = (

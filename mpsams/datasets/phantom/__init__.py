@@ -16,8 +16,9 @@ from mpsams.datasets.phantom.brain import t1
 from mpsams.datasets.phantom.breast import speckle, ultrasound
 from mpsams.datasets.phantom.neck import ct
 
-__all__ = ["CASES", "BuiltIn", "ct", "load", "samples", "speckle", "t1", "ultrasound"]
+__all__ = ["CASES", "SOURCE", "BuiltIn", "ct", "load", "samples", "speckle", "t1", "ultrasound"]
 
+SOURCE = "phantoms drawn by this project, under its own licence"
 CASES = tuple(f"ultrasound-{seed:03d}" for seed in range(64))
 
 
@@ -25,7 +26,7 @@ CASES = tuple(f"ultrasound-{seed:03d}" for seed in range(64))
 class BuiltIn:
     """A sample the app offers without any data.
 
-    title: what the user reads; modality: one of ``datasets.MODALITIES``; draw: makes the sample.
+    title: what the user reads; modality: one of ``imaging.MODALITIES``; draw: makes the sample.
     """
 
     title: str
