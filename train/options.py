@@ -156,13 +156,23 @@ def peek(argv: Sequence[str] | None, option: str, default: str) -> str:
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Dataset, Stack, Split]:
     """The data set, all of it at the network's size, and its split. ValueError says what is wrong with it."""
+    dataset, stack = read(options, track)
+    return dataset, stack, divide(options, dataset, stack)[0]
+
+
+def read(options: Data, track: Callable = iter) -> tuple[Dataset, Stack]:
+    """The data set, and all of it at the network's size."""
     dataset = datasets.open_dataset(options.name, options.root)
     if options.cases:
         dataset = dataset.select(dataset.cases[: options.cases])
-    stack = datasets.stack(dataset, options.size, track)
-    pairs = splits.near_duplicates(thumbnails(stack)) if options.grouped else []
-    groups = splits.join(dataset.groups, pairs)
-    return dataset, stack, splits.make(options.name, dataset.cases, groups, options.split_seed, options.grouped)
+    return dataset, datasets.stack(dataset, options.size, track)
+
+
+def divide(options: Data, dataset: Dataset, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
+    """The split, and the pairs of near-duplicates among the data set's cases."""
+    pairs = splits.near_duplicates(thumbnails(stack))
+    groups = splits.join(dataset.groups, pairs if options.grouped else [])
+    return splits.make(options.name, dataset.cases, groups, options.split_seed, options.grouped), pairs
 
 
 def thumbnails(stack: Stack) -> np.ndarray:

@@ -1,0 +1,43 @@
+"""Count near-duplicates of a data set, and how many test images leak through them, by kind of split.
+
+  python -m train.leakage --data.root Dataset_BUSI_with_GT
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tqdm import tqdm
+
+from mpsams import splits
+from train.options import Data, divide, parse, read
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Options of a leakage report."""
+
+    data: Data = Data()
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+    """Parse, divide both ways, print and return what leaks."""
+    options = parse(Leakage, "train.leakage", argv)
+    dataset, stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
+    report = {}
+    for kind, grouped in (("grouped", True), ("random", False)):
+        split, pairs = divide(replace(options.data, grouped=grouped), dataset, stack)
+        report[kind] = splits.leakage(split, dataset.cases, pairs) | {"sha256": split.sha256}
+    print(json.dumps(report, indent=1))
+    return report
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"train.leakage: {error}")
