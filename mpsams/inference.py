@@ -35,6 +35,11 @@ class Network:
         """Side of the grid image in pixels."""
         return self.metadata["size"]
 
+    @property
+    def predicts_normalised_patches(self) -> bool:
+        """Whether it was trained to predict each patch at mean 0 and deviation 1 instead of the image's pixels."""
+        return self.metadata.get("config", {}).get("method", {}).get("normalise_target", False)
+
 
 def open_network(path: str | Path) -> Network:
     """Load a checkpoint for use. ValueError as ``checkpoint.load``."""
@@ -176,8 +181,11 @@ def reconstruct(
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
     mean, deviation = transforms.moments(image_11ss)
     x_11ss = transforms.standardise(image_11ss)
-    predicted = network.unet(x_11ss.masked_fill(hidden, 0.0)) * deviation + mean
-    filled = torch.where(hidden, predicted, image_11ss).clamp(0, 1)
+    predicted = network.unet(x_11ss.masked_fill(hidden, 0.0))
+    if network.predicts_normalised_patches:
+        patch_mean, patch_deviation = patches.moments(x_11ss, patch)
+        predicted = predicted * patch_deviation + patch_mean
+    filled = torch.where(hidden, predicted * deviation + mean, image_11ss).clamp(0, 1)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
     masked = torch.where(hidden, mean, image_11ss)

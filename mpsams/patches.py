@@ -47,3 +47,15 @@ def to_pixels(mask_bl: Tensor, patch: int, height: int, width: int) -> Tensor:
 def lesion_share(mask_b1hw: Tensor, patch: int) -> Tensor:
     """Share of each patch that a pixel mask covers: bool (B, 1, H, W) -> float (B, L) in [0, 1]."""
     return patchify(mask_b1hw.float(), patch).mean(dim=2)
+
+
+def moments(x_bchw: Tensor, patch: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the patch that each pixel lies in: (B, C, H, W) -> twice (B, C, H, W).
+
+    As MAE normalises its targets: over the D values of a patch, unbiased variance + 1e-6.
+    """
+    p_bld = patchify(x_bchw, patch)
+    variance, mean = torch.var_mean(p_bld, dim=2, keepdim=True)
+    maps = (value.expand_as(p_bld) for value in (mean, (variance + 1e-6).sqrt()))
+    mean_bchw, deviation_bchw = (unpatchify(value, patch, *x_bchw.shape[2:]) for value in maps)
+    return mean_bchw, deviation_bchw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -14,11 +15,24 @@ def append(path: Path, event: str, **values) -> None:
 
 
 def read(path: Path, event: str | None = None) -> list[dict]:
-    """All records of a file, or those of one event; ValueError names the line that is not JSON."""
+    """All records of a file, or those of one event; ValueError names the line that is not JSON.
+
+    A last line without its end was being written when the run was killed, and is left out.
+    """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         try:
-            rows.append(json.loads(line))
+            rows += [json.loads(line)] if line.endswith("\n") else []
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number} is not a JSON record: {error}") from None
     return [row for row in rows if event in (None, row["event"])]
+
+
+def keep(path: Path, wanted: Callable[[dict], bool]) -> None:
+    """Drop the records that are not wanted, and a last line that was not finished; nothing if there is no file."""
+    if not path.exists():
+        return
+    rows = [json.dumps(row) + "\n" for row in read(path) if wanted(row)]
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text("".join(rows), encoding="utf-8")
+    temporary.replace(path)

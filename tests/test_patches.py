@@ -60,3 +60,14 @@ def test_lesion_share_counts_pixels():
         for patch in range(6):
             top, left = patch // 3 * 4, patch % 3 * 4
             assert share[b, patch] == mask[b, 0, top : top + 4, left : left + 4].sum() / 16
+
+
+def test_moments_of_patches_are_those_of_each_patch():
+    x_bchw = torch.rand(2, 1, 8, 12, generator=torch.Generator().manual_seed(3))
+    mean, deviation = patches.moments(x_bchw, 4)
+    for row in range(2):
+        for column in range(3):
+            part = (slice(None), slice(None), slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+            values = x_bchw[part].flatten(1)
+            assert torch.allclose(mean[part].flatten(1), values.mean(1, keepdim=True).expand(-1, 16))
+            assert torch.allclose(deviation[part].flatten(1), (values.var(1, keepdim=True) + 1e-6).sqrt().expand(-1, 16))

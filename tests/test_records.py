@@ -26,6 +26,24 @@ def test_a_broken_line_is_named(tmp_path):
     path = tmp_path / "records.jsonl"
     records.append(path, "epoch", epoch=1)
     with path.open("a") as file:
-        file.write('{"event": "epo')
+        file.write('{"event": "epo\n')
+    records.append(path, "epoch", epoch=2)
     with pytest.raises(ValueError, match=r"records\.jsonl, line 2"):
         records.read(path)
+
+
+def test_what_a_killed_run_left_half_written_or_has_to_do_again_is_dropped(tmp_path):
+    path = tmp_path / "records.jsonl"
+    for epoch in (1, 2, 3):
+        records.append(path, "epoch", epoch=epoch)
+    with path.open("a") as file:
+        file.write('{"event": "epo')
+    assert [row["epoch"] for row in records.read(path)] == [1, 2, 3]
+    records.keep(path, lambda row: row["epoch"] <= 2)
+    records.append(path, "epoch", epoch=3)
+    assert [row["epoch"] for row in records.read(path)] == [1, 2, 3] and path.read_text().count("\n") == 3
+
+
+def test_nothing_to_drop_where_there_is_no_file(tmp_path):
+    records.keep(tmp_path / "records.jsonl", lambda row: True)
+    assert not (tmp_path / "records.jsonl").exists()

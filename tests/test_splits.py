@@ -116,10 +116,10 @@ def test_join_merges_along_pairs():
 
 
 def test_leakage_by_hand():
-    split = splits.Split("toy", 0, False, train=("a", "b"), val=("c",), test=("d", "e"))
-    names = ("a", "b", "c", "d", "e")
-    pairs = [(0, 1), (0, 3), (3, 1), (2, 4)]  # within train; train-test twice for d; val-test
-    assert splits.leakage(split, names, pairs) == {"pairs": 4, "torn": 3, "test_leaked": 0.5}
+    split = splits.Split("toy", 0, False, train=("a", "b"), val=("c",), test=("d", "e", "f"))
+    names = ("a", "b", "c", "d", "e", "f")
+    pairs = [(0, 1), (0, 3), (3, 1), (2, 4), (5, 2)]  # within train; train-test twice for d; val-test for e and f
+    assert splits.leakage(split, names, pairs) == {"pairs": 5, "torn": 4, "test_leaked": 1 / 3}
     assert splits.leakage(split, names, []) == {"pairs": 0, "torn": 0, "test_leaked": 0.0}
 
 

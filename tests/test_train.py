@@ -229,7 +229,11 @@ def test_a_configuration_file_fills_the_options_and_the_command_line_wins(tmp_pa
         ([], "[method]\nsigma = 3\n", "sigma"),
         ([], "colour = 3\n", "colour"),
         ([], '[model]\nwidth = "wide"\n', "width"),
-        (["--config", "/nowhere.toml"], None, "nowhere.toml"),
+        (["--optim.batch", "0"], None, "optim.batch"),
+        (["--optim.epochs", "0"], None, "optim.epochs"),
+        (["--data.cases", "-3"], None, "data.cases"),
+        (["--model.width", "0"], None, "model.width"),
+        (["--method.patch", "12"], None, "patch side 12"),
     ],
 )
 def test_unknown_keys_and_bad_values_end_with_a_message(tmp_path, capsys, monkeypatch, argv, toml, word):
@@ -256,6 +260,13 @@ def test_peek_finds_an_option_before_the_others_are_known(tmp_path):
     assert options.peek(config, "method.name", "mps_ams") == "byol"
     assert options.peek([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
     assert options.peek(["--optim.lr", "1"], "method.name", "mps_ams") == options.peek([], "method.name", "mps_ams") == "mps_ams"
+
+
+def test_a_missing_or_broken_config_file_is_named(tmp_path):
+    (tmp_path / "c.toml").write_text("[optim")
+    for argv, message in ((["--config", "/nowhere.toml"], "/nowhere.toml does not exist"), (["--config", str(tmp_path / "c.toml")], "c.toml is not TOML")):
+        with pytest.raises(ValueError, match=message):
+            pretrain.main(argv)
 
 
 @pytest.mark.parametrize("data, message", [

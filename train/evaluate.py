@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
         about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split}
         about |= {"data": dataset.name, "threshold": options.threshold}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.json).write_text(json.dumps(means | about | {"cases": cases}, indent=1) + "\n", encoding="utf-8")
+        known = {name: None if math.isnan(value) else value for name, value in means.items()}
+        Path(options.json).write_text(json.dumps(known | about | {"cases": cases}, indent=1) + "\n", encoding="utf-8")
     return means
 
 

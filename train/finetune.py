@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import checkpoint, losses, metrics, records, schedule, splits, transforms
+from mpsams import checkpoint, losses, metrics, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, describe, one_of, open_data, parse, peek
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -63,6 +63,8 @@ class Recipe:
     def __post_init__(self) -> None:
         one_of("recipe.optimiser", self.optimiser, tuple(OPTIMISERS))
         one_of("recipe.loss", self.loss, losses.SEGMENTATION)
+        at_least("recipe.epochs", self.epochs, 1)
+        at_least("recipe.batch", self.batch, 1)
         if not 0 <= self.average < 1:
             raise ValueError(f"recipe.average {self.average} must lie in [0, 1)")
 
@@ -127,13 +129,9 @@ def finetune(options: Finetune, name: str) -> Path:
     network, method = begin(options.model, start, split)
     percent = f"{100 * options.labels:g}"
     out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
-    out.mkdir(parents=True, exist_ok=True)
-    splits.save(split, out / "split.json")
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     labelled = split.labelled(options.labels, options.run.seed)
-    if not options.resume:
-        (out / loop.RECORDS).unlink(missing_ok=True)
-    records.append(out / loop.RECORDS, "start", config=config, split=split.sha256, labelled=list(labelled))
+    loop.begin(out, options.resume, split, config=config, labelled=list(labelled))
     model = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
     work = task(options, config, model, stack.select(labelled), stack.select(split.val))
     at = loop.fit(work, out, options.run.save_minutes, options.resume)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import checkpoint, records
+from mpsams import checkpoint, records, splits
+from mpsams.splits import Split
 
 STATE = "state.safetensors"
 RECORDS = "records.jsonl"
@@ -64,6 +65,14 @@ def generator(seed: int, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def begin(out: Path, resume: bool, split: Split, **facts) -> None:
+    """Make the run folder with its split and its first record; a run that is not resumed starts with no records."""
+    out.mkdir(parents=True, exist_ok=True)
+    splits.save(split, out / "split.json")
+    records.keep(out / RECORDS, lambda row: resume)
+    records.append(out / RECORDS, "start", split=split.sha256, **facts)
+
+
 def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) -> Position:
     """Train to the last epoch, or save and exit with 128 + n on signal n (Ctrl-C, SIGTERM).
 
@@ -73,6 +82,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     at = Position()
     if resume and (out / STATE).exists():
         at = restore(task, out / STATE)
+        records.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
     elif resume:
         print(f"nothing to resume: {out / STATE} does not exist; starting at epoch 1")
     saved = time.monotonic()
@@ -82,12 +92,15 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
                 train_step(task, at, indices, epoch)
                 bar.set_postfix(epoch=f"{epoch}/{task.epochs}", loss=f"{at.losses[-1]:.4f}", refresh=False)
                 bar.update(len(indices))
-                if stop:
-                    save(task, at, out / STATE)
-                    bar.close()
-                    print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
-                    raise SystemExit(128 + stop[0])
-            finish_epoch(task, at, epoch, out)
+                if stop and at.step % task.steps:
+                    break
+            else:
+                finish_epoch(task, at, epoch, out)
+            if stop:
+                save(task, at, out / STATE)
+                bar.close()
+                print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
+                raise SystemExit(128 + stop[0])
             if time.monotonic() - saved > 60 * save_minutes or epoch == task.epochs:
                 save(task, at, out / STATE)
                 saved = time.monotonic()

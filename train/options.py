@@ -48,6 +48,7 @@ class Data:
         one_of("data.name", self.name, datasets.available())
         if self.size < 16 or self.size % 16:
             raise ValueError(f"data.size {self.size} must be a positive multiple of 16")
+        at_least("data.cases", self.cases, 0)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Model:
 
     def __post_init__(self) -> None:
         one_of("model.norm", self.norm, NORMS)
+        at_least("model.width", self.width, 1)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,12 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} is {value!r}; expected one of: {', '.join(allowed)}")
 
 
+def at_least(name: str, value: float, least: float) -> None:
+    """ValueError unless ``value`` is that large, naming both."""
+    if not value >= least:
+        raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
 Options = TypeVar("Options")
 
 
@@ -121,7 +129,7 @@ def parse(
     before the file's. An unknown key or a value that is not allowed ends the program with a sentence.
     """
     about = sys.modules[kind.__module__].__doc__
-    parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml")
+    parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
     parser.add_class_arguments(kind, skip={"resume", *groups})
     if "resume" in {field.name for field in fields(kind)}:
@@ -130,8 +138,9 @@ def parse(
         parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
         parser.add_class_arguments(group, name)
     parser.set_defaults(dict(defaults))
-    filled = parser.parse_args(argv)
     try:
+        config_of(argv)
+        filled = parser.parse_args(argv)
         for name in groups:
             filled[name].pop("name")
         built = parser.instantiate(filled)
@@ -144,14 +153,26 @@ def peek(argv: Sequence[str] | None, option: str, default: str) -> str:
     """A dotted option's value before the others are known: from the command line, else its TOML file."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument(f"--{option}", dest="value")
-    early.add_argument("--config", type=Path)
     found, _ = early.parse_known_args(argv)
-    if found.value is None and found.config is not None and found.config.is_file():
-        section: Any = tomllib.loads(found.config.read_text(encoding="utf-8"))
-        for key in option.split("."):
-            section = section.get(key) if isinstance(section, dict) else None
-        return default if section is None else section
-    return default if found.value is None else found.value
+    section: Any = config_of(argv)
+    for key in option.split("."):
+        section = section.get(key) if isinstance(section, dict) else None
+    return found.value or section or default
+
+
+def config_of(argv: Sequence[str] | None) -> dict:
+    """What the TOML file named by --config holds; empty without one. ValueError says what is wrong with the file."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    path = early.parse_known_args(argv)[0].config
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ValueError(f"--config {path} does not exist; expected a TOML file, such as train/configs/*.toml")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path} is not TOML: {error}") from None
 
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Dataset, Stack, Split]:

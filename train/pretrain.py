@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mpsams import checkpoint, figures, methods, records, schedule, splits, transforms, uncertainty
+from mpsams import checkpoint, figures, methods, patches, schedule, transforms, uncertainty
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, describe, open_data, parse, peek
+from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Optim:
     batch: int = 32
     lr: float = 2e-4
     flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least("optim.epochs", self.epochs, 1)
+        at_least("optim.batch", self.batch, 1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Pretrain:
     out: str | None = None
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        patches.grid(self.data.size, self.data.size, getattr(self.method, "patch", 1))
+
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, train, save; returns the file with the weights."""
@@ -76,13 +83,9 @@ def pretrain(options: Pretrain, name: str) -> Path:
     method = methods.find(name).build(options.method, UNet(width=options.model.width, norm=options.model.norm), options.optim.epochs)
     method = method.to(device, memory_format=torch.channels_last).train()
     out = Path(options.out or f"runs/{options.data.name}-{method.variant}-pretrain-{options.run.seed}")
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    splits.save(split, out / "split.json")
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
     images_n1hw = stack.select(split.train).images_n1hw.to(device)
-    if not options.resume:
-        (out / loop.RECORDS).unlink(missing_ok=True)
-    records.append(out / loop.RECORDS, "start", config=config, split=split.sha256, images=len(images_n1hw))
+    loop.begin(out, options.resume, split, config=config, images=len(images_n1hw))
     at = loop.fit(task(options, config, method, images_n1hw, out), out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, dataset, stack, split, at) | {
         "model": {"channels": 1, "classes": 1, "width": options.model.width, "norm": options.model.norm},
@@ -105,6 +108,7 @@ def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, o
     def after_epoch(epoch: int) -> dict:
         every = options.run.picture_every
         if every and (epoch % every == 0 or epoch in (1, options.optim.epochs)):
+            (out / "pictures").mkdir(exist_ok=True)
             shown = Batch(images_n1hw[:4].float() / 255, loop.generator(options.run.seed, 3))
             figures.save_sheet(method.preview(shown, epoch), out / "pictures" / f"epoch-{epoch:04d}.png")
         return method.facts(epoch)

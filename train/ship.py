@@ -98,7 +98,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
 
 def results(measured: dict) -> list[str]:
     """The evaluation's means as lines of Markdown."""
-    rows = [f"| {label} | " + " | ".join(f"{measured[key + suffix]:.3f}" for key in MEANS) + " |" for label, suffix in (
+    rows = [f"| {label} | " + " | ".join(number(measured[key + suffix]) for key in MEANS) + " |" for label, suffix in (
         (f"all {measured['images']} images", ""), (f"the {measured['lesions']} with a lesion", "_lesion"))]  # fmt: skip
     return [
         "",
@@ -112,8 +112,13 @@ def results(measured: dict) -> list[str]:
         *rows,
         "",
         f"Pooled over all pixels: DSC {measured['dsc_pooled']:.3f}, PPV {measured['ppv_pooled']:.3f}, Sen {measured['sen_pooled']:.3f}. "
-        f"Images without lesion that got one: {100 * measured['false_alarms']:.0f}%.",
+        f"Share of the images without lesion that got one: {number(measured['false_alarms'])}.",
     ]
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash where the set was empty."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -115,19 +115,21 @@ class MaskedAutoencoder(Method):
         """What is to be predicted: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
         if not self.config.normalise_target:
             return x_b1hw
-        p_bld = patches.patchify(x_b1hw, self.config.patch)
-        variance, mean = torch.var_mean(p_bld, dim=2, keepdim=True)
-        return patches.unpatchify((p_bld - mean) / (variance + 1e-6).sqrt(), self.config.patch, *x_b1hw.shape[2:])
+        mean, deviation = patches.moments(x_b1hw, self.config.patch)
+        return (x_b1hw - mean) / deviation
 
     def facts(self, epoch: float) -> dict[str, float]:
         return {"ratio": self.ratio(epoch)}
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Image, what is visible of it, the reconstruction (hidden patches only, unless targets are normalised)."""
+        """Image, what is visible of it, the image with hidden patches as predicted, and the error there."""
         x_b1hw = transforms.standardise(batch.images_b1hw)
         hidden_b1hw = self.hide(batch, epoch)
         predicted = self.unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
+        if self.config.normalise_target:
+            patch_mean, patch_deviation = patches.moments(x_b1hw, self.config.patch)
+            predicted = predicted * patch_deviation + patch_mean
         mean, deviation = transforms.moments(batch.images_b1hw)
         filled = (torch.where(hidden_b1hw, predicted, x_b1hw) * deviation + mean).clamp(0, 1)
         return {
