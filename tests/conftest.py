@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
-from mpsams import datasets
+from mpsams import checkpoint, datasets
 from mpsams.datasets import Stack, phantom
+from mpsams.unet import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,3 +44,41 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set MPSAMS_DATA to test on it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory) -> Path:
+    """A folder with the four networks the app looks for, tiny and untrained but of the shipped kind."""
+    folder = tmp_path_factory.mktemp("weights")
+    method = {"patch": 16, "reading": "softmax-of-covariance", "normalise": "standardised", "temperature": 1.0}
+    shared = {"size": 256, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "config": {"method": method}}
+    shared |= {"data": {"name": "busi", "modality": "ultrasound", "target": "breast lesion", "images": 702}}
+    torch.manual_seed(0)
+    for name, kind in (("mps_ams", "pretrain"), ("base", "pretrain"), ("mps_ams", "seg-10"), ("scratch", "seg-10")):
+        metadata = shared | {"kind": "pretrain" if kind == "pretrain" else "segmentation", "method": name, "transfers": ["encoder"]}
+        checkpoint.save(folder / f"busi-{name}-{kind}.safetensors", UNet(width=2).state_dict(), metadata)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def app_address(small_weights) -> str:
+    """The address of an app that runs for all tests, in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "app.py", "--weights", str(small_weights), "--port", str(port)], cwd=ROOT)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{address}/healthz", timeout=5).read()
+                break
+            except OSError:
+                assert process.poll() is None, "the app ended before it answered"
+                time.sleep(0.1)
+        else:
+            pytest.fail("the app did not answer within a minute")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
