@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from mpsams import datasets, inference, metrics, splits, transforms
 from mpsams.datasets import Dataset
 from mpsams.inference import Network
-from train.options import one_of, parse
+from train.options import one_of, parse, run
 
 PARTS = ("all", "train", "val", "test")
 
@@ -100,7 +99,4 @@ def measure(network: Network, dataset: Dataset, threshold: float) -> dict[str, d
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"train.evaluate: {error}")
+    run(main, "train.evaluate")

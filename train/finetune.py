@@ -11,7 +11,6 @@ hold more labels than the training.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, run
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -244,7 +243,4 @@ def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"train.finetune: {error}")
+    run(main, "train.finetune")

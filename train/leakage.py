@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ from functools import partial
 from tqdm import tqdm
 
 from mpsams import splits
-from train.options import Data, divide, parse, read
+from train.options import Data, divide, parse, read, run
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"train.leakage: {error}")
+    run(main, "train.leakage")

@@ -149,6 +149,14 @@ def parse(
         parser.error(str(error))
 
 
+def run(main: Callable[[], object], command: str) -> None:
+    """Run a command's ``main``; what it refuses ends the program with a sentence instead of a traceback."""
+    try:
+        main()
+    except (ValueError, FloatingPointError) as error:
+        sys.exit(f"{command}: {error}")
+
+
 def peek(argv: Sequence[str] | None, option: str, default: str) -> str:
     """A dotted option's value before the others are known: from the command line, else its TOML file."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

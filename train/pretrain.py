@@ -8,7 +8,6 @@ Writes into --out: weights.safetensors, records.jsonl, split.json, pictures/, an
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from mpsams import checkpoint, figures, methods, patches, schedule, transforms, 
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek
+from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, run
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,4 @@ def batch_of(images_n1hw: Tensor, indices: Tensor, how: transforms.Augmentation,
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, FloatingPointError) as error:
-        sys.exit(f"train.pretrain: {error}")
+    run(main, "train.pretrain")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, datasets
 from mpsams.checkpoint import Checkpoint
+from train.options import run
 
 LOCAL = ("root", "out", "init", "resume")  # options that only mean something on the machine of the run
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
@@ -34,17 +34,19 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with weights.safetensors")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
     options = parser.parse_args(argv)
-    return [ship(run, options.weights) for run in options.runs]
+    written = [ship(folder, options.weights) for folder in options.runs]
+    print("\n".join(map(str, written)))
+    return written
 
 
-def ship(run: Path, folder: Path) -> Path:
+def ship(source: Path, folder: Path) -> Path:
     """Copy one run's checkpoint, without the paths of this machine, and write its card beside it."""
-    found = checkpoint.load(run / "weights.safetensors")
+    found = checkpoint.load(source / "weights.safetensors")
     path = folder / f"{name_of(found.metadata)}.safetensors"
     checkpoint.save(path, found.tensors, found.metadata | {"config": without_paths(found.metadata["config"])})
     evaluation = path.with_suffix(".json")
-    if (run / "test.json").exists():
-        shutil.copy(run / "test.json", evaluation)
+    if (source / "test.json").exists():
+        shutil.copy(source / "test.json", evaluation)
     measured = json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.exists() else None
     path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), measured), encoding="utf-8")
     return path
@@ -122,7 +124,4 @@ def number(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        print("\n".join(map(str, main())))
-    except ValueError as error:
-        sys.exit(f"train.ship: {error}")
+    run(main, "train.ship")
