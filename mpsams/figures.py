@@ -1,15 +1,25 @@
-"""Pictures made from tensors: contact sheets, overlays, heat maps, the curve of the mask ratio.
+"""Pictures made from tensors: contact sheets, heat maps, and the layers of the app's SVG pictures.
 
-Axes: B batch, H x W pixels. Pictures are uint8 (H, W, 3).
+Axes: B batch, H x W pixels or cells. Raster pictures are uint8, (H, W) grey or (H, W, 3). An SVG layer
+is a path in cell units (x to the right, y down), so a mask of patches and one of pixels are drawn alike.
 """
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
+
+# Anchors of a black - purple - orange - pale ramp, rising evenly in lightness: readable without colour vision.
+_RAMP = np.array(
+    [(4, 4, 12), (40, 16, 84), (98, 26, 110), (158, 44, 98), (212, 74, 66), (243, 126, 26), (250, 193, 52), (252, 252, 170)]
+)
 
 
 def grey(image_hw: np.ndarray) -> np.ndarray:
@@ -23,3 +33,111 @@ def save_sheet(columns: dict[str, Tensor], path: Path, gap: int = 4) -> None:
         return
     images = [np.concatenate([np.pad(x, gap, constant_values=1.0) for x in t[:, 0].float().cpu().numpy()]) for t in columns.values()]
     Image.fromarray(grey(np.concatenate(images, axis=1))).save(path)
+
+
+def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
+    """(H, W) floats -> uint8 (H, W, 3): black at 0, through purple and orange, pale yellow at ``top`` and above."""
+    if not top > 0:
+        raise ValueError(f"top {top} must be positive")
+    at = np.clip(np.asarray(values_hw) / top, 0, 1) * (len(_RAMP) - 1)
+    stops = np.arange(len(_RAMP))
+    return np.stack([np.interp(at, stops, _RAMP[:, c]) for c in range(3)], axis=2).round().astype(np.uint8)
+
+
+def ramp_css() -> str:
+    """The heat map's colours from low to high, as a CSS gradient for a colour bar."""
+    return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in _RAMP)})"
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W) or (H, W, 3) as PNG bytes, written fast rather than small."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def uri(picture: np.ndarray) -> str:
+    """uint8 (H, W) or (H, W, 3) as a data URI, which a page shows without asking the server again."""
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode("ascii")
+
+
+def preview(unit_hw: np.ndarray, longest: int = 768) -> np.ndarray:
+    """(H, W) floats in [0, 1] -> uint8 (h, w), shrunk until no side is longer than ``longest``; never enlarged."""
+    picture = Image.fromarray((np.clip(unit_hw, 0, 1) * 255).round().astype(np.uint8))
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def shrunk_mask(mask_hw: np.ndarray, longest: int = 512) -> np.ndarray:
+    """Bool (H, W) -> bool (h, w) for drawing: every so many pixels, until no side is longer than ``longest``."""
+    step = -(-max(mask_hw.shape) // longest)
+    return mask_hw[step // 2 :: step, step // 2 :: step]
+
+
+def fill_path(mask_hw: np.ndarray) -> str:
+    """Path over the True cells of a bool (H, W): one rectangle per run in a row; empty for no cell."""
+    return "".join(f"M{a} {y}h{b - a}v1h{a - b}z" for y, a, b in _runs(mask_hw))
+
+
+def edge_path(mask_hw: np.ndarray) -> str:
+    """Path along the border between True and False cells of a bool (H, W); outside the image is False."""
+    padded = np.pad(np.asarray(mask_hw, bool), 1)
+    across = (padded[1:] != padded[:-1])[:, 1:-1]  # line y lies between rows y - 1 and y
+    down = (padded[:, 1:] != padded[:, :-1])[1:-1].T
+    level = "".join(f"M{a} {y}h{b - a}" for y, a, b in _runs(across))
+    return level + "".join(f"M{x} {a}v{b - a}" for x, a, b in _runs(down))
+
+
+def grid_path(rows: int, columns: int) -> str:
+    """The inner lines of a grid of cells."""
+    return "".join(f"M0 {y}h{columns}" for y in range(1, rows)) + "".join(f"M{x} 0v{rows}" for x in range(1, columns))
+
+
+def cells(mask_1l: Tensor, columns: int) -> np.ndarray:
+    """A patch mask (1, L), row-major, as bool (rows, columns) for drawing."""
+    return mask_1l[0].reshape(-1, columns).numpy()
+
+
+def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
+    """Runs of True in each row of a bool (H, W): row, first column, column after the last."""
+    steps = np.diff(np.pad(np.asarray(mask_hw, bool), ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    return zip(rows.tolist(), starts.tolist(), np.nonzero(steps == -1)[1].tolist(), strict=True)
+
+
+def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[int, int]) -> str:
+    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class."""
+    if not path:
+        return ""
+    y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
+    return f'<path class="{kind}" transform="scale({x:g} {y:g})" d="{path}"/>'
+
+
+def raster(source: str, size_hw: tuple[int, int]) -> str:
+    """A data URI as SVG, stretched over a picture of size_hw."""
+    return f'<image href="{source}" width="{size_hw[1]}" height="{size_hw[0]}" preserveAspectRatio="none"/>'
+
+
+def held(name: str, source: str, size_hw: tuple[int, int]) -> str:
+    """A data URI as SVG, of size_hw, that other pictures of the page may show by ``shared(name)``."""
+    image = f'<image id="{name}" href="{source}" width="1000" height="1000" preserveAspectRatio="none"/>'
+    return f'<g transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})">{image}</g>'
+
+
+def shared(name: str, size_hw: tuple[int, int]) -> str:
+    """An image that the page has ``held`` elsewhere, stretched over a picture of size_hw."""
+    return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
+
+
+def svg(says: str, size_hw: tuple[int, int], layers: Sequence[str], extra: str = "") -> str:
+    """One picture of layers, lowest first; ``says`` is what a screen reader reads, ``extra`` more attributes."""
+    role = "" if "role=" in extra else 'role="img" '
+    return (
+        f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]} {size_hw[0]}" {extra}>{"".join(layers)}</svg>'
+    )
+
+
+def line(points: Sequence[tuple[float, float]], kind: str) -> str:
+    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class."""
+    d = "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in points)
+    return f'<path class="{kind}" d="M{d}"/>'

@@ -1,0 +1,60 @@
+"""What a panel is, how panels are found by name, and the page that holds them.
+
+A panel is a file of this folder with TITLE (the tab's words), PLACE (a number; tabs stand in this order) and
+``build(session)``, which lays out the tab, registers what is to be redrawn with ``session.on_case`` and its
+named endpoint with ``endpoint``. Panels never import one another; what they share is exported here. Adding a
+panel is adding a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+import gradio as gr
+
+from mpsams.panels import _answers as answers
+from mpsams.panels import _words as words
+from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, clustering, of_upload, read_bytes, with_truth
+from mpsams.panels._library import Library, seen
+from mpsams.panels._look import look
+from mpsams.panels._session import Session, endpoint, private, refused
+
+__all__ = [
+    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "clustering", "endpoint", "look", "of_upload",
+    "page", "panels", "private", "read_bytes", "refused", "seen", "with_truth", "words",
+]  # fmt: skip
+
+HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
+lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p></header>"""
+FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection and adaptive masking strategy based self-supervised
+medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
+
+
+def available() -> list[str]:
+    """Names of all panels: the files of this folder that do not begin with an underscore."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def panels() -> list[ModuleType]:
+    """All panels in the order of their tabs."""
+    return sorted((importlib.import_module(f"{__name__}.{name}") for name in available()), key=lambda panel: panel.PLACE)
+
+
+def page(library: Library) -> gr.Blocks:
+    """The whole page over a folder of weights, with the first case already drawn."""
+    found = panels()
+    with gr.Blocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
+        session = Session(library)
+        gr.HTML(HEADER, elem_id="top")
+        with gr.Row(elem_id="desk", equal_height=False):
+            with gr.Column(scale=0, min_width=272, elem_id="side"):
+                session.sidebar()
+            with gr.Column(scale=1, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs"):
+                for panel in found:
+                    with gr.Tab(panel.TITLE, id=panel.__name__.rpartition(".")[2], render_children=True):
+                        panel.build(session)
+        gr.HTML(FOOTER, elem_id="end")
+    return blocks
+

@@ -1,0 +1,67 @@
+"""What the named endpoints answer with: clusters and masks as plain values, and which network was meant."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mpsams.inference import Masked
+from mpsams.panels._case import SIDE, Case
+from mpsams.panels._library import Library
+
+
+def clusters(case: Case) -> dict:
+    """The clusters of a case; patches are row-major indices, distances None where a cluster is empty."""
+    found = case.study.clusters
+    answer = {
+        "patch": case.study.patch,
+        "columns": SIDE // case.study.patch,
+        "reading": case.reading,
+        "seed": case.seed,
+        "lesion": indices(found.lesion_bl),
+        "to_lesion": [finite(value) for value in found.to_lesion_bl[0].tolist()],
+        "to_background": [finite(value) for value in found.to_background_bl[0].tolist()],
+        "score": found.score_bl[0].tolist(),
+    }
+    if case.agreement is not None:
+        lift, auc = finite(case.agreement.lift), finite(case.agreement.auc)
+        answer["agreement"] = {"lift": lift, "auc": auc, "lesion_patches": case.agreement.lesion_patches}
+    return answer
+
+
+def mask(case: Case, at: Masked) -> dict:
+    """What is hidden at an epoch; patches are row-major indices."""
+    return {
+        "epoch": at.epoch,
+        "ratio": at.ratio,
+        "hidden": at.hidden,
+        "patches": case.study.length,
+        "lesion_first": indices(at.lesion_first_1l),
+        "random": indices(at.random_1l),
+        "bits": {"lesion_first": at.bits, "random": at.random_bits},
+        "chance": {"lesion": at.chance_lesion, "background": at.chance_background},
+    }
+
+
+def indices(mask_1l: torch.Tensor) -> list[int]:
+    """The True places of a bool (1, L)."""
+    return torch.nonzero(mask_1l[0])[:, 0].tolist()
+
+
+def finite(value: float) -> float | None:
+    """None where JSON has no number: NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def network_name(library: Library, stated: str, ending: str, modality: str) -> str:
+    """The network an endpoint is to use: the stated one, or for "" the one that ends so.
+
+    ValueError when it is not there or of another kind than those that end so.
+    """
+    kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
+    name = stated or library.find(ending, modality)
+    if name is None or name not in library.names() or library.network(name).metadata["kind"] != kind:
+        there = ", ".join(other for other in library.names() if mark in other) or "none at all"
+        raise ValueError(f"weights {name!r} are no {kind} network here; there are: {there}")
+    return name

@@ -1,0 +1,74 @@
+"""Small pieces of HTML that the panels share: figures with captions, number cards, notes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+
+LESION_FIRST = "lesion first"
+
+
+def figure(picture: str, heading: str, caption: str, kind: str = "") -> str:
+    """An SVG picture under a heading, with a caption that says what is seen. Headings and captions are HTML."""
+    return f'<figure class="film {kind}"><h4>{heading}</h4><div class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def row(parts: Iterable[str], kind: str) -> str:
+    """Parts side by side where there is room."""
+    return f'<div class="{kind}">{"".join(parts)}</div>'
+
+
+def card(name: str, value: str, says: str = "", bars: str = "") -> str:
+    """A number with its name above and a line of explanation below."""
+    return f'<div class="card"><span class="name">{name}</span><span class="value">{value}</span>{bars}<span class="says">{says}</span></div>'
+
+
+def bars(*shares: tuple[str, float, str]) -> str:
+    """Thin bars of ("first" or "random", share in [0, 1], value in words), to compare by eye."""
+    return "".join(
+        f'<span class="bar"><em>{LESION_FIRST if kind == "first" else "at random"}</em><s><i class="{kind}" style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{says}</b></span>'
+        for kind, share, says in shares
+    )
+
+
+def note(text: str, kind: str = "calm") -> str:
+    """A short paragraph set apart: "calm", "care" (read this first) or "refused"."""
+    role = ' role="alert"' if kind == "refused" else ""
+    return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
+
+
+def key(*entries: tuple[str, str]) -> str:
+    """A legend: (CSS class of the swatch, words)."""
+    return '<div class="key">' + "".join(f'<span><i class="{kind}"></i>{escape(says)}</span>' for kind, says in entries) + "</div>"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A small table whose first column names the rows."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>' for first, *rest in rows)
+    return f'<div class="table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """0.634 -> "63%"; a dash for NaN."""
+    return "–" if math.isnan(share) else f"{100 * share:.{digits}f}%"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with so many digits after the point; a dash for NaN, ∞ for infinity."""
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def trained_elsewhere(seen: tuple[str, str, int], modality: str, names: dict[str, str]) -> str:
+    """A warning when a network never saw images of this modality, else nothing."""
+    trained, target, images = seen
+    if trained == modality:
+        return ""
+    count = f" ({images} images)" if images else ""
+    kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{trained} images"
+    return note(
+        f"<strong>This network has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
+        "whatever it answers here is a guess far from home, shown to teach and not to trust.",
+        "care",
+    )
