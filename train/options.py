@@ -112,6 +112,7 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
+LOCAL = ("root", "out", "init", "resume")  # options that only mean something on the machine of the run
 Options = TypeVar("Options")
 
 
@@ -215,7 +216,7 @@ def describe(kind: str, method: str, config: dict, dataset: Dataset, stack: Stac
     return {
         "kind": kind,
         "method": method,
-        "config": config,
+        "config": without_paths(config),
         "size": config["data"]["size"],
         "data": {
             "name": dataset.name,
@@ -232,3 +233,9 @@ def describe(kind: str, method: str, config: dict, dataset: Dataset, stack: Stac
             "torch": torch.__version__,
         },
     }
+
+
+def without_paths(config: dict) -> dict:
+    """The configuration without what only means something on one machine."""
+    inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
+    return {key: value for key, value in inner.items() if key not in LOCAL}

@@ -17,7 +17,6 @@ from mpsams import checkpoint, datasets
 from mpsams.checkpoint import Checkpoint
 from train.options import run
 
-LOCAL = ("root", "out", "init", "resume")  # options that only mean something on the machine of the run
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
 NAMES = {
     "base": "a masked autoencoder with random order and a fixed ratio (the paper's “base”)",
@@ -40,15 +39,18 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def ship(source: Path, folder: Path) -> Path:
-    """Copy one run's checkpoint, without the paths of this machine, and write its card beside it."""
+    """Copy one run's checkpoint and evaluation, and write the card beside them."""
     found = checkpoint.load(source / "weights.safetensors")
     path = folder / f"{name_of(found.metadata)}.safetensors"
-    checkpoint.save(path, found.tensors, found.metadata | {"config": without_paths(found.metadata["config"])})
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "weights.safetensors", path)
     evaluation = path.with_suffix(".json")
     if (source / "test.json").exists():
         shutil.copy(source / "test.json", evaluation)
     measured = json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.exists() else None
-    path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), measured), encoding="utf-8")
+    if measured and measured["sha256"] != found.sha256:
+        raise ValueError(f"{evaluation} measured another checkpoint than {source / 'weights.safetensors'}; run train.evaluate again")
+    path.with_suffix(".md").write_text(card(path.stem, found, measured), encoding="utf-8")
     return path
 
 
@@ -56,12 +58,6 @@ def name_of(metadata: dict) -> str:
     """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent."""
     what = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
     return f"{metadata['data']['name']}-{metadata['method']}-{what}"
-
-
-def without_paths(config: dict) -> dict:
-    """The configuration without what only means something on one machine."""
-    inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
-    return {key: value for key, value in inner.items() if key not in LOCAL}
 
 
 def card(name: str, found: Checkpoint, measured: dict | None) -> str:

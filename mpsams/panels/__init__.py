@@ -20,6 +20,7 @@ from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, clustering, of_up
 from mpsams.panels._library import Library, seen
 from mpsams.panels._look import look
 from mpsams.panels._session import Session, endpoint, private, refused
+from mpsams.panels._uploads import UploadsOnly
 
 __all__ = [
     "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "clustering", "endpoint", "look", "of_upload",
@@ -45,7 +46,7 @@ def panels() -> list[ModuleType]:
 def page(library: Library) -> gr.Blocks:
     """The whole page over a folder of weights, with the first case already drawn."""
     found = panels()
-    with gr.Blocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
+    with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
         session = Session(library)
         gr.HTML(HEADER, elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):

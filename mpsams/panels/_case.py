@@ -6,6 +6,7 @@ Axes: L patches, H x W pixels of the original, S the side of the grid image. Mas
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,8 +29,7 @@ class Case:
 
     title, origin: in words for the user. picture: grey PNG of the original as a data URI. shape_hw: of the
     original. truth_hw: bool at the original's size, or None. study: clusters and orders of the grid image.
-    agreement: of the clusters with the truth; None without one. course: (epoch, ratio, share of the true lesion
-    hidden lesion-first, the same at random) along ``STOPS``; the shares are NaN without a lesion in the truth.
+    agreement: of the clusters with the truth; None without one.
     """
 
     title: str
@@ -42,7 +42,6 @@ class Case:
     seed: int
     reading: str
     agreement: Agreement | None = None
-    course: tuple[tuple[float, float, float, float], ...] = ()
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
@@ -61,6 +60,19 @@ class Case:
     def truth_11ss(self) -> Tensor | None:
         """The truth mask at the grid image's size."""
         return None if self.truth_hw is None else transforms.resize_mask(self.truth_hw, SIDE, SIDE)
+
+    @cached_property
+    def course(self) -> tuple[tuple[float, float, float, float], ...]:
+        """Along ``STOPS``: epoch, ratio, share of the true lesion hidden lesion-first, and at random.
+
+        The shares are NaN without a lesion in the truth.
+        """
+        known = torch.zeros(1, self.study.length, dtype=torch.bool) if self.agreement is None else self.agreement.truth_1l
+        steps = ((epoch, inference.mask_at(self.study, epoch)) for epoch in STOPS)
+        return tuple(
+            (epoch, at.ratio, inference.coverage(at.lesion_first_1l, known), inference.coverage(at.random_1l, known))
+            for epoch, at in steps
+        )
 
     def outline(self, size_hw: tuple[int, int]) -> str:
         """The border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown."""
@@ -114,19 +126,9 @@ def with_truth(case: Case, data: bytes | None) -> Case:
 
 
 def _measured(case: Case) -> Case:
-    if case.truth_hw is None:
-        return replace(case, agreement=None, course=_course(case.study, None))
-    found = inference.agreement(case.study, case.truth_11ss)
-    return replace(case, agreement=found, course=_course(case.study, found))
-
-
-def _course(study: Study, found: Agreement | None) -> tuple[tuple[float, float, float, float], ...]:
-    known = torch.zeros(1, study.length, dtype=torch.bool) if found is None else found.truth_1l
-    steps = ((epoch, inference.mask_at(study, epoch)) for epoch in STOPS)
-    return tuple(
-        (epoch, at.ratio, inference.coverage(at.lesion_first_1l, known), inference.coverage(at.random_1l, known))
-        for epoch, at in steps
-    )
+    """The case with the agreement of its clusters and its truth."""
+    found = None if case.truth_hw is None else inference.agreement(case.study, case.truth_11ss)
+    return replace(case, agreement=found)
 
 
 def read_bytes(path: str | None) -> bytes | None:
