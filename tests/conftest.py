@@ -31,10 +31,12 @@ def phantoms() -> Stack:
 _read_once = cache(phantom._read)
 
 
-@pytest.fixture
-def quick_phantom(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def quick_phantom():
     """The phantom data set paints each case only once in all tests that use this."""
-    monkeypatch.setattr(phantom, "_read", _read_once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phantom, "_read", _read_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "-
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, quick_phantom):
     """Run folders of a pretraining and of a fine-tuning from it."""
     top = tmp_path_factory.mktemp("runs")
     first = pretrain.main([*SMALL, "--model.width", "8", "--optim.epochs", "6", "--optim.batch", "8", "--out", str(top / "pre")])
