@@ -11,11 +11,11 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is ever fetched or sent
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import gradio as gr  # noqa: E402
-import uvicorn  # noqa: E402
-from fastapi import FastAPI  # noqa: E402
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 
-from mpsams import panels  # noqa: E402
+from mpsams import panels
 
 VERSION = "1.0"
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
@@ -48,7 +48,9 @@ def create(weights: Path) -> FastAPI:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
     parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=Path("weights"), metavar="DIR", help="folder of checkpoints (default: weights)")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("weights"), metavar="DIR", help="folder of checkpoints (default: weights)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)

@@ -31,7 +31,9 @@ def save_sheet(columns: dict[str, Tensor], path: Path, gap: int = 4) -> None:
     """Save named columns of images, float (B, 1, H, W) in [0, 1] each, as one PNG; nothing for no columns."""
     if not columns:
         return
-    images = [np.concatenate([np.pad(x, gap, constant_values=1.0) for x in t[:, 0].float().cpu().numpy()]) for t in columns.values()]
+    images = [
+        np.concatenate([np.pad(x, gap, constant_values=1.0) for x in t[:, 0].float().cpu().numpy()]) for t in columns.values()
+    ]
     Image.fromarray(grey(np.concatenate(images, axis=1))).save(path)
 
 
@@ -132,9 +134,7 @@ def shared(name: str, size_hw: tuple[int, int]) -> str:
 def svg(says: str, size_hw: tuple[int, int], layers: Sequence[str], extra: str = "") -> str:
     """One picture of layers, lowest first; ``says`` is what a screen reader reads, ``extra`` more attributes."""
     role = "" if "role=" in extra else 'role="img" '
-    return (
-        f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]} {size_hw[0]}" {extra}>{"".join(layers)}</svg>'
-    )
+    return f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]} {size_hw[0]}" {extra}>{"".join(layers)}</svg>'
 
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:

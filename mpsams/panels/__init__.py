@@ -58,4 +58,3 @@ def page(library: Library) -> gr.Blocks:
                         panel.build(session)
         gr.HTML(FOOTER, elem_id="end")
     return blocks
-

@@ -20,6 +20,7 @@ from mpsams.inference import Agreement, Study
 SIDE = 256  # of the grid image, as in the paper
 STOPS = sorted({round(schedule.HORIZON ** (i / 60)) for i in range(61)})  # epochs along the curves, dense at first
 MODALITIES = imaging.MODALITIES
+YOURS = {"ultrasound": "Your ultrasound image", "ct": "Your CT image", "mri": "Your MRI image"}
 NAMES = {"ultrasound": "Ultrasound", "ct": "CT", "mri": "MRI"}
 
 
@@ -104,7 +105,7 @@ def of_upload(data: bytes, modality: str, how: dict) -> Case:
     """
     scan = imaging.read(data, modality)
     unit_hw = transforms.to_unit(scan.pixels, "mri" if modality == "mri" else "ultrasound")
-    return _new(f"Your {NAMES[modality]} image", scan.origin, modality, unit_hw, None, how)
+    return _new(YOURS[modality], scan.origin, modality, unit_hw, None, how)
 
 
 def _new(title: str, origin: str, modality: str, unit_hw: np.ndarray, truth_hw: np.ndarray | None, how: dict) -> Case:
@@ -140,4 +141,3 @@ def read_bytes(path: str | None) -> bytes | None:
     if len(data) > raster.MAX_BYTES:
         raise UnreadableImage(f"The file is larger than the {raster.MAX_BYTES >> 20} MiB allowed.")
     return data
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -54,10 +55,10 @@ class Session:
         """The case on screen, the built-in samples, uploads, and how patches are clustered."""
         shown = gr.HTML(now_showing(self.first), elem_id="shown")
         gallery = gr.HTML(self._gallery(), js_on_load=PICK_SAMPLE, elem_id="samples")
-        notice = gr.HTML("", elem_id="notice")
         with gr.Accordion("Open your own image", open=False, elem_id="own"):
             modality = gr.Radio([(NAMES[m], m) for m in _case.MODALITIES], value="ultrasound", label="What kind of image is it?")
             file = gr.File(label="PNG, JPEG or TIFF, 8 or 16 bit", type="filepath", height=120)
+            notice = gr.HTML("", elem_id="notice")
             truth = gr.File(label="Its lesion mask, if you have one (same size)", type="filepath", height=120)
             gr.HTML('<p class="small">Files stay on the computer that runs this app and are deleted within a day.</p>')
         with gr.Accordion("How patches are clustered", open=False):
@@ -138,7 +139,6 @@ def private(listen: Callable, fn: Callable, inputs: Sequence, outputs, **more) -
 
 def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
     """A named endpoint without anything on the page; refusals and ValueErrors reach the caller as sentences."""
-    import functools
 
     @functools.wraps(fn)
     def answer(*values):

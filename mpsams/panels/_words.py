@@ -40,7 +40,9 @@ def note(text: str, kind: str = "calm") -> str:
 
 def key(*entries: tuple[str, str]) -> str:
     """A legend: (CSS class of the swatch, words)."""
-    return '<div class="key">' + "".join(f'<span><i class="{kind}"></i>{escape(says)}</span>' for kind, says in entries) + "</div>"
+    return (
+        '<div class="key">' + "".join(f'<span><i class="{kind}"></i>{escape(says)}</span>' for kind, says in entries) + "</div>"
+    )
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

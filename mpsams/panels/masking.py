@@ -13,7 +13,19 @@ import torch
 from mpsams import clusters, figures, inference, schedule, uncertainty
 from mpsams.inference import Masked
 from mpsams.panels import (
-    MODALITIES, NAMES, SIDE, Case, Library, Session, answers, clustering, endpoint, of_upload, private, read_bytes, with_truth, words,
+    MODALITIES,
+    SIDE,
+    Case,
+    Library,
+    Session,
+    answers,
+    clustering,
+    endpoint,
+    of_upload,
+    private,
+    read_bytes,
+    with_truth,
+    words,
 )  # fmt: skip
 
 TITLE = "Masking"
@@ -83,7 +95,9 @@ def build(session: Session) -> None:
     private(epoch.input, show, [session.case, epoch, picked], stage)
     private(stage.pick, pick, [session.case, epoch], [picked, stage])
     for mark, button in zip(MARKS, marks, strict=True):
-        private(button.click, lambda case, picked, mark=mark: (mark, show(case, mark, picked)), [session.case, picked], [epoch, stage])
+        private(
+            button.click, lambda case, picked, mark=mark: (mark, show(case, mark, picked)), [session.case, picked], [epoch, stage]
+        )
     private(player.click, play, [playing], [playing, clock, player])
     private(clock.tick, tick, [session.case, epoch, picked], [epoch, stage, playing, clock, player])
     session.on_case(lambda case, epoch: (most_lesion(case), show(case, epoch, most_lesion(case))), [epoch], [picked, stage])
@@ -95,7 +109,10 @@ def endpoints(library: Library) -> None:
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
     modality = gr.Textbox("ultrasound", visible=False, label=f"modality, one of {', '.join(MODALITIES)}")
     reading = gr.Textbox("", visible=False, label=f"reading, one of {', '.join(clusters.READINGS)}; empty for the default")
-    seed, epoch = gr.Number(0, precision=0, visible=False, label="seed"), gr.Number(OPENS_AT, visible=False, label="epoch, from 1")
+    seed, epoch = (
+        gr.Number(0, precision=0, visible=False, label="seed"),
+        gr.Number(OPENS_AT, visible=False, label="epoch, from 1"),
+    )
 
     def clusters_of(image, truth=None, modality="ultrasound", seed=0, reading=""):
         """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
@@ -168,7 +185,11 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
     share = words.percent(at.ratio)
     return [
         words.figure(
-            film(f"Cluster map: {a} of {study.length} patches are taken for lesion.", drawn(lesion, "lesion"), drawn(lesion, "lesion-edge", True)),
+            film(
+                f"Cluster map: {a} of {study.length} patches are taken for lesion.",
+                drawn(lesion, "lesion"),
+                drawn(lesion, "lesion-edge", True),
+            ),
             "Clusters",
             f"{a} of {study.length} patches look alike enough to be taken for lesion.",
         ),
@@ -244,7 +265,12 @@ def curve(case: Case, at: Masked) -> str:
         lines.append(figures.line([(x(e), 100 * c) for e, _, c, _ in case.course], "cover first"))
         names += [("cover first", "true lesion hidden, lesion first"), ("cover random", "the same at random")]
     lines.append(figures.line([(x(e), 100 * r) for e, r, _, _ in case.course], "sigma"))
-    picture = figures.svg(f"Curve of the mask ratio over the epochs; at epoch {at.epoch:g} it is {words.percent(at.ratio, 1)}", (100, 100), lines, 'preserveAspectRatio="none"')
+    picture = figures.svg(
+        f"Curve of the mask ratio over the epochs; at epoch {at.epoch:g} it is {words.percent(at.ratio, 1)}",
+        (100, 100),
+        lines,
+        'preserveAspectRatio="none"',
+    )
     marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 100, 200, 400, 600, 800))
     levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))
     point = f'<i class="now" style="left:{x(at.epoch):.2f}%"></i><i class="dot" style="left:{x(at.epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
@@ -280,9 +306,13 @@ def asked(case: Case, at: Masked, picked: int) -> str:
 def judgement(case: Case) -> str:
     """Whether the clustering finds the lesion, measured where truth is known."""
     if case.agreement is None:
-        return words.note("Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be measured here.")
+        return words.note(
+            "Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be measured here."
+        )
     if not case.has_lesion:
-        return words.note("The truth mask holds no lesion, so there is nothing to find: the clustering names a “lesion” cluster in every image, healthy ones too.")
+        return words.note(
+            "The truth mask holds no lesion, so there is nothing to find: the clustering names a “lesion” cluster in every image, healthy ones too."
+        )
     lift, auc = case.agreement.lift, case.agreement.auc
     if lift > 1.2 and auc > 0.55:
         verdict = "<strong>Here the clustering finds the lesion better than chance.</strong>"
@@ -293,4 +323,6 @@ def judgement(case: Case) -> str:
     times = f"A patch of the orange cluster is {words.number(lift)} times as often lesion as a patch drawn blindly (lift; 1.0 is chance)"
     rank = f"ranked by likeness, a lesion patch stands before a healthy one in {words.percent(auc)} of all pairs (AUC {words.number(auc)}; 0.5 is chance, 1.0 perfect)"
     kind = "calm" if lift > 1.2 and auc > 0.55 else "care"
-    return words.note(f"{verdict} {times}; {rank}. Another {NAMES[case.modality]} image, or the other reading in the sidebar, may tell another story.", kind)
+    return words.note(
+        f"{verdict} {times}; {rank}. Another image, or the other reading in the sidebar, may tell another story.", kind
+    )

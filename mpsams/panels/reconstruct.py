@@ -10,7 +10,20 @@ import gradio as gr
 from mpsams import figures, inference, schedule
 from mpsams.inference import Reconstruction
 from mpsams.panels import (
-    MODALITIES, NAMES, SIDE, Case, Library, Session, answers, clustering, endpoint, of_upload, private, read_bytes, seen, words,
+    MODALITIES,
+    NAMES,
+    SIDE,
+    Case,
+    Library,
+    Session,
+    answers,
+    clustering,
+    endpoint,
+    of_upload,
+    private,
+    read_bytes,
+    seen,
+    words,
 )  # fmt: skip
 
 TITLE = "Reconstruct"
@@ -37,8 +50,12 @@ def build(session: Session) -> None:
 
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
-        epoch = gr.Slider(1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[])
-        way = gr.Radio([(says, name) for name, says in WAYS.items()], value="first", label="Which patches are hidden", scale=3, min_width=240)
+        epoch = gr.Slider(
+            1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[]
+        )
+        way = gr.Radio(
+            [(says, name) for name, says in WAYS.items()], value="first", label="Which patches are hidden", scale=3, min_width=240
+        )
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
@@ -132,7 +149,11 @@ def bar() -> str:
 def numbers(case: Case, found: dict[str, Reconstruction]) -> str:
     """Mean errors, split by truth where there is one."""
     split = case.has_lesion
-    head = ["Mean error, % of full brightness", "hidden lesion", "hidden background"] if split else ["Mean error, % of full brightness", "hidden patches"]
+    head = (
+        ["Mean error, % of full brightness", "hidden lesion", "hidden background"]
+        if split
+        else ["Mean error, % of full brightness", "hidden patches"]
+    )
     rows = []
     for ending, result in found.items():
         values = [result.error_lesion, result.error_background] if split else [result.error_background]

@@ -12,14 +12,30 @@ import torch
 from mpsams import figures, inference, metrics, transforms
 from mpsams.imaging import raster
 from mpsams.panels import (
-    MODALITIES, NAMES, Case, Library, Session, answers, clustering, endpoint, of_upload, private, read_bytes, seen, with_truth, words,
+    MODALITIES,
+    NAMES,
+    Case,
+    Library,
+    Session,
+    answers,
+    clustering,
+    endpoint,
+    of_upload,
+    private,
+    read_bytes,
+    seen,
+    with_truth,
+    words,
 )  # fmt: skip
 
 TITLE = "Segment"
 PLACE = 3
 
 OPENS_AT = 0.5
-TWO = {"-mps_ams-seg-10": ("MPS-AMS", "pretrained, then 10% of the labels"), "-scratch-seg-10": ("From scratch", "10% of the labels only")}
+TWO = {
+    "-mps_ams-seg-10": ("MPS-AMS", "pretrained, then 10% of the labels"),
+    "-scratch-seg-10": ("From scratch", "10% of the labels only"),
+}
 INTRO = """<p class="lead"><strong>What you see.</strong> Two networks of the same shape, taught with the same few labelled images, outline the lesion.
 One was pretrained with MPS-AMS, the other began from nothing. Where the chance of lesion reaches the threshold, a pixel is lesion.</p>"""
 MAKE = """<strong>No segmentation weights here.</strong> This panel needs {names} in the folder given by <code>--weights</code>. Make them with
@@ -40,22 +56,36 @@ def build(session: Session) -> None:
     def file_of(case: Case, found: dict, threshold: float, which: str):
         if which not in found:
             return gr.DownloadButton("No mask to download", value=None, interactive=False)
-        return gr.DownloadButton("Download this mask (PNG)", value=written(lesion(case, found[which], threshold), button), interactive=True)
+        return gr.DownloadButton(
+            "Download this mask (PNG)", value=written(lesion(case, found[which], threshold), button), interactive=True
+        )
 
     found_first = chances(session.first, library)
     found = gr.State(found_first)
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls", equal_height=True):
-        threshold = gr.Slider(0.05, 0.95, OPENS_AT, step=0.01, label="Threshold on the chance of lesion", min_width=220, buttons=[])
+        threshold = gr.Slider(
+            0.05, 0.95, OPENS_AT, step=0.01, label="Threshold on the chance of lesion", min_width=220, buttons=[]
+        )
         opacity = gr.Slider(0, 0.8, 0.25, step=0.05, label="Opacity of the filling", min_width=160, buttons=[])
     stage = gr.HTML(view(session.first, found_first, OPENS_AT, 0.25, library), js_on_load=None, elem_classes="stage")
     with gr.Row(elem_classes="controls export", equal_height=True):
-        which = gr.Radio([(title, ending) for ending, (title, _) in TWO.items()], value=next(iter(TWO)), label="Mask to download, at the original size", min_width=240)
+        which = gr.Radio(
+            [(title, ending) for ending, (title, _) in TWO.items()],
+            value=next(iter(TWO)),
+            label="Mask to download, at the original size",
+            min_width=240,
+        )
         button = gr.DownloadButton("Download this mask (PNG)", variant="primary", min_width=200)
 
     settings = [threshold, opacity, which]
     for slider in (threshold, opacity):
-        private(slider.input, lambda case, found, t, o: view(case, found, t, o, library), [session.case, found, threshold, opacity], stage)
+        private(
+            slider.input,
+            lambda case, found, t, o: view(case, found, t, o, library),
+            [session.case, found, threshold, opacity],
+            stage,
+        )
     private(gr.on, file_of, [session.case, found, threshold, which], button, triggers=[threshold.release, which.input])
     session.on_case(infer, settings, [found, stage, button])
     session.on_open(file_of, [session.case, found, threshold, which], button)
@@ -155,7 +185,11 @@ def column(case: Case, ending: str, mask_hw: np.ndarray, chance_ss: np.ndarray, 
     return words.row(
         [
             words.figure(figures.svg(outlined, size, layers), f"{title} <em>{says}</em>", outlined),
-            words.figure(figures.svg(f"Chance of lesion by {title}", size, [heat, case.outline(size)]), "Chance of lesion", f"Highest {words.percent(float(chance_ss.max()))}."),
+            words.figure(
+                figures.svg(f"Chance of lesion by {title}", size, [heat, case.outline(size)]),
+                "Chance of lesion",
+                f"Highest {words.percent(float(chance_ss.max()))}.",
+            ),
         ],
         "stack",
     )
@@ -169,6 +203,15 @@ def numbers(case: Case, masks: dict[str, np.ndarray]) -> str:
     for ending, mask_hw in masks.items():
         found = scores(mask_hw, case)
         rows.append([TWO[ending][0], *(words.number(found[name], 3) for name in ("dsc", "ppv", "sen"))])
-    head = ["Against the truth, in pixels of the original", "DSC <small>overlap</small>", "PPV <small>of the outlined, lesion</small>", "Sen <small>of the lesion, outlined</small>"]
-    empty = "" if case.truth_hw.any() else words.note("The truth holds no lesion: outlining nothing scores 1, outlining anything scores 0.")
+    head = [
+        "Against the truth, in pixels of the original",
+        "DSC <small>overlap</small>",
+        "PPV <small>of the outlined, lesion</small>",
+        "Sen <small>of the lesion, outlined</small>",
+    ]
+    empty = (
+        ""
+        if case.truth_hw.any()
+        else words.note("The truth holds no lesion: outlining nothing scores 1, outlining anything scores 0.")
+    )
     return words.table(head, rows) + empty
