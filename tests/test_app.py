@@ -151,6 +151,16 @@ def test_files_of_the_server_cannot_be_read(app_address):
         assert refusal.value.code in (403, 404)
 
 
+@pytest.mark.parametrize("path", ["LICENSE", "http://127.0.0.1:9/image.png"])
+def test_a_raw_request_cannot_name_a_file_that_was_not_uploaded(app_address, path):
+    path = path if ":" in path else str(Path(__file__).parents[1] / path)
+    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 100, "ultrasound", 0, ""]}).encode()
+    ask = urllib.request.Request(f"{app_address}/gradio_api/call/mask", body, {"Content-Type": "application/json"})
+    event = json.load(urllib.request.urlopen(ask))["event_id"]
+    answer = urllib.request.urlopen(f"{app_address}/gradio_api/call/mask/{event}").read().decode()
+    assert "event: error" in answer and "PNG, JPEG" not in answer  # refused before it was opened
+
+
 def test_the_page_names_nothing_outside(app_address):
     page = urllib.request.urlopen(app_address).read().decode()
     loaded = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)=["'](https?://[^"']+)""", page)
