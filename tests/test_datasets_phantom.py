@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from mpsams.datasets import MODALITIES, available, open_dataset, phantom
+from mpsams.datasets import available, open_dataset, phantom
+from mpsams.imaging import MODALITIES
 
 DRAWERS = {"ultrasound": phantom.ultrasound, "ct": phantom.ct, "t1": phantom.t1}
 SEEDS = {"ultrasound": range(6), "ct": range(2), "t1": range(6)}
