@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,11 +67,11 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     data, model, training = about["data"], about["model"], about["training"]
     numbers = sum(tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head"))
     if about["kind"] == "pretrain":
-        schedule = config["optim"]
+        schedule, images = config["optim"], len(split["train"])
         task = "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
         seen = f"{len(split['train'])} images without labels (the training part)"
     else:
-        schedule = config["recipe"]
+        schedule, images = config["recipe"], len(about["labelled"])
         task = f"It gives each pixel a probability of “{data['target']}”. Begun from {NAMES.get(about['method'], about['method'])}."
         seen = f"{len(about['labelled'])} labelled images ({100 * about['labels']:g}% of the training part), recipe “{about['recipe']}”"
     lines = [
@@ -83,7 +84,8 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         f"| Method | {NAMES.get(about['method'], about['method'])} |",
         f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation, {about['size']} × {about['size']} pixels |",
         f"| Trained on | {seen} |",
-        f"| Schedule | {schedule['epochs']} epochs in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
+        *([f"| Masking | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
+        f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
         f"| Data | {data['images']} images of {data['name']} ({data['modality']}); hash of pixels and masks `{data['sha256'][:16]}` |",
         f"| Source and terms | {datasets.source(data['name'])} |",
@@ -92,6 +94,20 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         f"| File | sha256 `{found.sha256}` |",
     ]
     return "\n".join(lines + (results(measured) if measured else [])) + "\n"
+
+
+def masking(how: dict) -> str:
+    """How patches were hidden, in words."""
+    order = how["order"] + (f" ({how['reading']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
+    ratio = f"fixed at {how['fixed_ratio']:.0%}" if how["ratio"] == "fixed" else f"{how['start']:.0%} + ln(epoch) / {how['tau']:g}"
+    stretched = f", epochs stretched to {how['horizon']}" if how["ratio"] == "adaptive" and how["horizon"] else ""
+    return f"patches of {how['patch']} pixels, order {order}, ratio {ratio}{stretched}"
+
+
+def epochs(steps: int, schedule: dict, images: int) -> str:
+    """How many passes over the images were made, and of how many planned when it was fewer."""
+    done = steps / math.ceil(images / schedule["batch"])
+    return f"{done:.3g} epochs" + ("" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)")
 
 
 def results(measured: dict) -> list[str]:
