@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
     parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--weights", type=Path, default=Path("weights"), metavar="DIR", help="folder of checkpoints (default: weights)"
+        "--weights", type=Path, default=Path(__file__).parent / "weights", metavar="DIR", help="folder of checkpoints (default: weights/ beside app.py)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
