@@ -116,7 +116,7 @@ def _nearer(rows_bln: Tensor, first_bn: Tensor, second_bn: Tensor) -> Tensor:
     """Bool (B, L): rows at most as far from the first centre as from the second."""
     axis_bn = second_bn - first_bn
     middle_b = (axis_bn * (first_bn + second_bn)).sum(dim=1) / 2
-    along_bl = torch.bmm(axis_bn.unsqueeze(1), rows_bln.mT).squeeze(1)  # this way round bmm is 10 times as fast on a CPU
+    along_bl = torch.bmm(axis_bn.unsqueeze(1), rows_bln.mT).squeeze(1)  # bmm is much faster this way round on a CPU
     return along_bl <= middle_b.unsqueeze(1)
 
 

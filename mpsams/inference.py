@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mpsams import checkpoint, clusters, masking, metrics, patches, schedule, transforms, uncertainty
+from mpsams.methods.mps_ams import fill_in
 from mpsams.unet import UNet
 
 
@@ -179,16 +180,10 @@ def reconstruct(
 ) -> Reconstruction:
     """Hide patches of a grid image, bool (1, L), and let the masked autoencoder fill them in."""
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
-    mean, deviation = transforms.moments(image_11ss)
-    x_11ss = transforms.standardise(image_11ss)
-    predicted = network.unet(x_11ss.masked_fill(hidden, 0.0))
-    if network.predicts_normalised_patches:
-        patch_mean, patch_deviation = patches.moments(x_11ss, patch)
-        predicted = predicted * patch_deviation + patch_mean
-    filled = torch.where(hidden, predicted * deviation + mean, image_11ss).clamp(0, 1)
+    filled = fill_in(network.unet, image_11ss, hidden, patch, network.predicts_normalised_patches)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
-    masked = torch.where(hidden, mean, image_11ss)
+    masked = torch.where(hidden, image_11ss.mean(), image_11ss)
     return Reconstruction(masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean()))
 
 

@@ -36,14 +36,14 @@ def page(browser, app_address):
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(app_address, wait_until="domcontentloaded")
     page.get_by_role("tab", name="Masking").wait_for(timeout=WAIT)
-    shown(page, "Hidden lesion first")
+    expect_shown(page, "Hidden lesion first")
     yield page
     context.close()
 
 
-def shown(page, text: str) -> None:
-    """Wait until a text can be seen."""
-    page.get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
+def expect_shown(page, text: str, within: str = "body") -> None:
+    """Wait until a text can be seen, and fail when it does not appear."""
+    page.locator(within).get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
 
 
 def epoch(page) -> "Locator":  # noqa: F821
@@ -52,7 +52,7 @@ def epoch(page) -> "Locator":  # noqa: F821
 
 
 def test_the_first_page_shows_something_worth_seeing(page):
-    shown(page, "63.4%")
+    expect_shown(page, "63.4%")
     assert page.locator("svg").locator("visible=true").count() >= 3
 
 
@@ -60,26 +60,26 @@ def test_the_epoch_slider_changes_what_is_hidden(page):
     for number, ratio in (("1", "25.0%"), ("800", "80.7%")):
         epoch(page).fill(number)
         epoch(page).press("Enter")
-        shown(page, ratio)
+        expect_shown(page, ratio)
 
 
 def test_a_sample_replaces_the_image(page):
     page.get_by_role("button", name="T1 brain").first.click()
-    page.locator("#shown").get_by_text("T1 brain").wait_for(timeout=WAIT)
+    expect_shown(page, "T1 brain", "#shown")
 
 
 def test_a_click_on_a_patch_says_what_it_is(page):
     board = page.locator("svg[data-columns]").locator("visible=true").first
     box = board.bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5 / 16, box["y"] + box["height"] * 0.5 / 16)
-    shown(page, "row 1, column 1")
+    expect_shown(page, "row 1, column 1")
 
 
 @pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment", "From scratch")])
 def test_every_tab_shows_both_networks(page, tab, text):
     page.get_by_role("tab", name=tab).click()
-    shown(page, "MPS-AMS")
-    shown(page, text)
+    expect_shown(page, "MPS-AMS")
+    expect_shown(page, text)
 
 
 def upload(page, path: Path, which: int = 0) -> None:
@@ -97,9 +97,9 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
     page.locator("#shown").get_by_text("Your Ultrasound image").first.wait_for(timeout=WAIT)
     upload(page, tmp_path / "truth.png", -1)
     page.locator("#shown").get_by_text("true lesion outlined").wait_for(timeout=WAIT)
-    shown(page, "AUC")
+    expect_shown(page, "AUC")
     page.get_by_role("tab", name="Segment").click()
-    shown(page, "DSC")
+    expect_shown(page, "DSC")
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download this mask").or_(page.get_by_role("link", name="Download this mask")).first.click()
     saved = tmp_path / "saved.png"
@@ -111,10 +111,10 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
 def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     upload(page, tmp_path / "bad.png")
-    page.locator("#notice").get_by_text("PNG, JPEG and TIFF").wait_for(timeout=WAIT)
+    expect_shown(page, "PNG, JPEG and TIFF", "#notice")
     epoch(page).fill("10")
     epoch(page).press("Enter")
-    shown(page, "44.2%")
+    expect_shown(page, "44.2%")
 
 
 def test_nothing_is_asked_from_outside(page, app_address):

@@ -95,3 +95,4 @@ def test_an_evaluation_of_other_weights_is_not_shipped(runs, tmp_path):
     (tmp_path / "run" / "test.json").write_text(json.dumps({"sha256": "of something else"}))
     with pytest.raises(ValueError, match="measured another checkpoint"):
         ship.main([str(tmp_path / "run"), "--weights", str(tmp_path / "weights")])
+    assert not (tmp_path / "weights").exists()

@@ -43,14 +43,16 @@ def ship(source: Path, folder: Path) -> Path:
     """Copy one run's checkpoint and evaluation, and write the card beside them."""
     found = checkpoint.load(source / "weights.safetensors")
     path = folder / f"{name_of(found.metadata)}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source / "weights.safetensors", path)
-    evaluation = path.with_suffix(".json")
-    if (source / "test.json").exists():
-        shutil.copy(source / "test.json", evaluation)
+    evaluation = source / "test.json"
     measured = json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.exists() else None
     if measured and measured["sha256"] != found.sha256:
         raise ValueError(f"{evaluation} measured another checkpoint than {source / 'weights.safetensors'}; run train.evaluate again")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / "weights.safetensors", path)
+    if measured:
+        shutil.copy(evaluation, path.with_suffix(".json"))
+    else:
+        path.with_suffix(".json").unlink(missing_ok=True)  # it would be of the file just replaced
     path.with_suffix(".md").write_text(card(path.stem, found, measured), encoding="utf-8")
     return path
 

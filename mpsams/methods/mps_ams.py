@@ -124,20 +124,29 @@ class MaskedAutoencoder(Method):
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Image, what is visible of it, the image with hidden patches as predicted, and the error there."""
-        x_b1hw = transforms.standardise(batch.images_b1hw)
         hidden_b1hw = self.hide(batch, epoch)
-        predicted = self.unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
-        if self.config.normalise_target:
-            patch_mean, patch_deviation = patches.moments(x_b1hw, self.config.patch)
-            predicted = predicted * patch_deviation + patch_mean
-        mean, deviation = transforms.moments(batch.images_b1hw)
-        filled = (torch.where(hidden_b1hw, predicted, x_b1hw) * deviation + mean).clamp(0, 1)
+        filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
         return {
             "image": batch.images_b1hw,
             "visible": batch.images_b1hw.masked_fill(hidden_b1hw, 0.5),
             "reconstruction": filled,
             "error": (filled - batch.images_b1hw).abs(),
         }
+
+
+@torch.no_grad()
+def fill_in(unet: UNet, images_b1hw: Tensor, hidden_b1hw: Tensor, patch: int, normalised_target: bool) -> Tensor:
+    """Images in [0, 1] with their hidden pixels as the network predicts them, the others as they are.
+
+    normalised_target: the network was trained to predict each patch at mean 0 and deviation 1; that is undone.
+    """
+    mean, deviation = transforms.moments(images_b1hw)
+    x_b1hw = transforms.standardise(images_b1hw)
+    predicted = unet(x_b1hw.masked_fill(hidden_b1hw, 0.0))
+    if normalised_target:
+        patch_mean, patch_deviation = patches.moments(x_b1hw, patch)
+        predicted = predicted * patch_deviation + patch_mean
+    return torch.where(hidden_b1hw, predicted * deviation + mean, images_b1hw).clamp(0, 1)
 
 
 def build(config: Config, unet: UNet, epochs: int) -> MaskedAutoencoder:
