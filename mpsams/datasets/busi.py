@@ -99,7 +99,7 @@ def check_sizes(image: Path, masks: list[Path]) -> None:
 
 def read(folder: Path, masks_of: dict[str, list[Path]], case: str) -> Sample:
     """Decode one case; ValueError names the file that cannot be decoded."""
-    image = decode(path_of(folder, case), lambda data: raster.read(data, "ultrasound").pixels)
+    image = decode(path_of(folder, case), lambda data: raster.grey(data)[0])
     masks = [decode(file, lambda data: raster.read_mask(data, image.shape)) for file in masks_of[case]]
     return Sample(image, np.logical_or.reduce(masks), case)
 

@@ -1,10 +1,18 @@
-"""Bytes to pixels with their geometry: the one type every reader returns."""
+"""Files to pixels with their geometry: the one type every reader returns, and how a file finds its reader.
+
+Axes: X, Y, Z as the file stores them; S slices of H x W pixels as they are shown.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from . import geometry
 
 MODALITIES = ("ultrasound", "ct", "mri")
 
@@ -15,25 +23,63 @@ class UnreadableImage(ValueError):
 
 @dataclass(frozen=True)
 class Scan:
-    """One grey image as a person opened it.
+    """A grey image or volume as a person opened it.
 
-    pixels: (H, W) float32; [0, 1] for raster formats, Hounsfield units for CT, raw for MRI.
-    modality: "ultrasound", "ct" or "mri".
+    voxels_xyz: (X, Y, Z) in the file's own type, maybe memory-mapped. A flat image has Z = 1, X = columns
+        running to the right and Y = rows running down.
+    slope, intercept: value = slope * voxel + intercept; values are [0, 1] for raster formats, Hounsfield
+        units for CT, the scanner's own for MRI.
+    affine: (4, 4) from voxel indices to millimetres, RAS; None where there is no geometry ("pixel space").
+    modality: one of MODALITIES; stated by the file, else guessed.
     origin: what it was, in words for the user: "PNG, 8-bit RGB, 500 × 471 pixels".
+    notes: sentences about what the user should know before trusting it; mostly none.
+    choices, choice: titles of everything in the upload that could have been opened, and which of them this is.
+    source: what writing a mask back needs; the reader's own affair. None for raster formats.
     """
 
-    pixels: np.ndarray
+    voxels_xyz: np.ndarray
     modality: str
     origin: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    affine: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    choice: int = 0
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The planes it can be cut in; a flat image is one axial slice."""
+        return geometry.PLANES if min(self.voxels_xyz.shape) > 1 and self.affine is not None else geometry.PLANES[:1]
+
+    def shown(self, plane: str = "axial") -> np.ndarray:
+        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see ``geometry.shown``)."""
+        return geometry.shown(self.voxels_xyz, self.affine, plane)
+
+    def slice(self, index: int, plane: str = "axial") -> np.ndarray:
+        """One slice in values: float32 (H, W). What is not a number becomes 0. ValueError for an index outside."""
+        slices = self.shown(plane)
+        if not 0 <= index < len(slices):
+            raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")
+        values = slices[index].astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
+        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def spacing(self, plane: str = "axial") -> tuple[float, float, float] | None:
+        """Millimetres between slices, rows and columns; None in pixel space."""
+        return None if self.affine is None else geometry.spacing(self.affine, plane)
 
 
-def read(data: bytes, modality: str = "ultrasound") -> Scan:
-    """An uploaded file as a Scan, its format told by content, never by name.
+def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
+    """An upload as a Scan, its format told by content, never by name.
 
-    Raises UnreadableImage for whatever the bytes are, ValueError for an unknown modality.
+    files: one file, or the several files of a DICOM series; a zip counts as what is in it.
+    modality: as stated by the user; None lets the file say, or guesses. choice: which of ``Scan.choices``.
+
+    Raises UnreadableImage for whatever the files are, ValueError for an unknown modality or choice.
     """
-    if modality not in MODALITIES:
+    if modality is not None and modality not in MODALITIES:
         raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
-    from . import raster
+    from . import opening
 
-    return raster.read(data, modality)
+    return opening.read(files, modality, choice)

@@ -31,7 +31,13 @@ _COLOURS = {
 
 
 def read(data: bytes, modality: str) -> Scan:
-    """The first picture of a PNG, JPEG or TIFF, told by content, as grey float32 (H, W) in [0, 1].
+    """The first picture of a PNG, JPEG or TIFF as a flat Scan of that modality; see ``grey``."""
+    grey_hw, origin = grey(data)
+    return Scan(grey_hw.T[:, :, None], modality, origin)
+
+
+def grey(data: bytes) -> tuple[np.ndarray, str]:
+    """The first picture of a PNG, JPEG or TIFF, told by content, as float32 (H, W) in [0, 1], and words for it.
 
     Colour becomes ITU-R 601 luminance as in Pillow's "L", transparent becomes black, EXIF orientation is
     applied, MinIsWhite is inverted. What is 1.0:
@@ -42,38 +48,6 @@ def read(data: bytes, modality: str) -> Scan:
 
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
-    grey_hw, origin = _decode(data)
-    return Scan(grey_hw, modality, origin)
-
-
-def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A truth mask, bool (H, W), True = lesion, from any file that `read` opens.
-
-    Up to four grey levels are labels: what is not black is lesion. More are soft edges, from antialiasing or
-    JPEG: what exceeds half of the maximum is lesion.
-
-    Raises UnreadableImage as `read` does, and if the size is not shape_hw, the image's (height, width).
-    """
-    mask_hw, _ = _decode(data)
-    if mask_hw.shape != tuple(shape_hw):
-        raise UnreadableImage(
-            f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
-            "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
-        )
-    return mask_hw > (0 if len(np.unique(mask_hw)) <= 4 else mask_hw.max() / 2)
-
-
-def write_mask(mask_hw: np.ndarray) -> bytes:
-    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
-    if mask_hw.dtype != bool or mask_hw.ndim != 2:
-        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
-    png = io.BytesIO()
-    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
-    return png.getvalue()
-
-
-def _decode(data: bytes) -> tuple[np.ndarray, str]:
-    """Grey float32 (H, W) in [0, 1], and the words for it."""
     kind = _kind(data)
     try:
         picture = {"PNG": pixels_only.png, "JPEG": pixels_only.jpeg, "TIFF": pixels_only.tiff}[kind](data)
@@ -108,6 +82,32 @@ def _decode(data: bytes) -> tuple[np.ndarray, str]:
     colour = "grey with transparency" if kind == "PNG" and data[25] == 4 else _COLOURS.get(image.mode, "grey")
     pages = ", first of several pictures" if picture.several else ""
     return grey_hw, f"{kind}, {bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
+
+
+def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
+    """A truth mask, bool (H, W), True = lesion, from any file that `read` opens.
+
+    Up to four grey levels are labels: what is not black is lesion. More are soft edges, from antialiasing or
+    JPEG: what exceeds half of the maximum is lesion.
+
+    Raises UnreadableImage as `read` does, and if the size is not shape_hw, the image's (height, width).
+    """
+    mask_hw, _ = grey(data)
+    if mask_hw.shape != tuple(shape_hw):
+        raise UnreadableImage(
+            f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
+            "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
+        )
+    return mask_hw > (0 if len(np.unique(mask_hw)) <= 4 else mask_hw.max() / 2)
+
+
+def write_mask(mask_hw: np.ndarray) -> bytes:
+    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
+    if mask_hw.dtype != bool or mask_hw.ndim != 2:
+        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
+    png = io.BytesIO()
+    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
+    return png.getvalue()
 
 
 def _kind(data: bytes) -> str:

@@ -1,0 +1,68 @@
+"""Which way round voxels lie: stored order to the radiologist's view, and back, by views that copy nothing.
+
+Axes: X, Y, Z as stored; S slices of H x W pixels as shown. Millimetres are RAS (right, anterior and superior
+are positive, as in NIfTI); DICOM's own are LPS.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+PLANES = ("axial", "coronal", "sagittal")
+# For each plane, the world axis (0 R, 1 A, 2 S) along which slices, rows and columns run, and whether upwards.
+# Radiological: the patient's left is on the right of an axial or coronal slice, the nose on the left of a sagittal one.
+_SHOWN = {
+    "axial": ((2, True), (1, False), (0, False)),
+    "coronal": ((1, False), (2, False), (0, False)),
+    "sagittal": ((0, False), (2, False), (1, False)),
+}
+_PIXELS = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to the left, rows to the back: shown as stored
+
+
+def shown(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
+    """Slices as a radiologist expects them: a view (S, H, W) of the voxels, so writing to it writes to them.
+
+    Axial slices run from the feet up, coronal ones from front to back, sagittal ones from right to left. An
+    oblique volume is cut along the voxel axes closest to the body's (``nibabel.io_orientation``). affine: (4, 4)
+    voxels to RAS millimetres; None shows pixels as they are stored. ValueError for an unknown plane.
+    """
+    axes, upwards = _axes(affine, plane)
+    turned = voxels_xyz.transpose(axes)
+    return turned[tuple(slice(None, None, 1 if up else -1) for up in upwards)]
+
+
+def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, float]:
+    """Millimetres between neighbouring slices, rows and columns of a plane."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    axes, _ = _axes(affine, plane)
+    between, rows, columns = (float(lengths[axis]) for axis in axes)
+    return between, rows, columns
+
+
+def angle(affine: np.ndarray) -> float:
+    """By how many degrees the voxel grid is turned away from the body's axes; 0 for a straight scan."""
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    nearest = np.abs(unit).max(axis=0).min()
+    return float(np.degrees(np.arccos(min(1.0, nearest))))
+
+
+def _axes(affine: np.ndarray | None, plane: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """The voxel axes along slices, rows and columns, and whether each is shown in the direction it is stored."""
+    if plane not in PLANES:
+        raise ValueError(f"plane {plane!r}; allowed are {', '.join(PLANES)}")
+    worlds, signs = _orientation(_PIXELS if affine is None else affine)
+    axes, upwards = [], []
+    for world, up in _SHOWN[plane]:
+        axes.append(worlds.index(world))
+        upwards.append((signs[axes[-1]] > 0) == up)
+    return tuple(axes), tuple(upwards)
+
+
+def _orientation(affine: np.ndarray) -> tuple[list[int], list[int]]:
+    """For each voxel axis the closest world axis, and +1 or -1 for the direction along it."""
+    if np.array_equal(affine, _PIXELS):  # so that a picture needs no nibabel
+        return [0, 1, 2], [-1, -1, 1]
+    from nibabel.orientations import io_orientation
+
+    found = io_orientation(affine)
+    return [int(axis) for axis in found[:, 0]], [int(sign) for sign in found[:, 1]]
