@@ -6,6 +6,7 @@ Axes: B batch, C channels, H x W pixels. Augmentation draws and applies in two f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,25 +14,96 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CT_WINDOW = (40.0, 400.0)  # level and width of the soft-tissue window, in Hounsfield units
+AIR = -300.0  # Hounsfield units below which there is no body
+BODY = 256.0  # side in millimetres of the square in which a CT slice is looked at
 
 
-def to_unit(image_hw: np.ndarray, modality: str) -> np.ndarray:
-    """Map a modality's own units to [0, 1]: (H, W) -> float32 (H, W).
+def window(values: np.ndarray, modality: str) -> tuple[float, float]:
+    """The values that a network sees as 0 and as 1, from an image or a whole volume of any shape.
 
-    ultrasound: already [0, 1], clipped. ct: Hounsfield units through the soft-tissue window
-    (level 40, width 400). mri: 1st to 99th percentile of the non-zero voxels; all zero stays zero.
+    ultrasound: 0 and 1. ct: the soft-tissue window (level 40, width 400 HU). mri: the 1st and 99th percentile
+    of the non-zero voxels. ValueError for another modality.
     """
-    image = np.asarray(image_hw, dtype=np.float32)
     if modality == "ultrasound":
-        low, high = 0.0, 1.0
-    elif modality == "ct":
-        low, high = CT_WINDOW[0] - CT_WINDOW[1] / 2, CT_WINDOW[0] + CT_WINDOW[1] / 2
-    elif modality == "mri":
-        inside = image[image != 0]
+        return 0.0, 1.0
+    if modality == "ct":
+        return CT_WINDOW[0] - CT_WINDOW[1] / 2, CT_WINDOW[0] + CT_WINDOW[1] / 2
+    if modality == "mri":
+        inside = values[values != 0]
         low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
-    else:
-        raise ValueError(f"unknown modality {modality!r}; available: ultrasound, ct, mri")
-    return np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+        return float(low), float(high)
+    raise ValueError(f"unknown modality {modality!r}; available: ultrasound, ct, mri")
+
+
+def to_unit(image_hw: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Map values to [0, 1], the ends of ``span`` (see ``window``) to 0 and 1: float32 of the same shape, clipped."""
+    low, high = span
+    image = (np.asarray(image_hw, dtype=np.float32) - np.float32(low)) / np.float32(max(high - low, 1e-6))
+    return np.clip(image, 0, 1, out=image)
+
+
+class Box(NamedTuple):
+    """A part of an image in pixels; it may reach over the edge, where there is nothing (0)."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def frame(values_hw: np.ndarray, spacing_hw: tuple[float, float] | None, modality: str) -> Box | None:
+    """Where a network looks at a slice: None is all of it.
+
+    A CT slice of known pixel spacing (millimetres) is mostly air, and scanners differ in their field of view: there
+    it is a square of ``BODY`` mm around the middle of the largest thing denser than air (``AIR`` Hounsfield units).
+    """
+    if modality != "ct" or spacing_hw is None:
+        return None
+    from scipy import ndimage
+
+    labels_hw, count = ndimage.label(values_hw > AIR)
+    height, width = (max(1, round(BODY / side)) for side in spacing_hw)
+    rows, columns = values_hw.shape
+    middle = rows / 2, columns / 2
+    if count:
+        largest = 1 + int(np.bincount(labels_hw.ravel())[1:].argmax())
+        middle = tuple((span.start + span.stop) / 2 for span in ndimage.find_objects(labels_hw)[largest - 1])
+    return Box(round(middle[0] - height / 2), round(middle[1] - width / 2), height, width)
+
+
+def crop(image_hw: np.ndarray, box: Box | None) -> np.ndarray:
+    """What lies in the box, zeros beyond the image's edge: (..., H, W) -> (..., box.height, box.width)."""
+    if box is None:
+        return image_hw
+    part = np.zeros((*image_hw.shape[:-2], box.height, box.width), image_hw.dtype)
+    inside, here = _overlap(image_hw.shape[-2:], box)
+    part[(..., *here)] = image_hw[(..., *inside)]
+    return part
+
+
+def paste(part_hw: np.ndarray, box: Box | None, shape_hw: tuple[int, int]) -> np.ndarray:
+    """Put what ``crop`` took back into an image of zeros: (box.height, box.width) -> shape_hw."""
+    if box is None:
+        return part_hw
+    image = np.zeros(shape_hw, part_hw.dtype)
+    inside, here = _overlap(shape_hw, box)
+    image[inside] = part_hw[here]
+    return image
+
+
+def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where image and box overlap, counted in the image and counted in the box."""
+    spans = [
+        (max(0, start), max(0, min(side, start + length)), start)
+        for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width))
+    ]
+    inside = tuple(slice(low, high) for low, high, _ in spans)
+    return inside, tuple(slice(low - start, high - start) if high > low else slice(0, 0) for low, high, start in spans)
+
+
+def has_body(unit_hw: np.ndarray) -> bool:
+    """Whether a slice shows more than air: at least 2% of it brighter than 0.1."""
+    return float(np.mean(unit_hw > 0.1)) >= 0.02
 
 
 def resize(image_hw: np.ndarray, height: int, width: int) -> Tensor:

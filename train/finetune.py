@@ -122,39 +122,46 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def finetune(options: Finetune, name: str) -> Path:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's."""
     device = options.run.start()
-    dataset, stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
     torch.manual_seed(options.run.seed)
     start = checkpoint.load(options.init) if options.init else None
-    network, method = begin(options.model, start, split)
+    model, method = begin(options.model, stack.channels, start, split)
+    network = UNet(**model)
+    if start:
+        checkpoint.transfer(start, network)
     percent = f"{100 * options.labels:g}"
     out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     labelled = split.labelled(options.labels, options.run.seed)
-    loop.begin(out, options.resume, split, config=config, labelled=list(labelled))
-    model = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
-    work = task(options, config, model, stack.select(labelled), stack.select(split.val))
+    averaged = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
+    seen, val = (stack.of(patients, options.data.every) for patients in (labelled, split.val))
+    loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
+    work = task(options, config, averaged, seen, val)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
-    metadata = describe("segmentation", method, config, dataset, stack, split, at) | {
-        "model": asdict(options.model) | {"channels": 1, "classes": 1} if start is None else start.metadata["model"],
+    metadata = describe("segmentation", method, config, stack, split, at) | {
+        "model": model,
+        "seen": len(seen),
         "recipe": name,
         "labels": options.labels,
         "labelled": list(labelled),
         "init": None if start is None else {"method": method, "sha256": start.sha256, "training": start.metadata["training"]},
     }
-    checkpoint.save(out / "weights.safetensors", model.kept.state_dict(), metadata)
+    checkpoint.save(out / "weights.safetensors", averaged.kept.state_dict(), metadata)
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 
 
-def begin(model: Model, start: Checkpoint | None, split: Split) -> tuple[UNet, str]:
-    """The U-Net to fine-tune, with a fresh head, and the name of the method it comes from.
+def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -> tuple[dict, str]:
+    """The sizes of the U-Net to fine-tune, and the name of the method it comes from.
 
-    ValueError when the pretraining has seen images that this split tests or validates on.
+    ValueError when the pretraining has seen patients that this split tests or validates on, or other channels.
     """
     if start is None:
-        return UNet(width=model.width, norm=model.norm), "scratch"
+        return {"channels": channels, "classes": 1, **asdict(model)}, "scratch"
     if start.metadata["kind"] != "pretrain":
         raise ValueError(f"--init is a {start.metadata['kind']} checkpoint; expected the weights of a pretraining")
+    if start.metadata["model"]["channels"] != channels:
+        raise ValueError(f"the pretraining has {start.metadata['model']['channels']} channels, the images have {channels}; use one data.sequences")
     seen = splits.restore(start.metadata["split"])
     held_back = set(split.test) | set(split.val)
     if seen.dataset == split.dataset and held_back & set(seen.train):
@@ -162,9 +169,7 @@ def begin(model: Model, start: Checkpoint | None, split: Split) -> tuple[UNet, s
             f"the pretraining has seen {len(held_back & set(seen.train))} images of this split's test and validation "
             f"parts; use its split: data.split_seed {seen.seed}, data.grouped {str(seen.grouped).lower()}, and the same images"
         )
-    network = UNet(**start.metadata["model"])
-    checkpoint.transfer(start, network)
-    return network, start.metadata["method"]
+    return start.metadata["model"] | {"classes": 1}, start.metadata["method"]
 
 
 class Averaged(nn.Module):
@@ -194,8 +199,8 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
     device = next(model.parameters()).device
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        x_b1hw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator)
-        logits_b1hw = model.network(x_b1hw.to(device, memory_format=torch.channels_last))
+        x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator)
+        logits_b1hw = model.network(x_bchw.to(device, memory_format=torch.channels_last))
         return losses.segmentation(logits_b1hw, truth_b1hw.to(device), recipe.loss)
 
     def after_epoch(epoch: int) -> dict:
@@ -213,7 +218,7 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
         rate=partial(schedule.warmup_cosine, warmup=recipe.warmup),
         after_step=model.update,
         after_epoch=after_epoch,
-        images=len(labelled.cases),
+        images=len(labelled),
         batch=recipe.batch,
         epochs=recipe.epochs,
         seed=options.run.seed,
@@ -223,21 +228,22 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
 
 def batch_of(stack: Stack, indices: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
-    x_b1hw, truth_b1hw = stack.images_n1hw[indices].float() / 255, stack.masks_n1hw[indices]
+    x_bchw, truth_b1hw = stack.take(indices)
+    x_bchw = x_bchw.float() / 255
     if how != Augmentation():
         drawn = transforms.draw(len(indices), how, generator)
-        x_b1hw = transforms.apply_intensity(transforms.apply_geometry(x_b1hw, drawn), drawn)
+        x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn), drawn)
         truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
-    return transforms.standardise(x_b1hw), truth_b1hw
+    return transforms.standardise(x_bchw), truth_b1hw
 
 
 @torch.inference_mode()
 def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -> dict[str, float]:
     """Mean overlap on the validation part at the network's size and threshold 0.5."""
     found = []
-    for indices in torch.arange(len(val.cases)).split(batch):
-        x_b1hw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator())
-        said_b1hw = network(x_b1hw.to(device, memory_format=torch.channels_last)).cpu() > 0
+    for indices in torch.arange(len(val)).split(batch):
+        x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator())
+        said_b1hw = network(x_bchw.to(device, memory_format=torch.channels_last)).cpu() > 0
         found.append(metrics.overlap(said_b1hw[:, 0], truth_b1hw[:, 0]))
     return {f"val_{name}": float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}
 

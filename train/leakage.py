@@ -26,11 +26,11 @@ class Leakage:
 def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     """Parse, divide both ways, print and return what leaks."""
     options = parse(Leakage, "train.leakage", argv)
-    dataset, stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
+    stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
     report = {}
     for kind, grouped in (("grouped", True), ("random", False)):
-        split, pairs = divide(replace(options.data, grouped=grouped), dataset, stack)
-        report[kind] = splits.leakage(split, dataset.cases, pairs) | {"sha256": split.sha256}
+        split, pairs = divide(replace(options.data, grouped=grouped), stack)
+        report[kind] = splits.leakage(split, stack.cases, pairs) | {"sha256": split.sha256}
     print(json.dumps(report, indent=1))
     return report
 

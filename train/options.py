@@ -6,7 +6,7 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,8 @@ import torch
 from jsonargparse import ArgumentParser
 from torch.nn import functional as F
 
-from mpsams import datasets, splits
-from mpsams.datasets import Dataset, Stack
+from mpsams import datasets, packs, splits
+from mpsams.datasets import Stack
 from mpsams.splits import Split
 from train import memory
 from train.loop import Position
@@ -29,26 +29,35 @@ class Data:
     """Which images, and how they are divided.
 
     Args:
-        name: data set: busi (needs root), or phantom (made up on the spot).
-        root: folder of the data set in its official layout.
+        name: data set: busi, hecktor, brats, folder (they need root), or phantom (made up on the spot).
+        root: folder of the data set in its official layout, or a pack made from it by train.pack.
+        sequences: MRI sequences that become channels, where the data set has several (brats: t1, t1ce, t2, flair; t1).
         size: side in pixels to which images are brought; must divide by 16.
         split_seed: seed of the 8:1:1 division.
         grouped: keep near-duplicate images in one part; false is the paper's plain random division.
         cases: use only the first so many cases (for trying things out); 0 is all.
+        every: train and validate on every n-th slice of a patient; neighbouring slices look alike.
+        target: what the masks really outline, when it is not what the data set's name promises; for the model card.
+        source: where the images really come from, likewise.
     """
 
     name: str = "busi"
     root: str | None = None
+    sequences: tuple[str, ...] = ()
     size: int = 256
     split_seed: int = 0
     grouped: bool = True
     cases: int = 0
+    every: int = 1
+    target: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, datasets.available())
         if self.size < 16 or self.size % 16:
             raise ValueError(f"data.size {self.size} must be a positive multiple of 16")
         at_least("data.cases", self.cases, 0)
+        at_least("data.every", self.every, 1)
 
 
 @dataclass(frozen=True)
@@ -184,34 +193,45 @@ def config_of(argv: Sequence[str] | None) -> dict:
         raise ValueError(f"--config {path} is not TOML: {error}") from None
 
 
-def open_data(options: Data, track: Callable = iter) -> tuple[Dataset, Stack, Split]:
-    """The data set, all of it at the network's size, and its split. ValueError says what is wrong with it."""
-    dataset, stack = read(options, track)
-    return dataset, stack, divide(options, dataset, stack)[0]
+def open_data(options: Data, track: Callable = iter) -> tuple[Stack, Split]:
+    """All of a data set at the network's size, and its split. ValueError says what is wrong with it."""
+    stack = read(options, track)
+    return stack, divide(options, stack)[0]
 
 
-def read(options: Data, track: Callable = iter) -> tuple[Dataset, Stack]:
-    """The data set, and all of it at the network's size."""
-    dataset = datasets.open_dataset(options.name, options.root)
-    if options.cases:
-        dataset = dataset.select(dataset.cases[: options.cases])
-    return dataset, datasets.stack(dataset, options.size, track)
+def read(options: Data, track: Callable = iter) -> Stack:
+    """All of a data set at the network's size: a pack as it is, anything else read into memory."""
+    if options.root and packs.is_pack(options.root):
+        stack = packs.read(options.root)
+        if (stack.name, stack.size) != (options.name, options.size):
+            raise ValueError(
+                f"{options.root} is a pack of {stack.name!r} at {stack.size} pixels; "
+                f"data.name is {options.name!r} and data.size {options.size}"
+            )
+    else:
+        dataset = datasets.open_dataset(options.name, options.root, options.sequences)
+        if options.cases:
+            dataset = dataset.select(dataset.cases[: options.cases])
+        stack = datasets.stack(dataset, options.size, track)
+    return replace(stack, target=options.target or stack.target, source=options.source or stack.source)
 
 
-def divide(options: Data, dataset: Dataset, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
-    """The split, and the pairs of near-duplicates among the data set's cases."""
-    pairs = splits.near_duplicates(thumbnails(stack))
-    groups = splits.join(dataset.groups, pairs if options.grouped else [])
-    return splits.make(options.name, dataset.cases, groups, options.split_seed, options.grouped), pairs
+def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
+    """The split, which is of patients, and the pairs of near-duplicates; those are sought only where patients are unknown."""
+    patients = tuple(dict.fromkeys(stack.groups))
+    pairs = splits.near_duplicates(thumbnails(stack)) if patients == stack.cases else []
+    groups = splits.join(patients, pairs if options.grouped else [])
+    return splits.make(options.name, patients, groups, options.split_seed, options.grouped), pairs
 
 
 def thumbnails(stack: Stack) -> np.ndarray:
     """Small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
     side = splits.THUMBNAIL
-    return F.interpolate(stack.images_n1hw.float(), (side, side), mode="area")[:, 0].numpy()
+    images_nchw, _ = stack.take(torch.arange(len(stack)))
+    return F.interpolate(images_nchw.float(), (side, side), mode="area")[:, 0].numpy()
 
 
-def describe(kind: str, method: str, config: dict, dataset: Dataset, stack: Stack, split: Split, at: Position) -> dict:
+def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, at: Position) -> dict:
     """What every checkpoint of ours says of where it came from."""
     return {
         "kind": kind,
@@ -219,10 +239,12 @@ def describe(kind: str, method: str, config: dict, dataset: Dataset, stack: Stac
         "config": without_paths(config),
         "size": config["data"]["size"],
         "data": {
-            "name": dataset.name,
-            "modality": dataset.modality,
-            "target": dataset.target,
-            "images": len(dataset),
+            "name": stack.name,
+            "modality": stack.modality,
+            "target": stack.target,
+            "source": stack.source,
+            "images": len(stack),
+            "patients": len(set(stack.groups)),
             "sha256": stack.sha256,
         },
         "split": asdict(split) | {"sha256": split.sha256},

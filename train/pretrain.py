@@ -19,10 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mpsams import checkpoint, figures, methods, patches, schedule, transforms, uncertainty
+from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import loop
 from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, run
+
+MANY = 4096  # images that are enough for the covariance of patches
 
 
 @dataclass(frozen=True)
@@ -77,38 +80,43 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def pretrain(options: Pretrain, name: str) -> Path:
     """Run a pretraining as described by the options; ``name`` is the method's."""
     device = options.run.start()
-    dataset, stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
     torch.manual_seed(options.run.seed)
-    method = methods.find(name).build(options.method, UNet(width=options.model.width, norm=options.model.norm), options.optim.epochs)
+    model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
+    method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
     method = method.to(device, memory_format=torch.channels_last).train()
     out = Path(options.out or f"runs/{options.data.name}-{method.variant}-pretrain-{options.run.seed}")
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
-    images_n1hw = stack.select(split.train).images_n1hw.to(device)
-    loop.begin(out, options.resume, split, config=config, images=len(images_n1hw))
-    at = loop.fit(task(options, config, method, images_n1hw, out), out, options.run.save_minutes, options.resume)
-    metadata = describe("pretrain", method.variant, config, dataset, stack, split, at) | {
-        "model": {"channels": 1, "classes": 1, "width": options.model.width, "norm": options.model.norm},
+    seen = stack.of(split.train, options.data.every)
+    loop.begin(out, options.resume, split, config=config, images=len(seen))
+    at = loop.fit(task(options, config, method, seen, out), out, options.run.save_minutes, options.resume)
+    metadata = describe("pretrain", method.variant, config, stack, split, at) | {
+        "model": model,
+        "seen": len(seen),
         "transfers": list(method.transfers),
     }
-    covariance = uncertainty.patch_covariance(transforms.standardise(images_n1hw.cpu() / 255), getattr(options.method, "patch", 16))
+    some_nchw, _ = seen.take(torch.arange(len(seen))[:: 1 + len(seen) // MANY])
+    covariance = uncertainty.patch_covariance(transforms.standardise(some_nchw / 255), getattr(options.method, "patch", 16))
     tensors = method.unet.state_dict() | {"patch_covariance": covariance.float()}
     checkpoint.save(out / "weights.safetensors", tensors, metadata)
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 
 
-def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, out: Path) -> loop.Task:
+def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path) -> loop.Task:
     """The loop's task: batches of training images through the method's loss."""
     mirror = transforms.Augmentation(flip=options.optim.flip)
+    device = next(method.parameters()).device
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        return method(batch_of(images_n1hw, indices, mirror, generator), epoch)
+        return method(batch_of(seen, indices, mirror, generator, device), epoch)
 
     def after_epoch(epoch: int) -> dict:
         every = options.run.picture_every
         if every and (epoch % every == 0 or epoch in (1, options.optim.epochs)):
             (out / "pictures").mkdir(exist_ok=True)
-            shown = Batch(images_n1hw[:4].float() / 255, loop.generator(options.run.seed, 3))
+            few = torch.arange(0, len(seen), 1 + len(seen) // 4)
+            shown = batch_of(seen, few, transforms.Augmentation(), loop.generator(options.run.seed, 3), device)
             figures.save_sheet(method.preview(shown, epoch), out / "pictures" / f"epoch-{epoch:04d}.png")
         return method.facts(epoch)
 
@@ -119,7 +127,7 @@ def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, o
         rate=schedule.constant,
         after_step=method.after_step,
         after_epoch=after_epoch,
-        images=len(images_n1hw),
+        images=len(seen),
         batch=options.optim.batch,
         epochs=options.optim.epochs,
         seed=options.run.seed,
@@ -127,12 +135,12 @@ def task(options: Pretrain, config: dict, method: Method, images_n1hw: Tensor, o
     )
 
 
-def batch_of(images_n1hw: Tensor, indices: Tensor, how: transforms.Augmentation, generator: torch.Generator) -> Batch:
-    """Take images by index, mirror some, and bring them to float in [0, 1]."""
-    x_b1hw = images_n1hw[indices.to(images_n1hw.device)].float() / 255
-    mirrored = (torch.rand(len(indices), generator=generator) < how.flip).to(x_b1hw.device)
-    x_b1hw = torch.where(mirrored[:, None, None, None], x_b1hw.flip(3), x_b1hw)
-    return Batch(x_b1hw.contiguous(memory_format=torch.channels_last), generator)
+def batch_of(stack: Stack, indices: Tensor, how: transforms.Augmentation, generator: torch.Generator, device: torch.device) -> Batch:
+    """Take images by number, mirror some, and bring them to float in [0, 1]."""
+    x_bchw = stack.take(indices)[0].to(device).float() / 255
+    mirrored = (torch.rand(len(indices), generator=generator) < how.flip).to(device)
+    x_bchw = torch.where(mirrored[:, None, None, None], x_bchw.flip(3), x_bchw)
+    return Batch(x_bchw.contiguous(memory_format=torch.channels_last), generator)
 
 
 if __name__ == "__main__":

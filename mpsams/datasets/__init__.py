@@ -2,6 +2,8 @@
 
 A data set is a module with ``load(root) -> Dataset`` and a sentence ``SOURCE`` in this folder;
 ``available()`` lists them, ``open_dataset(name, root)`` opens one. Adding a data set is adding a file.
+
+Axes: N samples, C channels, H x W pixels.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -19,31 +22,50 @@ import torch
 from torch import Tensor
 
 from mpsams import transforms
+from mpsams.transforms import Box
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its truth.
+    """One image, or one slice of a volume, with its truth.
 
     image: (H, W) float32 at its original size, in the modality's own units: [0, 1] for ultrasound,
-        Hounsfield units for CT, arbitrary non-negative intensities for MRI
-        (``transforms.to_unit`` maps all three to [0, 1]).
+        Hounsfield units for CT, arbitrary intensities for MRI; (C, H, W) where a data set has several channels.
     mask: (H, W) bool, True = lesion; all False where there is none.
     case: the name by which splits and records know it, unique within its data set.
+    spans: per channel, the values that become 0 and 1 (``transforms.window`` of the whole volume).
+    box: where a network looks (``transforms.frame``); None is the whole image.
+    spacing_hw: millimetres between rows and columns; None where unknown.
     """
 
     image: np.ndarray
     mask: np.ndarray
     case: str
+    spans: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    box: Box | None = None
+    spacing_hw: tuple[float, float] | None = None
+
+    @property
+    def unit(self) -> np.ndarray:
+        """The image in [0, 1]: float32 (H, W), or (C, H, W) of several channels."""
+        if self.image.ndim == 2:
+            return transforms.to_unit(self.image, self.spans[0])
+        return np.stack([transforms.to_unit(channel, span) for channel, span in zip(self.image, self.spans, strict=True)])
+
+
+def made_up(group: str) -> tuple[Path, ...]:
+    """The files of a patient who has none."""
+    return ()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A lazily read sequence of samples.
 
-    name: the data set's name; modality: one of ``imaging.MODALITIES``; target: what the masks outline.
-    cases: one name per sample. read: case -> Sample.
-    groups: what must never be torn apart by a split (a patient, say), one label per case.
+    name: the data set's name; modality: one of ``imaging.MODALITIES``; target: what the masks outline ("" when
+    there are none).
+    cases: one name per sample. groups: the patient of each, who is never torn apart by a split; where patients are
+    unknown, each case is its own. read: case -> Sample. files: group -> what it is read from.
     """
 
     name: str
@@ -52,6 +74,7 @@ class Dataset:
     cases: tuple[str, ...]
     groups: tuple[str, ...]
     read: Callable[[str], Sample]
+    files: Callable[[str], tuple[Path, ...]] = made_up
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -76,52 +99,128 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Stack:
-    """A whole data set at the network's size, in memory.
+    """A whole data set at the network's size, in memory or memory-mapped.
 
-    images_n1hw: uint8 (N, 1, H, W), 255 = 1.0. masks_n1hw: bool, True = lesion. cases: N names.
-    sha256: of the pixels and masks, to tell one copy of the data from another.
+    name, modality, target, cases, groups: as in ``Dataset``. source: where it comes from and under which terms.
+    stored_nchw: uint8, 255 = 1.0; stored_n1hw: bool masks, True = lesion; of all samples, also those not selected.
+    rows: the place of each case in what is stored.
+    sha256: of all pixels and masks, to tell one copy of the data from another.
     """
 
-    images_n1hw: Tensor
-    masks_n1hw: Tensor
+    name: str
+    modality: str
+    target: str
+    source: str
     cases: tuple[str, ...]
+    groups: tuple[str, ...]
+    stored_nchw: Tensor
+    stored_n1hw: Tensor
+    rows: Tensor
     sha256: str
 
-    def select(self, cases: Sequence[str]) -> Stack:
-        """Only these cases, in this order; the hash stays that of the whole."""
-        place = {case: index for index, case in enumerate(self.cases)}
-        index = torch.tensor([place[case] for case in cases], dtype=torch.int64)
-        return replace(self, images_n1hw=self.images_n1hw[index], masks_n1hw=self.masks_n1hw[index], cases=tuple(cases))
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def size(self) -> int:
+        """Side of the images in pixels."""
+        return self.stored_nchw.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return self.stored_nchw.shape[1]
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some samples by their number among the selected: uint8 (B, C, H, W) and bool (B, 1, H, W)."""
+        rows = self.rows[indices].to(self.stored_nchw.device)
+        return self.stored_nchw[rows], self.stored_n1hw[rows]
+
+    def of(self, groups: Sequence[str], every: int = 1) -> Stack:
+        """Only these patients, in the order given; of each only every n-th case. ValueError names who is absent."""
+        absent = [group for group in groups if group not in self._members]
+        if absent:
+            raise ValueError(f"{len(absent)} of {len(groups)} patients are not in this {self.name!r}, the first is {absent[0]!r}")
+        chosen = [index for group in groups for index in self._members[group][::every]]
+        return replace(
+            self,
+            cases=tuple(self.cases[i] for i in chosen),
+            groups=tuple(self.groups[i] for i in chosen),
+            rows=self.rows[torch.tensor(chosen, dtype=torch.int64)],
+        )
+
+    @cached_property
+    def _members(self) -> dict[str, list[int]]:
+        """Patient -> numbers of the cases."""
+        members: dict[str, list[int]] = {}
+        for index, group in enumerate(self.groups):
+            members.setdefault(group, []).append(index)
+        return members
 
 
-def stack(dataset: Dataset, size: int, track: Callable = iter) -> Stack:
-    """Read every sample, map it to [0, 1] and bring it to size x size pixels.
+def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = iter) -> Stack:
+    """Read every sample into memory as ``prepare`` does; slices without a body are left out.
 
     track: wraps the iterable of cases, so that a caller can show progress.
     """
-    images, masks = [], []
-    for case in track(dataset.cases):
-        sample = dataset.read(case)
-        unit = transforms.to_unit(sample.image, dataset.modality)
-        images.append((transforms.resize(unit, size, size) * 255).round().to(torch.uint8))
-        masks.append(transforms.resize_mask(sample.mask, size, size))
-    images_n1hw, masks_n1hw = torch.cat(images), torch.cat(masks)
-    digest = hashlib.sha256(images_n1hw.numpy().tobytes() + np.packbits(masks_n1hw.numpy()).tobytes())
-    return Stack(images_n1hw, masks_n1hw, dataset.cases, digest.hexdigest())
+    kept = [(index, *found) for index, case in enumerate(track(dataset.cases)) if (found := prepare(dataset.read(case), size))]
+    order, images, masks = zip(*kept)
+    images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
+    return gathered(dataset, order, images_nchw, masks_n1hw, fingerprint(images_nchw, masks_n1hw))
+
+
+def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
+    """A Stack from arrays that hold the data set's samples of these numbers."""
+    cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
+    tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
+    return Stack(
+        dataset.name, dataset.modality, dataset.target, source(dataset.name), cases, groups, *tensors, torch.arange(len(cases)), sha256
+    )
+
+
+def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """What a network sees of a sample: uint8 (C, size, size) with 255 = 1.0, and its mask, bool (1, size, size).
+
+    None for a slice that shows neither body nor lesion.
+    """
+    unit = transforms.crop(sample.unit, sample.box)
+    if not (sample.mask.any() or transforms.has_body(unit)):
+        return None
+    channels = unit.reshape(-1, *unit.shape[-2:])
+    image_chw = torch.cat([transforms.resize(channel, size, size)[0] for channel in channels])
+    mask_1hw = transforms.resize_mask(transforms.crop(sample.mask, sample.box), size, size)[0]
+    return (image_chw * 255).round().to(torch.uint8).numpy(), mask_1hw.numpy()
+
+
+def fingerprint(images_nchw: np.ndarray, masks_n1hw: np.ndarray) -> str:
+    """SHA-256 over all pixels, then all masks at one bit a pixel; reads them in parts."""
+    digest = hashlib.sha256()
+    for start in range(0, len(images_nchw), 256):
+        digest.update(np.ascontiguousarray(images_nchw[start : start + 256]))
+    for start in range(0, len(masks_n1hw), 256):
+        digest.update(np.packbits(masks_n1hw[start : start + 256]))
+    return digest.hexdigest()
 
 
 def available() -> list[str]:
-    """Names of all data sets: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of all data sets: the files of this folder that do not begin with an underscore."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def open_dataset(name: str, root: str | Path | None = None) -> Dataset:
+def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[str] = ()) -> Dataset:
     """Open the data set of that name from the folder ``root`` (a phantom needs none).
 
-    Raises ValueError naming what exists when the name is unknown, and whatever the data set's own
-    ``load`` finds wrong with the folder.
+    sequences: which of its MRI sequences become channels, where a data set has several to choose from.
+
+    Raises ValueError naming what exists when the name is unknown or there is nothing to choose, and whatever
+    the data set's own ``load`` finds wrong with the folder.
     """
-    return find(name).load(root)
+    module = find(name)
+    if not sequences:
+        return module.load(root)
+    if not hasattr(module, "SEQUENCES"):
+        raise ValueError(f"data set {name!r} has no sequences to choose from, so {', '.join(sequences)} cannot be chosen")
+    return module.load(root, tuple(sequences))
 
 
 def source(name: str) -> str:

@@ -46,6 +46,20 @@ def angle(affine: np.ndarray) -> float:
     return float(np.degrees(np.arccos(min(1.0, nearest))))
 
 
+def usable(affine: np.ndarray) -> bool:
+    """Whether a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = np.abs(np.linalg.det(affine[:3, :3] / lengths))  # of a voxel with sides of 1
+    return bool(np.isfinite(affine).all() and lengths.max() <= 1000 * lengths.min() and volume > 0.01)
+
+
+def sheared(affine: np.ndarray) -> bool:
+    """Whether voxel axes are not at right angles, to about 0.01 degrees."""
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
+
+
 def _axes(affine: np.ndarray | None, plane: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """The voxel axes along slices, rows and columns, and whether each is shown in the direction it is stored."""
     if plane not in PLANES:

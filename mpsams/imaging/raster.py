@@ -7,7 +7,6 @@ judged from the header; only then is anything decoded.
 from __future__ import annotations
 
 import io
-import struct
 
 import numpy as np
 from PIL import Image
@@ -19,7 +18,7 @@ MAX_PIXELS = 4096 * 4096
 MIN_SIDE = 16
 MAX_ASPECT = 20
 
-_OPENS = "this version opens PNG, JPEG and TIFF images"
+_OPENS = "a picture may be PNG, JPEG or TIFF"
 _SIZES = (
     f"allowed are PNG, JPEG and TIFF of up to {MAX_PIXELS / 1e6:.1f} million pixels, "
     f"sides from {MIN_SIDE} pixels, and at most {MAX_ASPECT} times as long as wide"
@@ -28,6 +27,15 @@ _COLOURS = {
     "1": "black and white", "P": "palette", "PA": "palette with transparency", "LA": "grey with transparency",
     "RGB": "RGB", "RGBA": "RGB with transparency", "CMYK": "CMYK",
 }  # fmt: skip
+
+
+def kind(data: bytes) -> str | None:
+    """The format by the first bytes: "PNG", "JPEG" or "TIFF", or None for any other."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    return "TIFF" if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) else None
 
 
 def read(data: bytes, modality: str) -> Scan:
@@ -48,11 +56,17 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
 
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
-    kind = _kind(data)
+    if not data:
+        raise UnreadableImage(f"The file is empty; {_OPENS}.")
+    if len(data) > MAX_BYTES:
+        raise UnreadableImage(f"The file is larger than the {MAX_BYTES >> 20} MiB allowed; {_OPENS}.")
+    form = kind(data)
+    if form is None:
+        raise UnreadableImage(f"By its content, whatever its name, this is no picture; {_OPENS}.")
     try:
-        picture = {"PNG": pixels_only.png, "JPEG": pixels_only.jpeg, "TIFF": pixels_only.tiff}[kind](data)
-        image = Image.open(picture.file, formats=(kind,))
-        tags = image.tag_v2 if kind == "TIFF" else {}
+        picture = {"PNG": pixels_only.png, "JPEG": pixels_only.jpeg, "TIFF": pixels_only.tiff}[form](data)
+        image = Image.open(picture.file, formats=(form,))
+        tags = image.tag_v2 if form == "TIFF" else {}
         for at, size in ((273, 279), (324, 325)):  # strips, tiles
             if any(start + n > len(data) for start, n in zip(tags.get(at, ()), tags.get(size, ()))):
                 raise ValueError("pixels cut off")
@@ -61,7 +75,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
         _refuse_size(*image.size, tile=int(tags.get(pixels_only.TILE_WIDTH, 0)) * int(tags.get(pixels_only.TILE_LENGTH, 0)))
         image.load()
         grey_hw, alpha_hw = _channels(image, tags.get(pixels_only.SAMPLE_FORMAT, (1,))[0])
-        bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(pixels_only.BITS, (1,)))}[kind]
+        bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(pixels_only.BITS, (1,)))}[form]
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -69,7 +83,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
     except Exception as error:
         # Broken files make Pillow raise OSError, SyntaxError, ValueError, KeyError, struct.error, zlib.error,
         # OverflowError, MemoryError and more, undocumented; and the copying below IndexError or struct.error.
-        message = f"This {kind} is damaged, incomplete or of a rare kind; {_OPENS} of 8 or 16 bits."
+        message = f"This {form} is damaged, incomplete or of a rare kind; {_OPENS} of 8 or 16 bits."
         raise UnreadableImage(message) from error
 
     reduced = ", upper 8 bits read" if bits == 16 and grey_hw.dtype == np.uint8 else ""
@@ -79,18 +93,18 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
     if alpha_hw is not None:
         grey_hw *= alpha_hw / np.float32(255)
     grey_hw = _upright(grey_hw, picture.orientation)
-    colour = "grey with transparency" if kind == "PNG" and data[25] == 4 else _COLOURS.get(image.mode, "grey")
+    colour = "grey with transparency" if form == "PNG" and data[25] == 4 else _COLOURS.get(image.mode, "grey")
     pages = ", first of several pictures" if picture.several else ""
-    return grey_hw, f"{kind}, {bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
+    return grey_hw, f"{form}, {bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
 
 
 def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A truth mask, bool (H, W), True = lesion, from any file that `read` opens.
+    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads.
 
     Up to four grey levels are labels: what is not black is lesion. More are soft edges, from antialiasing or
     JPEG: what exceeds half of the maximum is lesion.
 
-    Raises UnreadableImage as `read` does, and if the size is not shape_hw, the image's (height, width).
+    Raises UnreadableImage as `grey` does, and if the size is not shape_hw, the image's (height, width).
     """
     mask_hw, _ = grey(data)
     if mask_hw.shape != tuple(shape_hw):
@@ -108,25 +122,6 @@ def write_mask(mask_hw: np.ndarray) -> bytes:
     png = io.BytesIO()
     Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
     return png.getvalue()
-
-
-def _kind(data: bytes) -> str:
-    """The format by the first bytes: "PNG", "JPEG" or "TIFF"."""
-    if not data:
-        raise UnreadableImage(f"The file is empty; {_OPENS}.")
-    if len(data) > MAX_BYTES:
-        raise UnreadableImage(f"The file is larger than the {MAX_BYTES >> 20} MiB allowed; {_OPENS}.")
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if data[128:132] == b"DICM":
-        raise UnreadableImage(f"This is DICOM and {_OPENS}; please export it as one of these first.")
-    if data.startswith((b"\x1f\x8b", *(struct.pack(f"{end}i", n) for end in "<>" for n in (348, 540)))):
-        raise UnreadableImage(f"This looks like NIfTI and {_OPENS}; please export a slice as one of these first.")
-    raise UnreadableImage(f"By its content, whatever its name, this is no image we know; {_OPENS}.")
 
 
 def _refuse_size(width: int, height: int, tile: int) -> None:
@@ -158,7 +153,7 @@ def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.nd
 
 
 def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
-    """float32 (H, W) in [0, 1] by the rule in `read`, and words for the user where there is a choice in it."""
+    """float32 (H, W) in [0, 1] by the rule in `grey`, and words for the user where there is a choice in it."""
     low, high = float(grey_hw.min()), float(grey_hw.max())
     if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
         bits = 8 if grey_hw.dtype.itemsize == 1 else next(b for b in (8, 10, 12, 14, 16) if high < 2**b)

@@ -6,8 +6,11 @@ Distances are in the coordinates' unit and negative inside; images are painted i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
@@ -17,24 +20,67 @@ def generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([stream, seed])
 
 
-def field(rng: np.random.Generator, shape: tuple[int, int], scale_y: float, scale_x: float) -> np.ndarray:
-    """A smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; scales in pixels."""
+@dataclass(frozen=True)
+class Grid:
+    """The pixels of one slice or of many, and where they lie.
+
+    shape: (S, H, W); spacing: millimetres between slices, rows and columns; bottom: height of the lowest slice, in
+    millimetres above the anatomy's reference slice. A picture is a grid of one slice at height 0.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    bottom: float = 0.0
+
+    def coordinates(self) -> tuple[np.ndarray, ...]:
+        """Millimetres up, to the back and to the patient's left, float32 (S,), (S, H, W), (S, H, W)."""
+        depth, height, width = self.shape
+        z = self.bottom + self.spacing[0] * np.arange(depth, dtype=np.float32)
+        y = (np.arange(height, dtype=np.float32)[:, None] - height / 2) * self.spacing[1]
+        x = (np.arange(width, dtype=np.float32) - width / 2) * self.spacing[2]
+        return z, np.broadcast_to(y, self.shape), np.broadcast_to(x, self.shape)
+
+    def field(self, rng: np.random.Generator, tall: float, wide: float | None = None) -> np.ndarray:
+        """A ``field`` on the grid, (S, H, W); scales in millimetres, up and to the back the same."""
+        scales = [max(mm / step, 1) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)]
+        if self.shape[0] == 1:
+            return field(rng, self.shape[1:], *scales[1:])[None]
+        return field(rng, self.shape, *scales)
+
+    def paint(self, image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
+        """``paint`` with distances in millimetres; no edge is sharper than a pixel."""
+        paint(image, distance, value, max(soft, self.spacing[1] / 2))
+
+
+def course(*keys: tuple[float, ...]) -> Callable[[float], list[float]]:
+    """Numbers that change smoothly with height: keys (height, number, ...), from the feet up, are met exactly."""
+    heights, *numbers = zip(*keys, strict=True)
+    curve = PchipInterpolator(heights, np.transpose(numbers))
+    return lambda z: curve(np.clip(z, heights[0], heights[-1])).tolist()
+
+
+def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> np.ndarray:
+    """A smooth Gaussian random field, float32, mean 0 and variance 1 everywhere; a scale in pixels for each axis."""
     weights = []
-    for size, scale in zip(shape, (scale_y, scale_x), strict=True):
+    for size, scale in zip(shape, scales, strict=True):
         knots = np.arange(-2, math.ceil(size / scale) + 3) * scale
         kernel = np.exp(-(((np.arange(size)[:, None] - knots) / scale) ** 2)).astype(np.float32)
         weights.append(kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True)))
-    coarse = rng.standard_normal((weights[0].shape[1], weights[1].shape[1]), np.float32)
-    return weights[0] @ coarse @ weights[1].T
+    coarse = rng.standard_normal([weight.shape[1] for weight in weights], np.float32)
+    *deep, tall, wide = weights
+    for weight in deep:
+        coarse = np.tensordot(weight, coarse, 1)
+    return tall @ coarse @ wide.T
 
 
-def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0) -> np.ndarray:
-    """Distance to an ellipse (first-order), turned clockwise by ``degrees``."""
+def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0, z=0.0, radius_z=math.inf) -> np.ndarray:
+    """Distance to an ellipse (first-order), turned clockwise by ``degrees``; to the ellipsoid ``z`` below its middle."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     u = (cos * (x - centre_x) + sin * (y - centre_y)) / radius_x
     v = (cos * (y - centre_y) - sin * (x - centre_x)) / radius_y
-    level = np.sqrt(u * u + v * v) + 1e-6
-    return level * (level - 1) / np.sqrt((u / radius_x) ** 2 + (v / radius_y) ** 2 + 1e-12)
+    w = z / radius_z
+    level = np.sqrt(u * u + v * v + w * w) + 1e-6
+    return level * (level - 1) / np.sqrt((u / radius_x) ** 2 + (v / radius_y) ** 2 + ((w / radius_z) ** 2 + 1e-12))
 
 
 def stroke(y, x, start_y, start_x, end_y, end_x, start_radius, end_radius) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""BraTS 2018: brain tumours on MRI (Menze et al., IEEE TMI 34:10, 2015; Bakas et al., arXiv:1811.02629), the official folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpsams.datasets import Dataset, _volumes
+from mpsams.datasets._volumes import Patient
+
+SOURCE = (
+    "BraTS 2018: B. Menze et al., The Multimodal Brain Tumor Image Segmentation Benchmark, IEEE TMI 34 (2015) 1993; "
+    "S. Bakas et al., arXiv:1811.02629; to be had from its organisers after registration"
+)
+SEQUENCES = ("t1", "t1ce", "t2", "flair")
+GRADES = ("HGG", "LGG")
+KNOWN = (0, 1, 2, 3, 4)  # necrosis, oedema, (unused), enhancing; or a plain 0 and 1
+LAYOUT = "{HGG,LGG}/CASE/CASE_t1.nii.gz beside CASE_seg.nii.gz (and CASE_t1ce, CASE_t2, CASE_flair; .nii or .nii.gz)"
+
+
+def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset:
+    """Open the folder: axial slices, the whole tumour (any code above 0) as lesion, patients kept together.
+
+    root: the folder with HGG/ and LGG/ (one of them is enough), or one that holds it. sequences: of SEQUENCES;
+    each becomes a channel, and patients without all of them are left out.
+    Raises ValueError saying what was expected: no such folder, an unknown sequence, a file that is no volume.
+    """
+    unknown = [name for name in sequences if name not in SEQUENCES]
+    if unknown or not sequences:
+        raise ValueError(f"unknown sequence {', '.join(unknown) or 'none'}; available: {', '.join(SEQUENCES)}")
+    folders = [folder for grade in find(root) for folder in sorted(grade.iterdir()) if folder.is_dir()]
+    patients = [patient for folder in folders if (patient := patient_of(folder, sequences))]
+    if not patients:
+        raise ValueError(f"{root} has no patient with {', '.join(sequences)} and seg; expected {LAYOUT}")
+    return _volumes.dataset("brats", "mri", "whole brain tumour", patients, KNOWN[1:], KNOWN)
+
+
+def find(root: str | Path | None) -> list[Path]:
+    """The folders of the grades, in ``root`` or one step below."""
+    if root is None:
+        raise ValueError(f"BraTS needs --data.root DIR; expected {LAYOUT}")
+    for folder in (Path(root), *sorted(path for path in Path(root).glob("*") if path.is_dir())):
+        grades = [folder / grade for grade in GRADES if (folder / grade).is_dir()]
+        if grades:
+            return grades
+    raise ValueError(f"{root} is not a BraTS folder: it has neither HGG nor LGG; expected {LAYOUT}")
+
+
+def patient_of(folder: Path, sequences: Sequence[str]) -> Patient | None:
+    """The files of a case's folder; None where one is missing."""
+    found = [_volumes.one_of(folder, f"{folder.name}_{part}") for part in (*sequences, "seg")]
+    return None if None in found else Patient(folder.name, tuple(found[:-1]), found[-1])

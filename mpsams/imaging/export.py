@@ -1,0 +1,38 @@
+"""In which formats a lesion mask can leave, and its bytes in each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import Scan, geometry, nifti, raster
+
+ENDINGS = {"png": ".png", "nifti": ".nii.gz", "dicom-seg": ".dcm"}
+
+
+def formats(scan: Scan) -> tuple[str, ...]:
+    """The formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
+
+    A flat image without geometry leaves as "png". A stack without geometry leaves as "nifti" on its grid of
+    pixels, marked as of unknown orientation. DICOM that a DICOM-SEG can point at adds "dicom-seg".
+    """
+
+
+def write(
+    scan: Scan, mask_xyz: np.ndarray, format: str, algorithm: str = "MPS-AMS", identified: bool = False
+) -> tuple[bytes, str]:
+    """A bool (X, Y, Z) mask of this scan as a file's bytes and the ending of its name.
+
+    algorithm: who drew it, and identified: whether the patient's name and the like are kept; for DICOM-SEG only,
+    the others never hold any. ValueError for a format not in ``formats(scan)`` and for a mask of another type or shape.
+    """
+    if format not in formats(scan):
+        raise ValueError(f"format {format!r}; allowed are {', '.join(formats(scan))}")
+    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+    if format == "png":
+        return raster.write_mask(geometry.shown(mask_xyz, None)[0]), ENDINGS[format]
+    if format == "nifti":
+        return nifti.write_mask(scan, mask_xyz), ENDINGS[format]
+    from . import dicom_seg
+
+    return dicom_seg.write(scan, mask_xyz, "lesion", algorithm, identified), ENDINGS[format]

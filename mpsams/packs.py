@@ -1,0 +1,131 @@
+"""Packs: a data set prepared once as memory-mapped files, so that training starts at once and needs little memory.
+
+A pack is a folder: images.bin (uint8, N x C x S x S), masks.bin (bool, N x 1 x S x S) and pack.json, which says what
+they are. While it is being made, progress.jsonl has a line per finished patient; making it again goes on from there.
+
+Axes: N slices, C channels, S x S pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mpsams import datasets, records
+from mpsams.datasets import Dataset, Stack
+
+ABOUT, IMAGES, MASKS, PROGRESS = "pack.json", "images.bin", "masks.bin", "progress.jsonl"
+
+
+def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable], Iterable] = iter) -> dict:
+    """Prepare every slice (``datasets.prepare``), patient by patient, in memory for one patient at a time.
+
+    track: wraps the patients, to show progress. Returns what pack.json says. A folder with a finished pack, or one
+    begun from other files or at another size, raises ValueError.
+    """
+    if is_pack(folder):
+        raise ValueError(f"{folder} holds a finished pack already; delete it or choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    members: dict[str, list[str]] = {}
+    for case, group in zip(dataset.cases, dataset.groups, strict=True):
+        members.setdefault(group, []).append(case)
+    done = {row["patient"]: row for row in records.read(folder / PROGRESS)} if (folder / PROGRESS).exists() else {}
+    check_begun(done, dataset, size, folder)
+    kept = sum(len(row["cases"]) for row in done.values())
+    channels = next(iter(done.values()))["channels"] if done else 1
+    with open(folder / IMAGES, "ab") as images, open(folder / MASKS, "ab") as masks:
+        images.truncate(kept * channels * size**2)  # what a cut-off patient left behind
+        masks.truncate(kept * size**2)
+        for patient in track(members):
+            if patient in done:
+                continue
+            found = [(case, pair) for case in members[patient] if (pair := datasets.prepare(dataset.read(case), size))]
+            for _, (image_chw, mask_1hw) in found:
+                channels = len(image_chw)
+                images.write(image_chw.tobytes())
+                masks.write(mask_1hw.tobytes())
+            for file in (images, masks):
+                file.flush()
+                os.fsync(file.fileno())
+            cases = [case for case, _ in found]
+            row = {"patient": patient, "cases": cases, "slices": len(members[patient]), "size": size, "channels": channels}
+            row["sha256"] = source_hash(dataset.files(patient))
+            done[patient] = row
+            records.append(folder / PROGRESS, "packed", **row)
+    return finish(dataset, size, channels, [done[patient] for patient in members], folder)
+
+
+def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path) -> None:
+    """ValueError unless what is packed already is of this data set, this size and these files."""
+    for patient, row in done.items():
+        if patient not in dataset.groups or row["size"] != size or row["sha256"] != source_hash(dataset.files(patient)):
+            raise ValueError(f"{folder} was begun from other files or at another size (see {patient!r}); delete it or choose another --out")
+
+
+def source_hash(files: tuple[Path, ...]) -> str:
+    """SHA-256 over the bytes of a patient's files."""
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder: Path) -> dict:
+    """Write pack.json, which makes the folder a pack."""
+    cases = [case for row in rows for case in row["cases"]]
+    about = {
+        "name": dataset.name,
+        "modality": dataset.modality,
+        "target": dataset.target,
+        "source": datasets.source(dataset.name),
+        "size": size,
+        "channels": channels,
+        "slices_read": len(dataset),
+        "source_sha256": hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest(),
+        "sha256": datasets.fingerprint(*arrays(folder, len(cases), channels, size)),
+        "cases": cases,
+        "groups": [row["patient"] for row in rows for _ in row["cases"]],
+    }
+    unfinished = folder / f"{ABOUT}.part"
+    unfinished.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder / ABOUT)
+    return about
+
+
+def is_pack(folder: str | Path) -> bool:
+    """Whether a folder holds a finished pack."""
+    return (Path(folder) / ABOUT).is_file()
+
+
+def read(folder: str | Path) -> Stack:
+    """Open a pack; nothing is read before it is asked for.
+
+    ValueError when pack.json is unreadable or the files have other lengths than it says.
+    """
+    try:
+        about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
+        cases, groups = tuple(about["cases"]), tuple(about["groups"])
+        images_nchw, masks_n1hw = arrays(Path(folder), len(cases), about["channels"], about["size"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is no intact pack ({error}); make it again with train.pack") from None
+    tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
+    words = (about[key] for key in ("name", "modality", "target", "source"))
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"])
+
+
+def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pack's files as arrays, memory-mapped (writing to them changes no file)."""
+    maps = []
+    for name, kind, depth in ((IMAGES, np.uint8, channels), (MASKS, np.bool_, 1)):
+        expected, actual = count * depth * size**2, (folder / name).stat().st_size
+        if expected != actual:
+            raise ValueError(f"{name} has {actual} bytes, expected {expected}")
+        maps.append(np.memmap(folder / name, kind, "c", shape=(count, depth, size, size)))
+    return maps[0], maps[1]

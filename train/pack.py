@@ -1,0 +1,53 @@
+"""Prepare a data set of volumes once for training: memory-mapped slices at the network's size.
+
+Slices without a body are left out. Memory stays that of one patient; Ctrl-C and a second call go on where it
+stopped. Training then takes the pack as --data.root.
+
+  python -m train.pack --data.name hecktor --data.root hecktor_nii --data.size 128 --out packs/hecktor-128
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mpsams import datasets, packs
+from train.options import Data, parse, run
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Options of a packing.
+
+    Args:
+        out: folder of the pack; made from data set and size when not given.
+    """
+
+    data: Data = Data()
+    out: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Parse, pack, say what was done; returns the folder."""
+    options = parse(Pack, "train.pack", argv)
+    data = options.data
+    out = Path(options.out or f"packs/{data.name}-{data.size}")
+    began = time.monotonic()
+    dataset = datasets.open_dataset(data.name, data.root, data.sequences)
+    about = packs.write(dataset, data.size, out, partial(tqdm, desc="packing", unit="patient"))
+    taken, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']} pixels, "
+        f"{about['slices_read'] / taken:.0f} slices/s, peak memory {peak:.0f} MB"
+    )
+    return out
+
+
+if __name__ == "__main__":
+    run(main, "train.pack")
