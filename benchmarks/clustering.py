@@ -24,7 +24,7 @@ from train import memory
 def images(count: int = 32, size: int = 256) -> Tensor:
     """Phantom images with lesions, float (count, 1, size, size) in [0, 1]."""
     phantom = datasets.open_dataset("phantom")
-    return datasets.stack(phantom.select(phantom.cases[:count]), size).images_n1hw.float() / 255
+    return datasets.stack(phantom.select(phantom.cases[:count]), size).stored_nchw.float() / 255
 
 
 def with_scikit_learn(rows_bll: Tensor, first_b: Tensor, second_b: Tensor) -> np.ndarray:

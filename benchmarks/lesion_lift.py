@@ -9,6 +9,7 @@ import argparse
 from functools import partial
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from benchmarks import keep
@@ -21,7 +22,7 @@ LESION_SHARE = 0.25  # of a patch, from which it counts as lesion
 def measure(stack: datasets.Stack, reading: str, normalise: str) -> dict[str, float]:
     """Lift (1 is chance) and AUC (0.5 is chance) over the images that have a lesion patch."""
     chosen, truth, areas = [], [], []
-    for x_b1hw, masks_b1hw in zip(stack.images_n1hw.split(32), stack.masks_n1hw.split(32)):
+    for x_b1hw, masks_b1hw in map(stack.take, torch.arange(len(stack)).split(32)):
         found = clusters.split(x_b1hw.float() / 255, PATCH, reading, normalise)
         lesion_bl = patches.lesion_share(masks_b1hw, PATCH) > LESION_SHARE
         chosen += found.lesion_bl

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mpsams import checkpoint, clusters, masking, metrics, patches, schedule, transforms, uncertainty
 from mpsams.methods.mps_ams import fill_in
+from mpsams.transforms import Box
 from mpsams.unet import UNet
 
 
@@ -35,6 +36,16 @@ class Network:
     def size(self) -> int:
         """Side of the grid image in pixels."""
         return self.metadata["size"]
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.metadata.get("model", {}).get("channels", 1)
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The MRI sequences its channels are, where a data set has several; empty for the data set's own choice."""
+        return tuple(self.metadata.get("config", {}).get("data", {}).get("sequences", ()))
 
     @property
     def predicts_normalised_patches(self) -> bool:
@@ -188,8 +199,16 @@ def reconstruct(
 
 
 @torch.inference_mode()
-def probability(network: Network, unit_hw: np.ndarray) -> np.ndarray:
-    """Chance of lesion per pixel at the image's own size: unit image (H, W) -> float32 (H, W) in [0, 1]."""
-    x_11ss = transforms.standardise(to_grid(unit_hw, network.size))
-    chance = torch.sigmoid(network.unet(x_11ss.contiguous(memory_format=torch.channels_last)))
-    return transforms.resize(chance[0, 0].numpy(), *unit_hw.shape)[0, 0].numpy()
+def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """Chance of lesion per pixel at the image's own size: unit image (H, W) -> float32 (H, W) in [0, 1].
+
+    unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for its
+    modality; outside the chance is 0. ValueError when the channels are not the network's.
+    """
+    channels = unit.reshape(-1, *unit.shape[-2:])
+    if len(channels) != network.channels:
+        raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
+    part = transforms.crop(channels, box)
+    x_1css = torch.cat([to_grid(channel, network.size) for channel in part], dim=1)
+    chance = torch.sigmoid(network.unet(transforms.standardise(x_1css).contiguous(memory_format=torch.channels_last)))
+    return transforms.paste(transforms.resize(chance[0, 0].numpy(), *part.shape[-2:])[0, 0].numpy(), box, unit.shape[-2:])

@@ -1,11 +1,12 @@
 """How good a segmentation is, per image and over a set (SPEC of the protocol: every undefined case is stated).
 
-Axes: B batch, H x W pixels.
+Axes: B batch, H x W pixels, S slices of a volume.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,34 +32,42 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     return {"dsc": share(2 * hit, said + real), "ppv": share(hit, said), "sen": share(hit, real)}
 
 
-def surface(pred_hw: np.ndarray, truth_hw: np.ndarray) -> dict[str, float]:
-    """95th percentile Hausdorff and average symmetric surface distance of one image, in pixels (MONAI).
+def surface(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> dict[str, float]:
+    """95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H, W) (MONAI).
 
-    Both empty: 0. Only one of them empty: the image diagonal (MONAI gives NaN or infinity there, and
-    a mean over the rest would improve with every miss).
+    spacing: of the axes in millimetres; None measures in pixels. Both empty: 0. Only one of them empty: the
+    diagonal (MONAI gives NaN or infinity there, and a mean over the rest would improve with every miss).
     """
-    pred, truth = np.asarray(pred_hw, bool), np.asarray(truth_hw, bool)
+    pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
+    steps = np.ones(pred.ndim) if spacing is None else np.asarray(spacing, float)
     if not pred.any() and not truth.any():
         return {"hd95": 0.0, "assd": 0.0}
     if not pred.any() or not truth.any():
-        diagonal = float(np.hypot(*pred.shape))
+        diagonal = float(np.linalg.norm(pred.shape * steps))
         return {"hd95": diagonal, "assd": diagonal}
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-    p, t = (torch.as_tensor(mask)[None, None].float() for mask in (pred, truth))
+    either = np.nonzero(pred | truth)
+    part = tuple(slice(max(0, axis.min() - 1), axis.max() + 2) for axis in either)
+    p, t = (torch.as_tensor(mask[part])[None, None].float() for mask in (pred, truth))
+    how = {"include_background": True, "spacing": steps.tolist()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls its own deprecated argument
-        hd95 = compute_hausdorff_distance(p, t, include_background=True, percentile=95)
-        assd = compute_average_surface_distance(p, t, include_background=True, symmetric=True)
+        hd95 = compute_hausdorff_distance(p, t, percentile=95, **how)
+        assd = compute_average_surface_distance(p, t, symmetric=True, **how)
     return {"hd95": float(hd95), "assd": float(assd)}
 
 
-def case(pred_hw: np.ndarray, truth_hw: np.ndarray) -> dict[str, float]:
-    """All numbers of one image: dsc, ppv, sen, hd95, assd and the pixel counts hit, said, real."""
-    pred, truth = np.asarray(pred_hw, bool), np.asarray(truth_hw, bool)
-    values = {k: float(v) for k, v in overlap(torch.as_tensor(pred)[None], torch.as_tensor(truth)[None]).items()}
+def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> dict[str, float]:
+    """All numbers of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, voxel counts hit, said, real.
+
+    spacing: as for ``surface``.
+    """
+    pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
+    flat = (torch.as_tensor(mask.reshape(1, 1, -1)) for mask in (pred, truth))
+    values = {name: float(value) for name, value in overlap(*flat).items()}
     counts = {"hit": int((pred & truth).sum()), "said": int(pred.sum()), "real": int(truth.sum())}
-    return values | surface(pred, truth) | counts
+    return values | surface(pred, truth, spacing) | counts
 
 
 def summary(cases: list[dict[str, float]]) -> dict[str, float]:

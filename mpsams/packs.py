@@ -32,9 +32,7 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
     if is_pack(folder):
         raise ValueError(f"{folder} holds a finished pack already; delete it or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    members: dict[str, list[str]] = {}
-    for case, group in zip(dataset.cases, dataset.groups, strict=True):
-        members.setdefault(group, []).append(case)
+    members = datasets.members_of(dataset.groups)
     done = {row["patient"]: row for row in records.read(folder / PROGRESS)} if (folder / PROGRESS).exists() else {}
     check_begun(done, dataset, size, folder)
     kept = sum(len(row["cases"]) for row in done.values())
@@ -45,7 +43,8 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
         for patient in track(members):
             if patient in done:
                 continue
-            found = [(case, pair) for case in members[patient] if (pair := datasets.prepare(dataset.read(case), size))]
+            own = [dataset.cases[index] for index in members[patient]]
+            found = [(case, pair) for case in own if (pair := datasets.prepare(dataset.read(case), size))]
             for _, (image_chw, mask_1hw) in found:
                 channels = len(image_chw)
                 images.write(image_chw.tobytes())
@@ -54,7 +53,7 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
                 file.flush()
                 os.fsync(file.fileno())
             cases = [case for case, _ in found]
-            row = {"patient": patient, "cases": cases, "slices": len(members[patient]), "size": size, "channels": channels}
+            row = {"patient": patient, "cases": cases, "slices": len(own), "size": size, "channels": channels}
             row["sha256"] = source_hash(dataset.files(patient))
             done[patient] = row
             records.append(folder / PROGRESS, "packed", **row)

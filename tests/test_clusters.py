@@ -87,7 +87,7 @@ def scikit(rows, first, second):
 @EACH
 def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, reading, normalise):
     agree = []
-    for x, patch in ((phantoms.images_n1hw.float() / 255, 16), (noise(6, 128, 1), 8), (noise(6, 64, 2) ** 3, 16)):
+    for x, patch in ((phantoms.stored_nchw.float() / 255, 16), (noise(6, 128, 1), 8), (noise(6, 64, 2) ** 3, 16)):
         rows = clusters.relation(x, patch, reading, normalise)
         brightness = x.unfold(2, patch, patch).unfold(3, patch, patch).mean((1, 4, 5)).flatten(1)
         first, second = brightness.argmax(1), brightness.argmin(1)
@@ -100,7 +100,7 @@ def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, reading, nor
 @BOTH
 def test_lesion_patches_are_the_slow_pipelines(phantoms, reading):
     """From pixels to clusters in float64 numpy and scikit-learn, nothing shared with the fast path."""
-    images = phantoms.images_n1hw[::2].float() / 255
+    images = phantoms.stored_nchw[::2].float() / 255
     found = clusters.lesion_patches(images, 16, reading)
     agree = []
     for image, lesion in zip(images[:, 0].double().numpy(), found.numpy()):
@@ -208,7 +208,7 @@ def test_one_patch_and_two_patches():
 
 @BOTH
 def test_a_batch_gives_what_its_images_give_alone(phantoms, reading):
-    x = torch.cat([phantoms.images_n1hw[:6].float() / 255, torch.full((1, 1, 256, 256), 0.4)])
+    x = torch.cat([phantoms.stored_nchw[:6].float() / 255, torch.full((1, 1, 256, 256), 0.4)])
     together = clusters.lesion_patches(x, 16, reading)
     alone = torch.cat([clusters.lesion_patches(image[None], 16, reading) for image in x])
     assert torch.equal(together, alone)
@@ -216,7 +216,7 @@ def test_a_batch_gives_what_its_images_give_alone(phantoms, reading):
 
 @BOTH
 def test_the_same_image_gives_the_same_clusters(phantoms, reading):
-    x = phantoms.images_n1hw[:4].float() / 255
+    x = phantoms.stored_nchw[:4].float() / 255
     first, second = clusters.split(x, 16, reading), clusters.split(x.clone(), 16, reading)
     assert torch.equal(first.lesion_bl, second.lesion_bl) and torch.equal(first.score_bl, second.score_bl)
     assert torch.equal(first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, reading))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mpsams import checkpoint, datasets, inference, metrics, records, splits, transforms
+from mpsams import checkpoint, datasets, inference, metrics, records, splits
 from train import evaluate, finetune, pretrain, ship
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
@@ -57,7 +57,7 @@ def test_evaluation_is_what_inference_says(runs):
     evaluate.main(["--weights", str(path), "--split", "test", "--json", str(runs / "one.json")])
     case, numbers = next(iter(json.loads((runs / "one.json").read_text())["cases"].items()))
     sample = datasets.open_dataset("phantom").select([case])[0]
-    chance = inference.probability(inference.open_network(path), transforms.to_unit(sample.image, "ultrasound"))
+    chance = inference.probability(inference.open_network(path), sample.unit)
     assert numbers == metrics.case(chance >= 0.5, sample.mask)
 
 

@@ -28,12 +28,12 @@ def network(weights):
 
 @pytest.fixture
 def image(phantoms):
-    return phantoms.images_n1hw[:1].float() / 255
+    return phantoms.stored_nchw[:1].float() / 255
 
 
 @pytest.fixture
 def truth(phantoms):
-    return phantoms.masks_n1hw[:1]
+    return phantoms.stored_n1hw[:1]
 
 
 def test_open_network_and_catalogue(weights, network, tmp_path):

@@ -19,7 +19,7 @@ EPOCHS = 40
 
 @pytest.fixture
 def images(phantoms):
-    return F.interpolate(phantoms.images_n1hw[:8].float() / 255, (64, 64), mode="area")
+    return F.interpolate(phantoms.stored_nchw[:8].float() / 255, (64, 64), mode="area")
 
 
 def seeded(seed=0):

@@ -302,8 +302,8 @@ def test_near_duplicates_stay_together_unless_told_otherwise(quick_phantom, monk
     read = phantom._read
     monkeypatch.setattr(phantom, "load", lambda root: Dataset("phantom", "ultrasound", "x", cases, cases, lambda case: read(twins.get(case, case))))
     data = options.Data(name="phantom", size=32)
-    _, _, together = options.open_data(data)
-    _, _, plain = options.open_data(options.Data(name="phantom", size=32, grouped=False))
+    _, together = options.open_data(data)
+    _, plain = options.open_data(options.Data(name="phantom", size=32, grouped=False))
     torn = lambda split: sum((a in split.part(p)) != (b in split.part(p)) for a, b in twins.items() for p in ("val", "test"))  # noqa: E731
     assert torn(together) == 0 and torn(plain) > 0 and together.grouped and not plain.grouped
     assert json.dumps(together.part("all")).count("twin") == 20

@@ -19,12 +19,16 @@ def images(batch=4, side=32, seed=0):
     return torch.rand(batch, 1, side, side, generator=seeded(seed))
 
 
+def unit(values, modality):
+    return transforms.to_unit(values, transforms.window(values, modality))
+
+
 def test_units_of_each_modality():
-    np.testing.assert_allclose(transforms.to_unit(np.array([[-0.5, 0.25, 1.5]]), "ultrasound"), [[0, 0.25, 1]])
+    np.testing.assert_allclose(unit(np.array([[-0.5, 0.25, 1.5]]), "ultrasound"), [[0, 0.25, 1]])
     hounsfield = np.array([[-1000.0, -160, 40, 140, 240, 3000]])
-    np.testing.assert_allclose(transforms.to_unit(hounsfield, "ct"), [[0, 0, 0.5, 0.75, 1, 1]], atol=1e-6)
+    np.testing.assert_allclose(unit(hounsfield, "ct"), [[0, 0, 0.5, 0.75, 1, 1]], atol=1e-6)
     t1 = np.concatenate([np.zeros(50), np.arange(1, 102)]).reshape(1, -1)  # percentiles 1 and 99 of 1..101 are 2 and 100
-    found = transforms.to_unit(t1, "mri")
+    found = unit(t1, "mri")
     np.testing.assert_allclose(found[0, 50:], np.clip((np.arange(1, 102) - 2) / 98, 0, 1), atol=1e-6)
     assert not found[0, :50].any()
 
@@ -32,14 +36,14 @@ def test_units_of_each_modality():
 @pytest.mark.parametrize("modality", ["ultrasound", "ct", "mri"])
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_units_of_a_constant_image_are_finite(modality, value):
-    found = transforms.to_unit(np.full((4, 4), value), modality)
+    found = unit(np.full((4, 4), value), modality)
     assert found.dtype == np.float32 and np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1
     assert modality != "mri" or not found.any()
 
 
 def test_unknown_modality_is_named():
     with pytest.raises(ValueError, match="'pet'.*ultrasound, ct, mri"):
-        transforms.to_unit(np.zeros((2, 2)), "pet")
+        transforms.window(np.zeros((2, 2)), "pet")
 
 
 def test_resize_to_the_same_size_is_the_identity():

@@ -115,7 +115,7 @@ def test_nothing_hidden_and_everything_hidden_share_nothing():
 
 def test_mutual_information_survives_the_float32_of_a_checkpoint(phantoms):
     """A checkpoint stores the covariance of hundreds of patches from few images in float32."""
-    s = uncertainty.patch_covariance(phantoms.images_n1hw.float() / 255, 16)
+    s = uncertainty.patch_covariance(phantoms.stored_nchw.float() / 255, 16)
     order = masking.random_order(1, 256, torch.Generator().manual_seed(0))
     hidden = torch.cat([masking.cut(order, ratio) for ratio in (0.25, 0.5, 0.8)])
     exact = uncertainty.mutual_information(s, hidden)

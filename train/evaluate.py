@@ -1,19 +1,24 @@
 """Measure a segmentation checkpoint: overlap and surface distances per image, at each image's own size.
 
+Of volumes, every axial slice is an image, also those without body or lesion, and the same numbers follow per
+volume. Distances are in millimetres where the spacing is known, else in pixels.
+
   python -m train.evaluate --weights weights/busi-mps_ams-seg-10.safetensors --data.root Dataset_BUSI_with_GT --split test
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from mpsams import datasets, inference, metrics, splits, transforms
+from mpsams import datasets, inference, metrics, splits
 from mpsams.datasets import Dataset
 from mpsams.inference import Network
 from train.options import one_of, parse, run
@@ -27,7 +32,7 @@ class Source:
 
     Args:
         name: data set; the checkpoint's own when not given.
-        root: folder of the data set in its official layout.
+        root: folder of the data set in its official layout (not a pack: images are measured at their own size).
     """
 
     name: str | None = None
@@ -64,38 +69,52 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     dataset = chosen(network, options.data, options.split)
-    cases = measure(network, dataset, options.threshold)
-    means = metrics.summary(list(cases.values()))
-    print("\n".join(f"{name:16s} {value:.4f}" for name, value in means.items()))
+    found = measure(network, dataset, options.threshold)
+    means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
+    for kind, values in means.items():
+        print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
         about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split}
-        about |= {"data": dataset.name, "threshold": options.threshold}
+        about |= {"data": dataset.name, "threshold": options.threshold, "cases": found["image"]}
+        if "volume" in means:
+            about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        known = {name: None if math.isnan(value) else value for name, value in means.items()}
-        Path(options.json).write_text(json.dumps(known | about | {"cases": cases}, indent=1) + "\n", encoding="utf-8")
-    return means
+        Path(options.json).write_text(json.dumps(known(means["image"]) | about, indent=1) + "\n", encoding="utf-8")
+    return means["image"]
+
+
+def known(means: dict[str, float]) -> dict[str, float | None]:
+    """The means with None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(value) else value for name, value in means.items()}
 
 
 def chosen(network: Network, source: Source, part: str) -> Dataset:
     """The cases to measure: of the checkpoint's own split, or everything when the data set is another."""
     split = splits.restore(network.metadata["split"])
-    dataset = datasets.open_dataset(source.name or split.dataset, source.root)
+    dataset = datasets.open_dataset(source.name or split.dataset, source.root, network.sequences)
     if part == "all":
         return dataset
     if dataset.name != split.dataset:
         raise ValueError(
             f"the checkpoint was trained on {split.dataset!r}, so {dataset.name!r} has no part {part!r} for it; use --split all"
         )
-    return dataset.select(split.part(part))
+    return dataset.of(split.part(part))
 
 
-def measure(network: Network, dataset: Dataset, threshold: float) -> dict[str, dict[str, float]]:
-    """Case name -> its numbers (``metrics.case``), with a progress bar."""
-    results = {}
-    for sample in tqdm(dataset, desc="evaluating", unit="img", total=len(dataset)):
-        unit = transforms.to_unit(sample.image, dataset.modality)
-        results[sample.case] = metrics.case(inference.probability(network, unit) >= threshold, sample.mask)
-    return results
+def measure(network: Network, dataset: Dataset, threshold: float) -> dict[str, dict[str, dict[str, float]]]:
+    """Numbers (``metrics.case``) by "image" and case name, and for volumes by "volume" and patient; with a progress bar."""
+    images, volumes, slices = {}, {}, []
+    cases = zip(dataset.groups, tqdm(dataset, desc="evaluating", unit="img", total=len(dataset)), strict=True)
+    for group, samples in itertools.groupby(cases, key=lambda pair: pair[0]):
+        slices = []
+        for _, sample in samples:
+            said_hw = inference.probability(network, sample.unit, sample.box) >= threshold
+            images[sample.case] = metrics.case(said_hw, sample.mask, sample.spacing_hw)
+            slices.append((said_hw, sample.mask))
+        if group != sample.case:
+            said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices))
+            volumes[group] = metrics.case(said_shw, truth_shw, sample.spacing)
+    return {"image": images, "volume": volumes}
 
 
 if __name__ == "__main__":

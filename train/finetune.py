@@ -123,6 +123,8 @@ def finetune(options: Finetune, name: str) -> Path:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's."""
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    if not stack.target:
+        raise ValueError(f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only")
     torch.manual_seed(options.run.seed)
     start = checkpoint.load(options.init) if options.init else None
     model, method = begin(options.model, stack.channels, start, split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -178,8 +179,8 @@ def save(task: Task, at: Position, path: Path) -> None:
 def restore(task: Task, path: Path) -> Position:
     """Load a saved state into the task; ValueError names the options that have changed since."""
     state = checkpoint.load(path)
-    if state.metadata["config"] != task.config:
-        then, now = state.metadata["config"], task.config
+    then, now = state.metadata["config"], json.loads(json.dumps(task.config))  # tuples become lists
+    if then != now:
         changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
         raise ValueError(f"{path} comes from a run with other options in: {', '.join(changed)}; use those, or another --out")
     parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}

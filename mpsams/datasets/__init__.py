@@ -13,7 +13,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -35,7 +34,7 @@ class Sample:
     case: the name by which splits and records know it, unique within its data set.
     spans: per channel, the values that become 0 and 1 (``transforms.window`` of the whole volume).
     box: where a network looks (``transforms.frame``); None is the whole image.
-    spacing_hw: millimetres between rows and columns; None where unknown.
+    spacing: millimetres between slices, rows and columns; None where unknown.
     """
 
     image: np.ndarray
@@ -43,7 +42,12 @@ class Sample:
     case: str
     spans: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     box: Box | None = None
-    spacing_hw: tuple[float, float] | None = None
+    spacing: tuple[float, float, float] | None = None
+
+    @property
+    def spacing_hw(self) -> tuple[float, float] | None:
+        """Millimetres between rows and columns; None where unknown."""
+        return None if self.spacing is None else self.spacing[1:]
 
     @property
     def unit(self) -> np.ndarray:
@@ -96,6 +100,11 @@ class Dataset:
             )
         return replace(self, cases=tuple(cases), groups=tuple(group[case] for case in cases))
 
+    def of(self, groups: Sequence[str]) -> Dataset:
+        """The same data set with only these patients, in this order. ValueError names who is absent."""
+        members = members_of(self.groups)
+        return self.select([self.cases[i] for group in groups for i in pick(members, group, self.name)])
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -138,10 +147,8 @@ class Stack:
 
     def of(self, groups: Sequence[str], every: int = 1) -> Stack:
         """Only these patients, in the order given; of each only every n-th case. ValueError names who is absent."""
-        absent = [group for group in groups if group not in self._members]
-        if absent:
-            raise ValueError(f"{len(absent)} of {len(groups)} patients are not in this {self.name!r}, the first is {absent[0]!r}")
-        chosen = [index for group in groups for index in self._members[group][::every]]
+        members = members_of(self.groups)
+        chosen = [index for group in groups for index in pick(members, group, self.name)[::every]]
         return replace(
             self,
             cases=tuple(self.cases[i] for i in chosen),
@@ -149,13 +156,20 @@ class Stack:
             rows=self.rows[torch.tensor(chosen, dtype=torch.int64)],
         )
 
-    @cached_property
-    def _members(self) -> dict[str, list[int]]:
-        """Patient -> numbers of the cases."""
-        members: dict[str, list[int]] = {}
-        for index, group in enumerate(self.groups):
-            members.setdefault(group, []).append(index)
-        return members
+
+def members_of(groups: Sequence[str]) -> dict[str, list[int]]:
+    """Patient -> numbers of the cases, in order of first appearance."""
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    return members
+
+
+def pick(members: dict[str, list[int]], group: str, name: str) -> list[int]:
+    """A patient's case numbers. ValueError when the data set of that name has no such patient."""
+    if group not in members:
+        raise ValueError(f"patient {group!r} is not in this copy of {name!r}; it has {len(members)}, such as {next(iter(members), None)!r}")
+    return members[group]
 
 
 def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = iter) -> Stack:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams.datasets import Dataset, _volumes
-from mpsams.datasets._volumes import Patient
+from mpsams.datasets._volumes import Codes, Patient
 
 SOURCE = (
     "BraTS 2018: B. Menze et al., The Multimodal Brain Tumor Image Segmentation Benchmark, IEEE TMI 34 (2015) 1993; "
@@ -14,7 +14,7 @@ SOURCE = (
 )
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
 GRADES = ("HGG", "LGG")
-KNOWN = (0, 1, 2, 3, 4)  # necrosis, oedema, (unused), enhancing; or a plain 0 and 1
+CODES = Codes(lesion=(1, 2, 3, 4), known=(0, 1, 2, 3, 4))  # necrosis, oedema, (unused), enhancing; or a plain 0 and 1
 LAYOUT = "{HGG,LGG}/CASE/CASE_t1.nii.gz beside CASE_seg.nii.gz (and CASE_t1ce, CASE_t2, CASE_flair; .nii or .nii.gz)"
 
 
@@ -32,7 +32,7 @@ def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset
     patients = [patient for folder in folders if (patient := patient_of(folder, sequences))]
     if not patients:
         raise ValueError(f"{root} has no patient with {', '.join(sequences)} and seg; expected {LAYOUT}")
-    return _volumes.dataset("brats", "mri", "whole brain tumour", patients, KNOWN[1:], KNOWN)
+    return _volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES)
 
 
 def find(root: str | Path | None) -> list[Path]:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from mpsams.datasets import Dataset, _volumes
-from mpsams.datasets._volumes import Patient
+from mpsams.datasets._volumes import Codes, Patient
 
 SOURCE = (
     "HECKTOR: V. Andrearczyk, V. Oreiller et al., Overview of the HECKTOR challenge at MICCAI 2020, "
@@ -16,7 +16,7 @@ LAYOUT = (
     "hecktor_nii/CASE_ct.nii.gz beside CASE_gtvt.nii.gz (2020), "
     "or imagesTr/CASE__CT.nii.gz and labelsTr/CASE.nii.gz (2022)"
 )
-PRIMARY, KNOWN = (1,), (0, 1, 2)  # 2 is the lymph nodes of 2022
+CODES = Codes(lesion=(1,), known=(0, 1, 2))  # 2 is the lymph nodes of 2022
 
 
 def load(root: str | Path | None) -> Dataset:
@@ -34,7 +34,7 @@ def load(root: str | Path | None) -> Dataset:
         raise ValueError(f"{root} is not a HECKTOR folder; expected {LAYOUT}")
     corners = boxes(Path(root))
     patients = [Patient(name, (ct,), mask, corners.get(name)) for name, (ct, mask) in sorted(pairs.items())]
-    return _volumes.dataset("hecktor", "ct", "primary head and neck tumour (GTVt)", patients, PRIMARY, KNOWN)
+    return _volumes.dataset("hecktor", "ct", "primary head and neck tumour (GTVt)", patients, CODES)
 
 
 def of_2020(folder: Path) -> dict[str, tuple[Path, Path]]:
