@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from mpsams.transforms import Box
+
 # Anchors of a black - purple - orange - pale ramp, rising evenly in lightness: readable without colour vision.
 _RAMP = np.array(
     [(4, 4, 12), (40, 16, 84), (98, 26, 110), (158, 44, 98), (212, 74, 66), (243, 126, 26), (250, 193, 52), (252, 252, 170)]
@@ -107,7 +109,7 @@ def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
     return zip(rows.tolist(), starts.tolist(), np.nonzero(steps == -1)[1].tolist(), strict=True)
 
 
-def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[int, int]) -> str:
+def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
     """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class."""
     if not path:
         return ""
@@ -115,26 +117,45 @@ def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[int, i
     return f'<path class="{kind}" transform="scale({x:g} {y:g})" d="{path}"/>'
 
 
-def raster(source: str, size_hw: tuple[int, int]) -> str:
-    """A data URI as SVG, stretched over a picture of size_hw."""
-    return f'<image href="{source}" width="{size_hw[1]}" height="{size_hw[0]}" preserveAspectRatio="none"/>'
+def raster(source: str, size_hw: tuple[float, float], at_yx: tuple[float, float] = (0, 0)) -> str:
+    """A data URI as SVG, stretched to size_hw, its upper left corner at at_yx."""
+    place = f'x="{at_yx[1]:g}" y="{at_yx[0]:g}" width="{size_hw[1]:g}" height="{size_hw[0]:g}"'
+    return f'<image href="{source}" {place} preserveAspectRatio="none"/>'
 
 
-def held(name: str, source: str, size_hw: tuple[int, int]) -> str:
+def boxed(source: str, box: Box | None, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
+    """A data URI as SVG over a box of a picture of shape_hw pixels that is drawn at size_hw; None is all of it."""
+    if box is None:
+        return raster(source, size_hw)
+    y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
+    return raster(source, (box.height * y, box.width * x), (box.top * y, box.left * x))
+
+
+def box_path(top: int, left: int, height: int, width: int) -> str:
+    """Path around a box of cells."""
+    return f"M{left} {top}h{width}v{height}h{-width}z"
+
+
+def held(name: str, source: str, size_hw: tuple[float, float]) -> str:
     """A data URI as SVG, of size_hw, that other pictures of the page may show by ``shared(name)``."""
     image = f'<image id="{name}" href="{source}" width="1000" height="1000" preserveAspectRatio="none"/>'
     return f'<g transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})">{image}</g>'
 
 
-def shared(name: str, size_hw: tuple[int, int]) -> str:
+def alias(name: str, held_name: str) -> str:
+    """Another name under which an image that is ``held`` may be ``shared``; draws nothing."""
+    return f'<defs><use id="{name}" href="#{held_name}"/></defs>'
+
+
+def shared(name: str, size_hw: tuple[float, float]) -> str:
     """An image that the page has ``held`` elsewhere, stretched over a picture of size_hw."""
     return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
 
 
-def svg(says: str, size_hw: tuple[int, int], layers: Sequence[str], extra: str = "") -> str:
+def svg(says: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
     """One picture of layers, lowest first; ``says`` is what a screen reader reads, ``extra`` more attributes."""
     role = "" if "role=" in extra else 'role="img" '
-    return f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]} {size_hw[0]}" {extra}>{"".join(layers)}</svg>'
+    return f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}" {extra}>{"".join(layers)}</svg>'
 
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:

@@ -189,9 +189,19 @@ class Reconstruction:
 def reconstruct(
     network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
 ) -> Reconstruction:
-    """Hide patches of a grid image, bool (1, L), and let the masked autoencoder fill them in."""
+    """Hide patches of a grid image, bool (1, L), and let the masked autoencoder fill them in.
+
+    A network of another size than the grid sees it at its own size, cut in as many patches, and its filling is
+    brought back. ValueError when its size does not allow that.
+    """
+    side = image_11ss.shape[-1]
+    if patch * network.size % side:
+        raise ValueError(f"patches of {patch} pixels of {side} are no whole pixels of the network's {network.size}")
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
-    filled = fill_in(network.unet, image_11ss, hidden, patch, network.predicts_normalised_patches)
+    own_patch, own_11ss = patch * network.size // side, to_grid(image_11ss[0, 0].numpy(), network.size)
+    own_hidden = patches.to_pixels(hidden_1l, own_patch, network.size, network.size)
+    own_filled = fill_in(network.unet, own_11ss, own_hidden, own_patch, network.predicts_normalised_patches)
+    filled = torch.where(hidden, to_grid(own_filled[0, 0].numpy(), side), image_11ss)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
     masked = torch.where(hidden, image_11ss.mean(), image_11ss)
@@ -199,16 +209,26 @@ def reconstruct(
 
 
 @torch.inference_mode()
-def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Chance of lesion per pixel at the image's own size: unit image (H, W) -> float32 (H, W) in [0, 1].
+def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """Chance of lesion at the network's size: unit image (H, W) -> float32 (S, S) in [0, 1].
 
-    unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for its
-    modality; outside the chance is 0. ValueError when the channels are not the network's.
+    unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for the
+    modality. ValueError when the channels are not the network's.
     """
     channels = unit.reshape(-1, *unit.shape[-2:])
     if len(channels) != network.channels:
         raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
-    part = transforms.crop(channels, box)
-    x_1css = torch.cat([to_grid(channel, network.size) for channel in part], dim=1)
-    chance = torch.sigmoid(network.unet(transforms.standardise(x_1css).contiguous(memory_format=torch.channels_last)))
-    return transforms.paste(transforms.resize(chance[0, 0].numpy(), *part.shape[-2:])[0, 0].numpy(), box, unit.shape[-2:])
+    x_1css = torch.cat([to_grid(channel, network.size) for channel in transforms.crop(channels, box)], dim=1)
+    logits = network.unet(transforms.standardise(x_1css).contiguous(memory_format=torch.channels_last))
+    return torch.sigmoid(logits)[0, 0].numpy()
+
+
+def spread(chance_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | None = None) -> np.ndarray:
+    """A network's chances brought back to the image: (S, S) -> float32 (H, W), 0 outside the box."""
+    own_hw = shape_hw if box is None else (box.height, box.width)
+    return transforms.paste(transforms.resize(chance_ss, *own_hw)[0, 0].numpy(), box, shape_hw)
+
+
+def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """Chance of lesion per pixel at the image's own size: ``spread`` of ``chance``."""
+    return spread(chance(network, unit, box), unit.shape[-2:], box)

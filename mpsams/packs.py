@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,12 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
         raise ValueError(f"{folder} holds a finished pack already; delete it or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     members = datasets.members_of(dataset.groups)
+    records.keep(folder / PROGRESS, lambda row: True)  # without a line that was cut off
     done = {row["patient"]: row for row in records.read(folder / PROGRESS)} if (folder / PROGRESS).exists() else {}
     check_begun(done, dataset, size, folder)
     kept = sum(len(row["cases"]) for row in done.values())
-    channels = next(iter(done.values()))["channels"] if done else 1
+    channels = max((row["channels"] for row in done.values()), default=1)  # a patient without a body says 1
+    check_lengths(folder, {IMAGES: kept * channels * size**2, MASKS: kept * size**2})
     with open(folder / IMAGES, "ab") as images, open(folder / MASKS, "ab") as masks:
         images.truncate(kept * channels * size**2)  # what a cut-off patient left behind
         masks.truncate(kept * size**2)
@@ -67,6 +70,14 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
             raise ValueError(f"{folder} was begun from other files or at another size (see {patient!r}); delete it or choose another --out")
 
 
+def check_lengths(folder: Path, least: dict[str, int]) -> None:
+    """ValueError unless the files hold at least so many bytes, those of the finished patients."""
+    for name, expected in least.items():
+        actual = (folder / name).stat().st_size if (folder / name).exists() else 0
+        if actual < expected:
+            raise ValueError(f"{folder / name} has {actual} bytes, its finished patients need {expected}; delete {folder} and begin again")
+
+
 def source_hash(files: tuple[Path, ...]) -> str:
     """SHA-256 over the bytes of a patient's files."""
     digest = hashlib.sha256()
@@ -79,6 +90,8 @@ def source_hash(files: tuple[Path, ...]) -> str:
 def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder: Path) -> dict:
     """Write pack.json, which makes the folder a pack."""
     cases = [case for row in rows for case in row["cases"]]
+    if not cases:
+        raise ValueError(datasets.nothing(dataset))
     about = {
         "name": dataset.name,
         "modality": dataset.modality,
@@ -88,7 +101,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
         "channels": channels,
         "slices_read": len(dataset),
         "source_sha256": hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest(),
-        "sha256": datasets.fingerprint(*arrays(folder, len(cases), channels, size)),
+        "sha256": datasets.fingerprint(parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)),
         "cases": cases,
         "groups": [row["patient"] for row in rows for _ in row["cases"]],
     }
@@ -96,6 +109,13 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
     unfinished.write_text(json.dumps(about) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / ABOUT)
     return about
+
+
+def parts(path: Path, kind: type, length: int, count: int = 256) -> Iterator[np.ndarray]:
+    """A file's samples of so many values each, read ``count`` at a time: (at most count, length)."""
+    with open(path, "rb") as file:
+        while (part := np.fromfile(file, kind, count * length)).size:
+            yield part.reshape(-1, length)
 
 
 def is_pack(folder: str | Path) -> bool:
@@ -114,17 +134,19 @@ def read(folder: str | Path) -> Stack:
         images_nchw, masks_n1hw = arrays(Path(folder), len(cases), about["channels"], about["size"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is no intact pack ({error}); make it again with train.pack") from None
-    tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch's, that writing to them would fail
+        tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = (about[key] for key in ("name", "modality", "target", "source"))
     return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"])
 
 
 def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pack's files as arrays, memory-mapped (writing to them changes no file)."""
+    """The pack's files as arrays, memory-mapped for reading only: a pack may be larger than the memory."""
     maps = []
     for name, kind, depth in ((IMAGES, np.uint8, channels), (MASKS, np.bool_, 1)):
         expected, actual = count * depth * size**2, (folder / name).stat().st_size
         if expected != actual:
             raise ValueError(f"{name} has {actual} bytes, expected {expected}")
-        maps.append(np.memmap(folder / name, kind, "c", shape=(count, depth, size, size)))
+        maps.append(np.memmap(folder / name, kind, "r", shape=(count, depth, size, size)))
     return maps[0], maps[1]

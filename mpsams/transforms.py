@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CT_WINDOW = (40.0, 400.0)  # level and width of the soft-tissue window, in Hounsfield units
+CT_WINDOWS = {  # level and width in Hounsfield units, as radiology uses them
+    "soft tissue": (40.0, 400.0), "lung": (-600.0, 1500.0), "liver": (90.0, 150.0),
+    "bone": (480.0, 2500.0), "brain": (40.0, 80.0), "angio": (300.0, 600.0),
+}  # fmt: skip
 AIR = -300.0  # Hounsfield units below which there is no body
 BODY = 256.0  # side in millimetres of the square in which a CT slice is looked at
 
@@ -27,12 +30,22 @@ def window(values: np.ndarray, modality: str) -> tuple[float, float]:
     if modality == "ultrasound":
         return 0.0, 1.0
     if modality == "ct":
-        return CT_WINDOW[0] - CT_WINDOW[1] / 2, CT_WINDOW[0] + CT_WINDOW[1] / 2
+        return ends(*CT_WINDOWS["soft tissue"])
     if modality == "mri":
         inside = values[values != 0]
         low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
         return float(low), float(high)
     raise ValueError(f"unknown modality {modality!r}; available: ultrasound, ct, mri")
+
+
+def ends(level: float, width: float) -> tuple[float, float]:
+    """The lowest and the highest value of a window given by its middle and its width, as radiology does."""
+    return level - width / 2, level + width / 2
+
+
+def middle(low: float, high: float) -> tuple[float, float]:
+    """The level and width of the window between two values; the inverse of ``ends``."""
+    return (low + high) / 2, high - low
 
 
 def to_unit(image_hw: np.ndarray, span: tuple[float, float]) -> np.ndarray:

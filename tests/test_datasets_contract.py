@@ -6,6 +6,7 @@ import pickle  # only to see that a sample's reader holds no open file
 from collections import Counter
 from pathlib import Path
 
+import made_volumes
 import numpy as np
 import pytest
 import torch
@@ -51,26 +52,37 @@ def busi(tmp_path) -> Path:
 
 
 @pytest.fixture(params=datasets.available())
-def dataset(request) -> Dataset:
-    """Every data set: those without a folder as they are, BUSI from the folder above; a new one adds its case here."""
+def root(request, tmp_path) -> Path | None:
+    """A folder of every data set, and nothing else in it; None for those without. A new one adds its case here."""
+    writers = {"hecktor": made_volumes.hecktor_2020, "brats": made_volumes.brats, "folder": made_volumes.folder}
     folders = {"phantom": lambda: None, "busi": lambda: request.getfixturevalue("busi")}
+    folders |= {name: lambda write=write: write(tmp_path / name) and tmp_path / name for name, write in writers.items()}
     if request.param not in folders:
         pytest.fail(f"no folder is made for the data set {request.param!r}: add one to this fixture")
-    return datasets.open_dataset(request.param, folders[request.param]())
+    return folders[request.param]()
+
+
+@pytest.fixture
+def dataset(request, root) -> Dataset:
+    """Every data set, opened."""
+    return datasets.open_dataset(request.node.callspec.params["root"], root)
 
 
 def check(dataset: Dataset, sample: Sample) -> None:
     assert sample.image.dtype == np.float32 and sample.image.ndim == 2 and np.isfinite(sample.image).all()
     assert sample.mask.dtype == bool and sample.mask.shape == sample.image.shape
-    assert sample.case in dataset.cases
-    unit = transforms.to_unit(sample.image, dataset.modality)
-    assert unit.min() >= 0 and unit.max() <= 1 and unit.std() > 0
+    assert sample.case in dataset.cases and len(sample.spans) == 1 and sample.spans[0][0] < sample.spans[0][1]
+    assert sample.unit.shape == sample.image.shape and sample.unit.dtype == np.float32
+    assert sample.unit.min() >= 0 and sample.unit.max() <= 1
+    assert sample.spacing is None or (len(sample.spacing) == 3 and min(sample.spacing) > 0)
+    assert sample.box == transforms.frame(sample.image, sample.spacing_hw, dataset.modality)
 
 
 def test_a_data_set_says_what_it_is(dataset):
     assert dataset.name in datasets.available() and dataset.modality in MODALITIES and dataset.target
     assert len(dataset) == len(dataset.cases) == len(dataset.groups) == len(set(dataset.cases)) > 0
     assert all(isinstance(text, str) for text in dataset.cases + dataset.groups)
+    assert datasets.source(dataset.name) and isinstance(datasets.source(dataset.name), str)
 
 
 def test_its_samples_keep_the_contract_and_are_the_same_twice(dataset):
@@ -79,6 +91,38 @@ def test_its_samples_keep_the_contract_and_are_the_same_twice(dataset):
         check(dataset, sample)
         assert sample.case == again.case == dataset.cases[index]
         assert np.array_equal(sample.image, again.image) and np.array_equal(sample.mask, again.mask)
+        assert (sample.spans, sample.box, sample.spacing) == (again.spans, again.box, again.spacing)
+
+
+def test_there_is_something_to_see_and_to_find(dataset):
+    middles = [dataset.read(dataset.cases[len(own) // 2 + own[0]]) for own in datasets.members_of(dataset.groups).values()][:8]
+    assert all(sample.unit.std() > 0.01 for sample in middles) and any(sample.mask.any() for sample in middles)
+
+
+def test_the_order_of_reading_does_not_matter(dataset):
+    cases = [dataset.cases[i] for i in np.random.default_rng(0).permutation(min(len(dataset), 12))]
+    alone = {case: datasets.open_dataset(dataset.name, None).read(case) for case in cases} if dataset.name == "phantom" else None
+    first = {case: dataset.read(case).image for case in sorted(cases)}
+    for case in cases:
+        assert np.array_equal(dataset.read(case).image, first[case])
+        assert alone is None or np.array_equal(alone[case].image, first[case])
+
+
+def test_patients_are_in_one_piece_and_chosen_whole(dataset):
+    members = datasets.members_of(dataset.groups)
+    assert all(own == list(range(own[0], own[-1] + 1)) for own in members.values())
+    last, first = list(members)[-1], next(iter(members))
+    chosen = dataset.of([last, first])
+    assert chosen.cases == tuple(dataset.cases[i] for i in members[last] + members[first])
+    assert chosen.groups == (last,) * len(members[last]) + (first,) * len(members[first])
+    assert [sample.case for sample in chosen] == list(chosen.cases)
+    with pytest.raises(ValueError, match="'nobody' is not in this copy"):
+        dataset.of([first, "nobody"])
+
+
+def test_it_names_every_file_it_reads(dataset, root):
+    named = [path for group in dict.fromkeys(dataset.groups) for path in dataset.files(group)]
+    assert sorted(named) == sorted(path for path in root.rglob("*") if path.is_file()) if root else named == []
 
 
 def test_select_keeps_order_and_groups_and_names_what_is_absent(dataset):
@@ -100,14 +144,42 @@ def test_stack_is_every_sample_at_the_networks_size(busi):
     seen = []
     stack = datasets.stack(dataset, 16, lambda cases: (seen.append(case) or case for case in cases))
     assert tuple(seen) == stack.cases == dataset.cases
-    assert stack.images_n1hw.shape == stack.masks_n1hw.shape == (5, 1, 16, 16)
-    assert stack.images_n1hw.dtype == torch.uint8 and stack.masks_n1hw.dtype == torch.bool
-    for own, mask, sample in zip(stack.images_n1hw, stack.masks_n1hw, dataset):
+    assert stack.stored_nchw.shape == stack.stored_n1hw.shape == (5, 1, 16, 16) and (stack.size, stack.channels) == (16, 1)
+    assert stack.stored_nchw.dtype == torch.uint8 and stack.stored_n1hw.dtype == torch.bool
+    for own, mask, sample in zip(*stack.take(torch.arange(5)), dataset):
         assert torch.equal(own[None], (transforms.resize(sample.image, 16, 16) * 255).round().byte())
         assert torch.equal(mask[None], transforms.resize_mask(sample.mask, 16, 16))
-    chosen = stack.select(stack.cases[3:0:-2])
-    assert chosen.cases == stack.cases[3:0:-2] and torch.equal(chosen.images_n1hw, stack.images_n1hw[[3, 1]])
-    assert torch.equal(chosen.masks_n1hw, stack.masks_n1hw[[3, 1]]) and chosen.sha256 == stack.sha256
+    chosen = stack.of(stack.groups[3:0:-2])
+    assert chosen.cases == stack.cases[3:0:-2] and chosen.sha256 == stack.sha256 and len(chosen) == 2
+    for taken, whole in zip(chosen.take(torch.tensor([1, 0, 1])), (stack.stored_nchw, stack.stored_n1hw)):
+        assert torch.equal(taken, whole[[1, 3, 1]])
+    with pytest.raises(ValueError, match="'nobody' is not in this copy of 'busi'"):
+        stack.of(["nobody"])
+
+
+def test_a_stack_of_patients_takes_every_nth_slice_of_each(tmp_path):
+    made_volumes.hecktor_2020(tmp_path)
+    dataset = datasets.open_dataset("hecktor", tmp_path)
+    stack = datasets.stack(dataset, 16)
+    first, last = "CHGJ000", "CHGJ002"
+    assert stack.cases == tuple(case for case in dataset.cases if not case.endswith(("/000", "/006")))  # slices of air
+    assert stack.groups == tuple(case.split("/")[0] for case in stack.cases)
+    chosen = stack.of([last, first], every=2)
+    assert chosen.cases == tuple(f"{name}/{k:03d}" for name in (last, first) for k in (1, 3, 5))
+    assert chosen.groups == (last,) * 3 + (first,) * 3
+    rows = [stack.cases.index(case) for case in chosen.cases]
+    assert torch.equal(chosen.take(torch.arange(6))[0], stack.stored_nchw[rows])
+    assert torch.equal(chosen.take(torch.arange(6))[1], stack.stored_n1hw[rows])
+    again = chosen.of([first])
+    assert again.cases == chosen.cases[3:] and torch.equal(again.take(torch.arange(3))[0], stack.stored_nchw[rows[3:]])
+    assert stack.of([first], every=99).cases == (f"{first}/001",)
+
+
+def test_a_stack_of_nothing_is_refused(busi):
+    dataset = datasets.open_dataset("busi", busi).select(["normal (1)"])
+    put(busi / "normal" / "normal (1).png", np.zeros(SIZE, np.uint8))
+    with pytest.raises(ValueError, match="none of the 1 slices of 'busi' shows a body or a lesion"):
+        datasets.stack(dataset, 16)
 
 
 def test_the_stacks_hash_tells_other_pixels_and_other_masks(busi):
@@ -120,7 +192,7 @@ def test_the_stacks_hash_tells_other_pixels_and_other_masks(busi):
 
 
 def test_unknown_data_sets_are_named():
-    with pytest.raises(ValueError, match="'cifar'.*busi, phantom"):
+    with pytest.raises(ValueError, match="'cifar'.*busi, .*phantom"):
         datasets.open_dataset("cifar")
 
 
@@ -132,6 +204,7 @@ def test_busi_in_natural_order_from_the_folder_or_the_one_above(busi, above):
     dataset = datasets.open_dataset("busi", busi.parent if above else str(busi))
     assert dataset.cases == ("benign (1)", "benign (2)", "benign (10)", "malignant (1)", "normal (1)")
     assert (dataset.name, dataset.modality) == ("busi", "ultrasound")
+    assert [path.name for path in dataset.files("benign (2)")] == [f"benign (2){end}.png" for end in ("", "_mask", "_mask_1")]
 
 
 def test_busi_pixels_and_masks_are_those_written(busi):

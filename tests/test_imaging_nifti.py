@@ -317,7 +317,7 @@ def outcome(data: bytes, folder: Path) -> str:
     for plane in scan.planes:
         values = scan.slice(0, plane)
         assert values.dtype == np.float32 and values.ndim == 2 and np.isfinite(values).all()
-        assert scan.spacing(plane) is None or min(scan.spacing(plane)) > 0
+    assert scan.affine is None or min(scan.spacing()) > 0
     mask = np.zeros(scan.voxels_xyz.shape, bool)
     mask[0, -1, 0] = True
     assert gzip.decompress(nifti.write_mask(scan, mask))[-mask.size :] == mask.tobytes("F")
@@ -417,9 +417,9 @@ def test_truncation(tmp_path, name):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", GOOD)
 def test_flipped_bits(tmp_path, name):
-    """120 files each; the flips of gzipped ones are made before or after, for each side to be met."""
+    """60 files each; the flips of gzipped ones are made before or after, for each side to be met."""
     rng, found, left = np.random.default_rng(list(name.encode())), [], len(os.listdir("/proc/self/fd"))
-    for round in range(120):
+    for round in range(60):
         inside = "gzip" in name and round % 2
         broken = bytearray(gzip.decompress(GOOD[name]) if inside else GOOD[name])
         for at in rng.integers(4, 540 if rng.random() < 0.8 else len(broken), rng.integers(1, 5)):
@@ -433,24 +433,24 @@ def test_flipped_bits(tmp_path, name):
 def test_random_headers(tmp_path):
     """Valid signature, magic and type, noise in all that says where and how large."""
     rng, found = np.random.default_rng(1), []
-    for _ in range(200):
+    for _ in range(120):
         header = header_of(SHAPE, np.int16, codes=(int(rng.integers(2)), int(rng.integers(2))))
         name = rng.choice(["dim", "pixdim", "srow_x", "srow_y", "quatern_b", "qoffset_x", "scl_slope", "scl_inter", "vox_offset"])
         size = header[str(name)].nbytes
         header[str(name)] = np.frombuffer(rng.bytes(size), header[str(name)].dtype).reshape(header[str(name)].shape)
         found.append(outcome(header.binaryblock + bytes(4) + noise().tobytes("F"), tmp_path))
-    assert found.count("scan") > 20 and found.count("refused") > 20
+    assert found.count("scan") > 12 and found.count("refused") > 12
 
 
 def bombs() -> dict[str, tuple[bytes, str]]:
     """Small files that ask for much, with what becomes of them."""
-    press = [gzip.compress(bytes(2**20), 9)] * 100  # members of one gzip file
+    press = [gzip.compress(bytes(2**20), 9)] * 50  # members of one gzip file
     lie = {"dim": [3, 1024, 1024, 768, 1, 1, 1, 1]}
     half = {"dim": [3, 1024, 512, 400, 1, 1, 1, 1]}
     return {
         "1.5 GiB declared": (gzip.compress(nii(noise(), **lie)) + b"".join(press), "refused"),
-        "400 MiB declared, 100 MiB there": (gzip.compress(nii(noise(), **half)) + b"".join(press), "refused"),
-        "100 MiB after the voxels": (gzip.compress(nii(noise())) + b"".join(press), "scan"),
+        "400 MiB declared, 50 MiB there": (gzip.compress(nii(noise(), **half)) + b"".join(press), "refused"),
+        "50 MiB after the voxels": (gzip.compress(nii(noise())) + b"".join(press), "scan"),
         "400 MiB before the voxels": (gzip.compress(nii(noise(), vox_offset=2**28)) + b"".join(press), "refused"),
         "400 MiB declared, not gzipped": (nii(noise(), **half), "refused"),
     }

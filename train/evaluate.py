@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     dataset = chosen(network, options.data, options.split)
+    if not dataset.target:
+        raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
     found = measure(network, dataset, options.threshold)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():

@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     out = Path(options.out or f"packs/{data.name}-{data.size}")
     began = time.monotonic()
     dataset = datasets.open_dataset(data.name, data.root, data.sequences)
+    if data.cases:
+        dataset = dataset.select(dataset.cases[: data.cases])
     about = packs.write(dataset, data.size, out, partial(tqdm, desc="packing", unit="patient"))
     taken, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -19,6 +19,7 @@ from mpsams.checkpoint import Checkpoint
 from train.options import run
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
+NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"
 NAMES = {
     "base": "a masked autoencoder with random order and a fixed ratio (the paper's “base”)",
     "base_ams": "a masked autoencoder with random order and the adaptive ratio (“base+AMS”)",
@@ -69,13 +70,16 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     data, model, training = about["data"], about["model"], about["training"]
     numbers = sum(tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head"))
     if about["kind"] == "pretrain":
-        schedule, images = config["optim"], len(split["train"])
+        schedule, images = config["optim"], about.get("seen", len(split["train"]))
         task = "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
-        seen = f"{len(split['train'])} images without labels (the training part)"
+        seen = f"{counted(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the training part{every(config)})"
     else:
-        schedule, images = config["recipe"], len(about["labelled"])
+        schedule, images = config["recipe"], about.get("seen", len(about["labelled"]))
         task = f"It gives each pixel a probability of “{data['target']}”. Begun from {NAMES.get(about['method'], about['method'])}."
-        seen = f"{len(about['labelled'])} labelled images ({100 * about['labels']:g}% of the training part), recipe “{about['recipe']}”"
+        seen = (
+            f"{counted(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the training part{every(config)}), "
+            f"recipe “{about['recipe']}”"
+        )
     lines = [
         f"# {name}",
         "",
@@ -89,10 +93,13 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         *([f"| Masking | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
         f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
-        f"| Data | {data['images']} images of {data['name']} ({data['modality']}); hash of pixels and masks `{data['sha256'][:16]}` |",
-        f"| Source and terms | {datasets.source(data['name'])} |",
-        f"| Split | {len(split['train'])}/{len(split['val'])}/{len(split['test'])}, seed {split['seed']}, "
-        f"near-duplicates {'kept together' if split['grouped'] else 'not kept together'}, hash `{split['sha256'][:16]}` |",
+        f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
+        f"hash of pixels and masks `{data['sha256'][:16]}` |",
+        f"| Outlined there | {data['target']} |",
+        f"| Source and terms | {data.get('source') or datasets.source(data['name'])} |",
+        *([f"| Not | {NOT.format(name=data['name'])} |"] if data.get("source", datasets.source(data["name"])) != datasets.source(data["name"]) else []),
+        f"| Split | {len(split['train'])}/{len(split['val'])}/{len(split['test'])}{' patients' if volumes(data) else ''}, seed {split['seed']}, "
+        f"{'' if volumes(data) else 'near-duplicates kept together, ' if split['grouped'] else 'near-duplicates not kept together, '}hash `{split['sha256'][:16]}` |",
         f"| File | sha256 `{found.sha256}` |",
     ]
     return "\n".join(lines + (results(measured) if measured else [])) + "\n"
@@ -112,23 +119,44 @@ def epochs(steps: int, schedule: dict, images: int) -> str:
     return f"{done:.3g} epochs" + ("" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)")
 
 
+def volumes(data: dict) -> bool:
+    """Whether a checkpoint's data are slices of patients rather than single images."""
+    return data.get("patients", data["images"]) != data["images"]
+
+
+def counted(images: int, patients: int, data: dict) -> str:
+    """"562 images", or "560 slices of 112 patients"."""
+    return f"{images} slices of {patients} patients" if volumes(data) else f"{images} images"
+
+
+def every(config: dict) -> str:
+    """Which slices were used, when not all."""
+    step = config["data"].get("every", 1)
+    return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""
+
+
 def results(measured: dict) -> list[str]:
     """The evaluation's means as lines of Markdown."""
-    rows = [f"| {label} | " + " | ".join(number(measured[key + suffix]) for key in MEANS) + " |" for label, suffix in (
-        (f"all {measured['images']} images", ""), (f"the {measured['lesions']} with a lesion", "_lesion"))]  # fmt: skip
+    lines = ["", f"## Measured on the {measured['split']} part", ""]
+    if "per_volume" not in measured:
+        return lines + ["Per image at its own size; distances in pixels.", *means(measured, "image")]
+    lines += ["Per axial slice at its own size, also those without body or lesion; distances in millimetres.", *means(measured, "slice")]
+    return lines + ["", "The same per volume, in three dimensions:", *means(measured["per_volume"], "volume")]
+
+
+def means(values: dict, what: str) -> list[str]:
+    """A table of means over all, and over those with a lesion, and what they count as."""
+    rows = [f"| {label} | " + " | ".join(number(values[key + suffix]) for key in MEANS) + " |" for label, suffix in (
+        (f"all {values['images']} {what}s", ""), (f"the {values['lesions']} with a lesion", "_lesion"))]  # fmt: skip
     return [
-        "",
-        f"## Measured on the {measured['split']} part",
-        "",
-        "Per image at its own size; distances in pixels. Truth and prediction both empty count 1; only one of them empty counts 0 "
-        "and the image diagonal.",
         "",
         "| mean over | DSC | PPV | Sen | HD95 | ASSD |",
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        f"Pooled over all pixels: DSC {measured['dsc_pooled']:.3f}, PPV {measured['ppv_pooled']:.3f}, Sen {measured['sen_pooled']:.3f}. "
-        f"Share of the images without lesion that got one: {number(measured['false_alarms'])}.",
+        "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. "
+        f"Pooled over all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen {values['sen_pooled']:.3f}. "
+        f"Share of the {what}s without lesion that got one: {number(values['false_alarms'])}.",
     ]
 
 

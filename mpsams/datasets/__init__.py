@@ -178,9 +178,16 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
     track: wraps the iterable of cases, so that a caller can show progress.
     """
     kept = [(index, *found) for index, case in enumerate(track(dataset.cases)) if (found := prepare(dataset.read(case), size))]
+    if not kept:
+        raise ValueError(nothing(dataset))
     order, images, masks = zip(*kept)
     images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
-    return gathered(dataset, order, images_nchw, masks_n1hw, fingerprint(images_nchw, masks_n1hw))
+    return gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
+
+
+def nothing(dataset: Dataset) -> str:
+    """What is wrong with a data set of which ``prepare`` keeps no slice."""
+    return f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really {dataset.modality}?"
 
 
 def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
@@ -206,13 +213,13 @@ def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:
     return (image_chw * 255).round().to(torch.uint8).numpy(), mask_1hw.numpy()
 
 
-def fingerprint(images_nchw: np.ndarray, masks_n1hw: np.ndarray) -> str:
-    """SHA-256 over all pixels, then all masks at one bit a pixel; reads them in parts."""
+def fingerprint(images: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> str:
+    """SHA-256 over all pixels, then all masks at one bit a pixel; both in parts of whole samples, in order."""
     digest = hashlib.sha256()
-    for start in range(0, len(images_nchw), 256):
-        digest.update(np.ascontiguousarray(images_nchw[start : start + 256]))
-    for start in range(0, len(masks_n1hw), 256):
-        digest.update(np.packbits(masks_n1hw[start : start + 256]))
+    for part_nchw in images:
+        digest.update(np.ascontiguousarray(part_nchw))
+    for part_n1hw in masks:
+        digest.update(np.packbits(part_n1hw))
     return digest.hexdigest()
 
 

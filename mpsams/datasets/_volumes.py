@@ -7,6 +7,7 @@ Axes: S slices of H x W pixels as a radiologist sees them, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from mpsams.transforms import Box
 
 MANY = 2**21  # voxels that are enough for a percentile
 SAME_GRID = 1e-2  # millimetres by which image and mask may disagree
+ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may miss it
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,9 @@ def slices(patient: Patient) -> tuple[range, bool]:
         raise ValueError(f"patient {patient.name}: image and mask differ in size: {sizes}; expected one grid for all")
     shape, affine = headers[0]
     if patient.corners is not None:
-        low, high, _ = _part(patient.corners, shape, affine)
+        low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
-    return range(len(geometry.shown(np.broadcast_to(False, shape), affine))), affine is None
+    return range(len(geometry.shown(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
 
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
@@ -137,7 +139,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
         same_grid(patient, first, scan)
     lesion_shw = np.zeros(first.shown().shape, bool) if patient.mask is None else truth(patient, first, codes)
     spans = tuple(transforms.window(scan.values(MANY), modality) for scan in scans)
-    box = None if patient.corners is None else _part(patient.corners, first.voxels_xyz.shape, first.affine)[2]
+    box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
     return Opened(scans, lesion_shw, spans, box)
 
 
@@ -192,7 +194,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.ndarray | None]:
         raise ValueError(f"{path} cannot be read as NIfTI: {error}") from None
     if len(image.shape) != 3:
         raise ValueError(f"{path} has {len(image.shape)} axes; expected a volume of three")
-    return image.shape, image.affine
+    return image.shape, image.affine if geometry.usable(image.affine) else None
 
 
 def is_nifti(path: Path) -> bool:
@@ -200,14 +202,16 @@ def is_nifti(path: Path) -> bool:
     return path.name.endswith((".nii", ".nii.gz"))
 
 
-def _part(corners: Sequence, shape: tuple[int, ...], affine: np.ndarray) -> tuple[int, int, Box]:
-    """The slices from ``low`` up to ``high`` and the box in them that lie between two corners in millimetres."""
-    voxels = (np.linalg.inv(affine) @ np.c_[np.array(corners), np.ones(2)].T)[:3].T
+def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[int, int, Box]:
+    """The slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's corners."""
+    if affine is None:
+        raise ValueError(f"{patient.images[0]} states no usable geometry; expected one, for the bounding box of {patient.name} is in millimetres")
+    voxels = (np.linalg.inv(affine) @ np.c_[np.array(patient.corners), np.ones(2)].T)[:3].T
     inside = np.zeros(shape, bool)
-    spans = [slice(max(0, round(low)), max(0, round(high))) for low, high in zip(voxels.min(0), voxels.max(0))]
-    inside[tuple(spans)] = True
+    ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE)
+    inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
     found = geometry.shown(inside, affine).nonzero()
     if not len(found[0]):
-        raise ValueError("the bounding box lies outside the volume")
+        raise ValueError(f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts them (LPS)")
     (low, high), (top, bottom), (left, right) = ((int(axis.min()), int(axis.max()) + 1) for axis in found)
     return low, high, Box(top, left, bottom - top, right - left)

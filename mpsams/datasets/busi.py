@@ -39,7 +39,7 @@ def load(root: str | Path | None) -> Dataset:
     for case, masks in masks_of.items():
         check_sizes(path_of(folder, case), masks)
     cases = tuple(sorted(masks_of, key=natural))
-    return Dataset("busi", "ultrasound", "breast lesion", cases, cases, partial(read, folder, masks_of))
+    return Dataset("busi", "ultrasound", "breast lesion", cases, cases, partial(read, folder, masks_of), partial(files_of, folder, masks_of))
 
 
 def find(root: str | Path | None) -> Path:
@@ -62,6 +62,11 @@ def natural(case: str) -> tuple[str, int]:
 def path_of(folder: Path, case: str) -> Path:
     """Where a case's image lies."""
     return folder / case.split(" ")[0] / f"{case}.png"
+
+
+def files_of(folder: Path, masks_of: dict[str, list[Path]], case: str) -> tuple[Path, ...]:
+    """What a case is read from."""
+    return (path_of(folder, case), *masks_of[case])
 
 
 def pair(folder: Path) -> dict[str, list[Path]]:

@@ -58,16 +58,19 @@ def pair(images: Path, image: str, masks: Path, mask: str) -> tuple[Path, Path]:
 
 
 def boxes(root: Path) -> dict[str, tuple]:
-    """Case -> two corners in millimetres, RAS, from the challenge's table of bounding boxes; empty without one."""
-    tables = [path for pattern in ("*bbox*.csv", "*bounding_box*.csv") for path in sorted(root.rglob(pattern))]
-    if not tables:
-        return {}
-    with open(tables[0], newline="", encoding="utf-8") as file:
+    """Case -> two corners in millimetres, RAS, from the challenge's tables of bounding boxes; empty without one."""
+    tables = sorted({path for pattern in ("*bbox*.csv", "*bounding_box*.csv") for path in root.rglob(pattern)})
+    return {name: box for table in tables for name, box in boxes_of(table).items()}
+
+
+def boxes_of(table: Path) -> dict[str, tuple]:
+    """The boxes of one table; that of the challenge's test part may lie beside that of the training."""
+    with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
         return {row["PatientID"]: corners({key: float(row[key]) for key in ("x1", "x2", "y1", "y2", "z1", "z2")}) for row in rows}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{tables[0]} is no table of bounding boxes ({error}); expected PatientID, x1, x2, y1, y2, z1, z2") from None
+        raise ValueError(f"{table} is no table of bounding boxes ({error}); expected PatientID, x1, x2, y1, y2, z1, z2") from None
 
 
 def corners(row: dict[str, float]) -> tuple:

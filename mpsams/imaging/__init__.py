@@ -21,7 +21,7 @@ class UnreadableImage(ValueError):
     """An upload we refuse; its message is one plain sentence for the person who uploaded it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
     """A grey image or volume as a person opened it.
 
@@ -50,26 +50,32 @@ class Scan:
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """The planes it can be cut in; a flat image is one axial slice."""
-        return geometry.PLANES if min(self.voxels_xyz.shape) > 1 and self.affine is not None else geometry.PLANES[:1]
+        """The planes it can be cut in: of a flat image its own, of pixel space axial ones."""
+        if self.affine is None:
+            return geometry.PLANES[:1]
+        return tuple(plane for plane in geometry.PLANES if min(self.shown(plane).shape[1:]) > 1)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
         """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see ``geometry.shown``)."""
         return geometry.shown(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
-        """One slice in values: float32 (H, W). What is not a number becomes 0. ValueError for an index outside."""
+        """One slice in values: float32 (H, W). What is not finite becomes 0. ValueError for an index outside."""
         slices = self.shown(plane)
         if not 0 <= index < len(slices):
             raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")
-        values = slices[index].astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
-        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        return self._scaled(slices[index])
 
     def values(self, most: int) -> np.ndarray:
-        """At most so many values of all voxels, evenly spread in the order they are stored: float32 (N,)."""
+        """At most so many values of all voxels, evenly spread in the order they are stored: float32 (N,), finite."""
         flat = self.voxels_xyz.ravel(order="K")
         step = 1 + flat.size // most
-        return flat[::step].astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
+        return self._scaled(flat[::step])
+
+    def _scaled(self, voxels: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
+            values = voxels.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
+        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
     def spacing(self, plane: str = "axial") -> tuple[float, float, float] | None:
         """Millimetres between slices, rows and columns; None in pixel space."""

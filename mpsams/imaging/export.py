@@ -13,8 +13,16 @@ def formats(scan: Scan) -> tuple[str, ...]:
     """The formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
 
     A flat image without geometry leaves as "png". A stack without geometry leaves as "nifti" on its grid of
-    pixels, marked as of unknown orientation. DICOM that a DICOM-SEG can point at adds "dicom-seg".
+    pixels, marked as of unknown orientation. DICOM with all the UIDs that a DICOM-SEG points at adds "dicom-seg".
     """
+    from . import dicom
+
+    flat = scan.affine is None and scan.voxels_xyz.shape[2] == 1
+    source = scan.source
+    pointed_at = isinstance(source, dicom.Series) and all(
+        (source.sop_class, source.study, source.series, *(uid for uid, _ in source.images))
+    )
+    return ("png" if flat else "nifti", *("dicom-seg",) * pointed_at)
 
 
 def write(

@@ -26,7 +26,7 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
     files = [Path(file) for file in files]
     if len(files) > MAX_FILES or sum(file.stat().st_size for file in files) > MAX_BYTES:
         raise UnreadableImage(f"These are more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; {_OPENS}.")
-    if [_kind(file) for file in files[:2]] == ["zip"]:
+    if len(files) == 1 and _kind(files[0]) == "zip":
         with tempfile.TemporaryDirectory() as folder:
             return _read(archive.unpack(files[0], Path(folder)), modality, choice)
     return _read(files, modality, choice)

@@ -15,16 +15,17 @@ from types import ModuleType
 import gradio as gr
 
 from mpsams.panels import _answers as answers
+from mpsams.panels import _volume as volume
 from mpsams.panels import _words as words
-from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, clustering, of_upload, read_bytes, with_truth
+from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, with_truth
 from mpsams.panels._library import Library, seen
 from mpsams.panels._look import look
 from mpsams.panels._session import Session, endpoint, private, refused
 from mpsams.panels._uploads import UploadsOnly
 
 __all__ = [
-    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "clustering", "endpoint", "look", "of_upload",
-    "page", "panels", "private", "read_bytes", "refused", "seen", "with_truth", "words",
+    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "endpoint", "look", "page", "panels", "private",
+    "refused", "seen", "volume", "with_truth", "words",
 ]  # fmt: skip
 
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be

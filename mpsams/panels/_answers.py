@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 
 from mpsams.inference import Masked
-from mpsams.panels._case import SIDE, Case
+from mpsams.panels._case import SIDE, Case, clustering, moved, of_upload
 from mpsams.panels._library import Library
+
+
+def case_of(library: Library, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
+    """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
+
+    modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
+    """
+    if file is None:
+        raise ValueError("no image was given")
+
+    def how(modality: str) -> dict:
+        return clustering(library.clustering(modality), seed, reading)
+
+    case = of_upload([Path(file)], modality or None, how)
+    if not number:
+        return case
+    if not 1 <= number <= case.slices:
+        raise ValueError(f"slice {number:g} does not exist; there are 1 to {case.slices}, and 0 for the middle")
+    return moved(case, "axial", int(number) - 1, how(case.modality))
 
 
 def clusters(case: Case) -> dict:

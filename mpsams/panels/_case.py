@@ -1,51 +1,103 @@
-"""A case: one image with its patches, clusters and truth, as every panel shows it. No gradio here.
+"""A case: one slice on the screen with its patches, clusters and truth, as every panel shows it. No gradio here.
 
-Axes: L patches, H x W pixels of the original, S the side of the grid image. Masks: True = hidden or lesion.
+Axes: L patches, H x W pixels of a slice as shown, S the side of the grid image; X, Y, Z voxels as stored. Masks:
+True = hidden or lesion. The grid image is what networks see: a part of the slice (``box``), at SIDE pixels.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mpsams import figures, imaging, inference, schedule, transforms
-from mpsams.datasets.phantom import BuiltIn
-from mpsams.imaging import UnreadableImage, raster
+from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
+from mpsams.imaging import Scan, UnreadableImage, geometry, raster
 from mpsams.inference import Agreement, Study
+from mpsams.transforms import Box
 
 SIDE = 256  # of the grid image, as in the paper
+MANY = 2**21  # voxels that are enough for a percentile
 STOPS = sorted({round(schedule.HORIZON ** (i / 60)) for i in range(61)})  # epochs along the curves, dense at first
 MODALITIES = imaging.MODALITIES
-YOURS = {"ultrasound": "Your ultrasound image", "ct": "Your CT image", "mri": "Your MRI image"}
+YOURS = {"ultrasound": "Your ultrasound image", "ct": "Your CT", "mri": "Your MRI"}
 NAMES = {"ultrasound": "Ultrasound", "ct": "CT", "mri": "MRI"}
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Case:
     """What is on the screen; never changed, only replaced.
 
-    title, origin: in words for the user. picture: grey PNG of the original as a data URI. shape_hw: of the
-    original. truth_hw: bool at the original's size, or None. study: clusters and orders of the grid image.
-    agreement: of the clusters with the truth; None without one.
+    title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
+    plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
+    box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
+    agreement: of the clusters with the truth; None without one. seed, reading: how the study was made.
     """
 
     title: str
-    origin: str
-    modality: str
-    picture: str
-    shape_hw: tuple[int, int]
-    truth_hw: np.ndarray | None
+    scan: Scan
+    truth_xyz: np.ndarray | None
+    plane: str
+    index: int
+    span: Span
+    seen: Span
+    box: Box | None
     study: Study
+    agreement: Agreement | None
     seed: int
     reading: str
-    agreement: Agreement | None = None
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
+
+    @property
+    def modality(self) -> str:
+        """One of MODALITIES."""
+        return self.scan.modality
+
+    @property
+    def slices(self) -> int:
+        """How many slices the scan has in this plane."""
+        return len(self.scan.shown(self.plane))
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether there is more than one slice."""
+        return self.scan.voxels_xyz.shape != (*self.shape_hw[::-1], 1)
+
+    @cached_property
+    def shape_hw(self) -> tuple[int, int]:
+        """Rows and columns of the slice."""
+        _, height, width = self.scan.shown(self.plane).shape
+        return height, width
+
+    @property
+    def size_hw(self) -> tuple[float, float]:
+        """Height and width at which the slice is drawn: its pixels, stretched where they are not square."""
+        spacing = self.scan.spacing(self.plane)
+        rows, columns = (1.0, 1.0) if spacing is None else spacing[1:]
+        finest = min(rows, columns)
+        return self.shape_hw[0] * rows / finest, self.shape_hw[1] * columns / finest
+
+    @property
+    def unit_hw(self) -> np.ndarray:
+        """The slice as networks see it, float32 (H, W) in [0, 1]; ``box`` is still to be cut out."""
+        return transforms.to_unit(self.scan.slice(self.index, self.plane), self.span)
+
+    @cached_property
+    def pictures(self) -> tuple[str, str | None]:
+        """Grey PNGs as data URIs, as bright as is wished: the slice, and the part networks look at (None is the same)."""
+        shown_hw = transforms.to_unit(self.scan.slice(self.index, self.plane), self.seen)
+        part = None if self.box is None else figures.uri(figures.preview(transforms.crop(shown_hw, self.box)))
+        return figures.uri(figures.preview(shown_hw)), part
 
     @property
     def image_11ss(self) -> Tensor:
@@ -54,13 +106,18 @@ class Case:
 
     @property
     def has_lesion(self) -> bool:
-        """Whether a truth mask with at least one lesion patch is there."""
+        """Whether the truth has at least one lesion patch in this slice."""
         return self.agreement is not None and self.agreement.lesion_patches > 0
 
     @property
+    def truth_hw(self) -> np.ndarray | None:
+        """The truth of this slice, bool (H, W), or None."""
+        return None if self.truth_xyz is None else geometry.shown(self.truth_xyz, self.scan.affine, self.plane)[self.index]
+
+    @property
     def truth_11ss(self) -> Tensor | None:
-        """The truth mask at the grid image's size."""
-        return None if self.truth_hw is None else transforms.resize_mask(self.truth_hw, SIDE, SIDE)
+        """The truth at the grid image's size."""
+        return None if self.truth_hw is None else transforms.resize_mask(transforms.crop(self.truth_hw, self.box), SIDE, SIDE)
 
     @cached_property
     def course(self) -> tuple[tuple[float, float, float, float], ...]:
@@ -75,11 +132,14 @@ class Case:
             for epoch, at in steps
         )
 
-    def outline(self, size_hw: tuple[int, int]) -> str:
-        """The border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown."""
+    def outline(self, size_hw: tuple[float, float], part: bool = False) -> str:
+        """The border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown.
+
+        part: over the part that networks look at instead of the whole slice.
+        """
         if self.truth_hw is None:
             return ""
-        mask = figures.shrunk_mask(self.truth_hw)
+        mask = figures.shrunk_mask(transforms.crop(self.truth_hw, self.box) if part else self.truth_hw)
         return figures.layer(figures.edge_path(mask), "truth", mask.shape, size_hw)
 
 
@@ -93,26 +153,84 @@ def clustering(settings: dict, seed: float | None = 0, reading: str | None = Non
 def of_sample(built_in: BuiltIn, how: dict) -> Case:
     """A built-in phantom, drawn and clustered."""
     sample = built_in.draw()
-    unit_hw = transforms.to_unit(sample.image, built_in.modality)
-    origin = f"Synthetic, drawn by this program, {unit_hw.shape[1]} × {unit_hw.shape[0]} pixels"
-    return _new(built_in.title, origin, built_in.modality, unit_hw, sample.mask, how)
+    origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
+    span = transforms.window(sample.image, built_in.modality)
+    scan = Scan(sample.image.T[:, :, None], built_in.modality, origin)
+    return _drawn(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, how)
 
 
-def of_upload(data: bytes, modality: str, how: dict) -> Case:
-    """An uploaded file's image. UnreadableImage when we refuse it, ValueError for an unknown modality.
+def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], dict], choice: int = 0) -> Case:
+    """Uploaded files, at their middle slice.
 
-    Raster files hold no Hounsfield units, so a CT picture is taken as it was windowed when it was saved.
+    modality: as stated, None for what the files say. how: modality -> ``clustering``. UnreadableImage when we refuse
+    them, ValueError for an unknown modality or choice.
     """
-    scan = imaging.read(data, modality)
-    unit_hw = transforms.to_unit(scan.pixels, "mri" if modality == "mri" else "ultrasound")
-    return _new(YOURS[modality], scan.origin, modality, unit_hw, None, how)
+    scan = imaging.read(files, modality, choice)
+    span = span_of(scan)
+    return _drawn(YOURS[scan.modality], scan, None, "axial", len(scan.shown()) // 2, span, span, how(scan.modality))
 
 
-def _new(title: str, origin: str, modality: str, unit_hw: np.ndarray, truth_hw: np.ndarray | None, how: dict) -> Case:
+def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
+    """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
+    with tempfile.TemporaryDirectory() as folder:
+        scan = imaging.read(built_in.write(Path(folder)), built_in.modality)
+    mask_shw = built_in.mask_shw()
+    truth_xyz = np.zeros(scan.voxels_xyz.shape, bool)
+    geometry.shown(truth_xyz, scan.affine)[:] = mask_shw
+    span = span_of(scan)
+    return _drawn(built_in.title, scan, truth_xyz, "axial", int(mask_shw.sum(axis=(1, 2)).argmax()), span, span, how)
+
+
+def span_of(scan: Scan) -> Span:
+    """The values of a scan that networks see as 0 and 1.
+
+    Pictures hold no Hounsfield units, so a CT picture is taken as it was windowed when it was saved; a volume that
+    is called ultrasound is taken from its lowest to its highest value.
+    """
+    values = scan.values(MANY)
+    low, high = float(values.min()), float(values.max())
+    is_unit = 0 <= low and high <= 1
+    if is_unit and scan.modality == "ct":
+        return 0.0, 1.0
+    return (low, high) if scan.modality == "ultrasound" and not is_unit else transforms.window(values, scan.modality)
+
+
+def _drawn(
+    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, seen: Span, how: dict
+) -> Case:
+    """A case whose slice is read and clustered."""
+    values_hw = scan.slice(index, plane)
+    spacing = scan.spacing(plane)
+    box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
+    unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = inference.study(inference.to_grid(unit_hw, SIDE), **how)
-    picture = figures.uri(figures.preview(unit_hw))
-    shape = (unit_hw.shape[0], unit_hw.shape[1])
-    return _measured(Case(title, origin, modality, picture, shape, truth_hw, study, how["seed"], how["reading"]))
+    return _measured(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, how["seed"], how["reading"]))
+
+
+def moved(case: Case, plane: str, index: int, how: dict) -> Case:
+    """Another slice of the same scan; an index beyond the last becomes the last, a new plane opens in its middle."""
+    if plane not in case.scan.planes:
+        raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
+    last = len(case.scan.shown(plane)) - 1
+    index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
+    return _drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how)
+
+
+def called(case: Case, modality: str, how: dict) -> Case:
+    """The same scan taken for another modality. ValueError when there is no such modality."""
+    if modality not in MODALITIES:
+        raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
+    scan = replace(case.scan, modality=modality)
+    span = span_of(scan)
+    title = YOURS[modality] if case.title in YOURS.values() else case.title
+    return _drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how)
+
+
+def brightened(case: Case, seen: Span) -> Case:
+    """The same slice with other values shown as black and white; what networks see stays. ValueError for an empty span."""
+    if not seen[0] < seen[1]:
+        raise ValueError(f"window from {seen[0]:g} to {seen[1]:g}; its width must be above 0")
+    return replace(case, seen=seen)
 
 
 def clustered(case: Case, how: dict) -> Case:
@@ -121,21 +239,33 @@ def clustered(case: Case, how: dict) -> Case:
     return _measured(replace(case, study=study, seed=how["seed"], reading=how["reading"]))
 
 
-def with_truth(case: Case, data: bytes | None) -> Case:
-    """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit."""
-    return _measured(replace(case, truth_hw=None if data is None else raster.read_mask(data, case.shape_hw)))
+def with_truth(case: Case, file: Path | None) -> Case:
+    """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit.
+
+    Of a volume: any value above 0 is lesion, and the grid must be the volume's.
+    """
+    if file is None:
+        return _measured(replace(case, truth_xyz=None))
+    if not case.is_volume and case.scan.affine is None:
+        mask_hw = raster.read_mask(read_bytes(file), case.shape_hw)
+        return _measured(replace(case, truth_xyz=mask_hw.T[:, :, None]))
+    mask = imaging.read([file], case.modality)
+    if mask.voxels_xyz.shape != case.scan.voxels_xyz.shape:
+        ours, theirs = (" × ".join(map(str, scan.voxels_xyz.shape)) for scan in (case.scan, mask))
+        raise UnreadableImage(f"The mask has {theirs} voxels, its volume {ours}; a mask lies on exactly the volume's grid.")
+    if mask.affine is not None and np.abs(mask.affine - case.scan.affine).max() > 0.1:
+        raise UnreadableImage("The mask lies elsewhere in space than its volume (another orientation, spacing or origin).")
+    return _measured(replace(case, truth_xyz=np.asarray(mask.voxels_xyz * mask.slope + mask.intercept > 0)))
 
 
 def _measured(case: Case) -> Case:
     """The case with the agreement of its clusters and its truth."""
-    found = None if case.truth_hw is None else inference.agreement(case.study, case.truth_11ss)
+    found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)
     return replace(case, agreement=found)
 
 
-def read_bytes(path: str | None) -> bytes | None:
-    """The bytes of an upload, no more than are allowed; None for no upload."""
-    if path is None:
-        return None
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an uploaded picture, no more than are allowed."""
     with open(path, "rb") as file:
         data = file.read(raster.MAX_BYTES + 1)
     if len(data) > raster.MAX_BYTES:

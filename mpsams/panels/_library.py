@@ -48,11 +48,15 @@ class Library:
         fitting = [name for name in names if seen(self.network(name))[0] == modality]
         return (fitting or names or [None])[0]
 
-    def clustering(self) -> dict:
-        """How patches were clustered in the shipped MPS-AMS pretraining, else the paper's reading as we take it."""
-        name = self.find("-mps_ams-pretrain", "ultrasound")
-        stated = {} if name is None else self.network(name).metadata.get("config", {}).get("method", {})
-        return {key: stated.get(key, default) for key, default in CLUSTERING.items()}
+    def clustering(self, modality: str = "ultrasound") -> dict:
+        """How patches were clustered in the MPS-AMS pretraining of this modality, else the paper's reading as we take it.
+
+        The size of patches is not taken over: the app's grid image has as many patches as any network's.
+        """
+        name = self.find("-mps_ams-pretrain", modality)
+        fits = name is not None and seen(self.network(name))[0] == modality
+        stated = self.network(name).metadata.get("config", {}).get("method", {}) if fits else {}
+        return CLUSTERING | {key: stated[key] for key in CLUSTERING if key in stated and key != "patch"}
 
 
 def seen(network: Network) -> tuple[str, str, int]:

@@ -6,13 +6,14 @@ import functools
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import gradio as gr
 
-from mpsams import clusters, figures
+from mpsams import clusters, transforms
 from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
-from mpsams.panels import _case, _words
+from mpsams.panels import _case, _showing, _words
 from mpsams.panels._case import NAMES, Case
 from mpsams.panels._library import Library
 
@@ -25,6 +26,8 @@ READINGS = {
     "covariance-of-softmax": "Covariance of the softmax of similarity",
     "softmax-of-covariance": "Softmax of the covariance",
 }
+PLANES = {"axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal"}
+FREE = "free"
 
 
 class Session:
@@ -36,9 +39,9 @@ class Session:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        self.settings = library.clustering()
-        self.samples = phantom.samples()
-        self.cases = [_case.of_sample(sample, _case.clustering(self.settings)) for sample in self.samples]
+        self.cases = [_case.of_sample(sample, self._how(sample.modality)) for sample in phantom.samples()]
+        self.volumes = phantom.volumes()
+        self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self._how(self.volumes[index].modality)))
         self.first = self.cases[0]
         self.case = gr.State(self.first)
         self.version = gr.State("first")
@@ -52,78 +55,137 @@ class Session:
         private(gr.context.Context.root_block.load, show, inputs, outputs)
 
     def sidebar(self) -> None:
-        """The case on screen, the built-in samples, uploads, and how patches are clustered."""
-        shown = gr.HTML(now_showing(self.first), elem_id="shown")
-        gallery = gr.HTML(self._gallery(), js_on_load=PICK_SAMPLE, elem_id="samples")
-        with gr.Accordion("Open your own image", open=False, elem_id="own"):
-            modality = gr.Radio([(NAMES[m], m) for m in _case.MODALITIES], value="ultrasound", label="What kind of image is it?")
-            file = gr.File(label="PNG, JPEG or TIFF, 8 or 16 bit", type="filepath", height=120)
-            notice = gr.HTML("", elem_id="notice")
-            truth = gr.File(label="Its lesion mask, if you have one (same size)", type="filepath", height=120)
-            gr.HTML('<p class="small">Files stay on the computer that runs this app and are deleted within a day.</p>')
+        """The slice on screen and how to move through its volume, samples, uploads, and how patches are clustered."""
+        self.shown = gr.HTML(_showing.now(self.first), elem_id="shown")
+        with gr.Group(visible=False, elem_id="volume") as self.moving:
+            self.slice = gr.Slider(1, 2, 1, step=1, label="Slice", buttons=[])
+            self.plane = gr.Radio([(says, name) for name, says in PLANES.items()], value="axial", show_label=False)
+        with gr.Group(visible=False, elem_id="window") as self.brightness:
+            self.preset = gr.Dropdown([FREE], value=FREE, label="Window, for your eyes only")
+            self.level = gr.Slider(-1000, 1000, 0, label="Level", buttons=[])
+            self.width = gr.Slider(1, 4000, 400, label="Width", buttons=[])
+        gallery = gr.HTML(_showing.gallery(self.cases, self.volumes), js_on_load=PICK_SAMPLE, elem_id="samples")
+        with gr.Accordion("Open your own", open=False, elem_id="own"):
+            self.file = gr.File(label="Image, NIfTI volume or DICOM files", file_count="multiple", type="filepath", height=120)
+            self.notice = gr.HTML("", elem_id="notice")
+            self.choice = gr.Dropdown([], label="There are several in it", visible=False, type="index")
+            self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[m], m) for m in _case.MODALITIES)], value="", label="What is it?")
+            self.truth = gr.File(label="Its lesion mask, if you have one (same size)", type="filepath", height=120)
+            gr.HTML(
+                '<p class="small">PNG, JPEG, TIFF (8 or 16 bit), NIfTI (.nii, .nii.gz), DICOM (one file, all files of a series at once, '
+                "or a zip of them). Files stay on the computer that runs this app and are deleted within a day.</p>"
+            )
         with gr.Accordion("How patches are clustered", open=False):
-            reading = gr.Radio(
+            self.reading = gr.Radio(
                 [(READINGS[name], name) for name in clusters.READINGS],
-                value=self.settings["reading"],
+                value=self.first.reading,
                 label="The paper's “covariance matrix after a softmax”, read as",
             )
-            seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed of the random order")
+            self.seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed of the random order")
             again = gr.Button("Draw another order", size="sm")
+        self._listen(gallery, again)
 
-        changed = [self.case, self.version, notice]
-        private(gallery.pick, self._pick, [seed, reading], [*changed, file, truth])
-        private(file.upload, self._open, [file, modality, seed, reading, self.case], [*changed, truth])
-        private(modality.input, self._open, [file, modality, seed, reading, self.case], [*changed, truth])
-        private(truth.upload, self._truth, [truth, self.case], changed)
-        private(truth.clear, self._truth, [truth, self.case], changed)
-        private(gr.on, self._cluster, [seed, reading, self.case], changed, triggers=[seed.input, reading.input])
-        private(again.click, self._again, [reading, self.case], [seed, *changed])
-        self.on_case(now_showing, [], shown)
+    def _listen(self, gallery: gr.HTML, again: gr.Button) -> None:
+        """What happens when something in the sidebar is touched."""
+        told = [self.case, self.version, self.notice]
+        moves = [self.moving, self.slice, self.plane, self.brightness, self.preset, self.level, self.width]
+        every = [*told, *moves, self.modality, self.choice, self.file, self.truth, self.reading]
+        long = {"show_progress": "minimal", "show_progress_on": self.shown}
+        private(gallery.pick, self._pick, [self.seed], every, **long)
+        private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **long)
+        private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **long)
+        private(self.modality.input, self._call, [self.modality, self.seed, self.case], every)
+        private(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
+        private(self.plane.input, self._move, [self.slice, self.plane, self.case], [*told, *moves])
+        private(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
+        for slider in (self.level, self.width):
+            private(slider.input, self._free, [self.level, self.width, self.case], [*told, self.preset])
+        private(self.truth.upload, self._truth, [self.truth, self.case], told, **long)
+        private(self.truth.clear, self._truth, [self.truth, self.case], told)
+        private(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
+        private(again.click, self._again, [self.reading, self.case], [self.seed, *told])
+        self.on_case(_showing.now, [], self.shown)
 
-    def _gallery(self) -> str:
-        thumbs = "".join(
-            f'<button type="button" data-sample="{i}"><img src="{case.picture}" alt=""><span>{case.title}</span></button>'
-            for i, case in enumerate(self.cases)
-        )
-        return f"<h3>Samples to try</h3><div class='strip'>{thumbs}</div>"
+    def _how(self, modality: str, seed: float | None = 0, reading: str | None = None) -> dict:
+        return _case.clustering(self.library.clustering(modality), seed or 0, reading)
 
-    def _pick(self, seed: float | None, reading: str, event: gr.EventData):
-        index = event.index
-        if not isinstance(index, int) or not 0 <= index < len(self.cases):
-            raise refused(f"there is no sample {index!r}; allowed are 0 to {len(self.cases) - 1}")
-        how = _case.clustering(self.settings, seed or 0, reading)
-        return _case.clustered(self.cases[index], how), _version(), "", None, None
+    def _as(self, case: Case) -> dict:
+        """How the case on screen was clustered."""
+        return self._how(case.modality, case.seed, case.reading)
 
-    def _open(self, path: str | None, modality: str, seed: float | None, reading: str, case: Case):
-        if path is None:
-            return case, gr.skip(), "", gr.skip()
+    def _now(self, case: Case) -> dict:
+        """What every change of the case sets."""
+        return {self.case: case, self.version: str(time.monotonic_ns()), self.notice: ""}
+
+    def _fresh(self, case: Case) -> dict:
+        """What another scan, modality or plane sets besides: the controls that fit it."""
+        presets, (low, high), (level, width) = _showing.presets(case), _showing.extent(case), transforms.middle(*case.seen)
+        step = max((high - low) / 1000, 1e-4) if high - low < 100 else 1
+        several = len(case.scan.choices) > 1
+        return self._now(case) | {
+            self.moving: gr.Group(visible=case.is_volume),
+            self.slice: gr.Slider(maximum=max(2, case.slices), value=case.index + 1),
+            self.plane: gr.Radio([(PLANES[p], p) for p in case.scan.planes], value=case.plane, visible=len(case.scan.planes) > 1),
+            self.brightness: gr.Group(visible=bool(presets)),
+            self.preset: gr.Dropdown([*presets, FREE], value=next(iter(presets), FREE)),
+            self.level: gr.Slider(minimum=low, maximum=high, value=level, step=step),
+            self.width: gr.Slider(minimum=step, maximum=high - low, value=width, step=step),
+            self.choice: gr.Dropdown(list(case.scan.choices), value=case.scan.choices[case.scan.choice] if several else None, visible=several),
+            self.reading: case.reading,
+        }
+
+    def _kept(self, refusal: Exception, case: Case) -> dict:
+        """What a refusal sets: its own words, and what is still on screen."""
+        return {self.notice: _words.note(f"{refusal} <br>Still showing: {case.title}.", "refused")}
+
+    def _pick(self, seed: float | None, event: gr.EventData) -> dict:
+        count = len(self.cases) + len(self.volumes)
+        if not isinstance(event.index, int) or not 0 <= event.index < count:
+            raise refused(f"there is no sample {event.index!r}; allowed are 0 to {count - 1}")
+        index = event.index - len(self.cases)
+        case = self.cases[event.index] if index < 0 else self.volume(index)
+        return self._fresh(_case.clustered(case, self._how(case.modality, seed))) | {self.file: None, self.truth: None, self.modality: ""}
+
+    def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case, choice: int = 0) -> dict:
+        if not paths:
+            return {self.notice: ""}
         try:
-            how = _case.clustering(self.settings, seed or 0, reading)
-            return _case.of_upload(_case.read_bytes(path), modality, how), _version(), "", None
+            opened = _case.of_upload([Path(path) for path in paths], modality or None, lambda m: self._how(m, seed), choice)
         except UnreadableImage as refusal:
-            return case, gr.skip(), still(refusal, case), gr.skip()
+            return self._kept(refusal, case)
+        return self._fresh(opened) | {self.truth: None}
 
-    def _truth(self, path: str | None, case: Case):
+    def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case) -> dict:
+        return self._open(paths, modality, seed, case, choice or 0)
+
+    def _call(self, modality: str, seed: float | None, case: Case) -> dict:
+        if not modality:
+            return {self.notice: ""}
+        return self._fresh(_case.called(case, modality, self._how(modality, seed)))
+
+    def _move(self, number: float, plane: str, case: Case) -> dict:
+        moved = _case.moved(case, plane, int(number) - 1, self._as(case))
+        return self._now(moved) if plane == case.plane else self._fresh(moved)
+
+    def _preset(self, name: str, case: Case) -> dict:
+        level, width = _showing.presets(case).get(name, transforms.middle(*case.seen))
+        return self._now(_case.brightened(case, transforms.ends(level, width))) | {self.level: level, self.width: width}
+
+    def _free(self, level: float, width: float, case: Case) -> dict:
+        return self._now(_case.brightened(case, transforms.ends(level, width))) | {self.preset: FREE}
+
+    def _truth(self, path: str | None, case: Case) -> dict:
         try:
-            return _case.with_truth(case, _case.read_bytes(path)), _version(), ""
+            return self._now(_case.with_truth(case, Path(path) if path else None))
         except UnreadableImage as refusal:
-            return case, gr.skip(), still(refusal, case)
+            return self._kept(refusal, case)
 
-    def _cluster(self, seed: float | None, reading: str, case: Case):
-        return _case.clustered(case, _case.clustering(self.settings, seed or 0, reading)), _version(), ""
+    def _cluster(self, seed: float | None, reading: str, case: Case) -> dict:
+        return self._now(_case.clustered(case, self._how(case.modality, seed, reading)))
 
-    def _again(self, reading: str, case: Case):
+    def _again(self, reading: str, case: Case) -> dict:
         seed = secrets.randbelow(10_000)
-        return seed, *self._cluster(seed, reading, case)
-
-
-def _version() -> str:
-    return str(time.monotonic_ns())
-
-
-def still(refusal: Exception, case: Case) -> str:
-    """A refusal in its own words, and what is still on screen."""
-    return _words.note(f"{refusal} <br>Still showing: {case.title}.", "refused")
+        return self._cluster(seed, reading, case) | {self.seed: seed}
 
 
 def refused(sentence: object) -> gr.Error:
@@ -148,15 +210,3 @@ def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
             raise refused(error) from None
 
     gr.Button(visible=False).click(answer, inputs, outputs, api_name=name, show_progress="hidden")
-
-
-def now_showing(case: Case) -> str:
-    """The image on screen with its truth, held once for the whole page as #case-image."""
-    size = case.shape_hw
-    layers = [figures.held("case-image", case.picture, size)]
-    words = "no truth mask"
-    if case.truth_hw is not None:
-        layers.append(case.outline(size))
-        words = "true lesion outlined" if case.truth_hw.any() else "truth mask without a lesion"
-    picture = figures.svg(f"{case.title}, {words}", size, layers)
-    return f'<figure class="film now"><div class="light">{picture}</div><figcaption><strong>{case.title}</strong><br>{case.origin}; {words}.</figcaption></figure>'

@@ -68,9 +68,16 @@ def trained_elsewhere(seen: tuple[str, str, int], modality: str, names: dict[str
     if trained == modality:
         return ""
     count = f" ({images} images)" if images else ""
-    kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{trained} images"
+    kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{names.get(trained, trained)} images"
     return note(
         f"<strong>This network has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
         "whatever it answers here is a guess far from home, shown to teach and not to trust.",
         "care",
     )
+
+
+def taught_on(seen: tuple[str, str, int], plane: str) -> str:
+    """What a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
+    _, target, _ = seen
+    other = "" if plane == "axial" else f" It was taught on axial slices; this one is {plane}."
+    return note(f"Taught to outline: <strong>{escape(target)}</strong>.{other}", "care" if other else "calm")

@@ -6,6 +6,7 @@ Axes: L patches, row-major. In masks True = hidden or lesion.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import gradio as gr
 import torch
@@ -19,11 +20,8 @@ from mpsams.panels import (
     Library,
     Session,
     answers,
-    clustering,
     endpoint,
-    of_upload,
     private,
-    read_bytes,
     with_truth,
     words,
 )  # fmt: skip
@@ -68,7 +66,7 @@ def build(session: Session) -> None:
     library = session.library
 
     def show(case: Case, epoch: float, picked: int) -> str:
-        return view(case, epoch, picked, covariance(library))
+        return view(case, epoch, picked, covariance(library, case.modality))
 
     def pick(case: Case, epoch: float, event: gr.EventData) -> tuple[int, str]:
         picked = min(max(int(event.index), 0), case.study.length - 1)
@@ -107,30 +105,31 @@ def build(session: Session) -> None:
 def endpoints(library: Library) -> None:
     """Register /clusters and /mask."""
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
-    modality = gr.Textbox("ultrasound", visible=False, label=f"modality, one of {', '.join(MODALITIES)}")
+    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     reading = gr.Textbox("", visible=False, label=f"reading, one of {', '.join(clusters.READINGS)}; empty for the default")
     seed, epoch = (
         gr.Number(0, precision=0, visible=False, label="seed"),
         gr.Number(OPENS_AT, visible=False, label="epoch, from 1"),
     )
 
-    def clusters_of(image, truth=None, modality="ultrasound", seed=0, reading=""):
+    def clusters_of(image, truth=None, modality="", seed=0, reading="", slice=0):
         """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
-        case = of_upload(read_bytes(image) or b"", modality, clustering(library.clustering(), seed, reading))
-        return answers.clusters(with_truth(case, read_bytes(truth)) if truth else case)
+        case = answers.case_of(library, image, modality, slice, seed, reading)
+        return answers.clusters(with_truth(case, Path(truth)) if truth else case)
 
-    def mask(image, epoch=OPENS_AT, modality="ultrasound", seed=0, reading=""):
+    def mask(image, epoch=OPENS_AT, modality="", seed=0, reading="", slice=0):
         """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
-        case = of_upload(read_bytes(image) or b"", modality, clustering(library.clustering(), seed, reading))
+        case = answers.case_of(library, image, modality, slice, seed, reading)
         return answers.mask(case, inference.mask_at(case.study, epoch))
 
-    endpoint("clusters", clusters_of, [image, truth, modality, seed, reading], gr.JSON(visible=False))
-    endpoint("mask", mask, [image, epoch, modality, seed, reading], gr.JSON(visible=False))
+    endpoint("clusters", clusters_of, [image, truth, modality, seed, reading, number], gr.JSON(visible=False))
+    endpoint("mask", mask, [image, epoch, modality, seed, reading, number], gr.JSON(visible=False))
 
 
-def covariance(library: Library) -> torch.Tensor | None:
-    """Of the patches of the training images, when the MPS-AMS checkpoint carries it."""
-    name = library.find("-mps_ams-pretrain", "ultrasound")
+def covariance(library: Library, modality: str) -> torch.Tensor | None:
+    """Of the patches of the training images, when the MPS-AMS checkpoint of this modality carries it."""
+    name = library.find("-mps_ams-pretrain", modality)
     return None if name is None else library.network(name).patch_covariance
 
 
@@ -171,9 +170,9 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
         return figures.layer((figures.edge_path if edge else figures.fill_path)(mask), kind, shape, SIZE)
 
     def film(says: str, *layers: str) -> str:
-        over = [figures.layer(figures.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE)]
+        over = [figures.layer(figures.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" tabindex="0" data-columns="{columns}" data-picked="{picked}"'
-        layers = [figures.shared("case-image", SIZE), *layers, *over, drawn(figures.cells(spot, columns), "picked", True)]
+        layers = [figures.shared("case-part", SIZE), *layers, *over, drawn(figures.cells(spot, columns), "picked", True)]
         return figures.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
 
     def hides(mask_1l) -> list[str]:

@@ -17,11 +17,8 @@ from mpsams.panels import (
     Library,
     Session,
     answers,
-    clustering,
     endpoint,
-    of_upload,
     private,
-    read_bytes,
     seen,
     words,
 )  # fmt: skip
@@ -65,14 +62,15 @@ def build(session: Session) -> None:
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed, at = gr.Number(0, precision=0, visible=False, label="seed"), gr.Number(OPENS_AT, visible=False, label="epoch, from 1")
-    modality = gr.Textbox("ultrasound", visible=False, label=f"modality, one of {', '.join(MODALITIES)}")
+    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     weights = gr.Textbox("", visible=False, label="name of a pretrained network; empty for MPS-AMS")
     parts = [gr.JSON(visible=False), *(gr.File(visible=False, label=name) for name in ("masked", "reconstruction", "error"))]
 
-    def reconstruct(image, epoch=OPENS_AT, modality="ultrasound", seed=0, weights=""):
+    def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
-        name = answers.network_name(library, weights, "-mps_ams-pretrain", modality)
-        case = of_upload(read_bytes(image) or b"", modality, clustering(library.clustering(), seed))
+        case = answers.case_of(library, image, modality, slice, seed)
+        name = answers.network_name(library, weights, "-mps_ams-pretrain", case.modality)
         found = filled(case, epoch, "first", library, name)
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [written(figures.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
@@ -82,7 +80,7 @@ def build(session: Session) -> None:
     def written(picture, name: str) -> str:
         return gr.processing_utils.save_bytes_to_cache(figures.png(picture), f"{name}.png", parts[1].GRADIO_CACHE)
 
-    endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights], parts)
+    endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts)
 
 
 def filled(case: Case, epoch: float, way: str, library: Library, name: str) -> Reconstruction:
@@ -117,7 +115,7 @@ def view(case: Case, epoch: float, way: str, library: Library) -> str:
 def given(case: Case, epoch: float, result: Reconstruction) -> str:
     """The image, and what the networks are given of it."""
     at = inference.mask_at(case.study, epoch)
-    whole = figures.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE)])
+    whole = figures.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)])
     part = figures.svg("The image with patches hidden", SIZE, [drawn(result.masked_11ss[0, 0].numpy())])
     caption = f"{at.hidden} of {case.study.length} patches hidden ({words.percent(at.ratio)}), set to the image’s mean."
     outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")

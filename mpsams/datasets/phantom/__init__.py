@@ -1,4 +1,4 @@
-"""Synthetic ultrasound, CT and T1 images with exact lesion masks: data for tests and for the app.
+"""Synthetic ultrasound, CT and T1 images and volumes with exact lesion masks: data for tests and for the app.
 
 Anatomy is painted with soft-edged ellipses, tapered strokes and smooth random fields (the idea of
 Shepp & Logan, IEEE Trans. Nucl. Sci. 21:21, 1974), then each modality adds its own physics. Only the
@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from mpsams.datasets import Dataset, Sample
+from mpsams.datasets.phantom import files
 from mpsams.datasets.phantom.brain import t1
 from mpsams.datasets.phantom.breast import speckle, ultrasound
 from mpsams.datasets.phantom.neck import ct
+from mpsams.datasets.phantom.volume import Volume, brain_volume, neck_volume
 
-__all__ = ["CASES", "SOURCE", "BuiltIn", "ct", "load", "samples", "speckle", "t1", "ultrasound"]
+__all__ = [
+    "CASES", "SOURCE", "BuiltIn", "BuiltInVolume", "Volume", "brain_volume", "ct", "load", "neck_volume", "samples", "speckle",
+    "t1", "ultrasound", "volumes",
+]  # fmt: skip
 
 SOURCE = "phantoms drawn by this project, under its own licence"
 CASES = tuple(f"ultrasound-{seed:03d}" for seed in range(64))
@@ -32,6 +40,27 @@ class BuiltIn:
     title: str
     modality: str
     draw: Callable[[], Sample]
+
+
+@dataclass(frozen=True)
+class BuiltInVolume:
+    """A volume the app offers without any data, as the files a person would upload.
+
+    title: what the user reads; modality: one of ``imaging.MODALITIES``; draw: makes the volume; save: writes its files.
+    """
+
+    title: str
+    modality: str
+    draw: Callable[[], Volume]
+    save: Callable[[Volume, Path], list[Path]]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Draws the volume and writes it into the folder; returns all of its files."""
+        return self.save(self.draw(), folder)
+
+    def mask_shw(self) -> np.ndarray:
+        """The lesion, (S, H, W) bool, as ``imaging.Scan.shown("axial")`` shows the written files."""
+        return self.draw().mask_shw
 
 
 def load(root: str | Path | None = None) -> Dataset:
@@ -52,6 +81,21 @@ def samples() -> tuple[BuiltIn, ...]:
         _built_in("CT of the neck with a tumour", "ct", ct, 2),
         _built_in("T1 brain with a tumour", "mri", t1, 1),
     )
+
+
+def volumes() -> tuple[BuiltInVolume, ...]:
+    """The built-in volumes of the app, each drawn (in about a second) only when asked for."""
+    neck, brain = partial(neck_volume, 2), partial(brain_volume, 1)
+    return (
+        BuiltInVolume("CT of the neck (NIfTI volume)", "ct", neck, _save_nifti),
+        BuiltInVolume("CT of the neck (DICOM series)", "ct", neck, files.dicom),
+        BuiltInVolume("T1 brain (NIfTI volume)", "mri", brain, _save_nifti),
+        BuiltInVolume("T1 brain (DICOM series)", "mri", brain, files.dicom),
+    )
+
+
+def _save_nifti(volume: Volume, folder: Path) -> list[Path]:
+    return [files.nifti(volume, folder)]
 
 
 def _built_in(title: str, modality: str, draw: Callable, seed: int, lesion: bool = True) -> BuiltIn:

@@ -42,14 +42,22 @@ class Grid:
 
     def field(self, rng: np.random.Generator, tall: float, wide: float | None = None) -> np.ndarray:
         """A ``field`` on the grid, (S, H, W); scales in millimetres, up and to the back the same."""
-        scales = [max(mm / step, 1) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)]
+        scales = [max(round(mm / step, 6), 1.5) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)]
         if self.shape[0] == 1:
             return field(rng, self.shape[1:], *scales[1:])[None]
         return field(rng, self.shape, *scales)
 
     def paint(self, image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
-        """``paint`` with distances in millimetres; no edge is sharper than a pixel."""
-        paint(image, distance, value, max(soft, self.spacing[1] / 2))
+        """``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted) slices make them."""
+        soft = max(soft, self.spacing[1] / 2)
+        if distance.ndim == 3 and len(distance) > 1:
+            soft = np.maximum(soft, np.abs(np.gradient(distance, axis=0)) / 2)
+        paint(image, distance, value, soft)
+
+
+def beyond(z: float, low: float, high: float) -> float:
+    """What to add to a distance so that a shape soon ends outside these heights."""
+    return 4 * max(low - z, z - high, 0)
 
 
 def course(*keys: tuple[float, ...]) -> Callable[[float], list[float]]:
@@ -92,27 +100,33 @@ def stroke(y, x, start_y, start_x, end_y, end_x, start_radius, end_radius) -> np
     return away - start_radius - t * (end_radius - start_radius)
 
 
-def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7) -> np.ndarray:
+def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7, z=0.0) -> np.ndarray:
     """Level of an irregular outline around the origin: -1 at the centre, 0 on the outline of radius 1.
 
-    The outline's waves fall off with their frequency, up to ``finest`` per turn.
+    The outline's waves fall off with their frequency, up to ``finest`` per turn about the vertical.
     """
     turn = np.linspace(-np.pi, np.pi, 512)
     edge = np.ones_like(turn)
     for k in range(2, finest + 1):
         edge += roughness / k * rng.uniform(-1.5, 1.5) * np.cos(k * turn + rng.uniform(0, 2 * np.pi))
     place = ((np.arctan2(y, x) + math.pi) * (511 / (2 * math.pi)) + 0.5).astype(np.intp)
-    return np.hypot(y, x) / np.maximum(edge, 0.4).astype(np.float32)[place] - 1
+    return np.hypot(np.hypot(y, x), z) / np.maximum(edge, 0.4).astype(np.float32)[place] - 1
 
 
-def cover(distance: np.ndarray, soft: float) -> np.ndarray:
+def cover(distance: np.ndarray, soft: float | np.ndarray) -> np.ndarray:
     """How much of a pixel lies inside: 1 to 0 over ``soft`` to either side of the edge."""
     return np.clip(0.5 - distance / (2 * soft), 0, 1)
 
 
-def paint(image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
+def paint(image: np.ndarray, distance: np.ndarray, value, soft: float | np.ndarray = 0.5) -> None:
     """Lays ``value``, a number or an image, over the inside, in place."""
     image += cover(distance, soft) * (value - image)
+
+
+def window(inside: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that hold what is inside, (H, W) bool; all of them if nothing is."""
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(None), slice(None))
 
 
 def ridge(distance: np.ndarray, width: float) -> np.ndarray:
@@ -120,23 +134,29 @@ def ridge(distance: np.ndarray, width: float) -> np.ndarray:
     return np.exp(-((distance / width) ** 2))
 
 
-def threads(level: np.ndarray, width: float) -> np.ndarray:
-    """Lines of even thickness (pixels) along the zeros of a field."""
-    slope_y, slope_x = np.gradient(level)
-    return np.exp(-(level**2) / (width**2 * (slope_y**2 + slope_x**2) + 1e-9))
+def threads(level: np.ndarray, width: float, step: float = 1.0) -> np.ndarray:
+    """Lines (in a stack of slices ``step`` apart: sheets) of even thickness along the zeros of a field; pixels."""
+    steps = (step, 1, 1)[-level.ndim :]
+    along = [axis for axis, size in enumerate(level.shape) if size > 1]
+    slopes = np.gradient(level, *(steps[axis] for axis in along), axis=along)
+    return np.exp(-(level**2) / (width**2 * sum(slope**2 for slope in slopes) + 1e-9))
 
 
-def tumour(rng: np.random.Generator, y, x, sites: tuple, pixel: float) -> tuple[np.ndarray, ...]:
-    """Draws a tumour at one of the sites (y, |x|, radius), on either side.
+def tumour(rng: np.random.Generator, grid: Grid, z, y, x, sites: tuple) -> tuple[np.ndarray, ...]:
+    """Draws a tumour at height 0 and one of the sites (y, |x|, radius), on either side; millimetres.
 
     Returns the distance to its irregular outline, and y and x with the anatomy around it pushed aside.
     """
     site_y, site_x, size = sites[rng.integers(len(sites))]
-    site_y, site_x = site_y + rng.normal(0, 2), (site_x + rng.normal(0, 2)) * rng.choice([-1, 1])
+    site_y, site_x = site_y + rng.normal(0, 2), (site_x + rng.normal(0, 2)) * int(rng.choice([-1, 1]))
     radius = size * rng.uniform(0.75, 1.25)
-    to_y, to_x = (y - site_y) / radius, (x - site_x) / radius
-    bump = 0.06 * field(rng, y.shape, 5 / pixel, 5 / pixel)
+    near = np.abs(z) < 2.5 * radius  # slices
+    to_z, to_y, to_x = z[near, None, None] / radius, (y[near] - site_y) / radius, (x[near] - site_x) / radius
+    bump = 0.06 * grid.field(rng, 5)[near]
     stretch = rng.uniform(0.8, 1.25)
-    distance = (blob(rng, to_y * stretch, to_x, 0.22) + bump) * radius
-    push = 0.45 * np.exp(-(to_y**2 + to_x**2) / 2)
-    return distance, y - push * (y - site_y), x - push * (x - site_x)
+    distance, y, x = np.full_like(y, np.inf), y.copy(), x.copy()
+    distance[near] = (blob(rng, to_y * stretch, to_x, 0.22, z=to_z) + bump) * radius
+    push = 0.45 * radius * np.exp(-(to_y**2 + to_x**2 + to_z**2) / 2)
+    y[near] -= push * to_y
+    x[near] -= push * to_x
+    return distance, y, x

@@ -1,0 +1,136 @@
+"""DICOM files from strangers to a Scan: one image, a film, or the series that lie in an upload."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import Scan, UnreadableImage, dicom_header, dicom_pixels
+from .dicom_elements import DAMAGED, OPENS
+from .dicom_frames import Frame, Place
+from .dicom_stacks import Stack, stacks
+
+MAX_FILES = 4096
+_FILE_STEPS, _STEPS_PER_FILE = 400_000, 1000  # reads of headers: for any one file; for each file on the average
+_MODALITIES = {"CT": "ct", "MR": "mri", "US": "ultrasound", "IVUS": "ultrasound"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """What a DICOM-SEG of a Scan needs of the files it came from; nothing in it names the patient but ``patient``.
+
+    images: for each slice Z the UID of its file and its frame there, counted from 1, 0 in a file of one frame.
+    places: of each slice. patient: a Dataset of the elements that name the patient, unparsed. UIDs, and modality,
+    may be "".
+    """
+
+    sop_class: str
+    study: str
+    series: str
+    frame_of_reference: str
+    modality: str
+    lossy: bool
+    images: tuple[tuple[str, int], ...]
+    places: tuple[Place, ...]
+    patient: Any = field(repr=False)
+
+
+def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
+    """DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.
+
+    CT and MR keep their samples where one slope and intercept describe all slices; anything else, and colour, is
+    brightness in [0, 1] by the window in the file. Of a mixed upload what is no image is left out, with a note.
+    ``Scan.source`` is a Series. affine is None, with a note, where positions are absent or make no sense.
+
+    Raises UnreadableImage, and nothing else, whatever the files hold, and ValueError for a choice there is none of.
+    """
+    if len(files) > MAX_FILES:
+        raise UnreadableImage(f"These are {len(files)} files; allowed are up to {MAX_FILES} DICOM files at a time.")
+    frames, left_out = _frames(files)
+    found = stacks(frames)
+    if not 0 <= choice < len(found):
+        raise ValueError(f"choice {choice} does not exist; allowed are 0 to {len(found) - 1}")
+    stack = found[choice]
+    modality = modality or _modality(stack)
+    try:
+        voxels_xyz, slope, intercept = dicom_pixels.load(stack.frames, picture=modality == "ultrasound")
+    except UnreadableImage:
+        raise
+    except Exception:  # decoders raise whatever they like, and say things about the file
+        raise UnreadableImage(DAMAGED) from None
+    note = f"{left_out} of {len(files)} files are damaged or no DICOM images and were left out."
+    return Scan(
+        voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, stack.notes + ((note,) if left_out else ()),
+        _titles(found), choice, _series(stack),
+    )  # fmt: skip
+
+
+def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:
+    """The frames of all images, no image twice, and how many files hold none; the first one's refusal if none does."""
+    steps, frames, seen, refusals = _FILE_STEPS + _STEPS_PER_FILE * len(files), [], set(), []
+    for path in files:
+        allowed = min(steps, _FILE_STEPS)
+        try:
+            found, left = dicom_header.read(path, allowed)
+            steps -= allowed - left
+            sop = found[0].image.sop
+            frames += [] if sop in seen else found
+            seen |= {sop} - {""}
+        except UnreadableImage as refusal:
+            refusals.append(refusal)
+        except Exception:  # pydicom raises nearly anything, and quotes the file
+            refusals.append(UnreadableImage(DAMAGED))
+    if not frames:
+        raise refusals[0] if refusals else UnreadableImage(f"There are no files; {OPENS}.")
+    return frames, len(refusals)
+
+
+def _modality(stack: Stack) -> str:
+    """As the file states it, else brightness for projections, colour and 8 bits, MR's free scale for other volumes."""
+    image = stack.frames[0].image
+    if image.colour:
+        return "ultrasound"
+    return _MODALITIES.get(image.modality, "mri" if stack.affine is not None and image.allocated > 8 else "ultrasound")
+
+
+def _count(stack: Stack) -> str:
+    count = len(stack.frames)
+    return "" if count == 1 else f"{count} {'frames' if stack.affine is None else 'slices'} of "
+
+
+def _titles(found: list[Stack]) -> tuple[str, ...]:
+    """Each stack in words of our own, no two the same."""
+    titles = []
+    for stack in found:
+        image = stack.frames[0].image
+        title = f"{image.modality or 'Image'}{' localizer' if image.localizer else ''}, {_count(stack)}{image.columns} × {image.rows}"
+        if stack.affine is not None and len(stack.frames) > 1:
+            title += f", {np.linalg.norm(stack.affine[:3, 2]):.3g} mm apart"
+        titles.append(title if stack.part == (1, 1) else f"{title}, volume {stack.part[0]} of {stack.part[1]}")
+    repeated, numbers = Counter(titles), Counter()
+    for index, title in enumerate(titles):
+        numbers[title] += 1
+        titles[index] = f"{title} (number {numbers[title]})" if repeated[title] > 1 else title
+    return tuple(titles)
+
+
+def _origin(stack: Stack) -> str:
+    image = stack.frames[0].image
+    words = f"DICOM {image.modality}".strip() + f", {_count(stack)}{image.columns} × {image.rows} pixels"
+    if stack.affine is None:
+        return words
+    return words + ", " + " × ".join(f"{mm:.2f}" for mm in np.linalg.norm(stack.affine[:3, :3], axis=0)) + " mm"
+
+
+def _series(stack: Stack) -> Series:
+    image = stack.frames[0].image
+    images = tuple((frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames)
+    places = tuple(frame.place for frame in stack.frames) if stack.affine is not None else ()
+    return Series(
+        image.sop_class, image.study, image.series, image.frame_of_reference, image.modality, image.lossy, images, places, image.patient
+    )

@@ -1,0 +1,124 @@
+"""The coded pixels of a DICOM file, decoded frame by frame, after a look at what each frame claims to become.
+
+A compressed frame carries its own size, by which decoders allocate memory: it must be the header's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import UnreadableImage
+from .dicom_elements import DAMAGED, Steps
+from .dicom_frames import Image
+
+_STEPS = 2**19  # reads of a file's fragments
+_FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressive, lossless; JPEG-LS
+_BEFORE_THEM = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)}  # tables, restart interval, applications' own, comments
+_MAX_SCANS = 64  # of a progressive JPEG, each a pass over the image
+_CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # of JPEG 2000: how it begins
+
+
+def decoded(image: Image, wanted: Collection[int]) -> Iterator[tuple[int, np.ndarray, str]]:
+    """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their order.
+
+    Raises UnreadableImage, or whatever pydicom and its decoders raise, for frames that are damaged or missing.
+    """
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    decoder, compressed = get_decoder(image.syntax), UID(image.syntax).is_encapsulated
+    how = {
+        "rows": image.rows, "columns": image.columns, "samples_per_pixel": image.samples, "bits_allocated": image.allocated,
+        "photometric_interpretation": image.photometric, "planar_configuration": image.planar, "bits_stored": image.bits,
+        "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr,
+    }  # fmt: skip
+    left = set(wanted)
+    with open(image.path, "rb", buffering=0) as opened, Steps(opened, _STEPS) as file:
+        file.seek(image.at)
+        if compressed:
+            for index, frame in enumerate(_compressed(image, file)):
+                if index in left:
+                    samples, meant = decoder.as_array(frame, index=0, raw=True, number_of_frames=1, **how)
+                    left.remove(index)
+                    yield index, samples, str(meant["photometric_interpretation"])
+        else:
+            for index in sorted(left):
+                samples, meant = decoder.as_array(file, index=index, raw=True, number_of_frames=image.frames, **how)
+                left.remove(index)
+                yield index, samples, str(meant["photometric_interpretation"])
+    if left:
+        raise UnreadableImage(DAMAGED)
+
+
+def _compressed(image: Image, file: Any) -> Iterator[bytes]:
+    """Each frame's fragments, in one and as pydicom's decoders want them, if they claim the header's size."""
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
+
+    _, offsets = struct.unpack("<LL", file.read(8))
+    if offsets > 4 * image.frames:
+        raise UnreadableImage(DAMAGED)
+    file.seek(image.at)
+    for frame in generate_frames(file, number_of_frames=image.frames):
+        if image.syntax == RLELossless:
+            fits = _rle_fits(image, frame)
+        elif image.syntax in JPEG2000TransferSyntaxes:
+            frame = frame[max(0, frame.find(_CODESTREAM)) :]  # some writers put it into a JP2 file
+            fits = _jpeg_2000_size(frame) == (image.rows, image.columns, image.samples)
+        else:
+            fits = _jpeg_size(frame) == (image.rows, image.columns, image.samples)
+        if not fits:
+            raise UnreadableImage(DAMAGED)
+        yield encapsulate([frame], has_bot=False)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples by the frame header of a JPEG or JPEG-LS; None for what has none or rare kinds."""
+    if data[:2] != b"\xff\xd8" or data.count(b"\xff\xda") > _MAX_SCANS:
+        return None
+    at = 2
+    for _ in range(256):
+        while data[at : at + 2] == b"\xff\xff":  # padding
+            at += 1
+        prefix, marker, length = struct.unpack_from(">BBH", data, at)
+        if prefix == 0xFF and marker in _FRAME_HEADERS:
+            return struct.unpack_from(">HHB", data, at + 5)
+        if prefix != 0xFF or marker not in _BEFORE_THEM:
+            return None
+        at += 2 + length
+    return None
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples by the SIZ of a bare codestream; None for anything else, and for very small tiles."""
+    if not data.startswith(_CODESTREAM):
+        return None
+    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top, samples = struct.unpack_from(">8LH", data, 8)
+    tiles = -(-(right - tiles_left) // max(1, tile_width)) * -(-(bottom - tiles_top) // max(1, tile_height))
+    even = data[43 : 42 + 3 * samples : 3].strip(b"\1") == data[44 : 42 + 3 * samples : 3].strip(b"\1") == b""
+    return (bottom - top, right - left, samples) if tiles <= _MAX_TILES and even else None
+
+
+def _rle_fits(image: Image, data: bytes) -> bool:
+    """Whether each run-length coded byte plane becomes the size of the image, but for some padding."""
+    planes, *starts = struct.unpack_from("<16L", data)
+    if planes != image.samples * image.allocated // 8 or planes > 15:
+        return False
+    size = image.rows * image.columns
+    ends = [*starts[1:planes], len(data)]
+    return all(size <= _rle_length(data, *part, 2 * size) <= 2 * size for part in zip(starts, ends, strict=False))
+
+
+def _rle_length(data: bytes, at: int, end: int, limit: int) -> int:
+    """How many bytes data[at:end] become, counted until beyond the limit."""
+    total = 0
+    while at < end and total <= limit:
+        code = data[at]
+        literal = code < 128
+        total += code + 1 if literal else 257 - code if code > 128 else 0
+        at += code + 2 if literal else 2 if code > 128 else 1
+    return total

@@ -1,0 +1,104 @@
+"""The elements of a DICOM header from strangers: read in few steps, and parsed only where they are short.
+
+pydicom makes an object of every few bytes that look like an element or an item, so a small file can cost much
+memory and time. Here each read of a file is counted, sequences are opened only when asked for, and a value that is
+no value is as good as none.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+from . import UnreadableImage
+
+OPENS = "this version opens DICOM images such as CT, MR and ultrasound, as single files or whole series"
+DAMAGED = f"This DICOM is damaged, incomplete or of a rare kind; {OPENS}."
+_MAX_TEXT = 1024  # bytes of a value that is parsed
+
+
+class Steps(io.BufferedReader):
+    """A file that is read in so many steps, never beyond its end and never as a whole.
+
+    raw: an open binary file. left: calls of ``read`` that are still allowed. Raises UnreadableImage beyond them,
+    and where pydicom asks for everything at once, which it does only to inflate it without limit.
+    """
+
+    name = ""  # pydicom would write it into its log
+
+    def __init__(self, raw: Any, left: int):
+        super().__init__(raw)
+        self.left, self.size = left, self.seek(0, io.SEEK_END)
+        self.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if size < 0:
+            raise UnreadableImage(f"This DICOM is deflated as a whole, which could inflate without end; {OPENS}.")
+        if self.left < 0:
+            raise UnreadableImage(f"This DICOM has far more parts than an image needs; {OPENS}.")
+        return super().read(min(size, max(0, self.size - self.tell())))
+
+
+def raw(data: Any, keyword: str) -> Any:
+    """An element of a pydicom Dataset as it was read, its value mostly bytes, or None."""
+    return data.get_item(keyword, keep_deferred=True)
+
+
+def items(data: Any, keyword: str, file: Steps) -> list:
+    """The items of a sequence as Datasets, read only now, in the steps the file has left; none where it is absent."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.filereader import read_sequence
+
+    element = raw(data, keyword)
+    if not isinstance(element, RawDataElement):
+        return [] if element is None else list(element.value)
+    with Steps(io.BytesIO(element.value or b""), file.left) as value:
+        found = read_sequence(value, element.is_implicit_VR, element.is_little_endian, value.size, "latin-1")
+        file.left = value.left
+    return list(found)
+
+
+def values(data: Any, keyword: str) -> list:
+    """An element's values as pydicom parses them; none where it is absent, long or cannot be parsed."""
+    element = raw(data, keyword)
+    if element is None or (isinstance(element.value, bytes) and len(element.value) > _MAX_TEXT):
+        return []
+    try:
+        value = data[keyword].value
+    except Exception:  # pydicom lets through whatever float, struct and codecs raise
+        return []
+    return [] if value is None else [value] if isinstance(value, str | bytes | int | float) else list(value)
+
+
+def text(data: Any, keyword: str) -> str:
+    """An element's values as upper-case words, "" for none."""
+    return " ".join(map(str, values(data, keyword))).strip().upper()
+
+
+def uid(data: Any, keyword: str) -> str:
+    """A UID of digits and dots, "" for anything else."""
+    from pydicom.uid import UID
+
+    found = text(data, keyword)
+    return found if UID(found).is_valid else ""
+
+
+def numbers(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+    """The first ``count`` numbers; None where there are fewer, or not all are finite and of sensible size."""
+    try:
+        found = tuple(float(number) for number in values(data, keyword)[:count])
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if len(found) == count and all(math.isfinite(n) and abs(n) < 1e12 for n in found) else None
+
+
+def number(data: Any, keyword: str, otherwise: float = 0.0) -> float:
+    """The first number, or ``otherwise``."""
+    return (numbers(data, keyword, 1) or (otherwise,))[0]
+
+
+def count(data: Any, keyword: str, otherwise: int = 0) -> int:
+    """A whole number of at least 0, or ``otherwise``."""
+    return max(0, int(number(data, keyword, otherwise)))

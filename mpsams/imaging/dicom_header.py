@@ -1,0 +1,224 @@
+"""DICOM headers to frames: refused before any pixel is decoded if sizes, kinds or lengths do not make sense.
+
+Names and other free text are neither parsed nor repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import UnreadableImage
+from .dicom_elements import DAMAGED, OPENS, Steps, count, items, number, numbers, raw, text, uid
+from .dicom_frames import Frame, Image, Lut, Place
+
+MAX_FRAMES = 2**14  # of one file
+MIN_SIDE, MAX_SIDE = 16, 8192
+_MAX_ELEMENT = 2**24  # bytes of an element that is read at all
+_PIXELS, _FLOAT_PIXELS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
+_NO_PICTURES = {  # pixels, but not of a patient: segmentation, label map, dose
+    "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2",
+}  # fmt: skip
+_MODALITIES = "CT MR US IVUS PT NM CR DX MG XA RF OT XC ES OP OCT GM SM".split()
+_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+_GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+_SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_GROUPS = (
+    "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+)  # fmt: skip
+_ORDER = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "InstanceNumber")
+_PATIENT = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
+_TAGS = (
+    *_UIDS, *_PATIENT, *_ORDER, _SHARED, _EACH, *(f"{colour}{part}" for colour in _PALETTE for part in ("Descriptor", "Data")),
+    "Modality", "ImageType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
+    "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "LossyImageCompression", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+)  # fmt: skip
+
+
+def read(path: Path, left: int) -> tuple[list[Frame], int]:
+    """The frames of a file in their order, and how many of ``left`` steps remain.
+
+    Raises UnreadableImage where we know what is wrong, and whatever pydicom raises for damaged files.
+    """
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    pixels: dict[int, tuple[str, int | None, int]] = {}
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if found := tag in (_PIXELS, *_FLOAT_PIXELS):
+            pixels[int(tag)] = (vr or "OW", None if length == 0xFFFFFFFF else length, file.tell())
+        return found
+
+    with open(path, "rb", buffering=0) as opened, Steps(opened, left) as file:
+        tags = [Tag(keyword) for keyword in _TAGS]
+        data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=tags)
+        _refuse_no_picture(data, pixels)
+        image = _image(path, data, *pixels[_PIXELS])
+        _refuse_length(image, file.size)
+        return list(_frames(image, data, file)), file.left
+
+
+def _refuse_no_picture(data: Any, pixels: dict) -> None:
+    from pydicom.uid import UID
+
+    kind = UID(uid(data, "SOPClassUID") or uid(data.file_meta, "MediaStorageSOPClassUID"))
+    if kind and (not pixels or kind in _NO_PICTURES):
+        known = {str(kind): "unknown", "Media Storage Directory Storage": "DICOMDIR"}
+        name = known.get(kind.name, kind.name.removesuffix(" Storage"))
+        raise UnreadableImage(f"This DICOM has no picture to show, its kind is {name}; {OPENS}.")
+    if _PIXELS not in pixels:
+        rare = f"The pixels of this DICOM are floating-point numbers; {OPENS}, of whole numbers."
+        raise UnreadableImage(rare if pixels else DAMAGED)
+
+
+def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image:
+    """The header of the pixels, checked against what is opened."""
+    from pydicom.dataset import Dataset
+
+    rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames") or 1
+    if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE or frames > MAX_FRAMES:
+        raise UnreadableImage(
+            f"This DICOM has {frames} images of {columns} × {rows} pixels; allowed are DICOM files of up to {MAX_FRAMES} images "
+            f"with sides from {MIN_SIDE} to {MAX_SIDE} pixels."
+        )
+    samples, allocated = count(data, "SamplesPerPixel", 1), count(data, "BitsAllocated")
+    bits, signed = count(data, "BitsStored", allocated), bool(count(data, "PixelRepresentation"))
+    photometric = text(data, "PhotometricInterpretation")
+    palette = [_lut(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
+    fits = allocated in (8, 16, 32) and 1 <= bits <= allocated and photometric in {1: _GREYS, 3: _COLOURS}.get(samples, ())
+    if not fits or None in palette or (samples == 3 and (bits < 8 or signed)):
+        raise UnreadableImage(
+            "The pixels of this DICOM are of a rare kind; allowed are DICOM images of grey, palette, RGB or YBR pixels "
+            "with 8, 16 or 32 bits."
+        )
+    modality = text(data, "Modality")
+    patient = [element for keyword in _PATIENT if (element := raw(data, keyword)) is not None]
+    return Image(
+        path, *(uid(data, keyword) for keyword in _UIDS), modality if modality in _MODALITIES else "",
+        "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
+        count(data, "PlanarConfiguration"), allocated, bits, signed, frames, _syntax(data), at, length, vr, tuple(palette),
+        Dataset({element.tag: element for element in patient}),
+    )  # fmt: skip
+
+
+def _syntax(data: Any) -> str:
+    """The UID by which the pixels are coded, if that can be decoded here; without any, pydicom's guess."""
+    from pydicom import uid as uids
+    from pydicom.pixels import get_decoder
+
+    implicit, little = data.original_encoding
+    guess = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+    syntax = uids.UID(uid(data.file_meta, "TransferSyntaxUID") or guess)
+    try:
+        if get_decoder(syntax).is_available:
+            return str(syntax)
+    except NotImplementedError:
+        pass
+    name = "unknown" if syntax.name == syntax else syntax.name
+    raise UnreadableImage(
+        f"The coding of this DICOM is {name}; this version opens DICOM images that are uncompressed or compressed by JPEG, "
+        "JPEG-LS, JPEG 2000 or RLE."
+    )
+
+
+def _refuse_length(image: Image, size: int) -> None:
+    """Uncompressed pixels are as many as the header says: none fewer, and no half frame more. size: of the file."""
+    from pydicom.uid import UID
+
+    if UID(image.syntax).is_encapsulated:
+        return
+    frame = image.rows * image.columns * image.samples * image.allocated // 8
+    if image.photometric == "YBR_FULL_422":
+        frame = frame // 3 * 2
+    held = min(image.length or 0, size - image.at)
+    if not frame * image.frames <= held < frame * image.frames + frame / 2:
+        raise UnreadableImage(
+            f"This DICOM says it has {image.frames} images of {image.columns} × {image.rows} pixels but holds fewer or more; {OPENS}."
+        )
+
+
+def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
+    """A single frame is described by the header itself, others by their own groups over those that all share."""
+    from pydicom.dataset import Dataset
+
+    if image.frames == 1 and raw(data, _EACH) is None:
+        yield _frame(image, 0, data, file)
+        return
+    each = items(data, _EACH, file)
+    if each and len(each) != image.frames:
+        raise UnreadableImage(f"This DICOM says it has {image.frames} images but describes {len(each)}; {OPENS}.")
+    alike = Dataset(dict(data.items()))
+    alike.pop("ImagePositionPatient", None)  # one for all frames places none of them
+    for shared in items(data, _SHARED, file)[:1]:
+        _add_groups(alike, shared, file)
+    for index in range(image.frames):
+        own = Dataset(dict(alike.items()))
+        if each:
+            _add_groups(own, each[index], file)
+        yield _frame(image, index, own, file)
+
+
+def _add_groups(header: Any, item: Any, file: Steps) -> None:
+    """What an item of functional groups says, as if it stood in the header itself."""
+    for keyword in _GROUPS:
+        for group in items(item, keyword, file)[:1]:
+            header.update(group)
+
+
+def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
+    luts = [items(data, keyword, file)[:1] for keyword in ("ModalityLUTSequence", "VOILUTSequence")]
+    modality_lut, voi_lut = (_lut(found[0], "LUT", image.signed) if found else None for found in luts)
+    centre, width = numbers(data, "WindowCenter", 1), number(data, "WindowWidth")
+    function = text(data, "VOILUTFunction")
+    wide = width >= 1 or (width > 0 and function in ("LINEAR_EXACT", "SIGMOID"))
+    place = _place(data)
+    return Frame(
+        image, index, place, place is None and raw(data, "ImagePositionPatient") is not None,
+        tuple(number(data, keyword) for keyword in _ORDER), number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept"),
+        modality_lut, (*centre, width, function) if centre and wide else None, voi_lut,
+    )  # fmt: skip
+
+
+def _place(data: Any) -> Place | None:
+    """None unless position, orientation and spacing are all there and make sense."""
+    position, spacing = numbers(data, "ImagePositionPatient", 3), numbers(data, "PixelSpacing", 2)
+    cosines = numbers(data, "ImageOrientationPatient", 6)
+    if position is None or spacing is None or cosines is None:
+        return None
+    across, down = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = np.linalg.norm(across), np.linalg.norm(down)
+    sensible = all(1e-4 <= mm <= 1e3 for mm in spacing) and max(map(abs, position)) <= 1e5
+    if not sensible or not np.allclose(lengths, 1, atol=0.01) or abs(across @ down) > 0.01:
+        return None
+    across = across / lengths[0]
+    down = down - (down @ across) * across
+    thick = [mm for keyword in ("SliceThickness", "SpacingBetweenSlices") if 1e-4 <= (mm := number(data, keyword)) <= 1e3]
+    return Place(position, tuple(across), tuple(down / np.linalg.norm(down)), spacing, thick[0] if thick else None)
+
+
+def _lut(data: Any, keyword: str, signed: bool) -> Lut | None:
+    """A table by its descriptor and data, of 8-bit entries where there is one byte for each; None if these fail."""
+    head, body = raw(data, f"{keyword}Descriptor"), raw(data, f"{keyword}Data")
+    if head is None or body is None or len(head.value or b"") < 6:
+        return None
+    order = "<" if head.is_little_endian else ">"
+    entries, first, bits = (int(part) for part in np.frombuffer(head.value, f"{order}u2", 3))
+    entries, held = entries or 2**16, len(body.value or b"")
+    if held < entries or not 1 <= bits <= 16:
+        return None
+    if first >= 2**15 and (signed or first + entries > 2**16):
+        first -= 2**16
+    wide = held >= 2 * entries
+    return Lut(first, bits if wide else 8, entries, f"{order}u2" if wide else "u1", body.value)

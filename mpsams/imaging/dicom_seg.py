@@ -1,0 +1,120 @@
+"""Lesion masks as DICOM-SEG that refer, slice by slice, to the DICOM images they were drawn on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from . import Scan
+from .dicom import Series
+
+_LONGEST = 64  # characters of a label
+_MAKER = {"manufacturer": "mpsams", "manufacturer_model_name": "mpsams", "software_versions": "1", "device_serial_number": "none"}
+_PATIENT = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+    "ReferringPhysicianName",
+)  # fmt: skip
+
+
+def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identified: bool = False) -> bytes:
+    """A binary DICOM-SEG of one segment, a lesion marked by an algorithm, for a Scan that ``dicom.read`` made.
+
+    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. Slices without lesion are left out; a mask
+    without any is written with all its slices, which says that nothing was found. label, algorithm: 1 to 64
+    characters.
+
+    The patient is "Anonymous" and no name, number, date or institution is copied, unless ``identified``. UIDs of
+    the images, their series, study and frame of reference always are: without them nobody could tell what was
+    segmented, and only who has the images can find the patient by them.
+
+    Raises ValueError for a scan that is not DICOM, has no geometry or lacks UIDs, for any other mask, for labels that
+    are empty or too long, and, if ``identified``, for patient data that are not valid DICOM.
+    """
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    series = _checked(scan, mask_xyz, label, algorithm)
+    how = hd.AlgorithmIdentificationSequence(algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"])
+    lesion, abnormal = codes.SCT.Lesion, codes.SCT.MorphologicallyAbnormalStructure
+    segment = hd.seg.SegmentDescription(1, label, abnormal, lesion, "AUTOMATIC", how)
+    try:
+        patient = {keyword: str(series.patient.get(keyword) or "") for keyword in _PATIENT} if identified else {}
+        seg = hd.seg.Segmentation(
+            _slices(series, scan, patient), mask_xyz.transpose(2, 1, 0), "BINARY", [segment], hd.UID(), 1, hd.UID(), 1,
+            specific_character_set="ISO_IR 192", content_label="LESION", **_MAKER,
+        )  # fmt: skip
+    except Exception:  # which would quote the patient
+        raise ValueError(f"this series makes no DICOM-SEG{': are its patient data valid?' if identified else ''}") from None
+    _refer(seg, series)
+    if not identified:
+        seg.PatientName, seg.PatientID, seg.PatientIdentityRemoved = "Anonymous", "anonymous", "YES"
+        seg.DeidentificationMethod = "mpsams: nothing copied but UIDs and geometry"
+    file = io.BytesIO()
+    seg.save_as(file)
+    return file.getvalue()
+
+
+def _checked(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Series:
+    series = scan.source
+    if not isinstance(series, Series) or scan.affine is None:
+        raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")
+    uids = (series.sop_class, series.study, series.series, series.frame_of_reference, *(sop for sop, _ in series.images))
+    if not all(uids):
+        raise ValueError("a DICOM-SEG refers to class, image, series, study and frame of reference; this DICOM lacks UIDs of them")
+    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}")
+    for words in (label, algorithm):
+        if not 0 < len(words.strip()) <= _LONGEST or "\\" in words or not words.isprintable():
+            raise ValueError(f"label {words!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
+    return series
+
+
+def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
+    """The slices as headers of single CT images with UIDs by their number, so that highdicom treats all sources alike."""
+    from pydicom.dataset import Dataset
+    from pydicom.uid import CTImageStorage
+
+    first, slices = series.places[0], []
+    thickness = first.thickness or float(np.linalg.norm(scan.affine[:3, 2]))
+    for number, place in enumerate(series.places, start=1):
+        header = Dataset()
+        header.update({keyword: patient.get(keyword, "") for keyword in _PATIENT})
+        header.SOPClassUID, header.SOPInstanceUID, header.Modality = CTImageStorage, f"2.25.{number}", "CT"
+        header.StudyInstanceUID, header.SeriesInstanceUID = series.study, series.series
+        header.FrameOfReferenceUID, header.LossyImageCompression = series.frame_of_reference, "01" if series.lossy else "00"
+        header.Columns, header.Rows = scan.voxels_xyz.shape[:2]
+        header.ImagePositionPatient = _decimals(place.position)
+        header.ImageOrientationPatient = _decimals((*first.across, *first.down))
+        header.PixelSpacing, (header.SliceThickness,) = _decimals(first.spacing), _decimals([thickness])
+        if len(series.places) == 1:
+            header.SpacingBetweenSlices = header.SliceThickness
+        slices.append(header)
+    return slices
+
+
+def _decimals(numbers: Iterable[float]) -> list[Any]:
+    """As DICOM writes them: at most 16 characters each."""
+    from pydicom.valuerep import DSfloat
+
+    return [DSfloat(float(number), auto_format=True) for number in numbers]
+
+
+def _refer(seg: Any, series: Series) -> None:
+    """Put class, UID and, in a file of several frames, the frame's number in place of what ``_slices`` made up."""
+    (listed,) = seg.ReferencedSeriesSequence
+    sources = [
+        image for frame in seg.PerFrameFunctionalGroupsSequence for derived in frame.DerivationImageSequence
+        for image in derived.SourceImageSequence
+    ]  # fmt: skip
+    every = {id(item): item for item in (*seg.SourceImageSequence, *listed.ReferencedInstanceSequence, *sources)}
+    for item in every.values():
+        number = int(item.ReferencedSOPInstanceUID.split(".")[-1])
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = series.sop_class, series.images[number - 1][0]
+        if "SpatialLocationsPreserved" in item and (frame := series.images[number - 1][1]):
+            item.ReferencedFrameNumber = frame
+    for holder, keyword in ((seg, "SourceImageSequence"), (listed, "ReferencedInstanceSequence")):
+        once = {item.ReferencedSOPInstanceUID: item for item in holder[keyword].value}
+        setattr(holder, keyword, list(once.values()))

@@ -1,0 +1,63 @@
+"""The sidebar's HTML: the slice on screen, the samples, and the range of its brightness. No gradio here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from mpsams import figures, transforms
+from mpsams.datasets.phantom import BuiltInVolume
+from mpsams.panels import _words
+from mpsams.panels._case import MANY, Case, Span
+
+
+def now(case: Case) -> str:
+    """The slice on screen with its truth, held once for the whole page as #case-image, and its part as #case-part."""
+    size, (whole, part) = case.size_hw, case.pictures
+    layers = [figures.held("case-image", whole, size)]
+    if part is None:
+        layers.append(figures.alias("case-part", "case-image"))
+    else:
+        layers.append(f"<defs>{figures.held('case-part', part, size)}</defs>")
+        layers.append(figures.layer(figures.box_path(*case.box), "box", case.shape_hw, size))
+    words = "no truth mask"
+    if case.truth_hw is not None:
+        layers.append(case.outline(size))
+        words = "true lesion outlined" if case.truth_hw.any() else "no lesion in this slice" if case.is_volume else "truth mask without a lesion"
+    where = f"{case.plane} slice {case.index + 1} of {case.slices}; " if case.is_volume else ""
+    picture = figures.svg(f"{case.title}, {where}{words}", size, layers)
+    looks = " Networks look at the framed part." if part else ""
+    notes = "".join(_words.note(escape(note), "care") for note in case.scan.notes)
+    return (
+        f'<figure class="film now"><div class="light">{picture}</div><figcaption><strong>{case.title}</strong><br>'
+        f"{where}{case.scan.origin}; {words}.{looks}</figcaption></figure>{notes}"
+    )
+
+
+def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
+    """The samples as buttons; a volume shows the flat sample of its modality until it is opened."""
+    flat = {case.modality: case.pictures[0] for case in cases}
+    entries = [(case.pictures[0], case.title, "") for case in cases]
+    entries += [(flat[volume.modality], volume.title, " class='deep'") for volume in volumes]
+    thumbs = "".join(
+        f'<button type="button" data-sample="{i}"{kind}><img src="{picture}" alt=""><span>{title}</span></button>'
+        for i, (picture, title, kind) in enumerate(entries)
+    )
+    return f"<h3>Samples to try</h3><div class='strip'>{thumbs}</div>"
+
+
+def extent(case: Case) -> Span:
+    """The lowest and the highest value worth showing."""
+    values = case.scan.values(MANY)
+    return min(case.span[0], float(values.min())), max(case.span[1], float(values.max()))
+
+
+def presets(case: Case) -> dict[str, tuple[float, float]]:
+    """Windows to choose from by name, as level and width; the first is what networks see. Empty for pictures in [0, 1]."""
+    low, high = extent(case)
+    if high - low <= 1:
+        return {}
+    if case.modality == "ct":
+        return transforms.CT_WINDOWS
+    spans = {"1st to 99th percentile": case.span, "all values": (low, high)}
+    return {name: transforms.middle(*span) for name, span in spans.items()}

@@ -1,0 +1,76 @@
+"""A whole volume through segmentation networks, slice by slice, and what is said of it. No gradio here.
+
+Axes: N axial slices, S side of a network's image; X, Y, Z voxels as stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpsams import figures, inference, metrics, transforms
+from mpsams.imaging import Scan, geometry
+from mpsams.inference import Network
+from mpsams.panels._case import Case
+from mpsams.transforms import Box
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What a network says of every axial slice: uint8 (N, S, S) with 255 = 1.0, and where it looked."""
+
+    chance_nss: np.ndarray
+    boxes: tuple[Box | None, ...]
+
+    def __deepcopy__(self, memo: dict) -> Chances:
+        return self
+
+    def mask(self, scan: Scan, threshold: float) -> np.ndarray:
+        """Bool (X, Y, Z) on the scan's grid: where the chance reaches the threshold."""
+        mask_xyz = np.zeros(scan.voxels_xyz.shape, bool, order="F")
+        for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
+            if chance_ss.max() >= 255 * threshold:
+                mask_hw[:] = inference.spread(chance_ss.astype(np.float32) / 255, mask_hw.shape, box) >= threshold
+        return mask_xyz
+
+
+def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[Chances] | None]]:
+    """Take every axial slice through the networks; yields how many are done, and at the end what each network said."""
+    scan, spacing = case.scan, case.scan.spacing()
+    count, boxes = len(scan.shown()), []
+    found = [np.zeros((count, network.size, network.size), np.uint8) for network in networks]
+    for k in range(count):
+        values_hw = scan.slice(k)
+        boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
+        unit_hw = transforms.to_unit(values_hw, case.span)
+        if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
+            for network, chance_nss in zip(networks, found, strict=True):
+                chance_nss[k] = (255 * inference.chance(network, unit_hw, boxes[-1])).round()
+        yield k + 1, None
+    yield count, [Chances(chance_nss, tuple(boxes)) for chance_nss in found]
+
+
+def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
+    """Voxels and, where the spacing is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the volume."""
+    spacing = case.scan.spacing()
+    found = {"voxels": int(mask_xyz.sum())}
+    if spacing is not None:
+        found["millilitres"] = found["voxels"] * float(np.prod(spacing)) / 1000
+    if case.truth_xyz is not None:
+        shown = (geometry.shown(part, case.scan.affine) for part in (mask_xyz, case.truth_xyz))
+        scores = metrics.case(*shown, spacing)
+        found |= {name: scores[name] for name in ("dsc", "ppv", "sen", "hd95")}
+    return found
+
+
+def profile(case: Case, masks: dict[str, np.ndarray]) -> str:
+    """How much lesion there is in each axial slice, as an SVG of curves; the keys are their CSS classes."""
+    areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
+    top = max(1, *(int(area.max()) for area in areas.values()))
+    count = max(2, len(next(iter(areas.values()))))
+    lines = [
+        figures.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], kind) for kind, area in areas.items()
+    ]
+    return figures.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
