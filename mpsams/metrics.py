@@ -63,7 +63,7 @@ def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = 
 
     spacing: as for ``surface``.
     """
-    pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
+    pred, truth = (np.ascontiguousarray(mask, bool) for mask in (pred, truth))
     flat = (torch.as_tensor(mask.reshape(1, 1, -1)) for mask in (pred, truth))
     values = {name: float(value) for name, value in overlap(*flat).items()}
     counts = {"hit": int((pred & truth).sum()), "said": int(pred.sum()), "real": int(truth.sum())}

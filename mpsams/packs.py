@@ -111,7 +111,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
     return about
 
 
-def parts(path: Path, kind: type, length: int, count: int = 256) -> Iterator[np.ndarray]:
+def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.ndarray]:
     """A file's samples of so many values each, read ``count`` at a time: (at most count, length)."""
     with open(path, "rb") as file:
         while (part := np.fromfile(file, kind, count * length)).size:

@@ -84,8 +84,8 @@ def test_every_tab_shows_both_networks(page, tab, text):
 
 def upload(page, path: Path, which: int = 0) -> None:
     """Choose a file in the sidebar: 0 the image, 1 its mask."""
-    if not page.get_by_text("What kind of image is it?").is_visible():
-        page.get_by_role("button", name="Open your own image").click()
+    if not page.get_by_text("What is it?").is_visible():
+        page.get_by_role("button", name="Open your own").click()
     page.locator("#own input[type=file]").nth(which).set_input_files(str(path))
 
 
@@ -94,14 +94,14 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
     Image.fromarray((image_hw * 255).astype(np.uint8)).save(tmp_path / "patient-name.png")
     (tmp_path / "truth.png").write_bytes(raster.write_mask(mask_hw))
     upload(page, tmp_path / "patient-name.png")
-    page.locator("#shown").get_by_text("Your Ultrasound image").first.wait_for(timeout=WAIT)
+    page.locator("#shown").get_by_text("Your ultrasound image").first.wait_for(timeout=WAIT)
     upload(page, tmp_path / "truth.png", -1)
     page.locator("#shown").get_by_text("true lesion outlined").wait_for(timeout=WAIT)
     expect_shown(page, "AUC")
     page.get_by_role("tab", name="Segment").click()
     expect_shown(page, "DSC")
     with page.expect_download(timeout=WAIT) as download:
-        page.get_by_role("button", name="Download this mask").or_(page.get_by_role("link", name="Download this mask")).first.click()
+        page.get_by_role("button", name="Download the mask").click()
     saved = tmp_path / "saved.png"
     download.value.save_as(saved)
     assert np.asarray(Image.open(saved)).shape == image_hw.shape
@@ -111,7 +111,7 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
 def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     upload(page, tmp_path / "bad.png")
-    expect_shown(page, "PNG, JPEG and TIFF", "#notice")
+    expect_shown(page, "PNG, JPEG or TIFF", "#notice")
     epoch(page).fill("10")
     epoch(page).press("Enter")
     expect_shown(page, "44.2%")

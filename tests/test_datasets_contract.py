@@ -85,27 +85,15 @@ def test_a_data_set_says_what_it_is(dataset):
     assert datasets.source(dataset.name) and isinstance(datasets.source(dataset.name), str)
 
 
-def test_its_samples_keep_the_contract_and_are_the_same_twice(dataset):
-    for index in (0, len(dataset) // 2, len(dataset) - 1):
-        sample, again = dataset[index], dataset.read(dataset.cases[index])
+def test_its_samples_keep_the_contract_and_are_the_same_in_another_order(dataset):
+    cases = [dataset.cases[index] for index in (0, len(dataset) // 2, len(dataset) - 1)]
+    samples = [dataset[dataset.cases.index(case)] for case in cases]
+    for case, sample, again in zip(cases, samples, reversed([dataset.read(case) for case in reversed(cases)])):
         check(dataset, sample)
-        assert sample.case == again.case == dataset.cases[index]
+        assert sample.case == again.case == case
         assert np.array_equal(sample.image, again.image) and np.array_equal(sample.mask, again.mask)
         assert (sample.spans, sample.box, sample.spacing) == (again.spans, again.box, again.spacing)
-
-
-def test_there_is_something_to_see_and_to_find(dataset):
-    middles = [dataset.read(dataset.cases[len(own) // 2 + own[0]]) for own in datasets.members_of(dataset.groups).values()][:8]
-    assert all(sample.unit.std() > 0.01 for sample in middles) and any(sample.mask.any() for sample in middles)
-
-
-def test_the_order_of_reading_does_not_matter(dataset):
-    cases = [dataset.cases[i] for i in np.random.default_rng(0).permutation(min(len(dataset), 12))]
-    alone = {case: datasets.open_dataset(dataset.name, None).read(case) for case in cases} if dataset.name == "phantom" else None
-    first = {case: dataset.read(case).image for case in sorted(cases)}
-    for case in cases:
-        assert np.array_equal(dataset.read(case).image, first[case])
-        assert alone is None or np.array_equal(alone[case].image, first[case])
+    assert samples[1].unit.std() > 0.01 and samples[1].mask.any()
 
 
 def test_patients_are_in_one_piece_and_chosen_whole(dataset):
@@ -115,7 +103,6 @@ def test_patients_are_in_one_piece_and_chosen_whole(dataset):
     chosen = dataset.of([last, first])
     assert chosen.cases == tuple(dataset.cases[i] for i in members[last] + members[first])
     assert chosen.groups == (last,) * len(members[last]) + (first,) * len(members[first])
-    assert [sample.case for sample in chosen] == list(chosen.cases)
     with pytest.raises(ValueError, match="'nobody' is not in this copy"):
         dataset.of([first, "nobody"])
 

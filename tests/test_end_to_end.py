@@ -1,12 +1,16 @@
-"""The whole path on phantoms: pretrain, fine-tune from it, evaluate; by the commands a user types."""
+"""The whole path on phantoms and on volumes: pack, pretrain, fine-tune from it, evaluate; by the commands a user types."""
 
 import json
 
+import made_volumes
 import numpy as np
 import pytest
+import torch
+from test_metrics import slow_case
 
-from mpsams import checkpoint, datasets, inference, metrics, records, splits
-from train import evaluate, finetune, pretrain, ship
+from mpsams import checkpoint, datasets, inference, metrics, records, splits, transforms
+from mpsams.unet import UNet
+from train import evaluate, finetune, pack, pretrain, ship
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
 
@@ -96,3 +100,133 @@ def test_an_evaluation_of_other_weights_is_not_shipped(runs, tmp_path):
     with pytest.raises(ValueError, match="measured another checkpoint"):
         ship.main([str(tmp_path / "run"), "--weights", str(tmp_path / "weights")])
     assert not (tmp_path / "weights").exists()
+
+
+# Volumes
+
+
+SEQUENCES = ["--data.sequences", '["t1", "flair"]']
+VOLUMES = ["--data.name", "brats", "--data.size", "32", "--run.threads", "1", "--run.device", "cpu", *SEQUENCES]
+TINY_PRETRAINING = ["--model.width", "2", "--optim.epochs", "2", "--optim.batch", "16", "--method.patch", "8", "--run.picture_every", "0"]
+TINY_FINETUNING = ["--labels", "0.5", "--recipe.epochs", "2", "--recipe.lr", "0.01", "--validate_every", "1", "--data.every", "2"]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Twelve patients of two sequences: pretrained and fine-tuned once from their folder and once from a pack of it."""
+    top = tmp_path_factory.mktemp("volumes")
+    made_volumes.brats(top / "data", high=6, low=6, sequences=("t1", "flair"))
+    pack.main(["--data.name", "brats", "--data.root", str(top / "data"), "--data.size", "32", *SEQUENCES, "--out", str(top / "pack")])
+    for name, root in (("direct", top / "data"), ("packed", top / "pack")):
+        data = [*VOLUMES, "--data.root", str(root)]
+        first = pretrain.main([*data, *TINY_PRETRAINING, "--out", str(top / name / "pre")])
+        finetune.main([*data, *TINY_FINETUNING, "--init", str(first), "--out", str(top / name / "seg")])
+    return top
+
+
+def test_training_on_a_pack_is_training_on_the_folder(volumes):
+    for stage in ("pre", "seg"):
+        one, other = (checkpoint.load(volumes / name / stage / "weights.safetensors") for name in ("direct", "packed"))
+        assert one.tensors.keys() == other.tensors.keys()
+        assert all(torch.equal(one.tensors[key], other.tensors[key]) for key in one.tensors)
+        assert one.metadata["data"] == other.metadata["data"] and one.metadata["split"] == other.metadata["split"]
+        told = [[row.get("loss") for row in records.read(volumes / name / stage / "records.jsonl", "epoch")] for name in ("direct", "packed")]
+        assert told[0] == told[1] and len(told[0]) == 2
+    start = checkpoint.load(volumes / "direct" / "pre" / "weights.safetensors")
+    assert not torch.equal(start.tensors["head.weight"], one.tensors["head.weight"][: len(start.tensors["head.weight"])])
+
+
+def test_checkpoints_of_volumes_speak_of_patients_and_channels(volumes):
+    pre, seg = (checkpoint.load(volumes / "packed" / name / "weights.safetensors") for name in ("pre", "seg"))
+    patients = {f"Brats18_{'HGG' if k < 6 else 'LGG'}_{k}" for k in range(12)}
+    split = splits.restore(seg.metadata["split"])
+    assert set(split.part("all")) == patients and (len(split.train), len(split.val), len(split.test)) == (10, 1, 1)
+    assert split == splits.restore(pre.metadata["split"])
+    assert pre.metadata["data"]["patients"] == 12 and pre.metadata["data"]["images"] == 12 * 5  # without the slices of air
+    assert (pre.metadata["seen"], seg.metadata["seen"]) == (10 * 5, 5 * 3)  # all slices; half of the patients, every other slice
+    assert len(seg.metadata["labelled"]) == 5 and set(seg.metadata["labelled"]) < set(split.train)
+    assert (pre.metadata["model"]["channels"], pre.metadata["model"]["classes"]) == (2, 2)
+    assert (seg.metadata["model"]["channels"], seg.metadata["model"]["classes"]) == (2, 1)
+
+
+def test_another_number_of_channels_than_the_pretrainings_is_refused(volumes):
+    init = ["--init", str(volumes / "direct" / "pre" / "weights.safetensors"), "--data.root", str(volumes / "data")]
+    with pytest.raises(ValueError, match="the pretraining has 2 channels, the images have 1; use one data.sequences"):
+        finetune.main([*VOLUMES[:-2], *init, "--out", str(volumes / "wrong")])
+
+
+def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
+    path, out = volumes / "packed" / "seg" / "weights.safetensors", volumes / "all.json"
+    network = inference.open_network(path)
+    dataset = datasets.open_dataset("brats", volumes / "data", ("t1", "flair"))
+    chances = {sample.case: inference.probability(network, sample.unit) for sample in dataset}
+    threshold = float(np.quantile(np.stack(list(chances.values())), 0.9))  # so that there is something to count
+    means = evaluate.main(["--weights", str(path), "--data.root", str(volumes / "data"), "--split", "all", "--threshold", str(threshold), "--json", str(out)])
+    written = json.loads(out.read_text())
+    assert set(written["cases"]) == set(dataset.cases) and set(written["volumes"]) == set(dataset.groups)
+    assert written["images"] == 12 * 7 == means["images"] and written["per_volume"]["images"] == 12 == written["per_volume"]["lesions"]
+    for sample in list(dataset)[:14]:
+        expected = slow_case(chances[sample.case] >= threshold, sample.mask, made_volumes.SPACING[1:])
+        assert written["cases"][sample.case] == pytest.approx(expected, abs=1e-4), sample.case
+    for patient in dataset.groups[::7]:
+        own = list(dataset.of([patient]))
+        said, truth = np.stack([chances[sample.case] >= threshold for sample in own]), np.stack([sample.mask for sample in own])
+        assert written["volumes"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4), patient
+    rows = list(written["volumes"].values())
+    assert len({row["dsc"] for row in rows}) > 3
+    for name in ("dsc", "ppv", "sen", "hd95", "assd"):
+        assert written["per_volume"][name] == pytest.approx(np.mean([row[name] for row in rows]))
+    hit, said, real = (sum(row[name] for row in rows) for name in ("hit", "said", "real"))
+    assert written["dsc_pooled"] == written["per_volume"]["dsc_pooled"] == pytest.approx(2 * hit / (said + real))
+
+
+def test_evaluation_of_a_part_measures_its_patients_with_all_their_slices(volumes):
+    path = volumes / "direct" / "seg" / "weights.safetensors"
+    for part in ("test", "val"):
+        out = volumes / f"{part}.json"
+        evaluate.main(["--weights", str(path), "--data.root", str(volumes / "data"), "--split", part, "--json", str(out)])
+        patients = splits.load(volumes / "direct" / "pre" / "split.json").part(part)
+        written = json.loads(out.read_text())
+        assert tuple(written["volumes"]) == patients and list(written["cases"]) == [f"{name}/{k:03d}" for name in patients for k in range(7)]
+
+
+def test_evaluation_looks_where_training_looked(tmp_path):
+    """CT: a square around the body, or the challenge's box; outside of it nothing is said, and what lies there is missed."""
+    made_volumes.hecktor_2020(tmp_path, patients=2)
+    made_volumes.boxes(tmp_path / "bbox.csv", {"CHGJ001": ((2, 3, 4), (4, 8, 20))})
+    dataset = datasets.open_dataset("hecktor", tmp_path)
+    torch.manual_seed(0)
+    network = inference.Network(UNet(width=2).eval(), {"size": 32}, "", None)
+    chances = {sample.case: inference.probability(network, transforms.crop(sample.unit, sample.box)) for sample in dataset}
+    threshold = float(np.median(np.concatenate([chance.ravel() for chance in chances.values()])))
+    found = evaluate.measure(network, dataset, threshold)
+    assert list(found["image"]) == list(dataset.cases) and list(found["volume"]) == ["CHGJ000", "CHGJ001"]
+    masks = {}
+    for sample in dataset:
+        said = transforms.paste(chances[sample.case] >= threshold, sample.box, sample.mask.shape)
+        assert found["image"][sample.case] == pytest.approx(slow_case(said, sample.mask, made_volumes.SPACING[1:]), abs=1e-4)
+        masks.setdefault(sample.case.split("/")[0], []).append((said, sample.mask))
+    for patient, slices in masks.items():
+        said, truth = (np.stack(each) for each in zip(*slices))
+        assert found["volume"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4)
+    assert len(masks["CHGJ001"]) == 3 and found["volume"]["CHGJ001"]["said"] <= 3 * 6 * 17
+    assert 0 < found["volume"]["CHGJ001"]["hit"] < found["volume"]["CHGJ001"]["real"]
+
+
+def test_pictures_have_no_volumes(runs):
+    out = runs / "pictures.json"
+    evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--split", "val", "--json", str(out)])
+    assert not {"per_volume", "volumes"} & json.loads(out.read_text()).keys()
+
+
+def test_a_folder_without_masks_serves_for_pretraining_only(tmp_path, runs):
+    source = np.random.default_rng(0)
+    for k in range(12):
+        made_volumes.picture(tmp_path / "images" / f"{k}.png", source.integers(0, 256, (32, 32), dtype=np.uint8))
+    data = ["--data.name", "folder", "--data.root", str(tmp_path), "--data.size", "32", "--run.threads", "1"]
+    found = checkpoint.load(pretrain.main([*data, *TINY_PRETRAINING, "--out", str(tmp_path / "pre")]))
+    assert found.metadata["data"]["target"] == "" and found.metadata["data"]["patients"] == 12
+    with pytest.raises(ValueError, match="'folder' at .* has no masks to learn from; it serves for pretraining only"):
+        finetune.main([*data, "--out", str(tmp_path / "seg")])
+    with pytest.raises(ValueError, match="'folder' at .* has no masks to measure against"):
+        evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--data.root", str(tmp_path), "--split", "all"])

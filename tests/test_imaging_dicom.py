@@ -251,12 +251,16 @@ def test_pictures_are_windowed_as_pydicom_does_it(tmp_path, photometric, functio
 
 
 @pytest.mark.parametrize("bits", [8, 12])
-def test_voi_lut(tmp_path, bits):
+@pytest.mark.parametrize("first", [20, -30])
+def test_voi_lut_goes_before_a_window(tmp_path, bits, first):
     pixels = noise((ROWS, COLUMNS), low=-50, high=300)
-    entries = np.sort(np.random.default_rng(0).integers(0, 2**bits, 200))
-    scan = one(tmp_path, pixels, "ultrasound", WindowCenter=1, WindowWidth=2, **table("VOILUTSequence", 20, bits, entries))
-    expected = apply_voi_lut(pixels.astype(np.int32), pydicom.dcmread(tmp_path / "one")) / (2**bits - 1)
+    entries = np.random.default_rng(0).integers(0, 2**bits, 200)
+    scan = one(tmp_path, pixels, "ultrasound", WindowCenter=1, WindowWidth=2, **table("VOILUTSequence", first, bits, entries))
+    expected = [[entries[min(max(sample - first, 0), 199)] / (2**bits - 1) for sample in row] for row in pixels.tolist()]
     np.testing.assert_allclose(values(scan)[0], expected, atol=1e-6)
+    if bits == 12:  # with 8 bits pydicom 3.0 wraps around
+        by_pydicom = apply_voi_lut(pixels.astype(np.int32), pydicom.dcmread(tmp_path / "one"))
+        np.testing.assert_allclose(values(scan)[0], by_pydicom / 4095, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype, bits", [(np.uint8, 8), (np.uint16, 12), (np.int16, 12), (np.uint16, 16)])
@@ -577,9 +581,9 @@ def test_geometry_that_makes_no_sense_is_pixel_space(tmp_path, elements):
     assert scan.affine is None and "incomplete or not valid" in scan.notes[0]
 
 
-@pytest.mark.parametrize("text", [b"nan\\0\\0 ", b"inf\\0\\0 ", b"abc\\0\\0 ", b"\\\\      ", b"\xff\xfe\\0\\0 "])
+@pytest.mark.parametrize("text", [b"nan\\0\\0 ", b"inf\\0\\0 ", b"abc\\0\\0 ", b"\\\\      ", b"\xff\xfe\\0\\000"])
 def test_positions_that_are_no_numbers_are_pixel_space(tmp_path, text):
-    save(instance(noise((ROWS, COLUMNS)), "1", ImagePositionPatient=[11, 2, 33]), tmp_path / "n")
+    save(instance(noise((ROWS, COLUMNS)), "1", ImagePositionPatient=["11", "2", "33"]), tmp_path / "n")
     data = (tmp_path / "n").read_bytes()
     (tmp_path / "n").write_bytes(data.replace(b"11\\2\\33 ", text))
     scan = dicom.read([tmp_path / "n"])
@@ -728,9 +732,10 @@ def test_every_file_of_pydicom_opens_or_is_refused(path):
         assert path.name in REFUSED or path.suffix != ".dcm", error
         return
     assert path.name not in REFUSED
-    found, expected = values(scan)[:, :, :], slow(path, scan.modality == "ultrasound")
-    tolerance = 2.01 / 255 if scan.slope == 1 / 255 and scan.voxels_xyz.dtype == np.uint8 else 1e-4
-    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=1e-5)
+    photometric = pydicom.dcmread(path, specific_tags=["PhotometricInterpretation"]).PhotometricInterpretation
+    # colours beyond RGB's are cut by pydicom on their way to RGB, while we take Y as it is
+    tolerance = 10 / 255 if "YBR" in photometric else 2.01 / 255 if scan.slope == 1 / 255 else 1e-4
+    np.testing.assert_allclose(values(scan), slow(path, scan.modality == "ultrasound"), atol=tolerance, rtol=1e-5)
 
 
 def slow(path: Path, picture: bool) -> np.ndarray:
@@ -739,9 +744,9 @@ def slow(path: Path, picture: bool) -> np.ndarray:
     pixels = ds.pixel_array
     frames = pixels.reshape(-1, ds.Rows, ds.Columns, *pixels.shape[pixels.ndim - (ds.SamplesPerPixel == 3) :])
     if ds.PhotometricInterpretation == "PALETTE COLOR":
-        frames = pydicom.pixels.apply_color_lut(frames, ds) >> (ds.RedPaletteColorLookupTableDescriptor[2] - 8)
+        frames = pydicom.pixels.apply_color_lut(frames, ds)
     if frames.ndim == 4:
-        frames = frames >> (max(8, 8 * frames.dtype.itemsize) - 8)
+        frames = frames >> (8 * frames.dtype.itemsize - 8)
         return frames @ np.array([0.299, 0.587, 0.114]) / 255
     frames = apply_modality_lut(frames.astype(np.float64), ds)
     if not picture:
@@ -754,13 +759,11 @@ def slow(path: Path, picture: bool) -> np.ndarray:
 
 
 def test_the_shipped_directory_of_patients():
-    scan = dicom.read(shipped_under("98892001/CT5N"))
-    assert scan.choices == ("CT, 5 slices of 16 × 16, 50 mm apart",) or scan.notes
+    assert dicom.read(shipped_under("98892001/CT5N")).choices == ("CT, 5 slices of 16 × 16, 2.5 mm apart",)
     everything = shipped_under("")
     found = dicom.read(everything)
     assert sum("localizer" in title for title in found.choices) >= 1 and "left out" in found.notes[-1]
-    for k in range(len(found.choices)):
-        assert dicom.read(everything, None, k).voxels_xyz.size
+    assert dicom.read(everything, None, len(found.choices) - 1).voxels_xyz.size <= found.voxels_xyz.size
 
 
 def shipped_under(folder: str) -> list[Path]:
@@ -801,7 +804,7 @@ def outcome(files: list[Path]) -> str:
     except UnreadableImage as error:
         one_sentence(str(error))
         return "refused"
-    assert scan.voxels_xyz.ndim == 3 and len(scan.choices) >= 1 and scan.affine is None or np.isfinite(scan.affine).all()
+    assert scan.voxels_xyz.ndim == 3 and scan.choices and (scan.affine is None or np.isfinite(scan.affine).all())
     assert np.isfinite(scan.slice(0)).all()
     return "scan"
 
@@ -842,7 +845,7 @@ def bombs(folder: Path) -> dict[str, Path]:
     plain = save(instance(noise((ROWS, COLUMNS)), "1"), folder / "plain").read_bytes()
     meta = plain[: 132 + 12 + struct.unpack_from("<L", plain, 140)[0]]
     press = zlib.compressobj(9, wbits=-15)
-    deflated = b"".join(press.compress(bytes(2**20)) for _ in range(300)) + press.flush()
+    deflated = b"".join(press.compress(bytes(2**20)) for _ in range(50)) + press.flush()
     long = struct.pack("<HH2sHL", 0x0028, 0x3010, b"SQ", 0, 16 * 2**20 - 8)
     item, zero = struct.pack("<HHL", 0xFFFE, 0xE000, 0), bytes(8)
     nested = struct.pack("<HH2sHL", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
@@ -873,7 +876,8 @@ def test_bombs_stay_small(tmp_path):
     code = (
         "import re, sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
-        "from tests.test_imaging_dicom import outcome, SHIPPED\n"
+        "from tests.test_imaging_dicom import dicom, outcome, SHIPPED\n"
+        "dicom._FILE_STEPS //= 10\n"  # 6 s each otherwise
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "outcome([SHIPPED / 'CT_small.dcm']), outcome([SHIPPED / 'MR_small_jp2klossless.dcm'])\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
@@ -886,7 +890,7 @@ def test_bombs_stay_small(tmp_path):
     lines = {name: (found, float(growth)) for name, found, growth in (line.split("|") for line in done.stdout.splitlines())}
     opened = {name for name, (found, _) in lines.items() if found == "scan"}
     assert opened == {"plain", "j", "a number of many"}, done.stdout
-    assert max(growth for _, growth in lines.values()) < 400, done.stdout
+    assert max(growth for _, growth in lines.values()) < 60, done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
@@ -910,4 +914,4 @@ def test_a_full_disk_is_an_error_and_not_the_end(tmp_path, monkeypatch):
 
     files = series(tmp_path, noise((2, ROWS, COLUMNS)))
     monkeypatch.setattr(os, "posix_fallocate", full)
-    refused(files, "damaged|room")
+    refused(files, "no room for the 1 MiB")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mpsams import checkpoint, clusters, inference, metrics, patches, schedule, transforms, uncertainty
+from mpsams.transforms import Box
 from mpsams.unet import UNet
 
 EPOCHS = (1, 2, 3, 10, 50, 100, 400, 800)
@@ -151,3 +152,49 @@ def test_probability_has_the_images_own_size(network, shape):
         with torch.no_grad():
             expected = torch.sigmoid(network.unet(transforms.standardise(torch.tensor(unit)[None, None])))[0, 0]
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [Box(10, 20, 40, 30), Box(-15, -20, 90, 70), Box(50, 60, 60, 60), Box(0, 0, 75, 90), Box(-3, 5, 128, 64)])
+def test_probability_in_a_box_is_that_of_the_part_put_back(network, box):
+    unit = np.random.default_rng(0).random((75, 90), dtype=np.float32)
+    found = inference.probability(network, unit, box)
+    assert found.shape == unit.shape and found.dtype == np.float32
+    part = np.zeros((box.height, box.width), np.float32)
+    expected = np.zeros_like(unit)
+    pixels = [(y, x) for y in range(75) for x in range(90) if 0 <= y - box.top < box.height and 0 <= x - box.left < box.width]
+    for y, x in pixels:
+        part[y - box.top, x - box.left] = unit[y, x]
+    alone = inference.probability(network, part)
+    for y, x in pixels:
+        expected[y, x] = alone[y - box.top, x - box.left]
+    np.testing.assert_array_equal(found, expected)
+    assert (found > 0).sum() == len(pixels) > 100
+
+
+def test_what_lies_outside_the_box_does_not_matter(network):
+    source = np.random.default_rng(1)
+    unit, box = source.random((60, 60), dtype=np.float32), Box(10, 20, 30, 30)
+    other = source.random((60, 60), dtype=np.float32)
+    other[10:40, 20:50] = unit[10:40, 20:50]
+    np.testing.assert_array_equal(inference.probability(network, unit, box), inference.probability(network, other, box))
+
+
+def test_probability_takes_as_many_channels_as_the_network(network, tmp_path):
+    torch.manual_seed(1)
+    model = {"channels": 2, "classes": 1, "width": 2, "norm": "batch"}
+    metadata = {"kind": "segmentation", "size": 32, "model": model, "config": {"data": {"sequences": ["t1", "flair"]}}}
+    checkpoint.save(tmp_path / "two.safetensors", UNet(channels=2, width=2).state_dict(), metadata)
+    two = inference.open_network(tmp_path / "two.safetensors")
+    assert (two.channels, two.sequences, network.channels, network.sequences) == (2, ("t1", "flair"), 1, ())
+    unit = np.random.default_rng(0).random((2, 50, 40), dtype=np.float32)
+    found = inference.probability(two, unit, Box(-4, 3, 32, 32))
+    assert found.shape == (50, 40)
+    with torch.no_grad():
+        x = torch.tensor(transforms.crop(unit, Box(-4, 3, 32, 32)))[None]
+        expected = torch.sigmoid(two.unet(transforms.standardise(x)))[0, 0]
+    np.testing.assert_allclose(found[:28, 3:35], expected[4:], atol=1e-6)
+    assert np.abs(found - inference.probability(two, unit[::-1].copy(), Box(-4, 3, 32, 32))).max() > 1e-4
+    with pytest.raises(ValueError, match="takes 2 channels, the image has 1"):
+        inference.probability(two, unit[0])
+    with pytest.raises(ValueError, match="takes 1 channels, the image has 2"):
+        inference.probability(network, unit)

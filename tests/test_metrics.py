@@ -46,24 +46,62 @@ def test_overlap_refuses_other_shapes():
 
 
 def border(mask):
-    """Pixels of a mask with one of their four neighbours outside of it or of the image."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    """Pixels of a mask with one of their neighbours along an axis outside of it or of the image; in any number of axes."""
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        for step in (-1, 1):
+            beside = np.roll(np.pad(mask, 1), step, axis)
+            inner &= beside[(slice(1, -1),) * mask.ndim]
     return np.argwhere(mask & ~inner)
 
 
-def slow_surface(pred, truth):
-    a, b = border(pred), border(truth)
+def slow_surface(pred, truth, spacing=1.0):
+    a, b = border(pred) * spacing, border(truth) * spacing
     there = np.array([min(math.dist(p, q) for q in b) for p in a])
     back = np.array([min(math.dist(p, q) for q in a) for p in b])
     both = np.concatenate([there, back])
     return {"hd95": max(np.percentile(there, 95), np.percentile(back, 95)), "assd": both.mean()}
 
 
+def slow_case(pred, truth, spacing=1.0):
+    """All numbers of an image or a volume, without anything of ``metrics``."""
+    hit, said, real = (sum(map(bool, mask.ravel())) for mask in (pred & truth, pred, truth))
+    nothing, diagonal = not (said or real), math.sqrt(sum((side * step) ** 2 for side, step in zip(pred.shape, np.broadcast_to(spacing, pred.ndim))))
+    shares = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+    far = slow_surface(pred, truth, spacing) if said and real else dict.fromkeys(("hd95", "assd"), diagonal * (not nothing))
+    return {name: 1.0 if nothing else share for name, share in shares.items()} | far | {"hit": hit, "said": said, "real": real}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_surface_is_the_loop(seed):
     pred, truth = blobs(seed, share=0.3), blobs(seed + 10, share=0.2)
     assert metrics.surface(pred, truth) == pytest.approx(slow_surface(pred, truth), abs=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [(0.3, 2.0), (5.0, 1.0)])
+def test_surface_in_millimetres_is_the_loop(spacing):
+    pred, truth = blobs(3, share=0.3), blobs(14, share=0.2)
+    found = metrics.surface(pred, truth, spacing)
+    assert found == pytest.approx(slow_surface(pred, truth, spacing), abs=1e-5)
+    assert abs(found["assd"] - metrics.surface(pred, truth)["assd"]) > 0.1
+
+
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0), (3.0, 0.7, 1.2), (0.5, 2.0, 2.0)])
+@pytest.mark.parametrize("seed", range(2))
+def test_surface_of_a_volume_is_the_loop(seed, spacing):
+    pred, truth = (np.stack([blobs(seed + 7 * k + more, 14, share) for k in range(5)]) for more, share in ((0, 0.25), (100, 0.2)))
+    truth[-1] = False  # touches one end and not the other
+    assert metrics.surface(pred, truth, spacing) == pytest.approx(slow_surface(pred, truth, spacing or 1.0), abs=1e-5)
+
+
+def test_surface_of_a_volume_by_hand():
+    pred, truth = np.zeros((2, 6, 20, 20), bool)
+    pred[1, 4:9, 4:9], truth[3, 4:9, 4:9] = True, True  # the same plate two slices apart
+    assert metrics.surface(pred, truth, (2.5, 1.0, 1.0)) == pytest.approx({"hd95": 5.0, "assd": 5.0})
+    assert metrics.surface(pred, truth) == pytest.approx({"hd95": 2.0, "assd": 2.0})
+    empty = np.zeros_like(pred)
+    diagonal = math.sqrt((6 * 2.5) ** 2 + (20 * 0.5) ** 2 + (20 * 3.0) ** 2)
+    assert metrics.surface(pred, empty, (2.5, 0.5, 3.0)) == pytest.approx({"hd95": diagonal, "assd": diagonal})
 
 
 def test_surface_of_a_shifted_square_and_of_itself():
@@ -88,6 +126,14 @@ def test_case_holds_all_numbers():
     pred[0, :6], truth[0, 2:10] = True, True
     found = metrics.case(pred, truth)
     assert found == pytest.approx({"dsc": 8 / 14, "ppv": 4 / 6, "sen": 0.5, **slow_surface(pred, truth), "hit": 4, "said": 6, "real": 8})
+
+
+def test_case_of_a_volume_counts_voxels_of_all_slices():
+    pred, truth = np.zeros((2, 4, 10, 10), bool)
+    pred[1:3, 2:6, 2:6], truth[2, 2:6, 3:8] = True, True
+    found = metrics.case(pred, truth, (4.0, 1.0, 2.0))
+    counts = {"dsc": 24 / 52, "ppv": 12 / 32, "sen": 12 / 20, "hit": 12, "said": 32, "real": 20}
+    assert found == pytest.approx(counts | slow_surface(pred, truth, (4.0, 1.0, 2.0)), abs=1e-5)
 
 
 def cases():

@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from mpsams import splits
+from mpsams.datasets import Stack
+from train import options
 
 
 def cases(count):
@@ -144,3 +147,62 @@ def test_tampering_is_noticed(tmp_path, key, change):
     (tmp_path / "split.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="'toy' has been altered"):
         splits.load(tmp_path / "split.json")
+
+
+# Of patients
+
+
+def of_patients(patients=43, most=9, alike=()) -> Stack:
+    """Patients with 1 to ``most`` slices of noise, in a mixed order; two numbers in ``alike`` are slices with the same pixels."""
+    source = np.random.default_rng(0)
+    slices = [(f"p{k:02d}", number) for k in range(patients) for number in range(1 if most == 1 else 1 + int(source.integers(most)))]
+    source.shuffle(slices)
+    groups = tuple(patient for patient, _ in slices)
+    cases = groups if most == 1 else tuple(f"{patient}/{number:03d}" for patient, number in slices)
+    images = torch.tensor(source.integers(0, 256, (len(cases), 1, 32, 32), dtype=np.uint8))
+    for one, other in alike:
+        images[other] = images[one]
+    return Stack("brats", "mri", "tumour", "here", cases, groups, images, torch.zeros_like(images) > 0, torch.arange(len(cases)), "")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_of_volumes_lists_patients_and_tears_none(seed):
+    stack = of_patients()
+    split, pairs = options.divide(options.Data(name="brats", split_seed=seed), stack)
+    assert sorted(split.part("all")) == sorted(set(stack.groups)) and pairs == []
+    assert (len(split.train), len(split.val), len(split.test)) == (35, 4, 4)
+    parts = {name: stack.of(split.part(name)) for name in ("train", "val", "test")}
+    assert sorted(sum((part.cases for part in parts.values()), ())) == sorted(stack.cases)
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not set(parts[one].groups) & set(parts[other].groups)
+        assert not {case.split("/")[0] for case in parts[one].cases} & {case.split("/")[0] for case in parts[other].cases}
+    assert options.divide(options.Data(name="brats", split_seed=seed), stack)[0] == split
+
+
+def test_labels_are_a_share_of_patients_and_nested():
+    stack = of_patients()
+    split, _ = options.divide(options.Data(name="brats"), stack)
+    tenth, half = split.labelled(0.1, 0), split.labelled(0.5, 0)
+    assert (len(tenth), len(half)) == (round(0.1 * 35), round(0.5 * 35)) and set(tenth) < set(half) < set(split.train)
+    seen = stack.of(tenth)
+    assert set(seen.groups) == set(tenth) and len(seen) == sum(group in tenth for group in stack.groups) > len(tenth)
+
+
+def test_every_nth_slice_is_counted_within_each_patient():
+    stack = of_patients()
+    patients = list(dict.fromkeys(stack.groups))[::-1]
+    for every in (1, 2, 3, 99):
+        expected = [case for patient in patients for case in [c for c, g in zip(stack.cases, stack.groups) if g == patient][::every]]
+        assert list(stack.of(patients, every).cases) == expected and len(set(stack.of(patients, every).groups)) == 43
+
+
+def test_slices_that_look_alike_join_no_patients_but_pictures_do():
+    volumes, pictures = of_patients(alike=[(0, 60)]), of_patients(most=1, alike=[(0, 20), (5, 30)])
+    assert volumes.groups[0] != volumes.groups[60] and options.divide(options.Data(name="brats"), volumes)[1] == []
+    torn = []
+    for seed in range(12):
+        split, pairs = options.divide(options.Data(name="brats", split_seed=seed), pictures)
+        plain, _ = options.divide(options.Data(name="brats", split_seed=seed, grouped=False), pictures)
+        assert pairs == [(0, 20), (5, 30)] and splits.leakage(split, pictures.cases, pairs)["torn"] == 0
+        torn.append(splits.leakage(plain, pictures.cases, pairs)["torn"])
+    assert sum(torn) > 0

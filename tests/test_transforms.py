@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from mpsams import transforms
-from mpsams.transforms import Augmentation
+from mpsams.transforms import Augmentation, Box
 
 ALL = Augmentation(flip=0.5, rotation=20, zoom=0.2, shift=0.1, contrast=0.3, brightness=0.2, gamma=0.4)
 
@@ -44,6 +44,100 @@ def test_units_of_a_constant_image_are_finite(modality, value):
 def test_unknown_modality_is_named():
     with pytest.raises(ValueError, match="'pet'.*ultrasound, ct, mri"):
         transforms.window(np.zeros((2, 2)), "pet")
+
+
+def neck(spacing_hw, middle=(210.0, 140.0), radii=(70.0, 50.0), field=(400.0, 400.0)) -> np.ndarray:
+    """Hounsfield units of an elliptic body in air, all in millimetres, and a table and a rod of a head rest beside it."""
+    y, x = np.meshgrid(*((np.arange(round(side / mm)) + 0.5) * mm for side, mm in zip(field, spacing_hw)), indexing="ij")
+    image = np.where(((y - middle[0]) / radii[0]) ** 2 + ((x - middle[1]) / radii[1]) ** 2 < 1, 50.0, -1000.0)
+    image[(np.abs(y - 385) < 6) & (x > 20)] = 100  # a table, wider than the body but of less area
+    image[(y - 30) ** 2 + (x - 370) ** 2 < 8**2] = 1000
+    return image.astype(np.float32)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (2.0, 2.0), (1.0, 2.5), (3.2, 0.8), (4.0, 4.0)])
+@pytest.mark.parametrize("middle", [(210.0, 140.0), (120.0, 300.0)])
+def test_a_ct_slice_is_looked_at_in_a_square_of_millimetres_around_the_body(spacing, middle):
+    box = transforms.frame(neck(spacing, middle), spacing, "ct")
+    start, size = np.array(box[:2]) * spacing, np.array(box[2:]) * spacing
+    assert np.abs(size - 256).max() <= max(spacing) / 2
+    assert np.abs(start + size / 2 - middle).max() <= 1.01 * max(spacing)
+    far = transforms.frame(neck(spacing, middle, field=(800.0, 600.0)), spacing, "ct")  # another field of view, the same place
+    assert far == box
+
+
+def test_the_square_moves_with_the_body_and_not_with_what_lies_beside_it():
+    image = neck((2.0, 2.0))
+    box = transforms.frame(image, (2.0, 2.0), "ct")
+    moved = np.roll(image[:185], (12, -30), axis=(0, 1))
+    assert transforms.frame(moved, (2.0, 2.0), "ct") == Box(box.top + 12, box.left - 30, 128, 128)
+    alone = np.where(image > 60, -1000, image)  # without table and rod
+    assert transforms.frame(alone, (2.0, 2.0), "ct") == box
+    split = image.copy()
+    split[:, 69:71] = -1000  # two pieces of a body: the larger counts
+    halves = transforms.frame(np.where(np.arange(200) < 70, split, -1000), (2.0, 2.0), "ct"), transforms.frame(np.where(np.arange(200) > 70, split, -1000), (2.0, 2.0), "ct")
+    assert transforms.frame(split, (2.0, 2.0), "ct") in halves and halves[0] != halves[1]
+
+
+def test_a_slice_of_air_is_looked_at_in_its_middle_and_other_images_whole():
+    air = np.full((100, 140), -1000.0)
+    assert transforms.frame(air, (2.0, 4.0), "ct") == Box(50 - 64, 70 - 32, 128, 64)
+    assert transforms.frame(np.full((4, 4), -300.0), (300.0, 256.0), "ct") == Box(2, 2, 1, 1)  # -300 is air, and no side is 0
+    for modality, spacing in (("mri", (2.0, 2.0)), ("ultrasound", (2.0, 2.0)), ("ct", None)):
+        assert transforms.frame(air, spacing, modality) is None
+
+
+def slow_crop(image_hw, box):
+    rows, columns = image_hw.shape
+    part = np.zeros((box.height, box.width), image_hw.dtype)
+    for i in range(box.height):
+        for j in range(box.width):
+            y, x = box.top + i, box.left + j
+            if 0 <= y < rows and 0 <= x < columns:
+                part[i, j] = image_hw[y, x]
+    return part
+
+
+BOXES = [
+    Box(3, 4, 5, 6), Box(0, 0, 12, 17), Box(-3, -2, 30, 40), Box(-4, 5, 8, 6), Box(9, 14, 8, 9), Box(2, -5, 6, 8), Box(11, 16, 1, 1),
+    Box(-5, 3, 5, 6), Box(12, 3, 4, 4), Box(3, 17, 4, 4), Box(3, -9, 4, 9), Box(-50, -50, 7, 7), Box(90, 90, 7, 7), Box(-50, 4, 7, 7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("kind", [np.float32, np.bool_])
+def test_crop_is_the_loop_and_paste_takes_it_back(box, kind):
+    image = (np.random.default_rng(0).random((12, 17)) + 0.1).astype(np.float32) if kind is np.float32 else np.ones((12, 17), bool)
+    part = transforms.crop(image, box)
+    assert part.dtype == kind and np.array_equal(part, slow_crop(image, box))
+    back = transforms.paste(part, box, image.shape)
+    y, x = np.indices(image.shape)
+    inside = (y >= box.top) & (y < box.top + box.height) & (x >= box.left) & (x < box.left + box.width)
+    assert back.dtype == kind and np.array_equal(back, np.where(inside, image, 0))
+    assert np.array_equal(transforms.crop(back, box), part)
+    filled = transforms.paste(np.ones((box.height, box.width), kind), box, image.shape)
+    assert np.array_equal(filled.astype(bool), inside)
+    several = transforms.crop(np.stack([image, image[::-1]]), box)
+    assert np.array_equal(several[0], part) and np.array_equal(several[1], transforms.crop(image[::-1], box))
+
+
+def test_without_a_box_nothing_is_cropped():
+    image = np.arange(12.0).reshape(3, 4)
+    assert transforms.crop(image, None) is image and transforms.paste(image, None, (3, 4)) is image
+
+
+def test_cropping_copies():
+    image = np.ones((4, 4), np.float32)
+    transforms.crop(image, Box(0, 0, 4, 4))[:] = 0
+    assert image.all()
+
+
+def test_a_body_is_two_percent_brighter_than_a_tenth():
+    unit = np.zeros((50, 20), np.float32)
+    unit.flat[:19] = 1
+    assert not transforms.has_body(unit) and not transforms.has_body(np.full((50, 20), 0.1, np.float32))
+    unit.flat[19] = 0.11
+    assert transforms.has_body(unit) and transforms.has_body(np.stack([unit, unit]))
 
 
 def test_resize_to_the_same_size_is_the_identity():

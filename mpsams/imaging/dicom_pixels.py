@@ -46,10 +46,13 @@ def _space(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:
             f"This DICOM volume of {shape[0]} × {shape[1]} × {shape[2]} voxels takes {-(-size // 2**20)} MiB; "
             f"allowed are DICOM volumes of up to {MAX_BYTES >> 20} MiB."
         )
-    with tempfile.TemporaryFile() as file:
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later it would end the process
-            os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, kind, "w+", shape=shape, order="F")
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here; later it would end the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, kind, "w+", shape=shape, order="F")
+    except OSError:
+        raise UnreadableImage(f"This computer has no room for the {-(-size // 2**20)} MiB of a DICOM volume.") from None
 
 
 def _plan(frames: Sequence[Frame], picture: bool) -> tuple[np.dtype, float, float, Meaning]:

@@ -13,16 +13,10 @@ def formats(scan: Scan) -> tuple[str, ...]:
     """The formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
 
     A flat image without geometry leaves as "png". A stack without geometry leaves as "nifti" on its grid of
-    pixels, marked as of unknown orientation. DICOM with all the UIDs that a DICOM-SEG points at adds "dicom-seg".
+    pixels, marked as of unknown orientation. DICOM with geometry and all the UIDs that a DICOM-SEG refers to adds "dicom-seg".
     """
-    from . import dicom
-
     flat = scan.affine is None and scan.voxels_xyz.shape[2] == 1
-    source = scan.source
-    pointed_at = isinstance(source, dicom.Series) and all(
-        (source.sop_class, source.study, source.series, *(uid for uid, _ in source.images))
-    )
-    return ("png" if flat else "nifti", *("dicom-seg",) * pointed_at)
+    return ("png" if flat else "nifti", *("dicom-seg",) * _referable(scan))
 
 
 def write(
@@ -44,3 +38,13 @@ def write(
     from . import dicom_seg
 
     return dicom_seg.write(scan, mask_xyz, "lesion", algorithm, identified), ENDINGS[format]
+
+
+def _referable(scan: Scan) -> bool:
+    """Whether `dicom_seg` can write a mask of it."""
+    from .dicom import Series
+
+    if not isinstance(scan.source, Series) or scan.affine is None:
+        return False
+    series = scan.source
+    return all((series.sop_class, series.study, series.series, series.frame_of_reference, *(uid for uid, _ in series.images)))

@@ -219,7 +219,7 @@ def _luminance(voxels_cxyz: np.ndarray) -> np.ndarray:
 
 
 def _guess(voxels_xyz: np.ndarray, slope: float, intercept: float) -> str:
-    """"ct" if some of up to 64³ voxels are below -200, as Hounsfield units of air are; else "mri"."""
+    """ "ct" if some of up to 64³ voxels are below -200, as Hounsfield units of air are; else "mri"."""
     some = voxels_xyz[tuple(slice(None, None, -(-n // 64)) for n in voxels_xyz.shape)].astype(np.float64)
     with np.errstate(all="ignore"):
         values = some * slope + intercept

@@ -35,13 +35,13 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
 def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
     """Files that are not to be unpacked any more."""
     kinds = [_kind(file) for file in files]
-    several = [file for file, kind in zip(files, kinds) if kind == "dicom"]
+    several = [file for file, kind in zip(files, kinds, strict=True) if kind == "dicom"]
     if several:
         from . import dicom
 
         scan = dicom.read(several, modality, choice)
     else:
-        several = [file for file, kind in zip(files, kinds) if kind in ("raster", "nifti")]
+        several = [file for file, kind in zip(files, kinds, strict=True) if kind in ("raster", "nifti")]
         if not several:
             raise UnreadableImage(_nothing(kinds))
         scan = _one_of(several, modality, choice)

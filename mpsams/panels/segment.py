@@ -68,6 +68,9 @@ def build(session: Session) -> None:
         shows = {deep: gr.Row(visible=case.is_volume and bool(chances_named(case, library))), button: gr.Button(says)}
         return shows | {form: choices} | clean
 
+    def idle() -> dict:
+        return {start: gr.Button(interactive=True), stop: gr.Button(interactive=False)}
+
     def run(case: Case, t: float) -> Iterator[dict]:
         names = chances_named(case, library)
         busy = {start: gr.Button(interactive=False), stop: gr.Button(interactive=True)}
@@ -76,7 +79,7 @@ def build(session: Session) -> None:
                 yield busy | {report: progress(done, case)}
         result = {"scan": case.scan, "said": dict(zip(names, said, strict=True))}
         done = {whole: result, report: summary(case, result, t), button: gr.Button("Download the mask (of the whole volume)")}
-        yield done | again
+        yield done | idle()
 
     def file_of(case: Case, there: dict, t: float, which: str, form: str, result: dict) -> str:
         if which not in there:
@@ -84,7 +87,6 @@ def build(session: Session) -> None:
         deep_mask = result["said"][which].mask(case.scan, t) if result and result["scan"] is case.scan else None
         return written(case, slice_mask(case, there[which], t) if deep_mask is None else deep_mask, form, ready)
 
-    again = {start: gr.Button(interactive=True), stop: gr.Button(interactive=False)}
     asked = [session.case, found, threshold, which, form, whole]
     for slider in (threshold, opacity):
         private(slider.input, lambda case, there, t, o: view(case, there, t, o, library), [session.case, found, threshold, opacity], stage)
@@ -92,7 +94,7 @@ def build(session: Session) -> None:
     session.on_case(infer, [threshold, opacity, which], [found, stage])
     session.on_case(settle, [threshold, which, whole], [deep, form, button, whole, report])
     going = private(start.click, run, [session.case, threshold], [whole, report, button, start, stop], concurrency_limit=1)
-    private(stop.click, lambda: again | {report: words.note("Stopped.")}, [], [report, start, stop], cancels=[going])
+    private(stop.click, lambda: idle() | {report: words.note("Stopped.")}, [], [report, start, stop], cancels=[going])
     private(button.click, file_of, asked, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
     endpoints(library, ready)
 
@@ -190,8 +192,7 @@ def view(case: Case, found: dict[str, np.ndarray], threshold: float, opacity: fl
     missing = [f"<code>…{ending}</code>" for ending in TWO if ending not in found]
     return "".join(
         [
-            words.trained_elsewhere(strange, case.modality, NAMES),
-            words.taught_on(strange, case.plane),
+            words.trained_elsewhere(strange, case.modality, NAMES) or words.taught_on(strange, case.plane),
             words.row((column(case, e, masks[e], found[e], opacity) for e in found), "films two"),
             words.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if case.truth_hw is not None else [])),
             f'<div class="ramp"><span>chance of lesion 0%</span><i style="background:{figures.ramp_css()}"><b style="left:{100 * threshold:.0f}%"></b></i><span>100%</span></div>',

@@ -113,7 +113,7 @@ def _fluid(rng: np.random.Generator, grid: Grid, z, y, x, surface: np.ndarray) -
     cycles.append(np.fft.rfftfreq(grid.shape[2], grid.spacing[2]))  # per millimetre
     frequency = np.sqrt(sum(axis**2 for axis in np.ix_(*cycles)))
     band = np.exp(-(((frequency - 1 / 27) / 0.007) ** 2))
-    folding = np.fft.irfftn(band * np.fft.rfftn(rng.standard_normal(grid.shape)), grid.shape)
+    folding = np.fft.irfftn(band * np.fft.rfftn(rng.standard_normal(grid.shape)), grid.shape, axes=(0, 1, 2))
     radial = 1.1 * np.clip(1.5 - np.abs(z) / 25, 0, 1) * np.clip(np.hypot(y, x) / 15 - 1, 0, 1)
     waves = folding / folding.std() + radial * np.sin(11 * np.arctan2(x, y * 0.8))
     depth = 19 + 5 * grid.field(rng, 12)

@@ -10,6 +10,14 @@ import numpy as np
 from mpsams.datasets.phantom.volume import Volume
 
 CT_INTERCEPT = -1024  # Hounsfield units of a stored 0
+_CT = {
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "KVP": 120, "RescaleType": "HU",
+    "RescaleIntercept": CT_INTERCEPT, "RescaleSlope": 1, "WindowCenter": 40, "WindowWidth": 400,
+}  # fmt: skip
+_MR = {
+    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", "Modality": "MR", "ScanningSequence": "SE", "SequenceVariant": "NONE",
+    "ScanOptions": "", "MRAcquisitionType": "2D", "RepetitionTime": 500, "EchoTime": 12, "EchoTrainLength": 1,
+}  # fmt: skip
 
 
 def nifti(volume: Volume, folder: str | Path) -> Path:
@@ -56,16 +64,6 @@ def _nifti(volume: Volume, array_shw: np.ndarray, path: Path) -> Path:
     image.header.set_xyzt_units("mm")
     image.to_filename(path)
     return path
-
-
-_CT = {
-    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "KVP": 120, "RescaleType": "HU",
-    "RescaleIntercept": CT_INTERCEPT, "RescaleSlope": 1, "WindowCenter": 40, "WindowWidth": 400,
-}  # fmt: skip
-_MR = {
-    "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", "Modality": "MR", "ScanningSequence": "SE", "SequenceVariant": "NONE",
-    "ScanOptions": "", "MRAcquisitionType": "2D", "RepetitionTime": 500, "EchoTime": 12, "EchoTrainLength": 1,
-}  # fmt: skip
 
 
 def _identifier(volume: Volume, *what: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from mpsams.datasets.phantom import skeleton
-from mpsams.datasets.phantom.paint import Grid, course, cover, ellipse, field, generator, threads, tumour, window
+from mpsams.datasets.phantom.paint import Grid, course, cover, ellipse, field, generator, paint, threads, tumour, window
 
 SLICE = Grid((1, 512, 512), (4, 0.46, 0.46))
 
@@ -29,25 +29,34 @@ _AIRWAY = course(
 # Hounsfield units, turn in degrees, then from the feet up: height, centre y, centre |x|, radius y, radius |x|; both sides.
 _TISSUES = (
     (60, -8, (-12, -18, 42, 5, 3), (0, -20, 39, 13, 5.5), (25, -18, 36, 14, 6), (50, -22, 26, 9, 4)),  # medial pterygoid
-    (62, -14, (-12, -20, 52, 6, 3), (0, -24, 55, 17, 4.5), (25, -24, 57, 18, 6), (50, -28, 60, 12, 5), (62, -34, 61, 7, 3)),  # masseter
+    (62, -14, (-12, -20, 52, 6, 3), (0, -24, 55, 17, 4.5), (25, -24, 57, 18, 6), (50, -28, 60, 12, 5),
+     (62, -34, 61, 7, 3)),  # masseter
     (55, 0, (-22, -40, 8, 12, 4), (-12, -56, 8, 15, 5), (0, -66, 9, 9, 6), (9, -72, 8, 3, 3)),  # digastric, anterior belly
     (58, 8, (-18, -34, 12, 12, 7), (0, -40, 17, 26, 9), (16, -40, 22, 26, 7), (26, -38, 24, 16, 4)),  # mylohyoid and hyoglossus
     (42, 20, (-24, -10, 34, 4, 3), (-12, -8, 38, 10, 9), (0, -6, 38, 9, 8), (14, -6, 40, 3, 3)),  # submandibular gland
-    (-12, 10, (-18, 10, 50, 4, 3), (0, 8, 53, 13, 8), (25, 6, 57, 17, 11), (48, 4, 61, 14, 8), (58, 2, 64, 5, 3)),  # parotid gland
+    (-12, 10, (-18, 10, 50, 4, 3), (0, 8, 53, 13, 8), (25, 6, 57, 17, 11), (48, 4, 61, 14, 8),
+     (58, 2, 64, 5, 3)),  # parotid gland
     (60, -24, (-110, -18, 17, 4, 8), (-88, -10, 26, 8, 11), (-60, 8, 39, 14, 9), (-30, 23, 48, 18, 8), (0, 33, 54, 19, 7.5),
      (30, 36, 58, 14, 6), (50, 32, 60, 6, 4)),  # sternocleidomastoid
     (58, 0, (-112, 22, 9, 5, 8), (-50, 12, 8, 4, 7), (0, 14, 8, 4.5, 7), (48, 8, 8, 5, 7), (56, 6, 7, 3, 4)),  # longus colli
     (58, 30, (-112, 20, 42, 14, 9), (-60, 25, 36, 12, 8), (-30, 27, 33, 9, 7), (0, 29, 31, 7, 6), (14, 29, 30, 3, 3)),  # scalene
-    (58, -18, (-112, 58, 60, 10, 8), (-60, 45, 46, 14, 9), (0, 47, 42, 14, 8), (30, 38, 38, 9, 6), (42, 32, 38, 4, 3)),  # levator scapulae
-    (54, 25, (-112, 66, 14, 9, 9), (-50, 52, 12, 9, 8), (0, 57, 13, 9, 8.5), (25, 58, 14, 8, 10), (48, 54, 14, 5, 8)),  # multifidus
-    (56, -22, (-112, 74, 22, 6, 13), (-50, 60, 22, 9, 13), (0, 64, 24, 9, 14), (30, 70, 22, 10, 14), (56, 76, 20, 4, 9)),  # semispinalis
-    (58, -32, (-112, 80, 30, 4, 14), (-50, 67, 30, 5, 19), (0, 74, 31, 5.5, 22), (30, 70, 40, 6, 20), (50, 56, 54, 4, 10)),  # splenius
+    (58, -18, (-112, 58, 60, 10, 8), (-60, 45, 46, 14, 9), (0, 47, 42, 14, 8), (30, 38, 38, 9, 6),
+     (42, 32, 38, 4, 3)),  # levator scapulae
+    (54, 25, (-112, 66, 14, 9, 9), (-50, 52, 12, 9, 8), (0, 57, 13, 9, 8.5), (25, 58, 14, 8, 10),
+     (48, 54, 14, 5, 8)),  # multifidus
+    (56, -22, (-112, 74, 22, 6, 13), (-50, 60, 22, 9, 13), (0, 64, 24, 9, 14), (30, 70, 22, 10, 14),
+     (56, 76, 20, 4, 9)),  # semispinalis
+    (58, -32, (-112, 80, 30, 4, 14), (-50, 67, 30, 5, 19), (0, 74, 31, 5.5, 22), (30, 70, 40, 6, 20),
+     (50, 56, 54, 4, 10)),  # splenius
     (58, -20, (-112, 88, 60, 6, 64), (-92, 84, 46, 6, 50), (-50, 77, 24, 4, 26), (0, 86, 20, 3.2, 22), (34, 90, 12, 3, 13),
      (50, 90, 8, 2, 6)),  # trapezius
-    (205, 0, (-112, 2, 20, 4, 4), (-50, 1, 23, 4, 4), (-16, 6, 27, 5, 5), (0, 8, 27, 3.6, 3.6), (40, 12, 26, 3, 3), (60, 8, 22, 2.5, 2.5)),  # carotid artery
-    (175, 20, (-112, -2, 30, 7, 8), (-60, 6, 33, 6.5, 7.5), (0, 15, 34, 5.2, 6.2), (40, 20, 31, 4.5, 4.5), (58, 22, 30, 3, 3)),  # internal jugular vein
+    (205, 0, (-112, 2, 20, 4, 4), (-50, 1, 23, 4, 4), (-16, 6, 27, 5, 5), (0, 8, 27, 3.6, 3.6), (40, 12, 26, 3, 3),
+     (60, 8, 22, 2.5, 2.5)),  # carotid artery
+    (175, 20, (-112, -2, 30, 7, 8), (-60, 6, 33, 6.5, 7.5), (0, 15, 34, 5.2, 6.2), (40, 20, 31, 4.5, 4.5),
+     (58, 22, 30, 3, 3)),  # internal jugular vein
     (190, 0, (-14, -2, 26, 1.5, 1.5), (0, -3, 30, 2, 2), (14, -12, 44, 1.5, 1.5)),  # facial artery
-    (160, 0, (-96, 2, 48, 2, 2.6), (-50, 14, 55, 1.8, 2.4), (0, 22, 64, 1.8, 2.4), (24, 18, 66, 1.2, 1.2)),  # external jugular vein
+    (160, 0, (-96, 2, 48, 2, 2.6), (-50, 14, 55, 1.8, 2.4), (0, 22, 64, 1.8, 2.4),
+     (24, 18, 66, 1.2, 1.2)),  # external jugular vein
     (45, 20, (-9, 27, 43, 1, 1.4), (0, 27, 43, 2.6, 3.6), (9, 27, 43, 1, 1.4)),  # lymph node
 )  # fmt: skip
 _ELSEWHERE = (  # not met at height 0
@@ -62,7 +71,8 @@ _ELSEWHERE = (  # not met at height 0
     (42, 0, (-112, 12, 0, 5, 8), (-70, 7, 0, 5, 10), (-40, 3, 0, 4, 16), (-18, 8, 0, 3, 16)),  # oesophagus and pharynx
     (58, -14, (-112, 44, 108, 30, 44), (-100, 46, 98, 20, 38), (-88, 50, 78, 6, 22)),  # muscles of the shoulder
     (58, 12, (-112, -14, 84, 13, 52), (-100, -6, 74, 5, 30)),  # pectoral muscles
-    (58, -40, (-112, 60, 120, 8, 20), (-92, 56, 86, 8, 24), (-72, 52, 58, 8, 15), (-46, 58, 48, 5, 12), (-20, 70, 44, 2, 6)),  # trapezius, its edge
+    (58, -40, (-112, 60, 120, 8, 20), (-92, 56, 86, 8, 24), (-72, 52, 58, 8, 15), (-46, 58, 48, 5, 12),
+     (-20, 70, 44, 2, 6)),  # trapezius, its edge
 )  # fmt: skip
 
 
@@ -93,7 +103,7 @@ def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.n
     if lesion:
         density = rng.uniform(83, 108) + 5 * grid.field(rng, 7.36)
         density -= rng.uniform(0, 35) * cover(distance + 6, 3)  # the core enhances less
-        grid.paint(image, distance, density, soft=1.2)
+        paint(image, distance, density, soft=1.2)
     _airway(rng, grid, image, z, y, x)
     bone = skeleton.paint(rng, grid, image, z, y, x)
     return _reconstructed(rng, image), (distance < 0) & (bone > 0) & (image > -300)
@@ -113,9 +123,12 @@ def _soft_tissue(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_
     fat_shw += 70 * threads(grid.field(rng, 18.4), 0.8) * np.clip(grid.field(rng, 13.8), 0, 1)
     marbling = threads(grid.field(rng, 8.28), 1) * (grid.field(rng, 6.9) > 0.2)
     grain_shw = 4 * grid.field(rng, 2.76) - 25 * marbling
-    tissues = [(value, degrees, keys, rng.normal(0, (0.7, 0.7, 4)).tolist(), rng.uniform(0.95, 1.15)) for value, degrees, *keys in _TISSUES]
-    tissues += [(value, degrees, keys, (0, 0, 0), 1) for value, degrees, *keys in _ELSEWHERE]
-    tissues = [(value, degrees + shift[2], course(*keys), shift, size, keys[0][0], keys[-1][0]) for value, degrees, keys, shift, size in tissues]
+    changes = [(*rng.normal(0, (0.7, 0.7, 4)).tolist(), rng.uniform(0.95, 1.15)) for _ in _TISSUES]
+    changes += [(0, 0, 0, 1)] * len(_ELSEWHERE)
+    tissues = [
+        (value, keys[0][0], keys[-1][0], course(*keys), back, out, degrees + turn, size)
+        for (value, degrees, *keys), (back, out, turn, size) in zip(_TISSUES + _ELSEWHERE, changes, strict=True)
+    ]
     for image, z, y, x, fat, grain in zip(image_shw, z_s.tolist(), y_shw, x_shw, fat_shw, grain_shw, strict=True):
         body = _body(z, y, x)
         box = window(body < 1)  # nothing is painted elsewhere
@@ -126,10 +139,10 @@ def _soft_tissue(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_
             centre, *radii = _TONGUE(z)
             grid.paint(image, ellipse(y, side, centre, 0, *radii), 55 + 2 * grain)
             grid.paint(image, np.maximum(side - 0.5, np.abs(y - centre + 2) - 0.8 * radii[0]), -40, 1)  # its septum, fat
-        for value, degrees, form, shift, size, low, high in tissues:
+        for value, low, high, form, back, out, degrees, size in tissues:
             if low <= z <= high:
                 centre_y, centre_x, radius_y, radius_x = form(z)
-                edge = ellipse(y, side, centre_y + shift[0], centre_x + shift[1], size * radius_y, size * radius_x, degrees)
+                edge = ellipse(y, side, centre_y + back, centre_x + out, size * radius_y, size * radius_x, degrees)
                 grid.paint(image, np.maximum(edge, body), value + grain if value < 100 else value, 0.7)
 
 

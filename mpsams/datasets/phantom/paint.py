@@ -103,14 +103,17 @@ def stroke(y, x, start_y, start_x, end_y, end_x, start_radius, end_radius) -> np
 def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7, z=0.0) -> np.ndarray:
     """Level of an irregular outline around the origin: -1 at the centre, 0 on the outline of radius 1.
 
-    The outline's waves fall off with their frequency, up to ``finest`` per turn about the vertical.
+    The outline's waves fall off with their frequency, up to ``finest`` per turn, and towards the poles of a solid.
     """
     turn = np.linspace(-np.pi, np.pi, 512)
     edge = np.ones_like(turn)
     for k in range(2, finest + 1):
         edge += roughness / k * rng.uniform(-1.5, 1.5) * np.cos(k * turn + rng.uniform(0, 2 * np.pi))
     place = ((np.arctan2(y, x) + math.pi) * (511 / (2 * math.pi)) + 0.5).astype(np.intp)
-    return np.hypot(np.hypot(y, x), z) / np.maximum(edge, 0.4).astype(np.float32)[place] - 1
+    edge = np.maximum(edge, 0.4).astype(np.float32)[place]
+    flat = np.hypot(y, x)
+    away = np.hypot(flat, z)
+    return away / (edge + (flat / np.maximum(away, 1e-6) - 1) * (edge - 1)) - 1
 
 
 def cover(distance: np.ndarray, soft: float | np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ def paint(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_sh
     rough_shw = 0.6 * grid.field(rng, 5.52)
     spongy_shw, jaw_shw = (270 + 60 * grid.field(rng, 1.38) for _ in range(2))
     distance_shw = np.full(grid.shape, np.inf, np.float32)
-    for z, image, distance, *parts in zip(z_s.tolist(), image_shw, distance_shw, y_shw, x_shw, rough_shw, spongy_shw, jaw_shw, strict=True):
+    slices = zip(z_s.tolist(), distance_shw, image_shw, y_shw, x_shw, rough_shw, spongy_shw, jaw_shw, strict=True)
+    for z, distance, image, *parts in slices:
         box = window(image > -500)
         distance[box] = _slice(grid, z, image[box], *(part[box] for part in parts))
     return distance_shw

@@ -27,7 +27,8 @@ def paint(rng: np.random.Generator, grid: Grid, z_s, y_shw, x_shw) -> tuple[np.n
     """The head without its brain, and the distance to the brain's surface, both (S, H, W) float32."""
     z, side = z_s[:, None, None], np.abs(x_shw)
     image = np.zeros(grid.shape, np.float32)
-    head = ellipse(y_shw, x_shw, 0, 0, 98, 78 * (1 + 0.0008 * y_shw), 0, z, np.where(z < 0, np.float32(110), np.float32(84))) + 0.6 * grid.field(rng, 40)
+    tall = np.where(z < 0, np.float32(110), np.float32(84))
+    head = ellipse(y_shw, x_shw, 0, 0, 98, 78 * (1 + 0.0008 * y_shw), 0, z, tall) + 0.6 * grid.field(rng, 40)
     skull = head + rng.uniform(5, 7) + 0.8 * grid.field(rng, 30) - 3 * cover(70 - y_shw, 20)
     surface = skull + rng.uniform(5.5, 8) + 0.8 * grid.field(rng, 25)
     fat = 235 + 15 * grid.field(rng, 6)
