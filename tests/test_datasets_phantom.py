@@ -180,7 +180,7 @@ def test_t1_background_noise_is_rayleigh_of_sigma_3_5():
 
 def test_built_in_samples_cover_all_modalities_and_are_named_uniquely():
     built_in = phantom.samples()
-    assert {sample.modality for sample in built_in} == set(MODALITIES)
+    assert {entry.modality for entry in (*built_in, *phantom.volumes())} == set(MODALITIES)
     assert len({sample.title for sample in built_in}) == len(built_in)
     drawn_samples = [sample.draw() for sample in built_in]
     assert len({sample.case for sample in drawn_samples}) == len(built_in)

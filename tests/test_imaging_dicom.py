@@ -86,7 +86,8 @@ def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     ds["PixelData"].VR = "OB" if ds.BitsAllocated == 8 else "OW"
     if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
-    ds.save_as(path, enforce_file_format=True, little_endian=syntax != ExplicitVRBigEndian, implicit_vr=syntax == ImplicitVRLittleEndian)
+    little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+    ds.save_as(path, enforce_file_format=True, little_endian=little, implicit_vr=implicit)
     return path
 
 
@@ -94,7 +95,7 @@ def noise(shape: tuple, seed: int = 0, dtype: type = np.int16, low: int = -1000,
     return np.random.default_rng(seed).integers(low, high, shape).astype(dtype)
 
 
-def series(folder: Path, volume: np.ndarray, orientation=AXIAL, step=None, origin=(-10, -20, 30), name="s", **elements) -> list[Path]:
+def series(folder: Path, volume: np.ndarray, orientation=AXIAL, step=None, name="s", **elements) -> list[Path]:
     """Slices (Z, H, W) each step millimetres from the last, in LPS; files in no order, numbered against it."""
     across, down = np.reshape(orientation, (2, 3))
     step = 2.5 * np.cross(across, down) if step is None else np.asarray(step)
@@ -102,7 +103,7 @@ def series(folder: Path, volume: np.ndarray, orientation=AXIAL, step=None, origi
     for z, pixels in enumerate(volume):
         ds = instance(pixels, f"{sum(map(ord, name))}.{z + 1}", **elements)
         ds.ImageOrientationPatient, ds.InstanceNumber = [float(c) for c in np.round(orientation, 9)], len(volume) - z
-        ds.ImagePositionPatient = [float(mm) for mm in np.round(np.asarray(origin) + z * step, 6)]
+        ds.ImagePositionPatient = [float(mm) for mm in np.round([-10, -20, 30] + z * step, 6)]
         files.append(save(ds, folder / f"{name}{(z * 7) % len(volume) if len(volume) % 7 else z}"))
     return [files[k] for k in np.random.default_rng(1).permutation(len(files))]
 
@@ -239,15 +240,17 @@ def test_modality_lut(tmp_path, first):
 @pytest.mark.parametrize("window", [(1000, 700), (0, 1), (40.5, 400.25)])
 def test_pictures_are_windowed_as_pydicom_does_it(tmp_path, photometric, function, window):
     pixels = noise((ROWS, COLUMNS), low=-2000, high=2000)
-    elements = {"WindowCenter": [window[0], 7], "WindowWidth": [window[1], 9], "VOILUTFunction": function, "BitsStored": 13, "HighBit": 12}
-    scan = one(tmp_path, pixels, "ultrasound", RescaleSlope=2, RescaleIntercept=5, PhotometricInterpretation=photometric, **elements)
+    elements = {"WindowCenter": [window[0], 7], "WindowWidth": [window[1], 9], "VOILUTFunction": function, "BitsStored": 13}
+    elements |= {"HighBit": 12, "RescaleSlope": 2, "RescaleIntercept": 5, "PhotometricInterpretation": photometric}
+    scan = one(tmp_path, pixels, "ultrasound", **elements)
     ds = pydicom.dcmread(tmp_path / "one")
     expected = apply_voi_lut(apply_modality_lut(pixels, ds), ds)
     expected = (expected - (-4096 * 2 + 5)) / (8191 * 2)
     expected = 1 - expected if photometric == "MONOCHROME1" else expected
     np.testing.assert_allclose(values(scan)[0], expected, atol=2e-5)
-    raw = one(tmp_path, pixels, RescaleSlope=2, RescaleIntercept=5, **elements)
+    raw = one(tmp_path, pixels, **elements)
     assert np.array_equal(values(raw)[0], pixels * 2.0 + 5) and raw.modality == "ct"  # CT and MR are never windowed
+    assert ("black and white exchanged" in "".join(raw.notes)) == (photometric == "MONOCHROME1") and not scan.notes
 
 
 @pytest.mark.parametrize("bits", [8, 12])
@@ -395,15 +398,16 @@ def test_enhanced_moments_are_choices(tmp_path, syntax):
     for k in range(2):
         scan = dicom.read([tmp_path / "e"], None, k)
         assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), frames[3 * k : 3 * k + 3]) and scan.choice == k
-        assert scan.choices[k].endswith(f"1 mm apart, volume {k + 1} of 2") and f"numbered {k + 1}" in scan.notes[-1]
+        assert scan.choices[k].endswith(f"1 mm apart, volume {k + 1} of 2") and f"takes number {k + 1} of each" in scan.notes[-1]
 
 
 def test_a_film_has_moments(tmp_path):
     frames = noise((7, ROWS, COLUMNS, 3), dtype=np.uint8, low=0, high=256)
     scan = one(tmp_path, frames, **PICTURE | {"SOPClassUID": UltrasoundMultiFrameImageStorage})
     assert scan.affine is None and scan.planes == ("axial",) and "moments, not places" in scan.notes[0]
+    assert scan.choices == (f"US, 7 frames of {COLUMNS} × {ROWS}",)
     assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), luminance(frames))
-    assert scan.origin == f"DICOM US, 7 frames of {COLUMNS} × {ROWS} pixels" and scan.choices == (f"US, 7 frames of {COLUMNS} × {ROWS}",)
+    assert scan.origin == f"DICOM US, 7 frames of {COLUMNS} × {ROWS} pixels"
     grey = noise((5, ROWS, COLUMNS), dtype=np.uint8, low=0, high=256)
     ds = instance(grey, "2", Modality="NM")  # a single position for all frames places none of them
     scan = dicom.read([save(ds, tmp_path / "g")])
@@ -455,7 +459,7 @@ def test_jpeg_in_fragments(tmp_path, fragments, offsets):
     assert np.abs(scan.voxels_xyz.transpose(2, 1, 0).astype(int) - np.stack(expected)).max() <= 2
 
 
-@pytest.mark.parametrize("syntax, name", [(MPEG2MPML, "MPEG2 Main Profile"), ("1.2.3.4.5", "unknown"), ("1.2.840.113619.5.2", "unknown")])
+@pytest.mark.parametrize("syntax, name", [(MPEG2MPML, "MPEG2 Main Prof"), ("1.2.3.4", "unknown"), ("1.2.840.113619.5.2", "unknown")])
 def test_other_syntaxes_are_named(tmp_path, syntax, name):
     ds = instance(noise((ROWS, COLUMNS)), "1")
     ds.PixelData = encapsulate([b"\0\0\1\xb3" + bytes(60)])
@@ -471,7 +475,8 @@ def test_deflated_files_are_refused_unread(tmp_path):
 
 
 def test_series_and_localizers_are_choices_by_size(tmp_path):
-    small = series(tmp_path, noise((3, ROWS, COLUMNS), 1), name="b", SeriesInstanceUID="1.9", Modality="MR", SOPClassUID=MRImageStorage)
+    magnetic = {"SeriesInstanceUID": "1.9", "Modality": "MR", "SOPClassUID": MRImageStorage}
+    small = series(tmp_path, noise((3, ROWS, COLUMNS), 1), name="b", **magnetic)
     large = series(tmp_path, noise((6, ROWS, COLUMNS), 2), name="a")
     other = series(tmp_path, noise((4, ROWS, COLUMNS), 3), CORONAL, name="c")
     scout = series(tmp_path, noise((1, 40, 30), 4), name="d", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
@@ -501,12 +506,16 @@ def test_the_same_image_twice_counts_once(tmp_path):
     copy.write_bytes(files[1].read_bytes())
     scan = dicom.read([*files, copy])
     assert scan.voxels_xyz.shape[2] == 4 and len(scan.choices) == 1 and scan.notes == ()
+    for path in files:  # but who anonymised them may have given all one UID
+        save(instance(pixel_array(path), "1", ImagePositionPatient=pydicom.dcmread(path).ImagePositionPatient), path)
+    assert np.array_equal(dicom.read(files).voxels_xyz, scan.voxels_xyz)
 
 
 def test_echoes_are_choices(tmp_path):
     volumes, files = noise((3, 4, ROWS, COLUMNS)), []
     for echo in range(3):
-        files += series(tmp_path, volumes[echo], name=f"e{echo}", EchoTime=5.0 * (3 - echo), Modality="MR", SOPClassUID=MRImageStorage)
+        magnetic = {"EchoTime": 5.0 * (3 - echo), "Modality": "MR", "SOPClassUID": MRImageStorage}
+        files += series(tmp_path, volumes[echo], name=f"e{echo}", **magnetic)
     for k in range(3):
         scan = dicom.read(files, None, k)
         assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), volumes[2 - k]), "by echo time, not by file"
@@ -517,14 +526,14 @@ def test_odd_duplicates_are_left_out(tmp_path):
     volume = noise((4, ROWS, COLUMNS))
     again = instance(noise((ROWS, COLUMNS), 9), "99", ImagePositionPatient=[-10, -20, 32.5], InstanceNumber=500)
     scan = dicom.read([save(again, tmp_path / "again"), *series(tmp_path, volume)])
-    assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), volume) and "1 image lies where others do" in scan.notes[0]
+    assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), volume) and "already taken were left out: 1 of 5" in scan.notes[0]
 
 
 def test_what_is_no_image_is_left_out_with_a_note(tmp_path):
     files = series(tmp_path, noise((3, ROWS, COLUMNS)))
     (tmp_path / "readme").write_text("hello")
     scan = dicom.read([tmp_path / "readme", SHIPPED / "rtstruct.dcm", *files, SHIPPED / "MR_truncated.dcm"])
-    assert scan.voxels_xyz.shape[2] == 3 and scan.notes == ("3 of 6 files are damaged or no DICOM images and were left out.",)
+    assert scan.voxels_xyz.shape[2] == 3 and scan.notes == ("Files that are damaged or no DICOM images were left out: 3 of 6.",)
 
 
 # Geometry
@@ -573,8 +582,8 @@ def test_slices_shifted_sideways_are_told(tmp_path):
 
 @pytest.mark.parametrize("elements", [
     {"PixelSpacing": [0, 1]}, {"PixelSpacing": [1]}, {"PixelSpacing": None}, {"PixelSpacing": [-1, 1]},
-    {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, {"ImageOrientationPatient": [0] * 6}, {"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]},
-    {"ImageOrientationPatient": None}, {"ImagePositionPatient": [1, 2]}, {"ImagePositionPatient": [1e30, 0, 0]},
+    {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, {"ImageOrientationPatient": [0] * 6}, {"ImageOrientationPatient": None},
+    {"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, {"ImagePositionPatient": [1, 2]}, {"ImagePositionPatient": [1e30, 0, 0]},
 ])  # fmt: skip
 def test_geometry_that_makes_no_sense_is_pixel_space(tmp_path, elements):
     scan = one(tmp_path, noise((ROWS, COLUMNS)), **elements)
@@ -632,9 +641,20 @@ def test_volume_limits_are_judged_before_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(dicom_pixels, "MAX_BYTES", 4 * ROWS * COLUMNS * 2 - 1)
     monkeypatch.setattr(dicom_pixels, "decoded", None)
     refused(files, "40 × 34 × 4 voxels takes 1 MiB; allowed")
+    monkeypatch.setattr(dicom, "MAX_FRAMES", 3)
+    refused(files, "too many images; allowed are up to 3")
     monkeypatch.setattr(dicom, "MAX_FILES", 3)
     refused(files, "4 files; allowed are up to 3")
     refused([], "no files")
+
+
+def test_many_files_share_one_allowance_of_steps(tmp_path, monkeypatch):
+    files = series(tmp_path, noise((6, ROWS, COLUMNS)))
+    monkeypatch.setattr(dicom, "_FILE_STEPS", 100)
+    monkeypatch.setattr(dicom, "_STEPS_PER_FILE", 60)
+    assert "left out" in dicom.read(files).notes[-1]
+    monkeypatch.setattr(dicom, "_STEPS_PER_FILE", 100)
+    assert dicom.read(files).notes == ()
 
 
 @pytest.mark.parametrize("frames", [2, 4, 400, 2**14 + 1, 2**31 - 1])
@@ -671,7 +691,8 @@ def test_compressed_frames_of_another_size(tmp_path):
     head = b"\xff\x4f\xff\x51" + j2k.read_bytes().split(b"\xff\x4f\xff\x51")[1][:4]
     refused(patched(j2k, head + small, head + large), "damaged")
     jls = save(compressed(instance(pixels, "1"), JPEGLSLossless), tmp_path / "jls", JPEGLSLossless)
-    refused(patched(jls, struct.pack(">HBHH", 11, 8, ROWS, COLUMNS), struct.pack(">HBHH", 11, 8, 65000, 65000)), "damaged")
+    size, large = struct.pack(">HBHH", 11, 8, ROWS, COLUMNS), struct.pack(">HBHH", 11, 8, 65000, 65000)
+    refused(patched(jls, size, large), "damaged")
     ds = compressed(instance(pixels, "1"), RLELossless)
     (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
     for bad in (frame + b"\x81\0" * 5000, frame[:80], frame[:64], b"\xff" * 64 + frame[64:], struct.pack("<L", 2) + frame[4:]):
@@ -680,8 +701,8 @@ def test_compressed_frames_of_another_size(tmp_path):
 
 
 @pytest.mark.parametrize("name, kind", [
-    ("rtstruct.dcm", "RT Structure Set"), ("rtplan.dcm", "RT Plan"), ("test-SR.dcm", "Comprehensive SR"), ("rtdose.dcm", "RT Dose"),
-    ("waveform_ecg.dcm", "12-lead ECG Waveform"), ("liver_1frame.dcm", "Segmentation"), ("dicomdirtests/DICOMDIR", "DICOMDIR"),
+    ("rtstruct.dcm", "RT Structure Set"), ("rtplan.dcm", "RT Plan"), ("test-SR.dcm", "Comprehensive SR"),
+    ("rtdose.dcm", "RT Dose"), ("waveform_ecg.dcm", "12-lead ECG Waveform"), ("liver_1frame.dcm", "Segmentation"), ("dicomdirtests/DICOMDIR", "DICOMDIR"),
 ])  # fmt: skip
 def test_what_is_no_image_is_named(name, kind):
     refused(SHIPPED / name, f"no picture to show, its kind is {kind};")
@@ -700,7 +721,7 @@ def test_other_things_without_pictures(tmp_path):
     ds.save_as(tmp_path / "float", enforce_file_format=True)
     refused(tmp_path / "float", "floating-point")
     refused(save(instance(noise((ROWS, COLUMNS)), "1", SOPClassUID=SegmentationStorage), tmp_path / "seg"), "Segmentation")
-    for junk in (b"", b"\0", b"DICM", bytes(128) + b"DICM", b"<html>" * 99, bytes(range(256)) * 8, os.urandom(0)):
+    for junk in (b"", b"\0", b"DICM", bytes(128) + b"DICM", b"<html>" * 99, bytes(range(256)) * 8):
         (tmp_path / "junk").write_bytes(junk)
         refused(tmp_path / "junk", "damaged")
     refused(tmp_path / "nowhere", "damaged")
@@ -714,11 +735,12 @@ def shipped() -> list[Path]:
 
 
 REFUSED = """
-    ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm JPEG-lossy.dcm JPEG2000-embedded-sequence-delimiter.dcm JPEGLSNearLossless_08.dcm
-    JPEGLSNearLossless_16.dcm MR_truncated.dcm SC_rgb_small_odd.dcm SC_rgb_small_odd_big_endian.dcm SC_rgb_small_odd_jpeg.dcm
-    UN_sequence.dcm badVR.dcm empty_charset_LEI.dcm image_dfl.dcm liver_1frame.dcm liver_expb_1frame.dcm meta_missing_tsyntax.dcm
-    nested_priv_SQ.dcm no_meta.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm reportsi_with_empty_number_tags.dcm rtdose.dcm
-    rtdose_1frame.dcm rtdose_expb.dcm rtdose_expb_1frame.dcm rtdose_rle.dcm rtdose_rle_1frame.dcm rtplan.dcm rtplan_truncated.dcm
+    ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm JPEG-lossy.dcm JPEG2000-embedded-sequence-delimiter.dcm
+    JPEGLSNearLossless_08.dcm JPEGLSNearLossless_16.dcm MR_truncated.dcm SC_rgb_small_odd.dcm
+    SC_rgb_small_odd_big_endian.dcm SC_rgb_small_odd_jpeg.dcm UN_sequence.dcm badVR.dcm empty_charset_LEI.dcm
+    image_dfl.dcm liver_1frame.dcm liver_expb_1frame.dcm meta_missing_tsyntax.dcm nested_priv_SQ.dcm no_meta.dcm
+    no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm reportsi_with_empty_number_tags.dcm rtdose.dcm rtdose_1frame.dcm
+    rtdose_expb.dcm rtdose_expb_1frame.dcm rtdose_rle.dcm rtdose_rle_1frame.dcm rtplan.dcm rtplan_truncated.dcm
     rtstruct.dcm test-SR.dcm waveform_ecg.dcm DICOMDIR-empty.dcm
 """.split()
 
@@ -752,7 +774,8 @@ def slow(path: Path, picture: bool) -> np.ndarray:
     if not picture:
         return frames
     frames = apply_voi_lut(frames, ds)
-    low, high = (-(2 ** (ds.BitsStored - 1)), 2 ** (ds.BitsStored - 1) - 1) if ds.PixelRepresentation else (0, 2**ds.BitsStored - 1)
+    low = -(2 ** (ds.BitsStored - 1)) if ds.PixelRepresentation else 0
+    high = low + 2**ds.BitsStored - 1
     slope, intercept = float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0))
     frames = (frames - (slope * low + intercept)) / (slope * (high - low))
     return 1 - frames if ds.PhotometricInterpretation == "MONOCHROME1" else frames
@@ -777,7 +800,8 @@ def test_no_word_names_the_patient(tmp_path):
     folder = tmp_path / "SECRET"
     folder.mkdir()
     files = series(folder, noise((4, ROWS, COLUMNS)), Modality="MR", SOPClassUID=MRImageStorage)
-    files += series(folder, noise((2, ROWS, COLUMNS)), name="x", SeriesInstanceUID="1.8", ImageType=["SECRET", "PRIMARY", "LOCALIZER"])
+    scout = {"SeriesInstanceUID": "1.8", "ImageType": ["SECRET", "PRIMARY", "LOCALIZER"]}
+    files += series(folder, noise((2, ROWS, COLUMNS)), name="x", **scout)
     files += [save(instance(noise((3, ROWS, COLUMNS), 1), "55", **PICTURE | {"Modality": "SECRET"}), folder / "SECRET.dcm")]
     (folder / "SECRET.txt").write_text("SECRET")
     files += [folder / "SECRET.txt"]
@@ -790,8 +814,7 @@ def test_no_word_names_the_patient(tmp_path):
         path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(UnreadableImage) as caught:
         dicom.read(cut)
-    error: BaseException | None = caught.value
-    assert "SECRET" not in str(error) and error.__cause__ is None
+    assert "SECRET" not in str(caught.value) and caught.value.__cause__ is None
 
 
 # Hostile bytes
@@ -826,13 +849,14 @@ def good_files(folder: Path) -> dict[str, Path]:
 def test_flipped_bits_and_truncations(tmp_path, seed):
     """Four times 50 small files; half of the flips fall near the pixels' header, whose tags come late."""
     rng, found = np.random.default_rng(seed), []
-    for (name, path), k in itertools.islice(zip(itertools.cycle(good_files(tmp_path).items()), itertools.count()), 50):
+    for k, path in enumerate(itertools.islice(itertools.cycle(good_files(tmp_path).values()), 50)):
         data = bytearray(path.read_bytes())
         pixels = data.rindex(b"\xe0\x7f\x10\x00")
         if k % 3 == 0:
             data = data[: rng.integers(1, len(data))]
         else:
-            for at in rng.integers(0, len(data), rng.integers(1, 6)) if k % 2 else rng.integers(pixels - 400, min(len(data), pixels + 120), 2):
+            start, stop, flips = (0, len(data), 5) if k % 2 else (pixels - 400, min(len(data), pixels + 120), 2)
+            for at in rng.integers(start, stop, flips):
                 data[at] ^= 1 << rng.integers(8)
         broken = tmp_path / "broken"
         broken.write_bytes(bytes(data))
@@ -877,7 +901,7 @@ def test_bombs_stay_small(tmp_path):
         "import re, sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from tests.test_imaging_dicom import dicom, outcome, SHIPPED\n"
-        "dicom._FILE_STEPS //= 10\n"  # 6 s each otherwise
+        "dicom._FILE_STEPS //= 20\n"  # 6 s each otherwise
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "outcome([SHIPPED / 'CT_small.dcm']), outcome([SHIPPED / 'MR_small_jp2klossless.dcm'])\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"

@@ -33,7 +33,8 @@ def marked(data: bytes) -> tuple[Segmentation, dict]:
     """The SEG, and its pixels (H, W) by the image, or image and frame, that each frame refers to."""
     seg = segread(io.BytesIO(data))
     found = {}
-    for pixels, group in zip(seg.pixel_array.reshape(-1, seg.Rows, seg.Columns), seg.PerFrameFunctionalGroupsSequence, strict=True):
+    frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
+    for pixels, group in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
         (source,) = group.DerivationImageSequence[0].SourceImageSequence
         key = source.ReferencedSOPInstanceUID, source.get("ReferencedFrameNumber")
         assert key not in found
@@ -57,12 +58,13 @@ def test_frames_lie_on_the_images_they_were_drawn_on(tmp_path, orientation, step
         (z,) = [z for z in range(Z) if np.array_equal(scan.voxels_xyz[:, :, z].T, ds.pixel_array)]  # where the reader put it
         assert frame is None and np.array_equal(pixels, mask[:, :, z].T)
         np.testing.assert_allclose(position, ds.ImagePositionPatient, atol=1e-6)
-    refused = {item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
-    assert refused == {item.ReferencedSOPInstanceUID for item in seg.SourceImageSequence} == set(sources)
+    referred = {item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert referred == {item.ReferencedSOPInstanceUID for item in seg.SourceImageSequence} == set(sources)
     assert {item.ReferencedSOPClassUID for item in seg.SourceImageSequence} == {ds.SOPClassUID}
     shared = seg.SharedFunctionalGroupsSequence[0]
     np.testing.assert_allclose(shared.PlaneOrientationSequence[0].ImageOrientationPatient, orientation, atol=1e-6)
-    assert list(shared.PixelMeasuresSequence[0].PixelSpacing) == [0.75, 0.5] and shared.PixelMeasuresSequence[0].SliceThickness == 2.5
+    (measures,) = shared.PixelMeasuresSequence
+    assert list(measures.PixelSpacing) == [0.75, 0.5] and measures.SliceThickness == 2.5
 
 
 def test_highdicom_finds_the_mask_by_the_images(tmp_path):
@@ -89,7 +91,8 @@ def test_frames_of_an_enhanced_image(tmp_path, moments):
         scan = dicom.read([path], None, choice)
         mask = lesion(scan.voxels_xyz.shape)
         seg, found = marked(dicom_seg.write(scan, mask, "Lesion", "MPS-AMS"))
-        assert len(found) == 4 and len(seg.SourceImageSequence) == len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1
+        listed = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        assert len(found) == 4 and len(seg.SourceImageSequence) == len(listed) == 1
         for (uid, number), (pixels, position) in found.items():
             z = order[number - 1]
             assert uid == ds.SOPInstanceUID and position[2] == 2.0 * z and np.array_equal(pixels, mask[:, :, z].T)
@@ -145,8 +148,9 @@ def test_identified_on_the_users_word(tmp_path):
     scan = dicom.read(series(tmp_path, noise((3, ROWS, COLUMNS))))
     mask = lesion((COLUMNS, ROWS, 5))[:, :, 1:4]
     seg = pydicom.dcmread(io.BytesIO(dicom_seg.write(scan, mask, "Lesion", "MPS-AMS", identified=True)))
-    assert (str(seg.PatientName), seg.PatientID, seg.PatientBirthDate, seg.PatientSex) == ("SECRET^ÄNNE", "SECRET-ID", "19440404", "F")
-    assert (seg.StudyDate, seg.StudyTime, seg.AccessionNumber, seg.StudyID) == ("20010203", "040506", "SECRET-ACC", "SECRET-STUDY")
+    assert (str(seg.PatientName), seg.PatientID) == ("SECRET^ÄNNE", "SECRET-ID")
+    assert (seg.PatientBirthDate, seg.PatientSex, seg.AccessionNumber) == ("19440404", "F", "SECRET-ACC")
+    assert (seg.StudyDate, seg.StudyTime, seg.StudyID) == ("20010203", "040506", "SECRET-STUDY")
     assert str(seg.ReferringPhysicianName) == "SECRET^DOCTOR" and "PatientIdentityRemoved" not in seg
     assert "InstitutionName" not in seg and "PatientAddress" not in seg
 
@@ -163,7 +167,8 @@ def test_patient_data_that_are_not_valid(tmp_path, elements):
 
 
 @pytest.mark.parametrize("elements, words", [
-    ({"FrameOfReferenceUID": None}, "lacks UIDs"), ({"StudyInstanceUID": "SECRET"}, "lacks UIDs"), ({"SOPInstanceUID": None}, "lacks UIDs"),
+    ({"FrameOfReferenceUID": None}, "lacks UIDs"), ({"StudyInstanceUID": "SECRET"}, "lacks UIDs"),
+    ({"SOPInstanceUID": None}, "lacks UIDs"),
     ({"ImagePositionPatient": None}, "with geometry"), (PICTURE, "with geometry"),
 ])  # fmt: skip
 def test_what_cannot_be_referred_to(tmp_path, elements, words):

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import Scan, UnreadableImage, dicom_header, dicom_pixels
-from .dicom_elements import DAMAGED, OPENS
+from .dicom_elements import DAMAGED, OPENS, Allowance
 from .dicom_frames import Frame, Place
+from .dicom_header import MAX_FRAMES
 from .dicom_stacks import Stack, stacks
 
 MAX_FILES = 4096
@@ -25,15 +26,14 @@ class Series:
     """What a DICOM-SEG of a Scan needs of the files it came from; nothing in it names the patient but ``patient``.
 
     images: for each slice Z the UID of its file and its frame there, counted from 1, 0 in a file of one frame.
-    places: of each slice. patient: a Dataset of the elements that name the patient, unparsed. UIDs, and modality,
-    may be "".
+    places: of each slice, none without geometry. patient: a Dataset of the elements that name the patient, unparsed.
+    A UID is "" where the file has no valid one.
     """
 
     sop_class: str
     study: str
     series: str
     frame_of_reference: str
-    modality: str
     lossy: bool
     images: tuple[tuple[str, int], ...]
     places: tuple[Place, ...]
@@ -43,11 +43,14 @@ class Series:
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
     """DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.
 
-    CT and MR keep their samples where one slope and intercept describe all slices; anything else, and colour, is
-    brightness in [0, 1] by the window in the file. Of a mixed upload what is no image is left out, with a note.
-    ``Scan.source`` is a Series. affine is None, with a note, where positions are absent or make no sense.
+    CT and MR have the scanner's own values, never windowed; anything else, and colour, is brightness in [0, 1] by the
+    window in the file. Samples stay as stored where one slope and intercept describe all slices, else voxels are
+    float32. affine is None, with a note, where positions are absent or make no sense. What is no image among several
+    files is left out, with a note. ``Scan.source`` is a Series.
 
-    Raises UnreadableImage, and nothing else, whatever the files hold, and ValueError for a choice there is none of.
+    modality: one of ``imaging.MODALITIES``; None lets the file say. choice: which of ``Scan.choices``, the volume of
+    most voxels being 0. Raises UnreadableImage, and nothing else, whatever the files hold, and ValueError for a choice
+    that there is not.
     """
     if len(files) > MAX_FILES:
         raise UnreadableImage(f"These are {len(files)} files; allowed are up to {MAX_FILES} DICOM files at a time.")
@@ -63,30 +66,38 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
         raise
     except Exception:  # decoders raise whatever they like, and say things about the file
         raise UnreadableImage(DAMAGED) from None
-    note = f"{left_out} of {len(files)} files are damaged or no DICOM images and were left out."
+    notes = list(stack.notes)
+    if modality != "ultrasound" and stack.frames[0].image.photometric == "MONOCHROME1":
+        notes.append("This DICOM is meant to be shown with black and white exchanged; its values are kept.")
+    if left_out:
+        notes.append(f"Files that are damaged or no DICOM images were left out: {left_out} of {len(files)}.")
     return Scan(
-        voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, stack.notes + ((note,) if left_out else ()),
-        _titles(found), choice, _series(stack),
-    )  # fmt: skip
+        voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, tuple(notes), _titles(found), choice, _series(stack)
+    )
 
 
 def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:
     """The frames of all images, no image twice, and how many files hold none; the first one's refusal if none does."""
-    steps, frames, seen, refusals = _FILE_STEPS + _STEPS_PER_FILE * len(files), [], set(), []
+    left, frames, seen, refusals = _FILE_STEPS + _STEPS_PER_FILE * len(files), [], set(), []
     for path in files:
-        allowed = min(steps, _FILE_STEPS)
+        allowance = Allowance(min(left, _FILE_STEPS))
+        left -= allowance.left
         try:
-            found, left = dicom_header.read(path, allowed)
-            steps -= allowed - left
-            sop = found[0].image.sop
-            frames += [] if sop in seen else found
-            seen |= {sop} - {""}
+            found = dicom_header.read(path, allowance)
         except UnreadableImage as refusal:
-            refusals.append(refusal)
+            refusals.append(str(refusal))
         except Exception:  # pydicom raises nearly anything, and quotes the file
-            refusals.append(UnreadableImage(DAMAGED))
+            refusals.append(DAMAGED)
+        else:
+            first = found[0]
+            same = first.image.sop, first.order, first.place and first.place.position
+            frames += [] if same in seen else found
+            seen |= {same} if first.image.sop else set()
+        left += max(0, allowance.left)
+        if len(frames) > MAX_FRAMES:
+            raise UnreadableImage(f"There are too many images; allowed are up to {MAX_FRAMES} DICOM images at a time.")
     if not frames:
-        raise refusals[0] if refusals else UnreadableImage(f"There are no files; {OPENS}.")
+        raise UnreadableImage(refusals[0] if refusals else f"There are no files; {OPENS}.")
     return frames, len(refusals)
 
 
@@ -108,7 +119,8 @@ def _titles(found: list[Stack]) -> tuple[str, ...]:
     titles = []
     for stack in found:
         image = stack.frames[0].image
-        title = f"{image.modality or 'Image'}{' localizer' if image.localizer else ''}, {_count(stack)}{image.columns} × {image.rows}"
+        kind = (image.modality or "Image") + (" localizer" if image.localizer else "")
+        title = f"{kind}, {_count(stack)}{image.columns} × {image.rows}"
         if stack.affine is not None and len(stack.frames) > 1:
             title += f", {np.linalg.norm(stack.affine[:3, 2]):.3g} mm apart"
         titles.append(title if stack.part == (1, 1) else f"{title}, volume {stack.part[0]} of {stack.part[1]}")
@@ -131,6 +143,5 @@ def _series(stack: Stack) -> Series:
     image = stack.frames[0].image
     images = tuple((frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames)
     places = tuple(frame.place for frame in stack.frames) if stack.affine is not None else ()
-    return Series(
-        image.sop_class, image.study, image.series, image.frame_of_reference, image.modality, image.lossy, images, places, image.patient
-    )
+    uids = image.sop_class, image.study, image.series, image.frame_of_reference
+    return Series(*uids, image.lossy, images, places, image.patient)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import UnreadableImage
-from .dicom_elements import DAMAGED, Steps
+from .dicom_elements import DAMAGED, Allowance, Steps
 from .dicom_frames import Image
 
 _STEPS = 2**19  # reads of a file's fragments
@@ -37,25 +37,20 @@ def decoded(image: Image, wanted: Collection[int]) -> Iterator[tuple[int, np.nda
         "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr,
     }  # fmt: skip
     left = set(wanted)
-    with open(image.path, "rb", buffering=0) as opened, Steps(opened, _STEPS) as file:
+    with open(image.path, "rb", buffering=0) as opened, Steps(opened, Allowance(_STEPS)) as file:
         file.seek(image.at)
-        if compressed:
-            for index, frame in enumerate(_compressed(image, file)):
-                if index in left:
-                    samples, meant = decoder.as_array(frame, index=0, raw=True, number_of_frames=1, **how)
-                    left.remove(index)
-                    yield index, samples, str(meant["photometric_interpretation"])
-        else:
-            for index in sorted(left):
-                samples, meant = decoder.as_array(file, index=index, raw=True, number_of_frames=image.frames, **how)
-                left.remove(index)
-                yield index, samples, str(meant["photometric_interpretation"])
-    if left:
-        raise UnreadableImage(DAMAGED)
+        each = _compressed(image, file, left) if compressed else ((index, file, index, image.frames) for index in sorted(left))
+        for index, source, there, frames in each:
+            samples, meant = decoder.as_array(source, index=there, raw=True, number_of_frames=frames, **how)
+            left.remove(index)
+            yield index, samples, str(meant["photometric_interpretation"])
+            if not left:
+                return
+    raise UnreadableImage(DAMAGED)
 
 
-def _compressed(image: Image, file: Any) -> Iterator[bytes]:
-    """Each frame's fragments, in one and as pydicom's decoders want them, if they claim the header's size."""
+def _compressed(image: Image, file: Any, wanted: Collection[int]) -> Iterator[tuple[int, bytes, int, int]]:
+    """The index of each wanted frame, and its fragments in one, as frame 0 of 1, if they claim the header's size."""
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless
 
@@ -63,7 +58,9 @@ def _compressed(image: Image, file: Any) -> Iterator[bytes]:
     if offsets > 4 * image.frames:
         raise UnreadableImage(DAMAGED)
     file.seek(image.at)
-    for frame in generate_frames(file, number_of_frames=image.frames):
+    for index, frame in enumerate(generate_frames(file, number_of_frames=image.frames)):
+        if index not in wanted:
+            continue
         if image.syntax == RLELossless:
             fits = _rle_fits(image, frame)
         elif image.syntax in JPEG2000TransferSyntaxes:
@@ -73,7 +70,7 @@ def _compressed(image: Image, file: Any) -> Iterator[bytes]:
             fits = _jpeg_size(frame) == (image.rows, image.columns, image.samples)
         if not fits:
             raise UnreadableImage(DAMAGED)
-        yield encapsulate([frame], has_bot=False)
+        yield index, encapsulate([frame], has_bot=False), 0, 1
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int, int] | None:

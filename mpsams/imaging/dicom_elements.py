@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from . import UnreadableImage
@@ -18,25 +19,32 @@ DAMAGED = f"This DICOM is damaged, incomplete or of a rare kind; {OPENS}."
 _MAX_TEXT = 1024  # bytes of a value that is parsed
 
 
-class Steps(io.BufferedReader):
-    """A file that is read in so many steps, never beyond its end and never as a whole.
+@dataclass
+class Allowance:
+    """How many reads of a file are still allowed."""
 
-    raw: an open binary file. left: calls of ``read`` that are still allowed. Raises UnreadableImage beyond them,
-    and where pydicom asks for everything at once, which it does only to inflate it without limit.
+    left: int
+
+
+class Steps(io.BufferedReader):
+    """A file that is read in no more steps than allowed, never beyond its end and never as a whole.
+
+    raw: an open binary file. Raises UnreadableImage when the allowance is spent, and where pydicom asks for
+    everything at once, which it does only to inflate it without limit.
     """
 
     name = ""  # pydicom would write it into its log
 
-    def __init__(self, raw: Any, left: int):
+    def __init__(self, raw: Any, allowance: Allowance):
         super().__init__(raw)
-        self.left, self.size = left, self.seek(0, io.SEEK_END)
+        self.allowance, self.size = allowance, self.seek(0, io.SEEK_END)
         self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        self.left -= 1
+        self.allowance.left -= 1
         if size < 0:
             raise UnreadableImage(f"This DICOM is deflated as a whole, which could inflate without end; {OPENS}.")
-        if self.left < 0:
+        if self.allowance.left < 0:
             raise UnreadableImage(f"This DICOM has far more parts than an image needs; {OPENS}.")
         return super().read(min(size, max(0, self.size - self.tell())))
 
@@ -47,17 +55,15 @@ def raw(data: Any, keyword: str) -> Any:
 
 
 def items(data: Any, keyword: str, file: Steps) -> list:
-    """The items of a sequence as Datasets, read only now, in the steps the file has left; none where it is absent."""
+    """The items of a sequence as Datasets, read only now, on the allowance of the file; none where it is absent."""
     from pydicom.dataelem import RawDataElement
     from pydicom.filereader import read_sequence
 
     element = raw(data, keyword)
     if not isinstance(element, RawDataElement):
         return [] if element is None else list(element.value)
-    with Steps(io.BytesIO(element.value or b""), file.left) as value:
-        found = read_sequence(value, element.is_implicit_VR, element.is_little_endian, value.size, "latin-1")
-        file.left = value.left
-    return list(found)
+    with Steps(io.BytesIO(element.value or b""), file.allowance) as value:
+        return list(read_sequence(value, element.is_implicit_VR, element.is_little_endian, value.size, "latin-1"))
 
 
 def values(data: Any, keyword: str) -> list:

@@ -6,16 +6,17 @@ Names and other free text are neither parsed nor repeated.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import UnreadableImage
-from .dicom_elements import DAMAGED, OPENS, Steps, count, items, number, numbers, raw, text, uid
+from .dicom_elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, text, uid
 from .dicom_frames import Frame, Image, Lut, Place
 
-MAX_FRAMES = 2**14  # of one file
+MAX_FRAMES = 2**14  # of one file, and of all
 MIN_SIDE, MAX_SIDE = 16, 8192
 _MAX_ELEMENT = 2**24  # bytes of an element that is read at all
 _PIXELS, _FLOAT_PIXELS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
@@ -46,8 +47,8 @@ _TAGS = (
 )  # fmt: skip
 
 
-def read(path: Path, left: int) -> tuple[list[Frame], int]:
-    """The frames of a file in their order, and how many of ``left`` steps remain.
+def read(path: Path, allowance: Allowance) -> list[Frame]:
+    """The frames of a file in their order, at least one, read on that allowance.
 
     Raises UnreadableImage where we know what is wrong, and whatever pydicom raises for damaged files.
     """
@@ -61,13 +62,13 @@ def read(path: Path, left: int) -> tuple[list[Frame], int]:
             pixels[int(tag)] = (vr or "OW", None if length == 0xFFFFFFFF else length, file.tell())
         return found
 
-    with open(path, "rb", buffering=0) as opened, Steps(opened, left) as file:
+    with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
         tags = [Tag(keyword) for keyword in _TAGS]
         data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=tags)
         _refuse_no_picture(data, pixels)
         image = _image(path, data, *pixels[_PIXELS])
         _refuse_length(image, file.size)
-        return list(_frames(image, data, file)), file.left
+        return list(_frames(image, data, file))
 
 
 def _refuse_no_picture(data: Any, pixels: dict) -> None:
@@ -90,8 +91,8 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image
     rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames") or 1
     if min(rows, columns) < MIN_SIDE or max(rows, columns) > MAX_SIDE or frames > MAX_FRAMES:
         raise UnreadableImage(
-            f"This DICOM has {frames} images of {columns} × {rows} pixels; allowed are DICOM files of up to {MAX_FRAMES} images "
-            f"with sides from {MIN_SIDE} to {MAX_SIDE} pixels."
+            f"This DICOM has images of {columns} × {rows} pixels, {frames} of them; allowed are DICOM files of up to "
+            f"{MAX_FRAMES} images with sides from {MIN_SIDE} to {MAX_SIDE} pixels."
         )
     samples, allocated = count(data, "SamplesPerPixel", 1), count(data, "BitsAllocated")
     bits, signed = count(data, "BitsStored", allocated), bool(count(data, "PixelRepresentation"))
@@ -145,7 +146,8 @@ def _refuse_length(image: Image, size: int) -> None:
     held = min(image.length or 0, size - image.at)
     if not frame * image.frames <= held < frame * image.frames + frame / 2:
         raise UnreadableImage(
-            f"This DICOM says it has {image.frames} images of {image.columns} × {image.rows} pixels but holds fewer or more; {OPENS}."
+            f"This DICOM says it has images of {image.columns} × {image.rows} pixels, {image.frames} of them, but holds fewer "
+            f"or more; {OPENS}."
         )
 
 
@@ -163,11 +165,13 @@ def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
     alike.pop("ImagePositionPatient", None)  # one for all frames places none of them
     for shared in items(data, _SHARED, file)[:1]:
         _add_groups(alike, shared, file)
-    for index in range(image.frames):
+    for index, item in enumerate(each):
         own = Dataset(dict(alike.items()))
-        if each:
-            _add_groups(own, each[index], file)
+        _add_groups(own, item, file)
         yield _frame(image, index, own, file)
+    if not each:
+        first = _frame(image, 0, alike, file)
+        yield from (replace(first, index=index) for index in range(image.frames))
 
 
 def _add_groups(header: Any, item: Any, file: Steps) -> None:
@@ -184,11 +188,11 @@ def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
     function = text(data, "VOILUTFunction")
     wide = width >= 1 or (width > 0 and function in ("LINEAR_EXACT", "SIGMOID"))
     place = _place(data)
-    return Frame(
-        image, index, place, place is None and raw(data, "ImagePositionPatient") is not None,
-        tuple(number(data, keyword) for keyword in _ORDER), number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept"),
-        modality_lut, (*centre, width, function) if centre and wide else None, voi_lut,
-    )  # fmt: skip
+    misplaced = place is None and raw(data, "ImagePositionPatient") is not None
+    order = tuple(number(data, keyword) for keyword in _ORDER)
+    slope, intercept = number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept")
+    window = (*centre, width, function) if centre and wide else None
+    return Frame(image, index, place, misplaced, order, slope, intercept, modality_lut, window, voi_lut)
 
 
 def _place(data: Any) -> Place | None:

@@ -63,7 +63,7 @@ def _checked(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Se
         raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")
     uids = (series.sop_class, series.study, series.series, series.frame_of_reference, *(sop for sop, _ in series.images))
     if not all(uids):
-        raise ValueError("a DICOM-SEG refers to class, image, series, study and frame of reference; this DICOM lacks UIDs of them")
+        raise ValueError("this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference")
     if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}")
     for words in (label, algorithm):

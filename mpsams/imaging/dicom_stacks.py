@@ -51,7 +51,7 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
 
 def _group(frame: Frame) -> tuple:
     image, place = frame.image, frame.place
-    where = None if place is None else tuple(round(n, 3) + 0.0 for n in (*place.across, *place.down)) + place.spacing
+    where = None if place is None else tuple(round(n, 3) + 0.0 for n in (*place.across, *place.down, *place.spacing))
     film = image if place is None and image.frames > 1 else None
     return image.series, image.localizer, image.rows, image.columns, image.samples, image.photometric, where, film
 
@@ -63,7 +63,7 @@ def _film(frames: list[Frame]) -> Stack:
     if any(frame.misplaced for frame in frames):
         notes.append("The geometry in this DICOM is incomplete or not valid, so distances are unknown.")
     elif len(frames) > 1 and frames[0].image.frames > 1:
-        notes.append("The frames are moments, not places, so there are no distances between them.")
+        notes.append("The frames count as moments, not places, as they do not say where they lie; distances are unknown.")
     elif len(frames) > 1:
         notes.append("The images do not say where they lie, so they are in the order of their numbers and distances are unknown.")
     return Stack(tuple(frames), None, tuple(notes))
@@ -82,15 +82,14 @@ def _volumes(frames: list[Frame]) -> list[Stack]:
         columns[-1].append(frames[index])
     depths = {len(column) for column in columns}
     if len(depths) > 1:
-        left_out = len(frames) - len(columns)
-        note = f"{left_out} {'image lies' if left_out == 1 else 'images lie'} where others do, which were left out."
+        note = f"Images at places already taken were left out: {len(frames) - len(columns)} of {len(frames)}."
         stack = _volume([column[0] for column in columns])
         return [replace(stack, notes=(*stack.notes, note))]
     (depth,) = depths
     parts = [_volume([column[k] for column in columns]) for k in range(depth)]
     if depth == 1:
         return parts
-    note = "There are {} images at each place, such as phases or echoes; this is the volume of those numbered {}."
+    note = "There are {} images at each place, such as phases or echoes; this volume takes number {} of each."
     return [
         replace(stack, notes=(*stack.notes, note.format(depth, k)), part=(k, depth)) for k, stack in enumerate(parts, start=1)
     ]

@@ -44,18 +44,23 @@ def panels() -> list[ModuleType]:
     return sorted((importlib.import_module(f"{__name__}.{name}") for name in available()), key=lambda panel: panel.PLACE)
 
 
+def name_of(panel: ModuleType) -> str:
+    """A panel's file without its ending."""
+    return panel.__name__.rpartition(".")[2]
+
+
 def page(library: Library) -> gr.Blocks:
     """The whole page over a folder of weights, with the first case already drawn."""
     found = panels()
     with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
-        session = Session(library)
+        session = Session(library, opens=name_of(found[0]))
         gr.HTML(HEADER, elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar()
             with gr.Column(scale=1, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs"):
                 for panel in found:
-                    with gr.Tab(panel.TITLE, id=panel.__name__.rpartition(".")[2], render_children=True):
+                    with gr.Tab(panel.TITLE, id=name_of(panel), render_children=True) as tab, session.within(tab):
                         panel.build(session)
         gr.HTML(FOOTER, elem_id="end")
     return blocks

@@ -172,13 +172,13 @@ def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], 
 
 def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
     """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
+    drawn = built_in.draw()
     with tempfile.TemporaryDirectory() as folder:
-        scan = imaging.read(built_in.write(Path(folder)), built_in.modality)
-    mask_shw = built_in.mask_shw()
+        scan = imaging.read(built_in.save(drawn, Path(folder)), built_in.modality)
     truth_xyz = np.zeros(scan.voxels_xyz.shape, bool)
-    geometry.shown(truth_xyz, scan.affine)[:] = mask_shw
-    span = span_of(scan)
-    return _drawn(built_in.title, scan, truth_xyz, "axial", int(mask_shw.sum(axis=(1, 2)).argmax()), span, span, how)
+    geometry.shown(truth_xyz, scan.affine)[:] = drawn.mask_shw
+    span, largest = span_of(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
+    return _drawn(built_in.title, scan, truth_xyz, "axial", largest, span, span, how)
 
 
 def span_of(scan: Scan) -> Span:

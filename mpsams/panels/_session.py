@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import gradio as gr
@@ -34,10 +35,11 @@ class Session:
     """The page being built: its library, the case it opens with, and the components every panel may read.
 
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
-    so that no tensor is ever compared. first: the Case shown before anything was asked of the server.
+    so that no tensor is ever compared. first: the Case shown before anything was asked of the server. open_tab:
+    ``gr.State`` holding the name of the tab in front; opens: which that is at first.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, opens: str) -> None:
         self.library = library
         self.cases = [_case.of_sample(sample, self._how(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
@@ -45,10 +47,33 @@ class Session:
         self.first = self.cases[0]
         self.case = gr.State(self.first)
         self.version = gr.State("first")
+        self.open_tab = gr.State(opens)
+        self._tab: gr.Tab | None = None
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
-        """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen."""
-        private(self.version.change, show, [self.case, *inputs], outputs)
+        """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
+
+        What belongs to a tab is called only while that is open, and when it is opened.
+        """
+        tab, asked = self._tab, [self.case, *inputs]
+        if tab is None:
+            private(self.version.change, show, asked, outputs)
+            return
+        count = len(outputs) if isinstance(outputs, Sequence) else 1
+
+        def if_open(open_tab: str, *values):
+            return show(*values) if open_tab == tab.id else (gr.skip(),) * count if count > 1 else gr.skip()
+
+        private(self.version.change, if_open, [self.open_tab, *asked], outputs)
+        private(tab.select, show, asked, outputs)
+
+    @contextmanager
+    def within(self, tab: gr.Tab) -> Iterator[None]:
+        """While a panel is built: what it shows belongs to this tab."""
+        private(tab.select, lambda: tab.id, [], self.open_tab)
+        self._tab = tab
+        yield
+        self._tab = None
 
     def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
         """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand."""

@@ -35,15 +35,19 @@ def now(case: Case) -> str:
 
 
 def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
-    """The samples as buttons; a volume shows the flat sample of its modality until it is opened."""
-    flat = {case.modality: case.pictures[0] for case in cases}
+    """The samples as buttons."""
     entries = [(case.pictures[0], case.title, "") for case in cases]
-    entries += [(flat[volume.modality], volume.title, " class='deep'") for volume in volumes]
+    entries += [(_thumbnail(volume), volume.title, ' class="deep"') for volume in volumes]
     thumbs = "".join(
         f'<button type="button" data-sample="{i}"{kind}><img src="{picture}" alt=""><span>{title}</span></button>'
         for i, (picture, title, kind) in enumerate(entries)
     )
     return f"<h3>Samples to try</h3><div class='strip'>{thumbs}</div>"
+
+
+def _thumbnail(volume: BuiltInVolume) -> str:
+    image_hw = volume.slice().image
+    return figures.uri(figures.preview(transforms.to_unit(image_hw, transforms.window(image_hw, volume.modality)), 128))
 
 
 def extent(case: Case) -> Span:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from mpsams.datasets import Dataset, Sample
 from mpsams.datasets.phantom import files
 from mpsams.datasets.phantom.brain import t1
@@ -46,21 +44,15 @@ class BuiltIn:
 class BuiltInVolume:
     """A volume the app offers without any data, as the files a person would upload.
 
-    title: what the user reads; modality: one of ``imaging.MODALITIES``; draw: makes the volume; save: writes its files.
+    title: what the user reads; modality: one of ``imaging.MODALITIES``; draw: makes the volume; save: writes its files;
+    slice: makes one slice of such a volume, to be shown before it is opened.
     """
 
     title: str
     modality: str
     draw: Callable[[], Volume]
     save: Callable[[Volume, Path], list[Path]]
-
-    def write(self, folder: Path) -> list[Path]:
-        """Draws the volume and writes it into the folder; returns all of its files."""
-        return self.save(self.draw(), folder)
-
-    def mask_shw(self) -> np.ndarray:
-        """The lesion, (S, H, W) bool, as ``imaging.Scan.shown("axial")`` shows the written files."""
-        return self.draw().mask_shw
+    slice: Callable[[], Sample]
 
 
 def load(root: str | Path | None = None) -> Dataset:
@@ -72,25 +64,23 @@ def load(root: str | Path | None = None) -> Dataset:
 
 
 def samples() -> tuple[BuiltIn, ...]:
-    """The built-in samples of the app, each drawn only when asked for."""
+    """The built-in pictures of the app, each drawn only when asked for."""
     return (
         _built_in("Ultrasound, benign lesion", "ultrasound", ultrasound, 18),
         _built_in("Ultrasound, cyst", "ultrasound", ultrasound, 14),
         _built_in("Ultrasound, suspicious lesion", "ultrasound", ultrasound, 21),
         _built_in("Ultrasound, normal breast", "ultrasound", ultrasound, 7, lesion=False),
-        _built_in("CT of the neck with a tumour", "ct", ct, 2),
-        _built_in("T1 brain with a tumour", "mri", t1, 1),
     )
 
 
 def volumes() -> tuple[BuiltInVolume, ...]:
     """The built-in volumes of the app, each drawn (in about a second) only when asked for."""
-    neck, brain = partial(neck_volume, 2), partial(brain_volume, 1)
-    return (
-        BuiltInVolume("CT of the neck (NIfTI volume)", "ct", neck, _save_nifti),
-        BuiltInVolume("CT of the neck (DICOM series)", "ct", neck, files.dicom),
-        BuiltInVolume("T1 brain (NIfTI volume)", "mri", brain, _save_nifti),
-        BuiltInVolume("T1 brain (DICOM series)", "mri", brain, files.dicom),
+    neck = "ct", partial(neck_volume, 2), lambda: Sample(*ct(2), "ct-002")
+    brain = "mri", partial(brain_volume, 1), lambda: Sample(*t1(1), "t1-001")
+    return tuple(
+        BuiltInVolume(f"{title} ({kind})", modality, draw, save, cut)
+        for title, (modality, draw, cut) in (("CT of the neck", neck), ("T1 brain", brain))
+        for kind, save in (("NIfTI volume", _save_nifti), ("DICOM series", files.dicom))
     )
 
 

@@ -35,16 +35,13 @@ def _slice(grid: Grid, z: float, image: np.ndarray, y, x, rough, spongy, spongy_
     side = np.abs(x)
     bones = [_spine(grid, image, z, y, side, spongy)]
     if -20 < z < 58:
-        jaw = _jaw(z, y, x, rough)
-        grid.paint(image, jaw, 1050, 0.6)
-        grid.paint(image, jaw + 2.3, spongy_jaw, 0.8)
-        bones.append(jaw)
+        bones.append(_hollow_bone(grid, image, _jaw(z, y, x, rough), 1050, spongy_jaw, 2.3))
     if 8 < z < 42 and abs(z - 22) > 2:
-        _teeth(grid, image, z, y, x)
+        bones.append(_teeth(grid, image, z, y, x))
     if z > 36:
         bones += [_base(grid, image, z, y, side, spongy), _face(grid, image, z, y, side, spongy)]
     if -72 < z < -12:
-        _larynx(grid, image, z, y, side)
+        bones.append(_larynx(grid, image, z, y, side))
     if z < -94:
         bones.append(_shoulder(grid, image, z, y, side, spongy))
     return np.minimum.reduce(bones)
@@ -103,19 +100,22 @@ def _jaw(z: float, y, x, rough) -> np.ndarray:
     return np.minimum(arch, stroke(y, np.abs(x), front, 48.5, back, 47.5, 2.2, 3) + rough)
 
 
-def _teeth(grid: Grid, image: np.ndarray, z: float, y, x) -> None:
+def _teeth(grid: Grid, image: np.ndarray, z: float, y, x) -> np.ndarray:
     """Both rows, apart from height 20 to 24; the sockets of the upper ones, the hard palate."""
     centre, tall, broad = _TEETH(z)
     row = np.maximum(np.abs(ellipse(y, x, centre, 0, tall, broad)), y + 34)
     if z > 28:
         grid.paint(image, row - 5.5, 700, 0.8)
     if z > 38:
-        grid.paint(image, np.maximum(ellipse(y, x, centre, 0, tall, broad), y + 34), 800)
-        return
+        palate = np.maximum(ellipse(y, x, centre, 0, tall, broad), y + 34)
+        grid.paint(image, palate, 800)
+        return np.minimum(palate, row - 5.5)
     crown = abs(z - 22) < 8
-    turns = np.unwrap(np.arctan2(x, -(y - centre)))
+    turns = np.arctan2(x, centre - y)
     between = 1.3 * np.abs(np.cos(9 * turns)) ** 6
-    grid.paint(image, row - (4.6 if crown else 3.4) + between, 2200 if crown else 1400, 0.8)
+    teeth = row - (4.6 if crown else 3.4) + between
+    grid.paint(image, teeth, 2200 if crown else 1400, 0.8)
+    return teeth
 
 
 def _base(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
@@ -165,7 +165,7 @@ def _face(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarra
     return bone
 
 
-def _larynx(grid: Grid, image: np.ndarray, z: float, y, side) -> None:
+def _larynx(grid: Grid, image: np.ndarray, z: float, y, side) -> np.ndarray:
     """Hyoid bone, thyroid and cricoid cartilage."""
     hyoid = np.maximum(np.abs(ellipse(y, side, -14, 0, 23, 21)) - 2.2, y + 4) + beyond(z, -22, -16)
     front = _THYROID(z)[0]
@@ -173,6 +173,7 @@ def _larynx(grid: Grid, image: np.ndarray, z: float, y, side) -> None:
     cricoid = np.abs(ellipse(y, side, -12, 0, 13, 12)) - 1.8 + beyond(z, -66, -54)
     grid.paint(image, hyoid, 600)
     grid.paint(image, np.minimum(thyroid, cricoid), 230)
+    return np.minimum.reduce([hyoid, thyroid, cricoid])
 
 
 def _shoulder(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:

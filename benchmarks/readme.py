@@ -1,0 +1,87 @@
+"""The README's tables, written from the records of benchmarks/ and weights/, so that no number is typed by hand.
+
+  python -m benchmarks.readme            write them
+  python -m benchmarks.readme --check    exit with 1 when the README says something else
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
+READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
+METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
+
+
+def lift() -> str:
+    """Lift and AUC of both readings on the sets with truth."""
+    found = {name: record(ROOT / "benchmarks" / f"lesion_lift-{name}.json") for name in SETS}
+    rows = []
+    for reading, words in READINGS.items():
+        for normalise in ("standardised", "raw"):
+            values = [found[name][f"{reading} {normalise}"] for name in SETS]
+            rows.append([f"{words}, {normalise}", *(f"{v['lift_mean']:.2f} / {v['auc_mean']:.2f}" for v in values)])
+    rows.append(["distance to the image centre", *(f"– / {found[name]['centre_auc_mean']:.2f}" for name in SETS)])
+    rows.append(["images with a lesion patch", *(str(found[name]["images"]) for name in SETS)])
+    return table(["lift / AUC", *SETS.values()], rows)
+
+
+def results() -> str:
+    """The shipped segmentations on the patients or images held back."""
+    rows = []
+    for name, words in SETS.items():
+        for method, says in METHODS.items():
+            path = ROOT / "weights" / f"{name}-{method}-seg-10.json"
+            means = record(path)
+            parts = [("image" if "per_volume" not in means else "slice", means)]
+            parts += [("volume", means["per_volume"])] if "per_volume" in means else []
+            for what, values in parts:
+                numbers = (values[key] for key in ("dsc", "ppv", "sen", "dsc_lesion", "dsc_pooled"))
+                rows.append([words, says, f"{values['images']} {what}s", *(f"{value:.3f}" for value in numbers)])
+    return table(["", "begun", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
+
+
+def record(path: Path) -> dict:
+    """What a record says."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+TABLES = {"lift": lift, "results": results}
+
+
+def filled(text: str) -> str:
+    """A README with what stands between "<!-- table: NAME -->" and "<!-- end -->" written anew."""
+
+    def between(found: re.Match) -> str:
+        return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", between, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only say whether the README is what the records say")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    before = path.read_text(encoding="utf-8")
+    after = filled(before)
+    if check and before != after:
+        sys.exit("the README's tables are not what the records say; run python -m benchmarks.readme")
+    path.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
