@@ -87,9 +87,8 @@ def test_surface_in_millimetres_is_the_loop(spacing):
 
 
 @pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0), (3.0, 0.7, 1.2), (0.5, 2.0, 2.0)])
-@pytest.mark.parametrize("seed", range(2))
-def test_surface_of_a_volume_is_the_loop(seed, spacing):
-    pred, truth = (np.stack([blobs(seed + 7 * k + more, 14, share) for k in range(5)]) for more, share in ((0, 0.25), (100, 0.2)))
+def test_surface_of_a_volume_is_the_loop(spacing):
+    pred, truth = (np.stack([blobs(7 * k + more, 14, share) for k in range(5)]) for more, share in ((0, 0.25), (100, 0.2)))
     truth[-1] = False  # touches one end and not the other
     assert metrics.surface(pred, truth, spacing) == pytest.approx(slow_surface(pred, truth, spacing or 1.0), abs=1e-5)
 

@@ -121,7 +121,7 @@ class Session:
         private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **long)
         private(self.modality.input, self._call, [self.modality, self.seed, self.case], every)
         private(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
-        private(self.plane.input, self._move, [self.slice, self.plane, self.case], [*told, *moves])
+        private(self.plane.input, self._move, [self.slice, self.plane, self.case], every)
         private(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
         for slider in (self.level, self.width):
             private(slider.input, self._free, [self.level, self.width, self.case], [*told, self.preset])
