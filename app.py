@@ -40,7 +40,7 @@ def create(weights: Path) -> FastAPI:
 
     page = panels.page(library).queue(max_size=32, default_concurrency_limit=2)
     return gr.mount_gradio_app(
-        app, page, path="/", show_error=False, max_file_size="64mb", ssr_mode=False, enable_monitoring=False,
+        app, page, path="/", show_error=False, max_file_size="1gb", ssr_mode=False, enable_monitoring=False,
         footer_links=["api"], **panels.look(),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -46,6 +47,20 @@ def test_a_dicom_series_is_opened_moved_through_and_looked_at_from_all_sides(pag
     tall = page.locator("#shown svg").first.get_attribute("viewBox").split()
     height, width = 7 * volume.spacing[0] / volume.spacing[2], volume.voxels_shw.shape[2]
     assert float(tall[3]) / float(tall[2]) == pytest.approx(height / width, rel=1e-3)  # true proportions
+
+
+def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_else(page, tmp_path):  # noqa: F811
+    voxels = np.random.default_rng(0).integers(1, 900, (40, 44, 5, 3), dtype=np.int16)
+    nibabel.Nifti1Image(voxels, np.diag([-1, -1, 4, 1])).to_filename(tmp_path / "four.nii.gz")
+    choose(page, [tmp_path / "four.nii.gz"])
+    expect_shown(page, "axial slice 3 of 5", "#shown")
+    before = page.locator("#case-image").get_attribute("href")
+    page.get_by_label("There are several in it").click()
+    page.get_by_role("option", name="volume 2 of 3").click()
+    page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
+    page.locator("#own").get_by_text("CT", exact=True).click()
+    expect_shown(page, "Your CT", "#shown")
+    expect_shown(page, "Networks look at the framed part", "#shown")
 
 
 def test_brightness_changes_what_is_shown_and_not_what_networks_see(page, volume, tmp_path):  # noqa: F811

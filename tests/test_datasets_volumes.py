@@ -135,6 +135,8 @@ def test_brats_is_what_was_written_with_the_whole_tumour_as_lesion(tmp_path):
 def test_brats_with_one_grade_is_enough(tmp_path):
     made_volumes.brats(tmp_path, high=0, low=2)
     assert set(datasets.open_dataset("brats", tmp_path).groups) == {"Brats18_LGG_0", "Brats18_LGG_1"}
+    coded(3)(tmp_path / "LGG" / "Brats18_LGG_0" / "Brats18_LGG_0_seg.nii")  # not used any more, but lesion
+    assert datasets.open_dataset("brats", tmp_path).read("Brats18_LGG_0/002").mask.all()
 
 
 def test_sequences_become_channels_in_the_order_asked_for(tmp_path):

@@ -81,25 +81,35 @@ def test_a_pretraining_cannot_be_evaluated(runs):
         evaluate.main(["--weights", str(runs / "pre" / "weights.safetensors")])
 
 
-def test_shipped_weights_are_the_trained_ones_without_this_machines_paths(runs, tmp_path):
-    (runs / "seg" / "test.json").unlink(missing_ok=True)
-    evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--json", str(runs / "seg" / "test.json")])
-    paths = ship.main([str(runs / "pre"), str(runs / "seg"), "--weights", str(tmp_path)])
-    assert [path.name for path in paths] == ["phantom-mps_ams-pretrain.safetensors", "phantom-mps_ams-seg-100.safetensors"]
-    shipped, trained = checkpoint.load(paths[1]), checkpoint.load(runs / "seg" / "weights.safetensors")
-    assert shipped.sha256 == trained.sha256 and str(runs) not in json.dumps(shipped.metadata)
-    card = paths[1].with_suffix(".md").read_text()
-    means = json.loads((runs / "seg" / "test.json").read_text())
-    assert means["sha256"] == shipped.sha256 and shipped.sha256 in card and f"{means['dsc']:.3f}" in card and f"{means['hd95_lesion']:.3f}" in card
+@pytest.fixture
+def shipped(runs, tmp_path) -> list:
+    """Both runs in a folder of weights: pretraining, segmentation."""
+    return ship.main([str(runs / "pre"), str(runs / "seg"), "--weights", str(tmp_path / "weights")])
 
 
-def test_an_evaluation_of_other_weights_is_not_shipped(runs, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "weights.safetensors").write_bytes((runs / "seg" / "weights.safetensors").read_bytes())
-    (tmp_path / "run" / "test.json").write_text(json.dumps({"sha256": "of something else"}))
+def test_shipped_weights_are_the_trained_ones_rounded_without_this_machines_paths(runs, shipped):
+    assert [path.name for path in shipped] == ["phantom-mps_ams-pretrain.safetensors", "phantom-mps_ams-seg-100.safetensors"]
+    found, trained = checkpoint.load(shipped[1]), checkpoint.load(runs / "seg" / "weights.safetensors")
+    assert found.metadata["rounded_from"] == trained.sha256 and str(runs) not in json.dumps(found.metadata)
+    assert shipped[1].stat().st_size < 0.6 * (runs / "seg" / "weights.safetensors").stat().st_size
+    for own, other in zip(checkpoint.unet(found).parameters(), checkpoint.unet(trained).parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-6)
+
+
+def test_the_card_of_shipped_weights_has_the_numbers_of_the_shipped_file(shipped):
+    weights, record, folder = shipped[1], shipped[1].with_suffix(".json"), ["--weights", str(shipped[1].parent)]
+    assert "Measured" not in weights.with_suffix(".md").read_text()
+    evaluate.main(["--weights", str(weights), "--json", str(record)])
+    ship.main(folder)
+    means, card = json.loads(record.read_text()), weights.with_suffix(".md").read_text()
+    assert means["sha256"] == checkpoint.load(weights).sha256 and means["sha256"] in card
+    assert f"{means['dsc']:.3f}" in card and f"{means['hd95_lesion']:.3f}" in card
+
+
+def test_an_evaluation_of_other_weights_makes_no_card(shipped):
+    shipped[1].with_suffix(".json").write_text(json.dumps({"sha256": "of something else"}))
     with pytest.raises(ValueError, match="measured another checkpoint"):
-        ship.main([str(tmp_path / "run"), "--weights", str(tmp_path / "weights")])
-    assert not (tmp_path / "weights").exists()
+        ship.main(["--weights", str(shipped[1].parent)])
 
 
 # Volumes

@@ -123,6 +123,7 @@ def one_sentence(message: str) -> None:
     ([b""], "file is empty"), ([b"\x89"], "no image we know"), ([b"only text"], "no image we know"),
     ([b"<svg xmlns='http://www.w3.org/2000/svg'/>"], "no image we know"), ([picture("GIF")], "no image we know"),
     ([DICOMDIR], "no image we know"), ([b"\x08\0\x05\0text of a length"], "no image we know"),
+    ([b"\x08\0\x05\0C1\xff\x01"], "no image we know"),
     ([b"\x09\0\x05\0CS\x0a\0"], "no image we know"), ([b"\x08\0\x05\x01CS\x0a\0"], "no image we know"),
     ([b"text", b"more"], "no image among these 2 files"), ([], "no image among these 0 files"), ([b"", b""], "file is empty"),
     ([zipped({"a.zip": zipped({"b.png": picture()})})], "hold no other zip"),
@@ -259,6 +260,9 @@ def test_folders_links_and_hidden_files_are_left_out(tmp_path):
         for name in ("__MACOSX/._a", "a/.DS_Store", ".git/config", "folder/", "__MACOSX\\b"):
             out.writestr(name, b"" if name.endswith("/") else b"hidden")
         out.writestr(link, "/etc/passwd")
+        windows = zipfile.ZipInfo("another folder/")
+        windows.create_system, windows.external_attr = 0, 0x10
+        out.writestr(windows, b"")
         out.writestr("seen", b"seen")
     assert unpacked(file.getvalue(), tmp_path) == {"0000": b"seen"}
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from mpsams import datasets, packs
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, pack, say what was done; returns the folder."""
     options = parse(Pack, "train.pack", argv)
     data = options.data
+    torch.set_num_threads(1)  # slices are so small that more only wait for each other
     out = Path(options.out or f"packs/{data.name}-{data.size}")
     began = time.monotonic()
     dataset = datasets.open_dataset(data.name, data.root, data.sequences)

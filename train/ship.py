@@ -1,8 +1,11 @@
 """Put finished runs into weights/ under their proper names, each with a model card written from its records.
 
-A run's evaluation, if it lies in the run folder as test.json (train.evaluate --json), goes along.
+Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after:
 
-  python -m train.ship runs/busi-mps_ams-pretrain-0 runs/busi-mps_ams-seg-10-strong-0
+  python -m train.ship runs/hecktor-mps_ams-seg-10-strong-0
+  python -m train.evaluate --weights weights/hecktor-mps_ams-seg-10.safetensors --data.root hecktor_nii \\
+      --json weights/hecktor-mps_ams-seg-10.json
+  python -m train.ship
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,32 +32,36 @@ NAMES = {
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
-    """Parse, copy, describe; returns the files written into the folder of weights."""
+    """Parse, copy, write all cards; returns the checkpoints of the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders with weights.safetensors")
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
     options = parser.parse_args(argv)
     written = [ship(folder, options.weights) for folder in options.runs]
+    for path in sorted(options.weights.glob("*.safetensors")):
+        path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), evaluation(path)), encoding="utf-8")
     print("\n".join(map(str, written)))
     return written
 
 
 def ship(source: Path, folder: Path) -> Path:
-    """Copy one run's checkpoint and evaluation, and write the card beside them."""
+    """Copy one run's checkpoint, rounded; an evaluation of what it replaces goes."""
     found = checkpoint.load(source / "weights.safetensors")
     path = folder / f"{name_of(found.metadata)}.safetensors"
-    evaluation = source / "test.json"
-    measured = json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.exists() else None
-    if measured and measured["sha256"] != found.sha256:
-        raise ValueError(f"{evaluation} measured another checkpoint than {source / 'weights.safetensors'}; run train.evaluate again")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source / "weights.safetensors", path)
-    if measured:
-        shutil.copy(evaluation, path.with_suffix(".json"))
-    else:
-        path.with_suffix(".json").unlink(missing_ok=True)  # it would be of the file just replaced
-    path.with_suffix(".md").write_text(card(path.stem, found, measured), encoding="utf-8")
+    checkpoint.save(path, checkpoint.rounded(found.tensors), found.metadata | {"rounded_from": found.sha256})
+    path.with_suffix(".json").unlink(missing_ok=True)
     return path
+
+
+def evaluation(path: Path) -> dict | None:
+    """What train.evaluate wrote beside a shipped checkpoint. ValueError when it measured another file."""
+    record = path.with_suffix(".json")
+    if not record.exists():
+        return None
+    measured = json.loads(record.read_text(encoding="utf-8"))
+    if measured["sha256"] != checkpoint.load(path).sha256:
+        raise ValueError(f"{record} measured another checkpoint than {path}; run train.evaluate again")
+    return measured
 
 
 def name_of(metadata: dict) -> str:
@@ -100,7 +106,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         *([f"| Not | {NOT.format(name=data['name'])} |"] if data.get("source", datasets.source(data["name"])) != datasets.source(data["name"]) else []),
         f"| Split | {len(split['train'])}/{len(split['val'])}/{len(split['test'])}{' patients' if volumes(data) else ''}, seed {split['seed']}, "
         f"{'' if volumes(data) else 'near-duplicates kept together, ' if split['grouped'] else 'near-duplicates not kept together, '}hash `{split['sha256'][:16]}` |",
-        f"| File | sha256 `{found.sha256}` |",
+        f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from `{about.get('rounded_from', 'itself')[:16]}` |",
     ]
     return "\n".join(lines + (results(measured) if measured else [])) + "\n"
 

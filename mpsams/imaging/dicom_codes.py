@@ -1,12 +1,18 @@
 """The coded pixels of a DICOM file, decoded frame by frame, after a look at what each frame claims to become.
 
-A compressed frame carries its own size, by which decoders allocate memory: it must be the header's.
+A compressed frame carries its own size, by which decoders allocate memory: it must be the header's. Decoders that a
+damaged frame can crash or keep busy work in another process.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import struct
+import subprocess
+import sys
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +26,42 @@ _FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressi
 _BEFORE_THEM = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)}  # tables, restart interval, applications' own, comments
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over the image
 _CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # of JPEG 2000: how it begins
+_STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")  # pydicom's plugins; tests crashed or stalled these
 
 
-def decoded(image: Image, wanted: Collection[int]) -> Iterator[tuple[int, np.ndarray, str]]:
+class Elsewhere:
+    """Decodes frames by ``dicom_child``, a program that starts when it is first needed and ends with this context."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen | None = None
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+
+    def as_array(self, frame: bytes, **how: Any) -> tuple[np.ndarray, dict[str, str]]:
+        """As pydicom's ``Decoder.as_array``, with "syntax". Raises UnreadableImage where that raises, crashes or lasts."""
+        if self._child is None:
+            program = [sys.executable, "-P", str(Path(__file__).with_name("dicom_child.py"))]
+            self._child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            self._child.stdin.write(json.dumps(how | {"size": len(frame)}).encode() + b"\n" + frame)
+            self._child.stdin.flush()
+        except OSError:
+            raise UnreadableImage(DAMAGED) from None
+        answer = json.loads(self._child.stdout.readline() or "null")
+        if answer is None:
+            raise UnreadableImage(DAMAGED)
+        kind, shape = np.dtype(answer["dtype"]), answer["shape"]
+        samples = np.frombuffer(self._child.stdout.read(math.prod(shape) * kind.itemsize), kind).reshape(shape)
+        return samples, {"photometric_interpretation": answer["photometric"]}
+
+
+def decoded(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iterator[tuple[int, np.ndarray, str]]:
     """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their order.
 
     Raises UnreadableImage, or whatever pydicom and its decoders raise, for frames that are damaged or missing.
@@ -34,14 +73,19 @@ def decoded(image: Image, wanted: Collection[int]) -> Iterator[tuple[int, np.nda
     how = {
         "rows": image.rows, "columns": image.columns, "samples_per_pixel": image.samples, "bits_allocated": image.allocated,
         "photometric_interpretation": image.photometric, "planar_configuration": image.planar, "bits_stored": image.bits,
-        "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr,
+        "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr, "raw": True,
     }  # fmt: skip
+    decode = decoder.as_array
+    if compressed:
+        how["decoding_plugin"] = next(name for name in (*_STURDY, *_FRAIL) if name in decoder.available_plugins)
+        if how["decoding_plugin"] in _FRAIL:
+            decode, how["syntax"] = elsewhere.as_array, image.syntax
     left = set(wanted)
     with open(image.path, "rb", buffering=0) as opened, Steps(opened, Allowance(_STEPS)) as file:
         file.seek(image.at)
         each = _compressed(image, file, left) if compressed else ((index, file, index, image.frames) for index in sorted(left))
         for index, source, there, frames in each:
-            samples, meant = decoder.as_array(source, index=there, raw=True, number_of_frames=frames, **how)
+            samples, meant = decode(source, index=there, number_of_frames=frames, **how)
             left.remove(index)
             yield index, samples, str(meant["photometric_interpretation"])
             if not left:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from . import UnreadableImage
-from .dicom_codes import decoded
+from .dicom_codes import Elsewhere, decoded
 from .dicom_frames import Frame
 
 MAX_BYTES = 2**30  # of the voxels
@@ -31,11 +31,12 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
     files: dict = {}
     for z, frame in enumerate(frames):
         files.setdefault(frame.image, {})[frame.index] = z
-    for image, places in files.items():
-        for index, samples, photometric in decoded(image, places):
-            grey = _luminance(samples, photometric, image.bits) if image.samples == 3 else samples
-            z = places[index]
-            xyz[:, :, z] = meaning(grey, frames[z]).T
+    with Elsewhere() as elsewhere:
+        for image, places in files.items():
+            for index, samples, photometric in decoded(image, places, elsewhere):
+                grey = _luminance(samples, photometric, image.bits) if image.samples == 3 else samples
+                z = places[index]
+                xyz[:, :, z] = meaning(grey, frames[z]).T
     return xyz, slope, intercept
 
 

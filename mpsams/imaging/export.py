@@ -29,8 +29,8 @@ def write(
     """
     if format not in formats(scan):
         raise ValueError(f"format {format!r}; allowed are {', '.join(formats(scan))}")
-    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+    if mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(f"mask is of shape {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
     if format == "png":
         return raster.write_mask(geometry.shown(mask_xyz, None)[0]), ENDINGS[format]
     if format == "nifti":

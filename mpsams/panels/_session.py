@@ -119,7 +119,7 @@ class Session:
         private(gallery.pick, self._pick, [self.seed], every, **long)
         private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **long)
         private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **long)
-        private(self.modality.input, self._call, [self.modality, self.seed, self.case], every)
+        private(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every)
         private(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
         private(self.plane.input, self._move, [self.slice, self.plane, self.case], every)
         private(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
@@ -183,9 +183,9 @@ class Session:
     def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case) -> dict:
         return self._open(paths, modality, seed, case, choice or 0)
 
-    def _call(self, modality: str, seed: float | None, case: Case) -> dict:
+    def _call(self, paths: list[str] | None, modality: str, seed: float | None, case: Case) -> dict:
         if not modality:
-            return {self.notice: ""}
+            return self._open(paths, modality, seed, case, case.scan.choice)
         return self._fresh(_case.called(case, modality, self._how(modality, seed)))
 
     def _move(self, number: float, plane: str, case: Case) -> dict:

@@ -1,0 +1,39 @@
+"""The README keeps its promises: its tables are what the records say, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import readme
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tables_are_what_the_records_say():
+    assert readme.filled(TEXT) == TEXT, "run python -m benchmarks.readme"
+
+
+def test_every_table_is_there_and_has_numbers():
+    found = dict(re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", TEXT, re.DOTALL))
+    assert found.keys() == readme.TABLES.keys() and all(len(re.findall(r"\d\.\d\d", table)) > 5 for table in found.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"--config (train/configs/\S+\.toml)", TEXT))))
+def test_every_config_it_names_is_there(name):
+    assert (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m ((?:train|benchmarks)\.\w+)", TEXT))))
+def test_every_command_it_names_is_there(name):
+    assert (ROOT / f"{name.replace('.', '/')}.py").is_file()
+
+
+def test_the_tree_names_what_is_there():
+    tree = TEXT.split("## The code\n\n```\n")[1].split("```")[0]
+    inside = re.findall(r"^  (\w+(?:\.py|/))", tree, re.MULTILINE)
+    there = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "mpsams").iterdir() if path.name[0] not in "_."}
+    assert set(inside) == there - {"__init__.py"}
