@@ -96,6 +96,18 @@ def test_hecktors_bounding_boxes_are_millimetres_in_lps(tmp_path, off, swapped):
     assert whole.box == transforms.frame(whole.image, SPACING[1:], "ct") != Box(5, 6, 10, 14)
 
 
+def test_a_network_sees_image_and_mask_of_the_box_alone(tmp_path):
+    (values,), codes = made_volumes.hecktor_2020(tmp_path, patients=1)["CHGJ000"]
+    made_volumes.boxes(tmp_path / "bbox.csv", {"CHGJ000": ((1, 5, 6), (5, 16, 19))})
+    boxed = datasets.open_dataset("hecktor", tmp_path)
+    for sample, k in zip(boxed, range(1, 6), strict=True):
+        image_chw, mask_1hw = datasets.prepare(sample, 16)
+        unit = np.clip((values[k, 5:17, 6:20].astype(np.float32) + 160) / 400, 0, 1)
+        assert np.array_equal(image_chw, (transforms.resize(unit, 16, 16)[0] * 255).round().byte())
+        assert np.array_equal(mask_1hw, transforms.resize_mask(codes[k, 5:17, 6:20] == 1, 16, 16)[0])
+    assert (codes[3, 5:17, 6:20] == 1).any() and sample.box == Box(5, 6, 12, 14)
+
+
 def test_a_bounding_box_that_reaches_over_the_edge_ends_there_and_one_outside_is_refused(tmp_path):
     made_volumes.hecktor_2020(tmp_path, patients=1)
     table = tmp_path / "bbox.csv"

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -480,9 +481,11 @@ def test_zipped_dicom_leaves_as_nifti_and_dicom_seg(upload, temporary):
     assert seg.pixel_array.sum() == 1 and seg.pixel_array.reshape(20, 24)[3, 4] == 1
 
 
-def test_dicom_without_uids_to_refer_to_leaves_as_nifti_only(upload):
+def test_dicom_without_uids_or_geometry_to_refer_to_leaves_as_nifti_only(upload):
     scan = imaging.read(upload(*ct_slices(reference="")))
     assert scan.affine is not None and export.formats(scan) == ("nifti",)
+    scan = imaging.read(upload(*ct_slices()))
+    assert export.formats(scan) == ("nifti", "dicom-seg") and export.formats(replace(scan, affine=None)) == ("nifti",)
 
 
 def test_only_what_is_offered_is_written(upload):

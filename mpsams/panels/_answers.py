@@ -28,7 +28,7 @@ def case_of(library: Library, file: str | None, modality: str, number: float = 0
         return case
     if not 1 <= number <= case.slices:
         raise ValueError(f"slice {number:g} does not exist; there are 1 to {case.slices}, and 0 for the middle")
-    return moved(case, "axial", int(number) - 1, how(case.modality))
+    return moved(case, case.plane, int(number) - 1, how(case.modality))
 
 
 def clusters(case: Case) -> dict:

@@ -167,7 +167,8 @@ def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], 
     """
     scan = imaging.read(files, modality, choice)
     span = span_of(scan)
-    return _drawn(YOURS[scan.modality], scan, None, "axial", len(scan.shown()) // 2, span, span, how(scan.modality))
+    plane = scan.planes[0]
+    return _drawn(YOURS[scan.modality], scan, None, plane, len(scan.shown(plane)) // 2, span, span, how(scan.modality))
 
 
 def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
