@@ -23,6 +23,7 @@ from tqdm import tqdm
 from benchmarks import keep
 from mpsams import datasets
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (256, 128)
 MADE_UP = {"patients": (25, 250), "slices": 100, "side": 128, "batches": 100}
 QUICK = {"patients": (2, 8), "slices": 20, "side": 64, "batches": 10}
@@ -86,7 +87,7 @@ tell(began, batches * batch, kept_mib=most, mapped_mib=mib("RssFile") - mapped)
 def job(code: str, *arguments, fed: object = None) -> dict[str, float]:
     """What a program of the above tells, run in a fresh process; its progress goes where ours goes."""
     command = [sys.executable, "-c", WATCH + code, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, input=json.dumps(fed), text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, input=json.dumps(fed), text=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -153,11 +154,9 @@ def main(argv: list[str] | None = None) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         for name in ("hecktor", "brats"):
-            root = getattr(options, name)
-            if root is None:
+            if not (given := getattr(options, name)):
                 continue
-            if options.quick:
-                root = shortened(name, root, 2, top / name)
+            root = shortened(name, given, 2, top / name) if options.quick else given.resolve()
             for size in (QUICK["side"],) if options.quick else SIZES:
                 results[f"{name}-{size}"] = compare(name, root, size, top)
         results["made_up"] = rows = growth(**(QUICK if options.quick else MADE_UP), top=top)

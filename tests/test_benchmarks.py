@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import packing
-from mpsams import datasets, packs
+from mpsams import datasets, packs, transforms
 
 
 def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
@@ -21,9 +21,10 @@ def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
     assert told["slices"] == 12 and told["slices_per_s"] == pytest.approx(12 / told["seconds"]) and 0 < told["own_mib"] < told["peak_mib"] < 1000
     peer, whole = np.load(tmp_path / "peer.npz"), [sample.unit for sample in dataset]
     assert peer["images"].shape == peer["masks"].shape == (12, 16, 16) and peer["masks"].dtype == bool
-    ours = np.stack([datasets.transforms.resize(unit, 16, 16)[0, 0] for unit in whole])
+    ours = np.stack([transforms.resize(unit, 16, 16)[0, 0] for unit in whole])
     assert np.abs(peer["images"] / 255 - ours).mean() < 0.01
-    assert peer["masks"].sum() == pytest.approx(sum(sample.mask.sum() / 4 for sample in dataset), rel=0.1)
+    masks = np.stack([transforms.resize_mask(sample.mask, 16, 16)[0, 0] for sample in dataset])
+    assert (peer["masks"] != masks).sum() <= 2 < masks.sum()
     packs.write(dataset, 16, tmp_path / "pack")
     read = packing.job(packing.READ, tmp_path / "pack", 3, 8)
     assert read["slices"] == 24 and 0 <= read["kept_mib"] < 50

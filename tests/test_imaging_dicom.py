@@ -30,6 +30,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     MPEG2MPML,
     MRImageStorage,
@@ -39,7 +40,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from mpsams.imaging import Scan, UnreadableImage, dicom, dicom_pixels
+from mpsams.imaging import Scan, UnreadableImage, dicom, dicom_codes, dicom_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHIPPED = Path(pydicom.data.__file__).parent / "test_files"
@@ -434,7 +435,7 @@ def compressed(ds: Dataset, syntax: str) -> Dataset:
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
-@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8])
 def test_lossless_compression(tmp_path, syntax, dtype):
     frames = noise((3, ROWS, COLUMNS), dtype=dtype, low=0, high=200)
     if dtype == np.int16:
@@ -868,16 +869,20 @@ def test_flipped_bits_and_truncations(tmp_path, seed):
     assert {"scan", "refused"} == set(found)
 
 
-@pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm.dcm", "MR_small_jpeg_ls_lossless.dcm"])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_decoder_that_crashes_ends_alone(tmp_path, name, seed):
-    """GDCM aborts or violates memory in some of these: then a process ends, but not this one."""
-    rng, data = np.random.default_rng(seed), bytearray((SHIPPED / name).read_bytes())
-    start = data.rindex(b"\xff\xd8\xff") + 20
-    for at in rng.integers(start, len(data) - 20, 6):
-        data[at] ^= 1 << rng.integers(8)
+def test_a_decoder_that_crashes_ends_alone(tmp_path):
+    """GDCM 3.2 violates memory on a JPEG of 72 bits: then a process ends, but not this one."""
+    data = bytearray((SHIPPED / "SC_rgb_jpeg_gdcm.dcm").read_bytes())
+    bits = data.index(b"\xff\xc3\0\x11\x08") + 4
+    data[bits] = 72
     (tmp_path / "broken").write_bytes(bytes(data))
-    outcome([tmp_path / "broken"])
+    refused(tmp_path / "broken", "damaged")
+    frame = encapsulate([bytes(data[data.index(b"\xff\xd8\xff") :])], has_bot=False)
+    how = {"rows": 100, "columns": 100, "samples_per_pixel": 3, "bits_allocated": 8, "bits_stored": 8, "planar_configuration": 0}
+    how |= {"photometric_interpretation": "RGB", "pixel_representation": 0, "pixel_keyword": "PixelData", "number_of_frames": 1}
+    with dicom_codes.Elsewhere() as elsewhere:
+        for _ in range(2):
+            with pytest.raises(UnreadableImage, match="damaged"):
+                elsewhere.as_array(frame, syntax=str(JPEGLosslessSV1), index=0, decoding_plugin="gdcm", raw=True, **how)
 
 
 def test_the_program_that_decodes_ends_with_the_reading(tmp_path, monkeypatch):

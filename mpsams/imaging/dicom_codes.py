@@ -127,7 +127,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int, int] | None:
             at += 1
         prefix, marker, length = struct.unpack_from(">BBH", data, at)
         if prefix == 0xFF and marker in _FRAME_HEADERS:
-            return struct.unpack_from(">HHB", data, at + 5)
+            bits, *size = struct.unpack_from(">BHHB", data, at + 4)
+            return tuple(size) if bits <= 16 else None
         if prefix != 0xFF or marker not in _BEFORE_THEM:
             return None
         at += 2 + length
