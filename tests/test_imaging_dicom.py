@@ -40,7 +40,9 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
 )
 
-from mpsams.imaging import Scan, UnreadableImage, dicom, dicom_codes, dicom_pixels
+from mpsams.imaging import Scan, UnreadableImage, dicom
+from mpsams.imaging.dicom import codes as dicom_codes
+from mpsams.imaging.dicom import pixels as dicom_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHIPPED = Path(pydicom.data.__file__).parent / "test_files"

@@ -11,7 +11,8 @@ import pytest
 from highdicom.seg import Segmentation, segread
 from pydicom.uid import EnhancedMRImageStorage
 
-from mpsams.imaging import Scan, dicom, dicom_seg
+from mpsams.imaging import Scan, dicom
+from mpsams.imaging.dicom import seg as dicom_seg
 from tests.test_imaging_dicom import AXIAL, COLUMNS, CORONAL, OBLIQUE, PICTURE, ROWS, enhanced, instance, noise, one, save, series
 
 pytestmark = pytest.mark.filterwarnings("ignore")

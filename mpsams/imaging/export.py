@@ -35,13 +35,13 @@ def write(
         return raster.write_mask(geometry.shown(mask_xyz, None)[0]), ENDINGS[format]
     if format == "nifti":
         return nifti.write_mask(scan, mask_xyz), ENDINGS[format]
-    from . import dicom_seg
+    from .dicom import seg
 
-    return dicom_seg.write(scan, mask_xyz, "lesion", algorithm, identified), ENDINGS[format]
+    return seg.write(scan, mask_xyz, "lesion", algorithm, identified), ENDINGS[format]
 
 
 def _referable(scan: Scan) -> bool:
-    """Whether `dicom_seg` can write a mask of it."""
+    """Whether ``dicom.seg`` can write a mask of it."""
     from .dicom import Series
 
     if not isinstance(scan.source, Series) or scan.affine is None:

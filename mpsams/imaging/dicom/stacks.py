@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .dicom_frames import Frame, Place
+from .frames import Frame, Place
 
 _SAME = 1e-4  # millimetres along the normal within which frames lie at one place
 _UNEVEN, _GAP = 0.05, 1.5  # of the median distance between slices: off by more; farther than

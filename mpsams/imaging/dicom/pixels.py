@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from . import UnreadableImage
-from .dicom_codes import Elsewhere, decoded
-from .dicom_frames import Frame
+from .. import UnreadableImage
+from .codes import Elsewhere, decoded
+from .frames import Frame
 
 MAX_BYTES = 2**30  # of the voxels
 Meaning = Callable[[np.ndarray, Frame], np.ndarray]

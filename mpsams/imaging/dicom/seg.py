@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import Scan
-from .dicom import Series
+from .. import Scan
+from . import Series
 
 _LONGEST = 64  # characters of a label
 _MAKER = {"manufacturer": "mpsams", "manufacturer_model_name": "mpsams", "software_versions": "1", "device_serial_number": "none"}

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from . import UnreadableImage
+from .. import UnreadableImage
 
 OPENS = "this version opens DICOM images such as CT, MR and ultrasound, as single files or whole series"
 DAMAGED = f"This DICOM is damaged, incomplete or of a rare kind; {OPENS}."

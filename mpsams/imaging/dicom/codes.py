@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from . import UnreadableImage
-from .dicom_elements import DAMAGED, Allowance, Steps
-from .dicom_frames import Image
+from .. import UnreadableImage
+from .elements import DAMAGED, Allowance, Steps
+from .frames import Image
 
 _STEPS = 2**19  # reads of a file's fragments
 _FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressive, lossless; JPEG-LS
@@ -30,7 +30,7 @@ _STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")  # py
 
 
 class Elsewhere:
-    """Decodes frames by ``dicom_child``, a program that starts when it is first needed and ends with this context."""
+    """Decodes frames by ``child``, a program that starts when it is first needed and ends with this context."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen | None = None
@@ -46,7 +46,7 @@ class Elsewhere:
     def as_array(self, frame: bytes, **how: Any) -> tuple[np.ndarray, dict[str, str]]:
         """As pydicom's ``Decoder.as_array``, with "syntax". Raises UnreadableImage where that raises, crashes or lasts."""
         if self._child is None:
-            program = [sys.executable, "-P", str(Path(__file__).with_name("dicom_child.py"))]
+            program = [sys.executable, "-P", str(Path(__file__).with_name("child.py"))]
             self._child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             self._child.stdin.write(json.dumps(how | {"size": len(frame)}).encode() + b"\n" + frame)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from . import UnreadableImage
-from .dicom_elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, text, uid
-from .dicom_frames import Frame, Image, Lut, Place
+from .. import UnreadableImage
+from .elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, text, uid
+from .frames import Frame, Image, Lut, Place
 
 MAX_FRAMES = 2**14  # of one file, and of all
 MIN_SIDE, MAX_SIDE = 16, 8192

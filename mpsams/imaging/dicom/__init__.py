@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from . import Scan, UnreadableImage, dicom_header, dicom_pixels
-from .dicom_elements import DAMAGED, OPENS, Allowance
-from .dicom_frames import Frame, Place
-from .dicom_header import MAX_FRAMES
-from .dicom_stacks import Stack, stacks
+from .. import Scan, UnreadableImage
+from . import header, pixels
+from .elements import DAMAGED, OPENS, Allowance
+from .frames import Frame, Place
+from .header import MAX_FRAMES
+from .stacks import Stack, stacks
 
 MAX_FILES = 4096
 _FILE_STEPS, _STEPS_PER_FILE = 400_000, 1000  # reads of headers: for any one file; for each file on the average
@@ -61,7 +62,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     stack = found[choice]
     modality = modality or _modality(stack)
     try:
-        voxels_xyz, slope, intercept = dicom_pixels.load(stack.frames, picture=modality == "ultrasound")
+        voxels_xyz, slope, intercept = pixels.load(stack.frames, picture=modality == "ultrasound")
     except UnreadableImage:
         raise
     except Exception:  # decoders raise whatever they like, and say things about the file
@@ -83,7 +84,7 @@ def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:
         allowance = Allowance(min(left, _FILE_STEPS))
         left -= allowance.left
         try:
-            found = dicom_header.read(path, allowance)
+            found = header.read(path, allowance)
         except UnreadableImage as refusal:
             refusals.append(str(refusal))
         except Exception:  # pydicom raises nearly anything, and quotes the file
