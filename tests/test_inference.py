@@ -1,6 +1,7 @@
 """What the app and the evaluation call: epochs only cut, visible pixels stay, sizes come back."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,12 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(weights):
     return inference.open_network(weights)
+
+
+@pytest.fixture
+def native(network):
+    """The network as one whose own size is that of the grid image."""
+    return replace(network, metadata=network.metadata | {"size": 256})
 
 
 @pytest.fixture
@@ -116,24 +123,24 @@ def test_reconstruction_leaves_visible_pixels_untouched(network, image, truth):
     assert found.error_background == pytest.approx(float(found.error_11ss[pixels & ~truth].mean()))
 
 
-def test_reconstruction_is_the_networks_answer_to_the_masked_image(network, image):
+def test_reconstruction_is_the_networks_answer_to_the_masked_image(native, image):
     hidden = inference.mask_at(inference.study(image), 10).random_1l
     pixels = patches.to_pixels(hidden, 16, 256, 256)
     x = (image - image.mean()) / image.std(correction=0)
     with torch.no_grad():
-        answer = network.unet(torch.where(pixels, torch.zeros(()), x)) * image.std(correction=0) + image.mean()
-    found = inference.reconstruct(network, image, hidden, 16)
+        answer = native.unet(torch.where(pixels, torch.zeros(()), x)) * image.std(correction=0) + image.mean()
+    found = inference.reconstruct(native, image, hidden, 16)
     torch.testing.assert_close(found.filled_11ss[pixels], answer.clamp(0, 1)[pixels], atol=1e-5, rtol=0)
     assert math.isnan(found.error_lesion)
 
 
-def test_hidden_pixels_do_not_leak_into_the_reconstruction(network, image):
+def test_hidden_pixels_do_not_leak_into_the_reconstruction(native, image):
     """With the same mean and deviation, what is under the mask must not matter."""
     hidden = inference.mask_at(inference.study(image), 100).random_1l
     pixels = patches.to_pixels(hidden, 16, 256, 256)
     other = image.clone()
     other[pixels] = image[pixels][torch.randperm(int(pixels.sum()), generator=torch.Generator().manual_seed(0))]
-    first, second = (inference.reconstruct(network, x, hidden, 16).filled_11ss for x in (image, other))
+    first, second = (inference.reconstruct(native, x, hidden, 16).filled_11ss for x in (image, other))
     torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
 
 
