@@ -66,11 +66,15 @@ def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
 
 
 def profile(case: Case, masks: dict[str, np.ndarray]) -> str:
-    """How much lesion there is in each axial slice, as an SVG of curves; the keys are their CSS classes."""
+    """How much lesion there is in each axial slice, as the HTML of a plot; the keys of masks are the curves' CSS classes."""
     areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
-    top = max(1, *(int(area.max()) for area in areas.values()))
-    count = max(2, len(next(iter(areas.values()))))
+    top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
     lines = [
         figures.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], kind) for kind, area in areas.items()
     ]
-    return figures.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
+    picture = figures.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
+    spacing = case.scan.spacing()
+    most = f"{top} px" if spacing is None else f"{top * spacing[1] * spacing[2] / 100:.3g} cm²"
+    levels = f'<span class="level" style="bottom:0">0</span><span class="level" style="bottom:100%">{most}</span>'
+    ticks = "".join(f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count)))
+    return f'<div class="plot wide">{levels}{picture}{ticks}</div>'

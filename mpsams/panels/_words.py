@@ -62,16 +62,17 @@ def number(value: float, digits: int = 2) -> str:
     return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def trained_elsewhere(seen: tuple[str, str, int], modality: str, names: dict[str, str]) -> str:
-    """A warning when a network never saw images of this modality, else nothing."""
-    trained, target, images = seen
-    if trained == modality:
+def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, names: dict[str, str]) -> str:
+    """A warning when one of the networks, each (modality, target, images), never saw images of this modality, else nothing."""
+    strange = next((network for network in networks if network[0] != modality), None)
+    if strange is None:
         return ""
+    trained, target, images = strange
     count = f" ({images} images)" if images else ""
     kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{names.get(trained, trained)} images"
     return note(
-        f"<strong>This network has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
-        "whatever it answers here is a guess far from home, shown to teach and not to trust.",
+        f"<strong>A network here has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
+        "whatever it answers is a guess far from home, shown to teach and not to trust.",
         "care",
     )
 

@@ -100,10 +100,10 @@ def view(case: Case, epoch: float, way: str, library: Library) -> str:
         return words.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
     found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
     missing = [f"<code>busi{ending}</code>" for ending in ROWS if ending not in there]
-    strange = seen(library.network(next(iter(there.values()))))
+    trained = [seen(library.network(name)) for name in there.values()]
     return "".join(
         [
-            words.trained_elsewhere(strange, case.modality, NAMES),
+            words.trained_elsewhere(trained, case.modality, NAMES),
             words.row([given(case, epoch, next(iter(found.values()))), *(column(e, r) for e, r in found.items())], "films three"),
             bar(),
             numbers(case, found),

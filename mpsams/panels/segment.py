@@ -188,11 +188,11 @@ def view(case: Case, found: dict[str, np.ndarray], threshold: float, opacity: fl
     if not found:
         return words.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in TWO)), "care")
     masks = {ending: lesion(case, chance_ss, threshold) for ending, chance_ss in found.items()}
-    strange = seen(library.network(library.find(next(iter(found)), case.modality)))
+    trained = [seen(library.network(name)) for name in chances_named(case, library).values()]
     missing = [f"<code>…{ending}</code>" for ending in TWO if ending not in found]
     return "".join(
         [
-            words.trained_elsewhere(strange, case.modality, NAMES) or words.taught_on(strange, case.plane),
+            words.trained_elsewhere(trained, case.modality, NAMES) or words.taught_on(trained[0], case.plane),
             words.row((column(case, e, masks[e], found[e], opacity) for e in found), "films two"),
             words.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if case.truth_hw is not None else [])),
             f'<div class="ramp"><span>chance of lesion 0%</span><i style="background:{figures.ramp_css()}"><b style="left:{100 * threshold:.0f}%"></b></i><span>100%</span></div>',
@@ -262,6 +262,6 @@ def summary(case: Case, result: dict, threshold: float) -> str:
     if case.truth_xyz is not None:
         curves["truth"] = case.truth_xyz
         legend.append(("truth", "true lesion"))
-    picture = f'<section class="panelet curve"><h4>Lesion area by slice, from the feet up</h4><div class="plot">{volume.profile(case, curves)}</div>{words.key(*legend)}</section>'
+    picture = f'<section class="panelet curve"><h4>Lesion area by slice, from the feet up</h4>{volume.profile(case, curves)}{words.key(*legend)}</section>'
     return words.table(["The whole volume", *(names[name] for name in known)], rows) + picture
 
