@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch
 from tqdm import tqdm
 
 from mpsams import datasets, packs
@@ -41,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
     data = options.data
     torch.set_num_threads(1)  # slices are so small that more only wait for each other
     out = Path(options.out or f"packs/{data.name}-{data.size}")
-    torch.set_num_threads(1)  # slices are so small that threads only wait for one another
     began = time.monotonic()
     dataset = datasets.open_dataset(data.name, data.root, data.sequences)
     if data.cases:
