@@ -45,7 +45,7 @@ class Network:
     @property
     def sequences(self) -> tuple[str, ...]:
         """The MRI sequences its channels are, where a data set has several; empty for the data set's own choice."""
-        return tuple(self.metadata.get("config", {}).get("data", {}).get("sequences", ()))
+        return tuple(self.metadata.get("data", {}).get("sequences", ()))
 
     @property
     def predicts_normalised_patches(self) -> bool:

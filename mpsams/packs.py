@@ -99,6 +99,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
         "source": datasets.source(dataset.name),
         "size": size,
         "channels": channels,
+        "sequences": list(dataset.sequences),
         "slices_read": len(dataset),
         "source_sha256": hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest(),
         "sha256": datasets.fingerprint(parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)),
@@ -138,7 +139,7 @@ def read(folder: str | Path) -> Stack:
         warnings.simplefilter("ignore", UserWarning)  # PyTorch's, that writing to them would fail
         tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = (about[key] for key in ("name", "modality", "target", "source"))
-    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"])
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"], tuple(about.get("sequences", ())))
 
 
 def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -189,7 +189,7 @@ def test_what_lies_outside_the_box_does_not_matter(network):
 def test_probability_takes_as_many_channels_as_the_network(network, tmp_path):
     torch.manual_seed(1)
     model = {"channels": 2, "classes": 1, "width": 2, "norm": "batch"}
-    metadata = {"kind": "segmentation", "size": 32, "model": model, "config": {"data": {"sequences": ["t1", "flair"]}}}
+    metadata = {"kind": "segmentation", "size": 32, "model": model, "data": {"sequences": ["t1", "flair"]}}
     checkpoint.save(tmp_path / "two.safetensors", UNet(channels=2, width=2).state_dict(), metadata)
     two = inference.open_network(tmp_path / "two.safetensors")
     assert (two.channels, two.sequences, network.channels, network.sequences) == (2, ("t1", "flair"), 1, ())

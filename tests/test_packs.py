@@ -300,3 +300,7 @@ def test_training_takes_a_pack_only_for_what_it_is(whole):
     for other in ({"size": 32}, {"name": "hecktor"}):
         with pytest.raises(ValueError, match="is a pack of 'brats' at 16 pixels; data.name is .* and data.size"):
             options.read(options.Data(**data | other))
+    assert stack.sequences == ("t1", "flair") == options.read(options.Data(**data, sequences=("t1", "flair"))).sequences
+    for other in ({"sequences": ("t1",)}, {"cases": 3}):
+        with pytest.raises(ValueError, match="is a pack of t1, flair"):
+            options.read(options.Data(**data | other))

@@ -208,6 +208,11 @@ def read(options: Data, track: Callable = iter) -> Stack:
                 f"{options.root} is a pack of {stack.name!r} at {stack.size} pixels; "
                 f"data.name is {options.name!r} and data.size {options.size}"
             )
+        if options.sequences and options.sequences != stack.sequences or options.cases:
+            raise ValueError(
+                f"{options.root} is a pack of {', '.join(stack.sequences) or 'no sequences to choose from'}; data.sequences can be nothing else, "
+                "and data.cases is for folders"
+            )
     else:
         dataset = datasets.open_dataset(options.name, options.root, options.sequences)
         if options.cases:
@@ -243,6 +248,7 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
             "modality": stack.modality,
             "target": stack.target,
             "source": stack.source,
+            "sequences": list(stack.sequences),
             "images": len(stack),
             "patients": len(set(stack.groups)),
             "sha256": stack.sha256,

@@ -69,7 +69,8 @@ class Dataset:
     name: the data set's name; modality: one of ``imaging.MODALITIES``; target: what the masks outline ("" when
     there are none).
     cases: one name per sample. groups: the patient of each, who is never torn apart by a split; where patients are
-    unknown, each case is its own. read: case -> Sample. files: group -> what it is read from.
+    unknown, each case is its own. read: case -> Sample. files: group -> what it is read from. sequences: what the
+    channels are, where a data set has several to choose from.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Dataset:
     groups: tuple[str, ...]
     read: Callable[[str], Sample]
     files: Callable[[str], tuple[Path, ...]] = made_up
+    sequences: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -110,7 +112,7 @@ class Dataset:
 class Stack:
     """A whole data set at the network's size, in memory or memory-mapped.
 
-    name, modality, target, cases, groups: as in ``Dataset``. source: where it comes from and under which terms.
+    name, modality, target, cases, groups, sequences: as in ``Dataset``. source: where it comes from and under which terms.
     stored_nchw: uint8, 255 = 1.0; stored_n1hw: bool masks, True = lesion; of all samples, also those not selected.
     rows: the place of each case in what is stored.
     sha256: of all pixels and masks, to tell one copy of the data from another.
@@ -126,6 +128,7 @@ class Stack:
     stored_n1hw: Tensor
     rows: Tensor
     sha256: str
+    sequences: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -194,9 +197,8 @@ def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, ma
     """A Stack from arrays that hold the data set's samples of these numbers."""
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
-    return Stack(
-        dataset.name, dataset.modality, dataset.target, source(dataset.name), cases, groups, *tensors, torch.arange(len(cases)), sha256
-    )
+    words = dataset.name, dataset.modality, dataset.target, source(dataset.name)
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), sha256, dataset.sequences)
 
 
 def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:

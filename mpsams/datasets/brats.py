@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mpsams.datasets import Dataset, _volumes
@@ -32,7 +33,7 @@ def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset
     patients = [patient for folder in folders if (patient := patient_of(folder, sequences))]
     if not patients:
         raise ValueError(f"{root} has no patient with {', '.join(sequences)} and seg; expected {LAYOUT}")
-    return _volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES)
+    return replace(_volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES), sequences=tuple(sequences))
 
 
 def find(root: str | Path | None) -> list[Path]:

@@ -19,7 +19,7 @@ from mpsams.transforms import Box
 
 @dataclass(frozen=True)
 class Chances:
-    """What a network says of every axial slice: uint8 (N, S, S) with 255 = 1.0, and where it looked."""
+    """What a network says of every axial slice: float32 (N, S, S) in [0, 1], and where it looked."""
 
     chance_nss: np.ndarray
     boxes: tuple[Box | None, ...]
@@ -31,8 +31,8 @@ class Chances:
         """Bool (X, Y, Z) on the scan's grid: where the chance reaches the threshold."""
         mask_xyz = np.zeros(scan.voxels_xyz.shape, bool, order="F")
         for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
-            if chance_ss.max() >= 255 * threshold:
-                mask_hw[:] = inference.spread(chance_ss.astype(np.float32) / 255, mask_hw.shape, box) >= threshold
+            if chance_ss.max() >= threshold:
+                mask_hw[:] = inference.spread(chance_ss, mask_hw.shape, box) >= threshold
         return mask_xyz
 
 
@@ -40,14 +40,14 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
     """Take every axial slice through the networks; yields how many are done, and at the end what each network said."""
     scan, spacing = case.scan, case.scan.spacing()
     count, boxes = len(scan.shown()), []
-    found = [np.zeros((count, network.size, network.size), np.uint8) for network in networks]
+    found = [np.zeros((count, network.size, network.size), np.float32) for network in networks]
     for k in range(count):
         values_hw = scan.slice(k)
         boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
         unit_hw = transforms.to_unit(values_hw, case.span)
         if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
             for network, chance_nss in zip(networks, found, strict=True):
-                chance_nss[k] = (255 * inference.chance(network, unit_hw, boxes[-1])).round()
+                chance_nss[k] = inference.chance(network, unit_hw, boxes[-1])
         yield k + 1, None
     yield count, [Chances(chance_nss, tuple(boxes)) for chance_nss in found]
 
