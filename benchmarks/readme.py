@@ -47,6 +47,19 @@ def results() -> str:
     return table(["", "begun", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
 
 
+def packing() -> str:
+    """Packing beside reading everything into memory."""
+    found = record(ROOT / "benchmarks" / "packing.json")
+    named = [(f"{SETS[name]}, {size} px", found[f"{name}-{size}"]) for name in ("hecktor", "brats") for size in (128, 256)]
+    named += [("made-up CT, 128 px", row) for row in found["made_up"]]
+    rows = [
+        [words, str(row["slices"]), f"{row['ours']['slices_per_s']:.0f}", f"{row['ours']['peak_mib']:.0f}", f"{row['peer']['peak_mib']:.0f}"]
+        + [f"{row['peer_over_ours_seconds']:.2f}"]
+        for words, row in named
+    ]
+    return table(["", "slices", "slices/s", "peak MiB", "peak MiB in memory", "time in memory ÷ packing"], rows)
+
+
 def record(path: Path) -> dict:
     """What a record says."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -58,7 +71,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lift": lift, "results": results}
+TABLES = {"lift": lift, "results": results, "packing": packing}
 
 
 def filled(text: str) -> str:
