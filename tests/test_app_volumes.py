@@ -11,10 +11,12 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from mpsams import inference, metrics, transforms
+from mpsams import checkpoint, inference, metrics, transforms
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
+from mpsams.panels import Library
+from mpsams.unet import UNet
 
 WEIGHTS = "busi-mps_ams-seg-10"
 
@@ -124,3 +126,13 @@ def test_a_mask_on_another_grid_is_refused(client, uploads, volume, tmp_path):
 
 def test_the_shown_order_of_the_phantom_is_what_the_file_says(uploads, volume):
     assert np.array_equal(geometry.shown(*(lambda image: (np.asarray(image.dataobj), image.affine))(nibabel.load(uploads["nifti"]))), volume.voxels_shw)
+
+
+def test_a_network_of_several_channels_is_passed_over(small_weights, tmp_path):
+    metadata = {"kind": "segmentation", "method": "mps_ams", "size": 64, "data": {"name": "brats", "modality": "mri", "target": "tumour", "images": 9}}
+    for channels, name in ((2, "brats-mps_ams-seg-10"), (1, "busi-mps_ams-seg-10")):
+        model = {"channels": channels, "classes": 1, "width": 2, "norm": "batch"}
+        checkpoint.save(tmp_path / f"{name}.safetensors", UNet(**model).state_dict(), metadata | {"model": model})
+    assert Library(tmp_path).find("-mps_ams-seg-10", "mri") == "busi-mps_ams-seg-10"
+    (tmp_path / "busi-mps_ams-seg-10.safetensors").unlink()
+    assert Library(tmp_path).find("-mps_ams-seg-10", "mri") is None

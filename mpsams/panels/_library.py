@@ -43,8 +43,11 @@ class Library:
             return self._open[key]
 
     def find(self, ending: str, modality: str) -> str | None:
-        """A checkpoint whose name ends so, one trained on the modality if there is; None when there is none."""
-        names = self.names(ending)
+        """A checkpoint whose name ends so, one trained on the modality if there is; None when there is none.
+
+        Networks of several channels are passed over: what is opened here has one.
+        """
+        names = [name for name in self.names(ending) if self.network(name).channels == 1]
         fitting = [name for name in names if seen(self.network(name))[0] == modality]
         return (fitting or names or [None])[0]
 
