@@ -94,7 +94,8 @@ def build(session: Session) -> None:
     session.on_case(infer, [threshold, opacity, which], [found, stage])
     session.on_case(settle, [threshold, which, whole], [deep, form, button, whole, report])
     going = private(start.click, run, [session.case, threshold], [whole, report, button, start, stop], concurrency_limit=1)
-    private(stop.click, lambda: idle() | {report: words.note("Stopped.")}, [], [report, start, stop], cancels=[going])
+    stop.click(fn=None, cancels=[going], api_visibility="private")
+    private(stop.click, lambda: idle() | {report: words.note("Stopped.")}, [], [report, start, stop])
     private(button.click, file_of, asked, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
     endpoints(library, ready)
 
