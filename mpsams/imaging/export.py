@@ -44,7 +44,4 @@ def _referable(scan: Scan) -> bool:
     """Whether ``dicom.seg`` can write a mask of it."""
     from .dicom import Series
 
-    if not isinstance(scan.source, Series) or scan.affine is None:
-        return False
-    series = scan.source
-    return all((series.sop_class, series.study, series.series, series.frame_of_reference, *(uid for uid, _ in series.images)))
+    return isinstance(scan.source, Series) and scan.affine is not None and scan.source.referable

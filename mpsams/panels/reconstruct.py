@@ -99,7 +99,7 @@ def view(case: Case, epoch: float, way: str, library: Library) -> str:
     if not there:
         return words.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
     found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
-    missing = [f"<code>busi{ending}</code>" for ending in ROWS if ending not in there]
+    missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
     trained = [seen(library.network(name)) for name in there.values()]
     return "".join(
         [

@@ -40,6 +40,11 @@ class Series:
     places: tuple[Place, ...]
     patient: Any = field(repr=False)
 
+    @property
+    def referable(self) -> bool:
+        """Whether all UIDs are there that a DICOM-SEG refers to."""
+        return all((self.sop_class, self.study, self.series, self.frame_of_reference, *(uid for uid, _ in self.images)))
+
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
     """DICOM files as a Scan, its voxels memory-mapped: Z slices along their normal, or moments of a film.

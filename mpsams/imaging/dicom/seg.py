@@ -61,8 +61,7 @@ def _checked(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Se
     series = scan.source
     if not isinstance(series, Series) or scan.affine is None:
         raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")
-    uids = (series.sop_class, series.study, series.series, series.frame_of_reference, *(sop for sop, _ in series.images))
-    if not all(uids):
+    if not series.referable:
         raise ValueError("this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference")
     if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}")
