@@ -1,12 +1,15 @@
 """Losses of the pretraining and of the segmentation.
 
-Axes: B batch, C channels, H x W pixels.
+Axes: B batch, C channels, D features, H x W pixels, K prototypes.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from mpsams import ranks
 
 SEGMENTATION = ("dice-ce", "ce")
 
@@ -16,11 +19,75 @@ def masked_mse(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> T
 
     hidden_b1hw: bool, True = hidden. A batch with nothing hidden has loss 0 (and zero gradient).
     """
+    return _over_hidden(_difference(pred_bchw, target_bchw).square(), hidden_b1hw)
+
+
+def masked_l1(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
+    """Mean absolute error over hidden pixels (SimMIM, Xie et al. 2022); as ``masked_mse`` otherwise."""
+    return _over_hidden(_difference(pred_bchw, target_bchw).abs(), hidden_b1hw)
+
+
+def _difference(pred_bchw: Tensor, target_bchw: Tensor) -> Tensor:
+    """Prediction less target; ValueError when they differ in shape."""
     if pred_bchw.shape != target_bchw.shape:
         raise ValueError(f"prediction {tuple(pred_bchw.shape)} and target {tuple(target_bchw.shape)} differ in shape")
-    hidden = hidden_b1hw.to(pred_bchw.dtype)
-    squared = (pred_bchw - target_bchw).square() * hidden
-    return squared.sum() / (hidden.sum() * pred_bchw.shape[1]).clamp(min=1)
+    return pred_bchw - target_bchw
+
+
+def _over_hidden(error_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
+    """The mean of an error over hidden pixels and all channels."""
+    hidden = hidden_b1hw.to(error_bchw.dtype)
+    return (error_bchw * hidden).sum() / (hidden.sum() * error_bchw.shape[1]).clamp(min=1)
+
+
+def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
+    """Normalised, temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, Eq. 1), a scalar.
+
+    Row i of ``a_bd`` and row i of ``b_bd`` are two views of one image: each must find the other, by cosine,
+    among all other views of the batch, those of other processes included. ValueError unless there are two
+    images at least and the temperature is positive.
+    """
+    a_bd, b_bd = ranks.gathered(a_bd), ranks.gathered(b_bd)
+    if a_bd.shape != b_bd.shape or len(a_bd) < 2 or not temperature > 0:
+        raise ValueError(
+            f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of two images at least, "
+            f"temperature {temperature} must be positive"
+        )
+    z_vd = F.normalize(torch.cat([a_bd, b_bd]), dim=1)
+    similarity_vv = z_vd @ z_vd.T / temperature
+    similarity_vv = similarity_vv.masked_fill(torch.eye(len(z_vd), dtype=torch.bool, device=z_vd.device), -torch.inf)
+    other = torch.arange(len(z_vd), device=z_vd.device).roll(len(a_bd))
+    return F.cross_entropy(similarity_vv, other)
+
+
+def negative_cosine(p_bd: Tensor, z_bd: Tensor) -> Tensor:
+    """Minus the mean cosine between rows, in [-1, 1]; ``z_bd`` is a target and gets no gradient.
+
+    2 + 2 * negative_cosine is BYOL's 2 - 2 cos (Grill et al. 2020, Eq. 2).
+    """
+    return -F.cosine_similarity(p_bd, z_bd.detach(), dim=1).mean()
+
+
+@torch.no_grad()
+def sinkhorn(scores_bk: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+    """Soft assignment of images to prototypes, all prototypes used alike (SwAV, Caron et al. 2020, Eq. 3-5).
+
+    scores_bk: cosine of each image with each prototype. Returns (B, K): rows sum to 1, columns (over all
+    processes) nearly to B / K. No gradient. ValueError unless epsilon is positive and iterations at least 1.
+    """
+    if not (epsilon > 0 and iterations >= 1):
+        raise ValueError(f"epsilon {epsilon} must be positive and iterations {iterations} at least 1")
+    log_bk = scores_bk.float() / epsilon
+    for _ in range(iterations):
+        log_bk = log_bk - _logsumexp_over_images(log_bk)
+        log_bk = log_bk - log_bk.logsumexp(dim=1, keepdim=True)
+    return log_bk.exp()
+
+
+def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
+    """(B, K) -> (1, K), over the images of all processes."""
+    top = ranks.gathered(log_bk.amax(dim=0, keepdim=True)).amax(dim=0, keepdim=True)
+    return top + ranks.summed((log_bk - top).exp().sum(dim=0, keepdim=True)).log()
 
 
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:

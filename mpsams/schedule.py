@@ -46,3 +46,13 @@ def warmup_cosine(progress: float, warmup: float = 0.1, floor: float = 0.0) -> f
 def constant(progress: float) -> float:
     """Learning-rate factor 1 at all times (the paper's pretraining names no schedule)."""
     return 1.0
+
+
+def rising(start: float, progress: float) -> float:
+    """BYOL's decay of the moving average: from ``start`` to 1 along half a cosine (Grill et al. 2020, appendix J).
+
+    progress: share of the training done, in [0, 1].
+    """
+    if not 0 <= progress <= 1:
+        raise ValueError(f"progress {progress} must lie in [0, 1]")
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -12,10 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    0: "patches schedule losses metrics unet transforms records imaging",
-    1: "clusters uncertainty splits",
+    0: "patches schedule ranks metrics unet transforms views records imaging",
+    1: "clusters uncertainty splits losses",
     2: "masking datasets checkpoint",
-    3: "methods tables figures packs",
+    3: "methods tables plots figures packs",
     4: "inference",
     5: "panels train",
     6: "app",

@@ -57,8 +57,8 @@ class Method(nn.Module):
 
 
 def available() -> list[str]:
-    """Names of all methods: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of all methods: the files of this folder, but for the underscored ones that they share."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> ModuleType:

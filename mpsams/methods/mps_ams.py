@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mpsams import clusters, losses, masking, patches, schedule, transforms
-from mpsams.methods import Batch, Method
+from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
 ORDERS = ("lesion-first", "random")
@@ -126,12 +126,7 @@ class MaskedAutoencoder(Method):
         """Image, what is visible of it, the image with hidden patches as predicted, and the error there."""
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
-        return {
-            "image": batch.images_b1hw,
-            "visible": batch.images_b1hw.masked_fill(hidden_b1hw, 0.5),
-            "reconstruction": filled,
-            "error": (filled - batch.images_b1hw).abs(),
-        }
+        return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)
 
 
 @torch.no_grad()

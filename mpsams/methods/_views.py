@@ -1,0 +1,107 @@
+"""What the contrastive methods share: views, embeddings, perceptrons, and the measures that betray a collapse.
+
+Axes: B batch, D features, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpsams import transforms, views
+from mpsams.methods import Batch, Method
+from mpsams.unet import LEVELS, Encoder, UNet
+
+POINT = 1e-3  # of the variance of unit vectors (at most 1), below which they are all one point
+LINE = 1.5  # effective rank below which they lie on one line
+
+
+def features(unet: UNet) -> int:
+    """How many numbers ``embed`` gives for a view."""
+    return unet.head.in_channels * 2 ** (LEVELS - 1)
+
+
+def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
+    """Views in [0, 1] -> (B, D): the bottleneck's channels, averaged over the view."""
+    x_b1hw = transforms.standardise(x_b1hw).contiguous(memory_format=torch.channels_last)
+    return encoder(x_b1hw)[-1].mean(dim=(2, 3))
+
+
+def view(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
+    """One random view of each image, as large as the image or of that side."""
+    drawn = views.draw(len(batch.images_b1hw), how, batch.generator)
+    return views.apply(batch.images_b1hw, drawn, side or batch.images_b1hw.shape[-1])
+
+
+def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequential:
+    """Linear layers through these sizes, BatchNorm and ReLU between them, and BatchNorm at the end if wanted."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(sizes, sizes[1:-1]):
+        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(sizes[-2], sizes[-1], bias=not normalised_end))
+    return nn.Sequential(*layers, *([nn.BatchNorm1d(sizes[-1])] if normalised_end else []))
+
+
+@torch.no_grad()
+def effective_rank(z_bd: Tensor) -> float:
+    """How many directions the centred rows really use: exp of the entropy of their normalised singular values.
+
+    Between 1 and min(B - 1, D) (Roy and Vetterli, EUSIPCO 2007); 1 when all rows are the same.
+    """
+    values = torch.linalg.svdvals((z_bd - z_bd.mean(dim=0)).double())
+    share = values / values.sum().clamp(min=1e-12)
+    return float(torch.special.entr(share).sum().exp())
+
+
+@torch.no_grad()
+def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
+    """How a representation stands: two views' embeddings, twice (B, D), row i of both of one image.
+
+    alignment: cosine of two views of one image, less that of views of different images. spread: variance of the
+    unit vectors, 0 (one point) to 1. effective_rank: see there.
+    """
+    a_bd, b_bd = F.normalize(a_bd.float(), dim=1), F.normalize(b_bd.float(), dim=1)
+    cosine_bb = a_bd @ b_bd.T
+    others = ~torch.eye(len(a_bd), dtype=torch.bool, device=a_bd.device)
+    alignment = cosine_bb.diagonal().mean() - (cosine_bb[others].mean() if others.any() else 0)
+    z_vd = torch.cat([a_bd, b_bd])
+    spread = 1 - z_vd.mean(dim=0).square().sum()
+    return {"alignment": float(alignment), "spread": float(spread), "effective_rank": effective_rank(z_vd)}
+
+
+def refuse_collapse(state: dict[str, float], epoch: float) -> dict[str, float]:
+    """The state as it is; FloatingPointError when it is that of a representation that has collapsed."""
+    if state["spread"] < POINT or state["effective_rank"] < LINE:
+        raise FloatingPointError(
+            f"the representation has collapsed in epoch {epoch:g}: images are told apart in {state['effective_rank']:.2f} directions "
+            f"(spread {state['spread']:.2g}); a lower learning rate or a larger batch may help. Stopped"
+        )
+    return state
+
+
+class Contrastive(Method):
+    """Abstract: a method that compares views; it records how the representation stands and stops when it collapses.
+
+    hows: the two kinds of views, for the preview.
+    """
+
+    def __init__(self, unet: UNet, hows: tuple[views.How, views.How]) -> None:
+        super().__init__(unet)
+        self.hows = hows
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def remember(self, a_bd: Tensor, b_bd: Tensor) -> None:
+        """Keep the embeddings of two views of the batch for ``facts``."""
+        self._last = a_bd.detach(), b_bd.detach()
+
+    def facts(self, epoch: float) -> dict[str, float]:
+        """``health`` of the last batch; FloatingPointError when the representation has collapsed."""
+        return refuse_collapse(health(*self._last), epoch) if self._last else {}
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
+        """Each image, and a view of either kind."""
+        return {"image": batch.images_b1hw, "one view": view(batch, self.hows[0]), "another": view(batch, self.hows[1])}

@@ -1,0 +1,63 @@
+"""SimCLR (Chen et al., ICML 2020): two views of an image must find each other among those of other images.
+
+Axes: B batch, D features, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpsams import losses, views
+from mpsams.methods import Batch, _views
+from mpsams.unet import UNet
+
+
+@dataclass(frozen=True)
+class Config:
+    """How views are made and compared.
+
+    Args:
+        temperature: of the cosine; 0.5 suits small batches (0.1 at ImageNet's scale).
+        projection: numbers in which views are compared.
+        smallest: smallest share of the image's area that a view keeps.
+        strength: reach of brightness and contrast to either side.
+        blur: chance that a view is blurred.
+    """
+
+    temperature: float = 0.5
+    projection: int = 128
+    smallest: float = 0.2
+    strength: float = 0.4
+    blur: float = 0.5
+
+    def __post_init__(self) -> None:
+        views.How(smallest=self.smallest, strength=self.strength, blur=self.blur)
+        if not (self.temperature > 0 and self.projection >= 1):
+            raise ValueError(f"temperature {self.temperature} must be positive and projection {self.projection} at least 1")
+
+
+class SimCLR(_views.Contrastive):
+    """The U-Net's encoder with a projector on the average of the bottleneck."""
+
+    variant = "simclr"
+
+    def __init__(self, config: Config, unet: UNet) -> None:
+        how = views.How(smallest=config.smallest, strength=config.strength, blur=config.blur)
+        super().__init__(unet, (how, how))
+        self.temperature = config.temperature
+        size = _views.features(unet)
+        self.projector = _views.perceptron([size, size, config.projection], normalised_end=True)
+
+    def forward(self, batch: Batch, epoch: float) -> Tensor:
+        both_v1hw = torch.cat([_views.view(batch, how) for how in self.hows])
+        a_bd, b_bd = self.projector(_views.embed(self.unet.encoder, both_v1hw)).chunk(2)
+        self.remember(a_bd, b_bd)
+        return losses.nt_xent(a_bd, b_bd, self.temperature)
+
+
+def build(config: Config, unet: UNet, epochs: int) -> SimCLR:
+    """SimCLR around ``unet``; every epoch is alike."""
+    return SimCLR(config, unet)

@@ -1,0 +1,101 @@
+"""Random views of grey images for the contrastive methods: crop, flip, brightness and contrast, blur, solarise.
+
+Axes: B batch, H x W pixels, S side of a view. Drawing and applying are two functions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the blur as a share of the side (SimCLR, appendix A: 0.1 to 2 pixels of 224)
+
+
+@dataclass(frozen=True)
+class How:
+    """How far a view may be from its image; chances in [0, 1].
+
+    smallest, largest: share of the image's area that is kept. aspect: sides of the crop differ up to this factor.
+    flip: chance of a left-right flip. jitter: chance of another brightness and contrast, ``strength`` to either
+    side. blur, solarise: chance of each.
+    """
+
+    smallest: float = 0.2
+    largest: float = 1.0
+    aspect: float = 4 / 3
+    flip: float = 0.5
+    jitter: float = 0.8
+    strength: float = 0.4
+    blur: float = 0.5
+    solarise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.smallest <= self.largest <= 1 and self.aspect >= 1):
+            raise ValueError(f"crops from {self.smallest} to {self.largest} must lie in (0, 1] in order, aspect {self.aspect} be at least 1")
+        for name in ("flip", "jitter", "strength", "blur", "solarise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and yes or no, each (B,)."""
+
+    affine_b23: Tensor
+    brightness_b: Tensor
+    contrast_b: Tensor
+    blur_b: Tensor
+    solarise_b: Tensor
+
+
+def draw(batch: int, how: How, generator: torch.Generator) -> Drawn:
+    """Draw a view of each of ``batch`` images from ``generator``."""
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(batch, generator=generator)
+
+    def happens(chance: float) -> Tensor:
+        return torch.rand(batch, generator=generator) < chance
+
+    side_b = uniform(how.smallest, how.largest).sqrt()
+    stretch_b = uniform(-1, 1).mul(0.5 * math.log(how.aspect)).exp()
+    height_b, width_b = (side_b * stretch_b).clamp(max=1), (side_b / stretch_b).clamp(max=1)
+    top_b, left_b = (1 - height_b) * uniform(-1, 1), (1 - width_b) * uniform(-1, 1)
+    mirror_b = torch.where(happens(how.flip), -1.0, 1.0)
+    zero_b = torch.zeros(batch)
+    affine_b23 = torch.stack([mirror_b * width_b, zero_b, left_b, zero_b, height_b, top_b], dim=1).reshape(batch, 2, 3)
+    jitter_b = happens(how.jitter)
+    brightness_b, contrast_b = (torch.where(jitter_b, uniform(1 - how.strength, 1 + how.strength), 1.0) for _ in range(2))
+    blur_b = torch.where(happens(how.blur), uniform(*BLUR), 0.0)
+    return Drawn(affine_b23, brightness_b, contrast_b, blur_b, happens(how.solarise))
+
+
+def apply(x_b1hw: Tensor, drawn: Drawn, side: int) -> Tensor:
+    """Make the views: (B, 1, H, W) in [0, 1] -> (B, 1, side, side) in [0, 1]."""
+    grid = F.affine_grid(drawn.affine_b23.to(x_b1hw), [len(x_b1hw), 1, side, side], align_corners=False)
+    x_b1ss = F.grid_sample(x_b1hw, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    brightness, contrast, solarise = (
+        value.to(x_b1ss.device).reshape(-1, 1, 1, 1) for value in (drawn.brightness_b, drawn.contrast_b, drawn.solarise_b)
+    )
+    x_b1ss = (x_b1ss * brightness).clamp(0, 1)
+    mean = x_b1ss.mean(dim=(1, 2, 3), keepdim=True)
+    x_b1ss = ((x_b1ss - mean) * contrast + mean).clamp(0, 1)
+    x_b1ss = blurred(x_b1ss, drawn.blur_b.to(x_b1ss) * side)
+    return torch.where(solarise & (x_b1ss >= 0.5), 1 - x_b1ss, x_b1ss)
+
+
+def blurred(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
+    """Each image through its own Gaussian of ``deviation_b`` pixels; 0 leaves it as it is. Edges repeat."""
+    reach = math.ceil(3 * float(deviation_b.max()))
+    if reach == 0:
+        return x_b1hw
+    at_r = torch.arange(-reach, reach + 1, device=x_b1hw.device, dtype=x_b1hw.dtype)
+    kernel_br = torch.exp(-0.5 * (at_r / deviation_b.clamp(min=1e-3)[:, None]) ** 2)
+    kernel_br = kernel_br / kernel_br.sum(dim=1, keepdim=True)
+    x_1bhw = F.pad(x_b1hw.transpose(0, 1), (reach,) * 4, mode="replicate")
+    x_1bhw = F.conv2d(x_1bhw, kernel_br[:, None, :, None], groups=len(x_b1hw))
+    return F.conv2d(x_1bhw, kernel_br[:, None, None, :], groups=len(x_b1hw)).transpose(0, 1)
