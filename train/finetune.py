@@ -28,7 +28,7 @@ from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, run
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, run, settled
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -138,7 +138,7 @@ def finetune(options: Finetune, name: str) -> Path:
     averaged = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
     seen, val = (stack.of(patients, options.data.every) for patients in (labelled, split.val))
     loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
-    work = task(options, config, averaged, seen, val)
+    work = task(options, settled(config, stack, init=start and start.sha256), averaged, seen, val)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
         "model": model,
@@ -224,7 +224,7 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
         batch=recipe.batch,
         epochs=recipe.epochs,
         seed=options.run.seed,
-        config={key: value for key, value in config.items() if key not in ("run", "out", "resume")} | {"seed": options.run.seed},
+        config=config,
     )
 
 

@@ -267,3 +267,12 @@ def without_paths(config: dict) -> dict:
     """The configuration without what only means something on one machine."""
     inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in inner.items() if key not in LOCAL}
+
+
+def settled(config: dict, stack: Stack, **more) -> dict:
+    """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
+    return {key: value for key, value in without_paths(config).items() if key != "run"} | {
+        "seed": config["run"]["seed"],
+        "images": stack.sha256,
+        **more,
+    }

@@ -23,7 +23,7 @@ from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import loop
-from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, run
+from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, run, settled
 
 MANY = 4096  # images that are enough for the covariance of patches
 
@@ -89,7 +89,7 @@ def pretrain(options: Pretrain, name: str) -> Path:
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
     seen = stack.of(split.train, options.data.every)
     loop.begin(out, options.resume, split, config=config, images=len(seen))
-    at = loop.fit(task(options, config, method, seen, out), out, options.run.save_minutes, options.resume)
+    at = loop.fit(task(options, settled(config, stack), method, seen, out), out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, stack, split, at) | {
         "model": model,
         "seen": len(seen),
@@ -107,6 +107,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
     """The loop's task: batches of training images through the method's loss."""
     mirror = transforms.Augmentation(flip=options.optim.flip)
     device = next(method.parameters()).device
+    learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         return method(batch_of(seen, indices, mirror, generator, device), epoch)
@@ -122,7 +123,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
 
     return loop.Task(
         module=method,
-        optimizer=torch.optim.Adam([{"params": list(method.parameters()), "initial_lr": options.optim.lr}], lr=options.optim.lr),
+        optimizer=torch.optim.Adam([{"params": learnt, "initial_lr": options.optim.lr}], lr=options.optim.lr),
         loss=loss,
         rate=schedule.constant,
         after_step=method.after_step,
@@ -131,7 +132,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
         batch=options.optim.batch,
         epochs=options.optim.epochs,
         seed=options.run.seed,
-        config={key: value for key, value in config.items() if key not in ("run", "out", "resume")} | {"seed": options.run.seed},
+        config=config,
     )
 
 

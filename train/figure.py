@@ -1,0 +1,43 @@
+"""Figure 2 of the paper from a reproduction's runs: cases as rows; image, truth and every method as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mpsams import datasets, inference, plots, splits, tables
+from train.evaluate import Source
+from train.plan import Job
+
+ROWS = 6
+
+
+def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: Source, count: int = ROWS) -> list[Path]:
+    """Draw the finished fine-tunings among the jobs into ``out``: fig2.pdf and fig2.png."""
+    runs = [job for job in jobs if job.kind == "finetune"]
+    networks = {job.method: inference.open_network(out / job.name / "weights.safetensors") for job in runs}
+    network = next(iter(networks.values()))
+    dataset = datasets.open_dataset(source.name, source.root, network.sequences)
+    test = dataset.of(splits.restore(network.metadata["split"]).test)
+    rows = []
+    for case in chosen([done[job.name] for job in runs], count):
+        sample = test.read(case)
+        masks = {name: inference.probability(each, sample.unit, sample.box) >= 0.5 for name, each in networks.items()}
+        rows.append(plots.Row(case, np.atleast_3d(sample.unit.T).T[0], sample.mask, masks))
+    figure = plots.comparison(rows, list(networks), tables.TITLES)
+    written = [out / f"fig2.{form}" for form in ("pdf", "png")]
+    for path in written:
+        path.write_bytes(plots.as_bytes(figure, path.suffix[1:]))
+    return written
+
+
+def chosen(results: Sequence[Mapping], count: int) -> list[str]:
+    """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods; nothing is picked by hand."""
+    columns = results[0]["columns"]
+    dsc, real = columns.index("dsc"), columns.index("real")
+    lesions = [case for case, values in results[0]["cases"].items() if values[real] > 0]
+    ranked = sorted(lesions, key=lambda case: (-np.mean([row["cases"][case][dsc] for row in results]), case))
+    at = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[index] for index in at]

@@ -1,0 +1,259 @@
+"""Reproduce a table or Figure 2: train and measure whatever its plan lists and is not there yet.
+
+Killed at any moment and started again, it goes on from the last finished epoch. Started several times with the same
+--out, the processes share the work; on machines that share no disk use --shard 1/3, 2/3, 3/3 and give all records to
+train.report. The plan is a TOML file: train/plans/*.toml, or your own.
+
+  python -m train.reproduce table1 --data.name phantom          a few minutes on a CPU, nothing needed
+  python -m train.reproduce table1 --plan busi-cpu --data.root Dataset_BUSI_with_GT
+  python -m train.reproduce table2 --plan busi-cpu --data.root Dataset_BUSI_with_GT --minutes 30
+  python -m train.reproduce fig2 --plan busi-cpu --data.root Dataset_BUSI_with_GT
+  python -m train.report runs/busi-cpu/records.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpsams import checkpoint, datasets, inference, packs, records
+from train import evaluate, figure, finetune, loop, pack, plan, pretrain
+from train.options import run
+from train.plan import Job, Plan
+
+COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")
+EVENTS = {"pretrain": "pretraining", "finetune": "result"}
+TRAININGS = {"pretrain": pretrain, "finetune": finetune}
+WAIT = 5.0  # seconds between looks at what other processes are doing
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Parse, list, run what is missing; returns the file with the records."""
+    options = arguments().parse_args(argv)
+    name = options.plan or options.name
+    if name is None:
+        raise ValueError(f"give --plan or --data.name; plans: {', '.join(plan.available())}")
+    data = {"name": options.name} if options.name else {}
+    planned = plan.read(name, data, options.seeds or (), options.draws or ())
+    if not planned.parts.get(options.table):
+        raise ValueError(f"the plan {planned.name!r} has no [{options.table}]")
+    jobs = share(planned.jobs(options.table, options.labels or ()), options.shard)
+    work = Work(planned, Path(options.out or f"runs/{planned.name}"), options.root)
+    print(work.listed(jobs))
+    if not options.list:
+        with until(options.minutes) as over:
+            work.finish(jobs, over)
+        if options.table == "fig2" and not over.is_set():
+            drawn = figure.draw(jobs, work.done(), work.out, evaluate.Source(planned.data["name"], work.root))
+            print("wrote " + ", ".join(map(str, drawn)))
+        print(work.listed(jobs))
+    return work.records
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m train.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=plan.TABLES, help="what to reproduce")
+    parser.add_argument("--plan", help=f"a TOML file, or one of: {', '.join(plan.available())} (default: the data set's name)")
+    parser.add_argument("--data.name", dest="name", choices=datasets.available(), help="data set (default: the plan's)")
+    parser.add_argument("--data.root", dest="root", help="folder of the data set in its official layout")
+    parser.add_argument("--out", help="folder of all runs and of records.jsonl (default: runs/PLAN)")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many minutes, saving the run under way (default: when done)")
+    parser.add_argument("--shard", type=fraction, default=(1, 1), metavar="K/N", help="only the K-th of N parts, for machines that share no disk")
+    parser.add_argument("--labels", type=float, nargs="+", metavar="SHARE", help="other shares of labels than the plan's, such as 0.05 0.5")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="other seeds of the pretrainings than the plan's")
+    parser.add_argument("--draws", type=int, nargs="+", metavar="N", help="other draws of labelled images than the plan's")
+    parser.add_argument("--list", action="store_true", help="only say what is done and what is missing")
+    return parser
+
+
+def fraction(text: str) -> tuple[int, int]:
+    """"2/3" -> (2, 3)."""
+    part, _, whole = text.partition("/")
+    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form K/N with 1 <= K <= N")
+    return int(part), int(whole)
+
+
+def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
+    """The K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a draw from scratch."""
+    chains = list(dict.fromkeys(chain(job) for job in jobs))
+    part, whole = shard
+    return [job for job in jobs if chains.index(chain(job)) % whole == part - 1]
+
+
+def chain(job: Job) -> tuple:
+    """What keeps jobs in one shard: the pretraining, or from scratch the draw."""
+    return (job.method, job.seed) if job.seed is not None else (job.method, job.draw)
+
+
+class Work:
+    """A reproduction's folder: runs below it, and the records of the finished ones."""
+
+    def __init__(self, planned: Plan, out: Path, root: str | None) -> None:
+        self.plan, self.out, self.root = planned, out, root
+        self.records = out / loop.RECORDS
+        self.pack = out / f"pack-{planned.data['size']}"
+
+    def done(self) -> dict[str, dict]:
+        """The records of finished jobs by name. ValueError when one was made with other options than the plan's."""
+        return {row["run"]: row for row in records.read(self.records) if "run" in row} if self.records.exists() else {}
+
+    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that have no record yet. ValueError when a record was made with other options than the plan has now."""
+        done = self.done()
+        for job in jobs:
+            if job.name in done and done[job.name]["options"] != fingerprint(job):
+                raise ValueError(f"{self.out / job.name} was made with other options than the plan has now; use another --out, or delete its record")
+        return [job for job in jobs if job.name not in done]
+
+    def listed(self, jobs: Sequence[Job]) -> str:
+        """How many runs are done, which are missing, and how long those may take, from those that are done."""
+        missing, done = self.missing(jobs), self.done()
+        lines = [f"{self.plan.name}: {len(jobs) - len(missing)} of {len(jobs)} runs done, records in {self.records}"]
+        for kind in EVENTS:
+            left = [job for job in missing if job.kind == kind]
+            took = [done[job.name]["seconds"] for job in jobs if job.kind == kind and job.name in done]
+            guess = f", about {len(left) * sum(took) / len(took) / 60:.0f} minutes of one process" if took else ""
+            lines += [f"missing to {kind}: {len(left)}{guess}", *(f"  {job.name}" for job in left)] if left else []
+        return "\n".join(lines)
+
+    def finish(self, jobs: Sequence[Job], over: threading.Event) -> None:
+        """Do what is missing, in order, until the time is over. Runs that fail are told at the end with a ValueError."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        failed: dict[str, str] = {}
+        while not over.is_set():
+            missing = [job for job in self.missing(jobs) if job.name not in failed and job.needs not in failed]
+            if not missing:
+                break
+            done = self.done()
+            ready = (job for job in missing if job.needs is None or job.needs in done or job.needs not in {j.name for j in missing})
+            if not any(self.attempt(job, failed) for job in ready):
+                time.sleep(WAIT)  # other processes have what is left in hand
+        if failed:
+            raise ValueError("could not do " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+    def prepare(self) -> None:
+        """Pack the data set at the network's size, once; other processes wait."""
+        with claimed(self.out / "pack.lock", wait=True):
+            if not packs.is_pack(self.pack):
+                pack.main([*Job("pack", "", None, tuple(plan.flat({"data": self.plan.data}).items())).argv(), *self.rooted(), "--out", str(self.pack)])
+
+    def rooted(self) -> list[str]:
+        """The data set's own folder as an option."""
+        return ["--data.root", self.root] if self.root else []
+
+    def attempt(self, job: Job, failed: dict[str, str]) -> bool:
+        """Do a job unless another process has it or has done it; whether it was ours. A refusal goes into ``failed``."""
+        folder = self.out / job.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with claimed(folder / "lock") as mine:
+            if not mine or job.name in self.done():
+                return False
+            print(f"\n{job.name}")
+            try:
+                self.perform(job, folder)
+            except (ValueError, FloatingPointError) as error:
+                failed[job.name] = str(error)
+                print(f"failed: {error}")
+        return True
+
+    def perform(self, job: Job, folder: Path) -> None:
+        """Train, or go on, and measure; then write the record and drop the state that is not needed any more."""
+        weights = folder / "weights.safetensors"
+        if not weights.exists():
+            argv = [*job.argv(), "--data.root", str(self.pack), "--out", str(folder), "--run.save_minutes", "0"]
+            argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
+            TRAININGS[job.kind].main([*argv, *(["--resume"] if (folder / loop.STATE).exists() else [])])
+        found = checkpoint.load(weights)
+        row = facts(self.plan, job, found.metadata | {"sha256": found.sha256}, records.read(folder / loop.RECORDS, "epoch"))
+        if job.kind == "finetune":
+            row |= measured(weights, evaluate.Source(self.plan.data["name"], self.root))
+        records.append(self.records, EVENTS[job.kind], **row)
+        (folder / loop.STATE).unlink(missing_ok=True)
+
+
+def fingerprint(job: Job) -> str:
+    """A hash of the options that make a job."""
+    return hashlib.sha256(json.dumps(job.options).encode()).hexdigest()[:16]
+
+
+def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
+    """What the record of a run says of its training."""
+    config, schedule = about["config"], about["config"]["optim" if job.kind == "pretrain" else "recipe"]
+    own = {"size": about["size"], "width": about["model"]["width"], "epochs": schedule["epochs"], "batch": schedule["batch"]}
+    training = {key: about["training"][key] for key in ("steps", "seconds")}
+    row = {"run": job.name, "options": fingerprint(job), "plan": planned.name, "data": about["data"]["name"], **job.key, **own, **training}
+    row |= {"split": about["split"]["sha256"], "grouped": about["split"]["grouped"], "loss": [round(epoch["loss"], 5) for epoch in epochs]}
+    if job.kind == "pretrain":
+        more = [key for key in epochs[-1] if key not in ("event", "time", "epoch", "loss", "seconds", "lr")]
+        curves = {key: [round(epoch[key], 5) for epoch in epochs if key in epoch] for key in more}
+        return row | {"sha256": about["sha256"], "images": about["seen"], "patch": config["method"].get("patch"), "facts": curves}
+    init = about["init"] and about["init"]["sha256"]
+    valid = {key: round(value, 4) for key, value in epochs[-1].items() if key.startswith("val_")}
+    return row | {"weights": about["sha256"], "init": init, "labelled": len(about["labelled"]), "images": about["seen"]} | valid
+
+
+def measured(weights: Path, source: evaluate.Source) -> dict:
+    """What a segmentation reaches on the test part, per image (and volume), as columns."""
+    network = inference.open_network(weights)
+    found = evaluate.measure(network, evaluate.chosen(network, source, "test"), 0.5)
+    cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))
+    return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})
+
+
+@contextmanager
+def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock file while inside; whether it could be had. The system frees it when the process dies."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def until(minutes: float) -> Iterator[threading.Event]:
+    """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it came.
+
+    A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.
+    """
+    over = threading.Event()
+
+    def ring() -> None:
+        over.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def leave(number: int, _frame) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    timer = threading.Timer(60 * minutes, ring)
+    timer.daemon = True
+    if minutes:
+        timer.start()
+    try:
+        yield over
+    except SystemExit:
+        if not over.is_set():
+            raise
+        print(f"{minutes:g} minutes are over; the same command goes on")
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    run(main, "train.reproduce")
