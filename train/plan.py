@@ -7,7 +7,7 @@ A plan has these parts; what stands in [data], [model], [run], [pretrain], [fine
   [data] [model] [run]      options of every run
   [pretrain] [finetune]     options of every pretraining, of every fine-tuning
   [methods.NAME]            one pretraining: which method, and its options; NAME is what tables call it
-  [recipes.NAME]            a recipe of train.finetune and what to change in it; epochs = {"0.5" = 30} is for that share of the labels
+  [recipes.NAME]            a recipe of train.finetune and what to change in it; at."0.5" = {…} changes more at that share of labels
   [table1] [table2] [fig2]  methods, labels, recipes; scratch = true trains from nothing besides; reference = shares of
                             labels at which only that is done, for the first reference_draws draws
 """
@@ -66,7 +66,7 @@ class Job:
 
     def argv(self) -> list[str]:
         """The options as a command line of train.pretrain or train.finetune."""
-        return [word for name, value in self.options for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))]
+        return words(dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,8 @@ class Plan:
     def _finetuning(self, method: str, seed: int | None, draw: int, share: float, recipe: str) -> Job:
         common = {key: self.parts.get(key, {}) for key in ("data", "model", "run")}
         own = dict(self.parts["recipes"][recipe])
-        epochs = own.pop("epochs", {})
-        options = flat(common) | flat(self.parts.get("finetune", {})) | {"recipe.name": recipe} | flat(own)
-        if f"{share:g}" in epochs:
-            options["recipe.epochs"] = epochs[f"{share:g}"]
+        here = own.pop("at", {}).get(f"{share:g}", {})
+        options = flat(common) | flat(self.parts.get("finetune", {})) | {"recipe.name": recipe} | flat(own) | flat(here)
         options |= {"labels": share, "run.seed": draw}
         return Job("finetune", method, seed, tuple(options.items()), draw, share, recipe)
 
@@ -178,3 +176,8 @@ def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
     for key, value in options.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """Dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
+    return [word for name, value in options.items() for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))]

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, packs, records
-from train import evaluate, figure, finetune, loop, pack, plan, pretrain
+from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain
 from train.options import run
 from train.plan import Job, Plan
 
@@ -144,14 +144,15 @@ class Work:
             raise ValueError("could not do " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
 
     def prepare(self) -> None:
-        """Pack the data set at the network's size, once; other processes wait."""
+        """Pack the data set at the network's size and record what leaks between its parts, once; other processes wait."""
         with claimed(self.out / "pack.lock", wait=True):
             if not packs.is_pack(self.pack):
-                pack.main([*Job("pack", "", None, tuple(plan.flat({"data": self.plan.data}).items())).argv(), *self.rooted(), "--out", str(self.pack)])
-
-    def rooted(self) -> list[str]:
-        """The data set's own folder as an option."""
-        return ["--data.root", self.root] if self.root else []
+                root = ["--data.root", self.root] if self.root else []
+                pack.main([*plan.words(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
+            if not (self.records.exists() and records.read(self.records, "leakage")):
+                told = {name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data}
+                found = leakage.main([*plan.words(plan.flat({"data": told})), "--data.root", str(self.pack)])
+                records.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
 
     def attempt(self, job: Job, failed: dict[str, str]) -> bool:
         """Do a job unless another process has it or has done it; whether it was ours. A refusal goes into ``failed``."""
@@ -172,7 +173,7 @@ class Work:
         """Train, or go on, and measure; then write the record and drop the state that is not needed any more."""
         weights = folder / "weights.safetensors"
         if not weights.exists():
-            argv = [*job.argv(), "--data.root", str(self.pack), "--out", str(folder), "--run.save_minutes", "0"]
+            argv = [*job.argv(), "--data.root", str(self.pack), "--data.cases", "0", "--out", str(folder), "--run.save_minutes", "0"]
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, *(["--resume"] if (folder / loop.STATE).exists() else [])])
         found = checkpoint.load(weights)

@@ -1,11 +1,13 @@
 """Put finished runs into weights/ under their proper names, each with a model card written from its records.
 
+Runs are named, or chosen from the records of train.reproduce: of each method the one that is best on the validation part.
 Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after:
 
   python -m train.ship runs/hecktor-mps_ams-seg-10-strong-0
   python -m train.evaluate --weights weights/hecktor-mps_ams-seg-10.safetensors --data.root hecktor_nii \\
       --json weights/hecktor-mps_ams-seg-10.json
   python -m train.ship
+  python -m train.ship --best runs/busi-cpu/records.jsonl --labels 0.1 --recipe strong
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams import checkpoint, datasets
+from mpsams import checkpoint, datasets, records
 from mpsams.checkpoint import Checkpoint
 from train.options import run
 
@@ -28,6 +30,11 @@ NAMES = {
     "base_mps": "a masked autoencoder with lesion-first order and a fixed ratio (“base+MPS”)",
     "mps_ams": "MPS-AMS: lesion-first order and the adaptive ratio",
     "scratch": "random initialisation, no pretraining",
+    "simclr": "SimCLR on the encoder",
+    "byol": "BYOL on the encoder",
+    "swav": "SwAV on the encoder",
+    "mae": "MAE on the encoder, with a light decoder that was thrown away",
+    "simmim": "SimMIM on the encoder",
 }
 
 
@@ -36,19 +43,40 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
+    parser.add_argument("--best", type=Path, metavar="RECORDS", help="records.jsonl of train.reproduce: ship each method's best run")
+    parser.add_argument("--labels", type=float, default=0.1, help="share of labels of the runs to choose from (default: 0.1)")
+    parser.add_argument("--recipe", default="strong", help="recipe of the runs to choose from (default: strong)")
     options = parser.parse_args(argv)
-    written = [ship(folder, options.weights) for folder in options.runs]
+    chosen = best(options.best, options.labels, options.recipe) if options.best else {}
+    written = [ship(folder, options.weights, why) for folder, why in (dict.fromkeys(options.runs) | chosen).items()]
     for path in sorted(options.weights.glob("*.safetensors")):
         path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), evaluation(path)), encoding="utf-8")
     print("\n".join(map(str, written)))
     return written
 
 
-def ship(source: Path, folder: Path) -> Path:
-    """Copy one run's checkpoint, rounded; an evaluation of what it replaces goes."""
+def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
+    """The run folder, for each method, of the fine-tuning with the highest DSC on the validation part, and a sentence that says so.
+
+    The test part has no say. ValueError when there is no such run.
+    """
+    rows = [row for row in records.read(path, "result") if (row["labels"], row["recipe"]) == (labels, recipe)]
+    if not rows:
+        raise ValueError(f"{path} has no run with labels {labels:g} and recipe {recipe!r}")
+    found = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        top = max(own, key=lambda row: row["val_dsc"])
+        found[path.parent / top["run"]] = f"best on the validation part of {len(own)} runs" if len(own) > 1 else "the only run"
+    return found
+
+
+def ship(source: Path, folder: Path, why: str | None = None) -> Path:
+    """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes."""
     found = checkpoint.load(source / "weights.safetensors")
     path = folder / f"{name_of(found.metadata)}.safetensors"
-    checkpoint.save(path, checkpoint.rounded(found.tensors), found.metadata | {"rounded_from": found.sha256})
+    about = {"rounded_from": found.sha256} | ({"chosen": why} if why else {})
+    checkpoint.save(path, checkpoint.rounded(found.tensors), found.metadata | about)
     path.with_suffix(".json").unlink(missing_ok=True)
     return path
 
@@ -96,9 +124,10 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         f"| Method | {NAMES.get(about['method'], about['method'])} |",
         f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation, {about['size']} × {about['size']} pixels |",
         f"| Trained on | {seen} |",
-        *([f"| Masking | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
+        *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
         f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
+        *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
         f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
         f"hash of pixels and masks `{data['sha256'][:16]}` |",
         f"| Outlined there | {data['target']} |",
@@ -112,7 +141,9 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
 
 
 def masking(how: dict) -> str:
-    """How patches were hidden, in words."""
+    """How patches were hidden, in words; the options of a method that is not the paper's as they are."""
+    if "order" not in how:
+        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in how.items() if name != "name")
     order = how["order"] + (f" ({how['reading']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
     ratio = f"fixed at {how['fixed_ratio']:.0%}" if how["ratio"] == "fixed" else f"{how['start']:.0%} + ln(epoch) / {how['tau']:g}"
     stretched = f", epochs stretched to {how['horizon']}" if how["ratio"] == "adaptive" and how["horizon"] else ""
