@@ -21,7 +21,7 @@ FLOORS = {
     6: "app",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-OPEN_ROOMS = ("imaging", "train")  # whose files may import each other
+OPEN_ROOMS = ("imaging", "tables", "train")  # whose files may import each other
 SIBLINGS = ("methods", "datasets", "panels")  # whose files never meet, but for the _underscored ones that all share
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
 HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision")

@@ -1,0 +1,178 @@
+"""The numbers of the paper's two tables: means over runs, with bootstrap intervals over images.
+
+Axes: R runs, N images, K columns of a record, B bootstrap resamples, G patients. Scores are shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpsams.tables.results import COLUMNS, Results
+
+TABLES = {
+    "table1": ("scratch", "simclr", "byol", "swav", "mae", "simmim", "mps_ams"),
+    "table2": ("base", "base_ams", "base_mps", "mps_ams"),
+}
+HEADS = {"dsc": "DSC", "ppv": "PPV", "sen": "Sen", "false_alarms": "False alarms"}
+MEASURES = ("dsc", "ppv", "sen")
+AVERAGED = {"lesion": "images with a lesion", "all": "all images", "pooled": "pooled over pixels"}
+AVERAGINGS = tuple(AVERAGED)
+RESAMPLES, SEED = 2000, 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over runs; None where there is nothing to average, sd None with fewer than two runs.
+
+    values: one per run. sd: over runs. low, high: bootstrap 95% interval over images. paper: the paper's own number.
+    """
+
+    method: str
+    labels: float
+    measure: str
+    values: tuple[float, ...]
+    mean: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method at a share of labels: cells by measure (dsc, ppv, sen, false_alarms); runs: how many each is a mean of."""
+
+    method: str
+    labels: float
+    runs: int
+    cells: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of the paper's tables with one recipe and one way of averaging.
+
+    missing: (labels, method, seed, draw) of runs that others have at these labels and this line has not.
+    """
+
+    name: str
+    data: str
+    recipe: str
+    averaging: str
+    rows: tuple[Line, ...]
+    missing: tuple[tuple[float, str, int | None, int], ...]
+
+    @property
+    def labels(self) -> tuple[float, ...]:
+        """Label shares, rising."""
+        return tuple(dict.fromkeys(line.labels for line in self.rows))
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return f"Table {self.name.removeprefix('table')}, {self.data}, recipe “{self.recipe}”, {AVERAGED[self.averaging]}"
+
+
+def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray | None = None) -> np.ndarray:
+    """Each run's mean, weighted: scores (R, N, 6), weights (B, N), one of all ones when not given -> (B, R).
+
+    all, lesion: mean over all images, over those with a lesion. pooled: from pixels summed over images. false_alarms (in
+    every averaging): share of images without lesion that got one. As in ``metrics.summary``; NaN where no image counts.
+    """
+    hit, said, real = np.moveaxis(scores_rnk[:, :, 3:], 2, 0)
+    lesion = real > 0
+    if measure == "false_alarms":
+        top, bottom = ~lesion & (said > 0), ~lesion
+    elif averaging == "pooled":
+        top, bottom = {"dsc": (2 * hit, said + real), "ppv": (hit, said), "sen": (hit, real)}[measure]
+    else:
+        bottom = lesion if averaging == "lesion" else np.ones_like(lesion)
+        top = scores_rnk[:, :, COLUMNS.index(measure)] * bottom
+    weights = np.ones((1, hit.shape[1])) if weights_bn is None else weights_bn
+    above, below = weights @ top.T.astype(float), weights @ bottom.T.astype(float)
+    empty = np.full_like(below, np.nan)
+    if averaging == "pooled" and measure != "false_alarms":
+        empty = (weights @ (said + real).T == 0).astype(float)  # nothing there and nothing said is right
+    return np.divide(above, below, out=empty, where=below > 0)
+
+
+def resample(groups: Sequence[str], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """How often each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B, N)."""
+    names, group_n = np.unique(np.asarray(groups), return_inverse=True)
+    times_bg = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
+    return times_bg[:, group_n].astype(float)
+
+
+def table(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", paper: Mapping | None = None) -> Table:
+    """The numbers of Table 1 or 2 with one recipe and one way of averaging.
+
+    paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as in train/paper.toml. A method without a run
+    keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
+    """
+    methods = chosen("table", name, TABLES)
+    chosen("averaging", averaging, AVERAGED)
+    weights_bn = resample(results.groups)
+    rows, missing = [], []
+    for labels in results.labels:
+        there = [method for method in methods if results.of(method, labels, recipe)]
+        if not there:
+            continue
+        wanted = ("scratch",) if there == ["scratch"] else methods
+        known = (paper or {}).get(results.data, {}).get(f"{100 * labels:g}", {})
+        rows += [_line(results, method, labels, recipe, averaging, weights_bn, known.get(method)) for method in wanted]
+        missing += [(labels, *run) for run in absent(results, wanted, labels, recipe)]
+    return Table(name, results.data, recipe, averaging, tuple(rows), tuple(missing))
+
+
+def _line(results: Results, method: str, labels: float, recipe: str, averaging: str, weights_bn: np.ndarray, paper: Sequence | None) -> Line:
+    """All measures of a method at a share of labels."""
+    runs = results.of(method, labels, recipe)
+    own = dict(zip(MEASURES, paper or (), strict=False))
+    scores_rnk = np.array([run.scores_nk for run in runs])
+    cells = {}
+    for measure in HEADS:
+        low = high = None
+        values: tuple[float, ...] = ()
+        if runs and not np.isnan(found := score(scores_rnk, averaging, measure)[0]).any():
+            values = tuple(found.tolist())
+            low, high = np.nanquantile(score(scores_rnk, averaging, measure, weights_bn).mean(axis=1), (0.025, 0.975)).tolist()
+        mean, sd = mean_sd(values)
+        cells[measure] = Cell(method, labels, measure, values, mean, sd, low, high, own.get(measure))
+    return Line(method, labels, len(runs), cells)
+
+
+def absent(results: Results, methods: Sequence[str], labels: float, recipe: str) -> list[tuple[str, int | None, int]]:
+    """(method, seed, draw) without a run, of all seeds and draws that any of the methods has at these labels."""
+    there = {(run.method, run.seed, run.draw) for method in methods for run in results.of(method, labels, recipe)}
+    seeds = sorted({seed for _, seed, _ in there if seed is not None})
+    draws = sorted({draw for *_, draw in there})
+    grid = [(method, seed, draw) for method in methods for seed in ([None] if method == "scratch" else seeds) for draw in draws]
+    return [run for run in grid if run not in there]
+
+
+def per_image(results: Results, method: str, labels: float, recipe: str, measure: str = "dsc", lesions: bool = True) -> dict[str, float]:
+    """Case -> its mean over a method's runs; only those with a lesion unless told otherwise. Empty without a run."""
+    runs = results.of(method, labels, recipe)
+    if not runs:
+        return {}
+    mean_nk = np.mean([run.scores_nk for run in runs], axis=0)
+    column = COLUMNS.index(one_of("measure", measure, MEASURES))
+    return {case: float(row[column]) for case, row in zip(results.cases, mean_nk, strict=True) if row[5] > 0 or not lesions}
+
+
+def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean of one or more, standard deviation (n - 1) of two or more; else None."""
+    return (float(np.mean(values)) if len(values) else None), (float(np.std(values, ddof=1)) if len(values) > 1 else None)
+
+
+def one_of(what: str, name: str, allowed: Iterable[str]) -> str:
+    if name not in allowed:
+        raise ValueError(f"{what} is {name!r}; expected one of: {', '.join(allowed)}")
+    return name
+
+
+def chosen(what: str, name: str, allowed: Mapping):
+    return allowed[one_of(what, name, allowed)]

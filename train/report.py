@@ -1,0 +1,257 @@
+"""Records of train.reproduce -> Table 1 and Table 2 beside the paper's numbers, comparisons, and figures.
+
+Each plan in the records gets a folder with report.md, all numbers as CSV, each table as LaTeX, and plots as PNG and PDF.
+Every number and every sentence comes from the records; what has no run yet is a dash and is listed.
+
+  python -m train.report                                          all of results/*.jsonl
+  python -m train.report runs/busi-cpu/records.jsonl --out report
+  python -m train.report shard-1.jsonl shard-2.jsonl              several machines, one plan: one report
+  python -m train.report --against mae                            compares the others with MAE instead of MPS-AMS
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mpsams import plots, tables
+from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
+from train import plan
+from train.options import one_of, run
+
+RESULTS = Path("results")
+PAPER = Path(__file__).with_name("paper.toml")
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Parse, read, write a report per plan, print the tables; returns the reports."""
+    parser = argparse.ArgumentParser(prog="python -m train.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="*", type=Path, help=f"files of train.reproduce (default: {RESULTS}/*.jsonl)")
+    parser.add_argument("--out", type=Path, default=Path("runs/report"), help="folder of the reports (default: runs/report)")
+    parser.add_argument("--against", default="mps_ams", metavar="METHOD", help="the method that all others are compared with (default: mps_ams)")
+    options = parser.parse_args(argv)
+    one_of("against", options.against, tables.METHODS)
+    files = options.records or sorted(RESULTS.glob("*.jsonl"))
+    if not files:
+        raise ValueError(f"no records in {RESULTS}/; name the records.jsonl of a run of train.reproduce")
+    written = []
+    for name, paths in tables.plans(files).items():
+        results = tables.read(paths, name)
+        written.append(write(results, paths, options.out / name, options.against))
+        print(f"{name}\n\n{in_short(results)}\nwrote {written[-1]}, and beside it tables (CSV, LaTeX) and plots (PNG, PDF)\n")
+    return written
+
+
+def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -> Path:
+    """Everything of one plan into a folder; returns the path of report.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paper = tomllib.loads(PAPER.read_text(encoding="utf-8"))
+    (name,) = results.plans
+    text = [f"# {name}: {results.data}", "", *scale(results), *missing(results, name), *reading(results, paper)]
+    kinds = [results, *([tables.read(paths, name, "volume")] if results.volumes else [])]
+    for measured in kinds:
+        text += numbers(measured, paper, folder, against)
+    text += ["", "## Plots", "", *(f"![{words}]({path})" for words, path in draw(results, folder, against))]
+    report = folder / "report.md"
+    report.write_text("\n".join(text) + "\n", encoding="utf-8")
+    return report
+
+
+# --- what was run
+
+
+def scale(results: Results) -> list[str]:
+    """How large the runs are, and how long they took."""
+    about = results.runs[0].about
+    hours = [sum(row["seconds"] for row in rows) / 3600 for rows in (results.pretrainings, [run.about for run in results.runs])]
+    lesions = int((results.runs[0].scores_nk[:, 5] > 0).sum())
+    patients = f" of {len(set(results.groups))} patients" if results.resampled == "patients" else ""
+    kept = {True: ", near-duplicates and patients kept in one part", False: ", near-duplicates not kept in one part"}.get(about.get("grouped"), "")
+    lines = [
+        f"U-Net of width {about['width']} at {about['size']} × {about['size']} pixels. Measured on {len(results.cases)} test {results.per}s"
+        f"{patients}, {lesions} of them with a lesion; split `{results.split[:16]}`{kept}. "
+        f"{len(results.pretrainings)} pretrainings took {hours[0]:.1f} hours and {len(results.runs)} fine-tunings {hours[1]:.1f} hours, each run's time added up.",
+    ]
+    lines += [f"{results.repeats} runs were recorded more than once; the first record counts."] if results.repeats else []
+    methods = list(dict.fromkeys(row["method"] for row in results.pretrainings))
+    before = [[TITLES.get(m, m), *described([r for r in results.pretrainings if r["method"] == m], ("seed", "epochs", "steps", "images"))] for m in methods]
+    after = [
+        [f"{100 * labels:g}%", recipe, *described(rows, ("labelled", "epochs", "steps", "draw")), str(len(rows))]
+        for labels in results.labels
+        for recipe in results.recipes
+        if (rows := [run.about for run in results.runs if (run.labels, run.recipe) == (labels, recipe)])
+    ]
+    if before:
+        lines += ["", *table(["Pretraining", "Seeds", "Epochs", "Steps", "Images"], before)]
+    return [*lines, "", *table(["Labels", "Recipe", "Labelled images", "Epochs", "Steps", "Draws", "Fine-tunings"], after)]
+
+
+def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
+    """What these rows have under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
+    said = []
+    for key in keys:
+        values = sorted({row[key] for row in rows if row.get(key) is not None})
+        listed = ", ".join(map(str, values)) if len(values) <= 6 else f"{values[0]} to {values[-1]}"
+        said.append(listed or tables.DASH)
+    return said
+
+
+def missing(results: Results, name: str) -> list[str]:
+    """Which runs of the plan have no record; of a plan that is not ours, which runs others have."""
+    lines = ["", "## Missing", ""]
+    if name in plan.available():
+        planned = plan.read(name)
+        jobs = {job.name: job for part in TABLES if planned.parts.get(part) for job in planned.jobs(part) if job.kind == "finetune"}
+        done = {run.key for run in results.runs}
+        lacking = [key for job in jobs.values() if (key := (job.method, job.seed, job.draw, job.labels, job.recipe)) not in done]
+        lines.append(f"Of the {len(jobs)} fine-tunings of the plan `{name}` {len(jobs) - len(lacking)} are recorded.")
+    else:
+        lacking = list(dict.fromkeys(
+            (method, seed, draw, labels, recipe) for part in TABLES for recipe in results.recipes
+            for labels, method, seed, draw in tables.table(results, part, recipe).missing
+        ))  # fmt: skip
+        lines.append(f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have.")
+    return [*lines, *([""] if lacking else []), *listed(lacking)]
+
+
+def listed(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
+    """Runs in words, a line for each method, share of labels and recipe."""
+    cells: dict[tuple, dict[int | None, list[int]]] = {}
+    for method, seed, draw, labels, recipe in keys:
+        cells.setdefault((method, labels, recipe), {}).setdefault(seed, []).append(draw)
+    lines = []
+    for (method, labels, recipe), draws_of in cells.items():
+        runs = [f"{'' if seed is None else f'seed {seed} with '}draw {', '.join(map(str, sorted(draws)))}" for seed, draws in draws_of.items()]
+        lines.append(f"- {TITLES.get(method, method)}, {100 * labels:g}% labels, recipe “{recipe}”: {'; '.join(runs)}")
+    return lines
+
+
+def reading(results: Results, paper: Mapping) -> list[str]:
+    """How the numbers are to be read."""
+    lines = [
+        "",
+        "## How to read this",
+        "",
+        "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and prediction both empty "
+        "count 1, only one of them empty counts 0. “Pooled” sums pixels over all images first. False alarms: the share of images without "
+        f"lesion that got one. Intervals of means: {tables.RESAMPLES} bootstrap resamples of the test {results.resampled}, runs kept. Bold: the best of a column.",
+        "",
+        f"Differences are in DSC, on runs with the same draw of labels and the same pretraining seed (from scratch: the same draw). Seeds are averaged "
+        "within a draw; the interval and the first p-value (paired t) are over draws, for the pretrainings that were run. The second p-value "
+        f"(Wilcoxon's signed ranks) is over {results.resampled}. Both are corrected after Holm over all comparisons of their table. A difference is "
+        f"called shown when both are below {tables.LEVEL:g}. What could have been seen is the difference that {tables.POWER:.0%} of such experiments "
+        "would find, before correction; the spread it rests on is itself only known from these draws.",
+    ]
+    if results.data in paper:
+        lines += ["", f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made, and its split is another."]
+    return lines
+
+
+# --- the tables
+
+
+def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> list[str]:
+    """Both tables with each recipe and averaging, their comparisons, and their files."""
+    suffix = "" if results.per == "image" else f"-{results.per}"
+    lines, made, compared = [], [], []
+    for name in TABLES:
+        for recipe in results.recipes:
+            lines += ["", f"## Table {name[-1]}, recipe “{recipe}”, per {results.per}"]
+            for averaging in AVERAGED:
+                found = tables.table(results, name, recipe, averaging, paper)
+                comparisons = tables.compare(results, name, recipe, averaging, against)
+                lines += ["", f"### {AVERAGED[averaging].capitalize()}", "", tables.markdown(found)]
+                if comparisons:
+                    lines += said(comparisons, against, paper.get(results.data, {}))
+                made.append(found)
+                compared.append(((name, recipe, averaging), comparisons))
+                (folder / f"{name}-{recipe}-{averaging}{suffix}.tex").write_text(tables.latex(found), encoding="utf-8")
+    (folder / f"tables{suffix}.csv").write_text(tables.csv(made), encoding="utf-8")
+    (folder / f"comparisons{suffix}.csv").write_text(tables.comparisons_csv(compared), encoding="utf-8")
+    return lines
+
+
+def said(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> list[str]:
+    """The comparisons of one table: all as a table, those with the strongest rivals in words."""
+    lines = [f"{TITLES.get(against, against)} against each, positive where it is ahead ({len(comparisons)} comparisons):", ""]
+    lines += [tables.comparison_table(comparisons)]
+    for labels in dict.fromkeys(c.labels for c in comparisons):
+        strongest = tables.strongest(comparisons, labels)
+        if strongest is None:
+            continue
+        seeds = {seed: difference for seed, difference in strongest.by_seed.items() if seed is not None}
+        by_seed = ", ".join(f"{tables.signed(difference)} with seed {seed}" for seed, difference in seeds.items())
+        rivals = [c.rival for c in comparisons if c.labels == labels]
+        lines.append(
+            f"- Against the strongest rival: {tables.sentence(strongest)}"
+            + (f" By pretraining: {by_seed}." if len(seeds) > 1 else "")
+            + in_paper(against, rivals, labels, paper)
+        )
+    return lines
+
+
+def in_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
+    """What the paper's own DSC say of the same comparison; nothing where it has none."""
+    known = {name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)}
+    if method not in known or len(known) < 2:
+        return ""
+    rival = max((name for name in known if name != method), key=known.get)
+    return f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference {tables.signed(known[method] - known[rival])}."
+
+
+def in_short(results: Results) -> str:
+    """DSC over images with a lesion and over all, for a terminal."""
+    lines = []
+    for name in TABLES:
+        for recipe in results.recipes:
+            means = [
+                {(line.method, line.labels): line.cells["dsc"].mean for line in tables.table(results, name, recipe, averaging).rows}
+                for averaging in ("lesion", "all")
+            ]
+            shares = sorted({labels for _, labels in means[0]})
+            if not shares:
+                continue
+            lines += [f"Table {name[-1]}, recipe “{recipe}”: DSC over images with a lesion | over all", " " * 10 + "".join(f"{100 * s:>15g}%" for s in shares)]
+            for method in TABLES[name]:
+                both = [" | ".join(tables.number(mean.get((method, share))) for mean in means) for share in shares]
+                lines.append(f"{TITLES[method]:10}" + "".join(f"{cell:>16}" for cell in both))
+            lines.append("")
+    return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+# --- the plots
+
+
+def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
+    """Write all plots as PNG and PDF; returns what each shows and the name of its PNG."""
+    figures = {}
+    if any(row["loss"] for row in results.pretrainings):
+        figures["curves"] = "Losses of the pretrainings", plots.curves(results.pretrainings, TITLES)
+    for recipe in results.recipes:
+        both = [line for name in TABLES for line in tables.table(results, name, recipe).rows]
+        cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
+        if any(cell.mean is not None for cell in cells):
+            words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”"
+            figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")
+        for labels in results.labels:
+            strongest = tables.strongest(tables.compare(results, "table1", recipe, method=against), labels)
+            x, y = (tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against))
+            if x and y:
+                titles = [TITLES.get(m, m) for m in (strongest.rival, against)]
+                words = f"{titles[1]} against {titles[0]}, its strongest rival with {100 * labels:g}% of the labels, recipe “{recipe}”"
+                figures[f"scatter-{recipe}-{100 * labels:g}"] = words, plots.scatter(x, y, *titles)
+    for name, (_, figure) in figures.items():
+        for suffix in ("png", "pdf"):
+            (folder / f"{name}.{suffix}").write_bytes(plots.as_bytes(figure, suffix))
+    return [(words, f"{name}.png") for name, (words, _) in figures.items()]
+
+
+if __name__ == "__main__":
+    run(main, "train.report")
