@@ -23,15 +23,16 @@ EXAMPLES = """
 examples:
   python app.py                           open http://127.0.0.1:7860 in a browser
   python app.py --weights runs/mine       other checkpoints (*.safetensors); without any, Masking still works
+  python app.py --results runs/table1     other records (*.jsonl) for the Results tab
   python app.py --host 0.0.0.0 --port 80  let other computers in; put a proxy with a password before it
 
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up.
 """
 
 
-def create(weights: Path) -> FastAPI:
-    """The application over a folder of weights: the page at /, a sign of life at /healthz."""
-    library = panels.Library(weights)
+def create(weights: Path, results: Path | None = None) -> FastAPI:
+    """The application over a folder of weights and one of records: the page at /, a sign of life at /healthz."""
+    library = panels.Library(weights, results)
     app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/healthz")
@@ -48,8 +49,12 @@ def create(weights: Path) -> FastAPI:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
     parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).parent
     parser.add_argument(
-        "--weights", type=Path, default=Path(__file__).parent / "weights", metavar="DIR", help="folder of checkpoints (default: weights/ beside app.py)"
+        "--weights", type=Path, default=beside / "weights", metavar="DIR", help="folder of checkpoints (default: weights/ beside app.py)"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=beside / "results", metavar="DIR", help="folder of records (default: results/ beside app.py)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 < options.port < 65536:
         parser.error(f"port {options.port} must lie between 1 and 65535")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    app = create(options.weights)
+    app = create(options.weights, options.results)
     print(f"MPS-AMS is at http://{options.host}:{options.port} (Ctrl+C stops it)", flush=True)
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=3)
 

@@ -17,6 +17,7 @@ import torch
 from mpsams import checkpoint, datasets
 from mpsams.datasets import Stack, phantom
 from mpsams.unet import UNet
+from tests import made_records
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,28 +51,37 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory) -> Path:
-    """A folder with the four networks the app looks for, tiny and untrained but of the shipped kind."""
+    """A folder with networks the app looks for, tiny and untrained but of the shipped kind; one sees smaller images."""
     folder = tmp_path_factory.mktemp("weights")
     method = {"patch": 16, "reading": "softmax-of-covariance", "normalise": "standardised", "temperature": 1.0}
     shared = {"size": 256, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "config": {"method": method}}
     shared |= {"data": {"name": "busi", "modality": "ultrasound", "target": "breast lesion", "images": 702}}
     torch.manual_seed(0)
-    for name, kind in (("mps_ams", "pretrain"), ("base", "pretrain"), ("mps_ams", "seg-10"), ("scratch", "seg-10")):
-        metadata = shared | {"kind": "pretrain" if kind == "pretrain" else "segmentation", "method": name, "transfers": ["encoder"]}
+    for name, kind in (("mps_ams", "pretrain"), ("base", "pretrain"), ("simclr", "pretrain"), *((name, "seg-10") for name in ("mps_ams", "scratch", "simclr"))):
+        metadata = shared | {"kind": "pretrain" if kind == "pretrain" else "segmentation", "method": name, "size": 128 if name == "simclr" else 256}
+        metadata |= {"transfers": ["encoder"] if name == "simclr" else ["encoder", "decoder"]}
         checkpoint.save(folder / f"busi-{name}-{kind}.safetensors", UNet(width=2).state_dict(), metadata)
     return folder
 
 
 @pytest.fixture(scope="session")
-def app_address(small_weights) -> str:
+def small_records(tmp_path_factory) -> Path:
+    """A folder with made-up records of a plan, as the Results tab reads them."""
+    folder = tmp_path_factory.mktemp("results")
+    made_records.write(folder / "made-up.jsonl", seeds=(0,), draws=(0, 1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def app_address(small_weights, small_records) -> str:
     """The address of an app that runs for all tests, in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "app.py", "--weights", str(small_weights), "--port", str(port)], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "app.py", "--weights", str(small_weights), "--results", str(small_records), "--port", str(port)], cwd=ROOT)
     try:
-        for _ in range(600):
+        for _ in range(1800):
             try:
                 urllib.request.urlopen(f"{address}/healthz", timeout=5).read()
                 break
@@ -79,7 +89,7 @@ def app_address(small_weights) -> str:
                 assert process.poll() is None, "the app ended before it answered"
                 time.sleep(0.1)
         else:
-            pytest.fail("the app did not answer within a minute")
+            pytest.fail("the app did not answer within three minutes")
         yield address
     finally:
         process.terminate()

@@ -80,7 +80,7 @@ def test_reconstruct_gives_numbers_and_three_pictures(client, case, small_weight
 
 
 def test_segment_and_export_agree_with_inference_at_the_original_size(client, case, small_weights):
-    for name in ("busi-mps_ams-seg-10", "busi-scratch-seg-10"):
+    for name in ("busi-mps_ams-seg-10", "busi-scratch-seg-10", "busi-simclr-seg-10"):
         said = inference.probability(inference.open_network(small_weights / f"{name}.safetensors"), case[2])
         threshold = float(np.quantile(said, 0.7))
         how = {"threshold": threshold, "weights": name}
@@ -138,6 +138,7 @@ def test_a_lying_header_is_refused(client, tmp_path):
     ("/mask", {"epoch": 0}, "epoch"), ("/mask", {"modality": "xray"}, "ultrasound, ct, mri"), ("/mask", {"seed": -1}, "seed"),
     ("/clusters", {"reading": "tea leaves"}, "covariance-of-softmax"), ("/segment", {"threshold": 1.5}, "between 0 and 1"),
     ("/segment", {"weights": "busi-base-pretrain"}, "busi-scratch-seg-10"), ("/reconstruct", {"weights": "none"}, "busi-base-pretrain"),
+    ("/reconstruct", {"weights": "busi-simclr-pretrain"}, "there are: busi-base-pretrain, busi-mps_ams-pretrain"),
 ])  # fmt: skip
 def test_values_that_are_not_allowed_are_named_with_what_is(client, case, endpoint, values, words):
     assert words in refused(client, case[0], endpoint, **values)
@@ -173,6 +174,6 @@ def test_the_page_names_nothing_outside(app_address):
 
 def test_help_teaches_and_a_bad_port_is_refused():
     shown = subprocess.run([sys.executable, "app.py", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert shown.returncode == 0 and "--weights" in shown.stdout and "examples" in shown.stdout
+    assert shown.returncode == 0 and "--weights" in shown.stdout and "--results" in shown.stdout and "examples" in shown.stdout
     bad = subprocess.run([sys.executable, "app.py", "--port", "0"], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert bad.returncode == 2 and "between 1 and 65535" in bad.stderr

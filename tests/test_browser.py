@@ -75,7 +75,7 @@ def test_a_click_on_a_patch_says_what_it_is(page):
     expect_shown(page, "row 1, column 1")
 
 
-@pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment", "From scratch")])
+@pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])
 def test_every_tab_shows_both_networks(page, tab, text):
     page.get_by_role("tab", name=tab).click()
     expect_shown(page, "MPS-AMS")
@@ -98,7 +98,7 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
     upload(page, tmp_path / "truth.png", -1)
     page.locator("#shown").get_by_text("true lesion outlined").wait_for(timeout=WAIT)
     expect_shown(page, "AUC")
-    page.get_by_role("tab", name="Segment").click()
+    page.get_by_role("tab", name="Segment & compare").click()
     expect_shown(page, "DSC")
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download the mask").click()
@@ -118,7 +118,7 @@ def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
 
 
 def test_nothing_is_asked_from_outside(page, app_address):
-    for tab in ("Reconstruct", "Segment", "Masking"):
+    for tab in ("Reconstruct", "Segment & compare", "Results", "Masking"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
     outside = [url for url in page.asked if not url.startswith((app_address, "data:", "blob:"))]
@@ -129,19 +129,85 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(app_address, wait_until="domcontentloaded")
-    for tab in ("Masking", "Reconstruct", "Segment"):
+    for tab, text in (("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
         page.get_by_role("tab", name=tab).click(timeout=WAIT)
-        page.wait_for_timeout(800)
+        expect_shown(page, text)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     context.close()
 
 
 def test_every_picture_has_words(page):
-    for tab in ("Masking", "Reconstruct", "Segment"):
+    for tab, text in (("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
         page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(500)
-        bare = page.evaluate(
-            """() => [...document.querySelectorAll('#main svg[role=img]')].filter(s => s.checkVisibility() && !(s.getAttribute('aria-label') || s.querySelector('title'))).length"""
+        expect_shown(page, text)
+        found = page.evaluate(
+            """() => [...document.querySelectorAll('#main svg[role=img], #main img')].filter(s => s.checkVisibility()).map(s => s.getAttribute('aria-label') || s.alt || '')"""
         )
-        assert bare == 0, tab
-        assert page.evaluate("() => [...document.querySelectorAll('#main svg[role=img]')].filter(s => s.checkVisibility()).length") > 0, tab
+        assert found and all(len(words) > 5 for words in found), tab
+
+
+def compare(page) -> None:
+    """Open the tab and wait until every network has answered."""
+    page.get_by_role("tab", name="Segment & compare").click()
+    expect_shown(page, "Where they differ")
+    page.wait_for_function("() => document.querySelectorAll('[data-cell]').length === 5", timeout=WAIT)
+
+
+def test_a_small_picture_becomes_the_large_one_by_keyboard_and_keeps_the_focus(page):
+    compare(page)
+    large = page.locator(".compare .large")
+    expect_shown(page, "Chance of lesion", ".compare .large")
+    assert large.locator("h4").first.inner_text().startswith("MPS-AMS")
+    cell = page.locator("[data-cell=busi-simclr-seg-10]")
+    cell.focus()
+    page.keyboard.press("Enter")
+    expect_shown(page, "SimCLR outlines", ".compare .large")
+    assert cell.get_attribute("aria-pressed") == "true" and page.locator("[data-cell][aria-pressed=true]").count() == 1
+    assert page.evaluate("document.activeElement.dataset.cell") == "busi-simclr-seg-10"
+    assert page.get_by_label("Mask of").input_value() == "SimCLR"
+    page.locator("[data-cell=dispute]").click()
+    expect_shown(page, "The outlines of all 3 networks at once", ".compare .large")
+
+
+def test_the_threshold_moves_every_outline_and_the_words(page):
+    compare(page)
+    outlines = "() => [...document.querySelectorAll('[data-cell] path.outline')].map(path => path.getAttribute('d')).join()"
+    before, told = page.evaluate(outlines), page.locator("#main .stage .note").locator("visible=true").first.inner_text()
+    threshold = page.get_by_role("spinbutton", name="Threshold").locator("visible=true").first
+    threshold.fill("0.95")
+    threshold.press("Enter")
+    page.wait_for_function(f"before => ({outlines})() !== before", arg=before, timeout=WAIT)
+    page.wait_for_function("told => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n => n.innerText === told)", arg=told, timeout=WAIT)
+
+
+def test_a_network_that_takes_no_part_leaves_the_grid_and_the_figure_is_written(page, tmp_path):
+    compare(page)
+    page.get_by_role("button", name="Which networks take part").click()
+    page.get_by_role("checkbox", name="SimCLR").uncheck()
+    page.wait_for_function("() => document.querySelectorAll('[data-cell]').length === 4", timeout=WAIT)
+    for form, start in (("PDF", b"%PDF"), ("PNG, 300", b"\x89PNG")):
+        page.get_by_role("radio", name=form).locator("visible=true").last.check()
+        with page.expect_download(timeout=2 * WAIT) as download:
+            page.get_by_role("button", name="Download the figure").click()
+        download.value.save_as(tmp_path / "figure")
+        assert (tmp_path / "figure").read_bytes().startswith(start)
+
+
+def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
+    page.get_by_role("tab", name="Results").click()
+    expect_shown(page, "DSC, images with a lesion")
+    expect_shown(page, "Training curves")
+    rows = page.locator(".results tbody tr:has(td)").count()
+    page.get_by_role("radio", name="Table 2: ablation").check()
+    expect_shown(page, "base+MPS", ".results")
+    assert page.locator(".results tbody tr:has(td)").count() != rows
+    page.get_by_role("radio", name="Sen").check()
+    expect_shown(page, "Sen, images with a lesion")
+    page.get_by_label("across").click()
+    page.get_by_role("option", name="MAE").click()
+    expect_shown(page, "MPS-AMS against MAE")
+    page.get_by_role("radio", name="LaTeX").check()
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download the table").click()
+    download.value.save_as(tmp_path / "table.tex")
+    assert "\\toprule" in (tmp_path / "table.tex").read_text(encoding="utf-8") and download.value.suggested_filename.endswith(".tex")

@@ -80,7 +80,7 @@ def test_the_whole_volume_is_segmented_and_its_mask_lies_on_the_grid_of_the_uplo
     expect_shown(page, "axial slice 4 of 7", "#shown")
     upload(page, files.nifti_mask(volume, tmp_path), -1)
     page.locator("#shown").get_by_text("true lesion outlined").wait_for(timeout=WAIT)
-    page.get_by_role("tab", name="Segment").click()
+    page.get_by_role("tab", name="Segment & compare").click()
     page.get_by_role("button", name="Segment the whole volume").click()
     expect_shown(page, "Lesion area by slice")
     expect_shown(page, "HD95")

@@ -58,7 +58,7 @@ def page(library: Library) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar()
-            with gr.Column(scale=1, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs"):
+            with gr.Column(scale=1, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
                 for panel in found:
                     with gr.Tab(panel.TITLE, id=name_of(panel), render_children=True) as tab, session.within(tab):
                         panel.build(session)

@@ -1,32 +1,43 @@
-"""The networks of a weights folder: listed at once, opened when first needed, a few kept open."""
+"""What ships with the app: the networks of a weights folder, opened when first needed, and the records of a results folder."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from mpsams import inference
+from safetensors import SafetensorError, safe_open
+
+from mpsams import checkpoint, inference
 from mpsams.inference import Network
 
-KEPT = 6  # networks open at a time; one of width 64 takes 124 MB
+KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 CLUSTERING = {"patch": 16, "reading": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
 
 
 class Library:
-    """Read access to the checkpoints of a folder, safe to share between threads.
+    """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
-    Files that arrive while the app runs are found; a file that changed is opened again.
+    Files that arrive while the app runs are found; a file that changed is opened again. results: a folder of
+    ``*.jsonl``; None is none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, results: str | Path | None = None) -> None:
         self.folder = Path(folder)
+        self.results = None if results is None else Path(results)
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
+        self._told: dict[tuple[str, int], dict] = {}
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
-        """Names of the checkpoints, sorted; only those that end so ("-pretrain")."""
-        return [name for name in inference.catalogue(self.folder) if name.endswith(ending)]
+        """Names of the checkpoints, sorted; only those that end so ("-pretrain").
+
+        A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
+        was never trained, or thrown away.
+        """
+        found = inference.catalogue(self.folder)
+        return [name for name, path in found.items() if name.endswith(ending) and whole(self._metadata(name, path))]
 
     def network(self, name: str) -> Network:
         """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
@@ -42,14 +53,29 @@ class Library:
                 self._open.popitem(last=False)
             return self._open[key]
 
+    def about(self, name: str) -> dict:
+        """What training wrote of a checkpoint, without opening its network; empty when the file is none of ours."""
+        path = inference.catalogue(self.folder).get(name)
+        return {} if path is None else self._metadata(name, path)
+
     def find(self, ending: str, modality: str) -> str | None:
         """A checkpoint whose name ends so, one trained on the modality if there is; None when there is none.
 
         Networks of several channels are passed over: what is opened here has one.
         """
-        names = [name for name in self.names(ending) if self.network(name).channels == 1]
-        fitting = [name for name in names if seen(self.network(name))[0] == modality]
+        names = [name for name in self.names(ending) if channels(self.about(name)) == 1]
+        fitting = [name for name in names if trained_on(self.about(name))[0] == modality]
         return (fitting or names or [None])[0]
+
+    def segmenters(self, modality: str) -> list[str]:
+        """The segmentation networks of one channel that were trained on the modality, sorted.
+
+        When there is none, those of one data set of another modality: a guess far from home.
+        """
+        told = {name: self.about(name) for name in self.names()}
+        names = [name for name, about in told.items() if about.get("kind") == "segmentation" and channels(about) == 1]
+        fitting = [name for name in names if trained_on(told[name])[0] == modality]
+        return fitting or [name for name in names if trained_on(told[name]) == trained_on(told[names[0]])]
 
     def clustering(self, modality: str = "ultrasound") -> dict:
         """How patches were clustered in the MPS-AMS pretraining of this modality, else the paper's reading as we take it.
@@ -57,12 +83,42 @@ class Library:
         The size of patches is not taken over: the app's grid image has as many patches as any network's.
         """
         name = self.find("-mps_ams-pretrain", modality)
-        fits = name is not None and seen(self.network(name))[0] == modality
-        stated = self.network(name).metadata.get("config", {}).get("method", {}) if fits else {}
+        fits = name is not None and trained_on(self.about(name))[0] == modality
+        stated = self.about(name).get("config", {}).get("method", {}) if fits else {}
         return CLUSTERING | {key: stated[key] for key in CLUSTERING if key in stated and key != "patch"}
+
+    def records(self) -> tuple[Path, ...]:
+        """The files of records, sorted; empty without a results folder."""
+        return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl")))
+
+    def _metadata(self, name: str, path: Path) -> dict:
+        """A checkpoint's metadata, read once for each version of the file."""
+        key = (name, path.stat().st_mtime_ns)
+        if key not in self._told:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    self._told[key] = json.loads((file.metadata() or {}).get(checkpoint.KEY, "{}"))
+            except (SafetensorError, OSError):
+                self._told[key] = {}  # ``network`` says what is wrong with it
+        return self._told[key]
+
+
+def whole(metadata: dict) -> bool:
+    """Whether a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
+    return metadata.get("kind") != "pretrain" or "decoder" in metadata.get("transfers", ())
+
+
+def channels(metadata: dict) -> int:
+    """Channels of the images a network takes."""
+    return metadata.get("model", {}).get("channels", 1)
+
+
+def trained_on(metadata: dict) -> tuple[str, str, int]:
+    """What a network was trained on: modality, what was outlined, and how many images (0 when not stated)."""
+    data = metadata.get("data", {})
+    return data.get("modality", "unknown"), data.get("target", "unknown"), int(data.get("images", 0))
 
 
 def seen(network: Network) -> tuple[str, str, int]:
-    """What a network was trained on: modality, what was outlined, and how many images (0 when not stated)."""
-    data = network.metadata.get("data", {})
-    return data.get("modality", "unknown"), data.get("target", "unknown"), int(data.get("images", 0))
+    """``trained_on`` of an open network."""
+    return trained_on(network.metadata)
