@@ -116,17 +116,24 @@ def first_slice(address: str, path: Path) -> float:
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
     """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
     from mpsams import panels
-    from mpsams.panels import _case, _showing, masking, reconstruct, segment
+    from mpsams.panels import _case, _compare, _grid, _showing, masking, reconstruct
 
     library = panels.Library(Path("weights"))
     case = _case.of_upload([path], None, lambda modality: _case.clustering(library.clustering(modality)))
     how = _case.clustering(library.clustering(case.modality))
     covariance = masking.covariance(library, case.modality)
     events = random.Random(0)
+
+    def compare(case) -> None:
+        *_, said = _compare.ask(case, library.segmenters(case.modality), library)
+        compared = _compare.Compared(said, 0.5)
+        for draw in (_grid.verdict, _grid.large, _grid.cells):
+            draw(compared)
+
     tabs = {
         "masking": lambda case: masking.view(case, 100, 0, covariance),
         "reconstruct": lambda case: reconstruct.view(case, 100, "first", library),
-        "segment": lambda case: segment.view(case, segment.chances(case, library), 0.5, 0.25, library),
+        "segment": compare,
     }
 
     def move(show) -> None:

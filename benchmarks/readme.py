@@ -1,4 +1,4 @@
-"""The README's tables, written from the records of benchmarks/ and weights/, so that no number is typed by hand.
+"""The README's tables, written from the records of benchmarks/, results/ and weights/, so that no number is typed by hand.
 
   python -m benchmarks.readme            write them
   python -m benchmarks.readme --check    exit with 1 when the README says something else
@@ -10,10 +10,15 @@ import argparse
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from mpsams import tables
+
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
 METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
@@ -60,6 +65,16 @@ def packing() -> str:
     return table(["", "slices", "slices/s", "peak MiB", "peak MiB in memory", "time in memory ÷ packing"], rows)
 
 
+def compared(name: str) -> str:
+    """One of the paper's tables on BUSI, over images with a lesion, with the recipe "strong"; and the strongest rival in a sentence."""
+    found = tables.read(RESULTS / "busi-cpu.jsonl")
+    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8"))
+    comparisons = tables.compare(found, name)
+    strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
+    said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
+    return f"{tables.markdown(tables.table(found, name, paper=paper))}\n{said}"
+
+
 def record(path: Path) -> dict:
     """What a record says."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +86,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lift": lift, "results": results, "packing": packing}
+TABLES = {"lift": lift, "results": results, "packing": packing, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 
 
 def filled(text: str) -> str:

@@ -44,14 +44,13 @@ def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
     """Normalised, temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, Eq. 1), a scalar.
 
     Row i of ``a_bd`` and row i of ``b_bd`` are two views of one image: each must find the other, by cosine,
-    among all other views of the batch, those of other processes included. ValueError unless there are two
-    images at least and the temperature is positive.
+    among all other views of the batch, those of other processes included. One image alone has loss 0. ValueError unless
+    shapes agree and the temperature is positive.
     """
     a_bd, b_bd = ranks.gathered(a_bd), ranks.gathered(b_bd)
-    if a_bd.shape != b_bd.shape or len(a_bd) < 2 or not temperature > 0:
+    if a_bd.shape != b_bd.shape or not len(a_bd) or not temperature > 0:
         raise ValueError(
-            f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of two images at least, "
-            f"temperature {temperature} must be positive"
+            f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of an image at least, temperature {temperature} must be positive"
         )
     z_vd = F.normalize(torch.cat([a_bd, b_bd]), dim=1)
     similarity_vv = z_vd @ z_vd.T / temperature

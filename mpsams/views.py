@@ -62,8 +62,8 @@ def draw(batch: int, how: How, generator: torch.Generator) -> Drawn:
         return torch.rand(batch, generator=generator) < chance
 
     side_b = uniform(how.smallest, how.largest).sqrt()
-    stretch_b = uniform(-1, 1).mul(0.5 * math.log(how.aspect)).exp()
-    height_b, width_b = (side_b * stretch_b).clamp(max=1), (side_b / stretch_b).clamp(max=1)
+    stretch_b = uniform(-1, 1).mul(0.5 * math.log(how.aspect)).exp().clamp(side_b, 1 / side_b)  # no further than the image
+    height_b, width_b = side_b * stretch_b, side_b / stretch_b
     top_b, left_b = (1 - height_b) * uniform(-1, 1), (1 - width_b) * uniform(-1, 1)
     mirror_b = torch.where(happens(how.flip), -1.0, 1.0)
     zero_b = torch.zeros(batch)
@@ -84,15 +84,16 @@ def apply(x_b1hw: Tensor, drawn: Drawn, side: int) -> Tensor:
     x_b1ss = (x_b1ss * brightness).clamp(0, 1)
     mean = x_b1ss.mean(dim=(1, 2, 3), keepdim=True)
     x_b1ss = ((x_b1ss - mean) * contrast + mean).clamp(0, 1)
-    x_b1ss = blurred(x_b1ss, drawn.blur_b.to(x_b1ss) * side)
+    x_b1ss = blurred(x_b1ss, drawn.blur_b * side)
     return torch.where(solarise & (x_b1ss >= 0.5), 1 - x_b1ss, x_b1ss)
 
 
 def blurred(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
     """Each image through its own Gaussian of ``deviation_b`` pixels; 0 leaves it as it is. Edges repeat."""
-    reach = math.ceil(3 * float(deviation_b.max()))
+    reach = math.ceil(3 * float(deviation_b.max()))  # before it goes to a GPU, which need not be waited for
     if reach == 0:
         return x_b1hw
+    deviation_b = deviation_b.to(x_b1hw)
     at_r = torch.arange(-reach, reach + 1, device=x_b1hw.device, dtype=x_b1hw.dtype)
     kernel_br = torch.exp(-0.5 * (at_r / deviation_b.clamp(min=1e-3)[:, None]) ** 2)
     kernel_br = kernel_br / kernel_br.sum(dim=1, keepdim=True)

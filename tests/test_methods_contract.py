@@ -38,6 +38,17 @@ def test_the_papers_method_is_there():
         methods.find("dino")
 
 
+def test_the_papers_rivals_are_there():
+    """Table 1 of the paper; each hands on what SPEC says, under a name of its own."""
+    rivals = {"simclr", "byol", "swav", "mae", "simmim"}
+    assert rivals < set(methods.available()) and not any(name.startswith("_") for name in methods.available())
+    for name in methods.available():
+        method = built(name)
+        assert method.transfers == (("encoder",) if name in rivals else ("encoder", "decoder")) and method.variant == name
+    with pytest.raises(ValueError, match="'_views'"):
+        methods.find("_views")
+
+
 @EVERY
 def test_config_is_a_frozen_dataclass_that_explains_every_option(name):
     config = methods.find(name).Config
@@ -81,6 +92,26 @@ def test_the_generator_decides_and_nothing_else(name, images):
         torch.manual_seed(world)
         values.append(float(method(Batch(images, seeded(seed)), 2).detach()))
     assert values[0] == values[1] != values[2]
+
+
+@EVERY
+def test_the_layout_in_memory_changes_nothing(name, images):
+    values = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        method = built(name).to(memory_format=layout).train()
+        values.append(method(Batch(images.contiguous(memory_format=layout), seeded(1)), 2).detach())
+    torch.testing.assert_close(values[0], values[1], rtol=1e-3, atol=1e-4)
+
+
+@EVERY
+def test_several_channels_are_welcome(name, images):
+    torch.manual_seed(0)
+    module = methods.find(name)
+    method = module.build(module.Config(), UNet(channels=3, classes=3, width=2), EPOCHS).train()
+    several = Batch(torch.cat([images, images.flip(2), images.sqrt()], dim=1)[:4], seeded(1))
+    loss = method(several, 2)
+    loss.backward()
+    assert loss.isfinite() and all(p.grad.isfinite().all() for p in method.unet.encoder.parameters())
 
 
 @EVERY

@@ -59,3 +59,22 @@ def test_warmup_cosine_rises_then_falls_to_the_floor():
 def test_warmup_cosine_refuses_progress_outside(progress):
     with pytest.raises(ValueError, match="progress"):
         schedule.warmup_cosine(progress)
+
+
+@pytest.mark.parametrize("start", [0.99, 0.996, 0.5, 0.0])
+def test_rising_is_byols_formula(start):
+    assert schedule.rising(start, 0.0) == pytest.approx(start) and schedule.rising(start, 1.0) == 1.0
+    assert schedule.rising(start, 0.5) == pytest.approx((1 + start) / 2)
+    steps = 40
+    for step in range(steps + 1):
+        by_hand = 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
+        assert schedule.rising(start, step / steps) == pytest.approx(by_hand, rel=1e-12)
+    values = [schedule.rising(start, step / steps) for step in range(steps + 1)]
+    assert all(a < b for a, b in zip(values, values[1:]))
+    assert schedule.rising(1.0, 0.3) == 1.0
+
+
+@pytest.mark.parametrize("progress", [-0.01, 1.01, math.nan])
+def test_rising_refuses_progress_outside(progress):
+    with pytest.raises(ValueError, match="progress"):
+        schedule.rising(0.99, progress)

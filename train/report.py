@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mpsams import plots, tables
+from mpsams import plots, records, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
 from train.options import one_of, run
@@ -49,7 +49,7 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
     folder.mkdir(parents=True, exist_ok=True)
     paper = tomllib.loads(PAPER.read_text(encoding="utf-8"))
     (name,) = results.plans
-    text = [f"# {name}: {results.data}", "", *scale(results), *missing(results, name), *reading(results, paper)]
+    text = [f"# {name}: {results.data}", "", *scale(results), *leaks(paths, name), *missing(results, name), *reading(results, paper)]
     kinds = [results, *([tables.read(paths, name, "volume")] if results.volumes else [])]
     for measured in kinds:
         text += numbers(measured, paper, folder, against)
@@ -86,6 +86,20 @@ def scale(results: Results) -> list[str]:
     if before:
         lines += ["", *table(["Pretraining", "Seeds", "Epochs", "Steps", "Images"], before)]
     return [*lines, "", *table(["Labels", "Recipe", "Labelled images", "Epochs", "Steps", "Draws", "Fine-tunings"], after)]
+
+
+def leaks(paths: Sequence[Path], name: str) -> list[str]:
+    """How many test images have a near-duplicate in training, with our split and with the paper's; nothing if it is not recorded."""
+    found = [row for path in paths for row in records.read(path, "leakage") if row["plan"] == name]
+    if not found:
+        return []
+    ours, plain = found[0]["grouped"], found[0]["random"]
+    return [
+        "",
+        f"Leakage: {ours['pairs']} pairs of images are near-duplicates (thumbnails correlate above {splits.ALIKE:g}). A split that keeps them together "
+        f"leaves {ours['test_leaked']:.1%} of the test images with a twin in training; the paper's plain random split, on these images and with the same "
+        f"seed, {plain['test_leaked']:.1%}.",
+    ]
 
 
 def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
     size, _, height, width = batch.images_b1hw.shape
     rows, columns = patches.grid(height, width, unit)
     order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
-    hidden_bl = masking.first(order_bl, math.ceil(rows * columns * ratio))
+    hidden_bl = masking.first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
     return patches.to_pixels(hidden_bl, unit, height, width)
 
 

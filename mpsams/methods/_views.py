@@ -16,7 +16,9 @@ from mpsams.methods import Batch, Method
 from mpsams.unet import LEVELS, Encoder, UNet
 
 POINT = 1e-3  # of the variance of unit vectors (at most 1), below which they are all one point
-LINE = 1.5  # effective rank below which they lie on one line
+LINE = 1.2  # directions below which they lie on one line
+FEW = 4  # images below which a batch says nothing of either: so few span few directions anyway
+EARLY = 10  # epochs in which either may be: a network that has just begun tells little apart
 
 
 def features(unet: UNet) -> int:
@@ -25,15 +27,20 @@ def features(unet: UNet) -> int:
 
 
 def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
-    """Views in [0, 1] -> (B, D): the bottleneck's channels, averaged over the view."""
-    x_b1hw = transforms.standardise(x_b1hw).contiguous(memory_format=torch.channels_last)
-    return encoder(x_b1hw)[-1].mean(dim=(2, 3))
+    """Normalised views -> (B, D): the bottleneck's channels, averaged over the view."""
+    return encoder(x_b1hw.contiguous(memory_format=torch.channels_last))[-1].mean(dim=(2, 3))
 
 
 def view(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
-    """One random view of each image, as large as the image or of that side."""
+    """One random view of each image in [0, 1], as large as the image or of that side."""
     drawn = views.draw(len(batch.images_b1hw), how, batch.generator)
     return views.apply(batch.images_b1hw, drawn, side or batch.images_b1hw.shape[-1])
+
+
+def normalised(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
+    """As ``view``, by the mean and deviation of the whole image: by its own, a view would lose its brightness and contrast again."""
+    mean, deviation = transforms.moments(batch.images_b1hw)
+    return (view(batch, how, side) - mean) / deviation.clamp(min=1e-6)
 
 
 def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequential:
@@ -46,12 +53,13 @@ def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequent
 
 
 @torch.no_grad()
-def effective_rank(z_bd: Tensor) -> float:
+def effective_rank(z_bd: Tensor, power: int = 1) -> float:
     """How many directions the centred rows really use: exp of the entropy of their normalised singular values.
 
-    Between 1 and min(B - 1, D) (Roy and Vetterli, EUSIPCO 2007); 1 when all rows are the same.
+    Between 1 and min(B - 1, D) (Roy and Vetterli, EUSIPCO 2007); 1 when all rows are the same. power 2 weighs
+    directions by variance, so that a little noise in many of them does not count.
     """
-    values = torch.linalg.svdvals((z_bd - z_bd.mean(dim=0)).double())
+    values = torch.linalg.svdvals((z_bd - z_bd.mean(dim=0)).double()) ** power
     share = values / values.sum().clamp(min=1e-12)
     return float(torch.special.entr(share).sum().exp())
 
@@ -61,7 +69,7 @@ def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
     """How a representation stands: two views' embeddings, twice (B, D), row i of both of one image.
 
     alignment: cosine of two views of one image, less that of views of different images. spread: variance of the
-    unit vectors, 0 (one point) to 1. effective_rank: see there.
+    unit vectors, 0 (one point) to 1. effective_rank: see there; directions: the same by variance.
     """
     a_bd, b_bd = F.normalize(a_bd.float(), dim=1), F.normalize(b_bd.float(), dim=1)
     cosine_bb = a_bd @ b_bd.T
@@ -69,17 +77,17 @@ def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
     alignment = cosine_bb.diagonal().mean() - (cosine_bb[others].mean() if others.any() else 0)
     z_vd = torch.cat([a_bd, b_bd])
     spread = 1 - z_vd.mean(dim=0).square().sum()
-    return {"alignment": float(alignment), "spread": float(spread), "effective_rank": effective_rank(z_vd)}
+    ranks = {"effective_rank": effective_rank(z_vd), "directions": effective_rank(z_vd, 2)}
+    return {"alignment": float(alignment), "spread": float(spread)} | ranks
 
 
-def refuse_collapse(state: dict[str, float], epoch: float) -> dict[str, float]:
-    """The state as it is; FloatingPointError when it is that of a representation that has collapsed."""
-    if state["spread"] < POINT or state["effective_rank"] < LINE:
+def refuse_collapse(state: dict[str, float], epoch: float) -> None:
+    """FloatingPointError when ``health`` is that of a representation that has collapsed."""
+    if state["spread"] < POINT or state["directions"] < LINE:
         raise FloatingPointError(
-            f"the representation has collapsed in epoch {epoch:g}: images are told apart in {state['effective_rank']:.2f} directions "
+            f"the representation has collapsed in epoch {epoch:g}: images are told apart in {state['directions']:.2f} directions "
             f"(spread {state['spread']:.2g}); a lower learning rate or a larger batch may help. Stopped"
         )
-    return state
 
 
 class Contrastive(Method):
@@ -92,14 +100,26 @@ class Contrastive(Method):
         super().__init__(unet)
         self.hows = hows
         self._last: tuple[Tensor, Tensor] | None = None
+        self._told: dict[str, Tensor] = {}
 
-    def remember(self, a_bd: Tensor, b_bd: Tensor) -> None:
-        """Keep the embeddings of two views of the batch for ``facts``."""
-        self._last = a_bd.detach(), b_bd.detach()
+    def remember(self, a_bd: Tensor, b_bd: Tensor, **told: Tensor) -> None:
+        """Keep the embeddings of two views of the batch, and scalars, for ``facts``; an epoch's last batch may be too small to tell."""
+        if self._last is None or len(a_bd) >= len(self._last[0]):
+            self._last = a_bd.detach(), b_bd.detach()
+            self._told = {name: value.detach() for name, value in told.items()}
 
     def facts(self, epoch: float) -> dict[str, float]:
-        """``health`` of the last batch; FloatingPointError when the representation has collapsed."""
-        return refuse_collapse(health(*self._last), epoch) if self._last else {}
+        """``health`` of the last full batch, and the scalars; FloatingPointError when the representation has collapsed."""
+        if self._last is None:
+            return {}
+        state = health(*self._last) | {name: float(value) for name, value in self._told.items()}
+        if len(self._last[0]) >= FEW and epoch > EARLY:
+            self.refuse_collapse(state, epoch)
+        return state
+
+    def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
+        """FloatingPointError when the state is that of a representation that has collapsed; a method may know more signs of it."""
+        refuse_collapse(state, epoch)
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:

@@ -47,7 +47,10 @@ class Config:
 
 
 class BYOL(_views.Contrastive):
-    """The U-Net's encoder with projector and predictor (online), and a moving average of the first two (target)."""
+    """The U-Net's encoder with projector and predictor (online), and a moving average of the first two (target).
+
+    Both views pass together, so BatchNorm takes its statistics over both (the original: over each view).
+    """
 
     variant = "byol"
 
@@ -64,7 +67,7 @@ class BYOL(_views.Contrastive):
             parameter.requires_grad_(False)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        both_v1hw = torch.cat([_views.view(batch, how) for how in self.hows])
+        both_v1hw = torch.cat([_views.normalised(batch, how) for how in self.hows])
         online_vd = self.projector(_views.embed(self.unet.encoder, both_v1hw))
         with torch.no_grad():
             target_vd = self.target_projector(_views.embed(self.target_encoder, both_v1hw))

@@ -52,7 +52,7 @@ class SimCLR(_views.Contrastive):
         self.projector = _views.perceptron([size, size, config.projection], normalised_end=True)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        both_v1hw = torch.cat([_views.view(batch, how) for how in self.hows])
+        both_v1hw = torch.cat([_views.normalised(batch, how) for how in self.hows])
         a_bd, b_bd = self.projector(_views.embed(self.unet.encoder, both_v1hw)).chunk(2)
         self.remember(a_bd, b_bd)
         return losses.nt_xent(a_bd, b_bd, self.temperature)

@@ -7,7 +7,7 @@ import numpy as np
 from mpsams import figures
 from mpsams.panels import _words as words
 from mpsams.panels._compare import Compared, dispute, parts
-from mpsams.tables.means import HEADS
+from mpsams.tables import HEADS
 
 LARGE, SMALL = 512, 224  # longest side of a drawn mask in pixels
 SELECT = """

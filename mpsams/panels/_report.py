@@ -9,8 +9,7 @@ from html import escape
 
 from mpsams import plots, tables
 from mpsams.panels import _words as words
-from mpsams.tables import AVERAGED, TITLES, Cell, Comparison, Line, Results, Table
-from mpsams.tables.means import HEADS
+from mpsams.tables import AVERAGED, HEADS, TITLES, Cell, Comparison, Line, Results, Table
 
 METHOD = "mps_ams"  # what the others are compared with
 NAMED = {"table1": "Table 1: rivals", "table2": "Table 2: ablation"}

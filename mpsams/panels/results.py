@@ -15,8 +15,7 @@ from mpsams import tables
 from mpsams.panels import Library, Session, private, words
 from mpsams.panels import _report as report
 from mpsams.panels._report import Choice
-from mpsams.tables import AVERAGED, MEASURES, TABLES, TITLES, Results
-from mpsams.tables.means import HEADS
+from mpsams.tables import AVERAGED, HEADS, MEASURES, TABLES, TITLES, Results
 
 TITLE = "Results"
 PLACE = 9
