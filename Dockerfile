@@ -15,6 +15,7 @@ COPY app.py ./
 COPY mpsams mpsams
 COPY train train
 COPY weights weights
+COPY results results
 RUN useradd --create-home --uid 1000 app
 USER app
 EXPOSE 7860
