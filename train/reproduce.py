@@ -105,7 +105,7 @@ class Work:
         self.pack = out / f"pack-{planned.data['size']}"
 
     def done(self) -> dict[str, dict]:
-        """The records of finished jobs by name. ValueError when one was made with other options than the plan's."""
+        """The records of finished jobs by name."""
         return {row["run"]: row for row in records.read(self.records) if "run" in row} if self.records.exists() else {}
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
@@ -137,7 +137,7 @@ class Work:
             if not missing:
                 break
             done = self.done()
-            ready = (job for job in missing if job.needs is None or job.needs in done or job.needs not in {j.name for j in missing})
+            ready = (job for job in missing if job.needs is None or job.needs in done)
             if not any(self.attempt(job, failed) for job in ready):
                 time.sleep(WAIT)  # other processes have what is left in hand
         if failed:
