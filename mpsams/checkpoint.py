@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -33,21 +34,40 @@ class Checkpoint:
     sha256: str
 
 
-def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> str:
+def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping, keep: Path | None = None) -> str:
     """Write atomically (temporary file, fsync, rename); returns the file's sha256.
 
-    metadata must be JSON. An interrupted write leaves the previous file as it was.
+    metadata must be JSON. keep: a name in the same folder for the file that was there before. An interrupted write leaves
+    that file as it was. OSError says that the disk is full or the folder read-only.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = to_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {KEY: json.dumps(metadata)})
     temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep and path.exists():
+            path.replace(keep)
+        temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands") from error
     return hashlib.sha256(data).hexdigest()
+
+
+def sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that a rename outlasts a loss of power; where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -92,8 +92,8 @@ def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:
     """Loss of a binary segmentation from logits: "ce", or "dice-ce" = soft Dice + cross-entropy (MONAI).
 
-    truth_b1hw: bool or {0, 1}. Dice is pooled over the batch, so that an image without lesion does
-    not swing it. ValueError lists the kinds.
+    truth_b1hw: bool or {0, 1}. Dice is pooled over the batch, that of other processes included, so that an image without
+    lesion does not swing it. ValueError lists the kinds.
     """
     truth = truth_b1hw.to(logits_b1hw.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits_b1hw, truth)
@@ -102,5 +102,6 @@ def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce")
     if kind == "dice-ce":
         from monai.losses import DiceLoss
 
-        return entropy + DiceLoss(sigmoid=True, batch=True)(logits_b1hw, truth)
+        whole = [ranks.gathered(each.flatten(1)).unsqueeze(1) for each in (logits_b1hw, truth)]
+        return entropy + DiceLoss(sigmoid=True, batch=True)(*whole)
     raise ValueError(f"unknown segmentation loss {kind!r}; available: {', '.join(SEGMENTATION)}")

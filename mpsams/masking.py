@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from mpsams import ranks
+
 
 def order(lesion_bl: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The order in which patches get hidden: bool (B, L) -> int64 (B, L), a permutation per row.
@@ -17,8 +19,7 @@ def order(lesion_bl: Tensor, generator: torch.Generator | None = None) -> Tensor
     Lesion patches first, then background (paper 2.1); inside each cluster the order is random, drawn
     from ``generator``. With no lesion patch at all it is the random order of MAE.
     """
-    device = lesion_bl.device if generator is None else generator.device
-    key_bl = torch.rand(lesion_bl.shape, generator=generator, device=device).to(lesion_bl.device)
+    key_bl = ranks.uniform(*lesion_bl.shape, generator=generator, device=lesion_bl.device).to(lesion_bl.device)
     return torch.argsort(key_bl + (~lesion_bl.bool()).float(), dim=1, stable=True)
 
 

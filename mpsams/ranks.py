@@ -14,6 +14,29 @@ def count() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def index() -> int:
+    """Which of them this is, from 0."""
+    return distributed.get_rank() if count() > 1 else 0
+
+
+def uniform(batch: int, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+    """Uniform numbers in [0, 1) for the ``batch`` rows that this process has of a batch: float (batch, *shape).
+
+    All processes draw for all rows, from generators in the same state, and keep their own: together they draw what one
+    process would.
+    """
+    whole = torch.rand(count() * batch, *shape, generator=generator, device=generator.device if generator else device)
+    return whole[index() * batch : (index() + 1) * batch]
+
+
+def share(indices: Tensor) -> Tensor:
+    """This process's part of a batch's indices (N,). Every process gets as many: when they do not divide, the first count twice."""
+    if count() == 1:
+        return indices
+    each = -(-len(indices) // count())
+    return indices.repeat(count())[: each * count()].split(each)[index()]
+
+
 def gathered(x_bk: Tensor) -> Tensor:
     """The rows of all processes, in the order of their ranks: (B, K) -> (count * B, K), with gradient to each.
 

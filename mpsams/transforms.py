@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mpsams import ranks
+
 CT_WINDOWS = {  # level and width in Hounsfield units, as radiology uses them
     "soft tissue": (40.0, 400.0), "lung": (-600.0, 1500.0), "liver": (90.0, 150.0),
     "bone": (480.0, 2500.0), "brain": (40.0, 80.0), "angio": (300.0, 600.0),
@@ -178,11 +180,11 @@ def draw(batch: int, how: Augmentation, generator: torch.Generator) -> Drawn:
     """Draw the changes of ``batch`` images from ``generator``."""
 
     def uniform(reach: float) -> Tensor:
-        return (2 * torch.rand(batch, generator=generator) - 1) * reach
+        return (2 * ranks.uniform(batch, generator=generator) - 1) * reach
 
     angle = torch.deg2rad(uniform(how.rotation))
     scale = 1 + uniform(how.zoom)
-    mirror = torch.where(torch.rand(batch, generator=generator) < how.flip, -1.0, 1.0)
+    mirror = torch.where(ranks.uniform(batch, generator=generator) < how.flip, -1.0, 1.0)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     affine_b23 = torch.stack(
         [mirror * cosine, -sine, 2 * uniform(how.shift), mirror * sine, cosine, 2 * uniform(how.shift)], dim=1

@@ -5,6 +5,8 @@ Axes: B batch, C channels, H x W pixels. Level i has width * 2**i channels at 1 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +37,18 @@ def double_convolution(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def autocast(x: Tensor, precision: torch.dtype) -> AbstractContextManager:
+    """Inside, convolutions compute in this precision on the device of ``x``; weights stay in float32."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(x.device.type, precision)
+
+
 class Encoder(nn.Module):
-    """(B, channels, H, W) -> five feature maps, finest first; the last is the bottleneck."""
+    """(B, channels, H, W) -> five feature maps, finest first; the last is the bottleneck.
+
+    precision: of the convolutions; with torch.bfloat16 the feature maps are in it too.
+    """
+
+    precision = torch.float32
 
     def __init__(self, channels: int, width: int, norm: str) -> None:
         super().__init__()
@@ -46,14 +58,17 @@ class Encoder(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> list[Tensor]:
         features = []
-        for level, block in enumerate(self.blocks):
-            x_bchw = block(self.pool(x_bchw) if level else x_bchw)
-            features.append(x_bchw)
+        with autocast(x_bchw, self.precision):
+            for level, block in enumerate(self.blocks):
+                x_bchw = block(self.pool(x_bchw) if level else x_bchw)
+                features.append(x_bchw)
         return features
 
 
 class Decoder(nn.Module):
-    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips."""
+    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips. precision: as the encoder's."""
+
+    precision = torch.float32
 
     def __init__(self, width: int, norm: str) -> None:
         super().__init__()
@@ -64,8 +79,9 @@ class Decoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         *skips, x_bchw = features
-        for up, block, skip in zip(self.ups, self.blocks, reversed(skips)):
-            x_bchw = block(torch.cat([skip, up(x_bchw)], dim=1))
+        with autocast(x_bchw, self.precision):
+            for up, block, skip in zip(self.ups, self.blocks, reversed(skips)):
+                x_bchw = block(torch.cat([skip, up(x_bchw)], dim=1))
         return x_bchw
 
 
@@ -89,4 +105,4 @@ class UNet(nn.Module):
         step = 2 ** (LEVELS - 1)
         if x_bchw.shape[2] % step or x_bchw.shape[3] % step:
             raise ValueError(f"height and width must divide by {step}, got {tuple(x_bchw.shape[2:])}")
-        return self.head(self.decoder(self.encoder(x_bchw)))
+        return self.head(self.decoder(self.encoder(x_bchw)).float())

@@ -33,6 +33,7 @@ def task(before_loss=lambda step: None, **changes) -> loop.Task:
 
     made = loop.Task(
         module=module,
+        network=module,
         optimizer=torch.optim.Adam([{"params": list(module.parameters()), "initial_lr": 0.05}], lr=0.05),
         loss=loss,
         rate=lambda done: 1 - 0.5 * done,
@@ -146,7 +147,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_state(tmp_p
     with pytest.raises(FloatingPointError, match=rf"loss is {value} in epoch 2, step 2 of 3"):
         loop.fit(broken, out, resume=True)
     assert (out / loop.STATE).read_bytes() == state
-    assert all(p.isfinite().all() for p in broken.module.parameters())
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

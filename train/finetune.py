@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import checkpoint, losses, metrics, schedule, splits, transforms
+from mpsams import checkpoint, losses, metrics, ranks, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
-from train import loop
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, run, settled
+from train import distributed, loop, rehearsal
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, settled
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -39,7 +39,8 @@ class Recipe:
 
     Args:
         epochs: passes over the labelled images.
-        batch: images per step (paper, BUSI: 32).
+        batch: images per step, of all processes together (paper, BUSI: 32).
+        accumulate: compute each batch in so many parts, one after the other, when it does not fit into memory.
         lr: highest learning rate, reached after the warm-up, then a cosine to zero.
         warmup: share of the training that is warm-up.
         weight_decay: of the optimiser.
@@ -51,6 +52,7 @@ class Recipe:
 
     epochs: int = 70
     batch: int = 32
+    accumulate: int = 1
     lr: float = 2e-4
     warmup: float = 0.1
     weight_decay: float = 1e-4
@@ -64,6 +66,7 @@ class Recipe:
         one_of("recipe.loss", self.loss, losses.SEGMENTATION)
         at_least("recipe.epochs", self.epochs, 1)
         at_least("recipe.batch", self.batch, 1)
+        at_least("recipe.accumulate", self.accumulate, 1)
         if not 0 <= self.average < 1:
             raise ValueError(f"recipe.average {self.average} must lie in [0, 1)")
 
@@ -93,6 +96,7 @@ class Finetune:
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
         out: run folder; made from the options when not given.
         resume: go on from the state saved in the run folder.
+        dry_run: only measure a few steps.
     """
 
     recipe: Recipe
@@ -104,6 +108,7 @@ class Finetune:
     validate_every: int = 10
     out: str | None = None
     resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.labels <= 1:
@@ -116,11 +121,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
     one_of("recipe.name", name, tuple(RECIPES))
     preset = {f"recipe.{key}": value for key, value in asdict(RECIPES[name]).items()}
     options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | {"recipe.name": name})
-    return finetune(options, name)
+    with distributed.joined():
+        return finetune(options, name)
 
 
-def finetune(options: Finetune, name: str) -> Path:
-    """Run a fine-tuning as described by the options; ``name`` is the recipe's."""
+def finetune(options: Finetune, name: str) -> Path | None:
+    """Run a fine-tuning as described by the options; ``name`` is the recipe's. Returns its weights, None after a dry run."""
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
     if not stack.target:
@@ -135,10 +141,13 @@ def finetune(options: Finetune, name: str) -> Path:
     out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     labelled = split.labelled(options.labels, options.run.seed)
-    averaged = Averaged(network.to(device, memory_format=torch.channels_last), options.recipe.average)
-    seen, val = (stack.of(patients, options.data.every) for patients in (labelled, split.val))
-    loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
+    averaged = Averaged(options.run.prepare(network, device), options.recipe.average)
+    seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))
+    if not options.dry_run:
+        loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
     work = task(options, settled(config, stack, init=start and start.sha256), averaged, seen, val)
+    if options.dry_run:
+        return rehearsal.tell(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
         "model": model,
@@ -148,7 +157,9 @@ def finetune(options: Finetune, name: str) -> Path:
         "labelled": list(labelled),
         "init": None if start is None else {"method": method, "sha256": start.sha256, "training": start.metadata["training"]},
     }
-    checkpoint.save(out / "weights.safetensors", averaged.kept.state_dict(), metadata)
+    if ranks.index() == 0:
+        checkpoint.save(out / "weights.safetensors", averaged.kept.state_dict(), metadata)
+    distributed.wait()
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 
@@ -199,11 +210,11 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
     """The loop's task: batches of labelled images through the segmentation loss."""
     recipe = options.recipe
     device = next(model.parameters()).device
+    network = distributed.parallel(model.network)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator)
-        logits_b1hw = model.network(x_bchw.to(device, memory_format=torch.channels_last))
-        return losses.segmentation(logits_b1hw, truth_b1hw.to(device), recipe.loss)
+        x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)
+        return losses.segmentation(network(x_bchw), truth_b1hw, recipe.loss)
 
     def after_epoch(epoch: int) -> dict:
         every = options.validate_every
@@ -215,7 +226,8 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
     weights = [{"params": list(model.network.parameters()), "initial_lr": recipe.lr}]
     return loop.Task(
         module=model,
-        optimizer=optimiser(weights, lr=recipe.lr, weight_decay=recipe.weight_decay),
+        network=network,
+        optimizer=optimiser(weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True),
         loss=loss,
         rate=partial(schedule.warmup_cosine, warmup=recipe.warmup),
         after_step=model.update,
@@ -225,18 +237,21 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
         epochs=recipe.epochs,
         seed=options.run.seed,
         config=config,
+        parts=recipe.accumulate,
     )
 
 
-def batch_of(stack: Stack, indices: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def batch_of(
+    stack: Stack, indices: Tensor, how: Augmentation, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
-    x_bchw, truth_b1hw = stack.take(indices)
+    x_bchw, truth_b1hw = (taken.to(device) for taken in stack.take(indices))
     x_bchw = x_bchw.float() / 255
     if how != Augmentation():
         drawn = transforms.draw(len(indices), how, generator)
         x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn), drawn)
         truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
-    return transforms.standardise(x_bchw), truth_b1hw
+    return transforms.standardise(x_bchw).contiguous(memory_format=torch.channels_last), truth_b1hw
 
 
 @torch.inference_mode()
@@ -244,8 +259,8 @@ def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -
     """Mean overlap on the validation part at the network's size and threshold 0.5."""
     found = []
     for indices in torch.arange(len(val)).split(batch):
-        x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator())
-        said_b1hw = network(x_bchw.to(device, memory_format=torch.channels_last)).cpu() > 0
+        x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator(), device)
+        said_b1hw = network(x_bchw) > 0
         found.append(metrics.overlap(said_b1hw[:, 0], truth_b1hw[:, 0]))
     return {f"val_{name}": float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +15,28 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import checkpoint, records, splits
+from mpsams import ranks, records, splits
 from mpsams.splits import Split
+from train import distributed, state
+from train.state import STATE, Position
 
-STATE = "state.safetensors"
 RECORDS = "records.jsonl"
+LOOK = 20  # steps between looks at what a GPU has done so far; a CPU is looked at after each
 
 
 @dataclass
 class Task:
     """What is trained and how.
 
-    module: everything with weights that a resume must restore. loss: (indices (B,), epoch, generator)
-    -> scalar. rate: share of training done -> learning-rate factor. after_step: share done -> None.
-    after_epoch: epoch -> numbers for the record. images: per epoch. config: what must not change
-    between a run and its resumption.
+    module: everything with weights that a resume must restore. network: the part that ``loss`` calls, as
+    ``distributed.parallel`` made it. loss: (indices (B,), epoch, generator) -> scalar. rate: share of training done ->
+    learning-rate factor. after_step: share done -> None. after_epoch: epoch -> numbers for the record; only the first
+    process is asked. images: per epoch. batch: images per step, of all processes. parts: in how many
+    parts a batch is computed, one after the other. config: what must not change between a run and its resumption.
     """
 
     module: nn.Module
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     loss: Callable[[Tensor, int, torch.Generator], Tensor]
     rate: Callable[[float], float]
@@ -44,67 +47,74 @@ class Task:
     epochs: int
     seed: int
     config: dict
+    parts: int = 1
 
     @property
     def steps(self) -> int:
         """Optimiser steps in an epoch; the last batch may be smaller."""
         return math.ceil(self.images / self.batch)
 
-
-@dataclass
-class Position:
-    """Where a run stands: optimiser steps done, seconds spent, and the losses of the epoch under way."""
-
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
 
 def generator(seed: int, *key: int) -> torch.Generator:
     """A CPU generator that depends on nothing but these numbers; so a step's randomness needs no saving."""
-    state = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    drawn = np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
 
 
 def begin(out: Path, resume: bool, split: Split, **facts) -> None:
-    """Make the run folder with its split and its first record; a run that is not resumed starts with no records."""
-    out.mkdir(parents=True, exist_ok=True)
-    splits.save(split, out / "split.json")
-    records.keep(out / RECORDS, lambda row: resume)
-    records.append(out / RECORDS, "start", split=split.sha256, **facts)
+    """Make the run folder with its split and its first record; a run that is not resumed starts with no records.
+
+    ValueError when that would drop a run that was not finished.
+    """
+    if not resume and state.newest(out) and not (out / "weights.safetensors").exists():
+        raise ValueError(f"{out} holds a run that was not finished; --resume goes on with it, another --out starts a new one")
+    if ranks.index() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            state.forget(out)
+        splits.save(split, out / "split.json")
+        records.keep(out / RECORDS, lambda row: resume)
+        records.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
+    distributed.wait()
 
 
 def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) -> Position:
     """Train to the last epoch, or save and exit with 128 + n on signal n (Ctrl-C, SIGTERM).
 
-    Writes a record per epoch and the state every ``save_minutes`` into ``out``. A loss that is not
-    finite raises FloatingPointError naming epoch and step; the last saved state stands.
+    Writes a record per epoch and, every ``save_minutes`` (0: after each epoch), the state into ``out``. A loss that is
+    not finite raises FloatingPointError naming epoch and step; the last saved state stands.
     """
-    at = Position()
-    if resume and (out / STATE).exists():
-        at = restore(task, out / STATE)
+    at = (state.restore(out, task.module, task.optimizer, task.config) if resume else None) or Position()
+    if resume and ranks.index() == 0:
+        print(f"going on after step {at.step}" if at.step else f"nothing to resume in {out}; starting at epoch 1")
         records.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
-    elif resume:
-        print(f"nothing to resume: {out / STATE} does not exist; starting at epoch 1")
-    saved = time.monotonic()
+    look = 1 if task.device.type == "cpu" else LOOK
+    saved, ahead = time.monotonic(), []
     with stop_signal() as stop, progress(task, at) as bar:
         for epoch in range(at.step // task.steps + 1, task.epochs + 1):
             for indices in batches(task, epoch, at.step % task.steps):
-                train_step(task, at, indices, epoch)
-                bar.set_postfix(epoch=f"{epoch}/{task.epochs}", loss=f"{at.losses[-1]:.4f}", refresh=False)
+                ahead.append(train_step(task, at, indices, epoch))
                 bar.update(len(indices))
-                if stop and at.step % task.steps:
-                    break
-            else:
-                finish_epoch(task, at, epoch, out)
-            if stop:
-                save(task, at, out / STATE)
-                bar.close()
-                print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
-                raise SystemExit(128 + stop[0])
-            if time.monotonic() - saved > 60 * save_minutes or epoch == task.epochs:
-                save(task, at, out / STATE)
-                saved = time.monotonic()
+                whole = at.step % task.steps == 0
+                if not whole and at.step % look:
+                    continue
+                due = (whole if save_minutes == 0 else time.monotonic() - saved > 60 * save_minutes) or (whole and epoch == task.epochs)
+                number, due = settle(task, at, ahead, stop, due)
+                bar.set_postfix(epoch=f"{epoch}/{task.epochs}", loss=f"{at.losses[-1]:.4f}", refresh=False)
+                if whole:
+                    finish_epoch(task, at, epoch, out)
+                if number or due:
+                    state.save(out, task.module, task.optimizer, at, task.config)
+                    saved = time.monotonic()
+                if number:
+                    bar.close()
+                    print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
+                    raise SystemExit(128 + number)
     return at
 
 
@@ -114,39 +124,63 @@ def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
     yield from order.split(task.batch)[skip:]
 
 
-def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> None:
-    """One optimiser step."""
+def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
+    """One optimiser step on the batch of these indices, of which each process takes its share; returns the loss of that share."""
     began = time.monotonic()
     done, total = at.step, task.steps * task.epochs
     for group in task.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * task.rate(done / total)
-    loss = task.loss(indices, epoch, generator(task.seed, 2, done))
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(f"loss is {value} in epoch {epoch}, step {done % task.steps + 1} of {task.steps}; stopped")
     task.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, len(indices))), []
+    for number, part in enumerate(parts, 1):
+        with nullcontext() if number == len(parts) else distributed.unsynced(task.network):
+            loss = task.loss(ranks.share(part), epoch, source) * (len(part) / len(indices))
+            loss.backward()
+        losses.append(loss.detach())
     task.optimizer.step()
     task.after_step((done + 1) / total)
     at.step += 1
-    at.losses.append(value)
     at.seconds += time.monotonic() - began
+    return torch.stack(losses).sum()
+
+
+def settle(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: bool) -> tuple[int, bool]:
+    """Wait for the losses of the last steps, and agree with the other processes.
+
+    Returns the number of the signal that any of them received (0: none) and whether the first wants to save.
+    FloatingPointError when a loss is not finite.
+    """
+    began = time.monotonic()
+    own = [value / ranks.count() for value in torch.stack(ahead).tolist()]
+    ahead.clear()
+    *losses, terminated, interrupted, due = distributed.summed(
+        [*own, stop[:1] == [signal.SIGTERM], stop[:1] == [signal.SIGINT], due and ranks.index() == 0]
+    )
+    at.seconds += time.monotonic() - began
+    for number, value in enumerate(losses, at.step - len(losses)):
+        if not math.isfinite(value):
+            epoch, step = divmod(number, task.steps)
+            raise FloatingPointError(f"loss is {value} in epoch {epoch + 1}, step {step + 1} of {task.steps}; stopped")
+    at.losses += losses
+    return int(signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0), bool(due)
 
 
 def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
     """Write the record of an epoch."""
-    task.module.eval()
-    facts = task.after_epoch(epoch)
-    task.module.train()
-    values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
-    records.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
+    if ranks.index() == 0:
+        task.module.eval()
+        facts = task.after_epoch(epoch)
+        task.module.train()
+        values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
+        records.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
     at.losses = []
 
 
 def progress(task: Task, at: Position) -> tqdm:
     """A bar over all images of the run: images/s and time left."""
     done = at.step // task.steps * task.images + at.step % task.steps * task.batch
-    return tqdm(total=task.images * task.epochs, initial=done, unit="img", mininterval=2, smoothing=0.05, dynamic_ncols=True)
+    how = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": ranks.index() > 0}
+    return tqdm(total=task.images * task.epochs, initial=done, **how)
 
 
 @contextmanager
@@ -165,32 +199,3 @@ def stop_signal() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def save(task: Task, at: Position, path: Path) -> None:
-    """Write the state from which ``restore`` goes on exactly."""
-    tensors = {f"module.{name}": tensor for name, tensor in task.module.state_dict().items()}
-    for index, entries in task.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
-    metadata = {"kind": "state", "config": task.config, "step": at.step, "seconds": at.seconds, "losses": at.losses}
-    checkpoint.save(path, tensors, metadata)
-
-
-def restore(task: Task, path: Path) -> Position:
-    """Load a saved state into the task; ValueError names the options that have changed since."""
-    state = checkpoint.load(path)
-    then, now = state.metadata["config"], json.loads(json.dumps(task.config))  # tuples become lists
-    if then != now:
-        changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-        raise ValueError(f"{path} comes from a run with other options in: {', '.join(changed)}; use those, or another --out")
-    parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}
-    for name, tensor in state.tensors.items():
-        kind, _, rest = name.partition(".")
-        parts[kind][rest] = tensor
-    task.module.load_state_dict(parts["module"])
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = tensor
-    task.optimizer.load_state_dict({"state": entries, "param_groups": task.optimizer.state_dict()["param_groups"]})
-    return Position(state.metadata["step"], state.metadata["seconds"], state.metadata["losses"])

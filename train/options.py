@@ -14,14 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
+from torch import nn
 from torch.nn import functional as F
 
 from mpsams import datasets, packs, splits
 from mpsams.datasets import Stack
 from mpsams.splits import Split
-from train import memory
-from train.loop import Position
-from mpsams.unet import NORMS
+from mpsams.unet import NORMS, Decoder, Encoder
+from train import distributed, memory
+from train.state import Position
+
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,24 @@ class Run:
         seed: of weights, batches, masks, augmentation and the draw of labels.
         device: auto (a GPU when there is one), cpu, or cuda.
         threads: CPU threads; 0 leaves the choice to PyTorch.
-        save_minutes: minutes between saves of the state that --resume goes on from.
+        precision: of convolutions: float32, bf16, or auto, which is bf16 on GPUs that have it and float32 elsewhere.
+        compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU.
+        save_minutes: minutes between saves of the state that --resume goes on from; 0 saves after each epoch.
         picture_every: epochs between pictures in the run folder; 0 draws none.
     """
 
     seed: int = 0
     device: str = "auto"
     threads: int = 0
+    precision: str = "auto"
+    compile: bool = False
     save_minutes: float = 5.0
     picture_every: int = 5
 
     def __post_init__(self) -> None:
         one_of("run.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("run.precision", self.precision, ("auto", *PRECISIONS))
+        at_least("run.save_minutes", self.save_minutes, 0)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("run.device is 'cuda' but PyTorch sees no GPU here; use auto or cpu")
 
@@ -105,8 +114,28 @@ class Run:
         memory.keep_freed()
         if self.threads:
             torch.set_num_threads(self.threads)
-        wanted = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(wanted)
+        if self.device == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        torch.backends.cudnn.benchmark = True
+        return torch.device("cuda", distributed.local_index())
+
+    def prepare(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module on its device, for training: in channels_last, in the precision asked for, with BatchNorm over all processes."""
+        module = distributed.synced(module.to(device, memory_format=torch.channels_last)).train()
+        fast = self.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        for part in module.modules():
+            if isinstance(part, Encoder | Decoder):
+                part.precision = torch.bfloat16 if fast else PRECISIONS.get(self.precision, torch.float32)
+                if self.compile:
+                    part.compile(dynamic=False)
+        return module
+
+
+def resident(stack: Stack, device: torch.device) -> Stack:
+    """The selected samples in the GPU's memory, when they take no more than half of what is free there; else as they are."""
+    if device.type == "cuda" and stack.bytes <= torch.cuda.mem_get_info(device)[0] / 2:
+        return stack.to(device)
+    return stack
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -121,7 +150,11 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
-LOCAL = ("root", "out", "init", "resume")  # options that only mean something on the machine of the run
+LOCAL = ("root", "out", "init", "resume", "dry_run")  # options that only mean something on the machine of the run
+SWITCHES = {
+    "resume": "go on from the state saved in the run folder",
+    "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
+}
 Options = TypeVar("Options")
 
 
@@ -141,9 +174,10 @@ def parse(
     about = sys.modules[kind.__module__].__doc__
     parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
-    parser.add_class_arguments(kind, skip={"resume", *groups})
-    if "resume" in {field.name for field in fields(kind)}:
-        parser.add_argument("--resume", action="store_true", help="go on from the state saved in the run folder")
+    parser.add_class_arguments(kind, skip={*SWITCHES, *groups})
+    for name in SWITCHES.keys() & {field.name for field in fields(kind)}:
+        again = name == "resume" and distributed.restarted()
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
     for name, group in groups.items():
         parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
         parser.add_class_arguments(group, name)
@@ -163,8 +197,10 @@ def run(main: Callable[[], object], command: str) -> None:
     """Run a command's ``main``; what it refuses ends the program with a sentence instead of a traceback."""
     try:
         main()
+    except OSError as error:
+        distributed.fail(f"{command}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except (ValueError, FloatingPointError) as error:
-        sys.exit(f"{command}: {error}")
+        distributed.fail(f"{command}: {error}")
 
 
 def peek(argv: Sequence[str] | None, option: str, default: str) -> str:

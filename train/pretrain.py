@@ -1,9 +1,11 @@
 """Pretrain a U-Net without labels (MPS-AMS and its ablations; the defaults are the paper's).
 
 Writes into --out: weights.safetensors, records.jsonl, split.json, pictures/, and the state that
---resume goes on from. Ctrl-C saves and exits.
+--resume goes on from. Ctrl-C saves and exits. On several GPUs or machines, torchrun starts the same command.
 
-  python -m train.pretrain --config train/configs/busi-mps_ams.toml --data.root Dataset_BUSI_with_GT
+  python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml --data.root Dataset_BUSI_with_GT --dry-run
+  python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml --data.root Dataset_BUSI_with_GT
+  torchrun --nproc-per-node=8 --max-restarts=3 -m train.pretrain --data.root packs/busi-256 --out runs/busi
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mpsams import checkpoint, figures, methods, patches, schedule, transforms, uncertainty
+from mpsams import checkpoint, figures, methods, patches, ranks, schedule, transforms, uncertainty
 from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
-from train import loop
-from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, run, settled
+from train import distributed, loop, rehearsal
+from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, resident, run, settled
 
 MANY = 4096  # images that are enough for the covariance of patches
+LOT = 32  # images that are clustered at once
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,22 @@ class Optim:
 
     Args:
         epochs: passes over the training images.
-        batch: images per step.
+        batch: images per step, of all processes together.
         lr: learning rate of Adam.
         flip: chance to mirror an image left-right; the paper names no augmentation.
+        accumulate: compute each batch in so many parts, one after the other, when it does not fit into memory.
     """
 
     epochs: int = 800
     batch: int = 32
     lr: float = 2e-4
     flip: float = 0.5
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         at_least("optim.epochs", self.epochs, 1)
         at_least("optim.batch", self.batch, 1)
+        at_least("optim.accumulate", self.accumulate, 1)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Pretrain:
     Args:
         out: run folder; made from data set, method and seed when not given.
         resume: go on from the state saved in the run folder.
+        dry_run: only measure a few steps.
     """
 
     method: Any
@@ -65,6 +72,7 @@ class Pretrain:
     run: Run = Run()
     out: str | None = None
     resume: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         patches.grid(self.data.size, self.data.size, getattr(self.method, "patch", 1))
@@ -74,56 +82,65 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, train, save; returns the file with the weights."""
     name = peek(argv, "method.name", "mps_ams")
     options = parse(Pretrain, "train.pretrain", argv, {"method": methods.find(name).Config}, {"method.name": name})
-    return pretrain(options, name)
+    with distributed.joined():
+        return pretrain(options, name)
 
 
-def pretrain(options: Pretrain, name: str) -> Path:
-    """Run a pretraining as described by the options; ``name`` is the method's."""
+def pretrain(options: Pretrain, name: str) -> Path | None:
+    """Run a pretraining as described by the options; ``name`` is the method's. Returns its weights, None after a dry run."""
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
     torch.manual_seed(options.run.seed)
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
-    method = method.to(device, memory_format=torch.channels_last).train()
+    method = options.run.prepare(method, device)
     out = Path(options.out or f"runs/{options.data.name}-{method.variant}-pretrain-{options.run.seed}")
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
-    seen = stack.of(split.train, options.data.every)
-    loop.begin(out, options.resume, split, config=config, images=len(seen))
-    at = loop.fit(task(options, settled(config, stack), method, seen, out), out, options.run.save_minutes, options.resume)
+    seen = resident(stack.of(split.train, options.data.every), device)
+    if not options.dry_run:
+        loop.begin(out, options.resume, split, config=config, images=len(seen))
+    work = task(options, settled(config, stack), method, seen, out)
+    if options.dry_run:
+        return rehearsal.tell(work)
+    at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, stack, split, at) | {
         "model": model,
         "seen": len(seen),
         "transfers": list(method.transfers),
     }
     some_nchw, _ = seen.take(torch.arange(len(seen))[:: 1 + len(seen) // MANY])
-    covariance = uncertainty.patch_covariance(transforms.standardise(some_nchw / 255), getattr(options.method, "patch", 16))
+    covariance = uncertainty.patch_covariance(transforms.standardise(some_nchw.cpu() / 255), getattr(options.method, "patch", 16))
     tensors = method.unet.state_dict() | {"patch_covariance": covariance.float()}
-    checkpoint.save(out / "weights.safetensors", tensors, metadata)
+    if ranks.index() == 0:
+        checkpoint.save(out / "weights.safetensors", tensors, metadata)
+    distributed.wait()
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 
 
 def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path) -> loop.Task:
     """The loop's task: batches of training images through the method's loss."""
-    mirror = transforms.Augmentation(flip=options.optim.flip)
     device = next(method.parameters()).device
     learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    known = known_of(method, seen, device)
+    network = distributed.parallel(method, method.idle)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        return method(batch_of(seen, indices, mirror, generator, device), epoch)
+        return network(batch_of(seen, known, indices, options.optim.flip, generator, device), epoch)
 
     def after_epoch(epoch: int) -> dict:
         every = options.run.picture_every
         if every and (epoch % every == 0 or epoch in (1, options.optim.epochs)):
             (out / "pictures").mkdir(exist_ok=True)
             few = torch.arange(0, len(seen), 1 + len(seen) // 4)
-            shown = batch_of(seen, few, transforms.Augmentation(), loop.generator(options.run.seed, 3), device)
+            shown = batch_of(seen, known, few, 0.0, loop.generator(options.run.seed, 3), device)
             figures.save_sheet(method.preview(shown, epoch), out / "pictures" / f"epoch-{epoch:04d}.png")
         return method.facts(epoch)
 
     return loop.Task(
         module=method,
-        optimizer=torch.optim.Adam([{"params": learnt, "initial_lr": options.optim.lr}], lr=options.optim.lr),
+        network=network,
+        optimizer=torch.optim.Adam([{"params": learnt, "initial_lr": options.optim.lr}], lr=options.optim.lr, fused=True),
         loss=loss,
         rate=schedule.constant,
         after_step=method.after_step,
@@ -133,15 +150,35 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
         epochs=options.optim.epochs,
         seed=options.run.seed,
         config=config,
+        parts=options.optim.accumulate,
     )
 
 
-def batch_of(stack: Stack, indices: Tensor, how: transforms.Augmentation, generator: torch.Generator, device: torch.device) -> Batch:
-    """Take images by number, mirror some, and bring them to float in [0, 1]."""
+@torch.no_grad()
+def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
+    """What the method wants to know of every image before it starts, bool (N, rows, columns); each process finds out a part."""
+    def ask(start: int, end: int) -> Tensor | None:
+        return method.known(stack.take(torch.arange(start, min(end, len(stack))))[0].to(device).float() / 255)
+
+    one = ask(0, 1)
+    if one is None:
+        return None
+    found = torch.zeros(len(stack), *one.shape[1:], dtype=torch.uint8)
+    lots = range(LOT * ranks.index(), len(stack), LOT * ranks.count())
+    for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=ranks.index() > 0, leave=False):
+        found[start : start + LOT] = ask(start, start + LOT).cpu()
+    return ranks.summed(found).bool().to(device)
+
+
+def batch_of(stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device) -> Batch:
+    """Take images by number, mirror some with what is known of them, and bring them to float in [0, 1]."""
     x_bchw = stack.take(indices)[0].to(device).float() / 255
-    mirrored = (torch.rand(len(indices), generator=generator) < how.flip).to(device)
-    x_bchw = torch.where(mirrored[:, None, None, None], x_bchw.flip(3), x_bchw)
-    return Batch(x_bchw.contiguous(memory_format=torch.channels_last), generator)
+    mirrored_b111 = (ranks.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)
+    x_bchw = torch.where(mirrored_b111, x_bchw.flip(3), x_bchw).contiguous(memory_format=torch.channels_last)
+    if known is None:
+        return Batch(x_bchw, generator)
+    map_brc = known[indices.to(known.device)]
+    return Batch(x_bchw, generator, torch.where(mirrored_b111[..., 0], map_brc.flip(2), map_brc))
 
 
 if __name__ == "__main__":

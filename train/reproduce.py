@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, packs, records
-from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain
+from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
 from train.options import run
 from train.plan import Job, Plan
 
@@ -175,13 +175,13 @@ class Work:
         if not weights.exists():
             argv = [*job.argv(), "--data.root", str(self.pack), "--data.cases", "0", "--out", str(folder), "--run.save_minutes", "0"]
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
-            TRAININGS[job.kind].main([*argv, *(["--resume"] if (folder / loop.STATE).exists() else [])])
+            TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)
         row = facts(self.plan, job, found.metadata | {"sha256": found.sha256}, records.read(folder / loop.RECORDS, "epoch"))
         if job.kind == "finetune":
             row |= measured(weights, evaluate.Source(self.plan.data["name"], self.root))
         records.append(self.records, EVENTS[job.kind], **row)
-        (folder / loop.STATE).unlink(missing_ok=True)
+        state.forget(folder)
 
 
 def fingerprint(job: Job) -> str:

@@ -148,6 +148,16 @@ class Stack:
         rows = self.rows[indices].to(self.stored_nchw.device)
         return self.stored_nchw[rows], self.stored_n1hw[rows]
 
+    @property
+    def bytes(self) -> int:
+        """Memory that the selected samples take."""
+        return len(self) * (self.channels + 1) * self.size**2
+
+    def to(self, device: torch.device) -> Stack:
+        """Only the selected samples, in that device's memory."""
+        images_nchw, masks_n1hw = (stored[self.rows].to(device) for stored in (self.stored_nchw, self.stored_n1hw))
+        return replace(self, stored_nchw=images_nchw, stored_n1hw=masks_n1hw, rows=torch.arange(len(self)))
+
     def of(self, groups: Sequence[str], every: int = 1) -> Stack:
         """Only these patients, in the order given; of each only every n-th case. ValueError names who is absent."""
         members = members_of(self.groups)

@@ -20,29 +20,43 @@ from mpsams.unet import UNet
 
 
 class Batch(NamedTuple):
-    """What a method sees in one step: images float (B, 1, H, W) in [0, 1], and where its randomness comes from."""
+    """What a method sees in one step.
+
+    images_b1hw: float in [0, 1]. generator: where its randomness comes from. known_brc: what ``Method.known`` said of these
+    images, turned with them; None when it was not asked.
+    """
 
     images_b1hw: Tensor
     generator: torch.Generator
+    known_brc: Tensor | None = None
 
 
 class Method(nn.Module):
     """A pretraining method around a U-Net.
 
-    transfers: the parts of the U-Net that fine-tuning may take, of "encoder" and "decoder".
-    variant: what tables and files call this configuration of the method.
+    transfers: the parts of the U-Net that fine-tuning may take, of "encoder" and "decoder"; others are not trained.
+    variant: what tables and files call this configuration of the method. idle: some parameters get no gradient in some steps.
     """
 
     transfers: tuple[str, ...] = ("encoder",)
     variant: str = ""
+    idle: bool = False
 
     def __init__(self, unet: UNet) -> None:
         super().__init__()
         self.unet = unet
+        if "decoder" not in self.transfers:
+            for part in (unet.decoder, unet.head):
+                part.requires_grad_(False)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
         """The whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
+
+    def known(self, images_b1hw: Tensor) -> Tensor | None:
+        """What depends on an image alone and need not be computed in each epoch: bool (B, rows, columns), a map of the image
+        that is mirrored with it; None if there is nothing. Must not depend on the weights."""
+        return None
 
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of training done (moving averages)."""

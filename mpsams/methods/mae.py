@@ -52,7 +52,7 @@ class MAE(Method):
 
     def predict(self, x_b1hw: Tensor, hidden_b1hw: Tensor) -> Tensor:
         """All patches, each at mean 0 and deviation 1, from those that are not hidden."""
-        return self.decoder(self.unet.encoder(x_b1hw.masked_fill(hidden_b1hw, 0.0))[-1])
+        return self.decoder(self.unet.encoder(x_b1hw.masked_fill(hidden_b1hw, 0.0))[-1].float())
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:

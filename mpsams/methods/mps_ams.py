@@ -95,13 +95,21 @@ class MaskedAutoencoder(Method):
         if self.config.order == "random":
             order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
         else:
-            order_bl = masking.order(self.lesion(batch.images_b1hw), batch.generator)
+            lesion_bl = self.lesion(batch.images_b1hw) if batch.known_brc is None else batch.known_brc.flatten(1)
+            order_bl = masking.order(lesion_bl, batch.generator)
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
 
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
         how = self.config
         return clusters.lesion_patches(images_b1hw, how.patch, how.reading, how.normalise, how.temperature)
+
+    def known(self, images_b1hw: Tensor) -> Tensor | None:
+        """The patches that look like lesion: bool (B, rows, columns). None in random order, which asks for none."""
+        if self.config.order == "random":
+            return None
+        grid = patches.grid(*images_b1hw.shape[2:], self.config.patch)
+        return self.lesion(images_b1hw).unflatten(1, grid)
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""

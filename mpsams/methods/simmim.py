@@ -52,7 +52,7 @@ class SimMIM(Method):
         """All pixels, from those that are not hidden."""
         rows, columns = (side // self.config.patch for side in x_b1hw.shape[2:])
         token_1chw = self.token_1cuu.tile(1, 1, rows, columns)
-        return self.layer(self.unet.encoder(torch.where(hidden_b1hw, token_1chw, x_b1hw))[-1])
+        return self.layer(self.unet.encoder(torch.where(hidden_b1hw, token_1chw, x_b1hw))[-1].float())
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:

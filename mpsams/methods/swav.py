@@ -65,6 +65,7 @@ class SwAV(_views.Contrastive):
     """The U-Net's encoder with a projector and prototypes, which are directions."""
 
     variant = "swav"
+    idle = True  # the prototypes, at first
 
     def __init__(self, config: Config, unet: UNet, epochs: int) -> None:
         large = views.How(smallest=config.divide, strength=config.strength, blur=config.blur)

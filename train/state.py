@@ -1,0 +1,135 @@
+"""The state of a run under way: written at once or not at all, with the one before kept, and read back to the bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpsams import checkpoint, ranks
+from mpsams.checkpoint import Checkpoint
+from train import distributed
+
+STATE = "state.safetensors"
+PREVIOUS = "state.previous.safetensors"
+
+
+@dataclass
+class Position:
+    """Where a run stands: optimiser steps done, seconds spent, and the losses of the epoch under way."""
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+
+def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict) -> None:
+    """Write everything that ``restore`` needs to go on exactly; every process calls it, the first writes.
+
+    What no generator of ours decides, such as a method's own dropout, comes from the random states of Python, NumPy and
+    torch; those of every process are written too. The state before becomes ``PREVIOUS``. OSError says when the disk is full.
+    """
+    states = distributed.of_all(random_state())
+    if ranks.index() == 0:
+        tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+        for index, entries in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+        for index, (drawn, _) in enumerate(states):
+            tensors |= {f"random.{index}.{name}": tensor for name, tensor in drawn.items()}
+        metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": at.losses}
+        checkpoint.save(out / STATE, tensors, metadata | {"random": [told for _, told in states]}, keep=out / PREVIOUS)
+    distributed.wait()
+
+
+def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, config: dict) -> Position | None:
+    """Load the last state of a run folder, or the one before when that is damaged; None when there is neither.
+
+    ValueError says what is wrong with both, or names the options that have changed since.
+    """
+    found = newest(out)
+    if found is None:
+        return None
+    then, now = found.metadata["config"], json.loads(json.dumps(config))  # tuples become lists
+    if then != now:
+        changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
+        raise ValueError(f"the state in {out} comes from a run with other options in: {', '.join(changed)}; use those, or another --out")
+    parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}, "random": {}}
+    for name, tensor in found.tensors.items():
+        kind, _, rest = name.partition(".")
+        parts[kind][rest] = tensor
+    module.load_state_dict(parts["module"])
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    entries = {int(number): laid_out(entry, weights[int(number)]) for number, entry in nested(parts["optimizer"]).items()}
+    optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
+    told = found.metadata["random"]
+    if ranks.index() < len(told):  # a process more than there were has no state to go on from
+        set_random_state(nested(parts["random"])[str(ranks.index())], told[ranks.index()])
+    return Position(found.metadata["step"], found.metadata["seconds"], found.metadata["losses"])
+
+
+def laid_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+    """An optimiser's tensors for a weight in the weight's own memory layout, without which a fused step would mix them up."""
+    return {name: torch.empty_like(weight).copy_(x) if x.shape == weight.shape else x for name, x in entry.items()}
+
+
+def newest(out: Path) -> Checkpoint | None:
+    """The last whole state of a run folder, saying which damaged file was passed over."""
+    refused = []
+    for path in (out / STATE, out / PREVIOUS):
+        if path.exists():
+            try:
+                return whole(path)
+            except ValueError as error:
+                print(f"{error}; trying the state before")
+                refused.append(str(error))
+    if refused:
+        raise ValueError(f"no state to go on from: {'; '.join(refused)}; start again without --resume")
+    return None
+
+
+def forget(out: Path) -> None:
+    """Delete the states of a run folder."""
+    for name in (STATE, PREVIOUS):
+        (out / name).unlink(missing_ok=True)
+
+
+def whole(path: Path) -> Checkpoint:
+    """A file of the right kind; ValueError says when it is damaged or something else."""
+    found = checkpoint.load(path)
+    if found.metadata.get("kind") != "state":
+        raise ValueError(f"{path} is a {found.metadata.get('kind')} checkpoint, not the state of a run")
+    return found
+
+
+def nested(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{"0.step": x} -> {"0": {"step": x}}."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in flat.items():
+        first, _, rest = name.partition(".")
+        found.setdefault(first, {})[rest] = tensor
+    return found
+
+
+def random_state() -> tuple[dict[str, Tensor], dict]:
+    """The random states of torch (and its GPU) as tensors, those of Python and NumPy as JSON."""
+    tensors = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    _, keys, *rest = np.random.get_state()
+    return tensors, {"python": random.getstate(), "numpy": [keys.tolist(), *rest]}
+
+
+def set_random_state(tensors: dict[str, Tensor], told: dict) -> None:
+    """The inverse of ``random_state``; a GPU's state is left alone where there is none."""
+    torch.set_rng_state(tensors["torch"])
+    if torch.cuda.is_available() and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"])
+    version, keys, gauss = told["python"]
+    random.setstate((version, tuple(keys), gauss))
+    keys, *rest = told["numpy"]
+    np.random.set_state(("MT19937", np.array(keys, np.uint32), *rest))
