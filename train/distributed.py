@@ -64,7 +64,7 @@ def parallel(module: nn.Module, idle: bool = False) -> nn.Module:
     """
     if ranks.count() == 1:
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=idle, gradient_as_bucket_view=True)
+    return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=idle, gradient_as_bucket_view=True)
 
 
 def unsynced(network: nn.Module) -> contextlib.AbstractContextManager:
