@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +107,12 @@ def unet(checkpoint: Checkpoint) -> UNet:
     return network.eval()
 
 
-def transfer(checkpoint: Checkpoint, network: UNet) -> list[str]:
-    """Copy the parts a pretraining hands on ("encoder", "decoder") into a network; returns their names.
+def transfer(checkpoint: Checkpoint, network: UNet, only: Collection[str] = ("encoder", "decoder")) -> list[str]:
+    """Copy the parts a pretraining hands on ("encoder", "decoder"), or only some of them, into a network; returns their names.
 
     ValueError when the checkpoint is no pretraining or its network has other sizes.
     """
-    parts = checkpoint.metadata.get("transfers")
+    parts = [part for part in checkpoint.metadata.get("transfers", ()) if part in only]
     if not parts:
         raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's")
     wanted = {name for name in network.state_dict() if name.split(".")[0] in parts}
@@ -125,4 +125,4 @@ def transfer(checkpoint: Checkpoint, network: UNet) -> list[str]:
         ) from None
     if wanted & set(missing):
         raise ValueError(f"the checkpoint promises {parts} but lacks {sorted(wanted & set(missing))[:3]}")
-    return list(parts)
+    return parts

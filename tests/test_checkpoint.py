@@ -153,6 +153,13 @@ def test_transfer_takes_what_the_checkpoint_says(tmp_path):
     assert changed == {"encoder"}
 
 
+def test_transfer_can_take_the_encoder_alone(file):
+    own, decoder = network(5), {name: tensor.clone() for name, tensor in network(5).decoder.state_dict().items()}
+    assert checkpoint.transfer(checkpoint.load(file), own, ["encoder"]) == ["encoder"]
+    assert all(torch.equal(tensor, network(0).encoder.state_dict()[name]) for name, tensor in own.encoder.state_dict().items())
+    assert all(torch.equal(tensor, decoder[name]) for name, tensor in own.decoder.state_dict().items())
+
+
 def test_transfer_refuses_another_width(file):
     with pytest.raises(ValueError, match="'width': 2.*other sizes"):
         checkpoint.transfer(checkpoint.load(file), network(width=4))

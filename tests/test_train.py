@@ -180,6 +180,42 @@ def test_pretraining_writes_what_it_promises(tmp_path, quick_phantom):
     assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["ratio"] == 0.25 and rows[1]["ratio"] == pytest.approx(0.8071, abs=1e-4)
 
 
+@pytest.mark.parametrize("order", ["lesion-first", "random"])
+def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick_phantom, monkeypatch, order):
+    """What the method knows of an image before the training is what it would find out in each step, but for the mirror."""
+    clustered, steps = [], []
+    lesion, hide = mps_ams.MaskedAutoencoder.lesion, mps_ams.MaskedAutoencoder.hide
+
+    def count(self, images_b1hw):
+        clustered.append(len(images_b1hw))
+        return lesion(self, images_b1hw)
+
+    def compare(self, batch, epoch):
+        if batch.known_brc is not None:
+            mirrored = lesion(self, batch.images_b1hw.flip(3)).unflatten(1, (4, 4)).flip(2)
+            straight = lesion(self, batch.images_b1hw).unflatten(1, (4, 4))
+            known = batch.known_brc
+            steps.append([bool((known[i] == straight[i]).all() or (known[i] == mirrored[i]).all()) for i in range(len(known))])
+        return hide(self, batch, epoch)
+
+    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "lesion", count)
+    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "hide", compare)
+    run(tmp_path, "a", "--method.order", order)
+    if order == "random":
+        assert clustered == [] and steps == []
+    else:
+        assert sum(clustered) == 12 + 1 and len(steps) == 6 and all(map(all, steps))  # 12 images to train on, one asked for the size of the map
+
+
+def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
+    exact, coarse = (checkpoint.load(run(tmp_path, how, "--run.precision", how)) for how in ("float32", "bf16"))
+    for name, tensor in exact.tensors.items():
+        assert coarse.tensors[name].dtype == tensor.dtype
+    difference = (coarse.tensors["head.weight"] - exact.tensors["head.weight"]).abs().max()
+    assert 0 < difference < 0.05
+    assert [row["loss"] for row in told(tmp_path / "bf16")] == pytest.approx([row["loss"] for row in told(tmp_path / "float32")], rel=0.05)
+
+
 def test_pretraining_stopped_by_sigterm_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):
     whole = checkpoint.load(run(tmp_path, "whole"))
     forward, calls = mps_ams.MaskedAutoencoder.forward, []
@@ -230,6 +266,9 @@ def test_a_configuration_file_fills_the_options_and_the_command_line_wins(tmp_pa
         ([], "colour = 3\n", "colour"),
         ([], '[model]\nwidth = "wide"\n', "width"),
         (["--optim.batch", "0"], None, "optim.batch"),
+        (["--optim.accumulate", "0"], None, "optim.accumulate"),
+        (["--run.precision", "fp8"], None, "'fp8'; expected one of: auto, float32, bf16"),
+        (["--run.save_minutes", "-1"], None, "run.save_minutes"),
         (["--optim.epochs", "0"], None, "optim.epochs"),
         (["--data.cases", "-3"], None, "data.cases"),
         (["--model.width", "0"], None, "model.width"),

@@ -30,6 +30,7 @@ from mpsams.unet import UNet
 from train import distributed, loop, rehearsal
 from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, settled
 
+TRANSFERS = {"all": ("encoder", "decoder"), "encoder": ("encoder",)}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -92,6 +93,7 @@ class Finetune:
     Args:
         recipe: how the segmentation is learnt.
         init: weights.safetensors of a pretraining, which then also sets the U-Net's sizes; none is from scratch.
+        transfer: what to take of the pretraining: all that it hands on, or only its encoder.
         labels: share of the training part whose labels are used, in (0, 1].
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
         out: run folder; made from the options when not given.
@@ -104,6 +106,7 @@ class Finetune:
     model: Model = Model()
     run: Run = Run()
     init: str | None = None
+    transfer: str = "all"
     labels: float = 0.1
     validate_every: int = 10
     out: str | None = None
@@ -111,6 +114,7 @@ class Finetune:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        one_of("transfer", self.transfer, tuple(TRANSFERS))
         if not 0 < self.labels <= 1:
             raise ValueError(f"labels {self.labels} must lie in (0, 1]: it is a share, 0.05 for 5%")
 
@@ -136,7 +140,7 @@ def finetune(options: Finetune, name: str) -> Path | None:
     model, method = begin(options.model, stack.channels, start, split)
     network = UNet(**model)
     if start:
-        checkpoint.transfer(start, network)
+        checkpoint.transfer(start, network, TRANSFERS[options.transfer])
     percent = f"{100 * options.labels:g}"
     out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
