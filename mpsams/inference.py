@@ -16,13 +16,14 @@ from torch import Tensor
 from mpsams import checkpoint, clusters, masking, metrics, patches, schedule, transforms, uncertainty
 from mpsams.methods.mps_ams import fill_in
 from mpsams.transforms import Box
-from mpsams.unet import UNet
+from mpsams.unet import UNet, folded
 
 
 @dataclass(frozen=True)
 class Network:
     """A network with what its checkpoint says of it.
 
+    unet: folded and in channels-last order, which is quick on a CPU; ``checkpoint.unet`` is the one to train.
     metadata: as written by training. sha256: of the file. patch_covariance: float (L, L) over the
     training images' patch means, for pretrained networks that carry it.
     """
@@ -56,7 +57,7 @@ class Network:
 def open_network(path: str | Path) -> Network:
     """Load a checkpoint for use. ValueError as ``checkpoint.load``."""
     found = checkpoint.load(path)
-    unet = checkpoint.unet(found).to(memory_format=torch.channels_last)
+    unet = folded(checkpoint.unet(found)).to(memory_format=torch.channels_last)
     return Network(unet, found.metadata, found.sha256, found.tensors.get("patch_covariance"))
 
 
@@ -185,6 +186,15 @@ class Reconstruction:
     error_background: float
 
 
+def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, normalised_target: bool) -> Tensor:
+    """``fill_in`` with its means and deviations in double precision (see ``chances``), the network's layers in their own."""
+
+    def own(x_bchw: Tensor) -> Tensor:
+        return unet(x_bchw.float()).double()
+
+    return fill_in(own, images_bchw.double(), hidden_b1hw, patch, normalised_target).float()
+
+
 @torch.inference_mode()
 def reconstruct(
     network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
@@ -200,7 +210,7 @@ def reconstruct(
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
     own_patch, own_11ss = patch * network.size // side, to_grid(image_11ss[0, 0].numpy(), network.size)
     own_hidden = patches.to_pixels(hidden_1l, own_patch, network.size, network.size)
-    own_filled = fill_in(network.unet, own_11ss, own_hidden, own_patch, network.predicts_normalised_patches)
+    own_filled = fill(network.unet, own_11ss, own_hidden, own_patch, network.predicts_normalised_patches)
     filled = torch.where(hidden, to_grid(own_filled[0, 0].numpy(), side), image_11ss)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
@@ -209,6 +219,15 @@ def reconstruct(
 
 
 @torch.inference_mode()
+def chances(network: Network, x_bchw: Tensor) -> Tensor:
+    """Chance of lesion of grid images: (B, C, H, W) in [0, 1] -> (B, 1, H, W) in [0, 1]; sides must divide by 16.
+
+    Standardised in double precision: in float32 the deviation of an image with much darkness is off by 1e-4.
+    """
+    standard_bchw = transforms.standardise(x_bchw.double()).float()
+    return torch.sigmoid(network.unet(standard_bchw.contiguous(memory_format=torch.channels_last)))
+
+
 def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
     """Chance of lesion at the network's size: unit image (H, W) -> float32 (S, S) in [0, 1].
 
@@ -219,8 +238,7 @@ def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.nda
     if len(channels) != network.channels:
         raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
     x_1css = torch.cat([to_grid(channel, network.size) for channel in transforms.crop(channels, box)], dim=1)
-    logits = network.unet(transforms.standardise(x_1css).contiguous(memory_format=torch.channels_last))
-    return torch.sigmoid(logits)[0, 0].numpy()
+    return chances(network, x_1css)[0, 0].numpy()
 
 
 def spread(chance_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | None = None) -> np.ndarray:

@@ -5,10 +5,12 @@ Axes: B batch, C channels, H x W pixels. Level i has width * 2**i channels at 1 
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 LEVELS = 5
 NORMS = ("batch", "instance", "group")
@@ -106,3 +108,20 @@ class UNet(nn.Module):
         if x_bchw.shape[2] % step or x_bchw.shape[3] % step:
             raise ValueError(f"height and width must divide by {step}, got {tuple(x_bchw.shape[2:])}")
         return self.head(self.decoder(self.encoder(x_bchw)).float())
+
+
+def folded(unet: UNet) -> UNet:
+    """A copy with each batch normalisation worked into the convolution before it: the same outputs but for rounding, sooner.
+
+    For use, not for training. Instance and group normalisation depend on the image and stay. ValueError in training mode,
+    where batch normalisation does too.
+    """
+    if unet.training:
+        raise ValueError("a network in training mode cannot be folded; call eval() first")
+    copied = copy.deepcopy(unet)
+    for block in [*copied.encoder.blocks, *copied.decoder.blocks]:
+        for place in range(len(block) - 1):
+            if isinstance(block[place + 1], nn.BatchNorm2d):
+                block[place] = fuse_conv_bn_eval(block[place], block[place + 1])
+                block[place + 1] = nn.Identity()
+    return copied

@@ -25,7 +25,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.spl
 OPEN_ROOMS = ("imaging", "tables", "train")  # whose files may import each other
 SIBLINGS = ("methods", "datasets", "panels")  # whose files never meet, but for the _underscored ones that all share
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
-HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision")
+HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision", "onnx", "onnxruntime")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
 ATTICS = ("utils", "util", "helpers", "helper", "common", "misc")
 

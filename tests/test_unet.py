@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mpsams.unet import NORMS, UNet
+from mpsams.unet import NORMS, UNet, folded
 
 
 @pytest.mark.parametrize("width, millions", [(64, 31.0), (32, 7.8), (16, 1.9)])
@@ -58,3 +58,28 @@ def test_refusals_name_the_value():
         UNet(width=0)
     with pytest.raises(ValueError, match=r"16.*\(24, 32\)"):
         UNet(width=2)(torch.rand(1, 1, 24, 32))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_folded_gives_the_same_and_leaves_the_original(norm):
+    torch.manual_seed(0)
+    net = UNet(2, 3, width=4, norm=norm).eval()
+    for name, tensor in net.state_dict().items():
+        if tensor.ndim == 1:
+            tensor.uniform_(0.3, 2) if name.endswith(("weight", "running_var")) else tensor.normal_(0, 0.5)
+    before, x = {name: tensor.clone() for name, tensor in net.state_dict().items()}, torch.rand(2, 2, 48, 32)
+    found = folded(net)
+    with torch.no_grad():
+        expected = net(x)
+        torch.testing.assert_close(found(x), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+        plain = UNet(2, 3, width=4, norm=norm).eval()
+        plain.load_state_dict({name: t for name, t in before.items() if "running" not in name}, strict=False)
+        assert norm != "batch" or (plain(x) - expected).abs().max() > 0.01 * expected.abs().max()
+    kinds = [type(module) for module in found.modules()]
+    assert kinds.count(torch.nn.BatchNorm2d) == 0 and kinds.count(torch.nn.Identity) == (18 if norm == "batch" else 0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_folding_is_for_evaluation():
+    with pytest.raises(ValueError, match="training mode"):
+        folded(UNet(width=2))

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mpsams import datasets, inference, metrics, splits
 from mpsams.datasets import Dataset
 from mpsams.inference import Network
+from train import memory
 from train.options import one_of, parse, run
 
 PARTS = ("all", "train", "val", "test")
@@ -65,6 +66,7 @@ class Evaluate:
 def main(argv: Sequence[str] | None = None) -> dict:
     """Parse, measure, print, write; returns the means."""
     options = parse(Evaluate, "train.evaluate", argv)
+    memory.keep_freed()
     network = inference.open_network(options.weights)
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")

@@ -1,0 +1,246 @@
+"""Write a checkpoint as an ONNX file that a viewer or a C++ program can run without Python or this project.
+
+What the file computes, of float32 images in [0, 1] with dynamic batch, height and width (sides divide by 16):
+
+  segmentation   "image" (B, C, H, W) -> "probability" (B, 1, H, W) of lesion
+  pretraining    "image" (B, C, H, W) and "hidden" (B, 1, H, W), bool, True = hidden -> "reconstruction" (B, C, H, W):
+                 the image with its hidden pixels as the network predicts them
+
+Each image is brought to mean 0 and deviation 1 inside the graph. What must come before it (window, square of a CT
+slice, resizing) stands in the file's metadata under "preparation", beside the checkpoint's sha256, what it was trained
+on and what it is for. The file is written only when ONNX Runtime gives the same answers as our own network.
+
+  python -m train.export weights/busi-mps_ams-seg-10.safetensors
+  python -m train.export weights/busi-mps_ams-seg-10.safetensors --out busi.onnx --opset 17
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpsams import checkpoint, datasets, inference, masking, patches, transforms
+from mpsams.checkpoint import Checkpoint
+from mpsams.inference import Network
+from mpsams.unet import UNet
+from train.options import run
+
+OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
+OPSET = 17
+TOLERANCE = 1e-4
+PURPOSE = "For research and teaching; not a medical device."
+AXES = {0: "batch", 2: "height", 3: "width"}
+WINDOWS = {
+    "ultrasound": "Grey values as they are, white = 1.",
+    "ct": "Soft-tissue window: level {level:g}, width {width:g} HU, to [0, 1], clipped. Where the pixel spacing is known, then a square of "
+    "{body:g} mm around the middle of the largest thing denser than {air:g} HU, 0 beyond the slice's edge.",
+    "mri": "1st and 99th percentile of the volume's non-zero voxels to 0 and 1, clipped.",
+}
+
+
+class Segmenting(nn.Module):
+    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W); standardised in double precision, as ``inference.chances`` does."""
+
+    output = "probability"
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, image_bchw: Tensor) -> Tensor:
+        return torch.sigmoid(self.unet(transforms.standardise(image_bchw.double()).float()))
+
+
+class Filling(nn.Module):
+    """Images (B, C, H, W) in [0, 1] and what is hidden, bool (B, 1, H, W) -> the images filled in, (B, C, H, W) in [0, 1]."""
+
+    output = "reconstruction"
+
+    def __init__(self, unet: UNet, patch: int, normalised_target: bool) -> None:
+        super().__init__()
+        self.unet, self.patch, self.normalised_target = unet, patch, normalised_target
+
+    def forward(self, image_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
+        return inference.fill(self.unet, image_bchw, hidden_b1hw, self.patch, self.normalised_target)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Parse, build, check, write, print; returns the file."""
+    parser = argparse.ArgumentParser(prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="a checkpoint: a segmentation, or a pretraining that hands on its decoder too")
+    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="where to write (default: beside the checkpoint, by its name)")
+    parser.add_argument("--opset", type=int, default=OPSET, help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSET})")
+    options = parser.parse_args(argv)
+    path = options.out or options.weights.with_suffix(".onnx")
+    if path.suffix != ".onnx":
+        raise ValueError(f"--out {path} must end in .onnx")
+    found, network = checkpoint.load(options.weights), inference.open_network(options.weights)
+    batches = trials(network)
+    data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))
+    gap = difference(data, ours(found, network), batches)
+    if not gap < TOLERANCE:
+        raise ValueError(f"ONNX Runtime differs from our network by {gap:.2g}; expected less than {TOLERANCE:g}, so {path} was not written")
+    write(path, data)
+    print(f"{path}: {len(data) / 1e6:.1f} MB, opset {options.opset}\n" + "\n".join(ends(data)))
+    print(f"largest difference to our network over {sum(len(batch[0]) for batch in batches)} images: {gap:.1e}, allowed {TOLERANCE:g}")
+    return path
+
+
+def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
+    """What a file of this checkpoint computes, with ``unet`` as its network. ValueError when that would be of no use."""
+    kind, method = found.metadata.get("kind"), found.metadata.get("config", {}).get("method") or {}
+    if kind == "segmentation":
+        return Segmenting(unet).eval()
+    if kind != "pretrain" or "decoder" not in found.metadata.get("transfers", ()):
+        raise ValueError(
+            f"a {kind!r} checkpoint of method {found.metadata.get('method')!r} whose decoder was not trained gives no picture; "
+            "expected a segmentation, or a pretraining that hands on encoder and decoder"
+        )
+    return Filling(unet, method.get("patch", 16), method.get("normalise_target", False)).eval()
+
+
+def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
+    """The same as the app and the evaluation compute it, to compare with."""
+    return partial(inference.chances, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
+
+
+def trials(network: Network) -> list[tuple[Tensor, ...]]:
+    """Batches to compare on: phantoms at the network's size, noise at several sizes, and darkness but for a corner.
+
+    Each with patches to hide.
+    """
+    size, generator = network.size, torch.Generator().manual_seed(0)
+    phantom = datasets.open_dataset("phantom")
+    pictures = datasets.stack(phantom.select(phantom.cases[:2]), size).stored_nchw.float() / 255
+    noise = [torch.rand(shape, generator=generator) for shape in ((1, network.channels, size, size), (3, network.channels, 48, 64))]
+    dark = noise[0].clone()
+    dark[..., 16:, :] = 0
+    images = [pictures.expand(-1, network.channels, -1, -1), pictures[:1].expand(-1, network.channels, -1, -1), *noise, dark]
+    return [(x_bchw, hidden(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
+
+
+def hidden(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+    """Patches of 16 pixels hidden at random: bool (B, 1, H, W)."""
+    batch, _, height, width = x_bchw.shape
+    rows, columns = patches.grid(height, width, 16)
+    return patches.to_pixels(masking.cut(masking.random_order(batch, rows * columns, generator), ratio), 16, height, width)
+
+
+def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: int, about: dict[str, str]) -> bytes:
+    """The ONNX file's bytes. ValueError names an opset there is none of."""
+    import onnx
+
+    if opset not in OPSETS:
+        raise ValueError(f"opset {opset} is not available; expected {OPSETS[0]} to {OPSETS[-1]}")
+    names, data = ["image", "hidden"] if isinstance(computes, Filling) else ["image"], BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the old one, and that checks of sizes are not carried over
+        torch.onnx.export(
+            computes,
+            example[: len(names)],
+            data,
+            dynamo=False,  # the newer one takes ten times as long, another package, and prints much
+            opset_version=opset,
+            input_names=names,
+            output_names=[computes.output],
+            dynamic_axes={name: AXES for name in (*names, computes.output)},
+        )
+    model = onnx.load_from_string(data.getvalue())
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = computes.unet.head.out_channels
+    onnx.helper.set_model_props(model, about)
+    model.doc_string = about["intended_use"]
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def session(data: bytes, threads: int):
+    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[Tensor, ...]]) -> float:
+    """Largest absolute difference between ONNX Runtime on a file's bytes and ``own``; NaN when either gives NaN."""
+    theirs = session(data, torch.get_num_threads())
+    names = [node.name for node in theirs.get_inputs()]
+    gaps = []
+    for batch in batches:
+        given = batch[: len(names)]
+        (answer,) = theirs.run(None, {name: tensor.numpy() for name, tensor in zip(names, given)})
+        gaps.append(np.abs(answer - own(*given).numpy()).max())
+    return float(np.max(gaps))
+
+
+def properties(path: Path, found: Checkpoint) -> dict[str, str]:
+    """What the file says of itself, by name; what the checkpoint does not state is left out."""
+    about, data = found.metadata, found.metadata.get("data", {})
+    said = {
+        "kind": about.get("kind"),
+        "method": about.get("method"),
+        "size": about.get("size"),
+        "width": about.get("model", {}).get("width"),
+        "data": data.get("name"),
+        "modality": data.get("modality"),
+        "target": data.get("target"),
+        "sequences": ", ".join(data.get("sequences", ())),
+        "terms": data.get("source") or (datasets.source(data["name"]) if data.get("name") in datasets.available() else None),
+        "checkpoint": path.name,
+        "sha256": found.sha256,
+        "preparation": preparation(data.get("modality"), about["size"]),
+        "intended_use": purpose(path.with_suffix(".md")),
+    }
+    return {name: str(value) for name, value in said.items() if value}
+
+
+def preparation(modality: str | None, size: int) -> str:
+    """How pixels become the file's input, in words, as ``transforms`` does it."""
+    level, width = transforms.CT_WINDOWS["soft tissue"]
+    first = WINDOWS.get(modality, "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
+    return f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16 run, untried."
+
+
+def purpose(card: Path) -> str:
+    """What the model card says first, which ends in what the network is for; without a card, only that."""
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    return next((line for line in lines if line and not line.startswith("#")), PURPOSE)
+
+
+def ends(data: bytes) -> list[str]:
+    """The file's inputs and outputs, a line each."""
+    opened = session(data, 1)
+    return [f"  {what:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
+            for what, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs())) for node in nodes]  # fmt: skip
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write at once or not at all (temporary file, fsync, rename). ValueError when that cannot be done."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ValueError(f"{path} cannot be written: {error}") from None
+
+
+if __name__ == "__main__":
+    run(main, "train.export")
