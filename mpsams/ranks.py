@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
 
 
 def count() -> int:
@@ -42,11 +43,22 @@ def gathered(x_bk: Tensor) -> Tensor:
 
     Every process must bring as many rows.
     """
-    if count() == 1:
-        return x_bk
-    from torch.distributed.nn.functional import all_gather
+    return x_bk if count() == 1 else Gathered.apply(x_bk)
 
-    return torch.cat(all_gather(x_bk))
+
+class Gathered(torch.autograd.Function):
+    """See ``gathered``. PyTorch's own is deprecated, and remembers the first process group for ever."""
+
+    @staticmethod
+    def forward(context, x_bk: Tensor) -> Tensor:
+        rows = [torch.empty_like(x_bk, memory_format=torch.contiguous_format) for _ in range(count())]
+        distributed.all_gather(rows, x_bk.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, given_rk: Tensor) -> Tensor:
+        return summed(given_rk.contiguous()).chunk(count())[index()]
 
 
 def summed(x: Tensor) -> Tensor:

@@ -7,10 +7,14 @@ statistics over the whole batch (``synced``), so that N processes do what one wo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,6 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mpsams import ranks
 
 PATIENCE = timedelta(minutes=30)  # for the others: the first process also writes, draws and validates
+SOON = timedelta(seconds=5)  # in which torchrun's store answers, or is gone
+Found = TypeVar("Found")
 
 
 def started() -> bool:
@@ -41,20 +47,73 @@ def local_index() -> int:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Inside, the processes that torchrun started know each other, and only the first prints."""
+    """Inside, the processes that torchrun started know each other, and only the first prints.
+
+    When one of them fails, the others cannot go on: ConnectionError in one of them, the rest end without a word; neither
+    when the one that failed says why.
+    """
     if not started():
         yield
         return
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and local_index() < torch.cuda.device_count():
         torch.cuda.set_device(local_index())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    store, rank, count = meeting()
+    backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backends, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         with contextlib.ExitStack() as quiet:
             if ranks.index():
                 quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
             yield
+    except Exception as error:
+        first = earlier("ended") == 0  # said before the others lose the connection
+        if not is_lost(error):
+            raise
+        if not first:
+            raise SystemExit(1) from None
+        raise ConnectionError("another process of this training has ended; this one cannot go on without it") from error
     finally:
         distributed.destroy_process_group()
+
+
+def meeting() -> tuple[distributed.Store, int, int]:
+    """An empty store for the processes to find each other, this one's number and how many there are.
+
+    torchrun's own store keeps what was said before a restart, such as addresses of processes that are gone, and machines may
+    have counted restarts differently. So the first process makes up a name for this time and tells it to each that asks,
+    under a question that nobody else has asked.
+    """
+    store, rank, count = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    own, until = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    if rank:
+        store.set(f"question/{rank}", own)
+        name = store.get(f"answer/{own}").decode()  # waits for it
+        store.add(f"{name}/heard", 1)
+        return distributed.PrefixStore(name, store), rank, count
+    while store.add(f"{own}/heard", 0) < count - 1:
+        for key in (f"question/{other}" for other in range(1, count)):
+            if store.check([key]):
+                store.set(f"answer/{store.get(key).decode()}", own)
+        if time.monotonic() > until:
+            raise TimeoutError(f"only {1 + store.add(f'{own}/heard', 0)} of {count} processes have come within {PATIENCE}")
+        time.sleep(0.02)
+    return distributed.PrefixStore(own, store), rank, count
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error says that another process is gone, rather than what went wrong in this one."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def earlier(key: str) -> int:
+    """How many processes have asked for ``key`` before, since torchrun last started them; 0 where it keeps no store."""
+    told = os.environ
+    if told.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return 0
+    with contextlib.suppress(RuntimeError):  # its machine may be the one that is gone
+        store = distributed.TCPStore(told["MASTER_ADDR"], int(told["MASTER_PORT"]), is_master=False, timeout=SOON)
+        return store.add(f"mpsams/{told['TORCHELASTIC_RESTART_COUNT']}/{key}", 1) - 1
+    return 0
 
 
 def parallel(module: nn.Module, idle: bool = False) -> nn.Module:
@@ -84,6 +143,22 @@ def of_all(value: object) -> list:
     found = [None] * ranks.count() if ranks.index() == 0 else None
     distributed.gather_object(value, found)
     return found or []
+
+
+def of_first(find: Callable[[], Found]) -> Found:
+    """What ``find`` returns in the first process, or what it raises there when that is a refusal; in all processes alike."""
+    if ranks.count() == 1:
+        return find()
+    told: list = [None, None]
+    if ranks.index() == 0:
+        try:
+            told[0] = find()
+        except (ValueError, OSError, FloatingPointError) as error:
+            told[1] = error
+    distributed.broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    return told[0]
 
 
 def wait() -> None:
@@ -141,8 +216,9 @@ class Normalised(torch.autograd.Function):
     @staticmethod
     def forward(context, x: Tensor, weight_c: Tensor, bias_c: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         mean_c, variance_c = torch.batch_norm_update_stats(x, None, None, 0.0)
+        mean_c, variance_c = mean_c.double(), variance_c.double()  # or a small variance about a large mean would be lost
         mean_c, square_c = (ranks.summed(torch.stack([mean_c, variance_c + mean_c.square()])) / ranks.count()).unbind()
-        variance_c = square_c - mean_c.square()
+        mean_c, variance_c = mean_c.float(), (square_c - mean_c.square()).clamp(min=0).float()
         context.save_for_backward(x, weight_c, mean_c, variance_c)
         context.eps = eps
         context.mark_non_differentiable(mean_c, variance_c)
@@ -167,11 +243,7 @@ class Normalised(torch.autograd.Function):
         return direct, by_weight_c, by_bias_c, None
 
 
-def first_of_machine() -> bool:
-    """Whether this process speaks for its machine."""
-    return local_index() == 0
-
-
 def fail(sentence: str) -> None:
-    """End this process with a sentence, which all processes of a machine would say alike: only its first does."""
-    sys.exit(sentence if first_of_machine() else 1)
+    """End this process with a sentence, which is said once when several processes would say the same."""
+    said = started() and earlier(hashlib.sha256(sentence.encode()).hexdigest())
+    sys.exit(1 if said else sentence)

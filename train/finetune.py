@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def finetune(options: Finetune, name: str) -> Path | None:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's. Returns its weights, None after a dry run."""
     device = options.run.start()
-    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=ranks.index() > 0))
     if not stack.target:
         raise ValueError(f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only")
     torch.manual_seed(options.run.seed)
@@ -161,9 +161,7 @@ def finetune(options: Finetune, name: str) -> Path | None:
         "labelled": list(labelled),
         "init": None if start is None else {"method": method, "sha256": start.sha256, "training": start.metadata["training"]},
     }
-    if ranks.index() == 0:
-        checkpoint.save(out / "weights.safetensors", averaged.kept.state_dict(), metadata)
-    distributed.wait()
+    distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", averaged.kept.state_dict(), metadata))
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 

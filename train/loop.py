@@ -71,16 +71,19 @@ def begin(out: Path, resume: bool, split: Split, **facts) -> None:
 
     ValueError when that would drop a run that was not finished.
     """
-    if not resume and state.newest(out) and not (out / "weights.safetensors").exists():
-        raise ValueError(f"{out} holds a run that was not finished; --resume goes on with it, another --out starts a new one")
-    if ranks.index() == 0:
+    resume = agreed(resume)
+
+    def make() -> None:
+        if not resume and state.exists(out) and not (out / "weights.safetensors").exists():
+            raise ValueError(f"{out} holds a run that was not finished; --resume goes on with it, another --out starts a new one")
         out.mkdir(parents=True, exist_ok=True)
         if not resume:
             state.forget(out)
         splits.save(split, out / "split.json")
         records.keep(out / RECORDS, lambda row: resume)
         records.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
-    distributed.wait()
+
+    distributed.of_first(make)
 
 
 def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) -> Position:
@@ -89,6 +92,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     Writes a record per epoch and, every ``save_minutes`` (0: after each epoch), the state into ``out``. A loss that is
     not finite raises FloatingPointError naming epoch and step; the last saved state stands.
     """
+    resume = agreed(resume)
     at = (state.restore(out, task.module, task.optimizer, task.config) if resume else None) or Position()
     if resume and ranks.index() == 0:
         print(f"going on after step {at.step}" if at.step else f"nothing to resume in {out}; starting at epoch 1")
@@ -118,6 +122,11 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     return at
 
 
+def agreed(resume: bool) -> bool:
+    """Whether any process wants to go on: a machine that joined later does not know that it is a restart."""
+    return any(distributed.summed([resume]))
+
+
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
     """The batches of image indices of an epoch in its own random order, without the first ``skip``."""
     order = torch.randperm(task.images, generator=generator(task.seed, 1, epoch))
@@ -131,7 +140,7 @@ def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
     for group in task.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * task.rate(done / total)
     task.optimizer.zero_grad(set_to_none=True)
-    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, len(indices))), []
+    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, -(-len(indices) // ranks.count()))), []
     for number, part in enumerate(parts, 1):
         with nullcontext() if number == len(parts) else distributed.unsynced(task.network):
             loss = task.loss(ranks.share(part), epoch, source) * (len(part) / len(indices))
@@ -166,13 +175,16 @@ def settle(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: 
 
 
 def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
-    """Write the record of an epoch."""
-    if ranks.index() == 0:
+    """Write the record of an epoch; what the first process refuses, such as a collapse, ends all."""
+
+    def tell() -> None:
         task.module.eval()
         facts = task.after_epoch(epoch)
         task.module.train()
         values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
         records.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
+
+    distributed.of_first(tell)
     at.losses = []
 
 
@@ -185,13 +197,14 @@ def progress(task: Task, at: Position) -> tqdm:
 
 @contextmanager
 def stop_signal() -> Iterator[list[int]]:
-    """A list that receives the number of the first SIGINT or SIGTERM; the second acts as usual."""
+    """A list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun watches over us."""
     received: list[int] = []
 
     def note(number: int, _frame) -> None:
         received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if not distributed.started():  # torchrun, SLURM and a terminal may each pass the same signal on
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

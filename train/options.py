@@ -116,6 +116,8 @@ class Run:
             torch.set_num_threads(self.threads)
         if self.device == "cpu" or not torch.cuda.is_available():
             return torch.device("cpu")
+        if distributed.local_index() >= torch.cuda.device_count():
+            raise ValueError(f"process {distributed.local_index()} of this machine has no GPU: there are {torch.cuda.device_count()}; start as many")
         torch.backends.cudnn.benchmark = True
         return torch.device("cuda", distributed.local_index())
 

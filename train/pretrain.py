@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 def pretrain(options: Pretrain, name: str) -> Path | None:
     """Run a pretraining as described by the options; ``name`` is the method's. Returns its weights, None after a dry run."""
     device = options.run.start()
-    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img"))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=ranks.index() > 0))
     torch.manual_seed(options.run.seed)
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
@@ -111,9 +111,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     some_nchw, _ = seen.take(torch.arange(len(seen))[:: 1 + len(seen) // MANY])
     covariance = uncertainty.patch_covariance(transforms.standardise(some_nchw.cpu() / 255), getattr(options.method, "patch", 16))
     tensors = method.unet.state_dict() | {"patch_covariance": covariance.float()}
-    if ranks.index() == 0:
-        checkpoint.save(out / "weights.safetensors", tensors, metadata)
-    distributed.wait()
+    distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", tensors, metadata))
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mpsams import ranks
-from train import loop
+from train import distributed, loop
 from train.loop import Task
 from train.state import Position
 
@@ -36,7 +36,9 @@ def tell(task: Task) -> None:
     print(f"{speed:.1f} images/s in batches of {whole}" + (f" over {ranks.count()} processes" if ranks.count() > 1 else ""))
     print(f"an epoch of {task.images} images takes {spoken(task.images / speed)}, all {task.epochs} epochs {spoken(total / speed)}")
     print(f"memory: {after / GIB:.2f} GiB at most of {capacity(task.device) / GIB:.1f} GiB, in each process")
-    if task.device.type == "cuda":
+    if task.device.type == "cuda" and ranks.count() > 1:
+        print("largest batch that fits: ask one process alone; it is as many times larger as there are processes")
+    elif task.device.type == "cuda":
         print(f"largest batch that fits: {largest_tried(task)}")
     else:
         each = (after - before) / ((whole - few) / ranks.count()) if whole > few else 0
@@ -53,7 +55,7 @@ def measured(work: Callable[[], None]) -> float:
     """Median seconds of a few calls after one that does not count."""
     work()
     began, taken = time.monotonic(), []
-    while len(taken) < STEPS and (len(taken) < 2 or time.monotonic() - began < SECONDS):
+    while len(taken) < STEPS and (len(taken) < 2 or not any(distributed.summed([time.monotonic() - began > SECONDS]))):
         start = time.monotonic()
         work()
         taken.append(time.monotonic() - start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,21 @@ def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Pos
     """Write everything that ``restore`` needs to go on exactly; every process calls it, the first writes.
 
     What no generator of ours decides, such as a method's own dropout, comes from the random states of Python, NumPy and
-    torch; those of every process are written too. The state before becomes ``PREVIOUS``. OSError says when the disk is full.
+    torch; those of every process are written too. The state before becomes ``PREVIOUS``. OSError, in all, when the disk is full.
     """
     states = distributed.of_all(random_state())
-    if ranks.index() == 0:
-        tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
-        for index, entries in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
-        for index, (drawn, _) in enumerate(states):
-            tensors |= {f"random.{index}.{name}": tensor for name, tensor in drawn.items()}
-        metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": at.losses}
-        checkpoint.save(out / STATE, tensors, metadata | {"random": [told for _, told in states]}, keep=out / PREVIOUS)
-    distributed.wait()
+    distributed.of_first(partial(write, out, module, optimiser, at, config, states))
+
+
+def write(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list) -> None:
+    """The file, from what ``save`` was given and the random states of all processes."""
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, entries in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
+    for index, (drawn, _) in enumerate(states):
+        tensors |= {f"random.{index}.{name}": tensor for name, tensor in drawn.items()}
+    metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": at.losses}
+    checkpoint.save(out / STATE, tensors, metadata | {"random": [told for _, told in states]}, keep=out / PREVIOUS)
 
 
 def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, config: dict) -> Position | None:
@@ -51,7 +55,7 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
 
     ValueError says what is wrong with both, or names the options that have changed since.
     """
-    found = newest(out)
+    found = distributed.of_first(partial(newest, out))  # other machines may not see this folder, or another file
     if found is None:
         return None
     then, now = found.metadata["config"], json.loads(json.dumps(config))  # tuples become lists
@@ -90,6 +94,11 @@ def newest(out: Path) -> Checkpoint | None:
     if refused:
         raise ValueError(f"no state to go on from: {'; '.join(refused)}; start again without --resume")
     return None
+
+
+def exists(out: Path) -> bool:
+    """Whether a run folder holds a state, whole or not."""
+    return any((out / name).exists() for name in (STATE, PREVIOUS))
 
 
 def forget(out: Path) -> None:
