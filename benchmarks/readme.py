@@ -65,6 +65,31 @@ def packing() -> str:
     return table(["", "slices", "slices/s", "peak MiB", "peak MiB in memory", "time in memory ÷ packing"], rows)
 
 
+BENCHMARKS = ("loop", "pipeline", "processes", "onnx_runtime", "growth", "switches", "gpu", "gpu-compiled")
+ON_CPU_ONLY = ("processes", "onnx_runtime", "growth")
+
+
+def speed(folder: Path = ROOT / "benchmarks") -> str:
+    """What the benchmarks of training and inference measured, and which of them have not run on a GPU."""
+    found = {path.stem: record(path) for path in sorted(folder.glob("*.json"))}
+    rows, skipped = [], []
+    for name in BENCHMARKS:
+        for told in (found[key] for key in (name, f"{name}-gpu") if key in found):
+            about = told["about"]
+            for line in told["ratios"]:
+                threads, (low, high) = line.get("threads", about["threads"]), line["quartiles"]
+                cpu = f"CPU: {about.get('cpu', 'unknown')}, {threads} thread{'s' * (threads > 1)}"
+                where = f"GPU: {about['gpu']}" if about["gpu"] and name not in ON_CPU_ONLY else cpu
+                spread = f" ({low:.2f}–{high:.2f})" if line.get("pairs", 2) > 1 else ""
+                rows.append([line["what"], f"{line['median']:.2f}{spread}", line["aim"] or "–", where])
+            skipped += [f"{name}, {switch}: {why}" for switch, why in told.get("skipped", {}).items()]
+    on_gpu = {name.removesuffix("-gpu") for name, told in found.items() if told["about"]["gpu"]}
+    missing = [name for name in BENCHMARKS if name not in (*ON_CPU_ONLY, "gpu-compiled", *on_gpu)]
+    said = [f"Not run on a GPU, for want of one: {', '.join(f'`benchmarks.{name}`' for name in missing)}."] if missing else []
+    said += [f"Skipped: {'; '.join(skipped)}."] if skipped else []
+    return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *said])
+
+
 def compared(name: str) -> str:
     """One of the paper's tables on BUSI, over images with a lesion, with the recipe "strong"; and the strongest rival in a sentence."""
     found = tables.read(RESULTS / "busi-cpu.jsonl")
@@ -86,7 +111,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lift": lift, "results": results, "packing": packing, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
+TABLES = {"lift": lift, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 
 
 def filled(text: str) -> str:

@@ -1,14 +1,23 @@
-"""The benchmark of packing: its made-up data are a data set, ours and the peer read the same slices; --quick runs through."""
+"""The benchmarks: what they compare does the same work, their arithmetic is right, and --quick runs through."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import packing
-from mpsams import datasets, packs, transforms
+import benchmarks
+from benchmarks import gpu, growth, made_up, packing, peer, pipeline, processes, readme, switches, training, turns
+from benchmarks import loop as loop_bench
+from mpsams import clusters, datasets, losses, masking, packs, patches, records, schedule, splits, transforms
+from mpsams.unet import UNet
+from train import loop
+from train.state import Position
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
@@ -38,3 +47,158 @@ def test_a_quick_run_keeps_nothing(capsys, monkeypatch):
     assert [row["slices"] for row in told["made_up"]] == [40, 160] and told["memory_of_many_over_few"]["slices"] == 4
     for row in told["made_up"]:
         assert row["ours"]["kept"] <= row["ours"]["slices"] == row["peer"]["slices"] == row["slices"]
+
+
+def test_a_line_is_the_median_of_the_pairs_with_their_quartiles():
+    line = benchmarks.row("a ÷ b", [(1, 2), (3, 2), (2, 2), (4, 2), (10, 2)], "≥ 1")
+    assert line == {"what": "a ÷ b", "median": 1.5, "quartiles": [1.0, 2.0], "pairs": 5, "aim": "≥ 1"}
+    assert benchmarks.row("a ÷ b", [(3, 2)])["quartiles"] == [1.5, 1.5]
+    with pytest.raises(ValueError, match="no pair"):
+        benchmarks.row("a ÷ b", [])
+
+
+def test_a_quick_record_is_printed_with_the_machine_and_not_kept(capsys):
+    benchmarks.keep("never", {"ratios": []}, quick=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["about"]["cpu"] == benchmarks.cpu() != "" and told["about"]["cores"] >= 1
+    assert not (ROOT / "benchmarks" / "never.json").exists()
+
+
+def test_contestants_take_turns_and_what_warms_up_does_not_count():
+    how = {"width": 2, "size": 32, "batch": 2}
+    told = turns.contest({"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2)
+    for begun, *pieces in told.values():
+        assert begun["warm_s"] > 0 and len(pieces) == 2
+    assert min(piece["seconds"] for piece in told["long"][1:]) > max(piece["seconds"] for piece in told["short"][1:])
+    assert turns.speeds([{"seconds": 9}, {"seconds": 2}, {"seconds": 4}], 8) == [4, 2]
+
+
+def test_a_contestant_that_fails_ends_the_contest():
+    with pytest.raises(RuntimeError, match="'broken' has failed"):
+        turns.contest({"broken": (training.bare, {"steps": 1, "width": 0, "size": 32, "batch": 2})}, rounds=1)
+
+
+def test_what_is_made_up_is_a_pack(tmp_path):
+    stack = packs.read(made_up.pack(tmp_path / "a", 70, 32, each=20))
+    assert len(stack) == 70 and stack.stored_nchw.shape == (70, 1, 32, 32) and len(set(stack.groups)) == 4
+    inside = stack.stored_nchw[stack.stored_n1hw].float().mean() / stack.stored_nchw[~stack.stored_n1hw].float().mean()
+    assert 0.02 < stack.stored_n1hw.float().mean() < 0.3 and inside < 0.5
+    assert splits.near_duplicates(stack.stored_nchw[:, 0].numpy()) == []
+    again = packs.read(made_up.pack(tmp_path / "b", 70, 32))
+    assert again.sha256 == stack.sha256 and again.groups == again.cases
+
+
+def test_the_bare_step_trains_the_network_that_the_loop_trains(tmp_path):
+    """Both as prepared for training, to the last weight; the bare step learns."""
+    chosen = training.options(width=2, size=32, batch=4)
+    work = training.task(chosen, made_up.pack(tmp_path / "pack", 8, 32), tmp_path)
+    step = training.bare_step(chosen, work.device)
+    network, x_b1hw = (step.__closure__[step.__code__.co_freevars.index(name)].cell_contents for name in ("network", "x_b1hw"))
+    theirs = work.module.unet.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items()) and x_b1hw.shape == (4, 1, 32, 32)
+    before = (network(x_b1hw) - x_b1hw).square().mean()
+    for _ in range(20):
+        step()
+    assert (network(x_b1hw) - x_b1hw).square().mean() < before
+    assert work.steps == 2 and work.epochs == 800
+
+
+def test_the_peer_finds_and_hides_what_we_do_and_learns_the_same_loss(tmp_path):
+    pack = made_up.pack(tmp_path / "pack", 12, 96)
+    x_n1hw = transforms.standardise(packs.read(pack).stored_nchw.float())
+    ours = clusters.lesion_patches(x_n1hw).unflatten(1, (6, 6))
+    theirs = torch.stack([torch.from_numpy(peer.lesion_patches(image[0].numpy())) for image in x_n1hw])
+    assert (ours == theirs).float().mean() > 0.99 and 0 < theirs.sum(dim=(1, 2)).min() and theirs.sum(dim=(1, 2)).max() <= 18
+    for epoch in (1, 100):
+        ratio = torch.tensor(schedule.mask_ratio(epoch))
+        for careful in (False, True):
+            item = peer.transforms(careful, ratio)({"image": packs.read(pack).stored_nchw[0].numpy().copy()})
+            hidden = patches.patchify(item["hidden"][None], 16)[0]
+            assert (hidden == hidden[:, :1]).all() and hidden[:, 0].sum() == masking.hidden_count(36, float(ratio))
+            found = torch.from_numpy(peer.lesion_patches(item["image"][0].numpy())).flatten()
+            assert found[hidden[:, 0] > 0].sum() == min(found.sum(), hidden[:, 0].sum())
+            assert item["image"].mean().abs() < 1e-4 and item["image"].std(correction=0) == pytest.approx(1, abs=1e-3)
+    predicted, hidden = torch.randn(x_n1hw.shape), torch.rand(x_n1hw.shape) < 0.4
+    assert peer.loss_of(predicted, x_n1hw, hidden.float()) == pytest.approx(losses.masked_mse(predicted, x_n1hw, hidden).item(), rel=1e-5)
+    for careful in (False, True):
+        count, ours_count = (sum(each.numel() for each in net.parameters()) for net in (peer.network(16, careful), UNet(width=16)))
+        assert count == pytest.approx(ours_count, rel=0.01)
+
+
+def test_flops_of_a_small_unet_by_hand():
+    width, side = 2, 16
+    net, x_b1hw = UNet(width=width), torch.randn(2, 1, side, side)
+    channels, areas = [width * 2**level for level in range(5)], [(side >> level) ** 2 for level in range(5)]
+    pairs = list(zip([1, *channels], channels))
+    down = sum(9 * (a * b + b * b) * area for (a, b), area in zip(pairs, areas))
+    up = sum(a * b * 4 * (area // 4) + 9 * (a * b + b * b) * area for (b, a), area in zip(zip(channels, channels[1:]), areas))
+    forward = 2 * 2 * (down + up + width * areas[0])
+    first = 2 * 2 * 9 * width * areas[0]  # no gradient to the image
+    assert gpu.flops(lambda: net(x_b1hw)) == forward
+    assert gpu.flops(lambda: net(x_b1hw).sum().backward()) == 3 * forward - first
+
+
+def test_the_arithmetic_of_a_whole_training(tmp_path):
+    assert gpu.whole_training(5.0, [9.0, 1.0, 3.0, 2.0]) == 5 + 15 + 796 * 2
+    work = training.task(training.options(2, 32, 4), made_up.pack(tmp_path / "pack", 8, 32), tmp_path)
+    assert len(taken := gpu.epochs_of(work, tmp_path, 2)) == 2 and min(taken) > 0
+    assert len(records.read(tmp_path / loop.RECORDS, "epoch")) == 1  # the second was broken off before its record
+    found = gpu.where_time_goes(gpu.step_of(work), work.device, steps=1)
+    assert any("convolution" in each["name"] for each in found) and sum(each["share"] for each in found) <= 1
+    assert found == sorted(found, key=lambda each: -each["share"]) and gpu.matrix_rate(work.device, 64, 3) > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_of_a_gpu_refuses_without_one():
+    with pytest.raises(SystemExit, match="sees no GPU"):
+        gpu.main([])
+
+
+def test_each_switch_is_really_off(tmp_path):
+    pack = made_up.pack(tmp_path / "pack", 8, 32)
+
+    def made(switch: str, on: bool) -> loop.Task:
+        return switches.task(switch, on, pack, tmp_path, width=2, size=32, batch=4)
+
+    def laid_out(work: loop.Task) -> bool:
+        return all(each.is_contiguous(memory_format=torch.channels_last) for each in work.module.parameters() if each.ndim == 4 and each.shape[1] > 1)
+
+    assert laid_out(made("channels_last", True)) and not laid_out(made("channels_last", False))
+    assert [made("fused", on).optimizer.param_groups[0]["fused"] for on in (True, False)] == [True, None]
+    precisions = [made("bf16", on).module.unet.encoder.precision for on in (True, False)]
+    assert precisions == [torch.bfloat16, torch.float32]
+    losses_of = {}
+    for switch, on in (("fused", True), ("fused", False), ("clusters", False), ("channels_last", False), ("memory", False)):
+        work = made(switch, on)
+        losses_of[switch, on] = [float(loop.train_step(work, at, torch.arange(4), 1)) for at in [Position()] for _ in range(3)]
+    for told in losses_of.values():
+        assert told == pytest.approx(losses_of["fused", True], rel=1e-4)
+
+
+def test_what_grows_is_seen():
+    watch = growth.Watch()
+    kept = np.ones(2**23)
+    told = watch.told()
+    assert 60 < told["grown_mib"] < 80 and told["anonymous_mib"] > told["grown_mib"] and kept.any()
+
+
+def test_the_table_of_speed_says_what_ran_where(tmp_path):
+    about = {"gpu": None, "cpu": "ACME 1", "threads": 2}
+    line = benchmarks.row("a ÷ b", [(1, 1), (3, 2), (2, 1)], "≥ 1")
+    (tmp_path / "loop.json").write_text(json.dumps({"ratios": [line], "about": about}))
+    table = readme.speed(tmp_path)
+    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | CPU: ACME 1, 2 threads |" in table
+    assert "Not run on a GPU" in table and "benchmarks.gpu" in table
+    (tmp_path / "loop-gpu.json").write_text(json.dumps({"ratios": [line], "about": about | {"gpu": "H9"}}))
+    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | GPU: H9 |" in readme.speed(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", [loop_bench, pipeline, processes, growth, switches], ids=lambda module: module.__name__)
+def test_a_quick_run_goes_through_and_keeps_nothing(each, capsys):
+    record = ROOT / "benchmarks" / f"{each.__name__.split('.')[-1]}.json"
+    before = record.read_bytes() if record.exists() else None
+    results = each.main(["--quick"])
+    assert (record.read_bytes() if record.exists() else None) == before
+    assert results["ratios"] and all(line["median"] > 0 for line in results["ratios"])
+    assert json.loads(capsys.readouterr().out)["ratios"] == results["ratios"]

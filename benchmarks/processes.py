@@ -1,0 +1,78 @@
+"""Two processes of one thread ÷ one process of one thread: images/s of ``train.pretrain`` at the same global batch, on the CPU.
+
+Both are the command itself, the two processes started by torchrun, with its gradients averaged and its BatchNorm over all
+rows; they take turns, a training of a few epochs each. What counts is the time from one epoch's record to the next; what
+starting costs is told apart.
+
+  python -m benchmarks.processes [--rounds 3] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import keep, made_up, row
+from mpsams import records
+from train.loop import RECORDS
+
+ROOT = Path(__file__).resolve().parents[1]
+FULL = {"width": 16, "size": 128, "batch": 16, "images": 120, "epochs": 4}  # eight in ten are trained on
+QUICK = {"width": 2, "size": 32, "batch": 4, "images": 20, "epochs": 3}
+
+
+def command(processes: int, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int) -> list[str]:
+    """``train.pretrain`` in so many processes of one thread."""
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    given = {"data.name": "folder", "data.root": pack, "data.size": size, "model.width": width, "optim.batch": batch, "optim.epochs": epochs}
+    given |= {"run.threads": 1, "run.device": "cpu", "run.picture_every": 0, "out": out}
+    return [sys.executable, *start, "-m", "train.pretrain", *(f"--{name}={value}" for name, value in given.items())]
+
+
+def trained(processes: int, pack: Path, out: Path, **how) -> dict[str, float]:
+    """Train once: images/s of the median epoch after the first, and the seconds until training began."""
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    began = time.time()
+    done = subprocess.run(command(processes, pack, out, **how), env=alone, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
+    start, *_ = found = records.read(out / RECORDS)
+    times = [each["time"] for each in found if each["event"] == "epoch"]
+    assert start["processes"] == processes
+    taken = statistics.median(after - before for before, after in zip(times, times[1:]))
+    return {"images_per_s": start["images"] / taken, "starting_s": start["time"] - began}
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Measure and keep; a quick run is only printed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each that count")
+    parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
+    options = parser.parse_args(argv)
+    how = dict(QUICK if options.quick else FULL)
+    told: dict[int, list[dict]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder:
+        pack = made_up.pack(Path(folder) / "pack", how.pop("images"), how["size"], each=2)
+        for number in range(1 if options.quick else options.rounds):
+            for processes, runs in told.items():
+                runs.append(trained(processes, pack, Path(folder) / f"run-{processes}-{number}", **how))
+    one, two = ([each["images_per_s"] for each in runs] for runs in told.values())
+    what = f"two processes ÷ one, of one thread, width {how['width']}, {how['size']} px, batch {how['batch']} in all"
+    medians = {
+        f"{words}_{key}": statistics.median(each[key] for each in runs)
+        for words, runs in (("one", told[1]), ("two", told[2]))
+        for key in ("images_per_s", "starting_s")
+    }
+    results = {"ratios": [row(what, list(zip(two, one)), "≥ 1.8", threads=1)], "details": how | medians}
+    keep("processes", results, options.quick)
+    return results
+
+
+if __name__ == "__main__":
+    main()

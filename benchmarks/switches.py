@@ -1,0 +1,134 @@
+"""What each switch of the training is worth: on ÷ off, images/s of steps of ``train.loop``, everything else at its default.
+
+A switch that does not help should be off or gone. Both take turns, each in a process of its own, a few steps at a time. What
+the machine cannot do is skipped with its reason. On the GPU where torch sees one, else on the CPU.
+
+  python -m benchmarks.switches [--rounds 5] [--only compile bf16] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import here, keep, made_up, row, training
+from benchmarks.turns import by_cpu_time, contest, speeds
+from mpsams import packs
+from mpsams.methods import Batch
+from train import loop, pretrain
+from train.loop import Task
+from train.options import Run, resident
+from train.state import Position
+
+SWITCHES = {
+    "channels_last": "channels_last",
+    "fused": "fused Adam",
+    "memory": "freed memory kept",
+    "clusters": "clusters found once",
+    "bf16": "bf16",
+    "compile": "torch.compile",
+}
+# width, side in pixels, batch, steps of a piece
+ON_CPU, ON_GPU, QUICK = (16, 128, 8, 3), (64, 256, 32, 20), (4, 32, 4, 2)
+IMAGES = 128
+
+
+def impossible(switch: str) -> str:
+    """Why a switch cannot be measured here; empty when it can."""
+    gpu = torch.cuda.is_available()
+    if switch == "bf16" and not (torch.cuda.is_bf16_supported(including_emulation=False) if gpu else torch.cpu._is_avx512_bf16_supported()):
+        return f"this {'GPU' if gpu else 'CPU'} has no instructions for bf16"
+    if switch == "compile" and not gpu and not (shutil.which("g++") or shutil.which("clang++")):
+        return "torch.compile needs a C++ compiler, and there is none"
+    if switch == "memory" and gpu:
+        return "it is about the C library's memory, which a training on a GPU hardly uses"
+    return ""
+
+
+def run_of(switch: str, on: bool) -> Run:
+    """The run's options with a switch on or off; bf16's other side is float32, on a GPU too."""
+    if switch == "bf16":
+        return Run(precision="bf16" if on else "float32")
+    return Run(compile=switch == "compile" and on)
+
+
+def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, batch: int) -> Task:
+    """The training's task, with everything at its default but for one switch."""
+    chosen = training.options(width, size, batch, run_of(switch, on))
+    device = torch.device("cpu") if switch == "memory" and not on else chosen.run.start()  # which lets it be kept
+    work = training.task(chosen, pack, out, device)
+    if on or switch not in ("channels_last", "fused", "clusters"):
+        return work
+    if switch == "fused":
+        groups = [{"params": work.optimizer.param_groups[0]["params"], "initial_lr": chosen.optim.lr}]
+        return replace(work, optimizer=torch.optim.Adam(groups, lr=chosen.optim.lr))
+    layout = torch.contiguous_format if switch == "channels_last" else torch.channels_last
+    work.module.to(memory_format=layout)
+    stack = resident(packs.read(pack), device)
+    known = pretrain.known_of(work.module, stack, device) if switch == "channels_last" else None
+
+    def loss(indices: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
+        given = pretrain.batch_of(stack, known, indices, chosen.optim.flip, generator, device)
+        return work.network(Batch(given.images_b1hw.clone(memory_format=layout), *given[1:]), epoch)
+
+    return replace(work, loss=loss)
+
+
+def stepping(turn: Callable, steps: int, switch: str, on: bool, **how) -> None:
+    """A contestant (``turns``): a few steps a piece."""
+    work, at = task(switch, on, **how), Position()
+    turn()
+    while True:
+        losses = []
+        for _ in range(steps):
+            first = at.step * work.batch
+            losses.append(loop.train_step(work, at, torch.arange(first, first + work.batch) % work.images, 1))
+        loop.settle(work, at, losses, [], False)
+        turn()
+
+
+def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: int) -> dict:
+    """The line of one switch."""
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(top / "compiled")  # none from before, for compile's first steps
+        pack = made_up.pack(top / "pack", IMAGES, size)
+        how = {"pack": pack, "out": top / "run", "width": width, "size": size, "batch": batch, "steps": steps, "switch": switch}
+        told = contest({name: (stepping, how | {"on": name == "on"}) for name in ("on", "off")}, rounds)
+    on, off = (speeds(told[name], steps * batch) for name in ("on", "off"))
+    what = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
+    cpu_time = by_cpu_time(told["on"], told["off"])
+    first = {f"{name}_first_piece_s": told[name][0]["warm_s"] for name in told}
+    found = {"on_images_per_s": statistics.median(on), "off_images_per_s": statistics.median(off), "by_cpu_time": cpu_time}
+    return row(what, list(zip(on, off)), switch=switch, **found, **first)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Measure and keep; a quick run is only printed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="pieces of each that count")
+    parser.add_argument("--only", nargs="+", choices=tuple(SWITCHES), default=tuple(SWITCHES), help="measure and print these, and keep nothing")
+    parser.add_argument("--quick", action="store_true", help="a tiny network and no torch.compile, printed and not kept: to see that it runs")
+    options = parser.parse_args(argv)
+    size = QUICK if options.quick else ON_GPU if torch.cuda.is_available() else ON_CPU
+    skipped = {switch: reason for switch in options.only if (reason := impossible(switch))}
+    if options.quick:
+        skipped["compile"] = "it takes minutes"
+    asked = [switch for switch in options.only if switch not in skipped]
+    lines = [measure(switch, *size, 2 if options.quick else options.rounds) for switch in tqdm(asked, desc="switches")]
+    results = {"ratios": lines, "skipped": skipped}
+    keep(here("switches"), results, options.quick or set(options.only) < set(SWITCHES))
+    return results
+
+
+if __name__ == "__main__":
+    main()

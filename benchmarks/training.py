@@ -1,0 +1,85 @@
+"""What the benchmarks of training measure: our loop on a pack, and bare steps of the same network on one fixed batch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks import seconds
+from mpsams import methods, packs
+from mpsams.unet import UNet
+from train import loop, pretrain
+from train.loop import Task
+from train.options import Data, Model, Run, resident
+
+EPOCHS = 800  # the paper's, of which a benchmark does the first few
+
+
+def options(width: int, size: int, batch: int, run: Run = Run()) -> pretrain.Pretrain:
+    """A pretraining with MPS-AMS; everything else at its default."""
+    learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
+    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run)
+
+
+def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:
+    """The task that ``train.pretrain`` makes of these options, on all images of a pack. device: where, if not as the options have it."""
+    device = device or chosen.run.start()
+    torch.manual_seed(chosen.run.seed)
+    method = methods.find("mps_ams").build(chosen.method, UNet(width=chosen.model.width), chosen.optim.epochs)
+    method = chosen.run.prepare(method, device)
+    return pretrain.task(chosen, {}, method, resident(packs.read(pack), device), out)
+
+
+def ours(turn: Callable, pack: Path, out: Path, **how) -> None:
+    """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its pictures.
+
+    Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
+    """
+    out.mkdir(parents=True)
+    work = task(options(**how), pack, out)
+    turn(clustering_s=seconds(lambda: pretrain.known_of(work.module, packs.read(pack), work.device), 1)[0])
+    run_with(work, out, turn)
+
+
+def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
+    """The real loop, which ends each epoch with ``turn``, until that ends it; its bar is drawn, but nobody sees it."""
+
+    def after_epoch(epoch: int) -> dict:
+        facts = work.after_epoch(epoch)
+        turn()
+        return facts
+
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        loop.fit(replace(work, after_epoch=after_epoch), out)
+
+
+def bare(turn: Callable, steps: int, **how) -> None:
+    """A contestant: so many steps a piece, of nothing but forward, backward and optimiser on one fixed batch."""
+    chosen = options(**how)
+    step = bare_step(chosen, chosen.run.start())
+    turn()
+    while True:
+        for _ in range(steps):
+            step()
+        turn()
+
+
+def bare_step(chosen: pretrain.Pretrain, device: torch.device) -> Callable[[], None]:
+    """A step of the network that these options train, prepared as for training, towards its own input."""
+    torch.manual_seed(chosen.run.seed)
+    network: nn.Module = chosen.run.prepare(UNet(width=chosen.model.width), device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=chosen.optim.lr, fused=True)
+    x_b1hw = torch.randn(chosen.optim.batch, 1, chosen.data.size, chosen.data.size, device=device).contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        (network(x_b1hw) - x_b1hw).square().mean().backward()
+        optimiser.step()
+
+    return step

@@ -1,0 +1,95 @@
+"""Contestants, each in a process of its own, that work in turns: what else the machine does meanwhile hits all of them alike.
+
+A contestant is a function of this package, ``work(turn, **how)``. It prepares, calls ``turn()``, does a piece of work, calls
+``turn()``, does the next, for ever; ``turn`` waits until it may go on, and ends the process when the contest is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import torch
+
+Work = Callable[..., None]
+PATIENCE = 20.0  # seconds for a process to end by itself
+
+
+def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 1) -> dict[str, list[dict]]:
+    """Let them prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in turns: A B A B ...
+
+    Returns for each what it told of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of its own
+    process, all threads), and what it gave to ``turn``; the first also has "warm_s", the seconds of the pieces that do not
+    count. RuntimeError when one of them fails; what went wrong stands above.
+    """
+    away = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as ends:
+        lines: dict[str, Connection] = {}
+        told: dict[str, list[dict]] = {}
+        for name, (work, how) in contestants.items():
+            lines[name], other = away.Pipe()
+            process = away.Process(target=take_part, args=(work, how, other))
+            process.start()
+            other.close()
+            ends.callback(end, process, lines[name])
+            told[name] = [heard(name, lines[name])]
+            told[name][0]["warm_s"] = sum(piece(name, lines[name])["seconds"] for _ in range(warm))
+        for _ in range(rounds):
+            for name, line in lines.items():
+                told[name].append(piece(name, line))
+    return told
+
+
+def piece(name: str, line: Connection) -> dict:
+    """Let a contestant do its next piece of work."""
+    line.send(True)
+    return heard(name, line)
+
+
+def heard(name: str, line: Connection) -> dict:
+    """What a contestant tells next; RuntimeError when it has ended."""
+    try:
+        return line.recv()
+    except EOFError:
+        raise RuntimeError(f"the contestant {name!r} has failed") from None
+
+
+def end(process, line: Connection) -> None:
+    """Tell a contestant to end, and see to it."""
+    with contextlib.suppress(OSError):
+        line.send(False)
+    line.close()
+    process.join(PATIENCE)
+    if process.is_alive():
+        process.kill()
+
+
+def take_part(work: Work, how: dict, line: Connection) -> None:
+    """What a contestant's process does."""
+    began, worked = time.perf_counter(), time.process_time()
+
+    def turn(**facts) -> None:
+        nonlocal began, worked
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        line.send({"seconds": time.perf_counter() - began, "cpu_s": time.process_time() - worked, **facts})
+        if not line.recv():
+            raise SystemExit(0)
+        began, worked = time.perf_counter(), time.process_time()
+
+    with contextlib.suppress(EOFError):  # of a contest that was broken off
+        work(turn, **how)
+
+
+def speeds(told: list[dict], images: int) -> list[float]:
+    """Images/s of each piece that counts, when each is so many images."""
+    return [images / each["seconds"] for each in told[1:]]
+
+
+def by_cpu_time(mine: list[dict], theirs: list[dict]) -> float:
+    """Median of theirs ÷ mine in seconds of the CPU: what a ratio of speeds would be if nothing else ran on the machine."""
+    return statistics.median(b["cpu_s"] / a["cpu_s"] for a, b in zip(mine[1:], theirs[1:], strict=True))
