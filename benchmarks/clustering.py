@@ -61,7 +61,7 @@ def compare(x_bchw: Tensor, reading: str, repeats: int) -> dict[str, float]:
 
 def training_step(x_bchw: Tensor, width: int) -> float:
     """Seconds of a pretraining step without clustering (random order), the faster of two after a warm-up."""
-    method = mps_ams.build(mps_ams.Config(order="random"), UNet(width=width), 800).to(memory_format=torch.channels_last)
+    method = mps_ams.build(mps_ams.Config(order="random"), UNet(width=width), 800)
     optimiser = torch.optim.Adam(method.parameters(), lr=2e-4)
 
     def step() -> None:

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from benchmarks import here, keep, made_up, row, training
 from benchmarks.turns import by_cpu_time, contest, speeds
 from mpsams import packs
-from mpsams.methods import Batch
 from train import loop, pretrain
 from train.loop import Task
 from train.options import Run, resident
@@ -66,19 +65,17 @@ def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, ba
     chosen = training.options(width, size, batch, run_of(switch, on))
     device = torch.device("cpu") if switch == "memory" and not on else chosen.run.start()  # which lets it be kept
     work = training.task(chosen, pack, out, device)
-    if on or switch not in ("channels_last", "fused", "clusters"):
+    if switch == "channels_last":
+        work.module.to(memory_format=torch.channels_last if on else torch.contiguous_format)
+    if on or switch not in ("fused", "clusters"):
         return work
     if switch == "fused":
         groups = [{"params": work.optimizer.param_groups[0]["params"], "initial_lr": chosen.optim.lr}]
         return replace(work, optimizer=torch.optim.Adam(groups, lr=chosen.optim.lr))
-    layout = torch.contiguous_format if switch == "channels_last" else torch.channels_last
-    work.module.to(memory_format=layout)
     stack = resident(packs.read(pack), device)
-    known = pretrain.known_of(work.module, stack, device) if switch == "channels_last" else None
 
     def loss(indices: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
-        given = pretrain.batch_of(stack, known, indices, chosen.optim.flip, generator, device)
-        return work.network(Batch(given.images_b1hw.clone(memory_format=layout), *given[1:]), epoch)
+        return work.network(pretrain.batch_of(stack, None, indices, chosen.optim.flip, generator, device), epoch)
 
     return replace(work, loss=loss)
 

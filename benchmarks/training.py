@@ -75,7 +75,7 @@ def bare_step(chosen: pretrain.Pretrain, device: torch.device) -> Callable[[], N
     torch.manual_seed(chosen.run.seed)
     network: nn.Module = chosen.run.prepare(UNet(width=chosen.model.width), device)
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.optim.lr, fused=True)
-    x_b1hw = torch.randn(chosen.optim.batch, 1, chosen.data.size, chosen.data.size, device=device).contiguous(memory_format=torch.channels_last)
+    x_b1hw = torch.randn(chosen.optim.batch, 1, chosen.data.size, chosen.data.size, device=device)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)

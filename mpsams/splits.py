@@ -15,6 +15,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+BLOCK = 512  # thumbnails that are compared with all others at once
+NEARLY = 1e-4  # how far below the threshold a correlation in single precision is looked at again
 THUMBNAIL = 32  # side of the thumbnails that near-duplicates are found on
 ALIKE = 0.98  # thumbnail correlation above which two images are near-duplicates
 
@@ -60,14 +62,19 @@ class Split:
 def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> list[tuple[int, int]]:
     """Pairs i < j of images whose thumbnails correlate above the threshold: (N, S, S) -> index pairs.
 
-    A constant thumbnail correlates with nothing.
+    A constant thumbnail correlates with nothing. Compared in blocks, so that memory grows with N, though time with its square.
     """
-    flat = np.asarray(thumbnails_nss, dtype=np.float64).reshape(len(thumbnails_nss), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat = np.asarray(thumbnails_nss, dtype=np.float32).reshape(len(thumbnails_nss), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat = np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-9)
-    first, second = np.nonzero(np.triu(flat @ flat.T > threshold, k=1))
-    return list(zip(first.tolist(), second.tolist()))
+    flat = np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-4)
+    pairs = []
+    for start in range(0, len(flat), BLOCK):
+        near = np.nonzero(np.triu(flat[start : start + BLOCK] @ flat[start:].T > threshold - NEARLY, k=1))
+        first, second = (each + start for each in near)
+        exact = np.einsum("pk,pk->p", flat[first], flat[second], dtype=np.float64) if len(first) else np.zeros(0)
+        pairs += [pair for pair, value in zip(zip(first.tolist(), second.tolist()), exact) if value > threshold]
+    return pairs
 
 
 def join(groups: Sequence[str], pairs: Sequence[tuple[int, int]]) -> list[int]:

@@ -113,7 +113,7 @@ def further(out: Path, step: int):
     def is_there(_: float) -> bool:
         try:
             return checkpoint.load(out / STATE).metadata["step"] >= step
-        except (ValueError, OSError):
+        except (ValueError, OSError, RuntimeError):
             return False  # not there yet, or being renamed
 
     return is_there

@@ -253,7 +253,7 @@ def batch_of(
         drawn = transforms.draw(len(indices), how, generator)
         x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn), drawn)
         truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
-    return transforms.standardise(x_bchw).contiguous(memory_format=torch.channels_last), truth_b1hw
+    return transforms.standardise(x_bchw), truth_b1hw
 
 
 @torch.inference_mode()

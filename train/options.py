@@ -24,6 +24,7 @@ from mpsams.unet import NORMS, Decoder, Encoder
 from train import distributed, memory
 from train.state import Position
 
+LOT = 512  # images that are looked at once
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -89,7 +90,7 @@ class Run:
         device: auto (a GPU when there is one), cpu, or cuda.
         threads: CPU threads; 0 leaves the choice to PyTorch.
         precision: of convolutions: float32, bf16, or auto, which is bf16 on GPUs that have it and float32 elsewhere.
-        compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU.
+        compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU (on a CPU it is slower).
         save_minutes: minutes between saves of the state that --resume goes on from; 0 saves after each epoch.
         picture_every: epochs between pictures in the run folder; 0 draws none.
     """
@@ -122,8 +123,12 @@ class Run:
         return torch.device("cuda", distributed.local_index())
 
     def prepare(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """The module on its device, for training: in channels_last, in the precision asked for, with BatchNorm over all processes."""
-        module = distributed.synced(module.to(device, memory_format=torch.channels_last)).train()
+        """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
+
+        channels_last is for GPUs; on a CPU it rather slows (``benchmarks/switches.py``).
+        """
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        module = distributed.synced(module.to(device, memory_format=layout)).train()
         fast = self.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         for part in module.modules():
             if isinstance(part, Encoder | Decoder):
@@ -270,8 +275,8 @@ def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
 def thumbnails(stack: Stack) -> np.ndarray:
     """Small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
     side = splits.THUMBNAIL
-    images_nchw, _ = stack.take(torch.arange(len(stack)))
-    return F.interpolate(images_nchw.float(), (side, side), mode="area")[:, 0].numpy()
+    lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(LOT))
+    return torch.cat([F.interpolate(lot_nchw, (side, side), mode="area")[:, 0] for lot_nchw in lots]).numpy()
 
 
 def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, at: Position) -> dict:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from mpsams import checkpoint, figures, methods, patches, ranks, schedule, transforms, uncertainty
@@ -108,9 +109,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         "seen": len(seen),
         "transfers": list(method.transfers),
     }
-    some_nchw, _ = seen.take(torch.arange(len(seen))[:: 1 + len(seen) // MANY])
-    covariance = uncertainty.patch_covariance(transforms.standardise(some_nchw.cpu() / 255), getattr(options.method, "patch", 16))
-    tensors = method.unet.state_dict() | {"patch_covariance": covariance.float()}
+    tensors = method.unet.state_dict() | {"patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()}
     distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", tensors, metadata))
     print(f"wrote {out / 'weights.safetensors'}")
     return out / "weights.safetensors"
@@ -152,6 +151,13 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
     )
 
 
+def covariance(stack: Stack, patch: int) -> Tensor:
+    """Covariance of the patch means over (at most ``MANY``) standardised images, which the app's information plot needs: (L, L)."""
+    some = torch.arange(len(stack))[:: 1 + len(stack) // MANY].split(LOT)
+    means = [F.avg_pool2d(transforms.standardise(stack.take(indices)[0].cpu() / 255), patch) for indices in some]
+    return uncertainty.patch_covariance(torch.cat(means), 1)
+
+
 @torch.no_grad()
 def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
     """What the method wants to know of every image before it starts, bool (N, rows, columns); each process finds out a part."""
@@ -172,7 +178,7 @@ def batch_of(stack: Stack, known: Tensor | None, indices: Tensor, flip: float, g
     """Take images by number, mirror some with what is known of them, and bring them to float in [0, 1]."""
     x_bchw = stack.take(indices)[0].to(device).float() / 255
     mirrored_b111 = (ranks.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)
-    x_bchw = torch.where(mirrored_b111, x_bchw.flip(3), x_bchw).contiguous(memory_format=torch.channels_last)
+    x_bchw = torch.where(mirrored_b111, x_bchw.flip(3), x_bchw)
     if known is None:
         return Batch(x_bchw, generator)
     map_brc = known[indices.to(known.device)]

@@ -28,7 +28,7 @@ def features(unet: UNet) -> int:
 
 def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
     """Normalised views -> (B, D): the bottleneck's channels, averaged over the view."""
-    return encoder(x_b1hw.contiguous(memory_format=torch.channels_last))[-1].float().mean(dim=(2, 3))
+    return encoder(x_b1hw)[-1].float().mean(dim=(2, 3))
 
 
 def view(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
