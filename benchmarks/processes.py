@@ -1,7 +1,7 @@
 """Two processes of one thread ÷ one process of one thread: images/s of ``train.pretrain`` at the same global batch, on the CPU.
 
 Both are the command itself, the two processes started by torchrun, with its gradients averaged and its BatchNorm over all
-rows; they take turns, a training of a few epochs each. What counts is the time from one epoch's record to the next; what
+rows or its own; they take turns, a training of a few epochs each. What counts is the time from one epoch's record to the next; what
 starting costs is told apart.
 
   python -m benchmarks.processes [--rounds 3] [--quick]
@@ -27,19 +27,19 @@ FULL = {"width": 16, "size": 128, "batch": 16, "images": 120, "epochs": 4}  # ei
 QUICK = {"width": 2, "size": 32, "batch": 4, "images": 20, "epochs": 3}
 
 
-def command(processes: int, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int) -> list[str]:
-    """``train.pretrain`` in so many processes of one thread."""
+def command(processes: int, synced: bool, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int) -> list[str]:
+    """``train.pretrain`` in so many processes of one thread, with BatchNorm over all of them or over each."""
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     given = {"data.name": "folder", "data.root": pack, "data.size": size, "model.width": width, "optim.batch": batch, "optim.epochs": epochs}
-    given |= {"run.threads": 1, "run.device": "cpu", "run.picture_every": 0, "out": out}
+    given |= {"run.threads": 1, "run.device": "cpu", "run.picture_every": 0, "out": out, "run.synced": str(synced).lower()}
     return [sys.executable, *start, "-m", "train.pretrain", *(f"--{name}={value}" for name, value in given.items())]
 
 
-def trained(processes: int, pack: Path, out: Path, **how) -> dict[str, float]:
+def trained(processes: int, synced: bool, pack: Path, out: Path, **how) -> dict[str, float]:
     """Train once: images/s of the median epoch after the first, and the seconds until training began."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     began = time.time()
-    done = subprocess.run(command(processes, pack, out, **how), env=alone, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command(processes, synced, pack, out, **how), env=alone, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
     start, *_ = found = records.read(out / RECORDS)
@@ -56,20 +56,18 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
     options = parser.parse_args(argv)
     how = dict(QUICK if options.quick else FULL)
-    told: dict[int, list[dict]] = {1: [], 2: []}
+    kinds = {"one": (1, True), "two": (2, True), "apart": (2, False)}
+    told: dict[str, list[dict]] = {name: [] for name in kinds}
     with tempfile.TemporaryDirectory() as folder:
         pack = made_up.pack(Path(folder) / "pack", how.pop("images"), how["size"], each=2)
         for number in range(1 if options.quick else options.rounds):
-            for processes, runs in told.items():
-                runs.append(trained(processes, pack, Path(folder) / f"run-{processes}-{number}", **how))
-    one, two = ([each["images_per_s"] for each in runs] for runs in told.values())
-    what = f"two processes ÷ one, of one thread, width {how['width']}, {how['size']} px, batch {how['batch']} in all"
-    medians = {
-        f"{words}_{key}": statistics.median(each[key] for each in runs)
-        for words, runs in (("one", told[1]), ("two", told[2]))
-        for key in ("images_per_s", "starting_s")
-    }
-    results = {"ratios": [row(what, list(zip(two, one)), "≥ 1.8", threads=1)], "details": how | medians}
+            for name, runs in told.items():
+                runs.append(trained(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **how))
+    one, two, apart = ([each["images_per_s"] for each in runs] for runs in told.values())
+    what = f"two processes ÷ one, of one thread, width {how['width']}, {how['size']} px, batch {how['batch']} in all, BatchNorm over"
+    medians = {f"{name}_{key}": statistics.median(each[key] for each in runs) for name, runs in told.items() for key in ("images_per_s", "starting_s")}
+    rows = [row(f"{what} {words}", list(zip(runs, one)), "≥ 1.8", threads=1) for words, runs in (("both", two), ("each", apart))]
+    results = {"ratios": rows, "details": how | medians}
     keep("processes", results, options.quick)
     return results
 

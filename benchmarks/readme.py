@@ -90,14 +90,14 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
     return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *said])
 
 
-def compared(name: str) -> str:
-    """One of the paper's tables on BUSI, over images with a lesion, with the recipe "strong"; and the strongest rival in a sentence."""
-    found = tables.read(RESULTS / "busi-cpu.jsonl")
-    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8"))
-    comparisons = tables.compare(found, name)
+def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
+    """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a sentence."""
+    found = tables.read(RESULTS / f"{plan}.jsonl")
+    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8")) if recipe == "strong" else None
+    comparisons = tables.compare(found, name, recipe)
     strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
     said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
-    return f"{tables.markdown(tables.table(found, name, paper=paper))}\n{said}"
+    return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
 
 
 def record(path: Path) -> dict:
@@ -112,6 +112,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 TABLES = {"lift": lift, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
+TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
 
 
 def filled(text: str) -> str:

@@ -89,6 +89,8 @@ class Run:
         seed: of weights, batches, masks, augmentation and the draw of labels.
         device: auto (a GPU when there is one), cpu, or cuda.
         threads: CPU threads; 0 leaves the choice to PyTorch.
+        synced: BatchNorm over the rows of all processes, so that N train as one does; false lets each take its own rows, which is sooner
+            where processes are slow to talk to each other.
         precision: of convolutions: float32, bf16, or auto, which is bf16 on GPUs that have it and float32 elsewhere.
         compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU (on a CPU it is slower).
         save_minutes: minutes between saves of the state that --resume goes on from; 0 saves after each epoch.
@@ -98,6 +100,7 @@ class Run:
     seed: int = 0
     device: str = "auto"
     threads: int = 0
+    synced: bool = True
     precision: str = "auto"
     compile: bool = False
     save_minutes: float = 5.0
@@ -128,7 +131,8 @@ class Run:
         channels_last is for GPUs; on a CPU it rather slows (``benchmarks/switches.py``).
         """
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        module = distributed.synced(module.to(device, memory_format=layout)).train()
+        module = module.to(device, memory_format=layout).train()
+        module = distributed.synced(module) if self.synced else module
         fast = self.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         for part in module.modules():
             if isinstance(part, Encoder | Decoder):
