@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,7 @@ def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, li
 def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
     """What one of two processes does; its findings go into a file."""
     torch.set_num_threads(1)
+    distributed.PATIENCE = timedelta(seconds=30)  # after an error both live on here, and one may wait for what the other left undone
     with one_of_several(rank, ports.pop()), distributed.joined():
         found = told_apart()
     for name, command, argv, out, happens in trainings(rank, folder, pack):

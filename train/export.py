@@ -164,11 +164,12 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
 
 
 def session(data: bytes, threads: int):
-    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU."""
+    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy between calls."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
