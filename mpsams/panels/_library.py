@@ -89,7 +89,7 @@ class Library:
 
     def records(self) -> tuple[Path, ...]:
         """The files of records, sorted; empty without a results folder."""
-        return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl")))
+        return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl"), key=lambda path: path.stem))
 
     def _metadata(self, name: str, path: Path) -> dict:
         """A checkpoint's metadata, read once for each version of the file."""
