@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mpsams import ranks
 
 PATIENCE = timedelta(minutes=30)  # for the others: the first process also writes, draws and validates
+QUIET = 0.3  # seconds in which Gloo's threads let go of their last tensors: they need Python's lock, which destroying the group holds
 SOON = timedelta(seconds=5)  # in which torchrun's store answers, or is gone
 Found = TypeVar("Found")
 
@@ -73,6 +74,7 @@ def joined() -> Iterator[None]:
             raise SystemExit(1) from None
         raise ConnectionError("another process of this training has ended; this one cannot go on without it") from error
     finally:
+        time.sleep(QUIET)
         distributed.destroy_process_group()
 
 
