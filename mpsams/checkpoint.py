@@ -40,8 +40,13 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping, kee
     metadata must be JSON. keep: a name in the same folder for the file that was there before. An interrupted write leaves
     that file as it was. OSError says that the disk is full or the folder read-only.
     """
-    path = Path(path)
     data = to_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {KEY: json.dumps(metadata)})
+    write(Path(path), data, keep)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write(path: Path, data: bytes, keep: Path | None = None) -> None:
+    """Write a file atomically, as ``save`` does; its folder is made when it is not there."""
     temporary = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +62,6 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping, kee
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands") from error
-    return hashlib.sha256(data).hexdigest()
 
 
 def sync(folder: Path) -> None:

@@ -104,6 +104,15 @@ def test_near_duplicates_are_the_loop_over_corrcoef():
     assert splits.near_duplicates((255 * thumbnails[:3]).astype(np.uint8)) == []
 
 
+@pytest.mark.parametrize("block", [1, 7, 29, 30])
+def test_near_duplicates_are_found_whatever_the_blocks(monkeypatch, block):
+    thumbnails = np.random.default_rng(3).random((30, 8, 8))
+    for twin, of in ((7, 2), (29, 0), (20, 19), (13, 6)):
+        thumbnails[twin] = 2 * thumbnails[of] + 1
+    monkeypatch.setattr(splits, "BLOCK", block)
+    assert sorted(splits.near_duplicates(thumbnails)) == [(0, 29), (2, 7), (6, 13), (19, 20)]
+
+
 def test_constant_thumbnails_are_nobodys_duplicates():
     thumbnails = np.stack([np.full((32, 32), value) for value in (0.0, 0.1, 0.1, 255.0)])
     assert splits.near_duplicates(thumbnails) == []

@@ -150,6 +150,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_state(tmp_p
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("look", [2, 4, 20])
+def test_looking_less_often_as_on_a_gpu_trains_the_same_and_names_the_right_step(tmp_path, monkeypatch, look):
+    often, seldom = task(), task()
+    loop.fit(often, folder(tmp_path, "often"))
+    monkeypatch.setattr(loop.Task, "device", torch.device("cuda"))  # only asked for how often to look
+    monkeypatch.setattr(loop, "LOOK", look)
+    loop.fit(seldom, folder(tmp_path, "seldom"))
+    assert same(often, seldom) and told(tmp_path / "often") == told(tmp_path / "seldom")
+    broken, out = task(), folder(tmp_path, "broken")
+    healthy = broken.loss
+    broken.loss = lambda indices, epoch, generator: healthy(indices, epoch, generator) * (float("nan") if len(broken.calls) == 5 else 1)
+    with pytest.raises(FloatingPointError, match="loss is nan in epoch 2, step 2 of 3"):
+        loop.fit(broken, out, save_minutes=0)
+    found = checkpoint.load(out / loop.STATE)
+    assert found.metadata["step"] == 3 and all(tensor.isfinite().all() for tensor in found.tensors.values() if tensor.is_floating_point())
+
+
 def test_generators_depend_on_every_number():
     draws = {key: torch.rand(4, generator=loop.generator(*key)).tolist() for key in ((0,), (1,), (0, 1), (0, 2), (0, 1, 2), (0, 2, 1))}
     assert len({tuple(draw) for draw in draws.values()}) == len(draws)

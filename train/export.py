@@ -17,8 +17,6 @@ on and what it is for. The file is written only when ONNX Runtime gives the same
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -90,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     gap = difference(data, ours(found, network), batches)
     if not gap < TOLERANCE:
         raise ValueError(f"ONNX Runtime differs from our network by {gap:.2g}; expected less than {TOLERANCE:g}, so {path} was not written")
-    write(path, data)
+    checkpoint.write(path, data)
     print(f"{path}: {len(data) / 1e6:.1f} MB, opset {options.opset}\n" + "\n".join(ends(data)))
     print(f"largest difference to our network over {sum(len(batch[0]) for batch in batches)} images: {gap:.1e}, allowed {TOLERANCE:g}")
     return path
@@ -225,22 +223,6 @@ def ends(data: bytes) -> list[str]:
     opened = session(data, 1)
     return [f"  {what:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
             for what, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs())) for node in nodes]  # fmt: skip
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write at once or not at all (temporary file, fsync, rename). ValueError when that cannot be done."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise ValueError(f"{path} cannot be written: {error}") from None
 
 
 if __name__ == "__main__":
