@@ -177,9 +177,9 @@ def test_each_switch_is_really_off(tmp_path):
 
 def test_what_grows_is_seen():
     watch = growth.Watch()
-    kept = np.ones(2**23)
+    kept = np.ones(2**26)  # 512 MiB, beside which it does not matter what earlier tests' threads let go meanwhile
     told = watch.told()
-    assert 40 < told["grown_mib"] < 80 and told["anonymous_mib"] > told["grown_mib"] and kept.any()
+    assert 400 < told["grown_mib"] < 640 and told["anonymous_mib"] > told["grown_mib"] and kept.any()
 
 
 def test_the_table_of_speed_says_what_ran_where(tmp_path):
