@@ -1,7 +1,7 @@
-"""The README's tables, written from the records of benchmarks/, results/ and weights/, so that no number is typed by hand.
+"""The tables of README.md and docs/information.md, written from the records of benchmarks/, results/ and weights/: none is typed by hand.
 
   python -m benchmarks.readme            write them
-  python -m benchmarks.readme --check    exit with 1 when the README says something else
+  python -m benchmarks.readme --check    exit with 1 when a page says something else
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from mpsams import tables
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "information.md")
 RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
@@ -100,6 +101,79 @@ def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
     return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
 
 
+def undecided() -> str:
+    """What masks leave undecided in each data set, at random and lesion first by both readings, and where H3 <= H2 <= H1 fails."""
+    found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
+
+    def bits(ratio: str, epoch: int) -> list[str]:
+        random, first = (("base", "base_mps"), ("base_ams", "mps_ams"))[ratio == "adaptive"]
+        pairs = [("random", random), *((reading, first) for reading in READINGS)]
+        return [_slashed(told["undecided"][order][name]["mean"][told["epochs"].index(epoch)] for order, name in pairs) for told in found]
+
+    def broken(key: str, form: str = "{}") -> list[str]:
+        return [_slashed((told["ordering"][reading][key] for reading in READINGS), form) for told in found]
+
+    sizes = [" / ".join(_with_quartiles(told["cluster_size"][reading]) for reading in READINGS) for told in found]
+    rows = [
+        ["images", *(str(told["images"]) for told in found)],
+        [f"patches of {found[0]['patches']} in the lesion cluster (quartiles)", *sizes],
+        ["fixed 75%: random / lesion first", *bits("fixed", 1)],
+        *([f"adaptive, epoch {epoch}: random / lesion first", *bits("adaptive", epoch)] for epoch in (1, 10, 100, 800)),
+        ["images × epochs compared", *broken("compared")],
+        ["… where H₂ > H₁", *broken("h2_above_h1")],
+        ["… where H₃ > H₁", *broken("h3_above_h1")],
+        ["… where H₃ > H₂", *broken("h3_above_h2")],
+        ["images where H₃ > H₂ at some epoch", *broken("images_h3_above_h2")],
+        ["their largest lesion cluster, patches", *broken("largest_cluster")],
+        ["H₃ − H₂ at most, bits", *broken("most_bits", "{:.2f}")],
+        ["masks drawn that are not among those counted", *broken("masks_not_counted")],
+    ]
+    return table(["", *SETS.values()], rows)
+
+
+def shared() -> str:
+    """What hidden and visible patches share in each data set: at random, lesion first by both readings, one block."""
+    found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
+    orders = ("random", *READINGS, "block")
+
+    def at(ratio: float, each: bool = False) -> list[str]:
+        cells = []
+        for told in found:
+            bits = [told["shared"][order]["mean"][told["ratios"].index(ratio)] for order in orders]
+            cells.append(_slashed((b / (ratio * told["patches"]) for b in bits), "{:.2f}") if each else _slashed(bits))
+        return cells
+
+    def half(key: str) -> list[str]:
+        return [f"{told[key][told['ratios'].index(0.5)]:.1f}" for told in found]
+
+    def over(ratio: str) -> list[str]:
+        return [_slashed(told["shared_over_epochs"][order][ratio]["bits"] for order in orders) for told in found]
+
+    def more(ratio: float) -> list[str]:
+        return [_slashed((told["more_than_random"][reading][told["ratios"].index(ratio)] for reading in READINGS), "{:.0%}") for told in found]
+
+    rows = [
+        *([f"{ratio:.0%} hidden, bits", *at(ratio)] for ratio in (0.25, 0.5, 0.75)),
+        *([f"{ratio:.0%} hidden, bits per hidden patch", *at(ratio, each=True)] for ratio in (0.25, 0.75)),
+        ["mean over 800 epochs, fixed 75%, bits", *over("fixed")],
+        ["mean over 800 epochs, adaptive, bits", *over("adaptive")],
+        *([f"images where lesion first shares more than random, {ratio:.0%} hidden", *more(ratio)] for ratio in (0.25, 0.5, 0.75)),
+        ["50% hidden at random, patches of different images mixed, bits", *half("random_mixed")],
+        ["50% hidden at random, covariance from half the images, bits", *half("random_from_half")],
+    ]
+    return table(["", *SETS.values()], rows)
+
+
+def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:
+    """Numbers with strokes between them."""
+    return " / ".join(form.format(value) for value in values)
+
+
+def _with_quartiles(size: dict) -> str:
+    """A mean with its quartiles."""
+    return f"{size['mean'][0]:.0f} ({size['low'][0]:.0f}–{size['high'][0]:.0f})"
+
+
 def record(path: Path) -> dict:
     """What a record says."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -113,10 +187,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 TABLES = {"lift": lift, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
+TABLES |= {"undecided": undecided, "shared": shared}
 
 
 def filled(text: str) -> str:
-    """A README with what stands between "<!-- table: NAME -->" and "<!-- end -->" written anew."""
+    """A page with what stands between "<!-- table: NAME -->" and "<!-- end -->" written anew."""
 
     def between(found: re.Match) -> str:
         return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
@@ -127,14 +202,14 @@ def filled(text: str) -> str:
 def main() -> None:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only say whether the README is what the records say")
+    parser.add_argument("--check", action="store_true", help="only say whether the pages are what the records say")
     check = parser.parse_args().check
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = filled(before)
-    if check and before != after:
-        sys.exit("the README's tables are not what the records say; run python -m benchmarks.readme")
-    path.write_text(after, encoding="utf-8")
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        after = filled(before)
+        if check and before != after:
+            sys.exit(f"the tables of {path.name} are not what the records say; run python -m benchmarks.readme")
+        path.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Which patches look like lesion: similarity, softmax, covariance, 2-means (paper 2.1), batched.
+"""Which patches look like lesion: 2-means of what each patch is known by, batched (paper 2.1).
+
+That is a row of the paper's covariance matrix, read in one of two ways, or a number of our own (``descent``).
 
 Axes: B batch, C channels, H x W pixels, L patches (row-major), D values of a patch.
 """
@@ -11,9 +13,12 @@ import torch
 from torch import Tensor
 
 from mpsams import transforms
+from mpsams.descent import descent
 from mpsams.patches import patchify
 
 READINGS = ("covariance-of-softmax", "softmax-of-covariance")
+DESCENT = "descent"
+SELECTORS = (*READINGS, DESCENT)
 NORMALISATIONS = ("standardised", "raw")
 ITERATIONS = 25
 
@@ -22,27 +27,27 @@ ITERATIONS = 25
 class Clusters:
     """Two clusters of patches per image.
 
-    lesion_bl: bool (B, L), True = in the smaller cluster, which is taken for lesion.
-    rows_bll: the rows that were clustered, as from ``relation``.
+    lesion_bl: bool (B, L), True = in the cluster that is taken for lesion.
+    rows_bln: what was clustered: the rows of ``relation`` (n = L), or one number for each patch (n = 1).
     """
 
     lesion_bl: Tensor
-    rows_bll: Tensor
+    rows_bln: Tensor
 
     @property
     def to_lesion_bl(self) -> Tensor:
         """Euclidean distance of each row to the lesion cluster's centre; infinite when the cluster is empty."""
-        return _distance(self.rows_bll, self.lesion_bl)
+        return _distance(self.rows_bln, self.lesion_bl)
 
     @property
     def to_background_bl(self) -> Tensor:
         """Euclidean distance of each row to the background cluster's centre; infinite when it is empty."""
-        return _distance(self.rows_bll, ~self.lesion_bl)
+        return _distance(self.rows_bln, ~self.lesion_bl)
 
     @property
     def score_bl(self) -> Tensor:
-        """(B, L) float: how much nearer to the lesion centre than to the background's; 0 if a cluster is empty."""
-        gap = self.to_background_bl - self.to_lesion_bl
+        """(B, L) float: how much nearer to the lesion centre than to the background's, in squares; 0 if a cluster is empty."""
+        gap = self.to_background_bl.square() - self.to_lesion_bl.square()
         return torch.where(gap.isfinite(), gap, 0.0)
 
 
@@ -64,7 +69,7 @@ def relation(
     ValueError names the value and what is allowed.
     """
     if reading not in READINGS:
-        raise ValueError(f"unknown reading {reading!r}; available: {', '.join(READINGS)}")
+        raise ValueError(f"unknown reading {reading!r}; available: {', '.join(READINGS)}, and {DESCENT}, which relates no patches")
     if normalise not in NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalise!r}; available: {', '.join(NORMALISATIONS)}")
     if not temperature > 0:
@@ -127,20 +132,33 @@ def split(
     normalise: str = "standardised",
     temperature: float = 1.0,
 ) -> Clusters:
-    """Cluster each image's patches in two (paper 2.1) and call the smaller cluster lesion.
+    """Cluster each image's patches in two and call one cluster lesion.
 
-    x_bchw: finite floats (B, C, H, W). The initial centres are the rows of the patch of highest and of
-    the patch of lowest mean intensity (first such patch on ties), so the result is deterministic.
-    Degenerate images: of two clusters of equal size, the one begun at the brightest patch is lesion;
-    an image whose patches are all alike (a constant image) has one cluster, background.
-    Other parameters as in ``relation``.
+    x_bchw: finite floats (B, C, H, W). reading: one of ``SELECTORS``. Of the paper's readings (2.1; other parameters as in
+    ``relation``), the initial centres are the rows of the patch of highest and of the patch of lowest mean intensity (first
+    such patch on ties), and the smaller cluster is lesion; of two of equal size, the one begun at the brightest patch.
+    "descent" begins at the patches most and least far down (``descent.descent``), and those far down are lesion, however many;
+    normalise and temperature mean nothing to it. All is deterministic. An image whose patches are all alike (a constant image)
+    has one cluster, background.
     """
+    if reading == DESCENT:
+        return of_numbers(descent(x_bchw, patch))
     rows_bln = relation(x_bchw, patch, reading, normalise, temperature)
     brightness_bl = patchify(x_bchw.float(), patch).mean(dim=2)
     bright_bl = two_means(rows_bln, brightness_bl.argmax(dim=1), brightness_bl.argmin(dim=1))
     size_b1 = bright_bl.sum(dim=1, keepdim=True)
     lesion_bl = torch.where(2 * size_b1 <= rows_bln.shape[1], bright_bl, ~bright_bl)
     return Clusters(lesion_bl, rows_bln)
+
+
+def of_numbers(number_bl: Tensor) -> Clusters:
+    """Two clusters of patches by one finite number of each: (B, L); those of the larger numbers are lesion, however many.
+
+    The initial centres are the largest and the smallest number; where all are equal there is one cluster, background.
+    """
+    rows_bl1 = number_bl.float().unsqueeze(2)
+    large_bl = two_means(rows_bl1, number_bl.argmax(dim=1), number_bl.argmin(dim=1))
+    return Clusters(large_bl & (number_bl > number_bl.amin(dim=1, keepdim=True)), rows_bl1)
 
 
 def _distance(rows_bln: Tensor, members_bl: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class Agreement:
 
 def agreement(of: Study, truth_11ss: Tensor) -> Agreement:
     """Compare the clusters of an image with its truth mask, bool (1, 1, S, S)."""
-    truth_1l = patches.lesion_share(truth_11ss, of.patch) > 0.25
+    truth_1l = patches.is_lesion(truth_11ss, of.patch)
     lift = float(metrics.lift(of.clusters.lesion_bl, truth_1l))
     return Agreement(lift, metrics.auc(of.clusters.score_bl[0], truth_1l[0]), int(truth_1l.sum()), truth_1l)
 

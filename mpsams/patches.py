@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LESION_SHARE = 0.25  # of a patch, above which it counts as lesion
+
 
 def grid(height: int, width: int, patch: int) -> tuple[int, int]:
     """Rows and columns of patches. ValueError unless ``patch`` divides both sides."""
@@ -47,6 +49,11 @@ def to_pixels(mask_bl: Tensor, patch: int, height: int, width: int) -> Tensor:
 def lesion_share(mask_b1hw: Tensor, patch: int) -> Tensor:
     """Share of each patch that a pixel mask covers: bool (B, 1, H, W) -> float (B, L) in [0, 1]."""
     return patchify(mask_b1hw.float(), patch).mean(dim=2)
+
+
+def is_lesion(mask_b1hw: Tensor, patch: int) -> Tensor:
+    """Which patches are lesion in truth, more than a quarter of them: bool (B, 1, H, W) -> bool (B, L)."""
+    return lesion_share(mask_b1hw, patch) > LESION_SHARE
 
 
 def moments(x_bchw: Tensor, patch: int) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,19 @@
 """What a masking strategy leaves undecided, in bits (paper Eq. 1-3), and what hidden and visible share.
 
-Axes: B batch, L patches, N images.
+The paper's H1, H2 and H3 are expectations over masks that it does not spell out. Here they are entropies over the masks
+that can be drawn: at random, at random once the patches are classified, and lesion first (``docs/information.md``).
+Axes: B batch, L patches, N images, E epochs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mpsams.patches import patchify
 
@@ -22,19 +26,45 @@ def log2_choose(n: int, k: int) -> float:
 
 
 def random_bits(length: int, hidden: int) -> float:
-    """Entropy in bits of a uniformly random mask: log2 C(L, n)."""
+    """H1 (Eq. 1), the entropy in bits of a uniformly random mask: log2 C(L, n)."""
     return log2_choose(length, hidden)
 
 
-def lesion_first_bits(length: int, lesion: int, hidden: int) -> float:
-    """Entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L - a, n - a).
+def classified_bits(length: int, lesion: int, hidden: int) -> float:
+    """H2 (Eq. 2), the entropy in bits of a random mask of which is known how many patches it hides in each cluster.
 
-    lesion: a, the size of the lesion cluster. Never above ``random_bits``: H3 <= H2 <= H1 (Eq. 1-3)
-    made countable as the entropy over the masks a strategy can draw.
+    The mean of log2 C(a, K) C(L - a, n - K) over the number K of hidden lesion patches, which is hypergeometric. Below
+    ``random_bits`` by the entropy of K, which is what classifying the patches tells of a random mask.
+    lesion: a, the size of the lesion cluster. ValueError unless a and n lie in [0, L].
+    """
+    every, background = random_bits(length, hidden), length - lesion
+    if not 0 <= lesion <= length:
+        raise ValueError(f"a lesion cluster of {lesion} patches: expected 0 to {length}")
+    ways = [log2_choose(lesion, k) + log2_choose(background, hidden - k) for k in range(max(0, hidden - background), min(lesion, hidden) + 1)]
+    return sum(2 ** (way - every) * way for way in ways)
+
+
+def lesion_first_bits(length: int, lesion: int, hidden: int) -> float:
+    """H3 (Eq. 3), the entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L - a, n - a).
+
+    lesion: a, the size of the lesion cluster. Never above ``random_bits``, and for n <= a <= L / 2 not above ``classified_bits``;
+    a cluster of a few patches can be above that when more than half is hidden.
     """
     if hidden <= lesion:
         return log2_choose(lesion, hidden)
     return log2_choose(length - lesion, hidden - lesion)
+
+
+def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor) -> Tensor:
+    """Bits left undecided in each image at each epoch: int (N,) and int (E,) -> float64 (N, E).
+
+    bits: a function of the size of the lesion cluster and the number of hidden patches, asked once for each pair that
+    occurs. lesion_n: sizes of the clusters. hidden_e: patches hidden at each epoch.
+    """
+    sizes, size_n = torch.unique(lesion_n, return_inverse=True)
+    counts, count_e = torch.unique(hidden_e, return_inverse=True)
+    table = torch.tensor([[bits(lesion, hidden) for hidden in counts.tolist()] for lesion in sizes.tolist()], dtype=torch.float64)
+    return table[size_n][:, count_e]
 
 
 def chance_hidden(length: int, lesion: int, hidden: int) -> tuple[float, float]:
@@ -76,3 +106,19 @@ def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
         sides = [covariance_ll[side][:, side] for side in (hidden_l, ~hidden_l) if side.any()]
         values.append((sum(torch.logdet(side) for side in sides) - whole) / (2 * math.log(2)))
     return torch.stack(values).clamp(min=0)
+
+
+def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
+    """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B, L + 1).
+
+    One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the sum
+    of the logarithms of its first n diagonal values. So two factors an order, from either end, tell all its masks.
+    """
+
+    def leading(order_bl: Tensor) -> Tensor:
+        """Half the log2 determinant of the first 0, 1, ... L patches."""
+        ordered_bll = covariance_ll.double()[order_bl[:, :, None], order_bl[:, None, :]]
+        return F.pad(torch.linalg.cholesky(ordered_bll).diagonal(dim1=1, dim2=2).log2().cumsum(dim=1), (1, 0))
+
+    hidden_bn, visible_bn = leading(order_bl), leading(order_bl.flip(1)).flip(1)
+    return (hidden_bn + visible_bn - hidden_bn[:, -1:]).clamp(min=0)

@@ -135,7 +135,7 @@ def test_distances_and_score_are_numpys(reading):
         far = np.linalg.norm(rows[b] - rows[b][~lesion].mean(0), axis=1)
         np.testing.assert_allclose(found.to_lesion_bl[b], near, rtol=1e-3)
         np.testing.assert_allclose(found.to_background_bl[b], far, rtol=1e-3)
-        np.testing.assert_allclose(found.score_bl[b], far - near, atol=1e-3 * far.max())
+        np.testing.assert_allclose(found.score_bl[b], far**2 - near**2, atol=1e-3 * far.max() ** 2)
 
 
 @BOTH
@@ -220,3 +220,33 @@ def test_the_same_image_gives_the_same_clusters(phantoms, reading):
     first, second = clusters.split(x, 16, reading), clusters.split(x.clone(), 16, reading)
     assert torch.equal(first.lesion_bl, second.lesion_bl) and torch.equal(first.score_bl, second.score_bl)
     assert torch.equal(first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, reading))
+
+
+def test_descent_is_a_selector_of_its_own():
+    x = noise()
+    found = clusters.split(x, 8, "descent")
+    numbers_bl = clusters.descent(x, 8)
+    assert found.rows_bln.shape == (6, 64, 1) and torch.equal(found.rows_bln[:, :, 0], numbers_bl)
+    for chosen, numbers in zip(found.lesion_bl, numbers_bl):
+        assert numbers[chosen].min() > numbers[~chosen].max()
+        centres = np.array([[numbers.max()], [numbers.min()]])
+        labels = KMeans(2, init=centres, n_init=1, max_iter=25, tol=0).fit_predict(numbers.numpy()[:, None])
+        np.testing.assert_array_equal(chosen, labels == 0)
+    with pytest.raises(ValueError, match="relates no patches"):
+        clusters.relation(x, 8, "descent")
+
+
+def test_the_score_of_numbers_ranks_as_they_do_and_does_not_saturate():
+    numbers_bl = torch.rand(4, 50, generator=torch.Generator().manual_seed(1)) ** 3
+    found = clusters.of_numbers(numbers_bl)
+    assert torch.equal(found.score_bl.argsort(dim=1), numbers_bl.argsort(dim=1))
+
+
+def test_of_equal_numbers_none_is_lesion():
+    found = clusters.of_numbers(torch.full((2, 9), 3.0))
+    assert not found.lesion_bl.any() and found.score_bl.abs().max() == 0
+
+
+def test_the_larger_cluster_of_numbers_may_be_lesion():
+    numbers_bl = torch.tensor([[0.0, 1.0, 1.1, 0.9, 1.0]])
+    assert clusters.of_numbers(numbers_bl).lesion_bl.tolist() == [[False, True, True, True, True]]

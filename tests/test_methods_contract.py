@@ -169,6 +169,28 @@ def masked(images, epoch, **options):
     return method(Batch(images, seeded(7)), epoch), hidden, method.unet.seen
 
 
+@pytest.mark.parametrize("ratio, variant", [("fixed", "base_oracle"), ("adaptive", "oracle_ams")])
+def test_truth_first_hides_the_lesion_by_its_masks(phantoms, images, ratio, variant):
+    truth = phantoms.stored_n1hw[:8].reshape(8, 1, 64, 4, 64, 4).float().mean(dim=(3, 5)) >= 0.5
+    method = mps_ams.build(mps_ams.Config(order="truth-first", ratio=ratio, patch=8), Echo(), EPOCHS)
+    known = method.known(images, truth)
+    by_hand = torch.tensor([[[float(t[0, r : r + 8, c : c + 8].float().mean()) > 0.25 for c in range(0, 64, 8)] for r in range(0, 64, 8)] for t in truth])
+    assert method.variant == variant and torch.equal(known, by_hand) and known.any()
+    hidden = method.hide(Batch(images, seeded(7), known), 1)
+    lesion = patches.to_pixels(known.flatten(1), 8, 64, 64)
+    assert (hidden | ~lesion).all() or known.flatten(1).sum(1).max() > 64 * method.ratio(1)
+    with pytest.raises(ValueError, match="needs the masks"):
+        method.hide(Batch(images, seeded(7)), 1)
+
+
+def test_descent_is_an_order_of_the_method(images):
+    method = mps_ams.build(mps_ams.Config(reading="descent"), Echo(), EPOCHS)
+    expected = masking.cut(masking.order(clusters.of_numbers(clusters.descent(images, 16)).lesion_bl, seeded(7)), 0.25)
+    assert torch.equal(method.hide(Batch(images, seeded(7)), 1), patches.to_pixels(expected, 16, 64, 64))
+    with pytest.raises(ValueError, match="reading 'ascent' must be one of .*, descent"):
+        mps_ams.Config(reading="ascent")
+
+
 VARIANTS = [("random", "fixed", "base"), ("random", "adaptive", "base_ams"), ("lesion-first", "fixed", "base_mps"), ("lesion-first", "adaptive", "mps_ams")]
 
 

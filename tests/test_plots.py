@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mpsams import plots, tables
-from mpsams.plots import Row
+from mpsams.plots import Row, looks
 from tests import made_records
 
 
@@ -49,7 +49,7 @@ def test_a_comparison_shows_image_truth_methods_and_disagreement():
     (cells,) = panels(figure)
     assert [ax.get_title() for ax in cells] == ["Image", "Truth", "U-Net", "MAE", "MPS-AMS", "SwAV", "Disagreement"]
     assert all((ax.get_images()[0].get_array() == IMAGE).all() for ax in cells[:-1])
-    truth, said = (plots.TRUTH, False), (plots.SAID, True)
+    truth, said = (looks.TRUTH, False), (looks.SAID, True)
     assert [outlines(ax) for ax in cells] == [[], [truth], *[[truth, said]] * 3, [truth], [truth]]  # SwAV found nothing
     overlap = 2 * (MASKS["scratch"] & TRUTH).sum() / (MASKS["scratch"].sum() + TRUTH.sum())
     assert [ax.texts[0].get_text() for ax in cells[2:6]] == [f"{overlap:.2f}", "1.00", f"{2 * MASKS['mps_ams'].sum() / (MASKS['mps_ams'].sum() + TRUTH.sum()):.2f}", "0.00"]
@@ -165,8 +165,8 @@ def test_methods_can_be_told_apart_without_colour():
     assert len({marker for _, marker, _ in plots.LOOKS.values()}) == len(plots.LOOKS)
     assert len({(colour, dashes) for colour, _, dashes in plots.LOOKS.values()}) == len(plots.LOOKS)
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
-    assert {colour for colour, *_ in plots.LOOKS.values()} - {plots.GREY} <= okabe_ito
-    assert plots.colour("mps_ams") == "#D55E00" and plots.colour("another") == plots.GREY
+    assert {colour for colour, *_ in plots.LOOKS.values()} - {looks.GREY} <= okabe_ito
+    assert plots.colour("mps_ams") == "#D55E00" and plots.colour("another") == looks.GREY
 
 
 # --- curves, scores

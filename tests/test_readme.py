@@ -1,4 +1,4 @@
-"""The README keeps its promises: its tables are what the records say, and what it names is there."""
+"""README.md and docs/information.md keep their promises: their tables are what the records say, and what they name is there."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from benchmarks import readme
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+ALL = "\n".join(path.read_text(encoding="utf-8") for path in readme.PAGES)
 
 
 def test_the_tables_are_what_the_records_say():
-    assert readme.filled(TEXT) == TEXT, "run python -m benchmarks.readme"
+    assert readme.filled(ALL) == ALL, "run python -m benchmarks.readme"
 
 
 def test_every_table_is_there_and_has_numbers():
-    found = dict(re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", TEXT, re.DOTALL))
+    found = dict(re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", ALL, re.DOTALL))
     assert found.keys() == readme.TABLES.keys() and all(len(re.findall(r"\d\.\d\d", table)) > 5 for table in found.values())
 
 
@@ -27,7 +28,7 @@ def test_every_config_it_names_is_there(name):
     assert (ROOT / name).is_file()
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m ((?:train|benchmarks)\.\w+)", TEXT))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m ((?:train|benchmarks)\.\w+)", ALL))))
 def test_every_command_it_names_is_there(name):
     assert (ROOT / f"{name.replace('.', '/')}.py").is_file()
 

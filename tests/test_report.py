@@ -118,7 +118,7 @@ def test_volumes_are_reported_too(tmp_path, monkeypatch):
                               more_scratch=(), data="brats", patients=5)  # fmt: skip
     (written,) = report.main([str(path), "--out", str(tmp_path), "--against", "scratch"])
     text = written.read_text(encoding="utf-8")
-    assert "## Table 1, recipe “strong”, per image" in text and "## Table 1, recipe “strong”, per volume" in text
+    assert "## Table 1: rivals, recipe “strong”, per image" in text and "## Table 1: rivals, recipe “strong”, per volume" in text
     assert "30 test images of 5 patients" in text and "p over" in text and "U-Net against each" in text
     assert (written.parent / "tables-volume.csv").exists() and (written.parent / "table1-strong-all-volume.tex").exists()
 

@@ -76,7 +76,7 @@ def told(rows: list[dict]) -> dict[str, dict]:
 @pytest.mark.parametrize("name", plan.available())
 def test_every_shipped_plan_is_complete_and_its_options_are_those_of_the_commands(name, tmp_path):
     found = plan.read(name)
-    for table in ("table1", "table2", "fig2"):
+    for table in (table for table in plan.TABLES if found.parts.get(table)):
         jobs = found.jobs(table)
         assert len({job.name for job in jobs}) == len(jobs) > 0
         done = set()

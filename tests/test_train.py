@@ -224,6 +224,15 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
         assert sum(clustered) == 12 + 1 and len(steps) == 6 and all(map(all, steps))  # 12 images to train on, one asked for the size of the map
 
 
+def test_truth_first_is_handed_the_masks(tmp_path, quick_phantom, monkeypatch):
+    asked = []
+    known = mps_ams.MaskedAutoencoder.known
+    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "known", lambda self, x, truth=None: asked.append(truth) or known(self, x, truth))
+    weights = run(tmp_path, "a", "--method.order", "truth-first")
+    assert checkpoint.load(weights).metadata["method"] == "oracle_ams"
+    assert all(truth.dtype == torch.bool for truth in asked) and any(truth.any() for truth in asked)
+
+
 def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
     exact, coarse = (checkpoint.load(run(tmp_path, how, "--run.precision", how)) for how in ("float32", "bf16"))
     for name, tensor in exact.tensors.items():

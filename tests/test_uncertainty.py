@@ -1,4 +1,4 @@
-"""Bits against enumeration, chances against real masks, mutual information against numpy and by hand."""
+"""Bits against enumeration and real masks, mutual information against numpy, canonical correlations and by hand."""
 
 import math
 from itertools import combinations
@@ -6,6 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
+from scipy.stats import hypergeom
 
 from mpsams import masking, uncertainty
 
@@ -121,3 +123,106 @@ def test_mutual_information_survives_the_float32_of_a_checkpoint(phantoms):
     exact = uncertainty.mutual_information(s, hidden)
     assert (exact > 0).all()
     torch.testing.assert_close(uncertainty.mutual_information(s.float(), hidden).double(), exact, rtol=1e-3, atol=1e-3)
+
+
+# --- H1, H2, H3
+
+
+def entropy_given_count(length, lesion, hidden):
+    """H2 from its definition: every mask listed, their probabilities summed by what is known of them."""
+    masks = list(combinations(range(length), hidden))
+    groups = {}
+    for mask in masks:
+        groups.setdefault(sum(patch < lesion for patch in mask), []).append(mask)
+    return sum(len(group) / len(masks) * math.log2(len(group)) for group in groups.values())
+
+
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_h2_is_the_entropy_of_a_mask_once_the_clusters_counts_are_known(length):
+    for hidden in range(length + 1):
+        for lesion in range(length + 1):
+            assert uncertainty.classified_bits(length, lesion, hidden) == pytest.approx(entropy_given_count(length, lesion, hidden), abs=1e-9)
+
+
+def test_h2_lacks_the_entropy_of_the_count():
+    count = hypergeom(64, 12, 40)
+    chances = count.pmf(np.arange(13))
+    lacking = -(chances[chances > 0] * np.log2(chances[chances > 0])).sum()
+    assert uncertainty.random_bits(64, 40) - uncertainty.classified_bits(64, 12, 40) == pytest.approx(lacking, abs=1e-9)
+
+
+def test_h2_is_what_real_random_masks_leave_open():
+    """Monte Carlo: masks as training draws them, each with the number of masks that hide as many of the cluster."""
+    hidden = masking.cut(masking.random_order(4000, 64, torch.Generator().manual_seed(0)), 0.5)
+    ways = [math.log2(math.comb(10, k) * math.comb(54, 32 - k)) for k in hidden[:, :10].sum(dim=1).tolist()]
+    assert uncertainty.classified_bits(64, 10, 32) == pytest.approx(np.mean(ways), abs=5 * np.std(ways) / 4000**0.5)
+
+
+def test_the_order_of_the_paper_holds_but_for_small_clusters_when_much_is_hidden():
+    length, broken = 64, []
+    for lesion in range(length // 2 + 1):
+        for hidden in range(length + 1):
+            h1, told = uncertainty.random_bits(length, hidden), (length, lesion, hidden)
+            h2, h3 = uncertainty.classified_bits(*told), uncertainty.lesion_first_bits(*told)
+            assert h3 <= h1 + 1e-9 and h2 <= h1 + 1e-9
+            assert lesion or h1 == pytest.approx(h2) == pytest.approx(h3)  # no cluster: nothing is known
+            assert hidden > lesion or h3 <= h2 + 1e-9
+            broken += [(lesion, hidden)] * (h3 > h2 + 1e-9)
+    assert (1, 63) in broken  # by hand: log2 63 against 63/64 log2 63
+    assert all(2 * hidden > length for _, hidden in broken)
+
+
+@pytest.mark.parametrize("lesion, hidden", [(9, 4), (2, 9), (2, -1), (-1, 4)])
+def test_h2_of_impossible_counts_is_refused(lesion, hidden):
+    with pytest.raises(ValueError):
+        uncertainty.classified_bits(8, lesion, hidden)
+
+
+def test_a_course_is_each_image_at_each_epoch():
+    asked = []
+
+    def bits(lesion, hidden):
+        asked.append((lesion, hidden))
+        return uncertainty.lesion_first_bits(20, lesion, hidden)
+
+    sizes, counts = torch.tensor([3, 0, 7, 3]), torch.tensor([5, 5, 12])
+    found = uncertainty.course(bits, sizes, counts)
+    assert found.shape == (4, 3) and found.dtype == torch.float64
+    assert found.tolist() == [[uncertainty.lesion_first_bits(20, a, n) for n in (5, 5, 12)] for a in (3, 0, 7, 3)]
+    assert len(asked) == 3 * 2  # once for each pair
+
+
+# --- mutual information of a whole order
+
+
+@pytest.mark.parametrize("length", [1, 2, 12])
+def test_an_orders_course_is_the_mutual_information_of_each_of_its_masks(length):
+    s = torch.tensor(covariance(length))
+    orders = masking.random_order(6, length, torch.Generator().manual_seed(0))
+    found = uncertainty.shared_course(s, orders)
+    assert found.shape == (6, length + 1)
+    for hidden in range(length + 1):
+        torch.testing.assert_close(found[:, hidden], uncertainty.mutual_information(s, masking.first(orders, hidden)), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(uncertainty.shared_course(s, orders.flip(1)), found.flip(1))  # who is hidden does not matter
+    assert torch.equal(uncertainty.shared_course(s.clone(), orders), found)
+
+
+def test_an_orders_course_is_that_of_canonical_correlations():
+    """Independent formula: -1/2 sum log2(1 - r^2) over the canonical correlations of hidden and visible."""
+    s, order = covariance(9, seed=3), [4, 0, 8, 2, 6, 1, 7, 3, 5]
+    found = uncertainty.shared_course(torch.tensor(s), torch.tensor([order]))[0]
+    for n in range(1, 9):
+        hidden, visible = order[:n], order[n:]
+        halves = [np.linalg.inv(sqrtm(s[np.ix_(side, side)]).real) for side in (hidden, visible)]
+        r = np.linalg.svd(halves[0] @ s[np.ix_(hidden, visible)] @ halves[1], compute_uv=False)
+        assert float(found[n]) == pytest.approx(-0.5 * np.log2(1 - r**2).sum(), abs=1e-7)
+
+
+def test_independent_patches_share_nothing_and_a_scattered_mask_shares_more_than_a_block():
+    assert uncertainty.shared_course(torch.diag(torch.tensor([1.0, 4.0, 9.0, 0.5])), torch.arange(4)[None]).abs().max() < 1e-9
+    place = torch.arange(16.0, dtype=torch.float64)
+    chain = 0.8 ** (place[:, None] - place[None]).abs()  # neighbours are alike; a Markov chain
+    scattered = torch.cat([torch.arange(0, 16, 2), torch.arange(1, 16, 2)])
+    block, apart = uncertainty.shared_course(chain, torch.stack([torch.arange(16), scattered]))
+    assert float(block[8]) == pytest.approx(-0.5 * math.log2(1 - 0.8**2))  # only the one border tells
+    assert float(apart[8]) > 5 * float(block[8])

@@ -162,7 +162,8 @@ def covariance(stack: Stack, patch: int) -> Tensor:
 def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
     """What the method wants to know of every image before it starts, bool (N, rows, columns); each process finds out a part."""
     def ask(start: int, end: int) -> Tensor | None:
-        return method.known(stack.take(torch.arange(start, min(end, len(stack))))[0].to(device).float() / 255)
+        images_bchw, truth_b1hw = stack.take(torch.arange(start, min(end, len(stack))))
+        return method.known(images_bchw.to(device).float() / 255, truth_b1hw.to(device))
 
     one = ask(0, 1)
     if one is None:

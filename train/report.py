@@ -123,7 +123,7 @@ def missing(results: Results, name: str) -> list[str]:
         lines.append(f"Of the {len(jobs)} fine-tunings of the plan `{name}` {len(jobs) - len(lacking)} are recorded.")
     else:
         lacking = list(dict.fromkeys(
-            (method, seed, draw, labels, recipe) for part in TABLES for recipe in results.recipes
+            (method, seed, draw, labels, recipe) for part in tables.shown(results) for recipe in results.recipes
             for labels, method, seed, draw in tables.table(results, part, recipe).missing
         ))  # fmt: skip
         lines.append(f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have.")
@@ -170,9 +170,9 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
     """Both tables with each recipe and averaging, their comparisons, and their files."""
     suffix = "" if results.per == "image" else f"-{results.per}"
     lines, made, compared = [], [], []
-    for name in TABLES:
+    for name in tables.shown(results):
         for recipe in results.recipes:
-            lines += ["", f"## Table {name[-1]}, recipe “{recipe}”, per {results.per}"]
+            lines += ["", f"## {tables.NAMED[name]}, recipe “{recipe}”, per {results.per}"]
             for averaging in AVERAGED:
                 found = tables.table(results, name, recipe, averaging, paper)
                 comparisons = tables.compare(results, name, recipe, averaging, against)
@@ -218,7 +218,7 @@ def in_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) 
 def in_short(results: Results) -> str:
     """DSC over images with a lesion and over all, for a terminal."""
     lines = []
-    for name in TABLES:
+    for name in tables.shown(results):
         for recipe in results.recipes:
             means = [
                 {(line.method, line.labels): line.cells["dsc"].mean for line in tables.table(results, name, recipe, averaging).rows}
@@ -227,10 +227,10 @@ def in_short(results: Results) -> str:
             shares = sorted({labels for _, labels in means[0]})
             if not shares:
                 continue
-            lines += [f"Table {name[-1]}, recipe “{recipe}”: DSC over images with a lesion | over all", " " * 10 + "".join(f"{100 * s:>15g}%" for s in shares)]
+            lines += [f"{tables.NAMED[name]}, recipe “{recipe}”: DSC over images with a lesion | over all", " " * 12 + "".join(f"{100 * s:>15g}%" for s in shares)]
             for method in TABLES[name]:
                 both = [" | ".join(tables.number(mean.get((method, share))) for mean in means) for share in shares]
-                lines.append(f"{TITLES[method]:10}" + "".join(f"{cell:>16}" for cell in both))
+                lines.append(f"{TITLES[method]:12}" + "".join(f"{cell:>16}" for cell in both))
             lines.append("")
     return "\n".join(lines)
 
@@ -249,13 +249,13 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
     if any(row["loss"] for row in results.pretrainings):
         figures["curves"] = "Losses of the pretrainings", plots.curves(results.pretrainings, TITLES)
     for recipe in results.recipes:
-        both = [line for name in TABLES for line in tables.table(results, name, recipe).rows]
+        both = [line for name in tables.shown(results) for line in tables.table(results, name, recipe).rows]
         cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
         if any(cell.mean is not None for cell in cells):
             words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”"
             figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")
         for labels in results.labels:
-            strongest = tables.strongest(tables.compare(results, "table1", recipe, method=against), labels)
+            strongest = tables.strongest(tables.compare(results, tables.shown(results)[0], recipe, method=against), labels)
             x, y = (tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against))
             if x and y:
                 titles = [TITLES.get(m, m) for m in (strongest.rival, against)]

@@ -53,9 +53,11 @@ class Method(nn.Module):
         """The whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
-    def known(self, images_b1hw: Tensor) -> Tensor | None:
+    def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
         """What depends on an image alone and need not be computed in each epoch: bool (B, rows, columns), a map of the image
-        that is mirrored with it; None if there is nothing. Must not depend on the weights."""
+        that is mirrored with it; None if there is nothing. Must not depend on the weights.
+
+        truth_b1hw: the images' masks, bool. Only an experiment that says so may look at them."""
         return None
 
     def after_step(self, progress: float) -> None:

@@ -14,13 +14,15 @@ from mpsams import clusters, losses, masking, patches, schedule, transforms
 from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
-ORDERS = ("lesion-first", "random")
+ORDERS = ("lesion-first", "random", "truth-first")
 RATIOS = ("adaptive", "fixed")
 VARIANTS = {
     ("random", "fixed"): "base",
     ("random", "adaptive"): "base_ams",
     ("lesion-first", "fixed"): "base_mps",
     ("lesion-first", "adaptive"): "mps_ams",
+    ("truth-first", "fixed"): "base_oracle",
+    ("truth-first", "adaptive"): "oracle_ams",
 }
 
 
@@ -29,14 +31,16 @@ class Config:
     """How patches are hidden and what is reconstructed; the defaults are the paper's.
 
     Args:
-        order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's.
+        order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's; "truth-first" hides what is lesion
+            by the labels of the training images, which shows what perfect selection would be worth: no method to use.
         ratio: "adaptive" is the adaptive masking strategy (AMS, paper 2.2), "fixed" hides a constant share.
         fixed_ratio: share of patches hidden when ratio is "fixed" (paper 3.3: 0.75).
         start: adaptive ratio at epoch 1.
         tau: how slowly the adaptive ratio grows: start + ln(epoch) / tau.
         horizon: stretch the run's epochs to end here on the paper's epoch axis (800); 0 counts epochs as they are.
         patch: side of a patch in pixels; must divide the image.
-        reading: how "covariance after a softmax" is read: "covariance-of-softmax" or "softmax-of-covariance".
+        reading: what patches are clustered by: how "covariance after a softmax" is read, "covariance-of-softmax" or
+            "softmax-of-covariance", or our own "descent".
         normalise: images to cluster: "standardised" or "raw".
         temperature: of the similarity's softmax.
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
@@ -61,7 +65,7 @@ class Config:
             )
         if not 0 <= self.fixed_ratio <= 1:
             raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
-        for name, allowed in (("reading", clusters.READINGS), ("normalise", clusters.NORMALISATIONS)):
+        for name, allowed in (("reading", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(allowed)}")
         if not (self.tau > 0 and self.temperature > 0 and self.patch >= 1 and self.horizon >= 0):
@@ -95,7 +99,8 @@ class MaskedAutoencoder(Method):
         if self.config.order == "random":
             order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
         else:
-            lesion_bl = self.lesion(batch.images_b1hw) if batch.known_brc is None else batch.known_brc.flatten(1)
+            known_brc = self.known(batch.images_b1hw) if batch.known_brc is None else batch.known_brc
+            lesion_bl = known_brc.flatten(1)
             order_bl = masking.order(lesion_bl, batch.generator)
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
 
@@ -104,12 +109,17 @@ class MaskedAutoencoder(Method):
         how = self.config
         return clusters.lesion_patches(images_b1hw, how.patch, how.reading, how.normalise, how.temperature)
 
-    def known(self, images_b1hw: Tensor) -> Tensor | None:
-        """The patches that look like lesion: bool (B, rows, columns). None in random order, which asks for none."""
+    def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
+        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""
         if self.config.order == "random":
             return None
-        grid = patches.grid(*images_b1hw.shape[2:], self.config.patch)
-        return self.lesion(images_b1hw).unflatten(1, grid)
+        if self.config.order == "lesion-first":
+            lesion_bl = self.lesion(images_b1hw)
+        elif truth_b1hw is None:
+            raise ValueError('order "truth-first" needs the masks of the images')
+        else:
+            lesion_bl = patches.is_lesion(truth_b1hw, self.config.patch)
+        return lesion_bl.unflatten(1, patches.grid(*images_b1hw.shape[2:], self.config.patch))
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""

@@ -12,12 +12,11 @@ from mpsams.panels import _words as words
 from mpsams.tables import AVERAGED, HEADS, TITLES, Cell, Comparison, Line, Results, Table
 
 METHOD = "mps_ams"  # what the others are compared with
-NAMED = {"table1": "Table 1: rivals", "table2": "Table 2: ablation"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for: a plan, "table1" or "table2", a recipe, a way of averaging, a measure, per "image" or "volume"."""
+    """What is asked for: a plan, one of ``tables.TABLES``, a recipe, a way of averaging, a measure, per "image" or "volume"."""
 
     plan: str
     table: str

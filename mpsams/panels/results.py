@@ -15,7 +15,7 @@ from mpsams import tables
 from mpsams.panels import Library, Session, private, words
 from mpsams.panels import _report as report
 from mpsams.panels._report import Choice
-from mpsams.tables import AVERAGED, HEADS, MEASURES, TABLES, TITLES, Results
+from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
 
 TITLE = "Results"
 PLACE = 9
@@ -87,7 +87,7 @@ class Reader:
 
     def _by_labels(self, key: str, choice: Choice) -> str:
         results = self.results(key, choice.plan, choice.per)
-        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in TABLES]
+        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in tables.shown(results)]
         with self._lock:
             return report.against_labels(both, choice)
 
@@ -106,7 +106,7 @@ class Reader:
         if form == "tex":
             return tables.latex(self.table(key, choice))
         results = self.results(key, choice.plan, choice.per)
-        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in TABLES for recipe in results.recipes for averaging in AVERAGED)
+        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.shown(results) for recipe in results.recipes for averaging in AVERAGED)
 
 
 def build(session: Session) -> None:
@@ -121,7 +121,7 @@ def build(session: Session) -> None:
             recipe = gr.Radio(["strong"], value="strong", label="Recipe", min_width=150)
             measure = gr.Radio([(HEADS[name], name) for name in MEASURES], value="dsc", label="Measure", min_width=190)
         with gr.Row(elem_classes="controls", equal_height=True):
-            table = gr.Radio([(title, name) for name, title in report.NAMED.items()], value="table1", label="Methods", scale=4, min_width=250)
+            table = gr.Radio([(title, name) for name, title in NAMED.items()], value="table1", label="Methods", scale=4, min_width=250)
             averaging = gr.Radio([(says.capitalize(), name) for name, says in AVERAGED.items()], value="lesion", label="Mean over", scale=6, min_width=300)
             per = gr.Radio([("Slice", "image"), ("Volume", "volume")], value="image", label="One case is a", visible=False, scale=3, min_width=150)
         numbers = gr.HTML("", elem_classes="stage")
@@ -158,6 +158,7 @@ def build(session: Session) -> None:
         shares = [(f"{100 * labels:g}%", labels) for labels in results.labels]
         kept = {
             plan: name,
+            table: kept_of(values[table], tables.shown(results)),
             recipe: kept_of(values[recipe], results.recipes),
             per: values[per] if results.volumes else "image",
             across: kept_of(values[across], [m for m in results.methods if m != report.METHOD] or results.methods),
@@ -168,6 +169,7 @@ def build(session: Session) -> None:
             nothing: wrong,
             body: gr.Column(visible=True),
             plan: gr.Dropdown(list(there.plans), value=name),
+            table: gr.Radio([(NAMED[t], t) for t in tables.shown(results)], value=kept[table]),
             recipe: gr.Radio([(r.capitalize(), r) for r in results.recipes], value=kept[recipe]),
             per: gr.Radio(value=kept[per], visible=results.volumes),
             across: gr.Dropdown(methods, value=kept[across]),

@@ -15,6 +15,14 @@ from mpsams.tables.results import COLUMNS, Results
 TABLES = {
     "table1": ("scratch", "simclr", "byol", "swav", "mae", "simmim", "mps_ams"),
     "table2": ("base", "base_ams", "base_mps", "mps_ams"),
+    "orders": ("scratch", "base", "base_ams", "base_mps", "mps_ams", "base_descent", "descent_ams", "base_oracle", "oracle_ams"),  # not in the paper
+}
+NAMED = {"table1": "Table 1: rivals", "table2": "Table 2: ablation", "orders": "Orders: better ones, and the truth's"}
+# A table is worth showing when there is a run of one of these.
+TELLING = {
+    "table1": ("simclr", "byol", "swav", "mae", "simmim"),
+    "table2": ("base", "base_ams", "base_mps"),
+    "orders": ("base_descent", "descent_ams", "base_oracle", "oracle_ams"),
 }
 HEADS = {"dsc": "DSC", "ppv": "PPV", "sen": "Sen", "false_alarms": "False alarms"}
 MEASURES = ("dsc", "ppv", "sen")
@@ -73,7 +81,7 @@ class Table:
     @property
     def title(self) -> str:
         """In words."""
-        return f"Table {self.name.removeprefix('table')}, {self.data}, recipe “{self.recipe}”, {AVERAGED[self.averaging]}"
+        return f"{NAMED[self.name].partition(':')[0]}, {self.data}, recipe “{self.recipe}”, {AVERAGED[self.averaging]}"
 
 
 def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray | None = None) -> np.ndarray:
@@ -125,6 +133,12 @@ def table(results: Results, name: str = "table1", recipe: str = "strong", averag
         rows += [_line(results, method, labels, recipe, averaging, weights_bn, known.get(method)) for method in wanted]
         missing += [(labels, *run) for run in absent(results, wanted, labels, recipe)]
     return Table(name, results.data, recipe, averaging, tuple(rows), tuple(missing))
+
+
+def shown(results: Results) -> tuple[str, ...]:
+    """The names of the tables to which there are runs beyond those of other tables; Table 1 where there are none."""
+    there = set(results.methods)
+    return tuple(name for name, telling in TELLING.items() if there & set(telling)) or ("table1",)
 
 
 def _line(results: Results, method: str, labels: float, recipe: str, averaging: str, weights_bn: np.ndarray, paper: Sequence | None) -> Line:
