@@ -16,6 +16,7 @@ COPY mpsams mpsams
 COPY train train
 COPY weights weights
 COPY results results
+COPY benchmarks/lesion_ranking-*.json benchmarks/
 RUN useradd --create-home --uid 1000 app
 USER app
 EXPOSE 7860

@@ -5,7 +5,7 @@ patch is lesion as one drawn blindly), the share of the lesion that is hidden at
 bootstrap intervals over patients. What it gets worst is drawn into --out, which is not to be shared where images are not.
 
   python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT --weights weights/busi-mps_ams-pretrain.safetensors
-  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8
+  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 --data.every 3
   python -m benchmarks.lesion_ranking --draw docs/lesion_ranking
 """
 
@@ -51,6 +51,7 @@ class Ranking:
     Args:
         patch: side of a patch in pixels.
         weights: a pretrained network, whose features and errors are tried as selectors too.
+        only: measure only these selectors, and leave the others in the record as they are.
         images: at most so many, evenly spread; 0 is all.
         out: folder for pictures of the worst cases.
         draw: only draw the records there are into this file, as .png and .pdf, and measure nothing.
@@ -60,6 +61,7 @@ class Ranking:
     data: Data = Data()
     patch: int = 16
     weights: str | None = None
+    only: tuple[str, ...] = ()
     images: int = 0
     out: str | None = None
     draw: str | None = None
@@ -80,6 +82,14 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
     for name, number in numbers.items():
         found[name] = lambda x, truth, patch, number=number: clusters.of_numbers(number(x, patch))
     return found
+
+
+def asked(options: Ranking) -> dict[str, Select]:
+    """The selectors that are to be measured. ValueError names those there are."""
+    found = selectors(options.weights)
+    if unknown := set(options.only) - set(found):
+        raise ValueError(f"no selector is called {', '.join(sorted(unknown))}; there are: {', '.join(found)}")
+    return {name: select for name, select in found.items() if name in options.only or not options.only}
 
 
 def at_random(truth_bl: Tensor) -> Clusters:
@@ -161,8 +171,9 @@ def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots
 
 
 def recorded(folder: Path = HERE) -> dict[str, dict]:
-    """The records that were kept, by data set."""
-    return {path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("lesion_ranking-*.json"))}
+    """The records that were kept, by data set; those of ``CALLED`` first."""
+    found = {path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("lesion_ranking-*.json"))}
+    return {name: found[name] for name in (*CALLED, *found) if name in found}
 
 
 def drawn(records: Mapping[str, dict]) -> plots.Figure:
@@ -187,15 +198,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     indices = with_lesion(stack, options.patch)
     indices = indices[:: -(-len(indices) // options.images)] if options.images else indices
     weights_bn = tables.resample([stack.groups[i] for i in indices])
-    each = {name: measure(stack, indices, options.patch, select, name) for name, select in selectors(options.weights).items()}
-    out = Path(options.out or f"runs/lesion_ranking-{stack.name}")
-    save(worst(stack, indices, options.patch, each[clusters.DESCENT]["auc"]), out / "worst", ("png",))
-    print(f"worst cases: {out / 'worst.png'}")
+    each = {name: measure(stack, indices, options.patch, select, name) for name, select in asked(options).items()}
+    if clusters.DESCENT in each:
+        out = Path(options.out or f"runs/lesion_ranking-{stack.name}")
+        save(worst(stack, indices, options.patch, each[clusters.DESCENT]["auc"]), out / "worst", ("png",))
+        print(f"worst cases: {out / 'worst.png'}")
     about = {
         "called": CALLED.get(stack.name, stack.name), "images": len(indices), "patients": len({stack.groups[i] for i in indices}), "size": stack.size, "patch": options.patch,
         "network": Path(options.weights).stem if options.weights else None, "source": stack.source, "target": stack.target,
     }  # fmt: skip
-    keep(f"lesion_ranking-{stack.name}", {"selectors": {name: told(values, weights_bn) for name, values in each.items()}} | about, options.quick)
+    before = recorded().get(stack.name, {}) if options.only else {}
+    if before and any(before[key] != about[key] for key in ("images", "size", "patch")):
+        raise ValueError(f"the record of {stack.name} is of {before['images']} images of {before['size']} pixels, this is of {len(indices)} of {stack.size}")
+    about["network"] = about["network"] or before.get("network")
+    selectors = before.get("selectors", {}) | {name: told(values, weights_bn) for name, values in each.items()}
+    keep(f"lesion_ranking-{stack.name}", {"selectors": selectors} | about, options.quick)
 
 
 def save(figure: plots.Figure, path: Path, suffixes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/information.md, written from the records of benchmarks/, results/ and weights/: none is typed by hand.
+"""The tables of README.md and docs/*.md, written from the records of benchmarks/, results/ and weights/: none is typed by hand.
 
   python -m benchmarks.readme            write them
   python -m benchmarks.readme --check    exit with 1 when a page says something else
@@ -15,27 +15,48 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from mpsams import tables
+from benchmarks import lesion_ranking
+from mpsams import clusters, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "information.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "information.md", ROOT / "docs" / "selectors.md")
 RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
 METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
 
 
-def lift() -> str:
-    """Lift and AUC of both readings on the sets with truth."""
-    found = {name: record(ROOT / "benchmarks" / f"lesion_lift-{name}.json") for name in SETS}
+def ranking() -> str:
+    """AUC and lifts of the paper's selectors, ours and the marks on the sets with truth."""
+    found = {name: record(ROOT / "benchmarks" / f"lesion_ranking-{name}.json") for name in SETS}
     rows = []
-    for reading, words in READINGS.items():
-        for normalise in ("standardised", "raw"):
-            values = [found[name][f"{reading} {normalise}"] for name in SETS]
-            rows.append([f"{words}, {normalise}", *(f"{v['lift_mean']:.2f} / {v['auc_mean']:.2f}" for v in values)])
-    rows.append(["distance to the image centre", *(f"– / {found[name]['centre_auc_mean']:.2f}" for name in SETS)])
+    for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
+        told = [found[name]["selectors"][selector] for name in SETS]
+        rows.append([_title(selector), *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _rounded(told))])
     rows.append(["images with a lesion patch", *(str(found[name]["images"]) for name in SETS)])
-    return table(["lift / AUC", *SETS.values()], rows)
+    return table(["AUC / lift of the first 15% / lift of the cluster", *SETS.values()], rows)
+
+
+def ranked(name: str) -> str:
+    """Everything that was measured of all selectors on one set, best first."""
+    selectors = record(ROOT / "benchmarks" / f"lesion_ranking-{name}.json")["selectors"]
+    rows = []
+    for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
+        intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_untuned']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
+        rows.append([_title(selector), *intervals, f"{told['size'][1]:.0%}", *(f"{share:.0%}" for share in told["cover"].values()), f"{told['ms']:.1f}"])
+    epochs = [f"hidden, epoch {epoch}" for epoch in lesion_ranking.EPOCHS]
+    return table(["", "AUC", "… of every second image", "lift of the first 15%", "lift of the cluster", "size of the cluster", *epochs, "ms per image"], rows)
+
+
+def _title(selector: str) -> str:
+    """What a selector is called; ours in bold."""
+    said = lesion_ranking.TITLES.get(selector, selector)
+    return f"**{said}**" if selector == clusters.DESCENT else said
+
+
+def _rounded(told: Iterable[dict]) -> list[dict]:
+    """With the cluster's lift as text, empty where there is no cluster."""
+    return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
 
 
 def results() -> str:
@@ -185,9 +206,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lift": lift, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
+TABLES = {"ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
-TABLES |= {"undecided": undecided, "shared": shared}
+TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
+TABLES["orders"] = partial(compared, "orders", "busi-orders", "short")
 
 
 def filled(text: str) -> str:

@@ -46,8 +46,12 @@ class Clusters:
 
     @property
     def score_bl(self) -> Tensor:
-        """(B, L) float: how much nearer to the lesion centre than to the background's, in squares; 0 if a cluster is empty."""
-        gap = self.to_background_bl.square() - self.to_lesion_bl.square()
+        """(B, L) float: how much nearer to the lesion centre than to the background's; 0 if a cluster is empty.
+
+        Of single numbers in squares, which go on growing beyond the centres as the numbers do.
+        """
+        power = 2 if self.rows_bln.shape[2] == 1 else 1
+        gap = self.to_background_bl**power - self.to_lesion_bl**power
         return torch.where(gap.isfinite(), gap, 0.0)
 
 

@@ -35,7 +35,7 @@ def page(browser, app_address):
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(app_address, wait_until="domcontentloaded")
-    page.get_by_role("tab", name="Masking").wait_for(timeout=WAIT)
+    page.get_by_role("tab", name="Masking").click(timeout=WAIT)
     expect_shown(page, "Hidden lesion first")
     yield page
     context.close()
@@ -118,7 +118,7 @@ def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
 
 
 def test_nothing_is_asked_from_outside(page, app_address):
-    for tab in ("Reconstruct", "Segment & compare", "Results", "Masking"):
+    for tab in ("Learn", "Reconstruct", "Segment & compare", "Results", "Masking"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
     outside = [url for url in page.asked if not url.startswith((app_address, "data:", "blob:"))]
@@ -129,7 +129,7 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(app_address, wait_until="domcontentloaded")
-    for tab, text in (("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
         page.get_by_role("tab", name=tab).click(timeout=WAIT)
         expect_shown(page, text)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
@@ -137,7 +137,7 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
 
 
 def test_every_picture_has_words(page):
-    for tab, text in (("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
         page.get_by_role("tab", name=tab).click()
         expect_shown(page, text)
         found = page.evaluate(

@@ -118,3 +118,17 @@ def test_the_records_name_no_path_and_their_selectors_exist():
         assert "/" not in json.dumps({key: record[key] for key in ("called", "network", "images")})
         descent = record["selectors"]["descent"]
         assert descent["auc"][1] <= descent["auc"][0] <= descent["auc"][2]
+
+
+def test_only_some_are_measured_and_the_others_stay(capsys, quick_phantom, tmp_path, monkeypatch):
+    options = ["--data.name", "phantom", "--data.size", "64", "--patch", "8", "--images", "4", "--out", str(tmp_path), "--quick", "true"]
+    kept = {"images": 4, "size": 64, "patch": 8, "network": "one", "selectors": {"descent": {"auc": [9, 9, 9]}, "other": {}}}
+    monkeypatch.setattr(lesion_ranking, "recorded", lambda: {"phantom": kept})
+    lesion_ranking.main([*options, "--only", '["descent"]'])
+    text = capsys.readouterr().out
+    told = json.loads(text[text.index("{") :])
+    assert set(told["selectors"]) == {"descent", "other"} and told["selectors"]["descent"]["auc"][0] < 1 and told["network"] == "one"
+    with pytest.raises(ValueError, match="no selector is called ascent; there are: random order"):
+        lesion_ranking.main([*options, "--only", '["ascent"]'])
+    with pytest.raises(ValueError, match="the record of phantom is of 4 images of 64 pixels, this is of 3 of 64"):
+        lesion_ranking.main([*options, "--only", '["descent"]', "--images", "3"])

@@ -16,6 +16,7 @@ from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.panels import _case, _showing, _words
 from mpsams.panels._case import NAMES, Case
+from mpsams.panels._learn_walk import Place, number, slug
 from mpsams.panels._library import Library
 
 PICK_SAMPLE = """
@@ -26,6 +27,7 @@ element.addEventListener('click', event => {
 READINGS = {
     "covariance-of-softmax": "Covariance of the softmax of similarity",
     "softmax-of-covariance": "Softmax of the covariance",
+    "descent": "Descent, our own: how far down the way from the border leads",
 }
 PLANES = {"axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal"}
 FREE = "free"
@@ -35,8 +37,8 @@ class Session:
     """The page being built: its library, the case it opens with, and the components every panel may read.
 
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
-    so that no tensor is ever compared. first: the Case shown before anything was asked of the server. open_tab:
-    ``gr.State`` holding the name of the tab in front; opens: which that is at first.
+    so that no tensor is ever compared. every: the components that another case sets. first: the Case shown before anything
+    was asked of the server. open_tab: ``gr.State`` holding the name of the tab in front; opens: which that is at first.
     """
 
     def __init__(self, library: Library, opens: str) -> None:
@@ -102,9 +104,9 @@ class Session:
             )
         with gr.Accordion("How patches are clustered", open=False):
             self.reading = gr.Radio(
-                [(READINGS[name], name) for name in clusters.READINGS],
+                [(READINGS[name], name) for name in clusters.SELECTORS],
                 value=self.first.reading,
-                label="The paper's “covariance matrix after a softmax”, read as",
+                label="By the paper's “covariance matrix after a softmax”, read in one of two ways, or by",
             )
             self.seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed of the random order")
             again = gr.Button("Draw another order", size="sm")
@@ -115,8 +117,9 @@ class Session:
         told = [self.case, self.version, self.notice]
         moves = [self.moving, self.slice, self.plane, self.brightness, self.preset, self.level, self.width]
         every = [*told, *moves, self.modality, self.choice, self.file, self.truth, self.reading]
+        self.every = [*every, self.seed]
         long = {"show_progress": "minimal", "show_progress_on": self.shown}
-        private(gallery.pick, self._pick, [self.seed], every, **long)
+        private(gallery.pick, self._pick, [self.seed], self.every, **long)
         private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **long)
         private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **long)
         private(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every)
@@ -130,6 +133,39 @@ class Session:
         private(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
         private(again.click, self._again, [self.reading, self.case], [self.seed, *told])
         self.on_case(_showing.now, [], self.shown)
+
+    def steered(self, deal: Callable, read: Callable) -> None:
+        """Let events of a panel draw another order, and choose the ``reading`` they carry."""
+        told = [self.case, self.version, self.notice]
+        private(deal, self._again, [self.reading, self.case], [self.seed, *told])
+        private(read, self._read, [self.seed, self.case], [self.reading, *told])
+
+    def is_sample(self, case: Case) -> bool:
+        """Whether a case is one of the samples, taken for what it is."""
+        return (case.title, case.modality) in {(sample.title, sample.modality) for sample in (*self.cases, *self.volumes)}
+
+    def recalled(self, place: Place) -> dict:
+        """What putting a slice of a sample on screen sets, as a link names it. ValueError names what is not allowed."""
+        titles = {slug(sample.title): index for index, sample in enumerate((*self.cases, *self.volumes))}
+        seed, reading = number("seed", place.seed, 0, 2**31 - 1), place.reading
+        if place.sample and place.sample not in titles:
+            raise ValueError(f"sample {place.sample!r}; allowed are {', '.join(titles)}")
+        if reading and reading not in READINGS:
+            raise ValueError(f"reading {reading!r}; allowed are {', '.join(READINGS)}")
+        case = self._sample(titles.get(place.sample, 0))
+        how = self._how(case.modality, seed, reading or None)
+        if not place.plane and not place.slice:
+            return self._picked(_case.clustered(case, how))
+        plane = place.plane or case.plane
+        middle = _case.moved(case, plane, case.index, how)
+        return self._picked(_case.moved(middle, plane, number("slice", place.slice or str(middle.index + 1), 1, middle.slices) - 1, how))
+
+    def _sample(self, index: int) -> Case:
+        return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
+
+    def _picked(self, case: Case) -> dict:
+        """What putting a sample on screen sets."""
+        return self._fresh(case) | {self.file: None, self.truth: None, self.modality: "", self.seed: case.seed}
 
     def _how(self, modality: str, seed: float | None = 0, reading: str | None = None) -> dict:
         return _case.clustering(self.library.clustering(modality), seed or 0, reading)
@@ -167,9 +203,8 @@ class Session:
         count = len(self.cases) + len(self.volumes)
         if not isinstance(event.index, int) or not 0 <= event.index < count:
             raise refused(f"there is no sample {event.index!r}; allowed are 0 to {count - 1}")
-        index = event.index - len(self.cases)
-        case = self.cases[event.index] if index < 0 else self.volume(index)
-        return self._fresh(_case.clustered(case, self._how(case.modality, seed))) | {self.file: None, self.truth: None, self.modality: ""}
+        case = self._sample(event.index)
+        return self._picked(_case.clustered(case, self._how(case.modality, seed)))
 
     def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case, choice: int = 0) -> dict:
         if not paths:
@@ -207,6 +242,11 @@ class Session:
 
     def _cluster(self, seed: float | None, reading: str, case: Case) -> dict:
         return self._now(_case.clustered(case, self._how(case.modality, seed, reading)))
+
+    def _read(self, seed: float | None, case: Case, event: gr.EventData) -> dict:
+        if event.reading not in READINGS:
+            raise refused(f"there is no reading {event.reading!r}; allowed are {', '.join(READINGS)}")
+        return self._cluster(seed, event.reading, case) | {self.reading: event.reading}
 
     def _again(self, reading: str, case: Case) -> dict:
         seed = secrets.randbelow(10_000)

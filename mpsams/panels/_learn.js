@@ -1,0 +1,206 @@
+// The Learn tab in the browser: what is clicked or pressed becomes a wish for the server ('act'); epochs are played here.
+const root = () => element.querySelector('.learn');
+let wish = null, turn = 0, sent = 0, lost = 0, playing = 0;
+
+// Every wish holds the whole state, so that the last of many may stand for all of them. One is on its way at a time;
+// what is wished meanwhile is sent when the answer is there, or when none came.
+const send = () => {
+    sent = wish.turn;
+    clearTimeout(lost);
+    lost = setTimeout(() => { sent = 0; wish = null; }, 20000);
+    trigger('act', wish);
+};
+const ask = change => {
+    const now = wish || JSON.parse(root().dataset.state);
+    turn = Math.max(turn, now.turn) + 1;
+    wish = {...now, ...change, turn};
+    if (!sent) send();
+};
+watch('value', () => {
+    if (sent && JSON.parse(root().dataset.state).turn >= sent) {
+        sent = 0;
+        clearTimeout(lost);
+        wish.turn > JSON.parse(root().dataset.state).turn ? send() : wish = null;
+    }
+    if (!root().querySelector('[data-play]')) playing = 0;
+});
+const go = step => {
+    playing = 0;
+    ask({step});
+    if (root().getBoundingClientRect().top < 0) root().scrollIntoView({block: 'start'});
+};
+const say = (name, text) => root().querySelectorAll(`[data-say=${name}]`).forEach(part => part.textContent = text);
+const numbers = text => text ? text.split(',').map(Number) : [];
+const path = (cells, n) => cells.map(k => `M${k % n} ${Math.floor(k / n)}h1v1h-1z`).join('') || 'M0 0';
+const columns = map => Number(map.dataset.columns);
+const frame = (map, k) => {
+    map.dataset.patch = k;
+    const shown = map.querySelector('path.picked');
+    if (shown) shown.setAttribute('d', path([k], columns(map)));
+};
+
+// Hide the patches of an epoch without asking the server.
+const paint = epoch => {
+    say('epoch', epoch);
+    const map = root().querySelector('svg[data-live]');
+    if (!map) return;
+    const counts = numbers(map.dataset.counts), share = numbers(map.dataset.shares)[epoch - 1] / 10;
+    const hidden = numbers(map.dataset.order).slice(0, counts[epoch - 1]), n = Math.sqrt(map.dataset.lesion.length);
+    const inside = k => map.dataset.lesion[k] === '1', two = map.querySelector('.live-1');
+    map.querySelector('.live-0').setAttribute('d', path(two ? hidden.filter(k => !inside(k)) : hidden, n));
+    if (two) two.setAttribute('d', path(hidden.filter(inside), n));
+    say('share', share.toFixed(1) + '%');
+    say('hidden', hidden.length);
+    say('inside', hidden.filter(inside).length);
+    const x = 100 * (epoch - 1) / (counts.length - 1) + '%';
+    root().querySelectorAll('.plot .now, .plot .dot').forEach(mark => mark.style.left = x);
+    root().querySelectorAll('.plot .dot').forEach(mark => mark.style.bottom = share + '%');
+};
+const stop = (button, epoch) => {
+    playing = 0;
+    button.setAttribute('aria-pressed', false);
+    button.textContent = 'Play';
+    ask({epoch});
+};
+const play = button => {
+    const slide = root().querySelector('[data-slide=epoch]'), last = Number(slide.max);
+    if (playing) return stop(button, Number(slide.value));
+    const mine = playing = Math.random(), from = Number(slide.value) >= last ? 1 : Number(slide.value);
+    const begun = performance.now() - 14000 * Math.sqrt((from - 1) / (last - 1));
+    button.setAttribute('aria-pressed', true);
+    button.textContent = 'Pause';
+    const next = now => {
+        if (playing !== mine || !button.isConnected) return;
+        const part = Math.min(1, (now - begun) / 14000), epoch = Math.round(1 + (last - 1) * part * part);
+        slide.value = epoch;
+        paint(epoch);
+        part < 1 ? requestAnimationFrame(next) : stop(button, last);
+    };
+    requestAnimationFrame(next);
+};
+
+// A link is being followed: the page is pale until the server has answered, whose answer has no such class.
+if (/[?&](sample|step)=/.test(location.search) && Number(JSON.parse(root().dataset.state).turn) === 0) {
+    root().classList.add('opening');
+    setTimeout(() => root().classList.remove('opening'), 20000);
+}
+
+// Which patch of a picture an event lies on.
+const under = (map, event) => {
+    const box = map.getBoundingClientRect(), n = columns(map);
+    const cell = (x, low, side) => Math.min(n - 1, Math.max(0, Math.floor((x - low) / side * n)));
+    const row = cell(event.clientY, box.top, box.height);
+    return 'row' in map.dataset ? row : row * n + cell(event.clientX, box.left, box.width);
+};
+const moved = (map, key) => {
+    const n = columns(map), k = Number(map.dataset.patch);
+    if ('row' in map.dataset) return Math.min(n - 1, Math.max(0, k + ({ArrowUp: -1, ArrowDown: 1}[key] || 0)));
+    const x = k % n + ({ArrowLeft: -1, ArrowRight: 1}[key] || 0), y = Math.floor(k / n) + ({ArrowUp: -1, ArrowDown: 1}[key] || 0);
+    return x < 0 || y < 0 || x >= n || y >= n ? k : y * n + x;
+};
+
+// One's own mask: 64 hexadecimal digits, the first patch highest.
+const bits = text => [...(text || '0'.repeat(64))].flatMap(digit => [8, 4, 2, 1].map(bit => (parseInt(digit, 16) & bit) > 0));
+const digits = on => { let text = ''; for (let k = 0; k < on.length; k += 4) text += (8 * on[k] + 4 * on[k + 1] + 2 * on[k + 2] + on[k + 3]).toString(16); return text; };
+const draw = (map, k, hide) => {
+    const on = bits(map.dataset.own);
+    on[k] = hide;
+    map.dataset.own = digits(on);
+    map.querySelector('.live-0').setAttribute('d', path(on.flatMap((one, i) => one ? [i] : []), columns(map)));
+    say('hidden', on.filter(Boolean).length);
+    frame(map, k);
+};
+const drawn = map => ask({own: map.dataset.own, patch: Number(map.dataset.patch)});
+let stroke = null;
+element.addEventListener('pointerdown', event => {
+    const map = event.target.closest('svg[data-draw]');
+    if (!map || event.button) return;
+    event.preventDefault();
+    map.focus();
+    map.setPointerCapture(event.pointerId);
+    const k = under(map, event);
+    stroke = {map, hide: !bits(map.dataset.own)[k]};
+    draw(map, k, stroke.hide);
+});
+element.addEventListener('pointermove', event => stroke && draw(stroke.map, under(stroke.map, event), stroke.hide));
+for (const end of ['pointerup', 'pointercancel']) element.addEventListener(end, () => {
+    if (stroke) drawn(stroke.map);
+    stroke = null;
+});
+
+// The quiz: picks are kept here until they are sent.
+const pick = (map, k) => {
+    frame(map, k);
+    let picks = numbers(map.dataset.picks);
+    const told = root().querySelector('[data-told]');
+    if (!numbers(map.dataset.guess).includes(k)) told.textContent = 'That patch is not hidden: the lesion is under a grey one.';
+    else {
+        picks = picks.includes(k) ? picks.filter(one => one !== k) : [...picks, k].slice(-3);
+        told.textContent = `${picks.length} of 3 picked.`;
+    }
+    map.dataset.picks = picks.join();
+    const n = columns(map), side = 256 / n;
+    map.querySelector('.guesses').innerHTML = picks.length ? `<path class="guess" transform="scale(${side} ${side})" d="${path(picks, n)}"/>` : '';
+    root().querySelector('[data-reveal]').setAttribute('aria-disabled', picks.length !== 3);
+};
+
+const copy = async () => {
+    const url = `${location.origin}${location.pathname}?${root().dataset.link}`;
+    const field = root().querySelector('.copy input'), told = root().querySelector('.copy output');
+    field.hidden = false;
+    field.value = url;
+    field.select();
+    let done = false;
+    try { await navigator.clipboard.writeText(url); done = true; } catch { done = document.execCommand('copy'); }
+    told.textContent = done ? 'Copied.' : 'Press Ctrl+C to copy.';
+};
+
+element.addEventListener('click', event => {
+    const button = event.target.closest('button'), map = event.target.closest('svg[data-columns]');
+    if (map && 'choose' in map.dataset) ask({patch: under(map, event)});
+    else if (map && 'row' in map.dataset) ask({patch: under(map, event)});
+    else if (map && 'guess' in map.dataset) pick(map, under(map, event));
+    if (!button || button.getAttribute('aria-disabled') === 'true') return;
+    const {go: step, set, value, reading} = button.dataset;
+    if (step) go(Number(step));
+    else if (set) { playing = 0; ask({[set]: JSON.parse(value)}); }
+    else if (reading) trigger('read', {reading});
+    else if ('order' in button.dataset) trigger('deal', {});
+    else if ('play' in button.dataset) play(button);
+    else if ('copy' in button.dataset) copy();
+    else if ('again' in button.dataset) trigger('another', {});
+    else if ('reveal' in button.dataset) {
+        const asked = root().querySelector('svg[data-guess]'), picks = numbers(asked.dataset.picks);
+        if (picks.length === 3) trigger('guess', {round: Number(asked.dataset.round), picks});
+    }
+});
+element.addEventListener('input', event => {
+    const {slide} = event.target.dataset;
+    if (!slide) return;
+    playing = 0;
+    slide === 'epoch' ? paint(Number(event.target.value)) : say(slide, event.target.value);
+});
+element.addEventListener('change', event => {
+    if (event.target.dataset.slide) ask({[event.target.dataset.slide]: Number(event.target.value)});
+});
+element.addEventListener('keydown', event => {
+    const map = event.target.closest('svg[data-columns]');
+    if (!map || event.ctrlKey || event.metaKey || event.altKey) return;
+    const press = event.key === ' ' || event.key === 'Enter';
+    if (!press && !event.key.startsWith('Arrow')) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const k = moved(map, event.key), by_hand = 'draw' in map.dataset;
+    if (press && by_hand) { draw(map, Number(map.dataset.patch), !bits(map.dataset.own)[map.dataset.patch]); drawn(map); }
+    else if (press && 'guess' in map.dataset) pick(map, Number(map.dataset.patch));
+    else if (!press) { frame(map, k); if (!by_hand && !('guess' in map.dataset)) ask({patch: k}); }
+});
+document.addEventListener('keydown', event => {
+    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], here = root();
+    if (!step || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !here || !here.checkVisibility()) return;
+    if (event.target.closest('input, textarea, select, [role=tab], [role=slider], [role=radio], svg[data-columns], [contenteditable]')) return;
+    const to = (wish || JSON.parse(here.dataset.state)).step + step;
+    if (to < 1 || to > here.querySelectorAll('nav.steps li').length) return;
+    event.preventDefault();
+    go(to);
+});

@@ -1,0 +1,238 @@
+"""The Learn tab without a browser: what it shows is what the library computes; links there and back; hostile wishes."""
+
+import re
+from html import unescape
+from urllib.parse import parse_qs
+
+import gradio as gr
+import pytest
+import torch
+
+from mpsams import clusters, inference, lesson, masking, metrics, patches, schedule
+from mpsams.datasets import phantom
+from mpsams.panels import Library, Session, _case, learn
+from mpsams.panels import _learn_guess as guessing
+from mpsams.panels import _learn_page as frame
+from mpsams.panels import _learn_quiz as quiz
+from mpsams.panels import _learn_walk as walks
+from mpsams.panels._learn_scene import Scene
+from mpsams.panels._learn_walk import Place, Walk
+
+
+@pytest.fixture(scope="module")
+def library(small_weights):
+    return Library(small_weights)
+
+
+@pytest.fixture(scope="module")
+def case(library):
+    return _case.of_sample(phantom.samples()[0], _case.clustering(library.clustering()))
+
+
+def html(case, library, **walk) -> str:
+    """A step as the page gets it."""
+    now = Walk(**walk)
+    return frame.whole(learn.PAGES[now.step - 1](Scene(case, now, library)), now, walks.link(now, case))
+
+
+def text(page: str) -> str:
+    """What can be read on it."""
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+@pytest.mark.parametrize("step", range(1, 11))
+@pytest.mark.parametrize("sample", [0, 3])  # with a lesion and without
+def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(library, step, sample):
+    case = _case.of_sample(phantom.samples()[sample], _case.clustering(library.clustering()))
+    for more in ({}, {"swap": True, "way": "random", "patch": 255, "epoch": 1}, {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800}, {"way": "own"}):
+        page = html(case, library, step=step, **more)
+        pictures = re.findall(r"<svg ([^>]*)>", page)
+        assert pictures and all(re.search(r'aria-label="[^"]{12,}"', one) and 'role="' in one for one in pictures)
+        assert f"Step {step} of 10" in page and "nan" not in text(page).lower().split() and "None" not in text(page)
+        assert "–" not in text(page) or step == 9  # where one's own mask hides no lesion, there is no error inside it
+
+
+def test_every_step_works_without_any_weights_and_without_truth(case, tmp_path):
+    bare = _case.with_truth(case, None)
+    for step in range(1, 11):
+        page = html(bare, Library(tmp_path), step=step, way="random")
+        assert "true lesion, which" not in page and "nan" not in text(page).lower().split()
+    assert "No segmentation network here" in html(bare, Library(tmp_path), step=10)
+    assert "No pretrained network here" in html(bare, Library(tmp_path), step=8)
+
+
+def test_numbers_are_those_of_the_case(case, library):
+    study, found = case.study, case.agreement
+    inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
+    said = text(html(case, library, step=4))
+    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} times" in said
+    assert f"after round {len(lesson.rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
+    at = inference.mask_at(study, 10)
+    assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, library, step=6, epoch=10))
+    network = library.network("busi-mps_ams-pretrain")
+    for way, mask in (("first", at.lesion_first_1l), ("random", at.random_1l)):
+        result = inference.reconstruct(network, case.image_11ss, mask, 16, case.truth_11ss)
+        said = text(html(case, library, step=8, epoch=10, way=way))
+        assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in said
+        assert f"{100 * result.error_lesion:.1f}%" in text(html(case, library, step=9, epoch=10))
+    said = text(html(case, library, step=9, epoch=10))
+    assert f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said and f"({at.bits:.0f} bits)" in said
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
+    assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
+
+
+def test_similarity_names_the_most_and_the_least_alike(case, library):
+    row = lesson.similarity(case.image_11ss, 16)[37].tolist()
+    most = max((k for k in range(256) if k != 37), key=row.__getitem__)
+    least = min(range(256), key=row.__getitem__)
+    said = text(html(case, library, step=2, patch=37))
+    assert f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in said and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in said
+
+
+def test_a_swap_turns_everything_after_it_round(case, library):
+    one, other = (Scene(case, Walk(swap=swap, epoch=50), library) for swap in (False, True))
+    assert torch.equal(other.study.clusters.lesion_bl, ~one.study.clusters.lesion_bl)
+    assert other.agreement.auc == pytest.approx(1 - one.agreement.auc, abs=1e-6) and torch.equal(other.rounds[-1], ~one.rounds[-1])
+    assert torch.equal(other.at.lesion_first_1l, masking.cut(masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)))
+    assert torch.equal(other.at.random_1l, one.at.random_1l) and "Swapped" in html(case, library, step=4, swap=True)
+
+
+def test_another_selector_needs_no_matrix(case, library):
+    """A reading that is none of the paper's: the clusters are its own, the matrices stay the paper's."""
+    other = walks.replace(case, reading="something else")
+    for step in range(1, 11):
+        html(other, library, step=step)
+    scene = Scene(other, Walk(step=4), library)
+    assert scene.how["reading"] in clusters.READINGS and len(scene.rounds) == 1 and "another selector" in html(other, library, step=3)
+
+
+def test_the_page_hides_at_every_epoch_what_the_library_hides(case, library):
+    page = html(case, library, step=6)
+    counts, order = (list(map(int, re.search(rf'data-{name}="([\d,]+)"', page).group(1).split(","))) for name in ("counts", "order"))
+    assert len(counts) == 800 and order == case.study.lesion_first_1l[0].tolist()
+    for epoch in (1, 2, 99, 800):
+        hidden = torch.zeros(256, dtype=torch.bool)
+        hidden[order[: counts[epoch - 1]]] = True
+        assert torch.equal(hidden, inference.mask_at(case.study, epoch).lesion_first_1l[0])
+
+
+WALKS = [
+    Walk(), Walk(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), Walk(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_link_brings_the_walk_back(case, walk):
+    query = walks.link(walk, case)
+    place, found = walks.read({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
+    assert found == walk and len(query) < 300
+    assert (place.sample, place.reading, place.seed) == ("ultrasound-benign-lesion", case.reading, "0")
+
+
+@pytest.mark.parametrize("query", [
+    {"step": "0"}, {"step": "12"}, {"step": "two"}, {"step": ""}, {"step": "1e1"}, {"step": "-1"}, {"step": "٣"}, {"step": "1" * 300}, {"epoch": "0"}, {"epoch": "801"},
+    {"epoch": "1.5"}, {"epoch": "nan"}, {"patch": "256"}, {"swap": "yes"}, {"rounds": "26"}, {"way": "theirs"}, {"way": "<script>"}, {"own": "xyz"}, {"own": "f" * 65},
+    {"own": "f" * 100_000}, {"step": "1\n"}, {"patch": "None"},
+])  # fmt: skip
+def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(query):
+    with pytest.raises(ValueError, match="allowed|digits") as refusal:
+        walks.read(query)
+    assert len(str(refusal.value)) < 200
+
+
+@pytest.fixture(scope="module")
+def session(library):
+    """The page's session, without a server."""
+    with gr.Blocks():
+        made = Session(library, "learn")
+        made.sidebar()
+    return made
+
+
+def test_a_place_is_put_on_screen_as_it_was(session):
+    shows = session.recalled(Place("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77"))
+    case = shows[session.case]
+    assert (case.title, case.plane, case.index, case.reading, case.seed) == ("T1 brain (NIfTI volume)", "coronal", 39, "covariance-of-softmax", 77)
+    assert shows[session.seed] == 77 and shows[session.reading] == "covariance-of-softmax" and set(shows) <= set(session.every)
+    assert session.is_sample(case) and not session.is_sample(walks.replace(case, title="Your MRI"))
+    assert parse_qs(walks.link(Walk(), case))["slice"] == ["40"]
+    other = session.recalled(Place())[session.case]
+    assert other.title == session.first.title and torch.equal(other.study.random_1l, session.first.study.random_1l)
+
+
+@pytest.mark.parametrize("place, words", [
+    (Place("no-such"), "ultrasound-cyst"), (Place("../../etc/passwd"), "allowed are"), (Place(reading="tea"), "covariance-of-softmax"), (Place(seed="-1"), "seed"),
+    (Place(seed="1e3"), "seed"), (Place(seed=str(2**31)), "seed"), (Place(plane="sideways"), "axial"), (Place("t1-brain-nifti-volume", slice="0"), "slice"),
+    (Place("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"), (Place(slice="2"), "allowed are 1 to 1"),
+])  # fmt: skip
+def test_a_place_that_is_not_there_is_refused(session, place, words):
+    with pytest.raises(ValueError, match=words):
+        session.recalled(place)
+
+
+def test_a_query_of_others_is_no_link_of_ours():
+    assert walks.read({}) is None and walks.read({"__theme": "dark", "utm_source": "x"}) is None
+
+
+@pytest.mark.parametrize("wish", [{"step": True}, {"step": 1.0}, {"step": None}, {"epoch": [5]}, {"own": {"a": 1}}, {"own": 7}, {"way": 3}, {"swap": "on"}, {"turn": -1}, {"patch": 10**30}])
+def test_a_wish_of_the_wrong_kind_is_refused(wish):
+    with pytest.raises(ValueError):
+        Walk().wished(wish)
+
+
+def test_a_page_that_sends_back_what_it_was_told_changes_nothing():
+    walk = Walk(step=7, epoch=5, patch=3, swap=True, rounds=2, way="own", own="0" * 63 + "1", turn=4)
+    assert Walk().wished(walk.page()) == walk and walk.wished({}) == walk
+
+
+@pytest.fixture(scope="module")
+def round_(library):
+    return quiz.made(7, 0, library.clustering)
+
+
+def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_, library):
+    assert not (round_.truth_1l & ~round_.hidden_1l).any() and int(round_.truth_1l.sum()) >= quiz.PICKS
+    assert int(round_.hidden_1l.sum()) == int(256 * schedule.mask_ratio(quiz.EPOCHS[0]))
+    hidden = patches.to_pixels(round_.hidden_1l, 16, 256, 256)
+    shown = round_.picture_11ss(is_open=True)
+    assert shown[hidden].unique().numel() == 1 and torch.equal(shown[~hidden], round_.image_11ss[~hidden])
+    page = guessing.guess(quiz.Quiz(seed=7), round_)
+    assert "truth" not in page.board and "was-hidden" not in page.board
+    listed = list(map(int, re.search(r'data-guess="([\d,]+)"', page.board).group(1).split(",")))
+    assert listed == sorted(listed)  # not in the order they were hidden, lesion first
+
+
+def test_the_quiz_counts_hits_of_everyone(round_):
+    truth = torch.nonzero(round_.truth_1l[0])[:, 0].tolist()
+    healthy = torch.nonzero((round_.hidden_1l & ~round_.truth_1l)[0])[:, 0].tolist()
+    once = quiz.guessed(quiz.Quiz(seed=7), [truth[0], truth[1], healthy[0]], round_)
+    expected = 3 * len(truth) / int(round_.hidden_1l.sum())
+    by_machine = sum(k in truth for k in round_.clustering)
+    assert once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected)) and once.done == 1
+    said = guessing.guess(once, round_)
+    assert "2 of 3" in said.says[0] and "You" in said.tries and "truth" in said.board
+    twice = quiz.guessed(quiz.another(once), truth[:3], round_)
+    assert twice.scores[0] == 5 and twice.done == 2 and twice.round == 1
+
+
+@pytest.mark.parametrize("picks", [[], None, 5, "abc", [0.5, 1, 2], [True, False, True], {"a": 1}])
+def test_a_guess_that_is_none_is_refused(round_, picks):
+    with pytest.raises(ValueError, match="pick"):
+        quiz.guessed(quiz.Quiz(seed=7), picks, round_)
+
+
+def test_a_guess_must_be_three_different_hidden_patches_and_only_once(round_):
+    hidden = torch.nonzero(round_.hidden_1l[0])[:, 0].tolist()
+    visible = torch.nonzero(~round_.hidden_1l[0])[:, 0].tolist()
+    for picks in (hidden[:2], hidden[:4], [hidden[0]] * 3, [*hidden[:2], visible[0]], [*hidden[:3], visible[0]], [*hidden[:2], -1]):
+        with pytest.raises(ValueError, match="3 different hidden"):
+            quiz.guessed(quiz.Quiz(seed=7), picks, round_)
+    with pytest.raises(ValueError, match="over"):
+        quiz.guessed(quiz.guessed(quiz.Quiz(seed=7), hidden[:3], round_), hidden[:3], round_)
+
+
+def test_two_rounds_differ_and_the_same_round_does_not(library, round_):
+    assert torch.equal(quiz.made(7, 0, library.clustering).image_11ss, round_.image_11ss)
+    other = quiz.made(7, 1, library.clustering)
+    assert other.title != round_.title and int(other.hidden_1l.sum()) > int(round_.hidden_1l.sum())
