@@ -20,7 +20,6 @@ from mpsams import checkpoint, records
 from train import loop, pack, pretrain, state
 from train.state import PREVIOUS, STATE, Position
 
-KILLS = 20
 SMALL = ["--data.name", "phantom", "--data.size", "32", "--model.width", "2", "--optim.epochs", "4", "--optim.batch", "6", "--method.patch", "8",
          "--run.picture_every", "0", "--run.threads", "1", "--optim.lr", "0.01", "--run.save_minutes", "1e-6"]  # fmt: skip
 
@@ -72,13 +71,14 @@ def told(out: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in records.read(out / loop.RECORDS, "epoch")]
 
 
-def test_twenty_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, packed, processes):
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, packed, processes, kills):
     """Every other one is killed while it writes a state, between two states, or between the two renames."""
     code, _ = ended(processes, packed, tmp_path / "whole")
     code_again, seconds = ended(processes, packed, tmp_path / "again")
     assert code == code_again == 0 and same(tmp_path / "whole", tmp_path / "again") and len(told(tmp_path / "whole")) == 4
     drawn, killed, in_writing, resumed = random.Random(7), 0, 0, 0
-    for trial in range(10 * KILLS):
+    for trial in range(10 * kills):
         out, moment = tmp_path / str(trial), drawn.uniform(0.1, 0.95) * seconds
         partial = out / f"{STATE}.partial"
         writing = (lambda now: now > moment and partial.exists()) if trial % 2 else lambda now: now > moment
@@ -90,9 +90,9 @@ def test_twenty_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_pat
         resumed += (out / STATE).exists() or (out / PREVIOUS).exists()
         code, _ = ended(processes, packed, out, lambda now: False, "--resume")
         assert code == 0 and same(out, tmp_path / "whole") and told(out) == told(tmp_path / "whole"), f"kill {killed}"
-        if killed == KILLS:
+        if killed == kills:
             break
-    assert killed == KILLS and in_writing >= KILLS // 5 and resumed >= KILLS // 2
+    assert killed == kills and in_writing >= kills // 5 and resumed >= kills // 2
 
 
 def test_one_run_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, packed, processes):
