@@ -122,6 +122,14 @@ def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
     return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
 
 
+def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
+    """What the orders led to, and each lesion-first order against the random one, both with the adaptive ratio, in sentences."""
+    found = tables.read(RESULTS / f"{plan}.jsonl")
+    pairs = [each for method in ("mps_ams", "descent_ams", "oracle_ams") for each in tables.compare(found, "orders", recipe, method=method)]
+    said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
+    return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{said}"
+
+
 def undecided() -> str:
     """What masks leave undecided in each data set, at random and lesion first by both readings, and where H3 <= H2 <= H1 fails."""
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
@@ -209,7 +217,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES = {"ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES["orders"] = partial(compared, "orders", "busi-orders", "short")
+TABLES["orders"] = orders
 
 
 def filled(text: str) -> str:
