@@ -228,17 +228,32 @@ def chances(network: Network, x_bchw: Tensor) -> Tensor:
     return torch.sigmoid(network.unet(standard_bchw.contiguous(memory_format=torch.channels_last)))
 
 
+def grid(network: Network, unit: np.ndarray, box: Box | None = None) -> Tensor:
+    """A unit image as its network sees it: (H, W) or (C, H, W) -> float (1, C, S, S). ValueError when the channels are not the network's."""
+    channels = unit.reshape(-1, *unit.shape[-2:])
+    if len(channels) != network.channels:
+        raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
+    return torch.cat([to_grid(channel, network.size) for channel in transforms.crop(channels, box)], dim=1)
+
+
 def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
     """Chance of lesion at the network's size: unit image (H, W) -> float32 (S, S) in [0, 1].
 
     unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for the
     modality. ValueError when the channels are not the network's.
     """
-    channels = unit.reshape(-1, *unit.shape[-2:])
-    if len(channels) != network.channels:
-        raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
-    x_1css = torch.cat([to_grid(channel, network.size) for channel in transforms.crop(channels, box)], dim=1)
-    return chances(network, x_1css)[0, 0].numpy()
+    return chances(network, grid(network, unit, box))[0, 0].numpy()
+
+
+@torch.inference_mode()
+def features(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """What the decoder's last level says of each pixel: unit image (H, W) -> float32 (K, S, S), K the U-Net's width.
+
+    The numbers that the 1x1 head makes a lesion's chance or a pixel of. unit, box, ValueError: as for ``chance``.
+    """
+    x_1css = grid(network, unit, box)
+    standard_1css = transforms.standardise(x_1css.double()).float().contiguous(memory_format=torch.channels_last)
+    return network.unet.decoder(network.unet.encoder(standard_1css))[0].float().contiguous().numpy()
 
 
 def spread(chance_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | None = None) -> np.ndarray:

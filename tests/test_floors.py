@@ -13,16 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     0: "ranks",
-    1: "patches schedule metrics unet transforms views records imaging",
+    1: "patches schedule metrics unet transforms views records imaging scribble",
     2: "descent uncertainty splits losses",
     3: "clusters masking datasets checkpoint",
     4: "methods tables plots figures packs lesson",
-    5: "inference",
+    5: "inference annotations",
     6: "panels train",
     7: "app",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-OPEN_ROOMS = ("imaging", "plots", "tables", "train")  # whose files may import each other
+OPEN_ROOMS = ("annotations", "imaging", "plots", "tables", "train")  # whose files may import each other
 SIBLINGS = ("methods", "datasets", "panels")  # whose files never meet, but for the _underscored ones that all share
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
 HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision", "onnx", "onnxruntime")

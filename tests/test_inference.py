@@ -161,6 +161,23 @@ def test_probability_has_the_images_own_size(network, shape):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_features_are_what_the_head_makes_the_chance_of(network, weights):
+    """Through the head they give the chance; they are the unfolded network's last feature map, of a box too, the same each time."""
+    unit, box = np.random.default_rng(0).random((75, 90), dtype=np.float32), Box(10, 20, 40, 30)
+    found = inference.features(network, unit, box)
+    assert found.shape == (2, 64, 64) and found.dtype == np.float32 and found.min() >= 0 < found.std()  # after a ReLU
+    head = network.unet.head
+    logit = np.einsum("k,khw->hw", head.weight.detach().numpy()[0, :, 0, 0], found) + head.bias.item()
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit)), inference.chance(network, unit, box), atol=1e-5)
+    plain = checkpoint.unet(checkpoint.load(weights))
+    with torch.no_grad():
+        expected = plain.decoder(plain.encoder(transforms.standardise(inference.to_grid(transforms.crop(unit, box), 64))))[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_array_equal(found, inference.features(network, unit, box))
+    with pytest.raises(ValueError, match="takes 1 channels, the image has 2"):
+        inference.features(network, np.stack([unit, unit]))
+
+
 @pytest.mark.parametrize("box", [Box(10, 20, 40, 30), Box(-15, -20, 90, 70), Box(50, 60, 60, 60), Box(0, 0, 75, 90), Box(-3, 5, 128, 64)])
 def test_probability_in_a_box_is_that_of_the_part_put_back(network, box):
     unit = np.random.default_rng(0).random((75, 90), dtype=np.float32)

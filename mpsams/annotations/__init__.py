@@ -1,0 +1,1 @@
+"""Annotations: a folder of images, proposed and corrected masks, and a log of who did what (``docs/annotations.md``)."""

@@ -1,0 +1,179 @@
+"""DICOM-SEG of annotations: ours made the same each time and true about who drew it, and those of others read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsams.imaging import Scan, UnreadableImage, dicom
+from mpsams.imaging.dicom import seg
+from mpsams.imaging.dicom.elements import Allowance, Steps, count, items, numbers, raw, text, uid
+
+_KIND = "1.2.840.10008.5.1.4.1.1.66.4"
+_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
+_DAY, _TIME = "20000101", "000000"
+_STEPS = 4_000_000  # reads of all headers of an upload
+_MAX_ELEMENT, _MAX_FRAMES = 2**25, 2**14
+_PIXELS = 0x7FE00010
+_SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_TAGS = (
+    "SOPClassUID", "SegmentationType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SegmentSequence", _SHARED, _EACH,
+)  # fmt: skip
+_SAME = 0.01  # millimetres, and cosines
+_ALLOWED = "allowed are uncompressed binary DICOM-SEG whose frames refer to the images of this project"
+_LONGEST = 64
+
+
+def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> bytes:
+    """``imaging.dicom.seg.write`` without the patient, with equal bytes for equal masks of equal scans.
+
+    algorithm: what drew it with a person's help (SEMIAUTOMATIC); "" is by hand (MANUAL). So that equal masks are equal
+    bytes, UIDs are made from the content and the date is always 1 January 2000: it says nothing. ValueError as there.
+    """
+    import pydicom
+    from pydicom.uid import UID
+
+    data = pydicom.dcmread(io.BytesIO(seg.write(scan, mask_xyz, label, algorithm or "by hand")))
+    (segment,) = data.SegmentSequence
+    segment.SegmentAlgorithmType = "SEMIAUTOMATIC" if algorithm else "MANUAL"
+    if not algorithm:
+        del segment.SegmentAlgorithmName, segment.SegmentationAlgorithmIdentificationSequence
+    data.ContentDate, data.ContentTime = _DAY, _TIME
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        if keyword in data:
+            delattr(data, keyword)
+    for item in data.get("ContributingEquipmentSequence", ()):
+        item.pop("ContributionDateTime", None)
+    _name(data, "2.25.0", "2.25.1", "2.25.2")
+    digest = hashlib.sha256(_bytes(data)).digest()
+    _name(data, *(UID(f"2.25.{int.from_bytes(hashlib.sha256(digest + part).digest()[:16])}") for part in (b"file", b"series", b"order")))
+    return _bytes(data)
+
+
+def _name(data: Any, own: str, series: str, order: str) -> None:
+    """Put these UIDs in place of the random ones."""
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = own
+    data.SeriesInstanceUID = series
+    for item in (*data.DimensionOrganizationSequence, *data.DimensionIndexSequence):
+        item.DimensionOrganizationUID = order
+
+
+def _bytes(data: Any) -> bytes:
+    file = io.BytesIO()
+    data.save_as(file)
+    return file.getvalue()
+
+
+def allowance() -> Allowance:
+    """How much of headers is read of all files of an upload."""
+    return Allowance(_STEPS)
+
+
+def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[str, np.ndarray, str]:
+    """The name of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
+
+    The scan is found by the UIDs of its images, never by names; the label is "" where segments have several.
+    Raises UnreadableImage, and nothing else, whatever the bytes.
+    """
+    try:
+        return _read(path, scans, allowance)
+    except UnreadableImage:
+        raise
+    except Exception:  # pydicom raises nearly anything, and quotes the file
+        raise UnreadableImage(f"This DICOM is damaged or of a rare kind; {_ALLOWED}.") from None
+
+
+def _read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[str, np.ndarray, str]:
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    pixels: list[tuple[int, int]] = []
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if tag == _PIXELS:
+            pixels.append((file.tell(), length))
+        return tag == _PIXELS
+
+    with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
+        data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=[Tag(word) for word in _TAGS])
+        if uid(data, "SOPClassUID") != _KIND:
+            raise UnreadableImage(f"This DICOM is no segmentation; {_ALLOWED}.")
+        known = text(data, "SegmentationType") == "BINARY" and uid(data.file_meta, "TransferSyntaxUID") in _SYNTAXES
+        rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames")
+        if not known or not pixels or count(data, "BitsAllocated") != 1 or not 0 < frames <= _MAX_FRAMES or not rows * columns:
+            raise UnreadableImage(f"This DICOM-SEG is fractional, compressed or of a rare kind; {_ALLOWED}.")
+        at, length = pixels[0]
+        if min(length, file.size - at) < -(-rows * columns * frames // 8):
+            raise UnreadableImage(f"This DICOM-SEG holds fewer pixels than it says; {_ALLOWED}.")
+        name, places = _places(data, frames, scans, file)
+        scan = scans[name]
+        if (columns, rows) != scan.voxels_xyz.shape[:2]:
+            size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
+            raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {size}; {_ALLOWED}.")
+        mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
+        for number, z in enumerate(places):
+            first, size = number * rows * columns, rows * columns
+            file.seek(at + first // 8)
+            bits = np.unpackbits(np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8), bitorder="little")
+            mask_xyz[:, :, z] |= bits[first % 8 :][:size].reshape(rows, columns).T.astype(bool)
+        return name, mask_xyz, _label(data, file)
+
+
+def _places(data: Any, frames: int, scans: Mapping[str, Scan], file: Steps) -> tuple[str, list[int]]:
+    """The scan that all frames refer to, and the slice Z of each."""
+    slices = {
+        image: (name, z) for name, scan in scans.items() if isinstance(scan.source, dicom.Series)
+        for z, image in enumerate(scan.source.images) if image[0]
+    }  # fmt: skip
+    shared = next(iter(items(data, _SHARED, file)), None)
+    each, found = items(data, _EACH, file), []
+    if len(each) != frames:
+        raise UnreadableImage(f"This DICOM-SEG does not describe each of its frames; {_ALLOWED}.")
+    for group in each:
+        meant = {slices[image] for image in _sources(group, file) if image in slices}
+        if len(meant) != 1:
+            raise UnreadableImage(f"A frame of this DICOM-SEG belongs to no slice, or to several; {_ALLOWED}.")
+        name, z = meant.pop()
+        if not _lies_there(group, shared, scans[name].source.places[z : z + 1], file):
+            raise UnreadableImage(f"A frame of this DICOM-SEG lies elsewhere than its image; {_ALLOWED}.")
+        found.append((name, z))
+    if len({name for name, _ in found}) != 1:
+        raise UnreadableImage(f"This DICOM-SEG belongs to several images; {_ALLOWED}, all to one.")
+    return found[0][0], [z for _, z in found]
+
+
+def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
+    for derived in items(group, "DerivationImageSequence", file):
+        for source in items(derived, "SourceImageSequence", file):
+            yield uid(source, "ReferencedSOPInstanceUID"), count(source, "ReferencedFrameNumber")
+
+
+def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
+    """Whether a frame says it lies where its image does; what either does not say is no contradiction."""
+    for keyword, tag, length in (
+        ("PlanePositionSequence", "ImagePositionPatient", 3), ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+    ):  # fmt: skip
+        holders = items(group, keyword, file) or (items(shared, keyword, file) if shared is not None else [])
+        stated = numbers(holders[0], tag, length) if holders and raw(holders[0], tag) is not None else None
+        if stated is None or not place:
+            continue
+        expected = place[0].position if length == 3 else (*place[0].across, *place[0].down)
+        if np.abs(np.subtract(stated, expected)).max() > _SAME:
+            return False
+    return True
+
+
+def _label(data: Any, file: Steps) -> str:
+    """The label of the segments where they share one. It is free text, so only short and printable ones count."""
+    found = set()
+    for segment in items(data, "SegmentSequence", file):
+        element = raw(segment, "SegmentLabel")
+        value = element.value if element is not None else b""
+        found.add(value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value or "").strip())
+    label = found.pop() if len(found) == 1 else ""
+    return label if 0 < len(label) <= _LONGEST and label.isprintable() and "\ufffd" not in label else ""

@@ -1,0 +1,225 @@
+"""Annotated scans as files that others read: BUSI folder, images/ and masks/, NIfTI, DICOM-SEG, COCO; and all of it as a zip.
+
+Pixels, masks, labels and geometry leave, and nothing else: no file's name, date or text, but the UIDs that a DICOM-SEG needs.
+What is burnt into the pixels themselves stays there.
+
+Axes: X, Y, Z as the scan stores them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mpsams.annotations import _coco, _dicom_seg, _pixels
+from mpsams.imaging import Scan, export, geometry, nifti, raster
+
+FORMATS = ("busi", "folder", "nifti", "dicom-seg", "coco")
+KINDS = ("benign", "malignant", "normal")  # the folders of BUSI
+COCO_FILE = "annotations.json"
+
+_LONGEST = 64  # characters of a label, as in DICOM
+_NAME = re.compile(r"\w([\w .()+-]{0,98}[\w)+-])?")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows keeps for itself
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first day that a zip can hold
+Placed = tuple[str | None, str]  # where in the export a mask lies, None if left out, and a sentence, "" if there is nothing to say
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """A scan and what was marked on it.
+
+    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. label: what is marked, 1 to 64 printable characters.
+    name: of its files, "" for a neutral one; it is written as it is given, so a name from a person's file may name a patient.
+    algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand.
+    """
+
+    scan: Scan = field(repr=False)
+    mask_xyz: np.ndarray = field(repr=False)
+    label: str = "lesion"
+    name: str = ""
+    algorithm: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written. places: for each item the file with its mask, from ``out``, None where it was left out.
+
+    notes: sentences on what was left out or rounded. They know items by the names in the export alone.
+    """
+
+    out: Path
+    places: tuple[str | None, ...]
+    notes: tuple[str, ...]
+
+
+def write(items: Sequence[Annotated], format: str, out: Path) -> Written:
+    """A new folder ``out`` with all items in one of FORMATS: whole or not at all, and the same bytes each time.
+
+    Items without a name are image-0001 and so on, by their place in the sequence.
+      busi       LABEL/LABEL (1).png and LABEL (1)_mask.png, of flat pictures labelled as one of KINDS; names are not used
+      folder     images/NAME and masks/NAME, .png for flat pictures and .nii.gz for volumes
+      nifti      NAME.nii.gz, each mask on its scan's own grid
+      dicom-seg  NAME.dcm, where ``imaging.export`` allows it
+      coco       annotations.json, see ``_coco``
+
+    ValueError: an unknown format, ``out`` is there already, a name or label or mask that is not allowed, nothing to write.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}; allowed are {', '.join(FORMATS)}")
+    names = named(items)
+    for name, item in zip(names, items):
+        _check(name, item)
+    writer = {"busi": _busi, "folder": _folder, "nifti": _nifti, "dicom-seg": _dicom, "coco": _as_coco}[format]
+    with _new(Path(out)) as folder:
+        placed = writer(list(zip(names, items)), folder)
+        places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
+        if not any(places):
+            raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
+    if format == "busi":
+        notes += _missing(places)
+    return Written(Path(out), places, tuple(notes))
+
+
+def named(items: Sequence[Annotated]) -> list[str]:
+    """The items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal names."""
+    names = [item.name or f"image-{number:04d}" for number, item in enumerate(items, start=1)]
+    for number, name in enumerate(names, start=1):
+        if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name.lower()) or unicodedata.normalize("NFC", name) != name:
+            raise ValueError(f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's name")
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError("two images have one name; allowed are different ones")
+    return names
+
+
+def zipped(out: Path) -> Path:
+    """A zip of an export beside it, OUT.zip: equal files make equal bytes. ValueError if it is there already."""
+    out = Path(out)
+    target = out.with_name(f"{out.name}.zip")
+    if target.exists():
+        raise ValueError(f"{target.name} is there already; allowed is a new file")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
+        made = Path(folder) / "export.zip"
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+            for path in sorted(inner for inner in out.rglob("*") if inner.is_file()):
+                entry = zipfile.ZipInfo(path.relative_to(out).as_posix(), _LONG_AGO)
+                entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
+                with path.open("rb") as source, file.open(entry, "w", force_zip64=path.stat().st_size > 2**31 - 2**20) as packed:
+                    shutil.copyfileobj(source, packed, 2**20)
+        os.replace(made, target)
+    return target
+
+
+@contextmanager
+def _new(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes ``out`` when all is written."""
+    if out.exists():
+        raise ValueError(f"{out.name} is there already; allowed is a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
+        folder = Path(temporary) / "export"
+        folder.mkdir()
+        yield folder
+        os.rename(folder, out)
+
+
+def _check(name: str, item: Annotated) -> None:
+    if item.mask_xyz.dtype != bool or item.mask_xyz.shape != item.scan.voxels_xyz.shape:
+        given = f"{item.mask_xyz.dtype} {item.mask_xyz.shape}"
+        raise ValueError(f"{name}: the mask is {given}; allowed is bool {item.scan.voxels_xyz.shape}")
+    if not 0 < len(item.label.strip()) <= _LONGEST or "\\" in item.label or not item.label.isprintable():
+        raise ValueError(f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
+
+
+def _each(items: list[tuple[str, Annotated]], put: Callable[[str, Annotated], Placed]) -> list[Placed]:
+    return [put(name, item) for name, item in items]
+
+
+def _busi(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    numbers: Counter[str] = Counter()
+    for kind in KINDS:
+        (folder / kind).mkdir()
+
+    def put(name: str, item: Annotated) -> Placed:
+        if item.label not in KINDS:
+            return None, f"{name} was left out: its label is {item.label}, and a BUSI folder has {', '.join(KINDS)}."
+        if not _pixels.is_picture(item.scan):
+            return None, f"{name} was left out: it is no flat picture, and a BUSI folder has nothing else."
+        if item.label == "normal" and item.mask_xyz.any():
+            return None, f"{name} was left out: it is labelled normal but something is marked on it."
+        numbers[item.label] += 1
+        stem = f"{item.label} ({numbers[item.label]})"
+        note = _put_picture(name, item, folder / item.label / f"{stem}.png", folder / item.label / f"{stem}_mask.png")
+        return f"{item.label}/{stem}_mask.png", note
+
+    return _each(items, put)
+
+
+def _missing(places: Sequence[str | None]) -> list[str]:
+    """A sentence if a kind has no image, for then the folder is no BUSI folder to a reader."""
+    absent = [kind for kind in KINDS if not any(place and place.startswith(f"{kind}/") for place in places)]
+    return [f"There is no image labelled {' or '.join(absent)}; to be opened as BUSI a folder needs one of each kind."] * bool(absent)
+
+
+def _folder(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir()
+    masks.mkdir()
+
+    def put(name: str, item: Annotated) -> Placed:
+        if _pixels.is_picture(item.scan):
+            file = f"{name}.png"
+            note = _put_picture(name, item, images / file, masks / file)
+        else:
+            file, note = f"{name}.nii.gz", ""
+            (images / file).write_bytes(_pixels.volume(item.scan))
+            (masks / file).write_bytes(nifti.write_mask(item.scan, item.mask_xyz))
+        return f"masks/{file}", note
+
+    return _each(items, put)
+
+
+def _put_picture(name: str, item: Annotated, image: Path, mask: Path) -> str:
+    data, exact = _pixels.png(item.scan)
+    image.write_bytes(data)
+    mask.write_bytes(raster.write_mask(geometry.shown(item.mask_xyz, None)[0]))
+    return "" if exact else f"{name}: no PNG holds the image's values exactly, so they were rounded."
+
+
+def _nifti(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    def put(name: str, item: Annotated) -> Placed:
+        (folder / f"{name}.nii.gz").write_bytes(nifti.write_mask(item.scan, item.mask_xyz))
+        return f"{name}.nii.gz", ""
+
+    return _each(items, put)
+
+
+def _dicom(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    def put(name: str, item: Annotated) -> Placed:
+        if "dicom-seg" not in export.formats(item.scan):
+            return None, f"{name} was left out: a DICOM-SEG refers to DICOM images with geometry and UIDs, and this image has none."
+        try:
+            data = _dicom_seg.write(item.scan, item.mask_xyz, item.label, item.algorithm)
+        except ValueError:
+            return None, f"{name} was left out: its series makes no valid DICOM-SEG."
+        (folder / f"{name}.dcm").write_bytes(data)
+        return f"{name}.dcm", ""
+
+    return _each(items, put)
+
+
+def _as_coco(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    data = _coco.document((name, item.mask_xyz, item.scan.affine, item.label) for name, item in items)
+    (folder / COCO_FILE).write_bytes(data)
+    return [(COCO_FILE, "")] * len(items)

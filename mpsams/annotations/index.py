@@ -1,0 +1,235 @@
+"""What is known of each image, in SQLite: a fold of the log, which can be thrown away and made again from it.
+
+One connection, guarded by the lock of the project that holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import log
+
+STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
+OPEN = STATUSES[:3]  # what stands in the queue
+IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
+MASK_ENDINGS = (".png", ".nii.gz")
+VERSION = 1
+
+_TABLES = """
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY,              -- in the order they were added
+    id TEXT NOT NULL UNIQUE,                 -- the beginning of the sha256 of the image
+    status TEXT NOT NULL,                    -- new, proposed, in work, accepted, skipped
+    urgency REAL,                            -- the greater, the sooner it is to be corrected
+    modality TEXT NOT NULL,
+    image_ending TEXT NOT NULL,
+    mask_ending TEXT NOT NULL,
+    shape TEXT NOT NULL,                     -- JSON [X, Y, Z], in voxels
+    mask TEXT,                               -- sha256 of the file of the last saved mask
+    proposal TEXT,                           -- sha256 of the file of the proposed mask
+    checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
+    seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
+    changed TEXT NOT NULL                    -- when
+);
+CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT NOT NULL); -- private: what the user's file was called
+CREATE TABLE state (log_end INTEGER NOT NULL);                -- up to which byte the log is in here
+INSERT INTO state VALUES (0);
+"""
+_ID = re.compile("[0-9a-f]{16}")
+_UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END"
+_CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
+    "ranked": "urgency = :urgency",
+    "proposed": "proposal = :file, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, urgency = coalesce(:urgency, urgency), "
+    "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
+    "withdrawn": "proposal = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
+    "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
+    "saved": "mask = :mask, status = 'in work'",
+    "found": "mask = :mask, status = 'in work'",
+    "lost": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
+    "accepted": "mask = :mask, status = 'accepted'",
+    "skipped": "status = 'skipped'",
+    "reopened": f"status = {_UNTOUCHED}",
+}
+_COLUMNS = (
+    "id, status, urgency, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed"
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of a project and how far it is.
+
+    id: 16 hexadecimal digits of its content. status: one of STATUSES. urgency: None where nobody gave one. shape_xyz: of the
+    image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none. checkpoint: the
+    name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC.
+    """
+
+    id: str
+    status: str
+    urgency: float | None
+    modality: str
+    image_ending: str
+    mask_ending: str
+    shape_xyz: tuple[int, int, int]
+    mask: str | None
+    proposal: str | None
+    checkpoint: tuple[str, str] | None
+    seconds: float
+    changed: str
+
+
+class Index:
+    """The table of a project; ``follow`` brings it up to the log."""
+
+    def __init__(self, path: Path, lines: Path, names: Path) -> None:
+        """path: of the SQLite file, made when it is not there and made again when it is damaged or of another version.
+
+        lines: of the log. names: of the file with the private names.
+        """
+        self.path, self.lines, self.names = path, lines, names
+        self.db = _opened(path, lines)
+        if self.db is None:
+            self.rebuild()
+        else:
+            self._follow_names()
+            self.follow()
+
+    def rebuild(self) -> None:
+        """Throw the table away and make it again from the log."""
+        self.close()
+        for ending in ("", "-journal", "-wal", "-shm"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+        self.db = _connected(self.path)
+        self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        self._follow_names()
+        self.follow()
+
+    def follow(self) -> None:
+        """Take in what the log has and the table has not; a table damaged meanwhile is made again.
+
+        OSError: the table cannot be written now; what the log has is safe.
+        """
+        try:
+            self._follow()
+        except sqlite3.OperationalError as error:
+            raise OSError(f"could not write {self.path} ({error}); the log beside it holds all that was acknowledged") from error
+        except sqlite3.DatabaseError:
+            self.rebuild()
+
+    def _follow(self) -> None:
+        (start,) = self.db.execute("SELECT log_end FROM state").fetchone()
+        if not self.lines.exists() or self.lines.stat().st_size == start:
+            return
+        rows, end = log.read(self.lines, start)
+        with self.db:
+            for row in rows:
+                with contextlib.suppress(OverflowError, UnicodeEncodeError):  # numbers and letters no table can hold
+                    _apply(self.db, row)
+            self.db.execute("UPDATE state SET log_end = ?", (end,))
+
+    def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
+        """All of some statuses in the order they were added."""
+        marks = ", ".join("?" * len(statuses))
+        rows = self.db.execute(f"SELECT {_COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))
+        return tuple(map(_item, rows))
+
+    def item(self, id: str) -> Item | None:
+        """One; None where there is none of that id."""
+        row = self.db.execute(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id,)).fetchone()
+        return row and _item(row)
+
+    def name(self, id: str) -> str:
+        """What the user's file was called; "" where that was forgotten."""
+        row = self.db.execute("SELECT name FROM names WHERE id = ?", (id,)).fetchone()
+        return row[0] if row else ""
+
+    def call(self, id: str, name: str) -> None:
+        """Keep a name in the table alone; see the project's ``names`` file."""
+        with self.db:
+            self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
+
+    def close(self) -> None:
+        if self.db is not None:
+            self.db.close()
+        self.db = None
+
+    def _follow_names(self) -> None:
+        known = [(row.get("item"), row.get("name")) for row in log.read(self.names)[0]]
+        with self.db:
+            self.db.execute("DELETE FROM names")
+            pairs = [pair for pair in known if all(isinstance(text, str) and text.isprintable() for text in pair)]
+            self.db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", pairs)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = DELETE")  # one file, which any SQLite reads
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _opened(path: Path, lines: Path) -> sqlite3.Connection | None:
+    """The table as it lies there; None where it is missing, damaged, of another version or ahead of the log."""
+    if not path.is_file():
+        return None
+    db = None
+    try:
+        db = _connected(path)
+        (found,) = db.execute("PRAGMA quick_check").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (end,) = db.execute("SELECT log_end FROM state").fetchone()
+        db.execute(f"SELECT {_COLUMNS} FROM items LIMIT 1").fetchone()
+        if (found, version) == ("ok", VERSION) and end <= (lines.stat().st_size if lines.exists() else 0):
+            return db
+    except (sqlite3.DatabaseError, TypeError):  # TypeError: no row where one belongs
+        pass
+    if db is not None:
+        with contextlib.suppress(sqlite3.Error):
+            db.close()
+    return None
+
+
+def _apply(db: sqlite3.Connection, row: dict) -> None:
+    """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
+    action, proposal = row.get("action"), row.get("proposal")
+    proposal = proposal if isinstance(proposal, dict) else {}
+    values = {name: row.get(name) for name in ("item", "urgency", "file", "mask", "time")}
+    values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
+    if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
+        return
+    if action == "added" and _sensible(row):
+        db.execute(
+            "INSERT OR IGNORE INTO items (id, status, modality, image_ending, mask_ending, shape, changed) "
+            "VALUES (?, 'new', ?, ?, ?, ?, ?)",
+            (row["item"], row["modality"], row["image_ending"], row["mask_ending"], json.dumps(row["shape"]), str(row.get("time"))),
+        )
+    if isinstance(action, str) and action in _CHANGES:
+        changes = f"{_CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
+        db.execute(f"UPDATE items SET {changes} WHERE id = :item", values)
+
+
+def _sensible(row: dict) -> bool:
+    """Whether a line "added" says all that is needed, and nothing that leads out of the folder."""
+    shape = row.get("shape")
+    return (
+        isinstance(row.get("item"), str)
+        and _ID.fullmatch(row["item"]) is not None
+        and isinstance(row.get("modality"), str)
+        and row.get("image_ending") in IMAGE_ENDINGS
+        and row.get("mask_ending") in MASK_ENDINGS
+        and isinstance(shape, list)
+        and len(shape) == 3
+        and all(isinstance(side, int) and side > 0 for side in shape)
+    )
+
+
+def _item(row: tuple) -> Item:
+    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed = row
+    made_by = None if checkpoint is None else (checkpoint, sha256 or "")
+    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed)

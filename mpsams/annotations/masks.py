@@ -1,0 +1,74 @@
+"""Lesion masks as files on the grid of their image, and how much two masks have in common.
+
+Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1 (``imaging.Scan``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mpsams import metrics
+from mpsams.imaging import Scan, UnreadableImage, export, nifti
+
+
+def ending(scan: Scan) -> str:
+    """Of the name of a mask's file: ".png" for a flat image without geometry, else ".nii.gz"."""
+    return export.ENDINGS[export.formats(scan)[0]]
+
+
+def encode(scan: Scan, mask_xyz: np.ndarray) -> bytes:
+    """A bool (X, Y, Z) mask as PNG (lesion 255) or as NIfTI on the scan's own grid (lesion 1). Equal masks, equal bytes.
+
+    ValueError for a mask of another type or shape.
+    """
+    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+    return export.write(scan, mask_xyz, export.formats(scan)[0])[0]
+
+
+def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
+    """A mask as bool (X, Y, Z): what is not 0 is lesion. ValueError: no file, not readable, another size."""
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; expected the mask of an image of {_size(shape_xyz)}")
+    try:
+        mask_xyz = _picture(path.read_bytes()) if path.suffix == ".png" else nifti.read(path, "mri").voxels_xyz != 0
+    except UnreadableImage as error:
+        raise ValueError(f"{path}: {error}") from None
+    if mask_xyz.shape != tuple(shape_xyz):
+        raise ValueError(f"{path} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}")
+    return np.array(mask_xyz)
+
+
+def sha256(path: Path) -> str | None:
+    """Of a file's bytes; None where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def agreement(one: np.ndarray, other: np.ndarray) -> float:
+    """The Dice score of two bool masks of one shape, in [0, 1]; two empty masks agree."""
+    pair = (torch.as_tensor(np.ascontiguousarray(mask, bool).reshape(1, 1, -1)) for mask in (one, other))
+    return float(metrics.overlap(*pair)["dsc"])
+
+
+def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
+    """How many pixels (or voxels) were added and how many removed."""
+    return int((after & ~before).sum()), int((before & ~after).sum())
+
+
+def _picture(data: bytes) -> np.ndarray:
+    """A PNG of a mask as bool (X, Y, 1), not larger than Pillow allows."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            return np.asarray(image.convert("L")).T[:, :, None] > 0
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error and more, undocumented
+        raise UnreadableImage("this PNG is damaged or incomplete.") from error
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) + " voxels"

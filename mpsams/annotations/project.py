@@ -1,0 +1,384 @@
+"""A project of annotations: a folder with images, proposed and corrected masks, a queue, and a log of what was done.
+
+A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from it.
+``docs/annotations.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+
+import numpy as np
+
+from mpsams import checkpoint, imaging
+from mpsams.imaging import Scan
+
+from . import images, lock, log, masks
+from .index import OPEN, STATUSES, Index, Item
+
+FORMAT, VERSION = "mps-ams annotations", 1
+FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
+LONGEST = 200  # characters of a name, a person's or a file's
+
+
+class Project:
+    """An open project. May be used from several threads; a second app that opens the folder gets a ValueError.
+
+    folder: of the project. accepted: the folder in it that ``mpsams.datasets.folder`` loads, images/ and masks/ of exactly
+    the accepted items; it is there even while none is accepted.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open a folder, or make it; mend what a crash left behind.
+
+        ValueError: another app has it open, it holds other files, or a later version wrote it. OSError: the disk refuses.
+        """
+        self.folder = Path(folder)
+        self.accepted = self.folder / "accepted"
+        self._lines, self._names = self.folder / "log.jsonl", self.folder / "names.private.jsonl"
+        self._lock, self._last = RLock(), None
+        _judge(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._held = lock.hold(self.folder / "lock")
+        try:
+            about = self.folder / "project.json"
+            if not about.is_file():
+                checkpoint.write(about, json.dumps({"format": FORMAT, "version": VERSION, "made": log.now()}).encode())
+            for path in (self.folder, *map(self.folder.joinpath, FOLDERS)):
+                path.mkdir(exist_ok=True)
+                images.clean(path)
+            log.mend(self._lines)
+            log.mend(self._names)
+            self._index = Index(self.folder / "index.sqlite", self._lines, self._names)
+            self._recover()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder; nothing is waiting to be written."""
+        with self._lock:
+            self._index.close()
+            self._held.close()
+
+    # What there is
+
+    def items(self, status: str | None = None) -> tuple[Item, ...]:
+        """All, or those of one status, in the order they were added."""
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"status {status!r}; allowed are {', '.join(STATUSES)}")
+        with self._ready() as index:
+            return index.items(STATUSES if status is None else (status,))
+
+    def item(self, id: str) -> Item:
+        """ValueError for an id that is not in the project."""
+        with self._ready() as index:
+            found = index.item(id)
+        if found is None:
+            raise ValueError(f"image {str(id)[:20]!r} is not in this project; expected an id from its list")
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many items have each status."""
+        found = [item.status for item in self.items()]
+        return {status: found.count(status) for status in STATUSES}
+
+    def queue(self) -> tuple[Item, ...]:
+        """What is neither accepted nor skipped: the most urgent first, those without urgency last, else as added."""
+        with self._ready() as index:
+            found = index.items(OPEN)
+        return tuple(sorted(found, key=lambda item: math.inf if item.urgency is None else -item.urgency))
+
+    def next(self, after: str | None = None) -> Item | None:
+        """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is done."""
+        queue = self.queue()
+        ids = [item.id for item in queue]
+        at = ids.index(after) + 1 if after in ids else 0
+        return queue[at % len(queue)] if queue else None
+
+    def image(self, id: str) -> Path:
+        """Where an image lies: a file, or a folder with a DICOM series."""
+        return self.folder / "images" / (id + self.item(id).image_ending)
+
+    def scan(self, id: str) -> Scan:
+        """An image, opened; the last one stays open."""
+        item = self.item(id)
+        with self._lock:
+            if self._last is None or self._last[0] != id:
+                self._last = None  # let go of the one before first
+                self._last = id, imaging.read(images.files_of(self.image(id)), item.modality)
+            return self._last[1]
+
+    def mask(self, id: str) -> np.ndarray | None:
+        """The last saved mask, bool (X, Y, Z); None where there is none. ValueError where its file cannot be read."""
+        item = self.item(id)
+        return None if item.mask is None else masks.read(self._file("masks", item), item.shape_xyz)
+
+    def proposal(self, id: str) -> np.ndarray | None:
+        """The proposed mask, as ``mask``."""
+        item = self.item(id)
+        return None if item.proposal is None else masks.read(self._file("proposals", item), item.shape_xyz)
+
+    def name(self, id: str) -> str:
+        """What the user's file was called, to be shown to that user and to go nowhere else; "" where that was forgotten."""
+        with self._ready() as index:
+            return index.name(self.item(id).id)
+
+    def log(self) -> list[dict]:
+        """All lines of the log, oldest first; ``docs/annotations.md`` has their fields."""
+        return log.read(self._lines)[0]
+
+    # What is done
+
+    def add(self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, who: str = "") -> Item:
+        """Copy an image in, or the files of one DICOM series; one that is there already is only found.
+
+        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own.
+        UnreadableImage (a ValueError) says why it is no image we open.
+        """
+        listed = images.listed(files)
+        scan = imaging.read(listed, modality)
+        with self._ready() as index:
+            id, ending = images.copy_in(listed, self.folder / "images")
+            if (known := index.item(id)) is not None:
+                return known
+            given = Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
+            kept = _printable(given.name if name is None else name)
+            log.append(self._names, [{"item": id, "name": kept}])
+            self._write(_added(id, ending, scan), who)
+            self._last = None
+            index.call(id, kept)
+            return self.item(id)
+
+    def rank(self, urgency: Mapping[str, float], who: str = "") -> None:
+        """Say how urgent items are, greater first (``annotations.urgency``). ValueError for what is no finite number."""
+        rows = [{"item": self.item(id).id, "action": "ranked", "urgency": _finite("urgency", value)} for id, value in urgency.items()]
+        with self._ready():
+            self._write(rows, who)
+
+    def propose(
+        self, id: str, mask_xyz: np.ndarray, checkpoint_name: str, sha256: str, urgency: float | None = None, who: str = "", **more
+    ) -> Item:
+        """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as they are.
+
+        checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say, JSON.
+        """
+        urgency = None if urgency is None else _finite("urgency", urgency)
+        with self._ready():
+            item = self.item(id)
+            made_by = {"checkpoint": _printable(checkpoint_name), "sha256": _printable(sha256)}
+            file = self._put("proposals", item, mask_xyz)
+            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "urgency": urgency}
+            self._write([more | row], who)
+            return self.item(id)
+
+    def save(
+        self, id: str, mask_xyz: np.ndarray, who: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None, **more
+    ) -> Item:
+        """Keep a mask that is being worked on; an accepted one is in work again. The same mask once more writes nothing.
+
+        mask_xyz: bool, of the image's shape. seconds: worked since the last call. truth_xyz: where it is known, for the
+        log's DSC. more: what else the log's line is to say, JSON. OSError says that the disk is full; then the last good
+        mask stands.
+        """
+        return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, more)
+
+    def accept(
+        self, id: str, mask_xyz: np.ndarray | None = None, who: str = "", seconds: float = 0.0,
+        truth_xyz: np.ndarray | None = None, **more,
+    ) -> Item:  # fmt: skip
+        """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``. The rest as ``save``."""
+        with self._ready():
+            if mask_xyz is None:
+                saved = self.mask(id)
+                mask_xyz = self.proposal(id) if saved is None else saved
+            if mask_xyz is None:
+                raise ValueError(f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no lesion)")
+            return self._keep("accepted", id, mask_xyz, who, seconds, truth_xyz, more)
+
+    def skip(self, id: str, who: str = "", seconds: float = 0.0) -> Item:
+        """Put an item aside; its masks stay."""
+        return self._set(id, "skipped", who, seconds)
+
+    def reopen(self, id: str, who: str = "") -> Item:
+        """Put an accepted or skipped item back into the queue; its masks stay."""
+        return self._set(id, "reopened", who, 0.0)
+
+    def rebuild(self) -> None:
+        """Make the SQLite file again from the log and the files; nothing that was acknowledged is lost by it."""
+        with self._lock:
+            self._index.rebuild()
+            self._recover()
+
+    # How
+
+    @contextmanager
+    def _ready(self) -> Iterator[Index]:
+        """The index, up to date with the log, for this thread alone."""
+        with self._lock:
+            self._index.follow()
+            yield self._index
+
+    def _file(self, folder: str, item: Item) -> Path:
+        return self.folder / folder / (item.id + item.mask_ending)
+
+    def _put(self, folder: str, item: Item, mask_xyz: np.ndarray) -> str:
+        """Write a mask's file, at once or not at all; its sha256."""
+        path = self._file(folder, item)
+        checkpoint.write(path, masks.encode(self.scan(item.id), mask_xyz))
+        return masks.sha256(path)
+
+    def _write(self, rows: Sequence[dict], who: str) -> None:
+        """Append to the log, which acknowledges, and let the index follow."""
+        head = {"time": log.now(), "who": _printable(who)}
+        log.append(self._lines, [head | row | head for row in rows])
+        self._index.follow()
+
+    def _keep(
+        self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None, more: Mapping
+    ) -> Item:
+        """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
+        seconds = _finite("seconds", seconds)
+        with self._ready():
+            item = self.item(id)
+            data = masks.encode(self.scan(id), mask_xyz)
+            path = self._file("masks", item)
+            proposed, saved = self.proposal(id), self.mask(id) if action == "saved" else None
+            before = next((mask for mask in (saved, proposed) if mask is not None), np.zeros(item.shape_xyz, bool))
+            if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, mask_xyz):
+                return item
+            row = _compared(before, mask_xyz, proposed, truth_xyz)
+            checkpoint.write(path, data)
+            made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
+            row = {"item": id, "action": action, "proposal": made_by, "mask": masks.sha256(path), "seconds": seconds} | row
+            self._write([dict(more) | row], who)
+            self._publish(self.item(id))
+            return self.item(id)
+
+    def _set(self, id: str, action: str, who: str, seconds: float) -> Item:
+        with self._ready():
+            self._write([{"item": self.item(id).id, "action": action, "seconds": _finite("seconds", seconds)}], who)
+            self._publish(self.item(id))
+            return self.item(id)
+
+    def _publish(self, item: Item) -> None:
+        """Let ``accepted`` hold the item's image and mask if it is accepted, else neither."""
+        mask = self._file("accepted/masks", item)
+        image = self.accepted / "images" / (item.id + item.image_ending)
+        if item.status != "accepted":
+            images.remove(image)
+            images.remove(mask)
+        else:
+            if masks.sha256(mask) != item.mask:
+                checkpoint.write(mask, self._file("masks", item).read_bytes())
+            images.link(self.image(item.id), self.accepted / "images")
+
+    def _recover(self) -> None:
+        """What the log does not know yet: images and masks that a crash or a person left in the folder, or took from it."""
+        known = {item.id + item.image_ending for item in self._index.items()}
+        for path in sorted((self.folder / "images").iterdir()):
+            if path.name not in known:
+                self._adopt(path)
+        for item in self._index.items():
+            self._check_proposal(item)
+            self._check_mask(item)
+            self._publish(self.item(item.id))
+
+    def _adopt(self, path: Path) -> None:
+        """An image in images/ that the log does not know. One that is not named by its content, or is none, is left alone."""
+        if images.named_by_content(path):
+            with suppress(ValueError):
+                self._write(_added(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")
+
+    def _check_proposal(self, item: Item) -> None:
+        """A proposal that is not the one the log names was never acknowledged, so nobody knows whose it is."""
+        path = self._file("proposals", item)
+        if masks.sha256(path) != item.proposal:
+            images.remove(path)
+            if item.proposal is not None:
+                self._write([{"item": item.id, "action": "withdrawn"}], "")
+
+    def _check_mask(self, item: Item) -> None:
+        """A whole mask that is not the one the log names is a later one: saved at the moment of a crash, or by another tool."""
+        path = self._file("masks", item)
+        found = masks.sha256(path)
+        if found == item.mask:
+            return
+        good = self._file("accepted/masks", item)
+        try:
+            masks.read(path, item.shape_xyz)
+        except ValueError:
+            if found is not None:
+                path.replace(path.with_name(path.name + ".damaged"))
+            if item.mask is not None and masks.sha256(good) == item.mask:
+                checkpoint.write(path, good.read_bytes())
+            elif item.mask is not None:
+                self._write([{"item": item.id, "action": "lost"}], "")
+        else:
+            again = item.mask is None and masks.sha256(good) == found  # the log itself was lost
+            self._write([{"item": item.id, "action": "accepted" if again else "found", "mask": found}], "")
+
+
+def _judge(folder: Path) -> None:
+    """ValueError unless a folder is a project we can open, or may become one."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")
+    about = folder / "project.json"
+    if about.is_file():
+        try:
+            said = json.loads(about.read_bytes())
+            found, version = said["format"], int(said["version"])
+        except (ValueError, KeyError, TypeError):
+            message = f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
+            raise ValueError(message) from None
+        if found != FORMAT or version > VERSION:
+            raise ValueError(f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version {VERSION}")
+        return
+    others = [path for path in folder.iterdir() if path.name not in ("lock", "project.json.partial")] if folder.is_dir() else []
+    if others and not (folder / "log.jsonl").is_file():
+        raise ValueError(f"{folder} holds files that are no project; expected an empty folder, or a name for a new one")
+
+
+def _added(id: str, ending: str, scan: Scan) -> list[dict]:
+    """The line of the log for a new image."""
+    shape = [int(side) for side in scan.voxels_xyz.shape]
+    row = {"item": id, "action": "added", "modality": scan.modality, "image_ending": ending}
+    return [row | {"mask_ending": masks.ending(scan), "shape": shape}]
+
+
+def _compared(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
+    """What the log says of a correction: pixels, and DSC with the truth and with the proposal, None where there is none."""
+    if truth is not None and truth.shape != after.shape:
+        raise ValueError(f"truth is of shape {truth.shape}; expected that of the mask, {after.shape}")
+    added, removed = masks.changes(before, after)
+    return {
+        "pixels_added": added,
+        "pixels_removed": removed,
+        "dsc_before": None if truth is None else masks.agreement(before, truth),
+        "dsc_after": None if truth is None else masks.agreement(after, truth),
+        "dsc_proposal": None if proposed is None else masks.agreement(proposed, after),
+    }
+
+
+def _finite(what: str, value: float) -> float:
+    value = float(value)
+    if not math.isfinite(value) or (what == "seconds" and value < 0):
+        raise ValueError(f"{what} {value}; expected a finite number{', 0 or more' if what == 'seconds' else ''}")
+    return value
+
+
+def _printable(text: str) -> str:
+    """A name on one line, of characters that every file can hold."""
+    held = str(text).encode("utf-8", "replace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "_" for letter in held)[:LONGEST]

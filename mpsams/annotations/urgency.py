@@ -1,0 +1,51 @@
+"""Which image to correct first: numbers that grow with what is in doubt.
+
+Masks and maps may have any axes, as long as those of one image are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from . import masks
+
+
+def votes(said: Sequence[np.ndarray]) -> float:
+    """Mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
+
+    As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the area
+    in doubt, and so with the work there is. ValueError for fewer than two masks, and for different shapes.
+    """
+    share = np.mean(_alike(said), axis=0, dtype=np.float64)
+    return float(np.mean(4 * share * (1 - share)))
+
+
+def pairs(said: Sequence[np.ndarray]) -> float:
+    """1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
+
+    ValueError as for ``votes``.
+    """
+    return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(said), 2)]))
+
+
+def entropy(chance: np.ndarray) -> float:
+    """Mean over pixels of the entropy in bits of "lesion or not"; in [0, 1]. It grows with the area in doubt.
+
+    chance: of lesion at each pixel. ValueError for an empty map and for what is not in [0, 1].
+    """
+    p = np.asarray(chance, np.float64)
+    if not p.size or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"the map of chances has {p.size} values, not all in [0, 1]; expected chances of lesion")
+    q = 1 - p
+    return float(np.mean(-p * np.log2(np.where(p > 0, p, 1)) - q * np.log2(np.where(q > 0, q, 1))))
+
+
+def _alike(said: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The masks as bool, two or more of one shape."""
+    shapes = {np.shape(mask) for mask in said}
+    if len(said) < 2 or len(shapes) != 1:
+        raise ValueError(f"{len(said)} masks of shapes {sorted(shapes)}; expected two or more of one shape")
+    return [np.asarray(mask, bool) for mask in said]

@@ -1,0 +1,136 @@
+"""The simulated annotator: its next stroke and its counts by hand, and that scribbles mend phantoms."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import annotator
+from mpsams import inference, scribble
+
+RNG = np.random.default_rng
+
+
+def rectangle(top: int, left: int, height: int, width: int, side: int = 64) -> np.ndarray:
+    found = np.zeros((side, side), bool)
+    found[top : top + height, left : left + width] = True
+    return found
+
+
+def test_the_largest_wrong_region_is_missed_or_too_much():
+    truth = rectangle(5, 5, 10, 10) | rectangle(40, 40, 6, 6)
+    surplus = rectangle(30, 5, 8, 8)
+    assert (annotator.largest_wrong(truth, surplus) == rectangle(5, 5, 10, 10)).all()
+    assert (annotator.largest_wrong(truth, surplus | rectangle(5, 5, 10, 10)) == surplus).all()
+    assert annotator.largest_wrong(truth, truth) is None
+    touching = annotator.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))  # missed above, too much below: two regions
+    assert (touching == rectangle(4, 0, 4, 5)).all()
+
+
+def test_the_middle_of_a_bar_is_its_middle_line():
+    line, depth = annotator.middle(rectangle(20, 10, 7, 41), 4)
+    assert depth == 4 and set(line[:, 0]) == {23} and sorted(line[:, 1]) == list(range(13, 48))
+    assert annotator.middle(rectangle(20, 10, 1, 1), 4)[0].tolist() == [[20, 10]]
+    shallow, depth = annotator.middle(rectangle(20, 10, 3, 30), 9)  # nowhere so deep: as deep as it is
+    assert depth == 2 and set(shallow[:, 0]) == {21} and len(shallow) == 28
+
+
+def test_the_line_stays_in_a_bent_region():
+    bent = rectangle(10, 10, 40, 9) | rectangle(41, 10, 9, 40)
+    line, _ = annotator.middle(bent, 5)
+    assert bent[tuple(line.T)].all() and np.abs(np.diff(line, axis=0)).max() == 1
+    ends = {tuple(line[0]), tuple(line[-1])}
+    assert any(row < 16 for row, _ in ends) and any(column > 43 for _, column in ends)
+
+
+def test_a_pen_is_round_and_a_hand_strays():
+    line = np.array([[32, 32]])
+    dot = annotator.drawn(line, 2, (64, 64), 0, RNG(0))
+    assert dot.sum() == 13  # |d| <= 2: 1 + 4 + 4 + 4
+    long = np.stack([np.full(40, 32), np.arange(10, 50)], axis=1)
+    still, strayed, again = (annotator.drawn(long, 1, (64, 64), noise, RNG(3)) for noise in (0, 2.0, 2.0))
+    assert still[31:34].sum() == still.sum() and (strayed == again).all() and strayed[31:34].sum() < strayed.sum()
+
+
+def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
+    truth, nothing = rectangle(20, 10, 7, 41), np.zeros((64, 64), bool)
+    stroke = annotator.brush(truth, nothing, 0, RNG(0))
+    assert stroke.lesion and stroke.length == 35
+    assert not (stroke.pixels_hw & ~truth).any() and (stroke.pixels_hw & truth).sum() == 35 * 7 + 2 * (5 + 5 + 1)  # radius 3: rounded ends
+    away = annotator.brush(nothing, truth, 0, RNG(0))
+    assert not away.lesion and (away.pixels_hw == stroke.pixels_hw).all()
+    assert annotator.brush(truth, truth, 0, RNG(0)) is None is annotator.pen(truth, truth, 0, RNG(0))
+
+
+def test_strokes_are_counted_by_hand():
+    """Two bars: the first stroke mends the longer (Dice 2 * 267 / (267 + 574)), the second the other."""
+    truth = rectangle(5, 10, 7, 41) | rectangle(40, 10, 7, 41)
+    session = annotator.by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
+    assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (35, 35)
+    assert (session.strokes(0.5), session.strokes(0.9), session.strokes(0.99)) == (1, 2, None)
+    done = annotator.by_brush(truth, truth, 0.9, 40, 0, 0)
+    assert done.dsc == (1.0,) and done.strokes(0.9) == 0
+    assert len(annotator.by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
+
+
+def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_followed():
+    truth, seen = rectangle(20, 10, 20, 41), []
+
+    def follow(strokes_hw):
+        seen.append(strokes_hw.copy())
+        return rectangle(0, 0, 64, 64) if len(seen) == 2 else truth if len(seen) == 3 else np.zeros((64, 64), bool)
+
+    session = annotator.by_scribble(truth, follow, 0.9, 40, 0, 0)
+    assert session.strokes(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
+    assert set(np.unique(seen[1])) == {0, 1} and (seen[2][seen[1] == 1] == 1).all() and set(np.unique(seen[2])) == {-1, 0, 1}
+
+
+def test_what_is_told_is_counted_by_hand():
+    found = [annotator.Session((0.1, 0.95), (10,), (5.0,)), annotator.Session((0.92,), (), ()), annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0))]
+    told = annotator.told(found, 0.9, 2)
+    assert (told["median"], told["quartiles"], told["mean"], told["reached"], told["length"]) == (1, [0.5, 1.5], 1.0, 0.667, 10)
+    assert told["dsc_after"]["0"] == 0.1 and told["dsc_after"]["1"] == 0.92 and told["dsc_after"]["10"] == 0.92 and told["ms"][0] == 7
+
+
+def test_scribbles_mend_phantoms_in_the_median(phantoms):
+    """From nothing and with intensities alone: Dice does not fall in the median, and ends high."""
+    runs = []
+    for i in range(0, 6, 2):
+        x, mask = phantoms.take(torch.tensor([i]))
+        unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
+        of = scribble.ground(unit, np.zeros_like(unit))
+        session = annotator.by_scribble(truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i)
+        runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
+    medians = np.median(runs, axis=0)
+    assert (np.diff(medians) >= 0).all() and medians[0] == 0 and medians[-1] > 0.8
+
+
+def test_only_held_out_images_with_a_lesion_take_part(phantoms):
+    class Made:
+        def __init__(self, dataset, train, test):
+            self.metadata = {"split": {"dataset": dataset, "seed": 0, "grouped": True, "train": train, "val": [], "test": test}}
+
+    options, (a, b, c, normal) = annotator.Annotator(), phantoms.groups[:4]
+    assert annotator.chosen(options, phantoms, [Made("phantom", [a], [b, c, normal])]) == [1, 2]
+    assert annotator.chosen(options, phantoms, [Made("phantom", [a], [b, c]), Made("phantom", [b], [c])]) == [2]
+    assert annotator.chosen(options, phantoms, [Made("busi", [a], [b])]) == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    with pytest.raises(ValueError, match="no image"):
+        annotator.chosen(options, phantoms, [Made("phantom", [a], [normal])])
+
+
+def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quick_phantom, small_weights):
+    before = {path: path.read_bytes() for path in Path(annotator.__file__).parent.glob("annotator-*.json")}
+    one = str(small_weights / "busi-scratch-seg-10.safetensors")
+    network = inference.open_network(one)
+    assert "split" not in network.metadata
+    options = ["--data.name", "phantom", "--data.cases", "3", "--images", "1", "--most", "2", "--weights", one, "--features", f'["{one}"]', "--quick", "true"]
+    annotator.main(options)
+    text = capsys.readouterr().out
+    told = json.loads(text[text.index("{") :])
+    ways = {f"{way}{name}" for start in ("nothing", "proposal") for way, names in ((f"brush, from {start}", [""]),
+            (f"scribble, from {start}, ", [annotator.NOTHING, Path(one).stem])) for name in names}  # fmt: skip
+    assert set(told["ways"]) == ways and told["images"] == 1 and "/" not in json.dumps({**told, "about": 0, "source": 0, "ways": list(told["ways"])})
+    assert all(0 <= way["reached"] <= 1 and way["quartiles"][0] <= way["median"] <= way["quartiles"][1] for way in told["ways"].values())
+    assert before == {path: path.read_bytes() for path in Path(annotator.__file__).parent.glob("annotator-*.json")}
