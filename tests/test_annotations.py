@@ -437,7 +437,7 @@ def test_threads_take_turns(project, tmp_path):
         assert facts(reopened) == before and len(reopened.log()) == 19  # no mask was "found"
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_kill_9_loses_no_acknowledged_mask(tmp_path, times):
     with Project(tmp_path / "project") as project:
         for path in (picture(tmp_path / "a", 1), volume(tmp_path / "b.nii.gz"), picture(tmp_path / "c", 2)):
