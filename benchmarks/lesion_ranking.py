@@ -145,14 +145,14 @@ def share(hidden_bl: Tensor, truth_bl: Tensor) -> list[float]:
 
 
 def told(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
-    """Means with bootstrap intervals; AUC also over every second image, the ones on which nothing was tuned."""
+    """Means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the others: no held-out part)."""
     def mean(column_n: np.ndarray) -> list[float]:
         low, high = np.quantile(weights_bn @ column_n / weights_bn.sum(axis=1), (0.025, 0.975))
         return [round(float(value), 4) for value in (column_n.mean(), low, high)]
 
     return {
         **{key: mean(values[key]) for key in ("auc", "lift", "lift_top")},
-        "auc_untuned": round(float(values["auc"][1::2].mean()), 4),
+        "auc_second": round(float(values["auc"][1::2].mean()), 4),
         "size": [round(float(q), 4) for q in np.quantile(values["size"], (0.25, 0.5, 0.75))],
         "cover": {str(epoch): round(float(values[f"cover-{epoch}"].mean()), 4) for epoch in EPOCHS},
         "ms": round(float(np.median(values["ms"])), 3),

@@ -42,7 +42,7 @@ def ranked(name: str) -> str:
     selectors = record(ROOT / "benchmarks" / f"lesion_ranking-{name}.json")["selectors"]
     rows = []
     for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
-        intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_untuned']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
+        intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_second']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
         rows.append([_title(selector), *intervals, f"{told['size'][1]:.0%}", *(f"{share:.0%}" for share in told["cover"].values()), f"{told['ms']:.1f}"])
     epochs = [f"hidden, epoch {epoch}" for epoch in lesion_ranking.EPOCHS]
     return table(["", "AUC", "… of every second image", "lift of the first 15%", "lift of the cluster", "size of the cluster", *epochs, "ms per image"], rows)
