@@ -145,7 +145,7 @@ def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(query):
 def session(library):
     """The page's session, without a server."""
     with gr.Blocks():
-        made = Session(library, "learn")
+        made = Session(library, None, "learn")
         made.sidebar()
     return made
 

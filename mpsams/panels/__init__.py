@@ -14,6 +14,7 @@ from types import ModuleType
 
 import gradio as gr
 
+from mpsams.annotations.project import Project
 from mpsams.panels import _answers as answers
 from mpsams.panels import _volume as volume
 from mpsams.panels import _words as words
@@ -49,11 +50,11 @@ def name_of(panel: ModuleType) -> str:
     return panel.__name__.rpartition(".")[2]
 
 
-def page(library: Library) -> gr.Blocks:
-    """The whole page over a folder of weights, with the first case already drawn."""
+def page(library: Library, project: Project | None = None) -> gr.Blocks:
+    """The whole page over a folder of weights and a project of annotations, with the first case already drawn."""
     found = panels()
     with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
-        session = Session(library, opens=name_of(found[0]))
+        session = Session(library, project, opens=name_of(found[0]))
         gr.HTML(HEADER, elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):

@@ -39,7 +39,8 @@ class Case:
     title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
     plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
-    agreement: of the clusters with the truth; None without one. seed, reading: how the study was made.
+    agreement: of the clusters with the truth; None without one. seed, reading: how the study was made. item: its id in the
+    project of annotations, "" for what is in none.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Case:
     agreement: Agreement | None
     seed: int
     reading: str
+    item: str = ""
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
@@ -166,9 +168,13 @@ def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], 
     them, ValueError for an unknown modality or choice.
     """
     scan = imaging.read(files, modality, choice)
-    span = span_of(scan)
-    plane = scan.planes[0]
-    return _drawn(YOURS[scan.modality], scan, None, plane, len(scan.shown(plane)) // 2, span, span, how(scan.modality))
+    return of_scan(YOURS[scan.modality], scan, how(scan.modality))
+
+
+def of_scan(title: str, scan: Scan, how: dict, item: str = "") -> Case:
+    """An open scan, at its middle slice. item: its id in the project of annotations."""
+    span, plane = span_of(scan), scan.planes[0]
+    return replace(_drawn(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, how), item=item)
 
 
 def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
@@ -214,7 +220,7 @@ def moved(case: Case, plane: str, index: int, how: dict) -> Case:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    return _drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how)
+    return replace(_drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how), item=case.item)
 
 
 def called(case: Case, modality: str, how: dict) -> Case:
@@ -224,7 +230,7 @@ def called(case: Case, modality: str, how: dict) -> Case:
     scan = replace(case.scan, modality=modality)
     span = span_of(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
-    return _drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how)
+    return replace(_drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how), item=case.item)
 
 
 def brightened(case: Case, seen: Span) -> Case:

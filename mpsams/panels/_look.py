@@ -1,4 +1,4 @@
-"""The app's look: a gradio theme in system fonts and the style sheet beside this file."""
+"""The app's look: a gradio theme in system fonts and the style sheets beside this file."""
 
 from __future__ import annotations
 
@@ -54,4 +54,4 @@ def look() -> dict:
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
     )
-    return {"theme": theme, "css_paths": [str(Path(__file__).with_name("look.css"))]}
+    return {"theme": theme, "css_paths": [str(path) for path in sorted(Path(__file__).parent.glob("*.css"))]}

@@ -12,6 +12,7 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams import clusters, transforms
+from mpsams.annotations.project import Project
 from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.panels import _case, _showing, _words
@@ -34,15 +35,15 @@ FREE = "free"
 
 
 class Session:
-    """The page being built: its library, the case it opens with, and the components every panel may read.
+    """The page being built: its library, its project of annotations (or None), the case it opens with, and the components every panel may read.
 
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
     so that no tensor is ever compared. every: the components that another case sets. first: the Case shown before anything
     was asked of the server. open_tab: ``gr.State`` holding the name of the tab in front; opens: which that is at first.
     """
 
-    def __init__(self, library: Library, opens: str) -> None:
-        self.library = library
+    def __init__(self, library: Library, project: Project | None, opens: str) -> None:
+        self.library, self.project = library, project
         self.cases = [_case.of_sample(sample, self._how(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
         self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self._how(self.volumes[index].modality)))
@@ -155,17 +156,22 @@ class Session:
         case = self._sample(titles.get(place.sample, 0))
         how = self._how(case.modality, seed, reading or None)
         if not place.plane and not place.slice:
-            return self._picked(_case.clustered(case, how))
+            return self.shown_anew(_case.clustered(case, how))
         plane = place.plane or case.plane
         middle = _case.moved(case, plane, case.index, how)
-        return self._picked(_case.moved(middle, plane, number("slice", place.slice or str(middle.index + 1), 1, middle.slices) - 1, how))
+        return self.shown_anew(_case.moved(middle, plane, number("slice", place.slice or str(middle.index + 1), 1, middle.slices) - 1, how))
+
+    def entered(self, id: str, title: str) -> dict:
+        """What putting an image of the project on screen sets. ValueError for an id that is not in it, or a file that is gone."""
+        scan = self.project.scan(id)
+        return self.shown_anew(_case.of_scan(title, scan, self._how(scan.modality), id))
+
+    def shown_anew(self, case: Case) -> dict:
+        """What putting another case on screen sets, for outputs ``every``."""
+        return self._fresh(case) | {self.file: None, self.truth: None, self.modality: "", self.seed: case.seed}
 
     def _sample(self, index: int) -> Case:
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
-
-    def _picked(self, case: Case) -> dict:
-        """What putting a sample on screen sets."""
-        return self._fresh(case) | {self.file: None, self.truth: None, self.modality: "", self.seed: case.seed}
 
     def _how(self, modality: str, seed: float | None = 0, reading: str | None = None) -> dict:
         return _case.clustering(self.library.clustering(modality), seed or 0, reading)
@@ -204,7 +210,7 @@ class Session:
         if not isinstance(event.index, int) or not 0 <= event.index < count:
             raise refused(f"there is no sample {event.index!r}; allowed are 0 to {count - 1}")
         case = self._sample(event.index)
-        return self._picked(_case.clustered(case, self._how(case.modality, seed)))
+        return self.shown_anew(_case.clustered(case, self._how(case.modality, seed)))
 
     def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case, choice: int = 0) -> dict:
         if not paths:
