@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpsams import clusters, descent, inference, masking, patches, transforms
+from mpsams import clusters, descent, inference, lesson, masking, patches, transforms
 from mpsams.descent import blurred
 from mpsams.inference import Network
 
@@ -23,8 +23,7 @@ Number = Callable[[Tensor, int], Tensor]  # images (B, 1, H, W) in [0, 1], side 
 def centre(x_b1hw: Tensor, patch: int) -> Tensor:
     """Nearness to the middle of the image, which knows nothing of what is in it: the mark to beat."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
-    y, x = (torch.arange(count) - (count - 1) / 2 for count in (rows, columns))
-    return -(y[:, None] ** 2 + x**2).sqrt().flatten().expand(len(x_b1hw), -1)
+    return lesson.nearness(rows * columns).expand(len(x_b1hw), -1)
 
 
 def dark_blob(x_b1hw: Tensor, patch: int) -> Tensor:
