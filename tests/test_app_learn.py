@@ -11,12 +11,12 @@ import torch
 from mpsams import clusters, inference, lesson, masking, metrics, patches, schedule
 from mpsams.datasets import phantom
 from mpsams.panels import Library, Session, _case, learn
-from mpsams.panels import _learn_guess as guessing
-from mpsams.panels import _learn_page as frame
-from mpsams.panels import _learn_quiz as quiz
-from mpsams.panels import _learn_walk as walks
-from mpsams.panels._learn_scene import Scene
-from mpsams.panels._learn_walk import Place, Walk
+from mpsams.panels._learn import guess as guessing
+from mpsams.panels._learn import page as frame
+from mpsams.panels._learn import quiz
+from mpsams.panels._learn import walk as walks
+from mpsams.panels._learn.scene import Scene
+from mpsams.panels._learn.walk import Place, Walk
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.panels import _case, _showing, _words
 from mpsams.panels._case import NAMES, Case
-from mpsams.panels._learn_walk import Place, number, slug
+from mpsams.panels._learn.walk import Place, number, slug
 from mpsams.panels._library import Library
 
 PICK_SAMPLE = """

@@ -8,19 +8,17 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams.panels import Case, Session, private, refused
-from mpsams.panels import _learn_guess as guessing
-from mpsams.panels import _learn_page as frame
-from mpsams.panels import _learn_quiz as quiz
-from mpsams.panels import _learn_steps as steps
-from mpsams.panels import _learn_uses as uses
-from mpsams.panels import _learn_walk as walks
-from mpsams.panels._learn_scene import Scene
-from mpsams.panels._learn_walk import Walk
+from mpsams.panels._learn import guess as guessing
+from mpsams.panels._learn import page as frame
+from mpsams.panels._learn import quiz, steps, uses
+from mpsams.panels._learn import walk as walks
+from mpsams.panels._learn.scene import Scene
+from mpsams.panels._learn.walk import Walk
 
 TITLE = "Learn"
 PLACE = 0
 
-SCRIPT = Path(__file__).with_name("_learn.js")
+SCRIPT = Path(__file__).parent / "_learn" / "learn.js"
 PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,

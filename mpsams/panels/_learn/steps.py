@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 
 from mpsams import clusters, lesson, schedule
-from mpsams.panels import _learn_pictures as pictures
 from mpsams.panels import _words as words
-from mpsams.panels._learn_page import Page, slider, toggle
-from mpsams.panels._learn_scene import Scene
+from mpsams.panels._learn import pictures
+from mpsams.panels._learn.page import Page, slider, toggle
+from mpsams.panels._learn.scene import Scene
 
 MARKS = (1, 2, 10, 100, 800)
 READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}

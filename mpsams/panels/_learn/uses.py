@@ -6,14 +6,14 @@ import math
 
 from mpsams import figures, inference, lesson, schedule
 from mpsams.panels import _grid as grid
-from mpsams.panels import _learn_pictures as pictures
 from mpsams.panels import _words as words
 from mpsams.panels._case import NAMES
 from mpsams.panels._compare import TITLES, parts
-from mpsams.panels._learn_page import Page, slider, toggle
-from mpsams.panels._learn_scene import COMPARED, THRESHOLD, Scene
-from mpsams.panels._learn_steps import film, small
-from mpsams.panels._learn_walk import WAYS
+from mpsams.panels._learn import pictures
+from mpsams.panels._learn.page import Page, slider, toggle
+from mpsams.panels._learn.scene import COMPARED, THRESHOLD, Scene
+from mpsams.panels._learn.steps import film, small
+from mpsams.panels._learn.walk import WAYS
 from mpsams.panels._library import trained_on
 
 NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; the README tells how to train it."

@@ -17,7 +17,7 @@ from mpsams import clusters, inference, lesson, metrics
 from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study
 from mpsams.panels._case import SIDE, Case
 from mpsams.panels._compare import DEFAULT, Compared, ask, parts
-from mpsams.panels._learn_walk import Walk
+from mpsams.panels._learn.walk import Walk
 from mpsams.panels._library import Library
 
 MEASURED = Path(__file__).parents[2] / "benchmarks"  # data, not code: what the lift was over whole data sets

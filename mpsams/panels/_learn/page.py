@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from mpsams.panels import _words as words
-from mpsams.panels._learn_walk import STEPS, Walk
+from mpsams.panels._learn.walk import STEPS, Walk
 
 UPLOADED = "A link can restore the samples of this page only: what you open from your own files stays on the computer that runs it."
 

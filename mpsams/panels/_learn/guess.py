@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from mpsams import figures
-from mpsams.panels import _learn_pictures as pictures
 from mpsams.panels import _words as words
-from mpsams.panels._learn_page import Page
-from mpsams.panels._learn_quiz import PICKS, Quiz, Round
-from mpsams.panels._learn_steps import film
+from mpsams.panels._learn import pictures
+from mpsams.panels._learn.page import Page
+from mpsams.panels._learn.quiz import PICKS, Quiz, Round
+from mpsams.panels._learn.steps import film
 
 PLAYERS = ("You", "The clustering", "Nearest to the middle", "Blind guessing")
 

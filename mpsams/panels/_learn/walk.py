@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mpsams import clusters, lesson, schedule
 from mpsams.panels._case import SIDE, Case
-from mpsams.panels._learn_quiz import Quiz
+from mpsams.panels._learn.quiz import Quiz
 from mpsams.panels._library import CLUSTERING
 
 STEPS = ("Cut", "Similarity", "Covariance", "Clusters", "Order", "Ratio", "Hide", "Reconstruct", "Compare", "Transfer", "Quiz")

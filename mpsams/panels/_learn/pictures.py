@@ -13,7 +13,7 @@ from torch import Tensor
 from mpsams import figures, lesson, masking, schedule
 from mpsams.panels import _words as words
 from mpsams.panels._case import SIDE
-from mpsams.panels._learn_scene import Scene
+from mpsams.panels._learn.scene import Scene
 
 SIZE = (SIDE, SIDE)
 INK = ' class="ink"'
