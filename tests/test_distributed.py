@@ -471,6 +471,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_worker_is_killed_and_the_run_completes(tmp_path, pack):
     out = tmp_path / "run"
     process = torchrun("--standalone", "--nproc-per-node=2", "--max-restarts=2", *lasting(pack, out))

@@ -311,6 +311,7 @@ def test_killed_ten_times(small, finished, quick_phantom):
     through_kills(small, finished, list(range(1, 11)))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(small, finished):
     start = [sys.executable, "-m", "train.reproduce", *command(small, "--draws", "0")]
     both = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
