@@ -15,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from mpsams import splits
 from mpsams.unet import UNet
 
 KEY = "mpsams"  # the metadata entry that holds our JSON
+PARTS = ("encoder", "decoder", "head")  # of a U-Net
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,32 @@ def unet(checkpoint: Checkpoint) -> UNet:
     return network.eval()
 
 
-def transfer(checkpoint: Checkpoint, network: UNet, only: Collection[str] = ("encoder", "decoder")) -> list[str]:
-    """Copy the parts a pretraining hands on ("encoder", "decoder"), or only some of them, into a network; returns their names.
+def seen(checkpoint: Checkpoint) -> dict[str, set[str]]:
+    """What a checkpoint, and those it was begun from, may have been trained on: data set -> patients of the training parts."""
+    found = {dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()}
+    if "split" in checkpoint.metadata:
+        own = splits.restore(checkpoint.metadata["split"])
+        found[own.dataset] = found.get(own.dataset, set()) | set(own.train)
+    return found
 
-    ValueError when the checkpoint is no pretraining or its network has other sizes.
+
+def transfer(checkpoint: Checkpoint, network: UNet, only: Collection[str] = ("encoder", "decoder")) -> list[str]:
+    """Copy the parts a checkpoint hands on, or only some of them, into a network; returns their names.
+
+    A pretraining says what it hands on ("encoder", "decoder"), a segmentation has all ``PARTS`` to give. ValueError when the
+    checkpoint is neither or its network has other sizes.
     """
-    parts = [part for part in checkpoint.metadata.get("transfers", ()) if part in only]
+    handed_on = PARTS if checkpoint.metadata.get("kind") == "segmentation" else checkpoint.metadata.get("transfers", ())
+    parts = [part for part in handed_on if part in only]
     if not parts:
-        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's")
+        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's or a segmentation's")
     wanted = {name for name in network.state_dict() if name.split(".")[0] in parts}
     own = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items() if name in wanted}
     try:
         missing = network.load_state_dict(own, strict=False).missing_keys
     except RuntimeError as error:
         raise ValueError(
-            f"the pretrained network {checkpoint.metadata['model']} has other sizes than the one to fine-tune: {error}"
+            f"the network to begin from {checkpoint.metadata['model']} has other sizes than the one to fine-tune: {error}"
         ) from None
     if wanted & set(missing):
         raise ValueError(f"the checkpoint promises {parts} but lacks {sorted(wanted & set(missing))[:3]}")

@@ -160,6 +160,13 @@ def test_transfer_can_take_the_encoder_alone(file):
     assert all(torch.equal(tensor, decoder[name]) for name, tensor in own.decoder.state_dict().items())
 
 
+def test_transfer_takes_all_of_a_segmentation(tmp_path):
+    checkpoint.save(tmp_path / "s.safetensors", network(0).state_dict(), {"kind": "segmentation", "model": MODEL})
+    own = network(5)
+    assert checkpoint.transfer(checkpoint.load(tmp_path / "s.safetensors"), own, checkpoint.PARTS) == ["encoder", "decoder", "head"]
+    assert all(torch.equal(tensor, network(0).state_dict()[name]) for name, tensor in own.state_dict().items())
+
+
 def test_transfer_refuses_another_width(file):
     with pytest.raises(ValueError, match="'width': 2.*other sizes"):
         checkpoint.transfer(checkpoint.load(file), network(width=4))
@@ -173,8 +180,8 @@ def test_transfer_refuses_a_norm_without_the_statistics_it_needs(tmp_path):
 
 def test_transfer_refuses_what_is_no_pretraining_or_lacks_a_part(tmp_path):
     path = tmp_path / "s.safetensors"
-    checkpoint.save(path, network().state_dict(), {"kind": "segmentation", "model": MODEL})
-    with pytest.raises(ValueError, match="'segmentation' checkpoint hands nothing on"):
+    checkpoint.save(path, network().state_dict(), {"kind": "state"})
+    with pytest.raises(ValueError, match="'state' checkpoint hands nothing on"):
         checkpoint.transfer(checkpoint.load(path), network())
     checkpoint.save(path, network().encoder.state_dict(prefix="encoder."), METADATA)
     with pytest.raises(ValueError, match="lacks.*decoder"):

@@ -71,9 +71,30 @@ def test_pretraining_that_saw_the_test_images_is_refused(runs):
         finetune.main([*SMALL, *init, "--out", str(runs / "leak")])
 
 
-def test_a_segmentation_cannot_start_a_fine_tuning(runs):
-    with pytest.raises(ValueError, match="expected the weights of a pretraining"):
-        finetune.main([*SMALL, "--init", str(runs / "seg" / "weights.safetensors"), "--out", str(runs / "wrong")])
+def test_a_segmentation_is_learnt_further_whole(runs):
+    """Its head too, and with the sizes it has; it knows its parents, and all that these have seen is kept from the test part."""
+    first = runs / "seg" / "weights.safetensors"
+    how = ["--labels", "1", "--recipe.epochs", "1", "--recipe.batch", "8", "--validate_every", "0"]
+    still = finetune.main([*SMALL, *how, "--recipe.lr", "1e-30", "--recipe.weight_decay", "0", "--init", str(first), "--out", str(runs / "further")])
+    found, begun = checkpoint.load(still), checkpoint.load(first)
+    own, before = checkpoint.unet(found), checkpoint.unet(begun)
+    assert all(torch.equal(one, other) for one, other in zip(own.parameters(), before.parameters(), strict=True))
+    assert found.metadata["model"] == begun.metadata["model"] and found.metadata["method"] == "mps_ams"
+    told = found.metadata["init"]
+    assert (told["kind"], told["sha256"], told["training"]) == ("segmentation", begun.sha256, begun.metadata["training"])
+    assert checkpoint.seen(found) == {"phantom": set(splits.restore(begun.metadata["split"]).train)}
+    with pytest.raises(ValueError, match="the segmentation has seen .* images of this split's test"):
+        finetune.main([*SMALL, *how, "--init", str(still), "--data.split_seed", "1", "--out", str(runs / "leak2")])
+    elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": told}
+    other = checkpoint.Checkpoint(found.tensors, found.metadata | elsewhere | {"split": elsewhere["split"].__dict__}, "")
+    with pytest.raises(ValueError, match="it was begun from one that was trained on them"):
+        finetune.begin(None, 1, other, splits.make("phantom", (p := datasets.open_dataset("phantom")).cases[:40], p.cases[:40], 1))
+    assert finetune.begin(None, 1, other, splits.make("busi", p.cases[:40], p.cases[:40], 1))[1] == "mps_ams"  # another data set
+
+
+def test_the_state_of_a_run_cannot_start_a_fine_tuning(runs):
+    with pytest.raises(ValueError, match="is a state checkpoint; expected the weights of a pretraining or a segmentation"):
+        finetune.main([*SMALL, "--init", str(runs / "seg" / "state.safetensors"), "--out", str(runs / "wrong")])
 
 
 def test_a_pretraining_cannot_be_evaluated(runs):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,19 +105,21 @@ def chosen(network: Network, source: Source, part: str) -> Dataset:
     return dataset.of(split.part(part))
 
 
-def measure(network: Network, dataset: Dataset, threshold: float) -> dict[str, dict[str, dict[str, float]]]:
-    """Numbers (``metrics.case``) by "image" and case name, and for volumes by "volume" and patient; with a progress bar."""
+def measure(
+    network: Network, dataset: Dataset, threshold: float, score: Callable[..., dict[str, float]] = metrics.case
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Numbers by "image" and case name, and for volumes by "volume" and patient; with a progress bar. score: (said, truth, spacing) -> numbers."""
     images, volumes, slices = {}, {}, []
     cases = zip(dataset.groups, tqdm(dataset, desc="evaluating", unit="img", total=len(dataset)), strict=True)
     for group, samples in itertools.groupby(cases, key=lambda pair: pair[0]):
         slices = []
         for _, sample in samples:
             said_hw = inference.probability(network, sample.unit, sample.box) >= threshold
-            images[sample.case] = metrics.case(said_hw, sample.mask, sample.spacing_hw)
+            images[sample.case] = score(said_hw, sample.mask, sample.spacing_hw)
             slices.append((said_hw, sample.mask))
         if group != sample.case:
             said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices))
-            volumes[group] = metrics.case(said_shw, truth_shw, sample.spacing)
+            volumes[group] = score(said_shw, truth_shw, sample.spacing)
     return {"image": images, "volume": volumes}
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune a U-Net for segmentation with few labels, from a pretraining or from scratch.
+"""Fine-tune a U-Net for segmentation with few labels: from a pretraining, from a segmentation to be learnt further, or from scratch.
 
 Two recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default) and "strong" (ours: AdamW,
 augmentation, more steps, moving average of the weights). Every option of a recipe can be overridden.
@@ -7,11 +7,13 @@ hold more labels than the training.
 
   python -m train.finetune --config train/configs/busi-seg-cpu.toml --data.root Dataset_BUSI_with_GT \\
       --init runs/busi-mps_ams-pretrain-0/weights.safetensors --labels 0.1
+  python -m train.finetune --data.name folder --data.root PROJECT/accepted --data.size 64 --labels 1 \\
+      --init weights/busi-mps_ams-seg-10.safetensors
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,7 @@ from mpsams.unet import UNet
 from train import distributed, loop, rehearsal
 from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, settled
 
-TRANSFERS = {"all": ("encoder", "decoder"), "encoder": ("encoder",)}
+TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -92,8 +94,8 @@ class Finetune:
 
     Args:
         recipe: how the segmentation is learnt.
-        init: weights.safetensors of a pretraining, which then also sets the U-Net's sizes; none is from scratch.
-        transfer: what to take of the pretraining: all that it hands on, or only its encoder.
+        init: checkpoint of a pretraining or a segmentation, which then also sets the U-Net's sizes; none is from scratch.
+        transfer: what to take of it: all that it hands on (a segmentation all it has), or only its encoder.
         labels: share of the training part whose labels are used, in (0, 1].
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
         out: run folder; made from the options when not given.
@@ -133,6 +135,13 @@ def finetune(options: Finetune, name: str) -> Path | None:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's. Returns its weights, None after a dry run."""
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=ranks.index() > 0))
+    return learn(options, name, stack, split, device)
+
+
+def learn(
+    options: Finetune, name: str, stack: Stack, split: Split, device: torch.device, watch: Callable[[float], None] = lambda done: None
+) -> Path | None:
+    """``finetune`` on a data set that is open and divided. watch: is told the share that is done after every step."""
     if not stack.target:
         raise ValueError(f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only")
     torch.manual_seed(options.run.seed)
@@ -149,7 +158,7 @@ def finetune(options: Finetune, name: str) -> Path | None:
     seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))
     if not options.dry_run:
         loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
-    work = task(options, settled(config, stack, init=start and start.sha256), averaged, seen, val)
+    work = task(options, settled(config, stack, init=start and start.sha256), averaged, seen, val, watch)
     if options.dry_run:
         return rehearsal.tell(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
@@ -159,7 +168,7 @@ def finetune(options: Finetune, name: str) -> Path | None:
         "recipe": name,
         "labels": options.labels,
         "labelled": list(labelled),
-        "init": None if start is None else {"method": method, "sha256": start.sha256, "training": start.metadata["training"]},
+        "init": start and origin(start),
     }
     distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", averaged.kept.state_dict(), metadata))
     print(f"wrote {out / 'weights.safetensors'}")
@@ -169,22 +178,28 @@ def finetune(options: Finetune, name: str) -> Path | None:
 def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -> tuple[dict, str]:
     """The sizes of the U-Net to fine-tune, and the name of the method it comes from.
 
-    ValueError when the pretraining has seen patients that this split tests or validates on, or other channels.
+    ValueError when the start has seen patients that this split tests or validates on, or other channels.
     """
     if start is None:
         return {"channels": channels, "classes": 1, **asdict(model)}, "scratch"
-    if start.metadata["kind"] != "pretrain":
-        raise ValueError(f"--init is a {start.metadata['kind']} checkpoint; expected the weights of a pretraining")
+    kind = {"pretrain": "pretraining", "segmentation": "segmentation"}.get(start.metadata["kind"])
+    if kind is None:
+        raise ValueError(f"--init is a {start.metadata['kind']} checkpoint; expected the weights of a pretraining or a segmentation")
     if start.metadata["model"]["channels"] != channels:
-        raise ValueError(f"the pretraining has {start.metadata['model']['channels']} channels, the images have {channels}; use one data.sequences")
-    seen = splits.restore(start.metadata["split"])
-    held_back = set(split.test) | set(split.val)
-    if seen.dataset == split.dataset and held_back & set(seen.train):
-        raise ValueError(
-            f"the pretraining has seen {len(held_back & set(seen.train))} images of this split's test and validation "
-            f"parts; use its split: data.split_seed {seen.seed}, data.grouped {str(seen.grouped).lower()}, and the same images"
-        )
+        raise ValueError(f"the {kind} has {start.metadata['model']['channels']} channels, the images have {channels}; use one data.sequences")
+    leaked = (set(split.test) | set(split.val)) & checkpoint.seen(start).get(split.dataset, set())
+    if leaked:
+        own = splits.restore(start.metadata["split"])
+        use = f"data.split_seed {own.seed}, data.grouped {str(own.grouped).lower()}, and the same images"
+        hint = f"use its split: {use}" if own.dataset == split.dataset else "it was begun from one that was trained on them"
+        raise ValueError(f"the {kind} has seen {len(leaked)} images of this split's test and validation parts; {hint}")
     return start.metadata["model"] | {"classes": 1}, start.metadata["method"]
+
+
+def origin(start: Checkpoint) -> dict:
+    """What a fine-tuned checkpoint says of the one it was begun from, and of what that one has seen."""
+    told = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
+    return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.seen(start).items()}}
 
 
 class Averaged(nn.Module):
@@ -208,8 +223,10 @@ class Averaged(nn.Module):
             self.average.update_parameters(self.network)
 
 
-def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val: Stack) -> loop.Task:
-    """The loop's task: batches of labelled images through the segmentation loss."""
+def task(
+    options: Finetune, config: dict, model: Averaged, labelled: Stack, val: Stack, watch: Callable[[float], None] = lambda done: None
+) -> loop.Task:
+    """The loop's task: batches of labelled images through the segmentation loss. watch: as for ``learn``."""
     recipe = options.recipe
     device = next(model.parameters()).device
     network = distributed.parallel(model.network)
@@ -217,6 +234,10 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)
         return losses.segmentation(network(x_bchw), truth_b1hw, recipe.loss)
+
+    def after_step(done: float) -> None:
+        model.update(done)
+        watch(done)
 
     def after_epoch(epoch: int) -> dict:
         every = options.validate_every
@@ -232,7 +253,7 @@ def task(options: Finetune, config: dict, model: Averaged, labelled: Stack, val:
         optimizer=optimiser(weights, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True),
         loss=loss,
         rate=partial(schedule.warmup_cosine, warmup=recipe.warmup),
-        after_step=model.update,
+        after_step=after_step,
         after_epoch=after_epoch,
         images=len(labelled),
         batch=recipe.batch,

@@ -1,10 +1,11 @@
-"""What ships with the app: the networks of a weights folder, opened when first needed, and the records of a results folder."""
+"""What the app can use: the networks of a weights folder and of more folders, opened when first needed, and records of results."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -20,28 +21,28 @@ class Library:
     """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
     Files that arrive while the app runs are found; a file that changed is opened again. results: a folder of
-    ``*.jsonl``; None is none.
+    ``*.jsonl``; None is none. more: further folders of checkpoints, such as those a project has learnt; they come last.
     """
 
-    def __init__(self, folder: str | Path, results: str | Path | None = None) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, results: str | Path | None = None, more: Sequence[str | Path] = ()) -> None:
+        self.folder, self.more = Path(folder), tuple(map(Path, more))
         self.results = None if results is None else Path(results)
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
         self._told: dict[tuple[str, int], dict] = {}
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
-        """Names of the checkpoints, sorted; only those that end so ("-pretrain").
+        """Names of the checkpoints, sorted within their folder; only those that end so ("-pretrain").
 
         A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
         was never trained, or thrown away.
         """
-        found = inference.catalogue(self.folder)
+        found = self._catalogue()
         return [name for name, path in found.items() if name.endswith(ending) and whole(self._metadata(name, path))]
 
     def network(self, name: str) -> Network:
         """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
-        found = inference.catalogue(self.folder)
+        found = self._catalogue()
         if name not in found:
             raise ValueError(f"no weights are named {name!r}; there are: {', '.join(found) or 'none at all'}")
         with self._lock:
@@ -55,7 +56,7 @@ class Library:
 
     def about(self, name: str) -> dict:
         """What training wrote of a checkpoint, without opening its network; empty when the file is none of ours."""
-        path = inference.catalogue(self.folder).get(name)
+        path = self._catalogue().get(name)
         return {} if path is None else self._metadata(name, path)
 
     def find(self, ending: str, modality: str) -> str | None:
@@ -90,6 +91,14 @@ class Library:
     def records(self) -> tuple[Path, ...]:
         """The files of records, sorted; empty without a results folder."""
         return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl"), key=lambda path: path.stem))
+
+    def _catalogue(self) -> dict[str, Path]:
+        """The checkpoints of all folders by name; a name that is taken gets the folder's number before it: "2-busi-…"."""
+        found: dict[str, Path] = {}
+        for number, folder in enumerate((self.folder, *self.more), 1):
+            for name, path in inference.catalogue(folder).items():
+                found[name if name not in found else f"{number}-{name}"] = path
+        return found
 
     def _metadata(self, name: str, path: Path) -> dict:
         """A checkpoint's metadata, read once for each version of the file."""

@@ -1,0 +1,418 @@
+"""Learning from corrections: what is held back never trains, nothing worse is taken into use, and no end of a run harms a project."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import corrections as benchmark
+from mpsams import checkpoint, datasets, inference, metrics, splits
+from mpsams.annotations import learning, log
+from mpsams.annotations.learning import Run
+from mpsams.annotations.project import Project
+from mpsams.datasets import phantom
+from mpsams.panels import _compare
+from mpsams.panels._library import Library
+from mpsams.unet import UNet
+from train import corrections
+
+SIDE, ITEMS, EPOCHS, RATE = 64, 24, 60, 1e-2
+NAME = "busi-mps_ams-seg-10"
+SECRET = "miller_anna_1961"
+MODEL = {"channels": 1, "classes": 1, "width": 4, "norm": "batch"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As the processes that are started, and not at the cost of whatever else runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Small phantoms with a lesion: uint8 (H, W) and bool (H, W)."""
+    dataset = datasets.open_dataset("phantom")
+    wanted = [case for number, case in enumerate(dataset.cases) if number % 4 != 3][: ITEMS + 4]
+    stack = datasets.stack(dataset.select(wanted), SIDE)
+    return [(image_1hw[0].numpy(), mask_1hw[0].numpy()) for image_1hw, mask_1hw in zip(stack.stored_nchw, stack.stored_n1hw)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A network that has learnt nothing yet."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / f"{NAME}.safetensors"
+    about = {"kind": "segmentation", "method": "mps_ams", "size": 32, "model": MODEL, "labels": 0.1, "training": {"steps": 0}}
+    checkpoint.save(path, UNet(**MODEL).state_dict(), about | {"data": {"name": "busi", "modality": "ultrasound", "target": "lesion"}})
+    return path
+
+
+def accept(project: Project, pictures: list, folder: Path, proposed: bool = True) -> None:
+    """Add pictures under a patient's name and accept their masks, every second one just as it was proposed."""
+    for number, (image_hw, mask_hw) in enumerate(pictures):
+        Image.fromarray(image_hw).save(folder / f"{SECRET}_{number}.png")
+        item = project.add(folder / f"{SECRET}_{number}.png", "ultrasound")
+        mask_xyz = mask_hw.T[:, :, None]
+        if proposed:
+            project.propose(item.id, mask_xyz if number % 2 else np.roll(mask_xyz, 2, 0), "x", "y")
+        project.accept(item.id, mask_xyz)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory, pictures) -> Path:
+    """A project with accepted masks."""
+    folder = tmp_path_factory.mktemp("filled")
+    with Project(folder / "project") as project:
+        accept(project, pictures[:ITEMS], folder)
+    return folder / "project"
+
+
+@pytest.fixture
+def folder(filled, tmp_path) -> Path:
+    """The same, for one test alone."""
+    return Path(shutil.copytree(filled, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def learnt(filled, weights, tmp_path_factory) -> tuple[Path, Run]:
+    """A project that has learnt once."""
+    folder = Path(shutil.copytree(filled, tmp_path_factory.mktemp("learnt") / "project"))
+    run, own = learning.prepare(folder, weights, NAME, epochs=EPOCHS)
+    with own:
+        corrections.correct(run.folder, 400, RATE)
+    return folder, run
+
+
+@pytest.fixture
+def start():
+    """``learning.start``, but what is still running when the test ends is ended."""
+    runs = []
+
+    def begin(*given, **how) -> Run:
+        runs.append(learning.start(*given, **how))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.cancel()
+
+
+def running(run: Run, words: str = "learning") -> None:
+    """Wait until a run is so far."""
+    until = time.monotonic() + 300  # a busy machine lets it wait
+    while words not in run.progress().words:
+        assert run.progress().state == "running" and time.monotonic() < until, run.progress()
+        time.sleep(0.02)
+
+
+def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_would(learnt, weights):
+    folder, run = learnt
+    verdict, plan = run.verdict(), json.loads((run.folder / "plan.json").read_text())
+    assert verdict.better and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
+    assert verdict.images == len(plan["held_back"]) >= 3 and verdict.learned == len(plan["learn"]) >= 3
+    assert verdict.images + verdict.learned == ITEMS and verdict.left_out == 0
+    for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
+        network, found = inference.open_network(path), []
+        for id in plan["held_back"]:
+            image, mask = (np.asarray(Image.open(folder / "accepted" / kind / f"{id}.png")) for kind in ("images", "masks"))
+            said = inference.probability(network, image.astype(np.float32) / 255) >= 0.5
+            found.append(float(metrics.overlap(torch.tensor(said)[None], torch.tensor(mask > 0)[None])["dsc"]))
+        assert np.mean(found) == pytest.approx(mean, abs=1e-9)
+
+
+def test_the_checkpoint_says_what_it_was_begun_from_and_what_it_has_seen(learnt, weights):
+    run = learnt[1]
+    found, plan = checkpoint.load(run.verdict().checkpoint), json.loads((run.folder / "plan.json").read_text())
+    told = found.metadata
+    assert (told["kind"], told["method"], told["size"], told["model"]) == ("segmentation", "mps_ams", 32, MODEL)
+    init = told["init"]
+    assert (init["kind"], init["method"], init["sha256"]) == ("segmentation", "mps_ams", checkpoint.load(weights).sha256)
+    assert sorted(told["labelled"]) == plan["learn"] and told["split"]["test"] == plan["held_back"]
+    assert told["data"]["modality"] == "ultrasound" and "by hand" in told["data"]["target"] and "project" in told["data"]["source"]
+    assert checkpoint.seen(found) == {"folder": set(plan["learn"])}
+
+
+def test_masks_that_are_proposals_as_they_were_are_counted(learnt):
+    folder, run = learnt
+    held = json.loads((run.folder / "plan.json").read_text())["held_back"]
+    rows = {row["item"]: row for row in log.read(folder / "log.jsonl")[0] if row["action"] == "accepted"}
+    by_hand = [id for id in held if rows[id]["pixels_added"] + rows[id]["pixels_removed"]]
+    assert run.verdict().changed_by_hand == len(by_hand) and 0 < len(by_hand) < len(held)
+
+
+def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(folder, weights, start):
+    run = start(folder, weights, NAME, epochs=3)
+    seen = [run.progress()]
+    assert seen[0].state == "running" and learning.last(folder) == run
+    with pytest.raises(ValueError, match="learning already"):
+        learning.start(folder, weights, NAME)
+    with Project(folder) as project:  # the app's lock is free, and what it does meanwhile disturbs nothing
+        item = project.items("accepted")[0]
+        project.reopen(item.id)
+        project.accept(item.id)
+    while seen[-1].state == "running":
+        time.sleep(0.1)
+        seen.append(learning.last(folder).progress())
+    assert seen[-1].state == "done", (run.folder / "log.txt").read_text()
+    shares = [progress.share for progress in seen]
+    assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
+    assert run.verdict().images + run.verdict().learned == ITEMS
+    stays = {"log.txt", "plan.json", "process.json", "progress.json", "records.jsonl", "verdict.json", "weights.safetensors"}
+    assert {path.name for path in run.folder.iterdir()} == stays
+    for path in (*run.folder.iterdir(), folder / "held_back.json"):
+        assert SECRET.encode() not in path.read_bytes() and str(folder).encode() not in path.read_bytes(), path.name
+
+
+def test_the_steps_of_a_training_are_told(tmp_path):
+    tell = corrections.Teller(tmp_path)
+    tell("before", 0.5, "not yet")
+    tell.written -= 2
+    tell("learning", 0.2, "learning: step 2 of 10")
+    assert learning.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
+
+
+def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
+    folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
+    run = learning.last(folder)
+    sha256 = checkpoint.load(run.verdict().checkpoint).sha256
+    shelf = Library(tmp_path, more=[folder / "checkpoints"])
+    with Project(folder) as project:
+        assert learning.adopted(folder) == [] and shelf.names() == []
+        path = learning.adopt(project, run, "me")
+        assert learning.adopt(project, run, "me") == path == learning.adopted(folder)[0]  # a second click
+        assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
+        assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
+        assert _compare.titled([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
+        (row,) = [row for row in project.log() if row["action"] == "learned"]
+        assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["begun_from"]["name"] == NAME and row["who"] == "me"
+        assert row["items"] == run.verdict().learned and row["after"] == run.verdict().after
+        assert project.counts()["accepted"] == ITEMS
+        following, own = learning.prepare(folder, path, path.stem)
+        own.close()
+        first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
+        assert second["held_back"] == first["held_back"] and not checkpoint.seen(checkpoint.load(path))["folder"] & set(second["held_back"])
+        withdrawn = learning.back(project, "me")
+        assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
+        assert learning.adopted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "taken back"
+        with pytest.raises(ValueError, match="nothing to take back"):
+            learning.back(project)
+        with pytest.raises(ValueError, match="no longer there"):
+            learning.adopt(project, run)
+        project.rebuild()  # the index reads past lines that are of no item
+        assert project.counts()["accepted"] == ITEMS
+        assert learning._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
+
+
+def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
+    folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
+    good = Path(shutil.copy(learnt[1].folder / "weights.safetensors", tmp_path / f"{NAME}.safetensors"))
+    run, own = learning.prepare(folder, good, NAME, epochs=40)
+    learnt_from = json.loads((run.folder / "plan.json").read_text())["learn"]
+    for id in learnt_from:  # everything is lesion but the lesion
+        mask = np.asarray(Image.open(run.folder / "masks" / f"{id}.png"))
+        (run.folder / "masks" / f"{id}.png").unlink()  # a hard link
+        Image.fromarray(255 - mask).save(run.folder / "masks" / f"{id}.png")
+    with own:
+        corrections.correct(run.folder, 400, RATE)
+    verdict = run.verdict()
+    assert verdict.before > 0.4 > verdict.after and not verdict.better and verdict.interval[1] < 0
+    with Project(folder) as project, pytest.raises(ValueError, match="the mean DSC fell from 0"):
+        learning.adopt(project, run)
+    assert learning.adopted(folder) == []
+    assert not (learning.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
+
+
+def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt, tmp_path):
+    folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
+    (folder / "checkpoints").mkdir()
+    checkpoint.save(folder / "checkpoints" / "corrected-3-mps_ams-seg-10.safetensors", UNet(**MODEL).state_dict(), {})
+    with Project(folder) as project, pytest.raises(ValueError, match="did not begin from corrected-3"):
+        learning.adopt(project, learning.last(folder))
+
+
+def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
+    run = start(folder, weights, NAME, epochs=100_000)
+    running(run)
+    assert "of 300000" in run.progress().words and "left" in run.progress().words
+    began = time.monotonic()
+    run.cancel()
+    assert time.monotonic() - began < 5 and run.progress().state == "cancelled"
+    assert {path.name for path in run.folder.iterdir()} == {"cancelled", "log.txt", "plan.json", "process.json", "progress.json"}
+    with pytest.raises(ValueError, match="no verdict, it is cancelled"):
+        run.verdict()
+    run.cancel()  # once more does nothing
+    _, own = learning.prepare(folder, weights, NAME)  # and the next may begin
+    own.close()
+
+
+def test_a_run_that_was_killed_has_failed_and_the_next_may_begin(folder, weights, start):
+    run = start(folder, weights, NAME, epochs=100_000)
+    running(run, "reading")
+    pid = json.loads((run.folder / "process.json").read_text())["pid"]
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0) and os.getpgid(pid) == pid
+    os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + 5
+    while run.progress().state == "running":
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert run.progress().state == "failed" and "killed" in run.progress().words
+    again, own = learning.prepare(folder, weights, NAME)
+    with own:
+        assert again.folder.name == "0002" and again.progress().state == "running" and run.progress().state == "failed"
+        assert not (run.folder / "images").exists()
+    with Project(folder) as project:
+        assert project.counts()["accepted"] == ITEMS
+
+
+def test_a_run_sees_that_it_was_cancelled_from_another_computer(folder, weights):
+    run, own = learning.prepare(folder, weights, NAME, epochs=5)
+    (run.folder / "cancelled").touch()
+    with own, pytest.raises(SystemExit, match="cancelled"):
+        corrections.correct(run.folder, 400, 1e-3)
+    assert run.progress().state == "cancelled" and not (run.folder / "images").exists()
+
+
+def test_what_goes_wrong_is_told_in_a_sentence(folder, weights):
+    run, own = learning.prepare(folder, weights, NAME, epochs=5)
+    spoilt = next((run.folder / "images").iterdir())
+    spoilt.unlink()
+    spoilt.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with own, pytest.raises(ValueError):
+        corrections.correct(run.folder, 400, 1e-3)
+    progress = run.progress()
+    assert progress.state == "failed" and spoilt.stem in progress.words and "Traceback" not in progress.words
+
+
+def test_too_few_masks_and_what_is_no_segmentation_are_refused(tmp_path, pictures, weights):
+    with Project(tmp_path / "project") as project:
+        accept(project, pictures[:9], tmp_path)
+    with pytest.raises(ValueError, match="at least 10 accepted masks are needed; there are 9"):
+        learning.start(tmp_path / "project", weights, NAME)
+    pretraining = tmp_path / "pre.safetensors"
+    checkpoint.save(pretraining, UNet(**MODEL).state_dict(), {"kind": "pretrain", "model": MODEL})
+    with pytest.raises(ValueError, match="'pretrain' checkpoint; expected a segmentation"):
+        learning.start(tmp_path / "project", pretraining, "pre")
+    assert learning.last(tmp_path / "project") is None
+    with pytest.raises(ValueError, match="damaged"):
+        (tmp_path / "x.json").write_text("{")
+        learning.read(tmp_path / "x.json")
+
+
+IDS = [f"{number:016x}" for number in range(400)]
+
+
+@pytest.mark.parametrize("step", [1, 7, 60])
+def test_what_was_once_held_back_is_never_learnt_from(step):
+    known, learnt = set(), set()
+    for count in range(10, len(IDS), step):
+        held = learning.held_back(IDS[:count], known, learnt)
+        assert known & set(IDS[:count]) <= held and not held & learnt and len(held) >= 3
+        known |= held
+        learnt |= set(IDS[:count]) - held
+    assert 0.15 < len(held) / count < 0.25
+    assert learning.held_back(IDS, known, learnt) == learning.held_back(IDS[::-1], known, learnt)
+
+
+def test_items_that_came_later_change_no_part(folder, weights, pictures, tmp_path):
+    plans = []
+    for more in (pictures[ITEMS:], []):
+        run, own = learning.prepare(folder, weights, NAME)
+        own.close()
+        plans.append(json.loads((run.folder / "plan.json").read_text()))
+        with Project(folder) as project:
+            accept(project, more, tmp_path)
+    first, second = plans
+    assert set(first["held_back"]) <= set(second["held_back"]) and set(first["learn"]) <= set(second["learn"])
+    assert len(second["learn"]) + len(second["held_back"]) == ITEMS + 4 and not set(second["learn"]) & set(second["held_back"])
+
+
+def test_near_duplicates_of_what_is_held_back_are_not_learnt_from(phantoms):
+    names = [f"{number:02}" for number in range(12)]
+    stack = datasets.Stack("folder", "ultrasound", "lesion", "", tuple(names), tuple(names), phantoms.stored_nchw[:12].clone(),
+                           phantoms.stored_n1hw[:12], torch.arange(12), "")  # fmt: skip
+    stack.stored_nchw[7] = stack.stored_nchw[0]  # one to learn from and one held back are alike
+    split, left_out = corrections.divide(stack, names[:6], names[6:], seen=set())
+    assert left_out == {"00"} and split.train == tuple(names[1:6]) and split.test == tuple(names[6:]) and split.val == ()
+    split, left_out = corrections.divide(stack, names[:6], names[6:], seen={"00"})  # an earlier round has learnt from it
+    assert left_out == {"00", "07"} and "07" not in split.test
+    with pytest.raises(ValueError, match="too few are left"):
+        corrections.divide(stack, names[:3], names[6:], seen=set())
+
+
+def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(tmp_path, weights):
+    rng, space = np.random.default_rng(0), np.diag([2.0, 2.0, 3.0, 1.0])
+    with Project(tmp_path / "project") as project:
+        for number in range(12):
+            values_xyz, mask_xyz = rng.normal(100, 20, (24, 24, 6)), np.zeros((24, 24, 6), bool)
+            mask_xyz[6:15, 8:14, 1 : 3 + number % 3] = True
+            values_xyz[mask_xyz] += 200
+            nibabel.save(nibabel.Nifti1Image(values_xyz.astype(np.float32), space), tmp_path / "volume.nii.gz")
+            project.accept(project.add(tmp_path / "volume.nii.gz", "mri").id, mask_xyz)
+    run, own = learning.prepare(tmp_path / "project", weights, NAME)
+    shutil.copytree(run.folder, tmp_path / "kept")
+    with own:
+        told = corrections.correct(run.folder, 3, 1e-3)
+    assert len(told["items"]) == told["images"] == told["changed_by_hand"] == 12 - told["learned"]
+    found = checkpoint.load(run.folder / "weights.safetensors").metadata
+    assert found["data"]["modality"] == "mri" and found["config"]["data"]["every"] == told["learned"] * 6 // 24 > 1
+    id, numbers = next(iter(told["items"].items()))
+    dataset, network = corrections.corrected(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
+    said, truth = (np.stack(each) for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset]))
+    assert len(said) == 6 and numbers["before"] == pytest.approx(2 * (said & truth).sum() / (said.sum() + truth.sum()))
+
+
+def test_the_interval_is_of_pairs():
+    before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
+    told = corrections.compared(before, after)
+    assert told["interval"] == pytest.approx([0.1, 0.1]) and told["better"] and told["before"] == pytest.approx(0.5)
+    assert corrections.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "images": 3, "better": True}
+    drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]  # all resamples there are
+    told = corrections.compared(before, {"a": 0.7, "b": 0.5, "c": 0.6})
+    assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
+
+
+def test_items_of_another_modality_are_left_alone(weights, tmp_path):
+    begun = checkpoint.load(weights)
+    (tmp_path / "images").mkdir()
+    rows = [{"item": id, "action": "added", "modality": "ct" if number < 3 else "ultrasound"} for number, id in enumerate(IDS[:8])]
+    for id in IDS[:8]:
+        (tmp_path / "images" / f"{id}.png").touch()
+    assert learning.alike(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
+    assert learning.alike(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
+
+
+def test_the_benchmark_takes_no_image_that_the_network_has_seen():
+    split = splits.make("phantom", phantom.CASES, phantom.CASES)
+    network = inference.Network(UNet(**MODEL), {"split": split.__dict__}, "", None)
+    source = benchmark.Source(name="phantom")
+    assert set(benchmark.unseen(network, source, 0).cases) == {*split.val, *split.test} and len(benchmark.unseen(network, source, 5)) == 5
+    elsewhere = inference.Network(network.unet, {"split": split.__dict__ | {"dataset": "busi"}}, "", None)
+    assert benchmark.unseen(elsewhere, source, 0).cases == phantom.CASES
+
+
+def test_two_networks_of_one_name_are_told_apart(tmp_path):
+    about = {"kind": "segmentation", "size": 32, "model": MODEL, "data": {"modality": "ultrasound"}}
+    for number, place in enumerate(("weights", "project")):
+        torch.manual_seed(number)
+        for name in (NAME, f"x{number}-mps_ams-seg-10"):
+            checkpoint.save(tmp_path / place / f"{name}.safetensors", UNet(**MODEL).state_dict(), about)
+    shelf = Library(tmp_path / "weights", more=[tmp_path / "project", tmp_path / "none"])
+    assert shelf.names() == [NAME, "x0-mps_ams-seg-10", f"2-{NAME}", "x1-mps_ams-seg-10"]
+    first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
+    assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
+    assert _compare.parts(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
