@@ -12,7 +12,7 @@ Axes: K features, H x W pixels of the working grid, P = H * W of them, N numbers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 LESION, NOTHING, BACKGROUND = 1, 0, -1
+DOUBT = 3  # pixels from where mask and model agree
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,22 @@ class Reach:
     most: int = 150
     anchors: int = 16
     clear: float = 0.06
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How a mask is carried on to the next slice; set on two built-in volumes, checked on others. Lengths as in ``Reach``.
+
+    blur: the deviation at which intensities are seen. around: how wide the surroundings are. soft: the depth that counts
+    1. most: intensities count at most so much. even: the deviation at which logits are evened out. grow: how far a mask may grow.
+    """
+
+    blur: float = 0.008
+    around: float = 0.04
+    soft: float = 0.008
+    most: float = 3.0
+    even: float = 0.006
+    grow: float = 0.024
 
 
 @dataclass(frozen=True)
@@ -207,3 +224,46 @@ def spread(chance_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
     """The grid's chance at the size of the image that the strokes, int8, were drawn on; they are obeyed there too: float32."""
     own_hw = brought(chance_hw[None], strokes_hw.shape)[0]
     return np.where(strokes_hw == NOTHING, own_hw, strokes_hw == LESION).astype(np.float32)
+
+
+def standing(of: Ground, mask_hw: np.ndarray) -> Ground:
+    """The same ground with what a person drew, bool (H, W), in place of the model's proposal where the two differ.
+
+    Up to ``DOUBT`` pixels from where they agree the mask counts for less, since a border is never certain. ValueError for
+    a mask of another shape.
+    """
+    if mask_hw.shape != of.logit_hw.shape:
+        raise ValueError(f"mask {mask_hw.shape} must have the grid's shape {of.logit_hw.shape}")
+    wrong_hw = mask_hw != (of.logit_hw > 0)
+    if not wrong_hw.any():
+        return of
+    depth_hw = np.full(mask_hw.shape, DOUBT) if wrong_hw.all() else ndimage.distance_transform_edt(wrong_hw)
+    meant_hw = np.where(mask_hw, 1, -1) * of.reach.humble * np.minimum(depth_hw / DOUBT, 1)
+    return replace(of, logit_hw=np.where(wrong_hw, meant_hw, of.logit_hw).astype(np.float32))
+
+
+def carry(before_hw: np.ndarray, mask_hw: np.ndarray, then_hw: np.ndarray, how: Carried = Carried()) -> np.ndarray:
+    """A mask, bool (H, W), carried on from its slice to the next: what is left of it there, maybe nothing.
+
+    before_hw, then_hw: the slices' intensities in [0, 1]. A pixel's logit is how deep it lies in the mask, plus how much
+    better its brightness fits that of the mask than that of its surroundings, each taken for a Gaussian. What does not
+    touch the mask is dropped. ValueError when the shapes differ.
+    """
+    if not before_hw.shape == mask_hw.shape == then_hw.shape:
+        raise ValueError(f"slices {before_hw.shape} and {then_hw.shape} and mask {mask_hw.shape} must be of one shape")
+    if not mask_hw.any() or mask_hw.all():
+        return mask_hw.copy()
+    pixel = max(mask_hw.shape)
+    depth_hw = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw)) / pixel
+    seen_hw, next_hw = (ndimage.gaussian_filter(each.astype(np.float64), how.blur * pixel) for each in (before_hw, then_hw))
+    lesion_hw, around_hw = (fit(seen_hw[where], next_hw) for where in (mask_hw, ~mask_hw & (depth_hw > -how.around)))
+    logit_hw = depth_hw / how.soft + np.clip(lesion_hw - around_hw, -how.most, how.most)
+    kept_hw = (ndimage.gaussian_filter(logit_hw, how.even * pixel) > 0) & (depth_hw > -how.grow)
+    labels_hw, count = ndimage.label(kept_hw)
+    return np.isin(labels_hw, np.setdiff1d(labels_hw[kept_hw & mask_hw], 0)) if count else kept_hw
+
+
+def fit(values_n: np.ndarray, asked_hw: np.ndarray) -> np.ndarray:
+    """How well numbers fit a Gaussian made of some values: its log density, less a constant."""
+    variance = values_n.var() + 1e-4
+    return -0.5 * ((asked_hw - values_n.mean()) ** 2 / variance + np.log(variance))

@@ -26,6 +26,10 @@ FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accep
 LONGEST = 200  # characters of a name, a person's or a file's
 
 
+class SavedMeanwhile(ValueError):
+    """Someone else saved an image's mask after it was opened; what was drawn since is not on the disk."""
+
+
 class Project:
     """An open project. May be used from several threads; a second app that opens the folder gets a ValueError.
 
@@ -184,19 +188,21 @@ class Project:
             return self.item(id)
 
     def save(
-        self, id: str, mask_xyz: np.ndarray, who: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None, **more
-    ) -> Item:
+        self, id: str, mask_xyz: np.ndarray, who: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None,
+        expected: str | None = None, **more,
+    ) -> Item:  # fmt: skip
         """Keep a mask that is being worked on; an accepted one is in work again. The same mask once more writes nothing.
 
         mask_xyz: bool, of the image's shape. seconds: worked since the last call. truth_xyz: where it is known, for the
-        log's DSC. more: what else the log's line is to say, JSON. OSError says that the disk is full; then the last good
-        mask stands.
+        log's DSC. expected: the sha256 of the mask's file this one was made from, "" where there was none; None does not ask.
+        more: what else the log's line is to say, JSON. SavedMeanwhile (a ValueError): the file is another one now. OSError says
+        that the disk is full; then the last good mask stands.
         """
-        return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, more)
+        return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, expected, more)
 
     def accept(
         self, id: str, mask_xyz: np.ndarray | None = None, who: str = "", seconds: float = 0.0,
-        truth_xyz: np.ndarray | None = None, **more,
+        truth_xyz: np.ndarray | None = None, expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
         """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``. The rest as ``save``."""
         with self._ready():
@@ -205,7 +211,7 @@ class Project:
                 mask_xyz = self.proposal(id) if saved is None else saved
             if mask_xyz is None:
                 raise ValueError(f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no lesion)")
-            return self._keep("accepted", id, mask_xyz, who, seconds, truth_xyz, more)
+            return self._keep("accepted", id, mask_xyz, who, seconds, truth_xyz, expected, more)
 
     def skip(self, id: str, who: str = "", seconds: float = 0.0) -> Item:
         """Put an item aside; its masks stay."""
@@ -246,12 +252,15 @@ class Project:
         self._index.follow()
 
     def _keep(
-        self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None, more: Mapping
-    ) -> Item:
+        self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None,
+        expected: str | None, more: Mapping,
+    ) -> Item:  # fmt: skip
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
         seconds = _finite("seconds", seconds)
         with self._ready():
             item = self.item(id)
+            if expected is not None and expected != (item.mask or ""):
+                raise SavedMeanwhile(f"image {id} has another mask now than when it was opened; open it again to see that one")
             data = masks.encode(self.scan(id), mask_xyz)
             path = self._file("masks", item)
             proposed, saved = self.proposal(id), self.mask(id) if action == "saved" else None

@@ -1,0 +1,424 @@
+"""What one browser tab outlines, and its answers to what the canvas wishes. No gradio here.
+
+A wish names the sheet it speaks of by a key, TOKEN.PLANE.INDEX, so that what comes late still lands where it was drawn.
+Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import RLock
+
+import numpy as np
+
+from mpsams.annotations.project import Project, SavedMeanwhile
+from mpsams.panels import _case
+from mpsams.panels._annotate import canvas, model, proposals
+from mpsams.panels._annotate.work import Work
+from mpsams.panels._case import Case
+from mpsams.panels._library import Library
+
+OPEN_AT_ONCE, VOXELS = 8, 2**28  # images and voxels whose masks a tab holds
+LONGEST_DAY = 86400  # seconds that one wish may tell of
+MOST_SLICES = 20  # through which a mask is carried at once
+WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open")
+MEANWHILE = "Someone else has saved this image since you opened it, so what you drew was not saved. Open it again from the list to see theirs."
+NO_DISK = "The disk did not take the mask; it is full or locked. The last good one stands, and what you drew is kept here."
+_KEY = re.compile(r"([0-9a-f]{16})\.(axial|coronal|sagittal)\.(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice of an image at the desk."""
+
+    work: Work
+    plane: str
+    index: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.work.token}.{self.plane}.{self.index}"
+
+    @property
+    def slices(self) -> int:
+        return len(self.work.case.scan.shown(self.plane))
+
+    @property
+    def mask_hw(self) -> np.ndarray:
+        """A view."""
+        return self.work.mask(self.plane, self.index)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says."""
+
+    do: str
+    place: Place
+    turn: int
+    mask_hw: np.ndarray | None
+    seconds: float
+    more: dict
+
+
+class Desk:
+    """One browser tab's images being outlined; its calls may come from several threads.
+
+    case: what is on screen once an answer was given; the page is to show it elsewhere too.
+    """
+
+    def __init__(self, library: Library, project: Project | None = None) -> None:
+        self.library, self.project = library, project
+        self.case: Case | None = None
+        self.who = ""
+        self._works: OrderedDict[str, Work] = OrderedDict()
+        self._lock = RLock()
+        self._turn, self._sent = 0, None
+
+    # What is on screen
+
+    @property
+    def work(self) -> Work:
+        """The image on screen."""
+        return next(work for work in reversed(self._works.values()) if _same(work.case, self.case))
+
+    @property
+    def place(self) -> Place:
+        """The slice on screen."""
+        return Place(self.work, self.case.plane, self.case.index)
+
+    @property
+    def state(self) -> tuple:
+        """What of the project the page shows beside the canvas; it changes when that is to be shown anew."""
+        with self._lock:
+            if self.project is None or self.case is None:
+                return (id(self.case and self.case.scan),)
+            return self.case.item, *self.project.counts().values()
+
+    def show(self, case: Case, who: str = "") -> str | None:
+        """The answer that brings the case on screen to the canvas; None where the canvas has it already."""
+        with self._lock:
+            self.who = who
+            try:
+                self._look_at(case)
+            except (ValueError, OSError) as error:
+                return canvas.answer(self._turn, "", canvas.State(), refused=_plain(error))
+            return None if self._sent == self._signature() else self._answer(self.place.key, sheet=True)
+
+    def open(self, id: str, who: str = "") -> str:
+        """Put an item of the project on screen, the next of the queue for "": the answer with its sheet, or with a refusal."""
+        with self._lock:
+            self.who = who
+            try:
+                return self._opened(id)
+            except (ValueError, OSError) as error:
+                return self._answer(self.place.key if self.case else "", refused=_plain(error))
+
+    def as_truth(self) -> Case:
+        """Let what is drawn be the truth in the other tabs: the case to be shown there."""
+        with self._lock:
+            self.case = self.work.as_truth()
+            self._sent = self._signature()
+            return self.case
+
+    # Wishes
+
+    def obey(self, said: object, case: Case, who: str = "") -> str:
+        """Do what the canvas wishes while a case is on screen, and say so as the canvas reads it. Refusals change nothing."""
+        with self._lock:
+            self.who = who
+            key, turn = _told(said)
+            self._turn = max(self._turn, turn)
+            try:
+                self._look_at(case)
+                wish = self._checked(said)
+            except (ValueError, OSError) as error:
+                return self._answer(key, refused=_plain(error))
+            wish.place.work.seconds += wish.seconds
+            if wish.mask_hw is not None:
+                wish.place.work.draw(wish.place.plane, wish.place.index, wish.mask_hw)
+            try:
+                return getattr(self, f"_{wish.do}")(wish)
+            except SavedMeanwhile:
+                return self._answer(key, refused=MEANWHILE)
+            except ValueError as error:
+                return self._answer(key, refused=_plain(error), saved=self._attempt(wish))
+            except OSError:
+                return self._answer(key, refused=NO_DISK)
+
+    def _save(self, wish: Wish) -> str:
+        kept = self._kept(wish.place.work) if wish.mask_hw is not None or wish.place.work.dirty else ""
+        return self._answer(wish.place.key, saved=kept)
+
+    def _scribble(self, wish: Wish) -> str:
+        place, lesion, background = wish.place, wish.more["lesion"], wish.more["background"]
+        strokes_hw = lesion.astype(np.int8) - background.astype(np.int8)
+        return self._drawn(place, place.work.scribble(place.plane, place.index, strokes_hw))
+
+    def _copy(self, wish: Wish) -> str:
+        place, there = wish.place, wish.place.index + wish.more["step"]
+        if not 0 <= there < place.slices:
+            raise ValueError(f"there is no slice {there + 1}; there are 1 to {place.slices}")
+        return self._drawn(place, place.work.mask(place.plane, there), f"Copied from slice {there + 1}.")
+
+    def _proposal(self, wish: Wish) -> str:
+        proposal_hw = wish.place.work.proposal(wish.place.plane, wish.place.index)
+        if proposal_hw is None:
+            raise ValueError("there is no proposal for this image")
+        return self._drawn(wish.place, proposal_hw, "This is the model's proposal again.")
+
+    def _propagate(self, wish: Wish) -> str:
+        place, step = wish.place, wish.more["step"]
+        if not place.mask_hw.any():
+            raise ValueError("this slice has no mask to carry on; draw one first")
+        if not 0 <= place.index + step < place.slices:
+            raise ValueError(f"there is no slice beyond {place.index + 1} in that direction; there are 1 to {place.slices}")
+        done, blocked = place.work.carry(place.plane, place.index, step, wish.more["count"])
+        ends = sorted((place.index + 1 + step, place.index + 1 + step * done))
+        told = f"Carried on to {done} slice{'s' * (done > 1)}, {ends[0]} to {ends[1]}; look at each." if done else "Nothing of it goes on to the next slice."
+        if blocked:
+            told += f" Slice {place.index + 1 + step * (done + 1)} has been drawn on by hand and was left alone."
+        return self._answer(place.key, saved=self._kept(place.work), told=told)
+
+    def _go(self, wish: Wish) -> str:
+        saved = self._safe(wish)
+        place = wish.place if wish.place.work is self.work else self.place
+        index = wish.more["slice"] if "slice" in wish.more else place.index + wish.more["step"]
+        if not 0 <= index < place.slices:
+            return self._answer(wish.place.key, refused=f"There is no slice {index + 1}; there are 1 to {place.slices}.", saved=saved)
+        self.case = _case.moved(self.case, self.case.plane, index, self._how(self.case))
+        self.work.seen(self.case)
+        return self._answer(wish.place.key, saved=saved, sheet=True)
+
+    def _window(self, wish: Wish) -> str:
+        if wish.place.work is self.work:
+            self.case = _case.brightened(self.case, (wish.more["low"], wish.more["high"]))
+            self.work.seen(self.case)
+            self._sent = self._signature()
+        return self._answer(wish.place.key, saved=self._safe(wish))
+
+    def _open(self, wish: Wish) -> str:
+        saved = self._safe(wish)
+        return self._opened(wish.more["item"], wish.place.key, saved)
+
+    def _accept(self, wish: Wish) -> str:
+        wish.place.work.accept(self._of(wish.place.work), self.who)
+        return self._onwards(wish, "Accepted")
+
+    def _skip(self, wish: Wish) -> str:
+        work = wish.place.work
+        self._kept(work)
+        self._of(work).skip(work.item, self.who, work.seconds)
+        work.seconds = 0.0
+        return self._onwards(wish, "Skipped")
+
+    def _reopen(self, wish: Wish) -> str:
+        self._of(wish.place.work).reopen(wish.place.work.item, self.who)
+        return self._answer(wish.place.key, saved=self._safe(wish), told="Open again.")
+
+    # How
+
+    def _onwards(self, wish: Wish, done: str) -> str:
+        """After an item is done: the next of the queue."""
+        following = self.project.next(wish.place.work.item)
+        if following is None or wish.place.work is not self.work:
+            return self._answer(wish.place.key, saved="disk", told=f"{done}." + " That was the last one." * (following is None))
+        try:
+            return self._opened(following.id, wish.place.key, "disk", f"{done}. This is the next one.")
+        except (ValueError, OSError) as error:
+            return self._answer(wish.place.key, saved="disk", told=f"{done}.", refused=_plain(error))
+
+    def _drawn(self, place: Place, mask_hw: np.ndarray, told: str = "") -> str:
+        """A mask that the canvas is to show from now on; it will not send it back, so it is kept at once."""
+        place.work.draw(place.plane, place.index, mask_hw)
+        return self._answer(place.key, saved=self._kept(place.work), told=told, mask_hw=mask_hw)
+
+    def _kept(self, work: Work) -> str:
+        return work.keep(self.project, self.who)
+
+    def _safe(self, wish: Wish) -> str:
+        """Keep what a wish brought, before the rest of it."""
+        return self._kept(wish.place.work) if wish.mask_hw is not None or wish.place.work.dirty else ""
+
+    def _attempt(self, wish: Wish) -> str:
+        """The same after the rest was refused; "" where that is refused too."""
+        try:
+            return self._safe(wish)
+        except (ValueError, OSError):
+            return ""
+
+    def _of(self, work: Work) -> Project:
+        if self.project is None or not work.item:
+            raise ValueError("this image is in no project; accept, skip and reopen are for those that are")
+        return self.project
+
+    def _how(self, case: Case) -> dict:
+        return _case.clustering(self.library.clustering(case.modality), case.seed, case.reading)
+
+    def _look_at(self, case: Case) -> None:
+        """The case on screen, as somebody else may have changed it."""
+        found = next((work for work in reversed(self._works.values()) if _same(work.case, case)), None)
+        if found is None:
+            self._take(case)
+        else:
+            found.seen(case)
+            self._works.move_to_end(found.token)
+        self.case = case
+
+    def _opened(self, id: object, key: str = "", saved: str = "", told: str = "") -> str:
+        if self.project is None:
+            raise ValueError("there is no project; start the app with --project DIR")
+        if id == "":
+            following = self.project.next(self.work.item if self.case else None)
+            if following is None:
+                return self._answer(key, saved=saved, told="Nothing is left in the queue.")
+            id = following.id
+        item = self.project.item(id)
+        found = next((work for work in reversed(self._works.values()) if work.item == item.id and work.stands(item)), None)
+        if found is None:
+            scan = self.project.scan(item.id)
+            how = _case.clustering(self.library.clustering(scan.modality))
+            found = self._take(_case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, how, item.id))
+        self._works.move_to_end(found.token)
+        self.case = found.case
+        return self._answer(key or self.place.key, saved=saved, told=told, sheet=True)
+
+    def _take(self, case: Case) -> Work:
+        """Begin to work on an image: from its last mask, else the proposal, else nothing."""
+        name = model.proposer(self.library, case.modality)
+        network = None if name is None else self.library.network(name)
+        work = Work(secrets.token_hex(8), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
+        if case.item:
+            if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
+                proposals.propose(self.project, self.library, case.item, self.who)
+            item = self.project.item(case.item)
+            mask_xyz, work.proposal_xyz = self.project.mask(item.id), self.project.proposal(item.id)
+            start_xyz = work.proposal_xyz if mask_xyz is None else mask_xyz
+            work.mask_xyz = work.mask_xyz if start_xyz is None else start_xyz.copy()
+            work.sha256, work.title = item.mask or "", proposals.titled(self.project, item.id)
+        elif not case.is_volume and network is not None:
+            work.mask(case.plane, case.index)[:] = work.look(case.plane, case.index).proposal_hw
+        self._works[work.token] = work
+        while len(self._works) > 1 and (len(self._works) > OPEN_AT_ONCE or sum(one.mask_xyz.size for one in self._works.values()) > VOXELS):
+            self._works.popitem(last=False)
+        return work
+
+    def _signature(self) -> tuple:
+        """By which it is known whether the canvas shows what is on screen."""
+        truth_xyz = self.work.truth_xyz
+        return self.place.key, self.case.seen, None if truth_xyz is None else id(truth_xyz)
+
+    def _answer(self, key: str, *, sheet: bool = False, saved: str = "", told: str = "", refused: str = "", mask_hw: np.ndarray | None = None) -> str:
+        if self.case is None:
+            return canvas.answer(self._turn, key, canvas.State(), refused=refused)
+        place, status, left = self.place, "", 0
+        if place.work.item:
+            status, left = self.project.item(place.work.item).status, len(self.project.queue())
+        proposed = place.work.proposal_xyz is not None or place.work.network is not None
+        state = canvas.State(status, place.index, place.slices, left, proposed, self.who)
+        if sheet:
+            self._sent = self._signature()
+        return canvas.answer(
+            self._turn, key, state, saved=saved, told=told, refused=refused, mask_hw=mask_hw, sheet=self._sheet(place) if sheet else None
+        )
+
+    def _sheet(self, place: Place) -> dict:
+        case, (work, plane, index) = self.case, (place.work, place.plane, place.index)
+        spacing = case.scan.spacing(plane)
+        where = f", {plane} slice {index + 1} of {place.slices}" if case.is_volume else ""
+        return canvas.sheet(
+            place.key, work.title + where, case.scan.slice(index, plane), place.mask_hw, proposal_hw=work.proposal(plane, index),
+            truth_hw=work.truth(plane, index), window=case.seen, aspect=1.0 if spacing is None else spacing[1] / spacing[2],
+            unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
+        )  # fmt: skip
+
+    # What may be wished
+
+    def _checked(self, said: object) -> Wish:
+        """A wish of the page as we take it; ValueError says what is not allowed."""
+        if not isinstance(said, Mapping):
+            raise ValueError("the page sent nothing that can be understood")
+        do, key, turn, changed, seconds = (said.get(name) for name in ("do", "key", "turn", "changed", "seconds"))
+        if not isinstance(do, str) or do not in WISHES:
+            raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(WISHES)}")
+        if type(turn) is not int or not 0 <= turn < 2**53 or not isinstance(changed, bool):
+            raise ValueError("a wish has a turn, a whole number, and says whether the mask changed")
+        if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DAY:
+            raise ValueError(f"seconds {str(seconds)[:40]!r}; allowed are 0 to {LONGEST_DAY}")
+        place = self._meant(key)
+        shape_hw = place.mask_hw.shape
+        mask_hw = canvas.unpacked(said.get("mask"), shape_hw)
+        more = {name: check(said[name]) for name, check in _more(do, shape_hw).items() if name in said}
+        if missing := set(_more(do, shape_hw)) - set(more) - ({"step", "slice"} if do == "go" and more else set()):
+            raise ValueError(f"the wish {do!r} lacks {', '.join(sorted(missing))}")
+        return Wish(do, place, turn, mask_hw if changed else None, float(seconds), more)
+
+    def _meant(self, key: object) -> Place:
+        """The slice that a key names."""
+        found = _KEY.fullmatch(key) if isinstance(key, str) else None
+        work = self._works.get(found[1]) if found else None
+        if work is None:
+            raise ValueError("this image is not open here any more; open it again")
+        place = Place(work, found[2], int(found[3]))
+        if found[2] not in work.case.scan.planes or place.index >= place.slices or place.key != key:
+            raise ValueError("there is no such slice of this image")
+        return place
+
+
+def _more(do: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
+    """What else a wish says, and how each of it is checked."""
+
+    def strokes(value: object) -> np.ndarray:
+        return canvas.unpacked(value, shape_hw)
+
+    def step(value: object) -> int:
+        return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
+
+    return {
+        "scribble": {"lesion": strokes, "background": strokes},
+        "go": {"step": step, "slice": lambda value: _whole("slice", value, 0, 10**6)},
+        "copy": {"step": step},
+        "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
+        "window": {"low": _finite, "high": _finite},
+        "open": {"item": _item},
+    }.get(do, {})
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {'-1 and 1' if name == 'step' else f'{low} to {high}'}")
+    return value
+
+
+def _finite(value: object) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
+        raise ValueError(f"window {str(value)[:40]!r}; allowed are finite numbers")
+    return float(value)
+
+
+def _item(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 64:
+        raise ValueError("an image of the project is named by its id")
+    return value
+
+
+def _told(said: object) -> tuple[str, int]:
+    """Key and turn of a wish that may be anything, to be answered with."""
+    key, turn = (said.get("key"), said.get("turn")) if isinstance(said, Mapping) else ("", 0)
+    return key if isinstance(key, str) and len(key) < 64 else "", turn if type(turn) is int and 0 <= turn < 2**53 else 0
+
+
+def _same(one: Case, other: Case) -> bool:
+    """Whether two cases are of one opened scan."""
+    return one.scan.voxels_xyz is other.scan.voxels_xyz
+
+
+def _plain(error: Exception) -> str:
+    """An error as a sentence for the page."""
+    text = str(error) if isinstance(error, ValueError) else "A file of the project could not be read or written."
+    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))

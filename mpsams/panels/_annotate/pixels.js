@@ -1,0 +1,260 @@
+// The pixels of the sheet on screen: what is drawn, its run lengths, the shapes that draw, and the steps that can be undone.
+const MASK = 1, HAND = 2, LESION = 4, GROUND = 8;  // bits of a pixel: drawn, touched by hand, scribbled as lesion, as background
+const STEPS = 500, ROOM = 64e6;  // of undo: how many, and bytes in all
+let sheet = null;
+
+// Run lengths as the server has them: down the columns, background first, decimal numbers with spaces between.
+const unpack = (text, width, height) => {
+    const flat = new Uint8Array(width * height);
+    let at = 0, on = false;
+    for (const word of text.split(' ')) {
+        const end = at + Number(word);
+        if (on) for (let k = at, x = Math.floor(at / height), y = at % height; k < end; k++) {
+            flat[y * width + x] = 1;
+            if (++y === height) { y = 0; x++; }
+        }
+        at = end;
+        on = !on;
+    }
+    if (at !== flat.length) throw Error('these runs do not fill the image');
+    return flat;
+};
+const boxOf = bit => {
+    const {width, height, px} = sheet;
+    let left = width, right = -1, top = height, bottom = -1;
+    for (let y = 0, k = 0; y < height; y++) for (let x = 0; x < width; x++, k++) if (px[k] & bit) {
+        if (x < left) left = x;
+        if (x > right) right = x;
+        if (y < top) top = y;
+        bottom = y;
+    }
+    return {x: left, y: top, w: right - left + 1, h: bottom - top + 1};
+};
+const pack = bit => {
+    const {width, height, px} = sheet, box = boxOf(bit), counts = [];
+    if (box.h <= 0) return String(width * height);
+    let run = 0, on = 0;
+    const add = (value, n) => {
+        if (!n) return;
+        if (value === on) run += n;
+        else { counts.push(run); run = n; on = value; }
+    };
+    add(0, box.x * height);
+    for (let x = box.x; x < box.x + box.w; x++) {
+        add(0, box.y);
+        for (let y = box.y, k = y * width + x; y < box.y + box.h; y++, k += width) add(px[k] & bit ? 1 : 0, 1);
+        add(0, height - box.y - box.h);
+    }
+    add(0, (width - box.x - box.w) * height);
+    return [...counts, run].join(' ');
+};
+
+const whole = () => ({x: 0, y: 0, w: sheet.width, h: sheet.height});
+const joined = (a, b) => {
+    if (!a || !b) return a || b;
+    const x = Math.min(a.x, b.x), y = Math.min(a.y, b.y);
+    return {x, y, w: Math.max(a.x + a.w, b.x + b.w) - x, h: Math.max(a.y + a.h, b.y + b.h) - y};
+};
+const inside = (x, y) => x >= 0 && y >= 0 && x < sheet.width && y < sheet.height;
+// What of a box lies in the image; null for nothing.
+const cut = (left, top, right, bottom) => {
+    const x = Math.max(0, Math.floor(left)), y = Math.max(0, Math.floor(top));
+    const w = Math.min(sheet.width, Math.ceil(right)) - x, h = Math.min(sheet.height, Math.ceil(bottom)) - y;
+    return w > 0 && h > 0 ? {x, y, w, h} : null;
+};
+
+// `was` is what `px` was at the end of the last step. A step is where the two differ, as runs over a box: applied once it undoes, twice it redoes.
+const settle = box => {
+    const {px, was, width, proposal} = sheet, lengths = [], values = [];
+    let run = 0, value = 0, drawn = false;
+    for (let y = box.y; y < box.y + box.h; y++) for (let k = y * width + box.x, end = k + box.w; k < end; k++) {
+        const differs = px[k] ^ was[k];
+        if (differs !== value) { lengths.push(run); values.push(value); run = 0; value = differs; }
+        run++;
+        if (!differs) continue;
+        was[k] = px[k];
+        if (!(differs & MASK)) continue;
+        const more = px[k] & MASK ? 1 : -1;
+        drawn = true;
+        sheet.area += more;
+        if (proposal) proposal[k] ? sheet.removed -= more : sheet.added += more;
+    }
+    if (value) { lengths.push(run); values.push(value); }
+    if (drawn) sheet.version++;
+    return lengths.length ? {box, lengths: Uint32Array.from(lengths), values: Uint8Array.from(values)} : null;
+};
+const size_of = step => 5 * step.lengths.length + 100;
+const record = box => {
+    const step = box && settle(box), {undo, redo} = sheet;
+    if (!step) return;
+    redo.length = 0;
+    undo.push(step);
+    for (let room = undo.reduce((sum, one) => sum + size_of(one), 0); undo.length > 1 && (undo.length > STEPS || room > ROOM);) room -= size_of(undo.shift());
+};
+const flip = ({box, lengths, values}) => {
+    const {px, width} = sheet;
+    let at = 0;
+    for (let i = 0; i < lengths.length; at += lengths[i++]) if (values[i]) for (let j = at; j < at + lengths[i]; j++) {
+        px[(box.y + Math.floor(j / box.w)) * width + box.x + j % box.w] ^= values[i];
+    }
+    settle(box);
+};
+// Take the last step back, or do it again: the box that changed, or null.
+const travel = (from, to) => {
+    const step = from.pop();
+    if (!step) return null;
+    flip(step);
+    to.push(step);
+    return step.box;
+};
+// Throw away what was drawn since the last step.
+const forget = box => {
+    for (let y = box.y; y < box.y + box.h; y++) {
+        const k = y * sheet.width + box.x;
+        sheet.px.set(sheet.was.subarray(k, k + box.w), k);
+    }
+};
+
+// What the tools do to a pixel.
+const MARKS = {
+    brush: bits => bits | MASK | HAND,
+    eraser: bits => bits & ~MASK | HAND,
+    lesion: bits => bits & ~GROUND | LESION,
+    background: bits => bits & ~LESION | GROUND,
+};
+// A round brush drawn from a to b. A pixel is marked when its centre lies within half the size of the line between them, in
+// widths of a pixel as seen on screen; and so is each pixel that the line runs through, which alone counts for size 1.
+const capsule = (a, b, size, mark) => {
+    const {width, aspect, px} = sheet, r = size / 2, dx = b.x - a.x, dy = (b.y - a.y) * aspect, long = dx * dx + dy * dy;
+    const reach = Math.max(r, 1), tall = Math.max(r / aspect, 1);
+    const box = cut(Math.min(a.x, b.x) - reach, Math.min(a.y, b.y) - tall, Math.max(a.x, b.x) + reach, Math.max(a.y, b.y) + tall);
+    if (!box) return null;
+    if (size > 1) for (let j = box.y; j < box.y + box.h; j++) {
+        const y = (j + .5 - a.y) * aspect;
+        const [t, u] = dy ? [(y - r) / dy, (y + r) / dy].sort((p, q) => p - q).map(v => Math.min(1, Math.max(0, v))) : [0, 1];
+        const from = Math.max(box.x, Math.floor(a.x + Math.min(t * dx, u * dx) - r - 1));
+        const to = Math.min(box.x + box.w, Math.ceil(a.x + Math.max(t * dx, u * dx) + r + 1));
+        for (let i = from; i < to; i++) {
+            const x = i + .5 - a.x, along = long ? Math.min(1, Math.max(0, (x * dx + y * dy) / long)) : 0;
+            if ((x - along * dx) ** 2 + (y - along * dy) ** 2 <= r * r) px[j * width + i] = mark(px[j * width + i]);
+        }
+    }
+    const steps = Math.ceil(2 * Math.max(Math.abs(dx), Math.abs(b.y - a.y)));
+    for (let s = 0; s <= steps; s++) {
+        const part = steps ? s / steps : 0, x = Math.floor(a.x + part * dx), y = Math.floor(a.y + part * (b.y - a.y));
+        if (inside(x, y)) px[y * width + x] = mark(px[y * width + x]);
+    }
+    return box;
+};
+// The pixels whose centres lie in a polygon, by the even-odd rule.
+const polygon = (points, mark) => {
+    const {width, px} = sheet, xs = points.map(p => p.x), ys = points.map(p => p.y);
+    const box = cut(Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys));
+    if (!box) return null;
+    for (let y = box.y; y < box.y + box.h; y++) {
+        const crossed = [];
+        points.forEach((a, i) => {
+            const b = points[(i + 1) % points.length];
+            if (a.y <= y + .5 !== b.y <= y + .5) crossed.push(a.x + (y + .5 - a.y) * (b.x - a.x) / (b.y - a.y));
+        });
+        crossed.sort((p, q) => p - q);
+        for (let i = 0; i + 1 < crossed.length; i += 2) {
+            const to = Math.min(width, Math.ceil(crossed[i + 1] - .5));
+            for (let x = Math.max(0, Math.ceil(crossed[i] - .5)); x < to; x++) px[y * width + x] = mark(px[y * width + x]);
+        }
+    }
+    return box;
+};
+// All pixels connected to one where `same` holds, over four neighbours or eight: their box, and whether they reach the edge of the image.
+const flood = (x, y, same, eight) => {
+    const {width, height} = sheet, seen = new Uint8Array(width * height), stack = [y * width + x];
+    let left = x, right = x, top = y, bottom = y;
+    const visit = (i, j) => {
+        const k = j * width + i;
+        if (!inside(i, j) || seen[k] || !same(k)) return;
+        seen[k] = 1;
+        stack.push(k);
+    };
+    seen[stack[0]] = 1;
+    while (stack.length) {
+        const k = stack.pop(), j = Math.floor(k / width), i = k - j * width;
+        left = Math.min(left, i); right = Math.max(right, i); top = Math.min(top, j); bottom = Math.max(bottom, j);
+        visit(i - 1, j); visit(i + 1, j); visit(i, j - 1); visit(i, j + 1);
+        if (eight) { visit(i - 1, j - 1); visit(i + 1, j - 1); visit(i - 1, j + 1); visit(i + 1, j + 1); }
+    }
+    return {seen, edge: left === 0 || top === 0 || right === width - 1 || bottom === height - 1, box: {x: left, y: top, w: right - left + 1, h: bottom - top + 1}};
+};
+const over = (box, test, mark) => {
+    let count = 0;
+    for (let y = box.y; y < box.y + box.h; y++) for (let k = y * sheet.width + box.x, end = k + box.w; k < end; k++) if (test(k)) { sheet.px[k] = mark(sheet.px[k]); count++; }
+    return count;
+};
+// The pixels of an island's box that cannot be reached from outside it.
+const holes = island => {
+    const {box, seen} = island, {width} = sheet, w = box.w + 2, h = box.h + 2, out = new Uint8Array(w * h), stack = [0];
+    const wall = k => { const x = k % w - 1, y = Math.floor(k / w) - 1; return x >= 0 && y >= 0 && x < box.w && y < box.h && seen[(box.y + y) * width + box.x + x]; };
+    out[0] = 1;
+    while (stack.length) {
+        const k = stack.pop(), x = k % w;
+        for (const [next, there] of [[k - 1, x > 0], [k + 1, x < w - 1], [k - w, k >= w], [k + w, k < w * h - w]]) if (there && !out[next] && !wall(next)) { out[next] = 1; stack.push(next); }
+    }
+    return k => { const y = Math.floor(k / width); return !seen[k] && !out[(y - box.y + 1) * w + k - y * width - box.x + 1]; };
+};
+// Fill what is enclosed at a pixel, or erase the island there: the box that changed, or a sentence why nothing did.
+const fill = (x, y, erase) => {
+    const {px} = sheet, drawn = k => (px[k] & MASK) > 0, on = drawn(y * sheet.width + x);
+    if (erase && !on) return 'Nothing is drawn there.';
+    const region = flood(x, y, on ? drawn : k => !drawn(k), on);
+    if (erase) over(region.box, k => region.seen[k], MARKS.eraser);
+    else if (!on && region.edge) return 'That region reaches the edge of the image. Close the outline first.';
+    else if (!on) over(region.box, k => region.seen[k], MARKS.brush);
+    else if (!over(region.box, holes(region), MARKS.brush)) return 'That region has no holes.';
+    return region.box;
+};
+
+// A mask of the server in place of what is drawn. After scribbles, what the hand painted or erased stays; else all begins anew.
+const take = (text, scribbled) => {
+    const {px, width, height} = sheet, next = unpack(text, width, height);
+    for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = next[k]; else if (!(px[k] & HAND)) px[k] = px[k] & ~MASK | next[k];
+    record(whole());
+};
+
+// Sheets that were left, with their steps, the last twelve; what is drawn is kept as one step from nothing.
+const left_sheets = new Map();
+const leave = () => {
+    const {key, px, width, height, undo, redo, version, acked} = sheet;
+    sheet.was.fill(0);
+    left_sheets.delete(key);
+    left_sheets.set(key, {width, height, drawn: settle(whole()), undo, redo, version, acked});
+    if (left_sheets.size > 12) left_sheets.delete(left_sheets.keys().next().value);
+};
+const recount = () => {
+    const {px, proposal} = sheet;
+    sheet.area = sheet.added = sheet.removed = 0;
+    for (let k = 0; k < px.length; k++) {
+        const on = px[k] & MASK;
+        sheet.area += on;
+        if (proposal && proposal[k] !== on) on ? sheet.added++ : sheet.removed++;
+    }
+};
+const unpacked = told => Object.fromEntries(['proposal', 'truth'].map(name => [name, told[name] === null ? null : unpack(told[name], told.width, told.height)]));
+// The sheet that is on screen once more, with another window or proposal. What is drawn and not yet acknowledged stays.
+const renew = (told, codes, keep) => {
+    Object.assign(sheet, told, {picture: null, codes, mask: null, proposal_path: null, truth_path: null}, unpacked(told));
+    recount();
+    if (keep || pack(MASK) === told.mask) return;
+    take(told.mask, false);
+    sheet.acked = sheet.version;
+};
+const enter = (told, codes) => {
+    const {width, height} = told, mask = unpack(told.mask, width, height), before = left_sheets.get(told.key);
+    sheet = {...told, ...unpacked(told), picture: null, mask: null, codes, px: mask, was: new Uint8Array(width * height), undo: [], redo: [], version: 0, acked: 0};
+    if (before && before.width === width && before.height === height) {
+        sheet.px = new Uint8Array(width * height);
+        if (before.drawn) flip(before.drawn);
+        Object.assign(sheet, {undo: before.undo, redo: before.redo});
+        if (sheet.px.some((bits, k) => (bits & MASK) !== mask[k])) take(told.mask, false);
+    } else sheet.was.set(mask);
+    recount();
+    sheet.version = sheet.acked = before ? before.version + 1 : 0;
+};

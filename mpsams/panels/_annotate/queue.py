@@ -1,0 +1,75 @@
+"""The project beside the canvas as HTML: how far it is, which image to correct first, what was done. No gradio here."""
+
+from __future__ import annotations
+
+from html import escape
+
+from mpsams.annotations.index import OPEN
+from mpsams.annotations.project import Item, Project
+from mpsams.panels import _words as words
+
+SHOWN = 50  # rows
+LINES = 20  # of the log
+FILTERS = {"open": "Open", "accepted": "Accepted", "skipped": "Skipped", "all": "All"}
+ACTIONS = {"proposed": "got a proposal", "found": "found changed", "lost": "lost its mask", "withdrawn": "lost its proposal"}  # others as the log says
+CLICK = """
+element.addEventListener('click', event => {
+    const row = event.target.closest('[data-item]');
+    if (row) trigger('pick', {item: row.dataset.item});
+});"""
+EMPTY = {
+    "open": "Nothing is left to correct.", "accepted": "Nothing is accepted yet.", "skipped": "Nothing was skipped.", "all": "There are no images yet; add some below."
+}  # fmt: skip
+
+
+def progress(project: Project) -> str:
+    """How many images are accepted, in words and as a bar."""
+    counts = project.counts()
+    total, done = sum(counts.values()), counts["accepted"]
+    share = 100 * done / max(total, 1)
+    more = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status != "accepted")
+    return (
+        f'<div class="going" role="progressbar" aria-label="Images accepted" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i>'
+        f'<span>{done} of {total} accepted</span></div><p class="small">{more}</p>'
+    )
+
+
+def listed(project: Project, current: str, which: str = "open") -> str:
+    """The images of a filter as buttons, the most urgent first; current: the id of the one on screen. ValueError for an unknown filter."""
+    if which not in FILTERS:
+        raise ValueError(f"filter {which!r}; allowed are {', '.join(FILTERS)}")
+    places = {item.id: number for number, item in enumerate(project.items(), start=1)}
+    items = project.queue() if which == "open" else project.items(None if which == "all" else which)
+    top = max((item.urgency or 0 for item in items), default=0)
+    rows = "".join(_row(project, item, places[item.id], current, top) for item in items[:SHOWN])
+    rest = f'<p class="small">and {len(items) - SHOWN} more</p>' if len(items) > SHOWN else ""
+    return f'<div class="queue">{rows}</div>{rest}' if items else words.note(EMPTY[which] if places else EMPTY["all"])
+
+
+def _row(project: Project, item: Item, number: int, current: str, top: float) -> str:
+    name = escape(project.name(item.id) or f"Image {number}")
+    share = 100 * (item.urgency or 0) / top if top and item.status in OPEN else 0
+    says = "" if item.urgency is None else f"urgency {item.urgency:.4f}"
+    here = ' aria-current="true"' if item.id == current else ""
+    return (
+        f'<button type="button" data-item="{item.id}"{here} title="{says}"><b>{number}</b><span>{name}</span>'
+        f'<em class="chip" data-status="{item.status}">{item.status}</em><s><i style="width:{share:.0f}%"></i></s></button>'
+    )
+
+
+def done(project: Project) -> str:
+    """The last lines of the log, the newest first."""
+    rows = project.log()[-LINES:][::-1]
+    places = {item.id: number for number, item in enumerate(project.items(), start=1)}
+    lines = "".join(f"<li>{_line(row, places)}</li>" for row in rows)
+    return f'<ul class="done">{lines}</ul>' if rows else words.note("Nothing was done yet.")
+
+
+def _line(row: dict, places: dict[str, int]) -> str:
+    """A line of the log in words: when, which image, what, by whom, and how much."""
+    time, action = str(row.get("time"))[5:16].replace("T", " "), row.get("action")
+    changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if "pixels_added" in row else ""
+    seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
+    what = f"image {places.get(row.get('item'), '?')} {ACTIONS.get(action, action)}"
+    said = escape(", ".join(filter(None, (what, str(row.get("who") or ""), changed, seconds))))
+    return f"<time>{escape(time)}</time> {said}"

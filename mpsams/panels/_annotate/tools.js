@@ -1,0 +1,203 @@
+// The hand: what pointers, fingers and wheel do on the sheet, tool by tool.
+const SIZES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 62, 78, 97, 120, 150, 190, 240, 300, 380, 480];
+const ROUND = ['brush', 'eraser', 'lesion', 'background'];
+const tool = {name: 'brush', size: 12, minus: false, before: 'brush'};
+const fingers = new Map();
+let stroke = null, moving = null, pinch = null, space = false, clicked = {time: 0}, turned = 0, turned_at = 0, right_at = 0;
+
+const choose = name => {
+    if (tool.name === name) return;
+    if (open_polygon.length) cancel();
+    tool.before = tool.name;
+    tool.name = name;
+    ring();
+    controls();
+};
+const resize = size => {
+    tool.size = clamp(size, SIZES[0], SIZES.at(-1));
+    controls();
+    hover();
+};
+const bigger = by => resize(SIZES[clamp(SIZES.findIndex(size => size >= tool.size) + by, 0, SIZES.length - 1)]);
+const ring = () => {
+    if (pointer) pointer.ring = ROUND.includes(tool.name) && !moving && !space && pointer.kind !== 'touch';
+    stage.dataset.cursor = moving ? 'moving' : space ? 'hand' : locked() ? 'locked' : tool.name;
+    hover();
+};
+
+// A step of the history: what was drawn is kept, shown, and sent.
+const done = box => {
+    record(box);
+    stain(box);
+    drawn();
+};
+const refuse = () => {
+    if (!sheet || leaving()) return;
+    note(`This one is ${state.status}. Reopen it to change it.`, true);
+};
+const begin_stroke = (event, point) => {
+    stroke = {id: event.pointerId, name: event.buttons & 32 ? 'eraser' : tool.name, last: point, box: null};
+    extend(point);
+};
+const extend = point => {
+    const box = capsule(stroke.last, point, tool.size, MARKS[stroke.name]);
+    stroke.last = point;
+    stroke.box = joined(stroke.box, box);
+    stain(box);
+};
+const end_stroke = keep => {
+    if (!stroke) return;
+    const {box, name} = stroke;
+    stroke = null;
+    if (box && keep) {
+        done(box);
+        if (name === 'lesion' || name === 'background') ask('scribble');
+    } else if (box) {
+        forget(box);
+        stain(box);
+    }
+    if (inbox.length) listen();
+};
+
+const near = (a, b, reach) => { const p = on_screen(a), q = on_screen(b); return Math.hypot(p.x - q.x, p.y - q.y) <= reach; };
+const corner = (event, point) => {
+    const reach = event.pointerType === 'touch' ? 18 : 10, now = performance.now();
+    const again = clicked.point && now - clicked.time < 400 && near(clicked.point, point, reach / 2);
+    clicked = {time: now, point};
+    tool.shift = event.shiftKey;
+    if (open_polygon.length > 2 && (again || near(open_polygon[0], point, reach))) return close_polygon(event.shiftKey);
+    if (!again) open_polygon.push(point);
+    hover();
+    controls();
+};
+const close_polygon = shift => {
+    const points = open_polygon;
+    open_polygon = [];
+    clicked = {time: 0};
+    if (points.length > 2) done(polygon(points, MARKS[shift || tool.minus ? 'eraser' : 'brush']));
+    hover();
+    controls();
+};
+const cancel = () => { open_polygon = []; clicked = {time: 0}; hover(); controls(); };
+const pour = (point, erase) => {
+    const x = Math.floor(point.x), y = Math.floor(point.y);
+    if (!inside(x, y)) return;
+    const box = fill(x, y, erase);
+    typeof box === 'string' ? note(box) : done(box);
+};
+const wipe = bits => {
+    for (let k = 0; k < sheet.px.length; k++) sheet.px[k] &= ~bits;
+    done(whole());
+};
+const undo = () => {
+    if (!sheet || locked() || stroke) return;
+    if (open_polygon.length) { open_polygon.pop(); hover(); return controls(); }
+    stain(travel(sheet.undo, sheet.redo));
+    drawn();
+};
+const redo = () => {
+    if (!sheet || locked() || stroke) return;
+    stain(travel(sheet.redo, sheet.undo));
+    drawn();
+};
+
+// Window and level as in viewers of clinics: to the right is wider, downwards is darker.
+const windowing = (x, y) => {
+    const {window: [black, white]} = moving, width = (white - black) * Math.exp(x / 250), level = (black + white) / 2 + y * (white - black) / 250;
+    sheet.window = [level - width / 2, level + width / 2];
+    moving.late ||= requestAnimationFrame(() => { if (moving) moving.late = 0; develop(); });
+};
+const rewindow = () => {
+    sheet.window = sheet.reset;
+    develop();
+    ask('window', {low: sheet.window[0], high: sheet.window[1]});
+};
+
+stage.addEventListener('pointerdown', event => {
+    if (!sheet || event.target.closest('button')) return;
+    event.preventDefault();
+    stage.focus({preventScroll: true});
+    stage.setPointerCapture(event.pointerId);
+    active();
+    fingers.set(event.pointerId, {x: event.clientX, y: event.clientY});
+    if (event.pointerType === 'touch' && fingers.size === 2) {
+        end_stroke(false);
+        moving = null;
+        pinch = spread_of();
+        return;
+    }
+    if (fingers.size > 1 || stroke || moving) return;
+    const start = {id: event.pointerId, x: event.clientX, y: event.clientY}, point = at(event);
+    seen_at(event);
+    if (event.button === 1 || space) moving = {...start, kind: 'pan'};
+    else if (event.button === 2 || tool.name === 'window') moving = {...start, kind: 'window', window: sheet.window, button: event.button};
+    else if (locked()) return refuse();
+    else if (tool.name === 'polygon') return corner(event, point);
+    else if (tool.name === 'fill') return pour(point, event.shiftKey || tool.minus);
+    else begin_stroke(event, point);
+    ring();
+});
+const spread_of = () => {
+    const [a, b] = [...fingers.values()], box = stage.getBoundingClientRect();
+    return {x: (a.x + b.x) / 2 - box.left, y: (a.y + b.y) / 2 - box.top, apart: Math.max(20, Math.hypot(a.x - b.x, a.y - b.y))};
+};
+const seen_at = event => { pointer = {...at(event), kind: event.pointerType}; ring(); };
+stage.addEventListener('pointermove', event => {
+    if (!sheet) return;
+    active();
+    if (fingers.has(event.pointerId)) fingers.set(event.pointerId, {x: event.clientX, y: event.clientY});
+    if (pinch && fingers.size >= 2) {
+        const now = spread_of();
+        zoom(now.apart / pinch.apart, pinch.x, pinch.y);
+        pan(now.x - pinch.x, now.y - pinch.y);
+        pinch = now;
+        return;
+    }
+    seen_at(event);
+    if (stroke && stroke.id === event.pointerId) {
+        const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+        for (const one of all.length ? all : [event]) extend(at(one));
+    } else if (moving && moving.kind === 'pan') {
+        pan(event.clientX - moving.x, event.clientY - moving.y);
+        Object.assign(moving, {x: event.clientX, y: event.clientY});
+    } else if (moving) windowing(event.clientX - moving.x, event.clientY - moving.y);
+    numbers();
+});
+const lift = keep => event => {
+    fingers.delete(event.pointerId);
+    if (fingers.size < 2) pinch = null;
+    if (stroke && stroke.id === event.pointerId) {
+        if (keep) extend(at(event));
+        end_stroke(keep);
+    }
+    if (moving && moving.id === event.pointerId) {
+        const {kind, window, button, x, y} = moving, still = Math.hypot(event.clientX - x, event.clientY - y) < 3;
+        moving = null;
+        if (kind === 'window') {
+            if (window !== sheet.window && !still) { develop(); ask('window', {low: sheet.window[0], high: sheet.window[1]}); }
+            const now = performance.now();
+            if (still && now - right_at < 400) rewindow();
+            right_at = still ? now : 0;
+        }
+    }
+    ring();
+};
+stage.addEventListener('pointerup', lift(true));
+stage.addEventListener('pointercancel', lift(false));
+stage.addEventListener('pointerleave', () => { if (!stroke) { pointer = null; hover(); if (sheet) numbers(); } });
+stage.addEventListener('contextmenu', event => event.preventDefault());
+stage.addEventListener('auxclick', event => event.preventDefault());
+stage.addEventListener('wheel', event => {
+    const turn_by = event.deltaY || event.deltaX, box = stage.getBoundingClientRect();
+    if (!sheet || !turn_by || !(event.ctrlKey || event.metaKey || event.shiftKey || state.slices > 1)) return;
+    event.preventDefault();
+    active();
+    if (event.ctrlKey || event.metaKey) return zoom(Math.exp(-clamp(turn_by, -120, 120) / 300), event.clientX - box.left, event.clientY - box.top);
+    const now = performance.now();
+    if (now - turned_at > 300 || turned * turn_by < 0) turned = 0;
+    turned += event.deltaMode ? 60 * Math.sign(turn_by) : turn_by;
+    turned_at = now;
+    if (Math.abs(turned) < 40) return;
+    turned = 0;
+    event.shiftKey ? bigger(turn_by < 0 ? 1 : -1) : ask('go', {step: Math.sign(turn_by)});
+}, {passive: false});

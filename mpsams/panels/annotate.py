@@ -1,0 +1,92 @@
+"""Annotate: the lesion outlined by hand on a canvas, with a network's help; of many images the one in doubt first.
+
+The canvas sends wishes and is told what came of them; ``_annotate.desk`` obeys. Another slice or image is put on screen in all tabs.
+"""
+
+from __future__ import annotations
+
+import time
+
+import gradio as gr
+
+from mpsams import transforms
+from mpsams.panels import Case, Session, private, refused
+from mpsams.panels._annotate import canvas
+from mpsams.panels._annotate.desk import Desk
+from mpsams.panels._annotate.side import Side, at_desk
+
+TITLE = "Annotate"
+PLACE = 4
+
+INTRO = """<p class="lead"><strong>What you see.</strong> The slice on screen, to be outlined by hand. Dashes are what a network proposes. Paint what is
+wrong, or scribble a few strokes over lesion and background and let the mask follow. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
+
+
+def build(session: Session) -> None:
+    """Lay out the tab and register its events."""
+    desk = gr.State(None)  # a Desk, made when the tab is first opened: each browser tab has its own
+    gr.HTML(INTRO)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320):
+            stage = canvas.canvas()
+        with gr.Column(scale=0, min_width=300, elem_id="annotate-side"):
+            side = Side(session, desk)
+    which = side.filter if session.project else gr.State("open")
+    outputs = [*session.every, stage, desk, *side.outputs]
+
+    def seated(now: Desk | None) -> Desk:
+        return Desk(session.library, session.project) if now is None else now
+
+    def told(now: Desk, said: str | None, before: Case, filter: str) -> dict:
+        """What an answer of the desk sets: the canvas, and whatever of the page changed with it."""
+        return {desk: now} | ({} if said is None else {stage: said}) | moved(now, before) | side.filled(now, filter)
+
+    def moved(now: Desk, before: Case) -> dict:
+        """The case of the other tabs, where the desk put another on screen."""
+        case = now.case
+        if case is None or case is before:
+            return {}
+        if case.scan.voxels_xyz is not before.scan.voxels_xyz:
+            return session.shown_anew(case)
+        level, width = transforms.middle(*case.seen)
+        seen = {session.level: level, session.width: width} if case.seen != before.seen else {}
+        return {session.case: case, session.version: str(time.monotonic_ns()), session.slice: case.index + 1} | seen
+
+    def act(case: Case, now: Desk | None, who: str, filter: str, event: gr.EventData) -> dict:
+        now = seated(now)
+        listed = now.state
+        said = now.obey(event._data, case, who)
+        shown = side.filled(now, filter) if now.state != listed else {}
+        return {desk: now, stage: said} | moved(now, case) | shown
+
+    def show(case: Case, now: Desk | None, who: str, filter: str) -> dict:
+        """The case on screen on the canvas; with a project and nothing chosen yet, the image to be corrected first."""
+        first, now = now is None and case is session.first, seated(now)
+        if first and session.project is not None and session.project.next() is not None:
+            return told(now, now.open("", who), case, filter)
+        return told(now, now.show(case, who), case, filter)
+
+    def pick(case: Case, now: Desk | None, who: str, filter: str, event: gr.EventData) -> dict:
+        now, item = seated(now), event._data.get("item") if isinstance(event._data, dict) else None
+        if not isinstance(item, str) or not item:
+            raise refused("there is no such image")
+        return told(now, now.open(item, who), case, filter)
+
+    def use(now: Desk | None) -> dict:
+        case = at_desk(now).as_truth()
+        return {session.case: case, session.version: str(time.monotonic_ns())}
+
+    def take(path: str | None, who: str, case: Case, now: Desk | None, filter: str) -> dict:
+        """Import masks, and show what came for the image on screen."""
+        said, now = side.imported(path, who), seated(now)
+        answer = now.open(case.item, who) if case.item else None
+        return {side.notice: said, side.masks: None} | told(now, answer, case, filter)
+
+    state = [session.case, desk, side.who, which]
+    private(stage.act, act, state, outputs, trigger_mode="multiple")  # the page sends one at a time
+    private(side.truth.click, use, [desk], [session.case, session.version])
+    session.on_case(show, [desk, side.who, which], outputs)
+    side.listen()
+    if session.project is not None:
+        private(side.list.pick, pick, state, outputs)
+        private(side.masks.upload, take, [side.masks, side.who, session.case, desk, which], [side.notice, side.masks, *outputs])

@@ -1,0 +1,489 @@
+"""The desk of the Annotate tab: every wish of the canvas and every refusal, masks kept to the pixel, carried on, proposed, in and out."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpsams import checkpoint, imaging, inference, scribble, transforms
+from mpsams.annotations import imports, urgency
+from mpsams.annotations.project import Project, SavedMeanwhile
+from mpsams.datasets import phantom
+from mpsams.imaging import geometry
+from mpsams.panels import Library, _case
+from mpsams.panels._annotate import canvas, files, proposals, queue
+from mpsams.panels._annotate.desk import MEANWHILE, WISHES, Desk
+from mpsams.unet import UNet
+from tests.test_annotations_exports import volume
+from tests.test_imaging_dicom import noise, series
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SIZE = (40, 56)  # rows and columns of the pictures
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Library:
+    """Two tiny untrained networks for each modality."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    for data, modality in (("busi", "ultrasound"), ("hecktor", "ct"), ("brats", "mri")):
+        metadata = {"kind": "segmentation", "size": 64, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}}
+        metadata |= {"data": {"name": data, "modality": modality, "target": "lesion", "images": 9}}
+        for method in ("mps_ams", "scratch"):
+            checkpoint.save(folder / f"{data}-{method}-seg-10.safetensors", UNet(width=2).state_dict(), metadata | {"method": method})
+    return Library(folder)
+
+
+@pytest.fixture
+def project(tmp_path):
+    with Project(tmp_path / "project") as opened:
+        yield opened
+
+
+def picture(folder: Path, seed: int = 0) -> Path:
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    lesion = (rows - 18) ** 2 + (columns - 25 - seed) ** 2 < 60
+    pixels = np.where(lesion, 60, 150) + np.random.default_rng(seed).normal(0, 8, SIZE)
+    path = folder / f"picture {seed}.png"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+class Page:
+    """A browser tab: a desk and the sheet it was last given."""
+
+    def __init__(self, library: Library, project: Project | None, who: str = "Dr. A") -> None:
+        self.desk, self.who, self.turn, self.sheet, self.mask = Desk(library, project), who, 0, {}, None
+
+    def hear(self, said: str | None) -> dict:
+        heard = json.loads(said)
+        self.sheet = heard["sheet"] or self.sheet
+        text = heard["mask"] or (heard["sheet"] or {}).get("mask")
+        self.mask = self.mask if text is None else canvas.unpacked(text, self.shape)
+        return heard
+
+    def open(self, id: str) -> dict:
+        return self.hear(self.desk.open(id, self.who))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.sheet["height"], self.sheet["width"]
+
+    def wish(self, do: str, mask: np.ndarray | None = None, **more) -> dict:
+        """mask: what was drawn since; None is nothing. more: overrides any part of the wish."""
+        self.turn += 1
+        now = self.mask if mask is None else mask
+        said = {"do": do, "key": self.sheet["key"], "turn": self.turn, "mask": canvas.packed(now), "changed": mask is not None, "seconds": 1.5}
+        if mask is not None:
+            self.mask = mask
+        answer = self.hear(self.desk.obey(said | more, self.desk.case, self.who))
+        assert answer["turn"] == max(self.turn, 0) or "turn" in more
+        return answer
+
+
+@pytest.fixture
+def page(library, project, tmp_path):
+    project.add(picture(tmp_path))
+    page = Page(library, project)
+    page.open("")
+    return page
+
+
+def drawn(shape: tuple[int, int], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape) < 0.3
+
+
+def item(page: Page) -> str:
+    return page.desk.case.item
+
+
+def test_what_is_drawn_on_a_picture_is_on_the_disk_to_the_pixel(page, project):
+    mask_hw = drawn(page.shape, 1)
+    answer = page.wish("save", mask_hw)
+    assert (answer["saved"], answer["refused"], answer["state"]["status"]) == ("disk", "", "in work")
+    assert np.array_equal(geometry.shown(project.mask(item(page)), None)[0], mask_hw)
+    assert np.array_equal(np.asarray(Image.open(project.folder / "masks" / f"{item(page)}.png")) > 0, mask_hw)
+    row = project.log()[-1]
+    assert (row["who"], row["seconds"], row["action"]) == ("Dr. A", 1.5, "saved")
+    lines = len(project.log())
+    assert page.wish("save", mask_hw)["saved"] == "disk" and len(project.log()) == lines  # the same once more
+    assert page.wish("save")["saved"] == ""
+
+
+@pytest.mark.parametrize("kind", ["oblique", "dicom"])
+def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(library, project, tmp_path, kind):
+    if kind == "oblique":
+        volume(tmp_path, oblique=True)
+        added = project.add(next(tmp_path.glob("*.nii.gz")), "ct")
+    else:
+        added = project.add(series(folder(tmp_path / "series"), noise((5, 34, 40))))
+    page, scan = Page(library, project), project.scan(added.id)
+    page.open(added.id)
+    expected = np.zeros(scan.voxels_xyz.shape, bool)
+    for seed, plane in enumerate(scan.planes):
+        case = _case.moved(page.desk.case, plane, 0, page.desk._how(page.desk.case))
+        page.hear(page.desk.show(case))
+        slice_to = min(2, page.desk.place.slices - 1)
+        page.wish("go", slice=slice_to)
+        assert (page.desk.case.plane, page.desk.case.index) == (plane, slice_to) and page.sheet["key"].endswith(f".{plane}.{slice_to}")
+        shown = geometry.shown(expected, scan.affine, plane)[slice_to]
+        assert np.array_equal(page.mask, shown)  # what was drawn across it in the planes before is seen in this one
+        mask_hw = drawn(page.shape, seed)
+        assert page.wish("save", mask_hw)["saved"] == "disk"
+        shown[:] = mask_hw
+    assert expected.any() and np.array_equal(project.mask(added.id), expected)
+    assert page.sheet["aspect"] == pytest.approx(scan.spacing(plane)[1] / scan.spacing(plane)[2])
+
+
+def test_what_comes_late_lands_on_the_sheet_it_was_drawn_on(library, project, tmp_path):
+    for seed in range(2):
+        project.add(picture(tmp_path, seed))
+    page = Page(library, project)
+    page.open("")
+    old, key, first, mask_hw = page.mask, page.sheet["key"], item(page), drawn(page.shape, 3)
+    second = next(other.id for other in project.items() if other.id != first)
+    page.open(second)
+    before = project.mask(second)
+    answer = page.wish("save", mask_hw, key=key)
+    assert (answer["saved"], answer["key"], answer["sheet"]) == ("disk", key, None) and item(page) == second
+    assert np.array_equal(project.mask(first)[:, :, 0].T, mask_hw) and project.mask(second) is before is None
+    page.open(first)
+    assert page.sheet["key"] == key and np.array_equal(page.mask, mask_hw) and not np.array_equal(old, mask_hw)
+
+
+def test_a_mask_that_someone_else_saved_is_not_overwritten(library, page, project):
+    other = Page(library, project, "Dr. B")
+    other.open(item(page))
+    theirs = drawn(page.shape, 5)
+    assert other.wish("save", theirs)["saved"] == "disk"
+    mine = drawn(page.shape, 6)
+    for do in ("save", "accept", "go"):
+        answer = page.wish(do, mine, **({"slice": 0} if do == "go" else {}))
+        assert answer["refused"] == MEANWHILE and answer["saved"] == ""
+    assert np.array_equal(project.mask(item(page))[:, :, 0].T, theirs) and project.item(item(page)).status == "in work"
+    key = page.sheet["key"]
+    page.open(item(page))
+    assert page.sheet["key"] != key and np.array_equal(page.mask, theirs)
+    assert page.wish("save", mine, key=key)["refused"] == MEANWHILE  # what was drawn on the old sheet does not land on the new one
+    assert page.wish("save", mine)["saved"] == "disk"
+    with pytest.raises(SavedMeanwhile):
+        project.save(item(page), project.mask(item(page)), expected="")
+
+
+def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
+    project.rank({ids[0]: 0.1, ids[1]: 0.9, ids[2]: 0.5})
+    for id in ids:
+        project.propose(id, np.zeros((*SIZE[::-1], 1), bool), "none", "00")
+    page = Page(library, project)
+    assert page.open("")["state"]["queue_left"] == 3 and item(page) == ids[1]
+    mask_hw = drawn(page.shape, 1)
+    answer = page.wish("accept", mask_hw)
+    assert project.item(ids[1]).status == "accepted" and np.array_equal(project.mask(ids[1])[:, :, 0].T, mask_hw)
+    assert [row["action"] for row in project.log()].count("saved") == 0 and project.log()[-1]["seconds"] == 1.5
+    assert answer["saved"] == "disk" and item(page) == ids[2] and answer["state"]["queue_left"] == 2
+    page.wish("skip")
+    assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
+    answer = page.wish("accept")
+    assert answer["sheet"] is None and answer["state"] == {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "who": "Dr. A"}
+    assert page.wish("reopen")["state"]["status"] == "in work"
+    assert page.wish("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
+    assert page.wish("open", item="")["sheet"]["key"] == page.sheet["key"] and item(page) == ids[0]
+    assert "not in this project" in page.wish("open", item="0" * 16)["refused"] and item(page) == ids[0]
+
+
+BAD = [
+    ({"do": "format"}, "allowed are save"), ({"do": None}, "allowed are save"), ({"key": "elsewhere"}, "not open here"), ({"key": 3}, "not open here"),
+    ({"turn": "1"}, "turn"), ({"turn": True}, "turn"), ({"turn": -1}, "turn"), ({"changed": 1}, "changed"), ({"seconds": float("nan")}, "seconds"),
+    ({"seconds": -1}, "seconds"), ({"seconds": True}, "seconds"), ({"seconds": "1"}, "seconds"), ({"mask": "12"}, "run lengths"), ({"mask": ""}, "run lengths"),
+    ({"mask": "rm -rf"}, "run lengths"), ({"mask": [1]}, "run lengths"), ({"mask": "-5 2245"}, "run lengths"), ({"do": "scribble", "lesion": "7", "background": "2240"}, "run lengths"),
+    ({"do": "scribble", "lesion": "2240", "background": None}, "run lengths"), ({"do": "go"}, "lacks"), ({"do": "go", "step": 2}, "step"), ({"do": "go", "slice": 0.5}, "slice"),
+    ({"do": "copy"}, "lacks step"), ({"do": "copy", "step": True}, "step"), ({"do": "propagate", "step": 1, "count": 21}, "count"), ({"do": "propagate", "step": 1}, "lacks count"),
+    ({"do": "window", "low": 3}, "lacks high"), ({"do": "window", "low": float("inf"), "high": 3}, "finite"), ({"do": "open"}, "lacks item"), ({"do": "open", "item": 5}, "id"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong, words", BAD)
+def test_what_is_not_allowed_is_refused_in_words_and_changes_nothing(page, project, wrong, words):
+    lines, before = len(project.log()), page.desk.work.mask_xyz.copy()
+    answer = said(page, wrong)
+    assert words.lower() in answer["refused"].lower() and answer["saved"] == "" and answer["sheet"] is answer["mask"] is None
+    assert len(project.log()) == lines and np.array_equal(page.desk.work.mask_xyz, before)
+
+
+def said(page: Page, wrong: dict) -> dict:
+    """A wish with a new mask and something wrong in it."""
+    right = {"do": "save", "key": page.sheet["key"], "turn": 1, "mask": canvas.packed(drawn(page.shape, 9)), "changed": True, "seconds": 1}
+    return json.loads(page.desk.obey(right | wrong, page.desk.case, ""))
+
+
+def test_a_wish_that_is_none_is_refused(page):
+    for nonsense in (None, "save", 5, [], {}):
+        assert json.loads(page.desk.obey(nonsense, page.desk.case))["refused"]
+    key = page.sheet["key"]
+    for other in (key.replace(".0", ".1"), key.replace(".0", ".00"), key.replace("axial", "coronal"), "0" * 16 + ".axial.0"):
+        assert said(page, {"key": other})["refused"], other
+
+
+def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(library, project, tmp_path):
+    volume(tmp_path)
+    page = Page(library, project)
+    page.open(project.add(next(tmp_path.glob("*.nii.gz")), "ct").id)
+    last = page.desk.place.slices - 1
+    page.wish("go", slice=last)
+    for number, (do, more) in enumerate((("go", {"step": 1}), ("copy", {"step": 1}), ("propagate", {"step": 1, "count": 3}), ("go", {"slice": last + 1}))):
+        mask_hw = drawn(page.shape, number)
+        answer = page.wish(do, mask_hw, **more)
+        assert f"1 to {last + 1}" in answer["refused"] and answer["saved"] == "disk", do
+        assert np.array_equal(page.desk.place.mask_hw, mask_hw) and page.desk.case.index == last
+    assert np.array_equal(project.mask(item(page)), page.desk.work.mask_xyz)
+
+
+def test_a_neighbour_is_copied_and_the_proposal_put_back(library, project, tmp_path):
+    volume(tmp_path)
+    id = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
+    shape = project.item(id).shape_xyz
+    project.propose(id, np.random.default_rng(2).random(shape) < 0.5, "ours", "00")
+    page = Page(library, project)
+    page.open(id)
+    proposal_hw, start = page.mask, page.desk.case.index
+    assert page.sheet["proposal"] == page.sheet["mask"]
+    below = drawn(page.shape, 1)
+    page.wish("go", step=-1)
+    page.wish("go", below, step=1)
+    assert page.desk.case.index == start
+    answer = page.wish("copy", step=-1)
+    assert answer["saved"] == "disk" and np.array_equal(page.mask, below)
+    assert np.array_equal(geometry.shown(project.mask(id), project.scan(id).affine)[start], below)
+    page.wish("proposal")
+    assert np.array_equal(page.mask, proposal_hw)
+    assert np.array_equal(geometry.shown(project.mask(id), project.scan(id).affine)[start], proposal_hw)
+
+
+def test_strokes_are_obeyed_spread_and_kept(page, project):
+    lesion, background = np.zeros(page.shape, bool), np.zeros(page.shape, bool)
+    lesion[18, 20:30], background[32, 5:50] = True, True
+    page.wish("save", np.zeros(page.shape, bool))
+    answer = page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(background))
+    assert answer["saved"] == "disk" and page.mask[lesion].all() and not page.mask[background].any() and page.mask.sum() > 2 * lesion.sum()
+    assert np.array_equal(project.mask(item(page))[:, :, 0].T, page.mask)
+    corner = page.mask.copy()
+    corner[:4, :4] = ~corner[:4, :4]  # a correction far away stays when there are more strokes
+    lesion[19, 20:30] = True
+    page.wish("scribble", corner, lesion=canvas.packed(lesion), background=canvas.packed(background))
+    assert np.array_equal(page.mask[:4, :4], corner[:4, :4]) and page.mask[lesion].all()
+
+
+def test_strokes_outside_what_networks_look_at_are_obeyed(library, tmp_path):
+    scan = replace(imaging.read([picture(tmp_path)]), modality="ct", affine=np.diag([-8.0, -8.0, 8.0, 1.0]))
+    case = _case.of_scan("Wide", scan, _case.clustering(library.clustering("ct")))
+    assert case.box is not None and case.box.width < SIZE[1]
+    page = Page(library, None)
+    page.hear(page.desk.show(case))
+    lesion = np.zeros(page.shape, bool)
+    lesion[2, :3] = lesion[20, 20:30] = True
+    background = ~lesion & drawn(page.shape, 1)
+    page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(background))
+    assert page.mask[lesion].all() and not page.mask[background].any()
+
+
+def test_a_window_moves_the_case_and_nothing_else(page):
+    assert page.wish("window", low=0.2, high=0.6)["refused"] == "" and page.desk.case.seen == (0.2, 0.6)
+    assert "width" in page.wish("window", low=0.6, high=0.2)["refused"] and page.desk.case.seen == (0.2, 0.6)
+    assert page.desk.show(page.desk.case) is None  # the canvas has it already
+    assert json.loads(page.desk.show(_case.brightened(page.desk.case, (0, 0.5))))["sheet"]["window"] == [0, 0.5]
+
+
+def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(library, tmp_path):
+    case = _case.of_upload([picture(tmp_path)], None, lambda modality: _case.clustering(library.clustering(modality)))
+    page = Page(library, None)
+    page.hear(page.desk.show(case))
+    assert page.sheet["mask"] == page.sheet["proposal"]
+    mask_hw = np.zeros(page.shape, bool)
+    mask_hw[10:26, 16:40] = True
+    answer = page.wish("save", mask_hw)
+    assert (answer["saved"], answer["state"]["status"]) == ("kept", "")
+    for do in ("accept", "skip", "reopen"):
+        assert "in no project" in page.wish(do)["refused"]
+    assert "--project" in page.wish("open", item="")["refused"]
+    now = page.desk.as_truth()
+    assert np.array_equal(now.truth_hw, mask_hw) and now.agreement.lesion_patches > 0
+    page.wish("save", drawn(page.shape, 2))
+    assert np.array_equal(now.truth_hw, mask_hw) and page.desk.work.truth_xyz is None  # a copy, and never what it is measured by
+    rows = json.loads(files.history(None, page.desk.work))
+    assert len(rows) == 2 and rows[0]["pixels_added"] + rows[0]["pixels_removed"] > 0 and rows[1]["dsc_after"] is None
+
+
+def slices(volume: phantom.Volume) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Slices and masks on the working grid, as ``_annotate.model`` makes them."""
+    values = volume.voxels_shw.astype(np.float32)
+    span, found = transforms.window(values, volume.modality), []
+    for values_hw, mask_hw in zip(values, volume.mask_shw):
+        box = transforms.frame(values_hw, volume.spacing[1:], volume.modality)
+        unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
+        found.append((inference.to_grid(unit_hw, 256)[0, 0].numpy(), transforms.resize_mask(transforms.crop(mask_hw, box), 256, 256)[0, 0].numpy()))
+    return found
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.mark.parametrize("volume", [phantom.neck_volume(3), phantom.brain_volume(2)], ids=["neck", "brain"])
+def test_a_mask_carried_on_fits_better_than_a_copy(volume):
+    """Volumes on which the rule was not set; five slices in both directions from each slice with enough lesion."""
+    whole, scores = slices(volume), []
+    for start in (number for number, (_, truth) in enumerate(whole) if truth.sum() > 300):
+        for step in (1, -1):
+            mask_hw = whole[start][1]
+            for number in range(start + step, start + 6 * step, step):
+                if not (0 <= number < len(whole) and whole[number][1].any()):
+                    break
+                mask_hw = scribble.carry(whole[number - step][0], mask_hw, whole[number][0])
+                scores.append((dice(mask_hw, whole[number][1]), dice(whole[start][1], whole[number][1])))
+    carried, copied = np.mean(scores, axis=0)
+    print(f"DSC carried {carried:.3f}, copied {copied:.3f}, {len(scores)} slices")
+    assert carried > copied + 0.03
+
+
+def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(library):
+    built = phantom.volumes()[0]
+    case = _case.of_volume(built, _case.clustering(library.clustering("ct")))
+    page, start = Page(library, None), case.index
+    page.hear(page.desk.show(case))
+    truth_shw = geometry.shown(case.truth_xyz, case.scan.affine)
+    page.wish("go", slice=start + 3)
+    page.wish("save", truth_shw[start + 3].copy())
+    page.wish("go", slice=start)
+    answer = page.wish("propagate", truth_shw[start].copy(), step=1, count=20)
+    masks_shw = geometry.shown(page.desk.work.mask_xyz, case.scan.affine)
+    assert answer["saved"] == "kept" and f"{start + 2} to {start + 3}" in answer["told"] and f"Slice {start + 4}" in answer["told"]
+    assert np.array_equal(masks_shw[start + 3], truth_shw[start + 3]) and masks_shw[start + 1].any() and not masks_shw[start + 4].any()
+    assert dice(masks_shw[start + 1], truth_shw[start + 1]) > 0.7
+    page.wish("propagate", step=-1, count=20)
+    assert not masks_shw[0].any()
+    page.wish("save", np.zeros(page.shape, bool))
+    assert "draw one first" in page.wish("propagate", step=-1, count=1)["refused"]
+
+
+def test_networks_propose_and_their_disagreement_orders_the_queue(library, project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
+    volume(tmp_path)
+    deep = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
+    assert list(proposals.propose_all(project, library)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project)
+    assert project.counts()["proposed"] == 4
+    for id, data in (*((id, "busi") for id in ids), (deep, "hecktor")):
+        scan = project.scan(id)
+        networks = [library.network(f"{data}-{name}-seg-10") for name in ("mps_ams", "scratch")]
+        masks, span = [], _case.span_of(scan)
+        for network in networks:
+            mask = np.zeros(scan.voxels_xyz.shape, bool)
+            for index, mask_hw in enumerate(geometry.shown(mask, scan.affine)):
+                values = scan.slice(index)
+                box = transforms.frame(values, scan.spacing() and scan.spacing()[1:], scan.modality)
+                unit = transforms.to_unit(values, span)
+                if id != deep or transforms.has_body(transforms.crop(unit, box)):
+                    mask_hw[:] = inference.probability(network, unit, box) >= 0.5
+            masks.append(mask)
+        assert np.array_equal(project.proposal(id), masks[0]) and project.item(id).checkpoint == (f"{data}-mps_ams-seg-10", networks[0].sha256)
+        assert project.item(id).urgency == pytest.approx(urgency.votes(masks))
+    found = [one.urgency for one in project.queue()]
+    assert found == sorted(found, reverse=True) and len(set(found)) > 1
+    rows = queue.listed(project, ids[0])
+    assert [rows.index(one.id) for one in project.queue()] == sorted(rows.index(one.id) for one in project.queue())
+
+
+def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):
+    nothing = Library(tmp_path / "none")
+    project.add(picture(tmp_path))
+    assert [said != "" for *_, said in proposals.propose_all(project, nothing)] == [True]
+    page = Page(nothing, project)
+    answer = page.open("")
+    assert not page.mask.any() and page.sheet["proposal"] is None and not answer["state"]["proposal"]
+    assert "no proposal" in page.wish("proposal")["refused"]
+    lesion = np.zeros(page.shape, bool)
+    lesion[18, 20:30] = True
+    page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(np.zeros(page.shape, bool)))
+    assert page.mask[lesion].all()
+
+
+def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path):
+    one, other = series(folder(tmp_path / "one"), noise((3, 34, 40))), series(folder(tmp_path / "other"), noise((4, 34, 40)), SeriesInstanceUID="1.2.3.99")
+    (tmp_path / "SECRET.txt").write_text("no image")
+    count, notes = files.add(project, [picture(tmp_path), *one[:2], tmp_path / "SECRET.txt", *other, *one[2:]], None, "Dr. A")
+    assert count == 3 and sorted(item.shape_xyz[2] for item in project.items()) == [1, 3, 4]
+    assert len(notes) == 1 and "Image 3 of the upload" in notes[0] and "SECRET" not in notes[0]
+    assert files.add(project, [picture(tmp_path)], None, "")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["folder", "coco", "nifti", "busi"])
+def test_an_export_of_what_is_accepted_is_read_back_equal(library, project, tmp_path, form):
+    expected = {}
+    for seed in range(3):
+        id = project.add(picture(tmp_path, seed)).id
+        mask = np.zeros((*SIZE[::-1], 1), bool)
+        mask[seed : seed + 9, 4:20] = True
+        if seed < 2:
+            project.accept(id, mask)
+            expected[id] = mask
+        else:
+            project.save(id, mask)
+    data, _ = files.packed(project, form, "accepted", "benign")
+    (tmp_path / "export.zip").write_bytes(data)
+    names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    assert not any("picture" in name for name in names)
+    if form == "busi":
+        assert sorted(names) == [f"benign/benign ({n}){end}.png" for n in (1, 2) for end in ("", "_mask")]
+        return
+    found = imports.read(tmp_path / "export.zip", {id: project.scan(id) for id in expected})
+    assert found.masks.keys() == expected.keys() and all(np.array_equal(found.masks[id], mask) for id, mask in expected.items())
+    with pytest.raises(ValueError, match="allowed are"):
+        files.packed(project, "exe", "accepted", "benign")
+
+
+def test_masks_that_come_back_are_saved_and_accepted_ones_left_alone(project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
+    masks = [np.random.default_rng(seed).random((*SIZE[::-1], 1)) < 0.4 for seed in range(3)]
+    with pytest.raises(ValueError, match="nothing to export"):
+        files.packed(project, "folder", "accepted", "lesion")
+    for id, mask in zip(ids, masks):
+        project.save(id, mask)
+    (tmp_path / "export.zip").write_bytes(files.packed(project, "folder", "all", "lesion")[0])
+    for id in ids[:2]:
+        project.save(id, np.zeros_like(masks[0]))
+    project.accept(ids[1])
+    saved, notes = files.take(project, tmp_path / "export.zip", "Dr. B")
+    assert saved == 2 and "1 accepted image was left alone" in " ".join(notes)
+    assert np.array_equal(project.mask(ids[0]), masks[0]) and not project.mask(ids[1]).any() and project.item(ids[0]).status == "in work"
+    Image.fromarray((masks[2][:, :, 0].T * 255).astype(np.uint8)).save(tmp_path / "picture 0_mask.png")
+    assert files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(project.mask(ids[0]), masks[2])  # by its file's name
+
+
+def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkeypatch):
+    for seed in range(3):
+        project.add(picture(tmp_path, seed), name="<img src=x onerror=alert(1)>.png")
+    rows = queue.listed(project, "")
+    assert "<img" not in rows and "&lt;img" in rows and rows.count("data-item") == 3
+    monkeypatch.setattr(queue, "SHOWN", 2)
+    assert "and 1 more" in queue.listed(project, "", "all")
+    assert "0 of 3 accepted" in queue.progress(project) and "added" in queue.done(project)
+    with pytest.raises(ValueError, match="open, accepted"):
+        queue.listed(project, "", "mine")
+
+
+def test_every_wish_of_the_protocol_is_known():
+    assert set(WISHES) == {"save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open"}
+    assert all(callable(getattr(Desk, f"_{wish}")) for wish in WISHES)

@@ -1,0 +1,118 @@
+"""The Annotate tab as the page calls it: gradio's own listeners, with a session's states, and what they set on the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.state_holder import SessionState
+
+from mpsams import panels
+from mpsams.annotations.project import Project
+from mpsams.panels import annotate
+from mpsams.panels._annotate import canvas
+from tests.test_annotate_desk import picture, volume
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Tab:
+    """A browser tab on a page: its listeners by the function's name, with its own states."""
+
+    def __init__(self, page: gr.Blocks) -> None:
+        self.page, self.states, self.turn = page, SessionState(page), 0
+        self.ours = [fn for fn in page.fns.values() if getattr(fn.fn, "__module__", "") == annotate.__name__]
+
+    @property
+    def stage(self) -> gr.HTML:
+        return next(block for block in self.page.blocks.values() if getattr(block, "elem_id", None) == "annotate")
+
+    def call(self, fn, data: dict | None = None, **values) -> dict:
+        """Outputs that changed, by component. values: of inputs that are no state, by label."""
+        inputs = [None if isinstance(block, gr.State) else values.get(block.elem_id or block.label, block.value) for block in fn.inputs]
+        run = self.page.process_api(fn, inputs, state=self.states, event_data=gr.EventData(None, data))
+        said = asyncio.run(run)["data"]
+        skipped = ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
+        return {block: value for block, value in zip(fn.outputs, said, strict=True) if value not in skipped}
+
+    def named(self, name: str):
+        return next(fn for fn in self.ours if fn.name == name)
+
+    def state(self, kind: type):
+        """The value of this tab's state of a kind."""
+        return next(self.states[block._id] for block in self.page.blocks.values() if isinstance(block, gr.State) and isinstance(self.states[block._id], kind))
+
+    def wish(self, do: str, sheet: dict, mask_hw: np.ndarray | None = None, **more) -> dict:
+        self.turn += 1
+        mask = sheet["mask"] if mask_hw is None else canvas.packed(mask_hw)
+        wish = {"do": do, "key": sheet["key"], "turn": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
+        return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
+
+    def answered(self, outputs: dict) -> dict:
+        return json.loads(outputs[self.stage])
+
+
+@pytest.fixture(scope="module")
+def page(small_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annotate")
+    with Project(folder / "project") as project:
+        project.add(picture(folder))
+        volume(folder)
+        project.add(next(folder.glob("*.nii.gz")), "ct")
+        yield panels.page(panels.Library(small_weights), project), project
+
+
+def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
+    blocks, project = page
+    tab, (flat, deep) = Tab(blocks), project.items()
+    sheet = tab.answered(tab.call(tab.named("show")))["sheet"]  # the tab is opened for the first time
+    assert tab.state(panels.Case).item == flat.id and project.item(flat.id).status == "proposed"
+    mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
+    said = tab.wish("save", sheet, mask_hw)
+    assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
+    assert project.log()[-1]["who"] == "AB" and any("in work" in str(value) for value in said.values())
+    said = tab.wish("accept", sheet)
+    sheet = tab.answered(said)["sheet"]
+    case = tab.state(panels.Case)
+    assert case.item == deep.id and case.is_volume and project.item(flat.id).status == "accepted"
+    assert any("1 of 2 accepted" in str(value) for value in said.values())
+    said = tab.wish("go", sheet, step=1)
+    assert tab.state(panels.Case).index == case.index + 1
+    assert case.index + 2 in said.values()  # the sidebar's slider
+    assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
+    said = tab.call(tab.named("pick"), {"item": flat.id})
+    assert tab.state(panels.Case).item == flat.id and np.array_equal(canvas.unpacked(tab.answered(said)["sheet"]["mask"], mask_hw.shape), mask_hw)
+    tab.call(tab.named("use"))
+    assert np.array_equal(tab.state(panels.Case).truth_hw, mask_hw)
+
+
+def test_two_tabs_have_a_desk_each_and_nonsense_is_refused(page):
+    blocks, project = page
+    one, other = Tab(blocks), Tab(blocks)
+    sheet = one.answered(one.call(one.named("show")))["sheet"]
+    other.call(other.named("show"))
+    assert "not open here" in other.answered(other.wish("save", sheet))["refused"]
+    assert one.answered(one.wish("save", sheet))["refused"] == ""
+    for nonsense in (None, 5, {"item": 3}, {}):
+        with pytest.raises(gr.Error):
+            one.call(one.named("pick"), nonsense)
+    assert one.answered(one.call(one.named("act"), None))["refused"]
+
+
+def test_no_listener_of_the_tab_is_in_the_api(page):
+    ours = Tab(page[0]).ours
+    assert {"act", "pick", "use", "take"} <= {fn.name for fn in ours} and all(fn.api_visibility == "private" for fn in ours)
+
+
+def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
+    tab = Tab(panels.page(panels.Library(small_weights)))
+    sheet = tab.answered(tab.call(tab.named("show")))["sheet"]
+    mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
+    mask_hw[50:90, 60:120] = True
+    said = tab.answered(tab.wish("save", sheet, mask_hw))
+    assert (said["saved"], said["state"]["status"]) == ("kept", "")
+    tab.call(tab.named("use"))
+    assert np.array_equal(tab.state(panels.Case).truth_hw, mask_hw)
