@@ -1,11 +1,14 @@
 # The app with its shipped weights: CPU, not root, nothing fetched at run time.
 #   docker build -t mps-ams .
 #   docker run --rm -p 7860:7860 mps-ams
+# Among strangers: nothing can be written but /tmp, which is memory, and the volume with the annotations (docs/security.md).
+#   docker run --rm -p 127.0.0.1:7860:7860 --read-only --tmpfs /tmp:size=8g --cap-drop ALL --security-opt no-new-privileges --memory 12g --pids-limit 512 \
+#     -v annotations:/data mps-ams --project /data/project --login /data/people
 # For a GPU: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    GRADIO_ANALYTICS_ENABLED=False HF_HUB_OFFLINE=1 GRADIO_TEMP_DIR=/tmp/gradio
+    GRADIO_ANALYTICS_ENABLED=False HF_HUB_OFFLINE=1 GRADIO_TEMP_DIR=/tmp/gradio MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /app
 COPY requirements.txt .
 RUN grep '^torch==' requirements.txt > torch.txt \
@@ -17,9 +20,10 @@ COPY train train
 COPY weights weights
 COPY results results
 COPY benchmarks/lesion_ranking-*.json benchmarks/
-RUN useradd --create-home --uid 1000 app
+RUN useradd --no-create-home --home-dir /nonexistent --uid 1000 app && mkdir /data && chown app:app /data
 USER app
+VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
-CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "7860"]
+ENTRYPOINT ["python", "app.py", "--host", "0.0.0.0", "--port", "7860"]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import getpass
 import logging
 import os
-from collections.abc import Sequence
+import re
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is ever fetched or sent
@@ -14,11 +20,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from gradio.utils import get_upload_folder
 
 from mpsams import panels
 from mpsams.annotations.project import Project
+from mpsams.panels import _accounts as accounts
+from mpsams.panels import _uploads as uploads
+from mpsams.panels._guard import Guard
 
 VERSION = "1.0"
+MAX_UPLOAD = 2**30  # bytes of all files of an upload
+WAITING = 32  # requests in the queue; who comes then is told that the app is busy
+KEPT, SWEPT_EVERY = 86_400, 300  # seconds
+CONNECTIONS = 1000
+TALKATIVE = ("pydicom", "nibabel", "PIL", "highdicom", "httpx")  # libraries whose logs quote headers of files
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
 examples:
@@ -26,26 +41,95 @@ examples:
   python app.py --weights runs/mine       other checkpoints (*.safetensors); without any, Masking still works
   python app.py --results runs/table1     other records (*.jsonl) for the Results tab
   python app.py --project breasts         annotate the images of a project, a folder that is made if need be
-  python app.py --host 0.0.0.0 --port 80  let other computers in; put a proxy with a password before it
+  python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
+  python app.py --login people --host 0.0.0.0     let other computers in, those of the accounts; put a proxy with TLS before it
 
-The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up.
+The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Of strangers
+and passwords, docs/security.md says what is kept from whom.
 """
 
 
-def create(weights: Path, results: Path | None = None, project: Project | None = None) -> FastAPI:
-    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz."""
-    library = panels.Library(weights, results)
-    app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None)
+class Nameless(logging.Formatter):
+    """One line for each record, and of an exception only its kind and place: its words may name a file, or a patient."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = record.getMessage().partition("\n")[0]
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{record.levelname}: {said}" + (f" ({type(error).__name__} at {uploads.place(error)})" if error else "")
+
+
+def create(
+    weights: Path,
+    results: Path | None = None,
+    project: Project | None = None,
+    people: Mapping[str, str] | None = None,
+    max_upload: int = MAX_UPLOAD,
+) -> FastAPI:
+    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
+
+    people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
+    max_upload: bytes of all files of an upload.
+    """
+    library, folder = panels.Library(weights, results), Path(get_upload_folder())
+
+    @asynccontextmanager
+    async def tidied(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(folder))
+        yield
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+
+    app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
+    app.add_middleware(Guard, max_upload=max_upload, folder=folder)
 
     @app.get("/healthz")
     def healthz() -> dict:
-        return {"ok": True, "version": VERSION, "weights": library.names()}
+        said = {"ok": True, "version": VERSION, "weights": library.names()}
+        return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
-    page = panels.page(library, project).queue(max_size=32, default_concurrency_limit=2)
+    page = panels.page(library, project).queue(max_size=WAITING, default_concurrency_limit=2)
     return gr.mount_gradio_app(
-        app, page, path="/", show_error=False, max_file_size="1gb", ssr_mode=False, enable_monitoring=False,
-        footer_links=["api"], **panels.look(),
+        app, page, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
+        footer_links=["api"], auth=accounts.checker(people) if people else None, **panels.look(),
     )  # fmt: skip
+
+
+async def _sweep(folder: Path) -> None:
+    """Delete from the folder of uploads what is too old, again and again."""
+    while True:
+        await asyncio.sleep(SWEPT_EVERY)
+        await asyncio.to_thread(uploads.sweep, folder, KEPT)
+
+
+def size(text: str) -> int:
+    """Bytes of "300mb" or "1gb"."""
+    found = re.fullmatch(r"(\d{1,5}) ?(mb|gb)", text.strip().lower())
+    bytes_ = int(found[1]) * {"mb": 2**20, "gb": 2**30}[found[2]] if found else 0
+    if not 2**20 <= bytes_ <= 16 * 2**30:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are sizes from 1mb to 16gb")
+    return bytes_
+
+
+def quiet() -> None:
+    """Keep the words of files out of all logs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Nameless())
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in TALKATIVE)  # pydicom sets its level anew when it is imported
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in TALKATIVE:  # some have handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+
+
+def add_login(path: Path, name: str) -> None:
+    """Ask twice for a password and write the account. ValueError where they differ, or one is not allowed."""
+    if not accounts.is_name(name):
+        raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
+    password = getpass.getpass(f"Password of {name}: ")
+    if getpass.getpass("Once more: ") != password:
+        raise ValueError("the two passwords differ")
+    accounts.add(path, name, password)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,19 +143,42 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--results", type=Path, default=beside / "results", metavar="DIR", help="folder of records (default: results/ beside app.py)"
     )
     parser.add_argument("--project", type=Path, metavar="DIR", help="folder of annotations for the Annotate tab; whoever can open the page can work on it")
+    parser.add_argument("--login", type=Path, metavar="FILE", help="let in only the accounts of this file (default: anyone who reaches the page)")
+    parser.add_argument("--add-login", metavar="NAME", help="write an account into the file of --login, its password asked for, and end")
+    limit = "of all files of an upload, such as 300mb (default: 1gb)"
+    parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
         parser.error(f"port {options.port} must lie between 1 and 65535")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if options.add_login is not None and options.login is None:
+        parser.error("--add-login needs --login FILE, the file to write into")
+    quiet()
+    try:
+        if options.add_login is not None:
+            add_login(options.login, options.add_login)
+            return
+        people = None if options.login is None else accounts.read(options.login)
+    except (ValueError, OSError) as error:
+        parser.error(f"--login: {error}")
     try:
         project = None if options.project is None else Project(options.project)
     except (ValueError, OSError) as error:
         parser.error(f"--project: {error}")
-    app = create(options.weights, options.results, project)
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
+    folder = uploads.own_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    app = create(options.weights, options.results, project, people, options.max_upload)
     print(f"MPS-AMS is at http://{options.host}:{options.port} (Ctrl+C stops it)", flush=True)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=3)
+    try:
+        uvicorn.run(
+            app, host=options.host, port=options.port, log_config=None, access_log=False, server_header=False, ws="none",
+            limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=3,
+        )  # fmt: skip
+    finally:
+        uploads.empty(folder)
 
 
 if __name__ == "__main__":

@@ -442,7 +442,7 @@ def test_work_is_bounded(tmp_path, monkeypatch):
     one = {"image_id": 7, "category_id": 3, "segmentation": {"size": [20, 30], "counts": [600]}}
     path = coco(tmp_path, None, annotations=[one] * 6)
     for masks, notes in ((6, 0), (5, 1)):
-        left = 20 * 30 * masks + imports._coco._PER_BYTE * path.stat().st_size
+        left = (20 * 30 + imports._coco._PER_MASK) * masks + imports._coco._PER_BYTE * path.stat().st_size
         monkeypatch.setattr(imports._coco.Work, "__init__", lambda self, left=left: setattr(self, "left", left))
         found = imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)

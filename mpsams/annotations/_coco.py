@@ -23,6 +23,7 @@ MAX_PARTS = 4_000_000  # lists, objects and commas, of which Python makes object
 MAX_ITEMS = 200_000  # images, and annotations
 MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
+_PER_MASK = 2**16  # and as beginning another mask, however small
 _LONGEST = 64  # characters of a label
 _ENDINGS = re.compile(r"\.(png|jpe?g|tiff?|bmp|nii|nii\.gz|dcm)$", re.IGNORECASE)
 _ALLOWED = f"allowed is COCO JSON with images, annotations and categories, of up to {MAX_BYTES >> 20} MiB"
@@ -113,6 +114,7 @@ def read(data: bytes, scans: Mapping[str, Scan], work: Work) -> tuple[dict[str, 
         name, number = place
         mask_hw = geometry.shown(masks[name], scans[name].affine)[number]
         try:
+            work.spend(_PER_MASK)
             mask_hw |= _drawn(annotation.get("segmentation"), mask_hw.shape, work)
         except UnreadableImage as refusal:
             notes.append(f"{name}: {refusal}")

@@ -17,7 +17,7 @@ from mpsams.imaging.dicom.elements import Allowance, Steps, count, items, number
 _KIND = "1.2.840.10008.5.1.4.1.1.66.4"
 _SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # implicit and explicit little endian
 _DAY, _TIME = "20000101", "000000"
-_STEPS = 4_000_000  # reads of all headers of an upload
+_STEPS, _FILE_STEPS = 1_500_000, 400_000  # reads of headers: of all files of an upload, of one; a frame takes about 75
 _MAX_ELEMENT, _MAX_FRAMES = 2**25, 2**14
 _PIXELS = 0x7FE00010
 _SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -80,12 +80,16 @@ def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[s
     The scan is found by the UIDs of its images, never by names; the label is "" where segments have several.
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
+    own = Allowance(min(allowance.left, _FILE_STEPS))
+    allowance.left -= own.left
     try:
-        return _read(path, scans, allowance)
+        return _read(path, scans, own)
     except UnreadableImage:
         raise
     except Exception:  # pydicom raises nearly anything, and quotes the file
         raise UnreadableImage(f"This DICOM is damaged or of a rare kind; {_ALLOWED}.") from None
+    finally:
+        allowance.left += max(0, own.left)
 
 
 def _read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[str, np.ndarray, str]:

@@ -65,6 +65,8 @@ def _members(file: io.FileIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
         raise UnreadableImage(f"This zip file is encrypted; {_ALLOWED}.")
     if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
         raise UnreadableImage(f"This zip file is compressed in a rare way, not deflated; {_ALLOWED}.")
+    if sum(member.file_size for member in members) > MAX_BYTES:  # of no member is more unpacked than it claims
+        raise UnreadableImage(_TOO_LARGE)
     return zipped, members
 
 
@@ -72,7 +74,7 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
     parts = re.split(r"[/\\]", member.filename)
     hidden = any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts)
     kind = stat.S_IFMT(member.external_attr >> 16)
-    return not (hidden or member.is_dir() or kind not in (0, stat.S_IFREG))
+    return not (hidden or not member.filename or member.is_dir() or kind not in (0, stat.S_IFREG))
 
 
 def _content(zipped: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:

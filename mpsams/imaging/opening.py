@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ MAX_FILES = 4096
 MAX_BYTES = 2**30  # of all files as they were uploaded
 
 _OPENS = "this version opens PNG, JPEG, TIFF, NIfTI and DICOM, also zipped"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DICOM_FOLDER = b"1.2.840.10008.1.3.10"  # the kind of DICOM file that lists others
 
 
@@ -26,10 +28,15 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
     files = [Path(file) for file in files]
     if len(files) > MAX_FILES or sum(file.stat().st_size for file in files) > MAX_BYTES:
         raise UnreadableImage(f"These are more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; {_OPENS}.")
-    if len(files) == 1 and _kind(files[0]) == "zip":
-        with tempfile.TemporaryDirectory() as folder:
-            return _read(archive.unpack(files[0], Path(folder)), modality, choice)
-    return _read(files, modality, choice)
+    try:
+        if len(files) == 1 and _kind(files[0]) == "zip":
+            with tempfile.TemporaryDirectory() as folder:
+                return _read(archive.unpack(files[0], Path(folder)), modality, choice)
+        return _read(files, modality, choice)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise UnreadableImage("This computer has no room on its disk to open this; try a smaller file, or later.") from None
 
 
 def _read(files: list[Path], modality: str | None, choice: int) -> Scan:

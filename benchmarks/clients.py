@@ -1,0 +1,241 @@
+"""Many clients at once against the app with its shipped weights: is each answered about its own image, how soon, and does memory stay.
+
+Each client is a session of its own with a phantom of its own, of a size that no other has. It uploads it and calls /mask, /clusters and
+/segment as programs do, and opens it as the page does, which keeps it in the session's state; every answer is compared with the
+one that the same image got when it was asked alone before. "Busy" answers are tried again later. All on one machine.
+
+  nice -n -6 python -m benchmarks.clients [--clients 50] [--seconds 120]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import statistics
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from benchmarks import keep
+from benchmarks.app import app
+from mpsams.datasets import phantom
+
+ENDPOINTS = ("mask", "clusters", "segment")
+BOUNDS = {"other_errors": 0, "leaks": 0, "second_half_growth": 0.10}
+LONGEST_WAIT = 4.0  # seconds between two tries of a busy app
+PICTURE = "Image, NIfTI volume or DICOM files"
+
+
+class Busy(Exception):
+    """The app asks to be called later."""
+
+
+class Page:
+    """What the page is made of, by its /config and /info: which events open a file and show a case, and what endpoints take."""
+
+    def __init__(self, address: str, login: httpx.Cookies | None = None) -> None:
+        config = httpx.get(f"{address}/config", timeout=60, cookies=login).raise_for_status().json()
+        info = httpx.get(f"{address}/gradio_api/info", timeout=60, cookies=login).raise_for_status().json()
+        self.takes = {name.strip("/"): about["parameters"] for name, about in info["named_endpoints"].items()}
+        file = next(part["id"] for part in config["components"] if part["props"].get("label") == PICTURE)
+        shown = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "shown")
+        states = {part["id"] for part in config["components"] if part["type"] == "state"}
+        self.open = next(event for event in config["dependencies"] if [file, "upload"] in [list(target) for target in event["targets"]])
+        shows = (event for event in config["dependencies"] if event["outputs"] == [shown])
+        self.show = next(event for event in shows if len(event["inputs"]) == 1 and set(event["inputs"]) <= states)
+
+
+class Visitor:
+    """A session of its own with a picture of its own."""
+
+    def __init__(self, address: str, page: Page, number: int) -> None:
+        self.address, self.page, self.number = address, page, number
+        self.http = httpx.Client(base_url=address, timeout=300)
+        self.session = f"visitor{number}x{random.getrandbits(60):x}"
+        self.picture, (self.width, self.height) = picture(number)
+        self.alone: dict[str, object] = {}
+
+    def upload(self) -> dict:
+        """The picture as the app knows it from now on."""
+        answer = self.http.post("/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")})
+        (path,) = told(answer).json()
+        return {"path": path, "orig_name": f"{self.number}.png", "meta": {"_type": "gradio.FileData"}}
+
+    def call(self, name: str, file: dict) -> object:
+        """The answer of an endpoint, as a program gets it."""
+        data = [file, *(about.get("parameter_default") for about in self.page.takes[name][1:])]
+        event = told(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
+        kind = None
+        with self.http.stream("GET", f"/gradio_api/call/{name}/{event}") as answer:
+            for line in told(answer).iter_lines():
+                kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
+                if line.startswith("data: ") and kind in ("complete", "error"):
+                    if kind == "error":
+                        raise ValueError(line)
+                    return json.loads(line.removeprefix("data: "))[0]
+        raise ValueError("the stream ended without an answer")
+
+    def look(self, file: dict) -> str:
+        """What the page shows after the picture was opened on it: the size that it says, and a digest of the picture."""
+        modality, seed = "", 0
+        self._event(self.page.open, [[file], modality, seed, None][: len(self.page.open["inputs"])])
+        (shown,) = self._event(self.page.show, [None])
+        digest = hashlib.sha256("".join(re.findall(r"data:image/png[^\"')]+", shown)).encode()).hexdigest()
+        return " ".join((*re.findall(r"\d+ × \d+", shown), digest))
+
+    def _event(self, event: dict, data: list) -> list:
+        """The outputs of one of the page's own events."""
+        asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None, "event_data": None}
+        number = told(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
+            for line in told(answer).iter_lines():
+                said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+                if said.get("msg") == "process_completed" and said["event_id"] == number:
+                    if not said["success"]:
+                        raise ValueError(str(said["output"]))
+                    return said["output"]["data"]
+        raise ValueError("the stream ended without an answer")
+
+    def ask(self, what: str, file: dict) -> object:
+        """One answer; "page" is the page's."""
+        return self.look(file) if what == "page" else self.call(what, file)
+
+    def own(self, what: str, answer: object) -> bool:
+        """Whether an answer is about this visitor's picture: its size where that is said, and all of it as when asked alone."""
+        if what == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
+            return False
+        if what == "page" and f"{self.width} × {self.height}" not in answer:
+            return False
+        return answer == self.alone.get(what, answer)
+
+
+def told(answer: httpx.Response) -> httpx.Response:
+    """The answer, unless it is a refusal. Busy where the app says so."""
+    if answer.status_code == 503:
+        raise Busy
+    if answer.status_code >= 400:
+        raise ValueError(f"status {answer.status_code}")
+    return answer
+
+
+def picture(number: int) -> tuple[bytes, tuple[int, int]]:
+    """A phantom as PNG, and its width and height, which no other number has."""
+    image_hw, _ = phantom.ultrasound(number)
+    width, height = 160 + 3 * number, 300 - 2 * number
+    image = Image.fromarray((image_hw * 255).round().astype(np.uint8)).resize((width, height))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue(), (width, height)
+
+
+class Tally:
+    """What all clients saw."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, list[float]] = {name: [] for name in ("upload", *ENDPOINTS, "page")}
+        self.count: Counter = Counter()
+        self.said: Counter = Counter()
+
+
+def visit(visitor: Visitor, until: float, tally: Tally) -> None:
+    """Ask one thing after another until then."""
+    things = (*ENDPOINTS, "page")
+    turn = visitor.number
+    while time.monotonic() < until:
+        what, wait, began = things[turn % len(things)], 0.1, time.perf_counter()
+        turn += 1
+        while True:
+            try:
+                file = visitor.upload()
+                tally.taken["upload"].append(time.perf_counter() - began)
+                began = time.perf_counter()
+                answer = visitor.ask(what, file)
+            except Busy:
+                tally.count["busy"] += 1
+                if time.monotonic() > until:
+                    return
+                time.sleep(wait * random.uniform(0.5, 1.5))
+                wait, began = min(LONGEST_WAIT, 2 * wait), time.perf_counter()
+                continue
+            except Exception as error:  # whatever it is, it is counted
+                tally.count["errors"] += 1
+                tally.said[f"{type(error).__name__}: {error}"[:200]] += 1
+            else:
+                tally.taken[what].append(time.perf_counter() - began)
+                tally.count["leaks"] += not visitor.own(what, answer)
+            break
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process, in MiB."""
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))[1]) / 1024
+
+
+def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 0.0) -> dict:
+    """So many clients for so long, after each was asked alone, and all together for ``warm`` seconds that do not count."""
+    page = Page(address)
+    visitors = [Visitor(address, page, number) for number in range(clients)]
+    for visitor in visitors:
+        file = visitor.upload()
+        visitor.alone = {what: visitor.ask(what, file) for what in (*ENDPOINTS, "page")}
+    if not all(visitor.own(what, answer) for visitor in visitors for what, answer in visitor.alone.items()):
+        raise ValueError("an answer is about another picture even when asked alone")
+    if len({str(visitor.alone["mask"]) for visitor in visitors}) < clients:
+        raise ValueError("two pictures have the same answer, which would hide a leak")
+    if warm:
+        together(visitors, warm, Tally())
+    tally, kept = Tally(), [memory(pid)]
+    load = os.getloadavg()[0]
+    together(visitors, seconds, tally, lambda: kept.append(memory(pid)))
+    tenth = max(1, len(kept) // 10)
+    start, middle, end = kept[0], statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
+    answers = {name: len(taken) for name, taken in tally.taken.items()}
+    return {
+        "clients": clients, "seconds": seconds, "answers": answers, "busy": tally.count["busy"], "other_errors": tally.count["errors"],
+        "leaks": tally.count["leaks"], "said": dict(tally.said), "load_before": load,
+        "p50_s": {name: percentile(taken, 50) for name, taken in tally.taken.items()},
+        "p95_s": {name: percentile(taken, 95) for name, taken in tally.taken.items()},
+        "memory_mib": {"start": start, "middle": middle, "end": end, "peak": max(kept)}, "second_half_growth": end / middle - 1,
+    }  # fmt: skip
+
+
+def together(visitors: list[Visitor], seconds: float, tally: Tally, each_second=lambda: None) -> None:
+    """All visitors at once."""
+    until = time.monotonic() + seconds
+    threads = [threading.Thread(target=visit, args=(visitor, until, tally), daemon=True) for visitor in visitors]
+    for thread in threads:
+        thread.start()
+    while time.monotonic() < until:
+        time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+        each_second()
+    for thread in threads:
+        thread.join(300)
+
+
+def percentile(taken: list[float], which: int) -> float | None:
+    return float(np.percentile(taken, which)) if taken else None
+
+
+def main() -> None:
+    """Measure and keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=120)
+    options = parser.parse_args()
+    with app() as (address, pid, _):
+        found = measure(address, pid, options.clients, options.seconds, warm=20)
+    keep("clients", found | {"bounds": BOUNDS})
+
+
+if __name__ == "__main__":
+    main()
