@@ -70,7 +70,8 @@ def create(
     people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
     max_upload: bytes of all files of an upload.
     """
-    library, folder = panels.Library(weights, results), Path(get_upload_folder())
+    learnt = () if project is None else (project.folder / "checkpoints",)
+    library, folder = panels.Library(weights, results, learnt), Path(get_upload_folder())
 
     @asynccontextmanager
     async def tidied(app: FastAPI) -> AsyncIterator[None]:

@@ -383,7 +383,7 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(library, proje
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     volume(tmp_path)
     deep = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
-    assert list(proposals.propose_all(project, library)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project)
+    assert list(proposals.propose_all(project, library)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project, library)
     assert project.counts()["proposed"] == 4
     for id, data in (*((id, "busi") for id in ids), (deep, "hecktor")):
         scan = project.scan(id)

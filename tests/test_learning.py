@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import gradio as gr
 import nibabel
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from mpsams.annotations import learning, log
 from mpsams.annotations.learning import Run
 from mpsams.annotations.project import Project
 from mpsams.datasets import phantom
-from mpsams.panels import _compare
+from mpsams.panels import Session, _compare
+from mpsams.panels._annotate import model, proposals
+from mpsams.panels._annotate.teach import Teach
 from mpsams.panels._library import Library
 from mpsams.unet import UNet
 from train import corrections
@@ -416,3 +419,86 @@ def test_two_networks_of_one_name_are_told_apart(tmp_path):
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
     assert _compare.parts(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
+
+
+# On the page
+
+
+@pytest.fixture
+def section():
+    """The section of the Annotate tab for a project, over a folder of weights."""
+    opened = []
+
+    def make(folder: Path, weights: Path) -> tuple[Teach, Library]:
+        opened.append(Project(folder))
+        library = Library(weights.parent, None, [folder / "checkpoints"])
+        with gr.Blocks():
+            return Teach(Session(library, opened[-1], "annotate"), gr.Textbox()), library
+
+    yield make
+    for project in opened:
+        project.close()
+
+
+def shown(teach: Teach) -> tuple[str, set[str]]:
+    """What the section says, and the buttons that can be pressed."""
+    told, buttons = teach.filled(), ("start", "cancel", "use", "back")
+    there = {name for name in buttons if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False}
+    assert told[teach.clock].active == ("cancel" in there)
+    return told[teach.said], there
+
+
+def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, section, tmp_path):
+    folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
+    teach, library = section(folder, weights)
+    verdict = Run(folder / "runs" / learnt[1].folder.name).verdict()
+    said, there = shown(teach)
+    assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
+    assert model.proposer(library, "ultrasound") == NAME
+    teach._use("anna")
+    said, there = shown(teach)
+    newest = f"corrected-1-{NAME.removeprefix('busi-')}"
+    assert newest in said and there == {"start", "back"} and model.proposer(library, "ultrasound") == newest
+    assert teach._begins_from() == newest
+    teach._back("anna")
+    assert newest not in shown(teach)[0] and model.proposer(library, "ultrasound") == NAME
+    assert [row["who"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
+    with pytest.raises(gr.Error, match="nothing to take back"):
+        teach._back("")
+
+
+def test_the_page_says_how_many_masks_are_missing(weights, section, tmp_path):
+    teach, _ = section(tmp_path / "empty", weights)
+    said, there = shown(teach)
+    assert f"0 of {learning.LEAST} masks" in said and not there
+    with pytest.raises(gr.Error, match="no segmentation network"):
+        teach._start()
+
+
+def test_the_page_begins_watches_and_cancels(folder, weights, section):
+    teach, _ = section(folder, weights)
+    assert shown(teach)[1] == {"start"}
+    teach._start()
+    try:
+        said, there = shown(teach)
+        assert "progressbar" in said and there == {"cancel"}
+        with pytest.raises(gr.Error, match="learning already"):
+            teach._start()
+    finally:
+        teach._cancel()
+    said, there = shown(teach)
+    assert "cancelled; nothing has changed" in said and there == {"start"}
+
+
+def test_an_untouched_proposal_of_another_network_is_made_anew(folder, weights, section, pictures, tmp_path):
+    teach, library = section(folder, weights)
+    Image.fromarray(pictures[-1][0]).save(tmp_path / "new.png")
+    item = teach.project.add(tmp_path / "new.png", "ultrasound")
+    assert proposals.waiting(teach.project, library) == [item.id]
+    proposals.propose(teach.project, library, item.id)
+    assert proposals.waiting(teach.project, library) == []
+    (folder / "checkpoints").mkdir()
+    shutil.copy(weights, folder / "checkpoints" / f"corrected-1-{NAME}.safetensors")
+    assert proposals.waiting(teach.project, library) == [item.id]
+    teach.project.save(item.id, pictures[-1][1].T[:, :, None])
+    assert proposals.waiting(teach.project, library) == []

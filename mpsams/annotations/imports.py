@@ -204,11 +204,7 @@ def _volume(path: Path, scan: Scan) -> np.ndarray:
         raise UnreadableImage("The mask is {} voxels but its image is {}; allowed is the image's own grid.".format(*sizes))
     if scan.affine is not None and (mask.affine is None or np.abs(mask.affine - scan.affine).max() > SAME_GRID):
         raise UnreadableImage("The mask lies on another grid than its image; allowed is the image's own, so resample it first.")
-    mask_xyz = np.empty(mask.voxels_xyz.shape, bool)
-    for z in range(mask_xyz.shape[2]):
-        with np.errstate(all="ignore"):  # slopes may be as large as they like
-            mask_xyz[:, :, z] = mask.voxels_xyz[:, :, z] * np.float64(mask.slope) + mask.intercept > 0
-    return mask_xyz
+    return mask.positive()
 
 
 def _bytes(path: Path, most: int) -> bytes:

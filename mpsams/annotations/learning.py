@@ -37,7 +37,7 @@ PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
 HOME = Path(__file__).resolve().parents[2]  # where ``train`` is found
 BEGUN_FROM, WEIGHTS, PLAN, PROGRESS, VERDICT = "begun_from.safetensors", "weights.safetensors", "plan.json", "progress.json", "verdict.json"
 LEFTOVERS = ("images", "masks", "training", BEGUN_FROM)  # of a run that has ended
-_NUMBERED = re.compile(r"corrected-(\d+)-.+\.safetensors")
+_NUMBERED = re.compile(r"corrected-(\d+)-.+")
 _TAIL = re.compile(r"[^-]+-seg-\d+$")
 
 
@@ -236,7 +236,13 @@ def last(project_folder: str | Path) -> Run | None:
 
 def adopted(project_folder: str | Path) -> list[Path]:
     """The checkpoints in use that a project has learnt, the newest last."""
-    return sorted((path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if _number(path)), key=_number)
+    return sorted((path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if number(path.stem)), key=lambda path: number(path.stem))
+
+
+def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
+    """Where the checkpoint of a run lies while it is in use; None while it is not."""
+    sha256 = read(run.folder / VERDICT).get("sha256")
+    return next((path for path in adopted(project_folder) if masks.sha256(path) == sha256), None)
 
 
 def adopt(project: Project, run: Run, who: str = "") -> Path:
@@ -244,14 +250,13 @@ def adopt(project: Project, run: Run, who: str = "") -> Path:
 
     ValueError: it is worse, it was begun from another checkpoint than the newest in use, or its file is gone.
     """
-    with project._ready():
+    with project.alone():
         verdict, plan = run.verdict(), read(run.folder / PLAN)
-        sha256 = read(run.folder / VERDICT)["sha256"]
         if not verdict.better:
             fell = f"from {verdict.before:.3f} to {verdict.after:.3f} on {verdict.images} held-back images"
             raise ValueError(f"the mean DSC fell {fell}; only a checkpoint that is not worse is taken into use")
         in_use = adopted(project.folder)
-        target = next((path for path in in_use if masks.sha256(path) == sha256), None)
+        sha256, target = read(run.folder / VERDICT)["sha256"], in_use_of(project.folder, run)
         if target is None:
             if masks.sha256(verdict.checkpoint) != sha256:
                 raise ValueError(f"the checkpoint of run {run.folder.name} is no longer there; learn again")
@@ -265,13 +270,13 @@ def adopt(project: Project, run: Run, who: str = "") -> Path:
         if not any(row.get("action") == "learned" and row["checkpoint"]["sha256"] == sha256 for row in project.log()):
             row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "begun_from": {"name": plan["name"], "sha256": plan["sha256"]}}
             row |= {"items": verdict.learned, "held_back": verdict.images, "changed_by_hand": verdict.changed_by_hand}
-            project._write([{"action": "learned"} | row | {"before": verdict.before, "after": verdict.after}], who)
+            project.note("learned", who, **row, before=verdict.before, after=verdict.after)
         return target
 
 
 def back(project: Project, who: str = "") -> Path:
     """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies. ValueError: none is in use."""
-    with project._ready():
+    with project.alone():
         in_use = adopted(project.folder)
         if not in_use:
             raise ValueError("no checkpoint that this project has learnt is in use; there is nothing to take back")
@@ -279,7 +284,7 @@ def back(project: Project, who: str = "") -> Path:
         target.parent.mkdir(exist_ok=True)
         in_use[-1].replace(target)
         checkpoint.sync(target.parent)
-        project._write([{"action": "taken back", "checkpoint": {"name": target.stem, "sha256": masks.sha256(target)}}], who)
+        project.note("taken back", who, checkpoint={"name": target.stem, "sha256": masks.sha256(target)})
         return target
 
 
@@ -342,9 +347,9 @@ def _numbered(runs: Path) -> list[Path]:
     return sorted((path for path in runs.glob("*") if path.name.isdecimal() and path.is_dir()), key=lambda path: int(path.name))
 
 
-def _number(path: Path) -> int:
-    """Of a checkpoint that a project has learnt; 0 for another file."""
-    found = _NUMBERED.fullmatch(path.name)
+def number(name: str) -> int:
+    """Which of the checkpoints that a project has learnt, by its name, from 1; 0 for another checkpoint."""
+    found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else 0
 
 
@@ -352,4 +357,4 @@ def _name(project: Path, plan: dict) -> str:
     """"corrected-2-mps_ams-seg-10": the second of this project, begun from an MPS-AMS network with 10% of its labels."""
     ever = (project / "checkpoints").rglob("*.safetensors")
     tail = _TAIL.search(plan["name"])
-    return f"corrected-{1 + max(map(_number, ever), default=0)}-{tail[0] if tail else plan['method'] + '-seg-100'}"
+    return f"corrected-{1 + max((number(path.stem) for path in ever), default=0)}-{tail[0] if tail else plan['method'] + '-seg-100'}"

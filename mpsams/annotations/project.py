@@ -227,7 +227,18 @@ class Project:
             self._index.rebuild()
             self._recover()
 
+    def note(self, action: str, who: str = "", **fields) -> None:
+        """Append a line to the log that is about no image of its own; fields: what it is to say, JSON."""
+        with self._ready():
+            self._write([{"action": action} | fields], who)
+
     # How
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else of this app does anything with the project meanwhile."""
+        with self._lock:
+            yield
 
     @contextmanager
     def _ready(self) -> Iterator[Index]:

@@ -72,6 +72,14 @@ class Scan:
         step = 1 + flat.size // most
         return self._scaled(flat[::step])
 
+    def positive(self) -> np.ndarray:
+        """Which voxels have a value above 0, as those of a mask: bool (X, Y, Z). No more than one plane is ever held in values."""
+        found_xyz = np.empty(self.voxels_xyz.shape, bool)
+        for z in range(found_xyz.shape[2]):
+            with np.errstate(all="ignore"):  # slopes may be as large as they like
+                found_xyz[:, :, z] = self.voxels_xyz[:, :, z] * np.float64(self.slope) + self.intercept > 0
+        return found_xyz
+
     def _scaled(self, voxels: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
             values = voxels.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)

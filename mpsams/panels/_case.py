@@ -262,7 +262,7 @@ def with_truth(case: Case, file: Path | None) -> Case:
         raise UnreadableImage(f"The mask has {theirs} voxels, its volume {ours}; a mask lies on exactly the volume's grid.")
     if mask.affine is not None and np.abs(mask.affine - case.scan.affine).max() > 0.1:
         raise UnreadableImage("The mask lies elsewhere in space than its volume (another orientation, spacing or origin).")
-    return _measured(replace(case, truth_xyz=np.asarray(mask.voxels_xyz * mask.slope + mask.intercept > 0)))
+    return _measured(replace(case, truth_xyz=mask.positive()))
 
 
 def _measured(case: Case) -> Case:

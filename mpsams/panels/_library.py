@@ -42,17 +42,22 @@ class Library:
 
     def network(self, name: str) -> Network:
         """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
-        found = self._catalogue()
-        if name not in found:
-            raise ValueError(f"no weights are named {name!r}; there are: {', '.join(found) or 'none at all'}")
+        path = self.path(name)
         with self._lock:
-            key = (name, found[name].stat().st_mtime_ns)
+            key = (name, path.stat().st_mtime_ns)
             if key not in self._open:
-                self._open[key] = inference.open_network(found[name])
+                self._open[key] = inference.open_network(path)
             self._open.move_to_end(key)
             while len(self._open) > KEPT:
                 self._open.popitem(last=False)
             return self._open[key]
+
+    def path(self, name: str) -> Path:
+        """Where the checkpoint of that name lies. ValueError as for ``network``."""
+        found = self._catalogue()
+        if name not in found:
+            raise ValueError(f"no weights are named {name!r}; there are: {', '.join(found) or 'none at all'}")
+        return found[name]
 
     def about(self, name: str) -> dict:
         """What training wrote of a checkpoint, without opening its network; empty when the file is none of ours."""

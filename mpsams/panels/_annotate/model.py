@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mpsams import inference, scribble, transforms
+from mpsams.annotations import learning
 from mpsams.imaging import Scan
 from mpsams.inference import Network
 from mpsams.panels._case import SIDE, Span
@@ -24,9 +25,10 @@ GRID = (SIDE, SIDE)
 
 
 def proposer(library: Library, modality: str) -> str | None:
-    """The name of the network that proposes; None where there is none."""
+    """The name of the network that proposes: the last that the project has learnt, else the usual one; None where there is none."""
     names = library.segmenters(modality)
-    return next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
+    usual = next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
+    return max((name for name in names if learning.number(name)), key=learning.number, default=usual)
 
 
 @dataclass(frozen=True)

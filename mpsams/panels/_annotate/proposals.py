@@ -8,7 +8,7 @@ import numpy as np
 
 from mpsams.annotations import urgency
 from mpsams.annotations.project import Item, Project
-from mpsams.imaging import geometry
+from mpsams.imaging import MODALITIES, geometry
 from mpsams.panels._annotate import model
 from mpsams.panels._case import span_of
 from mpsams.panels._compare import chosen
@@ -43,14 +43,19 @@ def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
 
 
-def waiting(project: Project) -> list[str]:
-    """The ids of the images that stand in the queue without a proposal."""
-    return [item.id for item in project.queue() if item.proposal is None and item.mask is None]
+def waiting(project: Project, library: Library) -> list[str]:
+    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now."""
+    now = {modality: model.proposer(library, modality) for modality in MODALITIES}
+
+    def is_stale(item: Item) -> bool:
+        return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0])
+
+    return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
 
 
 def propose_all(project: Project, library: Library, who: str = "") -> Iterator[tuple[int, int, str]]:
     """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left out ("" else)."""
-    ids = waiting(project)
+    ids = waiting(project, library)
     for done, id in enumerate(ids, start=1):
         said = ""
         try:

@@ -12,6 +12,7 @@ from mpsams.imaging import UnreadableImage, export
 from mpsams.panels import MODALITIES, NAMES, Session, private, refused, words
 from mpsams.panels._annotate import files, proposals, queue
 from mpsams.panels._annotate.desk import Desk
+from mpsams.panels._annotate.teach import Teach
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
@@ -44,6 +45,7 @@ class Side:
             self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
             self.propose = gr.Button("Propose masks for all")
         self.notice = gr.HTML("")
+        self.teach = Teach(self.session, self.who)
         with gr.Accordion("Export", open=False):
             self.form = gr.Radio([(title, name) for name, title in files.FORMATS.items()], value="folder", label="As")
             self.chosen = gr.Radio([(title, name) for name, title in files.WHICH.items()], value="accepted", label="Which")
@@ -86,6 +88,7 @@ class Side:
         private(self.save_history.click, self._history, [self.desk], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
         if self.project is None:
             return
+        self.teach.listen()
         told = [self.notice, *self.outputs]
         private(self.filter.input, self.filled, [self.desk, self.filter], self.outputs)
         adding = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, *told])
