@@ -19,7 +19,7 @@ from benchmarks import lesion_ranking
 from mpsams import clusters, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "information.md", ROOT / "docs" / "selectors.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("information", "security", "selectors")))
 RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
@@ -193,6 +193,52 @@ def shared() -> str:
     return table(["", *SETS.values()], rows)
 
 
+DRAWN = {"phantom": "phantoms", "busi": "BUSI, test part"}
+FEATURES = {"no network": "of none", "busi-mps_ams-pretrain": "of MPS-AMS, pretrained", "busi-mps_ams-seg-10": "of MPS-AMS, fine-tuned", "busi-scratch-seg-10": "from scratch"}
+
+
+def strokes() -> str:
+    """Strokes of the simulated annotator to the wanted Dice score, in each way on each set."""
+    found = {name: record(ROOT / "benchmarks" / f"annotator-{name}.json") for name in DRAWN}
+    first = found["busi"]
+    rows = []
+    for way in first["ways"]:
+        how, start, *network = way.split(", ")
+        words = "brush" if not network else f"scribble, features {FEATURES[network[0]]}"
+        cells = []
+        for told in (each["ways"][way] for each in found.values()):
+            low, high = told["quartiles"]
+            cells += [f"{told['median']:g} ({low:g}–{high:g})", f"{told['reached']:.0%}"]
+        ms = first["ways"][way]["ms"]
+        rows.append([f"{start}: {words}", *cells, f"{ms[1]:.0f}" if ms else "–"])
+    heads = [head for name, words in DRAWN.items() for head in (f"strokes, {found[name]['images']} {words}", "reached")]
+    return table([f"to DSC {first['dsc']:.2f}", *heads, "ms a stroke, p95"], rows)
+
+
+def learnt() -> str:
+    """Mean DSC on held-back images before and after a network has learnt from accepted masks."""
+    rows = []
+    for name, words in (("busi", "BUSI, images it had not seen"), ("phantom", "phantoms")):
+        told = record(ROOT / "benchmarks" / f"corrections-{name}.json")
+        for one in told["rates"]:
+            low, high = one["interval"]
+            rows.append([words, str(one["learned"]), str(one["images"]), f"{one['lr']:g}", f"{one['before']:.3f}", f"{one['after']:.3f}", f"{low:+.3f} … {high:+.3f}"])
+    return table(["", "learnt from", "held back", "learning rate", "DSC before", "DSC after", "95% interval of the gain"], rows)
+
+
+def clients() -> str:
+    """What many clients at once met with."""
+    told = record(ROOT / "benchmarks" / "clients.json")
+    rows = [[name, str(count), f"{told['p50_s'][name]:.1f}", f"{told['p95_s'][name]:.1f}"] for name, count in told["answers"].items()]
+    memory = " / ".join(f"{told['memory_mib'][key]:.0f}" for key in ("start", "middle", "end"))
+    said = (
+        f"{told['clients']} clients for {told['seconds']} seconds on {told['about']['cores']} cores that had other work to do (load {told['load_before']:.0f} before it): "
+        f"{told['leaks']} answers about another's image, {told['other_errors']} errors, {told['busy']} times “busy, try again”; "
+        f"memory {memory} MiB at start, middle and end."
+    )
+    return f"{table(['', 'answers', 'p50, s', 'p95, s'], rows)}\n\n{said}"
+
+
 def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:
     """Numbers with strokes between them."""
     return " / ".join(form.format(value) for value in values)
@@ -217,7 +263,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES = {"ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES["orders"] = orders
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients}
 
 
 def filled(text: str) -> str:
