@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from mpsams import checkpoint, imaging, inference, scribble, transforms
 from mpsams.annotations import imports, urgency
@@ -19,8 +20,9 @@ from mpsams.annotations.project import Project, SavedMeanwhile
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.panels import Library, _case
-from mpsams.panels._annotate import canvas, files, proposals, queue
-from mpsams.panels._annotate.desk import MEANWHILE, WISHES, Desk
+from mpsams.panels._annotate import canvas, files, model, proposals, queue
+from mpsams.panels._annotate.desk import AGAIN, MEANWHILE, Desk
+from mpsams.panels._annotate.wishes import WISHES
 from mpsams.unet import UNet
 from tests.test_annotations_exports import volume
 from tests.test_imaging_dicom import noise, series
@@ -206,7 +208,7 @@ def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
 
 
 BAD = [
-    ({"do": "format"}, "allowed are save"), ({"do": None}, "allowed are save"), ({"key": "elsewhere"}, "not open here"), ({"key": 3}, "not open here"),
+    ({"do": "format"}, "allowed are save"), ({"do": None}, "allowed are save"), ({"key": "elsewhere"}, "does not know this image"), ({"key": 3}, "does not know this image"),
     ({"turn": "1"}, "turn"), ({"turn": True}, "turn"), ({"turn": -1}, "turn"), ({"changed": 1}, "changed"), ({"seconds": float("nan")}, "seconds"),
     ({"seconds": -1}, "seconds"), ({"seconds": True}, "seconds"), ({"seconds": "1"}, "seconds"), ({"mask": "12"}, "run lengths"), ({"mask": ""}, "run lengths"),
     ({"mask": "rm -rf"}, "run lengths"), ({"mask": [1]}, "run lengths"), ({"mask": "-5 2245"}, "run lengths"), ({"do": "scribble", "lesion": "7", "background": "2240"}, "run lengths"),
@@ -285,6 +287,18 @@ def test_strokes_are_obeyed_spread_and_kept(page, project):
     lesion[19, 20:30] = True
     page.wish("scribble", corner, lesion=canvas.packed(lesion), background=canvas.packed(background))
     assert np.array_equal(page.mask[:4, :4], corner[:4, :4]) and page.mask[lesion].all()
+
+
+def test_strokes_of_one_kind_only_add_or_only_take_away():
+    image_hw, truth_hw = phantom.ultrasound(5)
+    look = model.Look(image_hw, None, None)
+    drawn_hw, strokes_hw = ndimage.binary_dilation(truth_hw, iterations=9), np.zeros(truth_hw.shape, np.int8)
+    row, column = (int(places.mean()) for places in np.nonzero(truth_hw))
+    strokes_hw[row, column - 8 : column + 8] = scribble.LESION
+    beside_hw = -np.roll(strokes_hw, -20 - int(np.ptp(np.nonzero(drawn_hw)[0])) // 2, axis=0)
+    more_hw, less_hw, both_hw = (look.scribbled(drawn_hw, these) for these in (strokes_hw, beside_hw, strokes_hw + beside_hw))
+    assert (beside_hw == scribble.BACKGROUND).any() and not (drawn_hw & ~more_hw).any() and not (less_hw & ~drawn_hw).any()
+    assert (drawn_hw & ~both_hw).any()  # both kinds together may take away as well
 
 
 def test_strokes_outside_what_networks_look_at_are_obeyed(library, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -13,7 +14,7 @@ from gradio.state_holder import SessionState
 from mpsams import panels
 from mpsams.annotations.project import Project
 from mpsams.panels import annotate
-from mpsams.panels._annotate import canvas
+from mpsams.panels._annotate import canvas, queue, side
 from tests.test_annotate_desk import picture, volume
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -94,7 +95,8 @@ def test_two_tabs_have_a_desk_each_and_nonsense_is_refused(page):
     one, other = Tab(blocks), Tab(blocks)
     sheet = one.answered(one.call(one.named("show")))["sheet"]
     other.call(other.named("show"))
-    assert "not open here" in other.answered(other.wish("save", sheet))["refused"]
+    strange = sheet | {"key": "0" * 32 + sheet["key"][32:]}
+    assert "does not know this image" in other.answered(other.wish("save", strange))["refused"]
     assert one.answered(one.wish("save", sheet))["refused"] == ""
     for nonsense in (None, 5, {"item": 3}, {}):
         with pytest.raises(gr.Error):
@@ -116,3 +118,28 @@ def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
     assert (said["saved"], said["state"]["status"]) == ("kept", "")
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(panels.Case).truth_hw, mask_hw)
+
+
+def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(small_weights, tmp_path):
+    with Project(tmp_path / "project") as project:
+        tab = Tab(panels.page(panels.Library(small_weights), project))
+        shown = tab.call(tab.named("show"))
+        assert queue.STEPS in shown.values() and tab.state(panels.Case).item == ""
+        item = project.add(picture(tmp_path))
+        said = tab.call(tab.named("begin"))
+        assert tab.state(panels.Case).item == item.id and tab.answered(said)["state"]["status"] == "proposed"
+        assert queue.STEPS not in said.values() and any(f'data-item="{item.id}" aria-current' in str(value) for value in said.values())
+        project.skip(item.id)
+        assert tab.stage not in tab.call(tab.named("begin"))  # what is on screen stays
+
+
+def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(page):
+    tab = Tab(page[0])
+    tab.call(tab.named("show"))
+    desk = tab.state(annotate.Desk)
+    flat, deep = page[1].items()
+    desk.open(flat.id)
+    assert side.strange(None) == "" and side.strange(desk) == ""
+    desk.open(deep.id)
+    assert "only ever seen" in side.strange(desk)
+    assert side.signed_in(SimpleNamespace(username=None)) == "" and side.signed_in(SimpleNamespace(username="anne")) == "anne"

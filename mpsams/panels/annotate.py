@@ -18,17 +18,17 @@ from mpsams.panels._annotate.side import Side, at_desk
 TITLE = "Annotate"
 PLACE = 4
 
-INTRO = """<p class="lead"><strong>What you see.</strong> The slice on screen, to be outlined by hand. Dashes are what a network proposes. Paint what is
-wrong, or scribble a few strokes over lesion and background and let the mask follow. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
+INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; dashes are what a network proposes. Paint what is wrong, or choose
+Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
 
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events."""
     desk = gr.State(None)  # a Desk, made when the tab is first opened: each browser tab has its own
-    gr.HTML(INTRO)
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_id="annotate-row"):
         with gr.Column(scale=1, min_width=320):
             stage = canvas.canvas()
+            gr.HTML(INTRO)
         with gr.Column(scale=0, min_width=300, elem_id="annotate-side"):
             side = Side(session, desk)
     which = side.filter if session.project else gr.State("open")
@@ -72,6 +72,11 @@ def build(session: Session) -> None:
             raise refused("there is no such image")
         return told(now, now.open(item, who), case, filter)
 
+    def begin(case: Case, now: Desk | None, who: str, filter: str) -> dict:
+        """After images were added: the first of them, where none of the project is on screen."""
+        now = seated(now)
+        return told(now, None if case.item or session.project.next() is None else now.open("", who), case, filter)
+
     def use(now: Desk | None) -> dict:
         case = at_desk(now).as_truth()
         return {session.case: case, session.version: str(time.monotonic_ns())}
@@ -89,4 +94,5 @@ def build(session: Session) -> None:
     side.listen()
     if session.project is not None:
         private(side.list.pick, pick, state, outputs)
+        private(side.added.success, begin, state, outputs)
         private(side.masks.upload, take, [side.masks, side.who, session.case, desk, which], [side.notice, side.masks, *outputs])

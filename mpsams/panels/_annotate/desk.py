@@ -1,69 +1,31 @@
 """What one browser tab outlines, and its answers to what the canvas wishes. No gradio here.
 
-A wish names the sheet it speaks of by a key, TOKEN.PLANE.INDEX, so that what comes late still lands where it was drawn.
+A wish names the sheet it speaks of by a key, so that what comes late still lands where it was drawn; even after the app was started
+again, for the token of an item's sheet is its id, what it went on from, and a random end, and the project's log says who saved last.
 Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from threading import RLock
 
 import numpy as np
 
-from mpsams.annotations.project import Project, SavedMeanwhile
+from mpsams.annotations.project import Item, Project, SavedMeanwhile
 from mpsams.panels import _case
-from mpsams.panels._annotate import canvas, model, proposals
+from mpsams.panels._annotate import canvas, model, proposals, wishes
+from mpsams.panels._annotate.wishes import Place, Wish
 from mpsams.panels._annotate.work import Work
 from mpsams.panels._case import Case
 from mpsams.panels._library import Library
 
 OPEN_AT_ONCE, VOXELS = 8, 2**28  # images and voxels whose masks a tab holds
-LONGEST_DAY = 86400  # seconds that one wish may tell of
-MOST_SLICES = 20  # through which a mask is carried at once
-WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open")
-MEANWHILE = "Someone else has saved this image since you opened it, so what you drew was not saved. Open it again from the list to see theirs."
+MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
+image again from the list to see theirs.""".replace("\n", " ")
 NO_DISK = "The disk did not take the mask; it is full or locked. The last good one stands, and what you drew is kept here."
-_KEY = re.compile(r"([0-9a-f]{16})\.(axial|coronal|sagittal)\.(\d{1,6})")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A slice of an image at the desk."""
-
-    work: Work
-    plane: str
-    index: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.work.token}.{self.plane}.{self.index}"
-
-    @property
-    def slices(self) -> int:
-        return len(self.work.case.scan.shown(self.plane))
-
-    @property
-    def mask_hw(self) -> np.ndarray:
-        """A view."""
-        return self.work.mask(self.plane, self.index)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says."""
-
-    do: str
-    place: Place
-    turn: int
-    mask_hw: np.ndarray | None
-    seconds: float
-    more: dict
+AGAIN = "The app was started again; what you drew is saved."
 
 
 class Desk:
@@ -132,17 +94,23 @@ class Desk:
         """Do what the canvas wishes while a case is on screen, and say so as the canvas reads it. Refusals change nothing."""
         with self._lock:
             self.who = who
-            key, turn = _told(said)
+            key, turn = wishes.told(said)
             self._turn = max(self._turn, turn)
             try:
+                fresh = self.case is None
                 self._look_at(case)
-                wish = self._checked(said)
+                again = self._found_again(key)
+                wish = wishes.checked(said, self._works)
+            except SavedMeanwhile:
+                return self._answer("", refused=MEANWHILE)  # of no sheet, for what is on screen here need not be on screen there
             except (ValueError, OSError) as error:
-                return self._answer(key, refused=_plain(error))
+                return self._answer(key if key.partition(".")[0] in self._works else "", refused=_plain(error))
             wish.place.work.seconds += wish.seconds
             if wish.mask_hw is not None:
                 wish.place.work.draw(wish.place.plane, wish.place.index, wish.mask_hw)
             try:
+                if again is not None and (fresh or again is self.work):
+                    return self._as_it_was(wish)
                 return getattr(self, f"_{wish.do}")(wish)
             except SavedMeanwhile:
                 return self._answer(key, refused=MEANWHILE)
@@ -223,6 +191,36 @@ class Desk:
 
     # How
 
+    def _found_again(self, key: str) -> Work | None:
+        """The image of a sheet that another desk gave out, before the app or the page was started again; None for any other key.
+
+        SavedMeanwhile: the disk has another mask now than the one that was last saved from that sheet, or that it began with.
+        """
+        found = wishes.KEY.fullmatch(key)
+        id = found[1][:16] if found and found[1] not in self._works else ""
+        if self.project is None or all(item.id != id for item in self.project.items()):
+            return None
+        item, token = self.project.item(id), found[1]
+        last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
+        if last.get("sheet") != token and token[16:24] != _start(item):
+            raise SavedMeanwhile(MEANWHILE)
+        work = next((work for work in reversed(self._works.values()) if work.item == id and work.stands(item) and not work.dirty), None)
+        if work is None:
+            return self._take(self._case_of(item), token)
+        del self._works[work.token]
+        work.token = token
+        self._works[token] = work
+        return work
+
+    def _as_it_was(self, wish: Wish) -> str:
+        """After the app was started again: what was drawn is kept and on screen; a person may wish the rest once more."""
+        work, saved = wish.place.work, self._safe(wish)
+        self.case = _case.moved(work.case, wish.place.plane, wish.place.index, self._how(work.case))
+        work.seen(self.case)
+        self._works.move_to_end(work.token)
+        told = AGAIN if wish.do == "save" else f"{AGAIN} Please do the last step once more."
+        return self._answer(wish.place.key, saved=saved, told=told, sheet=True)
+
     def _onwards(self, wish: Wish, done: str) -> str:
         """After an item is done: the next of the queue."""
         following = self.project.next(wish.place.work.item)
@@ -281,18 +279,21 @@ class Desk:
         item = self.project.item(id)
         found = next((work for work in reversed(self._works.values()) if work.item == item.id and work.stands(item)), None)
         if found is None:
-            scan = self.project.scan(item.id)
-            how = _case.clustering(self.library.clustering(scan.modality))
-            found = self._take(_case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, how, item.id))
+            found = self._take(self._case_of(item))
         self._works.move_to_end(found.token)
         self.case = found.case
         return self._answer(key or self.place.key, saved=saved, told=told, sheet=True)
 
-    def _take(self, case: Case) -> Work:
-        """Begin to work on an image: from its last mask, else the proposal, else nothing."""
+    def _case_of(self, item: Item) -> Case:
+        scan = self.project.scan(item.id)
+        how = _case.clustering(self.library.clustering(scan.modality))
+        return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, how, item.id)
+
+    def _take(self, case: Case, token: str = "") -> Work:
+        """Begin to work on an image: from its last mask, else the proposal, else nothing. token: "" is a new one."""
         name = model.proposer(self.library, case.modality)
         network = None if name is None else self.library.network(name)
-        work = Work(secrets.token_hex(8), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
+        work = Work(token or secrets.token_hex(16), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
         if case.item:
             if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
                 proposals.propose(self.project, self.library, case.item, self.who)
@@ -300,6 +301,7 @@ class Desk:
             mask_xyz, work.proposal_xyz = self.project.mask(item.id), self.project.proposal(item.id)
             start_xyz = work.proposal_xyz if mask_xyz is None else mask_xyz
             work.mask_xyz = work.mask_xyz if start_xyz is None else start_xyz.copy()
+            work.token = token or item.id + _start(item) + secrets.token_hex(4)
             work.sha256, work.title = item.mask or "", proposals.titled(self.project, item.id)
         elif not case.is_volume and network is not None:
             work.mask(case.plane, case.index)[:] = work.look(case.plane, case.index).proposal_hw
@@ -337,85 +339,15 @@ class Desk:
             unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
 
-    # What may be wished
-
-    def _checked(self, said: object) -> Wish:
-        """A wish of the page as we take it; ValueError says what is not allowed."""
-        if not isinstance(said, Mapping):
-            raise ValueError("the page sent nothing that can be understood")
-        do, key, turn, changed, seconds = (said.get(name) for name in ("do", "key", "turn", "changed", "seconds"))
-        if not isinstance(do, str) or do not in WISHES:
-            raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(WISHES)}")
-        if type(turn) is not int or not 0 <= turn < 2**53 or not isinstance(changed, bool):
-            raise ValueError("a wish has a turn, a whole number, and says whether the mask changed")
-        if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DAY:
-            raise ValueError(f"seconds {str(seconds)[:40]!r}; allowed are 0 to {LONGEST_DAY}")
-        place = self._meant(key)
-        shape_hw = place.mask_hw.shape
-        mask_hw = canvas.unpacked(said.get("mask"), shape_hw)
-        more = {name: check(said[name]) for name, check in _more(do, shape_hw).items() if name in said}
-        if missing := set(_more(do, shape_hw)) - set(more) - ({"step", "slice"} if do == "go" and more else set()):
-            raise ValueError(f"the wish {do!r} lacks {', '.join(sorted(missing))}")
-        return Wish(do, place, turn, mask_hw if changed else None, float(seconds), more)
-
-    def _meant(self, key: object) -> Place:
-        """The slice that a key names."""
-        found = _KEY.fullmatch(key) if isinstance(key, str) else None
-        work = self._works.get(found[1]) if found else None
-        if work is None:
-            raise ValueError("this image is not open here any more; open it again")
-        place = Place(work, found[2], int(found[3]))
-        if found[2] not in work.case.scan.planes or place.index >= place.slices or place.key != key:
-            raise ValueError("there is no such slice of this image")
-        return place
-
-
-def _more(do: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
-    """What else a wish says, and how each of it is checked."""
-
-    def strokes(value: object) -> np.ndarray:
-        return canvas.unpacked(value, shape_hw)
-
-    def step(value: object) -> int:
-        return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
-
-    return {
-        "scribble": {"lesion": strokes, "background": strokes},
-        "go": {"step": step, "slice": lambda value: _whole("slice", value, 0, 10**6)},
-        "copy": {"step": step},
-        "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
-        "window": {"low": _finite, "high": _finite},
-        "open": {"item": _item},
-    }.get(do, {})
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {'-1 and 1' if name == 'step' else f'{low} to {high}'}")
-    return value
-
-
-def _finite(value: object) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
-        raise ValueError(f"window {str(value)[:40]!r}; allowed are finite numbers")
-    return float(value)
-
-
-def _item(value: object) -> str:
-    if not isinstance(value, str) or len(value) > 64:
-        raise ValueError("an image of the project is named by its id")
-    return value
-
-
-def _told(said: object) -> tuple[str, int]:
-    """Key and turn of a wish that may be anything, to be answered with."""
-    key, turn = (said.get("key"), said.get("turn")) if isinstance(said, Mapping) else ("", 0)
-    return key if isinstance(key, str) and len(key) < 64 else "", turn if type(turn) is int and 0 <= turn < 2**53 else 0
-
 
 def _same(one: Case, other: Case) -> bool:
     """Whether two cases are of one opened scan."""
     return one.scan.voxels_xyz is other.scan.voxels_xyz
+
+
+def _start(item: Item) -> str:
+    """The mask an item's sheet goes on from, in 8 digits of its sha256; zeros for none."""
+    return (item.mask or "0" * 8)[:8]
 
 
 def _plain(error: Exception) -> str:

@@ -27,13 +27,15 @@ ICONS = {
     "in": "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3 20.5 20.5M7.5 10.5h6M10.5 7.5v6",
     "fit": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 9.5h6v5H9z",
     "strokes": "M2.5 15.5C4 7 6.5 5 7.5 7.5S6 15.5 8.5 15.5 11 5 13.5 5s.5 5.5 2 6M15.5 15.5l5.5 5.5M21 15.5 15.5 21",
+    "side": "M4 5h16v14H4zM9.5 5v14M6.5 8.5h.5M6.5 11.5h.5",
     "back": "M6 14.5 12 8.5l6 6",
     "on": "M6 9.5l6 6 6-6",
 }  # fmt: skip
 TOOLS = (
     ("brush", "Brush", "B or 2"), ("eraser", "Eraser", "E or 1"), ("polygon", "Polygon", "P or 3"), ("fill", "Fill a hole", "F or 4"),
-    ("lesion", "Scribble: lesion", "S"), ("background", "Scribble: background", "D"), ("window", "Window and level", "W"),
+    ("lesion", "Scribble on lesion, the mask follows", "S"), ("background", "Scribble on what is no lesion", "D"), ("window", "Brightness and contrast: drag", "W"),
 )  # fmt: skip
+SHORT = {"brush": "Brush", "eraser": "Eraser", "polygon": "Polygon", "fill": "Fill", "lesion": "Lesion", "background": "Not lesion", "window": "Window"}
 SHORTCUTS = {
     "Draw": (
         ("B or 2", "brush"), ("E or 1", "eraser"), ("X", "swap brush and eraser, or add and remove"), ("P or 3", "polygon: click its corners"),
@@ -41,8 +43,8 @@ SHORTCUTS = {
         ("F or 4", "fill the enclosed hole under the pointer"), ("Shift", "with polygon or fill: remove instead"),
         ("[ ]", "size, also Shift and wheel"), ("Ctrl Z", "undo"), ("Ctrl Y", "redo, also Ctrl Shift Z"),
     ),
-    "Ask the model": (
-        ("S", "scribble on lesion, the mask follows"), ("D", "scribble on background"), ("M", "show or hide its proposal"),
+    "Ask the network": (
+        ("S", "scribble on lesion, the mask follows"), ("D", "scribble on what is no lesion"), ("M", "show or hide its proposal"),
     ),
     "See": (
         ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("T", "the true outline, where there is one"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
@@ -59,8 +61,10 @@ SHORTCUTS = {
 def markup() -> str:
     """All of it, without an image. The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those."""
     return f"""<section class="annotate" data-patience="{PATIENCE}" aria-label="Draw the lesion">
-<header class="heading"><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status" hidden></span>
-<span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status" aria-live="polite"></span>
+<header class="heading">{_button("side", "Samples, slices and brightness of the page", "", "side")}
+<div class="what"><div><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status" hidden></span></div>
+<p class="small"><span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status" aria-live="polite"></span></p></div>
+<div class="go">{_button("reopen", "Take it back into work", "", words="Reopen")}{_button("skip", "Put this image aside", "N", words="Skip")}{_button("next", "The next image", "N", words="Next")}{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}</div>
 {_button("keys", "Shortcuts", "?", words="?")}</header>
 <div class="options" role="toolbar" aria-label="Options">
 <span class="group">{_button("undo", "Undo", "Ctrl Z", "undo")}{_button("redo", "Redo", "Ctrl Y", "redo")}</span>
@@ -68,7 +72,8 @@ def markup() -> str:
 <span class="group pair" data-for="minus" role="group" aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
 {_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
 <label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity" min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
-<span class="group" role="group" aria-label="What is shown">{_button("hide", "Hide all drawing", "H", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "Proposal of the model", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span></div>
+<span class="group" role="group" aria-label="What is shown">{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
+<span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
 <div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="sheet" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
 <p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>
@@ -76,13 +81,11 @@ def markup() -> str:
 <span class="windowed"><output data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
 <span class="zooming" role="group" aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="says-so" data-part="note" role="status" hidden></p></div></div>
-<p class="facts"><output data-part="area"></output><output data-part="change"></output><output data-part="zoom"></output><output data-part="under"></output></p>
-<div class="acts">{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}{_button("next", "The next image", "N", words="Next")}{_button("skip", "Skip this image", "N", words="Skip")}{_button("reopen", "Take it back into work", "", words="Reopen")}
-<span class="gap"></span>
-<span class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
-<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Propagate")}<label>to <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
-<select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></span>
-{_button("proposal", "Put the proposal of the model back", "", words="Back to the proposal")}{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
+<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span>
+<output data-part="zoom"></output><output data-part="under"></output></p>
+<div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
+<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
+<select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>
 <dialog data-part="sheet-of-keys" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
 </section>"""
 
@@ -96,7 +99,7 @@ def _titled(label: str, keys: str) -> str:
 
 
 def _tool(name: str, label: str, keys: str) -> str:
-    return f'<button type="button" data-tool="{name}" aria-pressed="false" {_titled(label, keys)}>{_icon(name)}</button>'
+    return f'<button type="button" data-tool="{name}" aria-pressed="false" {_titled(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>'
 
 
 def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:

@@ -76,13 +76,18 @@ class Look:
     def scribbled(self, drawn_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
         """The mask after strokes, bool. drawn_hw: before the first of them; an empty one leaves the first word to the network.
 
-        Where the strokes change nothing, what was drawn stays to the pixel; where one lies, it is obeyed.
+        Where the strokes change nothing, what was drawn stays to the pixel; where one lies, it is obeyed. As long as all are of
+        one kind they only add to what was drawn, or only take from it: who marks lesion takes nothing away.
         """
         blank = not drawn_hw.any()
         of = self.ground if blank else scribble.standing(self.ground, self.gridded(drawn_hw))
         strokes_gg = scribble.to_grid(transforms.crop(strokes_hw, self.box), GRID)
         before_hw, after_hw = (self.spread(scribble.refine(of, these)) > SURE for these in (np.zeros_like(strokes_gg), strokes_gg))
         mask_hw = after_hw if blank else np.where(before_hw == after_hw, drawn_hw, after_hw)
+        if not blank and not (strokes_hw == scribble.BACKGROUND).any():
+            mask_hw = mask_hw | drawn_hw
+        elif not blank and not (strokes_hw == scribble.LESION).any():
+            mask_hw = mask_hw & drawn_hw
         return np.where(strokes_hw == scribble.NOTHING, mask_hw, strokes_hw == scribble.LESION)
 
 

@@ -23,6 +23,8 @@ const controls = () => {
     text('size', String(tool.size));
     const slider = root.querySelector('[data-set=size]');
     slider.value = SIZES.findIndex(size => size >= tool.size);
+    give('side', aside());
+    press('side', aside() && aside().checkVisibility());
     press('hide', show.hidden);
     press('outline', show.outline);
     press('dashes', show.proposal);
@@ -44,7 +46,7 @@ const controls = () => {
     part('status').hidden = !project;
     part('status').dataset.status = now;
     text('status', now);
-    text('left', project ? `${queue_left} left in the queue${state.who && ' \u00b7 ' + state.who}` : '');
+    text('left', project ? `${queue_left} left in the queue${state.who && ' \u00b7 ' + state.who}` : document.querySelector('#annotate-queue') ? 'not in the project, to practise on' : '');
     part('slices').hidden = part('volume').hidden = slices < 2;
     text('slice', `${slice + 1} / ${slices}`);
     text('below', `Copy slice ${slice}`);
@@ -54,6 +56,7 @@ const controls = () => {
     for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true]]) allow(name, free && there);
     stage.dataset.cursor = locked() && !leaving() ? 'locked' : stage.dataset.cursor === 'locked' ? tool.name : stage.dataset.cursor || tool.name;
 };
+const aside = () => document.querySelector('#side');  // of the page; hidden at first where a project gives the images
 const toggled = name => { show[name] = !show[name]; controls(); redraw(); };
 const swap = () => {
     if (tool.name === 'polygon' || tool.name === 'fill') { tool.minus = !tool.minus; controls(); hover(); }
@@ -73,6 +76,7 @@ const DO = {
     back: step(-1), on: step(1), below: drawn_here(() => ask('copy', {step: -1})), over: drawn_here(() => ask('copy', {step: 1})),
     propagate: drawn_here(() => ask('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
     keys: () => part('sheet-of-keys').showModal(),
+    side: () => { document.body.classList.toggle('side-turned'); controls(); },
 };
 root.addEventListener('click', event => {
     const button = event.target.closest('button');
@@ -80,7 +84,7 @@ root.addEventListener('click', event => {
     if (!button || button.closest('dialog')) return;
     active();
     if (button.dataset.tool) choose(button.dataset.tool);
-    else if (button.dataset.do === 'keys' || sheet) DO[button.dataset.do]();
+    else if (['keys', 'side'].includes(button.dataset.do) || sheet) DO[button.dataset.do]();
     if (event.detail && button.dataset.do !== 'keys') stage.focus({preventScroll: true});
 });
 root.addEventListener('input', event => {

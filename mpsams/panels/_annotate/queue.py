@@ -16,9 +16,19 @@ CLICK = """
 element.addEventListener('click', event => {
     const row = event.target.closest('[data-item]');
     if (row) trigger('pick', {item: row.dataset.item});
-});"""
+});
+const find = () => requestAnimationFrame(() => {
+    const row = element.querySelector('[aria-current]'), box = row && row.parentElement;
+    if (row) box.scrollTop = row.offsetTop - box.offsetTop - (box.clientHeight - row.offsetHeight) / 2;
+});
+watch('value', find);
+find();"""
+STEPS = """<div class="first-steps"><h4>Three steps</h4><ol><li><b>Add images.</b> Choose files above: pictures, volumes or DICOM, many at once. They stay on this computer.</li>
+<li><b>Let the network propose.</b> Each image gets a mask, and the ones in doubt come first.</li>
+<li><b>Correct and accept.</b> Mend what is wrong, press <kbd>Enter</kbd>, and the next one is there.</li></ol></div>"""
 EMPTY = {
-    "open": "Nothing is left to correct.", "accepted": "Nothing is accepted yet.", "skipped": "Nothing was skipped.", "all": "There are no images yet; add some below."
+    "open": "<strong>All done.</strong> Every image is accepted or skipped. Download them under “Export”, or add more.",
+    "accepted": "Nothing is accepted yet. Open an image, mend its mask, and press “Accept &amp; next”.", "skipped": "Nothing was skipped.",
 }  # fmt: skip
 
 
@@ -26,7 +36,9 @@ def progress(project: Project) -> str:
     """How many images are accepted, in words and as a bar."""
     counts = project.counts()
     total, done = sum(counts.values()), counts["accepted"]
-    share = 100 * done / max(total, 1)
+    if not total:
+        return ""
+    share = 100 * done / total
     more = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status != "accepted")
     return (
         f'<div class="going" role="progressbar" aria-label="Images accepted" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i>'
@@ -43,13 +55,15 @@ def listed(project: Project, current: str, which: str = "open") -> str:
     top = max((item.urgency or 0 for item in items), default=0)
     rows = "".join(_row(project, item, places[item.id], current, top) for item in items[:SHOWN])
     rest = f'<p class="small">and {len(items) - SHOWN} more</p>' if len(items) > SHOWN else ""
-    return f'<div class="queue">{rows}</div>{rest}' if items else words.note(EMPTY[which] if places else EMPTY["all"])
+    if not places:
+        return STEPS
+    return f'<div class="queue">{rows}</div>{rest}' if items else words.note(EMPTY[which])
 
 
 def _row(project: Project, item: Item, number: int, current: str, top: float) -> str:
     name = escape(project.name(item.id) or f"Image {number}")
     share = 100 * (item.urgency or 0) / top if top and item.status in OPEN else 0
-    says = "" if item.urgency is None else f"urgency {item.urgency:.4f}"
+    says = "" if item.urgency is None else f"In doubt: {share:.0f} of 100, next to the image most in doubt"
     here = ' aria-current="true"' if item.id == current else ""
     return (
         f'<button type="button" data-item="{item.id}"{here} title="{says}"><b>{number}</b><span>{name}</span>'
@@ -60,16 +74,16 @@ def _row(project: Project, item: Item, number: int, current: str, top: float) ->
 def done(project: Project) -> str:
     """The last lines of the log, the newest first."""
     rows = project.log()[-LINES:][::-1]
-    places = {item.id: number for number, item in enumerate(project.items(), start=1)}
+    places = {item.id: project.name(item.id) or f"image {number}" for number, item in enumerate(project.items(), start=1)}
     lines = "".join(f"<li>{_line(row, places)}</li>" for row in rows)
     return f'<ul class="done">{lines}</ul>' if rows else words.note("Nothing was done yet.")
 
 
-def _line(row: dict, places: dict[str, int]) -> str:
+def _line(row: dict, places: dict[str, str]) -> str:
     """A line of the log in words: when, which image, what, by whom, and how much."""
     time, action = str(row.get("time"))[5:16].replace("T", " "), row.get("action")
     changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if "pixels_added" in row else ""
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
-    what = f"image {places.get(row.get('item'), '?')} {ACTIONS.get(action, action)}"
+    what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)}".strip()
     said = escape(", ".join(filter(None, (what, str(row.get("who") or ""), changed, seconds))))
     return f"<time>{escape(time)}</time> {said}"

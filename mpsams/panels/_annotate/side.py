@@ -9,15 +9,16 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams.imaging import UnreadableImage, export
-from mpsams.panels import MODALITIES, NAMES, Session, private, refused, words
+from mpsams.panels import MODALITIES, NAMES, Session, private, refused, seen, words
 from mpsams.panels._annotate import files, proposals, queue
 from mpsams.panels._annotate.desk import Desk
 from mpsams.panels._annotate.teach import Teach
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
+OFTEN = 10  # after so many proposals the list is shown anew
 ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
-to work through many images, with a queue, on the disk."""
+to work through many images, with a queue, saved on the disk."""
 
 
 class Side:
@@ -30,29 +31,30 @@ class Side:
         else:
             self.who = gr.State("")
             gr.HTML(words.note(ALONE))
-        self._image()
+            self._image()
         self.ready = gr.DownloadButton("File", elem_id="annotate-file")  # never seen: pressed when the file is written
 
     def _project(self) -> None:
         """The parts that need a project, filled for the first time when the page is opened."""
         self.progress = gr.HTML("")
-        self.who = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40)
-        gr.HTML("<h3>Correct this first</h3>")
-        self.filter = gr.Radio([(title, name) for name, title in queue.FILTERS.items()], value="open", show_label=False, container=False)
+        self.warning = gr.HTML("")
+        self.who = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.filter = gr.Radio([(title, name) for name, title in queue.FILTERS.items()], value="open", show_label=False, container=False, elem_classes="filter")
         self.list = gr.HTML("", js_on_load=queue.CLICK, elem_id="annotate-queue")
-        with gr.Accordion("Add images", open=False):
-            self.add = gr.File(label="Pictures, volumes, DICOM files or zips of them", file_count="multiple", type="filepath", height=130)
+        self.notice = gr.HTML("")
+        with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
+            self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
             self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
             self.propose = gr.Button("Propose masks for all")
-        self.notice = gr.HTML("")
         self.teach = Teach(self.session, self.who)
-        with gr.Accordion("Export", open=False):
+        self._image()
+        with gr.Accordion("Export all", open=False):
             self.form = gr.Radio([(title, name) for name, title in files.FORMATS.items()], value="folder", label="As")
             self.chosen = gr.Radio([(title, name) for name, title in files.WHICH.items()], value="accepted", label="Which")
-            self.label = gr.Radio(list(files.LABELS), value="lesion", label="Called")
+            self.label = gr.Radio(list(files.LABELS), value="lesion", label="What was outlined")
             self.send = gr.Button("Download as a zip", variant="primary")
         with gr.Accordion("Import masks", open=False):
-            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, not accepted.</p>')
+            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, and wait to be accepted.</p>')
             self.masks = gr.File(label="Masks", type="filepath", height=110)
         with gr.Accordion("What was done", open=False):
             self.log = gr.HTML("")
@@ -68,7 +70,7 @@ class Side:
     @property
     def outputs(self) -> list:
         """What ``filled`` sets."""
-        return [self.one] + ([self.progress, self.list, self.log] if self.project else [])
+        return [self.one] + ([self.progress, self.warning, self.list, self.log] if self.project else [])
 
     def filled(self, desk: Desk | None, which: str = "open") -> dict:
         """The column as the project and the image on screen are now."""
@@ -77,9 +79,13 @@ class Side:
             allowed = export.formats(desk.case.scan)
             shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
         if self.project is not None:
-            current = "" if desk is None or desk.case is None else desk.case.item
-            shows |= {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
+            shows |= {self.warning: strange(desk)} | self.counted(desk, which)
         return shows
+
+    def counted(self, desk: Desk | None, which: str) -> dict:
+        """How far the project is."""
+        current = "" if desk is None or desk.case is None else desk.case.item
+        return {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
         """What happens when something of the column is touched, but for the list, which puts images on screen."""
@@ -90,29 +96,30 @@ class Side:
             return
         self.teach.listen()
         told = [self.notice, *self.outputs]
-        private(self.filter.input, self.filled, [self.desk, self.filter], self.outputs)
-        adding = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, *told])
+        self.session.on_open(signed_in, [], self.who)
+        private(self.filter.input, self.counted, [self.desk, self.filter], self.outputs)
+        self.added = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told])
         proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1}
         private(self.propose.click, self._propose, **proposing)
-        adding.success(self._propose, **proposing, show_progress="hidden", api_visibility="private")
+        self.added.success(self._propose, **proposing, show_progress="hidden", api_visibility="private")
         sending = private(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
         sending.success(None, js=PRESS)
         private(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
     def _add(self, paths: list[str] | None, modality: str, who: str, desk: Desk | None, which: str) -> dict:
         count, notes = files.add(self.project, [Path(path) for path in paths or ()], modality or None, who)
-        told = [f"{count} new image{'s' * (count != 1)}.", *notes]
-        return {self.add: None, self.notice: note(told, bool(notes))} | self.filled(desk, which)
+        told = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
+        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(told, bool(notes))} | self.filled(desk, which)
 
     def _propose(self, who: str, desk: Desk | None, which: str) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
         for done, count, said in proposals.propose_all(self.project, self.session.library, who):
             notes += [said] * bool(said)
-            yield {self.notice: bar(done, count)}
+            yield {self.notice: bar(done, count)} | (self.counted(desk, which) if done % OFTEN == 0 else {})
         made = done - len(notes)
         told = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
-        yield {self.notice: note([told, *notes], bool(notes))} | self.filled(desk, which)
+        yield {self.notice: note([told, *notes], bool(notes))} | self.counted(desk, which)
 
     def _export(self, form: str, which: str, label: str) -> dict:
         try:
@@ -127,7 +134,8 @@ class Side:
             count, notes = files.take(self.project, Path(path), who)
         except UnreadableImage as refusal:
             return note([str(refusal)], True)
-        return note([f"{count} mask{'s' * (count != 1)} saved; accept what is right.", *notes], bool(notes))
+        saved = f"{count} mask{'s' * (count != 1)} saved; look at each and accept what is right." if count else "No mask was saved."
+        return note([saved, *notes], bool(notes))
 
     def _log(self) -> str:
         return cached((self.project.folder / "log.jsonl").read_bytes(), "log.jsonl", self.ready)
@@ -150,6 +158,18 @@ def at_desk(desk: Desk | None) -> Desk:
     return desk
 
 
+def signed_in(request: gr.Request) -> str:
+    """The name of who has signed in; "" where nobody has to."""
+    return request.username or ""
+
+
+def strange(desk: Desk | None) -> str:
+    """A warning where the network that proposes has never seen such images."""
+    if desk is None or desk.case is None or desk.work.network is None:
+        return ""
+    return words.trained_elsewhere([seen(desk.work.network)], desk.case.modality, NAMES)
+
+
 def note(sentences: list[str], care: bool) -> str:
     """Sentences set apart; they may name what a user typed."""
     return words.note("<br>".join(map(escape, sentences)), "care" if care else "calm") if sentences else ""
@@ -157,7 +177,7 @@ def note(sentences: list[str], care: bool) -> str:
 
 def bar(done: int, count: int) -> str:
     """How many of the images have been looked at."""
-    return f'<div class="going" role="progressbar" aria-valuenow="{100 * done // count}"><i style="width:{100 * done / count:.1f}%"></i><span>image {done} of {count}</span></div>'
+    return f'<div class="going" role="progressbar" aria-valuenow="{100 * done // count}"><i style="width:{100 * done / count:.1f}%"></i><span>Proposing: {done} of {count}. You can go on working.</span></div>'
 
 
 def cached(data: bytes, name: str, near: gr.components.Component) -> str:

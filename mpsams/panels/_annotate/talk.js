@@ -1,14 +1,18 @@
 // What the page says to the server and hears from it: one wish at a time, autosave, tries again, and what is true about saving.
-const LEAVING = ['go', 'accept', 'skip', 'open'], PAUSE = 700, LONGEST = 15000, IDLE = 30000;
+const LEAVING = ['go', 'accept', 'skip', 'open'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], owed = [];  // answers not yet read; masks of sheets that were left before they were acknowledged
 const given_up = new Map();  // tries that got no answer although their wish did: turn -> key and version
 let queue = [], flight = null, turn = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, who: ''};
-let resting = 0, reading = false, trouble = 0, kept = '', worked = 0, active_at = 0;
+let resting = 0, reading = false, trouble = 0, kept = '', worked = 0, active_at = 0, newest = 0, stayed = false;  // newest: turn whose mask was saved last
 
 const locked = () => !sheet || ['accepted', 'skipped'].includes(state.status) || leaving();
 const leaving = () => Boolean(flight && !flight.lost && LEAVING.includes(flight.wish.do));
 const changed = () => Boolean(sheet) && sheet.version !== sheet.acked;
 const unsaved = () => changed() || owed.length > 0;
+// What the server refused to save is sent again only once it has changed.
+const refused = () => changed() && sheet.refused === sheet.version;
+const due = () => changed() && !refused() || owed.length > 0;
+const clock = () => new Date().toTimeString().slice(0, 8);
 // Time counts while something is done; pauses over half a minute do not.
 const active = () => {
     const now = performance.now();
@@ -34,7 +38,7 @@ const send = () => {
     if (owed.length && !resting) return fly({do: 'save', ...owed[0]});
     const wish = queue.shift();
     if (wish) fly(wish);
-    else if (changed() && !resting) rest();
+    else if (due() && !resting) rest();
     status();
 };
 const fly = wish => {
@@ -68,27 +72,43 @@ const lost = () => {
 };
 const rest = (pause = PAUSE) => {
     clearTimeout(resting);
-    resting = setTimeout(() => { resting = 0; if (unsaved() && !flight) ask('save'); }, pause);
+    resting = setTimeout(() => { resting = 0; if (due() && !flight) ask('save'); }, pause);
 };
 // What is drawn has changed.
 const drawn = () => {
-    if (changed()) rest();
+    if (changed()) {
+        sheet.since ||= clock();
+        rest();
+    }
     status();
     redraw();
 };
 
 const acknowledged = (key, version, where) => {
+    settled(key, version);
+    if (sheet && sheet.key === key) {
+        sheet.acked = Math.max(sheet.acked, version);
+        if (!changed()) sheet.since = '';
+    }
+    kept = where === 'disk' ? `saved on disk ${clock()}` : 'kept in this tab';
+};
+const settled = (key, version) => {
     const at_once = owed.findIndex(one => one.key === key && one.version <= version);
     if (at_once >= 0) owed.splice(at_once, 1);
-    if (sheet && sheet.key === key) sheet.acked = Math.max(sheet.acked, version);
     trouble = 0;
-    kept = where === 'disk' ? `saved on disk ${new Date().toTimeString().slice(0, 8)}` : 'kept in this tab';
+};
+const not_taken = (key, version) => {
+    settled(key, version);
+    if (sheet && sheet.key === key) sheet.refused = version;
 };
 const status = () => {
+    const stuck = refused() && !owed.length && !flight, again = trouble && (unsaved() || flight);
     let words = kept || (sheet ? 'no changes yet' : '');
-    if (trouble && (unsaved() || flight)) words = unsaved() ? 'not saved yet, trying again' : 'no answer yet, trying again';
+    if (stuck) words = `not saved: what was drawn since ${sheet.since}`;
+    else if (again && unsaved() && state.status && (stayed || flight && flight.tries > 3)) words = `not saved: what was drawn since ${sheet.since}. Reload the page (Ctrl+R): it is kept, and saved then`;
+    else if (again) words = unsaved() ? 'not saved yet, trying again' : 'no answer yet, trying again';
     else if (unsaved()) words = 'saving\u2026';
-    root.dataset.saved = trouble && (unsaved() || flight) ? 'trouble' : unsaved() ? 'waiting' : kept && 'kept';
+    root.dataset.saved = stuck || again ? 'trouble' : unsaved() ? 'waiting' : kept && 'kept';
     text('saved', words);
     root.classList.toggle('busy', Boolean(flight && flight.wish.do !== 'save') || reading);
     controls();
@@ -118,6 +138,7 @@ const read = async words => {
     turn = Math.max(turn, said.turn);
     if (said.saved && late) acknowledged(late.key, late.version, said.saved);
     if (said.saved && mine) acknowledged(mine.key, mine.versions.get(said.turn), said.saved);
+    if (said.saved && (mine || late)) newest = Math.max(newest, said.turn);
     if (mine) clearTimeout(mine.timer);
     try {
         if (fresh && said.sheet) await begin(said);
@@ -130,7 +151,10 @@ const read = async words => {
         if (mine) end(said.turn);
     }
     if (fresh && (said.refused || said.told)) note(said.refused || said.told, Boolean(said.refused));
-    if (mine && mine.changed && !said.saved) { trouble++; rest(Math.min(LONGEST, PAUSE * 2 ** trouble)); }
+    if (!mine || !mine.changed || said.saved) return;
+    if (said.refused) return not_taken(mine.key, mine.versions.get(said.turn));
+    trouble++;
+    rest(Math.min(LONGEST, PAUSE * 2 ** trouble));
 };
 const end = answered => {
     for (const [one, version] of flight.versions) if (one !== answered) given_up.set(one, {key: flight.key, version});
@@ -146,11 +170,12 @@ const begin = async said => {
     const codes = await decoded(said.sheet), before = sheet;
     if (sheet && sheet.key === said.sheet.key && sheet.width === said.sheet.width && sheet.height === said.sheet.height) {
         const {aspect} = sheet;
-        renew(said.sheet, codes, changed());
+        renew(said.sheet, codes, changed() || Boolean(stroke) || said.turn < newest);  // or it was made before what was saved since
         state = said.state;
         return opened(aspect === sheet.aspect);
     }
-    if (sheet && changed()) owed.push({key: sheet.key, version: sheet.version, mask: pack(MASK)});
+    end_stroke(true);
+    if (sheet && changed() && !refused()) owed.push({key: sheet.key, version: sheet.version, mask: pack(MASK)});
     if (sheet) leave();
     kept = '';
     queue = queue.filter(wish => wish.do === 'go');
@@ -166,5 +191,24 @@ const opened = same_size => {
     text('title', sheet.title);
     spread(same_size);
 };
-window.addEventListener('beforeunload', event => { if (element.isConnected && unsaved()) event.preventDefault(); });
+// What is not saved outlasts a reload of this tab, as gradio's when the app was started again; then it is sent when the first sheet is there.
+const regain = () => {
+    try {
+        const left = JSON.parse(sessionStorage.getItem(LEFT) || '[]');
+        sessionStorage.removeItem(LEFT);
+        owed.push(...left.map(({key, mask}) => ({key, mask, version: 0})));
+    } catch (error) { console.error(error); }
+};
+window.addEventListener('pagehide', () => {
+    if (!element.isConnected) return;
+    const here = changed() ? [{key: sheet.key, mask: pack(MASK)}] : [];
+    try { sessionStorage.setItem(LEFT, JSON.stringify([...owed.map(({key, mask}) => ({key, mask})), ...here])); } catch (error) { console.error(error); }
+});
+window.addEventListener('pageshow', () => sessionStorage.removeItem(LEFT));
+regain();
+window.addEventListener('beforeunload', event => {
+    if (!element.isConnected || !unsaved()) return;
+    event.preventDefault();
+    setTimeout(() => { stayed = true; status(); }, 500);  // gradio sends nothing any more from a page that it wanted to load again
+});
 document.addEventListener('visibilitychange', () => { if (document.hidden && changed() && !flight) ask('save'); });

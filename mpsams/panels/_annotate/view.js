@@ -54,6 +54,7 @@ const develop = () => {
     }
     const unit = sheet.unit && ' ' + sheet.unit;
     text('window', `level ${told((black + white) / 2)}, width ${told(white - black)}${unit}`);
+    root.classList.toggle('as-it-came', !unit && sheet.window === sheet.reset);
     redraw();
 };
 // Bring the layers up to date where the pixels changed. Strokes on background are striped, so that no one needs the colours.
@@ -251,4 +252,12 @@ const spread = same_size => {
     stain(whole());
 };
 new ResizeObserver(() => { view.fitted ? fit() : redraw(); }).observe(stage);
-new ResizeObserver(() => root.classList.toggle('narrow', root.clientWidth < 800)).observe(root);
+// The sheet takes what height the window leaves beside what stands above and below it; on small screens the style says.
+const stretch = () => {
+    if (!root.clientWidth) return;
+    root.classList.toggle('narrow', root.clientWidth < 800);
+    const {top, bottom} = stage.getBoundingClientRect(), rest = top + window.scrollY + root.getBoundingClientRect().bottom - bottom;
+    root.style.setProperty('--high', `${Math.floor(clamp(window.innerHeight - rest - 14, 360, 1400))}px`);
+};
+new ResizeObserver(stretch).observe(root);
+window.addEventListener('resize', stretch);

@@ -25,7 +25,7 @@ LOOKS = 6  # slices of an image that stay prepared for strokes
 class Work:
     """An image being outlined. Changed in place, by one desk, under its lock.
 
-    token: its name in the keys of sheets, never used again for another state of the disk. case: as last seen on screen.
+    token: its name in the keys of sheets, never used for another lineage of masks; the project's log has it too. case: as last seen on screen.
     mask_xyz: bool, all slices. proposal_xyz: what was proposed, None where each slice asks the network. sha256: of the
     mask's file that this one goes on from, "" for none. dirty: whether what is here is not kept yet. seconds: worked and
     not yet logged. drawn: the slices (plane, index) that a person drew on. lent: what was given away as the truth.
@@ -138,13 +138,13 @@ class Work:
             self.dirty = False
             return "kept"
         if self.dirty:
-            item = project.save(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256)
+            item = project.save(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, sheet=self.token)
             self.sha256, self.dirty, self.seconds = item.mask or "", False, 0.0
         return "disk"
 
     def accept(self, project: Project, who: str) -> None:
         """Accept what is drawn."""
-        item = project.accept(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256)
+        item = project.accept(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, sheet=self.token)
         self.sha256, self.dirty, self.seconds = item.mask or "", False, 0.0
 
     def as_truth(self) -> Case:
