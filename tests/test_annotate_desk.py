@@ -185,6 +185,59 @@ def test_a_mask_that_someone_else_saved_is_not_overwritten(library, page, projec
         project.save(item(page), project.mask(item(page)), expected="")
 
 
+def again(page: Page, library: Library, project: Project) -> None:
+    """The page stays as it is; the app behind it is a new one, which shows a sample first."""
+    scan = page.desk.case.scan
+    page.first = _case.of_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering(library.clustering(scan.modality)))
+    page.desk = Desk(library, project)
+
+
+def told_again(page: Page, mask: np.ndarray, do: str = "save") -> dict:
+    """What a page says to an app that was started meanwhile."""
+    page.turn += 1
+    said = {"do": do, "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(mask), "changed": True, "seconds": 1.5}
+    return page.hear(page.desk.obey(said, page.first, page.who))
+
+
+@pytest.mark.parametrize("saved_before", [False, True])
+def test_an_open_page_goes_on_after_the_app_was_started_again(library, page, project, saved_before):
+    id, key = item(page), page.sheet["key"]
+    if saved_before:
+        page.wish("save", drawn(page.shape, 1))
+    again(page, library, project)
+    mask_hw = drawn(page.shape, 2)
+    answer = told_again(page, mask_hw)
+    assert (answer["saved"], answer["refused"], answer["told"], answer["sheet"]["key"]) == ("disk", "", AGAIN, key)
+    assert np.array_equal(page.mask, mask_hw) and np.array_equal(project.mask(id)[:, :, 0].T, mask_hw) and page.desk.case.item == id
+    assert page.wish("save", drawn(page.shape, 3))["saved"] == "disk"
+    again(page, library, project)
+    assert "once more" in told_again(page, mask_hw, "accept")["told"] and project.item(id).status == "in work"
+
+
+def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(library, page, project):
+    id, key, mask_hw = item(page), page.sheet["key"], drawn(page.shape, 1)
+    page.wish("save", drawn(page.shape, 4))
+    page.desk = Desk(library, project)
+    page.open(id)
+    assert page.sheet["key"] != key
+    answer = page.wish("save", mask_hw, key=key)
+    assert answer["saved"] == "disk" and answer["sheet"]["key"] == key and np.array_equal(page.mask, mask_hw)
+    assert page.wish("save", drawn(page.shape, 2))["saved"] == "disk"
+
+
+def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(library, page, project):
+    id, other = item(page), Page(library, project, "Dr. B")
+    page.wish("save", drawn(page.shape, 1))
+    other.open(id)
+    theirs = drawn(other.shape, 2)
+    other.wish("save", theirs)
+    again(page, library, project)
+    answer = told_again(page, drawn(page.shape, 3))
+    assert (answer["refused"], answer["saved"], answer["key"]) == (MEANWHILE, "", "") and np.array_equal(project.mask(id)[:, :, 0].T, theirs)
+    page.sheet["key"] = page.sheet["key"].replace(id, "f" * 16)
+    assert "does not know this image" in told_again(page, theirs)["refused"]
+
+
 def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     project.rank({ids[0]: 0.1, ids[1]: 0.9, ids[2]: 0.5})

@@ -46,6 +46,7 @@ for _ in sys.stdin:
         os._exit(1)
     print(child, flush=True)
     os.waitpid(child, 0)
+    print(flush=True)
 """
 
 
@@ -117,8 +118,9 @@ def until_up(address: str) -> None:
     pytest.fail("the app did not answer")
 
 
-def killed_while_saving(address: str, pid: int, images: list[Image], source: random.Random) -> int:
-    """Save one mask after another and end the app at some moment; how many wishes were acknowledged."""
+def killed_while_saving(address: str, started: Callable[[], tuple[int, Callable]], images: list[Image], source: random.Random) -> int:
+    """Save one mask after another and end the app at some moment; how many wishes were acknowledged. started: its process, and a wait for its end."""
+    pid, gone = started()
     until_up(address)
     client, ends, first = Client(address), [], threading.Event()
     for image in images:
@@ -146,6 +148,7 @@ def killed_while_saving(address: str, pid: int, images: list[Image], source: ran
     time.sleep(moment)
     os.kill(pid, signal.SIGKILL)
     thread.join(60)
+    gone()
     assert ends.pop() == "cut off" and ends and set(ends) == {"acknowledged"}
     return len(ends)
 
@@ -183,12 +186,12 @@ def prepared(tmp_path):
         return tmp_path, images, free.getsockname()[1]
 
 
-def rounds(count: int, prepared, started: Callable[[], int]) -> tuple[int, int]:
+def rounds(count: int, prepared, started: Callable[[], tuple[int, Callable]]) -> tuple[int, int]:
     """So many apps started and killed; how many wishes were acknowledged, and in how many rounds the one under way was saved too."""
     folder, images, port = prepared
     acknowledged = later = 0
     for number in range(count):
-        acknowledged += killed_while_saving(f"http://127.0.0.1:{port}", started(), images, random.Random(number))
+        acknowledged += killed_while_saving(f"http://127.0.0.1:{port}", started, images, random.Random(number))
         later += check(folder / "project", images)
     print(f"{count} rounds, {acknowledged} wishes acknowledged, {later} times the one under way was saved too")
     return acknowledged, later
@@ -202,12 +205,10 @@ def test_no_acknowledged_mask_is_lost_when_the_app_is_killed(prepared):
     folder, _, port = prepared
     begun = []
 
-    def started() -> int:
-        for before in begun:
-            before.wait(30)
+    def started() -> tuple[int, Callable]:
         options = ("--project", str(folder / "project"), "--weights", str(folder / "weights"), "--results", str(folder / "weights"), "--port", str(port))
         begun.append(subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=environment(folder)))
-        return begun[-1].pid
+        return begun[-1].pid, begun[-1].wait
 
     try:
         acknowledged, _ = rounds(2, prepared, started)
@@ -224,10 +225,10 @@ def test_no_acknowledged_mask_is_lost_when_the_app_is_killed_fifty_times(prepare
     options = (str(folder / "project"), str(folder / "weights"), str(port))
     with subprocess.Popen([sys.executable, "-c", FORKING, *options], cwd=ROOT, env=environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as forking:
 
-        def started() -> int:
+        def started() -> tuple[int, Callable]:
             forking.stdin.write(b"\n")
             forking.stdin.flush()
-            return int(forking.stdout.readline())
+            return int(forking.stdout.readline()), forking.stdout.readline
 
         try:
             acknowledged, later = rounds(50, prepared, started)

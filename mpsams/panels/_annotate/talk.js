@@ -103,9 +103,10 @@ const not_taken = (key, version) => {
 };
 const status = () => {
     const stuck = refused() && !owed.length && !flight, again = trouble && (unsaved() || flight);
+    const since = sheet && sheet.since ? `: what was drawn since ${sheet.since}` : '', away = stayed || Boolean(flight) && flight.tries > 3;
     let words = kept || (sheet ? 'no changes yet' : '');
-    if (stuck) words = `not saved: what was drawn since ${sheet.since}`;
-    else if (again && unsaved() && state.status && (stayed || flight && flight.tries > 3)) words = `not saved: what was drawn since ${sheet.since}. Reload the page (Ctrl+R): it is kept, and saved then`;
+    if (stuck) words = `not saved${since}`;
+    else if (again && unsaved() && state.status && away) words = `not saved${since}. Reload the page (Ctrl+R): it is kept, and saved then`;
     else if (again) words = unsaved() ? 'not saved yet, trying again' : 'no answer yet, trying again';
     else if (unsaved()) words = 'saving\u2026';
     root.dataset.saved = stuck || again ? 'trouble' : unsaved() ? 'waiting' : kept && 'kept';
