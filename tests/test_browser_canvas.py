@@ -300,9 +300,10 @@ def test_strokes_draw_and_erase_to_the_pixel_and_undo_gives_back_every_mask(open
 def test_a_polygon_holds_the_pixels_whose_centres_are_inside(opened):
     page = opened(Server([RAMP]))
     corners = [(8.3, 6.2), (55.1, 10.4), (40.7, 25.2), (58.2, 44.1), (12.9, 40.3), (25.1, 22.6)]
-    points = [page_point(page, *corner) for corner in corners]
-    page.mouse.move(*points[0])
+    page.mouse.move(*page_point(page, *corners[0]))
     page.keyboard.press("p")
+    page.wait_for_timeout(100)
+    points = [page_point(page, *corner) for corner in corners]
     for point in [*points, (points[0][0] + 60, points[0][1] + 60)]:
         page.mouse.click(*point)
     page.keyboard.press("Backspace")
@@ -356,7 +357,7 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     drag(page, [page_point(page, 30, 10), page_point(page, 50, 40)])
     saved(page, "saving")
     saved(page, "saved on disk ")
-    assert [wish["do"] for wish in server.said] == ["save"] and server.said[0]["changed"] and len(server.said[0]["mask"].split()) > 20
+    assert {wish["do"] for wish in server.said} == {"save"} and len(server.said) <= 2 and server.said[-1]["changed"] and len(server.said[-1]["mask"].split()) > 20
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.masks[0].sum() > 200
     page.keyboard.press("Control+z")
     assert page.locator("[data-part=saved]").inner_text() == "saving\u2026"
@@ -457,6 +458,28 @@ def test_the_same_sheet_once_more_keeps_what_is_not_yet_saved(opened):
     assert (mask_of(page, SHAPE) == drawn).all() and page.locator("[data-part=area]").inner_text() == f"{drawn.sum()} px drawn" and not page.wrong
 
 
+def test_the_same_sheet_in_the_middle_of_a_stroke_takes_nothing_of_it(opened):
+    server = Server([RAMP])
+    page = opened(server)
+    points = [page_point(page, *point) for point in ((10, 10), (30, 12), (40, 30))]
+    decode = "() => { const was = Image.prototype.decode; Image.prototype.decode = function () { Image.prototype.decode = was; return new Promise(end => { window.go_on = end; }).then(() => was.call(this)); }; }"
+    server.slices[0] = RAMP + 100
+    page.evaluate(decode)
+    page.evaluate("document.querySelector('#again').click()")
+    page.wait_for_function("() => Boolean(window.go_on)", timeout=WAIT)
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1])
+    page.evaluate("window.go_on()")
+    page.wait_for_timeout(200)
+    page.mouse.move(*points[2])
+    page.mouse.up()
+    expected = brushed(image_points(page, points), 12, SHAPE)
+    assert (mask_of(page, SHAPE) == expected).all()
+    saved(page, "kept")
+    assert (server.masks[0] == expected).all() and held(page)["steps"] == 1 and not page.wrong
+
+
 def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     server = Server([RAMP])
     page = opened(server)
@@ -469,7 +492,12 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     until(lambda: [wish["do"] for wish in server.said] == ["window"])
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
     assert server.said[0]["high"] - server.said[0]["low"] == pytest.approx(width) and (server.said[0]["high"] + server.said[0]["low"]) / 2 == pytest.approx(level)
-    page.mouse.click(*start, button="right", click_count=2)
+    page.evaluate("""([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms
+        const stage = document.querySelector('[data-part=stage]'), said = {bubbles: true, clientX: x, clientY: y, button: 2, pointerId: 1};
+        stage.setPointerCapture = () => {};
+        for (const kind of ['pointerdown', 'pointerup', 'pointerdown', 'pointerup']) stage.dispatchEvent(new PointerEvent(kind, said));
+        delete stage.setPointerCapture;
+    }""", start)
     until(lambda: len(server.said) == 2)
     assert (server.said[1]["low"], server.said[1]["high"]) == (-1000, 2071) and not server.said[1]["changed"]
 

@@ -420,9 +420,11 @@ def test_it_runs_as_nobody_on_a_read_only_disk_with_one_folder_to_write(tmp_path
     """As ``docker run --read-only --tmpfs /tmp -v …:/data`` does it, by a mount namespace: the project is the only folder that stays."""
     if shutil.which("unshare") is None or shutil.which("setpriv") is None or os.getuid() != 0:
         pytest.skip("needs root, unshare and setpriv")
+    own = {Path(where).resolve() for where in (app.__file__, sys.prefix, sys.base_prefix)}
+    scratch = next(where for where in ("/tmp", "/media", "/srv") if not any(path.is_relative_to(where) for path in own))
     (tmp_path / "data").mkdir()
     os.chown(tmp_path / "data", 65534, 65534)
-    mounts = f"mount --make-rprivate / && mount --bind {tmp_path / 'data'} /mnt && mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs /tmp"
+    mounts = f"mount --make-rprivate / && mount --bind {tmp_path / 'data'} /mnt && mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs {scratch}"
     if subprocess.run(["unshare", "-m", "sh", "-c", f"{mounts} && ! touch /x 2>/dev/null"], check=False).returncode:
         pytest.skip("no mount namespaces here")
     drop = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
@@ -430,12 +432,12 @@ def test_it_runs_as_nobody_on_a_read_only_disk_with_one_folder_to_write(tmp_path
         drop = "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all"  # this Python lies where nobody may read; still without any capability
         os.chown(tmp_path / "data", 0, 0)
     before = ("unshare", "-m", "sh", "-c", f'{mounts} && exec env -u HOME {drop} "$@"', "sh")
-    environment = {"PYTHONDONTWRITEBYTECODE": "1", "GRADIO_TEMP_DIR": "/tmp/gradio", "MPLCONFIGDIR": "/tmp/matplotlib", "TMPDIR": "/tmp"}
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "GRADIO_TEMP_DIR": f"{scratch}/gradio", "MPLCONFIGDIR": f"{scratch}/matplotlib", "TMPDIR": scratch}
     with running(tmp_path, "--project", "/mnt/project", before=before, **environment) as (address, process, printed):
         assert httpx.get(f"{address}/healthz").json()["project"] == "writable"
         visitor = clients.Visitor(address, clients.Page(address), 1)
         file = visitor.upload()
-        assert file["path"].startswith("/tmp/gradio/")
+        assert file["path"].startswith(f"{scratch}/gradio/")
         assert all(visitor.own(what, visitor.ask(what, file)) for what in (*clients.ENDPOINTS, "page"))
         assert (tmp_path / "data" / "project" / "project.json").is_file()
         process.send_signal(signal.SIGINT)
