@@ -120,8 +120,7 @@ class Desk:
                 return self._answer(key, refused=NO_DISK)
 
     def _save(self, wish: Wish) -> str:
-        kept = self._kept(wish.place.work) if wish.mask_hw is not None or wish.place.work.dirty else ""
-        return self._answer(wish.place.key, saved=kept)
+        return self._answer(wish.place.key, saved=self._safe(wish))
 
     def _scribble(self, wish: Wish) -> str:
         place, lesion, background = wish.place, wish.more["lesion"], wish.more["background"]

@@ -38,11 +38,15 @@ def progress(project: Project) -> str:
     total, done = sum(counts.values()), counts["accepted"]
     if not total:
         return ""
-    share = 100 * done / total
     more = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status != "accepted")
+    return f'{bar(done / total, f"{done} of {total} accepted", "Images accepted")}<p class="small">{more}</p>'
+
+
+def bar(share: float, says: str, what: str) -> str:
+    """How far something is, from 0 to 1, with words in it. what: is on its way, for those who do not see it."""
     return (
-        f'<div class="going" role="progressbar" aria-label="Images accepted" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i>'
-        f'<span>{done} of {total} accepted</span></div><p class="small">{more}</p>'
+        f'<div class="going" role="progressbar" aria-label="{what}" aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i>'
+        f"<span>{escape(says)}</span></div>"
     )
 
 

@@ -116,7 +116,7 @@ class Side:
         notes, done = [], 0
         for done, count, said in proposals.propose_all(self.project, self.session.library, who):
             notes += [said] * bool(said)
-            yield {self.notice: bar(done, count)} | (self.counted(desk, which) if done % OFTEN == 0 else {})
+            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.counted(desk, which) if done % OFTEN == 0 else {})
         made = done - len(notes)
         told = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
         yield {self.notice: note([told, *notes], bool(notes))} | self.counted(desk, which)
@@ -173,11 +173,6 @@ def strange(desk: Desk | None) -> str:
 def note(sentences: list[str], care: bool) -> str:
     """Sentences set apart; they may name what a user typed."""
     return words.note("<br>".join(map(escape, sentences)), "care" if care else "calm") if sentences else ""
-
-
-def bar(done: int, count: int) -> str:
-    """How many of the images have been looked at."""
-    return f'<div class="going" role="progressbar" aria-valuenow="{100 * done // count}"><i style="width:{100 * done / count:.1f}%"></i><span>Proposing: {done} of {count}. You can go on working.</span></div>'
 
 
 def cached(data: bytes, name: str, near: gr.components.Component) -> str:

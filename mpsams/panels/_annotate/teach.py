@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 
 import gradio as gr
@@ -11,7 +12,7 @@ from mpsams.annotations import learning
 from mpsams.annotations.learning import Verdict
 from mpsams.annotations.project import Project
 from mpsams.panels import Session, private, refused, words
-from mpsams.panels._annotate import model
+from mpsams.panels._annotate import model, queue
 
 LOOKS = 2.0  # seconds between two looks at a run
 ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is held back, never learnt from,
@@ -52,7 +53,7 @@ class Teach:
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
         told, offered = [], False
         if running:
-            told = [going(progress)]
+            told = [queue.bar(progress.share, progress.words, "Learning")]
         elif progress is not None and progress.state == "done":
             used, verdict = learning.in_use_of(self.project.folder, run) is not None, run.verdict()
             offered = verdict.better and not used and verdict.checkpoint.exists()
@@ -80,12 +81,11 @@ class Teach:
         self.session.on_case(lambda case: self.filled(), [], self.outputs)
 
     def _start(self) -> dict:
-        try:
+        def begin(project: Project) -> None:
             name = self._begins_from()
-            learning.start(self.project.folder, self.library.path(name), name)
-        except (ValueError, OSError) as error:
-            raise refused(error if isinstance(error, ValueError) else "the disk of the project is full or locked") from None
-        return self.filled()
+            learning.start(project.folder, self.library.path(name), name)
+
+        return self._done(begin)
 
     def _begins_from(self) -> str:
         """The network that proposes for what was accepted most."""
@@ -106,21 +106,13 @@ class Teach:
     def _back(self, who: str) -> dict:
         return self._done(lambda project: learning.back(project, who))
 
-    def _done(self, what) -> dict:
+    def _done(self, what: Callable[[Project], object]) -> dict:
+        """Do it, and show the section anew; a refusal is a sentence."""
         try:
             what(self.project)
         except (ValueError, OSError) as error:
             raise refused(error if isinstance(error, ValueError) else "the disk of the project is full or locked") from None
         return self.filled()
-
-
-def going(progress: learning.Progress) -> str:
-    """How far a run is, as a bar."""
-    share = 100 * progress.share
-    return (
-        f'<div class="going" role="progressbar" aria-label="Learning" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i>'
-        f"<span>{escape(progress.words)}</span></div>"
-    )
 
 
 def brought(verdict: Verdict) -> str:
