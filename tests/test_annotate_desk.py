@@ -252,12 +252,26 @@ def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
     assert answer["saved"] == "disk" and item(page) == ids[2] and answer["state"]["queue_left"] == 2
     page.wish("skip")
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
+    page.wish("accept")  # empty, so it asks once
     answer = page.wish("accept")
     assert answer["sheet"] is None and answer["state"] == {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "who": "Dr. A"}
     assert page.wish("reopen")["state"]["status"] == "in work"
     assert page.wish("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
     assert page.wish("open", item="")["sheet"]["key"] == page.sheet["key"] and item(page) == ids[0]
     assert "not in this project" in page.wish("open", item="0" * 16)["refused"] and item(page) == ids[0]
+
+
+def test_an_empty_mask_is_accepted_only_when_that_is_wished_twice(library, project, tmp_path):
+    id = project.add(picture(tmp_path)).id
+    page = Page(library, project)
+    page.open(id)
+    empty_hw = np.zeros(page.shape, bool)
+    for _ in range(2):  # what is drawn in between makes it ask again
+        page.wish("save", drawn(page.shape, 1))
+        assert "Nothing is outlined" in page.wish("accept", empty_hw)["refused"]
+        assert project.item(id).status == "in work" and not project.mask(id).any()
+    answer = page.wish("accept")
+    assert not answer["refused"] and project.item(id).status == "accepted" and not project.mask(id).any()
 
 
 BAD = [

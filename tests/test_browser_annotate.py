@@ -26,7 +26,8 @@ from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.panels._annotate import canvas
 from tests.test_annotations_exports import volume
-from tests.test_browser_canvas import CHROMIUM, browser, drag, held, image_points, page_point, saved, size_of_brush, until  # noqa: F401
+from tests.test_browser import CHROMIUM, browser  # noqa: F401
+from tests.test_browser_canvas import drag, held, image_points, page_point, saved, size_of_brush, until
 
 ROOT = Path(__file__).resolve().parents[1]
 WAIT = 30_000
@@ -178,6 +179,19 @@ def cleared(page) -> None:
         do(page, "clear")
     page.locator("[data-part=stage]").focus()
     assert not drawn(page).any()
+
+
+def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app):  # noqa: F811
+    def front(query: str) -> str:
+        page = browser.new_page()
+        page.goto(app.address + query, wait_until="domcontentloaded")
+        page.locator(".annotate.open, #learn [data-step]:not(.opening)").locator("visible=true").first.wait_for(timeout=WAIT)
+        page.wait_for_timeout(1500)
+        name = page.locator("[role=tab][aria-selected=true]").first.inner_text()
+        page.close()
+        return name
+
+    assert [front(query) for query in ("", "?step=4&sample=t1-brain-nifti-volume", "?step=99")] == ["Annotate", "Learn", "Learn"]
 
 
 def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_pixel(page, app, ids):

@@ -51,7 +51,10 @@ def name_of(panel: ModuleType) -> str:
 
 
 def page(library: Library, project: Project | None = None) -> gr.Blocks:
-    """The whole page over a folder of weights and a project of annotations, with the first case already drawn."""
+    """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
+
+    It opens on Learn, with a project on Annotate.
+    """
     found = panels()
     with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
         session = Session(library, project, opens=name_of(found[0]))
@@ -59,7 +62,7 @@ def page(library: Library, project: Project | None = None) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar()
-            with gr.Column(scale=1, min_width=300, elem_id="main"), gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+            with gr.Column(scale=1, min_width=300, elem_id="main"), session.tabs.render():
                 for panel in found:
                     with gr.Tab(panel.TITLE, id=name_of(panel), render_children=True) as tab, session.within(tab):
                         panel.build(session)

@@ -40,6 +40,7 @@ class Session:
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
     so that no tensor is ever compared. every: the components that another case sets. first: the Case shown before anything
     was asked of the server. open_tab: ``gr.State`` holding the name of the tab in front; opens: which that is at first.
+    tabs: all of them, rendered by the page.
     """
 
     def __init__(self, library: Library, project: Project | None, opens: str) -> None:
@@ -51,6 +52,7 @@ class Session:
         self.case = gr.State(self.first)
         self.version = gr.State("first")
         self.open_tab = gr.State(opens)
+        self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self._tab: gr.Tab | None = None
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
@@ -140,6 +142,10 @@ class Session:
         told = [self.case, self.version, self.notice]
         private(deal, self._again, [self.reading, self.case], [self.seed, *told])
         private(read, self._read, [self.seed, self.case], [self.reading, *told])
+
+    def in_front(self, tab: str) -> dict:
+        """What brings a tab to the front, for outputs ``tabs`` and ``open_tab``."""
+        return {self.tabs: gr.Tabs(selected=tab), self.open_tab: tab}
 
     def is_sample(self, case: Case) -> bool:
         """Whether a case is one of the samples, taken for what it is."""

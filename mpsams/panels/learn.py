@@ -63,11 +63,14 @@ def build(session: Session) -> None:
         return now, show(case, now)
 
     def opened(request: gr.Request) -> dict:
-        """What a link names is put on screen; a link that cannot be read leaves the page as it is, with a sentence."""
+        """What a link names is put on screen; one that cannot be read leaves the page as it is, with a sentence.
+
+        Without a link the page goes on to its project, if it has one.
+        """
         try:
             found = walks.read(dict(request.query_params))
             if found is None:
-                return {walk: gr.skip()}
+                return {walk: gr.skip()} if session.project is None else session.in_front("annotate")
             place, now = found
             return session.recalled(place) | {walk: walks.replace(begun(now), turn=1)}
         except ValueError as error:
@@ -82,7 +85,7 @@ def build(session: Session) -> None:
     private(stage.another, another, state, [walk, stage])
     session.steered(stage.deal, stage.read)
     session.on_case(show, [walk], stage)
-    session.on_open(opened, [], [*session.every, walk, stage])
+    session.on_open(opened, [], [*session.every, session.tabs, session.open_tab, walk, stage])
 
 
 def said(event: gr.EventData) -> dict:

@@ -25,6 +25,7 @@ OPEN_AT_ONCE, VOXELS = 8, 2**28  # images and voxels whose masks a tab holds
 MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
 NO_DISK = "The disk did not take the mask; it is full or locked. The last good one stands, and what you drew is kept here."
+EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
 AGAIN = "The app was started again; what you drew is saved."
 
 
@@ -41,6 +42,7 @@ class Desk:
         self._works: OrderedDict[str, Work] = OrderedDict()
         self._lock = RLock()
         self._turn, self._sent = 0, None
+        self._warned: Work | None = None  # which was to be accepted although nothing is outlined in it
 
     # What is on screen
 
@@ -108,6 +110,7 @@ class Desk:
             wish.place.work.seconds += wish.seconds
             if wish.mask_hw is not None:
                 wish.place.work.draw(wish.place.plane, wish.place.index, wish.mask_hw)
+                self._warned = None
             try:
                 if again is not None and (fresh or again is self.work):
                     return self._as_it_was(wish)
@@ -174,7 +177,11 @@ class Desk:
         return self._opened(wish.more["item"], wish.place.key, saved)
 
     def _accept(self, wish: Wish) -> str:
-        wish.place.work.accept(self._of(wish.place.work), self.who)
+        work, project = wish.place.work, self._of(wish.place.work)
+        if not work.mask_xyz.any() and self._warned is not work:
+            self._warned = work
+            return self._answer(wish.place.key, saved=self._safe(wish), refused=EMPTY)
+        work.accept(project, self.who)
         return self._onwards(wish, "Accepted")
 
     def _skip(self, wish: Wish) -> str:
