@@ -181,17 +181,16 @@ def cleared(page) -> None:
     assert not drawn(page).any()
 
 
-def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app):  # noqa: F811
-    def front(query: str) -> str:
-        page = browser.new_page()
-        page.goto(app.address + query, wait_until="domcontentloaded")
-        page.locator(".annotate.open, #learn [data-step]:not(.opening)").locator("visible=true").first.wait_for(timeout=WAIT)
-        page.wait_for_timeout(1500)
-        name = page.locator("[role=tab][aria-selected=true]").first.inner_text()
-        page.close()
-        return name
-
-    assert [front(query) for query in ("", "?step=4&sample=t1-brain-nifti-volume", "?step=99")] == ["Annotate", "Learn", "Learn"]
+@pytest.mark.parametrize("query, tab", [("", "Annotate"), ("?step=4&sample=t1-brain-nifti-volume", "Learn"), ("?step=99", "Learn")])
+def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app, query, tab):  # noqa: F811
+    page = browser.new_page()
+    page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
+    answered = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').turn === 1"
+    page.wait_for_function(answered if query else "() => document.querySelector('.annotate.open')", timeout=WAIT)
+    page.wait_for_timeout(500)
+    assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
+    assert page.locator(".annotate.open").count() == (not query)
+    page.close()
 
 
 def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_pixel(page, app, ids):
