@@ -25,6 +25,14 @@ from tests import made_records
 ROOT = Path(__file__).resolve().parents[1]
 
 
+LONGEST = ("test_browser_annotate", "test_browser", "test_server", "test_distributed", "test_learning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, so that no worker is left alone with one of them in the end."""
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST) if item.path.stem.startswith(name)), len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def phantoms() -> Stack:
     """Twelve ultrasound phantoms at 256 x 256, three of them without lesion."""
