@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 from mpsams import figures, transforms
 from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.panels import _words
@@ -36,8 +38,8 @@ def now(case: Case) -> str:
 
 def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
     """The samples as buttons."""
-    entries = [(case.pictures[0], case.title, "") for case in cases]
-    entries += [(_thumbnail(volume), volume.title, ' class="deep"') for volume in volumes]
+    entries = [(_thumbnail(case.unit_hw), case.title, "") for case in cases]
+    entries += [(_thumbnail(_middle(volume)), volume.title, ' class="deep"') for volume in volumes]
     thumbs = "".join(
         f'<button type="button" data-sample="{i}"{kind}><img src="{picture}" alt=""><span>{title}</span></button>'
         for i, (picture, title, kind) in enumerate(entries)
@@ -45,9 +47,14 @@ def gallery(cases: Sequence[Case], volumes: Sequence[BuiltInVolume]) -> str:
     return f"<h3>Samples to try</h3><div class='strip'>{thumbs}</div>"
 
 
-def _thumbnail(volume: BuiltInVolume) -> str:
+def _thumbnail(unit_hw: np.ndarray) -> str:
+    """Sharp at its width on a page of two pixels to a point, and no larger: it is part of what every visitor loads."""
+    return figures.uri(figures.preview(unit_hw, 192))
+
+
+def _middle(volume: BuiltInVolume) -> np.ndarray:
     image_hw = volume.slice().image
-    return figures.uri(figures.preview(transforms.to_unit(image_hw, transforms.window(image_hw, volume.modality)), 128))
+    return transforms.to_unit(image_hw, transforms.window(image_hw, volume.modality))
 
 
 def extent(case: Case) -> Span:
