@@ -131,15 +131,16 @@ def missing(results: Results, name: str) -> list[str]:
 
 
 def listed(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
-    """Runs in words, a line for each method, share of labels and recipe."""
-    cells: dict[tuple, dict[int | None, list[int]]] = {}
+    """Runs in words: recipe “strong” first, shares of labels rising, methods that lack the same runs in one line."""
+    draws_of: dict[tuple, dict[int | None, list[int]]] = {}
     for method, seed, draw, labels, recipe in keys:
-        cells.setdefault((method, labels, recipe), {}).setdefault(seed, []).append(draw)
-    lines = []
-    for (method, labels, recipe), draws_of in cells.items():
-        runs = [f"{'' if seed is None else f'seed {seed} with '}draw {', '.join(map(str, sorted(draws)))}" for seed, draws in draws_of.items()]
-        lines.append(f"- {TITLES.get(method, method)}, {100 * labels:g}% labels, recipe “{recipe}”: {'; '.join(runs)}")
-    return lines
+        draws_of.setdefault((recipe, labels, method), {}).setdefault(seed, []).append(draw)
+    alike: dict[tuple, list[str]] = {}
+    for (recipe, labels, method), draws in draws_of.items():
+        runs = "; ".join(f"{'' if seed is None else f'seed {seed} with '}draw {', '.join(map(str, sorted(each)))}" for seed, each in draws.items())
+        alike.setdefault((recipe, labels, runs), []).append(TITLES.get(method, method))
+    rows = sorted(alike.items(), key=lambda row: (row[0][0] != "strong", *row[0][:2]))
+    return [f"- {100 * labels:g}% labels, recipe “{recipe}”, {', '.join(names)}: {runs}" for (recipe, labels, runs), names in rows]
 
 
 def reading(results: Results, paper: Mapping) -> list[str]:
