@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -14,6 +15,8 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks import lesion_ranking
 from mpsams import clusters, tables
@@ -128,6 +131,35 @@ def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
     pairs = [each for method in ("mps_ams", "descent_ams", "oracle_ams") for each in tables.compare(found, "orders", recipe, method=method)]
     said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
     return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{said}"
+
+
+def longer(plan: str = "busi-cpu-long") -> str:
+    """What more epochs of pretraining change, on the seeds and draws that both have; beside it the network from scratch; MPS-AMS against base in sentences."""
+    many = tables.read(RESULTS / f"{plan}.jsonl")
+    rows = []
+    for recipe, other in (("strong", "busi-cpu"), ("short", "busi-cpu-short")):
+        few = tables.read(RESULTS / f"{other}.jsonl")
+        epochs = [found.pretrainings[0]["epochs"] for found in (few, many)]
+        for labels, method in itertools.product(many.labels, many.methods):
+            before, after = (_dsc(found, method, labels, recipe) for found in (few, many))
+            both = sorted(before.keys() & after.keys())
+            if not both:
+                continue
+            draws = sorted({draw for _, draw in both})
+            scratch = _dsc(few, "scratch", labels, recipe)
+            alone = f"{np.mean([scratch[None, draw] for draw in draws]):.3f}" if all((None, draw) in scratch for draw in draws) else tables.DASH
+            means = [f"{np.mean([found[run] for run in both]):.3f}" for found in (before, after)]
+            gains = ", ".join(tables.signed(after[run] - before[run]) for run in both)
+            rows.append([f"{100 * labels:g}%", recipe, tables.TITLES[method], alone, *means, gains])
+    heads = ["Labels", "Recipe", "Method", "from scratch", *(f"{count} epochs" for count in epochs), "gain, each draw"]
+    pairs = [(recipe, each) for recipe in many.recipes for each in tables.compare(many, "table2", recipe) if each.rival == "base"]
+    said = "\n".join(f"- Recipe “{recipe}”: {tables.sentence(each)}" for recipe, each in pairs)
+    return f"{table(heads, rows)}\n\nAfter {epochs[1]} epochs:\n\n{said}"
+
+
+def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict[tuple[int | None, int], float]:
+    """(seed, draw) of each run -> its mean DSC over images with a lesion."""
+    return {(run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0]) for run in found.of(method, labels, recipe)}
 
 
 def undecided() -> str:
@@ -261,7 +293,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 TABLES = {"ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
-TABLES["short"] = partial(compared, "table1", "busi-cpu-short", "short")
+TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
 TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients}
 
