@@ -270,7 +270,7 @@ def test_strokes_draw_and_erase_to_the_pixel_and_undo_gives_back_every_mask(open
         expected = expected & ~stroke if key == "e" else expected | stroke
         masks.append(expected)
         assert (mask_of(page, SHAPE) == expected).all()
-    assert page.locator("[data-part=area]").inner_text() == f"{expected.sum()} px drawn"
+    page.get_by_text(f"{expected.sum()} px drawn", exact=True).wait_for(timeout=WAIT)  # told with the next frame
     for earlier in masks[-2::-1]:
         page.keyboard.press("Control+z")
         assert (mask_of(page, SHAPE) == earlier).all()
