@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from mpsams import inference, metrics, transforms
+from mpsams import inference, metrics, panels, transforms
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
 
@@ -177,3 +178,12 @@ def test_help_teaches_and_a_bad_port_is_refused():
     assert shown.returncode == 0 and "--weights" in shown.stdout and "--results" in shown.stdout and "examples" in shown.stdout
     bad = subprocess.run([sys.executable, "app.py", "--port", "0"], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert bad.returncode == 2 and "between 1 and 65535" in bad.stderr
+
+
+@pytest.mark.parametrize("words, listeners", [("data-go=", 5), ("Hidden lesion first", 9), ("What the networks see", 3)])
+def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, words, listeners):
+    page = panels.page(panels.Library(small_weights))
+    (stage,) = (part for part in page.blocks.values() if isinstance(part, gr.HTML) and words in str(part.value))
+    events = [event for event in page.fns.values() if stage in event.outputs and event.targets[0][1] != "load"]
+    assert len(events) == listeners
+    assert {(event.concurrency_id, event.concurrency_limit) for event in events} == {(events[0].concurrency_id, 1)}

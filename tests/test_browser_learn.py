@@ -138,6 +138,32 @@ def test_a_mask_drawn_by_keyboard_and_by_mouse_is_what_gets_filled_in(page):
     assert "You hide 7 of 256 patches" in page.locator(".lesson").inner_text()
 
 
+def test_a_late_answer_takes_back_nothing_that_was_drawn_since(open_page):
+    page = open_page()
+    at(page, 2)
+    page.locator("svg[data-choose]").click(position={"x": 3, "y": 3})
+    at(page, 7, patch=0)
+    page.locator("[data-set=way][data-value='\"own\"']").click()
+    until(page, way="own")
+    held, late = [], True
+    page.route("**/queue/join*", lambda route: held.append(route) if late else route.continue_())
+    tab_to(page, "svg[data-draw]", back=True)
+    for key in ("Space", "ArrowRight", "Space", "ArrowDown"):
+        page.keyboard.press(key)
+    while not held:
+        page.wait_for_timeout(20)
+    held.pop(0).continue_()
+    until(page, own="8" + "0" * 63)  # the answer knows the first patch only
+    drawing = page.locator("svg[data-draw]")
+    assert drawing.get_attribute("data-own") == "c" + "0" * 63 and drawing.get_attribute("data-patch") == "17"
+    assert page.locator("[data-say=hidden]").first.inner_text() == "2"
+    page.keyboard.press("Space")
+    late = False
+    for route in held:
+        route.continue_()
+    until(page, own="c000" + "4" + "0" * 59, patch=17)
+
+
 def test_the_animation_plays_to_the_last_epoch_by_itself_and_stops_where_it_is_told(page):
     at(page, 6)
     page.get_by_role("button", name="1", exact=True).locator("visible=true").last.click()

@@ -21,12 +21,12 @@ from mpsams.panels import _words as words
 from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, with_truth
 from mpsams.panels._library import Library, seen
 from mpsams.panels._look import look
-from mpsams.panels._session import Session, endpoint, private, refused
+from mpsams.panels._session import Session, endpoint, in_turn, private, refused
 from mpsams.panels._uploads import UploadsOnly
 
 __all__ = [
-    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "endpoint", "look", "page", "panels", "private",
-    "refused", "seen", "volume", "with_truth", "words",
+    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "endpoint", "in_turn", "look", "page", "panels",
+    "private", "refused", "seen", "volume", "with_truth", "words",
 ]  # fmt: skip
 
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be

@@ -55,22 +55,22 @@ class Session:
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self._tab: gr.Tab | None = None
 
-    def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
+    def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **more) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
 
-        What belongs to a tab is called only while that is open, and when it is opened.
+        What belongs to a tab is called only while that is open, and when it is opened. more: as ``private`` takes it.
         """
         tab, asked = self._tab, [self.case, *inputs]
         if tab is None:
-            private(self.version.change, show, asked, outputs)
+            private(self.version.change, show, asked, outputs, **more)
             return
         count = len(outputs) if isinstance(outputs, Sequence) else 1
 
         def if_open(open_tab: str, *values):
             return show(*values) if open_tab == tab.id else (gr.skip(),) * count if count > 1 else gr.skip()
 
-        private(self.version.change, if_open, [self.open_tab, *asked], outputs)
-        private(tab.select, show, asked, outputs)
+        private(self.version.change, if_open, [self.open_tab, *asked], outputs, **more)
+        private(tab.select, show, asked, outputs, **more)
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
@@ -274,6 +274,15 @@ def private(listen: Callable, fn: Callable, inputs: Sequence, outputs, **more) -
     """Attach a listener that is ours alone: no spinner over the pictures, the last of many events wins, no API."""
     quiet = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     return listen(fn=fn, inputs=inputs, outputs=outputs, **(quiet | more))
+
+
+def in_turn(drawn: gr.components.Component) -> dict:
+    """For all listeners that draw into one component: answered in the order asked, so that the last thing asked stays.
+
+    Otherwise the answer to an earlier event can come after that to a later one and put an old picture back.
+    One at a time among all visitors, so only for what is drawn quickly.
+    """
+    return {"concurrency_id": f"draws {drawn._id}", "concurrency_limit": 1}
 
 
 def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:

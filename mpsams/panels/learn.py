@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from mpsams.panels import Case, Session, private, refused
+from mpsams.panels import Case, Session, in_turn, private, refused
 from mpsams.panels._learn import guess as guessing
 from mpsams.panels._learn import page as frame
 from mpsams.panels._learn import quiz, steps, uses
@@ -79,12 +79,12 @@ def build(session: Session) -> None:
 
     walk = gr.State(walks.DEFAULTS)
     stage = gr.HTML(show(session.first, walks.DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
-    state = [session.case, walk]
-    private(stage.act, act, state, [walk, stage], trigger_mode="multiple")  # the page sends one at a time
-    private(stage.guess, guess, state, [walk, stage])
-    private(stage.another, another, state, [walk, stage])
+    state, turn = [session.case, walk], in_turn(stage)
+    private(stage.act, act, state, [walk, stage], trigger_mode="multiple", **turn)  # the page sends one at a time
+    private(stage.guess, guess, state, [walk, stage], **turn)
+    private(stage.another, another, state, [walk, stage], **turn)
     session.steered(stage.deal, stage.read)
-    session.on_case(show, [walk], stage)
+    session.on_case(show, [walk], stage, **turn)
     session.on_open(opened, [], [*session.every, session.tabs, session.open_tab, walk, stage])
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 import torch
 
 from mpsams import clusters, inference, schedule
-from mpsams.panels import MODALITIES, Case, Library, Session, answers, endpoint, private, with_truth
+from mpsams.panels import MODALITIES, Case, Library, Session, answers, endpoint, in_turn, private, with_truth
 from mpsams.panels import _masks as masks
 
 TITLE = "Masking"
@@ -74,15 +74,17 @@ def build(session: Session) -> None:
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
     stage = gr.HTML(show(session.first, OPENS_AT, first), js_on_load=PICK_PATCH, elem_classes="stage")
 
-    private(epoch.input, show, [session.case, epoch, picked], stage)
-    private(stage.pick, pick, [session.case, epoch], [picked, stage])
+    turn = in_turn(stage)
+    private(epoch.input, show, [session.case, epoch, picked], stage, **turn)
+    private(stage.pick, pick, [session.case, epoch], [picked, stage], **turn)
     for mark, button in zip(MARKS, marks, strict=True):
         private(
-            button.click, lambda case, picked, mark=mark: (mark, show(case, mark, picked)), [session.case, picked], [epoch, stage]
-        )
+            button.click, lambda case, picked, mark=mark: (mark, show(case, mark, picked)),
+            [session.case, picked], [epoch, stage], **turn,
+        )  # fmt: skip
     private(player.click, play, [playing], [playing, clock, player])
-    private(clock.tick, tick, [session.case, epoch, picked], [epoch, stage, playing, clock, player])
-    session.on_case(lambda case, epoch: (most_lesion(case), show(case, epoch, most_lesion(case))), [epoch], [picked, stage])
+    private(clock.tick, tick, [session.case, epoch, picked], [epoch, stage, playing, clock, player], **turn)
+    session.on_case(lambda case, epoch: (most_lesion(case), show(case, epoch, most_lesion(case))), [epoch], [picked, stage], **turn)
     endpoints(library)
 
 

@@ -18,6 +18,7 @@ from mpsams.panels import (
     Session,
     answers,
     endpoint,
+    in_turn,
     private,
     seen,
     words,
@@ -56,9 +57,9 @@ def build(session: Session) -> None:
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
-    private(epoch.input, show, inputs, stage)
-    private(way.input, show, inputs, stage)
-    session.on_case(show, [epoch, way], stage)
+    turn = in_turn(stage)
+    private(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **turn)
+    session.on_case(show, [epoch, way], stage, **turn)
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed, at = gr.Number(0, precision=0, visible=False, label="seed"), gr.Number(OPENS_AT, visible=False, label="epoch, from 1")

@@ -200,12 +200,9 @@ def build(session: Session) -> None:
 
     drawn = [numbers, by_labels, points, lines]
     session.on_case(lambda case: state(library), [], key)
-    for listen in (key.change, plan.input):
-        private(listen, fill, inputs, [nothing, body, *asked, *pairing, *drawn])
-    for control in asked[1:]:
-        private(control.input, draw, inputs, drawn)
-    for control in pairing:
-        private(control.input, pair, inputs, points)
+    private(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
+    private(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
+    private(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
     private(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
 
 

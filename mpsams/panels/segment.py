@@ -129,10 +129,10 @@ def build(session: Session) -> None:
     private(threshold.input, show, [said, threshold], pictures)
     private(threshold.release, lambda case, result, t: whole_volume.summary(case, result, t), [session.case, whole, threshold], report)
     private(opacity.input, None, [opacity], None, js=FILL)
-    private(wanted.input, infer, [session.case, threshold, wanted, said], [said, which, *pictures])
     private(cells.pick, pick, [said, threshold], [said, large, which])
     session.on_case(settle, [wanted, whole], [deep, who, wanted, form, button, whole, report, due])
-    asking = private(due.change, infer, [session.case, threshold, wanted, said], [said, which, *pictures])
+    asking = private(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input])
+    private(asking.then, show, [said, threshold], pictures)  # the threshold may have been moved while they were asked
     session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
     going = private(start.click, run, [said, threshold], [whole, report, button, start, stop], concurrency_limit=1)
     stop.click(fn=None, cancels=[going], api_visibility="private")

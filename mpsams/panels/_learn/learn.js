@@ -1,26 +1,43 @@
 // The Learn tab in the browser: what is clicked or pressed becomes a wish for the server ('act'); epochs are played here.
 const root = () => element.querySelector('.learn');
-let wish = null, turn = 0, sent = 0, lost = 0, playing = 0;
+const answered = () => JSON.parse(root().dataset.state);
+let wish = null, due = false, turn = 0, sent = 0, lost = 0, playing = 0, stroke = null;
 
-// Every wish holds the whole state, so that the last of many may stand for all of them. One is on its way at a time;
-// what is wished meanwhile is sent when the answer is there, or when none came.
+// A wish holds the whole state, so that the last of many may stand for all of them. One is on its way at a time;
+// what is wished meanwhile is sent when the answer is there, or when none came. What is only touched waits for the next wish.
 const send = () => {
-    sent = wish.turn;
+    turn = sent = wish.turn;
+    due = false;
     clearTimeout(lost);
-    lost = setTimeout(() => { sent = 0; wish = null; }, 20000);
+    lost = setTimeout(() => { sent = 0; due = false; wish = null; }, 20000);
     trigger('act', wish);
 };
+const touch = change => wish = {...(wish || answered()), ...change, turn: Math.max(turn, answered().turn) + 1};
 const ask = change => {
-    const now = wish || JSON.parse(root().dataset.state);
-    turn = Math.max(turn, now.turn) + 1;
-    wish = {...now, ...change, turn};
+    touch(change);
+    due = true;
     if (!sent) send();
 };
+
+// An answer to an earlier wish draws the page anew; what was touched since stays as it was left.
+const restore = () => {
+    const map = root().querySelector('svg[data-choose], svg[data-row], svg[data-draw]');
+    if (map && wish.patch !== null) frame(map, wish.patch);
+    if (map && 'draw' in map.dataset) fill(map, wish.own);
+    if (map && stroke) hold(map);
+    for (const slide of root().querySelectorAll('[data-slide]')) {
+        const value = wish[slide.dataset.slide];
+        if (value !== null) slid(slide, value);
+    }
+};
 watch('value', () => {
-    if (sent && JSON.parse(root().dataset.state).turn >= sent) {
+    const now = answered();
+    if (wish && now.turn >= wish.turn) wish = null;
+    if (wish && wish.step === now.step && !playing) restore();
+    if (sent && now.turn >= sent) {
         sent = 0;
         clearTimeout(lost);
-        wish.turn > JSON.parse(root().dataset.state).turn ? send() : wish = null;
+        if (due) send();
     }
     if (!root().querySelector('[data-play]')) playing = 0;
 });
@@ -80,7 +97,7 @@ const play = button => {
 };
 
 // A link is being followed: the page is pale until the server has answered, whose answer has no such class.
-if (/[?&](sample|step)=/.test(location.search) && Number(JSON.parse(root().dataset.state).turn) === 0) {
+if (/[?&](sample|step)=/.test(location.search) && Number(answered().turn) === 0) {
     root().classList.add('opening');
     setTimeout(() => root().classList.remove('opening'), 20000);
 }
@@ -102,29 +119,36 @@ const moved = (map, key) => {
 // One's own mask: 64 hexadecimal digits, the first patch highest.
 const bits = text => [...(text || '0'.repeat(64))].flatMap(digit => [8, 4, 2, 1].map(bit => (parseInt(digit, 16) & bit) > 0));
 const digits = on => { let text = ''; for (let k = 0; k < on.length; k += 4) text += (8 * on[k] + 4 * on[k + 1] + 2 * on[k + 2] + on[k + 3]).toString(16); return text; };
+const fill = (map, own) => {
+    const on = bits(own);
+    map.dataset.own = own;
+    map.querySelector('.live-0').setAttribute('d', path(on.flatMap((one, i) => one ? [i] : []), columns(map)));
+    say('hidden', on.filter(Boolean).length);
+};
 const draw = (map, k, hide) => {
     const on = bits(map.dataset.own);
     on[k] = hide;
-    map.dataset.own = digits(on);
-    map.querySelector('.live-0').setAttribute('d', path(on.flatMap((one, i) => one ? [i] : []), columns(map)));
-    say('hidden', on.filter(Boolean).length);
+    fill(map, digits(on));
     frame(map, k);
+    touch({own: map.dataset.own, patch: k});
 };
-const drawn = map => ask({own: map.dataset.own, patch: Number(map.dataset.patch)});
-let stroke = null;
+const hold = map => {
+    stroke.map = map;
+    map.setPointerCapture(stroke.pointer);
+};
 element.addEventListener('pointerdown', event => {
     const map = event.target.closest('svg[data-draw]');
     if (!map || event.button) return;
     event.preventDefault();
     map.focus();
-    map.setPointerCapture(event.pointerId);
     const k = under(map, event);
-    stroke = {map, hide: !bits(map.dataset.own)[k]};
+    stroke = {pointer: event.pointerId, hide: !bits(map.dataset.own)[k]};
+    hold(map);
     draw(map, k, stroke.hide);
 });
 element.addEventListener('pointermove', event => stroke && draw(stroke.map, under(stroke.map, event), stroke.hide));
 for (const end of ['pointerup', 'pointercancel']) element.addEventListener(end, () => {
-    if (stroke) drawn(stroke.map);
+    if (stroke) ask({});
     stroke = null;
 });
 
@@ -174,11 +198,16 @@ element.addEventListener('click', event => {
         if (picks.length === 3) trigger('guess', {round: Number(asked.dataset.round), picks});
     }
 });
+const slid = (slide, value) => {
+    slide.value = value;
+    slide.dataset.slide === 'epoch' ? paint(value) : say(slide.dataset.slide, value);
+};
 element.addEventListener('input', event => {
     const {slide} = event.target.dataset;
     if (!slide) return;
     playing = 0;
-    slide === 'epoch' ? paint(Number(event.target.value)) : say(slide, event.target.value);
+    slid(event.target, Number(event.target.value));
+    touch({[slide]: Number(event.target.value)});
 });
 element.addEventListener('change', event => {
     if (event.target.dataset.slide) ask({[event.target.dataset.slide]: Number(event.target.value)});
@@ -191,15 +220,19 @@ element.addEventListener('keydown', event => {
     event.preventDefault();
     event.stopPropagation();
     const k = moved(map, event.key), by_hand = 'draw' in map.dataset;
-    if (press && by_hand) { draw(map, Number(map.dataset.patch), !bits(map.dataset.own)[map.dataset.patch]); drawn(map); }
+    if (press && by_hand) { draw(map, Number(map.dataset.patch), !bits(map.dataset.own)[map.dataset.patch]); ask({}); }
     else if (press && 'guess' in map.dataset) pick(map, Number(map.dataset.patch));
-    else if (!press) { frame(map, k); if (!by_hand && !('guess' in map.dataset)) ask({patch: k}); }
+    else if (!press) {
+        frame(map, k);
+        if (by_hand) touch({patch: k});
+        else if (!('guess' in map.dataset)) ask({patch: k});
+    }
 });
 document.addEventListener('keydown', event => {
     const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], here = root();
     if (!step || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !here || !here.checkVisibility()) return;
     if (event.target.closest('input, textarea, select, [role=tab], [role=slider], [role=radio], svg[data-columns], [contenteditable]')) return;
-    const to = (wish || JSON.parse(here.dataset.state)).step + step;
+    const to = (wish || answered()).step + step;
     if (to < 1 || to > here.querySelectorAll('nav.steps li').length) return;
     event.preventDefault();
     go(to);
