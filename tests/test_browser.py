@@ -73,6 +73,11 @@ def test_a_click_on_a_patch_says_what_it_is(page):
     box = board.bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5 / 16, box["y"] + box["height"] * 0.5 / 16)
     expect_shown(page, "row 1, column 1")
+    page.get_by_role("tab", name="Results").click()
+    page.get_by_role("tab", name="Masking").click()
+    epoch(page).fill("1")
+    expect_shown(page, "25.0%")
+    expect_shown(page, "row 1, column 1")
 
 
 @pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])

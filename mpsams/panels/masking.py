@@ -49,42 +49,43 @@ def build(session: Session) -> None:
     """Lay out the tab and register its events and the endpoints /clusters and /mask."""
     library = session.library
 
-    def show(case: Case, epoch: float, picked: int) -> str:
-        return masks.view(case, epoch, picked, covariance(library, case.modality))
+    def show(case: Case, epoch: float, picked: tuple[str, int], version: str) -> str:
+        index = picked[1] if picked[0] == version else most_lesion(case)
+        return masks.view(case, epoch, index, covariance(library, case.modality))
 
-    def pick(case: Case, epoch: float, event: gr.EventData) -> tuple[int, str]:
-        picked = min(max(int(event.index), 0), case.study.length - 1)
-        return picked, show(case, epoch, picked)
+    def pick(case: Case, epoch: float, version: str, event: gr.EventData) -> tuple[tuple[str, int], str]:
+        picked = version, min(max(int(event.index), 0), case.study.length - 1)
+        return picked, show(case, epoch, picked, version)
 
     def play(playing: bool) -> tuple:
         return not playing, gr.Timer(active=not playing), gr.Button("Play" if playing else "Pause")
 
-    def tick(case: Case, epoch: float, picked: int) -> tuple:
+    def tick(case: Case, epoch: float, *which) -> tuple:
         following = after(epoch)
         ended = following >= schedule.HORIZON
         stop = (False, gr.Timer(active=False), gr.Button("Play")) if ended else (gr.skip(),) * 3
-        return following, show(case, following, picked), *stop
+        return following, show(case, following, *which), *stop
 
-    first = most_lesion(session.first)
-    picked, playing, clock = gr.State(first), gr.State(False), gr.Timer(0.2, active=False)
+    picked = gr.State(("", 0))  # the version of the case it belongs to, and the patch
+    playing, clock = gr.State(False), gr.Timer(0.2, active=False)
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
         epoch = gr.Slider(1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch of pretraining", min_width=240, buttons=[])
         marks = [gr.Button(str(mark), size="sm", scale=0, min_width=46, elem_classes="mark") for mark in MARKS]
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
-    stage = gr.HTML(show(session.first, OPENS_AT, first), js_on_load=PICK_PATCH, elem_classes="stage")
+    stage = gr.HTML(show(session.first, OPENS_AT, ("", 0), "first"), js_on_load=PICK_PATCH, elem_classes="stage")
 
-    turn = in_turn(stage)
-    private(epoch.input, show, [session.case, epoch, picked], stage, **turn)
-    private(stage.pick, pick, [session.case, epoch], [picked, stage], **turn)
+    turn, which = in_turn(stage), [picked, session.version]
+    private(epoch.input, show, [session.case, epoch, *which], stage, **turn)
+    private(stage.pick, pick, [session.case, epoch, session.version], [picked, stage], **turn)
     for mark, button in zip(MARKS, marks, strict=True):
         private(
-            button.click, lambda case, picked, mark=mark: (mark, show(case, mark, picked)),
-            [session.case, picked], [epoch, stage], **turn,
+            button.click, lambda case, *which, mark=mark: (mark, show(case, mark, *which)),
+            [session.case, *which], [epoch, stage], **turn,
         )  # fmt: skip
     private(player.click, play, [playing], [playing, clock, player])
-    private(clock.tick, tick, [session.case, epoch, picked], [epoch, stage, playing, clock, player], **turn)
-    session.on_case(lambda case, epoch: (most_lesion(case), show(case, epoch, most_lesion(case))), [epoch], [picked, stage], **turn)
+    private(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player], **turn)
+    session.on_case(show, [epoch, *which], stage, **turn)
     endpoints(library)
 
 
