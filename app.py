@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
 from mpsams import panels
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.panels import _accounts as accounts
 from mpsams.panels import _uploads as uploads
 from mpsams.panels._guard import Guard

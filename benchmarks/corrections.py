@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from benchmarks import keep
 from mpsams import datasets, inference, splits
-from mpsams.annotations import learning
-from mpsams.annotations.project import Project
+from mpsams.annotation import learning
+from mpsams.annotation.project import Project
 from mpsams.datasets import Dataset
 from mpsams.inference import Network
 from train.corrections import Corrections as Defaults

@@ -23,7 +23,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from mpsams import imaging
-from mpsams.annotations import _coco, _dicom_seg
+from mpsams.annotation import _coco, _dicom_seg
 from mpsams.datasets import phantom
 from mpsams.imaging import Scan
 from tests import made_volumes

@@ -15,8 +15,8 @@ from PIL import Image
 from scipy import ndimage
 
 from mpsams import checkpoint, imaging, inference, scribble, transforms
-from mpsams.annotations import imports, urgency
-from mpsams.annotations.project import Project, SavedMeanwhile
+from mpsams.annotation import imports, urgency
+from mpsams.annotation.project import Project, SavedMeanwhile
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.panels import Library, _case

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from mpsams import checkpoint
-from mpsams.annotations import images, log, masks, urgency
-from mpsams.annotations.project import Project
+from mpsams.annotation import images, log, masks, urgency
+from mpsams.annotation.project import Project
 from mpsams.datasets import folder
 from mpsams.imaging import UnreadableImage, geometry
 
@@ -32,7 +32,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 import nibabel, numpy, torch
 from mpsams import checkpoint, imaging
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from tests.test_annotations import drawn, step
 torch.set_num_threads(1)
 print("ready", flush=True)
@@ -363,7 +363,7 @@ def test_masks_changed_by_another_tool_are_noticed(project, item):
 def test_two_apps_do_not_share_a_folder(project):
     with pytest.raises(ValueError, match="is open in another app"):
         Project(project.folder)
-    code = "import sys\nfrom mpsams.annotations import lock\nfrom pathlib import Path\nlock.hold(Path(sys.argv[1]))"
+    code = "import sys\nfrom mpsams.annotation import lock\nfrom pathlib import Path\nlock.hold(Path(sys.argv[1]))"
     run = subprocess.run([sys.executable, "-c", code, project.folder / "lock"], cwd=ROOT, capture_output=True, text=True)
     assert "is open in another app; close that one first" in run.stderr
     again(project).close()

@@ -19,8 +19,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mpsams import imaging
-from mpsams.annotations import _rle, exports, imports
-from mpsams.annotations.exports import Annotated
+from mpsams.annotation import _rle, exports, imports
+from mpsams.annotation.exports import Annotated
 from mpsams.datasets import open_dataset
 from mpsams.imaging import Scan, UnreadableImage, dicom, raster
 from tests import made_volumes

@@ -12,7 +12,7 @@ import pytest
 from gradio.state_holder import SessionState
 
 from mpsams import panels
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.panels import annotate
 from mpsams.panels._annotate import canvas, queue, side
 from tests.test_annotate_desk import picture, volume

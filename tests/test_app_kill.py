@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 import pytest
 
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.imaging import geometry
 from mpsams.panels._annotate import canvas
 from tests.test_annotate_desk import picture
@@ -35,7 +35,7 @@ FORKING = """
 import os, sys
 from pathlib import Path
 import app, uvicorn
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 folder, weights, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 for _ in sys.stdin:
     child = os.fork()

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.panels._annotate import canvas

@@ -17,12 +17,12 @@ FLOORS = {
     2: "descent uncertainty splits losses",
     3: "clusters masking datasets checkpoint",
     4: "methods tables plots figures packs lesson",
-    5: "inference annotations",
+    5: "inference annotation",
     6: "panels train",
     7: "app",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
-OPEN_ROOMS = ("annotations", "imaging", "plots", "tables", "train")  # whose files may import each other
+OPEN_ROOMS = ("annotation", "imaging", "plots", "tables", "train")  # whose files may import each other
 SIBLINGS = ("methods", "datasets", "panels")  # whose files never meet, but for the _underscored ones that all share
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
 HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision", "onnx", "onnxruntime")

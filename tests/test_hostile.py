@@ -75,7 +75,7 @@ def as_truth(path: Path, name: str, cases: dict) -> None:
 
 
 def as_masks(path: Path, scans: dict) -> None:
-    from mpsams.annotations import imports
+    from mpsams.annotation import imports
 
     found = imports.read(path, scans)
     assert all(mask.dtype == bool and mask.shape == scans[name].voxels_xyz.shape for name, mask in found.masks.items())
@@ -208,7 +208,7 @@ def test_a_zip_that_says_it_is_too_large_is_refused_before_anything_is_written(t
 
 
 def test_many_small_masks_in_coco_are_bounded(tmp_path):
-    from mpsams.annotations import _coco
+    from mpsams.annotation import _coco
     from tests import made_hostile
 
     whole = json.loads(made_hostile.coco())
@@ -219,7 +219,7 @@ def test_many_small_masks_in_coco_are_bounded(tmp_path):
 
 
 def test_headers_of_one_segmentation_cannot_spend_what_an_upload_may(tmp_path, monkeypatch):
-    from mpsams.annotations import _dicom_seg
+    from mpsams.annotation import _dicom_seg
     from mpsams.imaging import UnreadableImage
     from tests import made_hostile
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from benchmarks import corrections as benchmark
 from mpsams import checkpoint, datasets, inference, metrics, splits
-from mpsams.annotations import learning, log
-from mpsams.annotations.learning import Run
-from mpsams.annotations.project import Project
+from mpsams.annotation import learning, log
+from mpsams.annotation.learning import Run
+from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.panels import Session, _compare
 from mpsams.panels._annotate import model, proposals

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import checkpoint, datasets, inference, splits
-from mpsams.annotations import learning, masks
+from mpsams.annotation import learning, masks
 from mpsams.datasets import Dataset, Stack
 from mpsams.splits import Split
 from train import evaluate, finetune, memory

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.panels import _answers as answers
 from mpsams.panels import _volume as volume
 from mpsams.panels import _words as words

@@ -12,7 +12,7 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams import clusters, transforms
-from mpsams.annotations.project import Project
+from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.panels import _case, _showing, _words

@@ -18,7 +18,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from mpsams.annotations import _rle
+from mpsams.annotation import _rle
 from mpsams.panels._annotate.markup import markup
 
 SCRIPTS = ("pixels", "view", "talk", "tools", "page")  # parts of one script, in this order

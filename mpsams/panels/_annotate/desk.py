@@ -13,7 +13,7 @@ from threading import RLock
 
 import numpy as np
 
-from mpsams.annotations.project import Item, Project, SavedMeanwhile
+from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.panels import _case
 from mpsams.panels._annotate import canvas, model, proposals, wishes
 from mpsams.panels._annotate.wishes import Place, Wish

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams.annotations import exports, images, imports
-from mpsams.annotations.exports import Annotated
-from mpsams.annotations.project import Project
+from mpsams.annotation import exports, images, imports
+from mpsams.annotation.exports import Annotated
+from mpsams.annotation.project import Project
 from mpsams.imaging import UnreadableImage
 from mpsams.panels._annotate.work import Work
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mpsams import inference, scribble, transforms
-from mpsams.annotations import learning
+from mpsams.annotation import learning
 from mpsams.imaging import Scan
 from mpsams.inference import Network
 from mpsams.panels._case import SIDE, Span

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mpsams.annotations import urgency
-from mpsams.annotations.project import Item, Project
+from mpsams.annotation import urgency
+from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.panels._annotate import model
 from mpsams.panels._case import span_of

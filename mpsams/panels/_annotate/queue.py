@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from mpsams.annotations.index import OPEN
-from mpsams.annotations.project import Item, Project
+from mpsams.annotation.index import OPEN
+from mpsams.annotation.project import Item, Project
 from mpsams.panels import _words as words
 
 SHOWN = 50  # rows

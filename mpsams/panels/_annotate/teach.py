@@ -8,9 +8,9 @@ from html import escape
 
 import gradio as gr
 
-from mpsams.annotations import learning
-from mpsams.annotations.learning import Verdict
-from mpsams.annotations.project import Project
+from mpsams.annotation import learning
+from mpsams.annotation.learning import Verdict
+from mpsams.annotation.project import Project
 from mpsams.panels import Session, private, refused, words
 from mpsams.panels._annotate import model, queue
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mpsams import inference
-from mpsams.annotations import log, masks
-from mpsams.annotations.project import Item, Project
+from mpsams.annotation import log, masks
+from mpsams.annotation.project import Item, Project
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.panels._annotate import model

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotations import _coco, _dicom_seg
+from mpsams.annotation import _coco, _dicom_seg
 from mpsams.imaging import Scan, UnreadableImage, archive, nifti, raster
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels

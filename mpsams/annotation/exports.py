@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotations import _coco, _dicom_seg, _pixels
+from mpsams.annotation import _coco, _dicom_seg, _pixels
 from mpsams.imaging import Scan, export, geometry, nifti, raster
 
 FORMATS = ("busi", "folder", "nifti", "dicom-seg", "coco")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpsams.annotations import _rle
+from mpsams.annotation import _rle
 from mpsams.imaging import Scan, UnreadableImage, geometry
 
 MAX_BYTES = 32 * 2**20
