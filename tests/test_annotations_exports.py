@@ -252,6 +252,16 @@ def test_a_film_and_hounsfield_units_without_geometry(tmp_path):
         same(imports.read(tmp_path / format, scans_of(items)), items)
 
 
+@pytest.mark.parametrize("modality, dtype, expected", [("mri", np.int16, 18), ("ct", np.int16, -1000), ("ct", np.uint16, -24)])
+def test_padding_leaves_as_background(tmp_path, modality, dtype, expected):
+    voxels_xyz = noise((40, 30, 2), dtype=dtype, low=42, high=900)
+    voxels_xyz[0, 0, 0], voxels_xyz[1] = 42, 30000
+    scan = Scan(voxels_xyz, modality, "", 1.0, -24.0, np.eye(4), padding=(30000, 30000))
+    exports.write([Annotated(scan, random(voxels_xyz.shape))], "folder", tmp_path / "out")
+    values = nibabel.load(tmp_path / "out" / "images" / "image-0001.nii.gz").get_fdata()
+    assert (values[1] == expected).all() and np.array_equal(values[2:], voxels_xyz[2:] - 24.0)
+
+
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), OBLIQUE])
 def test_dicom_seg(tmp_path, orientation):
     paths = series(tmp_path, noise((5, 35, 41)), orientation)

@@ -284,6 +284,39 @@ def test_pictures_without_window_span_all_that_can_be_stored(tmp_path, dtype, bi
     assert scan.modality == "ultrasound" and scan.affine is None and scan.voxels_xyz.dtype == dtype  # memory: as stored
 
 
+@pytest.mark.parametrize("modality, dtype, padding, limit", [
+    ("MR", np.int16, -32768, None), ("CT", np.uint16, 63536, None), ("CT", np.int16, -2000, -1900), ("CT", np.int16, -1900, -2000),
+    ("DX", np.uint16, 65535, None),
+])  # fmt: skip
+@pytest.mark.parametrize("slopes", [(1, 1, 1), (1, 2, 1)])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian])
+def test_padding_is_no_tissue(tmp_path, modality, dtype, padding, limit, slopes, syntax):
+    volume, files = noise((3, ROWS, COLUMNS), dtype=dtype, low=20, high=900), []
+    volume[:, :9] = padding
+    volume[:, 3:6] = padding if limit is None else limit
+    for z, pixels in enumerate(volume):
+        stored = pixels.astype(pixels.dtype.newbyteorder(">")) if syntax == ExplicitVRBigEndian else pixels
+        elements = {"PixelPaddingValue": padding, "PixelPaddingRangeLimit": limit, "RescaleSlope": slopes[z], "RescaleIntercept": -100}
+        ds = instance(stored, f"{z}", Modality=modality, ImagePositionPatient=[0, 0, z], **elements)
+        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+            if keyword in ds:
+                ds[keyword].VR = "SS" if dtype == np.int16 else "US"
+        files.append(save(ds, tmp_path / f"{z}", syntax))
+    scan = dicom.read(files)
+    tissue = np.concatenate([scan.slice(z)[9:] for z in range(3)])
+    lowest = -1000 if modality == "CT" else tissue.min()
+    assert all((scan.slice(z)[:9] == lowest).all() for z in range(3))
+    assert np.array_equal(np.sort(scan.values(2**20)), np.sort(tissue.ravel()))
+    if modality != "DX":
+        assert np.array_equal(tissue.reshape(3, -1, COLUMNS), volume[:, 9:] * np.array(slopes)[:, None, None] - 100.0)
+
+
+def test_padding_that_no_sample_can_be_is_none(tmp_path):
+    pixels = noise((ROWS, COLUMNS), dtype=np.uint16, low=0, high=4096)
+    for value in (63536, None):
+        assert one(tmp_path, pixels, BitsStored=12, HighBit=11, PixelPaddingValue=value).padding is None
+
+
 def luminance(rgb: np.ndarray) -> np.ndarray:
     """As Pillow's "L", 0 to 255."""
     r, g, b = np.moveaxis(rgb.astype(np.int64), -1, 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import nibabel
 import numpy as np
 import pytest
 
+from mpsams import imaging
 from mpsams.imaging import Scan, geometry
 
 SHAPE = (4, 5, 6)
@@ -166,14 +168,26 @@ def test_a_flat_image_has_the_plane_it_lies_in(name, axis):
 
 
 @pytest.mark.filterwarnings("error")
-def test_slices_are_finite_values():
-    voxels = np.zeros(SHAPE, np.float64)
-    voxels[0, 0, 0], voxels[1, 0, 0], voxels[2, 0, 0], voxels[3, 0, 0] = np.nan, np.inf, -1e300, 4
-    for slope in (2.0, 1e300):
-        scan = Scan(voxels, "mri", "", slope, 1.0)
-        row = scan.slice(0)[0]
-        assert row.dtype == np.float32 and row[:3].tolist() == [0, 0, 0] and row[3] == (9 if slope == 2 else 0)
-        assert np.isfinite(scan.values(1000)).all()
+@pytest.mark.parametrize("modality", imaging.MODALITIES)
+def test_voxels_without_a_value_are_shown_as_background(modality):
+    voxels = np.full(SHAPE, 7, np.float64)
+    voxels[:, 0, 0], voxels[0, 1, 0] = (np.nan, np.inf, -1e300, 4), -3
+    for slope, lowest in ((2.0, -5.0), (1e300, 0.0)):  # with the larger one no value is finite
+        scan = Scan(voxels, modality, "", slope, 1.0)
+        row, background = scan.slice(0)[0], -1000.0 if modality == "ct" else lowest
+        assert row.dtype == np.float32 and row[:3].tolist() == [background] * 3 and scan.background == background
+        assert row[3] == (9 if slope == 2 else background)
+        values = scan.values(10**6)
+        assert (values.size == voxels.size - 3 and values.min() == -5) if slope == 2 else values.tolist() == [background]
+        assert scan.missing(np.array([np.nan, 0.0])).tolist() == [True, slope != 2]
+
+
+def test_padding_has_no_value():
+    voxels = np.arange(10, 10 + np.prod(SHAPE), dtype=np.int16).reshape(SHAPE, order="F")
+    voxels[0, :2, 0] = -2000, -1999
+    scan = Scan(voxels, "mri", "", 2.0, 1.0, padding=(-2000, -1999))
+    assert scan.slice(0)[:2, 0].tolist() == [23.0, 23.0] == [scan.background] * 2 and scan.values(10**6).min() == 23
+    assert replace(scan, modality="ct").slice(0)[0, 0] == -1000
 
 
 def test_values_are_some_of_all():

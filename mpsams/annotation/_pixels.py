@@ -50,8 +50,19 @@ def volume(scan: Scan) -> bytes:
     with gzip.GzipFile(fileobj=data, mode="wb", compresslevel=6, mtime=0) as file:
         header.write_to(file)
         for z in range(voxels_xyz.shape[2]):
-            file.write(voxels_xyz[:, :, z].astype(stored).tobytes("F"))
+            file.write(_without_padding(scan, voxels_xyz[:, :, z]).astype(stored).tobytes("F"))
     return data.getvalue()
+
+
+def _without_padding(scan: Scan, voxels_xy: np.ndarray) -> np.ndarray:
+    """Voxels with the scan's background in place of its padding, which NIfTI has no way to state."""
+    if scan.padding is None:
+        return voxels_xy
+    background = (scan.background - scan.intercept) / scan.slope
+    if voxels_xy.dtype.kind != "f":
+        ends = np.iinfo(voxels_xy.dtype)
+        background = min(max(round(background), ends.min), ends.max)
+    return np.where(scan.missing(voxels_xy), voxels_xy.dtype.type(background), voxels_xy)
 
 
 def _grid(scan: Scan):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from . import geometry
 
 MODALITIES = ("ultrasound", "ct", "mri")
+AIR = -1000.0  # Hounsfield units
 
 
 class UnreadableImage(ValueError):
@@ -35,6 +37,8 @@ class Scan:
     notes: sentences about what the user should know before trusting it; mostly none.
     choices, choice: titles of everything in the upload that could have been opened, and which of them this is.
     source: what writing a mask back needs; the reader's own affair. None for raster formats.
+    padding: the lowest and the highest voxel, as stored, that stand for "no value here"; None where there are none.
+        Voxels that are not finite have no value either (see ``missing``).
     """
 
     voxels_xyz: np.ndarray = field(repr=False)
@@ -47,6 +51,7 @@ class Scan:
     choices: tuple[str, ...] = ()
     choice: int = 0
     source: Any = field(default=None, repr=False)
+    padding: tuple[float, float] | None = None
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -60,17 +65,40 @@ class Scan:
         return geometry.shown(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
-        """One slice in values: float32 (H, W). What is not finite becomes 0. ValueError for an index outside."""
+        """One slice in values: float32 (H, W), ``background`` where there is none. ValueError for an index outside."""
         slices = self.shown(plane)
         if not 0 <= index < len(slices):
             raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")
-        return self._scaled(slices[index])
+        values = self._scaled(slices[index])
+        missing = np.isnan(values)
+        if missing.any():
+            values[missing] = self.background
+        return values
 
     def values(self, most: int) -> np.ndarray:
-        """At most so many values of all voxels, evenly spread in the order they are stored: float32 (N,), finite."""
+        """At most so many values of all voxels, evenly spread in the order they are stored: float32 (N,), finite.
+
+        Voxels without a value are left out; a scan of nothing else gives one ``background``.
+        """
         flat = self.voxels_xyz.ravel(order="K")
         step = 1 + flat.size // most
-        return self._scaled(flat[::step])
+        values = self._scaled(flat[::step])
+        values = values[~np.isnan(values)]
+        return values if values.size else np.array([self.background], np.float32)
+
+    @cached_property
+    def background(self) -> float:
+        """The value shown where there is none: air (-1000 HU) in CT, else the lowest of the scan, 0 if there are none."""
+        if self.modality == "ct":
+            return AIR
+        lowest = np.inf
+        for z in range(self.voxels_xyz.shape[2]):
+            lowest = np.fmin(lowest, np.fmin.reduce(self._scaled(self.voxels_xyz[:, :, z]), axis=None))
+        return float(lowest) if np.isfinite(lowest) else 0.0
+
+    def missing(self, voxels: np.ndarray) -> np.ndarray:
+        """Which of these stored voxels have no value, being padding or not finite: bool of the same shape."""
+        return np.isnan(self._scaled(voxels))
 
     def positive(self) -> np.ndarray:
         """Which voxels have a value above 0, as those of a mask: bool (X, Y, Z). No more than one plane is ever held in values."""
@@ -81,9 +109,13 @@ class Scan:
         return found_xyz
 
     def _scaled(self, voxels: np.ndarray) -> np.ndarray:
+        """Values of stored voxels: float32 of the same shape, NaN where there is none."""
         with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
             values = voxels.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
-        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        values[~np.isfinite(values)] = np.nan
+        if self.padding is not None:
+            values[(voxels >= self.padding[0]) & (voxels <= self.padding[1])] = np.nan
+        return values
 
     def spacing(self, plane: str = "axial") -> tuple[float, float, float] | None:
         """Millimetres between slices, rows and columns; None in pixel space."""

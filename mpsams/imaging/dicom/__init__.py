@@ -67,7 +67,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     stack = found[choice]
     modality = modality or _modality(stack)
     try:
-        voxels_xyz, slope, intercept = pixels.load(stack.frames, picture=modality == "ultrasound")
+        voxels_xyz, slope, intercept, padding = pixels.load(stack.frames, picture=modality == "ultrasound")
     except UnreadableImage:
         raise
     except Exception:  # decoders raise whatever they like, and say things about the file
@@ -78,8 +78,9 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     if left_out:
         notes.append(f"Files that are damaged or no DICOM images were left out: {left_out} of {len(files)}.")
     return Scan(
-        voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, tuple(notes), _titles(found), choice, _series(stack)
-    )
+        voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, tuple(notes), _titles(found), choice,
+        _series(stack), padding,
+    )  # fmt: skip
 
 
 def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:

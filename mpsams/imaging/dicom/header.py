@@ -44,6 +44,7 @@ _TAGS = (
     "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "LossyImageCompression", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
     "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
+    "PixelPaddingValue", "PixelPaddingRangeLimit",
 )  # fmt: skip
 
 
@@ -110,8 +111,23 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image
         path, *(uid(data, keyword) for keyword in _UIDS), modality if modality in _MODALITIES else "",
         "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
         count(data, "PlanarConfiguration"), allocated, bits, signed, frames, _syntax(data), at, length, vr, tuple(palette),
+        _padding(data, bits, signed) if photometric in _GREYS[:2] else None,
         Dataset({element.tag: element for element in patient}),
     )  # fmt: skip
+
+
+def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
+    """The samples outside the picture, from the lowest to the highest (PS3.3 C.7.5.1.1.2); None where no sample can be."""
+    ends = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        element = raw(data, keyword)
+        if element is not None and len(element.value or b"") == 2:
+            order = "<" if element.is_little_endian else ">"
+            ends.append(int(np.frombuffer(element.value, f"{order}{'i' if signed else 'u'}2")[0]))
+        elif keyword == "PixelPaddingValue":
+            return None
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return (min(ends), max(ends)) if low <= max(ends) and min(ends) <= high else None
 
 
 def _syntax(data: Any) -> str:

@@ -14,18 +14,20 @@ from .frames import Frame
 
 MAX_BYTES = 2**30  # of the voxels
 Meaning = Callable[[np.ndarray, Frame], np.ndarray]
+Padding = tuple[int, int] | None
 
 
-def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, float]:
-    """Frames of one size as voxels (X, Y, Z), Z in their order, with slope and intercept: value = slope * voxel + intercept.
+def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, float, Padding]:
+    """Frames of one size as voxels (X, Y, Z), Z in their order, with slope, intercept and padding as of a Scan.
 
     picture: values are brightness in [0, 1], MONOCHROME1 inverted, else the scanner's own, never windowed. Colour is
     always brightness. Voxels are as stored, 8-bit for colour, where one slope and intercept do for all frames, else
-    float32. They are memory-mapped on a temporary file that vanishes with them, each slice in one piece.
+    float32, in which padding is NaN. They are memory-mapped on a temporary file that vanishes with them, each slice in one piece.
 
     Raises UnreadableImage for volumes beyond MAX_BYTES before any pixel is decoded, and for damaged pixels.
     """
     kind, slope, intercept, meaning = _plan(frames, picture)
+    padding = frames[0].image.padding if meaning is _as_stored else None
     columns, rows = frames[0].image.columns, frames[0].image.rows
     xyz = _space((columns, rows, len(frames)), kind)
     files: dict = {}
@@ -36,8 +38,11 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
             for index, samples, photometric in decoded(image, places, elsewhere):
                 grey = _luminance(samples, photometric, image.bits) if image.samples == 3 else samples
                 z = places[index]
-                xyz[:, :, z] = meaning(grey, frames[z]).T
-    return xyz, slope, intercept
+                voxels = meaning(grey, frames[z])
+                if image.padding is not None and padding is None:
+                    voxels[(samples >= image.padding[0]) & (samples <= image.padding[1])] = np.nan
+                xyz[:, :, z] = voxels.T
+    return xyz, slope, intercept, padding
 
 
 def _space(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:
@@ -65,7 +70,7 @@ def _plan(frames: Sequence[Frame], picture: bool) -> tuple[np.dtype, float, floa
     if images[0].colour:
         return np.dtype(np.uint8), 1 / 255, 0.0, _as_stored
     lines = {(frame.slope, frame.intercept) for frame in frames}
-    straight = len(lines) == 1 and not any(frame.modality_lut for frame in frames)
+    straight = len(lines) == len({image.padding for image in images}) == 1 and not any(frame.modality_lut for frame in frames)
     stored = np.result_type(*{image.dtype for image in images})
     (slope, intercept), ranges = next(iter(lines)), {(image.range, image.photometric) for image in images}
     if straight and not picture:
