@@ -350,6 +350,11 @@ class Project:
             self._write([{"item": item.id, "action": "accepted" if again else "found", "mask": found}], "")
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder holds a project, maybe a damaged one."""
+    return (folder / "project.json").is_file() or (folder / "log.jsonl").is_file()
+
+
 def _judge(folder: Path) -> None:
     """ValueError unless a folder is a project we can open, or may become one."""
     if folder.exists() and not folder.is_dir():

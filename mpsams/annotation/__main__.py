@@ -1,0 +1,122 @@
+"""Import masks into a project, export them, and add images, as the Annotate tab of the app does; prints a report as JSON.
+
+python -m mpsams.annotation import PROJECT FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpsams.annotation import transfer
+from mpsams.annotation.project import Project, is_project
+from mpsams.imaging import MODALITIES
+
+ABOUT = "Import masks into a project of annotations, export them, and add images, as the Annotate tab of the app does."
+FORMATS = "\n".join(f"  {name:<10} {says}" for name, says in {
+    "folder": "images/ and masks/, PNG for pictures and .nii.gz for volumes: what --data.name folder reads",
+    "nifti": "a NIfTI mask for each image, on the image's own grid",
+    "coco": "annotations.json; a slice of a volume is the image NAME/007.png, counted from 0",
+    "dicom-seg": "a DICOM-SEG for each DICOM series; other images are left out",
+    "busi": "folders benign, malignant and normal, of flat pictures; see --label",
+}.items())  # fmt: skip
+EPILOG = f"""
+formats of an export:
+{FORMATS}
+formats of an import (told by content, not by name):
+  PNG, JPEG, TIFF and NIfTI masks named like their image, with or without _mask, _mask_1 or _seg after the name;
+  COCO JSON; DICOM-SEG; a folder or a zip of these
+
+The report is printed as JSON. Of import: saved (number of masks), images (each with id, name, status, lesion_voxels) and
+notes. Of export: out, format, which, exported (number of images), images (each with id, status and file; file is null for
+one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
+Exit code: 0 when something was saved, exported or is in the project; 1 when nothing was; 2 for wrong options.
+A project can be used by one program at a time: close the app first.
+
+examples:
+  python -m mpsams.annotation add breasts scans/*.png              makes the project when it does not exist
+  python -m mpsams.annotation import breasts masks.zip --who anne
+  python -m mpsams.annotation export breasts coco breasts-coco
+  python -m mpsams.annotation export breasts folder masks.zip --which all
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, open the project, do it, print the report; returns the exit code."""
+    options = _parser().parse_args(argv)
+    warnings.simplefilter("ignore")  # of the libraries; what matters is in the notes
+    try:
+        if options.command != "add" and not is_project(options.project):
+            raise ValueError(f"{options.project} is no project of annotations; make one with: python -m mpsams.annotation add {options.project} IMAGE...")
+        with Project(options.project) as project:
+            code, report = {"import": _import, "export": _export, "add": _add}[options.command](project, options)
+    except OSError as error:
+        code, report = 1, {"error": f"{error.strerror or type(error).__name__}."}
+    except ValueError as error:
+        code, report = 1, {"error": str(error)}
+    print(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    as_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add")
+    project = argparse.ArgumentParser(add_help=False)
+    project.add_argument("project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it")
+    who = argparse.ArgumentParser(add_help=False)
+    who.add_argument("--who", default="", metavar="NAME", help="name for the project's log (default: none)")
+
+    taking = commands.add_parser("import", parents=[project, who], help="save masks as drafts that wait to be accepted", epilog=EPILOG, formatter_class=as_is)
+    taking.add_argument("file", type=Path, metavar="FILE", help="a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them")
+
+    sending = commands.add_parser("export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=as_is)
+    sending.add_argument("format", choices=tuple(transfer.FORMATS), metavar="FORMAT", help=", ".join(transfer.FORMATS))
+    sending.add_argument("out", type=Path, metavar="OUT", help="new folder, or a new file that ends in .zip")
+    which = "accepted images only, or all with a mask (default: accepted, or all while none is accepted; the report says which)"
+    sending.add_argument("--which", choices=tuple(transfer.WHICH), help=which)
+    sending.add_argument("--label", choices=transfer.LABELS, default="lesion", help="what is marked (default: lesion); busi needs one of the others")
+
+    adding = commands.add_parser("add", parents=[project, who], help="copy images into a project, made if need be", epilog=EPILOG, formatter_class=as_is)
+    adding.add_argument("files", type=Path, nargs="+", metavar="IMAGE", help="pictures, volumes, zips, files of DICOM series, or folders of these")
+    adding.add_argument("--modality", choices=MODALITIES, help="modality of the images (default: as the files state it, else guessed)")
+    return parser
+
+
+def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    if not options.file.exists():
+        raise ValueError(f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them")
+    found = transfer.take(project, options.file, options.who)
+    saved = [
+        {"id": id, "name": project.name(id), "status": project.item(id).status, "lesion_voxels": int(project.mask(id).sum())} for id in found.saved
+    ]
+    return int(not saved), {"saved": len(saved), "images": saved, "notes": found.notes}
+
+
+def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    which, notes = options.which or "accepted", []
+    if options.which is None and not project.items("accepted"):
+        which, notes = "all", ["No image is accepted yet, so all masks were exported as they are."]
+    written = transfer.write(project, options.format, which, options.label, options.out)
+    chosen = transfer.chosen(project, which)
+    sent = [{"id": item.id, "status": item.status, "file": place} for item, place in zip(chosen, written.places, strict=True)]
+    count = sum(place is not None for place in written.places)
+    report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "images": sent}
+    return 0, report | {"notes": [*notes, *written.notes]}
+
+
+def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    files = [file for path in options.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()]
+    if missing := next((file for file in files if not file.is_file()), None):
+        raise ValueError(f"{missing} does not exist; expected images")
+    count, notes = transfer.add(project, files, options.modality, options.who)
+    there = [{"id": item.id, "name": project.name(item.id), "modality": item.modality, "shape": list(item.shape_xyz)} for item in project.items()]
+    return int(not there), {"added": count, "images": there, "notes": notes}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Files into a project and out of it: images added, masks found for them and saved, masks exported as a folder or a zip."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpsams.imaging import UnreadableImage
+
+from . import exports, images, imports
+from .exports import Annotated
+from .index import Item
+from .project import Project
+
+FORMATS = {
+    "folder": "Images and masks, for training", "nifti": "Masks as NIfTI", "coco": "COCO, one JSON file",
+    "dicom-seg": "DICOM-SEG, de-identified", "busi": "Folders as in BUSI",
+}  # fmt: skip
+WHICH = {"accepted": "Accepted ones", "all": "All that have a mask"}
+LABELS = ("lesion", *exports.KINDS)
+_ENDING = re.compile(r"(\.nii)?\.[A-Za-z]{2,5}$")
+
+
+@dataclass
+class Imported:
+    """Result of an import. saved: ids of the images whose mask was saved. notes: sentences on what did not fit, or was left alone."""
+
+    saved: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def grouped(paths: Sequence[Path]) -> list[list[Path]]:
+    """An upload as images: each picture, volume or zip by itself, DICOM files by the series they say they are of."""
+    groups: dict[str, list[Path]] = {}
+    for number, path in enumerate(paths):
+        series = _series(path) if images.ending_of(path) == ".dcm" else ""
+        groups.setdefault(series or f"alone {number}", []).append(path)
+    return list(groups.values())
+
+
+def _series(path: Path) -> str:
+    """The series of a DICOM file; "" for what is none, or says none."""
+    import pydicom
+
+    try:
+        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        return str(found.get("SeriesInstanceUID", ""))
+    except Exception:  # an upload may be anything, and pydicom raises what it likes; ``Project.add`` refuses it in words
+        return ""
+
+
+def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:
+    """Put an upload into a project: how many images are new, and sentences on what was refused, by its place in the upload."""
+    before, notes = len(project.items()), []
+    for number, group in enumerate(grouped(paths), start=1):
+        try:
+            project.add(group if len(group) > 1 else group[0], modality, group[0].name, who)
+        except UnreadableImage as refusal:
+            notes.append(f"Image {number} of the upload was not added: {refusal}")
+    return len(project.items()) - before, notes
+
+
+def take(project: Project, path: Path, who: str) -> Imported:
+    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted.
+
+    Accepted images are left as they are. UnreadableImage where there is no mask in it.
+    """
+    items = project.items()
+    known: dict[str, str] = {}
+    for item in items:
+        stem = _ENDING.sub("", project.name(item.id))
+        for name in (item.id, stem) if len(items) > 1 else (stem or item.id,):
+            known[name] = "" if name in known else item.id
+    known = {name: id for name, id in known.items() if name and id}
+    found = imports.read(path, {name: project.scan(id) for name, id in known.items()})
+    result, kept = Imported(notes=list(found.notes)), 0
+    for name, mask_xyz in found.masks.items():
+        if project.item(known[name]).status == "accepted":
+            kept += 1
+            continue
+        project.save(known[name], mask_xyz, who, imported=True)
+        result.saved.append(known[name])
+    if kept:
+        result.notes.append(f"{kept} accepted image{'s were' if kept > 1 else ' was'} left alone; reopen what is to get another mask.")
+    return result
+
+
+def chosen(project: Project, which: str) -> list[Item]:
+    """The images that an export takes: the accepted ones, or "all" that have a mask."""
+    return [item for item in project.items("accepted" if which == "accepted" else None) if item.mask is not None]
+
+
+def write(project: Project, form: str, which: str, label: str, out: Path) -> exports.Written:
+    """Export a project's masks into ``out``: a new folder, or a new zip where its name ends in .zip. Images are named by their ids.
+
+    form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked.
+    ValueError: nothing to export, an unknown choice, ``out`` is there already.
+    """
+    for name, value, allowed in (("format", form, FORMATS), ("which", which, WHICH), ("label", label, LABELS)):
+        if value not in allowed:
+            raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {', '.join(allowed)}")
+    items = chosen(project, which)
+    if not items:
+        raise ValueError("there is nothing to export yet: " + ("accept an image first" if which == "accepted" else "no image has a saved mask"))
+    items = [
+        Annotated(project.scan(item.id), project.mask(item.id), label, item.id, item.checkpoint[0] if item.checkpoint else "") for item in items
+    ]
+    if out.suffix.lower() != ".zip":
+        return exports.write(items, form, out)
+    if out.exists():
+        raise ValueError(f"{out.name} is there already; allowed is a new file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
+        written = exports.write(items, form, Path(folder) / "masks")
+        exports.zipped(written.out).replace(out)
+    return exports.Written(out, written.places, written.notes)
