@@ -185,6 +185,78 @@ def test_a_mask_that_someone_else_saved_is_not_overwritten(library, page, projec
         project.save(item(page), project.mask(item(page)), expected="")
 
 
+def test_a_mask_that_someone_else_replaced_is_not_called_saved_when_it_is_sent_again(library, page, project):
+    mine, theirs = drawn(page.shape, 1), drawn(page.shape, 2)
+    assert page.wish("save", mine)["saved"] == "disk"
+    other = Page(library, project, "Dr. B")
+    other.open(item(page))
+    assert other.wish("save", theirs)["saved"] == "disk"
+    answer = page.wish("save", mine)  # the same once more
+    assert (answer["refused"], answer["saved"]) == (MEANWHILE, "")
+    assert np.array_equal(project.mask(item(page))[:, :, 0].T, theirs)
+    assert page.wish("skip")["refused"] == "" and project.item(item(page)).status == "skipped"  # says nothing of the mask
+
+
+def lines(project: Project, action: str) -> list[dict]:
+    return [row for row in project.log() if row["action"] == action]
+
+
+def test_a_request_that_is_sent_again_counts_its_seconds_once(page, project):
+    one, other = drawn(page.shape, 1), drawn(page.shape, 2)
+    page.wish("save", one, id="a", seconds=10.0)
+    assert page.wish("save", one, id="a", seconds=10.0)["saved"] == "disk"  # the answer was lost
+    page.wish("save", other, id="a", seconds=12.5)  # and tried once more, with what was drawn meanwhile
+    page.wish("save", one, id="b", seconds=1.0)
+    page.wish("save", other, seconds=2.0)  # from a page that sends no id
+    page.wish("save", one, seconds=2.0)
+    assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 2.5, 1.0, 2.0, 2.0]
+    assert [row.get("request") for row in lines(project, "saved")] == ["a", "a", "b", None, None]
+
+
+def test_what_was_obeyed_is_not_obeyed_again_and_its_answer_is_sent_again(library, project, tmp_path):
+    first, second, third = (project.add(picture(tmp_path, seed)).id for seed in range(3))
+    page = Page(library, project)
+    page.open(first)
+    key, mask_hw = page.sheet["key"], drawn(page.shape, 1)
+    heard = page.wish("accept", mask_hw, id="a", seconds=10.0)
+    again = page.wish("accept", mask_hw, id="a", seconds=10.0, key=key)
+    assert again | {"turn": heard["turn"]} == heard and item(page) == second and again["saved"] == "disk"
+    assert [row["seconds"] for row in lines(project, "accepted")] == [10.0]
+    better = drawn(page.shape, 2)  # the page let go of the lock, and more was drawn
+    assert page.wish("accept", better, id="a", seconds=11.0, key=key)["sheet"] == heard["sheet"]
+    assert [row["seconds"] for row in lines(project, "accepted")] == [10.0, 1.0] and np.array_equal(project.mask(first)[:, :, 0].T, better)
+    for _ in range(2):
+        assert page.wish("skip", id="b")["state"]["status"] == heard["state"]["status"] and item(page) == third
+    assert [row["item"] for row in lines(project, "skipped")] == [second]
+    for _ in range(2):
+        page.wish("reopen", id="c")
+    assert len(lines(project, "reopened")) == 1
+    page.wish("accept", id="a", key=key)  # comes late, after others
+    assert len(lines(project, "accepted")) == 2 and item(page) == third
+
+
+def test_a_request_that_failed_is_obeyed_when_it_is_sent_again(page, project, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(project, "accept", full)
+        assert "disk" in page.wish("accept", drawn(page.shape, 1), id="a", seconds=4.0)["refused"]
+    assert page.wish("accept", drawn(page.shape, 1), id="a", seconds=5.0)["saved"] == "disk"
+    assert [row["seconds"] for row in lines(project, "accepted")] == [5.0]
+
+
+def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(library, page, project):
+    mask_hw = drawn(page.shape, 1)
+    page.wish("save", mask_hw, id="a", seconds=10.0)
+    again(page, library, project)
+    page.turn += 1
+    said = {"do": "save", "id": "a", "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(mask_hw), "changed": True, "seconds": 10.0}
+    assert page.hear(page.desk.obey(said, page.first, page.who))["saved"] == "disk"
+    page.wish("save", drawn(page.shape, 2), id="b", seconds=1.0)
+    assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
+
+
 def again(page: Page, library: Library, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.desk.case.scan

@@ -7,6 +7,7 @@ Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections import OrderedDict
 from threading import RLock
@@ -21,6 +22,8 @@ from mpsams.panels._annotate.work import Work
 from mpsams.panels._case import Case
 from mpsams.panels._library import Library
 
+ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that are obeyed once, however often the page tries
+REMEMBERED = 64  # wishes by which a later try is known
 OPEN_AT_ONCE, VOXELS = 8, 2**28  # images and voxels whose masks a tab holds
 MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
@@ -42,6 +45,9 @@ class Desk:
         self._works: OrderedDict[str, Work] = OrderedDict()
         self._lock = RLock()
         self._turn, self._sent = 0, None
+        self._counted: OrderedDict[str, float] = OrderedDict()  # seconds, by the ids of the last wishes
+        self._done: set[str] = set()  # of these wishes, those that were obeyed
+        self._last: tuple[str, str] = "", ""  # the id of the last one, and its answer
         self._warned: Work | None = None  # which was to be accepted although nothing is outlined in it
 
     # What is on screen
@@ -107,20 +113,48 @@ class Desk:
                 return self._answer("", refused=MEANWHILE)  # of no sheet, for what is on screen here need not be on screen there
             except (ValueError, OSError) as error:
                 return self._answer(key if key.partition(".")[0] in self._works else "", refused=_plain(error))
-            wish.place.work.seconds += wish.seconds
+            self._count(wish, again is not None)
             if wish.mask_hw is not None:
                 wish.place.work.draw(wish.place.plane, wish.place.index, wish.mask_hw)
                 self._warned = None
             try:
                 if again is not None and (fresh or again is self.work):
                     return self._as_it_was(wish)
-                return getattr(self, f"_{wish.do}")(wish)
+                if wish.id in self._done and wish.do in ONCE and not (wish.do == "propagate" and wish.place.work.dirty):
+                    return self._once_more(wish)
+                answer = getattr(self, f"_{wish.do}")(wish)
+                if wish.id:
+                    self._done.add(wish.id)
+                    self._last = wish.id, answer
+                return answer
             except SavedMeanwhile:
                 return self._answer(key, refused=MEANWHILE)
             except ValueError as error:
                 return self._answer(key, refused=_plain(error), saved=self._attempt(wish))
             except OSError:
                 return self._answer(key, refused=NO_DISK)
+
+    def _count(self, wish: Wish, found_again: bool) -> None:
+        """Add the seconds of a wish to those of its image, no second twice however often the page tries."""
+        work, counted = wish.place.work, self._counted.get(wish.id, 0.0)
+        if found_again and wish.id and any(row.get("request") == wish.id for row in self.project.log()):
+            counted = wish.seconds
+        work.seconds += max(0.0, wish.seconds - counted)
+        work.request = wish.id
+        if not wish.id:
+            return
+        self._counted[wish.id] = max(counted, wish.seconds)
+        while len(self._counted) > REMEMBERED:
+            self._done.discard(self._counted.popitem(last=False)[0])
+
+    def _once_more(self, wish: Wish) -> str:
+        """The answer to a wish that was obeyed already, for a page that did not hear it. What was drawn since is kept first."""
+        work = wish.place.work
+        if work.dirty and wish.do == "accept":
+            work.accept(self._of(work), self.who)
+        saved = self._safe(wish)
+        answer = json.loads(self._last[1] if self._last[0] == wish.id else self._answer(wish.place.key))
+        return json.dumps(answer | {"turn": self._turn, "saved": saved or answer["saved"]})
 
     def _save(self, wish: Wish) -> str:
         return self._answer(wish.place.key, saved=self._safe(wish))
@@ -186,7 +220,7 @@ class Desk:
 
     def _skip(self, wish: Wish) -> str:
         work = wish.place.work
-        self._kept(work)
+        self._safe(wish)
         self._of(work).skip(work.item, self.who, work.seconds)
         work.seconds = 0.0
         return self._onwards(wish, "Skipped")

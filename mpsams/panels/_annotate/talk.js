@@ -44,10 +44,11 @@ const send = () => {
 const fly = wish => {
     clearTimeout(resting);
     resting = 0;
-    flight = {wish, key: wish.key || sheet.key, versions: new Map(), first: turn + 1, seconds: 0, tries: 0};
+    flight = {id: name_of_wish(), wish, key: wish.key || sheet.key, versions: new Map(), first: turn + 1, seconds: 0, tries: 0};
     launch();
 };
-// Every try is a wish of its own, with the newest mask.
+const name_of_wish = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(16).padStart(8, '0')).join('');
+// Every try has a turn of its own and the newest mask; by the id the server knows that it is the same wish.
 const launch = () => {
     const here = flight.key === sheet.key, {do: wished, ...more} = flight.wish;
     if (!here && !more.mask) { end(0); return send(); }
@@ -56,7 +57,7 @@ const launch = () => {
     flight.lost = false;
     flight.changed = here ? changed() : true;
     flight.versions.set(++turn, here ? sheet.version : more.version);
-    const wish = {...more, do: wished, key: flight.key, turn, mask: here ? pack(MASK) : more.mask, changed: flight.changed, seconds: Math.round(flight.seconds * 10) / 10};
+    const wish = {...more, do: wished, id: flight.id, key: flight.key, turn, mask: here ? pack(MASK) : more.mask, changed: flight.changed, seconds: Math.round(flight.seconds * 10) / 10};
     delete wish.version;
     if (wished === 'scribble') Object.assign(wish, {lesion: pack(LESION), background: pack(GROUND)});
     flight.timer = setTimeout(lost, Number(root.dataset.patience));

@@ -17,7 +17,7 @@ from mpsams.panels._annotate.work import Work
 
 WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
-LONGEST_KEY = 64  # characters
+LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds that one wish may tell of
 MOST_SLICES = 20  # through which a mask is carried at once
 GONE = "the app does not know this image any more: it was started again, or many others were opened since. Reload the page (Ctrl+R) and open it again"
@@ -47,7 +47,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Wish:
-    """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says."""
+    """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says.
+
+    id: the same for every try of one wish; "" from a page that sends none.
+    """
 
     do: str
     place: Place
@@ -55,6 +58,7 @@ class Wish:
     mask_hw: np.ndarray | None
     seconds: float
     more: dict
+    id: str = ""
 
 
 def told(said: object) -> tuple[str, int]:
@@ -67,20 +71,22 @@ def checked(said: object, works: Mapping[str, Work]) -> Wish:
     """A wish of the page as we take it. works: the images at the desk, by token. ValueError says what is not allowed."""
     if not isinstance(said, Mapping):
         raise ValueError("the page sent nothing that can be understood")
-    do, key, turn, changed, seconds = (said.get(name) for name in ("do", "key", "turn", "changed", "seconds"))
+    do, key, turn, changed, seconds, id = (said.get(name, "") for name in ("do", "key", "turn", "changed", "seconds", "id"))
     if not isinstance(do, str) or do not in WISHES:
         raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(WISHES)}")
     if type(turn) is not int or not 0 <= turn < 2**53 or not isinstance(changed, bool):
         raise ValueError("a wish has a turn, a whole number, and says whether the mask changed")
     if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DAY:
         raise ValueError(f"seconds {str(seconds)[:40]!r}; allowed are 0 to {LONGEST_DAY}")
+    if not isinstance(id, str) or len(id) >= LONGEST_KEY:
+        raise ValueError(f"id {str(id)[:40]!r}; allowed are texts of up to {LONGEST_KEY - 1} characters")
     place = _place(key, works)
     shape_hw = place.mask_hw.shape
     mask_hw = canvas.unpacked(said.get("mask"), shape_hw)
     more = {name: check(said[name]) for name, check in _more(do, shape_hw).items() if name in said}
     if missing := set(_more(do, shape_hw)) - set(more) - ({"step", "slice"} if do == "go" and more else set()):
         raise ValueError(f"the wish {do!r} lacks {', '.join(sorted(missing))}")
-    return Wish(do, place, turn, mask_hw if changed else None, float(seconds), more)
+    return Wish(do, place, turn, mask_hw if changed else None, float(seconds), more, id)
 
 
 def _place(key: object, works: Mapping[str, Work]) -> Place:

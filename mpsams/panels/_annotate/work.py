@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsams import inference
 from mpsams.annotation import log, masks
-from mpsams.annotation.project import Item, Project
+from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.panels._annotate import model
@@ -28,7 +28,7 @@ class Work:
     token: its name in the keys of sheets, never used for another lineage of masks; the project's log has it too. case: as last seen on screen.
     mask_xyz: bool, all slices. proposal_xyz: what was proposed, None where each slice asks the network. sha256: of the
     mask's file that this one goes on from, "" for none. dirty: whether what is here is not kept yet. seconds: worked and
-    not yet logged. drawn: the slices (plane, index) that a person drew on. lent: what was given away as the truth.
+    not yet logged. request: the id of the wish being obeyed, for the log. drawn: the slices (plane, index) that a person drew on. lent: what was given away as the truth.
     history: what was done, as the log of a project has it, where there is no project.
     """
 
@@ -41,6 +41,7 @@ class Work:
     sha256: str = ""
     dirty: bool = False
     seconds: float = 0.0
+    request: str = ""
     drawn: set[tuple[str, int]] = field(default_factory=set)
     lent: np.ndarray | None = None
     history: list[dict] = field(default_factory=list)
@@ -133,19 +134,28 @@ class Work:
         return count, False
 
     def keep(self, project: Project | None, who: str) -> str:
-        """Bring what is drawn to the disk if it is not there; "disk", or "kept" where there is no project."""
+        """Bring what is drawn to the disk if it is not there; "disk", or "kept" where there is no project.
+
+        SavedMeanwhile where the disk holds another mask than the one that this goes on from.
+        """
         if not self.item:
             self.dirty = False
             return "kept"
         if self.dirty:
-            item = project.save(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, sheet=self.token)
+            item = project.save(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, **self._origin())
             self.sha256, self.dirty, self.seconds = item.mask or "", False, 0.0
+        elif (project.item(self.item).mask or "") != self.sha256:
+            raise SavedMeanwhile("someone else has saved this image meanwhile")
         return "disk"
 
     def accept(self, project: Project, who: str) -> None:
         """Accept what is drawn."""
-        item = project.accept(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, sheet=self.token)
+        item = project.accept(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, **self._origin())
         self.sha256, self.dirty, self.seconds = item.mask or "", False, 0.0
+
+    def _origin(self) -> dict[str, str]:
+        """The sheet and the wish that a line of the log is about."""
+        return {"sheet": self.token} | ({"request": self.request} if self.request else {})
 
     def as_truth(self) -> Case:
         """The case with a copy of what is drawn as its truth, measured."""
