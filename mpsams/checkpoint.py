@@ -6,13 +6,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mpsams import splits
@@ -36,34 +39,71 @@ class Checkpoint:
     sha256: str
 
 
-def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping, keep: Path | None = None) -> str:
+def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> str:
     """Write atomically (temporary file, fsync, rename); returns the file's sha256.
 
-    metadata must be JSON. keep: a name in the same folder for the file that was there before. An interrupted write leaves
-    that file as it was. OSError says that the disk is full or the folder read-only.
+    metadata must be JSON. An interrupted write leaves the file that was there before as it was. OSError says that the disk
+    is full or the folder read-only.
     """
     data = to_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {KEY: json.dumps(metadata)})
-    write(Path(path), data, keep)
+    write(Path(path), data)
     return hashlib.sha256(data).hexdigest()
 
 
-def write(path: Path, data: bytes, keep: Path | None = None) -> None:
+def save_large(path: Path, tensors: dict[str, Tensor], metadata: Mapping, keep: Path) -> None:
+    """Write as ``save`` does, but straight from the tensors' memory, without a hash, and with Python free for other threads.
+
+    tensors: contiguous, on the CPU. keep: a name in the same folder for the file that was there before.
+    """
+    with replacing(path, keep) as temporary:
+        save_file(tensors, temporary, {KEY: json.dumps(metadata)})
+
+
+def write(path: Path, data: bytes) -> None:
     """Write a file atomically, as ``save`` does; its folder is made when it is not there."""
-    temporary = path.with_name(path.name + ".partial")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+    """Yield a name to write to; afterwards that file is brought to the disk and takes the place of ``path``, or nothing changes.
+
+    The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed process leaves behind.
+    """
+    room = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
+        clear(room)
+        room.mkdir()
+        temporary = room / path.name
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if keep and path.exists():
             path.replace(keep)
         temporary.replace(path)
         sync(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands") from error
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else system_error(error)
+        if number is None:
+            raise
+        raise OSError(number, f"could not write {path}: {os.strerror(number)}; what was there before stands") from error
+    finally:
+        clear(room)
+
+
+def clear(room: Path) -> None:
+    """Delete a folder of unfinished files, or the unfinished file of an earlier version; as far as that is possible."""
+    shutil.rmtree(room, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        room.unlink()
+
+
+def system_error(error: SafetensorError) -> int | None:
+    """The system's error number that safetensors names in its message, None if it names none."""
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def sync(folder: Path) -> None:
@@ -83,18 +123,31 @@ def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. ValueError says when a file is missing, cut off or not one of ours."""
+    with opened(path) as (file, metadata):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    return Checkpoint(tensors, metadata, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+
+
+def metadata(path: str | Path) -> dict:
+    """The metadata of a checkpoint, without reading its tensors; ValueError as ``load``."""
+    with opened(path) as (_, found):
+        return found
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
+    """The open file of a checkpoint and its metadata; ValueError, also for errors while it is read, as ``load``."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; expected a .safetensors checkpoint of this project")
     try:
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if stated is None:
+                raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
+            yield file, json.loads(stated)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be cut off or foreign") from None
-    if stated is None:
-        raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
-    return Checkpoint(tensors, json.loads(stated), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def unet(checkpoint: Checkpoint) -> UNet:

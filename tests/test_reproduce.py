@@ -230,6 +230,14 @@ def test_the_cases_of_figure_2_go_from_easy_to_hard():
     assert figure.chosen([row], 99) == [f"c{i}" for i in reversed(range(10))]
 
 
+def test_states_are_saved_once_a_minute_and_at_the_end_of_a_run(small, quick_phantom, monkeypatch):
+    """Not after each epoch, of which each run here has two or three."""
+    written, large = [], checkpoint.save_large
+    monkeypatch.setattr(checkpoint, "save_large", lambda path, *rest: (written.append(path), large(path, *rest)))
+    reproduce.main(command(small, "--draws", "0"))
+    assert len(written) == len(set(written)) == FIRST
+
+
 def test_a_list_does_nothing(small, capsys):
     reproduce.main(command(small, "--list"))
     said = capsys.readouterr().out

@@ -8,6 +8,7 @@ import random
 import re
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -211,7 +212,7 @@ def test_a_state_of_other_options_is_refused_by_their_names(tmp_path):
 
 def test_a_full_disk_ends_the_run_with_a_sentence_and_the_last_state_stands(tmp_path, packed, monkeypatch):
     out = tmp_path / "a"
-    saved, limits = checkpoint.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+    saved, limits = checkpoint.save_large, resource.getrlimit(resource.RLIMIT_FSIZE)
     calls = []
 
     def fill_up(path, *rest, **more):
@@ -220,7 +221,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_the_last_state_stands(tmp_
             resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))
         return saved(path, *rest, **more)
 
-    monkeypatch.setattr(checkpoint, "save", fill_up)
+    monkeypatch.setattr(checkpoint, "save_large", fill_up)
     try:
         with pytest.raises(OSError, match=rf"could not write {out / STATE}: .*what was there before stands"):
             pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(out)])
@@ -242,12 +243,175 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, packed, message, fol
     assert re.search(f"^train.pretrain: ({message}): .*{folder.split('/')[-2]}", str(stop.value))
 
 
-def test_a_run_that_was_not_finished_is_not_dropped_by_forgetting_resume(tmp_path, packed, capsys):
-    out = ["--data.root", str(packed), "--out", str(tmp_path / "a")]
-    pretrain.main([*SMALL, *out])
-    (tmp_path / "a" / "weights.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds a run that was not finished; --resume goes on with it, another --out starts a new one"):
-        pretrain.main([*SMALL, *out])
-    pretrain.main([*SMALL, *out, "--resume"])
-    pretrain.main([*SMALL, *out, "--optim.epochs", "1"])  # a finished one may be made anew
-    assert len(told(tmp_path / "a")) == 1 and checkpoint.load(tmp_path / "a" / STATE).metadata["step"] == 4
+HELD = "holds a run already: --resume goes on with it, --overwrite replaces it, another --out starts a new one"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stopped(monkeypatch, steps: int, argv: list[str]) -> None:
+    """Run a pretraining that receives SIGTERM in that step."""
+    train_step, done = loop.train_step, []
+
+    def count(*rest):
+        done.append(1)
+        if len(done) == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*rest)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(loop, "train_step", count)
+        pretrain.main(argv)
+    assert stop.value.code == 143
+
+
+@pytest.mark.parametrize("held", ["finished", "stopped", "weights", "state", "records"])
+def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed, monkeypatch, held):
+    out = tmp_path / "a"
+    argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
+    if held == "stopped":
+        stopped(monkeypatch, 6, argv)
+    else:
+        pretrain.main(argv)
+        only = {"weights": "weights.safetensors", "state": PREVIOUS, "records": loop.RECORDS}.get(held)
+        for path in out.iterdir():
+            if only and path.name != only:
+                path.unlink()
+    before = contents(out)
+    for more in ([], ["--optim.lr", "0.02"], ["--optim.epochs", "1"]):
+        with pytest.raises(ValueError, match=HELD):
+            pretrain.main([*argv, *more])
+        assert contents(out) == before
+    pretrain.main([*argv, "--optim.epochs", "1", "--overwrite"])
+    assert checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(told(out)) == 1
+    assert records.read(out / loop.RECORDS)[0]["config"]["optim"]["epochs"] == 1
+    assert state.about(out)["step"] == 4
+
+
+def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed, monkeypatch):
+    """A finished, B stopped in the same folder, C started there: each of A and B is only replaced on request, and never stands beside the other."""
+    out = tmp_path / "a"
+    argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
+    pretrain.main(argv)
+    stopped(monkeypatch, 3, [*argv, "--overwrite", "--optim.lr", "0.02"])
+    assert not (out / "weights.safetensors").exists() and state.about(out)["step"] == 3
+    before = contents(out)
+    with pytest.raises(ValueError, match=HELD):
+        pretrain.main([*argv, "--optim.lr", "0.03"])
+    assert contents(out) == before
+    pretrain.main([*argv, "--optim.lr", "0.02", "--resume"])
+    assert checkpoint.load(out / "weights.safetensors").metadata["config"]["optim"]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_finished_run_says_so_and_is_not_trained_again(tmp_path, packed, capsys, forgotten):
+    """Also without the state, which train.reproduce deletes after a run."""
+    out = tmp_path / "a"
+    argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
+    pretrain.main(argv)
+    if forgotten:
+        state.forget(out)
+    before = contents(out)
+    capsys.readouterr()
+    assert pretrain.main([*argv, "--resume"]) == out / "weights.safetensors"
+    assert "this run is finished, nothing is left to do" in capsys.readouterr().out and contents(out) == before
+    with pytest.raises(ValueError, match="other options in: optim"):
+        pretrain.main([*argv, "--resume", "--optim.lr", "0.02"])
+    assert contents(out) == before
+
+
+def test_records_of_a_reproduction_are_never_deleted(tmp_path, packed):
+    records.append(tmp_path / loop.RECORDS, "result", run="a")
+    before = contents(tmp_path)
+    for more in ([], ["--overwrite"], ["--resume"]):
+        with pytest.raises(ValueError, match="holds the records of many runs"):
+            pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(tmp_path), *more])
+    assert contents(tmp_path) == before
+
+
+def test_resume_and_overwrite_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        pretrain.main(["--resume", "--overwrite"])
+    assert "expected one of them" in capsys.readouterr().err
+
+
+def test_runs_that_differ_have_other_default_folders(tmp_path, packed, quick_phantom, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").symlink_to(packed)
+    small = [*SMALL, "--optim.epochs", "1"]
+    changes = ([], ["--optim.lr", "0.02"], ["--model.width", "3"], ["--optim.epochs", "2"], ["--run.seed", "1"], ["--method.order", "random"])
+    found = {pretrain.main([*small, "--data.root", str(packed), *more]) for more in changes}
+    found.add(pretrain.main([*small, "--data.cases", "20"]))  # other images
+    assert len(found) == len(changes) + 1 and all(path.parts[0] == "runs" for path in found)
+    with pytest.raises(ValueError, match=HELD):  # the same images at another place, the same options
+        pretrain.main([*small, "--data.root", "other"])
+    assert pretrain.main([*small, "--data.root", "other", "--resume"]) in found
+
+
+def test_a_run_that_an_earlier_version_named_is_gone_on_with(tmp_path, packed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old = Path("runs/phantom-mps_ams-pretrain-0")
+    argv = [*SMALL, "--data.root", str(packed)]
+    stopped(monkeypatch, 3, [*argv, "--out", str(old)])
+    assert pretrain.main([*argv, "--resume"]) == old / "weights.safetensors"
+
+
+# Saving in the background
+
+
+def test_a_state_is_written_while_training_goes_on_and_is_of_the_step_it_was_saved_in(tmp_path, packed, monkeypatch):
+    """The first write is held back until two more steps are done; then it is whole, of its own step, and the next waits for it."""
+    out, large, train_step = tmp_path / "a", checkpoint.save_large, loop.train_step
+    begun, done, steps = [], threading.Event(), []
+    monkeypatch.setattr(loop, "train_step", lambda task, at, *rest: (steps.append(at.step), at.step == 3 and done.set(), train_step(task, at, *rest))[-1])
+
+    def slow(path, tensors, metadata, keep):
+        begun.append((metadata["step"], len(steps), threading.current_thread() is threading.main_thread()))
+        if len(begun) == 1:
+            assert done.wait(60)
+        large(path, tensors, metadata, keep)
+
+    monkeypatch.setattr(checkpoint, "save_large", slow)
+    clock = iter([0, 0, 400, 400])  # seconds: the save after the second step is due, and only that at the end besides
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock, 400))
+    pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(out), "--run.save_minutes", "5"])
+    assert not any(main for _, _, main in begun) and begun[-1][0] == 16 and len(begun) == 2
+    monkeypatch.undo()
+    assert checkpoint.load(out / PREVIOUS).metadata["step"] == begun[0][0] < 4
+    assert same_as_stopped(tmp_path / "b", out, packed, monkeypatch, begun[0][0])
+
+
+def same_as_stopped(other: Path, out: Path, packed: Path, monkeypatch, step: int) -> bool:
+    """Whether the state before the last of ``out`` is that of a run stopped after that step."""
+    stopped(monkeypatch, step, [*SMALL, "--data.root", str(packed), "--out", str(other)])
+    one, two = checkpoint.load(out / PREVIOUS).tensors, checkpoint.load(other / STATE).tensors
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkeypatch, capsys):
+    made, large = small(1), checkpoint.save_large
+
+    def slow(*rest):
+        time.sleep(0.2)
+        large(*rest)
+
+    monkeypatch.setattr(checkpoint, "save_large", slow)
+    with pytest.raises(KeyboardInterrupt), state.Saver(tmp_path) as saver:
+        saver.save(*made, Position(1), {"lr": 0.1})
+        raise KeyboardInterrupt
+    assert state.about(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))
+
+    def fail(*_):
+        raise OSError(28, "could not write it")
+
+    monkeypatch.setattr(checkpoint, "save_large", fail)
+    with pytest.raises(OSError, match="could not write it"), state.Saver(tmp_path) as saver:
+        saver.save(*made, Position(2), {"lr": 0.1})
+        saver.save(*made, Position(3), {"lr": 0.1})
+    with pytest.raises(OSError, match="could not write it"), state.Saver(tmp_path) as saver:
+        saver.save(*made, Position(2), {"lr": 0.1})
+    with pytest.raises(FloatingPointError), state.Saver(tmp_path) as saver:
+        saver.save(*made, Position(2), {"lr": 0.1})
+        raise FloatingPointError
+    assert "could not write it" in capsys.readouterr().out and state.about(tmp_path)["step"] == 1

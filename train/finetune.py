@@ -6,7 +6,7 @@ The last weights are kept, never the best on validation: with 10% labels the val
 hold more labels than the training.
 
   python -m train.finetune --config train/configs/busi-seg-cpu.toml --data.root Dataset_BUSI_with_GT \\
-      --init runs/busi-mps_ams-pretrain-0/weights.safetensors --labels 0.1
+      --init runs/busi-mps_ams/weights.safetensors --labels 0.1
   python -m train.finetune --data.name folder --data.root PROJECT/accepted --data.size 64 --labels 1 \\
       --init weights/busi-mps_ams-seg-10.safetensors
 """
@@ -30,7 +30,7 @@ from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 from train import distributed, loop, rehearsal
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, settled
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, run_folder, settled
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -98,8 +98,9 @@ class Finetune:
         transfer: what to take of it: all that it hands on (a segmentation all it has), or only its encoder.
         labels: share of the training part whose labels are used, in (0, 1].
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
-        out: run folder; made from the options when not given.
+        out: run folder; named after the options when not given.
         resume: go on from the state saved in the run folder.
+        overwrite: replace the run that is in the run folder.
         dry_run: only measure a few steps.
     """
 
@@ -113,6 +114,7 @@ class Finetune:
     validate_every: int = 10
     out: str | None = None
     resume: bool = False
+    overwrite: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -150,15 +152,17 @@ def learn(
     network = UNet(**model)
     if start:
         checkpoint.transfer(start, network, TRANSFERS[options.transfer])
-    percent = f"{100 * options.labels:g}"
-    out = Path(options.out or f"runs/{options.data.name}-{method}-seg-{percent}-{name}-{options.run.seed}")
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
+    fixed = settled(config, stack.sha256, init=start and start.sha256)
+    out = Path(options.out or folder(options, name, method, model["width"], fixed))
     labelled = split.labelled(options.labels, options.run.seed)
     averaged = Averaged(options.run.prepare(network, device), options.recipe.average)
     seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))
     if not options.dry_run:
-        loop.begin(out, options.resume, split, config=config, labelled=list(labelled), images=len(seen))
-    work = task(options, settled(config, stack, init=start and start.sha256), averaged, seen, val, watch)
+        if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
+            return out / loop.WEIGHTS
+        loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
+    work = task(options, fixed, averaged, seen, val, watch)
     if options.dry_run:
         return rehearsal.tell(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
@@ -170,9 +174,17 @@ def learn(
         "labelled": list(labelled),
         "init": start and origin(start),
     }
-    distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", averaged.kept.state_dict(), metadata))
-    print(f"wrote {out / 'weights.safetensors'}")
-    return out / "weights.safetensors"
+    distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
+    print(f"wrote {out / loop.WEIGHTS}")
+    return out / loop.WEIGHTS
+
+
+def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:
+    """The run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c; ``name`` is the recipe's."""
+    data, seed = options.data, options.run.seed
+    first = f"{data.name}-{method}-seg-{100 * options.labels:g}-{name}"
+    words = (first, f"{data.size}px", f"w{width}", f"{options.recipe.epochs}ep", seed)
+    return run_folder(words, fixed, options.resume, f"{first}-{seed}")
 
 
 def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -> tuple[dict, str]:

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import ranks, records, splits
+from mpsams import checkpoint, ranks, records, splits
 from mpsams.splits import Split
 from train import distributed, state
+from train.options import settled_then
 from train.state import STATE, Position
 
-RECORDS = "records.jsonl"
+RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
+RUN = (STATE, state.PREVIOUS, WEIGHTS, RECORDS, SPLIT)  # files of a run folder
 LOOK = 20  # steps between looks at what a GPU has done so far; a CPU is looked at after each
 
 
@@ -52,12 +54,17 @@ class Task:
     @property
     def steps(self) -> int:
         """Optimiser steps in an epoch; the last batch may be smaller."""
-        return math.ceil(self.images / self.batch)
+        return steps(self.images, self.batch)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.module.parameters()).device
+
+
+def steps(images: int, batch: int, epochs: int = 1) -> int:
+    """Optimiser steps in so many epochs; an epoch's last batch may be smaller."""
+    return math.ceil(images / batch) * epochs
 
 
 def generator(seed: int, *key: int) -> torch.Generator:
@@ -66,24 +73,61 @@ def generator(seed: int, *key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
 
 
-def begin(out: Path, resume: bool, split: Split, **facts) -> None:
+def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> None:
     """Make the run folder with its split and its first record; a run that is not resumed starts with no records.
 
-    ValueError when that would drop a run that was not finished.
+    ValueError when the folder holds another run and neither ``resume`` nor ``overwrite``, which deletes it, is wanted.
     """
     resume = agreed(resume)
 
     def make() -> None:
-        if not resume and state.exists(out) and not (out / "weights.safetensors").exists():
-            raise ValueError(f"{out} holds a run that was not finished; --resume goes on with it, another --out starts a new one")
+        refuse_other_records(out)
+        if not resume and any((out / name).exists() for name in RUN):
+            if not overwrite:
+                raise ValueError(f"{out} holds a run already: --resume goes on with it, --overwrite replaces it, another --out starts a new one")
+            forget(out)
         out.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            state.forget(out)
-        splits.save(split, out / "split.json")
-        records.keep(out / RECORDS, lambda row: resume)
+        splits.save(split, out / SPLIT)
+        records.keep(out / RECORDS, lambda row: True)  # without a last line that was cut off
         records.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
 
     distributed.of_first(make)
+
+
+def refuse_other_records(out: Path) -> None:
+    """ValueError when the records of a folder are not those of one run."""
+    rows = records.read(out / RECORDS) if (out / RECORDS).exists() else []
+    if any(row.get("event") not in ("start", "epoch") for row in rows):
+        raise ValueError(f"{out} holds the records of many runs, as train.reproduce writes them; use another --out")
+
+
+def forget(out: Path) -> None:
+    """Delete the run that a folder holds, and its pictures."""
+    for path in (*(out / name for name in RUN), *out.glob("pictures/epoch-*.png")):
+        path.unlink(missing_ok=True)
+
+
+def finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
+    """Whether a run that is to be resumed is finished, with its weights in the folder; that is said.
+
+    steps: of the whole run. config: as ``Task.config``. ValueError when the folder holds a run with other options.
+    """
+
+    def look() -> bool:
+        saved = state.about(out)
+        if saved:
+            state.check(out, saved["config"], config)
+        if not (out / WEIGHTS).exists() or (saved and saved["step"] < steps):
+            return False
+        differing = state.changed(settled_then(checkpoint.metadata(out / WEIGHTS)), config)
+        if differing and not saved:
+            raise ValueError(f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out starts a new one")
+        return not differing
+
+    done = agreed(resume) and distributed.of_first(look)
+    if done:
+        print(f"this run is finished, nothing is left to do: {out / WEIGHTS}")
+    return done
 
 
 def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) -> Position:
@@ -99,7 +143,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
         records.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
     look = 1 if task.device.type == "cpu" else LOOK
     saved, ahead = time.monotonic(), []
-    with stop_signal() as stop, progress(task, at) as bar:
+    with stop_signal() as stop, progress(task, at) as bar, state.Saver(out) as saver:
         for epoch in range(at.step // task.steps + 1, task.epochs + 1):
             for indices in batches(task, epoch, at.step % task.steps):
                 ahead.append(train_step(task, at, indices, epoch))
@@ -113,9 +157,10 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
                 if whole:
                     finish_epoch(task, at, epoch, out)
                 if number or due:
-                    state.save(out, task.module, task.optimizer, at, task.config)
+                    saver.save(task.module, task.optimizer, at, task.config)
                     saved = time.monotonic()
                 if number:
+                    saver.wait()
                     bar.close()
                     print(f"stopped in epoch {epoch} after step {at.step}; saved {out / STATE}; go on with --resume")
                     raise SystemExit(128 + number)

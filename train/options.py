@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -161,9 +163,10 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
-LOCAL = ("root", "out", "init", "resume", "dry_run")  # options that only mean something on the machine of the run
+LOCAL = ("root", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
 SWITCHES = {
     "resume": "go on from the state saved in the run folder",
+    "overwrite": "replace what is there, which is deleted",
     "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
 }
 Options = TypeVar("Options")
@@ -196,6 +199,8 @@ def parse(
     try:
         config_of(argv)
         filled = parser.parse_args(argv)
+        if filled.get("overwrite") and filled.get("resume") and not distributed.restarted():
+            raise ValueError("--resume and --overwrite: expected one of them, to go on with a run or to replace it")
         for name in groups:
             filled[name].pop("name")
         built = parser.instantiate(filled)
@@ -316,10 +321,28 @@ def without_paths(config: dict) -> dict:
     return {key: value for key, value in inner.items() if key not in LOCAL}
 
 
-def settled(config: dict, stack: Stack, **more) -> dict:
+def settled(config: dict, images: str, **more) -> dict:
     """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
     return {key: value for key, value in without_paths(config).items() if key != "run"} | {
         "seed": config["run"]["seed"],
-        "images": stack.sha256,
+        "images": images,
         **more,
     }
+
+
+def settled_then(about: dict) -> dict:
+    """What ``settled`` was of the run that wrote these metadata with its weights; {} when they are not of a run."""
+    if not {"config", "data"} <= about.keys():
+        return {}
+    init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}
+    return settled(about["config"], about["data"]["sha256"], **init)
+
+
+def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: str) -> Path:
+    """The default run folder: words that a person can read, and a hash of all that ``settled`` says, so that no two runs share one.
+
+    before: the name that earlier versions gave, which is taken for a run to be resumed that lies there.
+    """
+    short = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:6]
+    found, old = Path("runs") / "-".join(map(str, (*words, short))), Path("runs") / before
+    return old if resume and old.exists() and not found.exists() else found

@@ -26,7 +26,7 @@ from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import distributed, loop, rehearsal
-from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, resident, run, settled
+from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, resident, run, run_folder, settled
 
 MANY = 4096  # images that are enough for the covariance of patches
 LOT = 32  # images that are clustered at once
@@ -61,8 +61,9 @@ class Pretrain:
     """Options of a pretraining.
 
     Args:
-        out: run folder; made from data set, method and seed when not given.
+        out: run folder; named after the options when not given.
         resume: go on from the state saved in the run folder.
+        overwrite: replace the run that is in the run folder.
         dry_run: only measure a few steps.
     """
 
@@ -73,6 +74,7 @@ class Pretrain:
     run: Run = Run()
     out: str | None = None
     resume: bool = False
+    overwrite: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -95,12 +97,15 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
     method = options.run.prepare(method, device)
-    out = Path(options.out or f"runs/{options.data.name}-{method.variant}-pretrain-{options.run.seed}")
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
+    fixed = settled(config, stack.sha256)
+    out = Path(options.out or folder(options, method.variant, fixed))
     seen = resident(stack.of(split.train, options.data.every), device)
     if not options.dry_run:
-        loop.begin(out, options.resume, split, config=config, images=len(seen))
-    work = task(options, settled(config, stack), method, seen, out)
+        if loop.finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
+            return out / loop.WEIGHTS
+        loop.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
+    work = task(options, fixed, method, seen, out)
     if options.dry_run:
         return rehearsal.tell(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
@@ -110,9 +115,16 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         "transfers": list(method.transfers),
     }
     tensors = method.unet.state_dict() | {"patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()}
-    distributed.of_first(partial(checkpoint.save, out / "weights.safetensors", tensors, metadata))
-    print(f"wrote {out / 'weights.safetensors'}")
-    return out / "weights.safetensors"
+    distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, tensors, metadata))
+    print(f"wrote {out / loop.WEIGHTS}")
+    return out / loop.WEIGHTS
+
+
+def folder(options: Pretrain, variant: str, fixed: dict) -> Path:
+    """The run folder when none is given, such as runs/busi-mps_ams-pretrain-256px-w64-800ep-0-1a2b3c."""
+    data, seed = options.data, options.run.seed
+    words = (data.name, variant, "pretrain", f"{data.size}px", f"w{options.model.width}", f"{options.optim.epochs}ep", seed)
+    return run_folder(words, fixed, options.resume, f"{data.name}-{variant}-pretrain-{seed}")
 
 
 def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path) -> loop.Task:

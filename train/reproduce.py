@@ -1,6 +1,6 @@
 """Reproduce a table or Figure 2: train and measure whatever its plan lists and is not there yet.
 
-Killed at any moment and started again, it goes on from the last finished epoch. Started several times with the same
+Killed at any moment and started again, it goes on from at most a minute before. Started several times with the same
 --out, the processes share the work; on machines that share no disk use --shard 1/3, 2/3, 3/3 and give all records to
 train.report. The plan is a TOML file: train/plans/*.toml, or your own.
 
@@ -33,6 +33,7 @@ from train.plan import Job, Plan
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")
 EVENTS = {"pretrain": "pretraining", "finetune": "result"}
 TRAININGS = {"pretrain": pretrain, "finetune": finetune}
+SAVE_MINUTES = "1"  # at most so often is the state saved: at the paper's scale it has 372 MB
 WAIT = 5.0  # seconds between looks at what other processes are doing
 
 
@@ -173,7 +174,7 @@ class Work:
         """Train, or go on, and measure; then write the record and drop the state that is not needed any more."""
         weights = folder / "weights.safetensors"
         if not weights.exists():
-            argv = [*job.argv(), "--data.root", str(self.pack), "--data.cases", "0", "--out", str(folder), "--run.save_minutes", "0"]
+            argv = [*job.argv(), "--data.root", str(self.pack), "--data.cases", "0", "--out", str(folder), "--run.save_minutes", SAVE_MINUTES]
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)

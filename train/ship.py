@@ -3,7 +3,7 @@
 Runs are named, or chosen from the records of train.reproduce: of each method the one that is best on the validation part.
 Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after:
 
-  python -m train.ship runs/hecktor-mps_ams-seg-10-strong-0
+  python -m train.ship runs/hecktor-mps_ams-seg
   python -m train.evaluate --weights weights/hecktor-mps_ams-seg-10.safetensors --data.root hecktor_nii \\
       --json weights/hecktor-mps_ams-seg-10.json
   python -m train.ship

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,25 +31,62 @@ class Position:
     losses: list[float] = field(default_factory=list)
 
 
+class Saver:
+    """Saves the states of a run in the background, one at a time; as a context, it ends when the last one is written."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.thread, self.writing = out, ThreadPoolExecutor(1), None
+
+    def save(self, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict) -> None:
+        """Begin to write everything that ``restore`` needs to go on exactly; every process calls it, the first writes.
+
+        The tensors are copied before it returns. What no generator of ours decides, such as a method's own dropout, comes from
+        the random states of Python, NumPy and torch; those of every process are written too. The state before becomes
+        ``PREVIOUS``. OSError, in all, when the write before failed, such as on a full disk.
+        """
+        states = distributed.of_all(random_state())
+        self.wait()
+        if ranks.index() == 0:
+            tensors, metadata = snapshot(module, optimiser, at, config, states)
+            self.writing = self.thread.submit(checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS)
+
+    def wait(self) -> None:
+        """Return when what was begun is written; every process calls it. OSError, in all, when that failed."""
+
+        def written() -> None:
+            begun, self.writing = self.writing, None
+            if begun:
+                begun.result()
+
+        distributed.of_first(written)
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.thread.shutdown()  # waits
+        if kind is None:
+            self.wait()
+        elif self.writing and (error := self.writing.exception()):
+            print(error)
+
+
 def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict) -> None:
-    """Write everything that ``restore`` needs to go on exactly; every process calls it, the first writes.
-
-    What no generator of ours decides, such as a method's own dropout, comes from the random states of Python, NumPy and
-    torch; those of every process are written too. The state before becomes ``PREVIOUS``. OSError, in all, when the disk is full.
-    """
-    states = distributed.of_all(random_state())
-    distributed.of_first(partial(write, out, module, optimiser, at, config, states))
+    """Write a state, see ``Saver.save``, and wait until it is written."""
+    with Saver(out) as saver:
+        saver.save(module, optimiser, at, config)
 
 
-def write(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list) -> None:
-    """The file, from what ``save`` was given and the random states of all processes."""
+def snapshot(module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list) -> tuple[dict[str, Tensor], dict]:
+    """Copies of all tensors on the CPU, and the metadata, from the random states of all processes among others."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, entries in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
     for index, (drawn, _) in enumerate(states):
         tensors |= {f"random.{index}.{name}": tensor for name, tensor in drawn.items()}
-    metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": at.losses}
-    checkpoint.save(out / STATE, tensors, metadata | {"random": [told for _, told in states]}, keep=out / PREVIOUS)
+    copies = {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()) for name, tensor in tensors.items()}
+    metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": list(at.losses)}
+    return copies, metadata | {"random": [told for _, told in states]}
 
 
 def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, config: dict) -> Position | None:
@@ -58,10 +97,7 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
     found = distributed.of_first(partial(newest, out))  # other machines may not see this folder, or another file
     if found is None:
         return None
-    then, now = found.metadata["config"], json.loads(json.dumps(config))  # tuples become lists
-    if then != now:
-        changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-        raise ValueError(f"the state in {out} comes from a run with other options in: {', '.join(changed)}; use those, or another --out")
+    check(out, found.metadata["config"], config)
     parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}, "random": {}}
     for name, tensor in found.tensors.items():
         kind, _, rest = name.partition(".")
@@ -74,6 +110,18 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
     if ranks.index() < len(told):  # a process more than there were has no state to go on from
         set_random_state(nested(parts["random"])[str(ranks.index())], told[ranks.index()])
     return Position(found.metadata["step"], found.metadata["seconds"], found.metadata["losses"])
+
+
+def check(out: Path, then: dict, now: dict) -> None:
+    """ValueError names the options that have changed since the state in ``out`` was saved."""
+    if differing := changed(then, now):
+        raise ValueError(f"the state in {out} comes from a run with other options in: {differing}; use those, or another --out")
+
+
+def changed(then: dict, now: dict) -> str:
+    """The names of the options that differ, with commas between them; then: as read from a file."""
+    now = json.loads(json.dumps(now))  # tuples become lists
+    return ", ".join(key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key))
 
 
 def laid_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
@@ -96,9 +144,13 @@ def newest(out: Path) -> Checkpoint | None:
     return None
 
 
-def exists(out: Path) -> bool:
-    """Whether a run folder holds a state, whole or not."""
-    return any((out / name).exists() for name in (STATE, PREVIOUS))
+def about(out: Path) -> dict | None:
+    """The metadata of the last whole state of a run folder; None when there is none."""
+    for path in (out / STATE, out / PREVIOUS):
+        with contextlib.suppress(ValueError):
+            if (found := checkpoint.metadata(path)).get("kind") == "state":
+                return found
+    return None
 
 
 def forget(out: Path) -> None:
