@@ -14,7 +14,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from mpsams.imaging import Scan, UnreadableImage, geometry, nifti
+from mpsams import imaging
+from mpsams.imaging import Scan, UnreadableImage, geometry, nifti, nifti_header
 from tests.test_imaging_geometry import AFFINES, STRAIGHT
 from tests.test_imaging_geometry import SHAPE as SMALL
 
@@ -175,13 +176,53 @@ def test_modality_is_guessed_from_air(opened):
     values = noise()
     assert opened(nii(values)).modality == "mri"
     assert opened(nii(values, scl_slope=1, scl_inter=-1024)).modality == "ct"
-    assert opened(nii(values, scl_slope=-100)).modality == "ct"
     assert opened(nii(values, scl_inter=-1024), "mri").modality == "mri"
     assert opened(nii(np.full(SHAPE, np.nan, np.float32))).modality == "mri"
     assert opened(nii(np.full(SHAPE, -np.inf, np.float32))).modality == "mri"
     slab = np.zeros((200, 200, 40), np.int16)
     slab[:, :, 33:36] = -1000
     assert opened(nii(slab)).modality == "ct"
+
+
+def negative() -> dict[str, np.ndarray]:
+    """Values below -200 that are none of a CT."""
+    draw = np.random.default_rng(3)
+    shape = (40, 36, 20)
+    wide = draw.normal(0, 600, shape)
+    wide[:20] = 0  # the background of a difference
+    return {
+        "a difference": draw.normal(0, 150, shape).astype(np.float32), "a wide difference": wide.astype(np.int16),
+        "a phase": draw.integers(-4096, 4096, shape).astype(np.int16), "noise down to -1000": draw.uniform(-1000, 1000, shape).astype(np.float32),
+        "a few voxels": np.where(draw.uniform(size=shape) < 0.005, -1000, 100).astype(np.int16),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", negative())
+def test_negative_values_alone_are_no_ct(opened, name):
+    scan = opened(nii(negative()[name]))
+    assert scan.modality == "mri" and "guessed: MRI" in scan.notes[-1]
+    assert opened(nii(negative()[name]), "mri").notes == ()
+
+
+def test_a_ct_that_was_guessed_is_said_to_be(opened):
+    lungs = np.where(np.random.default_rng(2).uniform(size=(40, 36, 20)) < 0.7, -850, 30).astype(np.int16)
+    lungs[:8] = -1024
+    (note,) = opened(nii(lungs)).notes
+    assert opened(nii(lungs)).modality == "ct" and "guessed: CT" in note and opened(nii(lungs), "ct").notes == ()
+    assert opened(nii(noise())).notes == ()
+
+
+def test_the_lowest_float_is_no_value(opened):
+    """With -3.4e38 some programs fill what lies outside the image."""
+    values = noise((40, 36, 20), np.float32, 900)
+    values[:10] = np.finfo(np.float32).min
+    scan = opened(nii(values))
+    assert scan.modality == "mri" and scan.values(10**6).min() == 0 and scan.values(10**6).size == 30 * 36 * 20
+    assert scan.notes == ("25% of the voxels hold no number; they are shown as background.",)
+    values[:] = np.nan
+    assert opened(nii(values)).notes[0].startswith("All of the voxels")
+    values[:], values[0, 0, 0] = 1, np.inf
+    assert opened(nii(values)).notes[0].startswith("Less than 1%")
 
 
 # Geometry
@@ -196,7 +237,7 @@ def test_stated_and_straight_needs_no_note(opened):
 def test_unstated_orientation_is_said(opened):
     data = nii(noise(), codes=(0, 0))
     scan = opened(data)
-    assert scan.notes == (nifti._UNSTATED,) and np.array_equal(scan.affine, by_nibabel(data).affine)
+    assert scan.notes == (nifti_header.UNSTATED,) and np.array_equal(scan.affine, by_nibabel(data).affine)
 
 
 @pytest.mark.parametrize("name", [name for name in AFFINES if "°" in name])
@@ -223,11 +264,107 @@ def test_spacing_is_in_millimetres_and_the_export_in_the_files_unit(opened, unit
 ])  # fmt: skip
 def test_geometry_without_sense_is_pixel_space(opened, fields):
     scan = opened(nii(noise(), **fields))
-    assert scan.affine is None and scan.notes == (nifti._UNUSABLE,) and scan.planes == ("axial",)
+    assert scan.affine is None and scan.notes == (nifti_header.UNUSABLE,) and scan.planes == ("axial",)
     assert np.array_equal(scan.slice(1), noise()[:, :, 1].T) and scan.origin.endswith("5 voxels")
     written = gzip.decompress(nifti.write_mask(scan, noise() > 50))
     assert written[352:] == (noise() > 50).tobytes("F")
     assert written[252:328] == nii(noise(), **fields)[252:328]  # codes, quaternion, offsets, rows
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spoilt, fields", [
+    ("sform", {"srow_x": [0] * 4, "srow_y": [0] * 4, "srow_z": [0] * 4}), ("sform", {"srow_y": [np.nan] * 4}),
+    ("qform", {"quatern_b": 5}), ("qform", {"quatern_c": np.nan}), ("qform", {"qoffset_x": np.inf}),
+])  # fmt: skip
+@pytest.mark.parametrize("version", [1, 2])
+def test_where_one_matrix_makes_no_sense_the_other_is_used(opened, spoilt, fields, version):
+    for codes in ((1, 1), (2, 1), (1, 4)):
+        data = nii(noise(), STRAIGHT["SLA"], version=version, codes=codes, **fields)
+        scan = opened(data)
+        np.testing.assert_allclose(scan.affine, STRAIGHT["SLA"], atol=1e-5)
+        other = {"sform": "qform", "qform": "sform"}[spoilt]
+        assert scan.notes == (f"The file's {spoilt} makes no sense, so its {other} gives the geometry.",)
+
+
+def both(sform: np.ndarray, qform: np.ndarray) -> bytes:
+    header = header_of(SHAPE, np.int16)
+    header.set_sform(sform, 1)
+    header.set_qform(qform, 1)
+    return header.binaryblock + bytes(4) + noise().tobytes("F")
+
+
+def test_sform_and_qform_that_disagree_are_said_to(opened):
+    straight = np.diag([-1.0, -1, 2, 1])
+    for turn, words in (([-1, 1, 1, 1], "disagree on left and right;"), ([-1, 1, -1, 1], "left and right and on feet and head;")):
+        scan = opened(both(np.diag(turn) @ straight, straight))
+        assert np.array_equal(scan.affine, np.diag(turn) @ straight)
+        assert len(scan.notes) == 1 and words in scan.notes[0] and "the sform is used" in scan.notes[0]
+    moved = straight.copy()
+    moved[2, 3] = 7
+    assert "lie up to 7 mm apart" in opened(both(straight, moved)).notes[0]
+    larger = opened(both(straight @ np.diag([1.5, 1, 1, 1]), straight))
+    assert "lie up to 8 mm apart" in larger.notes[0] and larger.spacing() == (2, 1, 1.5)
+    moved[2, 3] = 0.02
+    assert opened(both(straight, moved)).notes == () == opened(both(straight, straight)).notes
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (0, 0)])
+def test_a_voxel_size_that_was_mended_is_said(opened, codes):
+    scan = opened(nii(noise(), codes=codes, pixdim=[1, -1.5, 2, 0, 0, 0, 0, 0]))
+    assert scan.spacing() == (1, 2, 1.5)
+    said = " ".join(scan.notes)
+    assert "voxel size of -1.5 along X; 1.5 is used." in said and "voxel size of 0 along Z; 1 is used." in said and "along Y" not in said
+    assert (nifti_header.UNSTATED in scan.notes) == (codes == (0, 0))
+
+
+def test_other_units_than_millimetres_are_said(opened):
+    for unit, words in (("meter", ("metres",)), ("micron", ("micrometres",)), ("mm", ()), ("unknown", ())):
+        header = header_of(SHAPE, np.int16)
+        header.set_xyzt_units(unit)
+        notes = opened(nii(noise(), xyzt_units=header["xyzt_units"])).notes
+        assert len(notes) == len(words) and all(f"lengths in {word};" in notes[0] for word in words)
+
+
+# Pairs of header and voxels
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_pair_is_opened_together(tmp_path, order):
+    image = nibabel.Nifti1Pair(noise().astype(f"{order}i2"), STRAIGHT["PIR"], nibabel.nifti1.Nifti1PairHeader(endianness=order))
+    image.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "a.img")
+    for files in ([tmp_path / "a.hdr", tmp_path / "a.img"], [tmp_path / "a.img", tmp_path / "a.hdr"]):
+        scan = imaging.read(files)
+        assert np.array_equal(scan.voxels_xyz, noise()) and np.allclose(scan.affine, STRAIGHT["PIR"])
+        assert (scan.notes, scan.choices) == ((), ()) and scan.origin.startswith("NIfTI-1, int16, 17 × 18 × 5 voxels")
+    written = by_nibabel(nifti.write_mask(scan, noise() > 50))
+    assert np.array_equal(np.asarray(written.dataobj), noise() > 50) and np.array_equal(written.affine, scan.affine)
+    with pytest.raises(UnreadableImage, match="one half of a .hdr and .img pair"):
+        imaging.read([tmp_path / "a.hdr"])
+    (tmp_path / "a.img").write_bytes((tmp_path / "a.img").read_bytes()[:-2])
+    with pytest.raises(UnreadableImage, match="damaged or incomplete"):
+        imaging.read([tmp_path / "a.hdr", tmp_path / "a.img"])
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_analyze_states_no_orientation(tmp_path, order):
+    header = nibabel.AnalyzeHeader(endianness=order)
+    header.set_data_dtype(np.int16)
+    header["originator" if "originator" in header.keys() else "hist_un0"] = b"RADIOLOGY"
+    image = nibabel.AnalyzeImage(noise().astype(f"{order}i2"), np.diag([-1.0, 1, 3, 1]), header)
+    image.to_file_map({"header": nibabel.FileHolder(str(tmp_path / "b.hdr")), "image": nibabel.FileHolder(str(tmp_path / "b.img"))})
+    scan = imaging.read([tmp_path / "b.hdr", tmp_path / "b.img"], "mri")
+    assert np.array_equal(scan.voxels_xyz, noise()) and scan.spacing() == (3, 1, 1)
+    assert scan.notes == (nifti_header.ANALYZE,) and scan.origin.startswith("Analyze 7.5, int16")
+    written = by_nibabel(nifti.write_mask(scan, noise() > 50))
+    assert np.array_equal(np.asarray(written.dataobj), noise() > 50) and written.header["sform_code"] == written.header["qform_code"] == 0
+
+
+def test_several_pairs_are_matched_by_name(tmp_path):
+    for name, top in (("b", 100), ("a", 50)):
+        nibabel.save(nibabel.Nifti1Pair(noise(top=top), np.eye(4)), tmp_path / f"{name}.img")
+    scans = [imaging.read(sorted(tmp_path.iterdir()), choice=choice) for choice in (0, 1)]
+    assert [scan.values(10**6).max() for scan in scans] == [50, 100] and all(scan.notes == () for scan in scans)
 
 
 def test_what_nibabel_mends_is_mended_and_kept(opened):

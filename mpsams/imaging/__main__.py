@@ -29,8 +29,8 @@ keys of the JSON:
   spacing_mm   distance between voxel centres along X, Y and Z in millimetres; null without geometry
   affine       4 x 4 matrix from voxel indices to RAS millimetres; null without geometry
   voxel_mm3    volume of a voxel, |det(affine)|; null without geometry
-  range        lowest and highest finite value, after the file's scaling; null when there is none
-  slice_means  mean of the finite values of each axial slice, from the feet up; null for a slice without any
+  range        lowest and highest value after the file's scaling, padding and what is no number left out; null when there is none
+  slice_means  mean of these values in each axial slice, from the feet up; null for a slice without any
   notes        sentences on what to know before trusting the image
 
 A file that cannot be read gives {"error": sentence, "file": name} and exit code 1; wrong options give exit code 2.
@@ -76,10 +76,8 @@ def describe(scan: Scan) -> dict:
     """The values of EPILOG as JSON takes them, without the name of the file."""
     lows, highs, means = [], [], []
     for slice_hw in scan.shown():
-        with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
-            values = slice_hw.astype(np.float64) * scan.slope + scan.intercept
-            values = values[np.isfinite(values)]
-            means.append(float(values.mean()) if values.size and np.isfinite(values.mean()) else None)
+        values = slice_hw[~scan.missing(slice_hw)].astype(np.float64) * scan.slope + scan.intercept
+        means.append(float(values.mean()) if values.size else None)
         if values.size:
             lows.append(float(values.min()))
             highs.append(float(values.max()))

@@ -60,6 +60,12 @@ def sheared(affine: np.ndarray) -> bool:
     return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
 
 
+def differing(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
+    """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
+    places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix)))} for matrix in (affine, other)]
+    return tuple(world for world in range(3) if places[0].get(world) != places[1].get(world))
+
+
 def _axes(affine: np.ndarray | None, plane: str) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """The voxel axes along slices, rows and columns, and whether each is shown in the direction it is stored."""
     if plane not in PLANES:

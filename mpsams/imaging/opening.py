@@ -51,27 +51,36 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
         several = [file for file, kind in zip(files, kinds, strict=True) if kind in ("raster", "nifti")]
         if not several:
             raise UnreadableImage(_nothing(kinds))
-        scan = _one_of(several, modality, choice)
+        halves = _halves(several, [file for file, kind in zip(files, kinds, strict=True) if kind == "unknown"])
+        scan = _one_of(several, modality, choice, halves)
+        several += halves.values()
     left_out = len(files) - len(several)
     note = f"{left_out} of the {len(files)} files are no {'DICOM' if 'dicom' in kinds else 'images'} and were left out."
     return replace(scan, notes=(*scan.notes, note)) if left_out else scan
 
 
-def _one_of(files: list[Path], modality: str | None, choice: int) -> Scan:
+def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
+    """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only one."""
+    headers = [file for file in files if _kind(file) == "nifti" and nifti.is_half(file)]
+    found = {header: file for header in headers for file in unknown if file.stem == header.stem}
+    return found or (dict(zip(headers, unknown)) if len(headers) == len(unknown) == 1 else {})
+
+
+def _one_of(files: list[Path], modality: str | None, choice: int, halves: dict[Path, Path]) -> Scan:
     """One of some pictures and NIfTI files. Where there is one alone, its own volumes are the choices."""
     if len(files) == 1:
-        return _open(files[0], modality, choice)
+        return _open(files[0], modality, choice, halves.get(files[0]))
     if choice not in range(len(files)):
         raise ValueError(f"file {choice}; allowed are 0 to {len(files) - 1}")
-    scan = _open(files[choice], modality, 0)
+    scan = _open(files[choice], modality, 0, halves.get(files[choice]))
     first = (f"Only volume 1 of {len(scan.choices)} is shown; upload the file alone to choose.",) if scan.choices else ()
     titles = tuple(f"file {i + 1} of {len(files)}" for i in range(len(files)))
     return replace(scan, notes=scan.notes + first, choices=titles, choice=choice)
 
 
-def _open(file: Path, modality: str | None, choice: int) -> Scan:
+def _open(file: Path, modality: str | None, choice: int, image: Path | None = None) -> Scan:
     if _kind(file) == "nifti":
-        return nifti.read(file, modality, choice)
+        return nifti.read(file, modality, choice, image)
     if choice != 0:
         raise ValueError(f"picture {choice}; allowed is 0")
     with file.open("rb") as stream:
