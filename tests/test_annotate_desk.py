@@ -480,6 +480,85 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(library, 
     assert len(rows) == 2 and rows[0]["pixels_added"] + rows[0]["pixels_removed"] > 0 and rows[1]["dsc_after"] is None
 
 
+def upload(path: Path, library: Library) -> _case.Case:
+    """The picture as the page opens it: decoded anew each time."""
+    return _case.of_upload([path], None, lambda modality: _case.clustering(library.clustering(modality)))
+
+
+def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(library, tmp_path):
+    page, paths = Page(library, None), [picture(tmp_path, seed) for seed in range(12)]
+    masks, keys = [], []
+    for seed, path in enumerate(paths):
+        page.hear(page.desk.show(upload(path, library)))
+        masks.append(drawn(page.shape, seed))
+        keys.append(page.sheet["key"])
+        assert page.wish("save", masks[-1])["saved"] == "kept"
+    late = drawn(page.shape, 99)  # comes late, on the sheet of an image that was put aside
+    assert page.wish("save", late, key=keys[0])["saved"] == "kept" and page.sheet["key"] == keys[-1]
+    for path, key, mask_hw in zip(paths, keys, [late, *masks[1:]], strict=True):
+        page.hear(page.desk.show(upload(path, library)))
+        assert page.sheet["key"] == key and np.array_equal(page.mask, mask_hw)
+    assert len(page.desk._shelf.works) <= 8 and sum(len(aside.mask) for aside in page.desk._shelf.aside.values()) < 12 * 1000
+
+
+@pytest.mark.parametrize("kind", ["oblique", "dicom"])
+def test_a_volume_that_was_put_aside_comes_back_as_it_was(library, tmp_path, kind):
+    if kind == "oblique":
+        volume(tmp_path, oblique=True)
+        files_of = [next(tmp_path.glob("*.nii.gz"))]
+    else:
+        files_of = series(folder(tmp_path / "series"), noise((5, 34, 40)))
+    case = _case.of_upload(files_of, "ct", lambda modality: _case.clustering(library.clustering(modality)))
+    page = Page(library, None)
+    page.hear(page.desk.show(case))
+    page.wish("go", slice=1)
+    page.wish("save", drawn(page.shape, 1))
+    mask_xyz, seen = page.desk.work.mask_xyz.copy(), page.desk.case.seen
+    assert mask_xyz.any() and page.desk.release() and page.desk.case is None and not page.desk._shelf.works
+    late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
+    page.turn += 1
+    said = {"do": "save", "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(late), "changed": True, "seconds": 1.5}
+    assert page.hear(page.desk.obey(said, None))["saved"] == "kept"
+    geometry.shown(mask_xyz, case.scan.affine)[1] = late
+    assert np.array_equal(page.desk.work.mask_xyz, mask_xyz) and (page.desk.case.index, page.desk.case.seen) == (1, seen)
+    page.desk.release()
+    for path in files_of:
+        path.unlink()
+    answer = json.loads(page.desk.obey(said | {"turn": 99}, None))
+    assert "no longer here" in answer["refused"] and answer["saved"] == ""
+
+
+def test_a_drawing_that_the_disk_did_not_take_is_never_lost(library, page, project, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    first, mask_hw = item(page), drawn(page.shape, 1)
+    others = [project.add(picture(tmp_path, seed)).id for seed in range(1, 11)]
+    with monkeypatch.context() as patch:
+        patch.setattr(project, "save", full)
+        assert "disk" in page.wish("save", mask_hw)["refused"]
+        for id in others:
+            page.open(id)
+        page.desk.release()
+    page.open(first)
+    assert np.array_equal(page.mask, mask_hw) and project.mask(first) is None
+    assert page.wish("save", mask_hw)["saved"] == "disk" and np.array_equal(project.mask(first)[:, :, 0].T, mask_hw)
+
+
+def test_without_memory_another_image_is_refused_and_what_was_drawn_stays(library, tmp_path):
+    def none_left(size: int) -> None:
+        raise ValueError("there is no memory left")
+
+    page, (one, other) = Page(library, None), (upload(picture(tmp_path, seed), library) for seed in range(2))
+    page.hear(page.desk.show(one))
+    mask_hw = drawn(page.shape, 7)
+    page.wish("save", mask_hw)
+    page.desk._room = none_left
+    assert json.loads(page.desk.show(other))["refused"] == "There is no memory left."
+    page.hear(page.desk.show(replace(one, seen=(0.0, 0.5))))
+    assert np.array_equal(page.mask, mask_hw)
+
+
 def slices(volume: phantom.Volume) -> list[tuple[np.ndarray, np.ndarray]]:
     """Slices and masks on the working grid, as ``_annotate.model`` makes them."""
     values = volume.voxels_shw.astype(np.float32)

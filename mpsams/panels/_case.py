@@ -6,6 +6,7 @@ True = hidden or lesion. The grid image is what networks see: a part of the slic
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,16 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class Upload:
+    """Uploaded files by which a case can be opened again, as long as they are there. digest: of their bytes, in hexadecimal."""
+
+    files: tuple[Path, ...]
+    modality: str | None
+    choice: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Case:
     """What is on the screen; never changed, only replaced.
 
@@ -40,7 +51,7 @@ class Case:
     plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
     agreement: of the clusters with the truth; None without one. seed, reading: how the study was made. item: its id in the
-    project of annotations, "" for what is in none.
+    project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
     """
 
     title: str
@@ -56,6 +67,7 @@ class Case:
     seed: int
     reading: str
     item: str = ""
+    upload: Upload | None = None
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
@@ -64,6 +76,17 @@ class Case:
     def modality(self) -> str:
         """One of MODALITIES."""
         return self.scan.modality
+
+    @property
+    def content(self) -> str:
+        """A name for the pixels, the same whenever the same image is opened: its id, or the digest of its files. "" of a sample."""
+        return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
+
+    def is_same_image(self, other: Case) -> bool:
+        """Whether both are of one image, however they show it."""
+        if self.scan.voxels_xyz is other.scan.voxels_xyz:
+            return True
+        return self.content == other.content != "" and self.scan.voxels_xyz.shape == other.scan.voxels_xyz.shape
 
     @property
     def slices(self) -> int:
@@ -168,7 +191,17 @@ def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], 
     them, ValueError for an unknown modality or choice.
     """
     scan = imaging.read(files, modality, choice)
-    return of_scan(YOURS[scan.modality], scan, how(scan.modality))
+    case = of_scan(YOURS[scan.modality], scan, how(scan.modality))
+    return replace(case, upload=Upload(tuple(map(Path, files)), modality, scan.choice, digest(files)))
+
+
+def digest(files: Sequence[Path]) -> str:
+    """The sha256 of what is in files, one after another, in hexadecimal; their names do not matter."""
+    found = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def of_scan(title: str, scan: Scan, how: dict, item: str = "") -> Case:
@@ -220,7 +253,7 @@ def moved(case: Case, plane: str, index: int, how: dict) -> Case:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    return replace(_drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how), item=case.item)
+    return replace(_drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how), item=case.item, upload=case.upload)
 
 
 def called(case: Case, modality: str, how: dict) -> Case:
@@ -230,7 +263,7 @@ def called(case: Case, modality: str, how: dict) -> Case:
     scan = replace(case.scan, modality=modality)
     span = span_of(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
-    return replace(_drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how), item=case.item)
+    return replace(_drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how), item=case.item, upload=case.upload)
 
 
 def brightened(case: Case, seen: Span) -> Case:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import RLock
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.panels import _case
 from mpsams.panels._annotate import canvas, model, proposals, wishes
+from mpsams.panels._annotate.shelf import LAST, PutAside, Shelf, taken_back
 from mpsams.panels._annotate.wishes import Place, Wish
 from mpsams.panels._annotate.work import Work
 from mpsams.panels._case import Case
@@ -24,11 +26,11 @@ from mpsams.panels._library import Library
 
 ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that are obeyed once, however often the page tries
 REMEMBERED = 64  # wishes by which a later try is known
-OPEN_AT_ONCE, VOXELS = 8, 2**28  # images and voxels whose masks a tab holds
 MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
 NO_DISK = "The disk did not take the mask; it is full or locked. The last good one stands, and what you drew is kept here."
 EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
+NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
 AGAIN = "The app was started again; what you drew is saved."
 
 
@@ -38,11 +40,12 @@ class Desk:
     case: what is on screen once an answer was given; the page is to show it elsewhere too.
     """
 
-    def __init__(self, library: Library, project: Project | None = None) -> None:
-        self.library, self.project = library, project
+    def __init__(self, library: Library, project: Project | None = None, room: Callable[[int], None] = lambda size: None) -> None:
+        """room: asks for so many bytes of memory; it raises ValueError, in words, where there are none."""
+        self.library, self.project, self._room = library, project, room
         self.case: Case | None = None
         self.who = ""
-        self._works: OrderedDict[str, Work] = OrderedDict()
+        self._shelf = Shelf()
         self._lock = RLock()
         self._turn, self._sent = 0, None
         self._counted: OrderedDict[str, float] = OrderedDict()  # seconds, by the ids of the last wishes
@@ -55,7 +58,7 @@ class Desk:
     @property
     def work(self) -> Work:
         """The image on screen."""
-        return next(work for work in reversed(self._works.values()) if _same(work.case, self.case))
+        return self._shelf.find(lambda work: work.case.is_same_image(self.case))
 
     @property
     def place(self) -> Place:
@@ -96,23 +99,39 @@ class Desk:
             self._sent = self._signature()
             return self.case
 
+    def release(self) -> bool:
+        """Put all images aside, for nobody is looking; whether there is anything to keep, as there is while something is being done."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            self._shelf.thin()
+            self.case, self._sent, self._warned = None, None, None
+            return bool(self._shelf.aside)
+        finally:
+            self._lock.release()
+
     # Wishes
 
-    def obey(self, said: object, case: Case, who: str = "") -> str:
-        """Do what the canvas wishes while a case is on screen, and say so as the canvas reads it. Refusals change nothing."""
+    def obey(self, said: object, case: Case | None, who: str = "") -> str:
+        """Do what the canvas wishes while a case is on screen, and say so as the canvas reads it. Refusals change nothing.
+
+        case: None where the server does not know any more what is on screen.
+        """
         with self._lock:
             self.who = who
             key, turn = wishes.told(said)
             self._turn = max(self._turn, turn)
             try:
                 fresh = self.case is None
-                self._look_at(case)
+                if case is not None:
+                    self._look_at(case)
+                self._bring_back(key)
                 again = self._found_again(key)
-                wish = wishes.checked(said, self._works)
+                wish = wishes.checked(said, self._shelf.works)
             except SavedMeanwhile:
                 return self._answer("", refused=MEANWHILE)  # of no sheet, for what is on screen here need not be on screen there
             except (ValueError, OSError) as error:
-                return self._answer(key if key.partition(".")[0] in self._works else "", refused=_plain(error))
+                return self._answer(key if key.partition(".")[0] in self._shelf.works else "", refused=_plain(error))
             self._count(wish, again is not None)
             if wish.mask_hw is not None:
                 wish.place.work.draw(wish.place.plane, wish.place.index, wish.mask_hw)
@@ -237,19 +256,19 @@ class Desk:
         SavedMeanwhile: the disk has another mask now than the one that was last saved from that sheet, or that it began with.
         """
         found = wishes.KEY.fullmatch(key)
-        id = found[1][:16] if found and found[1] not in self._works else ""
+        id = found[1][:16] if found and found[1] not in self._shelf.works else ""
         if self.project is None or all(item.id != id for item in self.project.items()):
             return None
         item, token = self.project.item(id), found[1]
         last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
         if last.get("sheet") != token and token[16:24] != _start(item):
             raise SavedMeanwhile(MEANWHILE)
-        work = next((work for work in reversed(self._works.values()) if work.item == id and work.stands(item) and not work.dirty), None)
+        work = self._shelf.find(lambda work: work.item == id and work.stands(item) and not work.dirty)
         if work is None:
             return self._take(self._case_of(item), token)
-        del self._works[work.token]
+        del self._shelf.works[work.token]
         work.token = token
-        self._works[token] = work
+        self._shelf.add(work)
         return work
 
     def _as_it_was(self, wish: Wish) -> str:
@@ -257,7 +276,7 @@ class Desk:
         work, saved = wish.place.work, self._safe(wish)
         self.case = _case.moved(work.case, wish.place.plane, wish.place.index, self._how(work.case))
         work.seen(self.case)
-        self._works.move_to_end(work.token)
+        self._shelf.works.move_to_end(work.token)
         told = AGAIN if wish.do == "save" else f"{AGAIN} Please do the last step once more."
         return self._answer(wish.place.key, saved=saved, told=told, sheet=True)
 
@@ -300,12 +319,12 @@ class Desk:
 
     def _look_at(self, case: Case) -> None:
         """The case on screen, as somebody else may have changed it."""
-        found = next((work for work in reversed(self._works.values()) if _same(work.case, case)), None)
+        found = self._shelf.find(lambda work: work.case.is_same_image(case)) or self._brought_back(lambda aside: aside.is_of(case), case)
         if found is None:
             self._take(case)
         else:
             found.seen(case)
-            self._works.move_to_end(found.token)
+            self._shelf.works.move_to_end(found.token)
         self.case = case
 
     def _opened(self, id: object, key: str = "", saved: str = "", told: str = "") -> str:
@@ -317,10 +336,12 @@ class Desk:
                 return self._answer(key, saved=saved, told="Nothing is left in the queue.")
             id = following.id
         item = self.project.item(id)
-        found = next((work for work in reversed(self._works.values()) if work.item == item.id and work.stands(item)), None)
+        found = self._shelf.find(lambda work: work.item == item.id and work.stands(item)) or self._brought_back(
+            lambda aside: aside.item == item.id and aside.work.sha256 == (item.mask or "")
+        )
         if found is None:
             found = self._take(self._case_of(item))
-        self._works.move_to_end(found.token)
+        self._shelf.works.move_to_end(found.token)
         self.case = found.case
         return self._answer(key or self.place.key, saved=saved, told=told, sheet=True)
 
@@ -331,6 +352,7 @@ class Desk:
 
     def _take(self, case: Case, token: str = "") -> Work:
         """Begin to work on an image: from its last mask, else the proposal, else nothing. token: "" is a new one."""
+        self._make_room(case)
         name = model.proposer(self.library, case.modality)
         network = None if name is None else self.library.network(name)
         work = Work(token or secrets.token_hex(16), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
@@ -345,10 +367,60 @@ class Desk:
             work.sha256, work.title = item.mask or "", proposals.titled(self.project, item.id)
         elif not case.is_volume and network is not None:
             work.mask(case.plane, case.index)[:] = work.look(case.plane, case.index).proposal_hw
-        self._works[work.token] = work
-        while len(self._works) > 1 and (len(self._works) > OPEN_AT_ONCE or sum(one.mask_xyz.size for one in self._works.values()) > VOXELS):
-            self._works.popitem(last=False)
+        self._shelf.add(work)
         return work
+
+    def _make_room(self, case: Case) -> None:
+        """Ask for the memory of an image's mask and proposal, after putting others aside if need be. ValueError where there is none left."""
+        size = 2 * case.scan.voxels_xyz.size
+        try:
+            self._room(size)
+        except ValueError:
+            self._shelf.thin(LAST)
+            self._room(size)
+
+    def _bring_back(self, key: str) -> None:
+        """The image of a sheet that was put aside, at hand again, and on screen where nothing is."""
+        token = key.partition(".")[0]
+        work = self._brought_back(lambda aside: aside.work.token == token)
+        if work is not None and self.case is None:
+            self.case = work.case
+
+    def _brought_back(self, fits: Callable[[PutAside], bool], case: Case | None = None) -> Work | None:
+        """An image that was put aside, at hand again; None where none fits. case: of it, where that is open. ValueError: it cannot be opened."""
+
+        def stands(aside: PutAside) -> bool:
+            return not aside.item or not aside.is_safe or aside.work.sha256 == (self.project.item(aside.item).mask or "")
+
+        aside = self._shelf.find_aside(lambda aside: fits(aside) and stands(aside))
+        if aside is None:
+            return None
+        case = case or self._reopened(aside)
+        self._make_room(case)
+        work = taken_back(aside, case)
+        name = model.proposer(self.library, case.modality)
+        work.network = None if name is None else self.library.network(name)
+        work.proposal_xyz = self.project.proposal(aside.item) if aside.item else None
+        self._shelf.add(work)
+        return work
+
+    def _reopened(self, aside: PutAside) -> Case:
+        """The case of an image that was put aside, as it was seen."""
+        case, view = aside.case, aside.view
+        if aside.item:
+            case = self._case_of(self.project.item(aside.item))
+        elif aside.upload is not None:
+            upload = aside.upload
+            try:
+                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.library.clustering(m)), upload.choice)
+            except (ValueError, OSError):
+                raise ValueError(NO_FILE) from None
+            if not aside.is_of(case):
+                raise ValueError(NO_FILE)
+        how = _case.clustering(self.library.clustering(view["modality"]), view["seed"], view["reading"])
+        if case.modality != view["modality"]:
+            case = _case.called(case, view["modality"], how)
+        return _case.brightened(_case.moved(_case.moved(case, view["plane"], 0, how), view["plane"], view["index"], how), view["seen"])
 
     def _signature(self) -> tuple:
         """By which it is known whether the canvas shows what is on screen."""
@@ -378,11 +450,6 @@ class Desk:
             truth_hw=work.truth(plane, index), window=case.seen, aspect=1.0 if spacing is None else spacing[1] / spacing[2],
             unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
-
-
-def _same(one: Case, other: Case) -> bool:
-    """Whether two cases are of one opened scan."""
-    return one.scan.voxels_xyz is other.scan.voxels_xyz
 
 
 def _start(item: Item) -> str:
