@@ -255,7 +255,7 @@ def learnt() -> str:
         for one in told["rates"]:
             low, high = one["interval"]
             rows.append([words, str(one["learned"]), str(one["images"]), f"{one['lr']:g}", f"{one['before']:.3f}", f"{one['after']:.3f}", f"{low:+.3f} … {high:+.3f}"])
-    return table(["", "learnt from", "held back", "learning rate", "DSC before", "DSC after", "95% interval of the gain"], rows)
+    return table(["", "learnt from", "held back", "learning rate", "DSC before", "DSC after", "95% interval of the gain, other images"], rows)
 
 
 def clients() -> str:

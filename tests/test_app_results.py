@@ -187,6 +187,18 @@ def test_what_was_shown_is_counted_from_the_comparisons(reader, small_records):
     assert "nothing can be compared yet" in _report.shown((), CHOICE)
 
 
+def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown(tmp_path):
+    gain = {"scratch": 0.0, "mae": 0.0, "mps_ams": 0.25}
+    path = made_records.write(tmp_path / "one.jsonl", methods=tuple(gain), seeds=(0,), draws=range(6), labels=(0.1,), recipes=("strong",), gain=gain, more_scratch=())
+    found = tables.read(path)
+    compared = tables.compare(found)
+    assert sum(c.shown_here for c in compared) == 2 and not any(c.shown for c in compared)
+    html = _report.shown(compared, CHOICE)
+    assert "ahead in 0 of 2 comparisons" in html and "2 of these differences are shown for these pretrainings or this draw of labels only" in html
+    cell = next(line for line in tables.table(found).rows if line.method == "mae").cells["dsc"]
+    assert f"{cell.high:.3f}†</small>" in _report.table(tables.table(found), "dsc") and "† for these pretrainings only" in _report.table(tables.table(found), "dsc")
+
+
 def test_an_interval_is_drawn_where_its_numbers_are():
     cell = tables.Cell("mae", 0.1, "dsc", (0.5,), 0.5, None, 0.45, 0.6, 0.55)
     assert _report.span([cell]) == (0.4, 0.7)

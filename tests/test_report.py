@@ -76,7 +76,8 @@ def test_a_report_tells_scale_time_and_what_is_missing(reported):
     assert "| MPS-AMS | 0, 1 | 60 | 1080 | 562 |" in text and "| 10% | strong | 56 | 100 | 700 | 0, 1, 2 | 20 |" in text
     assert "- 10% labels, recipe “strong”, base: seed 1 with draw 2\n" in text
     assert re.search("- 10% labels, recipe “strong”, [^:]*BYOL[^:]*: seed 0 with draw 0, 1, 2; seed 1 with draw 0, 1, 2\n", text)
-    assert re.search(r"By pretraining: [+−]0\.\d{3} with seed 0, [+−]0\.\d{3} with seed 1\.", text)
+    assert re.search(r"By draw: [+−]0\.\d{3}, [+−]0\.\d{3}, [+−]0\.\d{3}\.", text)
+    assert "for these trained networks only" in text and "for other draws of labels, other pretrainings and other images" in text
 
 
 def test_a_report_leaves_its_files_beside_it(reported):

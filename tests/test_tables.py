@@ -5,12 +5,13 @@ import io
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 
 from mpsams import metrics, tables
-from mpsams.tables import Comparison, comparisons, writing
+from mpsams.tables import Comparison, comparisons, effects, writing
 from tests import made_records
 
 COLUMNS = made_records.COLUMNS
@@ -168,17 +169,50 @@ def test_resampling_draws_as_many_groups_and_keeps_a_patient_together():
 
 
 @pytest.mark.parametrize("averaging, measure", [("lesion", "dsc"), ("all", "ppv"), ("pooled", "dsc"), ("pooled", "sen")])
-def test_the_interval_is_that_of_a_slow_bootstrap(results, averaging, measure):
-    runs = results.of("simclr", 0.1, "strong")
+def test_the_squared_error_over_images_is_that_of_a_slow_bootstrap(results, averaging, measure):
+    runs = results.of("simclr", 0.1, "strong")[:2]
     source, means = np.random.default_rng(5), []
     suffix = {"all": "", "lesion": "_lesion", "pooled": "_pooled"}[averaging]
-    for _ in range(250):
+    for _ in range(400):
         drawn = source.integers(len(results.cases), size=len(results.cases))
-        means.append(np.mean([summed(type("Run", (), {"scores_nk": run.scores_nk[drawn]}))[measure + suffix] for run in runs[:2]]))
-    two = tables.Results(**{**vars(results), "runs": runs[:2]})
-    cell = next(line for line in tables.table(two, averaging=averaging).rows if line.method == "simclr").cells[measure]
-    low, high = np.quantile(means, (0.025, 0.975))
-    assert (cell.low, cell.high) == pytest.approx((low, high), abs=0.2 * (high - low))
+        means.append(np.mean([summed(type("Run", (), {"scores_nk": run.scores_nk[drawn]}))[measure + suffix] for run in runs]))
+    scores_rnk = np.array([run.scores_nk for run in runs])
+    found, df = tables.over_images(results.groups, scores_rnk, averaging, measure, tables.resample(results.groups))
+    assert df == (33 if averaging == "lesion" else 41) and math.sqrt(found) == pytest.approx(np.std(means), rel=0.15)
+
+
+def test_the_interval_of_a_mean_is_that_of_draws_pretrainings_and_images(results):
+    """By loops: the means of 3 draws, those of 2 seeds pooled over both pretrained methods with them, and the bootstrap over images."""
+    from scipy.stats import t
+
+    score = {m: [[float(np.mean([case[0] for case in run.scores_nk])) for run in results.of(m, 0.1, "strong") if run.seed == s] for s in (0, 1)]
+             for m in ("simclr", "mae", "mps_ams")}  # fmt: skip
+    by_draw = [(score["mae"][0][d] + score["mae"][1][d]) / 2 for d in range(3)]
+    variances = {m: np.var([np.mean(row) for row in rows], ddof=1) for m, rows in score.items()}
+    seeds = max(np.mean(list(variances.values())), variances["mae"]) / 2
+    runs_rnk = np.array([run.scores_nk for run in results.of("mae", 0.1, "strong")])
+    images, _ = tables.over_images(results.groups, runs_rnk, "all", "dsc", tables.resample(results.groups))
+    half = math.sqrt(sum(v * t.ppf(0.975, df) ** 2 for v, df in ((np.var(by_draw, ddof=1) / 3, 2), (seeds, 3), (images, 41))))
+    cell = next(line for line in tables.table(results, averaging="all").rows if (line.method, line.labels) == ("mae", 0.1)).cells["dsc"]
+    assert (cell.low, cell.high) == pytest.approx((max(0, np.mean(by_draw) - half), min(1, np.mean(by_draw) + half)))
+    assert cell.scope == effects.ALL and cell.mean == pytest.approx(np.mean(by_draw))
+
+
+def test_intervals_say_what_they_hold_for(results):
+    def cut(keep):
+        return tables.table(tables.Results(**{**vars(results), "runs": tuple(run for run in results.runs if run.labels == 0.1 and keep(run))}))
+
+    one_seed, one_draw, one_run = cut(lambda r: r.seed in (None, 0)), cut(lambda r: r.draw == 0), cut(lambda r: r.seed in (None, 0) and r.draw == 0)
+    scopes = [{line.method: line.cells["dsc"].scope for line in found.rows if line.runs} for found in (one_seed, one_draw, one_run)]
+    assert scopes[0] == {"scratch": "all"} | dict.fromkeys(("simclr", "mae", "mps_ams"), "pretrainings")
+    assert set(scopes[1].values()) == {"draw"} and set(scopes[2].values()) == {"networks"}
+    for found, mark, words in ((one_seed, "†", "for these pretrainings only"), (one_draw, "‡", "for this draw of labels only"), (one_run, "§", "for these trained networks only")):
+        assert f"){mark} |" in tables.markdown(found) and f"; {mark} {words}" in tables.note(found)
+        assert "\\dag" in tables.latex(found) or mark != "†"
+        assert not any(other in tables.latex(found).split("tabular")[1] for other in "†‡§")
+        rows = list(csv.DictReader(io.StringIO(tables.csv([found]))))
+        assert next(r for r in rows if r["method"] == "mae")["scope"] == next(line for line in found.rows if line.method == "mae").cells["dsc"].scope
+    assert "†" not in tables.markdown(tables.table(results))
 
 
 def test_runs_that_are_missing_leave_a_dash_and_are_told(made, tmp_path):
@@ -229,36 +263,52 @@ def test_holm_by_hand():
 
 def compared(tmp_path, rows, **how):
     found = {c.rival: c for c in tables.compare(tables.read(lines(tmp_path / "r.jsonl", rows)), **how)}
-    return {rival: c for rival, c in found.items() if c.pairs or rival == "byol"}
+    return {rival: c for rival, c in found.items() if c.by_draw or rival == "byol"}
 
 
-def test_runs_are_paired_on_draw_and_seed_and_scratch_on_draw_alone(tmp_path):
+def test_methods_are_compared_on_the_draws_they_share_with_seeds_averaged(tmp_path):
     rows = [row("mps_ams", s, d, [0.5 + 0.1 * s + 0.01 * d + 0.002 * s * d] * 2) for s in (0, 1) for d in (0, 1, 2)]
-    rows += [row("mae", s, d, [0.4] * 2) for s, d in ((0, 0), (0, 1), (1, 1), (2, 2), (1, 7))]
+    rows += [row("mae", s, d, [0.4 + 0.1 * s] * 2) for s, d in ((0, 0), (0, 1), (1, 1), (2, 2), (1, 7))]
     rows += [row("scratch", None, d, [0.3 + 0.02 * d] * 2) for d in (1, 2, 3)]
     found = compared(tmp_path, rows)
-    assert [pair[:2] for pair in found["mae"].pairs] == [(0, 0), (0, 1), (1, 1)]
-    assert [pair[2] for pair in found["mae"].pairs] == pytest.approx([0.1, 0.11, 0.212])
-    assert (found["mae"].n, found["mae"].unit) == (2, "draw")
-    assert found["mae"].mean == pytest.approx((0.1 + (0.11 + 0.212) / 2) / 2)
-    assert found["mae"].by_seed == pytest.approx({0: 0.105, 1: 0.212})
-    assert [pair[:2] for pair in found["scratch"].pairs] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert found["scratch"].mean == pytest.approx(np.mean([0.19, 0.18, 0.292, 0.284]))
-    assert found["mae"].rival_mean == pytest.approx(0.4) and found["byol"].pairs == () and found["byol"].mean is None
+    assert [draw for draw, _ in found["mae"].by_draw] == [0, 1, 2] and found["mae"].seeds == (2, 3)
+    assert [difference for _, difference in found["mae"].by_draw] == pytest.approx([0.15, 0.561 - 0.45, 0.572 - 0.6])
+    assert found["mae"].mean == pytest.approx((0.15 + 0.111 - 0.028) / 3)
+    assert found["scratch"].by_draw == ((1, pytest.approx(0.241)), (2, pytest.approx(0.232))) and found["scratch"].seeds == (2, 0)
+    assert found["mae"].rival_mean == pytest.approx((0.4 + 0.4 + 0.5 + 0.5 + 0.6) / 5) and found["byol"].by_draw == () and found["byol"].mean is None
 
 
-def test_interval_and_p_over_draws_are_those_of_a_paired_t_test(results):
+def test_interval_and_p_over_runs_by_loops(results):
+    """The variance of the draws' differences, and that of seeds pooled over the three pretrained methods of the table."""
+    from scipy.stats import t
+
+    score = {m: [[float(np.mean([case[0] for case in run.scores_nk])) for run in results.of(m, 0.05, "strong") if run.seed == s] for s in (0, 1)]
+             for m in ("simclr", "mae", "mps_ams")}  # fmt: skip
+    by_draw = [np.mean([score["mps_ams"][s][d] - score["mae"][s][d] for s in (0, 1)]) for d in range(3)]
+    variances = {m: np.var([np.mean(row) for row in rows], ddof=1) for m, rows in score.items()}
+    seeds = max(2 * np.mean(list(variances.values())), variances["mps_ams"] + variances["mae"]) / 2
+    half = math.sqrt(np.var(by_draw, ddof=1) / 3 * t.ppf(0.975, 2) ** 2 + seeds * t.ppf(0.975, 3) ** 2)
+    c = next(c for c in tables.compare(results, averaging="all") if (c.rival, c.labels) == ("mae", 0.05))
+    assert (c.mean, c.low, c.high) == pytest.approx((np.mean(by_draw), np.mean(by_draw) - half, np.mean(by_draw) + half))
+    assert c.error == pytest.approx(math.sqrt(np.var(by_draw, ddof=1) / 3 + seeds)) and c.scope == "all" and c.seeds == (2, 2)
+    alone = comparisons._pair(results, "mps_ams", "mae", 0.05, "strong", "all", "dsc")
+    assert (alone.p_runs < 0.05) == (alone.low > 0 or alone.high < 0) and c.p_runs >= alone.p_runs and c.p_cases >= alone.p_cases
+
+
+def test_with_one_pretraining_each_a_paired_t_test_for_these_pretrainings_only(tmp_path):
     from scipy.stats import ttest_rel
 
-    c = next(c for c in tables.compare(results, averaging="all") if (c.rival, c.labels) == ("mae", 0.05))
-    means = {m: [np.mean([run.scores_nk[:, 0].mean() for run in results.of(m, 0.05, "strong") if run.draw == d]) for d in (0, 1, 2)]
-             for m in ("mps_ams", "mae")}  # fmt: skip
-    slow = ttest_rel(means["mps_ams"], means["mae"])
-    assert (c.low, c.high) == pytest.approx(tuple(slow.confidence_interval(0.95))) and c.n == 3
-    assert c.sd == pytest.approx(np.std(np.subtract(means["mps_ams"], means["mae"]), ddof=1))
-    alone = comparisons._pair(results, "mps_ams", "mae", 0.05, "strong", "all", "dsc")
-    assert alone.p_units == pytest.approx(slow.pvalue)
-    assert c.p_units >= alone.p_units and c.p_cases >= alone.p_cases
+    gains = (0.2, 0.21, 0.2, 0.19)
+    ours = [[0.4 + 0.05 * d + gain, 0.5 + gain] * 4 for d, gain in enumerate(gains)]
+    rows = [row("mps_ams", 0, d, dsc) for d, dsc in enumerate(ours)] + [row("mae", 0, d, [0.4 + 0.05 * d, 0.5] * 4) for d in range(4)]
+    found, slow = compared(tmp_path, rows)["mae"], ttest_rel(np.mean(ours, axis=1), [0.45 + 0.025 * d for d in range(4)])
+    assert (found.low, found.high) == pytest.approx(tuple(slow.confidence_interval(0.95))) and found.p_runs == pytest.approx(slow.pvalue)
+    assert found.scope == "pretrainings" and found.shown_here and not found.shown and found.needed_seeds is None
+    said = tables.sentence(found)
+    assert "for these pretrainings only, from 4 draws × 1 pretraining;" in said and "a difference is shown for these pretrainings only." in said
+    assert "| only for these pretrainings |" in tables.comparison_table([found])
+    more = compared(tmp_path, rows + [row("simclr", s, d, [0.4 + 0.1 * s] * 8) for s in (0, 1) for d in range(4)])["mae"]
+    assert more.scope == "all" and more.low < found.low  # another method tells how much pretrainings vary
 
 
 def test_signed_ranks_count_all_signs(tmp_path):
@@ -270,56 +320,37 @@ def test_signed_ranks_count_all_signs(tmp_path):
     mine = sum(ranks[difference > 0])
     p = 2 * min(np.mean([s >= mine for s in sums]), np.mean([s <= mine for s in sums]))
     assert found.p_cases == pytest.approx(min(1, p))
-    assert found.p_units is None and found.low is None and found.smallest is None and found.needed is None and not found.shown
+    assert found.p_runs is None and found.low is None and found.smallest is None and found.needed is None and not found.shown
 
 
 def test_only_images_with_a_lesion_are_ranked_and_pooled_scores_not_at_all(results):
     lesion, everything, pooled = (
         next(c for c in tables.compare(results, averaging=averaging) if (c.rival, c.labels) == ("simclr", 0.1)) for averaging in ("lesion", "all", "pooled")
     )
-    assert lesion.p_cases != everything.p_cases and pooled.p_cases is None and pooled.p_units is not None
+    assert lesion.p_cases != everything.p_cases and pooled.p_cases is None and pooled.p_runs is not None
 
 
 def test_equal_methods_are_level_and_not_shown(tmp_path):
     rows = [row(method, 0, d, (0.5, 0.6, 0.1 * d)) for method in ("mae", "mps_ams") for d in (0, 1)]
     found = compared(tmp_path, rows)["mae"]
-    assert (found.mean, found.sd, found.p_units, found.p_cases, found.smallest, found.needed) == (0, 0, 1, 1, 0, 2)
+    assert (found.mean, found.error, found.p_runs, found.p_cases, found.smallest, found.needed) == (0, 0, 1, 1, 0, (2, 2))
     assert tables.sentence(found).startswith("MPS-AMS and MAE are level") and "no difference could be shown" in tables.sentence(found)
 
 
-def test_several_seeds_on_one_draw_are_counted_as_pretrainings(tmp_path):
+def test_several_seeds_on_one_draw_are_for_this_draw_only(tmp_path):
     rows = [row(method, s, 4, [0.4 + gain + 0.02 * s * (gain > 0)] * 3) for s in (0, 1, 2) for method, gain in (("mae", 0), ("mps_ams", 0.05))]
     found = compared(tmp_path, rows)["mae"]
-    assert (found.unit, found.n) == ("seed", 3) and found.mean == pytest.approx(0.07) and found.sd == pytest.approx(0.02)
-    assert "over 3 pretrainings on one draw of labels" in tables.sentence(found)
+    assert (found.scope, found.seeds, found.by_draw) == ("draw", (3, 3), ((4, pytest.approx(0.07)),)) and found.mean == pytest.approx(0.07)
+    assert found.error == pytest.approx(0.02 / math.sqrt(3))  # of MPS-AMS; that of MAE is 0
+    assert "for this draw of labels only, from 1 draw × 3 pretrainings;" in tables.sentence(found)
+    assert re.search(r"would need about \d+ to \d+ pretrainings\.$", tables.sentence(found))
 
 
-@pytest.mark.parametrize("n, difference", [(2, 3.0), (4, 1.0), (12, 0.9), (40, 0.3)])
-def test_power_is_that_of_simulated_experiments(n, difference):
-    from scipy.stats import t
-
-    source = np.random.default_rng(1)
-    x = source.normal(difference, 1.0, (40000, n))
-    found = np.mean(abs(x.mean(1)) / (x.std(1, ddof=1) / math.sqrt(n)) > t.ppf(0.975, n - 1))
-    assert tables.power(difference, 1.0, n) == pytest.approx(found, abs=0.01)
-    assert tables.power(2 * difference, 2.0, n) == pytest.approx(tables.power(difference, 1.0, n))
-
-
-@pytest.mark.parametrize("n", [2, 3, 6, 25])
-def test_the_smallest_difference_seen_has_a_power_of_80_percent(n):
-    assert tables.power(tables.smallest_seen(0.03, n), 0.03, n) == pytest.approx(0.8, abs=1e-6)
-    assert tables.smallest_seen(0.06, n) == pytest.approx(2 * tables.smallest_seen(0.03, n))
-    assert tables.smallest_seen(0.03, 1) is None
-
-
-@pytest.mark.parametrize("sd", [0.002, 0.01, 0.02, 0.05])
-def test_needed_is_the_first_number_with_enough_power(sd):
-    n = tables.needed(sd)
-    assert tables.power(0.02, sd, n) >= 0.8 and (n == 2 or tables.power(0.02, sd, n - 1) < 0.8)
-
-
-def test_textbook_sample_sizes():
-    assert [tables.needed(1.0, effect) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]  # G*Power, two-sided paired t, 80%
+def test_what_is_needed_multiplies_draws_and_pretrainings_alike(results):
+    c = next(c for c in tables.compare(results) if (c.rival, c.labels) == ("mae", 0.05))
+    low, high = effects.times_larger(c.error, c.df, 0.02)
+    assert c.needed == (math.ceil(3 * low), math.ceil(3 * high)) and c.needed_seeds == (math.ceil(2 * low), math.ceil(2 * high)) and low < high
+    assert c.smallest == pytest.approx(effects.detectable(c.error, c.df))
 
 
 def test_the_strongest_rival_has_the_highest_mean(results):
@@ -329,21 +360,26 @@ def test_the_strongest_rival_has_the_highest_mean(results):
     assert tables.strongest(found, 0.5) is None and {c.labels for c in found} == {0.05, 0.1} and len(found) == 12
 
 
-ABOUT = dict(method="mps_ams", rival="simclr", labels=0.1, rival_mean=0.6, resampled="images", pairs=((0, 0, 0.012),), n=6)
+ABOUT = dict(method="mps_ams", rival="simclr", labels=0.1, rival_mean=0.6, resampled="images", by_draw=((0, 0.012),) * 6, seeds=(2, 2), mean=0.012)
+KNOWN = dict(scope="all", error=0.007, df=5.0, low=-0.004, high=0.028, p_runs=0.31, p_cases=0.04, smallest=0.021, needed=(41, 1106), needed_seeds=(14, 369))
 
 
 def test_sentences_say_what_the_numbers_say():
-    c = Comparison(**ABOUT, mean=0.012, sd=0.015, low=-0.004, high=0.028, p_units=0.31, p_cases=0.04, smallest=0.021, needed=7)
+    c = Comparison(**ABOUT, **KNOWN)
     assert tables.sentence(c) == (
-        "MPS-AMS is ahead of SimCLR by 0.012 with 10% of the labels (95% interval −0.004 … +0.028 over 6 draws; after correction p = 0.31 over draws "
-        "and p = 0.04 over images): no difference could be shown; with this spread, 0.021 would have been seen four times in five, and 0.02 takes 7 draws."
+        "MPS-AMS is ahead of SimCLR by 0.012 with 10% of the labels (95% interval −0.004 … +0.028 for other draws and pretrainings, from 6 draws × 2 "
+        "pretrainings; after correction p = 0.31 over runs and p = 0.04 over images for these trained networks only): no difference could be shown. "
+        "Detectable at 80% power: 0.021; detecting 0.02 would need about 41 to 1100 draws and 14 to 370 pretrainings of each method."
     )
-    shown = Comparison(**(vars(c) | {"mean": -0.03, "p_units": 0.01, "p_cases": 0.0001}))
-    assert "MPS-AMS is behind SimCLR by 0.030" in tables.sentence(shown) and "p < 0.001 over images): a difference is shown" in tables.sentence(shown)
-    assert not Comparison(**(vars(shown) | {"p_cases": 0.2})).shown and Comparison(**(vars(shown) | {"p_cases": None})).shown
-    alone = tables.sentence(Comparison(**ABOUT, mean=0.012, p_cases=0.001))
-    assert "in the one run they share" in alone and "cannot be said" in alone and "shown" not in alone
-    assert tables.sentence(Comparison(**(ABOUT | {"pairs": (), "n": 0}))) == "MPS-AMS and SimCLR share no run with 10% of the labels: nothing can be said."
+    shown = Comparison(**(vars(c) | {"mean": -0.03, "p_runs": 0.01, "p_cases": 0.0001}))
+    assert "MPS-AMS is behind SimCLR by 0.030" in tables.sentence(shown) and "networks only): a difference is shown. Detectable" in tables.sentence(shown)
+    assert shown.shown and not Comparison(**(vars(shown) | {"p_cases": 0.2})).shown and Comparison(**(vars(shown) | {"p_cases": None})).shown
+    assert "× 2 and 1 pretrainings;" in tables.sentence(Comparison(**(vars(c) | {"seeds": (1, 2)})))
+    assert "from 6 draws × 2 pretrainings;" in tables.sentence(Comparison(**(vars(c) | {"seeds": (2, 0)})))
+    alone = tables.sentence(Comparison(**(ABOUT | {"by_draw": ((0, 0.012),), "seeds": (1, 1)}), p_cases=0.001))
+    assert "on one draw and with one pretraining" in alone and "no interval can be given, and no difference could be shown" in alone
+    none = Comparison(**(ABOUT | {"by_draw": (), "mean": None}))
+    assert tables.sentence(none) == "MPS-AMS and SimCLR share no draw with 10% of the labels: they cannot be compared."
 
 
 # --- writing down
@@ -407,7 +443,8 @@ def test_comparisons_as_table_and_csv(results):
     assert len(rows) == 12 and all(len(cells) == len(head) for cells in rows)
     assert next(cells for cells in rows if cells[1] == "BYOL")[-1] == "cannot be said"
     text = list(csv.DictReader(io.StringIO(tables.comparisons_csv([(("table1", "strong", "lesion"), found)]))))
-    assert float(text[0]["mean"]) == pytest.approx(found[0].mean, abs=1e-6) and text[0]["rival"] == "scratch" and text[0]["n"] == "3"
+    assert float(text[0]["mean"]) == pytest.approx(found[0].mean, abs=1e-6) and text[0]["rival"] == "scratch"
+    assert (text[0]["draws"], text[0]["seeds"], text[0]["rival_seeds"], text[0]["scope"]) == ("3", "2", "0", "all")
 
 
 def test_a_table_without_runs_says_so(results):

@@ -151,13 +151,18 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         "",
         "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and prediction both empty "
         "count 1, only one of them empty counts 0. “Pooled” sums pixels over all images first. False alarms: the share of images without "
-        f"lesion that got one. Intervals of means: {tables.RESAMPLES} bootstrap resamples of the test {results.resampled}, runs kept. Bold: the best of a column.",
+        f"lesion that got one. Bold: the best of a column.",
         "",
-        f"Differences are in DSC, on runs with the same draw of labels and the same pretraining seed (from scratch: the same draw). Seeds are averaged "
-        "within a draw; the interval and the first p-value (paired t) are over draws, for the pretrainings that were run. The second p-value "
-        f"(Wilcoxon's signed ranks) is over {results.resampled}. Both are corrected after Holm over all comparisons of their table. A difference is "
-        f"called shown when both are below {tables.LEVEL:g}. What could have been seen is the difference that {tables.POWER:.0%} of such experiments "
-        "would find, before correction; the spread it rests on is itself only known from these draws.",
+        "Means are over draws, seeds averaged within each. Their 95% intervals are for other draws of labels, other pretrainings and other "
+        f"{results.resampled}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test {results.resampled}. "
+        "They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between pretrainings is pooled over the methods that were pretrained more than once, or the "
+        "method's own where that is larger. Where no method was, it is unknown, and the interval is marked as one for these pretrainings only.",
+        "",
+        f"Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are shared, pretrainings are not. Their interval and "
+        f"the p over runs are for other draws and pretrainings, on these test {results.resampled}. The p over {results.resampled} (Wilcoxon's signed ranks) is for these "
+        f"trained networks only. Both p are corrected after Holm over all comparisons of their table. A difference is called shown when both are below "
+        f"{tables.LEVEL:g}. What is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws "
+        "and pretrainings would be needed is given for its 80% interval, with both increased in proportion.",
     ]
     if results.data in paper:
         lines += ["", f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made, and its split is another."]
@@ -196,12 +201,11 @@ def said(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> lis
         strongest = tables.strongest(comparisons, labels)
         if strongest is None:
             continue
-        seeds = {seed: difference for seed, difference in strongest.by_seed.items() if seed is not None}
-        by_seed = ", ".join(f"{tables.signed(difference)} with seed {seed}" for seed, difference in seeds.items())
+        by_draw = ", ".join(tables.signed(difference) for _, difference in strongest.by_draw)
         rivals = [c.rival for c in comparisons if c.labels == labels]
         lines.append(
             f"- Against the strongest rival: {tables.sentence(strongest)}"
-            + (f" By pretraining: {by_seed}." if len(seeds) > 1 else "")
+            + (f" By draw: {by_draw}." if len(strongest.by_draw) > 1 else "")
             + in_paper(against, rivals, labels, paper)
         )
     return lines
@@ -253,7 +257,7 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
         both = [line for name in tables.shown(results) for line in tables.table(results, name, recipe).rows]
         cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
         if any(cell.mean is not None for cell in cells):
-            words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”"
+            words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”, {tables.intervals(cells)}"
             figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")
         for labels in results.labels:
             strongest = tables.strongest(tables.compare(results, tables.shown(results)[0], recipe, method=against), labels)

@@ -69,7 +69,7 @@ def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper:
         mean = tables.number(cell.mean)
         mean = f"<strong>{mean}</strong>" if cell.mean is not None and round(cell.mean, 3) == best else mean
         spread = f" ± {cell.sd:.3f}" if cell.sd is not None else ""
-        interval = "" if cell.low is None else f"<small>{cell.low:.3f} to {cell.high:.3f}</small>"
+        interval = "" if cell.low is None else f"<small>{cell.low:.3f} to {cell.high:.3f}{tables.MARKS.get(cell.scope, '')}</small>"
         columns = [f"<td>{mean}{spread}{interval}</td>", f'<td class="range">{range_of(cell, ends)}</td>']
         columns += [f"<td>{tables.number(cell.paper)}</td>"] * paper + [f'<td>{tables.number(alarms.mean)}</td><td class="runs">{line.runs or tables.DASH}</td>']
         own = ' class="ours"' if line.method == METHOD else ""
@@ -105,20 +105,22 @@ def range_of(cell: Cell, ends: tuple[float, float]) -> str:
 
 def key(paper: bool) -> str:
     """What the marks in the table are."""
-    return words.key(("mean", "our mean"), ("reach", "95% interval over images"), *([("paper", "the paper’s number")] * paper))
+    return words.key(("mean", "our mean"), ("reach", "95% interval for other draws of labels, pretrainings and images"), *([("paper", "the paper’s number")] * paper))
 
 
 # --- in words
 
 
 def shown(comparisons: Sequence[Comparison], choice: Choice) -> str:
-    """Which differences could and could not be shown: a count, the strongest rivals, and all of them to open."""
+    """Differences that could and that could not be shown: a count, the strongest rivals, and all of them to open."""
     known = [c for c in comparisons if c.mean is not None]
     if not known:
         return words.note(f"{TITLES[METHOD]} shares no run with another method of this table: nothing can be compared yet.")
     ahead, behind = (sum(c.shown and (c.mean > 0) == more for c in known) for more in (True, False))
     unclear = len(known) - ahead - behind
-    counts = f"{TITLES[METHOD]} is shown to be ahead in {ahead} of {len(known)} comparisons and behind in {behind}; in {unclear} no difference could be shown."
+    here = sum(c.shown_here and not c.shown for c in known)
+    counts = f"{TITLES[METHOD]} is shown to be ahead in {ahead} of {len(known)} comparisons and behind in {behind}; in {unclear} no difference could be shown"
+    counts += f" ({here} of these differences are shown for these pretrainings or this draw of labels only)." if here else "."
     rivals = [tables.strongest(known, labels) for labels in dict.fromkeys(c.labels for c in known)]
     first = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in rivals if c is not None)
     every = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in comparisons)
@@ -149,7 +151,7 @@ def against_labels(found: Sequence[Table], choice: Choice) -> str:
         values = ", ".join(f"{cell.mean:.3f} at {100 * cell.labels:g}%" for cell in cells if cell.method == method)
         said.append(f"{TITLES.get(method, method)} {values}")
     drawn = plots.against_labels(cells, TITLES, f"{HEADS[choice.measure]}, {AVERAGED[choice.averaging]}")
-    return figure(drawn, f"{HEADS[choice.measure]} against the share of labels", "; ".join(said) + ".")
+    return figure(drawn, f"{HEADS[choice.measure]} against the share of labels", f"{'; '.join(said)}. Bars: {tables.intervals(cells)}.")
 
 
 def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: float) -> str:

@@ -1,4 +1,4 @@
-"""One method against each other on the runs they share: what is shown, and what could not have been seen."""
+"""One method against each other on the draws of labels they share: what is shown, and what could not have been detected."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpsams.tables.means import AVERAGED, TABLES, chosen, mean_sd, score
+from mpsams.tables import effects
+from mpsams.tables.means import AVERAGED, TABLES, chosen, crossed, mean_sd, scores
 from mpsams.tables.results import COLUMNS, Results, Run
 
-LEVEL, POWER, SOUGHT = 0.05, 0.8, 0.02  # of two-sided tests; of a difference to be seen; the difference we want to see
+SOUGHT = 0.02  # the difference we want to detect
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against one rival on the runs they share.
+    """One method against one rival on the draws of labels that both have runs of.
 
-    pairs: (seed, draw, difference) of each shared run, positive where the method is ahead. unit: "draw" ("seed" where all
-    pairs have one draw); n: how many of them; mean, sd, low, high: of the differences, seeds averaged within a draw, with a
-    95% t-interval. p_units: paired t over them. p_cases: Wilcoxon's signed ranks over ``resampled`` (each the mean of its
-    runs), None for pooled scores. Both after Holm's correction. smallest: difference that has an 80% chance to be seen with
-    this spread and number; needed: number with which 0.02 has. None: cannot be said. rival_mean: of all the rival's runs.
+    by_draw: (draw, difference) of each, seeds averaged, positive where the method is ahead. seeds: how many pretrainings of the
+    method and of the rival stand behind them, 0 from scratch. scope, mean, error, df, low, high, p_runs: as in
+    ``effects.Estimate``, by the model of that module. p_cases: Wilcoxon's signed ranks over ``resampled`` (each the mean
+    of its runs), for these trained networks only; None for pooled scores. Both after Holm's correction. smallest: the
+    difference detected with a probability of 80% by as many runs; needed: from how many to how many draws (pretrainings, where
+    scope is one draw) detect 0.02 as often; needed_seeds: with so many pretrainings. rival_mean: of all the rival's runs.
+    None: cannot be said.
     """
 
     method: str
@@ -30,28 +33,29 @@ class Comparison:
     labels: float
     rival_mean: float | None
     resampled: str
-    pairs: tuple[tuple[int | None, int, float], ...]
-    unit: str = "draw"
-    n: int = 0
+    by_draw: tuple[tuple[int, float], ...] = ()
+    seeds: tuple[int, int] = (0, 0)
+    scope: str = effects.NETWORKS
     mean: float | None = None
-    sd: float | None = None
+    error: float | None = None
+    df: float | None = None
     low: float | None = None
     high: float | None = None
-    p_units: float | None = None
+    p_runs: float | None = None
     p_cases: float | None = None
     smallest: float | None = None
-    needed: int | None = None
+    needed: tuple[int, int] | None = None
+    needed_seeds: tuple[int, int] | None = None
 
     @property
-    def by_seed(self) -> dict[int | None, float]:
-        """Pretraining seed -> mean difference of its runs: how much hangs on the pretraining rather than on the labels."""
-        return dict(zip(dict.fromkeys(seed for seed, *_ in self.pairs), _averaged([(seed, value) for seed, _, value in self.pairs])))
+    def shown_here(self) -> bool:
+        """True where both p are below 5% after correction: a difference within what ``scope`` names."""
+        return self.p_runs is not None and max(p for p in (self.p_runs, self.p_cases) if p is not None) < effects.LEVEL
 
     @property
     def shown(self) -> bool:
-        """Whether other draws and other images both can be expected to agree, at 5% after correction."""
-        tests = [p for p in (self.p_units, self.p_cases) if p is not None]
-        return self.p_units is not None and max(tests) < LEVEL
+        """True where other draws, pretrainings and images can all be expected to agree, at 5% after correction."""
+        return self.shown_here and self.scope == effects.ALL
 
 
 def compare(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", method: str = "mps_ams",
@@ -61,56 +65,59 @@ def compare(results: Results, name: str = "table1", recipe: str = "strong", aver
     chosen("averaging", averaging, AVERAGED)
     shares = [labels for labels in results.labels if any(results.of(m, labels, recipe) for m in {method, *methods} - {"scratch"})]
     found = [_pair(results, method, rival, labels, recipe, averaging, measure) for labels in shares for rival in methods if rival != method]
-    corrected = zip(found, holm([c.p_units for c in found]), holm([c.p_cases for c in found]), strict=True)
-    return tuple(Comparison(**(vars(c) | {"p_units": p_units, "p_cases": p_cases})) for c, p_units, p_cases in corrected)
+    corrected = zip(found, holm([c.p_runs for c in found]), holm([c.p_cases for c in found]), strict=True)
+    return tuple(Comparison(**(vars(c) | {"p_runs": p_runs, "p_cases": p_cases})) for c, p_runs, p_cases in corrected)
 
 
 def _pair(results: Results, method: str, rival: str, labels: float, recipe: str, averaging: str, measure: str) -> Comparison:
-    """A comparison before correction. Scratch has no pretraining seed and is paired on the draw alone."""
-    ours, theirs = results.of(method, labels, recipe), results.of(rival, labels, recipe)
-    shared = [(a, b) for a in ours for b in theirs if a.draw == b.draw and (a.seed == b.seed or None in (a.seed, b.seed))]
-    value = {run.key: float(score(run.scores_nk[None], averaging, measure)[0, 0]) for run in (*ours, *theirs)}
-    about = (method, rival, labels, mean_sd([value[run.key] for run in theirs])[0], results.resampled)
-    pairs = tuple((b.seed if a.seed is None else a.seed, a.draw, value[a.key] - value[b.key]) for a, b in shared)
-    if not pairs or any(math.isnan(difference) for *_, difference in pairs):
-        return Comparison(*about, ())
-    by_draw, by_seed = (_averaged([(pair[k], pair[2]) for pair in pairs]) for k in (1, 0))
-    unit, units = ("seed", by_seed) if len(by_draw) == 1 and len(by_seed) > 1 else ("draw", by_draw)
-    tested = _signed_ranks(results, shared, averaging, measure) if averaging != "pooled" else None
-    return Comparison(*about, pairs, unit, len(units), float(np.mean(units)), **_spread(units), p_cases=tested)
+    """A comparison before correction."""
+    scored = scores(results, labels, recipe, averaging, measure)
+    ours, theirs = scored.get(method, {}), scored.get(rival, {})
+    about = (method, rival, labels, mean_sd(tuple(theirs.values()))[0], results.resampled)
+    draws = sorted({draw for _, draw in ours} & {draw for _, draw in theirs})
+    if not draws:
+        return Comparison(*about)
+    a, b = crossed(ours, draws), crossed(theirs, draws)
+    found = effects.estimate(a, b, [crossed(each, draws) for each in scored.values()])
+    by_draw = tuple(zip(draws, (np.nanmean(a.score_sd, axis=0) - np.nanmean(b.score_sd, axis=0)).tolist(), strict=True))
+    seeds = tuple(len(runs.score_sd) if runs.pretrained else 0 for runs in (a, b))
+    runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in (method, rival)]
+    tested = _signed_ranks(results, *runs, averaging, measure) if averaging != "pooled" else None
+    return Comparison(*about, by_draw, seeds, found.scope, float(found.mean), p_cases=tested, **_numbers(found, len(draws), max(seeds)))
 
 
-def _averaged(named: Sequence[tuple[int | None, float]]) -> list[float]:
-    """The mean of the values under each name."""
-    return [float(np.mean([value for other, value in named if other == name])) for name in dict.fromkeys(name for name, _ in named)]
-
-
-def _spread(differences: Sequence[float]) -> dict[str, float | int | None]:
-    """sd, t-interval, p, and what could have been seen, of two or more differences; nothing of fewer."""
-    from scipy.special import stdtr, stdtrit
-
-    n = len(differences)
-    mean, sd = mean_sd(differences)
-    if mean is None or sd is None:
+def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
+    """Error, interval, p, and what could be detected; nothing where the error is unknown."""
+    if found.error is None:
         return {}
-    error = sd / math.sqrt(n)
-    half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * error
-    p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error else float(mean == 0)
-    return {"sd": sd, "low": mean - half, "high": mean + half, "p_units": p, "smallest": smallest_seen(sd, n), "needed": needed(sd)}
+    (low, high), error, df = found.interval, float(found.error), float(found.df)
+    times = effects.times_larger(error, df, SOUGHT)
+    needed, more = (tuple(math.ceil(each * count) for each in times) for count in (draws, seeds))
+    return {
+        "error": error, "df": df, "low": float(low), "high": float(high), "p_runs": float(found.p), "smallest": effects.detectable(error, df),
+        "needed": more if found.scope == effects.DRAW else needed,
+        "needed_seeds": more if found.scope == effects.ALL and seeds else None,
+    }  # fmt: skip
 
 
-def _signed_ranks(results: Results, shared: Sequence[tuple[Run, Run]], averaging: str, measure: str) -> float | None:
-    """Wilcoxon's signed-rank p over images (patients), each first averaged over the shared runs; None with fewer than two."""
+def _signed_ranks(results: Results, ours: Sequence[Run], theirs: Sequence[Run], averaging: str, measure: str) -> float | None:
+    """Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
     from scipy.stats import wilcoxon
 
-    column = COLUMNS.index(measure)
-    difference_n = np.mean([a.scores_nk[:, column] - b.scores_nk[:, column] for a, b in shared], axis=0)
-    counted_n = shared[0][0].scores_nk[:, 5] > 0 if averaging == "lesion" else np.ones(len(difference_n), bool)
-    named = [(group, value) for group, value, counts in zip(results.groups, difference_n, counted_n, strict=True) if counts]
-    values = np.round(_averaged(named), 12)  # ties are ties, whatever the order of summation
+    lesion_n = ours[0].scores_nk[:, 5] > 0
+    named: dict[str, list[float]] = {}
+    for group, value, counts in zip(results.groups, _by_image(ours, measure) - _by_image(theirs, measure), lesion_n | (averaging != "lesion"), strict=True):
+        if counts:
+            named.setdefault(group, []).append(value)
+    values = np.round([np.mean(each) for each in named.values()], 12)  # ties are ties, whatever the order of summation
     if len(values) < 2:
         return None
     return 1.0 if not values.any() else float(wilcoxon(values, zero_method="pratt").pvalue)
+
+
+def _by_image(runs: Sequence[Run], measure: str) -> np.ndarray:
+    """Each image's mean over draws, seeds averaged within each: (N,)."""
+    return np.mean([np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0) for draw in {run.draw for run in runs}], axis=0)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
@@ -121,46 +128,6 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
         before = corrected[order[rank - 1][1]] if rank else 0.0
         corrected[k] = max(before, min(1.0, value * (len(order) - rank)))
     return corrected
-
-
-def power(difference: float, sd: float, n: int) -> float:
-    """Chance that a paired t-test of n >= 2 differences with this mean and sd > 0 finds it, two-sided at 5%."""
-    return _power(difference * math.sqrt(n) / sd, _edges(n))
-
-
-def smallest_seen(sd: float, n: int) -> float | None:
-    """The difference that n paired runs find with 80% chance when their differences spread like this; None below two runs."""
-    if n < 2:
-        return None
-    from scipy.optimize import brentq
-
-    edges = _edges(n)
-    return sd / math.sqrt(n) * float(brentq(lambda shift: _power(shift, edges) - POWER, 0.0, 100.0))
-
-
-def _edges(n: int) -> np.ndarray:
-    """What a mean of n must exceed to be found, in its true standard errors, for 400 equally likely values of their own sd."""
-    from scipy.special import gammaincinv, stdtrit
-
-    return stdtrit(n - 1, 1 - LEVEL / 2) * np.sqrt(gammaincinv((n - 1) / 2, (np.arange(400) + 0.5) / 400) * 2 / (n - 1))
-
-
-def _power(shift: float, edges: np.ndarray) -> float:
-    """Chance of a standard normal, shifted, to lie beyond the edges: with ``_edges`` the noncentral t, to three decimals."""
-    from scipy.special import ndtr
-
-    return float(np.mean(ndtr(shift - edges) + ndtr(-shift - edges)))
-
-
-def needed(sd: float, difference: float = SOUGHT) -> int:
-    """How many paired runs find a difference with 80% chance when their differences spread like this; at least 2."""
-    few, many = 1, 2
-    while sd and power(difference, sd, many) < POWER:
-        few, many = many, 2 * many
-    while sd and many - few > 1:
-        middle = (few + many) // 2
-        few, many = (middle, many) if power(difference, sd, middle) < POWER else (few, middle)
-    return many
 
 
 def strongest(comparisons: Iterable[Comparison], labels: float) -> Comparison | None:

@@ -1,4 +1,4 @@
-"""The numbers of the paper's two tables: means over runs, with bootstrap intervals over images.
+"""The numbers of the paper's two tables: means over runs, with intervals for other draws of labels, pretrainings and images.
 
 Axes: R runs, N images, K columns of a record, B bootstrap resamples, G patients. Scores are shares in [0, 1].
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpsams.tables import effects
+from mpsams.tables.effects import Runs
 from mpsams.tables.results import COLUMNS, Results
 
 TABLES = {
@@ -33,9 +35,10 @@ RESAMPLES, SEED = 2000, 0
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over runs; None where there is nothing to average, sd None with fewer than two runs.
+    """A mean over draws, seeds averaged within each; None where there is nothing to average, sd None with fewer than two runs.
 
-    values: one per run. sd: over runs. low, high: bootstrap 95% interval over images. paper: the paper's own number.
+    values: one per run. sd: over runs. low, high: 95% interval of the mean, within [0, 1], for other test images and for what
+    ``scope`` names (as in ``effects.Estimate``). paper: the paper's own number.
     """
 
     method: str
@@ -47,6 +50,7 @@ class Cell:
     low: float | None
     high: float | None
     paper: float | None = None
+    scope: str = effects.ALL
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,12 @@ def table(results: Results, name: str = "table1", recipe: str = "strong", averag
             continue
         wanted = ("scratch",) if there == ["scratch"] else methods
         known = (paper or {}).get(results.data, {}).get(f"{100 * labels:g}", {})
-        rows += [_line(results, method, labels, recipe, averaging, weights_bn, known.get(method)) for method in wanted]
+        scored = {measure: scores(results, labels, recipe, averaging, measure) for measure in HEADS}
+        for method in wanted:
+            runs, papers = results.of(method, labels, recipe), dict(zip(MEASURES, known.get(method) or (), strict=False))
+            images = {m: over_images(results.groups, np.array([run.scores_nk for run in runs]), averaging, m, weights_bn) for m in HEADS if method in scored[m]}
+            cells = {m: _cell((method, labels, m), scored[m], images.get(m), papers.get(m)) for m in HEADS}
+            rows.append(Line(method, labels, len(runs), cells))
         missing += [(labels, *run) for run in absent(results, wanted, labels, recipe)]
     return Table(name, results.data, recipe, averaging, tuple(rows), tuple(missing))
 
@@ -141,21 +150,45 @@ def shown(results: Results) -> tuple[str, ...]:
     return tuple(name for name, telling in TELLING.items() if there & set(telling)) or ("table1",)
 
 
-def _line(results: Results, method: str, labels: float, recipe: str, averaging: str, weights_bn: np.ndarray, paper: Sequence | None) -> Line:
-    """All measures of a method at a share of labels."""
-    runs = results.of(method, labels, recipe)
-    own = dict(zip(MEASURES, paper or (), strict=False))
-    scores_rnk = np.array([run.scores_nk for run in runs])
-    cells = {}
-    for measure in HEADS:
-        low = high = None
-        values: tuple[float, ...] = ()
-        if runs and not np.isnan(found := score(scores_rnk, averaging, measure)[0]).any():
-            values = tuple(found.tolist())
-            low, high = np.nanquantile(score(scores_rnk, averaging, measure, weights_bn).mean(axis=1), (0.025, 0.975)).tolist()
-        mean, sd = mean_sd(values)
-        cells[measure] = Cell(method, labels, measure, values, mean, sd, low, high, own.get(measure))
-    return Line(method, labels, len(runs), cells)
+def scores(results: Results, labels: float, recipe: str, averaging: str, measure: str) -> dict[str, dict[tuple[int | None, int], float]]:
+    """Method -> (seed, draw) -> the score of its run; without methods that have no run or a run without a score."""
+    found = {}
+    for method in results.methods:
+        runs = results.of(method, labels, recipe)
+        if runs and not np.isnan(values := score(np.array([run.scores_nk for run in runs]), averaging, measure)[0]).any():
+            found[method] = {(run.seed, run.draw): float(value) for run, value in zip(runs, values, strict=True)}
+    return found
+
+
+def crossed(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
+    """A method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there are left out."""
+    seeds = list(dict.fromkeys(seed for seed, draw in scored if draw in draws))
+    return Runs(np.array([[scored.get((seed, draw), np.nan) for draw in draws] for seed in seeds]).reshape(-1, len(draws)), seeds != [None])
+
+
+def over_images(groups: Sequence[str], scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray) -> tuple[float, int] | None:
+    """Squared error of the mean over runs from the choice of test images, by bootstrap, and its degrees of freedom.
+
+    groups: of each case; weights_bn: ``resample`` of them. None where fewer than two groups have an image that counts.
+    """
+    lesion_n = scores_rnk[0, :, 5] > 0
+    counts_n = ~lesion_n if measure == "false_alarms" else lesion_n | (averaging != "lesion")
+    count = len({group for group, counts in zip(groups, counts_n, strict=True) if counts})
+    if count < 2:
+        return None
+    return float(np.nanvar(score(scores_rnk, averaging, measure, weights_bn).mean(axis=1))) * count / (count - 1), count - 1
+
+
+def _cell(about: tuple[str, float, str], scored: Mapping[str, Mapping], images: tuple[float, int] | None, paper: float | None) -> Cell:
+    """about: method, labels, measure. scored: of ``scores``, all methods. images: of ``over_images``."""
+    own = scored.get(about[0])
+    if own is None:
+        return Cell(*about, (), None, None, None, None, paper)
+    draws = sorted({draw for _, draw in own})
+    found = effects.estimate(crossed(own, draws), None, [crossed(each, draws) for each in scored.values()], images)
+    low, high = (None if end is None else float(np.clip(end, 0, 1)) for end in found.interval)
+    values = tuple(own.values())
+    return Cell(*about, values, float(found.mean), mean_sd(values)[1], low, high, paper, found.scope)
 
 
 def absent(results: Results, methods: Sequence[str], labels: float, recipe: str) -> list[tuple[str, int | None, int]]:

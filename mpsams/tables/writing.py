@@ -6,6 +6,7 @@ import csv as comma
 import io
 from collections.abc import Iterable, Sequence
 
+from mpsams.tables import effects
 from mpsams.tables.comparisons import SOUGHT, Comparison
 from mpsams.tables.means import HEADS, MEASURES, Cell, Line, Table
 from mpsams.tables.results import TITLES
@@ -13,24 +14,53 @@ from mpsams.tables.results import TITLES
 DASH = "–"
 
 
+HOLDS = {
+    effects.ALL: "for other draws and pretrainings",
+    effects.PRETRAININGS: "for these pretrainings only",
+    effects.DRAW: "for this draw of labels only",
+    effects.NETWORKS: "for these trained networks only",
+}  # fmt: skip
+MARKS = {effects.PRETRAININGS: "†", effects.DRAW: "‡", effects.NETWORKS: "§"}  # of means whose interval holds for less than all
+
+
 def sentence(c: Comparison) -> str:
-    """What a comparison shows and what it cannot, in words made from its numbers."""
+    """A comparison in words: difference, interval, p, verdict, and what could be detected."""
     who, rival = TITLES.get(c.method, c.method), TITLES.get(c.rival, c.rival)
     where = f"with {100 * c.labels:g}% of the labels"
     if c.mean is None:
-        return f"{who} and {rival} share no run {where}: nothing can be said."
+        return f"{who} and {rival} share no draw {where}: they cannot be compared."
     lead = f"{who} is {'ahead of' if c.mean > 0 else 'behind'} {rival} by {abs(c.mean):.3f}" if round(abs(c.mean), 3) else f"{who} and {rival} are level"
-    cases = "" if c.p_cases is None else f"p {_p(c.p_cases)} over {c.resampled}"
+    cases = [] if c.p_cases is None else [f"p {_p(c.p_cases)} over {c.resampled} for these trained networks only"]
     if c.low is None:
-        tests = f"{cases} after correction; " if cases else ""
-        alone = f"in the one run they share ({tests}no interval over draws)"
-        return f"{lead} {where}, {alone}: whether it would hold for another draw of labels cannot be said."
-    over = f"{c.n} {'draws' if c.unit == 'draw' else 'pretrainings on one draw of labels'}"
-    tests = f"after correction p {_p(c.p_units)} over {'draws' if c.unit == 'draw' else 'pretrainings'}{' and ' + cases if cases else ''}"
-    numbers = f"(95% interval {signed(c.low)} … {signed(c.high)} over {over}; {tests})"
-    verdict = "a difference is shown" if c.shown else "no difference could be shown"
-    seen = f"with this spread, {c.smallest:.3f} would have been seen four times in five, and {SOUGHT:g} takes {c.needed} {c.unit}s"
-    return f"{lead} {where} {numbers}: {verdict}; {seen}."
+        tests = f" (after correction {cases[0]})" if cases else ""
+        return f"{lead} {where}, on one draw and with one pretraining{tests}: no interval can be given, and no difference could be shown."
+    tests = " and ".join([f"p {_p(c.p_runs)} over runs", *cases])
+    numbers = f"(95% interval {signed(c.low)} … {signed(c.high)} {HOLDS[c.scope]}, from {_runs(c)}; after correction {tests})"
+    verdict = "no difference could be shown" if not c.shown_here else "a difference is shown" + ("" if c.shown else f" {HOLDS[c.scope]}")
+    return f"{lead} {where} {numbers}: {verdict}. Detectable at 80% power: {c.smallest:.3f}; detecting {SOUGHT:g} would need about {_needed(c)}."
+
+
+def _runs(c: Comparison) -> str:
+    """"3 draws × 2 pretrainings"; with "2 and 1" where the methods differ."""
+    counts = sorted({count for count in c.seeds if count}, reverse=True)
+    draws = _counted(len(c.by_draw), "draw")
+    return f"{draws} × {' and '.join(map(str, counts))} {'pretraining' if counts == [1] else 'pretrainings'}" if counts else draws
+
+
+def _needed(c: Comparison) -> str:
+    """"40 to 110 draws and 27 to 73 pretrainings", to two digits."""
+    more = f" and {_range(c.needed_seeds)} pretrainings of each method" if c.needed_seeds else ""
+    return f"{_range(c.needed)} {'pretrainings' if c.scope == effects.DRAW else 'draws'}{more}"
+
+
+def _range(ends: tuple[int, int]) -> str:
+    """"40 to 110", each end to two digits; one number where they agree."""
+    low, high = (int(float(f"{end:.2g}")) for end in ends)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -98,34 +128,37 @@ def csv(tables: Iterable[Table]) -> str:
             for measure, cell in line.cells.items():
                 averaging = "no lesion" if measure == "false_alarms" else t.averaging
                 numbers = ["" if v is None else f"{v:.6f}" for v in (cell.mean, cell.sd, cell.low, cell.high)]
-                rows.append((t.data, t.name, line.method, f"{line.labels:g}", t.recipe, averaging, measure, *numbers, str(line.runs),
-                             "" if cell.paper is None else f"{cell.paper:g}"))  # fmt: skip
-    head = "data,table,method,labels,recipe,averaging,measure,mean,sd,low,high,runs,paper"
+                paper, scope = "" if cell.paper is None else f"{cell.paper:g}", "" if cell.low is None else cell.scope
+                rows.append((t.data, t.name, line.method, f"{line.labels:g}", t.recipe, averaging, measure, *numbers, str(line.runs), paper, scope))
+    head = "data,table,method,labels,recipe,averaging,measure,mean,sd,low,high,runs,paper,scope"
     return _comma_separated(head.split(","), dict.fromkeys(rows))
 
 
 def comparisons_csv(named: Iterable[tuple[Sequence[str], Iterable[Comparison]]]) -> str:
-    """Comparisons, each group with its (table, recipe, averaging), one row each; differences of single runs are in the records."""
-    columns = ("method", "rival", "labels", "unit", "n", "mean", "sd", "low", "high", "p_units", "p_cases", "smallest", "needed")
+    """Comparisons, each group with its (table, recipe, averaging), one row each; scores of single runs are in the records."""
+    columns = ("method", "rival", "labels", "scope", "mean", "error", "df", "low", "high", "p_runs", "p_cases", "smallest")
     rows = []
     for about, comparisons in named:
         for c in comparisons:
-            values = [getattr(c, column) for column in columns]
+            values = [*(getattr(c, column) for column in columns), len(c.by_draw), *c.seeds, *(c.needed or (None, None)), *(c.needed_seeds or (None, None))]
             rows.append((*about, *("" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values)))
-    return _comma_separated(["table", "recipe", "averaging", *columns], rows)
+    counts = ("draws", "seeds", "rival_seeds", "needed_from", "needed_to", "needed_seeds_from", "needed_seeds_to")
+    return _comma_separated(["table", "recipe", "averaging", *columns, *counts], rows)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, and what could have been seen."""
-    head = ["Labels", "Against", "Difference", "95% interval", "Over", "p over runs", "p over cases", "Could see", f"{SOUGHT:g} takes", "Shown"]
+    """Comparisons as a Markdown table: differences in DSC, intervals, corrected p-values, and what could have been detected."""
+    head = ["Labels", "Against", "Difference", "95% interval", "It holds", "From", "p over runs", "p over cases, these networks only",
+            "Detectable at 80% power", f"{SOUGHT:g} would need about", "Shown"]  # fmt: skip
     lines = [head, ["---", "---", *["---:"] * (len(head) - 3), "---"]]
     for c in comparisons:
-        interval = DASH if c.low is None else f"{signed(c.low)} … {signed(c.high)}"
-        over = f"{c.n} {c.unit}{'' if c.n == 1 else 's'}" if c.n else DASH
-        takes = DASH if c.needed is None else f"{c.needed} {c.unit}s"
-        tests = [DASH if p is None else _p(p).removeprefix("= ") for p in (c.p_units, c.p_cases)]
-        verdict = "cannot be said" if c.low is None else "yes" if c.shown else "no"
-        lines.append([f"{100 * c.labels:g}%", TITLES.get(c.rival, c.rival), signed(c.mean), interval, over, *tests, number(c.smallest), takes, verdict])
+        tests = [DASH if p is None else _p(p).removeprefix("= ") for p in (c.p_runs, c.p_cases)]
+        cells = [f"{100 * c.labels:g}%", TITLES.get(c.rival, c.rival), signed(c.mean)]
+        if c.low is None:
+            lines.append([*cells, DASH, DASH, _runs(c) if c.by_draw else DASH, *tests, DASH, DASH, "cannot be said"])
+            continue
+        verdict = "no" if not c.shown_here else "yes" if c.shown else f"only {HOLDS[c.scope].removesuffix(' only')}"
+        lines.append([*cells, f"{signed(c.low)} … {signed(c.high)}", HOLDS[c.scope], _runs(c), *tests, number(c.smallest), _needed(c), verdict])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
@@ -141,7 +174,14 @@ def note(t: Table) -> str:
         cell = f"{TITLES.get(method, method)} at {100 * labels:g}%"
         lacking[cell] = lacking.get(cell, 0) + 1
     missing = f" Missing: {', '.join(f'{count} of {cell}' for cell, count in lacking.items())}." if lacking else ""
-    return f"Mean ± sd over runs (bootstrap 95% interval over cases). Runs (pretraining seeds × draws of labels) {runs}.{missing}"
+    return f"Mean ± sd over runs ({intervals(cell for line in t.rows for cell in line.cells.values())}). Runs (pretraining seeds × draws of labels) {runs}.{missing}"
+
+
+def intervals(cells: Iterable[Cell]) -> str:
+    """A phrase on what the intervals of these cells hold for, with the marks that occur."""
+    scopes = {cell.scope for cell in cells if cell.low is not None}
+    marks = "".join(f"; {mark} {HOLDS[scope]}" for scope, mark in MARKS.items() if scope in scopes)
+    return f"95% interval of the mean for other draws of labels, pretrainings and test images{marks}"
 
 
 def number(value: float | None, dash: str = DASH) -> str:
@@ -149,20 +189,26 @@ def number(value: float | None, dash: str = DASH) -> str:
     return dash if value is None else f"{value:.3f}"
 
 
+def interval(cell: Cell, dash: str = "–") -> str:
+    """"(0.551–0.630)", with a mark where it holds for less than other draws, pretrainings and images; nothing without one."""
+    return "" if cell.low is None else f"({number(cell.low)}{dash}{number(cell.high)}){MARKS.get(cell.scope, '')}"
+
+
 def _spelled(cell: Cell, form: str) -> str:
     """"**0.591** ± 0.012 (0.551–0.630)", with what is known of it."""
     if cell.mean is None:
         return DASH
-    spread = f" ± {cell.sd:.3f}" if cell.sd is not None else ""
-    return f"{form.format(number(cell.mean))}{spread} ({number(cell.low)}–{number(cell.high)})"
+    spread = f"± {cell.sd:.3f}" if cell.sd is not None else ""
+    return " ".join(filter(None, (form.format(number(cell.mean)), spread, interval(cell))))
 
 
 def _small(cell: Cell) -> str:
-    """sd and interval in LaTeX; nothing where there is no number."""
-    if cell.mean is None:
-        return ""
-    spread = f"$\\pm${cell.sd:.3f} " if cell.sd is not None else ""
-    return f"{{\\scriptsize {spread}({number(cell.low)}--{number(cell.high)})}}"
+    """sd and interval in LaTeX; nothing where there is neither."""
+    spread = f"$\\pm${cell.sd:.3f}" if cell.sd is not None else ""
+    said = " ".join(filter(None, (spread, interval(cell, "--"))))
+    for mark, command in zip(MARKS.values(), ("dag", "ddag", "S"), strict=True):
+        said = said.replace(mark, f"\\{command}")
+    return f"{{\\scriptsize {said}}}" if said else ""
 
 
 def _best(block: Sequence[Line], cell: Cell, what: str) -> bool:
