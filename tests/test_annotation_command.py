@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mpsams import imaging
+from mpsams.annotation import transfer
 from mpsams.annotation.project import Project
 from tests.test_annotations import FLAT, drawn, picture, volume
 
@@ -33,10 +37,10 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     assert (code, report["added"], said) == (0, 2, "") and [image["name"] for image in report["images"]] == ["a.png", "b.png"]
     first, second = (image["id"] for image in report["images"])
 
-    (tmp_path / "in" / "masks").mkdir(parents=True)
-    Image.fromarray(np.uint8(255 * mask[:, :, 0].T)).save(tmp_path / "in" / "masks" / "a.png")
-    Image.fromarray(np.zeros((5, 400), np.uint8)).save(tmp_path / "in" / "masks" / "b_mask.png")
-    code, report, said = command("import", folder, tmp_path / "in", "--who", "Anna")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.uint8(255 * mask[:, :, 0].T)).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(np.zeros((5, 400), np.uint8)).save(tmp_path / "masks" / "b_mask.png")
+    code, report, said = command("import", folder, tmp_path / "masks", "--who", "Anna")
     assert (code, report["saved"], said) == (0, 1, "")
     assert report["images"] == [{"id": first, "name": "a.png", "status": "in work", "lesion_voxels": int(mask.sum())}]
     assert any(note.startswith("b") for note in report["notes"])
@@ -74,6 +78,97 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path):
     assert code == 2 and "folder" in said and "Traceback" not in said
 
 
+def coco(path: Path, **segmentations: object) -> Path:
+    """COCO of pictures of FLAT, one for each name; a segmentation of None is an image that is listed without annotation."""
+    images = [{"id": name, "file_name": f"{name}.png", "width": FLAT[0], "height": FLAT[1]} for name in segmentations]
+    boxed = {"category_id": 1, "iscrowd": 0, "bbox": [3, 4, 20, 20], "area": 400}
+    annotations = [
+        boxed | {"id": number, "image_id": name} | ({} if one == "missing" else {"segmentation": one})
+        for number, (name, several) in enumerate(segmentations.items()) if several is not None for one in several
+    ]  # fmt: skip
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}))
+    return path
+
+
+SQUARE = [[4, 4, 24, 4, 24, 24, 4, 24]]
+
+
+@pytest.mark.parametrize("given", [
+    {"a": [[]], "b": ["missing"]}, {"a": [None], "b": [[[1, 2, 3, 4]]]}, {"a": None, "b": None}, {"a": [{"size": [5, 5], "counts": [25]}], "b": [5]},
+    {"a": [SQUARE, []], "b": [[], SQUARE]}, {"c": [SQUARE]},
+])  # fmt: skip
+def test_what_is_refused_leaves_drafts_as_they_are(tmp_path, given):
+    with Project(tmp_path / "project") as project:
+        ids = [project.add(picture(tmp_path / f"{name}.png", seed)).id for seed, name in enumerate("ab")]
+        for seed, id in enumerate(ids):
+            project.save(id, drawn(seed, FLAT), who="Anna")
+        before = (project.folder / "log.jsonl").read_bytes()
+        found = transfer.take(project, coco(tmp_path / "given.json", **given), "Bert")
+        assert found.saved == [] and found.notes and (project.folder / "log.jsonl").read_bytes() == before
+        assert all(np.array_equal(project.mask(id), drawn(seed, FLAT)) for seed, id in enumerate(ids))
+
+
+def test_a_refused_image_does_not_keep_the_others_out(tmp_path):
+    with Project(tmp_path / "project") as project:
+        ids = [project.add(picture(tmp_path / f"{name}.png", seed)).id for seed, name in enumerate("abc")]
+        for seed, id in enumerate(ids):
+            project.save(id, drawn(seed, FLAT))
+        project.accept(ids[2])
+    code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=[SQUARE], c=[SQUARE]))
+    assert (code, report["saved"]) == (0, 1) and report["images"] == [{"id": ids[1], "name": "b.png", "status": "in work", "lesion_voxels": 400}]
+    assert any(note.startswith("a.png: an annotation in the COCO file has no segmentation") for note in report["notes"])
+    assert any("1 accepted image was left alone" in note for note in report["notes"])
+    code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=["missing"]))
+    assert (code, report["saved"], report["images"]) == (1, 0, []) and report["notes"]
+
+
+def test_a_picture_without_lesion_goes_out_as_coco_and_comes_back(tmp_path):
+    with Project(tmp_path / "project") as project:
+        id = project.add(picture(tmp_path / "a.png")).id
+        project.accept(id, np.zeros(FLAT, bool))
+        transfer.write(project, "coco", "accepted", "lesion", tmp_path / "out")
+        project.save(id, drawn(1, FLAT))
+        assert transfer.take(project, tmp_path / "out", "").saved == [id] and not project.mask(id).any()
+
+
+def test_masks_find_their_images_in_a_project(tmp_path):
+    with Project(tmp_path / "project") as project:
+        ids = {}
+        for seed, name in enumerate(("a.png", "a.jpg", "img1.png", "img10.png", "dup.png", "x/dup.png")):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            ids[name] = project.add(picture(tmp_path / name, seed)).id
+        (tmp_path / "masks").mkdir()
+        for seed, name in enumerate(("a.png", "IMG1_mask.png", "img10.png", "dup.png", "img100.png")):
+            Image.fromarray(np.uint8(255 * drawn(seed, FLAT)[:, :, 0].T)).save(tmp_path / "masks" / name)
+        found = transfer.take(project, tmp_path / "masks", "")
+        assert found.saved == [ids["img1.png"], ids["img10.png"]]
+        assert np.array_equal(project.mask(ids["img1.png"]), drawn(1, FLAT)) and np.array_equal(project.mask(ids["img10.png"]), drawn(2, FLAT))
+        said = " ".join(found.notes)
+        assert "a.png" in said and "a.jpg" in said and "dup.png" in said and "1 mask belongs to no image" in said
+
+
+def test_images_are_opened_one_at_a_time(tmp_path, monkeypatch):
+    with Project(tmp_path / "project") as project:
+        for seed in range(4):
+            project.accept(project.add(volume(tmp_path / f"{seed}.nii.gz", seed), "ct").id, drawn(seed, (20, 18, 5)))
+        living, most, read = weakref.WeakSet(), [0], imaging.read
+
+        def opened(*given, **more):
+            gc.collect()
+            scan = read(*given, **more)
+            living.add(scan)
+            most.append(len(living))
+            return scan
+
+        monkeypatch.setattr(imaging, "read", opened)
+        for form in ("coco", "folder", "nifti"):
+            transfer.write(project, form, "all", "lesion", tmp_path / form)
+            for item in project.items():
+                project.reopen(item.id)
+            assert len(transfer.take(project, tmp_path / form, "").saved) == 4
+        assert max(most) <= 2  # the next one, while the project still holds the last
+
+
 @pytest.mark.parametrize("words", [(), ("import",), ("export",), ("add",)])
 def test_help_lists_the_formats(words):
     code, report, _ = command(*words, "--help")
@@ -83,7 +178,6 @@ def test_help_lists_the_formats(words):
 def test_a_volume_goes_out_and_comes_back(tmp_path):
     with Project(tmp_path / "project") as project:
         item = project.add(volume(tmp_path / "scan.nii.gz"), "ct")
-        project.add(picture(tmp_path / "a.png"))
         project.accept(item.id, drawn(3, item.shape_xyz))
     for form in ("coco", "nifti", "folder"):
         assert command("export", tmp_path / "project", form, tmp_path / form)[0] == 0

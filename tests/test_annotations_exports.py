@@ -347,6 +347,175 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+# Which image a mask belongs to, and which files are masks
+
+
+def annotated(*ids: object, names: tuple[str, ...] = ("000001.png", "000002.png", "000003.png")) -> dict:
+    """COCO of 96 x 128 images with these ids, a square of 25 x 25 on each, further to the right and down from one to the next."""
+    images = [{"id": own, "file_name": name, "height": 96, "width": 128} for own, name in zip(ids, names)]
+    annotations = []
+    for number, own in enumerate(ids):
+        left, top = 43 + 15 * number, 26 + 8 * number
+        corners = [left, top, left + 25, top, left + 25, top + 25, left, top + 25]
+        annotations.append({"id": number + 1, "image_id": own, "category_id": 1, "iscrowd": 0, "segmentation": [corners]})
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}
+
+
+def square(number: int) -> np.ndarray:
+    mask_hw = np.zeros((96, 128), bool)
+    mask_hw[26 + 8 * number :, 43 + 15 * number :][:25, :25] = True
+    return mask_hw
+
+
+def written(folder: Path, whole: dict) -> Path:
+    path = folder / "instances.json"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    return path
+
+
+def three() -> dict[str, Scan]:
+    return {f"{number:06d}": picture((96, 128), number) for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("ids", [
+    (1, 2, 3), ("1", "2", "3"), (1.0, 2.0, 3.0), ("a-1", "b-2", "c-3"), (7, "7", "007"), (0, False, ""), (10**30, -1, 0.5),
+])  # fmt: skip
+def test_annotations_are_on_the_image_of_their_id_whatever_its_type(tmp_path, ids):
+    found = imports.read(written(tmp_path, annotated(*ids)), three())
+    assert not found.notes
+    for number, name in enumerate(three()):
+        assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
+
+
+@pytest.mark.parametrize("ids, kept, says", [
+    ((5, 5, 6), ["000003"], "000001, 000002: its entry in the COCO file has the id of another one"),
+    ((None, 2, 3), ["000002", "000003"], "000001: its entry in the COCO file has no id"),
+    (([1], 2, 3), ["000002", "000003"], "000001: its entry in the COCO file has no id"),
+])  # fmt: skip
+def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, says):
+    found = imports.read(written(tmp_path, annotated(*ids)), three())
+    assert sorted(found.masks) == kept and any(note.startswith(says) for note in found.notes)
+    for name in kept:
+        assert np.array_equal(found.masks[name][:, :, 0].T, square(int(name) - 1))
+
+
+def test_annotations_of_no_image_are_told_and_touch_none(tmp_path):
+    whole = annotated(1, 2, 3)
+    whole["annotations"][0]["image_id"], whole["annotations"][2]["image_id"] = "1", 99
+    found = imports.read(written(tmp_path, whole), three())
+    assert list(found.masks) == ["000002"] and np.array_equal(found.masks["000002"][:, :, 0].T, square(1))
+    assert any("2 annotations of the COCO file name no image" in note for note in found.notes)
+    assert any(note.startswith("000001, 000003: the COCO file lists it without annotations") for note in found.notes)
+
+
+def test_file_names_of_coco_are_matched_from_the_most_to_the_least_exact(tmp_path):
+    def found(names: tuple[str, ...], *known: str) -> list[tuple[str, int]]:
+        scans = {name: picture((96, 128)) for name in known}
+        try:
+            masks = imports.read(written(tmp_path, annotated(*range(len(names)), names=names)), scans).masks
+        except UnreadableImage:
+            return []
+        return sorted((name, next(n for n in range(3) if np.array_equal(mask[:, :, 0].T, square(n)))) for name, mask in masks.items())
+
+    assert found(("train/A.JPG",), "a") == found(("C:\\data\\a.tiff",), "a") == found(("a",), "a") == [("a", 0)]
+    assert found(("Mu\u0308ller.png",), "M\u00fcller") == [("M\u00fcller", 0)]
+    assert found(("img1.png", "img10.png"), "img10", "img1") == [("img1", 0), ("img10", 1)]
+    assert found(("a.png", "a.jpg"), "a.jpg", "a.png") == [("a.jpg", 1), ("a.png", 0)]
+    assert found(("a.png", "A.png"), "A.png", "a.png") == [("A.png", 1), ("a.png", 0)]
+    assert found(("a.tif", "b.png"), "a.jpg", "a.png", "b.png") == [("b.png", 1)]  # whose a is not known
+    assert found(("train/a.png", "val/a.png", "b.png"), "a", "b") == [("b", 2)]  # which a is not known
+    assert found(("b.png", "a.png"), "a") == [("a", 1)]
+
+
+def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
+    whole = annotated(1, 2, names=("000001.png", "000002.png"))
+    runs = _rle.runs(square(2)).tolist()
+    whole["annotations"][0] |= {"iscrowd": 1, "segmentation": {"size": [96, 128], "counts": runs}}
+    whole["annotations"].append({"id": 9, "image_id": 2, "category_id": 4, "segmentation": [[0, 0, 128, 0, 128, 96, 0, 96]]})
+    whole["categories"].append({"id": 4, "name": "Background"})
+    found = imports.read(written(tmp_path, whole), three())
+    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(2)) and np.array_equal(found.masks["000002"][:, :, 0].T, square(1))
+
+
+@pytest.mark.parametrize("whole, says", [
+    ({"shapes": [], "imagePath": "a.png", "version": "5"}, "LabelMe's"), ({"_via_img_metadata": {}}, "VGG Image Annotator's"),
+    ([{"image_id": 1, "segmentation": []}], "without images"), ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's"),
+])  # fmt: skip
+def test_other_tools_are_refused_by_name(tmp_path, whole, says):
+    with pytest.raises(UnreadableImage, match=says):
+        imports.read(written(tmp_path, whole), three())
+
+
+def photograph(seed: int) -> np.ndarray:
+    """Continuous greys: noise on a gradient with something bright in it."""
+    rows, columns = np.mgrid[:96, :128]
+    return np.clip(columns + 40 * (rows > 50) + np.random.default_rng(seed).normal(0, 25, (96, 128)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("images, masks", [
+    ("BUS/original", "BUS/GT"), ("images", "labels"), ("JPEGImages", "SegmentationClass"), ("imagesTr", "labelsTr"), ("Images", "Masks"),
+    ("train/img", "train/ground_truth"), ("a", "b"), ("Dataset_BUSI_with_GT/benign", "Dataset_BUSI_with_GT/other"), ("segmentation/images", "segmentation/masks"),
+])  # fmt: skip
+@pytest.mark.parametrize("zipped", [False, True])
+def test_only_masks_are_read_as_masks(tmp_path, images, masks, zipped):
+    scans = {}
+    for number in range(3):
+        save(tmp_path / "up" / images / f"{number:06d}.png", photograph(number))
+        save(tmp_path / "up" / masks / f"{number:06d}.png", np.uint8(255) * square(number))
+        save(tmp_path / "up" / "SegmentationObject" / f"{number:06d}.png", np.uint8(255) * square(number)) if masks.startswith("Seg") else None
+        scans[f"{number:06d}"] = imaging.read([tmp_path / "up" / images / f"{number:06d}.png"], "ultrasound")
+    found = imports.read(exports.zipped(tmp_path / "up") if zipped else tmp_path / "up", scans)
+    assert not found.notes and len(found.masks) == 3
+    for number, name in enumerate(scans):
+        assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
+
+
+def test_pictures_that_are_no_masks_are_told(tmp_path):
+    scans = {"a": picture((96, 128)), "b": picture((96, 128), 1)}
+    save(tmp_path / "one" / "a.png", photograph(0))
+    save(tmp_path / "one" / "b.png", np.uint8(255) * square(0))
+    found = imports.read(tmp_path / "one", scans)
+    assert list(found.masks) == ["b"] and found.notes[0].startswith("a: a picture of its name has continuous greys")
+    pixels = np.rint(scans["a"].slice(0) * 255).astype(np.uint8)
+    save(tmp_path / "two" / "a.png", pixels)
+    with pytest.raises(UnreadableImage, match="are images and not masks"):
+        imports.read(tmp_path / "two", scans)
+    for quality, name in ((95, "masks/a.jpg"), (75, "GT/a.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(np.uint8(255) * square(1)).save(tmp_path / name, quality=quality)
+        assert np.array_equal(imports.read((tmp_path / name).parent, scans).masks["a"][:, :, 0].T, square(1))
+        Image.fromarray(np.uint8(255) * square(1)).save(tmp_path / "a.jpg", quality=quality)
+        assert np.array_equal(imports.read(tmp_path / "a.jpg", scans).masks["a"][:, :, 0].T, square(1))
+
+
+def test_volumes_beside_their_labels(tmp_path):
+    scan = volume(tmp_path)
+    label = random(scan.voxels_xyz.shape)
+    for folder, name, voxels in (("imagesTr", "case_0000", scan.voxels_xyz), ("labelsTr", "case", label), ("flat", "case_0000", scan.voxels_xyz), ("flat", "case", label)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(voxels).astype(np.int16), scan.affine), tmp_path / folder / f"{name}.nii.gz")
+    (tmp_path / "up").mkdir()
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / folder).rename(tmp_path / "up" / folder)
+    found = imports.read(tmp_path / "up", {"case_0000": scan, "other": picture((20, 30))})
+    assert np.array_equal(found.masks["case_0000"], label) and not found.notes
+
+
+def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
+    scans = {"a.png": picture((96, 128)), "a.jpg": picture((96, 128), 1), "b": picture((96, 128), 2), "b_mask": picture((96, 128), 3), "c": picture((96, 128), 4)}
+    for name in ("a.png", "b_mask.png", "c_mask.png", "c_mask_1.png"):
+        save(tmp_path / "m" / name, np.uint8(255) * square(len(name) % 3))
+    for number, reader in enumerate(("one", "two")):
+        save(tmp_path / "m" / reader / "d.png", np.uint8(255) * square(number))
+        save(tmp_path / "m" / reader / "e.png", np.uint8(255) * square(0))
+    scans |= {"d": picture((96, 128), 5), "e": picture((96, 128), 6)}
+    found = imports.read(tmp_path / "m", scans)
+    assert sorted(found.masks) == ["c", "e"]
+    assert np.array_equal(found.masks["c"][:, :, 0].T, square(1) | square(0))
+    said = " ".join(found.notes)
+    assert "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in said and "d: several masks of its name differ" in said
+
+
 # Masks of others
 
 
@@ -428,8 +597,8 @@ def test_coco_of_others(tmp_path):
     [[0, 0, 30, 20] * 30_000],
 ])  # fmt: skip
 def test_hostile_segmentations_are_left_out_in_a_sentence(tmp_path, segmentation):
-    found = imports.read(coco(tmp_path, segmentation), {"a": picture((20, 30))})
-    assert len(found.notes) == 1 and found.notes[0].startswith("a: ") and not found.masks["a"].any()
+    with pytest.raises(UnreadableImage, match="^a: .*left out|^a: .*allowed"):
+        imports.read(coco(tmp_path, segmentation), {"a": picture((20, 30))})
 
 
 @pytest.mark.parametrize("data", [

@@ -209,12 +209,16 @@ def test_a_zip_that_says_it_is_too_large_is_refused_before_anything_is_written(t
 
 def test_many_small_masks_in_coco_are_bounded(tmp_path):
     from mpsams.annotation import _coco
+    from mpsams.annotation._names import Names
     from tests import made_hostile
 
     whole = json.loads(made_hostile.coco())
     whole["annotations"] = whole["annotations"][:1] * 5
     work = _coco.Work()
-    _coco.read(json.dumps(whole).encode(), made_hostile.scans(), work)
+    scans = made_hostile.scans()
+    document = _coco.read(json.dumps(whole).encode(), Names({name: (name,) for name in scans}), work)
+    for name in document.entries:
+        _coco.draw(document, name, scans[name], work)
     assert _coco.MAX_WORK - work.left >= 5 * 2**16
 
 

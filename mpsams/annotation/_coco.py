@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpsams.annotation import _rle
+from mpsams.annotation._names import Names
 from mpsams.imaging import Scan, UnreadableImage, geometry
 
 MAX_BYTES = 32 * 2**20
@@ -25,7 +26,8 @@ MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
 _PER_MASK = 2**16  # and as beginning another mask, however small
 _LONGEST = 64  # characters of a label
-_ENDINGS = re.compile(r"\.(png|jpe?g|tiff?|bmp|nii|nii\.gz|dcm)$", re.IGNORECASE)
+_REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
+_NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")  # names of categories that are no lesion
 _ALLOWED = f"allowed is COCO JSON with images, annotations and categories, of up to {MAX_BYTES >> 20} MiB"
 
 
@@ -45,23 +47,28 @@ class Work:
 def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str]]) -> bytes:
     """The file for items of (name, bool (X, Y, Z) mask, affine, label); equal items, equal bytes.
 
-    Of a volume the slices with a mask are images; of one without any, all slices are, none of them annotated.
+    Of a volume the slices with a mask are images; of one without any, all slices are. An image without annotation has
+    "reviewed": true, by which ``draw`` knows it from one that nobody has looked at.
     """
-    items = list(items)
-    labels = sorted({label for *_, label in items})
-    images, annotations = [], []
+    images, annotations, labels = [], [], []
     for name, mask_xyz, affine, label in items:
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
             image = len(images) + 1
             images.append({"id": image, "file_name": file_name, "height": height, "width": width})
-            if mask_hw.any():
+            labels.append(label)
+            if not mask_hw.any():
+                images[-1][_REVIEWED] = True
+            else:
                 annotations.append({
-                    "id": len(annotations) + 1, "image_id": image, "category_id": labels.index(label) + 1, "iscrowd": 0,
+                    "id": len(annotations) + 1, "image_id": image, "category_id": 0, "iscrowd": 0,
                     "area": int(mask_hw.sum()), "bbox": _rle.box(mask_hw),
                     "segmentation": {"size": [height, width], "counts": _rle.packed(_rle.runs(mask_hw))},
                 })  # fmt: skip
-    categories = [{"id": number, "name": label, "supercategory": "lesion"} for number, label in enumerate(labels, start=1)]
+    numbers = {name: number for number, name in enumerate(sorted(set(labels)), start=1)}
+    for annotation in annotations:
+        annotation["category_id"] = numbers[labels[annotation["image_id"] - 1]]
+    categories = [{"id": number, "name": label, "supercategory": "lesion"} for label, number in numbers.items()]
     whole = {"images": images, "annotations": annotations, "categories": categories}
     return (json.dumps(whole, separators=(",", ":")) + "\n").encode()
 
@@ -81,49 +88,124 @@ def is_flat(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> bool:
     return affine is None and shape_xyz[2] == 1
 
 
-def read(data: bytes, scans: Mapping[str, Scan], work: Work) -> tuple[dict[str, np.ndarray], dict[str, str], list[str], list[str]]:
-    """The masks of the scans it names: bool (X, Y, Z) by name, labels, sentences on what does not fit, names of no scan.
+@dataclass(frozen=True)
+class Entry:
+    """An image of a COCO file that means one of ours: the slice as shown, None for a picture; what is drawn on it."""
 
-    Annotations of one image are merged. An image without any has an empty mask. RLE, compressed or not, and polygons.
-    work: what may still be done, of all files of an upload.
-    Raises UnreadableImage whatever the bytes, where there is nothing to be read.
+    number: int | None
+    size: tuple
+    annotations: tuple[dict, ...]
+    is_empty: bool  # said to have been looked at, with nothing on it
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a COCO file says of our images. entries: by the image's key. strangers: file names that mean no image of ours.
+
+    refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file.
+    """
+
+    entries: dict[str, list[Entry]]
+    titles: dict[object, str]
+    refused: list[tuple[str, str]]
+    notes: list[str]
+    strangers: list[str]
+
+
+def read(data: bytes, names: Names, work: Work) -> Document:
+    """Match the images and annotations of a COCO file with ours. Nothing is drawn yet.
+
+    An annotation belongs to the image whose id is the same JSON value: 7, "7" and "007" are three ids. Images whose id is
+    missing or repeated, and images that may mean several of ours, are refused. work: what may still be done, of all files.
+    Raises UnreadableImage whatever the bytes, where the file is not COCO.
     """
     work.spend(_PER_BYTE * len(data))
     whole = _parsed(data)
     images, annotations, categories = (_listed(whole, key) for key in ("images", "annotations", "categories"))
-    masks: dict[str, np.ndarray] = {}
-    labels: dict[str, set[str]] = {}
-    known, notes, strangers = {}, [], []
-    for image in images:
-        name, number = _place(str(image.get("file_name", "")), scans)
-        if name is None:
-            strangers.append(str(image.get("file_name", ""))[:200])
-            continue
-        shown = geometry.shown(np.broadcast_to(False, scans[name].voxels_xyz.shape), scans[name].affine)
-        if number >= len(shown) or (image.get("height"), image.get("width")) != shown.shape[1:]:
-            size = _size(shown.shape)
-            notes.append(f"{name}: its size or slice in the COCO file is not that of the image ({size}), so it was left out.")
-            continue
-        masks.setdefault(name, np.zeros(scans[name].voxels_xyz.shape, bool))
-        known[_number(image.get("id"))] = name, number
-    titles = {_number(category.get("id")): _label(category.get("name")) for category in categories}
+    ids = Counter(_id(image.get("id")) for image in images)
+    drawn: dict[object, list[dict]] = {}
     for annotation in annotations:
-        place = known.get(_number(annotation.get("image_id")))
-        if place is None:
+        drawn.setdefault(_id(annotation.get("image_id")), []).append(annotation)
+    found, refused, strangers = _placed(images, names)
+    entries: dict[str, list[Entry]] = {}
+    for key, number, image in found:
+        own = _id(image.get("id"))
+        if own is None or ids[own] > 1:
+            what = "has no id" if own is None else "has the id of another one"
+            refused.append((key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own."))
             continue
-        name, number = place
-        mask_hw = geometry.shown(masks[name], scans[name].affine)[number]
-        try:
-            work.spend(_PER_MASK)
-            mask_hw |= _drawn(annotation.get("segmentation"), mask_hw.shape, work)
-        except UnreadableImage as refusal:
-            notes.append(f"{name}: {refusal}")
-            if work.left < 0:
-                break
+        size = (image.get("height"), image.get("width"))
+        entries.setdefault(key, []).append(Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True))
+    for key, _ in refused:
+        entries.pop(key, None)
+    lost = sum(len(those) for own, those in drawn.items() if own is None or own not in ids)
+    notes = [f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were left out."] * bool(lost)
+    return Document(entries, _titles(categories), refused, notes, strangers)
+
+
+def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | None, dict]], list[tuple[str, str]], list[str]]:
+    """Images of a COCO file with the key and slice each means; refusals, and file names that mean none of ours."""
+    best: dict[tuple[str, int | None], list[tuple[int, str, dict]]] = {}
+    refused, strangers = [], []
+    for image in images:
+        file_name = str(image.get("file_name", ""))[:1000]
+        *folders, last = re.split(r"[/\\]", file_name)
+        number, (keys, level) = None, names.of_image(last)
+        if not keys and folders and (digits := re.fullmatch(r"([0-9]{1,6})(\.\w{1,5})?", last)):
+            number, (keys, level) = int(digits[1]), names.of_image(folders[-1])
+        if len(keys) > 1:
+            refused += [(key, "another image here has the same name, so it cannot be told which of them the COCO file means.") for key in sorted(keys)]
+        elif keys:
+            best.setdefault((next(iter(keys)), number), []).append((level, file_name, image))
         else:
-            labels.setdefault(name, set()).add(titles.get(_number(annotation.get("category_id")), ""))
-    agreed = {name: label for name, found in labels.items() if len(found) == 1 and (label := next(iter(found)))}
-    return masks, agreed, list(dict.fromkeys(notes)), strangers
+            strangers.append(file_name[:200])
+    found = []
+    for (key, number), candidates in best.items():
+        top = min(level for level, *_ in candidates)
+        strangers += [name[:200] for level, name, _ in candidates if level > top]
+        candidates = [(name, image) for level, name, image in candidates if level == top]
+        if len({name for name, _ in candidates}) > 1:
+            refused.append((key, "several images of the COCO file have its name, in other folders or with other endings, so it cannot be told which is meant."))
+        else:
+            found += [(key, number, image) for _, image in candidates]
+    return found, refused, strangers
+
+
+def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarray | None, str, list[str]]:
+    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its label; why parts were left out.
+
+    None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
+    """
+    mask_xyz, labels, reasons, drawn = np.zeros(scan.voxels_xyz.shape, bool), set(), [], False
+    shown_shw = geometry.shown(mask_xyz, scan.affine)
+    for entry in document.entries[key]:
+        number = entry.number or 0
+        if number >= len(shown_shw) or (entry.number is None and len(shown_shw) > 1) or entry.size != shown_shw.shape[1:]:
+            reasons.append(f"its size or slice in the COCO file is not that of the image ({_size(shown_shw.shape)}), so it was left out.")
+            continue
+        drawn = drawn or entry.is_empty
+        for annotation in entry.annotations:
+            label = document.titles.get(_id(annotation.get("category_id")), "")
+            if label.casefold() in _NOTHING:
+                continue
+            try:
+                work.spend(_PER_MASK)
+                part_hw = _drawn(annotation.get("segmentation"), shown_shw.shape[1:], work)
+            except UnreadableImage as refusal:
+                reasons.append(str(refusal))
+                if work.left < 0:
+                    break
+            else:
+                shown_shw[number] |= part_hw
+                drawn = True
+                labels.add(label)
+    return mask_xyz if drawn else None, labels.pop() if len(labels) == 1 else "", reasons
+
+
+def _titles(categories: list[dict]) -> dict[object, str]:
+    """Name by id, "" for an id that several categories have."""
+    ids = Counter(_id(category.get("id")) for category in categories)
+    return {own: _label(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := _id(category.get("id"))) is not None}
 
 
 def _parsed(data: bytes) -> dict:
@@ -136,8 +218,23 @@ def _parsed(data: bytes) -> dict:
     except (ValueError, RecursionError):  # no JSON, no UTF-8, numbers of thousands of digits, lists in lists without end
         raise UnreadableImage(f"This is no JSON that can be read; {_ALLOWED}.") from None
     if not isinstance(whole, dict) or not {"images", "annotations"} <= set(whole):
-        raise UnreadableImage(f"This JSON is not of COCO's form; {_ALLOWED}.")
+        raise UnreadableImage(f"This JSON is {_form(whole)}; {_ALLOWED}.")
     return whole
+
+
+def _form(whole: object) -> str:
+    """What a JSON that is not COCO's is."""
+    keys = set(whole) if isinstance(whole, dict) else set()
+    first = whole[0] if isinstance(whole, list) and whole and isinstance(whole[0], dict) else {}
+    if {"shapes", "imagePath"} <= keys:
+        return "LabelMe's, not COCO's; convert it with labelme2coco"
+    if "_via_img_metadata" in keys or "_via_settings" in keys:
+        return "VGG Image Annotator's, not COCO's; export it there as COCO"
+    if {"image_id", "segmentation"} <= set(first):
+        return "a list of COCO results without images, not a whole COCO file"
+    if "annotations" in first and "data" in first:
+        return "Label Studio's, not COCO's; export it there as COCO"
+    return "not of COCO's form"
 
 
 def _listed(whole: dict, key: str) -> list[dict]:
@@ -147,16 +244,6 @@ def _listed(whole: dict, key: str) -> list[dict]:
     if len(found) > MAX_ITEMS:
         raise UnreadableImage(f"The COCO file has {len(found)} {key}; allowed are up to {MAX_ITEMS}.")
     return found
-
-
-def _place(file_name: str, scans: Mapping[str, Scan]) -> tuple[str | None, int]:
-    """The scan and slice that a file name means."""
-    *folders, last = re.split(r"[/\\]", _ENDINGS.sub("", unicodedata.normalize("NFC", file_name[:1000])))
-    if last in scans and is_flat(scans[last].voxels_xyz.shape, scans[last].affine):
-        return last, 0
-    if folders and folders[-1] in scans and re.fullmatch(r"[0-9]{1,6}", last):
-        return folders[-1], int(last)
-    return None, 0
 
 
 def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
@@ -170,7 +257,9 @@ def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.nd
             return _rle.filled(_rle.unpacked(counts), shape_hw)
         if isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**40 for count in counts):
             return _rle.filled(np.array(counts, np.int64), shape_hw)
-    if isinstance(segmentation, list) and segmentation and all(map(_is_polygon, segmentation)):
+    if segmentation in ([], None):
+        raise UnreadableImage("an annotation in the COCO file has no segmentation, only a box or nothing, so it was left out.")
+    if isinstance(segmentation, list) and all(map(_is_polygon, segmentation)):
         mask_hw = np.zeros(shape_hw, bool)
         for numbers in segmentation:
             corners_n2 = np.array(numbers, np.float64).reshape(-1, 2)
@@ -187,8 +276,12 @@ def _is_polygon(numbers: object) -> bool:
     )  # fmt: skip
 
 
-def _number(value: object) -> int | None:
-    return value if type(value) is int else None
+def _id(value: object) -> tuple[str, object] | None:
+    """An id as a key: numbers, texts and truth values never meet, and 1.0 is 1. None for what is no id."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    kind = {bool: "truth", int: "number", float: "number", str: "text"}.get(type(value))
+    return None if kind is None else (kind, value)
 
 
 def _label(value: object) -> str:

@@ -74,16 +74,24 @@ def allowance() -> Allowance:
     return Allowance(_STEPS)
 
 
-def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[str, np.ndarray, str]:
-    """The name of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
+def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
+    """Key and slice Z by the UID and frame of each DICOM image among the scans."""
+    return {
+        image: (key, z) for key, scan in scans.items() if isinstance(scan.source, dicom.Series)
+        for z, image in enumerate(scan.source.images) if image[0]
+    }  # fmt: skip
 
-    The scan is found by the UIDs of its images, never by names; the label is "" where segments have several.
+
+def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None) -> tuple[str, np.ndarray, str]:
+    """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
+
+    The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; the label is "" where segments have several.
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
     own = Allowance(min(allowance.left, _FILE_STEPS))
     allowance.left -= own.left
     try:
-        return _read(path, scans, own)
+        return _read(path, scans, slices(scans) if table is None else table, own)
     except UnreadableImage:
         raise
     except Exception:  # pydicom raises nearly anything, and quotes the file
@@ -92,7 +100,7 @@ def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[s
         allowance.left += max(0, own.left)
 
 
-def _read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[str, np.ndarray, str]:
+def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allowance) -> tuple[str, np.ndarray, str]:
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
@@ -114,7 +122,7 @@ def _read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[
         at, length = pixels[0]
         if min(length, file.size - at) < -(-rows * columns * frames // 8):
             raise UnreadableImage(f"This DICOM-SEG holds fewer pixels than it says; {_ALLOWED}.")
-        name, places = _places(data, frames, scans, file)
+        name, places = _places(data, frames, scans, table, file)
         scan = scans[name]
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
             size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
@@ -128,18 +136,14 @@ def _read(path: Path, scans: Mapping[str, Scan], allowance: Allowance) -> tuple[
         return name, mask_xyz, _label(data, file)
 
 
-def _places(data: Any, frames: int, scans: Mapping[str, Scan], file: Steps) -> tuple[str, list[int]]:
+def _places(data: Any, frames: int, scans: Mapping[str, Scan], table: Mapping, file: Steps) -> tuple[str, list[int]]:
     """The scan that all frames refer to, and the slice Z of each."""
-    slices = {
-        image: (name, z) for name, scan in scans.items() if isinstance(scan.source, dicom.Series)
-        for z, image in enumerate(scan.source.images) if image[0]
-    }  # fmt: skip
     shared = next(iter(items(data, _SHARED, file)), None)
     each, found = items(data, _EACH, file), []
     if len(each) != frames:
         raise UnreadableImage(f"This DICOM-SEG does not describe each of its frames; {_ALLOWED}.")
     for group in each:
-        meant = {slices[image] for image in _sources(group, file) if image in slices}
+        meant = {table[image] for image in _sources(group, file) if image in table}
         if len(meant) != 1:
             raise UnreadableImage(f"A frame of this DICOM-SEG belongs to no slice, or to several; {_ALLOWED}.")
         name, z = meant.pop()

@@ -15,7 +15,7 @@ import tempfile
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,10 +64,10 @@ class Written:
     notes: tuple[str, ...]
 
 
-def write(items: Sequence[Annotated], format: str, out: Path) -> Written:
+def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     """A new folder ``out`` with all items in one of FORMATS: whole or not at all, and the same bytes each time.
 
-    Items without a name are image-0001 and so on, by their place in the sequence.
+    Items are taken one after the other and let go of, so they may be opened when they are asked for. Items without a name are image-0001 and so on, by their place in the sequence.
       busi       LABEL/LABEL (1).png and LABEL (1)_mask.png, of flat pictures labelled as one of KINDS; names are not used
       folder     images/NAME and masks/NAME, .png for flat pictures and .nii.gz for volumes
       nifti      NAME.nii.gz, each mask on its scan's own grid
@@ -78,12 +78,9 @@ def write(items: Sequence[Annotated], format: str, out: Path) -> Written:
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}; allowed are {', '.join(FORMATS)}")
-    names = named(items)
-    for name, item in zip(names, items):
-        _check(name, item)
     writer = {"busi": _busi, "folder": _folder, "nifti": _nifti, "dicom-seg": _dicom, "coco": _as_coco}[format]
     with _new(Path(out)) as folder:
-        placed = writer(list(zip(names, items)), folder)
+        placed = writer(_checked(items), folder)
         places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
@@ -92,15 +89,31 @@ def write(items: Sequence[Annotated], format: str, out: Path) -> Written:
     return Written(Path(out), places, tuple(notes))
 
 
-def named(items: Sequence[Annotated]) -> list[str]:
+def named(items: Iterable[Annotated]) -> list[str]:
     """The items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal names."""
-    names = [item.name or f"image-{number:04d}" for number, item in enumerate(items, start=1)]
-    for number, name in enumerate(names, start=1):
-        if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name.lower()) or unicodedata.normalize("NFC", name) != name:
-            raise ValueError(f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's name")
-    if len({name.casefold() for name in names}) < len(names):
+    names: set[str] = set()
+    return [_named(number, item, names) for number, item in enumerate(items, start=1)]
+
+
+def _named(number: int, item: Annotated, names: set[str]) -> str:
+    """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this one."""
+    name = item.name or f"image-{number:04d}"
+    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name.lower()) or unicodedata.normalize("NFC", name) != name:
+        raise ValueError(f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's name")
+    if name.casefold() in names:
         raise ValueError("two images have one name; allowed are different ones")
-    return names
+    names.add(name.casefold())
+    return name
+
+
+def _checked(items: Iterable[Annotated]) -> Iterator[tuple[str, Annotated]]:
+    """Items with their names. ValueError for names, labels and masks that are not allowed."""
+    names: set[str] = set()
+    for number, item in enumerate(items, start=1):
+        name = _named(number, item, names)
+        _check(name, item)
+        yield name, item
+        del item  # before the next one is opened
 
 
 def zipped(out: Path) -> Path:
@@ -124,8 +137,8 @@ def zipped(out: Path) -> Path:
 @contextmanager
 def _new(out: Path) -> Iterator[Path]:
     """A folder to write into that becomes ``out`` when all is written."""
-    if out.exists():
-        raise ValueError(f"{out.name} is there already; allowed is a new folder")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"{out.name} is there already; allowed is a new folder, or an empty one")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as temporary:
         folder = Path(temporary) / "export"
@@ -142,11 +155,11 @@ def _check(name: str, item: Annotated) -> None:
         raise ValueError(f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
 
 
-def _each(items: list[tuple[str, Annotated]], put: Callable[[str, Annotated], Placed]) -> list[Placed]:
+def _each(items: Iterable[tuple[str, Annotated]], put: Callable[[str, Annotated], Placed]) -> list[Placed]:
     return [put(name, item) for name, item in items]
 
 
-def _busi(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+def _busi(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     numbers: Counter[str] = Counter()
     for kind in KINDS:
         (folder / kind).mkdir()
@@ -172,7 +185,7 @@ def _missing(places: Sequence[str | None]) -> list[str]:
     return [f"There is no image labelled {' or '.join(absent)}; to be opened as BUSI a folder needs one of each kind."] * bool(absent)
 
 
-def _folder(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+def _folder(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
@@ -197,7 +210,7 @@ def _put_picture(name: str, item: Annotated, image: Path, mask: Path) -> str:
     return "" if exact else f"{name}: no PNG holds the image's values exactly, so they were rounded."
 
 
-def _nifti(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+def _nifti(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     def put(name: str, item: Annotated) -> Placed:
         (folder / f"{name}.nii.gz").write_bytes(nifti.write_mask(item.scan, item.mask_xyz))
         return f"{name}.nii.gz", ""
@@ -205,7 +218,7 @@ def _nifti(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     return _each(items, put)
 
 
-def _dicom(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     def put(name: str, item: Annotated) -> Placed:
         if "dicom-seg" not in export.formats(item.scan):
             return None, f"{name} was left out: a DICOM-SEG refers to DICOM images with geometry and UIDs, and this image has none."
@@ -219,7 +232,15 @@ def _dicom(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     return _each(items, put)
 
 
-def _as_coco(items: list[tuple[str, Annotated]], folder: Path) -> list[Placed]:
-    data = _coco.document((name, item.mask_xyz, item.scan.affine, item.label) for name, item in items)
+def _as_coco(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
+    count = 0
+
+    def marked() -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str]]:
+        nonlocal count
+        for name, item in items:
+            count += 1
+            yield name, item.mask_xyz, item.scan.affine, item.label
+
+    data = _coco.document(marked())
     (folder / COCO_FILE).write_bytes(data)
-    return [(COCO_FILE, "")] * len(items)
+    return [(COCO_FILE, "")] * count

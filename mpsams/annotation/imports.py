@@ -11,25 +11,25 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import unicodedata
 import zipfile
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import _coco, _dicom_seg
+from mpsams.annotation import _coco, _dicom_seg, _layout, _names
 from mpsams.imaging import Scan, UnreadableImage, archive, nifti, raster
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
 SAME_GRID = 1e-2  # millimetres by which the grids of a mask and its image may differ
 
-_ENDING = re.compile(r"(\.(png|jpe?g|tiff?|nii|dcm|json)|\.nii\.gz)$", re.IGNORECASE)
-_MARK = re.compile(r"(_mask(_\d{1,3})?|_seg)$", re.IGNORECASE)
 _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a folder or a zip"
+_BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
+_CONTINUOUS = """a {} of its name has continuous greys, as an image and not a mask has, so it was left out; put masks into a folder masks,
+or write _mask after the image's name.""".replace("\n", " ")
+_TITLES = 5  # images named in one sentence
 
 
 @dataclass(frozen=True)
@@ -46,72 +46,170 @@ class Found:
     strangers: tuple[str, ...] = field(default=(), repr=False)
 
 
+@dataclass
+class Report:
+    """What an import has to say, filled while it goes on. refused: an image's title and why a mask of it was left out."""
+
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list, repr=False)
+
+    def sentences(self) -> list[str]:
+        """All of it, images with the same refusal in one sentence."""
+        reasons: dict[str, list[str]] = {}
+        for title, reason in dict.fromkeys(self.refused):
+            reasons.setdefault(reason, []).append(title)
+        more = {reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()}
+        told = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
+        if count := len(self.strangers):
+            belong = "s belong" if count > 1 else " belongs"
+            told.append(f"{count} mask{belong} to no image here: a mask has its image's name, maybe with _mask after it.")
+        return told + list(dict.fromkeys(self.notes))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The mask of one image, all of its files merged. label: "" where the files do not agree on one. is_whole: nothing was left out."""
+
+    key: str
+    voxels_xyz: np.ndarray = field(repr=False)
+    label: str
+    is_whole: bool
+
+
 @dataclass(frozen=True)
 class _File:
-    """A file of an upload: its names from the upload's top down, and where it lies."""
+    """A file of an upload: its names from the upload's top down, where it lies, and the name of the folder that was uploaded."""
 
     parts: tuple[str, ...]
     path: Path
+    above: str = ""
 
     @property
-    def stem(self) -> str:
-        """Its name without ending."""
-        return _ENDING.sub("", self.parts[-1])
+    def role(self) -> str:
+        return _layout.role((self.above, *self.parts))
 
 
 def read(path: Path, scans: Mapping[str, Scan]) -> Found:
-    """The masks in a file, folder or zip for the scans of these names.
+    """All that ``each`` finds, at once. Raises UnreadableImage where nothing at all can be read, whatever the bytes."""
+    report = Report()
+    found = list(each(path, scans, {name: (name,) for name in scans}, report))
+    notes = tuple(report.sentences())
+    if not found:
+        raise UnreadableImage(notes[0] if notes else f"There are no masks in this upload; {_OPENS}.")
+    masks, labels = {mask.key: mask.voxels_xyz for mask in found}, {mask.key: mask.label for mask in found if mask.label}
+    return Found(masks, labels, notes, tuple(report.strangers))
 
-    A picture or NIfTI file belongs to the scan of its name, with or without _mask, _mask_1 or _seg after it; where there is
-    one file and one scan, to that. Of a folder with masks/ only that is read; else, if any name ends in _mask or _seg, only
-    those. Several masks of a scan are merged. Any value above 0 is lesion; in pictures of more than four grey levels, which
-    are soft edges, above half (``raster.read_mask``, as in the data sets). A NIfTI file has to lie on the scan's grid.
-    A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
 
-    Raises UnreadableImage where nothing at all can be read, whatever the bytes.
+def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> Iterator[Mask]:
+    """The masks in a file, folder or zip, one image after the other, so that only one scan and its mask need be held.
+
+    scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled.
+
+    A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to that.
+    Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with those that are
+    numbered (_mask_1); two that differ and have one name are refused. What values are lesion: ``raster.read_mask``. A NIfTI
+    file has to lie on the scan's grid. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
+
+    Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
-    path, masks, labels, notes, strangers = Path(path), {}, {}, [], []
-    work, allowance, counts = _coco.Work(), _dicom_seg.allowance(), Counter()
-    given = {_clean(name): name for name in scans}
-    scans = {_clean(name): scan for name, scan in scans.items()}
-
-    def keep(name: str, mask_xyz: np.ndarray, label: str) -> None:
-        masks[name] = masks[name] | mask_xyz if name in masks else mask_xyz
-        labels.setdefault(name, set()).add(label)
-
     with tempfile.TemporaryDirectory() as folder:
-        files = _wanted(_files(path, Path(folder)))
-        alone = next(iter(scans)) if len(scans) == len(files) == 1 else None
+        yield from _Upload(_files(Path(path), Path(folder)), scans, names, report).masks()
+
+
+class _Upload:
+    """The files of an upload, sorted by the scans they belong to."""
+
+    def __init__(self, files: list[_File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> None:
+        self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
+        self.work, self.images = _coco.Work(), 0
+        self.named: dict[str, list[_File]] = {}
+        self.documents: list[_coco.Document] = []
+        self.segments: dict[str, list[tuple[np.ndarray, str]]] = {}  # of DICOM-SEG, 8 voxels in a byte
+        matched = _names.Names(names)
+        kinds = {file.path: _kind(file.path) for file in files}
+        alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
+        allowance, slices = _dicom_seg.allowance(), None
         for file in files:
-            kind = _kind(file.path)
+            kind = kinds[file.path]
             try:
                 if kind == "coco":
-                    found, said, remarks, unknown = _coco.read(_bytes(file.path, _coco.MAX_BYTES), scans, work)
-                    notes += remarks
-                    strangers += unknown
-                    for name, mask_xyz in found.items():
-                        keep(name, mask_xyz, said.get(name, ""))
+                    self._document(_coco.read(_bytes(file.path, _coco.MAX_BYTES), matched, self.work))
                 elif kind == "dicom":
-                    keep(*_dicom_seg.read(file.path, scans, allowance))
-                elif kind and (name := _name(file.stem, scans) or alone):
-                    counts[name] += 1
-                    if counts[name] > MAX_EACH:
-                        raise UnreadableImage(f"{name}: More than {MAX_EACH} masks are of this image; the others were left out.")
-                    keep(name, _mask(name, file.path, kind, scans[name]), _kind_of(file))
+                    slices = _dicom_seg.slices(scans) if slices is None else slices
+                    key, mask_xyz, label = _dicom_seg.read(file.path, scans, allowance, slices)
+                    self.segments.setdefault(key, []).append((np.packbits(mask_xyz), label))
                 elif kind:
-                    strangers.append("/".join(file.parts)[:200])
-                else:
-                    notes.append(f"A file was left out: by its content it is no mask; {_OPENS}.")
+                    self._place(file, set(scans) if alone else matched.of_mask(file.parts[:-1], file.parts[-1]))
+                elif file.role != "image" and not file.parts[-1].lower().endswith(_BESIDE):
+                    report.notes.append(f"A file was left out: by its content it is no mask; {_OPENS}.")
             except UnreadableImage as refusal:
-                notes.append(str(refusal))
-    if strangers:
-        count = len(strangers)
-        belong = "s belong" if count > 1 else " belongs"
-        notes.append(f"{count} mask{belong} to no image here: a mask has its image's name, maybe with _mask after it.")
-    if not masks:
-        raise UnreadableImage(notes[0] if notes else f"There are no masks in this upload; {_OPENS}.")
-    agreed = {given[name]: label for name, said in labels.items() if len(said) == 1 and (label := next(iter(said)))}
-    return Found({given[name]: mask_xyz for name, mask_xyz in masks.items()}, agreed, tuple(dict.fromkeys(notes)), tuple(strangers))
+                report.notes.append(str(refusal))
+
+    def _document(self, document: _coco.Document) -> None:
+        self.documents.append(document)
+        self.report.refused += [(self.titles[key], reason) for key, reason in document.refused]
+        self.report.notes += document.notes
+        self.report.strangers += document.strangers
+
+    def _place(self, file: _File, keys: set[str]) -> None:
+        if file.role == "image":
+            self.images += 1
+        elif not keys:
+            self.report.strangers.append("/".join(file.parts)[:200])
+        elif len(keys) > 1:
+            reason = "a mask may belong to it or to another image here, by their names, so it was left out."
+            self.report.refused += [(self.titles[key], reason) for key in sorted(keys)]
+        else:
+            self.named.setdefault(next(iter(keys)), []).append(file)
+
+    def masks(self) -> Iterator[Mask]:
+        """One image after the other."""
+        count = 0
+        for key in self.scans:
+            parts, before = [], len(self.report.refused)
+            if key in self.named:
+                parts += self._named(key)
+            for document in self.documents:
+                if key in document.entries:
+                    mask_xyz, label, reasons = _coco.draw(document, key, self.scans[key], self.work)
+                    self.report.refused += [(self.titles[key], reason) for reason in reasons]
+                    if mask_xyz is not None:
+                        parts.append((mask_xyz, label))
+                    elif not reasons:
+                        self.report.refused.append((self.titles[key], "the COCO file lists it without annotations, so it was left as it is."))
+            for bits, label in self.segments.get(key, ()):
+                shape = self.scans[key].voxels_xyz.shape
+                parts.append((np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool), label))
+            if parts:
+                count += 1
+                labels = {label for _, label in parts}
+                merged_xyz = np.logical_or.reduce([mask_xyz for mask_xyz, _ in parts]) if len(parts) > 1 else parts[0][0]
+                yield Mask(key, merged_xyz, labels.pop() if len(labels) == 1 else "", len(self.report.refused) == before)
+        if not count and self.images:
+            self.report.notes.append("The pictures in this upload are images and not masks, by their folders or their pixels.")
+
+    def _named(self, key: str) -> list[tuple[np.ndarray, str]]:
+        """The masks of a scan's files and the labels of their folders."""
+        files, scan, masks = self.named[key], self.scans[key], {}
+        said = [file for file in files if file.role == "mask"]
+        by_class = [file for file in said if not _layout.shows_instances(file.parts)]
+        self.images += len(files) - len(said) if said else 0
+        for number, file in enumerate(by_class or said or files):
+            try:
+                if number >= MAX_EACH:
+                    raise UnreadableImage(f"More than {MAX_EACH} masks are of this image; the others were left out.")
+                if _is_image(file, scan, is_said=bool(said)):
+                    self.images += 1
+                    continue
+                mask_xyz, stem = _mask(file.path, scan), _names.stem(file.parts[-1]).casefold()
+                if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
+                    self.report.refused.append((self.titles[key], "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2."))
+                    return []
+                masks[stem] = mask_xyz, next((part for part in file.parts[-2:-1] if part in KINDS), "")
+            except UnreadableImage as refusal:
+                self.report.refused.append((self.titles[key], str(refusal)))
+        return list(masks.values())
 
 
 def _files(path: Path, folder: Path) -> list[_File]:
@@ -120,11 +218,11 @@ def _files(path: Path, folder: Path) -> list[_File]:
         return _walked(path)
     with path.open("rb") as file:
         if file.read(4) not in archive.SIGNATURES:
-            return [_File((_clean(path.name),), path)]
+            return [_File((_names.clean(path.name),), path)]
     unpacked = archive.unpack(path, folder)  # which refuses all that is no honest zip
     with zipfile.ZipFile(path) as file:
         members = sorted(filter(archive._wanted, file.infolist()), key=lambda member: member.filename)
-    parts = [tuple(_clean(part) for part in re.split(r"[/\\]", member.filename)) for member in members]
+    parts = [tuple(_names.clean(part) for part in re.split(r"[/\\]", member.filename)) for member in members]
     return [_File(*both) for both in zip(parts, unpacked, strict=True)]
 
 
@@ -138,23 +236,10 @@ def _walked(root: Path) -> list[_File]:
             if name.startswith(".") or path.is_symlink() or not path.is_file():
                 continue
             left -= path.stat().st_size
-            files.append(_File(tuple(map(_clean, path.relative_to(root).parts)), path))
+            files.append(_File(tuple(map(_names.clean, path.relative_to(root).parts)), path, root.resolve().name))
             if len(files) > archive.MAX_FILES or left < 0:
                 raise UnreadableImage(f"This folder is too large; allowed are {archive.MAX_FILES} files and {archive.MAX_BYTES >> 30} GiB.")
     return files
-
-
-def _clean(name: str) -> str:
-    """A name by which the same letters are the same, for macOS writes some as two."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _wanted(files: list[_File]) -> list[_File]:
-    """Those that are masks by where they lie or by their names; all of them if none is."""
-    in_masks = [file for file in files if "masks" in (part.lower() for part in file.parts[:-1])]
-    marked = [file for file in files if _MARK.search(file.stem)]
-    chosen = {file.path for file in in_masks or marked}
-    return [file for file in files if file.path in chosen or file.parts[-1].lower().endswith(".json")] if chosen else files
 
 
 def _kind(path: Path) -> str:
@@ -170,22 +255,34 @@ def _kind(path: Path) -> str:
     return "coco" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) else ""
 
 
-def _name(stem: str, scans: Mapping[str, Scan]) -> str | None:
-    """The scan that a file's name means."""
-    return next((name for name in (stem, _MARK.sub("", stem)) if name in scans), None)
+def _is_image(file: _File, scan: Scan, is_said: bool) -> bool:
+    """Whether a file is an image and no mask, by its pixels. is_said: its folder or name says that it is a mask.
+
+    UnreadableImage where it is neither the scan itself nor like any mask.
+    """
+    if _kind(file.path) == "nifti":
+        found = None if is_said else nifti.read(file.path, "mri")
+        if found is None or found.voxels_xyz.shape != scan.voxels_xyz.shape:
+            return False
+        levels = np.unique(found.values(2**18))
+        if np.array_equal(found.voxels_xyz, scan.voxels_xyz) and len(levels) > 4:
+            return True
+        if len(levels) > 256 and levels[-1] > 1.5:
+            raise UnreadableImage(_CONTINUOUS.format("volume"))
+        return False
+    if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
+        return False  # ``_picture`` refuses it
+    values_hw, _ = raster.grey(_bytes(file.path, raster.MAX_BYTES))
+    if _layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
+        return True
+    if not is_said and values_hw.shape == scan.shown().shape[1:] and _layout.is_photograph(values_hw):
+        raise UnreadableImage(_CONTINUOUS.format("picture"))
+    return False
 
 
-def _kind_of(file: _File) -> str:
-    """The label that a BUSI folder is."""
-    return next((part for part in file.parts[-2:-1] if part in KINDS), "")
-
-
-def _mask(name: str, path: Path, kind: str, scan: Scan) -> np.ndarray:
-    """A scan's mask, bool (X, Y, Z), from a picture or NIfTI file; UnreadableImage names the scan."""
-    try:
-        return _picture(path, scan) if kind == "picture" else _volume(path, scan)
-    except UnreadableImage as refusal:
-        raise UnreadableImage(f"{name}: {refusal}") from None
+def _mask(path: Path, scan: Scan) -> np.ndarray:
+    """A scan's mask, bool (X, Y, Z), from a picture or NIfTI file."""
+    return _picture(path, scan) if _kind(path) == "picture" else _volume(path, scan)
 
 
 def _picture(path: Path, scan: Scan) -> np.ndarray:

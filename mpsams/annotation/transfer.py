@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mpsams.imaging import UnreadableImage
+from mpsams.imaging import Scan, UnreadableImage
 
 from . import exports, images, imports
 from .exports import Annotated
@@ -21,7 +20,6 @@ FORMATS = {
 }  # fmt: skip
 WHICH = {"accepted": "Accepted ones", "all": "All that have a mask"}
 LABELS = ("lesion", *exports.KINDS)
-_ENDING = re.compile(r"(\.nii)?\.[A-Za-z]{2,5}$")
 
 
 @dataclass
@@ -63,28 +61,44 @@ def add(project: Project, paths: Sequence[Path], modality: str | None, who: str)
     return len(project.items()) - before, notes
 
 
+class _Scans(Mapping):
+    """The images of a project by id, each opened when it is asked for."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.ids = project, tuple(item.id for item in project.items())
+
+    def __getitem__(self, id: str) -> Scan:
+        return self.project.scan(id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 def take(project: Project, path: Path, who: str) -> Imported:
     """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted.
 
-    Accepted images are left as they are. UnreadableImage where there is no mask in it.
+    One image after the other. What is refused changes nothing: accepted images are left as they are, and so are images with
+    a saved mask of whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
     """
-    items = project.items()
-    known: dict[str, str] = {}
-    for item in items:
-        stem = _ENDING.sub("", project.name(item.id))
-        for name in (item.id, stem) if len(items) > 1 else (stem or item.id,):
-            known[name] = "" if name in known else item.id
-    known = {name: id for name, id in known.items() if name and id}
-    found = imports.read(path, {name: project.scan(id) for name, id in known.items()})
-    result, kept = Imported(notes=list(found.notes)), 0
-    for name, mask_xyz in found.masks.items():
-        if project.item(known[name]).status == "accepted":
-            kept += 1
-            continue
-        project.save(known[name], mask_xyz, who, imported=True)
-        result.saved.append(known[name])
-    if kept:
-        result.notes.append(f"{kept} accepted image{'s were' if kept > 1 else ' was'} left alone; reopen what is to get another mask.")
+    scans, report = _Scans(project), imports.Report()
+    names = {id: tuple(filter(None, (project.name(id), id))) for id in scans}
+    result, accepted, partly = Imported(), 0, []
+    for mask in imports.each(path, scans, names, report):
+        item = project.item(mask.key)
+        if item.status == "accepted":
+            accepted += 1
+        elif item.mask is not None and not mask.is_whole:
+            partly.append(names[item.id][0])
+        else:
+            project.save(item.id, mask.voxels_xyz, who, imported=True)
+            result.saved.append(item.id)
+    report.refused += [(title, "its saved mask was kept, for not all of the new one could be read.") for title in partly]
+    result.notes += report.sentences()
+    if accepted:
+        result.notes.append(f"{accepted} accepted image{'s were' if accepted > 1 else ' was'} left alone; reopen what is to get another mask.")
     return result
 
 
@@ -105,15 +119,15 @@ def write(project: Project, form: str, which: str, label: str, out: Path) -> exp
     items = chosen(project, which)
     if not items:
         raise ValueError("there is nothing to export yet: " + ("accept an image first" if which == "accepted" else "no image has a saved mask"))
-    items = [
+    annotated = (
         Annotated(project.scan(item.id), project.mask(item.id), label, item.id, item.checkpoint[0] if item.checkpoint else "") for item in items
-    ]
+    )  # one at a time
     if out.suffix.lower() != ".zip":
-        return exports.write(items, form, out)
+        return exports.write(annotated, form, out)
     if out.exists():
         raise ValueError(f"{out.name} is there already; allowed is a new file")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
-        written = exports.write(items, form, Path(folder) / "masks")
+        written = exports.write(annotated, form, Path(folder) / "masks")
         exports.zipped(written.out).replace(out)
     return exports.Written(out, written.places, written.notes)
