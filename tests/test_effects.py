@@ -146,6 +146,21 @@ def test_95_percent_intervals_of_means_cover_the_truth(seeds, draws):
 
 
 @pytest.mark.parametrize("seeds, draws", [(2, 3), (3, 4)])
+@pytest.mark.parametrize("seed_sd", [0, 1, 2])
+def test_differences_from_scratch_and_with_missing_runs_are_covered_too(seeds, draws, seed_sd):
+    """Scratch has a network of its own, with a seed of its own, on each draw; of the others one has runs missing and one has a single seed."""
+    found = made(seeds, draws, 4, (1, seed_sd, 0.5))
+    ours, holed, single = found[0], found[1].score_sd.copy(), Runs(found[2].score_sd[:, :1])
+    holed[:, 0, 0] = np.nan
+    source = np.random.default_rng(4)
+    scratch = Runs(source.normal(0, 1 + seed_sd, (REPETITIONS, 1, draws)), pretrained=False)
+    pool = [ours, Runs(holed), single, found[3]]
+    for rival in (Runs(holed), single):
+        assert 0.94 <= covered(effects.estimate(ours, rival, pool)) <= 0.995
+    assert 0.94 <= covered(effects.estimate(ours, scratch, [*pool, scratch])) <= 0.99
+
+
+@pytest.mark.parametrize("seeds, draws", [(2, 3), (3, 4)])
 def test_means_for_other_images_cover_the_truth(seeds, draws):
     found = made(seeds, draws, 7, (1, 1, 1))
     source = np.random.default_rng(1)
