@@ -198,6 +198,13 @@ def test_the_interval_of_a_mean_is_that_of_draws_pretrainings_and_images(results
     assert cell.scope == effects.ALL and cell.mean == pytest.approx(np.mean(by_draw))
 
 
+def test_scores_that_are_all_the_same_have_no_interval(tmp_path):
+    found = tables.table(tables.read(lines(tmp_path / "r.jsonl", [row("mae", s, d, (1.0, 1.0)) for s in (0, 1) for d in (0, 1)])))
+    cell = next(line for line in found.rows if line.method == "mae").cells["dsc"]
+    assert (cell.mean, cell.sd, cell.low, cell.high) == (1, 0, None, None) and "| 1.000 ± 0.000 |" in tables.markdown(found)
+    assert "(" not in tables.latex(found).split("MAE &")[1].splitlines()[0]
+
+
 def test_intervals_say_what_they_hold_for(results):
     def cut(keep):
         return tables.table(tables.Results(**{**vars(results), "runs": tuple(run for run in results.runs if run.labels == 0.1 and keep(run))}))

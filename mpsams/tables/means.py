@@ -38,7 +38,7 @@ class Cell:
     """A mean over draws, seeds averaged within each; None where there is nothing to average, sd None with fewer than two runs.
 
     values: one per run. sd: over runs. low, high: 95% interval of the mean, within [0, 1], for other test images and for what
-    ``scope`` names (as in ``effects.Estimate``). paper: the paper's own number.
+    ``scope`` names (as in ``effects.Estimate``); None where all runs and images score the same, which says nothing of others. paper: the paper's own number.
     """
 
     method: str
@@ -186,7 +186,7 @@ def _cell(about: tuple[str, float, str], scored: Mapping[str, Mapping], images: 
         return Cell(*about, (), None, None, None, None, paper)
     draws = sorted({draw for _, draw in own})
     found = effects.estimate(crossed(own, draws), None, [crossed(each, draws) for each in scored.values()], images)
-    low, high = (None if end is None else float(np.clip(end, 0, 1)) for end in found.interval)
+    low, high = (float(np.clip(end, 0, 1)) for end in found.interval) if found.error else (None, None)
     values = tuple(own.values())
     return Cell(*about, values, float(found.mean), mean_sd(values)[1], low, high, paper, found.scope)
 
