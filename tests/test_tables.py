@@ -213,7 +213,8 @@ def test_intervals_say_what_they_hold_for(results):
     scopes = [{line.method: line.cells["dsc"].scope for line in found.rows if line.runs} for found in (one_seed, one_draw, one_run)]
     assert scopes[0] == {"scratch": "all"} | dict.fromkeys(("simclr", "mae", "mps_ams"), "pretrainings")
     assert set(scopes[1].values()) == {"draw"} and set(scopes[2].values()) == {"networks"}
-    for found, mark, words in ((one_seed, "†", "for these pretrainings only"), (one_draw, "‡", "for this draw of labels only"), (one_run, "§", "for these trained networks only")):
+    marks = {"†": "for these pretrainings only", "‡": "for this draw of labels only", "§": "for these trained networks only"}
+    for found, (mark, words) in zip((one_seed, one_draw, one_run), marks.items(), strict=True):
         assert f"){mark} |" in tables.markdown(found) and f"; {mark} {words}" in tables.note(found)
         assert "\\dag" in tables.latex(found) or mark != "†"
         assert not any(other in tables.latex(found).split("tabular")[1] for other in "†‡§")

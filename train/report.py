@@ -151,18 +151,20 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         "",
         "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and prediction both empty "
         "count 1, only one of them empty counts 0. “Pooled” sums pixels over all images first. False alarms: the share of images without "
-        f"lesion that got one. Bold: the best of a column.",
+        "lesion that got one. Bold: the best of a column.",
         "",
         "Means are over draws, seeds averaged within each. Their 95% intervals are for other draws of labels, other pretrainings and other "
-        f"{results.resampled}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test {results.resampled}. "
-        "They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between pretrainings is pooled over the methods that were pretrained more than once, or the "
-        "method's own where that is larger. Where no method was, it is unknown, and the interval is marked as one for these pretrainings only.",
+        f"{results.resampled}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test "
+        f"{results.resampled}. They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between "
+        "pretrainings is pooled over the methods that were pretrained more than once, or the method's own where that is larger. Where no method "
+        "was, it is unknown, and the interval is marked as one for these pretrainings only.",
         "",
-        f"Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are shared, pretrainings are not. Their interval and "
-        f"the p over runs are for other draws and pretrainings, on these test {results.resampled}. The p over {results.resampled} (Wilcoxon's signed ranks) is for these "
-        f"trained networks only. Both p are corrected after Holm over all comparisons of their table. A difference is called shown when both are below "
-        f"{tables.LEVEL:g}. What is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws "
-        "and pretrainings would be needed is given for its 80% interval, with both increased in proportion.",
+        "Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are shared, pretrainings are not. Their "
+        f"interval and the p over runs are for other draws and pretrainings, on these test {results.resampled}. The p over {results.resampled} "
+        "(Wilcoxon's signed ranks) is for these trained networks only. Both p are corrected after Holm over all comparisons of their table. A "
+        f"difference is called shown when both are below {tables.LEVEL:g}; where the interval is for these pretrainings only, so is the verdict. What "
+        f"is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws and "
+        "pretrainings would be needed is given for its 80% interval, with both increased in proportion.",
     ]
     if results.data in paper:
         lines += ["", f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made, and its split is another."]
