@@ -37,6 +37,7 @@ CASES = 30  # of which 24 train: four steps an epoch
 LIMIT = 60  # seconds in which a failure of one process must have ended both
 COMMANDS = {"pretrain": pretrain, "finetune": finetune}
 BOTH = ["--data.name", "phantom", "--data.size", "32", "--run.threads", "1", "--run.device", "cpu", "--run.save_minutes", "600"]
+BOTH += ["--run.precision", "float32"]  # in which several agree with one to 1e-4
 PRETRAIN = [*BOTH, "--model.width", "4", "--optim.batch", f"{BATCH}", "--optim.lr", "2e-5", "--run.picture_every", "0"]
 FINETUNE = [*BOTH, "--model.width", "4", "--recipe.batch", f"{BATCH}", "--labels", "1", "--recipe.epochs", "2", "--validate_every", "2"]
 PATCH = ["--method.patch", "8"]

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
-    0: "ranks",
+    0: "ranks precision",
     1: "patches schedule metrics unet transforms views records imaging scribble",
     2: "descent uncertainty splits losses",
     3: "clusters masking datasets checkpoint",

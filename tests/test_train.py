@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpsams import checkpoint, records, splits
+from mpsams import checkpoint, precision, records, splits
 from mpsams.methods import mps_ams
 from train import loop, options, pretrain
 
@@ -244,6 +244,36 @@ def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
     difference = (coarse.tensors["head.weight"] - exact.tensors["head.weight"]).abs().max()
     assert 0 < difference < 0.05
     assert [row["loss"] for row in told(tmp_path / "bf16")] == pytest.approx([row["loss"] for row in told(tmp_path / "float32")], rel=0.05)
+
+
+@pytest.mark.parametrize("dtype, name", [(torch.float32, "float32"), (torch.bfloat16, "bf16")])
+def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom, monkeypatch, dtype, name):
+    monkeypatch.setattr(precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked])
+    made = checkpoint.load(run(tmp_path, "auto"))
+    (start,) = records.read(tmp_path / "auto" / loop.RECORDS, "start")
+    assert start["config"]["run"]["precision"] == made.metadata["config"]["run"]["precision"] == name
+    stated = checkpoint.load(run(tmp_path, name, "--run.precision", name))
+    assert all(torch.equal(made.tensors[key], stated.tensors[key]) for key in stated.tensors)
+
+
+def test_bf16_stopped_and_resumed_where_auto_means_float32_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):
+    whole = checkpoint.load(run(tmp_path, "whole", "--run.precision", "bf16"))
+    forward, calls = mps_ams.MaskedAutoencoder.forward, []
+
+    def stop_once(self, batch, epoch):
+        calls.append(epoch)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, batch, epoch)
+
+    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "forward", stop_once)
+    with pytest.raises(SystemExit):
+        run(tmp_path, "cut", "--run.precision", "bf16")
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    again = checkpoint.load(run(tmp_path, "cut", "--resume"))
+    assert all(torch.equal(again.tensors[name], whole.tensors[name]) for name in whole.tensors)
+    with pytest.raises(ValueError, match="other options in: precision"):
+        run(tmp_path, "cut", "--resume", "--run.precision", "float32")
 
 
 def test_pretraining_stopped_by_sigterm_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):

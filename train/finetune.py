@@ -14,7 +14,7 @@ hold more labels than the training.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -153,8 +153,11 @@ def learn(
     if start:
         checkpoint.transfer(start, network, TRANSFERS[options.transfer])
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
-    fixed = settled(config, stack.sha256, init=start and start.sha256)
-    out = Path(options.out or folder(options, name, method, model["width"], fixed))
+    init = start and start.sha256
+    out = Path(options.out or folder(options, name, method, model["width"], settled(config, stack.sha256, init=init)))
+    options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
+    config["run"] = asdict(options.run)
+    fixed = settled(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
     averaged = Averaged(options.run.prepare(network, device), options.recipe.average)
     seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import checkpoint, ranks, records, splits
+from mpsams import checkpoint, precision, ranks, records, splits
 from mpsams.splits import Split
 from train import distributed, state
-from train.options import settled_then
+from train.options import Run, settled_then
 from train.state import STATE, Position
 
 RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
@@ -92,6 +92,20 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
         records.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
 
     distributed.of_first(make)
+
+
+def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> Run:
+    """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it began with."""
+    resume = agreed(resume)
+
+    def find() -> str:
+        starts = records.read(out / RECORDS, "start") if resume and (out / RECORDS).exists() else []
+        before = starts[-1]["config"]["run"].get("precision", "auto") if starts else None
+        if before == "auto" and device.type == "cpu":
+            return "float32"  # which earlier versions used on every CPU
+        return before if before in precision.PRECISIONS else precision.name_of(precision.choose("auto", device))
+
+    return replace(run, precision=distributed.of_first(find)) if run.precision == "auto" else run
 
 
 def refuse_other_records(out: Path) -> None:

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 from torch.nn import functional as F
 
-from mpsams import datasets, packs, splits
+from mpsams import datasets, packs, precision, splits
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.unet import NORMS, Decoder, Encoder
@@ -27,7 +27,6 @@ from train import distributed, memory
 from train.state import Position
 
 LOT = 512  # images that are looked at once
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ class Run:
         threads: CPU threads; 0 leaves the choice to PyTorch.
         synced: BatchNorm over the rows of all processes, so that N train as one does; false lets each take its own rows, which is sooner
             where processes are slow to talk to each other.
-        precision: of convolutions: float32, bf16, or auto, which is bf16 on GPUs that have it and float32 elsewhere.
+        precision: of convolutions: float32, bf16, or auto, which is bf16 where the device has it in hardware and, on a CPU, a short
+            measurement shows that it is faster, else float32. The records say which was used, and a resumed run keeps it.
         compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU (on a CPU it is slower).
         save_minutes: minutes between saves of the state that --resume goes on from; 0 saves after each epoch.
         picture_every: epochs between pictures in the run folder; 0 draws none.
@@ -110,7 +110,7 @@ class Run:
 
     def __post_init__(self) -> None:
         one_of("run.device", self.device, ("auto", "cpu", "cuda"))
-        one_of("run.precision", self.precision, ("auto", *PRECISIONS))
+        one_of("run.precision", self.precision, ("auto", *precision.PRECISIONS))
         at_least("run.save_minutes", self.save_minutes, 0)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("run.device is 'cuda' but PyTorch sees no GPU here; use auto or cpu")
@@ -130,15 +130,15 @@ class Run:
     def prepare(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
 
-        channels_last is for GPUs; on a CPU it rather slows (``benchmarks/switches.py``).
+        Weights are in channels_last on a GPU and with bfloat16; in float32 a CPU gains nothing by it (``benchmarks/switches.py``).
         """
-        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        module = module.to(device, memory_format=layout).train()
+        dtype = precision.choose(self.precision, device)
+        fast = device.type == "cuda" or dtype == torch.bfloat16
+        module = module.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
         module = distributed.synced(module) if self.synced else module
-        fast = self.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         for part in module.modules():
             if isinstance(part, Encoder | Decoder):
-                part.precision = torch.bfloat16 if fast else PRECISIONS.get(self.precision, torch.float32)
+                part.precision = dtype
                 if self.compile:
                     part.compile(dynamic=False)
         return module
@@ -325,6 +325,7 @@ def settled(config: dict, images: str, **more) -> dict:
     """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
     return {key: value for key, value in without_paths(config).items() if key != "run"} | {
         "seed": config["run"]["seed"],
+        "precision": config["run"].get("precision", "float32"),
         "images": images,
         **more,
     }
@@ -335,7 +336,8 @@ def settled_then(about: dict) -> dict:
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}
-    return settled(about["config"], about["data"]["sha256"], **init)
+    precise = {} if about["config"]["run"].get("precision", "auto") != "auto" else {"precision": "float32"}  # of an earlier version
+    return settled(about["config"], about["data"]["sha256"], **init) | precise
 
 
 def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: str) -> Path:

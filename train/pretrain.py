@@ -11,7 +11,7 @@ Writes into --out: weights.safetensors, records.jsonl, split.json, pictures/, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,10 +96,12 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     torch.manual_seed(options.run.seed)
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
-    method = options.run.prepare(method, device)
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
+    out = Path(options.out or folder(options, method.variant, settled(config, stack.sha256)))
+    options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
+    config["run"] = asdict(options.run)
     fixed = settled(config, stack.sha256)
-    out = Path(options.out or folder(options, method.variant, fixed))
+    method = options.run.prepare(method, device)
     seen = resident(stack.of(split.train, options.data.every), device)
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):

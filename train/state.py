@@ -114,6 +114,8 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
 
 def check(out: Path, then: dict, now: dict) -> None:
     """ValueError names the options that have changed since the state in ``out`` was saved."""
+    if "precision" in now:
+        then = {"precision": "float32"} | then  # states of earlier versions say nothing of it
     if differing := changed(then, now):
         raise ValueError(f"the state in {out} comes from a run with other options in: {differing}; use those, or another --out")
 
