@@ -15,7 +15,7 @@ SAME = 0.05  # of a voxel by which the same corner may lie elsewhere; more is an
 
 _TURNED = "The {} is stored in another orientation than its image and was turned onto the image's axes."
 _UNPLACED = "The {} or its image does not state where it lies, so the voxels of both were taken to be the same as they are stored."
-_ALLOWED = "allowed is the image's own grid, in any orientation, so resample the {} to the image first"
+_ALLOWED = "a {} lies on exactly the volume's grid, in any orientation, so resample it to the image first"
 
 
 def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
