@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
@@ -15,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mpsams import checkpoint, imaging, inference, scribble, transforms
-from mpsams.annotation import imports, urgency
+from mpsams.annotation import disk, imports, lock, urgency
 from mpsams.annotation.project import Project, SavedMeanwhile
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
@@ -702,6 +703,84 @@ def test_masks_that_come_back_are_saved_and_accepted_ones_left_alone(project, tm
     assert np.array_equal(project.mask(ids[0]), masks[0]) and not project.mask(ids[1]).any() and project.item(ids[0]).status == "in work"
     Image.fromarray((masks[2][:, :, 0].T * 255).astype(np.uint8)).save(tmp_path / "picture 0_mask.png")
     assert files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(project.mask(ids[0]), masks[2])  # by its file's name
+
+
+def full(_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_wherever_something_is_written(library, project, tmp_path, monkeypatch):
+    first = project.add(picture(tmp_path))
+    second = project.add(picture(tmp_path, 1))
+    log = (project.folder / "log.jsonl").read_bytes()
+    mask = np.ones((*SIZE[::-1], 1), bool)
+    Image.fromarray(np.full(SIZE, 255, np.uint8)).save(tmp_path / f"{first.id}.png")
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    count, notes = files.add(project, [picture(tmp_path, 2), picture(tmp_path, 3)], None, "")
+    assert count == 0 and len(notes) == 1 and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
+    ((done, total, said),) = proposals.propose_all(project, library)
+    assert (done, total) == (1, 2) and "The disk is full" in said
+    assert files.take(project, tmp_path / f"{first.id}.png", "")[1] == [f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"]
+    page = Page(library, project)
+    answer = page.open(second.id)  # it is opened all the same
+    assert answer["refused"] == "" and "No proposal was made: The disk is full" in answer["told"] and page.sheet["width"] == SIZE[1]
+    answer = page.wish("save", mask[:, :, 0].T)
+    assert "The disk is full" in answer["refused"] and "kept here" in answer["refused"]
+    assert (project.folder / "log.jsonl").read_bytes() == log
+    monkeypatch.undo()
+    assert page.wish("save")["saved"] == "disk" and np.array_equal(project.mask(second.id), mask)
+
+
+def test_a_damaged_mask_is_told_and_its_image_opens(library, project, tmp_path):
+    id = project.add(picture(tmp_path)).id
+    mask = np.ones((*SIZE[::-1], 1), bool)
+    project.accept(id, mask)
+    for status, expected in (("accepted", mask), ("proposed", None)):
+        (project.folder / "masks" / f"{id}.png").write_bytes(b"rotten")
+        page = Page(library, project)
+        answer = page.open(id)
+        assert answer["refused"] == "" and "was damaged" in answer["told"] and str(tmp_path) not in answer["told"]
+        assert answer["state"]["status"] == (status if expected is not None else "new")
+        assert expected is None or np.array_equal(page.mask, expected[:, :, 0].T)
+        assert "damaged" not in page.open(id)["told"]
+        page.wish("save", mask[:, :, 0].T)
+        project.reopen(id)
+        (project.folder / "accepted" / "masks" / f"{id}.png").unlink(missing_ok=True)
+
+
+def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(library, project, tmp_path, monkeypatch):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(2)]
+    project.accept(ids[0], np.ones((*SIZE[::-1], 1), bool))
+    project.close()
+
+    def unwritable(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lock, "hold", unwritable)
+    with Project(project.folder) as looked:
+        before = {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()}
+        page = Page(library, looked)
+        assert page.open(ids[0])["refused"] == "" and page.mask.all()
+        answer = page.open(ids[1])
+        assert answer["refused"] == "" and "read-only" in answer["told"]
+        for wish in ("save", "accept", "skip"):
+            answer = page.wish(wish, drawn(page.shape, 1))
+            assert "read-only" in answer["refused"] and answer["saved"] == ""
+        assert files.add(looked, [picture(tmp_path, 5)], None, "")[0] == 0
+        data, _ = files.packed(looked, "coco", "accepted", "lesion")
+        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["annotations.json"]
+        assert {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_end_of_the_log_is_shown_without_parsing_all_of_it(project, tmp_path, monkeypatch):
+    id = project.add(picture(tmp_path)).id
+    for number in range(30):
+        project.skip(id, f"Dr. {number}")
+    with (project.folder / "log.jsonl").open("ab") as file:
+        file.write(b'{"action": "saved", "item": [1], "pixels_added": 3}\n{"action": "saved", "time": 5, "pixels_added": 3, "seconds": "x"}\n')
+    monkeypatch.setattr(project, "log", None)
+    said = queue.done(project)
+    assert "Dr. 29" in said and "Dr. 11" in said and "Dr. 10<" not in said and said.count("<li>") == queue.LINES
 
 
 def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkeypatch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import pytest
 from PIL import Image
 
 from mpsams import checkpoint
-from mpsams.annotation import images, log, masks, urgency
+from mpsams.annotation import disk, images, lock, log, masks, urgency
 from mpsams.annotation.project import Project
 from mpsams.datasets import folder
 from mpsams.imaging import UnreadableImage, geometry
@@ -415,6 +417,169 @@ def test_a_full_disk_while_adding_leaves_nothing(project, tmp_path, monkeypatch)
         project.add(picture(tmp_path / "a.png"))
     monkeypatch.undo()
     assert project.items() == () and not list((project.folder / "images").iterdir())
+
+
+def brackets(line: bytes) -> bytes:
+    return b'{"action": "saved", "item": ' + b"[" * 100_000 + line
+
+
+@pytest.mark.parametrize("spoil", ["removed", "replaced", "emptied", "garbage", "locked", "a folder"])
+def test_the_index_is_made_again_while_the_project_is_open(project, tmp_path, spoil):
+    ids = [project.add(picture(tmp_path / f"{k}.png", k)).id for k in range(2)]
+    project.save(ids[0], drawn(0, FLAT))
+    path, other = project.folder / "index.sqlite", None
+    data = path.read_bytes()
+    if spoil == "locked":
+        other = sqlite3.connect(path)
+        other.execute("BEGIN EXCLUSIVE")
+    elif spoil in ("emptied", "garbage"):
+        path.write_bytes(b"" if spoil == "emptied" else b"\xff" * len(data))
+    else:
+        path.unlink()
+        {"removed": lambda: None, "replaced": lambda: path.write_bytes(data), "a folder": path.mkdir}[spoil]()
+    assert [item.status for item in project.items()] == ["in work", "new"]
+    assert project.save(ids[1], drawn(1, FLAT)).status == "in work" and project.accept(ids[0]).status == "accepted"
+    assert project.add(picture(tmp_path / "2.png", 2), name="third").status == "new"
+    assert [row["action"] for row in project.log()] == ["added", "added", "saved", "saved", "accepted", "added"]
+    before = facts(project)
+    if other is not None:
+        other.close()
+    with again(project) as reopened:
+        assert facts(reopened) == before and before[2][1] == "third"
+
+
+def test_a_log_that_goes_while_the_project_is_open_is_made_again(project, tmp_path):
+    ids = [project.add(picture(tmp_path / f"{k}.png", k)).id for k in range(2)]
+    project.accept(ids[0], drawn(0, FLAT))
+    (project.folder / "log.jsonl").unlink()
+    assert [project.item(id).status for id in ids] == ["accepted", "new"]
+    assert project.save(ids[1], drawn(1, FLAT)).status == "in work"
+    with again(project) as reopened:
+        assert [reopened.item(id).status for id in ids] == ["accepted", "in work"]
+
+
+def test_lines_that_no_parser_takes_cost_one_line(project, item):
+    project.save(item.id, drawn(1, FLAT))
+    with (project.folder / "log.jsonl").open("ab") as file:
+        file.write(brackets(b"\n") + b'{"action": "saved", "item": {"a": 1}}\n{"action": 5, "item": []}\n')
+    assert project.save(item.id, drawn(2, FLAT)).status == "in work" and len(project.log()) == 3
+    assert log.tail(project.folder / "log.jsonl", 2) == project.log()[-2:]
+    with again(project) as reopened:
+        assert (reopened.mask(item.id) == drawn(2, FLAT)).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 1000])
+def test_the_end_of_a_log_is_read_without_the_rest(tmp_path, count, monkeypatch):
+    monkeypatch.setattr(log, "_BLOCK", 64)
+    path = tmp_path / "log.jsonl"
+    assert log.tail(path, count) == []
+    log.append(path, [{"action": "x" * (7 * n % 90), "item": str(n)} for n in range(200)])
+    with path.open("ab") as file:
+        file.write(b'{"half')
+    assert log.tail(path, count) == log.read(path)[0][-count:] and len(log.tail(path, count)) == min(count, 200)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "names.private.jsonl", "project.json", "lock", "masks", "accepted", "images"])
+def test_folders_and_files_in_each_others_place_are_a_sentence(project, name):
+    project.close()
+    path = project.folder / name
+    if path.is_dir():
+        path.rename(project.folder / "old")
+        path.write_bytes(b"")
+    else:
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    with pytest.raises(ValueError, match=f"{name} in .* is a (folder|file); expected"):
+        Project(project.folder)
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"format": "mps-ams annotations", "version": 1e999}', b"null"])
+def test_a_damaged_description_is_a_sentence(project, said):
+    project.close()
+    (project.folder / "project.json").write_bytes(said)
+    with pytest.raises(ValueError, match="project.json is damaged; expected JSON"):
+        Project(project.folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b"rotten", None])
+def test_a_damaged_mask_does_not_close_its_image(project, tmp_path, damage):
+    for path in (picture(tmp_path / "a.png"), volume(tmp_path / "b.nii.gz")):
+        item = project.add(path)
+        file, mask = project.folder / "masks" / (item.id + item.mask_ending), drawn(1, item.shape_xyz)
+
+        def spoil(file=file) -> None:
+            file.unlink() if damage is None else file.write_bytes(damage)
+
+        project.accept(item.id, mask)
+        spoil()
+        assert (project.mask(item.id) == mask).all() and project.item(item.id).status == "accepted"  # the accepted copy is good
+        said = project.remark(item.id)
+        assert "damaged" in said and "accepted one" in said and str(project.folder) not in said and project.remark(item.id) == ""
+        project.reopen(item.id)
+        spoil()
+        assert project.mask(item.id) is None and "damaged" in project.remark(item.id) and project.item(item.id).status == "new"
+        assert project.save(item.id, drawn(2, item.shape_xyz)).status == "in work"
+        project.propose(item.id, mask, "ours", "")
+        (project.folder / "proposals" / file.name).write_bytes(b"rotten")
+        assert project.proposal(item.id) is None and "proposal" in project.remark(item.id)
+        assert (project.mask(item.id) == drawn(2, item.shape_xyz)).all()
+
+
+def unwritable(path: Path):
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_project_that_cannot_be_written_is_opened_to_look(project, tmp_path, monkeypatch):
+    items = [project.add(path) for path in (picture(tmp_path / "a.png"), volume(tmp_path / "b.nii.gz"), picture(tmp_path / "c.png", 2))]
+    project.accept(items[0].id, drawn(0, FLAT))
+    project.propose(items[1].id, drawn(1, DEEP), "ours", "")
+    before = facts(project)
+    project.close()
+    there = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(lock, "hold", unwritable)
+    with pytest.raises(OSError, match="Read-only"):
+        Project(tmp_path / "none")
+    with Project(project.folder) as looked:
+        assert looked.read_only and facts(looked) == before and looked.counts()["accepted"] == 1
+        assert (looked.mask(items[0].id) == drawn(0, FLAT)).all() and (looked.proposal(items[1].id) == drawn(1, DEEP)).all()
+        for call in (
+            lambda: looked.save(items[2].id, drawn(5, FLAT)), lambda: looked.accept(items[1].id), lambda: looked.skip(items[0].id),
+            lambda: looked.propose(items[2].id, drawn(5, FLAT), "ours", ""), lambda: looked.add(picture(tmp_path / "d.png", 4)),
+            lambda: looked.rank({items[0].id: 1.0}), lambda: looked.note("x"), lambda: looked.reopen(items[0].id),
+        ):  # fmt: skip
+            with pytest.raises(disk.ReadOnly) as refusal:
+                call()
+            assert "read-only" in disk.sentence(refusal.value)
+        (project.folder / "masks" / f"{items[0].id}.png").write_bytes(b"rotten")
+        assert (looked.mask(items[0].id) == drawn(0, FLAT)).all()  # the accepted one
+        assert facts(looked) == before
+    (project.folder / "masks" / f"{items[0].id}.png").write_bytes(there[project.folder / "masks" / f"{items[0].id}.png"])
+    assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == there
+
+
+def test_a_project_on_a_disk_mounted_read_only(project, tmp_path):
+    item = project.add(picture(tmp_path / "a.png"))
+    project.accept(item.id, drawn(0, FLAT))
+    project.close()
+    mounts = f"mount --make-rprivate / && mount --bind {project.folder} {project.folder} && mount -o remount,ro,bind {project.folder}"
+    if shutil.which("unshare") is None or os.getuid() != 0 or subprocess.run(["unshare", "-m", "sh", "-c", mounts], check=False, capture_output=True).returncode:
+        pytest.skip("no mount namespaces here")
+    code = (
+        "import sys; from mpsams.annotation import disk; from mpsams.annotation.project import Project\n"
+        "with Project(sys.argv[1]) as p:\n"
+        "    (item,) = p.items(); print(p.read_only, item.status, int(p.mask(item.id).sum()))\n"
+        "    try: p.save(item.id, ~p.mask(item.id))\n"
+        "    except OSError as error: print(disk.sentence(error))\n"
+    )
+    python = f'{mounts} && exec {sys.executable} -c "$0" {project.folder}'
+    run = subprocess.run(["unshare", "-m", "sh", "-c", python, code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines() == [f"True accepted {drawn(0, FLAT).sum()}", disk.sentence(OSError(errno.EROFS, ""))], run.stderr
+
+
+@pytest.mark.parametrize("number, says", [(errno.ENOSPC, "full"), (errno.EROFS, "read-only"), (errno.ENOENT, "no longer there"), (errno.EIO, "could not")])
+def test_errors_of_the_disk_are_sentences_without_paths(number, says):
+    said = disk.sentence(OSError(number, "x", "/srv/secret"))
+    assert says in said and "/" not in said and said.endswith(".")
 
 
 def test_threads_take_turns(project, tmp_path):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams.annotation import transfer
+from mpsams.annotation import disk, transfer
 from mpsams.annotation.project import Project, is_project
 from mpsams.imaging import MODALITIES
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Project(options.project) as project:
             code, report = {"import": _import, "export": _export, "add": _add}[options.command](project, options)
     except OSError as error:
-        code, report = 1, {"error": f"{error.strerror or type(error).__name__}."}
+        code, report = 1, {"error": disk.sentence(error)}
     except ValueError as error:
         code, report = 1, {"error": str(error)}
     print(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
@@ -101,12 +101,11 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     which, notes = options.which or "accepted", []
     if options.which is None and not project.items("accepted"):
         which, notes = "all", ["No image is accepted yet, so all masks were exported as they are."]
-    written = transfer.write(project, options.format, which, options.label, options.out)
-    chosen = transfer.chosen(project, which)
-    sent = [{"id": item.id, "status": item.status, "file": place} for item, place in zip(chosen, written.places, strict=True)]
-    count = sum(place is not None for place in written.places)
+    exported = transfer.write(project, options.format, which, options.label, options.out)
+    sent = [{"id": id, "status": project.item(id).status, "file": place} for id, place in exported.places.items()]
+    count = sum(place is not None for place in exported.places.values())
     report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "images": sent}
-    return 0, report | {"notes": [*notes, *written.notes]}
+    return 0, report | {"notes": [*notes, *exported.notes]}
 
 
 def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +75,15 @@ def allowance() -> Allowance:
     return Allowance(_STEPS)
 
 
-def is_segmentation(path: Path) -> bool:
-    """Whether a file is a DICOM-SEG, by the kind that its first KiB names; False for anything else."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    return head[128:132] == b"DICM" and _KIND.encode() in head
-
-
 def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Key and slice Z by the UID and frame of each DICOM image among the scans."""
-    return {
-        image: (key, z) for key, scan in scans.items() if isinstance(scan.source, dicom.Series)
-        for z, image in enumerate(scan.source.images) if image[0]
-    }  # fmt: skip
+    """Key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has none."""
+    found = {}
+    for key in scans:
+        with suppress(UnreadableImage):
+            source = scans[key].source
+            images = source.images if isinstance(source, dicom.Series) else ()
+            found |= {image: (key, z) for z, image in enumerate(images) if image[0]}
+    return found
 
 
 def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None) -> tuple[str, np.ndarray, str]:
@@ -134,7 +131,7 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
             size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
             raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {size}; {_ALLOWED}.")
-        mask_xyz = scan.empty_mask()
+        mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
         for number, z in enumerate(places):
             first, size = number * rows * columns, rows * columns
             file.seek(at + first // 8)

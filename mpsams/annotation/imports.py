@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from mpsams.annotation import _coco, _dicom_seg, _layout, _names
-from mpsams.imaging import Scan, UnreadableImage, archive, mask_files, nifti, raster
+from mpsams.imaging import Scan, UnreadableImage, archive, nifti, raster
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
+SAME_GRID = 1e-2  # millimetres by which the grids of a mask and its image may differ
 
 _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a folder or a zip"
 _BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
@@ -47,21 +48,16 @@ class Found:
 
 @dataclass
 class Report:
-    """What an import has to say, filled while it goes on.
-
-    refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid of a
-    mask that was read were taken.
-    """
+    """What an import has to say, filled while it goes on. refused: an image's title and why a mask of it was left out."""
 
     refused: list[tuple[str, str]] = field(default_factory=list)
-    taken: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list, repr=False)
 
     def sentences(self) -> list[str]:
-        """All of it, images with the same refusal or remark in one sentence."""
+        """All of it, images with the same refusal in one sentence."""
         reasons: dict[str, list[str]] = {}
-        for title, reason in dict.fromkeys(self.refused + self.taken):
+        for title, reason in dict.fromkeys(self.refused):
             reasons.setdefault(reason, []).append(title)
         more = {reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()}
         told = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
@@ -112,8 +108,8 @@ def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str
 
     A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to that.
     Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with those that are
-    numbered (_mask_1); two that differ and have one name are refused. Values and grids are taken as everywhere, see
-    ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
+    numbered (_mask_1); two that differ and have one name are refused. What values are lesion: ``raster.read_mask``. A NIfTI
+    file has to lie on the scan's grid. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
 
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
@@ -171,28 +167,40 @@ class _Upload:
         """One image after the other."""
         count = 0
         for key in self.scans:
-            parts, before = [], len(self.report.refused)
-            if key in self.named:
-                parts += self._named(key)
-            for document in self.documents:
-                if key in document.entries:
-                    mask_xyz, label, reasons = _coco.draw(document, key, self.scans[key], self.work)
-                    self.report.refused += [(self.titles[key], reason) for reason in reasons]
-                    if mask_xyz is not None:
-                        parts.append((mask_xyz, label))
-                    elif not reasons:
-                        self.report.refused.append((self.titles[key], "the COCO file lists it without annotations, so it was left as it is."))
-            for bits, label in self.segments.get(key, ()):
-                mask_xyz = self.scans[key].empty_mask()
-                np.copyto(mask_xyz, np.unpackbits(bits, count=mask_xyz.size).reshape(mask_xyz.shape), casting="unsafe")
-                parts.append((mask_xyz, label))
-            if parts:
+            if (mask := self._mask(key)) is not None:
                 count += 1
-                labels = {label for _, label in parts}
-                merged_xyz = np.logical_or.reduce([mask_xyz for mask_xyz, _ in parts]) if len(parts) > 1 else parts[0][0]
-                yield Mask(key, merged_xyz, labels.pop() if len(labels) == 1 else "", len(self.report.refused) == before)
+                yield mask
         if not count and self.images:
             self.report.notes.append("The pictures in this upload are images and not masks, by their folders or their pixels.")
+
+    def _mask(self, key: str) -> Mask | None:
+        """All that the upload has for one image, merged; None where that is nothing."""
+        parts, before = [], len(self.report.refused)
+        try:
+            parts += self._named(key) if key in self.named else []
+            parts += [part for document in self.documents if key in document.entries for part in self._drawn(document, key)]
+            for bits, label in self.segments.get(key, ()):
+                shape = self.scans[key].voxels_xyz.shape
+                parts.append((np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool), label))
+        except UnreadableImage as refusal:  # of the image itself
+            self._refuse(key, str(refusal))
+            return None
+        if not parts:
+            return None
+        labels = {label for _, label in parts}
+        merged_xyz = np.logical_or.reduce([mask_xyz for mask_xyz, _ in parts]) if len(parts) > 1 else parts[0][0]
+        return Mask(key, merged_xyz, labels.pop() if len(labels) == 1 else "", len(self.report.refused) == before)
+
+    def _drawn(self, document: _coco.Document, key: str) -> list[tuple[np.ndarray, str]]:
+        mask_xyz, label, reasons = _coco.draw(document, key, self.scans[key], self.work)
+        if mask_xyz is None and not reasons:
+            reasons = ["the COCO file lists it without annotations, so it was left as it is."]
+        for reason in reasons:
+            self._refuse(key, reason)
+        return [] if mask_xyz is None else [(mask_xyz, label)]
+
+    def _refuse(self, key: str, reason: str) -> None:
+        self.report.refused.append((self.titles[key], reason))
 
     def _named(self, key: str) -> list[tuple[np.ndarray, str]]:
         """The masks of a scan's files and the labels of their folders."""
@@ -207,15 +215,13 @@ class _Upload:
                 if _is_image(file, scan, is_said=bool(said)):
                     self.images += 1
                     continue
-                found, stem = mask_files.read(file.path, scan), _names.stem(file.parts[-1]).casefold()
-                mask_xyz = found.lesion
-                self.report.taken += [(self.titles[key], note) for note in found.notes]
+                mask_xyz, stem = _mask(file.path, scan), _names.stem(file.parts[-1]).casefold()
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
-                    self.report.refused.append((self.titles[key], "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2."))
+                    self._refuse(key, "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2.")
                     return []
                 masks[stem] = mask_xyz, next((part for part in file.parts[-2:-1] if part in KINDS), "")
             except UnreadableImage as refusal:
-                self.report.refused.append((self.titles[key], str(refusal)))
+                self._refuse(key, str(refusal))
         return list(masks.values())
 
 
@@ -278,13 +284,37 @@ def _is_image(file: _File, scan: Scan, is_said: bool) -> bool:
             raise UnreadableImage(_CONTINUOUS.format("volume"))
         return False
     if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
-        return False  # ``mask_files`` refuses it, or takes it for the only slice
+        return False  # ``_picture`` refuses it
     values_hw, _ = raster.grey(_bytes(file.path, raster.MAX_BYTES))
     if _layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
         return True
     if not is_said and values_hw.shape == scan.shown().shape[1:] and _layout.is_photograph(values_hw):
         raise UnreadableImage(_CONTINUOUS.format("picture"))
     return False
+
+
+def _mask(path: Path, scan: Scan) -> np.ndarray:
+    """A scan's mask, bool (X, Y, Z), from a picture or NIfTI file."""
+    return _picture(path, scan) if _kind(path) == "picture" else _volume(path, scan)
+
+
+def _picture(path: Path, scan: Scan) -> np.ndarray:
+    if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
+        raise UnreadableImage("A picture cannot be the mask of a volume; allowed are NIfTI, DICOM-SEG and COCO.")
+    shape_hw = scan.shown().shape[1:]
+    return raster.read_mask(_bytes(path, raster.MAX_BYTES), shape_hw).T[:, :, None].copy()
+
+
+def _volume(path: Path, scan: Scan) -> np.ndarray:
+    mask = nifti.read(path, "mri")  # of no concern here, but stated it is not searched for
+    if mask.choices:
+        raise UnreadableImage(f"This NIfTI mask holds {len(mask.choices)} volumes; allowed is one.")
+    if mask.voxels_xyz.shape != scan.voxels_xyz.shape:
+        sizes = (" × ".join(map(str, voxels.shape)) for voxels in (mask.voxels_xyz, scan.voxels_xyz))
+        raise UnreadableImage("The mask is {} voxels but its image is {}; allowed is the image's own grid.".format(*sizes))
+    if scan.affine is not None and (mask.affine is None or np.abs(mask.affine - scan.affine).max() > SAME_GRID):
+        raise UnreadableImage("The mask lies on another grid than its image; allowed is the image's own, so resample it first.")
+    return mask.positive()
 
 
 def _bytes(path: Path, most: int) -> bytes:

@@ -20,6 +20,7 @@ OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
 VERSION = 1
+PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _TABLES = """
 CREATE TABLE items (
@@ -85,42 +86,59 @@ class Item:
 
 
 class Index:
-    """The table of a project; ``follow`` brings it up to the log."""
+    """The table of a project; ``follow`` brings it up to the log.
 
-    def __init__(self, path: Path, lines: Path, names: Path) -> None:
+    Where its file cannot be written (a full or read-only disk, another program that locks it, a folder of its name), the
+    table is kept in memory until the project is opened again: nothing depends on the file, for the log has it all.
+    """
+
+    def __init__(self, path: Path, lines: Path, names: Path, read_only: bool = False) -> None:
         """path: of the SQLite file, made when it is not there and made again when it is damaged or of another version.
 
-        lines: of the log. names: of the file with the private names.
+        lines: of the log. names: of the file with the private names. read_only: the table is kept in memory.
         """
-        self.path, self.lines, self.names = path, lines, names
-        self.db = _opened(path, lines)
+        self.path, self.lines, self.names, self.in_memory = path, lines, names, read_only
+        self.db = None if read_only else _opened(path, lines)
         if self.db is None:
             self.rebuild()
         else:
-            self._follow_names()
+            try:
+                self._follow_names()
+            except sqlite3.DatabaseError:
+                self.rebuild()
             self.follow()
 
     def rebuild(self) -> None:
         """Throw the table away and make it again from the log."""
+        if not self.in_memory:
+            try:
+                self._make(self.path)
+                return
+            except (sqlite3.Error, OSError):
+                self.in_memory = True
+        self._make(None)
+
+    def _make(self, path: Path | None) -> None:
         self.close()
-        for ending in ("", "-journal", "-wal", "-shm"):
-            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-        self.db = _connected(self.path)
+        for ending in ("", "-journal", "-wal", "-shm") if path is not None else ():
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+        self.db = _connected(path)
         self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
         self._follow_names()
-        self.follow()
+        self._follow()
 
     def follow(self) -> None:
-        """Take in what the log has and the table has not; a table damaged meanwhile is made again.
-
-        OSError: the table cannot be written now; what the log has is safe.
-        """
+        """Take in what the log has and the table has not; a table that is damaged, gone or locked meanwhile is made again."""
         try:
             self._follow()
-        except sqlite3.OperationalError as error:
-            raise OSError(f"could not write {self.path} ({error}); the log beside it holds all that was acknowledged") from error
         except sqlite3.DatabaseError:
             self.rebuild()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the log is shorter than what was read of it: somebody removed it, or put another in its place."""
+        ((end,),) = self._rows("SELECT log_end FROM state")
+        return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
     def _follow(self) -> None:
         (start,) = self.db.execute("SELECT log_end FROM state").fetchone()
@@ -136,23 +154,31 @@ class Index:
     def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
         """All of some statuses in the order they were added."""
         marks = ", ".join("?" * len(statuses))
-        rows = self.db.execute(f"SELECT {_COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))
-        return tuple(map(_item, rows))
+        return tuple(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))))
 
     def item(self, id: str) -> Item | None:
         """One; None where there is none of that id."""
-        row = self.db.execute(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id,)).fetchone()
-        return row and _item(row)
+        return next(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id,))), None)
 
     def name(self, id: str) -> str:
         """What the user's file was called; "" where that was forgotten."""
-        row = self.db.execute("SELECT name FROM names WHERE id = ?", (id,)).fetchone()
-        return row[0] if row else ""
+        return next((name for (name,) in self._rows("SELECT name FROM names WHERE id = ?", (id,))), "")
 
     def call(self, id: str, name: str) -> None:
         """Keep a name in the table alone; see the project's ``names`` file."""
-        with self.db:
-            self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
+        try:
+            with self.db:
+                self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
+        except sqlite3.DatabaseError:
+            self.rebuild()  # which reads the names' file
+
+    def _rows(self, question: str, values: tuple = ()) -> list[tuple]:
+        """The answer of the table, made again where it was damaged meanwhile."""
+        try:
+            return self.db.execute(question, values).fetchall()
+        except sqlite3.DatabaseError:
+            self.rebuild()
+            return self.db.execute(question, values).fetchall()
 
     def close(self) -> None:
         if self.db is not None:
@@ -167,8 +193,9 @@ class Index:
             self.db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", pairs)
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False)
+def _connected(path: Path | None) -> sqlite3.Connection:
+    """path: None is a table in memory."""
+    db = sqlite3.connect(":memory:" if path is None else path, timeout=PATIENCE, check_same_thread=False)
     db.execute("PRAGMA journal_mode = DELETE")  # one file, which any SQLite reads
     db.execute("PRAGMA synchronous = FULL")
     return db

@@ -267,7 +267,8 @@ def adopt(project: Project, run: Run, who: str = "") -> Path:
             target.parent.mkdir(exist_ok=True)
             verdict.checkpoint.replace(target)
             checkpoint.sync(target.parent)
-        if not any(row.get("action") == "learned" and row["checkpoint"]["sha256"] == sha256 for row in project.log()):
+        learned = [row.get("checkpoint") for row in project.log() if row.get("action") == "learned"]
+        if not any(isinstance(one, dict) and one.get("sha256") == sha256 for one in learned):
             row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "begun_from": {"name": plan["name"], "sha256": plan["sha256"]}}
             row |= {"items": verdict.learned, "held_back": verdict.images, "changed_by_hand": verdict.changed_by_hand}
             project.note("learned", who, **row, before=verdict.before, after=verdict.after)
@@ -323,11 +324,14 @@ def clear(run: Path) -> None:
 def read(path: Path) -> dict:
     """What a JSON file of ours says; empty where there is none. ValueError names a damaged one."""
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError:
-        raise ValueError(f"{path.name} of this project is damaged; expected JSON. Remove it to go on without it") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} of this project is damaged; expected a JSON object. Remove it to go on without it")
+    return found
 
 
 def write(path: Path, values: dict) -> None:

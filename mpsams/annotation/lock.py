@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 
 def hold(path: Path) -> BinaryIO:
-    """Lock a file, made when it is not there, until it is closed. ValueError: another app holds it."""
+    """Lock a file, made when it is not there, until it is closed. ValueError: another app holds it. OSError: it cannot be written."""
     file = path.open("ab")
     try:
         _lock(file)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from mpsams import checkpoint
 
+_BLOCK = 2**16  # bytes read at once from the end
+
 
 def append(path: Path, rows: Sequence[Mapping]) -> None:
     """Append rows, one line each, and bring them to the disk; the folder must exist.
@@ -37,7 +39,7 @@ def read(path: Path, start: int = 0) -> tuple[list[dict], int]:
     """The rows from a byte on, and the byte behind the last whole line. No file, no rows.
 
     A last line without its end was being written when the app was killed, and is left out. So is a line that is no JSON
-    object: the disk damaged it, and the lines around it still count.
+    object, or whose item or action is no text: the disk damaged it, and the lines around it still count.
     """
     if not path.exists():
         return [], 0
@@ -45,12 +47,34 @@ def read(path: Path, start: int = 0) -> tuple[list[dict], int]:
         file.seek(start)
         *lines, unfinished = file.read().split(b"\n")
         end = file.tell() - len(unfinished)
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # and its children for what is no JSON and no UTF-8
-            row = json.loads(line)
-            rows += [row] if isinstance(row, dict) else []
-    return rows, end
+    return [row for row in map(_row, lines) if row is not None], end
+
+
+def tail(path: Path, count: int) -> list[dict]:
+    """The last rows, at most so many, oldest first; only the end of the file is read."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        at = file.seek(0, os.SEEK_END)
+        data, rows = b"", []
+        while at and len(rows) < count:
+            size = min(at, max(_BLOCK, len(data)))
+            at -= size
+            file.seek(at)
+            data = file.read(size) + data
+            lines = data.split(b"\n")[1 if at else 0 : -1]
+            rows = [row for row in map(_row, lines) if row is not None]
+    return rows[-count:]
+
+
+def _row(line: bytes) -> dict | None:
+    """A line as a row; None for one that is damaged."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # no JSON, no UTF-8; lists in lists without end
+        return None
+    sensible = isinstance(row, dict) and all(isinstance(row.get(name, ""), str) for name in ("item", "action"))
+    return row if sensible else None
 
 
 def mend(path: Path) -> int:

@@ -33,15 +33,15 @@ def encode(scan: Scan, mask_xyz: np.ndarray) -> bytes:
 
 
 def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
-    """A mask as bool (X, Y, Z): what is not 0 is lesion. ValueError: no file, not readable, another size."""
+    """A mask as bool (X, Y, Z): what is not 0 is lesion. ValueError: no file, not readable, another size; it names no folder."""
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; expected the mask of an image of {_size(shape_xyz)}")
+        raise ValueError(f"mask {path.name} does not exist; expected the mask of an image of {_size(shape_xyz)}")
     try:
         mask_xyz = _picture(path.read_bytes()) if path.suffix == ".png" else nifti.read(path, "mri").voxels_xyz != 0
     except UnreadableImage as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"mask {path.name}: {error}") from None
     if mask_xyz.shape != tuple(shape_xyz):
-        raise ValueError(f"{path} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}")
+        raise ValueError(f"mask {path.name} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}")
     return np.array(mask_xyz)
 
 

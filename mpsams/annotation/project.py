@@ -18,11 +18,12 @@ import numpy as np
 from mpsams import checkpoint, imaging
 from mpsams.imaging import Scan
 
-from . import images, lock, log, masks
+from . import disk, images, lock, log, masks
 from .index import OPEN, STATUSES, Index, Item
 
 FORMAT, VERSION = "mps-ams annotations", 1
 FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
+FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
 LONGEST = 200  # characters of a name, a person's or a file's
 
 
@@ -33,12 +34,13 @@ class SavedMeanwhile(ValueError):
 class Project:
     """An open project. May be used from several threads; a second app that opens the folder gets a ValueError.
 
-    folder: of the project. accepted: the folder in it that ``mpsams.datasets.folder`` loads, images/ and masks/ of exactly
+    folder: of the project. read_only: whether it lies where nothing can be written; then everything that writes raises
+    ``disk.ReadOnly`` (an OSError), and no lock is held. accepted: the folder in it that ``mpsams.datasets.folder`` loads, images/ and masks/ of exactly
     the accepted items; it is there even while none is accepted.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a folder, or make it; mend what a crash left behind.
+        """Open a folder, or make it; mend what a crash left behind. A project that cannot be written is opened to look at only.
 
         ValueError: another app has it open, it holds other files, or a later version wrote it. OSError: the disk refuses.
         """
@@ -46,9 +48,18 @@ class Project:
         self.accepted = self.folder / "accepted"
         self._lines, self._names = self.folder / "log.jsonl", self.folder / "names.private.jsonl"
         self._lock, self._last = RLock(), None
+        self._remarks: dict[str, str] = {}
         _judge(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._held = lock.hold(self.folder / "lock")
+        self.read_only, self._held = False, None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._held = lock.hold(self.folder / "lock")
+        except OSError as error:
+            if error.errno not in disk.READ_ONLY or not is_project(self.folder):
+                raise
+            self.read_only = True
+            self._index = Index(self.folder / "index.sqlite", self._lines, self._names, read_only=True)
+            return
         try:
             about = self.folder / "project.json"
             if not about.is_file():
@@ -74,7 +85,8 @@ class Project:
         """Let go of the folder; nothing is waiting to be written."""
         with self._lock:
             self._index.close()
-            self._held.close()
+            if self._held is not None:
+                self._held.close()
 
     # What there is
 
@@ -125,14 +137,24 @@ class Project:
             return self._last[1]
 
     def mask(self, id: str) -> np.ndarray | None:
-        """The last saved mask, bool (X, Y, Z); None where there is none. ValueError where its file cannot be read."""
-        item = self.item(id)
-        return None if item.mask is None else masks.read(self._file("masks", item), item.shape_xyz)
+        """The last saved mask, bool (X, Y, Z); None where there is none.
+
+        In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else None;
+        ``remark`` says so.
+        """
+        with self._lock:
+            item = self.item(id)
+            return None if item.mask is None else self._read("masks", item)
 
     def proposal(self, id: str) -> np.ndarray | None:
         """The proposed mask, as ``mask``."""
-        item = self.item(id)
-        return None if item.proposal is None else masks.read(self._file("proposals", item), item.shape_xyz)
+        with self._lock:
+            item = self.item(id)
+            return None if item.proposal is None else self._read("proposals", item)
+
+    def remark(self, id: str) -> str:
+        """A sentence on a file of an image that was found damaged since it was last asked; "" where there is nothing to say."""
+        return self._remarks.pop(id, "")
 
     def name(self, id: str) -> str:
         """What the user's file was called, to be shown to that user and to go nowhere else; "" where that was forgotten."""
@@ -143,6 +165,10 @@ class Project:
         """All lines of the log, oldest first; ``docs/annotations.md`` has their fields."""
         return log.read(self._lines)[0]
 
+    def last_lines(self, count: int) -> list[dict]:
+        """The last lines of the log, at most so many, oldest first."""
+        return log.tail(self._lines, count)
+
     # What is done
 
     def add(self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, who: str = "") -> Item:
@@ -151,6 +177,7 @@ class Project:
         modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own.
         UnreadableImage (a ValueError) says why it is no image we open.
         """
+        self._refuse_read_only()
         listed = images.listed(files)
         scan = imaging.read(listed, modality)
         with self._ready() as index:
@@ -245,19 +272,48 @@ class Project:
         """The index, up to date with the log, for this thread alone."""
         with self._lock:
             self._index.follow()
+            if self._index.is_ahead:
+                self._index.rebuild()
+                if not self.read_only:
+                    self._recover()
             yield self._index
+
+    def _refuse_read_only(self) -> None:
+        if self.read_only:
+            raise disk.ReadOnly
+
+    def _read(self, folder: str, item: Item) -> np.ndarray | None:
+        """A mask of the index; a damaged one is mended as when the project is opened, or left out."""
+        try:
+            return masks.read(self._file(folder, item), item.shape_xyz)
+        except ValueError:
+            what = "saved mask" if folder == "masks" else "proposal"
+            self._remarks[item.id] = f"The {what} of this image was damaged or removed outside of this program."
+            good = self._file("accepted/masks", item)
+            if self.read_only:
+                good_one = folder == "masks" and masks.sha256(good) == item.mask
+                return masks.read(good, item.shape_xyz) if good_one else None
+            (self._check_mask if folder == "masks" else self._check_proposal)(item)
+            self._publish(self.item(item.id))
+        item = self.item(item.id)
+        if (item.mask if folder == "masks" else item.proposal) is None:
+            return None
+        self._remarks[item.id] += " The accepted one is shown in its place." if folder == "masks" else ""
+        return masks.read(self._file(folder, item), item.shape_xyz)
 
     def _file(self, folder: str, item: Item) -> Path:
         return self.folder / folder / (item.id + item.mask_ending)
 
     def _put(self, folder: str, item: Item, mask_xyz: np.ndarray) -> str:
         """Write a mask's file, at once or not at all; its sha256."""
+        self._refuse_read_only()
         path = self._file(folder, item)
         checkpoint.write(path, masks.encode(self.scan(item.id), mask_xyz))
         return masks.sha256(path)
 
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
+        self._refuse_read_only()
         head = {"time": log.now(), "who": _printable(who)}
         log.append(self._lines, [head | row | head for row in rows])
         self._index.follow()
@@ -268,6 +324,7 @@ class Project:
     ) -> Item:  # fmt: skip
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
         seconds = _finite("seconds", seconds)
+        self._refuse_read_only()
         with self._ready():
             item = self.item(id)
             if expected is not None and expected != (item.mask or ""):
@@ -359,12 +416,18 @@ def _judge(folder: Path) -> None:
     """ValueError unless a folder is a project we can open, or may become one."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise ValueError(f"{name} in {folder} is a folder; expected a file of the project. Move that folder elsewhere")
+    for name in FOLDERS:
+        if (folder / name).is_file():
+            raise ValueError(f"{name} in {folder} is a file; expected a folder of the project. Move that file elsewhere")
     about = folder / "project.json"
     if about.is_file():
         try:
             said = json.loads(about.read_bytes())
             found, version = said["format"], int(said["version"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             message = f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
             raise ValueError(message) from None
         if found != FORMAT or version > VERSION:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mpsams.imaging import Scan, UnreadableImage
 
-from . import exports, images, imports
+from . import disk, exports, images, imports
 from .exports import Annotated
 from .index import Item
 from .project import Project
@@ -28,6 +28,14 @@ class Imported:
 
     saved: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Result of an export. places: of each image's id the file with its mask in the export, None where it was left out. notes: sentences."""
+
+    places: dict[str, str | None]
+    notes: list[str]
 
 
 def grouped(paths: Sequence[Path]) -> list[list[Path]]:
@@ -58,6 +66,9 @@ def add(project: Project, paths: Sequence[Path], modality: str | None, who: str)
             project.add(group if len(group) > 1 else group[0], modality, group[0].name, who)
         except UnreadableImage as refusal:
             notes.append(f"Image {number} of the upload was not added: {refusal}")
+        except OSError as error:
+            notes.append(f"Image {number} of the upload was not added, nor those after it: {disk.sentence(error)}")
+            break
     return len(project.items()) - before, notes
 
 
@@ -86,15 +97,18 @@ def take(project: Project, path: Path, who: str) -> Imported:
     scans, report = _Scans(project), imports.Report()
     names = {id: tuple(filter(None, (project.name(id), id))) for id in scans}
     result, accepted, partly = Imported(), 0, []
-    for mask in imports.each(path, scans, names, report):
-        item = project.item(mask.key)
-        if item.status == "accepted":
-            accepted += 1
-        elif item.mask is not None and not mask.is_whole:
-            partly.append(names[item.id][0])
-        else:
-            project.save(item.id, mask.voxels_xyz, who, imported=True)
-            result.saved.append(item.id)
+    try:
+        for mask in imports.each(path, scans, names, report):
+            item = project.item(mask.key)
+            if item.status == "accepted":
+                accepted += 1
+            elif item.mask is not None and not mask.is_whole:
+                partly.append(names[item.id][0])
+            else:
+                project.save(item.id, mask.voxels_xyz, who, imported=True)
+                result.saved.append(item.id)
+    except OSError as error:
+        result.notes.append(f"The import ended early. {disk.sentence(error)}")
     report.refused += [(title, "its saved mask was kept, for not all of the new one could be read.") for title in partly]
     result.notes += report.sentences()
     if accepted:
@@ -102,12 +116,7 @@ def take(project: Project, path: Path, who: str) -> Imported:
     return result
 
 
-def chosen(project: Project, which: str) -> list[Item]:
-    """The images that an export takes: the accepted ones, or "all" that have a mask."""
-    return [item for item in project.items("accepted" if which == "accepted" else None) if item.mask is not None]
-
-
-def write(project: Project, form: str, which: str, label: str, out: Path) -> exports.Written:
+def write(project: Project, form: str, which: str, label: str, out: Path) -> Exported:
     """Export a project's masks into ``out``: a new folder, or a new zip where its name ends in .zip. Images are named by their ids.
 
     form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked.
@@ -116,18 +125,27 @@ def write(project: Project, form: str, which: str, label: str, out: Path) -> exp
     for name, value, allowed in (("format", form, FORMATS), ("which", which, WHICH), ("label", label, LABELS)):
         if value not in allowed:
             raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {', '.join(allowed)}")
-    items = chosen(project, which)
-    if not items:
+    chosen = [item for item in project.items("accepted" if which == "accepted" else None) if item.mask is not None]
+    if not chosen:
         raise ValueError("there is nothing to export yet: " + ("accept an image first" if which == "accepted" else "no image has a saved mask"))
-    annotated = (
-        Annotated(project.scan(item.id), project.mask(item.id), label, item.id, item.checkpoint[0] if item.checkpoint else "") for item in items
-    )  # one at a time
+    sent: list[str] = []
     if out.suffix.lower() != ".zip":
-        return exports.write(annotated, form, out)
-    if out.exists():
+        written = exports.write(_annotated(project, chosen, label, sent), form, out)
+    elif out.exists():
         raise ValueError(f"{out.name} is there already; allowed is a new file")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
-        written = exports.write(annotated, form, Path(folder) / "masks")
-        exports.zipped(written.out).replace(out)
-    return exports.Written(out, written.places, written.notes)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
+            written = exports.write(_annotated(project, chosen, label, sent), form, Path(folder) / "masks")
+            exports.zipped(written.out).replace(out)
+    lost = [f"{item.id} was left out: {project.remark(item.id)}" for item in chosen if item.id not in sent]
+    return Exported(dict(zip(sent, written.places, strict=True)), [*written.notes, *lost])
+
+
+def _annotated(project: Project, items: Sequence[Item], label: str, sent: list[str]) -> Iterator[Annotated]:
+    """The images and masks to be exported, each opened when it is asked for; sent: gets their ids."""
+    for item in items:
+        mask_xyz = project.mask(item.id)
+        if mask_xyz is not None:  # else its file was damaged meanwhile
+            sent.append(item.id)
+            yield Annotated(project.scan(item.id), mask_xyz, label, item.id, item.checkpoint[0] if item.checkpoint else "")

@@ -15,6 +15,7 @@ from threading import RLock
 
 import numpy as np
 
+from mpsams.annotation import disk
 from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.panels import _case
 from mpsams.panels._annotate import canvas, model, proposals, wishes
@@ -28,7 +29,8 @@ ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that ar
 REMEMBERED = 64  # wishes by which a later try is known
 MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
-NO_DISK = "The disk did not take the mask; it is full or locked. The last good one stands, and what you drew is kept here."
+NO_DISK = "{} What you drew is kept here."
+NO_PROPOSAL = "No proposal was made: {}"
 EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
 NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
 AGAIN = "The app was started again; what you drew is saved."
@@ -45,6 +47,7 @@ class Desk:
         self.library, self.project, self._room = library, project, room
         self.case: Case | None = None
         self.who = ""
+        self._remark = ""  # to be told with the next sheet
         self._shelf = Shelf()
         self._lock = RLock()
         self._turn, self._sent = 0, None
@@ -150,8 +153,8 @@ class Desk:
                 return self._answer(key, refused=MEANWHILE)
             except ValueError as error:
                 return self._answer(key, refused=_plain(error), saved=self._attempt(wish))
-            except OSError:
-                return self._answer(key, refused=NO_DISK)
+            except OSError as error:
+                return self._answer(key, refused=NO_DISK.format(_plain(error)))
 
     def _count(self, wish: Wish, found_again: bool) -> None:
         """Add the seconds of a wish to those of its image, no second twice however often the page tries."""
@@ -355,12 +358,15 @@ class Desk:
         self._make_room(case)
         name = model.proposer(self.library, case.modality)
         network = None if name is None else self.library.network(name)
-        work = Work(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
+        work = Work(token or secrets.token_hex(16), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
         if case.item:
             if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
-                proposals.propose(self.project, self.library, case.item, self.who)
-            item = self.project.item(case.item)
-            mask_xyz, work.proposal_xyz = self.project.mask(item.id), self.project.proposal(item.id)
+                try:
+                    proposals.propose(self.project, self.library, case.item, self.who)
+                except OSError as error:  # the image can be looked at all the same
+                    self._remark = NO_PROPOSAL.format(_plain(error))
+            mask_xyz, work.proposal_xyz = self.project.mask(case.item), self.project.proposal(case.item)
+            item = self.project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = work.proposal_xyz if mask_xyz is None else mask_xyz
             work.mask_xyz = work.mask_xyz if start_xyz is None else start_xyz.copy()
             work.token = token or item.id + _start(item) + secrets.token_hex(4)
@@ -437,6 +443,8 @@ class Desk:
         state = canvas.State(status, place.index, place.slices, left, proposed, self.who)
         if sheet:
             self._sent = self._signature()
+            said = self.project.remark(place.work.item) if place.work.item else ""
+            told, self._remark = " ".join(filter(None, (told, said, self._remark))), ""
         return canvas.answer(
             self._turn, key, state, saved=saved, told=told, refused=refused, mask_hw=mask_hw, sheet=self._sheet(place) if sheet else None
         )
@@ -459,5 +467,5 @@ def _start(item: Item) -> str:
 
 def _plain(error: Exception) -> str:
     """An error as a sentence for the page."""
-    text = str(error) if isinstance(error, ValueError) else "A file of the project could not be read or written."
+    text = str(error) if isinstance(error, ValueError) else disk.sentence(error)
     return text[:1].upper() + text[1:] + "." * (not text.endswith("."))

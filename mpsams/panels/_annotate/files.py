@@ -17,8 +17,9 @@ __all__ = ["FORMATS", "LABELS", "WHICH", "add", "grouped", "history", "packed", 
 def packed(project: Project, form: str, which: str, label: str) -> tuple[bytes, list[str]]:
     """An export of a project as the bytes of a zip, and its notes; see ``transfer.write``."""
     with tempfile.TemporaryDirectory() as folder:
-        written = transfer.write(project, form, which, label, Path(folder) / "masks.zip")
-        return written.out.read_bytes(), list(written.notes)
+        out = Path(folder) / "annotations.zip"
+        exported = transfer.write(project, form, which, label, out)
+        return out.read_bytes(), exported.notes
 
 
 def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mpsams.annotation import urgency
+from mpsams.annotation import disk, urgency
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.panels._annotate import model
@@ -31,7 +31,7 @@ def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
     others = [other for other in chosen(library.segmenters(scan.modality), ()) if other != name]
     networks = [library.network(one) for one in (name, *others)]
     networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
-    mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
+    mask_xyz, doubts, span = np.zeros(scan.voxels_xyz.shape, bool), [], span_of(scan)
     for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
         first, *more = (model.view(scan, span, "axial", index, network) for network in networks)
         if first.has_body or len(scan.shown()) == 1:
@@ -62,6 +62,9 @@ def propose_all(project: Project, library: Library, who: str = "") -> Iterator[t
             propose(project, library, id, who)
         except ValueError as error:
             said = f"Image {number(project, id)}: {error}"
+        except OSError as error:
+            yield done, len(ids), f"Image {number(project, id)}: {disk.sentence(error)}"
+            return  # the next would fail alike
         yield done, len(ids), said
 
 

@@ -77,8 +77,9 @@ def _row(project: Project, item: Item, number: int, current: str, top: float) ->
 
 def done(project: Project) -> str:
     """The last lines of the log, the newest first."""
-    rows = project.log()[-LINES:][::-1]
-    places = {item.id: project.name(item.id) or f"image {number}" for number, item in enumerate(project.items(), start=1)}
+    rows = project.last_lines(LINES)[::-1]
+    numbers = {item.id: number for number, item in enumerate(project.items(), start=1)}
+    places = {id: project.name(id) or f"image {numbers[id]}" for row in rows if (id := row.get("item")) in numbers}
     lines = "".join(f"<li>{_line(row, places)}</li>" for row in rows)
     return f'<ul class="done">{lines}</ul>' if rows else words.note("Nothing was done yet.")
 
@@ -86,7 +87,7 @@ def done(project: Project) -> str:
 def _line(row: dict, places: dict[str, str]) -> str:
     """A line of the log in words: when, which image, what, by whom, and how much."""
     time, action = str(row.get("time"))[5:16].replace("T", " "), row.get("action")
-    changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if "pixels_added" in row else ""
+    changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if {"pixels_added", "pixels_removed"} <= set(row) else ""
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
     what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)}".strip()
     said = escape(", ".join(filter(None, (what, str(row.get("who") or ""), changed, seconds))))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
 import gradio as gr
 
+from mpsams.annotation import disk, transfer
 from mpsams.imaging import UnreadableImage, export
 from mpsams.panels import MODALITIES, NAMES, Session, private, refused, seen, words
 from mpsams.panels._annotate import files, proposals, queue
@@ -19,6 +21,7 @@ ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
 OFTEN = 10  # after so many proposals the list is shown anew
 ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
 to work through many images, with a queue, saved on the disk."""
+READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
 
 
 class Side:
@@ -79,7 +82,8 @@ class Side:
             allowed = export.formats(desk.case.scan)
             shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
         if self.project is not None:
-            shows |= {self.warning: strange(desk)} | self.counted(desk, which)
+            read_only = words.note(READ_ONLY, "care") if self.project.read_only else ""
+            shows |= {self.warning: read_only + strange(desk)} | self.counted(desk, which)
         return shows
 
     def counted(self, desk: Desk | None, which: str) -> dict:
@@ -123,10 +127,13 @@ class Side:
 
     def _export(self, form: str, which: str, label: str) -> dict:
         try:
-            data, notes = files.packed(self.project, form, which, label)
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "annotations.zip"
+                notes = transfer.write(self.project, form, which, label, out).notes
+                ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
         except (ValueError, OSError) as error:
-            raise refused(error if isinstance(error, ValueError) else "a file of the project could not be read") from None
-        return {self.ready: cached(data, "annotations.zip", self.ready), self.notice: note(notes, True)}
+            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
+        return {self.ready: ready, self.notice: note(notes, True)}
 
     def imported(self, path: str | None, who: str) -> str:
         """Save the masks of an upload; what is to be said of it."""
@@ -138,7 +145,10 @@ class Side:
         return note([saved, *notes], bool(notes))
 
     def _log(self) -> str:
-        return cached((self.project.folder / "log.jsonl").read_bytes(), "log.jsonl", self.ready)
+        try:
+            return gr.processing_utils.save_file_to_cache(self.project.folder / "log.jsonl", self.ready.GRADIO_CACHE)
+        except OSError as error:
+            raise refused(disk.sentence(error)) from None
 
     def _one(self, form: str, desk: Desk | None) -> str:
         case, mask_xyz = at_desk(desk).case, at_desk(desk).work.mask_xyz

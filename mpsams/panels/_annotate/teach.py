@@ -8,7 +8,7 @@ from html import escape
 
 import gradio as gr
 
-from mpsams.annotation import learning
+from mpsams.annotation import disk, learning
 from mpsams.annotation.learning import Verdict
 from mpsams.annotation.project import Project
 from mpsams.panels import Session, private, refused, words
@@ -48,6 +48,12 @@ class Teach:
 
     def filled(self) -> dict:
         """The section as the project's last run is now."""
+        try:
+            return self._filled()
+        except ValueError as error:  # a file of the runs is damaged
+            return {self.said: words.note(escape(str(error)), "care"), self.clock: gr.Timer(active=False)}
+
+    def _filled(self) -> dict:
         run, in_use = learning.last(self.project.folder), learning.adopted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
@@ -111,7 +117,7 @@ class Teach:
         try:
             what(self.project)
         except (ValueError, OSError) as error:
-            raise refused(error if isinstance(error, ValueError) else "the disk of the project is full or locked") from None
+            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return self.filled()
 
 
