@@ -6,6 +6,7 @@ Axes: B batch, L patches, H x W pixels. In masks True = hidden or lesion. A "uni
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,17 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpsams import checkpoint, clusters, masking, metrics, patches, schedule, transforms, uncertainty
+from mpsams import checkpoint, clusters, masking, metrics, patches, precision, schedule, transforms, uncertainty
 from mpsams.methods.mps_ams import fill_in
 from mpsams.transforms import Box
 from mpsams.unet import UNet, folded
+
+
+ENOUGH_AGREEMENT = 0.999  # pooled DSC between the masks of float32 and of bfloat16 from which bfloat16 is used
 
 
 @dataclass(frozen=True)
 class Network:
     """A network with what its checkpoint says of it.
 
-    unet: folded and in channels-last order, which is quick on a CPU; ``checkpoint.unet`` is the one to train.
+    unet: folded and in channels-last order, which is quick on a CPU; ``checkpoint.unet`` is the one to train. Its convolutions
+    compute in the precision that ``open_network`` chose.
     metadata: as written by training. sha256: of the file. patch_covariance: float (L, L) over the
     training images' patch means, for pretrained networks that carry it.
     """
@@ -54,10 +59,16 @@ class Network:
         return self.metadata.get("config", {}).get("method", {}).get("normalise_target", False)
 
 
-def open_network(path: str | Path) -> Network:
-    """Load a checkpoint for use. ValueError as ``checkpoint.load``."""
+def open_network(path: str | Path, precise: str = "auto") -> Network:
+    """Load a checkpoint for use. ValueError as ``checkpoint.load``.
+
+    precise: precision of the convolutions, as for ``precision.choose``; but "auto" is bfloat16 only for a network whose masks
+    were found to agree with those of float32 when it was trained (``agreement_in_bfloat16``).
+    """
     found = checkpoint.load(path)
     unet = folded(checkpoint.unet(found)).to(memory_format=torch.channels_last)
+    agrees = found.metadata.get("bfloat16_dsc", 0.0) >= ENOUGH_AGREEMENT
+    unet.compute_in(precision.choose("float32" if precise == "auto" and not agrees else precise))
     return Network(unet, found.metadata, found.sha256, found.tensors.get("patch_covariance"))
 
 
@@ -216,6 +227,19 @@ def reconstruct(
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
     masked = torch.where(hidden, image_11ss.mean(), image_11ss)
     return Reconstruction(masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean()))
+
+
+@torch.inference_mode()
+def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor]) -> float:
+    """Pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both are empty, which compares nothing.
+
+    batches: standardised images (B, C, H, W). The network is left in float32.
+    """
+    both = total = 0
+    for x_bchw in batches:
+        said = [unet.compute_in(each)(x_bchw) > 0 for each in (torch.bfloat16, torch.float32)]
+        both, total = both + int((said[0] & said[1]).sum()), total + int(said[0].sum() + said[1].sum())
+    return 2 * both / total if total else 0.0
 
 
 @torch.inference_mode()

@@ -103,6 +103,11 @@ class UNet(nn.Module):
         self.decoder = Decoder(width, norm)
         self.head = nn.Conv2d(width, classes, 1)
 
+    def compute_in(self, precision: torch.dtype) -> UNet:
+        """Set the precision of the convolutions, but for the head's; returns itself."""
+        self.encoder.precision = self.decoder.precision = precision
+        return self
+
     def forward(self, x_bchw: Tensor) -> Tensor:
         step = 2 ** (LEVELS - 1)
         if x_bchw.shape[2] % step or x_bchw.shape[3] % step:

@@ -61,7 +61,7 @@ def test_evaluation_is_what_inference_says(runs):
     evaluate.main(["--weights", str(path), "--split", "test", "--json", str(runs / "one.json")])
     case, numbers = next(iter(json.loads((runs / "one.json").read_text())["cases"].items()))
     sample = datasets.open_dataset("phantom").select([case])[0]
-    chance = inference.probability(inference.open_network(path), sample.unit)
+    chance = inference.probability(inference.open_network(path, "float32"), sample.unit)
     assert numbers == metrics.case(chance >= 0.5, sample.mask)
 
 
@@ -188,7 +188,7 @@ def test_another_number_of_channels_than_the_pretrainings_is_refused(volumes):
 
 def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
     path, out = volumes / "packed" / "seg" / "weights.safetensors", volumes / "all.json"
-    network = inference.open_network(path)
+    network = inference.open_network(path, "float32")
     dataset = datasets.open_dataset("brats", volumes / "data", ("t1", "flair"))
     chances = {sample.case: inference.probability(network, sample.unit) for sample in dataset}
     threshold = float(np.quantile(np.stack(list(chances.values())), 0.9))  # so that there is something to count

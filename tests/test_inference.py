@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpsams import checkpoint, clusters, inference, metrics, patches, schedule, transforms, uncertainty
+from mpsams import checkpoint, clusters, inference, metrics, patches, precision, schedule, transforms, uncertainty
 from mpsams.transforms import Box
 from mpsams.unet import UNet
 
@@ -49,6 +49,42 @@ def test_open_network_and_catalogue(weights, network, tmp_path):
     assert network.sha256 == checkpoint.load(weights).sha256
     assert inference.catalogue(weights.parent) == {"phantom-mps_ams-pretrain": weights}
     assert inference.catalogue(tmp_path) == {} == inference.catalogue(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "agreement, asked, hardware, expected",
+    [
+        (0.9995, "auto", True, torch.bfloat16),
+        (0.9985, "auto", True, torch.float32),  # its masks differ
+        (None, "auto", True, torch.float32),  # a checkpoint of an earlier version, which was not compared
+        (0.9995, "auto", False, torch.float32),
+        (0.9995, "float32", True, torch.float32),
+        (None, "bf16", False, torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_for_networks_whose_masks_agree(weights, tmp_path, monkeypatch, agreement, asked, hardware, expected):
+    found = checkpoint.load(weights)
+    path = tmp_path / "one.safetensors"
+    checkpoint.save(path, found.tensors, found.metadata | ({} if agreement is None else {"bfloat16_dsc": agreement}))
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: hardware)
+    monkeypatch.setattr(precision, "cpu_speedup", lambda: 2.0)
+    unet = inference.open_network(path, asked).unet
+    assert unet.encoder.precision == unet.decoder.precision == expected
+
+
+def test_agreement_in_bfloat16_is_the_pooled_dsc_of_the_masks():
+    torch.manual_seed(0)
+    unet, batches = UNet(width=2).eval(), [torch.randn(2, 1, 32, 32), torch.randn(1, 1, 32, 32)]
+    with torch.inference_mode():
+        x = torch.cat(batches)
+        unet.head.bias -= unet(x).mean()  # so that much is near the threshold
+        exact, coarse = (unet.compute_in(each)(x) > 0 for each in (torch.float32, torch.bfloat16))
+    assert exact.any() and (exact != coarse).any()
+    expected = float(metrics.overlap(coarse.flatten()[None, None], exact.flatten()[None, None])["dsc"])
+    assert inference.agreement_in_bfloat16(unet, batches) == pytest.approx(expected)
+    assert unet.encoder.precision == torch.float32
+    unet.head.bias.data.fill_(-100.0)
+    assert inference.agreement_in_bfloat16(unet, batches) == 0.0  # nothing to compare
 
 
 def test_to_grid_is_square_and_in_range():

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     """Parse, measure, print, write; returns the means."""
     options = parse(Evaluate, "train.evaluate", argv)
     memory.keep_freed()
-    network = inference.open_network(options.weights)
+    network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     dataset = chosen(network, options.data, options.split)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import checkpoint, losses, metrics, ranks, schedule, splits, transforms
+from mpsams import checkpoint, inference, losses, metrics, ranks, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
@@ -176,6 +176,7 @@ def learn(
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
+        "bfloat16_dsc": distributed.of_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),
     }
     distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
     print(f"wrote {out / loop.WEIGHTS}")
@@ -290,6 +291,13 @@ def batch_of(
         x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn), drawn)
         truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
     return transforms.standardise(x_bchw), truth_b1hw
+
+
+def agreement(network: UNet, stack: Stack, device: torch.device, batch: int) -> float:
+    """``inference.agreement_in_bfloat16`` on a data set at the network's size."""
+    lots = torch.arange(len(stack)).split(batch)
+    images = (batch_of(stack, indices, Augmentation(), torch.Generator(), device)[0] for indices in lots)
+    return inference.agreement_in_bfloat16(network.eval(), images)
 
 
 @torch.inference_mode()

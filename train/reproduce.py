@@ -208,7 +208,7 @@ def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
 
 def measured(weights: Path, source: evaluate.Source) -> dict:
     """What a segmentation reaches on the test part, per image (and volume), as columns."""
-    network = inference.open_network(weights)
+    network = inference.open_network(weights, "float32")
     found = evaluate.measure(network, evaluate.chosen(network, source, "test"), 0.5)
     cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))
     return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})

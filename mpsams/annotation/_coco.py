@@ -176,7 +176,7 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
 
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
     """
-    mask_xyz, labels, reasons, drawn = np.zeros(scan.voxels_xyz.shape, bool), set(), [], False
+    mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
     shown_shw = geometry.shown(mask_xyz, scan.affine)
     for entry in document.entries[key]:
         number = entry.number or 0

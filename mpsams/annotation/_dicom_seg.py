@@ -75,6 +75,13 @@ def allowance() -> Allowance:
     return Allowance(_STEPS)
 
 
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM-SEG, by the kind that its first KiB names; False for anything else."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return head[128:132] == b"DICM" and _KIND.encode() in head
+
+
 def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
     """Key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has none."""
     found = {}
@@ -131,7 +138,7 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
             size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
             raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {size}; {_ALLOWED}.")
-        mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
+        mask_xyz = scan.empty_mask()
         for number, z in enumerate(places):
             first, size = number * rows * columns, rows * columns
             file.seek(at + first // 8)

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from mpsams.annotation import _coco, _dicom_seg, _layout, _names
-from mpsams.imaging import Scan, UnreadableImage, archive, nifti, raster
+from mpsams.imaging import Scan, UnreadableImage, archive, mask_files, nifti, raster
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
-SAME_GRID = 1e-2  # millimetres by which the grids of a mask and its image may differ
 
 _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a folder or a zip"
 _BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
@@ -48,16 +47,21 @@ class Found:
 
 @dataclass
 class Report:
-    """What an import has to say, filled while it goes on. refused: an image's title and why a mask of it was left out."""
+    """What an import has to say, filled while it goes on.
+
+    refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid of a
+    mask that was read were taken.
+    """
 
     refused: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list, repr=False)
 
     def sentences(self) -> list[str]:
-        """All of it, images with the same refusal in one sentence."""
+        """All of it, images with the same refusal or remark in one sentence."""
         reasons: dict[str, list[str]] = {}
-        for title, reason in dict.fromkeys(self.refused):
+        for title, reason in dict.fromkeys(self.refused + self.taken):
             reasons.setdefault(reason, []).append(title)
         more = {reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()}
         told = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
@@ -108,8 +112,8 @@ def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str
 
     A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to that.
     Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with those that are
-    numbered (_mask_1); two that differ and have one name are refused. What values are lesion: ``raster.read_mask``. A NIfTI
-    file has to lie on the scan's grid. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
+    numbered (_mask_1); two that differ and have one name are refused. Values and grids are taken as everywhere, see
+    ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
 
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
@@ -180,8 +184,9 @@ class _Upload:
             parts += self._named(key) if key in self.named else []
             parts += [part for document in self.documents if key in document.entries for part in self._drawn(document, key)]
             for bits, label in self.segments.get(key, ()):
-                shape = self.scans[key].voxels_xyz.shape
-                parts.append((np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool), label))
+                mask_xyz = self.scans[key].empty_mask()
+                np.copyto(mask_xyz, np.unpackbits(bits, count=mask_xyz.size).reshape(mask_xyz.shape), casting="unsafe")
+                parts.append((mask_xyz, label))
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
             return None
@@ -215,7 +220,9 @@ class _Upload:
                 if _is_image(file, scan, is_said=bool(said)):
                     self.images += 1
                     continue
-                mask_xyz, stem = _mask(file.path, scan), _names.stem(file.parts[-1]).casefold()
+                found, stem = mask_files.read(file.path, scan), _names.stem(file.parts[-1]).casefold()
+                mask_xyz = found.lesion
+                self.report.taken += [(self.titles[key], note) for note in found.notes]
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
                     self._refuse(key, "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2.")
                     return []
@@ -284,37 +291,13 @@ def _is_image(file: _File, scan: Scan, is_said: bool) -> bool:
             raise UnreadableImage(_CONTINUOUS.format("volume"))
         return False
     if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
-        return False  # ``_picture`` refuses it
+        return False  # ``mask_files`` refuses it, or takes it for the only slice
     values_hw, _ = raster.grey(_bytes(file.path, raster.MAX_BYTES))
     if _layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
         return True
     if not is_said and values_hw.shape == scan.shown().shape[1:] and _layout.is_photograph(values_hw):
         raise UnreadableImage(_CONTINUOUS.format("picture"))
     return False
-
-
-def _mask(path: Path, scan: Scan) -> np.ndarray:
-    """A scan's mask, bool (X, Y, Z), from a picture or NIfTI file."""
-    return _picture(path, scan) if _kind(path) == "picture" else _volume(path, scan)
-
-
-def _picture(path: Path, scan: Scan) -> np.ndarray:
-    if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
-        raise UnreadableImage("A picture cannot be the mask of a volume; allowed are NIfTI, DICOM-SEG and COCO.")
-    shape_hw = scan.shown().shape[1:]
-    return raster.read_mask(_bytes(path, raster.MAX_BYTES), shape_hw).T[:, :, None].copy()
-
-
-def _volume(path: Path, scan: Scan) -> np.ndarray:
-    mask = nifti.read(path, "mri")  # of no concern here, but stated it is not searched for
-    if mask.choices:
-        raise UnreadableImage(f"This NIfTI mask holds {len(mask.choices)} volumes; allowed is one.")
-    if mask.voxels_xyz.shape != scan.voxels_xyz.shape:
-        sizes = (" × ".join(map(str, voxels.shape)) for voxels in (mask.voxels_xyz, scan.voxels_xyz))
-        raise UnreadableImage("The mask is {} voxels but its image is {}; allowed is the image's own grid.".format(*sizes))
-    if scan.affine is not None and (mask.affine is None or np.abs(mask.affine - scan.affine).max() > SAME_GRID):
-        raise UnreadableImage("The mask lies on another grid than its image; allowed is the image's own, so resample it first.")
-    return mask.positive()
 
 
 def _bytes(path: Path, most: int) -> bytes:

@@ -69,7 +69,7 @@ class Scan:
         slices = self.shown(plane)
         if not 0 <= index < len(slices):
             raise ValueError(f"slice {index} does not exist; the {plane} slices are 0 to {len(slices) - 1}")
-        values = self._scaled(slices[index])
+        values = self.scaled(slices[index])
         missing = np.isnan(values)
         if missing.any():
             values[missing] = self.background
@@ -82,7 +82,7 @@ class Scan:
         """
         flat = self.voxels_xyz.ravel(order="K")
         step = 1 + flat.size // most
-        values = self._scaled(flat[::step])
+        values = self.scaled(flat[::step])
         values = values[~np.isnan(values)]
         return values if values.size else np.array([self.background], np.float32)
 
@@ -93,22 +93,18 @@ class Scan:
             return AIR
         lowest = np.inf
         for z in range(self.voxels_xyz.shape[2]):
-            lowest = np.fmin(lowest, np.fmin.reduce(self._scaled(self.voxels_xyz[:, :, z]), axis=None))
+            lowest = np.fmin(lowest, np.fmin.reduce(self.scaled(self.voxels_xyz[:, :, z]), axis=None))
         return float(lowest) if np.isfinite(lowest) else 0.0
 
     def missing(self, voxels: np.ndarray) -> np.ndarray:
         """Which of these stored voxels have no value, being padding or not finite: bool of the same shape."""
-        return np.isnan(self._scaled(voxels))
+        return np.isnan(self.scaled(voxels))
 
-    def positive(self) -> np.ndarray:
-        """Which voxels have a value above 0, as those of a mask: bool (X, Y, Z). No more than one plane is ever held in values."""
-        found_xyz = np.empty(self.voxels_xyz.shape, bool)
-        for z in range(found_xyz.shape[2]):
-            with np.errstate(all="ignore"):  # slopes may be as large as they like
-                found_xyz[:, :, z] = self.voxels_xyz[:, :, z] * np.float64(self.slope) + self.intercept > 0
-        return found_xyz
+    def empty_mask(self) -> np.ndarray:
+        """A mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are gone through alike."""
+        return np.zeros_like(self.voxels_xyz, bool, order="K", subok=False)
 
-    def _scaled(self, voxels: np.ndarray) -> np.ndarray:
+    def scaled(self, voxels: np.ndarray) -> np.ndarray:
         """Values of stored voxels: float32 of the same shape, NaN where there is none."""
         with np.errstate(all="ignore"):  # slopes and voxels may be as large as they like
             values = voxels.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)

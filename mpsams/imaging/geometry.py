@@ -39,6 +39,26 @@ def spacing(affine: np.ndarray, plane: str = "axial") -> tuple[float, float, flo
     return between, rows, columns
 
 
+def steps(affine: np.ndarray, plane: str = "axial") -> np.ndarray:
+    """Millimetres, RAS, from a voxel to its neighbour in the next slice, row and column of a plane: a row each, (3, 3).
+
+    They are at right angles unless the volume is sheared, as by a tilted gantry; ``spacing`` holds their lengths.
+    """
+    axes, upwards = _axes(affine, plane)
+    return np.array([affine[:3, axis] * (1 if up else -1) for axis, up in zip(axes, upwards, strict=True)])
+
+
+def voxel_mm3(affine: np.ndarray) -> float:
+    """Cubic millimetres of a voxel, also where the axes are not at right angles."""
+    return float(abs(np.linalg.det(affine[:3, :3])))
+
+
+def pixel_mm2(affine: np.ndarray, plane: str = "axial") -> float:
+    """Square millimetres of a pixel in the slices of a plane."""
+    _, row, column = steps(affine, plane)
+    return float(np.linalg.norm(np.cross(row, column)))
+
+
 def angle(affine: np.ndarray) -> float:
     """By how many degrees the voxel grid is turned away from the body's axes; 0 for a straight scan."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

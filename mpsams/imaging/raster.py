@@ -7,11 +7,14 @@ judged from the header; only then is anything decoded.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from . import Scan, UnreadableImage, pixels_only
+from . import Scan, UnreadableImage, mask_colours, mask_values, pixels_only
+from .mask_values import Mask
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 4096 * 4096
@@ -27,6 +30,15 @@ _COLOURS = {
     "1": "black and white", "P": "palette", "PA": "palette with transparency", "LA": "grey with transparency",
     "RGB": "RGB", "RGBA": "RGB with transparency", "CMYK": "CMYK",
 }  # fmt: skip
+
+
+class _Decoded(NamedTuple):
+    """What a picture's file says about its samples; mode: Pillow's."""
+
+    form: str
+    mode: str
+    bits: int
+    picture: pixels_only.Picture
 
 
 def kind(data: bytes) -> str | None:
@@ -56,6 +68,69 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
 
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
+    decoded, (grey_hw, alpha_hw) = _decode(data, _channels)
+    reduced = ", upper 8 bits read" if decoded.bits == 16 and grey_hw.dtype == np.uint8 else ""
+    grey_hw, scale = _to_unit(grey_hw)
+    if decoded.picture.white_is_zero:
+        grey_hw = 1 - grey_hw
+    if alpha_hw is not None:
+        grey_hw *= alpha_hw / np.float32(255)
+    grey_hw = _upright(grey_hw, decoded.picture.orientation)
+    form, mode = decoded.form, decoded.mode
+    colour = "grey with transparency" if form == "PNG" and data[25] == 4 else _COLOURS.get(mode, "grey")
+    pages = ", first of several pictures" if decoded.picture.several else ""
+    return grey_hw, f"{form}, {decoded.bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
+
+
+def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
+    """The lesion of ``mask_of``, bool (H, W)."""
+    return mask_of(data, shape_hw).lesion
+
+
+def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
+    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see ``mask_values.lesion``.
+
+    Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever it
+    is not transparent, what is not transparent is lesion.
+
+    Raises UnreadableImage as `grey` does, if the size is not shape_hw, the image's (height, width), and for values that
+    are no mask's.
+    """
+    decoded, (samples, index_hw, alpha_hw) = _decode(data, _samples)
+    notes: tuple[str, ...] = ()
+    if samples.ndim == 3:
+        samples, notes = mask_colours.channel(samples, index_hw)
+    if decoded.picture.white_is_zero:
+        samples = _white(samples) - samples
+    if alpha_hw is not None and alpha_hw.min() < 255:
+        if samples[alpha_hw > 0].max(initial=0) == 0:
+            samples, notes = alpha_hw, (*notes, "The mask is black; what is not transparent in it was taken as lesion.")
+        else:
+            samples = np.where(alpha_hw == 255, samples, samples * (alpha_hw / 255))
+    mask_hw = _upright(samples, decoded.picture.orientation)
+    if mask_hw.shape != tuple(shape_hw):
+        raise UnreadableImage(
+            f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
+            "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
+        )
+    found = mask_values.lesion([Scan(mask_hw.T[:, :, None], "mri", "")])
+    return Mask(found.lesion[:, :, 0].T, notes + found.notes)
+
+
+def write_mask(mask_hw: np.ndarray) -> bytes:
+    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
+    if mask_hw.dtype != bool or mask_hw.ndim != 2:
+        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
+    png = io.BytesIO()
+    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
+    return png.getvalue()
+
+
+def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_Decoded, Any]:
+    """The first picture in a file, and what ``channels(image, TIFF's sample format)`` makes of it.
+
+    Raises UnreadableImage, and nothing else, whatever the bytes.
+    """
     if not data:
         raise UnreadableImage(f"The file is empty; {_OPENS}.")
     if len(data) > MAX_BYTES:
@@ -74,7 +149,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
             raise ValueError("libtiff put these bytes in order and Pillow 12 would swap them again")
         _refuse_size(*image.size, tile=int(tags.get(pixels_only.TILE_WIDTH, 0)) * int(tags.get(pixels_only.TILE_LENGTH, 0)))
         image.load()
-        grey_hw, alpha_hw = _channels(image, tags.get(pixels_only.SAMPLE_FORMAT, (1,))[0])
+        samples = channels(image, tags.get(pixels_only.SAMPLE_FORMAT, (1,))[0])
         bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(pixels_only.BITS, (1,)))}[form]
     except UnreadableImage:
         raise
@@ -85,43 +160,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
         # OverflowError, MemoryError and more, undocumented; and the copying below IndexError or struct.error.
         message = f"This {form} is damaged, incomplete or of a rare kind; {_OPENS} of 8 or 16 bits."
         raise UnreadableImage(message) from error
-
-    reduced = ", upper 8 bits read" if bits == 16 and grey_hw.dtype == np.uint8 else ""
-    grey_hw, scale = _to_unit(grey_hw)
-    if picture.white_is_zero:
-        grey_hw = 1 - grey_hw
-    if alpha_hw is not None:
-        grey_hw *= alpha_hw / np.float32(255)
-    grey_hw = _upright(grey_hw, picture.orientation)
-    colour = "grey with transparency" if form == "PNG" and data[25] == 4 else _COLOURS.get(image.mode, "grey")
-    pages = ", first of several pictures" if picture.several else ""
-    return grey_hw, f"{form}, {bits}-bit {colour}{reduced}{scale}, {_size(grey_hw.shape)}{pages}"
-
-
-def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads.
-
-    Up to four grey levels are labels: what is not black is lesion. More are soft edges, from antialiasing or
-    JPEG: what exceeds half of the maximum is lesion.
-
-    Raises UnreadableImage as `grey` does, and if the size is not shape_hw, the image's (height, width).
-    """
-    mask_hw, _ = grey(data)
-    if mask_hw.shape != tuple(shape_hw):
-        raise UnreadableImage(
-            f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
-            "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
-        )
-    return mask_hw > (0 if len(np.unique(mask_hw)) <= 4 else mask_hw.max() / 2)
-
-
-def write_mask(mask_hw: np.ndarray) -> bytes:
-    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
-    if mask_hw.dtype != bool or mask_hw.ndim != 2:
-        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
-    png = io.BytesIO()
-    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
-    return png.getvalue()
+    return _Decoded(form, image.mode, bits, picture), samples
 
 
 def _refuse_size(width: int, height: int, tile: int) -> None:
@@ -152,11 +191,36 @@ def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.nd
     return (grey_hw if other_sign is None else grey_hw.view(other_sign)), alpha_hw
 
 
+def _samples(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Samples (H, W) of a grey image as in ``_channels``, (H, W, 3) of one in colours; a palette's indices; alpha; or None."""
+    palette = image.mode in ("P", "PA")
+    if not palette and image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF":
+        grey_hw, alpha_hw = _channels(image, sample_format)
+        return grey_hw, None, alpha_hw
+    index_hw = np.asarray(image.getchannel(0)) if palette else None
+    if palette or "transparency" in image.info:
+        image = image.convert("RGBA")
+    alpha_hw = np.asarray(image.getchannel("A")) if "A" in image.getbands() else None
+    return np.asarray(image.convert("RGB")), index_hw, alpha_hw
+
+
+def _white(grey_hw: np.ndarray) -> np.ndarray:
+    """The sample that is white, in its own type: all of the bits that are used, or the highest of any other type."""
+    if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
+        return grey_hw.dtype.type(255 if grey_hw.dtype.itemsize == 1 else 2 ** _bits(grey_hw) - 1)
+    return grey_hw.max()
+
+
+def _bits(grey_hw: np.ndarray) -> int:
+    """The fewest of 8, 10, 12, 14 and 16 bits that hold the highest sample."""
+    return next(bits for bits in (8, 10, 12, 14, 16) if grey_hw.max() < 2**bits)
+
+
 def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
     """float32 (H, W) in [0, 1] by the rule in `grey`, and words for the user where there is a choice in it."""
     low, high = float(grey_hw.min()), float(grey_hw.max())
     if grey_hw.dtype.kind == "u" and grey_hw.dtype.itemsize <= 2:
-        bits = 8 if grey_hw.dtype.itemsize == 1 else next(b for b in (8, 10, 12, 14, 16) if high < 2**b)
+        bits = 8 if grey_hw.dtype.itemsize == 1 else _bits(grey_hw)
         words = f" using {bits} bits" if bits < 8 * grey_hw.dtype.itemsize else ""
         return grey_hw.astype(np.float32) / np.float32(2**bits - 1), words
     if not np.isfinite([low, high]).all():

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from mpsams import figures, imaging, inference, schedule, transforms
+from mpsams.annotation import _dicom_seg
 from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
-from mpsams.imaging import Scan, UnreadableImage, geometry, raster
+from mpsams.imaging import Scan, geometry, mask_files
+from mpsams.imaging.mask_values import Mask
 from mpsams.inference import Agreement, Study
 from mpsams.transforms import Box
 
@@ -52,6 +54,7 @@ class Case:
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
     agreement: of the clusters with the truth; None without one. seed, reading: how the study was made. item: its id in the
     project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
+    truth_notes: sentences on how the truth's values and grid were taken.
     """
 
     title: str
@@ -68,6 +71,7 @@ class Case:
     reading: str
     item: str = ""
     upload: Upload | None = None
+    truth_notes: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict) -> Case:
         return self  # immutable, so sessions may share it
@@ -215,7 +219,7 @@ def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
     drawn = built_in.draw()
     with tempfile.TemporaryDirectory() as folder:
         scan = imaging.read(built_in.save(drawn, Path(folder)), built_in.modality)
-    truth_xyz = np.zeros(scan.voxels_xyz.shape, bool)
+    truth_xyz = scan.empty_mask()
     geometry.shown(truth_xyz, scan.affine)[:] = drawn.mask_shw
     span, largest = span_of(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
     return _drawn(built_in.title, scan, truth_xyz, "axial", largest, span, span, how)
@@ -253,7 +257,8 @@ def moved(case: Case, plane: str, index: int, how: dict) -> Case:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    return replace(_drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how), item=case.item, upload=case.upload)
+    drawn = _drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how)
+    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
 def called(case: Case, modality: str, how: dict) -> Case:
@@ -263,7 +268,8 @@ def called(case: Case, modality: str, how: dict) -> Case:
     scan = replace(case.scan, modality=modality)
     span = span_of(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
-    return replace(_drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how), item=case.item, upload=case.upload)
+    drawn = _drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how)
+    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
 def brightened(case: Case, seen: Span) -> Case:
@@ -282,32 +288,22 @@ def clustered(case: Case, how: dict) -> Case:
 def with_truth(case: Case, file: Path | None) -> Case:
     """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit.
 
-    Of a volume: any value above 0 is lesion, and the grid must be the volume's.
+    Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
     """
     if file is None:
-        return _measured(replace(case, truth_xyz=None))
-    if not case.is_volume and case.scan.affine is None:
-        mask_hw = raster.read_mask(read_bytes(file), case.shape_hw)
-        return _measured(replace(case, truth_xyz=mask_hw.T[:, :, None]))
-    mask = imaging.read([file], case.modality)
-    if mask.voxels_xyz.shape != case.scan.voxels_xyz.shape:
-        ours, theirs = (" × ".join(map(str, scan.voxels_xyz.shape)) for scan in (case.scan, mask))
-        raise UnreadableImage(f"The mask has {theirs} voxels, its volume {ours}; a mask lies on exactly the volume's grid.")
-    if mask.affine is not None and np.abs(mask.affine - case.scan.affine).max() > 0.1:
-        raise UnreadableImage("The mask lies elsewhere in space than its volume (another orientation, spacing or origin).")
-    return _measured(replace(case, truth_xyz=mask.positive()))
+        return _measured(replace(case, truth_xyz=None, truth_notes=()))
+    found = _truth(case.scan, Path(file))
+    return _measured(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
+
+
+def _truth(scan: Scan, file: Path) -> Mask:
+    """A mask in any of the formats in which masks leave, and in those of ``mask_files``."""
+    if _dicom_seg.is_segmentation(file):
+        return Mask(_dicom_seg.read(file, {"": scan}, _dicom_seg.allowance())[1])
+    return mask_files.read(file, scan)
 
 
 def _measured(case: Case) -> Case:
     """The case with the agreement of its clusters and its truth."""
     found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)
     return replace(case, agreement=found)
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of an uploaded picture, no more than are allowed."""
-    with open(path, "rb") as file:
-        data = file.read(raster.MAX_BYTES + 1)
-    if len(data) > raster.MAX_BYTES:
-        raise UnreadableImage(f"The file is larger than the {raster.MAX_BYTES >> 20} MiB allowed.")
-    return data

@@ -168,7 +168,7 @@ def lesion(case: Case, chance_ss: np.ndarray, threshold: float) -> np.ndarray:
 
 def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float) -> np.ndarray:
     """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone."""
-    mask_xyz = np.zeros(case.scan.voxels_xyz.shape, bool)
+    mask_xyz = case.scan.empty_mask()
     geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index] = lesion(case, chance_ss, threshold)
     return mask_xyz
 

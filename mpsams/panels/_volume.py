@@ -29,7 +29,7 @@ class Chances:
 
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
         """Bool (X, Y, Z) on the scan's grid: where the chance reaches the threshold."""
-        mask_xyz = np.zeros(scan.voxels_xyz.shape, bool, order="F")
+        mask_xyz = scan.empty_mask()
         for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
             if chance_ss.max() >= threshold:
                 mask_hw[:] = inference.spread(chance_ss, mask_hw.shape, box) >= threshold

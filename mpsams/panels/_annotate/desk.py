@@ -358,7 +358,7 @@ class Desk:
         self._make_room(case)
         name = model.proposer(self.library, case.modality)
         network = None if name is None else self.library.network(name)
-        work = Work(token or secrets.token_hex(16), case.title, case, network, np.zeros(case.scan.voxels_xyz.shape, bool))
+        work = Work(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
         if case.item:
             if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
                 try:

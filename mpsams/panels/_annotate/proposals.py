@@ -31,7 +31,7 @@ def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
     others = [other for other in chosen(library.segmenters(scan.modality), ()) if other != name]
     networks = [library.network(one) for one in (name, *others)]
     networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
-    mask_xyz, doubts, span = np.zeros(scan.voxels_xyz.shape, bool), [], span_of(scan)
+    mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
     for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
         first, *more = (model.view(scan, span, "axial", index, network) for network in networks)
         if first.has_body or len(scan.shown()) == 1:

@@ -1,0 +1,94 @@
+"""One grid for images and masks: whether two volumes lie on the same voxels, and turning one onto the axes of the other.
+
+Axes: X, Y, Z as stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from . import Scan, UnreadableImage
+
+SAME = 0.05  # of a voxel by which the same corner may lie elsewhere; more is another grid
+
+_TURNED = "The {} is stored in another orientation than its image and was turned onto the image's axes."
+_UNPLACED = "The {} or its image does not state where it lies, so the voxels of both were taken to be the same as they are stored."
+_ALLOWED = "a {} lies on exactly the volume's grid, in any orientation, so resample it to the image first"
+
+
+def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
+    """A scan on the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the image's affine.
+
+    Both affines decide, to SAME of a voxel at every corner. Where one of the two does not state its geometry, sizes decide.
+    name: what the scan is called in sentences. Raises UnreadableImage saying how the grids differ.
+    """
+    if not (_is_placed(scan) and _is_placed(image)):
+        if scan.voxels_xyz.shape != image.voxels_xyz.shape:
+            raise UnreadableImage(_refusal(scan, image, name))
+        unplaced = (_UNPLACED.format(name),) * _differs(scan, image)
+        return replace(scan, affine=image.affine, notes=scan.notes + unplaced)
+    turn = _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape)
+    if turn is None:
+        raise UnreadableImage(_refusal(scan, image, name))
+    axes, flips = turn
+    voxels_xyz = scan.voxels_xyz.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+    turned = (_TURNED.format(name),) * (axes != (0, 1, 2) or any(flips))
+    return replace(scan, voxels_xyz=voxels_xyz, affine=image.affine, notes=scan.notes + turned)
+
+
+def _is_placed(scan: Scan) -> bool:
+    """Whether a scan states where it lies; of a NIfTI file of unknown orientation the affine is made up."""
+    if scan.affine is None or scan.source is None:
+        return scan.affine is not None
+    from nibabel import Nifti1Header
+
+    header = scan.source
+    return not isinstance(header, Nifti1Header) or bool(header["qform_code"] or header["sform_code"])
+
+
+def _differs(scan: Scan, image: Scan) -> bool:
+    """Whether what is known of both would make them two grids."""
+    if scan.affine is None or image.affine is None:
+        return image.affine is not None
+    return _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape) is None
+
+
+def _turn(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], other_shape: tuple[int, ...]) -> tuple | None:
+    """For each axis of the other grid, which of this one's runs along it and whether backwards; None if no turn makes them one."""
+    between = np.linalg.inv(other) @ affine  # from voxels of this grid to voxels of the other
+    axes = tuple(int(axis) for axis in np.abs(between[:3, :3]).argmax(axis=1))
+    if sorted(axes) != [0, 1, 2] or tuple(shape[axis] for axis in axes) != tuple(other_shape):
+        return None
+    flips = tuple(bool(between[row, axis] < 0) for row, axis in enumerate(axes))
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+    placed = corners @ between[:3, :3].T + between[:3, 3]
+    expected = corners[:, axes]
+    expected = np.where(flips, np.array(other_shape) - 1 - expected, expected)
+    return (axes, flips) if np.abs(placed - expected).max() <= SAME else None
+
+
+def _refusal(scan: Scan, image: Scan, name: str) -> str:
+    """In which of size, spacing, orientation and position two grids differ, as a sentence."""
+    theirs, ours = scan.voxels_xyz.shape, image.voxels_xyz.shape
+    if sorted(theirs) != sorted(ours) or scan.affine is None or image.affine is None:
+        return f"The {name} is {_by(theirs)} voxels but its image is {_by(ours)}; {_ALLOWED.format(name)}."
+    differ = []
+    lengths, own = (np.linalg.norm(one.affine[:3, :3], axis=0) for one in (scan, image))
+    if np.abs(np.sort(lengths) - np.sort(own)).max() * max(ours) > SAME * own.min():
+        differ.append(f"voxels of {_by(lengths, 4)} mm instead of {_by(own, 4)} mm")
+    apart = np.linalg.inv(image.affine[:3, :3] / own) @ (scan.affine[:3, :3] / lengths)
+    degrees = np.degrees(np.arccos(np.clip(np.abs(apart).max(axis=0).min(), 0, 1)))
+    if degrees > 0.01:
+        differ.append(f"axes turned by {degrees:.2g}°")
+    centres = [one.affine[:3, :3] @ ((np.array(one.voxels_xyz.shape) - 1) / 2) + one.affine[:3, 3] for one in (scan, image)]
+    moved = float(np.linalg.norm(centres[0] - centres[1]))
+    if moved > SAME * own.min():
+        differ.append(f"its centre {moved:.3g} mm away")
+    differ = differ or ["its axes in another order"]
+    return f"The {name} lies on another grid than its image: {', '.join(differ)}; {_ALLOWED.format(name)}."
+
+
+def _by(numbers, digits: int = 6) -> str:
+    return " × ".join(f"{number:.{digits}g}" for number in numbers)

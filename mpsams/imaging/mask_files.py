@@ -1,0 +1,60 @@
+"""A mask's file on the grid of its image: pictures, NIfTI and DICOM images, also zipped, by the one rule of ``mask_values``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from . import Scan, UnreadableImage, archive, geometry, grid, mask_values, opening, raster
+from .mask_values import Codes, Mask
+
+MAX_CHANNELS = 64  # of a NIfTI file
+_ALLOWED = "a mask is one PNG, JPEG or TIFF of a flat image, or one NIfTI or DICOM volume, also zipped"
+
+
+def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) -> Mask:
+    """The lesion mask of an image, bool (X, Y, Z) on its grid, and notes on the values and the grid.
+
+    files: one file, or those of a DICOM series; told by content. Values: ``mask_values.lesion``. A volume lies on the image's
+    grid in any orientation (``grid.onto``); a picture has the size of the image's only slice. codes: of a data set.
+    Raises UnreadableImage, and nothing else, whatever the files.
+    """
+    files = [Path(files)] if isinstance(files, str | Path) else list(files)
+    if len(files) == 1 and opening._kind(files[0]) == "zip":
+        with tempfile.TemporaryDirectory() as folder:
+            return _read(archive.unpack(files[0], Path(folder)), image, codes)
+    return _read(files, image, codes)
+
+
+def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
+    kinds = [opening._kind(file) for file in files]
+    if kinds == ["raster"]:
+        return _picture(files[0], image)
+    first = opening.read(files, "mri", 0)  # stated, so that it is not guessed, and DICOM is not windowed
+    count = len(first.choices) or 1
+    if count > 1 and (kinds.count("nifti") != 1 or count > MAX_CHANNELS):
+        raise UnreadableImage(f"There are {count} images in this mask; {_ALLOWED}.")
+    return _on_grid([first, *(opening.read(files, "mri", number) for number in range(1, count))], image, codes)
+
+
+def _picture(file: Path, image: Scan) -> Mask:
+    """A picture on the one slice of a flat image, with or without geometry."""
+    slices, *shape_hw = image.shown(image.planes[0]).shape
+    if slices != 1:
+        raise UnreadableImage("A picture cannot be the mask of a volume; allowed are NIfTI, DICOM-SEG and COCO.")
+    with file.open("rb") as stream:
+        found = raster.mask_of(stream.read(raster.MAX_BYTES + 1), tuple(shape_hw))
+    mask_xyz = image.empty_mask()
+    geometry.shown(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
+    return Mask(mask_xyz, found.notes)
+
+
+def _on_grid(scans: list[Scan], image: Scan, codes: Codes | None) -> Mask:
+    placed = [grid.onto(scan, image) for scan in scans]
+    found = mask_values.lesion(placed, codes)
+    mask_xyz = image.empty_mask()
+    np.copyto(mask_xyz, found.lesion)
+    return Mask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes)
