@@ -5,13 +5,13 @@ Axes: B batch, H x W pixels, S slices of a volume.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+MOST_SURFACE = 2**21  # pixels of two surfaces between which distances are measured; some seconds and 200 MB
 
 def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     """Dice, positive predictive value and sensitivity per image, each a float (B,) in [0, 1].
@@ -22,8 +22,12 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     if pred_bhw.shape != truth_bhw.shape:
         raise ValueError(f"prediction {tuple(pred_bhw.shape)} and truth {tuple(truth_bhw.shape)} differ in shape")
     pred, truth = pred_bhw.bool().flatten(1), truth_bhw.bool().flatten(1)
-    hit = (pred & truth).sum(dim=1).double()
-    said, real = pred.sum(dim=1).double(), truth.sum(dim=1).double()
+    return _shares((pred & truth).sum(dim=1), pred.sum(dim=1), truth.sum(dim=1))
+
+
+def _shares(hit_b: Tensor, said_b: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+    """Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction, in the truth."""
+    hit, said, real = hit_b.double(), said_b.double(), real_b.double()
     nothing = (said + real) == 0
 
     def share(top: Tensor, bottom: Tensor) -> Tensor:
@@ -32,42 +36,71 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     return {"dsc": share(2 * hit, said + real), "ppv": share(hit, said), "sen": share(hit, real)}
 
 
-def surface(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> dict[str, float]:
-    """95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H, W) (MONAI).
+def surface(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
+    """95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H, W).
 
-    spacing: of the axes in millimetres; None measures in pixels. Both empty: 0. Only one of them empty: the
-    diagonal (MONAI gives NaN or infinity there, and a mean over the rest would improve with every miss).
+    A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run from
+    each of them to the nearest of the other mask, as MONAI measures them. spacing: of the axes in millimetres, or, where
+    these are not at right angles, the step along each axis as a row of a square matrix; None measures in pixels.
+
+    Both empty: 0. Only one of them empty: the diagonal (MONAI gives NaN or infinity there, and a mean over the rest would
+    improve with every miss). NaN where both surfaces together have more than MOST_SURFACE pixels.
     """
     pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
-    steps = np.ones(pred.ndim) if spacing is None else np.asarray(spacing, float)
-    if not pred.any() and not truth.any():
+    steps = np.eye(pred.ndim) if spacing is None else np.asarray(spacing, float)
+    steps = np.diag(steps) if steps.ndim == 1 else steps
+    boxes = _box(pred), _box(truth)
+    if boxes == (None, None):
         return {"hd95": 0.0, "assd": 0.0}
-    if not pred.any() or not truth.any():
-        diagonal = float(np.linalg.norm(pred.shape * steps))
+    if None in boxes:
+        corners = np.array(list(np.ndindex(*(2,) * pred.ndim))) * pred.shape @ steps
+        diagonal = float(np.linalg.norm(corners - corners[::-1], axis=1).max())
         return {"hd95": diagonal, "assd": diagonal}
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+    masks = [_surface(mask[box]) for mask, box in zip((pred, truth), boxes, strict=True)]
+    if sum(map(np.count_nonzero, masks)) > MOST_SURFACE:
+        return {"hd95": float("nan"), "assd": float("nan")}
+    from scipy.spatial import cKDTree
 
-    either = np.nonzero(pred | truth)
-    part = tuple(slice(max(0, axis.min() - 1), axis.max() + 2) for axis in either)
-    p, t = (torch.as_tensor(mask[part])[None, None].float() for mask in (pred, truth))
-    how = {"include_background": True, "spacing": steps.tolist()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 calls its own deprecated argument
-        hd95 = compute_hausdorff_distance(p, t, percentile=95, **how)
-        assd = compute_average_surface_distance(p, t, symmetric=True, **how)
-    return {"hd95": float(hd95), "assd": float(assd)}
+    starts = [np.array([part.start for part in box]) for box in boxes]
+    ours, theirs = ((np.argwhere(mask) + start) @ steps for mask, start in zip(masks, starts, strict=True))
+    there, back = cKDTree(theirs).query(ours)[0], cKDTree(ours).query(theirs)[0]
+    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    return {"hd95": float(hd95), "assd": float((there.sum() + back.sum()) / (len(there) + len(back)))}
 
 
-def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> dict[str, float]:
+def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest part of a mask that holds all of it; None where it is empty."""
+    box = []
+    for axis in range(mask.ndim):
+        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not len(along):
+            return None
+        box.append(slice(int(along[0]), int(along[-1]) + 1))
+    return tuple(box)
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask with a neighbour along an axis that is not in it; outside there is none: bool of the same shape."""
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        inside, before = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        inside[1:] &= before[:-1]
+        inside[:-1] &= before[1:]
+        inside[[0, -1]] = False
+    return mask & ~inner
+
+
+def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
     """All numbers of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, voxel counts hit, said, real.
 
-    spacing: as for ``surface``.
+    spacing: as for ``surface``. Fastest where both masks lie in memory in the same order.
     """
-    pred, truth = (np.ascontiguousarray(mask, bool) for mask in (pred, truth))
-    flat = (torch.as_tensor(mask.reshape(1, 1, -1)) for mask in (pred, truth))
-    values = {name: float(value) for name, value in overlap(*flat).items()}
-    counts = {"hit": int((pred & truth).sum()), "said": int(pred.sum()), "real": int(truth.sum())}
-    return values | surface(pred, truth, spacing) | counts
+    pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
+    if pred.shape != truth.shape:
+        raise ValueError(f"prediction {pred.shape} and truth {truth.shape} differ in shape")
+    counts = {"hit": np.count_nonzero(pred & truth), "said": np.count_nonzero(pred), "real": np.count_nonzero(truth)}
+    shares = _shares(*(torch.tensor(count) for count in counts.values()))
+    return {name: float(value) for name, value in shares.items()} | surface(pred, truth, spacing) | counts
 
 
 def summary(cases: list[dict[str, float]]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -14,7 +15,7 @@ from PIL import Image
 from mpsams import imaging
 from mpsams.annotation import imports
 from mpsams.imaging import Scan, UnreadableImage, export, geometry, grid, mask_files, mask_values, raster
-from mpsams.panels import _case
+from mpsams.panels import _case, _volume
 from tests.test_imaging_dicom import OBLIQUE, noise, series
 
 SHAPE = (24, 22, 18)
@@ -287,6 +288,18 @@ def test_volumes_and_areas_of_a_sheared_grid():
     assert geometry.pixel_mm2(affine, "sagittal") == pytest.approx(2.5 * np.cos(0.35))
     steps = geometry.steps(affine)
     assert np.linalg.norm(steps, axis=1) == pytest.approx(geometry.spacing(affine)) and abs(np.linalg.det(steps)) == pytest.approx(geometry.voxel_mm3(affine))
+
+
+def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
+    """The volume of a voxel is the determinant of the affine, and distances are taken through it."""
+    opened = _case.of_scan("", tilted(tmp_path), HOW)
+    truth_xyz = opened.scan.empty_mask()
+    mask_xyz, steps = truth_xyz.copy(), opened.scan.affine[:3, :3]
+    truth_xyz[4, 5, 6], mask_xyz[6, 8, 12] = True, True
+    found = _volume.numbers(replace(opened, truth_xyz=truth_xyz), mask_xyz)
+    assert found["millilitres"] * 1000 == pytest.approx(abs(np.linalg.det(steps))) == pytest.approx(2 * 1.5 * 3)
+    assert found["hd95"] == pytest.approx(np.linalg.norm(steps @ (2, 3, 6)))
+    assert found["millilitres"] * 1000 < np.prod(opened.scan.spacing()) * 0.95
 
 
 # Every export of every kind of scan comes back

@@ -1,6 +1,7 @@
 """Overlap, surfaces, summaries, lift and AUC against loops, and every undefined case of the protocol."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -101,6 +102,68 @@ def test_surface_of_a_volume_by_hand():
     empty = np.zeros_like(pred)
     diagonal = math.sqrt((6 * 2.5) ** 2 + (20 * 0.5) ** 2 + (20 * 3.0) ** 2)
     assert metrics.surface(pred, empty, (2.5, 0.5, 3.0)) == pytest.approx({"hd95": diagonal, "assd": diagonal})
+
+
+def test_surface_of_a_sheared_volume_is_the_loop():
+    """A gantry tilted by 20 degrees: the axes are not at right angles, so lengths of edges alone do not give distances."""
+    pred, truth = (np.stack([blobs(7 * k + more, 12, share) for k in range(6)]) for more, share in ((0, 0.25), (100, 0.2)))
+    steps = np.array([[0, 5 * math.sin(0.35), 5 * math.cos(0.35)], [0, 0.8, 0], [0.8, 0, 0]])
+    a, b = border(pred) @ steps, border(truth) @ steps
+    there = np.array([min(math.dist(p, q) for q in b) for p in a])
+    back = np.array([min(math.dist(p, q) for q in a) for p in b])
+    expected = {"hd95": max(np.percentile(there, 95), np.percentile(back, 95)), "assd": np.concatenate([there, back]).mean()}
+    assert metrics.surface(pred, truth, steps) == pytest.approx(expected)
+    point, other = np.zeros((2, 6, 12, 12), bool)
+    point[1, 2, 3], other[4, 9, 3] = True, True
+    away = math.hypot(7 * 0.8 + 3 * 5 * math.sin(0.35), 3 * 5 * math.cos(0.35))
+    assert metrics.surface(point, other, steps) == pytest.approx({"hd95": away, "assd": away})
+    empty, longest = np.zeros_like(pred), max(math.dist((0, 0, 0), np.array(pred.shape) * signs @ steps) for signs in ((1, 1, 1), (1, -1, 1)))
+    assert metrics.surface(pred, empty, steps)["hd95"] == pytest.approx(longest)
+
+
+@pytest.mark.parametrize("spacing", [None, (3.0, 0.7, 1.2)])
+def test_surface_is_monais(spacing):
+    measures = pytest.importorskip("monai.metrics")
+    pred, truth = np.zeros((2, 14, 40, 44), bool)
+    pred[3:9, 8:30, 4:20], truth[4:12, 12:33, 9:22], truth[1, 2, 3] = True, True, True
+    pair = [torch.as_tensor(mask)[None, None].float() for mask in (pred, truth)]
+    how = {"include_background": True, "spacing": list(spacing or (1.0, 1.0, 1.0))}
+    expected = {
+        "hd95": float(measures.compute_hausdorff_distance(*pair, percentile=95, **how)),
+        "assd": float(measures.compute_average_surface_distance(*pair, symmetric=True, **how)),
+    }
+    assert metrics.surface(pred, truth, spacing) == pytest.approx(expected, abs=1e-4)
+
+
+def test_numbers_of_a_volume_need_no_more_than_a_few_bytes_a_voxel():
+    grid = np.ogrid[:160, :160, :160]
+    pred, truth = (np.asfortranarray(sum((axis - middle) ** 2 for axis in grid) < 60**2) for middle in (75, 85))
+    tracemalloc.start()
+    found = metrics.case(pred, truth, (2.0, 1.0, 1.0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["dsc"] > 0.7 and 10 < found["hd95"] < 30
+    assert peak < 8 * pred.size
+
+
+def test_numbers_do_not_depend_on_the_order_in_memory_nor_on_what_lies_around():
+    pred, truth = (np.stack([blobs(7 * k + more, 14, 0.25) for k in range(5)]) for more in (0, 100))
+    expected = metrics.case(pred, truth, (3.0, 0.7, 1.2))
+    assert metrics.case(np.asfortranarray(pred), truth, (3.0, 0.7, 1.2)) == pytest.approx(expected)
+    padded = metrics.case(np.pad(pred, 9), np.pad(truth, 9), (3.0, 0.7, 1.2))
+    assert {name: padded[name] for name in ("dsc", "hd95", "assd")} == pytest.approx({name: expected[name] for name in ("dsc", "hd95", "assd")})
+    with pytest.raises(ValueError, match="differ in shape"):
+        metrics.case(pred, truth[1:])
+
+
+def test_distances_are_left_out_where_the_surfaces_are_too_large(monkeypatch):
+    pred, truth = np.zeros((2, 20, 30), bool)
+    pred[5:10, 5:10], truth[5:10, 8:13] = True, True
+    monkeypatch.setattr(metrics, "MOST_SURFACE", 31)
+    found = metrics.case(pred, truth)
+    assert math.isnan(found["hd95"]) and math.isnan(found["assd"]) and found["dsc"] == pytest.approx(0.4)
+    monkeypatch.setattr(metrics, "MOST_SURFACE", 32)
+    assert metrics.surface(pred, truth)["hd95"] == pytest.approx(3)
 
 
 def test_surface_of_a_shifted_square_and_of_itself():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import imaging
-from mpsams.imaging import MODALITIES, Scan
+from mpsams.imaging import MODALITIES, Scan, geometry
 
 ABOUT = "Print as JSON what the reader understood of a file: the same reader that the app, the annotation project and the data sets use."
 EPILOG = """
@@ -90,7 +90,7 @@ def describe(scan: Scan) -> dict:
         "shape": list(scan.voxels_xyz.shape),
         "spacing_mm": None if affine is None else np.linalg.norm(affine[:3, :3], axis=0).tolist(),
         "affine": None if affine is None else affine.tolist(),
-        "voxel_mm3": None if affine is None else float(abs(np.linalg.det(affine[:3, :3]))),
+        "voxel_mm3": None if affine is None else geometry.voxel_mm3(affine),
         "range": [min(lows), max(highs)] if lows else None,
         "slice_means": means,
         "notes": list(scan.notes),

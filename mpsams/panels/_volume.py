@@ -53,14 +53,16 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
 
 
 def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
-    """Voxels and, where the spacing is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the volume."""
-    spacing = case.scan.spacing()
-    found = {"voxels": int(mask_xyz.sum())}
-    if spacing is not None:
-        found["millilitres"] = found["voxels"] * float(np.prod(spacing)) / 1000
+    """Voxels and, where the geometry is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the volume.
+
+    HD95 is in millimetres, in voxels without geometry, and NaN where the surfaces are too large (``metrics.surface``).
+    """
+    affine = case.scan.affine
+    found = {"voxels": np.count_nonzero(mask_xyz)}
+    if affine is not None:
+        found["millilitres"] = found["voxels"] * geometry.voxel_mm3(affine) / 1000
     if case.truth_xyz is not None:
-        shown = (geometry.shown(part, case.scan.affine) for part in (mask_xyz, case.truth_xyz))
-        scores = metrics.case(*shown, spacing)
+        scores = metrics.case(mask_xyz, case.truth_xyz, None if affine is None else affine[:3, :3].T)
         found |= {name: scores[name] for name in ("dsc", "ppv", "sen", "hd95")}
     return found
 
@@ -73,8 +75,8 @@ def profile(case: Case, masks: dict[str, np.ndarray]) -> str:
         figures.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], kind) for kind, area in areas.items()
     ]
     picture = figures.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
-    spacing = case.scan.spacing()
-    most = f"{top} px" if spacing is None else f"{top * spacing[1] * spacing[2] / 100:.3g} cm²"
+    affine = case.scan.affine
+    most = f"{top} px" if affine is None else f"{top * geometry.pixel_mm2(affine) / 100:.3g} cm²"
     levels = f'<span class="level" style="bottom:0">0</span><span class="level" style="bottom:100%">{most}</span>'
     ticks = "".join(f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count)))
     return f'<div class="plot wide">{levels}{picture}{ticks}</div>'

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mpsams import metrics
 from mpsams.imaging import Scan
 from mpsams.panels import _volume as volume
 from mpsams.panels import _words as words
 from mpsams.panels._case import Case
 from mpsams.panels._compare import titled
 
-COLUMNS = {"millilitres": "Lesion, ml", "voxels": "voxels", "dsc": "DSC", "ppv": "PPV", "sen": "Sen", "hd95": "HD95 <small>mm</small>"}
+COLUMNS = {"millilitres": "Lesion, ml", "voxels": "voxels", "dsc": "DSC", "ppv": "PPV", "sen": "Sen", "hd95": "HD95 <small>{}</small>"}
+_FAR = f"Distances are left out where the surfaces have more than {metrics.MOST_SURFACE:,} voxels."
 DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
 
 
@@ -62,4 +65,7 @@ def summary(case: Case, whole: Whole | None, threshold: float) -> str:
         legend.append(("truth", "true lesion"))
     heading = "<h4>Lesion area by slice, from the feet up</h4>"
     picture = f'<section class="panelet curve">{heading}{volume.profile(case, curves)}{words.key(*legend)}</section>'
-    return words.table(["The whole volume", *(COLUMNS[column] for column in known)], rows) + picture
+    unit = "voxels" if case.scan.affine is None else "mm"
+    left_out = any(math.isnan(found.get("hd95", 0.0)) for found in values.values())
+    notes = words.note(_FAR, "care") if left_out else ""
+    return words.table(["The whole volume", *(COLUMNS[column].format(unit) for column in known)], rows) + notes + picture

@@ -172,7 +172,8 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
         if case.is_volume and not slice:
             areas = geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2))
             per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
-            return answer | volume.numbers(case, mask_xyz) | {"slices": len(areas), "lesion_pixels": per_slice}
+            numbers = {name: answers.finite(value) for name, value in volume.numbers(case, mask_xyz).items()}
+            return answer | numbers | {"slices": len(areas), "lesion_pixels": per_slice}
         mask_hw = geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index]
         rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
         box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
