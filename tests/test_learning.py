@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.panels import Session, _compare
 from mpsams.panels._annotate import model, proposals
-from mpsams.panels._annotate.teach import Teach
+from mpsams.panels._annotate.teach import Teach, brought
 from mpsams.panels._library import Library
 from mpsams.unet import UNet
 from train import corrections
@@ -126,7 +127,8 @@ def running(run: Run, words: str = "learning") -> None:
 def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_would(learnt, weights):
     folder, run = learnt
     verdict, plan = run.verdict(), json.loads((run.folder / "plan.json").read_text())
-    assert verdict.better and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
+    assert not verdict.worse and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
+    assert verdict.better == (verdict.images >= learning.SHOWN_FROM)
     assert verdict.images == len(plan["held_back"]) >= 3 and verdict.learned == len(plan["learn"]) >= 3
     assert verdict.images + verdict.learned == ITEMS and verdict.left_out == 0
     for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
@@ -382,11 +384,38 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
 def test_the_interval_is_of_pairs():
     before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
     told = corrections.compared(before, after)
-    assert told["interval"] == pytest.approx([0.1, 0.1]) and told["better"] and told["before"] == pytest.approx(0.5)
-    assert corrections.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "images": 3, "better": True}
+    assert told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
+    assert corrections.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
     drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]  # all resamples there are
     told = corrections.compared(before, {"a": 0.7, "b": 0.5, "c": 0.6})
     assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
+
+
+@pytest.mark.parametrize("gains, better", [
+    ([0.1] * 3, False), ([0.1, 0.3, 0.2, 0.4, 0.1], False), ([0.1, 0.3, 0.2, 0.4, 0.1, 0.2], True), ([0.5, -0.2, 0.1, 0.3, -0.3, 0.2, 0.1, -0.1], False),
+    ([0.01] * 20, True), ([-0.1] * 8, False), ([0.2] * 5 + [-0.01] * 9, False),
+])  # fmt: skip
+def test_better_is_said_only_where_a_gain_is_shown(gains, better):
+    before = {str(number): 0.5 for number in range(len(gains))}
+    told = corrections.compared(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
+    assert told["better"] is better
+    if len(gains) < 10:
+        sums = [abs(sum(sign * gain for sign, gain in zip(signs, gains))) for signs in itertools.product((1, -1), repeat=len(gains))]
+        assert told["p"] == pytest.approx(np.mean([total >= abs(sum(gains)) - 1e-12 for total in sums]))
+
+
+def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(tmp_path):
+    facts = {"before": 0.5, "after": 0.6, "images": 3, "changed_by_hand": 3, "learned": 9, "left_out": 0, "better": True}
+
+    def said(**more) -> str:
+        learning.write(tmp_path / "verdict.json", facts | more)
+        return brought(Run(tmp_path).verdict())
+
+    assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])
+    assert "not shown to be better" in said(interval=[-0.05, 0.2], images=20)
+    assert "It is better" in said(interval=[0.05, 0.2], images=20) and "It is better" in said(interval=[0.05, 0.2], images=20, p=0.01)
+    assert "not shown to be better" in said(interval=[0.05, 0.2], images=20, p=0.2)
+    assert "It is worse" in said(interval=[-0.2, 0.1], after=0.4) and Run(tmp_path).verdict().worse
 
 
 def test_items_of_another_modality_are_left_alone(weights, tmp_path):

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -32,6 +32,8 @@ from .project import Project
 
 LEAST = 10  # accepted masks to learn from
 LEAST_HELD_BACK = 3  # of them, to measure on
+SHOWN_FROM = 6  # held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
+LEVEL = 0.05
 SHARE = 0.2  # of the items that are held back, about
 PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
 HOME = Path(__file__).resolve().parents[2]  # where ``train`` is found
@@ -57,7 +59,8 @@ class Verdict:
     before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after - before.
     images: how many items were measured. changed_by_hand: how many of them a person has changed, or drawn alone; the others
     are proposals as a checkpoint made them, which flatters it. learned: items that were learnt from. left_out: near-duplicates
-    that were neither learnt from nor measured. better: not worse. checkpoint: the new one, until it is adopted.
+    that were neither learnt from nor measured. better: whether a gain is shown, see ``is_shown``. checkpoint: the new one, until
+    it is adopted.
     """
 
     before: float
@@ -69,6 +72,11 @@ class Verdict:
     left_out: int
     better: bool
     checkpoint: Path
+
+    @property
+    def worse(self) -> bool:
+        """Whether the mean fell, by however little; then it is not offered."""
+        return self.after < self.before
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,14 @@ class Run:
         told = read(self.folder / VERDICT)
         if not told:
             raise ValueError(f"run {self.folder.name} has no verdict, it is {self.progress().state}; expected one that is done")
-        names = ("before", "after", "images", "changed_by_hand", "learned", "left_out", "better")
-        return Verdict(**{name: told[name] for name in names}, interval=tuple(told["interval"]), checkpoint=self.folder / WEIGHTS)
+        names = ("before", "after", "images", "changed_by_hand", "learned", "left_out")
+        better = is_shown(told["interval"], told.get("p"), told["images"])  # an earlier version wrote true where it was not worse
+        return Verdict(**{name: told[name] for name in names}, interval=tuple(told["interval"]), better=better, checkpoint=self.folder / WEIGHTS)
+
+
+def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
+    """Whether a gain is shown: on at least SHOWN_FROM images, with an interval above 0 and, where it is known, p below LEVEL."""
+    return images >= SHOWN_FROM and interval[0] > 0 and (p is None or p < LEVEL)
 
 
 def start(project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu") -> Run:
@@ -252,7 +266,7 @@ def adopt(project: Project, run: Run, who: str = "") -> Path:
     """
     with project.alone():
         verdict, plan = run.verdict(), read(run.folder / PLAN)
-        if not verdict.better:
+        if verdict.worse:
             fell = f"from {verdict.before:.3f} to {verdict.after:.3f} on {verdict.images} held-back images"
             raise ValueError(f"the mean DSC fell {fell}; only a checkpoint that is not worse is taken into use")
         in_use = adopted(project.folder)

@@ -22,7 +22,10 @@ READY = "<strong>{count} accepted masks</strong> to learn from."
 BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}), mean over {images} held-back
 {what}, {changed} of them changed by hand; learnt from {learned}."""
 WORSE = "It is worse, so it is not offered. Accept more masks and learn again."
-DOUBT = "The interval holds 0, so this may be chance."
+BETTER = "<strong>It is better</strong> on held-back images: the interval lies above 0."
+DOUBT = "It is <strong>not shown to be better</strong>: this may be chance. You can use it, and go back at any time."
+TOO_FEW = """It is <strong>not shown to be better</strong>: with fewer than {least} held-back images even a gain on each of them may be chance. You can
+use it, and go back at any time; about five accepted masks more give one more to measure on.""".replace("\n", " ")
 FLATTERED = "Masks that were accepted as proposed favour the network that proposed them."
 USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare."
 
@@ -57,12 +60,13 @@ class Teach:
         run, in_use = learning.last(self.project.folder), learning.adopted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
-        told, offered = [], False
+        told, offered, better = [], False, False
         if running:
             told = [queue.bar(progress.share, progress.words, "Learning")]
         elif progress is not None and progress.state == "done":
             used, verdict = learning.in_use_of(self.project.folder, run) is not None, run.verdict()
-            offered = verdict.better and not used and verdict.checkpoint.exists()
+            offered = not verdict.worse and not used and verdict.checkpoint.exists()
+            better = offered and verdict.better
             told = [words.note(brought(verdict), "calm" if verdict.better else "care")]
         elif progress is not None:
             told = [words.note(escape(f"The last time: {progress.words}."), "care")]
@@ -72,8 +76,8 @@ class Teach:
             told.append(words.note((READY if count >= learning.LEAST else FEW).format(count=count, least=learning.LEAST)))
         return {
             self.said: "".join(told),
-            self.start: gr.Button(visible=not running, interactive=count >= learning.LEAST, variant="secondary" if offered else "primary"),
-            self.cancel: gr.Button(visible=running), self.use: gr.Button(visible=offered), self.back: gr.Button(visible=bool(in_use) and not running),
+            self.start: gr.Button(visible=not running, interactive=count >= learning.LEAST, variant="secondary" if better else "primary"),
+            self.cancel: gr.Button(visible=running), self.use: gr.Button(visible=offered, variant="primary" if better else "secondary"), self.back: gr.Button(visible=bool(in_use) and not running),
             self.clock: gr.Timer(active=running),
         }  # fmt: skip
 
@@ -128,10 +132,12 @@ def brought(verdict: Verdict) -> str:
         before=verdict.before, after=verdict.after, gain=verdict.after - verdict.before, low=low, high=high, images=verdict.images,
         what="image" if verdict.images == 1 else "images", changed=verdict.changed_by_hand, learned=verdict.learned,
     )]  # fmt: skip
-    if not verdict.better:
+    if verdict.worse:
         says.append(WORSE)
-    elif low <= 0 <= high:
-        says.append(DOUBT)
+    elif verdict.images < learning.SHOWN_FROM:
+        says.append(TOO_FEW.format(least=learning.SHOWN_FROM))
+    else:
+        says.append(BETTER if verdict.better else DOUBT)
     if verdict.changed_by_hand < verdict.images:
         says.append(FLATTERED)
     return " ".join(says)
