@@ -30,10 +30,13 @@ def descent(x_bchw: Tensor, patch: int = 16) -> Tensor:
     Priors, ECCV 2012), which takes differences either way. Channels are averaged. ValueError unless ``patch`` divides the sides.
     """
     rows, columns = grid(*x_bchw.shape[2:], patch)
+    return blurred(F.avg_pool2d(descent_map(x_bchw, CELLS * rows, CELLS * columns), CELLS), SMOOTH).flatten(1)
+
+
+def descent_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
+    """How far down the easiest way from the border leads to each cell: (B, C, H, W) -> float (B, 1, rows, columns), at least 0."""
     bright_b1hw = transforms.standardise(x_bchw.float()).mean(dim=1, keepdim=True)
-    cells_b1ij = F.adaptive_avg_pool2d(bright_b1hw, (CELLS * rows, CELLS * columns))
-    way_b1ij = easiest_way(blurred(cells_b1ij, BLUR))
-    return blurred(F.avg_pool2d(way_b1ij, CELLS), SMOOTH).flatten(1)
+    return easiest_way(blurred(F.adaptive_avg_pool2d(bright_b1hw, (rows, columns)), BLUR))
 
 
 def easiest_way(height_b1ij: Tensor) -> Tensor:

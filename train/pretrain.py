@@ -174,7 +174,7 @@ def covariance(stack: Stack, patch: int) -> Tensor:
 
 @torch.no_grad()
 def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
-    """What the method wants to know of every image before it starts, bool (N, rows, columns); each process finds out a part."""
+    """``Method.known`` of every image, (N, rows, columns) of the method's type; each process computes a part."""
     def ask(start: int, end: int) -> Tensor | None:
         images_bchw, truth_b1hw = stack.take(torch.arange(start, min(end, len(stack))))
         return method.known(images_bchw.to(device).float() / 255, truth_b1hw.to(device))
@@ -186,7 +186,7 @@ def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | Non
     lots = range(LOT * ranks.index(), len(stack), LOT * ranks.count())
     for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=ranks.index() > 0, leave=False):
         found[start : start + LOT] = ask(start, start + LOT).cpu()
-    return ranks.summed(found).bool().to(device)
+    return ranks.summed(found).to(device, one.dtype)
 
 
 def batch_of(stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device) -> Batch:

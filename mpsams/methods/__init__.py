@@ -54,8 +54,8 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
     def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """What depends on an image alone and need not be computed in each epoch: bool (B, rows, columns), a map of the image
-        that is mirrored with it; None if there is nothing. Must not depend on the weights.
+        """What depends on an image alone and need not be computed in each epoch: bool or uint8 (B, rows, columns), a map of the
+        image that is mirrored with it; None if there is nothing. Must not depend on the weights.
 
         truth_b1hw: the images' masks, bool. Only an experiment that says so may look at them."""
         return None
