@@ -47,7 +47,10 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
             if patient in done:
                 continue
             own = [dataset.cases[index] for index in members[patient]]
-            found = [(case, pair) for case in own if (pair := datasets.prepare(dataset.read(case), size))]
+            found, notes = [], {}
+            for sample in map(dataset.read, own):
+                notes |= dict.fromkeys(sample.notes)
+                found += [(sample.case, pair)] if (pair := datasets.prepare(sample, size)) else []
             for _, (image_chw, mask_1hw) in found:
                 channels = len(image_chw)
                 images.write(image_chw.tobytes())
@@ -56,7 +59,7 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
                 file.flush()
                 os.fsync(file.fileno())
             cases = [case for case, _ in found]
-            row = {"patient": patient, "cases": cases, "slices": len(own), "size": size, "channels": channels}
+            row = {"patient": patient, "cases": cases, "slices": len(own), "size": size, "channels": channels, "notes": list(notes)}
             row["sha256"] = source_hash(dataset.files(patient))
             done[patient] = row
             records.append(folder / PROGRESS, "packed", **row)
@@ -105,6 +108,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
         "sha256": datasets.fingerprint(parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)),
         "cases": cases,
         "groups": [row["patient"] for row in rows for _ in row["cases"]],
+        "notes": [*dataset.notes, *datasets.with_names((row["patient"], note) for row in rows for note in row.get("notes", ()))],
     }
     unfinished = folder / f"{ABOUT}.part"
     unfinished.write_text(json.dumps(about) + "\n", encoding="utf-8")
@@ -139,7 +143,8 @@ def read(folder: str | Path) -> Stack:
         warnings.simplefilter("ignore", UserWarning)  # PyTorch's, that writing to them would fail
         tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = (about[key] for key in ("name", "modality", "target", "source"))
-    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"], tuple(about.get("sequences", ())))
+    more = (tuple(about.get(key, ())) for key in ("sequences", "notes"))
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"], *more)
 
 
 def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:

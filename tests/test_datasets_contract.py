@@ -205,6 +205,28 @@ def test_busi_pixels_and_masks_are_those_written(busi):
     assert not samples["normal (1)"].mask.any()
 
 
+def test_busi_endings_in_any_case_and_several_masks(busi):
+    for name in ("benign (1)", "benign (1)_mask", "benign (2)_mask_1", "malignant (1)"):
+        path = busi / name.split(" ")[0] / f"{name}.png"
+        path.rename(path.with_name(f"{name}.{'PNG' if '1)' in name else 'Png'}"))
+    put(busi / "benign" / "benign (2)_mask_2.png", np.uint8(255) * square(1, 1, 3))
+    dataset = datasets.open_dataset("busi", busi)
+    assert dataset.cases == ("benign (1)", "benign (2)", "benign (10)", "malignant (1)", "normal (1)") and dataset.notes == ()
+    assert np.array_equal(dataset.read("benign (2)").mask, square(2, 3) | square(8, 20) | square(1, 1, 3))
+    assert np.array_equal(dataset.read("benign (1)").mask, square(1, 3))
+
+
+def test_busi_passes_over_what_is_no_png_and_says_so(busi):
+    for name in ("._benign (1).png", "._benign (1)_mask.png", ".DS_Store", "Thumbs.db", "benign (3).jpg"):
+        (busi / "benign" / name).write_bytes(b"no picture")
+    dataset = datasets.open_dataset("busi", busi)
+    assert len(dataset) == 5
+    assert dataset.notes == ("Passed over in benign/, being no PNG images: Thumbs.db, benign (3).jpg and 3 hidden files.",)
+    put(busi / "benign" / "benign (1).PNG", image(1))
+    with pytest.raises(ValueError, match=r"benign \(1\)\.PNG and benign \(1\)\.png in .*benign have one name"):
+        datasets.open_dataset("busi", busi)
+
+
 def remove(*names):
     return lambda root: [(root / name).unlink() for name in names]
 

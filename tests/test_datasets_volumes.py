@@ -13,8 +13,9 @@ import pytest
 from made_volumes import CORNER, ORIENTATIONS, SHAPE, SPACING, Made
 
 from mpsams import datasets, transforms
-from mpsams.datasets import Dataset, Sample, _volumes
+from mpsams.datasets import Dataset, Sample, _volumes, phantom
 from mpsams.transforms import Box
+from tests.test_imaging_nifti import nii
 
 CT_SPAN = ((-160.0, 240.0),)
 
@@ -234,6 +235,139 @@ def test_a_stack_without_geometry_is_counted_slice_by_slice(tmp_path):
     assert dataset.cases == tuple(f"scan/{k:03d}" for k in range(SHAPE[0])) and len(dataset.groups) == SHAPE[0]
     assert np.array_equal(dataset[3].image, values[3]) and np.array_equal(dataset[3].mask, ball[3])
     assert dataset[3].spacing is None and dataset[3].box is None
+
+
+# Files that are no images, and images called otherwise
+
+
+def plain_folder(root: Path, patients: int = 3) -> dict[str, np.ndarray]:
+    """images/pN.nii.gz and masks/pN.nii.gz; the values of each."""
+    made = {f"p{k}": made_volumes.body(k) for k in range(patients)}
+    for name, (values, ball) in made.items():
+        made_volumes.save(root / "images" / f"{name}.nii.gz", values)
+        made_volumes.save(root / "masks" / f"{name}.nii.gz", ball.astype(np.uint8))
+    return {name: values for name, (values, _) in made.items()}
+
+
+def fourth_axis(root: Path) -> None:
+    for path in root.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[..., None], image.affine), path)
+
+
+def unpacked_by_name_only(root: Path) -> None:
+    for path in root.rglob("*.nii.gz"):
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+
+
+def other_endings(root: Path) -> None:
+    for path in list(root.rglob("*.nii.gz")):
+        path.rename(path.with_name(path.name.replace(".nii.gz", {"0": ".NII.GZ", "1": ".Nii.gz", "2": ".nii.gz"}[path.name[1]])))
+
+
+def pairs(root: Path) -> None:
+    for path in list((root / "images").iterdir()):
+        image = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Pair(np.asarray(image.dataobj), image.affine), path.with_name(path.name.replace(".nii.gz", ".img")))
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", [fourth_axis, unpacked_by_name_only, other_endings, pairs])
+def test_a_folder_opens_what_the_app_opens(tmp_path, change):
+    made = plain_folder(tmp_path)
+    change(tmp_path)
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert tuple(dict.fromkeys(dataset.groups)) == tuple(made) and len(dataset) == 3 * SHAPE[0]
+    for name, values in made.items():
+        assert np.array_equal([sample.image for sample in dataset.of([name])], values)
+    assert not any("Passed over" in note for note in dataset.notes)
+
+
+def test_what_is_no_image_is_passed_over_and_said(tmp_path):
+    made = plain_folder(tmp_path)
+    for name in ("Thumbs.db", "desktop.ini", "README", "README.md", "p0.json", ".DS_Store", "._p0.nii.gz"):
+        (tmp_path / "images" / name).write_bytes(b"{this is no image}" * 10)
+    (tmp_path / "masks" / "Thumbs.db").write_bytes(b"")
+    (tmp_path / "masks" / "nothing").mkdir()
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert tuple(dict.fromkeys(dataset.groups)) == tuple(made)
+    assert dataset.notes[0] == "Passed over in images/, being no images: README, README.md, Thumbs.db, desktop.ini, p0.json and 2 hidden files."
+    assert dataset.notes[1] == "Passed over in masks/, being no images: Thumbs.db, nothing."
+    for path in (tmp_path / "images").glob("p*.nii.gz"):
+        path.unlink()
+    with pytest.raises(ValueError, match="images holds no image; expected images/NAME.png.*Passed over in images/.*Thumbs.db"):
+        datasets.open_dataset("folder", tmp_path)
+
+
+def test_dicom_without_endings_keeps_its_whole_name(tmp_path):
+    built_in = phantom.volumes()[1]
+    drawn = built_in.draw()
+    files = built_in.save(drawn, tmp_path / "images" / "1.2.840.1")
+    (tmp_path / "images" / "1.2.840.2").write_bytes(files[0].read_bytes())
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert set(dataset.groups) == {"1.2.840.1", "1.2.840.2"} and dataset.modality == "ct" and len(dataset) == len(files) + 1
+
+
+def test_the_modality_of_a_folder_can_be_stated(tmp_path):
+    plain_folder(tmp_path)
+    guessed, stated = datasets.open_dataset("folder", tmp_path), datasets.open_dataset("folder", tmp_path, modality="mri")
+    assert guessed.modality == "ct" and any(note.startswith("p0: ") and "guessed: CT" in note for note in guessed.notes)
+    assert stated.modality == "mri" and stated.notes == () and stated[3].box is None and stated[3].spans != CT_SPAN
+    made_volumes.hecktor_2020(tmp_path / "hecktor")
+    assert datasets.open_dataset("hecktor", tmp_path / "hecktor", modality="ct").modality == "ct"
+    with pytest.raises(ValueError, match="'hecktor' is ct, so the modality 'mri' cannot be stated"):
+        datasets.open_dataset("hecktor", tmp_path / "hecktor", modality="mri")
+
+
+def test_images_of_several_modalities_are_said(tmp_path):
+    made_volumes.folder(tmp_path)
+    (note,) = datasets.open_dataset("folder", tmp_path).notes
+    assert "read as ultrasound" in note and "scan (NIfTI)" in note
+    assert datasets.open_dataset("folder", tmp_path, modality="ultrasound").notes == ()
+
+
+def test_what_the_reader_notes_reaches_the_data_set_and_its_stack(tmp_path):
+    plain_folder(tmp_path)
+    for name in ("p0", "p2"):
+        path = tmp_path / "images" / f"{name}.nii.gz"
+        image = nibabel.load(path)
+        values = np.asarray(image.dataobj).astype(np.float32)
+        values[0, 0] = np.nan
+        path.write_bytes(gzip.compress(nii(values, image.affine, codes=(1, 1), srow_x=[np.nan] * 4)))
+    dataset = datasets.open_dataset("folder", tmp_path, modality="ct")
+    sentence = "The file's sform makes no sense, so its qform gives the geometry."
+    assert dataset.notes == (f"p0 and 1 other: {sentence}",)
+    stack = datasets.stack(dataset, 16)
+    assert stack.notes[0] == dataset.notes[0] and len(stack.notes) == 2
+    assert stack.notes[1].startswith("p0 and 1 other: ") and "hold no number" in stack.notes[1]
+    assert stack.of(["p1"]).notes == stack.notes and dataset.of(["p1"]).notes == dataset.notes
+
+
+def test_files_that_the_official_layouts_do_not_know_are_said_or_ignored(tmp_path):
+    made_volumes.hecktor_2020(tmp_path / "a")
+    root = tmp_path / "a" / "hecktor_nii"
+    for path in list(root.glob("CHGJ001*")):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+    (root / "._CHGJ000_ct.nii.gz").write_bytes(b"no volume")
+    (root / "CHGJ000_ct.json").write_text("{}")
+    made_volumes.save(root / "CHGJ009_gtvt.nii.gz", np.zeros(SHAPE, np.uint8))
+    dataset = datasets.open_dataset("hecktor", root.parent)
+    assert set(dataset.groups) == {"CHGJ000", "CHGJ001", "CHGJ002"} and len(list(dataset)) == 3 * SHAPE[0]
+    assert dataset.notes == ("Left out, for they have a mask but no CT: CHGJ009.",)
+    made_volumes.hecktor_2020(tmp_path / "b")
+    root.rename(tmp_path / "b" / "again")
+    notes = datasets.open_dataset("hecktor", tmp_path / "b").notes
+    assert notes[0] == "hecktor_nii/ was not read, for again/ holds CTs too; name one of them as data.root."
+
+
+def test_brats_in_other_letters_and_patients_left_out_are_said(tmp_path):
+    made_volumes.brats(tmp_path, sequences=("t1", "flair"))
+    for path in list((tmp_path / "HGG" / "Brats18_HGG_0").iterdir()):
+        path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+    (tmp_path / "HGG" / "Brats18_HGG_0" / "._Brats18_HGG_0_t1.nii.gz").write_bytes(b"no volume")
+    (tmp_path / "HGG" / "Brats18_HGG_1" / "Brats18_HGG_1_flair.nii.gz").unlink()
+    assert datasets.open_dataset("brats", tmp_path).notes == () and len(set(datasets.open_dataset("brats", tmp_path).groups)) == 3
+    assert datasets.open_dataset("brats", tmp_path, ("t1", "flair")).notes == ("Brats18_HGG_1: Left out, for there is no flair.",)
 
 
 # What is wrong

@@ -250,6 +250,18 @@ def test_pictures_have_no_volumes(runs):
     assert not {"per_volume", "volumes"} & json.loads(out.read_text()).keys()
 
 
+def test_evaluation_says_what_the_reader_notes_and_takes_a_modality(tmp_path, runs, capsys):
+    made_volumes.folder(tmp_path)
+    (tmp_path / "images" / "Thumbs.db").write_bytes(b"no image")
+    asked = ["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--data.root", str(tmp_path), "--split", "all"]
+    evaluate.main([*asked, "--data.modality", "ct", "--json", str(tmp_path / "a.json")])
+    said = capsys.readouterr().out
+    for note in ("Passed over in images/, being no images: Thumbs.db.", "The checkpoint was trained on ultrasound; these images are ct."):
+        assert said.count(f"note: {note}") == 1 and note in json.loads((tmp_path / "a.json").read_text())["notes"]
+    evaluate.main([*asked, "--json", str(tmp_path / "b.json")])
+    assert "trained on" not in capsys.readouterr().out
+
+
 def test_a_folder_without_masks_serves_for_pretraining_only(tmp_path, runs):
     source = np.random.default_rng(0)
     for k in range(12):

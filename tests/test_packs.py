@@ -7,10 +7,11 @@ import os
 import shutil
 import tracemalloc
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import made_volumes
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -304,3 +305,45 @@ def test_training_takes_a_pack_only_for_what_it_is(whole):
     for other in ({"sequences": ("t1",)}, {"cases": 3}):
         with pytest.raises(ValueError, match="is a pack of t1, flair"):
             options.read(options.Data(**data | other))
+
+
+def unheard(root: Path) -> str:
+    """A folder of volumes whose reader has something to say, and what."""
+    made_volumes.folder(root)
+    for path in (root / "images" / "scan.nii.gz", root / "masks" / "scan.nii.gz"):
+        image = nibabel.load(path)
+        image.header.set_xyzt_units("meter")
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine / [[1000], [1000], [1000], [1]], image.header), path)
+    (root / "images" / "Thumbs.db").write_bytes(b"no image")
+    return "The file states its lengths in metres; they are shown in millimetres."
+
+
+def test_packing_and_training_print_what_the_reader_notes_once(tmp_path, capsys):
+    sentence = unheard(tmp_path / "data")
+    expected = ["note: Passed over in images/, being no images: Thumbs.db.", f"note: scan: {sentence}"]
+    data = ["--data.name", "folder", "--data.root", str(tmp_path / "data"), "--data.size", str(SIZE), "--data.modality", "ct"]
+    out = pack.main([*data, "--out", str(tmp_path / "pack")])
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == expected
+    found = packs.read(out)
+    assert found.modality == "ct" and [f"note: {note}" for note in found.notes] == expected
+    for root in (out, tmp_path / "data"):
+        stack = options.read(options.Data("folder", str(root), size=SIZE, modality="ct"))
+        assert stack.modality == "ct" and stack.sha256 == found.sha256
+        assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == expected
+    with pytest.raises(ValueError, match="is a pack of ct; data.modality can be nothing else"):
+        options.read(options.Data("folder", str(out), size=SIZE, modality="mri"))
+    with pytest.raises(ValueError, match="data.modality is 'pet'; expected one of: .*ultrasound, ct, mri"):
+        options.Data("folder", modality="pet")
+
+
+def test_an_older_pack_has_no_notes(whole):
+    about = json.loads((whole / packs.ABOUT).read_text())
+    (whole / packs.ABOUT).write_text(json.dumps({key: value for key, value in about.items() if key != "notes"}))
+    assert packs.read(whole).notes == ()
+
+
+def test_an_empty_modality_changes_nothing_that_a_resumed_run_compares():
+    config = {"data": asdict(options.Data()), "run": {"seed": 0}}
+    assert "modality" not in options.settled(config, "")["data"]
+    config["data"] = asdict(options.Data("folder", modality="mri"))
+    assert options.settled(config, "")["data"]["modality"] == "mri"

@@ -125,8 +125,7 @@ def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
 
 def corrected(folder: Path, modality: str) -> Dataset:
     """The images and masks of a run as a data set, of the modality that the project says they are."""
-    dataset = datasets.open_dataset("folder", folder)
-    return replace(dataset, modality=modality, read=replace(dataset.read, modality=modality)) if modality else dataset
+    return datasets.open_dataset("folder", folder, modality=modality)
 
 
 def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from mpsams import datasets, inference, metrics, splits
 from mpsams.datasets import Dataset
+from mpsams.imaging import MODALITIES
 from mpsams.inference import Network
 from train import memory
-from train.options import one_of, parse, run
+from train.options import one_of, parse, run, tell
 
 PARTS = ("all", "train", "val", "test")
 
@@ -34,10 +35,15 @@ class Source:
     Args:
         name: data set; the checkpoint's own when not given.
         root: folder of the data set in its official layout (not a pack: images are measured at their own size).
+        modality: ultrasound, ct or mri, of a folder of one's own; as in the training when it was trained on one, else what the first file says.
     """
 
     name: str | None = None
     root: str | None = None
+    modality: str = ""
+
+    def __post_init__(self) -> None:
+        one_of("data.modality", self.modality, ("", *MODALITIES))
 
 
 @dataclass(frozen=True)
@@ -73,13 +79,16 @@ def main(argv: Sequence[str] | None = None) -> dict:
     dataset = chosen(network, options.data, options.split)
     if not dataset.target:
         raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
-    found = measure(network, dataset, options.threshold)
+    heard: list[tuple[str, str]] = []
+    found = measure(network, listening(dataset, heard), options.threshold)
+    notes = [*dataset.notes, *datasets.with_names(heard)]
+    tell(notes)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
         about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split}
-        about |= {"data": dataset.name, "threshold": options.threshold, "cases": found["image"]}
+        about |= {"data": dataset.name, "threshold": options.threshold, "cases": found["image"], "notes": notes}
         if "volume" in means:
             about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +104,10 @@ def known(means: dict[str, float]) -> dict[str, float | None]:
 def chosen(network: Network, source: Source, part: str) -> Dataset:
     """The cases to measure: of the checkpoint's own split, or everything when the data set is another."""
     split = splits.restore(network.metadata["split"])
-    dataset = datasets.open_dataset(source.name or split.dataset, source.root, network.sequences)
+    name, trained = source.name or split.dataset, network.metadata.get("data", {}).get("modality", "")
+    dataset = datasets.open_dataset(name, source.root, network.sequences, source.modality or (trained if name == split.dataset else ""))
+    if trained and dataset.modality != trained:
+        dataset = replace(dataset, notes=(*dataset.notes, f"The checkpoint was trained on {trained}; these images are {dataset.modality}."))
     if part == "all":
         return dataset
     if dataset.name != split.dataset:
@@ -103,6 +115,18 @@ def chosen(network: Network, source: Source, part: str) -> Dataset:
             f"the checkpoint was trained on {split.dataset!r}, so {dataset.name!r} has no part {part!r} for it; use --split all"
         )
     return dataset.of(split.part(part))
+
+
+def listening(dataset: Dataset, heard: list[tuple[str, str]]) -> Dataset:
+    """The same data set, which adds to ``heard`` what is noted of the samples that are read: patient and sentence."""
+    group = dict(zip(dataset.cases, dataset.groups, strict=True))
+
+    def read(case: str) -> datasets.Sample:
+        sample = dataset.read(case)
+        heard.extend((group[case], note) for note in sample.notes)
+        return sample
+
+    return replace(dataset, read=read)
 
 
 def measure(

@@ -19,8 +19,9 @@ from jsonargparse import ArgumentParser
 from torch import nn
 from torch.nn import functional as F
 
-from mpsams import datasets, packs, precision, splits
+from mpsams import datasets, packs, precision, ranks, splits
 from mpsams.datasets import Stack
+from mpsams.imaging import MODALITIES
 from mpsams.splits import Split
 from mpsams.unet import NORMS, Decoder, Encoder
 from train import distributed, memory
@@ -37,6 +38,7 @@ class Data:
         name: data set: busi, hecktor, brats, folder (they need root), or phantom (made up on the spot).
         root: folder of the data set in its official layout, or a pack made from it by train.pack.
         sequences: MRI sequences that become channels, where the data set has several (brats: t1, t1ce, t2, flair; t1).
+        modality: ultrasound, ct or mri, of a folder of one's own; empty for what its first file says or looks like.
         size: side in pixels to which images are brought; must divide by 16.
         split_seed: seed of the 8:1:1 division.
         grouped: keep near-duplicate images in one part; false is the paper's plain random division.
@@ -49,6 +51,7 @@ class Data:
     name: str = "busi"
     root: str | None = None
     sequences: tuple[str, ...] = ()
+    modality: str = ""
     size: int = 256
     split_seed: int = 0
     grouped: bool = True
@@ -59,6 +62,7 @@ class Data:
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, datasets.available())
+        one_of("data.modality", self.modality, ("", *MODALITIES))
         if self.size < 16 or self.size % 16:
             raise ValueError(f"data.size {self.size} must be a positive multiple of 16")
         at_least("data.cases", self.cases, 0)
@@ -163,6 +167,7 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
+NEWER = ("modality",)  # options that are not written while empty, so that runs from before they were there are still resumed
 LOCAL = ("root", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
 SWITCHES = {
     "resume": "go on from the state saved in the run folder",
@@ -265,12 +270,22 @@ def read(options: Data, track: Callable = iter) -> Stack:
                 f"{options.root} is a pack of {', '.join(stack.sequences) or 'no sequences to choose from'}; data.sequences can be nothing else, "
                 "and data.cases is for folders"
             )
+        if options.modality and options.modality != stack.modality:
+            raise ValueError(f"{options.root} is a pack of {stack.modality}; data.modality can be nothing else")
     else:
-        dataset = datasets.open_dataset(options.name, options.root, options.sequences)
+        dataset = datasets.open_dataset(options.name, options.root, options.sequences, options.modality)
         if options.cases:
             dataset = dataset.select(dataset.cases[: options.cases])
         stack = datasets.stack(dataset, options.size, track)
+    tell(stack.notes)
     return replace(stack, target=options.target or stack.target, source=options.source or stack.source)
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Print what should be known of the data before the numbers are trusted, each sentence once."""
+    if ranks.index() == 0:
+        for note in dict.fromkeys(notes):
+            print(f"note: {note}", flush=True)
 
 
 def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
@@ -318,7 +333,7 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
 def without_paths(config: dict) -> dict:
     """The configuration without what only means something on one machine."""
     inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
-    return {key: value for key, value in inner.items() if key not in LOCAL}
+    return {key: value for key, value in inner.items() if key not in LOCAL and not (key in NEWER and not value)}
 
 
 def settled(config: dict, images: str, **more) -> dict:

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from mpsams import datasets, packs
-from train.options import Data, parse, run
+from train.options import Data, parse, run, tell
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     torch.set_num_threads(1)  # slices are so small that more only wait for each other
     out = Path(options.out or f"packs/{data.name}-{data.size}")
     began = time.monotonic()
-    dataset = datasets.open_dataset(data.name, data.root, data.sequences)
+    dataset = datasets.open_dataset(data.name, data.root, data.sequences, data.modality)
     if data.cases:
         dataset = dataset.select(dataset.cases[: data.cases])
     about = packs.write(dataset, data.size, out, partial(tqdm, desc="packing", unit="patient"))
+    tell(about["notes"])
     taken, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']} pixels, "

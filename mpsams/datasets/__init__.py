@@ -35,6 +35,7 @@ class Sample:
     spans: per channel, the values that become 0 and 1 (``transforms.window`` of the whole volume).
     box: where a network looks (``transforms.frame``); None is the whole image.
     spacing: millimetres between slices, rows and columns; None where unknown.
+    notes: sentences on what to know before trusting it, those of ``imaging.Scan`` that were not said on opening the data set.
     """
 
     image: np.ndarray
@@ -43,6 +44,7 @@ class Sample:
     spans: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     box: Box | None = None
     spacing: tuple[float, float, float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing_hw(self) -> tuple[float, float] | None:
@@ -70,7 +72,7 @@ class Dataset:
     there are none).
     cases: one name per sample. groups: the patient of each, who is never torn apart by a split; where patients are
     unknown, each case is its own. read: case -> Sample. files: group -> what it is read from. sequences: what the
-    channels are, where a data set has several to choose from.
+    channels are, where a data set has several to choose from. notes: sentences on what was passed over or guessed.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Dataset:
     read: Callable[[str], Sample]
     files: Callable[[str], tuple[Path, ...]] = made_up
     sequences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -116,6 +119,7 @@ class Stack:
     stored_nchw: uint8, 255 = 1.0; stored_n1hw: bool masks, True = lesion; of all samples, also those not selected.
     rows: the place of each case in what is stored.
     sha256: of all pixels and masks, to tell one copy of the data from another.
+    notes: of the data set and of all its samples, each once.
     """
 
     name: str
@@ -129,6 +133,7 @@ class Stack:
     rows: Tensor
     sha256: str
     sequences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -190,12 +195,29 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
 
     track: wraps the iterable of cases, so that a caller can show progress.
     """
-    kept = [(index, *found) for index, case in enumerate(track(dataset.cases)) if (found := prepare(dataset.read(case), size))]
+    kept, notes = [], []
+    for index, case in enumerate(track(dataset.cases)):
+        sample = dataset.read(case)
+        notes += [(dataset.groups[index], note) for note in sample.notes]
+        if found := prepare(sample, size):
+            kept.append((index, *found))
     if not kept:
         raise ValueError(nothing(dataset))
     order, images, masks = zip(*kept)
     images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
-    return gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
+    made = gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
+    return replace(made, notes=dataset.notes + with_names(notes))
+
+
+def with_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Sentences by whom they are about, each once: "NAME: sentence", "NAME and 2 others: sentence"."""
+    about: dict[str, list[str]] = {}
+    for name, note in dict.fromkeys(notes):
+        about.setdefault(note, []).append(name)
+    others = ("", "", " and 1 other")
+    return tuple(
+        f"{names[0]}{others[len(names)] if len(names) < 3 else f' and {len(names) - 1} others'}: {note}" for note, names in about.items()
+    )
 
 
 def nothing(dataset: Dataset) -> str:
@@ -208,7 +230,7 @@ def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, ma
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = dataset.name, dataset.modality, dataset.target, source(dataset.name)
-    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), sha256, dataset.sequences)
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), sha256, dataset.sequences, dataset.notes)
 
 
 def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -240,20 +262,26 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[str] = ()) -> Dataset:
+def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[str] = (), modality: str | None = None) -> Dataset:
     """Open the data set of that name from the folder ``root`` (a phantom needs none).
 
-    sequences: which of its MRI sequences become channels, where a data set has several to choose from.
+    sequences: which of its MRI sequences become channels, where a data set has several to choose from. modality: of
+    ``imaging.MODALITIES``, where it is not the data set's own; None or "" leaves it to the data set.
 
     Raises ValueError naming what exists when the name is unknown or there is nothing to choose, and whatever
     the data set's own ``load`` finds wrong with the folder.
     """
-    module = find(name)
-    if not sequences:
-        return module.load(root)
-    if not hasattr(module, "SEQUENCES"):
+    module, chosen = find(name), {}
+    if sequences and not hasattr(module, "SEQUENCES"):
         raise ValueError(f"data set {name!r} has no sequences to choose from, so {', '.join(sequences)} cannot be chosen")
-    return module.load(root, tuple(sequences))
+    if sequences:
+        chosen["sequences"] = tuple(sequences)
+    if modality and hasattr(module, "MODALITIES"):
+        chosen["modality"] = modality
+    dataset = module.load(root, **chosen)
+    if modality and dataset.modality != modality:
+        raise ValueError(f"data set {name!r} is {dataset.modality}, so the modality {modality!r} cannot be stated")
+    return dataset
 
 
 def source(name: str) -> str:

@@ -8,15 +8,15 @@ Axes: S slices of H x W pixels as a radiologist sees them, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mpsams import imaging, transforms
-from mpsams.datasets import Dataset, Sample
-from mpsams.imaging import Scan, UnreadableImage, geometry, nifti, raster
+from mpsams.datasets import Dataset, Sample, _files, with_names
+from mpsams.imaging import Scan, UnreadableImage, geometry, nifti, opening, raster
 from mpsams.transforms import Box
 
 MANY = 2**21  # voxels that are enough for a percentile
@@ -54,6 +54,20 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """What is known of a file before its voxels are asked for.
+
+    shape: voxels (X, Y, Z). affine: of a Scan. notes: what the reader says. modality: as the file states it, None
+    where it does not.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray | None
+    notes: tuple[str, ...]
+    modality: str | None
+
+
+@dataclass(frozen=True)
 class Codes:
     """What the numbers in a mask mean: which of them are lesion, and all that may stand there."""
 
@@ -65,12 +79,13 @@ class Codes:
 class Reader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
-    codes: of the masks; None where anything but 0 is lesion.
+    codes: of the masks; None where anything but 0 is lesion. said: notes of each patient that the data set holds.
     """
 
     patients: dict[str, Patient]
     modality: str
     codes: Codes | None
+    said: dict[str, frozenset[str]] = field(default_factory=dict)
     _last: tuple[str, Opened] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict:
@@ -86,45 +101,59 @@ class Reader:
         spacing = volumes.scans[0].spacing()
         box = volumes.box or transforms.frame(channels[0], spacing and spacing[1:], self.modality)
         image = channels[0] if len(channels) == 1 else np.stack(channels)
-        return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing)
+        said = self.said.get(name, frozenset())
+        notes = tuple(note for scan in volumes.scans for note in scan.notes if note not in said)
+        return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes)
 
     def files(self, name: str) -> tuple[Path, ...]:
         """What a patient is read from."""
         return self.patients[name].files
 
 
-def dataset(name: str, modality: str, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
+def dataset(name: str, modality: str | None, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
     """The axial slices of all patients, "PATIENT/SLICE"; of NIfTI files only headers are read before one is asked for.
 
-    A flat picture is named by its patient alone. ValueError names a file that is no volume, and a patient whose
-    image and mask have different sizes.
+    A flat picture is named by its patient alone. modality: None is that of the first image. ValueError names a file that
+    is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of images.
     """
-    cases, groups = [], []
+    cases, groups, said, firsts = [], [], {}, {}
     for patient in patients:
-        numbers, flat = slices(patient)
+        grids = [grid(path) for path in patient.files]
+        numbers, flat = slices(patient, grids)
         cases += [patient.name] if flat else [f"{patient.name}/{k:03d}" for k in numbers]
         groups += [patient.name] * len(numbers)
-    reader = Reader({patient.name: patient for patient in patients}, modality, codes)
-    return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files)
+        said[patient.name] = [note for image in grids[: len(patient.images)] for note in image.notes]
+        firsts[patient.name] = grids[0].modality
+    mixed = []
+    if modality is None:
+        first = patients[0]
+        scan = opened(first.images[0])
+        modality = scan.modality
+        said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
+        mixed = others(firsts, modality)
+    reader = Reader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
+    notes = (*mixed, *with_names((name, note) for name, own in said.items() for note in own))
+    return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
 
-def stem(path: Path) -> str:
-    """A file's name without its ending, .nii.gz counting as one."""
-    return Path(path.name.removesuffix(".gz")).stem if path.is_file() else path.name
+def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
+    """A sentence that names patients whose images state another modality than the data set has; none without any.
+
+    NIfTI states none, but is never taken for ultrasound unasked.
+    """
+    found = [f"{name} ({own or 'NIfTI'})" for name, own in stated.items() if own != modality and (own or modality == "ultrasound")]
+    if not found:
+        return []
+    named = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    return [f"All images are read as {modality}, as the first one is, but these are of another kind: {named}. State the modality, or separate them."]
 
 
-def one_of(folder: Path, name: str) -> Path | None:
-    """The file of that name, gzipped or not; None where there is none."""
-    return next((path for path in (folder / f"{name}.nii.gz", folder / f"{name}.nii") if path.is_file()), None)
-
-
-def slices(patient: Patient) -> tuple[range, bool]:
+def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
-    headers = [_header(path) for path in patient.files]
-    if len({shape for shape, _ in headers}) > 1:
-        sizes = "; ".join(f"{path.name} {' × '.join(map(str, shape))}" for path, (shape, _) in zip(patient.files, headers))
+    if len({found.shape for found in grids}) > 1:
+        sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids))
         raise ValueError(f"patient {patient.name}: image and mask differ in size: {sizes}; expected one grid for all")
-    shape, affine = headers[0]
+    shape, affine = grids[0].shape, grids[0].affine
     if patient.corners is not None:
         low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
@@ -174,32 +203,38 @@ def same_grid(patient: Patient, first: Scan, other: Scan) -> None:
 
 def opened(path: Path, modality: str | None = None) -> Scan:
     """A file, or a folder with a DICOM series. ValueError names it when it cannot be read."""
-    files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
     try:
-        return nifti.read(path, modality) if is_nifti(path) else imaging.read(files, modality)
+        return _read(path, modality)
     except UnreadableImage as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _header(path: Path) -> tuple[tuple[int, ...], np.ndarray | None]:
-    """Shape and affine, of a NIfTI file without reading its voxels."""
-    if not is_nifti(path):
-        scan = opened(path, None)
-        return scan.voxels_xyz.shape, scan.affine
-    import nibabel
-
+def grid(path: Path) -> Grid:
+    """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read."""
     try:
-        image = nibabel.load(path)
-    except Exception as error:  # nibabel raises whatever its parsers meet
-        raise ValueError(f"{path} cannot be read as NIfTI: {error}") from None
-    if len(image.shape) != 3:
-        raise ValueError(f"{path} has {len(image.shape)} axes; expected a volume of three")
-    return image.shape, image.affine if geometry.usable(image.affine) else None
+        if not is_nifti(path):
+            scan = _read(path, None)
+            several = (f"This holds {len(scan.choices)} images; the first is used ({scan.choices[0]}).",) if len(scan.choices) > 1 else ()
+            return Grid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
+        shape, volumes, affine, notes = nifti.grid(path)
+    except UnreadableImage as error:
+        raise ValueError(f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}") from None
+    if volumes > 1:
+        raise ValueError(f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be used alone")
+    return Grid(shape, affine, notes, None)
+
+
+def _read(path: Path, modality: str | None) -> Scan:
+    """See ``opened``. UnreadableImage when it cannot be read."""
+    if is_nifti(path):
+        return nifti.read(path, modality)
+    files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
+    return imaging.read(files, modality)
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a file of a data set is NIfTI; in these folders names can be trusted."""
-    return path.name.endswith((".nii", ".nii.gz"))
+    """Whether this is a NIfTI file with its voxels, told by content, never by name."""
+    return path.is_file() and opening.kind(path) == "nifti" and not nifti.is_half(path)
 
 
 def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[int, int, Box]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mpsams.datasets import Dataset, _volumes
+from mpsams.datasets import Dataset, _files, _volumes, with_names
 from mpsams.datasets._volumes import Codes, Patient
 
 SOURCE = (
@@ -30,10 +30,13 @@ def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset
     if unknown or not sequences:
         raise ValueError(f"unknown sequence {', '.join(unknown) or 'none'}; available: {', '.join(SEQUENCES)}")
     folders = [folder for grade in find(root) for folder in sorted(grade.iterdir()) if folder.is_dir()]
-    patients = [patient for folder in folders if (patient := patient_of(folder, sequences))]
+    found = {folder.name: patient_of(folder, sequences) for folder in folders}
+    patients = [patient for patient in found.values() if isinstance(patient, Patient)]
     if not patients:
         raise ValueError(f"{root} has no patient with {', '.join(sequences)} and seg; expected {LAYOUT}")
-    return replace(_volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES), sequences=tuple(sequences))
+    notes = with_names((name, lacking) for name, lacking in found.items() if isinstance(lacking, str))
+    dataset = _volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES)
+    return replace(dataset, sequences=tuple(sequences), notes=notes + dataset.notes)
 
 
 def find(root: str | Path | None) -> list[Path]:
@@ -47,7 +50,10 @@ def find(root: str | Path | None) -> list[Path]:
     raise ValueError(f"{root} is not a BraTS folder: it has neither HGG nor LGG; expected {LAYOUT}")
 
 
-def patient_of(folder: Path, sequences: Sequence[str]) -> Patient | None:
-    """The files of a case's folder; None where one is missing."""
-    found = [_volumes.one_of(folder, f"{folder.name}_{part}") for part in (*sequences, "seg")]
-    return None if None in found else Patient(folder.name, tuple(found[:-1]), found[-1])
+def patient_of(folder: Path, sequences: Sequence[str]) -> Patient | str:
+    """The files of a case's folder, or a sentence that says which are missing."""
+    files = _files.volumes(folder)
+    lacking = [part for part in (*sequences, "seg") if f"{folder.name}_{part}" not in files]
+    if lacking:
+        return f"Left out, for there is no {' and no '.join(lacking)}."
+    return Patient(folder.name, tuple(files[f"{folder.name}_{part}"] for part in sequences), files[f"{folder.name}_seg"])

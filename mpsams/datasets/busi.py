@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpsams.datasets import Dataset, Sample
+from mpsams.datasets import Dataset, Sample, _files
 from mpsams.imaging import UnreadableImage, raster
 
 SOURCE = (
@@ -22,24 +22,27 @@ LAYOUT = (
     f"{FOLDER}/{{benign,malignant,normal}}/ with 'benign (1).png' beside 'benign (1)_mask.png' "
     "(and '_mask_1.png', '_mask_2.png' where an image has several)"
 )
+MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)
 
 
 def load(root: str | Path | None) -> Dataset:
     """Open the folder, checking that every image has masks of its own size before anything is trained.
 
     root: the folder with benign/, malignant/ and normal/, or the one that holds Dataset_BUSI_with_GT.
-    Images may be grey or RGB; several masks of an image are merged; normals have empty masks.
+    Images may be grey or RGB, endings in any case; several masks of an image are merged; normals have empty masks.
+    Other files are passed over, with a note.
     Raises ValueError naming the file and what was expected: a missing folder or mask, a mask without
     image, a mask of another size, a file that is no PNG.
     """
-    folder = find(root)
-    masks_of: dict[str, list[Path]] = {}
+    folder, files, notes = find(root), {}, []
     for kind in KINDS:
-        masks_of |= pair(folder / kind)
-    for case, masks in masks_of.items():
-        check_sizes(path_of(folder, case), masks)
-    cases = tuple(sorted(masks_of, key=natural))
-    return Dataset("busi", "ultrasound", "breast lesion", cases, cases, partial(read, folder, masks_of), partial(files_of, folder, masks_of))
+        found, passed = pair(folder / kind)
+        files |= found
+        notes += passed
+    for own in files.values():
+        check_sizes(own)
+    cases = tuple(sorted(files, key=natural))
+    return Dataset("busi", "ultrasound", "breast lesion", cases, cases, partial(read, files), files.__getitem__, notes=tuple(notes))
 
 
 def find(root: str | Path | None) -> Path:
@@ -59,40 +62,39 @@ def natural(case: str) -> tuple[str, int]:
     return kind, int(re.sub(r"\D", "", number) or 0)
 
 
-def path_of(folder: Path, case: str) -> Path:
-    """Where a case's image lies."""
-    return folder / case.split(" ")[0] / f"{case}.png"
+def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Case name -> its image and masks, for one of the three folders, and a sentence on what was passed over, if anything was.
 
-
-def files_of(folder: Path, masks_of: dict[str, list[Path]], case: str) -> tuple[Path, ...]:
-    """What a case is read from."""
-    return (path_of(folder, case), *masks_of[case])
-
-
-def pair(folder: Path) -> dict[str, list[Path]]:
-    """Case name -> its masks, for one of the three folders; ValueError names what has no partner."""
-    files = sorted(folder.glob("*.png"))
-    masks = [file for file in files if "_mask" in file.stem]
-    images = {file.stem: [] for file in files if "_mask" not in file.stem}
+    ValueError names what has no partner.
+    """
+    paths = sorted(folder.iterdir())
+    pngs = [path for path in paths if path.suffix.lower() == ".png" and path.is_file() and not _files.hidden(path)]
+    images: dict[str, tuple[Path, ...]] = {}
+    for path in pngs:
+        if not MASK.search(path.stem):
+            if path.stem in images:
+                raise ValueError(f"{images[path.stem][0].name} and {path.name} in {folder} have one name; expected one file per image")
+            images[path.stem] = (path,)
     if not images:
         raise ValueError(f"{folder} holds no images; expected {LAYOUT}")
-    for mask in masks:
-        case = mask.stem.split("_mask")[0]
-        if case not in images:
-            raise ValueError(f"{mask} is a mask without image: expected '{case}.png' beside it")
-        images[case].append(mask)
-    for case, own in images.items():
-        if not own:
-            raise ValueError(f"{folder / case}.png has no mask: expected '{case}_mask.png' beside it")
+    for mask in pngs:
+        if MASK.search(mask.stem):
+            case = MASK.split(mask.stem)[0]
+            if case not in images:
+                raise ValueError(f"{mask} is a mask without image: expected '{case}.png' beside it")
+            images[case] += (mask,)
+    for case, (image, *masks) in images.items():
+        if not masks:
+            raise ValueError(f"{image} has no mask: expected '{case}_mask.png' beside it")
         if not case.startswith(f"{folder.name} ("):
-            raise ValueError(f"{folder / case}.png: expected a name like '{folder.name} (1).png'")
-    return images
+            raise ValueError(f"{image}: expected a name like '{folder.name} (1).png'")
+    return images, _files.passed_over([path for path in paths if path not in pngs], folder, "PNG images")
 
 
-def check_sizes(image: Path, masks: list[Path]) -> None:
-    """ValueError unless image and masks are PNG headers of one size."""
+def check_sizes(files: tuple[Path, ...]) -> None:
+    """ValueError unless an image and its masks are PNG headers of one size."""
     sizes = []
-    for file in (image, *masks):
+    for file in files:
         try:
             with Image.open(file, formats=("PNG",)) as header:
                 sizes.append(header.size)
@@ -102,10 +104,10 @@ def check_sizes(image: Path, masks: list[Path]) -> None:
             raise ValueError(f"{file} is {sizes[-1]} pixels (width, height), its image {sizes[0]}; expected the same")
 
 
-def read(folder: Path, masks_of: dict[str, list[Path]], case: str) -> Sample:
+def read(files: dict[str, tuple[Path, ...]], case: str) -> Sample:
     """Decode one case; ValueError names the file that cannot be decoded."""
-    image = decode(path_of(folder, case), lambda data: raster.grey(data)[0])
-    masks = [decode(file, lambda data: raster.read_mask(data, image.shape)) for file in masks_of[case]]
+    image = decode(files[case][0], lambda data: raster.grey(data)[0])
+    masks = [decode(file, lambda data: raster.read_mask(data, image.shape)) for file in files[case][1:]]
     return Sample(image, np.logical_or.reduce(masks), case)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from mpsams.datasets import Dataset, _volumes
+from mpsams import imaging
+from mpsams.datasets import Dataset, _files, _volumes
 from mpsams.datasets._volumes import Patient
 
 SOURCE = "images of one's own, under one's own terms"
+MODALITIES = imaging.MODALITIES  # may be stated, see ``datasets.open_dataset``
 ENDINGS = ("", "_mask", "_seg")  # of a mask's name after its image's
 LAYOUT = (
     "images/NAME.png (or .jpg, .tif, .nii, .nii.gz, .dcm, or a folder NAME with a DICOM series) "
@@ -15,38 +18,28 @@ LAYOUT = (
 )
 
 
-def load(root: str | Path | None) -> Dataset:
+def load(root: str | Path | None, modality: str | None = None) -> Dataset:
     """Open the folder: pictures as they are, volumes as axial slices that stay together in a split.
 
     Any mask value above 0 is lesion (pictures with soft edges: above half). Without a folder masks/ the data set has
-    no target and serves for pretraining only. The modality is what the first file says or looks like.
+    no target and serves for pretraining only. modality: None is what the first file says or looks like. Files that are no
+    images are passed over, with a note; another note names images that say they are of another modality.
     Raises ValueError: no images/, an image without mask or the reverse, different sizes, an unreadable file.
     """
-    if root is None or not (Path(root) / "images").is_dir():
+    if root is None:
+        raise ValueError(f"a folder of one's own needs --data.root DIR; expected {LAYOUT}")
+    if not (Path(root) / "images").is_dir():
         raise ValueError(f"{root} has no folder images/; expected {LAYOUT}")
-    images = named(Path(root) / "images")
+    images, notes = _files.listed(Path(root) / "images")
     if not images:
-        raise ValueError(f"{Path(root) / 'images'} is empty; expected {LAYOUT}")
-    masks = named(Path(root) / "masks") if (Path(root) / "masks").is_dir() else None
+        raise ValueError(f"{Path(root) / 'images'} holds no image; expected {LAYOUT}. {' '.join(notes)}".strip())
+    masks, more = _files.listed(Path(root) / "masks") if (Path(root) / "masks").is_dir() else (None, [])
     patients = [Patient(name, (path,), None if masks is None else mask_of(name, masks)) for name, path in images.items()]
-    strange = set(masks or ()) - {_volumes.stem(patient.mask) for patient in patients if patient.mask}
+    strange = set(masks or ()) - {_files.stem(patient.mask) for patient in patients if patient.mask}
     if strange:
         raise ValueError(f"masks/{sorted(strange)[0]} belongs to no image; expected {LAYOUT}")
-    target = "" if masks is None else "lesion"
-    return _volumes.dataset("folder", _volumes.opened(patients[0].images[0]).modality, target, patients, None)
-
-
-def named(folder: Path) -> dict[str, Path]:
-    """Name -> file or series of a folder, hidden ones left out. ValueError when two share a name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        name = _volumes.stem(path)
-        if name in found:
-            raise ValueError(f"{found[name].name} and {path.name} in {folder} have one name; expected one file per image")
-        found[name] = path
-    return found
+    found = _volumes.dataset("folder", modality, "" if masks is None else "lesion", patients, None)
+    return replace(found, notes=(*notes, *more, *found.notes))
 
 
 def mask_of(name: str, masks: dict[str, Path]) -> Path:
@@ -55,4 +48,3 @@ def mask_of(name: str, masks: dict[str, Path]) -> Path:
     if not found:
         raise ValueError(f"images/{name} has no mask; expected masks/{name} (an empty mask where there is no lesion)")
     return found[0]
-

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
-from mpsams.datasets import Dataset, _volumes
+from mpsams.datasets import Dataset, _files, _volumes
 from mpsams.datasets._volumes import Codes, Patient
 
 SOURCE = (
@@ -29,32 +30,47 @@ def load(root: str | Path | None) -> Dataset:
     if root is None:
         raise ValueError(f"HECKTOR needs --data.root DIR; expected {LAYOUT}")
     folders = (Path(root), *sorted(path for path in Path(root).glob("*") if path.is_dir()))
-    pairs = next((found for folder in folders if (found := of_2020(folder) or of_2022(folder))), None)
-    if not pairs:
+    found = {folder: pairs for folder in folders if (pairs := of_2020(folder) or of_2022(folder))}
+    if not found:
         raise ValueError(f"{root} is not a HECKTOR folder; expected {LAYOUT}")
+    folder, pairs = next(iter(found.items()))
+    notes = [f"{other.name}/ was not read, for {folder.name}/ holds CTs too; name one of them as data.root." for other in found if other != folder]
+    notes += alone(folder, pairs)
     corners = boxes(Path(root))
     patients = [Patient(name, (ct,), mask, corners.get(name)) for name, (ct, mask) in sorted(pairs.items())]
-    return _volumes.dataset("hecktor", "ct", "primary head and neck tumour (GTVt)", patients, CODES)
+    dataset = _volumes.dataset("hecktor", "ct", "primary head and neck tumour (GTVt)", patients, CODES)
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def of_2020(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Case -> its CT and mask, in the layout of 2020; empty when it is another."""
-    names = [_volumes.stem(path).removesuffix("_ct") for path in folder.glob("*_ct.nii*")]
-    return {name: pair(folder, f"{name}_ct", folder, f"{name}_gtvt") for name in names}
+    files = _files.volumes(folder)
+    return {name: pair(files, f"{name}_ct", files, f"{name}_gtvt", folder) for name in named(files, "_ct")}
 
 
 def of_2022(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Case -> its CT and mask, in the layout of 2022; empty when it is another."""
-    names = [_volumes.stem(path).removesuffix("__CT") for path in (folder / "imagesTr").glob("*__CT.nii*")]
-    return {name: pair(folder / "imagesTr", f"{name}__CT", folder / "labelsTr", name) for name in names}
+    images, masks = _files.volumes(folder / "imagesTr"), _files.volumes(folder / "labelsTr")
+    return {name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in named(images, "__CT")}
 
 
-def pair(images: Path, image: str, masks: Path, mask: str) -> tuple[Path, Path]:
+def named(files: dict[str, Path], ending: str) -> list[str]:
+    """The cases of the files whose names end so."""
+    return [name.removesuffix(ending) for name in files if name.endswith(ending)]
+
+
+def pair(images: dict[str, Path], image: str, masks: dict[str, Path], mask: str, folder: Path) -> tuple[Path, Path]:
     """Both files of a case. ValueError when there is no mask."""
-    found = _volumes.one_of(masks, mask)
-    if found is None:
-        raise ValueError(f"{images / image} has no mask: expected {masks / mask}.nii.gz; layout: {LAYOUT}")
-    return _volumes.one_of(images, image), found
+    if mask not in masks:
+        raise ValueError(f"{images[image].parent / image} has no mask: expected {folder / mask}.nii.gz; layout: {LAYOUT}")
+    return images[image], masks[mask]
+
+
+def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
+    """A sentence that names masks without CT; none without any."""
+    masks = named(_files.volumes(folder), "_gtvt") + list(_files.volumes(folder / "labelsTr"))
+    left = sorted(set(masks) - set(pairs))
+    return [f"Left out, for they have a mask but no CT: {', '.join(left[:5])}{' and more' if len(left) > 5 else ''}."] if left else []
 
 
 def boxes(root: Path) -> dict[str, tuple]:

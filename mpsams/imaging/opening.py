@@ -29,7 +29,7 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
     if len(files) > MAX_FILES or sum(file.stat().st_size for file in files) > MAX_BYTES:
         raise UnreadableImage(f"These are more than {MAX_FILES} files or {MAX_BYTES >> 30} GiB; {_OPENS}.")
     try:
-        if len(files) == 1 and _kind(files[0]) == "zip":
+        if len(files) == 1 and kind(files[0]) == "zip":
             with tempfile.TemporaryDirectory() as folder:
                 return _read(archive.unpack(files[0], Path(folder)), modality, choice)
         return _read(files, modality, choice)
@@ -41,17 +41,17 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
 
 def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
     """Files that are not to be unpacked any more."""
-    kinds = [_kind(file) for file in files]
-    several = [file for file, kind in zip(files, kinds, strict=True) if kind == "dicom"]
+    kinds = [kind(file) for file in files]
+    several = [file for file, own in zip(files, kinds, strict=True) if own == "dicom"]
     if several:
         from . import dicom
 
         scan = dicom.read(several, modality, choice)
     else:
-        several = [file for file, kind in zip(files, kinds, strict=True) if kind in ("raster", "nifti")]
+        several = [file for file, own in zip(files, kinds, strict=True) if own in ("raster", "nifti")]
         if not several:
             raise UnreadableImage(_nothing(kinds))
-        halves = _halves(several, [file for file, kind in zip(files, kinds, strict=True) if kind == "unknown"])
+        halves = _halves(several, [file for file, own in zip(files, kinds, strict=True) if own == "unknown"])
         scan = _one_of(several, modality, choice, halves)
         several += halves.values()
     left_out = len(files) - len(several)
@@ -61,7 +61,7 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
 
 def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
     """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only one."""
-    headers = [file for file in files if _kind(file) == "nifti" and nifti.is_half(file)]
+    headers = [file for file in files if kind(file) == "nifti" and nifti.is_half(file)]
     found = {header: file for header in headers for file in unknown if file.stem == header.stem}
     return found or (dict(zip(headers, unknown)) if len(headers) == len(unknown) == 1 else {})
 
@@ -79,7 +79,7 @@ def _one_of(files: list[Path], modality: str | None, choice: int, halves: dict[P
 
 
 def _open(file: Path, modality: str | None, choice: int, image: Path | None = None) -> Scan:
-    if _kind(file) == "nifti":
+    if kind(file) == "nifti":
         return nifti.read(file, modality, choice, image)
     if choice != 0:
         raise ValueError(f"picture {choice}; allowed is 0")
@@ -87,7 +87,7 @@ def _open(file: Path, modality: str | None, choice: int, image: Path | None = No
         return raster.read(stream.read(raster.MAX_BYTES + 1), modality or "ultrasound")
 
 
-def _kind(file: Path) -> str:
+def kind(file: Path) -> str:
     """ "dicom", "raster", "nifti", "zip", "empty" or "unknown", by the first bytes."""
     with file.open("rb") as stream:
         head = stream.read(1024)

@@ -1,0 +1,77 @@
+"""Files of a data set's folder: which of them are images, what they are called, and what is passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpsams.imaging import opening
+
+ENDING = re.compile(r"\.(nii\.gz|nii|hdr|png|jpe?g|tiff?|dcm|dicom|ima|zip)$", re.IGNORECASE)
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_NAMED = 5  # names that a sentence holds
+
+
+def stem(path: Path) -> str:
+    """A file's name without the ending of an image format, in whatever case; a folder's name."""
+    return ENDING.sub("", path.name) if path.is_file() else path.name
+
+
+def hidden(path: Path) -> bool:
+    """Whether a name begins with a dot, as those of .DS_Store and of macOS's companions (._NAME) do."""
+    return path.name.startswith(".")
+
+
+def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Name -> image, or folder with a DICOM series; and a sentence on what was passed over, if anything was.
+
+    A file is an image by its content, or because it is named like one: then what is wrong with it is found on opening.
+    ValueError when two images share a name.
+    """
+    found: dict[str, Path] = {}
+    paths = sorted(folder.iterdir())
+    images = [path for path in paths if not hidden(path) and is_image(path)]
+    for path in images:
+        name = stem(path)
+        if name in found:
+            raise ValueError(f"{found[name].name} and {path.name} in {folder} have one name; expected one file per image")
+        found[name] = path
+    used = {*images, *(half for path in images for half in halves(path))}
+    return found, passed_over([path for path in paths if path not in used], folder)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its content or its name, or a folder holds any file."""
+    if path.is_dir():
+        return any(inner.is_file() and not hidden(inner) for inner in path.rglob("*"))
+    return bool(ENDING.search(path.name)) or opening.kind(path) not in ("unknown", "empty")
+
+
+def halves(path: Path) -> list[Path]:
+    """The file with the voxels (.img) beside the header (.hdr) of a pair."""
+    if path.suffix.lower() != ".hdr":
+        return []
+    return [other for other in path.parent.iterdir() if other.stem == path.stem and other.suffix.lower() == ".img"]
+
+
+def passed_over(paths: Sequence[Path], folder: Path, wanted: str = "images") -> list[str]:
+    """A sentence that names files which are not what is wanted; none without any, and hidden ones are only counted."""
+    if not paths:
+        return []
+    names = [path.name for path in paths if not hidden(path)]
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    unseen = len(paths) - len(names)
+    words = " and ".join([named] * bool(names) + [f"{unseen} hidden file{'s' * (unseen > 1)}"] * bool(unseen))
+    return [f"Passed over in {folder.name}/, being no {wanted}: {words}."]
+
+
+def volumes(folder: Path) -> dict[str, Path]:
+    """Name -> NIfTI file of a folder, by endings in whatever case. ValueError when two share a name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_file() and not hidden(path) and NIFTI.search(path.name):
+            if stem(path) in found:
+                raise ValueError(f"{found[stem(path)].name} and {path.name} in {folder} have one name; expected one of them")
+            found[stem(path)] = path
+    return found
