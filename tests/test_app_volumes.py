@@ -61,7 +61,30 @@ def test_the_middle_slice_is_taken_unless_another_is_named(client, uploads, kind
 
 def test_both_kinds_of_file_are_the_same_volume(client, uploads):
     one, other = (client.predict(handle_file(str(uploads[kind])), slice=3, api_name="/mask") for kind in ("nifti", "dicom"))
-    assert one == other
+    said = one.pop("notes"), other.pop("notes")
+    assert one == other and said[1] == [] and "guessed: CT" in said[0][0]  # NIfTI does not state what it is
+
+
+def test_what_is_noticed_about_a_truth_mask_is_in_the_answers(client, uploads, volume, tmp_path):
+    """A one-hot mask, stored in another orientation than its image."""
+    mask = nibabel.load(uploads["mask"])
+    lesion = np.asarray(mask.dataobj) > 0
+    turned = nibabel.Nifti1Image(np.stack([~lesion, lesion], -1)[::-1].astype(np.uint8), mask.affine @ flip(lesion.shape[0]))
+    nibabel.save(turned, tmp_path / "turned.nii.gz")
+    for api in ("/segment", "/clusters"):
+        how = {"threshold": 0.9, "weights": WEIGHTS} if api == "/segment" else {}
+        one, other = (client.predict(handle_file(str(uploads["nifti"])), handle_file(str(path)), **how, api_name=api)
+                      for path in (uploads["mask"], tmp_path / "turned.nii.gz"))  # fmt: skip
+        assert {key: value for key, value in one.items() if key != "notes"} == {key: value for key, value in other.items() if key != "notes"}
+        added = " ".join(note for note in other["notes"] if note not in one["notes"])
+        assert "channel 1 of 2 was taken as background" in added and "another orientation" in added
+
+
+def flip(columns: int) -> np.ndarray:
+    """Of the first axis of so many voxels."""
+    turn = np.diag([-1.0, 1, 1, 1])
+    turn[0, 3] = columns - 1
+    return turn
 
 
 def test_a_slice_that_does_not_exist_is_refused(client, uploads):

@@ -43,6 +43,7 @@ def clusters(case: Case) -> dict:
         "to_lesion": [finite(value) for value in found.to_lesion_bl[0].tolist()],
         "to_background": [finite(value) for value in found.to_background_bl[0].tolist()],
         "score": found.score_bl[0].tolist(),
+        "notes": list(case.notes),
     }
     if case.agreement is not None:
         lift, auc = finite(case.agreement.lift), finite(case.agreement.auc)
@@ -61,6 +62,7 @@ def mask(case: Case, at: Masked) -> dict:
         "random": indices(at.random_1l),
         "bits": {"lesion_first": at.bits, "random": at.random_bits},
         "chance": {"lesion": at.chance_lesion, "background": at.chance_background},
+        "notes": list(case.notes),
     }
 
 

@@ -93,6 +93,11 @@ class Case:
         return self.content == other.content != "" and self.scan.voxels_xyz.shape == other.scan.voxels_xyz.shape
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what to know of the scan and of its truth."""
+        return self.scan.notes + self.truth_notes
+
+    @property
     def slices(self) -> int:
         """How many slices the scan has in this plane."""
         return len(self.scan.shown(self.plane))

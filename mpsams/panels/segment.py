@@ -168,7 +168,7 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
     def segment(image, truth=None, modality="", threshold=OPENS_AT, weights="", slice=0):
         """Outline the lesion: its area and box in pixels, of a volume its millilitres; with a truth mask also DSC, PPV and Sen."""
         name, case, mask_xyz = found(image, modality, weights, threshold, slice, truth)
-        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold}
+        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold, "notes": list(case.notes)}
         if case.is_volume and not slice:
             areas = geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2))
             per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
