@@ -1,7 +1,8 @@
 """Fine-tune a U-Net for segmentation with few labels: from a pretraining, from a segmentation to be learnt further, or from scratch.
 
-Two recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default) and "strong" (ours: AdamW,
-augmentation, more steps, moving average of the weights). Every option of a recipe can be overridden.
+Three recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default), "strong" (ours: AdamW, augmentation, more steps,
+moving average of the weights), and "teacher" ("strong", and the images whose labels are not used are learnt from as the
+moving average sees them). Every option of a recipe can be overridden.
 The last weights are kept, never the best on validation: with 10% labels the validation part would
 hold more labels than the training.
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +31,9 @@ from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
-from train import distributed, loop, rehearsal
+from train import distributed, loop, rehearsal, teacher
 from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, run_folder, settled
+from train.teacher import Teacher
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -51,6 +54,7 @@ class Recipe:
         loss: dice-ce (soft Dice + cross-entropy) or ce; the paper names none.
         average: decay of a moving average of the weights, which is then what is kept; 0 keeps the last weights.
         augment: random changes of the labelled images, each a reach where 0 is off.
+        teacher: how the rest of the training part, whose labels are not used, is learnt from.
     """
 
     epochs: int = 70
@@ -63,6 +67,7 @@ class Recipe:
     loss: str = "dice-ce"
     average: float = 0.0
     augment: Augmentation = Augmentation()
+    teacher: Teacher = Teacher()
 
     def __post_init__(self) -> None:
         one_of("recipe.optimiser", self.optimiser, tuple(OPTIMISERS))
@@ -72,20 +77,20 @@ class Recipe:
         at_least("recipe.accumulate", self.accumulate, 1)
         if not 0 <= self.average < 1:
             raise ValueError(f"recipe.average {self.average} must lie in [0, 1)")
+        if self.teacher.weight and not self.average:
+            raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.average above 0: the average is the teacher")
 
 
-RECIPES = {
-    "paper": Recipe(),
-    "strong": Recipe(
-        epochs=100,
-        batch=8,
-        lr=1e-3,
-        weight_decay=1e-2,
-        optimiser="adamw",
-        average=0.98,
-        augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
-    ),
-}
+STRONG = Recipe(
+    epochs=100,
+    batch=8,
+    lr=1e-3,
+    weight_decay=1e-2,
+    optimiser="adamw",
+    average=0.98,
+    augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
+)
+RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, average=0.99, teacher=Teacher(weight=1.0))}
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ def learn(
         if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
-    work = task(options, fixed, averaged, seen, val, watch)
+    rest = resident(stack.of(sorted(set(split.train) - set(labelled)), options.data.every), device) if options.recipe.teacher.weight else None
+    work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
     if options.dry_run:
         return rehearsal.tell(work)
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
@@ -239,17 +245,33 @@ class Averaged(nn.Module):
             self.average.update_parameters(self.network)
 
 
+class Parts(NamedTuple):
+    """Samples to learn from, to validate on, and those of the training part without labels (None where they are not used)."""
+
+    labelled: Stack
+    val: Stack
+    unlabelled: Stack | None = None
+
+
 def task(
-    options: Finetune, config: dict, model: Averaged, labelled: Stack, val: Stack, watch: Callable[[float], None] = lambda done: None
+    options: Finetune, config: dict, model: Averaged, parts: Parts, watch: Callable[[float], None] = lambda done: None
 ) -> loop.Task:
-    """The loop's task: batches of labelled images through the segmentation loss. watch: as for ``learn``."""
-    recipe = options.recipe
+    """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
+    recipe, labelled, val = options.recipe, parts.labelled, parts.val
     device = next(model.parameters()).device
     network = distributed.parallel(model.network)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)
-        return losses.segmentation(network(x_bchw), truth_b1hw, recipe.loss)
+        if not parts.unlabelled:
+            return losses.segmentation(network(x_bchw), truth_b1hw, recipe.loss)
+        numbers = teacher.draw(len(parts.unlabelled), len(indices), generator)
+        images_bchw = teacher.take(parts.unlabelled, numbers, device)
+        plain_bchw, changed_bchw = teacher.views(images_bchw, recipe.teacher, generator)
+        labels = teacher.labels(model.kept, plain_bchw, recipe.teacher.sure)
+        known_b1hw, taught_b1hw = network(torch.cat([x_bchw, changed_bchw])).split(len(indices))
+        more = teacher.weight(recipe.teacher, epoch, recipe.epochs) * teacher.loss(taught_b1hw, *labels)
+        return losses.segmentation(known_b1hw, truth_b1hw, recipe.loss) + more
 
     def after_step(done: float) -> None:
         model.update(done)
