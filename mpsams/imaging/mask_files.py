@@ -23,14 +23,14 @@ def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) 
     Raises UnreadableImage, and nothing else, whatever the files.
     """
     files = [Path(files)] if isinstance(files, str | Path) else list(files)
-    if len(files) == 1 and opening._kind(files[0]) == "zip":
+    if len(files) == 1 and opening.kind(files[0]) == "zip":
         with tempfile.TemporaryDirectory() as folder:
             return _read(archive.unpack(files[0], Path(folder)), image, codes)
     return _read(files, image, codes)
 
 
 def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
-    kinds = [opening._kind(file) for file in files]
+    kinds = [opening.kind(file) for file in files]
     if kinds == ["raster"]:
         return _picture(files[0], image)
     first = opening.read(files, "mri", 0)  # stated, so that it is not guessed, and DICOM is not windowed
