@@ -86,7 +86,7 @@ def test_segment_and_export_agree_with_inference_at_the_original_size(client, ca
         threshold = float(np.quantile(said, 0.7))
         how = {"threshold": threshold, "weights": name}
         answer = client.predict(handle_file(case[0]), handle_file(case[1]), **how, api_name="/segment")
-        path = client.predict(handle_file(case[0]), **how, api_name="/export")
+        path, _ = client.predict(handle_file(case[0]), **how, api_name="/export")
         mask_hw = np.asarray(Image.open(path)) == 255
         assert mask_hw.shape == case[2].shape == (answer["height"], answer["width"])
         assert (mask_hw != (said >= threshold)).mean() < 1e-3 and answer["lesion_pixels"] == mask_hw.sum()

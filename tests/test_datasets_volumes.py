@@ -310,6 +310,11 @@ def test_dicom_without_endings_keeps_its_whole_name(tmp_path):
 
 def test_the_modality_of_a_folder_can_be_stated(tmp_path):
     plain_folder(tmp_path)
+    path = tmp_path / "images" / "p0.nii.gz"
+    values, _ = made_volumes.body(0)
+    cropped = np.where(values < -500, np.int16(0), values)
+    cropped[3, :4] = -1000
+    made_volumes.save(path, cropped)
     guessed, stated = datasets.open_dataset("folder", tmp_path), datasets.open_dataset("folder", tmp_path, modality="mri")
     assert guessed.modality == "ct" and any(note.startswith("p0: ") and "guessed: CT" in note for note in guessed.notes)
     assert stated.modality == "mri" and stated.notes == () and stated[3].box is None and stated[3].spans != CT_SPAN

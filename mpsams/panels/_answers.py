@@ -43,7 +43,7 @@ def clusters(case: Case) -> dict:
         "to_lesion": [finite(value) for value in found.to_lesion_bl[0].tolist()],
         "to_background": [finite(value) for value in found.to_background_bl[0].tolist()],
         "score": found.score_bl[0].tolist(),
-        "notes": list(case.notes),
+        "notes": notes(case),
     }
     if case.agreement is not None:
         lift, auc = finite(case.agreement.lift), finite(case.agreement.auc)
@@ -62,8 +62,15 @@ def mask(case: Case, at: Masked) -> dict:
         "random": indices(at.random_1l),
         "bits": {"lesion_first": at.bits, "random": at.random_bits},
         "chance": {"lesion": at.chance_lesion, "background": at.chance_background},
-        "notes": list(case.notes),
+        "notes": notes(case),
     }
+
+
+def notes(case: Case) -> list[str]:
+    """Sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints cannot choose."""
+    choices = case.scan.choices
+    several = [f"There are {len(choices)} images in this upload; this is of: {choices[case.scan.choice]}."] if len(choices) > 1 else []
+    return [*case.notes, *several]
 
 
 def indices(mask_1l: torch.Tensor) -> list[int]:

@@ -76,7 +76,7 @@ def build(session: Session) -> None:
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [written(figures.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
         numbers = {"weights": name, "epoch": epoch, "hidden": inference.mask_at(case.study, epoch).hidden}
-        return numbers | {"error": answers.finite(found.error_background), "notes": list(case.notes)}, *files
+        return numbers | {"error": answers.finite(found.error_background), "notes": answers.notes(case)}, *files
 
     def written(picture, name: str) -> str:
         return gr.processing_utils.save_bytes_to_cache(figures.png(picture), f"{name}.png", parts[1].GRADIO_CACHE)

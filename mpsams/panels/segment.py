@@ -168,7 +168,7 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
     def segment(image, truth=None, modality="", threshold=OPENS_AT, weights="", slice=0):
         """Outline the lesion: its area and box in pixels, of a volume its millilitres; with a truth mask also DSC, PPV and Sen."""
         name, case, mask_xyz = found(image, modality, weights, threshold, slice, truth)
-        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold, "notes": list(case.notes)}
+        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold, "notes": answers.notes(case)}
         if case.is_volume and not slice:
             areas = geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2))
             per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
@@ -180,12 +180,13 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
         return answer | {"lesion_pixels": int(mask_hw.sum()), "box": box} | scores(mask_hw, case)
 
     def export_mask(image, modality="", threshold=OPENS_AT, weights="", slice=0, format=""):
-        """The lesion mask as a file in the geometry of the upload: PNG of a picture, NIfTI or DICOM-SEG of a volume."""
-        _, case, mask_xyz = found(image, modality, weights, threshold, slice)
-        return written(case, mask_xyz, format or export.formats(case.scan)[0], button)
+        """The lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a volume; and notes."""
+        name, case, mask_xyz = found(image, modality, weights, threshold, slice)
+        return written(case, mask_xyz, format or export.formats(case.scan)[0], button), {"weights": name, "notes": answers.notes(case)}
 
     endpoint("segment", segment, [image, truth, modality, threshold, weights, number], gr.JSON(visible=False))
-    endpoint("export", export_mask, [image, modality, threshold, weights, number, form], gr.File(visible=False, label="mask"))
+    parts = [gr.File(visible=False, label="mask"), gr.JSON(visible=False)]
+    endpoint("export", export_mask, [image, modality, threshold, weights, number, form], parts)
 
 
 def choices(names: Sequence[str]) -> list[tuple[str, str]]:
