@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 from gradio.state_holder import SessionState
 
 from mpsams import panels
+from mpsams.annotation import lock
 from mpsams.annotation.project import Project
 from mpsams.panels import annotate
 from mpsams.panels._annotate import canvas, queue, side
@@ -24,7 +27,7 @@ class Tab:
     """A browser tab on a page: its listeners by the function's name, with its own states."""
 
     def __init__(self, page: gr.Blocks) -> None:
-        self.page, self.states, self.turn = page, SessionState(page), 0
+        self.page, self.states, self.turn, self.request = page, SessionState(page), 0, None
         self.ours = [fn for fn in page.fns.values() if getattr(fn.fn, "__module__", "") == annotate.__name__]
 
     @property
@@ -34,7 +37,7 @@ class Tab:
     def call(self, fn, data: dict | None = None, **values) -> dict:
         """Outputs that changed, by component. values: of inputs that are no state, by label."""
         inputs = [None if isinstance(block, gr.State) else values.get(block.elem_id or block.label, block.value) for block in fn.inputs]
-        run = self.page.process_api(fn, inputs, state=self.states, event_data=gr.EventData(None, data))
+        run = self.page.process_api(fn, inputs, state=self.states, event_data=gr.EventData(None, data), request=self.request)
         said = asyncio.run(run)["data"]
         skipped = ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
         return {block: value for block, value in zip(fn.outputs, said, strict=True) if value not in skipped}
@@ -142,4 +145,41 @@ def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(pa
     assert side.strange(None) == "" and side.strange(desk) == ""
     desk.open(deep.id)
     assert "only ever seen" in side.strange(desk)
-    assert side.signed_in(SimpleNamespace(username=None)) == "" and side.signed_in(SimpleNamespace(username="anne")) == "anne"
+    assert side.signed_in(SimpleNamespace(username=None)).value is None
+    field = side.signed_in(SimpleNamespace(username="anne"))
+    assert field.value == "anne" and field.interactive is False
+
+
+def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    with Project(tmp_path / "project") as project:
+        first = project.add(picture(tmp_path))
+        tab = Tab(panels.page(panels.Library(small_weights), project))
+        tab.request = gr.Request(username="anne")
+        typed = {"Your initials, for the log": "Dr. Mallory"}
+        sheet = tab.answered(tab.call(tab.named("show"), **typed))["sheet"]
+        tab.wish("save", sheet, np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3)
+        mask = tmp_path / "uploads" / "mask.png"
+        Image.fromarray(np.uint8(255 * np.eye(sheet["height"], sheet["width"]))).save(mask)
+        tab.call(tab.named("take"), **{"Masks": {"path": str(mask), "meta": {"_type": "gradio.FileData"}}}, **typed)
+        tab.wish("accept", tab.answered(tab.call(tab.named("pick"), {"item": first.id}, **typed))["sheet"])
+        assert [(row["action"], row["who"]) for row in project.log()] == [
+            ("added", ""), ("proposed", "anne"), ("saved", "anne"), ("saved", "anne"), ("accepted", "anne")
+        ]  # fmt: skip
+
+
+def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypatch):
+    with Project(tmp_path / "project") as project:
+        item = project.add(picture(tmp_path))
+
+    def unwritable(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lock, "hold", unwritable)
+    with Project(tmp_path / "project") as project:
+        tab = Tab(panels.page(panels.Library(small_weights), project))
+        shown = tab.call(tab.named("show"))
+        assert tab.state(panels.Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
+        said = tab.answered(tab.wish("accept", tab.answered(shown)["sheet"]))
+        assert "read-only" in said["refused"] or "Nothing is outlined" in said["refused"]

@@ -13,7 +13,7 @@ from mpsams import transforms
 from mpsams.panels import Case, Session, private, refused
 from mpsams.panels._annotate import canvas
 from mpsams.panels._annotate.desk import Desk
-from mpsams.panels._annotate.side import Side, at_desk
+from mpsams.panels._annotate.side import Side, at_desk, author
 
 TITLE = "Annotate"
 PLACE = 4
@@ -55,7 +55,7 @@ def build(session: Session) -> None:
     def act(case: Case, now: Desk | None, who: str, filter: str, event: gr.EventData) -> dict:
         now = seated(now)
         listed = now.state
-        said = now.obey(event._data, case, who)
+        said = now.obey(event._data, case, author(who))
         shown = side.filled(now, filter) if now.state != listed else {}
         return {desk: now, stage: said} | moved(now, case) | shown
 
@@ -63,19 +63,19 @@ def build(session: Session) -> None:
         """The case on screen on the canvas; with a project and nothing chosen yet, the image to be corrected first."""
         first, now = now is None and case is session.first, seated(now)
         if first and session.project is not None and session.project.next() is not None:
-            return told(now, now.open("", who), case, filter)
-        return told(now, now.show(case, who), case, filter)
+            return told(now, now.open("", author(who)), case, filter)
+        return told(now, now.show(case, author(who)), case, filter)
 
     def pick(case: Case, now: Desk | None, who: str, filter: str, event: gr.EventData) -> dict:
         now, item = seated(now), event._data.get("item") if isinstance(event._data, dict) else None
         if not isinstance(item, str) or not item:
             raise refused("there is no such image")
-        return told(now, now.open(item, who), case, filter)
+        return told(now, now.open(item, author(who)), case, filter)
 
     def begin(case: Case, now: Desk | None, who: str, filter: str) -> dict:
         """After images were added: the first of them, where none of the project is on screen."""
         now = seated(now)
-        return told(now, None if case.item or session.project.next() is None else now.open("", who), case, filter)
+        return told(now, None if case.item or session.project.next() is None else now.open("", author(who)), case, filter)
 
     def use(now: Desk | None) -> dict:
         case = at_desk(now).as_truth()
@@ -83,8 +83,8 @@ def build(session: Session) -> None:
 
     def take(path: str | None, who: str, case: Case, now: Desk | None, filter: str) -> dict:
         """Import masks, and show what came for the image on screen."""
-        said, now = side.imported(path, who), seated(now)
-        answer = now.open(case.item, who) if case.item else None
+        said, now = side.imported(path, author(who)), seated(now)
+        answer = now.open(case.item, author(who)) if case.item else None
         return {side.notice: said, side.masks: None} | told(now, answer, case, filter)
 
     state = [session.case, desk, side.who, which]

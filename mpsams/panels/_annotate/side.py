@@ -14,7 +14,7 @@ from mpsams.imaging import UnreadableImage, export
 from mpsams.panels import MODALITIES, NAMES, Session, private, refused, seen, words
 from mpsams.panels._annotate import files, proposals, queue
 from mpsams.panels._annotate.desk import Desk
-from mpsams.panels._annotate.teach import Teach
+from mpsams.panels._annotate.teach import Teach, author
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
@@ -111,14 +111,14 @@ class Side:
         private(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
     def _add(self, paths: list[str] | None, modality: str, who: str, desk: Desk | None, which: str) -> dict:
-        count, notes = files.add(self.project, [Path(path) for path in paths or ()], modality or None, who)
+        count, notes = files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(who))
         told = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
         return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(told, bool(notes))} | self.filled(desk, which)
 
     def _propose(self, who: str, desk: Desk | None, which: str) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
-        for done, count, said in proposals.propose_all(self.project, self.session.library, who):
+        for done, count, said in proposals.propose_all(self.project, self.session.library, author(who)):
             notes += [said] * bool(said)
             yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.counted(desk, which) if done % OFTEN == 0 else {})
         made = done - len(notes)
@@ -168,9 +168,9 @@ def at_desk(desk: Desk | None) -> Desk:
     return desk
 
 
-def signed_in(request: gr.Request) -> str:
-    """The name of who has signed in; "" where nobody has to."""
-    return request.username or ""
+def signed_in(request: gr.Request) -> gr.Textbox:
+    """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has to."""
+    return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 
 def strange(desk: Desk | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from mpsams.annotation import disk, learning
 from mpsams.annotation.learning import Verdict
@@ -111,10 +112,10 @@ class Teach:
         return self.filled()
 
     def _use(self, who: str) -> dict:
-        return self._done(lambda project: learning.adopt(project, learning.last(project.folder), who))
+        return self._done(lambda project: learning.adopt(project, learning.last(project.folder), author(who)))
 
     def _back(self, who: str) -> dict:
-        return self._done(lambda project: learning.back(project, who))
+        return self._done(lambda project: learning.back(project, author(who)))
 
     def _done(self, what: Callable[[Project], object]) -> dict:
         """Do it, and show the section anew; a refusal is a sentence."""
@@ -123,6 +124,12 @@ class Teach:
         except (ValueError, OSError) as error:
             raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return self.filled()
+
+
+def author(typed: str) -> str:
+    """Who does what is being asked, for the log: the name that was signed in with, whatever was typed; that, where nobody signs in."""
+    request = LocalContext.request.get(None)
+    return (request.username if request is not None else None) or typed
 
 
 def brought(verdict: Verdict) -> str:
