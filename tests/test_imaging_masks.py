@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams import imaging
+from mpsams import datasets, imaging
 from mpsams.annotation import imports
 from mpsams.imaging import Scan, UnreadableImage, export, geometry, grid, mask_files, mask_values, raster
 from mpsams.panels import _case, _volume
 from tests.test_imaging_dicom import OBLIQUE, noise, series
+from train import options
 
 SHAPE = (24, 22, 18)
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -1.5, 0, 20], [0, 0, 3, -40], [0, 0, 0, 1]])
@@ -104,7 +107,24 @@ def by_truth(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]]
     return found.truth_xyz, found.truth_notes
 
 
-ENTRIES: dict[str, Callable] = {"import": by_import, "truth": by_truth}
+def case_bytes(scan: Scan) -> bytes:
+    """A scan as the NIfTI file it came from."""
+    return gzip.compress(nibabel.Nifti1Image(np.asarray(scan.voxels_xyz), scan.affine).to_bytes(), 1)
+
+
+def by_folder(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]]:
+    root = path.parent / "set"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    (root / "images" / "x.nii.gz").write_bytes(case_bytes(case.scan))
+    shutil.copy(path, root / "masks" / "x.nii.gz")
+    samples = list(datasets.open_dataset("folder", root, modality="mri"))
+    mask_xyz = case.scan.empty_mask()
+    geometry.shown(mask_xyz, case.scan.affine)[:] = [sample.mask for sample in samples]
+    return mask_xyz, tuple(dict.fromkeys(note for sample in samples for note in sample.notes))
+
+
+ENTRIES: dict[str, Callable] = {"import": by_import, "truth": by_truth, "folder": by_folder}
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -120,9 +140,9 @@ def test_values_of_a_volume_mean_the_same_everywhere(tmp_path, case, name, entry
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_mask_is_refused_everywhere(tmp_path, case, name, entry):
     values, words = REFUSED[name]
-    with pytest.raises(UnreadableImage, match=words) as refusal:
+    with pytest.raises(ValueError, match=words) as refusal:
         ENTRIES[entry](nifti(tmp_path / "x_mask.nii.gz", values), case)
-    assert "allowed" in str(refusal.value) and str(refusal.value).endswith(".")
+    assert "allowed" in str(refusal.value) and str(refusal.value).endswith(".") and isinstance(refusal.value, UnreadableImage) == (entry != "folder")
 
 
 # Pictures
@@ -234,7 +254,7 @@ def moved(millimetres: tuple[float, float, float] = (0, 0, 0), spacing: float = 
     (moved(degrees=2), "axes turned by 2°"), (moved(degrees=0.3), "axes turned by 0.3°"),
 ])  # fmt: skip
 def test_another_grid_is_refused_with_how_it_differs(tmp_path, case, affine, words, entry):
-    with pytest.raises(UnreadableImage, match=words):
+    with pytest.raises(ValueError, match=words):
         ENTRIES[entry](nifti(tmp_path / "x_mask.nii.gz", BALL.astype(np.uint8), affine), case)
 
 
@@ -271,6 +291,81 @@ def test_codes_of_a_data_set():
     for wrong in (labels(3), labels(2) + 0.5 * BALL):
         with pytest.raises(mask_values.UnknownCodes, match=r"holds the codes \[.*\]; expected only \[0, 1, 2\]"):
             mask_values.lesion([Scan(wrong, "mri", "")], codes)
+
+
+def coded(root: Path, name: str, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None) -> datasets.Dataset:
+    """A data set with codes of its own, of one patient, whose mask is stored so."""
+    image, mask = {
+        "hecktor": ("hecktor_nii/A_ct.nii.gz", "hecktor_nii/A_gtvt.nii.gz"), "brats": ("HGG/A/A_t1.nii.gz", "HGG/A/A_seg.nii.gz"),
+    }[name]  # fmt: skip
+    (root / mask).parent.mkdir(parents=True)
+    nifti(root / image, np.random.default_rng(0).integers(-900, 900, SHAPE).astype(np.int16))
+    nifti(root / mask, values, affine, slope)
+    return datasets.open_dataset(name, root)
+
+
+def in_xyz(found: datasets.Dataset) -> np.ndarray:
+    mask_xyz = np.zeros(SHAPE, bool)
+    geometry.shown(mask_xyz, AFFINE)[:] = [sample.mask for sample in found]
+    return mask_xyz
+
+
+@pytest.mark.parametrize("name, lesion", [("hecktor", labels(2) == 1), ("brats", BALL)])
+def test_data_sets_with_codes_scale_turn_and_cut_alike(tmp_path, name, lesion):
+    scaled = coded(tmp_path / "scaled", name, np.round(labels(2) * 8191).astype(np.int16), slope=1 / 8191)
+    assert np.array_equal(in_xyz(scaled), lesion)
+    flipped = coded(tmp_path / "flipped", name, labels(2)[::-1].astype(np.uint8), AFFINE @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    assert np.array_equal(in_xyz(flipped), lesion) and any("another orientation" in note for note in flipped[0].notes)
+    interpolated = coded(tmp_path / "soft", name, soft().astype(np.float32))
+    assert np.array_equal(in_xyz(interpolated), np.float32(soft()) > 0.5) and "shares of 1" in interpolated[0].notes[-1]
+    strange = coded(tmp_path / "strange", name, labels(9).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"\.nii\.gz holds the codes \[.*\]; expected only \[0, 1, 2"):
+        strange[0]
+    with pytest.raises(ValueError, match="has 4 axes"):
+        coded(tmp_path / "one-hot", name, np.stack([~BALL, BALL], -1).astype(np.uint8))
+
+
+def test_a_sequence_in_another_orientation_is_turned(tmp_path):
+    values = np.random.default_rng(1).integers(0, 900, SHAPE).astype(np.int16)
+    coded(tmp_path, "brats", BALL.astype(np.uint8))
+    nifti(tmp_path / "HGG/A/A_flair.nii.gz", values.transpose(2, 0, 1)[::-1], (AFFINE @ turn(SHAPE[2]))[:, [2, 0, 1, 3]])
+    found = datasets.open_dataset("brats", tmp_path, ("t1", "flair"))
+    shown_shw = geometry.shown(values, AFFINE)
+    assert all(np.array_equal(sample.image[1], shown_hw) for sample, shown_hw in zip(found, shown_shw, strict=True))
+
+
+def turn(count: int) -> np.ndarray:
+    """The last of three axes, of so many voxels, the other way round."""
+    return np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, count - 1], [0, 0, 0, 1.0]])
+
+
+def test_distances_of_a_tilted_series_are_taken_through_its_steps(tmp_path):
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    series(tmp_path / "images" / "a", noise((5, 34, 40)), step=(0, 1, 3))
+    found = datasets.open_dataset("folder", tmp_path)[0]
+    np.testing.assert_allclose(np.linalg.norm(found.steps, axis=1), found.spacing)
+    assert abs(found.steps[0] @ found.steps[1]) > 0.1
+
+
+def test_notes_on_masks_reach_the_command_line(tmp_path, case, capsys):
+    """``packs`` and ``stack`` keep them, and commands print each once, with the names of whose masks they are."""
+    path = nifti(tmp_path / "x_mask.nii.gz", labels(3).astype(np.uint8))
+    by_folder(path, case)
+    found = datasets.stack(datasets.open_dataset("folder", tmp_path / "set", modality="mri"), 32)
+    options.tell(found.notes)
+    assert capsys.readouterr().out == "note: x: The mask holds 3 labels; every label above 0 is lesion.\n"
+
+
+def test_a_busi_mask_with_labels_and_soft_edges(tmp_path):
+    for kind in ("benign", "malignant", "normal"):
+        folder = tmp_path / "Dataset_BUSI_with_GT" / kind
+        folder.mkdir(parents=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, DISC.shape).astype(np.uint8)).save(folder / f"{kind} (1).png")
+        values = {"benign": SLABS, "malignant": np.rint(255 * soft((*DISC.shape, 1))[..., 0]), "normal": SLABS * 0}[kind]
+        Image.fromarray(values.astype(np.uint8)).save(folder / f"{kind} (1)_mask.png")
+    found = {sample.case: sample for sample in datasets.open_dataset("busi", tmp_path)}
+    assert np.array_equal(found["benign (1)"].mask, DISC) and "labels" in found["benign (1)"].notes[0]
+    assert "soft edges" in found["malignant (1)"].notes[0] and not found["normal (1)"].notes
 
 
 def test_a_mask_has_the_memory_order_of_its_image(case):
@@ -346,6 +441,6 @@ def test_exported_masks_come_back(tmp_path, kind):
         data, ending = export.write(scan, mask_xyz, format)
         path = tmp_path / f"x_mask{ending}"
         path.write_bytes(data)
-        for entry in ENTRIES.values():
+        for entry in (by_import, by_truth):
             found_xyz, notes = entry(path, opened)
             assert np.array_equal(found_xyz, mask_xyz) and not notes, (format, notes)

@@ -143,7 +143,7 @@ def measure(
             slices.append((said_hw, sample.mask))
         if group != sample.case:
             said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices))
-            volumes[group] = score(said_shw, truth_shw, sample.spacing)
+            volumes[group] = score(said_shw, truth_shw, sample.spacing if sample.steps is None else sample.steps)
     return {"image": images, "volume": volumes}
 
 

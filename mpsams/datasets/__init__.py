@@ -35,7 +35,8 @@ class Sample:
     spans: per channel, the values that become 0 and 1 (``transforms.window`` of the whole volume).
     box: where a network looks (``transforms.frame``); None is the whole image.
     spacing: millimetres between slices, rows and columns; None where unknown.
-    notes: sentences on what to know before trusting it, those of ``imaging.Scan`` that were not said on opening the data set.
+    notes: sentences on what to know before trusting it and its mask, those that were not said on opening the data set.
+    steps: (3, 3) millimetres to the next slice, row and column, a row each, where these are not at right angles; else None.
     """
 
     image: np.ndarray
@@ -45,6 +46,7 @@ class Sample:
     box: Box | None = None
     spacing: tuple[float, float, float] | None = None
     notes: tuple[str, ...] = ()
+    steps: np.ndarray | None = None
 
     @property
     def spacing_hw(self) -> tuple[float, float] | None:

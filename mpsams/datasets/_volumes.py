@@ -16,11 +16,12 @@ import numpy as np
 
 from mpsams import imaging, transforms
 from mpsams.datasets import Dataset, Sample, _files, with_names
-from mpsams.imaging import Scan, UnreadableImage, geometry, nifti, opening, raster
+from mpsams.imaging import Scan, UnreadableImage, geometry, mask_files, nifti, opening
+from mpsams.imaging.grid import OtherGrid, onto
+from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
 from mpsams.transforms import Box
 
 MANY = 2**21  # voxels that are enough for a percentile
-SAME_GRID = 1e-2  # millimetres by which image and mask may disagree
 ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may miss it
 
 
@@ -45,12 +46,13 @@ class Patient:
 
 @dataclass(frozen=True)
 class Opened:
-    """A patient's volumes: one Scan per channel, the truth (S, H, W), the spans of the channels, the box."""
+    """A patient's volumes: one Scan per channel, the truth (S, H, W), the spans of the channels, the box, notes on the truth."""
 
     scans: tuple[Scan, ...]
     lesion_shw: np.ndarray
     spans: tuple[tuple[float, float], ...]
     box: Box | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,11 @@ class Grid:
     modality: str | None
 
 
-@dataclass(frozen=True)
-class Codes:
-    """What the numbers in a mask mean: which of them are lesion, and all that may stand there."""
-
-    lesion: tuple[int, ...]
-    known: tuple[int, ...]
-
-
 @dataclass
 class Reader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
-    codes: of the masks; None where anything but 0 is lesion. said: notes of each patient that the data set holds.
+    codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that the data set holds.
     """
 
     patients: dict[str, Patient]
@@ -102,8 +96,11 @@ class Reader:
         box = volumes.box or transforms.frame(channels[0], spacing and spacing[1:], self.modality)
         image = channels[0] if len(channels) == 1 else np.stack(channels)
         said = self.said.get(name, frozenset())
-        notes = tuple(note for scan in volumes.scans for note in scan.notes if note not in said)
-        return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes)
+        heard = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
+        notes = tuple(note for note in heard if note not in said)
+        affine = volumes.scans[0].affine
+        steps = geometry.steps(affine) if affine is not None and geometry.sheared(affine) else None
+        return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
         """What a patient is read from."""
@@ -118,7 +115,7 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
     """
     cases, groups, said, firsts = [], [], {}, {}
     for patient in patients:
-        grids = [grid(path) for path in patient.files]
+        grids = [grid(path, may_be_4d=codes is None and path == patient.mask) for path in patient.files]
         numbers, flat = slices(patient, grids)
         cases += [patient.name] if flat else [f"{patient.name}/{k:03d}" for k in numbers]
         groups += [patient.name] * len(numbers)
@@ -150,7 +147,7 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
 
 def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
-    if len({found.shape for found in grids}) > 1:
+    if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
         sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids))
         raise ValueError(f"patient {patient.name}: image and mask differ in size: {sizes}; expected one grid for all")
     shape, affine = grids[0].shape, grids[0].affine
@@ -162,43 +159,28 @@ def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
     """Open a patient's volumes. ValueError names the file: unreadable, on another grid, with unknown codes."""
-    scans = tuple(opened(path, modality) for path in patient.images)
-    first = scans[0]
-    for scan in scans[1:]:
-        same_grid(patient, first, scan)
-    lesion_shw = np.zeros(first.shown().shape, bool) if patient.mask is None else truth(patient, first, codes)
+    first, *others = (opened(path, modality) for path in patient.images)
+    try:
+        scans = (first, *(onto(scan, first, f"channel {number}") for number, scan in enumerate(others, start=2)))
+        mask = Mask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
+    except OtherGrid as error:
+        what = str(error).removesuffix(".")
+        raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
     spans = tuple(transforms.window(scan.values(MANY), modality) for scan in scans)
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
-    return Opened(scans, lesion_shw, spans, box)
+    return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, mask.notes)
 
 
-def truth(patient: Patient, first: Scan, codes: Codes | None) -> np.ndarray:
-    """A patient's lesion mask as bool (S, H, W), in the order its image is shown."""
-    if first.affine is None and first.voxels_xyz.shape[2] == 1:
-        try:
-            return raster.read_mask(patient.mask.read_bytes(), first.shown().shape[1:])[None]
-        except UnreadableImage as error:
-            raise ValueError(f"{patient.mask}: {error}") from None
-    mask = opened(patient.mask, first.modality)
-    same_grid(patient, first, mask)
-    if codes is None:
-        return mask.shown() > 0
-    strange = sorted(set(np.unique(mask.voxels_xyz) * mask.slope + mask.intercept) - set(codes.known))
-    if strange:
-        raise ValueError(f"{patient.mask} holds the codes {strange[:5]}; expected only {sorted(codes.known)}")
-    return np.isin(mask.shown() * mask.slope + mask.intercept, codes.lesion)
-
-
-def same_grid(patient: Patient, first: Scan, other: Scan) -> None:
-    """ValueError unless two volumes of a patient lie on one grid."""
-    moved = (first.affine is None) != (other.affine is None) or (
-        first.affine is not None and np.abs(first.affine - other.affine).max() > SAME_GRID
-    )
-    if first.voxels_xyz.shape != other.voxels_xyz.shape or moved:
-        raise ValueError(
-            f"patient {patient.name}: the volumes lie on different grids ({first.voxels_xyz.shape} and {other.voxels_xyz.shape} voxels, "
-            "or other orientations); expected one grid for all, so resample the mask to the image first"
-        )
+def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:
+    """The lesion mask of an image, by the rules of ``imaging.mask_files``. ValueError names the file, OtherGrid does not."""
+    try:
+        return mask_files.read(_files_of(path), image, codes)
+    except OtherGrid:
+        raise
+    except UnknownCodes as error:
+        raise ValueError(f"{path} {error}") from None
+    except UnreadableImage as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def opened(path: Path, modality: str | None = None) -> Scan:
@@ -209,8 +191,11 @@ def opened(path: Path, modality: str | None = None) -> Scan:
         raise ValueError(f"{path}: {error}") from None
 
 
-def grid(path: Path) -> Grid:
-    """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read."""
+def grid(path: Path, may_be_4d: bool = False) -> Grid:
+    """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read.
+
+    may_be_4d: whether several volumes are allowed, as the channels of a mask are.
+    """
     try:
         if not is_nifti(path):
             scan = _read(path, None)
@@ -219,17 +204,19 @@ def grid(path: Path) -> Grid:
         shape, volumes, affine, notes = nifti.grid(path)
     except UnreadableImage as error:
         raise ValueError(f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}") from None
-    if volumes > 1:
+    if volumes > 1 and not may_be_4d:
         raise ValueError(f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be used alone")
     return Grid(shape, affine, notes, None)
 
 
 def _read(path: Path, modality: str | None) -> Scan:
     """See ``opened``. UnreadableImage when it cannot be read."""
-    if is_nifti(path):
-        return nifti.read(path, modality)
-    files = sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
-    return imaging.read(files, modality)
+    return nifti.read(path, modality) if is_nifti(path) else imaging.read(_files_of(path), modality)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The files of an image: those in a folder, or the one with the other half of a pair."""
+    return sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
 
 
 def is_nifti(path: Path) -> bool:

@@ -107,8 +107,9 @@ def check_sizes(files: tuple[Path, ...]) -> None:
 def read(files: dict[str, tuple[Path, ...]], case: str) -> Sample:
     """Decode one case; ValueError names the file that cannot be decoded."""
     image = decode(files[case][0], lambda data: raster.grey(data)[0])
-    masks = [decode(file, lambda data: raster.read_mask(data, image.shape)) for file in files[case][1:]]
-    return Sample(image, np.logical_or.reduce(masks), case)
+    masks = [decode(file, lambda data: raster.mask_of(data, image.shape)) for file in files[case][1:]]
+    notes = tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
+    return Sample(image, np.logical_or.reduce([mask.lesion for mask in masks]), case, notes=notes)
 
 
 def decode(file: Path, how) -> np.ndarray:

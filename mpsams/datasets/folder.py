@@ -21,7 +21,7 @@ LAYOUT = (
 def load(root: str | Path | None, modality: str | None = None) -> Dataset:
     """Open the folder: pictures as they are, volumes as axial slices that stay together in a split.
 
-    Any mask value above 0 is lesion (pictures with soft edges: above half). Without a folder masks/ the data set has
+    What in a mask is lesion: ``imaging.mask_values.lesion``. Without a folder masks/ the data set has
     no target and serves for pretraining only. modality: None is what the first file says or looks like. Files that are no
     images are passed over, with a note; another note names images that say they are of another modality.
     Raises ValueError: no images/, an image without mask or the reverse, different sizes, an unreadable file.

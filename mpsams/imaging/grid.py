@@ -18,20 +18,24 @@ _UNPLACED = "The {} or its image does not state where it lies, so the voxels of 
 _ALLOWED = "a {} lies on exactly the volume's grid, in any orientation, so resample it to the image first"
 
 
+class OtherGrid(UnreadableImage):
+    """Two volumes that lie on different grids."""
+
+
 def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
     """A scan on the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the image's affine.
 
     Both affines decide, to SAME of a voxel at every corner. Where one of the two does not state its geometry, sizes decide.
-    name: what the scan is called in sentences. Raises UnreadableImage saying how the grids differ.
+    name: what the scan is called in sentences. Raises OtherGrid saying how they differ.
     """
     if not (_is_placed(scan) and _is_placed(image)):
         if scan.voxels_xyz.shape != image.voxels_xyz.shape:
-            raise UnreadableImage(_refusal(scan, image, name))
+            raise OtherGrid(_refusal(scan, image, name))
         unplaced = (_UNPLACED.format(name),) * _differs(scan, image)
         return replace(scan, affine=image.affine, notes=scan.notes + unplaced)
     turn = _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape)
     if turn is None:
-        raise UnreadableImage(_refusal(scan, image, name))
+        raise OtherGrid(_refusal(scan, image, name))
     axes, flips = turn
     voxels_xyz = scan.voxels_xyz.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
     turned = (_TURNED.format(name),) * (axes != (0, 1, 2) or any(flips))
