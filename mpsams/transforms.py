@@ -40,6 +40,19 @@ def window(values: np.ndarray, modality: str) -> tuple[float, float]:
     raise ValueError(f"unknown modality {modality!r}; available: ultrasound, ct, mri")
 
 
+def scan_window(values: np.ndarray, modality: str) -> tuple[float, float]:
+    """As ``window``, of a file that may not hold its modality's units.
+
+    Pictures hold no Hounsfield units, so a CT in [0, 1] is taken as it was windowed when it was saved; an ultrasound
+    beyond [0, 1] is taken from its lowest to its highest value.
+    """
+    low, high = float(values.min()), float(values.max())
+    is_unit = 0 <= low and high <= 1
+    if is_unit and modality == "ct":
+        return 0.0, 1.0
+    return (low, high) if modality == "ultrasound" and not is_unit else window(values, modality)
+
+
 def ends(level: float, width: float) -> tuple[float, float]:
     """The lowest and the highest value of a window given by its middle and its width, as radiology does."""
     return level - width / 2, level + width / 2

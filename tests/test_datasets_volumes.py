@@ -14,6 +14,7 @@ from made_volumes import CORNER, ORIENTATIONS, SHAPE, SPACING, Made
 
 from mpsams import datasets, transforms
 from mpsams.datasets import Dataset, Sample, _volumes, phantom
+from mpsams.panels import _case
 from mpsams.transforms import Box
 from tests.test_imaging_nifti import nii
 
@@ -322,6 +323,18 @@ def test_the_modality_of_a_folder_can_be_stated(tmp_path):
     assert datasets.open_dataset("hecktor", tmp_path / "hecktor", modality="ct").modality == "ct"
     with pytest.raises(ValueError, match="'hecktor' is ct, so the modality 'mri' cannot be stated"):
         datasets.open_dataset("hecktor", tmp_path / "hecktor", modality="mri")
+
+
+@pytest.mark.parametrize("modality, low, high", [("ultrasound", 0, 255), ("ct", 0, 1)])
+def test_the_window_of_a_volume_is_that_of_the_app(tmp_path, modality, low, high):
+    """An ultrasound volume of 8 bits, and a CT that was saved as brightness."""
+    values, ball = made_volumes.body(2)
+    scaled = (values - values.min()) / np.ptp(values) * high
+    made_volumes.save(tmp_path / "images" / "a.nii.gz", scaled.round().astype(np.uint8) if high > 1 else scaled.astype(np.float32))
+    made_volumes.save(tmp_path / "masks" / "a.nii.gz", ball.astype(np.uint8))
+    sample = datasets.open_dataset("folder", tmp_path, modality=modality)[3]
+    case = _case.of_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "reading": "descent"})
+    assert sample.spans == ((low, high),) == (case.span,) and sample.unit.std() > 0.1
 
 
 def test_images_of_several_modalities_are_said(tmp_path):

@@ -201,3 +201,23 @@ def test_values_are_some_of_all():
 def test_a_slice_outside_is_an_error(index):
     with pytest.raises(ValueError, match=f"slice {index} does not exist; the axial slices are 0 to 5"):
         Scan(np.zeros(SHAPE), "mri", "").slice(index)
+
+
+@pytest.mark.parametrize("shape", [(512, 16, 12), (64, 64, 24), (48, 36, 30)])
+def test_values_are_spread_over_all_rows_columns_and_slices(shape):
+    """A step that divides the length of rows would see a few columns of each; here each place along each axis is seen."""
+    places = np.indices(shape)
+    for axis in range(3):
+        scan = Scan(np.asfortranarray(places[axis].astype(np.int16)), "mri", "")
+        for most in (scan.voxels_xyz.size // 15, scan.voxels_xyz.size // 31, scan.voxels_xyz.size // 11):
+            values = scan.values(most)
+            assert len(values) <= most and set(values) == set(range(shape[axis]))
+
+
+def test_the_percentiles_of_some_values_are_those_of_all():
+    """Columns that are bright in every 16th place only: of a step of 16 or 32 the median is 0 or 1000."""
+    voxels = np.zeros((512, 64, 96), np.int16, order="F")
+    voxels[::16] = 1000
+    for offset in range(2):
+        some = Scan(np.roll(voxels, offset, axis=0), "mri", "").values(voxels.size // 16)
+        assert some.mean() == pytest.approx(1000 / 16, rel=0.02)

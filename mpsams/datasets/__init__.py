@@ -32,7 +32,7 @@ class Sample:
         Hounsfield units for CT, arbitrary intensities for MRI; (C, H, W) where a data set has several channels.
     mask: (H, W) bool, True = lesion; all False where there is none.
     case: the name by which splits and records know it, unique within its data set.
-    spans: per channel, the values that become 0 and 1 (``transforms.window`` of the whole volume).
+    spans: per channel, the values that become 0 and 1 (``transforms.scan_window`` of the whole volume).
     box: where a network looks (``transforms.frame``); None is the whole image.
     spacing: millimetres between slices, rows and columns; None where unknown.
     notes: sentences on what to know before trusting it and its mask, those that were not said on opening the data set.

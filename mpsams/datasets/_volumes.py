@@ -21,7 +21,6 @@ from mpsams.imaging.grid import OtherGrid, onto
 from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
 from mpsams.transforms import Box
 
-MANY = 2**21  # voxels that are enough for a percentile
 ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may miss it
 
 
@@ -166,7 +165,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     except OtherGrid as error:
         what = str(error).removesuffix(".")
         raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
-    spans = tuple(transforms.window(scan.values(MANY), modality) for scan in scans)
+    spans = tuple(transforms.scan_window(scan.values(), modality) for scan in scans)
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
     return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, mask.notes)
 

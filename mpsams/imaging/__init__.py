@@ -5,6 +5,7 @@ Axes: X, Y, Z as the file stores them; S slices of H x W pixels as they are show
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from . import geometry
 
 MODALITIES = ("ultrasound", "ct", "mri")
 AIR = -1000.0  # Hounsfield units
+MANY = 2**21  # voxels that are enough for a percentile
 
 
 class UnreadableImage(ValueError):
@@ -75,13 +77,15 @@ class Scan:
             values[missing] = self.background
         return values
 
-    def values(self, most: int) -> np.ndarray:
-        """At most so many values of all voxels, evenly spread in the order they are stored: float32 (N,), finite.
+    def values(self, most: int = MANY) -> np.ndarray:
+        """At most so many values of all voxels, evenly spread along each axis: float32 (N,), finite.
 
         Voxels without a value are left out; a scan of nothing else gives one ``background``.
         """
         flat = self.voxels_xyz.ravel(order="K")
         step = 1 + flat.size // most
+        while math.gcd(step, flat.size) > 1:  # a step that divides the length of rows would see the same columns of each
+            step += 1
         values = self.scaled(flat[::step])
         values = values[~np.isnan(values)]
         return values if values.size else np.array([self.background], np.float32)

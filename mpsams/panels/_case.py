@@ -26,7 +26,6 @@ from mpsams.inference import Agreement, Study
 from mpsams.transforms import Box
 
 SIDE = 256  # of the grid image, as in the paper
-MANY = 2**21  # voxels that are enough for a percentile
 STOPS = sorted({round(schedule.HORIZON ** (i / 60)) for i in range(61)})  # epochs along the curves, dense at first
 MODALITIES = imaging.MODALITIES
 YOURS = {"ultrasound": "Your ultrasound image", "ct": "Your CT", "mri": "Your MRI"}
@@ -231,17 +230,8 @@ def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
 
 
 def span_of(scan: Scan) -> Span:
-    """The values of a scan that networks see as 0 and 1.
-
-    Pictures hold no Hounsfield units, so a CT picture is taken as it was windowed when it was saved; a volume that
-    is called ultrasound is taken from its lowest to its highest value.
-    """
-    values = scan.values(MANY)
-    low, high = float(values.min()), float(values.max())
-    is_unit = 0 <= low and high <= 1
-    if is_unit and scan.modality == "ct":
-        return 0.0, 1.0
-    return (low, high) if scan.modality == "ultrasound" and not is_unit else transforms.window(values, scan.modality)
+    """The values of a scan that networks see as 0 and 1."""
+    return transforms.scan_window(scan.values(), scan.modality)
 
 
 def _drawn(

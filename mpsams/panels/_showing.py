@@ -10,7 +10,7 @@ import numpy as np
 from mpsams import figures, transforms
 from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.panels import _words
-from mpsams.panels._case import MANY, Case, Span
+from mpsams.panels._case import Case, Span
 
 
 def now(case: Case) -> str:
@@ -59,7 +59,7 @@ def _middle(volume: BuiltInVolume) -> np.ndarray:
 
 def extent(case: Case) -> Span:
     """The lowest and the highest value worth showing."""
-    values = case.scan.values(MANY)
+    values = case.scan.values()
     return min(case.span[0], float(values.min())), max(case.span[1], float(values.max()))
 
 
