@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from mpsams import ranks
 
-SEGMENTATION = ("dice-ce", "ce")
+SEGMENTATION = ("dice-ce", "ce", "dice-focal", "image-dice-ce")
+TOP = 0.005  # share of an image's pixels, the likeliest ones, that say whether it has a lesion
 
 
 def masked_mse(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
@@ -90,18 +91,41 @@ def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
 
 
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:
-    """Loss of a binary segmentation from logits: "ce", or "dice-ce" = soft Dice + cross-entropy (MONAI).
+    """Loss of a binary segmentation from logits, one of ``SEGMENTATION``.
 
-    truth_b1hw: bool or {0, 1}. Dice is pooled over the batch, that of other processes included, so that an image without
-    lesion does not swing it. ValueError lists the kinds.
+    "ce" is cross-entropy. "dice-ce" adds soft Dice (MONAI), pooled over the batch, that of other processes included, so that an
+    image without lesion does not swing it. "dice-focal" has focal cross-entropy in its place (Lin et al. 2017, gamma 2), for which
+    pixels that are clear count little. "image-dice-ce" has the mean Dice of the images with lesion in place of the pooled one, so
+    that small lesions count as much as large ones. truth_b1hw: bool or {0, 1}. ValueError lists the kinds.
     """
+    if kind not in SEGMENTATION:
+        raise ValueError(f"unknown segmentation loss {kind!r}; available: {', '.join(SEGMENTATION)}")
     truth = truth_b1hw.to(logits_b1hw.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits_b1hw, truth)
+    if kind == "dice-focal":
+        entropy = F.binary_cross_entropy_with_logits(logits_b1hw, truth, reduction="none")
+        entropy = ((1 - torch.exp(-entropy)).square() * entropy).mean()
+    else:
+        entropy = F.binary_cross_entropy_with_logits(logits_b1hw, truth)
     if kind == "ce":
         return entropy
-    if kind == "dice-ce":
-        from monai.losses import DiceLoss
+    whole = [ranks.gathered(each.flatten(1)) for each in (logits_b1hw, truth)]
+    if kind == "image-dice-ce":
+        return entropy + _dice_of_lesions(*whole)
+    from monai.losses import DiceLoss
 
-        whole = [ranks.gathered(each.flatten(1)).unsqueeze(1) for each in (logits_b1hw, truth)]
-        return entropy + DiceLoss(sigmoid=True, batch=True)(*whole)
-    raise ValueError(f"unknown segmentation loss {kind!r}; available: {', '.join(SEGMENTATION)}")
+    return entropy + DiceLoss(sigmoid=True, batch=True)(*(each.unsqueeze(1) for each in whole))
+
+
+def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
+    """One minus soft Dice, the mean over the images (B, pixels) with lesion; 0 when there is none."""
+    said_bp = torch.sigmoid(logits_bp)
+    lost_b = 1 - 2 * (said_bp * truth_bp).sum(dim=1) / (said_bp + truth_bp).sum(dim=1).clamp(min=1e-6)
+    lesion_b = truth_bp.amax(dim=1)
+    return (lost_b * lesion_b).sum() / lesion_b.sum().clamp(min=1)
+
+
+def presence(logits_b1hw: Tensor, truth_b1hw: Tensor) -> Tensor:
+    """Cross-entropy of whether an image has a lesion at all, told by the mean logit of its likeliest pixels (``TOP`` of them)."""
+    logits_bp = logits_b1hw.flatten(1)
+    top_b = logits_bp.topk(max(1, round(TOP * logits_bp.shape[1])), dim=1).values.mean(dim=1)
+    return F.binary_cross_entropy_with_logits(top_b, truth_b1hw.flatten(1).any(dim=1).to(top_b.dtype))

@@ -163,11 +163,22 @@ def moments(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far the random changes reach; 0 switches one off.
+    """How far the random changes reach; 0 switches one off. The last six are drawn and applied by ``distortions``.
 
-    flip: chance of a left-right flip. rotation: degrees to either side. zoom: share to either side.
-    shift: share of the side. contrast, brightness: share to either side, in [0, 1] intensities.
-    gamma: exponent between 1 / (1 + gamma) and 1 + gamma.
+    Args:
+        flip: chance of a left-right flip.
+        rotation: degrees to either side.
+        zoom: share to either side.
+        shift: share of the side.
+        contrast: share to either side, of intensities in [0, 1] about the image's mean.
+        brightness: likewise, added to them.
+        gamma: exponent between 1 / (1 + gamma) and 1 + gamma.
+        elastic: largest displacement of a smooth random deformation, as a share of the side; up to 0.05 nothing folds.
+        bias: a smooth factor between 1 / (1 + bias) and 1 + bias over the image, as the coil of an MRI scanner makes it.
+        blur: largest deviation of a Gaussian blur in pixels.
+        speckle: largest deviation of noise that is multiplied, in grains of two pixels, as in ultrasound.
+        noise: largest deviation of Gaussian noise that is added.
+        cutout: longest side of a rectangle that is filled with the image's mean, as a share of the side.
     """
 
     flip: float = 0.0
@@ -177,6 +188,17 @@ class Augmentation:
     contrast: float = 0.0
     brightness: float = 0.0
     gamma: float = 0.0
+    elastic: float = 0.0
+    bias: float = 0.0
+    blur: float = 0.0
+    speckle: float = 0.0
+    noise: float = 0.0
+    cutout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, reach in vars(self).items():
+            if not 0 <= reach <= (180 if name == "rotation" else 10 if name in ("blur", "gamma", "bias") else 1):
+                raise ValueError(f"augment.{name} is {reach}; expected a number from 0, which is off, to 1 (rotation: 180; blur, gamma, bias: 10)")
 
 
 @dataclass(frozen=True)
@@ -206,9 +228,14 @@ def draw(batch: int, how: Augmentation, generator: torch.Generator) -> Drawn:
     return Drawn(affine_b23, 1 + uniform(how.contrast), uniform(how.brightness), exponent)
 
 
-def apply_geometry(x_bchw: Tensor, drawn: Drawn, mode: str = "bilinear") -> Tensor:
-    """Turn, zoom, shift and flip (B, C, H, W); outside the image is zero."""
+def apply_geometry(x_bchw: Tensor, drawn: Drawn, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
+    """Turn, zoom, shift and flip (B, C, H, W); outside the image is zero.
+
+    offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2 (``distortions.offset``).
+    """
     grid = F.affine_grid(drawn.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
+    if offset_bhw2 is not None:
+        grid = grid + offset_bhw2.to(grid)
     return F.grid_sample(x_bchw, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 

@@ -68,7 +68,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips. precision: as the encoder's."""
+    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips. precision: as the encoder's.
+
+    With ``levels`` all feature maps on the way, coarsest first.
+    """
 
     precision = torch.float32
 
@@ -79,12 +82,14 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairs)
         self.blocks = nn.ModuleList(double_convolution(a, b, norm) for a, b in pairs)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor], levels: bool = False) -> Tensor | list[Tensor]:
         *skips, x_bchw = features
+        found = []
         with autocast(x_bchw, self.precision):
             for up, block, skip in zip(self.ups, self.blocks, reversed(skips)):
                 x_bchw = block(torch.cat([skip, up(x_bchw)], dim=1))
-        return x_bchw
+                found.append(x_bchw)
+        return found if levels else x_bchw
 
 
 class UNet(nn.Module):
@@ -113,6 +118,26 @@ class UNet(nn.Module):
         if x_bchw.shape[2] % step or x_bchw.shape[3] % step:
             raise ValueError(f"height and width must divide by {step}, got {tuple(x_bchw.shape[2:])}")
         return self.head(self.decoder(self.encoder(x_bchw)).float())
+
+
+class Supervised(nn.Module):
+    """A U-Net in training with auxiliary heads on its decoder at 1/2 and 1/4 of the side (deep supervision, Lee et al. 2015).
+
+    forward: (B, channels, H, W) -> logits at the whole side, at half and at a quarter of it.
+    """
+
+    def __init__(self, unet: UNet, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.unet, self.heads = unet, heads
+
+    def forward(self, x_bchw: Tensor) -> list[Tensor]:
+        *_, quarter, half, whole = self.unet.decoder(self.unet.encoder(x_bchw), levels=True)
+        return [head(each.float()) for head, each in zip([self.unet.head, *self.heads], (whole, half, quarter), strict=True)]
+
+
+def auxiliary_heads(width: int) -> nn.ModuleList:
+    """The heads of ``Supervised`` for a U-Net of that width and one class."""
+    return nn.ModuleList(nn.Conv2d(factor * width, 1, 1) for factor in (2, 4))
 
 
 def folded(unet: UNet) -> UNet:

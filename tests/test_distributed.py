@@ -60,6 +60,7 @@ TRAININGS = {  # name -> command and options; done by one process and by two
     },
     "paper": ("finetune", [*FINETUNE, "--recipe.name", "paper"]),
     "strong": ("finetune", [*FINETUNE, "--recipe.name", "strong"]),
+    "assist": ("finetune", [*FINETUNE, "--recipe.name", "assist", "--recipe.augment.speckle", "0.1", "--recipe.augment.bias", "0.2"]),
     "accumulated": ("pretrain", ACCUMULATED),
     "plain": ("finetune", PLAIN),
     "plain in parts": ("finetune", [*PLAIN, "--recipe.accumulate", "3"]),

@@ -83,6 +83,31 @@ def test_segmentation_is_finite_for_extreme_logits_and_empty_truth(kind):
         assert loss.isfinite() and gradient.isfinite().all()
 
 
+def test_focal_and_dice_of_each_lesion_are_the_loops():
+    generator = seeded(4)
+    logits, truth = 2 * torch.randn(4, 1, 3, 5, generator=generator), torch.rand(4, 1, 3, 5, generator=generator) < 0.4
+    truth[1] = False
+    chance = torch.sigmoid(logits.double()).flatten(1)
+    real = truth.flatten(1)
+    right = torch.where(real, chance, 1 - chance)
+    focal = float((-((1 - right) ** 2) * right.log()).mean())
+    pooled = float(losses.segmentation(logits, truth, "dice-ce") - losses.segmentation(logits, truth, "ce"))
+    assert float(losses.segmentation(logits, truth, "dice-focal")) == pytest.approx(focal + pooled, rel=1e-5)
+    each = [1 - 2 * float((chance[b] * real[b]).sum()) / float(chance[b].sum() + real[b].sum()) for b in (0, 2, 3)]
+    found = losses.segmentation(logits, truth, "image-dice-ce") - losses.segmentation(logits, truth, "ce")
+    assert float(found) == pytest.approx(sum(each) / 3, rel=1e-4)
+    assert torch.equal(losses.segmentation(logits, truth & False, "image-dice-ce"), losses.segmentation(logits, truth & False, "ce"))
+
+
+def test_presence_is_the_cross_entropy_of_the_likeliest_pixels():
+    logits = torch.linspace(-3, 3, 2 * 400).reshape(2, 1, 20, 20)
+    truth = torch.zeros(2, 1, 20, 20, dtype=torch.bool)
+    truth[1, 0, 3, 4] = True
+    tops = [float(each.flatten().sort().values[-2:].mean()) for each in logits]  # 0.5% of 400
+    expected = (math.log1p(math.exp(tops[0])) + math.log1p(math.exp(-tops[1]))) / 2
+    assert float(losses.presence(logits, truth)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_unknown_segmentation_loss_is_named():
     with pytest.raises(ValueError, match="'focal'.*dice-ce, ce"):
         losses.segmentation(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), "focal")

@@ -1,13 +1,15 @@
 """Fine-tune a U-Net for segmentation with few labels: from a pretraining, from a segmentation to be learnt further, or from scratch.
 
-Three recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default), "strong" (ours: AdamW, augmentation, more steps,
-moving average of the weights), and "teacher" ("strong", and the images whose labels are not used are learnt from as the
-moving average sees them). Every option of a recipe can be overridden.
+Four recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default), "strong" (ours: AdamW, augmentation, more steps,
+moving average of the weights), "teacher" ("strong", and the images whose labels are not used are learnt from as the
+moving average sees them), and "assist" (for all labels: stronger augmentation, small and faint lesions drawn more often,
+deep supervision; train.calibrate comes after it). Every option of a recipe can be overridden.
 The last weights are kept, never the best on validation: with 10% labels the validation part would
 hold more labels than the training.
 
   python -m train.finetune --config train/configs/busi-seg-cpu.toml --data.root Dataset_BUSI_with_GT \\
       --init runs/busi-mps_ams/weights.safetensors --labels 0.1
+  python -m train.finetune --config train/configs/busi-assist.toml --data.root packs/busi-192
   python -m train.finetune --data.name folder --data.root PROJECT/accepted --data.size 64 --labels 1 \\
       --init weights/busi-mps_ams-seg-10.safetensors
 """
@@ -22,16 +24,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import checkpoint, inference, losses, metrics, ranks, schedule, splits, transforms
+from mpsams import checkpoint, distortions, inference, losses, metrics, ranks, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
-from mpsams.unet import UNet
-from train import distributed, loop, rehearsal, teacher
+from mpsams.unet import Supervised, UNet, auxiliary_heads
+from train import distributed, loop, rehearsal, sampling, teacher
 from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, run_folder, settled
 from train.teacher import Teacher
 
@@ -51,7 +54,13 @@ class Recipe:
         warmup: share of the training that is warm-up.
         weight_decay: of the optimiser.
         optimiser: adam or adamw.
-        loss: dice-ce (soft Dice + cross-entropy) or ce; the paper names none.
+        loss: dice-ce (soft Dice + cross-entropy), ce, dice-focal (focal cross-entropy) or image-dice-ce (Dice of each image with
+            lesion, so that small ones count as much as large ones); the paper names none.
+        presence: weight of a term for whether the image has a lesion at all.
+        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are thrown away; 0 is off.
+        balance: share of images with lesion among those that are drawn; 0 sees each image once in an epoch.
+        small: draw small lesions more often: 1 draws one of half the median area twice as often, 0 as often.
+        faint: likewise those of little contrast to their surroundings.
         average: decay of a moving average of the weights, which is then what is kept; 0 keeps the last weights.
         augment: random changes of the labelled images, each a reach where 0 is off.
         teacher: how the rest of the training part, whose labels are not used, is learnt from.
@@ -65,6 +74,11 @@ class Recipe:
     weight_decay: float = 1e-4
     optimiser: str = "adam"
     loss: str = "dice-ce"
+    presence: float = 0.0
+    deep: float = 0.0
+    balance: float = 0.0
+    small: float = 0.0
+    faint: float = 0.0
     average: float = 0.0
     augment: Augmentation = Augmentation()
     teacher: Teacher = Teacher()
@@ -75,8 +89,11 @@ class Recipe:
         at_least("recipe.epochs", self.epochs, 1)
         at_least("recipe.batch", self.batch, 1)
         at_least("recipe.accumulate", self.accumulate, 1)
-        if not 0 <= self.average < 1:
-            raise ValueError(f"recipe.average {self.average} must lie in [0, 1)")
+        for name in ("presence", "deep", "small", "faint"):
+            at_least(f"recipe.{name}", getattr(self, name), 0)
+        for name in ("average", "balance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"recipe.{name} {getattr(self, name)} must lie in [0, 1)")
         if self.teacher.weight and not self.average:
             raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.average above 0: the average is the teacher")
 
@@ -90,7 +107,22 @@ STRONG = Recipe(
     average=0.98,
     augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
 )
-RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, average=0.99, teacher=Teacher(weight=1.0))}
+ASSIST = Recipe(
+    epochs=150,
+    batch=16,
+    lr=1e-3,
+    weight_decay=2e-2,
+    optimiser="adamw",
+    presence=0.1,
+    deep=0.4,
+    balance=0.75,
+    small=0.5,
+    average=0.998,
+    augment=Augmentation(
+        flip=0.5, rotation=20, zoom=0.3, shift=0.1, contrast=0.3, brightness=0.15, gamma=0.5, elastic=0.03, blur=1.0, noise=0.04, cutout=0.25
+    ),
+)
+RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, average=0.99, teacher=Teacher(weight=1.0)), "assist": ASSIST}
 
 
 @dataclass(frozen=True)
@@ -164,7 +196,8 @@ def learn(
     config["run"] = asdict(options.run)
     fixed = settled(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
-    averaged = Averaged(options.run.prepare(network, device), options.recipe.average)
+    heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
+    averaged = Averaged(options.run.prepare(network, device), options.recipe.average, heads)
     seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
@@ -225,11 +258,14 @@ def origin(start: Checkpoint) -> dict:
 
 
 class Averaged(nn.Module):
-    """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics)."""
+    """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics).
 
-    def __init__(self, network: UNet, decay: float) -> None:
+    heads: of deep supervision, which are trained with it and not kept.
+    """
+
+    def __init__(self, network: UNet, decay: float, heads: nn.ModuleList | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.heads = network, heads
         self.average = (
             AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
         )
@@ -238,6 +274,11 @@ class Averaged(nn.Module):
     def kept(self) -> nn.Module:
         """The network to keep: the average where there is one."""
         return self.network if self.average is None else self.average.module
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module to train: images -> logits, with deep supervision one at each of its sides, the whole side first."""
+        return self.network if self.heads is None else Supervised(self.network, self.heads)
 
     def update(self, progress: float) -> None:
         """Let the average follow the network, after each optimiser step."""
@@ -259,19 +300,20 @@ def task(
     """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val
     device = next(model.parameters()).device
-    network = distributed.parallel(model.network)
+    network = distributed.parallel(model.trained)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)
         if not parts.unlabelled:
-            return losses.segmentation(network(x_bchw), truth_b1hw, recipe.loss)
+            return loss_of(network(x_bchw), truth_b1hw, recipe)
         numbers = teacher.draw(len(parts.unlabelled), len(indices), generator)
         images_bchw = teacher.take(parts.unlabelled, numbers, device)
         plain_bchw, changed_bchw = teacher.views(images_bchw, recipe.teacher, generator)
         labels = teacher.labels(model.kept, plain_bchw, recipe.teacher.sure)
-        known_b1hw, taught_b1hw = network(torch.cat([x_bchw, changed_bchw])).split(len(indices))
-        more = teacher.weight(recipe.teacher, epoch, recipe.epochs) * teacher.loss(taught_b1hw, *labels)
-        return losses.segmentation(known_b1hw, truth_b1hw, recipe.loss) + more
+        logits = network(torch.cat([x_bchw, changed_bchw]))
+        sides = [each.split(len(indices)) for each in (logits if isinstance(logits, list) else [logits])]
+        more = teacher.weight(recipe.teacher, epoch, recipe.epochs) * teacher.loss(sides[0][1], *labels)
+        return loss_of([known_b1hw for known_b1hw, _ in sides], truth_b1hw, recipe) + more
 
     def after_step(done: float) -> None:
         model.update(done)
@@ -284,7 +326,7 @@ def task(
         return validate(model.kept, val, device, recipe.batch)
 
     optimiser = OPTIMISERS[recipe.optimiser]
-    weights = [{"params": list(model.network.parameters()), "initial_lr": recipe.lr}]
+    weights = [{"params": [*model.network.parameters(), *(model.heads.parameters() if model.heads else ())], "initial_lr": recipe.lr}]
     return loop.Task(
         module=model,
         network=network,
@@ -299,7 +341,20 @@ def task(
         seed=options.run.seed,
         config=config,
         parts=recipe.accumulate,
+        weights=sampling.weights(labelled, recipe.balance, recipe.small, recipe.faint),
     )
+
+
+def loss_of(logits: Tensor | list[Tensor], truth_b1hw: Tensor, recipe: Recipe) -> Tensor:
+    """The recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is lesion if any part is."""
+    whole, *coarse = logits if isinstance(logits, list) else [logits]
+    loss = losses.segmentation(whole, truth_b1hw, recipe.loss)
+    if recipe.presence:
+        loss = loss + recipe.presence * losses.presence(whole, truth_b1hw)
+    for level, each in enumerate(coarse):
+        truth = F.adaptive_max_pool2d(truth_b1hw.float(), each.shape[2:])
+        loss = loss + recipe.deep / 2**level * losses.segmentation(each, truth, recipe.loss)
+    return loss
 
 
 def batch_of(
@@ -310,8 +365,11 @@ def batch_of(
     x_bchw = x_bchw.float() / 255
     if how != Augmentation():
         drawn = transforms.draw(len(indices), how, generator)
-        x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn), drawn)
-        truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest") > 0.5
+        more = distortions.draw(len(indices), how, stack.size, generator)
+        bent = distortions.offset(more, stack.size)
+        x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn, offset_bhw2=bent), drawn)
+        x_bchw = distortions.apply_intensity(x_bchw, more)
+        truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest", bent) > 0.5
     return transforms.standardise(x_bchw), truth_b1hw
 
 

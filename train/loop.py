@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from mpsams import checkpoint, precision, ranks, records, splits
 from mpsams.splits import Split
-from train import distributed, state
+from train import distributed, sampling, state
 from train.options import Run, settled_then
 from train.state import STATE, Position
 
@@ -35,6 +35,7 @@ class Task:
     learning-rate factor. after_step: share done -> None. after_epoch: epoch -> numbers for the record; only the first
     process is asked. images: per epoch. batch: images per step, of all processes. parts: in how many
     parts a batch is computed, one after the other. config: what must not change between a run and its resumption.
+    weights: the share of an epoch's draws that falls on each image (``sampling.weights``); None sees each image once.
     """
 
     module: nn.Module
@@ -50,6 +51,7 @@ class Task:
     seed: int
     config: dict
     parts: int = 1
+    weights: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -188,7 +190,8 @@ def agreed(resume: bool) -> bool:
 
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
     """The batches of image indices of an epoch in its own random order, without the first ``skip``."""
-    order = torch.randperm(task.images, generator=generator(task.seed, 1, epoch))
+    source = generator(task.seed, 1, epoch)
+    order = torch.randperm(task.images, generator=source) if task.weights is None else sampling.drawn(task.weights, source)
     yield from order.split(task.batch)[skip:]
 
 

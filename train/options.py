@@ -28,6 +28,10 @@ from train import distributed, memory
 from train.state import Position
 
 LOT = 512  # images that are looked at once
+LATER = {  # options that earlier versions did not have and that do nothing while they, or their weight, are 0
+    *(f"recipe.augment.{name}" for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")),
+    *(f"recipe.{name}" for name in ("presence", "deep", "balance", "small", "faint", "teacher")),
+}
 
 
 @dataclass(frozen=True)
@@ -336,9 +340,15 @@ def without_paths(config: dict) -> dict:
     return {key: value for key, value in inner.items() if key not in LOCAL and not (key in NEWER and not value)}
 
 
+def without_later(config: dict, above: str = "") -> dict:
+    """The configuration without the options of ``LATER`` that are off, so that runs of earlier versions are the same."""
+    inner = {key: without_later(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
+    return {key: value for key, value in inner.items() if f"{above}{key}" not in LATER or (value["weight"] if isinstance(value, dict) else value)}
+
+
 def settled(config: dict, images: str, **more) -> dict:
     """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
-    return {key: value for key, value in without_paths(config).items() if key != "run"} | {
+    return {key: value for key, value in without_later(without_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
         "precision": config["run"].get("precision", "float32"),
         "images": images,

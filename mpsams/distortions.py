@@ -1,0 +1,102 @@
+"""Stronger random changes of training images: elastic deformation, bias field, blur, speckle, noise, cut-outs.
+
+How far each reaches is set in ``transforms.Augmentation``. Axes: B batch, C channels, H x W pixels, S side, G nodes of a
+coarse field. Drawing and applying are separate functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpsams import ranks
+from mpsams.transforms import Augmentation
+from mpsams.views import blurred
+
+ELASTIC_NODES = 6  # per axis of the coarse field of displacements
+BIAS_NODES = 4  # likewise of the bias field
+GRAIN = 2  # side of a grain of speckle in pixels
+EVERY = ("elastic", "bias", "blur", "speckle", "noise", "cutout")
+
+
+@dataclass(frozen=True)
+class Distorted:
+    """One drawn change per image; None where it is off.
+
+    elastic_b2gg: displacements (columns, rows) at the nodes, where the image's side is 2. bias_b1gg: logarithm of the factor at the
+    nodes. blur_b: deviation in pixels. speckle_b1hw, noise_b1hw: the fields, scaled. cutout_b4: top, left, height, width as shares.
+    """
+
+    elastic_b2gg: Tensor | None = None
+    bias_b1gg: Tensor | None = None
+    blur_b: Tensor | None = None
+    speckle_b1hw: Tensor | None = None
+    noise_b1hw: Tensor | None = None
+    cutout_b4: Tensor | None = None
+
+
+def draw(batch: int, how: Augmentation, size: int, generator: torch.Generator) -> Distorted:
+    """Draw the changes of ``batch`` images of ``size`` pixels a side; what is off draws nothing from ``generator``."""
+
+    def uniform(*shape: int) -> Tensor:
+        return ranks.uniform(batch, *shape, generator=generator)
+
+    def normal(side: int) -> Tensor:
+        return torch.special.ndtri(uniform(1, side, side).clamp(1e-6, 1 - 1e-6)) * uniform(1, 1, 1)
+
+    drawn: dict[str, Tensor] = {}
+    if how.elastic:
+        drawn["elastic_b2gg"] = 2 * how.elastic * (2 * uniform(2, ELASTIC_NODES, ELASTIC_NODES) - 1) * uniform(1, 1, 1)
+    if how.bias:
+        drawn["bias_b1gg"] = torch.log1p(torch.tensor(how.bias)) * (2 * uniform(1, BIAS_NODES, BIAS_NODES) - 1)
+    if how.blur:
+        drawn["blur_b"] = how.blur * uniform()
+    if how.speckle:
+        drawn["speckle_b1hw"] = how.speckle * _spread(normal(-(-size // GRAIN)), size, "bilinear")
+    if how.noise:
+        drawn["noise_b1hw"] = how.noise * normal(size)
+    if how.cutout:
+        sides_b2 = how.cutout * uniform(2)
+        drawn["cutout_b4"] = torch.cat([uniform(2) * (1 - sides_b2), sides_b2], dim=1)
+    return Distorted(**drawn)
+
+
+def offset(drawn: Distorted, size: int) -> Tensor | None:
+    """The elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when it is off."""
+    return None if drawn.elastic_b2gg is None else _spread(drawn.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
+
+
+def apply_intensity(x_bchw: Tensor, drawn: Distorted) -> Tensor:
+    """Bias field, blur, speckle, noise and cut-outs, in this order, of square images in [0, 1]; clipped to it.
+
+    A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around it.
+    """
+    size = x_bchw.shape[-1]
+    if drawn.bias_b1gg is not None:
+        x_bchw = x_bchw * _spread(drawn.bias_b1gg.to(x_bchw), size, "bicubic").exp()
+    if drawn.blur_b is not None:
+        each_b1hw, deviation_b = x_bchw.flatten(0, 1).unsqueeze(1), drawn.blur_b.repeat_interleave(x_bchw.shape[1])
+        x_bchw = blurred(each_b1hw, deviation_b).reshape(x_bchw.shape)
+    if drawn.speckle_b1hw is not None:
+        x_bchw = x_bchw * (1 + drawn.speckle_b1hw.to(x_bchw))
+    if drawn.noise_b1hw is not None:
+        x_bchw = x_bchw + drawn.noise_b1hw.to(x_bchw)
+    if drawn.cutout_b4 is not None:
+        x_bchw = torch.where(_inside(drawn.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw)
+    return x_bchw.clamp(0, 1)
+
+
+def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
+    """A coarse field at every pixel, the outermost nodes on the outermost pixels: (B, C, G, G) -> (B, C, S, S)."""
+    return F.interpolate(nodes_bcgg, size=(size, size), mode=mode, align_corners=True)
+
+
+def _inside(box_b4: Tensor, size: int) -> Tensor:
+    """Whether the middle of a pixel lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S, S)."""
+    middle_s = (torch.arange(size, device=box_b4.device) + 0.5) / size
+    low_b2, high_b2 = box_b4[:, :2], box_b4[:, :2] + box_b4[:, 2:]
+    rows_bs, columns_bs = ((middle_s >= low_b2[:, k, None]) & (middle_s < high_b2[:, k, None]) for k in (0, 1))
+    return (rows_bs[:, :, None] & columns_bs[:, None, :]).unsqueeze(1)
