@@ -52,7 +52,7 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     with Project(folder) as project:
         project.accept(second, drawn(2, FLAT))
     code, report, _ = command("export", folder, "nifti", tmp_path / "out.zip")
-    assert (code, report["which"], report["images"]) == (0, "accepted", [{"id": second, "status": "accepted", "file": f"{second}.nii.gz"}])
+    assert (code, report["which"], report["images"]) == (0, "accepted", [{"id": second, "name": "b.png", "status": "accepted", "file": f"{second}.nii.gz"}])
     assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == [f"{second}.nii.gz"]
 
 
@@ -91,6 +91,25 @@ def coco(path: Path, **segmentations: object) -> Path:
 
 
 SQUARE = [[4, 4, 24, 4, 24, 24, 4, 24]]
+
+
+def test_slices_of_a_volume_never_land_on_pictures_called_like_their_numbers(tmp_path):
+    with Project(tmp_path / "project") as project:
+        deep = project.add(volume(tmp_path / "scan.nii.gz"), "ct")
+        flats = []
+        for number in range(5):
+            pixels = np.random.default_rng(number).integers(0, 255, (18, 20), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{number:03d}.png")
+            flats.append(project.add(tmp_path / f"{number:03d}.png"))
+        project.accept(deep.id, drawn(3, deep.shape_xyz))
+        transfer.write(project, "coco", "accepted", "lesion", tmp_path / "out")
+        project.reopen(deep.id)
+        assert transfer.take(project, tmp_path / "out", "").saved == [deep.id] and np.array_equal(project.mask(deep.id), drawn(3, deep.shape_xyz))
+        whole = json.loads((tmp_path / "out" / "annotations.json").read_text())
+        for image in whole["images"]:
+            image["file_name"] = f"001/{image['file_name'].rpartition('/')[2]}"  # of a picture, which has no slices
+        (tmp_path / "given.json").write_text(json.dumps(whole))
+        assert transfer.take(project, tmp_path / "given.json", "").saved == [] and all(project.mask(item.id) is None for item in flats)
 
 
 @pytest.mark.parametrize("given", [

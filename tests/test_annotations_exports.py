@@ -437,6 +437,16 @@ def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
     assert np.array_equal(found.masks["000001"][:, :, 0].T, square(2)) and np.array_equal(found.masks["000002"][:, :, 0].T, square(1))
 
 
+def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
+    whole = annotated(1, 1, 3)
+    whole["images"] = [whole["images"][0], whole["images"][2]]
+    whole["annotations"][1]["category_id"] = 2
+    whole["categories"].append({"id": 2, "name": "cyst"})
+    found = imports.read(written(tmp_path, whole), three())
+    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(0) | square(1)) and found.labels == {"000003": "lesion"}
+    assert found.notes == ("000001: what is marked on it has several names; all of it was taken as lesion.",)
+
+
 @pytest.mark.parametrize("whole, says", [
     ({"shapes": [], "imagePath": "a.png", "version": "5"}, "LabelMe's"), ({"_via_img_metadata": {}}, "VGG Image Annotator's"),
     ([{"image_id": 1, "segmentation": []}], "without images"), ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's"),
@@ -621,7 +631,7 @@ def test_work_is_bounded(tmp_path, monkeypatch):
     one = {"image_id": 7, "category_id": 3, "segmentation": {"size": [20, 30], "counts": [600]}}
     path = coco(tmp_path, None, annotations=[one] * 6)
     for masks, notes in ((6, 0), (5, 1)):
-        left = (20 * 30 + imports._coco._PER_MASK) * masks + imports._coco._PER_BYTE * path.stat().st_size
+        left = (20 * 30 + imports._coco._PER_MASK) * masks + imports._coco._PER_BYTE * path.stat().st_size + 20 * 30 // imports._coco._PER_VOLUME
         monkeypatch.setattr(imports._coco.Work, "__init__", lambda self, left=left: setattr(self, "left", left))
         found = imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)

@@ -32,8 +32,8 @@ formats of an import (told by content, not by name):
   COCO JSON; DICOM-SEG; a folder or a zip of these
 
 The report is printed as JSON. Of import: saved (number of masks), images (each with id, name, status, lesion_voxels) and
-notes. Of export: out, format, which, exported (number of images), images (each with id, status and file; file is null for
-one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
+notes. Of export: out, format, which, exported (number of images), images (each with id, name, status and file; file is null
+for one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
 Exit code: 0 when something was saved, exported or is in the project; 1 when nothing was; 2 for wrong options.
 A project can be used by one program at a time: close the app first.
 
@@ -102,7 +102,9 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     if options.which is None and not project.items("accepted"):
         which, notes = "all", ["No image is accepted yet, so all masks were exported as they are."]
     exported = transfer.write(project, options.format, which, options.label, options.out)
-    sent = [{"id": id, "status": project.item(id).status, "file": place} for id, place in exported.places.items()]
+    sent = [
+        {"id": id, "name": project.name(id), "status": project.item(id).status, "file": place} for id, place in exported.places.items()
+    ]
     count = sum(place is not None for place in exported.places.values())
     report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "images": sent}
     return 0, report | {"notes": [*notes, *exported.notes]}

@@ -24,6 +24,7 @@ MAX_PARTS = 4_000_000  # lists, objects and commas, of which Python makes object
 MAX_ITEMS = 200_000  # images, and annotations
 MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
+_PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pixel
 _PER_MASK = 2**16  # and as beginning another mask, however small
 _LONGEST = 64  # characters of a label
 _REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
@@ -151,8 +152,8 @@ def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | Non
         file_name = str(image.get("file_name", ""))[:1000]
         *folders, last = re.split(r"[/\\]", file_name)
         number, (keys, level) = None, names.of_image(last)
-        if not keys and folders and (digits := re.fullmatch(r"([0-9]{1,6})(\.\w{1,5})?", last)):
-            number, (keys, level) = int(digits[1]), names.of_image(folders[-1])
+        if folders and (digits := re.fullmatch(r"([0-9]{1,6})(\.\w{1,5})?", last)) and names.of_image(folders[-1])[0]:
+            number, (keys, level) = int(digits[1]), names.of_image(folders[-1])  # even if another image is called 007
         if len(keys) > 1:
             refused += [(key, "another image here has the same name, so it cannot be told which of them the COCO file means.") for key in sorted(keys)]
         elif keys:
@@ -171,16 +172,18 @@ def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | Non
     return found, refused, strangers
 
 
-def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarray | None, str, list[str]]:
-    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its label; why parts were left out.
+def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarray | None, set[str], list[str]]:
+    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were left out.
 
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
     """
     mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
     shown_shw = geometry.shown(mask_xyz, scan.affine)
+    work.spend(mask_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
-        number = entry.number or 0
-        if number >= len(shown_shw) or (entry.number is None and len(shown_shw) > 1) or entry.size != shown_shw.shape[1:]:
+        number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)
+        named_alike = not flat if entry.number is not None else len(shown_shw) == 1
+        if number >= len(shown_shw) or not named_alike or entry.size != shown_shw.shape[1:]:
             reasons.append(f"its size or slice in the COCO file is not that of the image ({_size(shown_shw.shape)}), so it was left out.")
             continue
         drawn = drawn or entry.is_empty
@@ -199,7 +202,7 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
                 shown_shw[number] |= part_hw
                 drawn = True
                 labels.add(label)
-    return mask_xyz if drawn else None, labels.pop() if len(labels) == 1 else "", reasons
+    return mask_xyz if drawn else None, labels, reasons
 
 
 def _titles(categories: list[dict]) -> dict[object, str]:

@@ -129,7 +129,7 @@ class _Upload:
         self.work, self.images = _coco.Work(), 0
         self.named: dict[str, list[_File]] = {}
         self.documents: list[_coco.Document] = []
-        self.segments: dict[str, list[tuple[np.ndarray, str]]] = {}  # of DICOM-SEG, 8 voxels in a byte
+        self.segments: dict[str, tuple[np.ndarray, set[str]]] = {}  # of DICOM-SEG, 8 voxels in a byte, and labels
         matched = _names.Names(names)
         kinds = {file.path: _kind(file.path) for file in files}
         alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
@@ -142,7 +142,8 @@ class _Upload:
                 elif kind == "dicom":
                     slices = _dicom_seg.slices(scans) if slices is None else slices
                     key, mask_xyz, label = _dicom_seg.read(file.path, scans, allowance, slices)
-                    self.segments.setdefault(key, []).append((np.packbits(mask_xyz), label))
+                    bits, labels = self.segments.get(key, (0, set()))
+                    self.segments[key] = np.packbits(mask_xyz) | bits, labels | {label}
                 elif kind:
                     self._place(file, set(scans) if alone else matched.of_mask(file.parts[:-1], file.parts[-1]))
                 elif file.role != "image" and not file.parts[-1].lower().endswith(_BESIDE):
@@ -179,35 +180,43 @@ class _Upload:
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
-        parts, before = [], len(self.report.refused)
+        merged_xyz, labels, before = None, set(), len(self.report.refused)
         try:
-            parts += self._named(key) if key in self.named else []
-            parts += [part for document in self.documents if key in document.entries for part in self._drawn(document, key)]
-            for bits, label in self.segments.get(key, ()):
-                mask_xyz = self.scans[key].empty_mask()
-                np.copyto(mask_xyz, np.unpackbits(bits, count=mask_xyz.size).reshape(mask_xyz.shape), casting="unsafe")
-                parts.append((mask_xyz, label))
+            for mask_xyz, said in self._parts(key):
+                merged_xyz, labels = mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz), labels | said
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
             return None
-        if not parts:
+        if merged_xyz is None:
             return None
-        labels = {label for _, label in parts}
-        merged_xyz = np.logical_or.reduce([mask_xyz for mask_xyz, _ in parts]) if len(parts) > 1 else parts[0][0]
-        return Mask(key, merged_xyz, labels.pop() if len(labels) == 1 else "", len(self.report.refused) == before)
+        if len(labels - {""}) > 1:
+            self.report.taken.append((self.titles[key], "what is marked on it has several names; all of it was taken as lesion."))
+        return Mask(key, merged_xyz, next(iter(labels)) if len(labels) == 1 else "", len(self.report.refused) == before)
 
-    def _drawn(self, document: _coco.Document, key: str) -> list[tuple[np.ndarray, str]]:
-        mask_xyz, label, reasons = _coco.draw(document, key, self.scans[key], self.work)
-        if mask_xyz is None and not reasons:
-            reasons = ["the COCO file lists it without annotations, so it was left as it is."]
-        for reason in reasons:
-            self._refuse(key, reason)
-        return [] if mask_xyz is None else [(mask_xyz, label)]
+    def _parts(self, key: str) -> Iterator[tuple[np.ndarray, set[str]]]:
+        """The masks of one image, each to be changed as one likes, and what is marked in them."""
+        if key in self.named:
+            yield from self._named(key)
+        for document in self.documents:
+            if key not in document.entries:
+                continue
+            mask_xyz, labels, reasons = _coco.draw(document, key, self.scans[key], self.work)
+            if mask_xyz is None and not reasons:
+                reasons = ["the COCO file lists it without annotations, so it was left as it is."]
+            for reason in reasons:
+                self._refuse(key, reason)
+            if mask_xyz is not None:
+                yield mask_xyz, labels
+        if key in self.segments:
+            bits, labels = self.segments[key]
+            mask_xyz = self.scans[key].empty_mask()
+            np.copyto(mask_xyz, np.unpackbits(bits, count=mask_xyz.size).reshape(mask_xyz.shape), casting="unsafe")
+            yield mask_xyz, labels
 
     def _refuse(self, key: str, reason: str) -> None:
         self.report.refused.append((self.titles[key], reason))
 
-    def _named(self, key: str) -> list[tuple[np.ndarray, str]]:
+    def _named(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
         """The masks of a scan's files and the labels of their folders."""
         files, scan, masks = self.named[key], self.scans[key], {}
         said = [file for file in files if file.role == "mask"]
@@ -226,7 +235,7 @@ class _Upload:
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
                     self._refuse(key, "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2.")
                     return []
-                masks[stem] = mask_xyz, next((part for part in file.parts[-2:-1] if part in KINDS), "")
+                masks[stem] = mask_xyz, {next((part for part in file.parts[-2:-1] if part in KINDS), "")}
             except UnreadableImage as refusal:
                 self._refuse(key, str(refusal))
         return list(masks.values())

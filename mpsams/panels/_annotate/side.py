@@ -187,4 +187,7 @@ def note(sentences: list[str], care: bool) -> str:
 
 def cached(data: bytes, name: str, near: gr.components.Component) -> str:
     """A file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
-    return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)
+    try:
+        return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)
+    except OSError as error:
+        raise refused(disk.sentence(error)) from None
