@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import Scan, UnreadableImage, archive, geometry, grid, mask_values, opening, raster
+from . import Scan, UnreadableImage, archive, geometry, grid, mask_values, nifti, opening, raster
 from .mask_values import Codes, Mask
 
-MAX_CHANNELS = 64  # of a NIfTI file
 _ALLOWED = "a mask is one PNG, JPEG or TIFF of a flat image, or one NIfTI or DICOM volume, also zipped"
 
 
@@ -33,11 +32,12 @@ def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
     kinds = [opening.kind(file) for file in files]
     if kinds == ["raster"]:
         return _picture(files[0], image)
-    first = opening.read(files, "mri", 0)  # stated, so that it is not guessed, and DICOM is not windowed
-    count = len(first.choices) or 1
-    if count > 1 and (kinds.count("nifti") != 1 or count > MAX_CHANNELS):
-        raise UnreadableImage(f"There are {count} images in this mask; {_ALLOWED}.")
-    return _on_grid([first, *(opening.read(files, "mri", number) for number in range(1, count))], image, codes)
+    if kinds == ["nifti"]:
+        return _on_grid(nifti.volumes(files[0]), image, codes)
+    scan = opening.read(files, "mri", 0)  # stated, so that it is not guessed, and DICOM is not windowed
+    if len(scan.choices) > 1:
+        raise UnreadableImage(f"There are {len(scan.choices)} images in this mask; {_ALLOWED}.")
+    return _on_grid([scan], image, codes)
 
 
 def _picture(file: Path, image: Scan) -> Mask:

@@ -5,17 +5,15 @@ Axes: X, Y, Z as stored, C channels. Values are scaled; those that are missing o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import Scan, UnreadableImage
+from .mask_levels import TINY, Levels, levels_of, planes
 
-TINY = 1e-6  # what rounding leaves of 0
 SMALL = 32  # up to which values are labels or shares of 1, never brightness
-FEW = 4  # values that are labels wherever they lie
-MOST = 4096  # different values that are told apart
 VOID = 255  # the label of what is not labelled, as in PASCAL VOC
 
 _ALLOWED = "allowed are labels with 0 as background, shares from 0 to 1, or brightness with black as background"
@@ -47,28 +45,6 @@ class UnknownCodes(UnreadableImage):
     """A mask with other numbers than its data set's; the message goes on from the file's name."""
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """The different values of a channel, sorted, and how often each is there; the lowest and highest alone if more than MOST."""
-
-    values: np.ndarray
-    counts: np.ndarray
-    many: bool
-    whole: bool  # all of them are whole numbers
-
-    @property
-    def low(self) -> float:
-        return float(self.values[0])
-
-    @property
-    def high(self) -> float:
-        return float(self.values[-1])
-
-    @property
-    def few(self) -> bool:
-        return not self.many and len(self.values) <= FEW
-
-
 def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     """The lesion mask, bool (X, Y, Z) in the voxels' memory order, that the channels of a file stand for.
 
@@ -88,7 +64,7 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
             raise UnreadableImage(f"The mask holds {len(channels)} volumes or channels; allowed is one, with the codes {sorted(codes.known)}.")
         return _one_hot(channels)
     (channel,) = channels
-    levels = _levels(channel)
+    levels = levels_of(channel)
     if codes is not None:
         return _coded(channel, levels, codes)
     _refuse_negative(levels)
@@ -98,7 +74,7 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
         below = VOID
         notes = (*notes, f"{VOID} in the mask was taken as not labelled, so not as lesion.")
     mask_xyz = channel.empty_mask()
-    for z, values in _planes(channel):
+    for z, values in planes(channel):
         mask_xyz[:, :, z] = (values > above) & (values < below)
     return Mask(mask_xyz, notes + inverted(mask_xyz))
 
@@ -108,29 +84,7 @@ def inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
 
-def _planes(channel: Scan) -> Iterator[tuple[int, np.ndarray]]:
-    """Each Z with its values, float32 (X, Y): 0 where there is none, and where rounding left less than TINY of it."""
-    for z in range(channel.voxels_xyz.shape[2]):
-        values = channel.scaled(channel.voxels_xyz[:, :, z])
-        values[~(np.abs(values) >= TINY)] = 0
-        yield z, values
-
-
-def _levels(channel: Scan) -> _Levels:
-    values, counts, low, high, whole = np.zeros(0, np.float32), np.zeros(0, np.int64), np.inf, -np.inf, True
-    for _, plane in _planes(channel):
-        found, number = np.unique(plane, return_counts=True)
-        low, high = min(low, float(found[0])), max(high, float(found[-1]))
-        whole = whole and bool((np.abs(found - np.rint(found)) < 1e-3).all())
-        if len(values) <= MOST:
-            values, inverse = np.unique(np.concatenate([values, found]), return_inverse=True)
-            counts = np.bincount(inverse, np.concatenate([counts, number])).astype(np.int64)
-    if len(values) > MOST:
-        return _Levels(np.array([low, high]), np.zeros(2, np.int64), True, whole)
-    return _Levels(values, counts, False, whole)
-
-
-def _threshold(channel: Scan, levels: _Levels) -> tuple[float, tuple[str, ...]]:
+def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
     """The value above which is lesion, and how the values were taken."""
     high = levels.high
     if high <= TINY:
@@ -152,21 +106,21 @@ def _threshold(channel: Scan, levels: _Levels) -> tuple[float, tuple[str, ...]]:
     return high / 2, (f"The mask has soft edges; above half of its highest value, {high:g}, is lesion.",)
 
 
-def _labels(levels: _Levels) -> tuple[str, ...]:
+def _labels(levels: Levels) -> tuple[str, ...]:
     """A note where there are several labels, for it might be that not all of them are lesions."""
     several = int((levels.values > 0).sum())
     count = "many" if levels.many else several
     return (f"The mask holds {count} labels; every label above 0 is lesion.",) * (several > 1)
 
 
-def _refuse_negative(levels: _Levels) -> None:
+def _refuse_negative(levels: Levels) -> None:
     """Few labels, or small whole numbers, may be negative; and soft edges may overshoot."""
     labels = levels.few or (levels.whole and max(-levels.low, levels.high) <= SMALL)
     if not labels and levels.high > TINY and levels.low < -0.25 * levels.high:
         raise UnreadableImage(f"The mask holds values from {levels.low:.4g} to {levels.high:.4g}, which are no mask's; {_ALLOWED}.")
 
 
-def _has_void(levels: _Levels) -> bool:
+def _has_void(levels: Levels) -> bool:
     """Whether 255 stands for "not labelled" beside small labels; a lesion of 255 would be larger than what is not black by mistake."""
     if levels.many or not levels.whole or levels.high != VOID:
         return False
@@ -178,7 +132,7 @@ def _has_void(levels: _Levels) -> bool:
 def _in_areas(channel: Scan, high: float) -> bool:
     """Whether values between 10% and 90% of the highest fill areas, as labels do; soft edges change from pixel to pixel."""
     inner = between = 0
-    for _, values in _planes(channel):
+    for _, values in planes(channel):
         middle = (values > 0.1 * high) & (values < 0.9 * high)
         if middle.any():
             across, down = values[1:] == values[:-1], values[:, 1:] == values[:, :-1]
@@ -187,7 +141,7 @@ def _in_areas(channel: Scan, high: float) -> bool:
     return inner > 0.1 * between
 
 
-def _coded(channel: Scan, levels: _Levels, codes: Codes) -> Mask:
+def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
     """By a data set's own codes; shares of 1 are cut at one half where 1 is a lesion."""
     soft = not levels.whole and levels.low >= -0.5 and levels.high <= 1.5 and 1 in codes.lesion
     found = np.rint(levels.values) if levels.whole else levels.values
@@ -195,32 +149,36 @@ def _coded(channel: Scan, levels: _Levels, codes: Codes) -> Mask:
     if strange and not soft:
         raise UnknownCodes(f"holds the codes {[round(value, 4) for value in strange[:5]]}; expected only {sorted(codes.known)}")
     mask_xyz = channel.empty_mask()
-    for z, values in _planes(channel):
+    for z, values in planes(channel):
         mask_xyz[:, :, z] = values > 0.5 if soft else np.isin(np.rint(values), codes.lesion)
     return Mask(mask_xyz, ("The mask was taken as shares of 1; above one half is lesion.",) * soft)
 
 
 def _one_hot(channels: Sequence[Scan]) -> Mask:
     """All but the background, which is the one channel that fills most of the image and of its border."""
-    levels = [_levels(channel) for channel in channels]
+    levels = [levels_of(channel) for channel in channels]
     high, low = max(level.high for level in levels), min(level.low for level in levels)
     refusal = UnreadableImage(f"The mask holds {len(channels)} volumes or channels, and it cannot be told what is lesion; {_CHANNELS}.")
     full = 1.0 if high <= 1.5 else high
     if low < -0.01 * full or high <= TINY:
         raise refusal
-    shares = [channel.empty_mask() for channel in channels]
-    for planes in zip(*map(_planes, channels), strict=True):
-        z, values_cxy = planes[0][0], np.stack([values for _, values in planes])
+    inside, on_edges, edges = np.zeros(len(channels), np.int64), np.zeros(len(channels), np.int64), 0
+    for each in zip(*map(planes, channels), strict=True):
+        values_cxy = np.stack([values for _, values in each])
         if np.abs(values_cxy.sum(0) - full).max() > 0.02 * full:
             raise refusal
-        for share, values in zip(shares, values_cxy, strict=True):
-            share[:, :, z] = values > full / 2
-    grounds = [share for share in shares if _fills(share)]
+        set_cxy = values_cxy > full / 2
+        inside += set_cxy.sum((1, 2))
+        on_edges += set_cxy[:, [0, -1], :].sum((1, 2)) + set_cxy[:, :, [0, -1]].sum((1, 2))
+        edges += 2 * sum(values_cxy.shape[1:])
+    grounds = np.flatnonzero((2 * inside > channels[0].voxels_xyz.size) & (4 * on_edges > 3 * edges))
     if len(grounds) != 1:
         raise refusal
-    mask_xyz = np.logical_not(grounds[0])
-    number = 1 + next(index for index, share in enumerate(shares) if share is grounds[0])
-    return Mask(mask_xyz, (f"The mask is one-hot: channel {number} of {len(channels)} was taken as background and all others as lesion.",))
+    ground, mask_xyz = int(grounds[0]), channels[0].empty_mask()
+    for z, values in planes(channels[ground]):
+        mask_xyz[:, :, z] = values <= full / 2
+    words = f"The mask is one-hot: channel {ground + 1} of {len(channels)} was taken as background and all others as lesion."
+    return Mask(mask_xyz, (words,))
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:

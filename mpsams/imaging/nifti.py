@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -72,13 +72,29 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
     Raises UnreadableImage whatever the bytes, ValueError for an unknown choice.
     """
+    header, voxels_cxyzv = _mapped(path, image)
+    count = voxels_cxyzv.shape[-1]
+    if choice not in range(count):
+        raise ValueError(f"volume {choice}; allowed are 0 to {count - 1}")
+    return _scan(header, voxels_cxyzv, choice, modality)
+
+
+def volumes(path: Path) -> list[Scan]:
+    """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped together."""
+    header, voxels_cxyzv = _mapped(path, None)
+    return [_scan(header, voxels_cxyzv, number, "mri") for number in range(voxels_cxyzv.shape[-1])]
+
+
+def _mapped(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
+    """The header, and the voxels (C, X, Y, Z, V) mapped from a copy without a name."""
     with tempfile.TemporaryFile() as store:
         header, layout = _copy_voxels(path, store) if image is None else _copy_pair(path, image, store)
-        *_, volumes = layout.shape
-        if choice not in range(volumes):
-            raise ValueError(f"volume {choice}; allowed are 0 to {volumes - 1}")
-        mapped = np.memmap(store, layout.dtype, "r", shape=layout.shape, order="F")
-    voxels_cxyz = np.asarray(mapped)[..., choice]
+        return header, np.asarray(np.memmap(store, layout.dtype, "r", shape=layout.shape, order="F"))
+
+
+def _scan(header: Any, voxels_cxyzv: np.ndarray, choice: int, modality: str | None) -> Scan:
+    """One of a file's volumes."""
+    voxels_cxyz, volumes = voxels_cxyzv[..., choice], voxels_cxyzv.shape[-1]
     rgb = len(voxels_cxyz) == 3
     voxels_xyz = _luminance(voxels_cxyz) if rgb else voxels_cxyz[0]
     slope, intercept = (1.0, 0.0) if rgb else scaling(header)
