@@ -9,10 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom as hd
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.sr.codedict import codes
 
 from mpsams import datasets, imaging
 from mpsams.annotation import imports
@@ -228,16 +231,16 @@ def as_png(image: Image.Image) -> bytes:
 # Grids
 
 
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL", "ASR"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAR", "PIL", "ASR"])
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_mask_in_another_orientation_is_turned_onto_the_image(tmp_path, case, codes, entry):
+def test_a_mask_in_another_orientation_is_turned_onto_the_image(tmp_path, case, axes, entry):
     lesion = ball(shift=1.5) & (np.arange(SHAPE[0])[:, None, None] > 9)
     image = nibabel.Nifti1Image(lesion.astype(np.uint8), AFFINE)
-    turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(codes)))
+    turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(axes)))
     nibabel.save(turned, tmp_path / "x_mask.nii.gz")
     mask_xyz, notes = ENTRIES[entry](tmp_path / "x_mask.nii.gz", case)
     assert np.array_equal(mask_xyz, lesion) and all(np.argsort(mask_xyz.strides) == np.argsort(case.scan.voxels_xyz.strides))
-    assert any("another orientation" in note for note in notes) == (codes != "".join(nibabel.aff2axcodes(AFFINE)))
+    assert any("another orientation" in note for note in notes) == (axes != "".join(nibabel.aff2axcodes(AFFINE)))
 
 
 def moved(millimetres: tuple[float, float, float] = (0, 0, 0), spacing: float = 1.0, degrees: float = 0.0) -> np.ndarray:
@@ -284,13 +287,13 @@ def test_a_mask_that_does_not_state_where_it_lies_is_taken_by_its_size(tmp_path,
 
 
 def test_codes_of_a_data_set():
-    codes = mask_values.Codes(lesion=(1,), known=(0, 1, 2))
-    found = mask_values.lesion([Scan(labels(2), "mri", "")], codes)
+    known = mask_values.Codes(lesion=(1,), known=(0, 1, 2))
+    found = mask_values.lesion([Scan(labels(2), "mri", "")], known)
     assert np.array_equal(found.lesion, labels(2) == 1) and not found.notes
-    assert np.array_equal(mask_values.lesion([Scan(soft(), "mri", "")], codes).lesion, np.float32(soft()) > 0.5)
+    assert np.array_equal(mask_values.lesion([Scan(soft(), "mri", "")], known).lesion, np.float32(soft()) > 0.5)
     for wrong in (labels(3), labels(2) + 0.5 * BALL):
         with pytest.raises(mask_values.UnknownCodes, match=r"holds the codes \[.*\]; expected only \[0, 1, 2\]"):
-            mask_values.lesion([Scan(wrong, "mri", "")], codes)
+            mask_values.lesion([Scan(wrong, "mri", "")], known)
 
 
 def coded(root: Path, name: str, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None) -> datasets.Dataset:
@@ -395,6 +398,25 @@ def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
     assert found["millilitres"] * 1000 == pytest.approx(abs(np.linalg.det(steps))) == pytest.approx(2 * 1.5 * 3)
     assert found["hd95"] == pytest.approx(np.linalg.norm(steps @ (2, 3, 6)))
     assert found["millilitres"] * 1000 < np.prod(opened.scan.spacing()) * 0.95
+
+
+@pytest.mark.parametrize("entry", [by_import, by_truth])
+@pytest.mark.parametrize("full", [255, 100])
+def test_a_fractional_dicom_seg_is_cut_at_half(tmp_path, entry, full):
+    """Written by highdicom, with fractions of each side of one half."""
+    files = series(tmp_path, noise((5, 34, 40)))
+    scan = imaging.read(files)
+    share_xyz = np.random.default_rng(3).random(scan.voxels_xyz.shape)
+    share_xyz[np.abs(share_xyz - 0.5) < 0.01] = 1
+    described = hd.seg.SegmentDescription(1, "lesion", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion, "MANUAL")
+    sources = sorted(map(pydicom.dcmread, files), key=lambda data: [image for image, _ in scan.source.images].index(data.SOPInstanceUID))
+    made = hd.seg.Segmentation(
+        sources, share_xyz.transpose(2, 1, 0), "FRACTIONAL", [described], hd.UID(), 1, hd.UID(), 1, "m", "m", "1", "1",
+        fractional_type="PROBABILITY", max_fractional_value=full, omit_empty_frames=False,
+    )  # fmt: skip
+    made.save_as(tmp_path / "x_mask.dcm")
+    mask_xyz, _ = entry(tmp_path / "x_mask.dcm", _case.of_scan("", scan, HOW))
+    assert np.array_equal(mask_xyz, share_xyz > 0.5)
 
 
 # Every export of every kind of scan comes back

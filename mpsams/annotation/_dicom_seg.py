@@ -23,10 +23,11 @@ _MAX_ELEMENT, _MAX_FRAMES = 2**25, 2**14
 _PIXELS = 0x7FE00010
 _SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _TAGS = (
-    "SOPClassUID", "SegmentationType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "SegmentSequence", _SHARED, _EACH,
+    "SOPClassUID", "SegmentationType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "MaximumFractionalValue", "SegmentSequence", _SHARED, _EACH,
 )  # fmt: skip
 _SAME = 0.01  # millimetres, and cosines
-_ALLOWED = "allowed are uncompressed binary DICOM-SEG whose frames refer to the images of this project"
+_BITS = {("BINARY", 1): 1, ("FRACTIONAL", 8): 8}
+_ALLOWED = "allowed are uncompressed binary DICOM-SEG, or fractional of 8 bits, whose frames refer to the images of this project"
 _LONGEST = 64
 
 
@@ -96,6 +97,8 @@ def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
 def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None) -> tuple[str, np.ndarray, str]:
     """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
 
+    Fractions, be they of occupancy or probability, are lesion above one half of MaximumFractionalValue.
+
     The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; the label is "" where segments have several.
     Raises UnreadableImage, and nothing else, whatever the bytes.
     """
@@ -126,24 +129,26 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=[Tag(word) for word in _TAGS])
         if uid(data, "SOPClassUID") != _KIND:
             raise UnreadableImage(f"This DICOM is no segmentation; {_ALLOWED}.")
-        known = text(data, "SegmentationType") == "BINARY" and uid(data.file_meta, "TransferSyntaxUID") in _SYNTAXES
+        bits = _BITS.get((text(data, "SegmentationType"), count(data, "BitsAllocated")))
+        known = bits and uid(data.file_meta, "TransferSyntaxUID") in _SYNTAXES
         rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames")
-        if not known or not pixels or count(data, "BitsAllocated") != 1 or not 0 < frames <= _MAX_FRAMES or not rows * columns:
-            raise UnreadableImage(f"This DICOM-SEG is fractional, compressed or of a rare kind; {_ALLOWED}.")
+        if not known or not pixels or not 0 < frames <= _MAX_FRAMES or not rows * columns:
+            raise UnreadableImage(f"This DICOM-SEG is compressed or of a rare kind, as fractional of 1 bit; {_ALLOWED}.")
         at, length = pixels[0]
-        if min(length, file.size - at) < -(-rows * columns * frames // 8):
+        if min(length, file.size - at) < -(-rows * columns * frames * bits // 8):
             raise UnreadableImage(f"This DICOM-SEG holds fewer pixels than it says; {_ALLOWED}.")
         name, places = _places(data, frames, scans, table, file)
         scan = scans[name]
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
             size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
             raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {size}; {_ALLOWED}.")
-        mask_xyz = scan.empty_mask()
+        mask_xyz, full = scan.empty_mask(), count(data, "MaximumFractionalValue", 255) or 255
         for number, z in enumerate(places):
-            first, size = number * rows * columns, rows * columns
+            first, size = number * rows * columns * bits, rows * columns * bits
             file.seek(at + first // 8)
-            bits = np.unpackbits(np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8), bitorder="little")
-            mask_xyz[:, :, z] |= bits[first % 8 :][:size].reshape(rows, columns).T.astype(bool)
+            read = np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8)
+            set_n = np.unpackbits(read, bitorder="little")[first % 8 :][:size] if bits == 1 else 2 * read.astype(int) > full
+            mask_xyz[:, :, z] |= set_n.reshape(rows, columns).T.astype(bool)
         return name, mask_xyz, _label(data, file)
 
 
