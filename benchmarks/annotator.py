@@ -28,7 +28,8 @@ from benchmarks import keep
 from mpsams import inference, metrics, scribble, splits
 from mpsams.datasets import Stack
 from mpsams.inference import Network
-from train.options import Data, parse, read
+from train.command_line import parse
+from train.options import Data, read
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 BRUSHES = (3.0, 6.0, 12.0, 24.0)  # radii in pixels, of which the annotator takes the one that mends most

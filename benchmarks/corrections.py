@@ -29,7 +29,7 @@ from mpsams.inference import Network
 from train.corrections import Corrections as Defaults
 from train.corrections import correct
 from train.evaluate import Source
-from train.options import parse
+from train.command_line import parse
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 

@@ -23,7 +23,8 @@ from benchmarks.readme import SETS
 from mpsams import clusters, masking, patches, plots, schedule, transforms, uncertainty
 from mpsams.datasets import Stack
 from mpsams.methods import mps_ams
-from train.options import LOT, Data, at_least, parse, read
+from train.command_line import parse
+from train.options import LOT, Data, at_least, read
 
 HERE = Path(__file__).parent
 EPOCHS = torch.arange(1, schedule.HORIZON + 1)

@@ -27,7 +27,8 @@ from benchmarks import candidates, keep
 from mpsams import clusters, inference, masking, metrics, patches, plots, schedule, tables
 from mpsams.clusters import Clusters
 from mpsams.datasets import Stack
-from train.options import Data, parse, read
+from train.command_line import parse
+from train.options import Data, read
 
 HERE = Path(__file__).parent
 TOP = 0.15  # of the patches, of which the lift is told

@@ -78,7 +78,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         room.mkdir()
         temporary = room / path.name
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         if keep and path.exists():
             path.replace(keep)

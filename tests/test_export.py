@@ -12,7 +12,7 @@ import torch
 
 from mpsams import checkpoint, inference, masking, patches
 from mpsams.unet import UNet
-from train import export, options
+from train import command_line, export
 
 pytestmark = pytest.mark.usefixtures("quick_phantom")
 SIDE = 32
@@ -146,7 +146,7 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(tmp_path, monkeypatch,
     change(path)
     monkeypatch.setattr(sys, "argv", ["export", str(path)])
     with pytest.raises(SystemExit, match=f"^train.export: .*{message}"):
-        options.run(export.main, "train.export")
+        command_line.run(export.main, "train.export")
     assert not list(tmp_path.glob("*.onnx*"))
 
 

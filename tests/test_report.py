@@ -12,7 +12,7 @@ from mpsams import plots, records, tables
 from tests import made_records
 from tests.conftest import ROOT
 from train import report
-from train.options import run
+from train.command_line import run
 
 LINES = slice(82, 111)  # of the paper's text: both tables
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mpsams import checkpoint, precision, records, splits
 from mpsams.methods import mps_ams
-from train import loop, options, pretrain
+from train import command_line, loop, options, pretrain
 
 IMAGES, BATCH, EPOCHS = 10, 4, 3  # three steps an epoch, the last of two images
 
@@ -356,9 +356,9 @@ def test_an_unknown_method_is_named(tmp_path):
 def test_peek_finds_an_option_before_the_others_are_known(tmp_path):
     (tmp_path / "c.toml").write_text('[method]\nname = "byol"\n')
     config = ["--config", str(tmp_path / "c.toml")]
-    assert options.peek(config, "method.name", "mps_ams") == "byol"
-    assert options.peek([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
-    assert options.peek(["--optim.lr", "1"], "method.name", "mps_ams") == options.peek([], "method.name", "mps_ams") == "mps_ams"
+    assert command_line.peek(config, "method.name", "mps_ams") == "byol"
+    assert command_line.peek([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
+    assert command_line.peek(["--optim.lr", "1"], "method.name", "mps_ams") == command_line.peek([], "method.name", "mps_ams") == "mps_ams"
 
 
 def test_a_missing_or_broken_config_file_is_named(tmp_path):

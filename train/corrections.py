@@ -25,7 +25,8 @@ from mpsams.datasets import Dataset, Stack
 from mpsams.splits import Split
 from train import evaluate, finetune, memory
 from train.finetune import RECIPES, Finetune
-from train.options import Data, Run, at_least, parse, run, thumbnails
+from train.command_line import parse, run
+from train.options import Data, Run, at_least, thumbnails
 
 RESAMPLES = 10_000  # bootstrap resamples of the held-back items
 THRESHOLD = 0.5  # chance from which a pixel counts as lesion

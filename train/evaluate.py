@@ -23,7 +23,8 @@ from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
 from mpsams.inference import Network
 from train import memory
-from train.options import one_of, parse, run, tell
+from train.command_line import parse, run
+from train.options import one_of, tell
 
 PARTS = ("all", "train", "val", "test")
 

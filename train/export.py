@@ -31,7 +31,7 @@ from mpsams import checkpoint, datasets, inference, masking, patches, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
-from train.options import run
+from train.command_line import run
 
 OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
 OPSET = 17

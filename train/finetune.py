@@ -35,7 +35,8 @@ from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import Supervised, UNet, auxiliary_heads
 from train import distributed, loop, rehearsal, sampling, teacher
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, parse, peek, resident, run, run_folder, settled
+from train.command_line import parse, peek, run
+from train.options import Data, Model, Run, at_least, describe, one_of, open_data, resident, run_folder, settled
 from train.teacher import Teacher
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}

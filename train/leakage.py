@@ -13,7 +13,8 @@ from functools import partial
 from tqdm import tqdm
 
 from mpsams import splits
-from train.options import Data, divide, parse, read, run
+from train.command_line import parse, run
+from train.options import Data, divide, read
 
 
 @dataclass(frozen=True)

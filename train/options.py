@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from torch import nn
 from torch.nn import functional as F
 
@@ -173,85 +168,6 @@ def at_least(name: str, value: float, least: float) -> None:
 
 NEWER = ("modality",)  # options that are not written while empty, so that runs from before they were there are still resumed
 LOCAL = ("root", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
-SWITCHES = {
-    "resume": "go on from the state saved in the run folder",
-    "overwrite": "replace what is there, which is deleted",
-    "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
-}
-Options = TypeVar("Options")
-
-
-def parse(
-    kind: type[Options],
-    command: str,
-    argv: Sequence[str] | None = None,
-    groups: Mapping[str, type] = {},
-    defaults: Mapping[str, Any] = {},
-) -> Options:
-    """Fill the frozen dataclass ``kind`` from ``--config FILE.toml`` and the command line, which wins.
-
-    groups: classes of fields that are only known at run time, such as the options of the chosen
-    method; each gets a ``.name`` beside its own options. defaults: dotted names with values that come
-    before the file's. An unknown key or a value that is not allowed ends the program with a sentence.
-    """
-    about = sys.modules[kind.__module__].__doc__
-    parser = ArgumentParser(prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
-    parser.add_class_arguments(kind, skip={*SWITCHES, *groups})
-    for name in SWITCHES.keys() & {field.name for field in fields(kind)}:
-        again = name == "resume" and distributed.restarted()
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
-    for name, group in groups.items():
-        parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
-        parser.add_class_arguments(group, name)
-    parser.set_defaults(dict(defaults))
-    try:
-        config_of(argv)
-        filled = parser.parse_args(argv)
-        if filled.get("overwrite") and filled.get("resume") and not distributed.restarted():
-            raise ValueError("--resume and --overwrite: expected one of them, to go on with a run or to replace it")
-        for name in groups:
-            filled[name].pop("name")
-        built = parser.instantiate(filled)
-        return kind(**{field.name: built[field.name] for field in fields(kind)})
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def run(main: Callable[[], object], command: str) -> None:
-    """Run a command's ``main``; what it refuses ends the program with a sentence instead of a traceback."""
-    try:
-        main()
-    except OSError as error:
-        distributed.fail(f"{command}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-    except (ValueError, FloatingPointError) as error:
-        distributed.fail(f"{command}: {error}")
-
-
-def peek(argv: Sequence[str] | None, option: str, default: str) -> str:
-    """A dotted option's value before the others are known: from the command line, else its TOML file."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument(f"--{option}", dest="value")
-    found, _ = early.parse_known_args(argv)
-    section: Any = config_of(argv)
-    for key in option.split("."):
-        section = section.get(key) if isinstance(section, dict) else None
-    return found.value or section or default
-
-
-def config_of(argv: Sequence[str] | None) -> dict:
-    """What the TOML file named by --config holds; empty without one. ValueError says what is wrong with the file."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path)
-    path = early.parse_known_args(argv)[0].config
-    if path is None:
-        return {}
-    if not path.is_file():
-        raise ValueError(f"--config {path} does not exist; expected a TOML file, such as train/configs/*.toml")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path} is not TOML: {error}") from None
 
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Stack, Split]:

@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from mpsams import datasets, packs
-from train.options import Data, parse, run, tell
+from train.command_line import parse, run
+from train.options import Data, tell
 
 
 @dataclass(frozen=True)

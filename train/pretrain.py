@@ -26,7 +26,8 @@ from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.unet import UNet
 from train import distributed, loop, rehearsal
-from train.options import Data, Model, Run, at_least, describe, open_data, parse, peek, resident, run, run_folder, settled
+from train.command_line import parse, peek, run
+from train.options import Data, Model, Run, at_least, describe, open_data, resident, run_folder, settled
 
 MANY = 4096  # images that are enough for the covariance of patches
 LOT = 32  # images that are clustered at once

@@ -19,7 +19,8 @@ from pathlib import Path
 from mpsams import plots, records, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
-from train.options import one_of, run
+from train.command_line import run
+from train.options import one_of
 
 RESULTS = Path("results")
 PAPER = Path(__file__).with_name("paper.toml")

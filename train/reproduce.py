@@ -27,7 +27,7 @@ from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, packs, records
 from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
-from train.options import run
+from train.command_line import run
 from train.plan import Job, Plan
 
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mpsams import checkpoint, datasets, records
 from mpsams.checkpoint import Checkpoint
-from train.options import run
+from train.command_line import run
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
 NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"

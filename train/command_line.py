@@ -1,0 +1,195 @@
+"""Command lines: options from a TOML file and from arguments, sentences for what is refused, and the settled options as TOML."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import jsonargparse
+import torch
+
+from train import distributed
+
+SWITCHES = {
+    "resume": "go on from the state saved in the run folder",
+    "overwrite": "replace what is there, which is deleted",
+    "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
+}
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": 'a list such as ["a", "b"]'}
+Options = TypeVar("Options")
+
+
+class Sentence:
+    """Mixed into a parser: an error is one sentence, with the option that may have been meant, and no usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the program with exit code 2 and the message."""
+        names = [name.lstrip("-") for action in self._actions for name in action.option_strings if name.startswith("--")]
+        self.exit(2, f"{self.prog}: {in_words(message, names)} (--help lists all options)\n")
+
+
+class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help with types and defaults, and the lines of the description as they stand."""
+
+    def _format_usage(self, usage: str | None, actions: Sequence, groups: Sequence, prefix: str | None) -> str:
+        return f"usage: {self._prog} [options]\n\n"
+
+
+class OptionsParser(Sentence, jsonargparse.ArgumentParser):
+    """The parser of a command whose options are dataclasses."""
+
+
+class Parser(Sentence, argparse.ArgumentParser):
+    """The parser of a command with few options of its own: ``Parser(prog=..., description=__doc__)``."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def in_words(message: str, names: Sequence[str]) -> str:
+    """A parser's message as a sentence on the option that it is about; names: the options that there are."""
+    if unknown := re.match(r"unrecognized arguments: (.*)", message):
+        words = unknown[1].split()
+        options = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
+        return "; ".join(unknown_option(name, names, "--") for name in options) or f"unexpected argument {' '.join(words)}"
+    if unknown := re.match(r"Group '(.*)' does not accept option '(.*)'", message):
+        return unknown_option(f"{unknown[1]}.{unknown[2]}", names)
+    if unknown := re.match(r"Option '(.*)' is not accepted", message):
+        return unknown_option(unknown[1], names)
+    if wrong := re.match(r'Parser key "(.*)":\s+Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
+        return f"{wrong[1]} is {wrong[3]!r}; expected {KINDS.get(wrong[2], wrong[2])}"
+    if missing := re.match(r"the following arguments are required: (.*)", message):
+        return ", ".join(f"--{name}" if name in names else name for name in missing[1].split(", ")) + " is missing"
+    if empty := re.match(r"argument (.*): expected one argument", message):
+        return f"{empty[1]} needs a value"
+    return message
+
+
+def unknown_option(name: str, names: Sequence[str], dashes: str = "") -> str:
+    """A sentence on an option that there is none of, with the one that may have been meant."""
+    end = name.rpartition(".")[2]
+    alike = [known for known in names if difflib.SequenceMatcher(None, end, known.rpartition(".")[2]).ratio() >= 0.65]
+    near = difflib.get_close_matches(name, alike, 1, 0.0)
+    return f"unknown option {dashes}{name}" + (f"; did you mean {dashes}{near[0]}?" if near else "")
+
+
+def parse(
+    kind: type[Options],
+    command: str,
+    argv: Sequence[str] | None = None,
+    groups: Mapping[str, type] = {},
+    defaults: Mapping[str, Any] = {},
+) -> Options:
+    """Fill the frozen dataclass ``kind`` from ``--config FILE.toml`` and the command line, which wins.
+
+    groups: classes of fields that are only known at run time, such as the options of the chosen
+    method; each gets a ``.name`` beside its own options. defaults: dotted names with values that come
+    before the file's. An unknown key or a value that is not allowed ends the program with a sentence.
+    """
+    about = sys.modules[kind.__module__].__doc__
+    parser = OptionsParser(
+        prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False, formatter_class=Formatter, print_config=None
+    )
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
+    parser.add_argument("--print-config", "--print_config", action="store_true", help="print all options as they would be used, as such a file, and end")
+    switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]
+    parser.add_class_arguments(kind, skip={*switches, *groups})
+    for name in switches:
+        again = name == "resume" and distributed.restarted()
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
+    for name, group in groups.items():
+        parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
+        parser.add_class_arguments(group, name)
+    parser.set_defaults(dict(defaults))
+    try:
+        config_of(argv)
+        filled = parser.parse_args(argv)
+        names = {name: filled[name].pop("name") for name in groups}
+        built = parser.instantiate(filled)
+        options = kind(**{field.name: built[field.name] for field in fields(kind)})
+        if filled.get("overwrite") and filled.get("resume") and not distributed.restarted():
+            raise ValueError("--resume and --overwrite: expected one of them, to go on with a run or to replace it")
+    except ValueError as error:
+        parser.error(str(error))
+    if filled["print_config"]:
+        print(as_toml(options, names, switches))
+        parser.exit(0)
+    return options
+
+
+def as_toml(options: Any, names: Mapping[str, str], without: Sequence[str] = ()) -> str:
+    """Options as a TOML file that gives the same when read; names: of the groups. What is None is left out."""
+    values = {key: value for key, value in asdict(options).items() if key not in without}
+    values |= {group: {"name": name} | values[group] for group, name in names.items()}
+    return "\n".join(toml_lines(values)).strip()
+
+
+def toml_lines(values: Mapping[str, Any], table: str = "") -> Iterator[str]:
+    """The lines of a TOML table: its own values, then the tables in it."""
+    own = {key: value for key, value in values.items() if value is not None and not isinstance(value, Mapping)}
+    if table and own:
+        yield f"\n[{table}]"
+    yield from (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in own.items())
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from toml_lines(value, f"{table}.{key}" if table else key)
+
+
+def run(main: Callable[[], object], command: str) -> None:
+    """Run a command's ``main``; what it refuses ends the program with a sentence instead of a traceback."""
+    try:
+        main()
+    except OSError as error:
+        distributed.fail(f"{command}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except (ValueError, FloatingPointError) as error:
+        distributed.fail(f"{command}: {error}")
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        distributed.fail(f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less (--dry-run tells)")
+
+
+def peek(argv: Sequence[str] | None, option: str, default: Any) -> Any:
+    """A dotted option's value before the others are known: from the command line (text), else its TOML file."""
+    section: Any = config_of(argv)
+    for key in option.split("."):
+        section = section.get(key) if isinstance(section, dict) else None
+    return early(argv, option) or section or default
+
+
+def early(argv: Sequence[str] | None, option: str) -> str | None:
+    """An option's value on the command line, None without one."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(f"--{option}", dest="value")
+    try:
+        return parser.parse_known_args(argv)[0].value
+    except argparse.ArgumentError:
+        raise ValueError(f"--{option} needs a value") from None
+
+
+def config_of(argv: Sequence[str] | None) -> dict:
+    """What the TOML file named by --config holds; empty without one. ValueError says what is wrong with the file."""
+    name = early(argv, "config")
+    if name is None:
+        return {}
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"--config {path} does not exist; expected a TOML file, such as train/configs/*.toml")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path} is not TOML: {error}") from None
+
+
+def may_replace(path: Path, overwrite: bool) -> None:
+    """ValueError when there is a file of that name, unless it is empty or is to be replaced."""
+    if path.exists() and not overwrite and not (path.is_file() and path.stat().st_size == 0):
+        raise ValueError(f"{path} exists already; --overwrite replaces it")
