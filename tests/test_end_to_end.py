@@ -10,7 +10,7 @@ from test_metrics import slow_case
 
 from mpsams import checkpoint, datasets, inference, metrics, records, splits, transforms
 from mpsams.unet import UNet
-from train import evaluate, finetune, pack, pretrain, ship
+from train import evaluate, finetune, leakage, pack, pretrain, ship
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
 
@@ -127,6 +127,71 @@ def test_the_card_of_shipped_weights_has_the_numbers_of_the_shipped_file(shipped
     assert f"{means['dsc']:.3f}" in card and f"{means['hd95_lesion']:.3f}" in card
 
 
+def test_a_shipped_file_is_only_replaced_on_request(runs, shipped):
+    held = {path: path.read_bytes() for path in shipped[0].parent.iterdir()}
+    again = [str(runs / "pre"), str(runs / "seg"), "--weights", str(shipped[0].parent)]
+    with pytest.raises(ValueError, match=r"mps_ams-pretrain.safetensors exists already \(trained until 20.*seg-100.safetensors exists.*--overwrite replaces it"):
+        ship.main(again)
+    assert {path: path.read_bytes() for path in shipped[0].parent.iterdir()} == held
+    assert ship.main([*again, "--overwrite"]) == shipped
+    with pytest.raises(ValueError, match="several of these runs would be shipped as phantom-mps_ams-seg-100"):
+        ship.main([str(runs / "seg"), str(runs / "seg" / ".." / "seg"), "--weights", str(shipped[0].parent / "new")])
+
+
+def test_an_evaluation_does_not_replace_another_one(runs, tmp_path):
+    command = ["--weights", str(runs / "seg" / "weights.safetensors"), "--split", "test", "--json", str(tmp_path / "m.json")]
+    evaluate.main(command)
+    first = (tmp_path / "m.json").read_bytes()
+    evaluate.main(command)  # the same measurement again
+    for other in (["--split", "val"], ["--threshold", "0.6"]):
+        with pytest.raises(ValueError, match="m.json exists already; --overwrite replaces it"):
+            evaluate.main([*command, *other])
+        assert (tmp_path / "m.json").read_bytes() == first
+    (tmp_path / "m.json").write_text("notes")
+    with pytest.raises(ValueError, match="exists already"):
+        evaluate.main(command)
+    evaluate.main([*command, "--overwrite"])
+    assert json.loads((tmp_path / "m.json").read_bytes()) == json.loads(first)
+
+
+def test_fine_tuning_takes_size_width_and_normalisation_from_the_checkpoint(runs, tmp_path, capsys):
+    init = ["--data.name", "phantom", "--data.cases", "40", "--init", str(runs / "pre" / "weights.safetensors"), "--run.device", "cpu", "--run.threads", "1"]
+    short = [*init, "--labels", "1", "--recipe.epochs", "1", "--validate_every", "0"]
+    about = checkpoint.load(finetune.main([*short, "--out", str(tmp_path / "a")])).metadata
+    assert about["size"] == about["config"]["data"]["size"] == 64 and about["model"]["width"] == about["config"]["model"]["width"] == 8
+    assert "--init" not in capsys.readouterr().out
+    other = finetune.main([*short, "--data.size", "32", "--model.width", "16", "--model.norm", "group", "--out", str(tmp_path / "b")])
+    said = capsys.readouterr().out
+    assert checkpoint.load(other).metadata["size"] == 32 and checkpoint.load(other).metadata["model"]["width"] == 8
+    assert "--init was trained on images of 64 pixels; data.size says 32, and so is it fine-tuned" in said
+    assert "has width 8 and keeps it; model.width 16 is not used" in said and "has norm batch and keeps it; model.norm group is not used" in said
+
+
+def test_sequences_are_taken_from_the_checkpoint(volumes, tmp_path):
+    init = ["--init", str(volumes / "direct" / "pre" / "weights.safetensors"), "--data.name", "brats", "--data.root", str(volumes / "data")]
+    found = checkpoint.load(finetune.main([*init, *TINY_FINETUNING, "--run.threads", "1", "--run.device", "cpu", "--out", str(tmp_path / "a")])).metadata
+    assert found["data"]["sequences"] == ["t1", "flair"] and found["size"] == 32 and found["model"]["channels"] == 2
+
+
+@pytest.mark.parametrize("init, message", [("nothing", "nothing does not exist"), ("text", "not a whole safetensors file"), ("state", "--init is a state checkpoint")])
+def test_what_to_begin_from_is_looked_at_before_the_images(runs, tmp_path, monkeypatch, init, message):
+    monkeypatch.setattr(finetune, "open_data", lambda *_: pytest.fail("images were read first"))
+    (tmp_path / "text").write_text("nothing")
+    path = {"nothing": "/nothing", "text": tmp_path / "text", "state": runs / "seg" / "state.safetensors"}[init]
+    with pytest.raises(ValueError, match=message):
+        finetune.main(["--data.name", "phantom", "--init", str(path), "--out", str(tmp_path / "o")])
+
+
+def test_an_evaluation_without_a_folder_says_which_option_is_missing(tmp_path, runs):
+    for command in (evaluate.main, ):
+        with pytest.raises(ValueError, match="needs --data.root DIR"):
+            command(["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--split", "all"])
+    for command in (pack.main, pretrain.main, finetune.main, leakage.main):
+        for name in ("folder", "busi", "brats", "hecktor"):
+            with pytest.raises(ValueError, match="needs --data.root DIR"):
+                command(["--data.name", name])
+
+
 def test_an_evaluation_of_other_weights_makes_no_card(shipped):
     shipped[1].with_suffix(".json").write_text(json.dumps({"sha256": "of something else"}))
     with pytest.raises(ValueError, match="measured another checkpoint"):
@@ -183,7 +248,7 @@ def test_checkpoints_of_volumes_speak_of_patients_and_channels(volumes):
 def test_another_number_of_channels_than_the_pretrainings_is_refused(volumes):
     init = ["--init", str(volumes / "direct" / "pre" / "weights.safetensors"), "--data.root", str(volumes / "data")]
     with pytest.raises(ValueError, match="the pretraining has 2 channels, the images have 1; use one data.sequences"):
-        finetune.main([*VOLUMES[:-2], *init, "--out", str(volumes / "wrong")])
+        finetune.main([*VOLUMES[:-2], "--data.sequences", '["t1"]', *init, "--out", str(volumes / "wrong")])
 
 
 def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):

@@ -167,5 +167,17 @@ def test_a_file_that_answers_otherwise_is_not_written(tmp_path, monkeypatch, wro
     monkeypatch.setattr(inference, "chances", lambda of, x_bchw: right(of, x_bchw) + wrong * (x_bchw.shape[0] == 3))
     file.write_bytes(b"before")
     with pytest.raises(ValueError, match="differs from our network by .* was not written"):
-        export.main([str(path)])
+        export.main([str(path), "--overwrite"])
     assert file.read_bytes() == b"before" and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_file_that_is_there_is_only_replaced_on_request(tmp_path):
+    path, file = saved(tmp_path, network()), tmp_path / "small.onnx"
+    file.write_bytes(b"")  # such as a temporary file made for it
+    assert export.main([str(path)]) == file and file.stat().st_size
+    file.write_bytes(b"of someone else")
+    with pytest.raises(ValueError, match=r"small.onnx exists already; --overwrite replaces it"):
+        export.main([str(path)])
+    assert file.read_bytes() == b"of someone else"
+    export.main([str(path), "--overwrite"])
+    assert file.read_bytes() != b"of someone else"

@@ -47,7 +47,7 @@ def seconds(words: str) -> float:
 def test_it_measures_a_few_steps_of_the_whole_batch(capsys):
     seen = []
     rehearsal.tell(task(0.0, seen=seen))
-    assert seen[0] == 2 and set(seen[1:]) == {8} and len(seen) == 2 + rehearsal.STEPS
+    assert seen[:3] == [2, 4, 8] and set(seen[3:]) == {8} and len(seen) == 3 + rehearsal.STEPS
 
 
 @pytest.mark.parametrize("value, words", [
@@ -61,7 +61,7 @@ def test_durations_are_spoken_in_two_words(value, words):
 def test_the_largest_batch_is_found_to_within_an_eighth(monkeypatch, limit):
     asked = []
     monkeypatch.setattr(rehearsal, "possible", lambda task, batch: asked.append(batch) or batch <= limit)
-    found = rehearsal.largest_tried(task(0.0))
+    found = rehearsal.largest_tried(task(0.0), 8)
     assert limit - max(1, limit // 8) <= found <= limit and len(asked) < 25
 
 
@@ -72,21 +72,101 @@ def test_memory_that_is_not_there_is_no_error(monkeypatch):
     assert not rehearsal.possible(made, 8)
 
 
-def test_the_estimate_fills_nine_tenths_of_the_memory(monkeypatch):
-    monkeypatch.setattr(rehearsal, "capacity", lambda device: 1000)
-    cpu = torch.device("cpu")
-    assert rehearsal.estimated(each=10, taken=300, batch=8, device=cpu) == 68  # 300 + 60 more images at 10 bytes = 900
-    assert rehearsal.estimated(each=10, taken=950, batch=8, device=cpu) == 8
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert rehearsal.estimated(each=10, taken=300, batch=8, device=cpu) == 23
+MIB = 2**20
+
+
+class Hungry(torch.autograd.Function):
+    """Keeps and fills so many bytes for the backward pass."""
+
+    @staticmethod
+    def forward(context, x, size):
+        context.save_for_backward(torch.ones(size, dtype=torch.uint8))
+        return x.clone()
+
+    @staticmethod
+    def backward(context, given):
+        assert context.saved_tensors[0].numel()
+        return given, None
+
+
+def hungry(batch: int, each: int, seen: list) -> loop.Task:
+    """A training whose every image takes so many bytes."""
+    made = task(0.0, batch, seen)
+    made.images = 200
+    plain = made.loss
+    made.loss = lambda indices, *rest: Hungry.apply(plain(indices, *rest), each * len(indices))
+    return made
+
+
+@pytest.mark.parametrize("free, computed", [(1000, 64), (100, 64), (60, 32), (40, 32), (10, 8)])
+def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkeypatch, capsys, free, computed):
+    """An image takes 1 MiB; what is free shrinks as the process grows, as on a real machine."""
+    taken = [0]
+    monkeypatch.setattr(rehearsal.memory, "peak", lambda: taken[0] * MIB)
+    monkeypatch.setattr(rehearsal.memory, "available", lambda: (free - taken[0]) * MIB)
+    seen = []
+    made = hungry(64, MIB, seen)
+    loss = made.loss
+    made.loss = lambda indices, *rest: (taken.__setitem__(0, max(taken[0], len(indices))), loss(indices, *rest))[1]
+    rehearsal.tell(made)
+    said = capsys.readouterr().out
+    assert max(seen) == computed and max(seen) <= 0.9 * free
+    assert ("does not fit" in said) == (computed < 64)
+    if computed < 64:
+        assert f"a batch of 64 would take about {64 * MIB / 2**30:.2f} GiB" in said and f"images/s in batches of {computed}" in said
+        fits = int(re.search(r"largest batch that fits: about (\d+)", said)[1])
+        assert 0.85 * free <= fits <= free
+    elif free == 1000:
+        assert "largest batch that fits: all 200 images of an epoch" in said
+
+
+def test_memory_that_c_keeps_from_before_hides_no_need(monkeypatch, capsys):
+    """The peak does not rise as long as a freed block is used again; what the steps keep for their backward pass is counted all the same."""
+    monkeypatch.setattr(rehearsal.memory, "peak", lambda: 500 * MIB)
+    monkeypatch.setattr(rehearsal.memory, "available", lambda: 20 * MIB)
+    seen = []
+    rehearsal.tell(hungry(64, MIB, seen))
+    assert max(seen) == 32 and "does not fit" in capsys.readouterr().out
+
+
+def test_a_network_that_does_not_fit_is_not_computed_at_all(monkeypatch, capsys):
+    monkeypatch.setattr(rehearsal.memory, "available", lambda: 3)
+    seen = []
+    assert rehearsal.tell(task(0.0, seen=seen)) is None
+    assert seen == [] and "nothing was computed" in capsys.readouterr().out
+
+
+def test_processes_of_a_machine_share_what_is_free(monkeypatch):
+    monkeypatch.setattr(rehearsal.memory, "available", lambda: 100)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert rehearsal.free() == 25
+    monkeypatch.setattr(rehearsal.memory, "available", lambda: None)
+    assert rehearsal.free() == float("inf")
+
+
+def test_the_limits_of_control_groups_and_of_ulimit_count(monkeypatch, tmp_path):
+    free = rehearsal.memory.available()
+    assert free is None or 2**20 < free
+    for version, folder, names in ((2, "own/pod", ("memory.max", "memory.current")), (1, "memory/own/pod", ("memory.limit_in_bytes", "memory.usage_in_bytes"))):
+        top = tmp_path / str(version)
+        (top / folder).mkdir(parents=True)
+        for name, value in zip((*names, "memory.stat"), ("1000000", "400000", "anon 5\ninactive_file 100000\n")):
+            (top / folder / name).write_text(value + "\n" if value.isdigit() else value)
+        above = (top / folder).parent  # without a limit
+        for name, value in zip((*names, "memory.stat"), ("max" if version == 2 else str(2**63 - 4096), "5", "anon 5\n")):
+            (above / name).write_text(value)
+        (tmp_path / "cgroup").write_text("0::/own/pod\n" if version == 2 else "4:memory:/own/pod\n1:cpu:/\n")
+        monkeypatch.setattr(rehearsal.memory, "CGROUPS", top)
+        monkeypatch.setattr(rehearsal.memory, "OWN_GROUPS", tmp_path / "cgroup")
+        assert rehearsal.memory.control_groups() == [(1_000_000, 300_000)]
+        if free is not None:
+            assert rehearsal.memory.available() == 700_000
 
 
 def test_memory_is_counted_in_bytes_of_this_machine():
-    cpu = torch.device("cpu")
-    before = rehearsal.peak(cpu)
-    block = torch.ones(96 * 2**20, dtype=torch.uint8)
-    assert rehearsal.peak(cpu) >= before and 50 * 2**20 < rehearsal.peak(cpu) < rehearsal.capacity(cpu)
-    assert len(block) and rehearsal.capacity(cpu) > 2**30
+    before = rehearsal.memory.peak()
+    block = torch.ones(96 * MIB, dtype=torch.uint8)
+    assert rehearsal.memory.peak() >= before and 50 * MIB < rehearsal.memory.peak() < 2**40 and len(block)
 
 
 @pytest.mark.parametrize("command, more", [
@@ -96,4 +176,4 @@ def test_the_commands_write_nothing(tmp_path, quick_phantom, capsys, monkeypatch
     monkeypatch.setattr(rehearsal, "SECONDS", 1.0)
     assert command.main([*TINY, *more, "--out", str(tmp_path / "o")]) is None
     said = capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == [] and re.search(r"^[\d.]+ images/s in batches of 32$", said, re.M)
+    assert list(tmp_path.iterdir()) == [] and re.search(r"^[\d.]+ images/s in batches of \d+$", said, re.M)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from torch import nn
 
 from mpsams import checkpoint, precision, records, splits
 from mpsams.methods import mps_ams
-from train import command_line, loop, options, pretrain
+from train import command_line, finetune, loop, options, pretrain
 
 IMAGES, BATCH, EPOCHS = 10, 4, 3  # three steps an epoch, the last of two images
 
@@ -406,3 +410,76 @@ def test_near_duplicates_stay_together_unless_told_otherwise(quick_phantom, monk
     torn = lambda split: sum((a in split.part(p)) != (b in split.part(p)) for a, b in twins.items() for p in ("val", "test"))  # noqa: E731
     assert torn(together) == 0 and torn(plain) > 0 and together.grouped and not plain.grouped
     assert json.dumps(together.part("all")).count("twin") == 20
+
+
+@pytest.mark.parametrize("argv, found", [
+    ([], (800, 32)), (["--method.name", "simclr"], (200, 32)), (["--method.name", "byol", "--data.name", "brats"], (200, 36)),
+    (["--method.name", "swav", "--data.name", "hecktor"], (200, 48)), (["--method.name", "mae", "--data.name", "hecktor"], (800, 48)),
+    (["--method.name", "swav", "--optim.epochs", "7", "--data.name", "hecktor", "--optim.batch", "5"], (7, 5)),
+])  # fmt: skip
+def test_epochs_and_batch_are_the_papers_unless_told(monkeypatch, tmp_path, argv, found):
+    monkeypatch.setattr(pretrain, "pretrain", lambda options, name: (options.optim.epochs, options.optim.batch))
+    assert pretrain.main(argv) == found
+    (tmp_path / "c.toml").write_text("[optim]\nepochs = 9\n")
+    epochs = 7 if "--optim.epochs" in argv else 9
+    assert pretrain.main([*argv, "--config", str(tmp_path / "c.toml")]) == (epochs, found[1])
+
+
+@pytest.mark.parametrize("data, labels, batch", [
+    ("busi", 0.05, 32), ("busi", 0.1, 32), ("hecktor", 0.05, 31), ("hecktor", 0.1, 90), ("brats", 0.05, 56), ("brats", 0.1, 70), ("hecktor", 0.5, 32), ("phantom", 0.1, 32),
+])  # fmt: skip
+def test_the_batch_of_a_fine_tuning_is_the_papers_unless_told(monkeypatch, tmp_path, data, labels, batch):
+    monkeypatch.setattr(finetune, "finetune", lambda options, name: options.recipe.batch)
+    argv = ["--data.name", data, "--labels", str(labels)]
+    assert finetune.main(argv) == batch
+    assert finetune.main([*argv, "--recipe.batch", "3"]) == 3 and finetune.main([*argv, "--recipe.name", "strong"]) == 8
+    (tmp_path / "c.toml").write_text(f'labels = {labels}\n[data]\nname = "{data}"\n')
+    assert finetune.main(["--config", str(tmp_path / "c.toml")]) == batch
+
+
+@pytest.mark.parametrize("module, argv", [
+    (pretrain, []), (pretrain, ["--method.name", "swav", "--optim.lr", "1e-5", "--data.sequences", '["t1", "flair"]', "--data.name", "brats"]),
+    (finetune, ["--recipe.name", "strong", "--recipe.augment.flip", "0.25", "--data.target", 'a "quoted" lésion \\ 1']),
+])  # fmt: skip
+@pytest.mark.parametrize("switch", ["--print-config", "--print_config"])
+def test_the_printed_configuration_gives_the_same_options_again(monkeypatch, tmp_path, capsys, module, argv, switch):
+    monkeypatch.setattr(module, module.__name__.split(".")[1], lambda options, name: (options, name))
+    with pytest.raises(SystemExit) as end:
+        module.main([*argv, switch])
+    assert end.value.code == 0
+    (tmp_path / "c.toml").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert module.main(["--config", str(tmp_path / "c.toml")]) == module.main(argv)
+
+
+@pytest.mark.parametrize("argv, toml, sentence", [
+    (["--optim.epoch", "3"], "", "unknown option --optim.epoch; did you mean --optim.epochs?"), (["--lr", "3"], "", "unknown option --lr; did you mean --optim.lr?"),
+    (["--dryrun"], "", "unknown option --dryrun; did you mean --dry-run?"), (["--quality=3"], "", "unknown option --quality ("), (["stray"], "", "unexpected argument stray"),
+    ([], "[model]\nwidht = 3", "unknown option model.widht; did you mean model.width?"), ([], "sed = 3", "unknown option sed; did you mean run.seed?"),
+    (["--optim.lr", "fast"], "", "optim.lr is 'fast'; expected a number"), (["--out"], "", "--out needs a value"), (["--data.name", "bussi"], "", "did you mean 'busi'?"),
+])  # fmt: skip
+def test_what_is_wrong_with_an_option_is_one_sentence_and_no_usage(tmp_path, capsys, argv, toml, sentence):
+    (tmp_path / "c.toml").write_text(toml)
+    with pytest.raises(SystemExit) as end:
+        pretrain.main(["--config", str(tmp_path / "c.toml"), *argv])
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in said and said.count("\n") == 1
+
+
+COMMANDS = sorted(path.stem for path in (Path(__file__).parents[1] / "train").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_keeps_the_lines_of_the_examples_and_explains_every_option(capsys, name):
+    module = importlib.import_module(f"train.{name}")
+    if not hasattr(module, "main"):  # only says how it is called
+        return
+    with pytest.raises(SystemExit) as end:
+        module.main(["--help"])
+    said, examples = capsys.readouterr().out, [line for line in module.__doc__.splitlines() if line.startswith("  python")]
+    assert end.value.code == 0 and examples and all(line in said.splitlines() for line in examples)
+    assert not re.search(r"^  --\S+(?: \S+)?\s+\((?:required, )?type", said, re.MULTILINE), "an option without help"
+
+
+def test_every_command_has_help():
+    said = subprocess.run([sys.executable, "-m", "train.figure", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout
+    assert "python -m train.reproduce fig2" in said

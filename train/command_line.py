@@ -111,7 +111,7 @@ def parse(
     parser.set_defaults(dict(defaults))
     try:
         config_of(argv)
-        filled = parser.parse_args(argv)
+        filled = parser.parse_args(config_first(sys.argv[1:] if argv is None else argv))
         names = {name: filled[name].pop("name") for name in groups}
         built = parser.instantiate(filled)
         options = kind(**{field.name: built[field.name] for field in fields(kind)})
@@ -123,6 +123,16 @@ def parse(
         print(as_toml(options, names, switches))
         parser.exit(0)
     return options
+
+
+def config_first(argv: Sequence[str]) -> list[str]:
+    """The arguments with ``--config`` and its value before all others, which then win over the file wherever they stand."""
+    words = list(argv)
+    for index, word in enumerate(words):
+        if word == "--config" or word.startswith("--config="):
+            end = index + (2 if word == "--config" else 1)
+            return words[index:end] + words[:index] + words[end:]
+    return words
 
 
 def as_toml(options: Any, names: Mapping[str, str], without: Sequence[str] = ()) -> str:

@@ -248,5 +248,6 @@ class Teller:
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
     run(main, "train.corrections")

@@ -23,7 +23,7 @@ from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
 from mpsams.inference import Network
 from train import memory
-from train.command_line import parse, run
+from train.command_line import may_replace, parse, run
 from train.options import one_of, tell
 
 PARTS = ("all", "train", "val", "test")
@@ -55,7 +55,8 @@ class Evaluate:
         weights: a segmentation checkpoint.
         split: all, train, val or test, as divided when the checkpoint was trained.
         threshold: probability from which a pixel counts as lesion.
-        json: file for the means and the numbers of every image.
+        json: file for the means and the numbers of every image; an earlier one of the same measurement is replaced.
+        overwrite: replace the file of another measurement.
     """
 
     weights: str
@@ -63,6 +64,7 @@ class Evaluate:
     split: str = "test"
     threshold: float = 0.5
     json: str | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         one_of("split", self.split, PARTS)
@@ -78,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     dataset = chosen(network, options.data, options.split)
+    about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split, "data": dataset.name, "threshold": options.threshold}
+    if options.json and not is_of(Path(options.json), about):
+        may_replace(Path(options.json), options.overwrite)
     if not dataset.target:
         raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
     heard: list[tuple[str, str]] = []
@@ -88,13 +93,21 @@ def main(argv: Sequence[str] | None = None) -> dict:
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
-        about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split}
-        about |= {"data": dataset.name, "threshold": options.threshold, "cases": found["image"], "notes": notes}
+        about |= {"cases": found["image"], "notes": notes}
         if "volume" in means:
             about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         Path(options.json).write_text(json.dumps(known(means["image"]) | about, indent=1) + "\n", encoding="utf-8")
     return means["image"]
+
+
+def is_of(path: Path, about: dict) -> bool:
+    """Whether a file holds an earlier result of the measurement that is about to be made."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(held, dict) and all(held.get(key) == value for key, value in about.items())
 
 
 def known(means: dict[str, float]) -> dict[str, float | None]:

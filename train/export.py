@@ -16,7 +16,6 @@ on and what it is for. The file is written only when ONNX Runtime gives the same
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,7 +30,7 @@ from mpsams import checkpoint, datasets, inference, masking, patches, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
-from train.command_line import run
+from train.command_line import Parser, may_replace, run
 
 OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
 OPSET = 17
@@ -74,14 +73,16 @@ class Filling(nn.Module):
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, build, check, write, print; returns the file."""
-    parser = argparse.ArgumentParser(prog="python -m train.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m train.export", description=__doc__)
     parser.add_argument("weights", type=Path, help="a checkpoint: a segmentation, or a pretraining that hands on its decoder too")
     parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="where to write (default: beside the checkpoint, by its name)")
     parser.add_argument("--opset", type=int, default=OPSET, help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSET})")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file when there is one")
     options = parser.parse_args(argv)
     path = options.out or options.weights.with_suffix(".onnx")
     if path.suffix != ".onnx":
         raise ValueError(f"--out {path} must end in .onnx")
+    may_replace(path, options.overwrite)
     found, network = checkpoint.load(options.weights), inference.open_network(options.weights)
     batches = trials(network)
     data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))

@@ -1,4 +1,10 @@
-"""Figure 2 of the paper from a reproduction's runs: cases as rows; image, truth and every method as columns."""
+"""Figure 2 of the paper from a reproduction's runs: cases as rows; image, truth and every method as columns.
+
+It is drawn by train.reproduce, which first trains what the figure needs and is not there yet:
+
+  python -m train.reproduce fig2 --data.name phantom
+  python -m train.reproduce fig2 --plan busi-cpu --data.root Dataset_BUSI_with_GT
+"""
 
 from __future__ import annotations
 
@@ -41,3 +47,7 @@ def chosen(results: Sequence[Mapping], count: int) -> list[str]:
     ranked = sorted(lesions, key=lambda case: (-np.mean([row["cases"][case][dsc] for row in results]), case))
     at = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return [ranked[index] for index in at]
+
+
+if __name__ == "__main__":
+    print(__doc__)

@@ -1,8 +1,11 @@
-"""How the C library hands out memory, which on a CPU decides much of a training's speed."""
+"""How the C library hands out memory, which on a CPU decides much of a training's speed; how much there is and how much was taken."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
+from pathlib import Path
 
 # <malloc.h> of glibc: parameter numbers of mallopt
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -20,3 +23,78 @@ def keep_freed() -> bool:
         return False
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**28, M_ARENA_MAX: 1}
     return all([mallopt(name, value) for name, value in settings.items()])
+
+
+STATUS = Path("/proc/self/status")  # of Linux
+CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def peak() -> int | None:
+    """Bytes of memory that this process has taken at most; None where the system does not tell."""
+    if taken := field(STATUS, "VmHWM"):
+        return taken
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def available() -> int | None:
+    """Bytes that this process may take beyond what it has: free on the machine, and left to it by its control groups and by ``ulimit -v``.
+
+    None where the system does not tell.
+    """
+    free = field(Path("/proc/meminfo"), "MemAvailable") or unused()
+    if free is None:
+        return None
+    import resource
+
+    left = [free, *(limit - used for limit, used in control_groups())]
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        left.append(limit - (field(STATUS, "VmSize") or 0))
+    return max(0, min(left))
+
+
+def unused() -> int | None:
+    """Bytes of the machine that this process has not taken, where no more is known (macOS); None where not even that is."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - (peak() or 0)
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+
+
+def field(path: Path, name: str) -> int | None:
+    """The bytes that a line "name: N kB" of a file in /proc says; None where there is no such file or line."""
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def control_groups() -> list[tuple[int, int]]:
+    """Limit and use in bytes of the control groups (version 2 or 1) of this process and of those above, where they have a limit.
+
+    What the kernel would give up first, files that it keeps in memory, is not counted as used.
+    """
+    found = []
+    for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines() if OWN_GROUPS.exists() else []:
+        _, controllers, below = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top = CGROUPS / controllers
+        own = top / below.lstrip("/")
+        for folder in {top, own, *(above for above in own.parents if top in above.parents)}:
+            found += limited(folder, *(("memory.max", "memory.current") if controllers == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")))
+    return found
+
+
+def limited(folder: Path, limit: str, used: str) -> list[tuple[int, int]]:
+    """Limit and use of one control group; nothing when it has no limit."""
+    try:
+        allowed, taken = (folder / limit).read_text().strip(), int((folder / used).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return []
+    files = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
+    return [(int(allowed), max(0, taken - files))] if allowed.isdigit() and int(allowed) < 2**60 else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -155,9 +156,10 @@ def resident(stack: Stack, device: torch.device) -> Stack:
 
 
 def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    """ValueError unless ``value`` is allowed, naming both."""
+    """ValueError unless ``value`` is allowed, naming both, and the one that may have been meant."""
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; expected one of: {', '.join(allowed)}")
+        near = difflib.get_close_matches(str(value), allowed, 1)
+        raise ValueError(f"{name} is {value!r}; expected one of: {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -8,7 +8,6 @@ stopped. Training then takes the pack as --data.root.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from mpsams import datasets, packs
+from train import memory
 from train.command_line import parse, run
 from train.options import Data, tell
 
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
         dataset = dataset.select(dataset.cases[: data.cases])
     about = packs.write(dataset, data.size, out, partial(tqdm, desc="packing", unit="patient"))
     tell(about["notes"])
-    taken, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    taken, peak = time.monotonic() - began, memory.peak()
     print(
         f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']} pixels, "
-        f"{about['slices_read'] / taken:.0f} slices/s, peak memory {peak:.0f} MB"
+        f"{about['slices_read'] / taken:.0f} slices/s" + (f", peak memory {peak / 2**20:.0f} MB" if peak else "")
     )
     return out
 

@@ -11,7 +11,6 @@ Every number and every sentence comes from the records; what has no run yet is a
 
 from __future__ import annotations
 
-import argparse
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from mpsams import plots, records, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
-from train.command_line import run
+from train.command_line import Parser, run
 from train.options import one_of
 
 RESULTS = Path("results")
@@ -28,9 +27,9 @@ PAPER = Path(__file__).with_name("paper.toml")
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Parse, read, write a report per plan, print the tables; returns the reports."""
-    parser = argparse.ArgumentParser(prog="python -m train.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m train.report", description=__doc__)
     parser.add_argument("records", nargs="*", type=Path, help=f"files of train.reproduce (default: {RESULTS}/*.jsonl)")
-    parser.add_argument("--out", type=Path, default=Path("runs/report"), help="folder of the reports (default: runs/report)")
+    parser.add_argument("--out", type=Path, default=Path("runs/report"), help="folder of the reports, which are written anew each time (default: runs/report)")
     parser.add_argument("--against", default="mps_ams", metavar="METHOD", help="the method that all others are compared with (default: mps_ams)")
     options = parser.parse_args(argv)
     one_of("against", options.against, tables.METHODS)

@@ -14,7 +14,6 @@ train.report. The plan is a TOML file: train/plans/*.toml, or your own.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +26,7 @@ from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, packs, records
 from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
-from train.command_line import run
+from train.command_line import Parser, run
 from train.plan import Job, Plan
 
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m train.reproduce", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m train.reproduce", description=__doc__)
     parser.add_argument("table", choices=plan.TABLES, help="what to reproduce")
     parser.add_argument("--plan", help=f"a TOML file, or one of: {', '.join(plan.available())} (default: the data set's name)")
     parser.add_argument("--data.name", dest="name", choices=datasets.available(), help="data set (default: the plan's)")
@@ -216,7 +215,14 @@ def measured(weights: Path, source: evaluate.Source) -> dict:
 
 @contextmanager
 def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file while inside; whether it could be had. The system frees it when the process dies."""
+    """Hold a lock file while inside; whether it could be had. The system frees it when the process dies.
+
+    ValueError on systems without such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        raise ValueError("train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL") from None
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -1,7 +1,7 @@
 """Put finished runs into weights/ under their proper names, each with a model card written from its records.
 
 Runs are named, or chosen from the records of train.reproduce: of each method the one that is best on the validation part.
-Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after:
+Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after. A shipped file is only replaced with --overwrite:
 
   python -m train.ship runs/hecktor-mps_ams-seg
   python -m train.evaluate --weights weights/hecktor-mps_ams-seg-10.safetensors --data.root hecktor_nii \\
@@ -12,7 +12,6 @@ Convolution kernels are rounded to half precision. So what is measured is the sh
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from mpsams import checkpoint, datasets, records
 from mpsams.checkpoint import Checkpoint
-from train.command_line import run
+from train.command_line import Parser, run
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
 NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"
@@ -40,15 +39,18 @@ NAMES = {
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Parse, copy, write all cards; returns the checkpoints of the runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m train.ship", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
     parser.add_argument("--best", type=Path, metavar="RECORDS", help="records.jsonl of train.reproduce: ship each method's best run")
     parser.add_argument("--labels", type=float, default=0.1, help="share of labels of the runs to choose from (default: 0.1)")
     parser.add_argument("--recipe", default="strong", help="recipe of the runs to choose from (default: strong)")
+    parser.add_argument("--overwrite", action="store_true", help="replace shipped checkpoints of the same name, and drop what was measured of them")
     options = parser.parse_args(argv)
     chosen = best(options.best, options.labels, options.recipe) if options.best else {}
-    written = [ship(folder, options.weights, why) for folder, why in (dict.fromkeys(options.runs) | chosen).items()]
+    runs = dict.fromkeys(options.runs) | chosen
+    refuse_replacing(list(runs), options.weights, options.overwrite)
+    written = [ship(folder, options.weights, why) for folder, why in runs.items()]
     for path in sorted(options.weights.glob("*.safetensors")):
         path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), evaluation(path)), encoding="utf-8")
     print("\n".join(map(str, written)))
@@ -69,6 +71,27 @@ def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
         top = max(own, key=lambda row: row["val_dsc"])
         found[path.parent / top["run"]] = f"best on the validation part of {len(own)} runs" if len(own) > 1 else "the only run"
     return found
+
+
+def refuse_replacing(sources: Sequence[Path], folder: Path, overwrite: bool) -> None:
+    """ValueError names shipped files that these runs would replace, unless that is wanted, and runs that would be one file."""
+    names = {source: name_of(checkpoint.metadata(source / "weights.safetensors")) for source in sources}
+    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    if twice:
+        raise ValueError(f"several of these runs would be shipped as {', '.join(twice)}; give one run of each kind")
+    held = [name for name in names.values() if (folder / f"{name}.safetensors").exists()]
+    if held and not overwrite:
+        raise ValueError("; ".join(f"{folder / name}.safetensors exists already ({described(folder / f'{name}.safetensors')})" for name in held) + "; --overwrite replaces it")
+
+
+def described(path: Path) -> str:
+    """What a shipped checkpoint is: its hash, when its training was finished, and whether an evaluation lies beside it."""
+    try:
+        about = checkpoint.metadata(path)
+    except ValueError:
+        return "no checkpoint that can be read"
+    said = f"trained until {about.get('training', {}).get('finished', 'an unknown time')}, rounded from {about.get('rounded_from', 'itself')[:16]}"
+    return said + (", with its evaluation" if path.with_suffix(".json").exists() else "")
 
 
 def ship(source: Path, folder: Path, why: str | None = None) -> Path:
