@@ -98,7 +98,7 @@ def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndar
     pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
     if pred.shape != truth.shape:
         raise ValueError(f"prediction {pred.shape} and truth {truth.shape} differ in shape")
-    counts = {"hit": np.count_nonzero(pred & truth), "said": np.count_nonzero(pred), "real": np.count_nonzero(truth)}
+    counts = {name: int(np.count_nonzero(each)) for name, each in (("hit", pred & truth), ("said", pred), ("real", truth))}
     shares = _shares(*(torch.tensor(count) for count in counts.values()))
     return {name: float(value) for name, value in shares.items()} | surface(pred, truth, spacing) | counts
 
