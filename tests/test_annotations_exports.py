@@ -654,7 +654,7 @@ def test_names_in_a_zip_are_no_paths(tmp_path, monkeypatch):
         imports.read(tmp_path / "folder", {"a": picture((20, 30))})
     for number in range(3):
         save(tmp_path / "many" / f"{number}.png", mask)
-    monkeypatch.setattr(imports.archive, "MAX_FILES", 2)
+    monkeypatch.setattr(imports._upload.archive, "MAX_FILES", 2)
     with pytest.raises(UnreadableImage, match="too large"):
         imports.read(tmp_path / "many", {"a": picture((20, 30))})
 

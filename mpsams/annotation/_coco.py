@@ -15,21 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpsams.annotation import _rle
+from mpsams.annotation import _coco_json, _rle
+from mpsams.annotation._coco_json import ALLOWED, id_of, label_of
 from mpsams.annotation._names import Names
 from mpsams.imaging import Scan, UnreadableImage, geometry
 
-MAX_BYTES = 32 * 2**20
-MAX_PARTS = 4_000_000  # lists, objects and commas, of which Python makes objects
-MAX_ITEMS = 200_000  # images, and annotations
 MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
 _PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pixel
 _PER_MASK = 2**16  # and as beginning another mask, however small
-_LONGEST = 64  # characters of a label
 _REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
 _NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")  # names of categories that are no lesion
-_ALLOWED = f"allowed is COCO JSON with images, annotations and categories, of up to {MAX_BYTES >> 20} MiB"
 
 
 @dataclass
@@ -42,7 +38,7 @@ class Work:
         """UnreadableImage when there is nothing left."""
         self.left -= pixels
         if self.left < 0:
-            raise UnreadableImage(f"This COCO file has far more masks than its images need; {_ALLOWED}.")
+            raise UnreadableImage(f"This COCO file has far more masks than its images need; {ALLOWED}.")
 
 
 def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str]]) -> bytes:
@@ -121,16 +117,15 @@ def read(data: bytes, names: Names, work: Work) -> Document:
     Raises UnreadableImage whatever the bytes, where the file is not COCO.
     """
     work.spend(_PER_BYTE * len(data))
-    whole = _parsed(data)
-    images, annotations, categories = (_listed(whole, key) for key in ("images", "annotations", "categories"))
-    ids = Counter(_id(image.get("id")) for image in images)
+    images, annotations, categories = _coco_json.read(data)
+    ids = Counter(id_of(image.get("id")) for image in images)
     drawn: dict[object, list[dict]] = {}
     for annotation in annotations:
-        drawn.setdefault(_id(annotation.get("image_id")), []).append(annotation)
+        drawn.setdefault(id_of(annotation.get("image_id")), []).append(annotation)
     found, refused, strangers = _placed(images, names)
     entries: dict[str, list[Entry]] = {}
     for key, number, image in found:
-        own = _id(image.get("id"))
+        own = id_of(image.get("id"))
         if own is None or ids[own] > 1:
             what = "has no id" if own is None else "has the id of another one"
             refused.append((key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own."))
@@ -188,7 +183,7 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
             continue
         drawn = drawn or entry.is_empty
         for annotation in entry.annotations:
-            label = document.titles.get(_id(annotation.get("category_id")), "")
+            label = document.titles.get(id_of(annotation.get("category_id")), "")
             if label.casefold() in _NOTHING:
                 continue
             try:
@@ -207,46 +202,8 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
 
 def _titles(categories: list[dict]) -> dict[object, str]:
     """Name by id, "" for an id that several categories have."""
-    ids = Counter(_id(category.get("id")) for category in categories)
-    return {own: _label(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := _id(category.get("id"))) is not None}
-
-
-def _parsed(data: bytes) -> dict:
-    if len(data) > MAX_BYTES:
-        raise UnreadableImage(f"The COCO file is too large; {_ALLOWED}.")
-    if sum(map(data.count, (b"[", b"{", b","))) > MAX_PARTS:
-        raise UnreadableImage(f"The COCO file has far too many parts; {_ALLOWED}.")
-    try:
-        whole = json.loads(data)
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, numbers of thousands of digits, lists in lists without end
-        raise UnreadableImage(f"This is no JSON that can be read; {_ALLOWED}.") from None
-    if not isinstance(whole, dict) or not {"images", "annotations"} <= set(whole):
-        raise UnreadableImage(f"This JSON is {_form(whole)}; {_ALLOWED}.")
-    return whole
-
-
-def _form(whole: object) -> str:
-    """What a JSON that is not COCO's is."""
-    keys = set(whole) if isinstance(whole, dict) else set()
-    first = whole[0] if isinstance(whole, list) and whole and isinstance(whole[0], dict) else {}
-    if {"shapes", "imagePath"} <= keys:
-        return "LabelMe's, not COCO's; convert it with labelme2coco"
-    if "_via_img_metadata" in keys or "_via_settings" in keys:
-        return "VGG Image Annotator's, not COCO's; export it there as COCO"
-    if {"image_id", "segmentation"} <= set(first):
-        return "a list of COCO results without images, not a whole COCO file"
-    if "annotations" in first and "data" in first:
-        return "Label Studio's, not COCO's; export it there as COCO"
-    return "not of COCO's form"
-
-
-def _listed(whole: dict, key: str) -> list[dict]:
-    found = whole.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise UnreadableImage(f"This JSON is not of COCO's form; {_ALLOWED}.")
-    if len(found) > MAX_ITEMS:
-        raise UnreadableImage(f"The COCO file has {len(found)} {key}; allowed are up to {MAX_ITEMS}.")
-    return found
+    ids = Counter(id_of(category.get("id")) for category in categories)
+    return {own: label_of(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := id_of(category.get("id"))) is not None}
 
 
 def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
@@ -277,18 +234,6 @@ def _is_polygon(numbers: object) -> bool:
         isinstance(numbers, list) and len(numbers) >= 6 and len(numbers) % 2 == 0
         and all(type(number) in (int, float) and math.isfinite(number) and abs(number) < 1e6 for number in numbers)
     )  # fmt: skip
-
-
-def _id(value: object) -> tuple[str, object] | None:
-    """An id as a key: numbers, texts and truth values never meet, and 1.0 is 1. None for what is no id."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    kind = {bool: "truth", int: "number", float: "number", str: "text"}.get(type(value))
-    return None if kind is None else (kind, value)
-
-
-def _label(value: object) -> str:
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable() else ""
 
 
 def _size(shape_shw: tuple[int, ...]) -> str:

@@ -8,18 +8,16 @@ Axes: X, Y, Z as the scan stores them.
 
 from __future__ import annotations
 
-import os
-import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import _coco, _dicom_seg, _layout, _names
-from mpsams.imaging import Scan, UnreadableImage, archive, mask_files, nifti, raster
+from mpsams.annotation import _coco, _coco_json, _dicom_seg, _layout, _names, _upload
+from mpsams.annotation._upload import File
+from mpsams.imaging import Scan, UnreadableImage, mask_files, nifti, raster
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
@@ -81,19 +79,6 @@ class Mask:
     is_whole: bool
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file of an upload: its names from the upload's top down, where it lies, and the name of the folder that was uploaded."""
-
-    parts: tuple[str, ...]
-    path: Path
-    above: str = ""
-
-    @property
-    def role(self) -> str:
-        return _layout.role((self.above, *self.parts))
-
-
 def read(path: Path, scans: Mapping[str, Scan]) -> Found:
     """All that ``each`` finds, at once. Raises UnreadableImage where nothing at all can be read, whatever the bytes."""
     report = Report()
@@ -118,27 +103,27 @@ def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield from _Upload(_files(Path(path), Path(folder)), scans, names, report).masks()
+        yield from _Upload(_upload.files(Path(path), Path(folder)), scans, names, report).masks()
 
 
 class _Upload:
     """The files of an upload, sorted by the scans they belong to."""
 
-    def __init__(self, files: list[_File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> None:
+    def __init__(self, files: list[File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> None:
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
         self.work, self.images = _coco.Work(), 0
-        self.named: dict[str, list[_File]] = {}
+        self.named: dict[str, list[File]] = {}
         self.documents: list[_coco.Document] = []
         self.segments: dict[str, tuple[np.ndarray, set[str]]] = {}  # of DICOM-SEG, 8 voxels in a byte, and labels
         matched = _names.Names(names)
-        kinds = {file.path: _kind(file.path) for file in files}
+        kinds = {file.path: _upload.kind(file.path) for file in files}
         alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
         allowance, slices = _dicom_seg.allowance(), None
         for file in files:
             kind = kinds[file.path]
             try:
                 if kind == "coco":
-                    self._document(_coco.read(_bytes(file.path, _coco.MAX_BYTES), matched, self.work))
+                    self._document(_coco.read(_upload.read(file.path, _coco_json.MAX_BYTES), matched, self.work))
                 elif kind == "dicom":
                     slices = _dicom_seg.slices(scans) if slices is None else slices
                     key, mask_xyz, label = _dicom_seg.read(file.path, scans, allowance, slices)
@@ -157,7 +142,7 @@ class _Upload:
         self.report.notes += document.notes
         self.report.strangers += document.strangers
 
-    def _place(self, file: _File, keys: set[str]) -> None:
+    def _place(self, file: File, keys: set[str]) -> None:
         if file.role == "image":
             self.images += 1
         elif not keys:
@@ -241,55 +226,12 @@ class _Upload:
         return list(masks.values())
 
 
-def _files(path: Path, folder: Path) -> list[_File]:
-    """The files of an upload in the order of their names; a zip is unpacked into ``folder`` first."""
-    if path.is_dir():
-        return _walked(path)
-    with path.open("rb") as file:
-        if file.read(4) not in archive.SIGNATURES:
-            return [_File((_names.clean(path.name),), path)]
-    unpacked = archive.unpack(path, folder)  # which refuses all that is no honest zip
-    with zipfile.ZipFile(path) as file:
-        members = sorted(filter(archive._wanted, file.infolist()), key=lambda member: member.filename)
-    parts = [tuple(_names.clean(part) for part in re.split(r"[/\\]", member.filename)) for member in members]
-    return [_File(*both) for both in zip(parts, unpacked, strict=True)]
-
-
-def _walked(root: Path) -> list[_File]:
-    """The plain files of a folder, links and hidden ones left out."""
-    files, left = [], archive.MAX_BYTES
-    for at, folders, names in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(at) / name
-            if name.startswith(".") or path.is_symlink() or not path.is_file():
-                continue
-            left -= path.stat().st_size
-            files.append(_File(tuple(map(_names.clean, path.relative_to(root).parts)), path, root.resolve().name))
-            if len(files) > archive.MAX_FILES or left < 0:
-                raise UnreadableImage(f"This folder is too large; allowed are {archive.MAX_FILES} files and {archive.MAX_BYTES >> 30} GiB.")
-    return files
-
-
-def _kind(path: Path) -> str:
-    """ "picture", "nifti", "dicom" or "coco" by the first bytes; "" for anything else."""
-    with path.open("rb") as file:
-        head = file.read(1024)
-    if raster.kind(head):
-        return "picture"
-    if head[:4] in nifti.SIGNATURES or head[:2] == nifti.GZIP:
-        return "nifti"
-    if head[128:132] == b"DICM":
-        return "dicom"
-    return "coco" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) else ""
-
-
-def _is_image(file: _File, scan: Scan, is_said: bool) -> bool:
+def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
     """Whether a file is an image and no mask, by its pixels. is_said: its folder or name says that it is a mask.
 
     UnreadableImage where it is neither the scan itself nor like any mask.
     """
-    if _kind(file.path) == "nifti":
+    if _upload.kind(file.path) == "nifti":
         found = None if is_said else nifti.read(file.path, "mri")
         if found is None or found.voxels_xyz.shape != scan.voxels_xyz.shape:
             return False
@@ -301,15 +243,9 @@ def _is_image(file: _File, scan: Scan, is_said: bool) -> bool:
         return False
     if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
         return False  # ``mask_files`` refuses it, or takes it for the only slice
-    values_hw, _ = raster.grey(_bytes(file.path, raster.MAX_BYTES))
+    values_hw, _ = raster.grey(_upload.read(file.path, raster.MAX_BYTES))
     if _layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
         return True
     if not is_said and values_hw.shape == scan.shown().shape[1:] and _layout.is_photograph(values_hw):
         raise UnreadableImage(_CONTINUOUS.format("picture"))
     return False
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    """A file's bytes, one more than allowed at most, by which its reader knows."""
-    with path.open("rb") as file:
-        return file.read(most + 1)
