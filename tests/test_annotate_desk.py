@@ -27,6 +27,7 @@ from mpsams.panels._annotate.wishes import WISHES
 from mpsams.unet import UNet
 from tests.test_annotations_exports import volume
 from tests.test_imaging_dicom import noise, series
+from tests.test_imaging_nifti import nii
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SIZE = (40, 56)  # rows and columns of the pictures
@@ -660,6 +661,14 @@ def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path
     assert count == 3 and sorted(item.shape_xyz[2] for item in project.items()) == [1, 3, 4]
     assert len(notes) == 1 and "Image 3 of the upload" in notes[0] and "SECRET" not in notes[0]
     assert files.add(project, [picture(tmp_path)], None, "")[0] == 0
+
+
+def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
+    (tmp_path / "SECRET.nii").write_bytes(nii(np.zeros((20, 20, 4, 3), np.int16), codes=(0, 0)))
+    count, notes = files.add(project, [picture(tmp_path), tmp_path / "SECRET.nii"], None, "Dr. A")
+    assert count == 2 and len(notes) == 2 and all(note.startswith("Image 2 of the upload: ") and "SECRET" not in note for note in notes)
+    assert "does not state its orientation" in notes[0] and "3 images in it; the first is taken" in notes[1]
+    assert files.add(project, [tmp_path / "SECRET.nii"], None, "Dr. A") == (0, [])
 
 
 @pytest.mark.parametrize("form", ["folder", "coco", "nifti", "busi"])

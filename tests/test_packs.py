@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from mpsams import datasets, packs
-from mpsams.datasets import Dataset
+from mpsams.datasets import Dataset, phantom
 from train import options, pack
 
 SIZE = 16
@@ -334,6 +334,16 @@ def test_packing_and_training_print_what_the_reader_notes_once(tmp_path, capsys)
         options.read(options.Data("folder", str(out), size=SIZE, modality="mri"))
     with pytest.raises(ValueError, match="data.modality is 'pet'; expected one of: .*ultrasound, ct, mri"):
         options.Data("folder", modality="pet")
+
+
+def test_a_folder_with_a_dicom_series_is_packed(tmp_path):
+    built_in = phantom.volumes()[1]
+    drawn = replace(built_in.draw(), tilt=0.0)
+    files = built_in.save(drawn, tmp_path / "data" / "images" / "a")
+    dataset = datasets.open_dataset("folder", tmp_path / "data")
+    assert list(dataset.files("a")) == sorted(files)
+    packs.write(dataset, SIZE, tmp_path / "pack")
+    assert packs.read(tmp_path / "pack").sha256 == datasets.stack(dataset, SIZE).sha256
 
 
 def test_an_older_pack_has_no_notes(whole):

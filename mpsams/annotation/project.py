@@ -171,11 +171,13 @@ class Project:
 
     # What is done
 
-    def add(self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, who: str = "") -> Item:
+    def add(
+        self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, who: str = "", notes: list[str] | None = None
+    ) -> Item:
         """Copy an image in, or the files of one DICOM series; one that is there already is only found.
 
-        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own.
-        UnreadableImage (a ValueError) says why it is no image we open.
+        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own. notes: a list to
+        which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why it is no image we open.
         """
         self._refuse_read_only()
         listed = images.listed(files)
@@ -190,6 +192,9 @@ class Project:
             self._write(_added(id, ending, scan), who)
             self._last = None
             index.call(id, kept)
+            if notes is not None:
+                several = f"There are {len(scan.choices)} images in it; the first is taken."
+                notes += [*scan.notes, *[several] * (len(scan.choices) > 1)]
             return self.item(id)
 
     def rank(self, urgency: Mapping[str, float], who: str = "") -> None:

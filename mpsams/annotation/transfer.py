@@ -59,16 +59,18 @@ def _series(path: Path) -> str:
 
 
 def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:
-    """Put an upload into a project: how many images are new, and sentences on what was refused, by its place in the upload."""
+    """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place in the upload."""
     before, notes = len(project.items()), []
     for number, group in enumerate(grouped(paths), start=1):
+        noticed: list[str] = []
         try:
-            project.add(group if len(group) > 1 else group[0], modality, group[0].name, who)
+            project.add(group if len(group) > 1 else group[0], modality, group[0].name, who, noticed)
         except UnreadableImage as refusal:
             notes.append(f"Image {number} of the upload was not added: {refusal}")
         except OSError as error:
             notes.append(f"Image {number} of the upload was not added, nor those after it: {disk.sentence(error)}")
             break
+        notes += [f"Image {number} of the upload: {note}" for note in noticed]
     return len(project.items()) - before, notes
 
 

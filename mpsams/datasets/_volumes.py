@@ -102,8 +102,8 @@ class Reader:
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """What a patient is read from."""
-        return self.patients[name].files
+        """What a patient is read from: files, those of a DICOM series one by one."""
+        return tuple(file for path in self.patients[name].files for file in _files_of(path))
 
 
 def dataset(name: str, modality: str | None, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
