@@ -25,6 +25,7 @@ from gradio.utils import get_upload_folder
 from mpsams import panels
 from mpsams.annotation.project import Project
 from mpsams.panels import _accounts as accounts
+from mpsams.panels import _states as states
 from mpsams.panels import _uploads as uploads
 from mpsams.panels._guard import Guard
 
@@ -64,11 +65,12 @@ def create(
     project: Project | None = None,
     people: Mapping[str, str] | None = None,
     max_upload: int = MAX_UPLOAD,
+    budget: panels.Budget | None = None,
 ) -> FastAPI:
     """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
 
     people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
-    max_upload: bytes of all files of an upload.
+    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this computer.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
     library, folder = panels.Library(weights, results, learnt), Path(get_upload_folder())
@@ -86,14 +88,16 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": VERSION, "weights": library.names()}
+        said = {"ok": True, "version": VERSION, "weights": library.names(), "budget": page.budget.said()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
-    page = panels.page(library, project).queue(max_size=WAITING, default_concurrency_limit=2)
-    return gr.mount_gradio_app(
+    page = panels.page(library, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
+    gr.mount_gradio_app(
         app, page, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
         footer_links=["api"], auth=accounts.checker(people) if people else None, **panels.look(),
     )  # fmt: skip
+    states.lean(app, page)
+    return app
 
 
 async def _sweep(folder: Path) -> None:
@@ -110,6 +114,17 @@ def size(text: str) -> int:
     if not 2**20 <= bytes_ <= 16 * 2**30:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed are sizes from 1mb to 16gb")
     return bytes_
+
+
+def gib(text: str) -> int:
+    """Bytes of so many GiB, such as "1.5"."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.25 <= found <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are 0.25 to 4096, in GiB")
+    return int(found * 2**30)
 
 
 def quiet() -> None:
@@ -148,6 +163,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--add-login", metavar="NAME", help="write an account into the file of --login, its password asked for, and end")
     limit = "of all files of an upload, such as 300mb (default: 1gb)"
     parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
+    limit = "what all visitors together may hold in memory, in GiB (default: half of what is available)"
+    parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
+    limit = "what their decoded volumes may take in the temporary folder, in GiB (default: half of what is free)"
+    parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)
@@ -171,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
     folder = uploads.own_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual))
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    app = create(options.weights, options.results, project, people, options.max_upload)
+    app = create(options.weights, options.results, project, people, options.max_upload, panels.Budget(options.memory, options.scratch))
     print(f"MPS-AMS is at http://{options.host}:{options.port} (Ctrl+C stops it)", flush=True)
     try:
         uvicorn.run(

@@ -18,14 +18,15 @@ from mpsams.annotation.project import Project
 from mpsams.panels import _answers as answers
 from mpsams.panels import _volume as volume
 from mpsams.panels import _words as words
+from mpsams.panels._budget import VISITOR, Budget
 from mpsams.panels._case import MODALITIES, NAMES, SIDE, Case, with_truth
 from mpsams.panels._library import Library, seen
 from mpsams.panels._look import look
-from mpsams.panels._session import Session, endpoint, in_turn, private, refused
+from mpsams.panels._session import SAVES, Session, endpoint, in_turn, private, refused
 from mpsams.panels._uploads import UploadsOnly
 
 __all__ = [
-    "MODALITIES", "NAMES", "SIDE", "Case", "Library", "Session", "answers", "available", "endpoint", "in_turn", "look", "page", "panels",
+    "MODALITIES", "NAMES", "SAVES", "SIDE", "Budget", "Case", "Library", "Session", "answers", "available", "endpoint", "in_turn", "look", "page", "panels",
     "private", "refused", "seen", "volume", "with_truth", "words",
 ]  # fmt: skip
 
@@ -50,13 +51,13 @@ def name_of(panel: ModuleType) -> str:
     return panel.__name__.rpartition(".")[2]
 
 
-def page(library: Library, project: Project | None = None) -> gr.Blocks:
+def page(library: Library, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
     """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
 
-    It opens on Learn, with a project on Annotate.
+    It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this computer.
     """
     found = panels()
-    with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
+    with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
         session = Session(library, project, opens=name_of(found[0]))
         gr.HTML(HEADER, elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):
@@ -67,4 +68,5 @@ def page(library: Library, project: Project | None = None) -> gr.Blocks:
                     with gr.Tab(panel.TITLE, id=name_of(panel), render_children=True) as tab, session.within(tab):
                         panel.build(session)
         gr.HTML(FOOTER, elem_id="end")
+        blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))
     return blocks

@@ -16,6 +16,7 @@ from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.panels import _case, _showing, _words
+from mpsams.panels import _uploads as uploads
 from mpsams.panels._case import NAMES, Case
 from mpsams.panels._learn.walk import Place, number, slug
 from mpsams.panels._library import Library
@@ -30,6 +31,7 @@ READINGS = {
     "softmax-of-covariance": "Softmax of the covariance",
     "descent": "Descent, our own: how far down the way from the border leads",
 }
+SAVES = {"concurrency_id": uploads.SAVES, "concurrency_limit": 4}  # for listeners that save: they wait for nothing else
 PLANES = {"axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal"}
 FREE = "free"
 
@@ -51,9 +53,18 @@ class Session:
         self.first = self.cases[0]
         self.case = gr.State(self.first)
         self.version = gr.State("first")
+        self.room: Callable[[int], None] = lambda size: None  # asks for so many bytes of memory for who asked; NoRoom where there are none
+        self.hold(self.case)
         self.open_tab = gr.State(opens)
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self._tab: gr.Tab | None = None
+
+    def hold(self, *states: gr.State) -> None:
+        """Hold the values of these within the page's budget of memory; they are let go of when it is needed."""
+        page = gr.context.Context.root_block
+        if isinstance(page, uploads.UploadsOnly):
+            page.hold(states)
+            self.room = page.budget.room
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **more) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
@@ -112,10 +123,10 @@ class Session:
                 label="By the paper's “covariance matrix after a softmax”, read in one of two ways, or by",
             )
             self.seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed of the random order")
-            again = gr.Button("Draw another order", size="sm")
-        self._listen(gallery, again)
+            another = gr.Button("Draw another order", size="sm")
+        self._listen(gallery, another)
 
-    def _listen(self, gallery: gr.HTML, again: gr.Button) -> None:
+    def _listen(self, gallery: gr.HTML, another: gr.Button) -> None:
         """What happens when something in the sidebar is touched."""
         told = [self.case, self.version, self.notice]
         moves = [self.moving, self.slice, self.plane, self.brightness, self.preset, self.level, self.width]
@@ -123,9 +134,10 @@ class Session:
         self.every = [*every, self.seed]
         long = {"show_progress": "minimal", "show_progress_on": self.shown}
         private(gallery.pick, self._pick, [self.seed], self.every, **long)
-        private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **long)
-        private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **long)
-        private(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every)
+        again = {"may_lose": [self.case]}
+        private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **again, **long)
+        private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **again, **long)
+        private(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every, **again)
         private(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
         private(self.plane.input, self._move, [self.slice, self.plane, self.case], every)
         private(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
@@ -134,7 +146,7 @@ class Session:
         private(self.truth.upload, self._truth, [self.truth, self.case], told, **long)
         private(self.truth.clear, self._truth, [self.truth, self.case], told)
         private(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
-        private(again.click, self._again, [self.reading, self.case], [self.seed, *told])
+        private(another.click, self._again, [self.reading, self.case], [self.seed, *told])
         self.on_case(_showing.now, [], self.shown)
 
     def steered(self, deal: Callable, read: Callable) -> None:
@@ -207,9 +219,9 @@ class Session:
             self.reading: case.reading,
         }
 
-    def _kept(self, refusal: Exception, case: Case) -> dict:
-        """What a refusal sets: its own words, and what is still on screen."""
-        return {self.notice: _words.note(f"{refusal} <br>Still showing: {case.title}.", "refused")}
+    def _kept(self, refusal: Exception, case: Case | None) -> dict:
+        """What a refusal sets: its own words, and what is still on screen; None is not known any more."""
+        return {self.notice: _words.note(f"{refusal}" + (f" <br>Still showing: {case.title}." if case else ""), "refused")}
 
     def _pick(self, seed: float | None, event: gr.EventData) -> dict:
         count = len(self.cases) + len(self.volumes)
@@ -218,7 +230,7 @@ class Session:
         case = self._sample(event.index)
         return self.shown_anew(_case.clustered(case, self._how(case.modality, seed)))
 
-    def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case, choice: int = 0) -> dict:
+    def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None, choice: int = 0) -> dict:
         if not paths:
             return {self.notice: ""}
         try:
@@ -227,12 +239,14 @@ class Session:
             return self._kept(refusal, case)
         return self._fresh(opened) | {self.truth: None}
 
-    def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case) -> dict:
+    def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case | None) -> dict:
         return self._open(paths, modality, seed, case, choice or 0)
 
-    def _call(self, paths: list[str] | None, modality: str, seed: float | None, case: Case) -> dict:
-        if not modality:
-            return self._open(paths, modality, seed, case, case.scan.choice)
+    def _call(self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None) -> dict:
+        if case is None and not paths:
+            raise refused(uploads.AGAIN)
+        if case is None or not modality:
+            return self._open(paths, modality, seed, case, case.scan.choice if case else 0)
         return self._fresh(_case.called(case, modality, self._how(modality, seed)))
 
     def _move(self, number: float, plane: str, case: Case) -> dict:
@@ -248,6 +262,7 @@ class Session:
 
     def _truth(self, path: str | None, case: Case) -> dict:
         try:
+            self.room(case.scan.voxels_xyz.size if path else 0)
             return self._now(_case.with_truth(case, Path(path) if path else None))
         except UnreadableImage as refusal:
             return self._kept(refusal, case)
@@ -270,10 +285,20 @@ def refused(sentence: object) -> gr.Error:
     return gr.Error(str(sentence), title="Not possible", print_exception=False)
 
 
-def private(listen: Callable, fn: Callable, inputs: Sequence, outputs, **more) -> gr.events.Dependency:
-    """Attach a listener that is ours alone: no spinner over the pictures, the last of many events wins, no API."""
+def private(
+    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), **more
+) -> gr.events.Dependency:
+    """Attach a listener that is ours alone: no spinner over the pictures, the last of many events wins, no API.
+
+    may_lose: of the inputs that are held, those of which None is taken where the page's budget let go of them.
+    """
     quiet = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-    return listen(fn=fn, inputs=inputs, outputs=outputs, **(quiet | more))
+    listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(quiet | more))
+    page = gr.context.Context.root_block
+    if fn is not None and isinstance(page, uploads.UploadsOnly):
+        page.let_speak(page.fns[listener["id"]], may_lose)
+        listener.update(page.fns[listener["id"]].get_config())
+    return listener
 
 
 def in_turn(drawn: gr.components.Component) -> dict:

@@ -15,45 +15,141 @@ import stat
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 from gradio.utils import abspath, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
-OPENED_AT_ONCE = 2  # requests with files that are worked on; others wait, so memory is bounded by the largest two
-SESSIONS = 200  # whose state is kept; of more, those not used for longest begin anew
+from mpsams.imaging import cost
+from mpsams.panels._budget import LOST, VISITOR, Budget, NoRoom
+from mpsams.panels._lanes import Lanes, TooBusy
+from mpsams.panels._states import SESSIONS
+
+SAVES, MOST_SAVES = "saves", 1000  # the queue of its own that saving has, and how many may wait in it
+FULL = "The app is busy; try again in a moment."
 WRONG = "Something went wrong in here; try another way, or another file."
+AGAIN = "The app does not hold your image any more: it was started again, or needed the room for others. Open your image again."
 _MARK = ".mpsams-uploads"
 
 log = logging.getLogger("mpsams.app")
 
 
 class UploadsOnly(gr.Blocks):
-    """Blocks that refuse a request naming a file which was not uploaded here."""
+    """Blocks that refuse a request naming a file which was not uploaded here, and hold what visitors opened within a budget.
 
-    def __init__(self, *others, **more) -> None:
+    What is ``held`` never lies in gradio's states: a listener gets it from the budget. A page says which visitor it takes itself
+    for (``belief``); where that is another than the one whose values are held, or they were let go of, the visitor is told.
+    """
+
+    def __init__(self, *others, budget: Budget | None = None, **more) -> None:
         super().__init__(*others, **more)
         self.state_session_capacity = SESSIONS
-        self._turns = asyncio.Semaphore(OPENED_AT_ONCE)
+        self.budget, self.lanes = budget or Budget(), Lanes()
+        self.held: set[int] = set()
+        self.belief: gr.Textbox | None = None  # on the page, never seen
+        self.may_lose: dict[int, set[int]] = {}
+
+    def hold(self, states: Sequence[gr.State]) -> None:
+        """Hold the values of these within the budget."""
+        self.belief = self.belief or gr.Textbox("", visible=False)
+        self.held |= {state._id for state in states}
+
+    def queue(self, *others, max_size: int | None = None, **more) -> gr.Blocks:
+        """As gradio's, but what saves is refused only for other saves."""
+        super().queue(*others, **more)
+        push = self._queue.push
+
+        async def pushed(body, *said, **more):
+            fn = self.fns.get(body.fn_index)
+            is_save = fn is not None and fn.concurrency_id == SAVES
+            waiting = sum(len(one.queue) for one in self._queue.event_queue_per_concurrency_id.values() if (one.concurrency_id == SAVES) == is_save)
+            most = MOST_SAVES if is_save else max_size
+            return (False, FULL, "queue_full") if most is not None and waiting >= most else await push(body, *said, **more)
+
+        self._queue.push = pushed
+        return self
+
+    def let_speak(self, block_fn: BlockFunction, may_lose: Sequence[gr.State]) -> None:
+        """Let the page say with a listener whom it takes itself for, and hear it where what is held is set.
+
+        What takes a value that is held and nothing else, for one component, follows a change and need not say it.
+        """
+        self.may_lose[block_fn._id] = {state._id for state in may_lose}
+        if len(block_fn.outputs) > 1 and self._holds(block_fn.outputs):
+            block_fn.outputs = [*block_fn.outputs, self.belief]
+        if len(block_fn.inputs) + len(block_fn.outputs) > 2 and self._holds(block_fn.inputs):
+            block_fn.inputs = [*block_fn.inputs, self.belief]
+
+    def _holds(self, blocks: Sequence) -> bool:
+        return any(block._id in self.held for block in blocks)
 
     async def preprocess_data(self, block_fn, inputs, *others, **more):
+        """What a listener is called with. Where a value was let go of, those listeners get None that said so (``may_lose``)."""
         traverse(inputs, refuse_foreign, is_file)
-        return await super().preprocess_data(block_fn, inputs, *others, **more)
+        believes = bool(block_fn.inputs) and block_fn.inputs[-1] is self.belief
+        if believes and len(inputs) == len(block_fn.inputs) - 1:  # from a page, or a program, that does not say
+            inputs = [*inputs, None]
+        values = await super().preprocess_data(block_fn, inputs, *others, **more)
+        believed, visitor = values.pop() if believes else "", VISITOR.get()
+        if visitor is None:
+            return values
+        stale, without = bool(believed) and believed != self.budget.name(visitor), self.may_lose.get(block_fn._id, set())
+        for place, block in enumerate(block_fn.inputs[: len(values)]):
+            if block._id not in self.held:
+                continue
+            default = LOST if stale else values[place]
+            value = self.budget.value(visitor, block._id, default)
+            if (value is LOST or stale) and block._id not in without:
+                raise gr.Error(AGAIN, title="Not possible", print_exception=False)
+            values[place] = None if value is LOST else value
+        return values
 
-    async def process_api(self, block_fn, inputs, *others, **more):
+    async def postprocess_data(self, block_fn, predictions, *others, **more):
+        """What a listener answered, as it goes to the page; what is held stays here."""
+        visitor = VISITOR.get()
+        if visitor is not None and isinstance(predictions, dict):
+            predictions = {block: self._kept_back(visitor, block, value) for block, value in predictions.items()}
+            if self.belief in block_fn.outputs:
+                predictions[self.belief] = self.budget.name(visitor)
+        return await super().postprocess_data(block_fn, predictions, *others, **more)
+
+    def _kept_back(self, visitor: str, block: object, value: object) -> object:
+        if getattr(block, "_id", None) not in self.held:
+            return value
+        self.budget.put(visitor, block._id, value)
+        return gr.skip()
+
+    async def process_api(self, block_fn, inputs, *others, session_hash: str | None = None, event_id: str | None = None, **more):
         """As gradio's, but what we did not foresee is a sentence, and its words, which may quote a file, are not logged."""
+
+        async def answer():
+            with self.budget.asking(session_hash):
+                self.budget.room(memory, disk)
+                return await super(UploadsOnly, self).process_api(
+                    block_fn, inputs, *others, session_hash=session_hash, event_id=event_id, **more
+                )
+
+        memory, disk = 0, 0
         try:
-            if not names_file(inputs):
-                return await super().process_api(block_fn, inputs, *others, **more)
-            async with self._turns:
-                return await super().process_api(block_fn, inputs, *others, **more)
+            paths = files_of(inputs)
+            if not paths:
+                return await answer()
+            memory, disk = await asyncio.to_thread(cost.of, paths)
+            return await self.lanes.through(disk, answer)
         except gr.Error as refusal:
             refusal.print_exception = False
             raise
+        except (NoRoom, TooBusy) as refusal:
+            raise gr.Error(str(refusal), title="Not possible", print_exception=False) from None
         except Exception as error:
             log.error("a request failed with %s at %s", type(error).__name__, place(error))
             raise gr.Error(WRONG, title="Not possible", print_exception=False) from None
+        finally:
+            if session_hash is not None and session_hash == event_id:  # a program without a session: nothing of it is kept
+                self.state_holder.session_data.pop(session_hash, None)
 
 
 def is_file(part: object) -> bool:
@@ -61,11 +157,11 @@ def is_file(part: object) -> bool:
     return isinstance(part, dict) and "path" in part
 
 
-def names_file(inputs: object) -> bool:
-    """Whether there is a file anywhere in a request."""
-    found = []
-    traverse(inputs, lambda file: found.append(True) or file, is_file)
-    return bool(found)
+def files_of(inputs: object) -> list[Path]:
+    """The files named anywhere in a request that are there; the others are refused later."""
+    found: list[Path] = []
+    traverse(inputs, lambda file: found.append(file["path"]) or file, is_file)
+    return [Path(path) for path in found if isinstance(path, str) and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder()) and os.path.isfile(path)]
 
 
 def refuse_foreign(file: dict) -> dict:

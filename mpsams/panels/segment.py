@@ -44,6 +44,7 @@ def build(session: Session) -> None:
     there = library.segmenters(first.modality)
     usual, before = chosen(there, ()), Said(first, {})
     said, whole, due = gr.State(before), gr.State(None), gr.State(0)
+    session.hold(said, whole)
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls", equal_height=True):
         threshold = gr.Slider(0.05, 0.95, OPENS_AT, step=0.01, label="Threshold on the chance of lesion", min_width=220, buttons=[])
@@ -104,6 +105,7 @@ def build(session: Session) -> None:
 
     def run(now: Said, t: float) -> Iterator[dict]:
         case, names = now.case, list(now.chances)
+        session.room(len(case.scan.shown()) * sum(4 * library.network(name).size ** 2 for name in names))
         busy = {start: gr.Button(interactive=False), stop: gr.Button(interactive=True)}
         for done, found in volume.segment(case, [library.network(name) for name in names]):
             if found is None:
@@ -130,8 +132,8 @@ def build(session: Session) -> None:
     private(threshold.release, lambda case, result, t: whole_volume.summary(case, result, t), [session.case, whole, threshold], report)
     private(opacity.input, None, [opacity], None, js=FILL)
     private(cells.pick, pick, [said, threshold], [said, large, which])
-    session.on_case(settle, [wanted, whole], [deep, who, wanted, form, button, whole, report, due])
-    asking = private(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input])
+    session.on_case(settle, [wanted, whole], [deep, who, wanted, form, button, whole, report, due], may_lose=[whole])
+    asking = private(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input], may_lose=[said])
     private(asking.then, show, [said, threshold], pictures)  # the threshold may have been moved while they were asked
     session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
     going = private(start.click, run, [said, threshold], [whole, report, button, start, stop], concurrency_limit=1)

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from threading import RLock
 
 import numpy as np
@@ -101,6 +102,11 @@ class Desk:
             self.case = self.work.as_truth()
             self._sent = self._signature()
             return self.case
+
+    @property
+    def held(self) -> list:
+        """All that takes memory or disk, to be measured."""
+        return [self.case, list(self._shelf.works.values()), list(self._shelf.aside.values()), self._last]
 
     def release(self) -> bool:
         """Put all images aside, for nobody is looking; whether there is anything to keep, as there is while something is being done."""
@@ -426,7 +432,8 @@ class Desk:
         how = _case.clustering(self.library.clustering(view["modality"]), view["seed"], view["reading"])
         if case.modality != view["modality"]:
             case = _case.called(case, view["modality"], how)
-        return _case.brightened(_case.moved(_case.moved(case, view["plane"], 0, how), view["plane"], view["index"], how), view["seen"])
+        case = _case.moved(case, view["plane"], 0, how)  # to the plane, whose middle it is
+        return replace(_case.moved(case, view["plane"], view["index"], how), seen=view["seen"])
 
     def _signature(self) -> tuple:
         """By which it is known whether the canvas shows what is on screen."""

@@ -99,13 +99,13 @@ class Side:
         if self.project is None:
             return
         self.teach.listen()
-        told = [self.notice, *self.outputs]
+        told, lost = [self.notice, *self.outputs], {"may_lose": [self.desk]}
         self.session.on_open(signed_in, [], self.who)
-        private(self.filter.input, self.counted, [self.desk, self.filter], self.outputs)
-        self.added = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told])
-        proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1}
+        private(self.filter.input, self.counted, [self.desk, self.filter], self.outputs, **lost)
+        self.added = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told], **lost)
+        proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1, **lost}
         private(self.propose.click, self._propose, **proposing)
-        self.added.success(self._propose, **proposing, show_progress="hidden", api_visibility="private")
+        private(self.added.success, self._propose, **proposing)
         sending = private(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
         sending.success(None, js=PRESS)
         private(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
@@ -164,7 +164,7 @@ class Side:
 def at_desk(desk: Desk | None) -> Desk:
     """The desk with an image on it."""
     if desk is None or desk.case is None:
-        raise refused("there is no image on the canvas yet")
+        raise refused("there is no image on the canvas; open one first, or open yours again")
     return desk
 
 

@@ -1,0 +1,53 @@
+"""What gradio keeps of each browser tab, without the copy of the whole page's settings that it makes of it: 20 ms and 300 KB each."""
+
+from __future__ import annotations
+
+import datetime
+from copy import copy
+
+import gradio as gr
+from fastapi import FastAPI
+from gradio.routes import App
+from gradio.state_holder import SessionState, StateHolder
+
+SESSIONS = 5000  # tabs whose small states are kept; of more, those not used for longest begin anew
+
+
+class LeanState(SessionState):
+    """The states and the changed components of a tab. gradio's copy of all settings serves its links to a page as it is, which we do not have."""
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        self.blocks_config = copy(blocks.default_config)
+        self.config_values, self.state_data, self._state_ttl = {}, {}, {}
+        self.is_closed, self.STATE_TTL_WHEN_CLOSED = False, 3600
+
+    def __setitem__(self, key: int, value: object) -> None:
+        block = self.blocks_config.blocks.get(key)
+        if isinstance(block, gr.State):
+            self._state_ttl[key] = block.time_to_live, datetime.datetime.now()
+            self.state_data[key] = value
+        else:
+            self.blocks_config.blocks[key] = value
+
+    def _update_config(self, key: int) -> None:
+        """Nothing: there is none."""
+
+    def _update_value_in_config(self, key: int, value: object) -> None:
+        """Nothing: there is none."""
+
+
+class LeanStates(StateHolder):
+    """The tabs, by their session's hash."""
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        if session_id not in self.session_data:
+            self.session_data[session_id] = LeanState(self.blocks)
+        return super().__getitem__(session_id)
+
+
+def lean(app: FastAPI, blocks: gr.Blocks) -> None:
+    """Let the page that is mounted on an app keep no more of each tab than it needs."""
+    for route in app.routes:
+        if isinstance(getattr(route, "app", None), App):
+            route.app.state_holder = LeanStates()
+            route.app.state_holder.set_blocks(blocks)
