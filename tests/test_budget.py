@@ -78,6 +78,9 @@ def test_the_idle_longest_make_room_and_who_is_asking_does_not():
         pass  # b is now idle longest
     put(budget, "d", bulk(30))
     assert [budget.value(visitor, 1, None) is LOST for visitor in "abcd"] == [False, True, False, False]
+    with budget.asking("d"), pytest.raises(NoRoom):
+        budget.room(disk=101 * MIB)  # which nobody here holds
+    assert budget.value("a", 1, None) is not LOST
     with budget.asking("c"), budget.asking("d"):
         with pytest.raises(NoRoom, match="Try again"):
             budget.room(memory=60 * MIB)  # a alone can be let go of
@@ -303,6 +306,16 @@ def test_an_image_that_was_let_go_of_is_asked_for_and_no_other_is_shown(served, 
     assert tab.call(EPOCH)[0] == own and "56 × 40" in tab.shown()
 
 
+def test_another_image_changes_what_is_open_and_nothing_else(served, tmp_path):
+    page = served()
+    tab = Tab(page, "one")
+    tab.open(picture(tmp_path, 1))
+    states = {part for part, kind in page.types.items() if kind == "state"}
+    follow = [one for one in page.config["dependencies"] if any(event == "change" and part in states for part, event in map(tuple, one["targets"]))]
+    answers = [tab.run(one, {}) for one in follow if one["inputs"]]  # gradio's queue has no part in it, so each is whole
+    assert len(answers) > 5 and page.part("learn") in {one for listener in follow for one in listener["outputs"]}
+
+
 def test_a_page_from_before_the_app_was_started_again_is_told_so(served, tmp_path):
     before = Tab(served(), "one")
     before.open(picture(tmp_path, 1))
@@ -414,3 +427,44 @@ def test_a_drawing_outlives_that_its_image_was_let_go_of(served, tmp_path):
         Tab(page, f"other {number}").open(path)
     tab.open(path)
     assert canvas.unpacked(tab.show()["mask"], other.shape).tolist() == other.tolist()
+
+
+def resident() -> int:
+    """Bytes of this process that no file holds."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+
+
+def mapped() -> int:
+    """Bytes of the files without a name that this process has mapped: decoded volumes."""
+    rows = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("(deleted)")]
+    return sum(int(row[0].split("-")[1], 16) - int(row[0].split("-")[0], 16) for row in rows)
+
+
+@pytest.mark.slow
+def test_200_idle_visitors_and_six_large_volumes_stay_within_the_bounds(served, tmp_path):
+    page, path = served(memory=1024, disk=2048), tmp_path / "large.nii.gz"
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((512, 512, 1300))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    with gzip.open(path, "wb", compresslevel=6) as file:
+        file.write(header.binaryblock + bytes(4))
+        for _ in range(1300):
+            file.write(bytes(512 * 512 * 2))  # 680 MB in all
+    assert path.stat().st_size < MIB
+    Tab(page, "warm").open(picture(tmp_path, 0))
+    before, most, memory = resident(), 0, 0
+    for number in range(200):
+        tab = Drawn(page, f"idle {number}")
+        tab.open(picture(tmp_path, number % 10))
+        sheet = tab.show()
+        tab.save(sheet, np.random.default_rng(number).random((sheet["height"], sheet["width"])) < 0.3, 1)
+    idle = (resident() - before) / 200
+    for number in range(6):
+        Tab(page, f"large {number}").open(path)
+        most, memory = max(most, mapped()), max(memory, resident() - before)
+    said = page.budget.said()
+    print(f"{idle / 2**10:.0f} KiB an idle visitor; at most {memory / MIB:.0f} MiB of memory and {most / MIB:.0f} MiB of disk; {said}")
+    assert most <= 2048 * MIB and memory <= 1024 * MIB and said["disk"]["used"] <= said["disk"]["limit"]
+    assert Tab(page, "idle 0").call(EPOCH)  # who holds no volume was left alone

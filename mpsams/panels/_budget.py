@@ -154,17 +154,17 @@ class Budget:
                 del self._visitors[name]
 
     def _make_room(self, more: tuple[int, int], spared: Visitor | None) -> None:
-        """Let go of what idle visitors hold, those first who have not asked for longest, until so many bytes more fit."""
+        """Let go of what idle visitors hold of what is short, those first who have not asked for longest, until so many bytes more fit."""
 
-        def fits() -> bool:
-            return all(self._used[k] + more[k] <= self.limits[k] for k in (0, 1))
+        def short() -> set[int]:
+            return {k for k in (0, 1) if self._used[k] + more[k] > self.limits[k]}
 
         for with_drawings in (False, True):
             for other in list(self._visitors.values()):
-                if fits():
+                if not short():
                     return
-                if other.busy or other is spared or not other.values:
-                    continue
+                if other.busy or other is spared or not short() & {int(on_disk) for _, on_disk in other.sizes.values()}:
+                    continue  # nothing of what is short would be won
                 if with_drawings and other.closed:
                     other.lost |= set(other.values)
                     other.values.clear()

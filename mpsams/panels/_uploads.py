@@ -114,6 +114,8 @@ class UploadsOnly(gr.Blocks):
             predictions = {block: self._kept_back(visitor, block, value) for block, value in predictions.items()}
             if self.belief in block_fn.outputs:
                 predictions[self.belief] = self.budget.name(visitor)
+        elif isinstance(predictions, list | tuple) and len(predictions) == len(block_fn.outputs) - 1 and self.belief in block_fn.outputs:
+            predictions = [*predictions, gr.skip()]
         return await super().postprocess_data(block_fn, predictions, *others, **more)
 
     def _kept_back(self, visitor: str, block: object, value: object) -> object:
