@@ -22,7 +22,7 @@ def of(files: Sequence[Path]) -> tuple[int, int]:
     """
     memory, alone, together = 0, 0, 0
     for file in files:
-        kind = opening._kind(file)
+        kind = opening.kind(file)
         if kind == "raster":
             memory = max(memory, _picture(file))
         elif kind == "nifti":
