@@ -494,8 +494,8 @@ def test_no_folder_a_folder_that_is_not_there_and_an_empty_one(tmp_path, name, w
 
 def test_opening_reads_headers_and_reading_opens_one_patient_at_a_time(tmp_path, monkeypatch):
     made_volumes.hecktor_2020(tmp_path)
-    read, opened = _volumes.nifti.read, []
-    monkeypatch.setattr(_volumes.nifti, "read", lambda path, *how: (opened.append(path.name), read(path, *how))[1])
+    copy, opened = _volumes.nifti._copy_voxels, []
+    monkeypatch.setattr(_volumes.nifti, "_copy_voxels", lambda path, store: (opened.append(path.name), copy(path, store))[1])
     dataset = datasets.open_dataset("hecktor", tmp_path)
     assert opened == []
     assert len(list(dataset)) == 21 and opened == [f"CHGJ00{k}_{kind}.nii.gz" for k in range(3) for kind in ("ct", "gtvt")]
