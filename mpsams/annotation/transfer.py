@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mpsams.imaging import Scan, UnreadableImage
+from mpsams.imaging import Scan, UnreadableImage, dicom
 
 from . import disk, exports, images, imports
 from .exports import Annotated
@@ -39,23 +39,10 @@ class Exported:
 
 
 def grouped(paths: Sequence[Path]) -> list[list[Path]]:
-    """An upload as images: each picture, volume or zip by itself, DICOM files by the series they say they are of."""
-    groups: dict[str, list[Path]] = {}
-    for number, path in enumerate(paths):
-        series = _series(path) if images.ending_of(path) == ".dcm" else ""
-        groups.setdefault(series or f"alone {number}", []).append(path)
-    return list(groups.values())
-
-
-def _series(path: Path) -> str:
-    """The series of a DICOM file; "" for what is none, or says none."""
-    import pydicom
-
-    try:
-        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        return str(found.get("SeriesInstanceUID", ""))
-    except Exception:  # an upload may be anything, and pydicom raises what it likes; ``Project.add`` refuses it in words
-        return ""
+    """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make together."""
+    files = dict.fromkeys(path for path in paths if images.ending_of(path) == ".dcm")
+    series = {group[0]: group for group in dicom.grouped(list(files))}
+    return [series.get(path, [path]) for path in paths if path in series or path not in files]
 
 
 def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:

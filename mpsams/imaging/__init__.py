@@ -41,6 +41,7 @@ class Scan:
     source: what writing a mask back needs; the reader's own affair. None for raster formats.
     padding: the lowest and the highest voxel, as stored, that stand for "no value here"; None where there are none.
         Voxels that are not finite have no value either (see ``missing``).
+    aspect: of pixel space, the height of a pixel over its width; no distances follow from it.
     """
 
     voxels_xyz: np.ndarray = field(repr=False)
@@ -54,6 +55,7 @@ class Scan:
     choice: int = 0
     source: Any = field(default=None, repr=False)
     padding: tuple[float, float] | None = None
+    aspect: float = 1.0
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -120,6 +122,11 @@ class Scan:
     def spacing(self, plane: str = "axial") -> tuple[float, float, float] | None:
         """Millimetres between slices, rows and columns; None in pixel space."""
         return None if self.affine is None else geometry.spacing(self.affine, plane)
+
+    def pixel_hw(self, plane: str = "axial") -> tuple[float, float]:
+        """Height and width of a pixel as it is drawn: millimetres, in pixel space only their ratio."""
+        spacing = self.spacing(plane)
+        return (self.aspect, 1.0) if spacing is None else spacing[1:]
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:

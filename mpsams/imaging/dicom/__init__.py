@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,13 @@ class Series:
     """What a DICOM-SEG of a Scan needs of the files it came from; nothing in it names the patient but ``patient``.
 
     images: for each slice Z the UID of its file and its frame there, counted from 1, 0 in a file of one frame.
-    places: of each slice, none without geometry. patient: a Dataset of the elements that name the patient, unparsed.
-    A UID is "" where the file has no valid one.
+    series: of each slice Z. places: of each slice, none without geometry. patient: a Dataset of the elements that name the patient, unparsed.
+    A UID is "" where the file has no valid one, files disagree, or a slice is a tile of its image.
     """
 
     sop_class: str
     study: str
-    series: str
+    series: tuple[str, ...]
     frame_of_reference: str
     lossy: bool
     images: tuple[tuple[str, int], ...]
@@ -43,7 +44,7 @@ class Series:
     @property
     def referable(self) -> bool:
         """Whether all UIDs are there that a DICOM-SEG refers to."""
-        return all((self.sop_class, self.study, self.series, self.frame_of_reference, *(uid for uid, _ in self.images)))
+        return all((self.sop_class, self.study, *self.series, self.frame_of_reference, *(uid for uid, _ in self.images)))
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
@@ -60,7 +61,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     """
     if len(files) > MAX_FILES:
         raise UnreadableImage(f"These are {len(files)} files; allowed are up to {MAX_FILES} DICOM files at a time.")
-    frames, left_out = _frames(files)
+    frames, left_out, repeated = _frames(files, _allowances(len(files)))
     found = stacks(frames)
     if not 0 <= choice < len(found):
         raise ValueError(f"choice {choice} does not exist; allowed are 0 to {len(found) - 1}")
@@ -72,23 +73,60 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
         raise
     except Exception:  # decoders raise whatever they like, and say things about the file
         raise UnreadableImage(DAMAGED) from None
-    notes = list(stack.notes)
+    notes, aspect = list(stack.notes), (stack.frames[0].image.aspect or 1.0) if stack.affine is None else 1.0
+    if aspect != 1:
+        notes.append(f"Pixels are drawn {aspect:.3g} times as high as wide, as the file says; distances are unknown.")
     if modality != "ultrasound" and stack.frames[0].image.photometric == "MONOCHROME1":
         notes.append("This DICOM is meant to be shown with black and white exchanged; its values are kept.")
+    if repeated:
+        notes.append(f"Images that are there more than once were counted once: {repeated} of {len(files)} files.")
     if left_out:
         notes.append(f"Files that are damaged or no DICOM images were left out: {left_out} of {len(files)}.")
     return Scan(
         voxels_xyz, modality, _origin(stack), slope, intercept, stack.affine, tuple(notes), _titles(found), choice,
-        _series(stack), padding,
+        _series(stack), padding, aspect,
     )  # fmt: skip
 
 
-def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:
-    """The frames of all images, no image twice, and how many files hold none; the first one's refusal if none does."""
-    left, frames, seen, refusals = _FILE_STEPS + _STEPS_PER_FILE * len(files), [], set(), []
-    for path in files:
+def grouped(files: Sequence[Path]) -> list[list[Path]]:
+    """Files by what they make together, a series or a volume; by itself is what is no image, or damaged.
+
+    Headers are read as ``read`` does it, within the same limits.
+    """
+    names, frames = {path: str(path) for path in files}, []
+    for path, allowance in zip(names, _allowances(len(names)), strict=False):
+        with contextlib.suppress(Exception):  # pydicom raises nearly anything; ``read`` says what is wrong
+            found = header.read(path, allowance)
+            names[path] = found[0].image.series or str(path)
+            frames += found if found[0].place and len(frames) < MAX_FRAMES else found[:1]
+    joined: dict[str, str] = {}
+    for stack in stacks(frames):
+        first = joined.setdefault(names[stack.frames[0].image.path], names[stack.frames[0].image.path])
+        for frame in stack.frames:
+            joined.setdefault(names[frame.image.path], first)
+    groups: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        groups.setdefault(joined.get(name, name), []).append(path)
+    return list(groups.values())
+
+
+def _allowances(count: int) -> Iterator[Allowance]:
+    """For each of so many files what may be read of it; files share what others leave."""
+    left = _FILE_STEPS + _STEPS_PER_FILE * count
+    for _ in range(count):
         allowance = Allowance(min(left, _FILE_STEPS))
         left -= allowance.left
+        yield allowance
+        left += max(0, allowance.left)
+
+
+def _frames(files: Sequence[Path], allowances: Iterable[Allowance]) -> tuple[list[Frame], int, int]:
+    """The frames of all images, no image twice, and how many files hold none, or one that was there.
+
+    Raises the first one's refusal if none holds an image.
+    """
+    frames, seen, refusals, repeated = [], set(), [], 0
+    for path, allowance in zip(files, allowances, strict=False):
         try:
             found = header.read(path, allowance)
         except UnreadableImage as refusal:
@@ -97,15 +135,15 @@ def _frames(files: Sequence[Path]) -> tuple[list[Frame], int]:
             refusals.append(DAMAGED)
         else:
             first = found[0]
-            same = first.image.sop, first.order, first.place and first.place.position
+            same = first.image.sop, first.order, first.place and first.place.position, tuple(sorted(first.marks.items()))
+            repeated += same in seen
             frames += [] if same in seen else found
             seen |= {same} if first.image.sop else set()
-        left += max(0, allowance.left)
         if len(frames) > MAX_FRAMES:
             raise UnreadableImage(f"There are too many images; allowed are up to {MAX_FRAMES} DICOM images at a time.")
     if not frames:
         raise UnreadableImage(refusals[0] if refusals else f"There are no files; {OPENS}.")
-    return frames, len(refusals)
+    return frames, len(refusals), repeated
 
 
 def _modality(stack: Stack) -> str:
@@ -125,9 +163,10 @@ def _titles(found: list[Stack]) -> tuple[str, ...]:
     """Each stack in words of our own, no two the same."""
     titles = []
     for stack in found:
-        image = stack.frames[0].image
+        first = stack.frames[0]
+        image = first.image
         kind = (image.modality or "Image") + (" localizer" if image.localizer else "")
-        title = f"{kind}, {_count(stack)}{image.columns} × {image.rows}"
+        title = f"{kind}, {_count(stack)}{first.columns} × {first.rows}"
         if stack.affine is not None and len(stack.frames) > 1:
             title += f", {np.linalg.norm(stack.affine[:3, 2]):.3g} mm apart"
         titles.append(title if stack.part == (1, 1) else f"{title}, volume {stack.part[0]} of {stack.part[1]}")
@@ -139,8 +178,9 @@ def _titles(found: list[Stack]) -> tuple[str, ...]:
 
 
 def _origin(stack: Stack) -> str:
-    image = stack.frames[0].image
-    words = f"DICOM {image.modality}".strip() + f", {_count(stack)}{image.columns} × {image.rows} pixels"
+    first = stack.frames[0]
+    image = first.image
+    words = f"DICOM {image.modality}".strip() + f", {_count(stack)}{first.columns} × {first.rows} pixels"
     if stack.affine is None:
         return words
     return words + ", " + " × ".join(f"{mm:.2f}" for mm in np.linalg.norm(stack.affine[:3, :3], axis=0)) + " mm"
@@ -148,7 +188,11 @@ def _origin(stack: Stack) -> str:
 
 def _series(stack: Stack) -> Series:
     image = stack.frames[0].image
-    images = tuple((frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames)
+    images = tuple(
+        ("" if frame.tile else frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames
+    )
     places = tuple(frame.place for frame in stack.frames) if stack.affine is not None else ()
-    uids = image.sop_class, image.study, image.series, image.frame_of_reference
-    return Series(*uids, image.lossy, images, places, image.patient)
+    agreed = {(frame.image.sop_class, frame.image.frame_of_reference) for frame in stack.frames}
+    sop_class, frame_of_reference = agreed.pop() if len(agreed) == 1 else ("", "")
+    series = tuple(frame.image.series for frame in stack.frames)
+    return Series(sop_class, image.study, series, frame_of_reference, image.lossy, images, places, image.patient)

@@ -56,7 +56,7 @@ class Image:
 
     UIDs are "" where there is no valid one. modality: one of DICOM's codes, "" for an unknown one. length: bytes of
     pixels from ``at`` on, None where they are in compressed fragments. allocated, bits: of a sample. palette: red,
-    green and blue, or nothing. padding: the lowest and highest sample that are no part of the picture, None if none are.
+    green and blue, or nothing. aspect: height of a pixel over its width, None where nothing says it. padding: the lowest and highest sample that are no part of the picture, None if none are.
     patient: a Dataset of the elements that name the patient, unparsed.
     """
 
@@ -66,6 +66,7 @@ class Image:
     study: str
     series: str
     frame_of_reference: str
+    series_number: str
     modality: str
     localizer: bool
     lossy: bool
@@ -84,6 +85,7 @@ class Image:
     vr: str
     palette: tuple[Lut, ...]
     padding: tuple[int, int] | None
+    aspect: float | None
     patient: Any = field(repr=False)
 
     @property
@@ -106,18 +108,43 @@ class Image:
 class Frame:
     """One picture of an Image, index from 0, and what turns its samples into values.
 
-    place: None without valid geometry; misplaced: there was some, but not valid. order: sorts frames at one place.
-    Value = slope * sample + intercept, or modality_lut of the sample. window (centre, width, function) or voi_lut
-    say what is black and what is white among values.
+    place: None without valid geometry; misplaced: there was some, but not valid. number: the image's own, 0 for none.
+    marks: what may tell it apart from others at its place, see ``marks``. Value = slope * sample + intercept, or
+    modality_lut of the sample. window (centre, width, function) or voi_lut say what is black and what is white among
+    values. tile: top, left, rows and columns of a picture that is only a part of a frame; None is all of it.
     """
 
     image: Image
     index: int
     place: Place | None
     misplaced: bool
-    order: tuple[float, ...]
+    number: float
+    marks: dict[str, Any]
     slope: float
     intercept: float
     modality_lut: Lut | None
     window: tuple[float, float, str] | None
     voi_lut: Lut | None
+    tile: tuple[int, int, int, int] | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.tile[2] if self.tile else self.image.rows
+
+    @property
+    def columns(self) -> int:
+        return self.tile[3] if self.tile else self.image.columns
+
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Sorts frames at one place that nothing else tells apart."""
+        stated = (self.marks.get(name, 0.0) for name in ("temporal position", "acquisition number", "echo time"))
+        return (*stated, self.number, self.index)
+
+    def mark(self, name: str) -> Any:
+        """The value of one of ``marks.ORDER``, None where nothing says it."""
+        if name == "series":
+            return self.image.series or None
+        if name == "file":
+            return self.number, self.image.sop, str(self.image.path)
+        return (self.number, self.index) if name == "image number" else self.marks.get(name)

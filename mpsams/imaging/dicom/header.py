@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from .. import UnreadableImage
+from . import luts, marks, mosaic
 from .elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, text, uid
-from .frames import Frame, Image, Lut, Place
+from .frames import Frame, Image, Place
 
 MAX_FRAMES = 2**14  # of one file, and of all
 MIN_SIDE, MAX_SIDE = 16, 8192
@@ -31,20 +32,22 @@ _PALETTE = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "B
 _SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _GROUPS = (
     "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence",
-    "FrameVOILUTSequence",
+    "FrameVOILUTSequence", *marks.GROUPS,
 )  # fmt: skip
-_ORDER = ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "InstanceNumber")
 _PATIENT = (
     "SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
     "StudyDate", "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
+_ASPECTS = (("PixelSpacing", 2), ("ImagerPixelSpacing", 2), ("NominalScannedPixelSpacing", 2), ("PixelAspectRatio", 2))
+_REGIONS, _MAX_ASPECT = "SequenceOfUltrasoundRegions", 20
 _TAGS = (
-    *_UIDS, *_PATIENT, *_ORDER, _SHARED, _EACH, *(f"{colour}{part}" for colour in _PALETTE for part in ("Descriptor", "Data")),
-    "Modality", "ImageType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
+    *_UIDS, *_PATIENT, *marks.TAGS, *mosaic.TAGS, _SHARED, _EACH,
+    *(word for name in _PALETTE for word in (f"{name}Descriptor", f"{name}Data", f"Segmented{name}Data")),
+    "SeriesNumber", "InstanceNumber", "Modality", "ImageType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
     "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "LossyImageCompression", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
     "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
-    "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "PixelPaddingValue", "PixelPaddingRangeLimit", *(keyword for keyword, _ in _ASPECTS), _REGIONS,
 )  # fmt: skip
 
 
@@ -67,9 +70,10 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
         tags = [Tag(keyword) for keyword in _TAGS]
         data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=tags)
         _refuse_no_picture(data, pixels)
-        image = _image(path, data, *pixels[_PIXELS])
+        image = _image(path, data, *pixels[_PIXELS], _aspect(data, file))
         _refuse_length(image, file.size)
-        return list(_frames(image, data, file))
+        frames = list(_frames(image, data, file))
+        return mosaic.tiles(frames[0], data) if mosaic.is_one(data) else frames
 
 
 def _refuse_no_picture(data: Any, pixels: dict) -> None:
@@ -85,7 +89,7 @@ def _refuse_no_picture(data: Any, pixels: dict) -> None:
         raise UnreadableImage(rare if pixels else DAMAGED)
 
 
-def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image:
+def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: float | None) -> Image:
     """The header of the pixels, checked against what is opened."""
     from pydicom.dataset import Dataset
 
@@ -98,7 +102,7 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image
     samples, allocated = count(data, "SamplesPerPixel", 1), count(data, "BitsAllocated")
     bits, signed = count(data, "BitsStored", allocated), bool(count(data, "PixelRepresentation"))
     photometric = text(data, "PhotometricInterpretation")
-    palette = [_lut(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
+    palette = [luts.read(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
     fits = allocated in (8, 16, 32) and 1 <= bits <= allocated and photometric in {1: _GREYS, 3: _COLOURS}.get(samples, ())
     if not fits or None in palette or (samples == 3 and (bits < 8 or signed)):
         raise UnreadableImage(
@@ -108,10 +112,10 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int) -> Image
     modality = text(data, "Modality")
     patient = [element for keyword in _PATIENT if (element := raw(data, keyword)) is not None]
     return Image(
-        path, *(uid(data, keyword) for keyword in _UIDS), modality if modality in _MODALITIES else "",
+        path, *(uid(data, keyword) for keyword in _UIDS), text(data, "SeriesNumber"), modality if modality in _MODALITIES else "",
         "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
         count(data, "PlanarConfiguration"), allocated, bits, signed, frames, _syntax(data), at, length, vr, tuple(palette),
-        _padding(data, bits, signed) if photometric in _GREYS[:2] else None,
+        _padding(data, bits, signed) if photometric in _GREYS[:2] else None, aspect,
         Dataset({element.tag: element for element in patient}),
     )  # fmt: skip
 
@@ -128,6 +132,19 @@ def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
             return None
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     return (min(ends), max(ends)) if low <= max(ends) and min(ends) <= high else None
+
+
+def _aspect(data: Any, file: Steps) -> float | None:
+    """Height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an ultrasound, a ratio."""
+    stated = [numbers(data, keyword, size) for keyword, size in _ASPECTS]
+    steps = [
+        (abs(number(region, "PhysicalDeltaY")), abs(number(region, "PhysicalDeltaX"))) for region in items(data, _REGIONS, file)
+        if count(region, "RegionSpatialFormat") == 1  # two-dimensional, as opposed to a graph over time
+        and count(region, "PhysicalUnitsXDirection") == count(region, "PhysicalUnitsYDirection") == 3  # centimetres
+    ]  # fmt: skip
+    agreed = steps[:1] if all(np.allclose(pair, steps[0], rtol=0.01, atol=0) for pair in steps) else []
+    ratios = [pair[0] / pair[1] for pair in (*stated[:3], *agreed, stated[3]) if pair and min(pair) > 0]
+    return next((ratio for ratio in ratios if 1 / _MAX_ASPECT <= ratio <= _MAX_ASPECT), None)
 
 
 def _syntax(data: Any) -> str:
@@ -198,17 +215,17 @@ def _add_groups(header: Any, item: Any, file: Steps) -> None:
 
 
 def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
-    luts = [items(data, keyword, file)[:1] for keyword in ("ModalityLUTSequence", "VOILUTSequence")]
-    modality_lut, voi_lut = (_lut(found[0], "LUT", image.signed) if found else None for found in luts)
+    tables = [items(data, keyword, file)[:1] for keyword in ("ModalityLUTSequence", "VOILUTSequence")]
+    modality_lut, voi_lut = (luts.read(found[0], "LUT", image.signed) if found else None for found in tables)
     centre, width = numbers(data, "WindowCenter", 1), number(data, "WindowWidth")
     function = text(data, "VOILUTFunction")
     wide = width >= 1 or (width > 0 and function in ("LINEAR_EXACT", "SIGMOID"))
     place = _place(data)
     misplaced = place is None and raw(data, "ImagePositionPatient") is not None
-    order = tuple(number(data, keyword) for keyword in _ORDER)
     slope, intercept = number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept")
     window = (*centre, width, function) if centre and wide else None
-    return Frame(image, index, place, misplaced, order, slope, intercept, modality_lut, window, voi_lut)
+    told = number(data, "InstanceNumber"), marks.read(data, file)
+    return Frame(image, index, place, misplaced, *told, slope, intercept, modality_lut, window, voi_lut)
 
 
 def _place(data: Any) -> Place | None:
@@ -226,19 +243,3 @@ def _place(data: Any) -> Place | None:
     down = down - (down @ across) * across
     thick = [mm for keyword in ("SliceThickness", "SpacingBetweenSlices") if 1e-4 <= (mm := number(data, keyword)) <= 1e3]
     return Place(position, tuple(across), tuple(down / np.linalg.norm(down)), spacing, thick[0] if thick else None)
-
-
-def _lut(data: Any, keyword: str, signed: bool) -> Lut | None:
-    """A table by its descriptor and data, of 8-bit entries where there is one byte for each; None if these fail."""
-    head, body = raw(data, f"{keyword}Descriptor"), raw(data, f"{keyword}Data")
-    if head is None or body is None or len(head.value or b"") < 6:
-        return None
-    order = "<" if head.is_little_endian else ">"
-    entries, first, bits = (int(part) for part in np.frombuffer(head.value, f"{order}u2", 3))
-    entries, held = entries or 2**16, len(body.value or b"")
-    if held < entries or not 1 <= bits <= 16:
-        return None
-    if first >= 2**15 and (signed or first + entries > 2**16):
-        first -= 2**16
-    wide = held >= 2 * entries
-    return Lut(first, bits if wide else 8, entries, f"{order}u2" if wide else "u1", body.value)

@@ -28,21 +28,30 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
     """
     kind, slope, intercept, meaning = _plan(frames, picture)
     padding = frames[0].image.padding if meaning is _as_stored else None
-    columns, rows = frames[0].image.columns, frames[0].image.rows
+    columns, rows = frames[0].columns, frames[0].rows
     xyz = _space((columns, rows, len(frames)), kind)
     files: dict = {}
     for z, frame in enumerate(frames):
-        files.setdefault(frame.image, {})[frame.index] = z
+        files.setdefault(frame.image, {}).setdefault(frame.index, []).append(z)
     with Elsewhere() as elsewhere:
         for image, places in files.items():
             for index, samples, photometric in decoded(image, places, elsewhere):
                 grey = _luminance(samples, photometric, image.bits) if image.samples == 3 else samples
-                z = places[index]
-                voxels = meaning(grey, frames[z])
-                if image.padding is not None and padding is None:
-                    voxels[(samples >= image.padding[0]) & (samples <= image.padding[1])] = np.nan
-                xyz[:, :, z] = voxels.T
+                for z in places[index]:
+                    voxels = _part(meaning(grey, frames[z]), frames[z])
+                    if image.padding is not None and padding is None:
+                        samples_hw = _part(grey, frames[z])
+                        voxels[(samples_hw >= image.padding[0]) & (samples_hw <= image.padding[1])] = np.nan
+                    xyz[:, :, z] = voxels.T
     return xyz, slope, intercept, padding
+
+
+def _part(picture_hw: np.ndarray, frame: Frame) -> np.ndarray:
+    """The tile of a frame that is a part of a picture, else all of it: a view."""
+    if frame.tile is None:
+        return picture_hw
+    top, left, rows, columns = frame.tile
+    return picture_hw[top : top + rows, left : left + columns]
 
 
 def _space(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:

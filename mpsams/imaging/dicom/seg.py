@@ -82,7 +82,7 @@ def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
         header = Dataset()
         header.update({keyword: patient.get(keyword, "") for keyword in _PATIENT})
         header.SOPClassUID, header.SOPInstanceUID, header.Modality = CTImageStorage, f"2.25.{number}", "CT"
-        header.StudyInstanceUID, header.SeriesInstanceUID = series.study, series.series
+        header.StudyInstanceUID, header.SeriesInstanceUID = series.study, series.series[0]
         header.FrameOfReferenceUID, header.LossyImageCompression = series.frame_of_reference, "01" if series.lossy else "00"
         header.Columns, header.Rows = scan.voxels_xyz.shape[:2]
         header.ImagePositionPatient = _decimals(place.position)
@@ -104,6 +104,7 @@ def _decimals(numbers: Iterable[float]) -> list[Any]:
 def _refer(seg: Any, series: Series) -> None:
     """Put class, UID and, in a file of several frames, the frame's number in place of what ``_slices`` made up."""
     (listed,) = seg.ReferencedSeriesSequence
+    whose = {image: uid for (image, _), uid in zip(series.images, series.series, strict=True)}
     sources = [
         image for frame in seg.PerFrameFunctionalGroupsSequence for derived in frame.DerivationImageSequence
         for image in derived.SourceImageSequence
@@ -117,3 +118,16 @@ def _refer(seg: Any, series: Series) -> None:
     for holder, keyword in ((seg, "SourceImageSequence"), (listed, "ReferencedInstanceSequence")):
         once = {item.ReferencedSOPInstanceUID: item for item in holder[keyword].value}
         setattr(holder, keyword, list(once.values()))
+    seg.ReferencedSeriesSequence = [_listed(listed, uid, whose) for uid in dict.fromkeys(series.series)]
+
+
+def _listed(listed: Any, series: str, whose: dict[str, str]) -> Any:
+    """Those of the listed images that are of one series."""
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.SeriesInstanceUID = series
+    item.ReferencedInstanceSequence = [
+        image for image in listed.ReferencedInstanceSequence if whose[image.ReferencedSOPInstanceUID] == series
+    ]
+    return item

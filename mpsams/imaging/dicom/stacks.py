@@ -5,14 +5,17 @@ Millimetres are DICOM's LPS until the affine, which is RAS. Axes: Z frames of a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from . import phases
 from .frames import Frame, Place
 
-_SAME = 1e-4  # millimetres along the normal within which frames lie at one place
+_SAME = 1e-3  # of cosines, and of the distance between pixels: differences that rounding makes
+_SAME_PLACE = 0.05  # of the distance between slices
+_FINE = (1e-2, 1e-5)  # millimetres of what is surely more than rounding; of what is more in very fine volumes
 _UNEVEN, _GAP = 0.05, 1.5  # of the median distance between slices: off by more; farther than
 _MAX_TILT = 45  # degrees
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -33,32 +36,80 @@ class Stack:
 
     @property
     def voxels(self) -> int:
-        return len(self.frames) * self.frames[0].image.rows * self.frames[0].image.columns
+        return len(self.frames) * self.frames[0].rows * self.frames[0].columns
 
 
 def stacks(frames: Sequence[Frame]) -> list[Stack]:
-    """All volumes that frames make, the one of most voxels first: at least one, and each frame in at most one.
+    """All volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
-    Frames go together by series, size, kind of pixels, orientation and spacing; localizers, and frames of a film,
-    which have no places, stay apart. Frames at the same places make as many volumes as there are at each.
+    Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what rounding
+    changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make several
+    volumes (``phases.separate``), which stay together in their order.
     """
-    groups: dict[tuple, list[Frame]] = {}
+    found: list[list[Stack]] = []
+    for alike in _divided(frames, _kind):
+        if alike[0].place is None:
+            found += [[_film(film)] for film in _divided(alike, _film_of)]
+            continue
+        for lying_alike in _by_orientation(alike):
+            found += [_volumes(group, notes) for group, notes in _series(lying_alike)]
+    found.sort(key=lambda parts: (-max(stack.voxels for stack in parts), parts[0].frames[0].image.series))
+    return [stack for parts in found for stack in parts]
+
+
+def _divided(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
+    """Frames by a key, in the order in which keys occur."""
+    groups: dict[Hashable, list[Frame]] = {}
     for frame in frames:
-        groups.setdefault(_group(frame), []).append(frame)
-    found = [stack for group in groups.values() for stack in (_volumes(group) if group[0].place else [_film(group)])]
-    return sorted(found, key=lambda stack: (-stack.voxels, stack.frames[0].image.series, stack.part))
+        groups.setdefault(key(frame), []).append(frame)
+    return list(groups.values())
 
 
-def _group(frame: Frame) -> tuple:
-    image, place = frame.image, frame.place
-    where = None if place is None else tuple(round(n, 3) + 0.0 for n in (*place.across, *place.down, *place.spacing))
-    film = image if place is None and image.frames > 1 else None
-    return image.series, image.localizer, image.rows, image.columns, image.samples, image.photometric, where, film
+def _kind(frame: Frame) -> tuple:
+    image = frame.image
+    source = image.study, image.series_number, image.modality, image.localizer
+    return *source, frame.rows, frame.columns, image.samples, image.photometric, frame.place is None
+
+
+def _film_of(frame: Frame) -> tuple:
+    image = frame.image
+    return image.series, image.aspect, image if image.frames > 1 and not frame.tile else None
+
+
+def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames by their orientation and the distances of their pixels, each as good as equal to the first of its group."""
+    firsts, groups = np.empty((0, 8)), []
+    for frame in frames:
+        place = frame.place
+        where = np.array([*place.across, *place.down, *np.log(place.spacing)])
+        same = np.flatnonzero((np.abs(firsts - where) < _SAME).all(axis=1))
+        if len(same):
+            groups[same[0]].append(frame)
+        else:
+            firsts = np.vstack([firsts, where])
+            groups.append([frame])
+    return groups
+
+
+def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
+    """Frames that lie alike by their series and frame of reference, and notes.
+
+    Images of which each names another one make a single group: all else that they say is the same, so UIDs were made anew
+    for each image, as some scanners and programs that anonymise do.
+    """
+    groups = _divided(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
+    single = all(frame.image.frames == 1 for frame in frames) and all(len({f.image for f in group}) == 1 for group in groups)
+    if len(groups) == 1 or not single or frames[0].image.localizer:
+        return [(group, []) for group in groups]
+    several = len({frame.image.series for frame in frames}) > 1
+    what = "a series of its own (SeriesInstanceUID)" if several else "a frame of reference of its own"
+    note = f"Each image states {what}; they agree in study, series number, size, orientation and spacing, so they are taken as one series."
+    return [(list(frames), [note])]
 
 
 def _film(frames: list[Frame]) -> Stack:
     """Frames without places, by their number."""
-    frames = sorted(frames, key=lambda frame: (frame.order[-1], frame.index))
+    frames = sorted(frames, key=lambda frame: (frame.number, frame.index))
     notes = []
     if any(frame.misplaced for frame in frames):
         notes.append("The geometry in this DICOM is incomplete or not valid, so distances are unknown.")
@@ -69,30 +120,42 @@ def _film(frames: list[Frame]) -> Stack:
     return Stack(tuple(frames), None, tuple(notes))
 
 
-def _volumes(frames: list[Frame]) -> list[Stack]:
-    """Frames of one orientation, sorted along its normal; those at one place are shared out over several volumes."""
-    frames = sorted(frames, key=lambda frame: (*frame.order, frame.index))
+def _volumes(frames: list[Frame], notes: list[str]) -> list[Stack]:
+    """Frames of one orientation as volumes in which each place is taken once.
+
+    These are in the order of their phases, but do not begin with one that is less than half as large as the largest.
+    """
+    frames = sorted(frames, key=lambda frame: frame.order)
     heights = np.array([frame.place.position for frame in frames]) @ frames[0].place.normal
+    places = _numbered(heights, frames[0].place.thickness)
+    found = phases.separate(frames, places)
+    total, parts, counts = len(found.parts), [], np.bincount(places)
+    for k, members in enumerate(found.parts, start=1):
+        members = members[np.argsort(heights[members], kind="stable")]
+        stack = _volume([frames[index] for index in members])
+        said = [_told(counts, found, k)] if total > 1 else []
+        parts.append(replace(stack, notes=(*notes, *stack.notes, *said), part=(k, total)))
+    half = max(stack.voxels for stack in parts) / 2
+    return sorted(parts, key=lambda stack: (stack.voxels < half, stack.part))
+
+
+def _told(counts: np.ndarray, found: phases.Parts, k: int) -> str:
+    """A sentence on why a volume is only a part of the images. counts: of images at each place."""
+    many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
+    how = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
+    doubt = "" if found.certain else ", and may mix them, as nothing says for certain which belong together"
+    return f"There are {many}{how}; this volume takes number {k} of each{doubt}."
+
+
+def _numbered(heights: np.ndarray, thickness: float | None) -> np.ndarray:
+    """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are one."""
     order = np.argsort(heights, kind="stable")
-    new_place = np.diff(heights[order], prepend=-np.inf) > _SAME
-    columns: list[list[Frame]] = []
-    for index, new in zip(order, new_place, strict=True):
-        if new:
-            columns.append([])
-        columns[-1].append(frames[index])
-    depths = {len(column) for column in columns}
-    if len(depths) > 1:
-        note = f"Images at places already taken were left out: {len(frames) - len(columns)} of {len(frames)}."
-        stack = _volume([column[0] for column in columns])
-        return [replace(stack, notes=(*stack.notes, note))]
-    (depth,) = depths
-    parts = [_volume([column[k] for column in columns]) for k in range(depth)]
-    if depth == 1:
-        return parts
-    note = "There are {} images at each place, such as phases or echoes; this volume takes number {} of each."
-    return [
-        replace(stack, notes=(*stack.notes, note.format(depth, k)), part=(k, depth)) for k, stack in enumerate(parts, start=1)
-    ]
+    distances = np.diff(heights[order])
+    apart = next((wide for fine in (0.02 * (thickness or 0), *_FINE) if fine and len(wide := distances[distances > fine])), distances)
+    numbers = np.zeros(len(heights), int)
+    if len(apart):
+        numbers[order[1:]] = np.cumsum(distances > max(_FINE[1], _SAME_PLACE * float(np.median(apart))))
+    return numbers
 
 
 def _volume(frames: list[Frame]) -> Stack:
