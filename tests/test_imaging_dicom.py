@@ -360,6 +360,50 @@ def test_palette(tmp_path, bits):
     refused(save(instance(pixels, "1", **PICTURE | elements), tmp_path / "p"), "rare kind")
 
 
+def segmented(*segments, wide: bool, order: str) -> bytes:
+    """Of numbers, and of pairs that are the low and the high half of an offset in bytes."""
+    kind = "H" if wide else "B"
+    return b"".join(struct.pack(f"{order}{len(segment)}{kind}", *segment) for segment in segments)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("order, syntax", [("<", ExplicitVRLittleEndian), (">", ExplicitVRBigEndian), ("<", ImplicitVRLittleEndian)])
+def test_segmented_palette(tmp_path, wide, order, syntax):
+    top = 60000 if wide else 240
+    ramp, steps = [(0, 2, 0, 10), (1, 100, top)], [(0, 4, 9, 7, 5, top // 2), (1, 98, 3)]
+    repeated = (2, 1, 8, 0) if wide else (2, 1, *struct.pack(f"{order}2H", 4, 0))  # the linear segment, from the last value on
+    pixels = noise((ROWS, COLUMNS), dtype=np.uint8, low=0, high=200)
+    elements = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, segments in (("Red", ramp), ("Green", steps), ("Blue", ramp)):
+        body = segmented(*segments, *([repeated] if segments is ramp else []), wide=wide, order=order)
+        count = 202 if segments is ramp else 102
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [count, 0, 16 if wide else 8]
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = body + bytes(len(body) % 2)
+    ds = instance(pixels, "1", **PICTURE | elements)
+    for colour in ("Red", "Green", "Blue"):
+        ds[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+        ds[f"Segmented{colour}PaletteColorLookupTableData"].VR = "OW"
+    scan = dicom.read([save(ds, tmp_path / "p", syntax)])
+    line = np.rint(np.linspace(10, top, 101))
+    red = np.concatenate([[0], line, np.full(100, top)])
+    green = np.concatenate([[9, 7, 5], np.rint(np.linspace(top // 2, 3, 99))])
+    colours = np.stack([red[pixels], green[np.minimum(pixels, 101)], red[pixels]], -1).astype(int)
+    assert np.array_equal(scan.voxels_xyz[:, :, 0].T, luminance(colours >> 8 if wide else colours))
+
+
+@pytest.mark.parametrize("body", [
+    [], [1, 5, 5], [0, 3, 1, 2], [3, 1, 1], [0, 2, 1, 2, 2, 60000, 0, 0], [0, 2, 1, 2, 2, 1, 900, 0], [0, 0] * 800 + [0, 2, 1, 2],
+    [0, 0, 2, 65535, 0, 0], [0, 2, 1, 2, 1],
+])  # fmt: skip
+def test_segments_that_make_no_table(tmp_path, body):
+    elements = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"Segmented{colour}PaletteColorLookupTableData"] = np.array(body, "<u2").tobytes()
+    ds = instance(noise((ROWS, COLUMNS), dtype=np.uint8, low=0, high=200), "1", **PICTURE | elements)
+    refused(save(ds, tmp_path / "p"), "rare kind")
+
+
 @pytest.mark.parametrize("code, bits, expected", [
     ("CT", 16, "ct"), ("MR", 16, "mri"), ("US", 8, "ultrasound"), ("PT", 16, "mri"), ("OT", 16, "mri"), ("OT", 8, "ultrasound"),
 ])  # fmt: skip
@@ -696,6 +740,32 @@ def test_many_files_share_one_allowance_of_steps(tmp_path, monkeypatch):
     assert dicom.read(files).notes == ()
 
 
+def test_sorting_an_upload_into_series_reads_little(tmp_path, monkeypatch):
+    files = series(tmp_path, noise((3, ROWS, COLUMNS)))
+    frames = noise((40, ROWS, COLUMNS))
+    for k in range(2):
+        file = save(enhanced(frames, [(0, 0, z) for z in range(40)], SOPInstanceUID=f"1.9.{k}", SeriesInstanceUID="1.9"), tmp_path / f"e{k}")
+        files.append(file)
+    (tmp_path / "no image").write_bytes(b"\x08\0\x05\0CS\x02\0AB" + bytes(300))
+    files.append(tmp_path / "no image")
+    assert [set(group) for group in dicom.grouped(files)] == [set(files[:3]), set(files[3:5]), {files[5]}]
+    taken = []
+    outline = dicom.header.outline
+    monkeypatch.setattr(dicom.header, "outline", lambda path, steps: taken.append((path, steps)) or outline(path, steps))
+    many = struct.pack("<HHL", 0x0029, 0x1010, 0) * 60_000
+    (tmp_path / "many").write_bytes(files[0].read_bytes().replace(b"\x28\0\x02\0US", many + b"\x28\0\x02\0US"))
+    assert len(dicom.grouped([*files, tmp_path / "many"])) == 4
+    used = {path.name: dicom._OUTLINE_STEPS - steps.left for path, steps in taken}
+    assert used.pop("many") == dicom._OUTLINE_STEPS + 1 and max(used.values()) < 300
+
+
+def test_files_of_others_are_read_within_limits():
+    """pydicom's own readers inflate and parse whatever a file holds; only what was written here may go through them."""
+    package = Path(dicom.__file__).parents[2]
+    found = {str(path.relative_to(package)) for path in package.rglob("*.py") if "dcmread(" in path.read_text()}
+    assert found == {"annotation/_dicom_seg.py"}
+
+
 @pytest.mark.parametrize("frames", [2, 4, 400, 2**14 + 1, 2**31 - 1])
 def test_numbers_of_frames_that_lie(tmp_path, frames):
     ds = instance(noise((3, ROWS, COLUMNS), dtype=np.uint8, low=0, high=99), "1", **PICTURE | {"NumberOfFrames": frames})
@@ -975,11 +1045,13 @@ def test_bombs_stay_small(tmp_path):
         "import re, sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from tests.test_imaging_dicom import dicom, outcome, SHIPPED\n"
+        "from mpsams.annotation.transfer import grouped\n"
         "dicom._FILE_STEPS //= 20\n"  # 6 s each otherwise
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "outcome([SHIPPED / 'CT_small.dcm']), outcome([SHIPPED / 'MR_small_jp2klossless.dcm'])\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    before = peak()\n"
+        "    assert grouped([path]) == [[path]]\n"
         "    print(path.name, outcome([path]), peak() - before, sep='|', flush=True)\n"
     )
     run = [sys.executable, "-c", code, str(tmp_path)]

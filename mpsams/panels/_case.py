@@ -115,8 +115,7 @@ class Case:
     @property
     def size_hw(self) -> tuple[float, float]:
         """Height and width at which the slice is drawn: its pixels, stretched where they are not square."""
-        spacing = self.scan.spacing(self.plane)
-        rows, columns = (1.0, 1.0) if spacing is None else spacing[1:]
+        rows, columns = self.scan.pixel_hw(self.plane)
         finest = min(rows, columns)
         return self.shape_hw[0] * rows / finest, self.shape_hw[1] * columns / finest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .stacks import Stack, stacks
 
 MAX_FILES = 4096
 _FILE_STEPS, _STEPS_PER_FILE = 400_000, 1000  # reads of headers: for any one file; for each file on the average
+_OUTLINE_STEPS = 20_000  # for all of a header but what it says of single frames
 _MODALITIES = {"CT": "ct", "MR": "mri", "US": "ultrasound", "IVUS": "ultrasound"}
 
 
@@ -61,7 +62,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     """
     if len(files) > MAX_FILES:
         raise UnreadableImage(f"These are {len(files)} files; allowed are up to {MAX_FILES} DICOM files at a time.")
-    frames, left_out, repeated = _frames(files, _allowances(len(files)))
+    frames, left_out, repeated = _frames(files)
     found = stacks(frames)
     if not 0 <= choice < len(found):
         raise ValueError(f"choice {choice} does not exist; allowed are 0 to {len(found) - 1}")
@@ -91,14 +92,14 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
 def grouped(files: Sequence[Path]) -> list[list[Path]]:
     """Files by what they make together, a series or a volume; by itself is what is no image, or damaged.
 
-    Headers are read as ``read`` does it, within the same limits.
+    Of headers less is read than ``read`` does, and nothing of single frames.
     """
     names, frames = {path: str(path) for path in files}, []
-    for path, allowance in zip(names, _allowances(len(names)), strict=False):
+    for path in names:
         with contextlib.suppress(Exception):  # pydicom raises nearly anything; ``read`` says what is wrong
-            found = header.read(path, allowance)
-            names[path] = found[0].image.series or str(path)
-            frames += found if found[0].place and len(frames) < MAX_FRAMES else found[:1]
+            frame = header.outline(path, Allowance(_OUTLINE_STEPS))
+            names[path] = frame.image.series or str(path)
+            frames.append(frame)
     joined: dict[str, str] = {}
     for stack in stacks(frames):
         first = joined.setdefault(names[stack.frames[0].image.path], names[stack.frames[0].image.path])
@@ -110,23 +111,15 @@ def grouped(files: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _allowances(count: int) -> Iterator[Allowance]:
-    """For each of so many files what may be read of it; files share what others leave."""
-    left = _FILE_STEPS + _STEPS_PER_FILE * count
-    for _ in range(count):
-        allowance = Allowance(min(left, _FILE_STEPS))
-        left -= allowance.left
-        yield allowance
-        left += max(0, allowance.left)
-
-
-def _frames(files: Sequence[Path], allowances: Iterable[Allowance]) -> tuple[list[Frame], int, int]:
+def _frames(files: Sequence[Path]) -> tuple[list[Frame], int, int]:
     """The frames of all images, no image twice, and how many files hold none, or one that was there.
 
     Raises the first one's refusal if none holds an image.
     """
-    frames, seen, refusals, repeated = [], set(), [], 0
-    for path, allowance in zip(files, allowances, strict=False):
+    left, frames, seen, refusals, repeated = _FILE_STEPS + _STEPS_PER_FILE * len(files), [], set(), [], 0
+    for path in files:
+        allowance = Allowance(min(left, _FILE_STEPS))
+        left -= allowance.left
         try:
             found = header.read(path, allowance)
         except UnreadableImage as refusal:
@@ -139,6 +132,7 @@ def _frames(files: Sequence[Path], allowances: Iterable[Allowance]) -> tuple[lis
             repeated += same in seen
             frames += [] if same in seen else found
             seen |= {same} if first.image.sop else set()
+        left += max(0, allowance.left)
         if len(frames) > MAX_FRAMES:
             raise UnreadableImage(f"There are too many images; allowed are up to {MAX_FRAMES} DICOM images at a time.")
     if not frames:

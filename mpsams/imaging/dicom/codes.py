@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import UnreadableImage
-from .elements import DAMAGED, Allowance, Steps
+from .elements import DAMAGED, Allowance, Steps, uid
 from .frames import Image
 
 _STEPS = 2**19  # reads of a file's fragments
@@ -27,6 +27,26 @@ _BEFORE_THEM = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)}  # tables, restart interva
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over the image
 _CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # of JPEG 2000: how it begins
 _STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")  # pydicom's plugins; tests crashed or stalled these
+
+
+def syntax(data: Any) -> str:
+    """The UID by which the pixels are coded, if that can be decoded here; without any, pydicom's guess."""
+    from pydicom import uid as uids
+    from pydicom.pixels import get_decoder
+
+    implicit, little = data.original_encoding
+    guess = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+    syntax = uids.UID(uid(data.file_meta, "TransferSyntaxUID") or guess)
+    try:
+        if get_decoder(syntax).is_available:
+            return str(syntax)
+    except NotImplementedError:
+        pass
+    name = "unknown" if syntax.name == syntax else syntax.name
+    raise UnreadableImage(
+        f"The coding of this DICOM is {name}; this version opens DICOM images that are uncompressed or compressed by JPEG, "
+        "JPEG-LS, JPEG 2000 or RLE."
+    )
 
 
 class Elsewhere:

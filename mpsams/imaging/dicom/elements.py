@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from .. import UnreadableImage
@@ -49,9 +50,17 @@ class Steps(io.BufferedReader):
         return super().read(min(size, max(0, self.size - self.tell())))
 
 
+@cache
+def tag_of(keyword: str | int) -> Any:
+    """pydicom's tag of a keyword, or of a private element's number."""
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
+
+
 def raw(data: Any, keyword: str) -> Any:
     """An element of a pydicom Dataset as it was read, its value mostly bytes, or None."""
-    return data.get_item(keyword, keep_deferred=True)
+    return data.get_item(tag_of(keyword), keep_deferred=True)
 
 
 def items(data: Any, keyword: str, file: Steps) -> list:
@@ -72,7 +81,7 @@ def values(data: Any, keyword: str) -> list:
     if element is None or (isinstance(element.value, bytes) and len(element.value) > _MAX_TEXT):
         return []
     try:
-        value = data[keyword].value
+        value = data[tag_of(keyword)].value
     except Exception:  # pydicom lets through whatever float, struct and codecs raise
         return []
     return [] if value is None else [value] if isinstance(value, str | bytes | int | float) else list(value)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import UnreadableImage
-from . import luts, marks, mosaic
-from .elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, text, uid
+from . import codes, luts, marks, mosaic
+from .elements import DAMAGED, OPENS, Allowance, Steps, count, items, number, numbers, raw, tag_of, text, uid
 from .frames import Frame, Image, Place
 
 MAX_FRAMES = 2**14  # of one file, and of all
@@ -56,24 +56,36 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
 
     Raises UnreadableImage where we know what is wrong, and whatever pydicom raises for damaged files.
     """
-    from pydicom.filereader import read_partial
-    from pydicom.tag import Tag
-
-    pixels: dict[int, tuple[str, int | None, int]] = {}
-
-    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
-        if found := tag in (_PIXELS, *_FLOAT_PIXELS):
-            pixels[int(tag)] = (vr or "OW", None if length == 0xFFFFFFFF else length, file.tell())
-        return found
-
     with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
-        tags = [Tag(keyword) for keyword in _TAGS]
-        data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=tags)
-        _refuse_no_picture(data, pixels)
-        image = _image(path, data, *pixels[_PIXELS], _aspect(data, file))
+        data, ends = _elements(file, (_PIXELS, *_FLOAT_PIXELS))
+        _refuse_no_picture(data, ends)
+        image = _image(path, data, *ends[_PIXELS], _aspect(data, file))
         _refuse_length(image, file.size)
         frames = list(_frames(image, data, file))
         return mosaic.tiles(frames[0], data) if mosaic.is_one(data) else frames
+
+
+def outline(path: Path, allowance: Allowance) -> Frame:
+    """What a file says of itself as a whole, without a place where it has several frames; raises what ``read`` raises."""
+    with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
+        data, ends = _elements(file, (tag_of(_SHARED), tag_of(_EACH), _PIXELS, *_FLOAT_PIXELS))
+        frame = _frame(_image(path, data, "OW", None, 0, None), 0, data, file)
+        return frame if frame.image.frames == 1 and _PIXELS in ends else replace(frame, place=None)
+
+
+def _elements(file: Steps, last: tuple[int, ...]) -> tuple[Any, dict[int, tuple[str, int | None, int]]]:
+    """A Dataset of the elements before the first of the last ones, and the type, length and place in the file of that one."""
+    from pydicom.filereader import read_partial
+
+    ends: dict[int, tuple[str, int | None, int]] = {}
+
+    def at_end(tag: int, vr: str | None, length: int) -> bool:
+        if found := tag in last:
+            ends[int(tag)] = (vr or "OW", None if length == 0xFFFFFFFF else length, file.tell())
+        return found
+
+    tags = [tag_of(keyword) for keyword in _TAGS]
+    return read_partial(file, at_end, defer_size=_MAX_ELEMENT, force=True, specific_tags=tags), ends
 
 
 def _refuse_no_picture(data: Any, pixels: dict) -> None:
@@ -114,7 +126,7 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
     return Image(
         path, *(uid(data, keyword) for keyword in _UIDS), text(data, "SeriesNumber"), modality if modality in _MODALITIES else "",
         "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
-        count(data, "PlanarConfiguration"), allocated, bits, signed, frames, _syntax(data), at, length, vr, tuple(palette),
+        count(data, "PlanarConfiguration"), allocated, bits, signed, frames, codes.syntax(data), at, length, vr, tuple(palette),
         _padding(data, bits, signed) if photometric in _GREYS[:2] else None, aspect,
         Dataset({element.tag: element for element in patient}),
     )  # fmt: skip
@@ -145,26 +157,6 @@ def _aspect(data: Any, file: Steps) -> float | None:
     agreed = steps[:1] if all(np.allclose(pair, steps[0], rtol=0.01, atol=0) for pair in steps) else []
     ratios = [pair[0] / pair[1] for pair in (*stated[:3], *agreed, stated[3]) if pair and min(pair) > 0]
     return next((ratio for ratio in ratios if 1 / _MAX_ASPECT <= ratio <= _MAX_ASPECT), None)
-
-
-def _syntax(data: Any) -> str:
-    """The UID by which the pixels are coded, if that can be decoded here; without any, pydicom's guess."""
-    from pydicom import uid as uids
-    from pydicom.pixels import get_decoder
-
-    implicit, little = data.original_encoding
-    guess = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
-    syntax = uids.UID(uid(data.file_meta, "TransferSyntaxUID") or guess)
-    try:
-        if get_decoder(syntax).is_available:
-            return str(syntax)
-    except NotImplementedError:
-        pass
-    name = "unknown" if syntax.name == syntax else syntax.name
-    raise UnreadableImage(
-        f"The coding of this DICOM is {name}; this version opens DICOM images that are uncompressed or compressed by JPEG, "
-        "JPEG-LS, JPEG 2000 or RLE."
-    )
 
 
 def _refuse_length(image: Image, size: int) -> None:

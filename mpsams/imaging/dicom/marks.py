@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .elements import Steps, items, numbers, text
+from .elements import Steps, items, numbers, raw, text
 
 # Names and DICOM keywords, of which the first that is there counts; what explains repeated places best stands first.
 _NUMBERS = {
@@ -61,13 +61,14 @@ def read(data: Any, file: Steps) -> dict[str, Any]:
     marks: dict[str, Any] = {}
     for names, parse in ((_NUMBERS, _number), (_MOMENTS, _moment), (_TEXTS, text)):
         for name, keywords in names.items():
-            found = next((value for keyword in keywords if keyword in data and (value := parse(data, keyword)) not in (None, "")), None)
+            stated = (parse(data, keyword) for keyword in keywords if raw(data, keyword) is not None)
+            found = next((value for value in stated if value not in (None, "")), None)
             if found is not None:
                 marks[name] = found
-    gradient = (items(data, _GRADIENTS, file)[:1] if _GRADIENTS in data else []) or [data]
-    if _DIRECTION in gradient[0] and (direction := numbers(gradient[0], _DIRECTION, 3)):
+    gradient = items(data, _GRADIENTS, file)[:1] or [data]
+    if direction := numbers(gradient[0], _DIRECTION, 3):
         marks["diffusion direction"] = direction
-    if _INDICES in data:
+    if raw(data, _INDICES) is not None:
         for k in range(_MOST_INDICES):
             if (indices := numbers(data, _INDICES, k + 1)) is None:
                 break
@@ -86,6 +87,6 @@ def _moment(data: Any, keyword: str) -> float | None:
     day, time = (stated[6:8], stated[8:]) if keyword.endswith("DateTime") else ("0", stated)
     whole, _, fraction = time.partition(".")
     whole = whole.ljust(6, "0")
-    if not (day + whole + (fraction or "0")).isdecimal():
+    if not time or not all(part.isdecimal() for part in (day, whole, fraction or "0")):
         return None
     return int(day) * 86400 + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + int(whole[4:6]) + float(f"0.{fraction or 0}")

@@ -118,16 +118,17 @@ def _refer(seg: Any, series: Series) -> None:
     for holder, keyword in ((seg, "SourceImageSequence"), (listed, "ReferencedInstanceSequence")):
         once = {item.ReferencedSOPInstanceUID: item for item in holder[keyword].value}
         setattr(holder, keyword, list(once.values()))
-    seg.ReferencedSeriesSequence = [_listed(listed, uid, whose) for uid in dict.fromkeys(series.series)]
+    seg.ReferencedSeriesSequence = _by_series(listed.ReferencedInstanceSequence, whose)
 
 
-def _listed(listed: Any, series: str, whose: dict[str, str]) -> Any:
-    """Those of the listed images that are of one series."""
+def _by_series(images: Iterable[Any], whose: dict[str, str]) -> list[Any]:
+    """The images that are referred to, one item for each of their series. whose: the series of each image's UID."""
     from pydicom.dataset import Dataset
 
-    item = Dataset()
-    item.SeriesInstanceUID = series
-    item.ReferencedInstanceSequence = [
-        image for image in listed.ReferencedInstanceSequence if whose[image.ReferencedSOPInstanceUID] == series
-    ]
-    return item
+    listed: dict[str, Dataset] = {}
+    for image in images:
+        item = listed.setdefault(whose[image.ReferencedSOPInstanceUID], Dataset())
+        item.ReferencedInstanceSequence = [*item.get("ReferencedInstanceSequence", ()), image]
+    for series, item in listed.items():
+        item.SeriesInstanceUID = series
+    return list(listed.values())

@@ -458,11 +458,11 @@ class Desk:
 
     def _sheet(self, place: Place) -> dict:
         case, (work, plane, index) = self.case, (place.work, place.plane, place.index)
-        spacing = case.scan.spacing(plane)
+        height, width = case.scan.pixel_hw(plane)
         where = f", {plane} slice {index + 1} of {place.slices}" if case.is_volume else ""
         return canvas.sheet(
             place.key, work.title + where, case.scan.slice(index, plane), place.mask_hw, proposal_hw=work.proposal(plane, index),
-            truth_hw=work.truth(plane, index), window=case.seen, aspect=1.0 if spacing is None else spacing[1] / spacing[2],
+            truth_hw=work.truth(plane, index), window=case.seen, aspect=height / width,
             unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
 
