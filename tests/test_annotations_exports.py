@@ -456,6 +456,28 @@ def test_other_tools_are_refused_by_name(tmp_path, whole, says):
         imports.read(written(tmp_path, whole), three())
 
 
+@pytest.mark.parametrize("name, text, says", [
+    ("annotations.xml", "<?xml version='1.0'?><annotations><image/></annotations>", "CVAT and Pascal VOC"),
+    ("labels.txt", "0 0.5 0.5 0.1 0.1", "There are no masks"), ("empty.zip", "", "There are no masks"),
+])  # fmt: skip
+def test_files_without_masks_are_told(tmp_path, name, text, says):
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / name).write_text(text)
+    path = tmp_path / "up" / name
+    if name == "empty.zip":
+        path.unlink()
+        path = exports.zipped(tmp_path / "up")
+    with pytest.raises(UnreadableImage, match=says):
+        imports.read(path, three())
+
+
+@pytest.mark.parametrize("image, mask", [("a_image", "a_mask"), ("BraTS_001_t1ce", "BraTS_001_seg"), ("case_0000", "case"), ("A_IMG", "a_gt"), ("x", "x/mask")])
+def test_masks_called_after_their_images_in_other_ways(tmp_path, image, mask):
+    save(tmp_path / "up" / f"{mask}.png", np.uint8(255) * square(1))
+    found = imports.read(tmp_path / "up", {image: picture((96, 128)), "other": picture((96, 128), 1)})
+    assert list(found.masks) == [image] and np.array_equal(found.masks[image][:, :, 0].T, square(1))
+
+
 def photograph(seed: int) -> np.ndarray:
     """Continuous greys: noise on a gradient with something bright in it."""
     rows, columns = np.mgrid[:96, :128]

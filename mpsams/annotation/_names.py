@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 _ENDING = re.compile(r"(\.nii\.gz|\.(png|jpe?g|tiff?|bmp|gif|webp|nii|dcm|dicom|ima|zip|json))$", re.IGNORECASE)
 _MARK = re.compile(r"[ ._-](mask|seg|segmentation|gt|labels?|annotation)([ _-]?\d{1,3})?$", re.IGNORECASE)
 _MARK_ALONE = re.compile(r"(mask|seg|segmentation|gt|labels?|annotation)([ _-]?\d{1,3})?$", re.IGNORECASE)
-_CHANNEL = re.compile(r"_0000$")  # of the first channel of an image of nnU-Net; its label has the name without it
+_IMAGE = re.compile(r"_(0000|image|img|t1|t1c|t1ce|t1n|t2|t2w|t2f|flair)$")  # what an image's name has and its mask's has not: nnU-Net, BraTS
 
 
 def stem(name: str) -> str:
@@ -29,7 +29,7 @@ def clean(name: str) -> str:
 
 class Names:
     """What images are called. A name is matched from the most to the least exact: as a file's whole name, the same in other
-    capitals, without its ending, that in other capitals, and without nnU-Net's _0000."""
+    capitals, without its ending, that in other capitals, and without what images have after their name, such as nnU-Net's _0000."""
 
     def __init__(self, known: Mapping[str, Iterable[str]]) -> None:
         """known: key of an image -> the names it has."""
@@ -58,4 +58,4 @@ class Names:
 
 
 def _forms(name: str) -> tuple[str, str, str]:
-    return stem(name), stem(name).casefold(), _CHANNEL.sub("", stem(name)).casefold()
+    return stem(name), stem(name).casefold(), _IMAGE.sub("", stem(name).casefold())

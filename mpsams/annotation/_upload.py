@@ -56,7 +56,7 @@ def _walked(root: Path) -> list[File]:
 
 
 def kind(path: Path) -> str:
-    """ "picture", "nifti", "dicom" or "coco" by the first bytes; "" for anything else."""
+    """ "picture", "nifti", "dicom", "coco" (any JSON) or "xml" by the first bytes; "" for anything else."""
     with path.open("rb") as file:
         head = file.read(1024)
     if raster.kind(head):
@@ -65,7 +65,8 @@ def kind(path: Path) -> str:
         return "nifti"
     if head[128:132] == b"DICM":
         return "dicom"
-    return "coco" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")) else ""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    return "coco" if text.startswith((b"{", b"[")) else "xml" if text.startswith(b"<") else ""
 
 
 def read(path: Path, most: int) -> bytes:

@@ -85,7 +85,7 @@ def read(path: Path, scans: Mapping[str, Scan]) -> Found:
     found = list(each(path, scans, {name: (name,) for name in scans}, report))
     notes = tuple(report.sentences())
     if not found:
-        raise UnreadableImage(notes[0] if notes else f"There are no masks in this upload; {_OPENS}.")
+        raise UnreadableImage(notes[0])
     masks, labels = {mask.key: mask.voxels_xyz for mask in found}, {mask.key: mask.label for mask in found if mask.label}
     return Found(masks, labels, notes, tuple(report.strangers))
 
@@ -129,6 +129,8 @@ class _Upload:
                     key, mask_xyz, label = _dicom_seg.read(file.path, scans, allowance, slices)
                     bits, labels = self.segments.get(key, (0, set()))
                     self.segments[key] = np.packbits(mask_xyz) | bits, labels | {label}
+                elif kind == "xml":
+                    report.notes.append("An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as COCO or PNG.")
                 elif kind:
                     self._place(file, set(scans) if alone else matched.of_mask(file.parts[:-1], file.parts[-1]))
                 elif file.role != "image" and not file.parts[-1].lower().endswith(_BESIDE):
@@ -162,6 +164,8 @@ class _Upload:
                 yield mask
         if not count and self.images:
             self.report.notes.append("The pictures in this upload are images and not masks, by their folders or their pixels.")
+        elif not count and not self.report.sentences():
+            self.report.notes.append(f"There are no masks in this upload; {_OPENS}.")
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
