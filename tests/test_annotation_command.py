@@ -137,6 +137,7 @@ def test_a_refused_image_does_not_keep_the_others_out(tmp_path):
     assert (code, report["saved"]) == (0, 1) and report["images"] == [{"id": ids[1], "name": "b.png", "status": "in work", "lesion_voxels": 400}]
     assert any(note.startswith("a.png: an annotation in the COCO file has no segmentation") for note in report["notes"])
     assert any("1 accepted image was left alone" in note for note in report["notes"])
+    assert [one["name"] for one in report["refused"]] == ["a.png", "c.png"] and all(one["reason"].endswith(".") for one in report["refused"])
     code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=["missing"]))
     assert (code, report["saved"], report["images"]) == (1, 0, []) and report["notes"]
 

@@ -31,8 +31,8 @@ formats of an import (told by content, not by name):
   PNG, JPEG, TIFF and NIfTI masks named like their image, with or without _mask, _mask_1 or _seg after the name;
   COCO JSON; DICOM-SEG; a folder or a zip of these
 
-The report is printed as JSON. Of import: saved (number of masks), images (each with id, name, status, lesion_voxels) and
-notes. Of export: out, format, which, exported (number of images), images (each with id, name, status and file; file is null
+The report is printed as JSON. Of import: saved (number of masks), images (each with id, name, status, lesion_voxels), refused
+(each with name and reason) and notes (sentences on all that did not fit). Of export: out, format, which, exported (number of images), images (each with id, name, status and file; file is null
 for one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
 Exit code: 0 when something was saved, exported or is in the project; 1 when nothing was; 2 for wrong options.
 A project can be used by one program at a time: close the app first.
@@ -94,7 +94,8 @@ def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     saved = [
         {"id": id, "name": project.name(id), "status": project.item(id).status, "lesion_voxels": int(project.mask(id).sum())} for id in found.saved
     ]
-    return int(not saved), {"saved": len(saved), "images": saved, "notes": found.notes}
+    refused = [{"name": name, "reason": reason} for name, reason in found.refused]
+    return int(not saved), {"saved": len(saved), "images": saved, "refused": refused, "notes": found.notes}
 
 
 def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:

@@ -24,9 +24,14 @@ LABELS = ("lesion", *exports.KINDS)
 
 @dataclass
 class Imported:
-    """Result of an import. saved: ids of the images whose mask was saved. notes: sentences on what did not fit, or was left alone."""
+    """Result of an import.
+
+    saved: ids of the images whose mask was saved. refused: names of images, and why a mask was not taken for each. notes:
+    sentences on all that did not fit, or was left alone.
+    """
 
     saved: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -85,12 +90,12 @@ def take(project: Project, path: Path, who: str) -> Imported:
     """
     scans, report = _Scans(project), imports.Report()
     names = {id: tuple(filter(None, (project.name(id), id))) for id in scans}
-    result, accepted, partly = Imported(), 0, []
+    result, accepted, partly = Imported(), [], []
     try:
         for mask in imports.each(path, scans, names, report):
             item = project.item(mask.key)
             if item.status == "accepted":
-                accepted += 1
+                accepted.append(names[item.id][0])
             elif item.mask is not None and not mask.is_whole:
                 partly.append(names[item.id][0])
             else:
@@ -100,8 +105,9 @@ def take(project: Project, path: Path, who: str) -> Imported:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
     report.refused += [(title, "its saved mask was kept, for not all of the new one could be read.") for title in partly]
     result.notes += report.sentences()
-    if accepted:
-        result.notes.append(f"{accepted} accepted image{'s were' if accepted > 1 else ' was'} left alone; reopen what is to get another mask.")
+    if count := len(accepted):
+        result.notes.append(f"{count} accepted image{'s were' if count > 1 else ' was'} left alone; reopen what is to get another mask.")
+    result.refused = [*dict.fromkeys(report.refused), *((title, "it is accepted; reopen it to give it another mask.") for title in accepted)]
     return result
 
 
