@@ -361,6 +361,17 @@ def test_what_the_reader_notes_reaches_the_data_set_and_its_stack(tmp_path):
     assert stack.of(["p1"]).notes == stack.notes and dataset.of(["p1"]).notes == dataset.notes
 
 
+def test_images_and_masks_that_are_swapped_are_said(tmp_path):
+    made_volumes.folder(tmp_path)
+    for path in sorted((tmp_path / "images").glob("*.png")):
+        mask = tmp_path / "masks" / f"{path.stem}{ {'a': '', 'b': '_mask', 'c.1': '_seg'}[path.stem] }.png"
+        image, other = path.read_bytes(), mask.read_bytes()
+        path.write_bytes(other)
+        mask.write_bytes(image)
+    notes = datasets.stack(datasets.open_dataset("folder", tmp_path, modality="ultrasound"), 16).notes
+    assert "a and 2 others: The image holds no more than two values, as a mask does; perhaps images and masks are swapped." in notes
+
+
 def test_files_that_the_official_layouts_do_not_know_are_said_or_ignored(tmp_path):
     made_volumes.hecktor_2020(tmp_path / "a")
     root = tmp_path / "a" / "hecktor_nii"

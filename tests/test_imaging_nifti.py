@@ -319,6 +319,13 @@ def test_a_voxel_size_that_was_mended_is_said(opened, codes):
     assert (nifti_header.UNSTATED in scan.notes) == (codes == (0, 0))
 
 
+@pytest.mark.parametrize("qfac, said", [(1, False), (-1, False), (0, False), (-2, True), (0.5, True), (np.nan, True)])
+def test_a_qfac_that_is_none_is_said(opened, qfac, said):
+    scan = opened(nii(noise(), codes=(0, 1), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0]))
+    assert any("qfac" in note for note in scan.notes) == said
+    assert not any("qfac" in note for note in opened(nii(noise(), codes=(1, 0), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0])).notes)
+
+
 def test_other_units_than_millimetres_are_said(opened):
     for unit, words in (("meter", ("metres",)), ("micron", ("micrometres",)), ("mm", ()), ("unknown", ())):
         header = header_of(SHAPE, np.int16)

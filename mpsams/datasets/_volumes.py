@@ -21,6 +21,7 @@ from mpsams.imaging.grid import OtherGrid, onto
 from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
 from mpsams.transforms import Box
 
+FEW = 2**16  # values among which any image has more than two
 ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may miss it
 
 
@@ -165,9 +166,17 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     except OtherGrid as error:
         what = str(error).removesuffix(".")
         raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
-    spans = tuple(transforms.scan_window(scan.values(), modality) for scan in scans)
+    values = [scan.values() for scan in scans]
+    spans = tuple(transforms.scan_window(each, modality) for each in values)
+    notes = mask.notes + tuple(dict.fromkeys(note for each in values for note in like_a_mask(each) if patient.mask))
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
-    return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, mask.notes)
+    return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, notes)
+
+
+def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
+    """A sentence on an image of one or two values; none of other images."""
+    few = values.ravel()[:: 1 + values.size // FEW]
+    return ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",) if len(np.unique(few)) <= 2 else ()
 
 
 def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mpsams.datasets import Dataset, Sample, _files
+from mpsams.datasets._volumes import like_a_mask
 from mpsams.imaging import UnreadableImage, raster
 
 SOURCE = (
@@ -108,7 +109,7 @@ def read(files: dict[str, tuple[Path, ...]], case: str) -> Sample:
     """Decode one case; ValueError names the file that cannot be decoded."""
     image = decode(files[case][0], lambda data: raster.grey(data)[0])
     masks = [decode(file, lambda data: raster.mask_of(data, image.shape)) for file in files[case][1:]]
-    notes = tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
+    notes = like_a_mask(image) + tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
     return Sample(image, np.logical_or.reduce([mask.lesion for mask in masks]), case, notes=notes)
 
 

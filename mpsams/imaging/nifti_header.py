@@ -40,6 +40,7 @@ OBLIQUE = "The scan is turned by {:.0f}° against the body's axes; slices are cu
 _INSTEAD = "The file's {} makes no sense, so its {} gives the geometry."
 _DIFFERENT = "The file states its geometry twice and not the same: sform and qform {}; the sform is used."
 _CONVERTED = "The file states its lengths in {}; they are shown in millimetres."
+_QFAC = "The file's qfac is {:g}, which should be 1 or -1; 1 is used, so one axis may be mirrored."
 _NO_SIZE = "The file states a voxel size of {} along {}; {} is used."
 
 
@@ -149,6 +150,8 @@ def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
         notes += _disagreement(found["sform"], found["qform"], whole.get_data_shape())
     if name != "sform":
         notes += _sizes(header)
+    if name == "qform" and (qfac := float(header["pixdim"][0])) not in (1, -1, 0):  # 0 is 1, says the standard
+        notes.append(_QFAC.format(qfac))
     if unit:
         notes.append(_CONVERTED.format(unit))
     turned = geometry.angle(affine)
