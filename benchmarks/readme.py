@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import lesion_ranking
-from mpsams import clusters, tables
+from mpsams import clusters, methods, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("information", "security", "selectors")))
@@ -292,7 +292,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
+def rivals() -> str:
+    """In what the rivals differ here from their papers."""
+    told = methods.deviations()
+    return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
+
+
+TABLES = {"rivals": rivals, "ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
 TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients}

@@ -235,5 +235,14 @@ def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
     assert not empty.plans and empty.key == "none" and results.state(Library(tmp_path)) == "none"
 
 
+def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():
+    from html import unescape
+
+    from mpsams import methods
+
+    said = unescape(results.rivals())
+    assert all(text in said for text in methods.deviations().values())
+
+
 def test_the_papers_numbers_are_there():
     assert Path(results.PAPER).is_file() and results.kept_of("b", ("a", "b")) == "b" and results.kept_of("x", ("a", "b"), "b") == "b"

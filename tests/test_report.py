@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mpsams import plots, records, tables
+from mpsams import methods, plots, records, tables
 from tests import made_records
 from tests.conftest import ROOT
 from train import report
@@ -51,6 +51,11 @@ def reported(tmp_path_factory):
         written = report.main([str(one), str(two), "--out", str(folder / "out")])
     assert written == [folder / "out" / "made-up" / "report.md"]
     return written[0], tables.read([one, two])
+
+
+def test_a_report_says_in_what_its_rivals_differ_from_their_papers(reported):
+    text, told = reported[0].read_text(encoding="utf-8"), methods.deviations()
+    assert told["all"] in text and told["simclr"] in text and told["byol"] not in text  # which was not run
 
 
 def test_a_report_holds_the_tables_of_the_library(reported):

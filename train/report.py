@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mpsams import plots, records, splits, tables
+from mpsams import methods, plots, records, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
 from train.command_line import Parser, run
@@ -166,6 +166,9 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         f"is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws and "
         "pretrainings would be needed is given for its 80% interval, with both increased in proportion.",
     ]
+    told = methods.deviations()
+    if here := [name for name in told if name in results.methods]:
+        lines += ["", f"The rivals here are not quite those of their papers. All: {told['all']}", "", *(f"- {TITLES[name]}: {told[name]}" for name in here)]
     if results.data in paper:
         lines += ["", f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made, and its split is another."]
     return lines

@@ -1,7 +1,8 @@
 """What a pretraining method is, and how one is found by its name (one file per method).
 
 A method's file has a frozen dataclass ``Config`` and ``build(config, unet, epochs) -> Method``;
-the file's name is the method's name. Adding a method is adding a file.
+the file's name is the method's name. Adding a method is adding a file. ``DEVIATIONS``, where a file has it,
+says in what the method differs here from its own paper.
 
 Axes: B batch, H x W pixels.
 """
@@ -17,6 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from mpsams.unet import UNet
+
+
+COMMON = (
+    "Adam at a constant learning rate (2e-4 unless told otherwise) without weight decay (the papers: LARS or AdamW, with warm-up and a cosine), in batches of 16 to 48 images "
+    "instead of 256 to 4096; the encoder is that of the U-Net instead of a ResNet or a vision transformer; images are grey, so hue and saturation stay as they are."
+)
 
 
 class Batch(NamedTuple):
@@ -82,3 +89,8 @@ def find(name: str) -> ModuleType:
     if name not in available():
         raise ValueError(f"unknown method {name!r}; available: {', '.join(available())}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def deviations() -> dict[str, str]:
+    """In what the rivals differ here from their papers, by name, after what all of them share ("all")."""
+    return {"all": COMMON} | {name: find(name).DEVIATIONS for name in available() if hasattr(find(name), "DEVIATIONS")}

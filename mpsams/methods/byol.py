@@ -15,6 +15,11 @@ from mpsams import losses, schedule, views
 from mpsams.methods import Batch, _views
 from mpsams.unet import UNet
 
+DEVIATIONS = (
+    "Moving average from 0.99 (the paper: 0.996 for its long runs). Hidden layers have 64 times the U-Net's width (4096). BatchNorm takes its statistics over both "
+    "views together instead of each."
+)
+
 
 @dataclass(frozen=True)
 class Config:

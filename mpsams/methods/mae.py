@@ -14,6 +14,11 @@ from mpsams import losses, patches, transforms
 from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
+DEVIATIONS = (
+    "Images are only mirrored (the paper: crops of 20% to 100%, mirrored). Hidden patches are zeros in the image that the encoder sees, instead of left out; the decoder "
+    "is three convolutions and a pixel shuffle instead of eight transformer blocks."
+)
+
 
 @dataclass(frozen=True)
 class Config:

@@ -14,6 +14,10 @@ from mpsams import losses, transforms
 from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
+DEVIATIONS = (
+    "Images are only mirrored (the paper: crops of 67% to 100%, mirrored). The learnable token is a pattern of pixels, instead of an embedding of a patch."
+)
+
 
 @dataclass(frozen=True)
 class Config:

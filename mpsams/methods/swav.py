@@ -19,6 +19,11 @@ from mpsams.unet import UNet
 SMALL = 96 / 224  # side of a small crop over that of a large one
 NEAR = 0.995  # of ln K: when the assignments' entropy is above it, every view belongs to all prototypes alike
 
+DEVIATIONS = (
+    "No queue of earlier embeddings, which the paper uses with small batches. 64 prototypes (3000), frozen for the first 2% of the training (the first epoch). Four small "
+    "crops that keep 20% to 50% of the image (six of 0.05 to 0.14), and large ones from 50% (0.14)."
+)
+
 
 @dataclass(frozen=True)
 class Config:

@@ -7,11 +7,12 @@ import threading
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import gradio as gr
 
-from mpsams import tables
+from mpsams import methods, tables
 from mpsams.panels import Library, Session, private, words
 from mpsams.panels import _report as report
 from mpsams.panels._report import Choice
@@ -109,6 +110,12 @@ class Reader:
         return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.shown(results) for recipe in results.recipes for averaging in AVERAGED)
 
 
+def rivals() -> str:
+    """In what the rivals differ here from their papers, as HTML that opens on request."""
+    rows = (f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(told)}</li>" for name, told in methods.deviations().items())
+    return f"<details><summary>In what the rivals differ here from their papers</summary><ul>{''.join(rows)}</ul></details>"
+
+
 def build(session: Session) -> None:
     """Lay out the tab; nothing is read or computed before it is opened."""
     library, reader = session.library, Reader(session.library)
@@ -136,6 +143,7 @@ def build(session: Session) -> None:
             share = gr.Dropdown([], label="Labels", min_width=90)
         points = gr.HTML("")
         lines = gr.HTML("")
+        gr.HTML(rivals())
 
     asked = (plan, table, recipe, averaging, measure, per)
     pairing = (across, up, share)
