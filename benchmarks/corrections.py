@@ -69,7 +69,8 @@ def fill(project: Project, dataset: Dataset, network: Network, name: str) -> Non
             path = Path(folder) / "image.png"
             Image.fromarray((sample.unit * 255).round().astype("uint8")).save(path)
             item = project.add(path, dataset.modality)
-            project.propose(item.id, (inference.probability(network, sample.unit) >= 0.5).T[:, :, None], name, network.sha256)
+            mask_hw = inference.lesion_mask(network.readout.rule, inference.probability(network, sample.unit))
+            project.propose(item.id, mask_hw.T[:, :, None], name, network.sha256)
             project.accept(item.id, sample.mask.T[:, :, None])
 
 

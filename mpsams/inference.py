@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mpsams import checkpoint, clusters, masking, metrics, patches, precision, schedule, transforms, uncertainty
+from mpsams import calibration, checkpoint, clusters, masking, metrics, patches, precision, schedule, transforms, uncertainty
+from mpsams.calibration import Readout, Rule
+from mpsams.checkpoint import Checkpoint
 from mpsams.methods.mps_ams import fill_in
 from mpsams.transforms import Box
 from mpsams.unet import UNet, folded
@@ -53,6 +56,11 @@ class Network:
         """The MRI sequences its channels are, where a data set has several; empty for the data set's own choice."""
         return tuple(self.metadata.get("data", {}).get("sequences", ()))
 
+    @cached_property
+    def readout(self) -> Readout:
+        """How its logits become a probability and a mask; of checkpoints that say nothing of it, as they are."""
+        return calibration.readout(self.metadata)
+
     @property
     def predicts_normalised_patches(self) -> bool:
         """Whether it was trained to predict each patch at mean 0 and deviation 1 instead of the image's pixels."""
@@ -65,7 +73,11 @@ def open_network(path: str | Path, precise: str = "auto") -> Network:
     precise: precision of the convolutions, as for ``precision.choose``; but "auto" is bfloat16 only for a network whose masks
     were found to agree with those of float32 when it was trained (``agreement_in_bfloat16``).
     """
-    found = checkpoint.load(path)
+    return network_of(checkpoint.load(path), precise)
+
+
+def network_of(found: Checkpoint, precise: str = "auto") -> Network:
+    """``open_network`` of a checkpoint that is loaded."""
     unet = folded(checkpoint.unet(found)).to(memory_format=torch.channels_last)
     agrees = found.metadata.get("bfloat16_dsc", 0.0) >= ENOUGH_AGREEMENT
     unet.compute_in(precision.choose("float32" if precise == "auto" and not agrees else precise))
@@ -243,13 +255,19 @@ def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor]) -> float:
 
 
 @torch.inference_mode()
-def chances(network: Network, x_bchw: Tensor) -> Tensor:
-    """Chance of lesion of grid images: (B, C, H, W) in [0, 1] -> (B, 1, H, W) in [0, 1]; sides must divide by 16.
+def logits(network: Network, x_bchw: Tensor) -> Tensor:
+    """What a segmentation network says of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must divide by 16.
 
-    Standardised in double precision: in float32 the deviation of an image with much darkness is off by 1e-4.
+    Of a network that averages flips, the mean over the image and its mirror image. Standardised in double precision: in float32 the
+    deviation of an image with much darkness is off by 1e-4.
     """
     standard_bchw = transforms.standardise(x_bchw.double()).float()
-    return torch.sigmoid(network.unet(standard_bchw.contiguous(memory_format=torch.channels_last)))
+    return network.readout.logits(network.unet, standard_bchw.contiguous(memory_format=torch.channels_last))
+
+
+def chances(network: Network, x_bchw: Tensor) -> Tensor:
+    """Chance of lesion of grid images, calibrated where the checkpoint says how: (B, C, H, W) in [0, 1] -> (B, 1, H, W) in [0, 1]."""
+    return network.readout.probabilities(logits(network, x_bchw))
 
 
 def grid(network: Network, unit: np.ndarray, box: Box | None = None) -> Tensor:
@@ -289,3 +307,12 @@ def spread(chance_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | None = N
 def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
     """Chance of lesion per pixel at the image's own size: ``spread`` of ``chance``."""
     return spread(chance(network, unit, box), unit.shape[-2:], box)
+
+
+def lesion_mask(rule: Rule | None, chance_hw: np.ndarray, threshold: float = 0.5, box: Box | None = None) -> np.ndarray:
+    """What is lesion at the image's own size: bool (H, W), where the chance reaches the threshold, less what the network's rule forbids.
+
+    Every mask of a network is made here. rule: ``network.readout.rule``. chance_hw: of ``probability`` or ``spread``. box: where
+    the network looked; areas count as a share of it.
+    """
+    return calibration.outlined(chance_hw, threshold, rule, chance_hw.size if box is None else box.height * box.width)

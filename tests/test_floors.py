@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     0: "ranks precision",
     1: "patches schedule metrics unet transforms views records imaging scribble",
-    2: "descent uncertainty splits losses distortions",
+    2: "descent uncertainty splits losses distortions calibration",
     3: "clusters masking datasets checkpoint",
     4: "methods tables plots figures packs lesson",
     5: "inference annotation",

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mpsams import datasets, inference, metrics, splits
+from mpsams.calibration import Reliability
 from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
 from mpsams.inference import Network
@@ -55,6 +56,7 @@ class Evaluate:
         weights: a segmentation checkpoint.
         split: all, train, val or test, as divided when the checkpoint was trained.
         threshold: probability from which a pixel counts as lesion.
+        rule: follow the checkpoint's rule for "no lesion here", if it has one (train.calibrate); false keeps every part of a mask.
         json: file for the means and the numbers of every image; an earlier one of the same measurement is replaced.
         overwrite: replace the file of another measurement.
     """
@@ -63,6 +65,7 @@ class Evaluate:
     data: Source = Source()
     split: str = "test"
     threshold: float = 0.5
+    rule: bool = True
     json: str | None = None
     overwrite: bool = False
 
@@ -79,21 +82,24 @@ def main(argv: Sequence[str] | None = None) -> dict:
     network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
+    network = network if options.rule else replace(network, metadata=network.metadata | {"rule": None})
     dataset = chosen(network, options.data, options.split)
     about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split, "data": dataset.name, "threshold": options.threshold}
+    about |= {key: network.metadata.get(key) for key in ("rule", "flips_averaged", "calibrated")}
     if options.json and not is_of(Path(options.json), about):
         may_replace(Path(options.json), options.overwrite)
     if not dataset.target:
         raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
     heard: list[tuple[str, str]] = []
-    found = measure(network, listening(dataset, heard), options.threshold)
+    reliability = Reliability()
+    found = measure(network, listening(dataset, heard), options.threshold, reliability=reliability)
     notes = [*dataset.notes, *datasets.with_names(heard)]
     tell(notes)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
-        about |= {"cases": found["image"], "notes": notes}
+        about |= {"cases": found["image"], "notes": notes, "reliability": reliability.table()}
         if "volume" in means:
             about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
@@ -144,15 +150,25 @@ def listening(dataset: Dataset, heard: list[tuple[str, str]]) -> Dataset:
 
 
 def measure(
-    network: Network, dataset: Dataset, threshold: float, score: Callable[..., dict[str, float]] = metrics.case
+    network: Network,
+    dataset: Dataset,
+    threshold: float,
+    score: Callable[..., dict[str, float]] = metrics.case,
+    reliability: Reliability | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Numbers by "image" and case name, and for volumes by "volume" and patient; with a progress bar. score: (said, truth, spacing) -> numbers."""
+    """Numbers by "image" and case name, and for volumes by "volume" and patient; with a progress bar.
+
+    score: (said, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
+    """
     images, volumes, slices = {}, {}, []
     cases = zip(dataset.groups, tqdm(dataset, desc="evaluating", unit="img", total=len(dataset)), strict=True)
     for group, samples in itertools.groupby(cases, key=lambda pair: pair[0]):
         slices = []
         for _, sample in samples:
-            said_hw = inference.probability(network, sample.unit, sample.box) >= threshold
+            chance_hw = inference.probability(network, sample.unit, sample.box)
+            said_hw = inference.lesion_mask(network.readout.rule, chance_hw, threshold, sample.box)
+            if reliability:
+                reliability.add(chance_hw, sample.mask)
             images[sample.case] = score(said_hw, sample.mask, sample.spacing_hw)
             slices.append((said_hw, sample.mask))
         if group != sample.case:

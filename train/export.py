@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpsams import checkpoint, datasets, inference, masking, patches, transforms
+from mpsams import calibration, checkpoint, datasets, inference, masking, patches, transforms
+from mpsams.calibration import Readout
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
@@ -46,16 +47,16 @@ WINDOWS = {
 
 
 class Segmenting(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W); standardised in double precision, as ``inference.chances`` does."""
+    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.chances``: standardised in double precision, read as ``readout`` says."""
 
     output = "probability"
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, readout: Readout) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet, self.readout = unet, readout
 
     def forward(self, image_bchw: Tensor) -> Tensor:
-        return torch.sigmoid(self.unet(transforms.standardise(image_bchw.double()).float()))
+        return self.readout.probabilities(self.readout.logits(self.unet, transforms.standardise(image_bchw.double()).float()))
 
 
 class Filling(nn.Module):
@@ -99,7 +100,7 @@ def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
     """What a file of this checkpoint computes, with ``unet`` as its network. ValueError when that would be of no use."""
     kind, method = found.metadata.get("kind"), found.metadata.get("config", {}).get("method") or {}
     if kind == "segmentation":
-        return Segmenting(unet).eval()
+        return Segmenting(unet, calibration.readout(found.metadata)).eval()
     if kind != "pretrain" or "decoder" not in found.metadata.get("transfers", ()):
         raise ValueError(
             f"a {kind!r} checkpoint of method {found.metadata.get('method')!r} whose decoder was not trained gives no picture; "
@@ -200,10 +201,17 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
         "terms": data.get("source") or (datasets.source(data["name"]) if data.get("name") in datasets.available() else None),
         "checkpoint": path.name,
         "sha256": found.sha256,
+        "rule": rule_in_words(found.metadata),
         "preparation": preparation(data.get("modality"), about["size"]),
         "intended_use": purpose(path.with_suffix(".md")),
     }
     return {name: str(value) for name, value in said.items() if value}
+
+
+def rule_in_words(metadata: dict) -> str | None:
+    """What a program must do to the mask itself, for "no lesion here"; None when the checkpoint has no rule."""
+    rule = calibration.readout(metadata).rule
+    return rule and f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
 
 
 def preparation(modality: str | None, size: int) -> str:

@@ -30,7 +30,10 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     rows = []
     for case in chosen([done[job.name] for job in runs], count):
         sample = test.read(case)
-        masks = {name: inference.probability(each, sample.unit, sample.box) >= 0.5 for name, each in networks.items()}
+        masks = {
+            name: inference.lesion_mask(each.readout.rule, inference.probability(each, sample.unit, sample.box), box=sample.box)
+            for name, each in networks.items()
+        }
         rows.append(plots.Row(case, sample.unit.reshape(-1, *sample.unit.shape[-2:])[0], sample.mask, masks))
     figure = plots.comparison(rows, list(networks), tables.TITLES)
     written = [out / f"fig2.{form}" for form in ("pdf", "png")]

@@ -13,7 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mpsams import figures, inference, tables
+from mpsams import calibration, figures, inference, tables
+from mpsams.calibration import Rule
 from mpsams.imaging import geometry
 from mpsams.panels._case import Case
 from mpsams.panels._library import Library
@@ -58,7 +59,7 @@ def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
 class Said:
     """What networks say of a slice, before any threshold.
 
-    chances: by network, in the paper's order, float32 (S, S) in [0, 1]. shown: what is large on the page: a network,
+    chances: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
     "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far.
     """
 
@@ -67,6 +68,7 @@ class Said:
     shown: str = ""
     waiting: int = 0
     maps: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, Rule | None] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Said:
         return self  # never changed but for the maps, which are the same for all, so sessions may share it
@@ -101,12 +103,13 @@ def ask(case: Case, names: Sequence[str], library: Library, before: Said | None 
     wish = before.shown if before is not None else ""
     usual = next((name for name in names if parts(name)[1] == FIRST), next(iter(names), ""))
     unit_hw = case.unit_hw
+    rules = {name: calibration.readout(library.about(name)).rule for name in names}
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
     for count in range(len(missing) + 1):
         if count:
             known[missing[count - 1]] = inference.chance(library.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps)
+            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules)
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
 
 
@@ -129,8 +132,9 @@ class Compared:
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
-        """Bool (H, W) at the slice's size by network: where the chance reaches the threshold."""
-        return {name: lesion(self.case, chance_ss, self.threshold) for name, chance_ss in self.said.chances.items()}
+        """Bool (H, W) at the slice's size by network: ``inference.lesion_mask``."""
+        rules = self.said.rules
+        return {name: lesion(self.case, chance_ss, self.threshold, rules.get(name)) for name, chance_ss in self.said.chances.items()}
 
     @cached_property
     def votes_hw(self) -> np.ndarray:
@@ -161,15 +165,15 @@ def dispute(votes_hw: np.ndarray, count: int) -> np.ndarray:
     return 4 * share_hw * (1 - share_hw)
 
 
-def lesion(case: Case, chance_ss: np.ndarray, threshold: float) -> np.ndarray:
-    """Bool (H, W) at the slice's size: where the chance reaches the threshold."""
-    return inference.spread(chance_ss, case.shape_hw, case.box) >= threshold
+def lesion(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+    """``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
+    return inference.lesion_mask(rule, inference.spread(chance_ss, case.shape_hw, case.box), threshold, case.box)
 
 
-def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float) -> np.ndarray:
-    """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone."""
+def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+    """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
     mask_xyz = case.scan.empty_mask()
-    geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index] = lesion(case, chance_ss, threshold)
+    geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index] = lesion(case, chance_ss, threshold, rule)
     return mask_xyz
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams import figures, inference, metrics, transforms
+from mpsams.calibration import Rule
 from mpsams.imaging import Scan, geometry
 from mpsams.inference import Network
 from mpsams.panels._case import Case
@@ -19,20 +20,21 @@ from mpsams.transforms import Box
 
 @dataclass(frozen=True)
 class Chances:
-    """What a network says of every axial slice: float32 (N, S, S) in [0, 1], and where it looked."""
+    """What a network says of every axial slice: float32 (N, S, S) in [0, 1], where it looked, and its rule for when there is no lesion."""
 
     chance_nss: np.ndarray
     boxes: tuple[Box | None, ...]
+    rule: Rule | None = None
 
     def __deepcopy__(self, memo: dict) -> Chances:
         return self
 
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
-        """Bool (X, Y, Z) on the scan's grid: where the chance reaches the threshold."""
+        """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
         mask_xyz = scan.empty_mask()
         for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
             if chance_ss.max() >= threshold:
-                mask_hw[:] = inference.spread(chance_ss, mask_hw.shape, box) >= threshold
+                mask_hw[:] = inference.lesion_mask(self.rule, inference.spread(chance_ss, mask_hw.shape, box), threshold, box)
         return mask_xyz
 
 
@@ -49,7 +51,7 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
             for network, chance_nss in zip(networks, found, strict=True):
                 chance_nss[k] = inference.chance(network, unit_hw, boxes[-1])
         yield k + 1, None
-    yield count, [Chances(chance_nss, tuple(boxes)) for chance_nss in found]
+    yield count, [Chances(chance_nss, tuple(boxes), network.readout.rule) for network, chance_nss in zip(networks, found, strict=True)]
 
 
 def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:

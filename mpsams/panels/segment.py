@@ -120,7 +120,7 @@ def build(session: Session) -> None:
         deep_one = whole_volume.of(now.case, result)
         if deep_one and name not in deep_one.said:
             raise refused(f"{titled([name])[name]} has not seen the whole volume; segment it again")
-        return written(now.case, deep_one.said[name].mask(now.case.scan, t) if deep_one else slice_mask(now.case, now.chances[name], t), form, ready)
+        return written(now.case, deep_one.said[name].mask(now.case.scan, t) if deep_one else slice_mask(now.case, now.chances[name], t, now.rules.get(name)), form, ready)
 
     def figure_file(now: Said, t: float, form: str) -> str:
         if not now.chances:
@@ -163,7 +163,7 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
         case = with_truth(case, Path(truth)) if truth else case
         network = library.network(name)
         if number or not case.is_volume:
-            return name, case, slice_mask(case, inference.chance(network, case.unit_hw, case.box), threshold)
+            return name, case, slice_mask(case, inference.chance(network, case.unit_hw, case.box), threshold, network.readout.rule)
         *_, (_, said) = volume.segment(case, [network])
         return name, case, said[0].mask(case.scan, threshold)
 

@@ -62,8 +62,9 @@ class Look:
 
     @cached_property
     def proposal_hw(self) -> np.ndarray:
-        """What the network would outline, bool."""
-        return self.spread(self.chance_ss) >= SURE
+        """What the network would outline, bool; nothing without one."""
+        rule = None if self.network is None else self.network.readout.rule
+        return inference.lesion_mask(rule, self.spread(self.chance_ss), SURE, self.box)
 
     def spread(self, chance_gg: np.ndarray) -> np.ndarray:
         """A grid's chances at the slice's size, 0 outside the box."""

@@ -1,0 +1,180 @@
+"""Calibrate a segmentation on its validation part: average flips, believable probabilities, and a rule for "no lesion here".
+
+What is found is written into the checkpoint, and whatever uses it follows: the app, its proposals, train.evaluate, train.export.
+
+  flips          the mean over an image and its mirror image
+  calibration    Platt's: slope and intercept of the logits, so that of the pixels at 70% about 70% are lesion
+  rule           connected parts of a mask that are too small, or nowhere likely enough, are left out: those for which lesions are
+                 outlined best while no more than --false_alarms of the validation images without lesion get one
+
+The validation part is seen as in training, so a pack serves as well as the folder it was made from.
+
+  python -m train.calibrate --weights runs/busi-assist/weights.safetensors --data.root packs/busi-192
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mpsams import calibration, checkpoint, inference, splits
+from mpsams.calibration import Outcomes, Readout, Reliability, Rule
+from mpsams.checkpoint import Checkpoint
+from mpsams.datasets import Stack
+from mpsams.inference import Network
+from train import memory, options
+from train.command_line import parse, run
+from train.options import Data, one_of
+
+KINDS = ("platt", "temperature", "none")
+FOUND = ("flips_averaged", "calibration", "rule", "calibrated")  # what is written into the metadata
+LOT = 16  # images that go through the network at once
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the images are.
+
+    Args:
+        root: folder of the data set that the checkpoint was trained on, or a pack of it.
+    """
+
+    root: str | None = None
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Options of a calibration.
+
+    Args:
+        weights: a segmentation checkpoint, into which the result is written.
+        false_alarms: share of the validation images without lesion that may get one.
+        calibration: platt (slope and intercept), temperature (slope alone, which leaves masks at threshold 0.5 as they are) or none.
+        flips_averaged: look at each image and its mirror image, which takes twice as long.
+        rule: look for a rule; false keeps every part of a mask.
+        out: another file to write to.
+    """
+
+    weights: str
+    data: Where = Where()
+    false_alarms: float = 0.1
+    calibration: str = "platt"
+    flips_averaged: bool = True
+    rule: bool = True
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of("calibration", self.calibration, KINDS)
+        if not 0 <= self.false_alarms <= 1:
+            raise ValueError(f"false_alarms {self.false_alarms} must lie in [0, 1]: it is a share, 0.1 for 10%")
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Parse, fit, write, print; returns what was written into the metadata."""
+    chosen = parse(Calibrate, "train.calibrate", argv)
+    memory.keep_freed()
+    found = checkpoint.load(chosen.weights)
+    if found.metadata.get("kind") != "segmentation":
+        raise ValueError(f"{chosen.weights} is a {found.metadata.get('kind')} checkpoint; expected a segmentation")
+    plain = {key: value for key, value in found.metadata.items() if key not in FOUND} | {"flips_averaged": chosen.flips_averaged}
+    network = inference.network_of(Checkpoint(found.tensors, plain, found.sha256), "float32")  # as train.evaluate
+    val = validation(found.metadata, chosen.data.root)
+    logits_nss, truth_nss = looked_at(network, val)
+    fitted = fit(logits_nss, truth_nss, chosen.calibration)
+    read = replace(network.readout, slope=fitted["slope"], intercept=fitted["intercept"])
+    judged = outcomes(read, logits_nss, truth_nss)
+    rule = choose(judged, chosen.false_alarms) if chosen.rule else None
+    origin = found.metadata.get("calibrated", {}).get("from", found.sha256)
+    told = {"flips_averaged": chosen.flips_averaged, "calibration": fitted, "rule": rule}
+    told["calibrated"] = {"from": origin, "part": "val", "images": len(val), "sha256": val.sha256}
+    out = Path(chosen.out or chosen.weights)
+    checkpoint.save(out, found.tensors, plain | told)
+    print(report(told, outcomes(network.readout, logits_nss, truth_nss), judged))
+    print(f"wrote {out}")
+    return told
+
+
+def validation(metadata: dict, root: str | None) -> Stack:
+    """The validation part of the data set that a checkpoint was trained on, as the training saw it. ValueError when it has none."""
+    config, split = metadata["config"]["data"], splits.restore(metadata["split"])
+    known = {key: config[key] for key in ("name", "size", "every", "modality") if key in config}
+    stack = options.read(Data(**known, root=root, sequences=tuple(config.get("sequences", ()))), partial(tqdm, desc="reading", unit="img"))
+    if not split.val:
+        raise ValueError("the checkpoint was trained without a validation part, so there is nothing to calibrate it on")
+    if not stack.target:
+        raise ValueError(f"{stack.name!r} at {root} has no masks to calibrate against")
+    return stack.of(split.val, config.get("every", 1))
+
+
+def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
+    """What a network says of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
+    said, truth = [], []
+    for indices in tqdm(torch.arange(len(val)).split(LOT), desc="looking", unit="lot"):
+        images_bchw, masks_b1hw = val.take(indices)
+        said.append(inference.logits(network, images_bchw.float() / 255)[:, 0].numpy())
+        truth.append(masks_b1hw[:, 0].numpy())
+    return np.concatenate(said), np.concatenate(truth)
+
+
+def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
+    """Slope and intercept, and the reliability of the probabilities before and after."""
+    counts_2k = sum(calibration.tally(logits_ss, truth_ss) for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True))
+    slope, intercept = (1.0, 0.0) if kind == "none" else calibration.platt(counts_2k, kind == "platt")
+    before, after = (reliability(Readout(slope=a, intercept=b), logits_nss, truth_nss) for a, b in ((1.0, 0.0), (slope, intercept)))
+    return {"kind": kind, "slope": slope, "intercept": intercept, "before": before, "after": after}
+
+
+def reliability(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> dict:
+    """``Reliability.table`` over all pixels of the images."""
+    counted = Reliability()
+    for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True):
+        counted.add(chances(read, logits_ss), truth_ss)
+    return counted.table()
+
+
+def chances(read: Readout, logits_ss: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities of an image, float32."""
+    return read.probabilities(torch.from_numpy(logits_ss)).numpy()
+
+
+def outcomes(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> Outcomes:
+    """``calibration.outcomes`` of the calibrated probabilities."""
+    return calibration.outcomes((chances(read, logits_ss) for logits_ss in logits_nss), truth_nss)
+
+
+def choose(judged: Outcomes, most_alarms: float) -> dict:
+    """The rule and what it does on the validation part, as metadata."""
+    rule, quiet = calibration.find_rule(judged, most_alarms)
+    about = {"smallest_area": rule.smallest_area, "least_peak": rule.least_peak, "most_false_alarms": most_alarms, "quiet_enough": quiet}
+    about |= {"lesions": int((judged.real_n > 0).sum()), "without": int((judged.real_n == 0).sum())}
+    return about | {when: known(calibration.judge(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
+
+
+def known(values: dict[str, float]) -> dict[str, float | None]:
+    """The values with None for NaN, which JSON does not have."""
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
+    """What was found, in lines."""
+    fitted, rule = told["calibration"], told["rule"]
+    lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
+    lines += [f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}" for when in ("before", "after")]
+    steps = [(name, known(calibration.judge(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
+    if rule:
+        lines.append(f"rule: {calibration.described(Rule(rule['smallest_area'], rule['least_peak']))}")
+        if not rule["quiet_enough"]:
+            lines.append(f"  no rule has at most {rule['most_false_alarms']:.0%} false alarms; this one has the fewest")
+        steps.append(("with the rule", rule["after"]))
+    return "\n".join([*lines, *(f"  {name}: {json.dumps(values)}" for name, values in steps)])
+
+
+if __name__ == "__main__":
+    run(main, "train.calibrate")
