@@ -56,6 +56,17 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def test_a_calibrated_network_that_averages_flips_is_exported_as_it_is_used(tmp_path):
+    more = {"flips_averaged": True, "calibration": {"slope": 0.7, "intercept": -0.4}, "rule": {"smallest_area": 0.004, "least_peak": 0.8}}
+    path = saved(tmp_path, network(), **more)
+    file, x = export.main([str(path)]), noise(2, 1, 32, 48)
+    own = inference.chances(inference.open_network(path, "float32"), x).numpy()
+    assert np.abs(answer(file, image=x) - own).max() < 1e-4
+    np.testing.assert_allclose(answer(file, image=x.flip(3)), own[..., ::-1], atol=1e-4)
+    said = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert "from 0.4% of the image and where it reaches 80%" in said["rule"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (5, 1, 32, 32), (2, 1, 64, 48), (1, 1, 16, 16)])
 def test_a_segmentation_answers_as_the_checkpoints_own_network(exported, shape):
     path, file = exported
