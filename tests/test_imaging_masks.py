@@ -20,7 +20,7 @@ from pydicom.sr.codedict import codes
 from mpsams import datasets, imaging
 from mpsams.annotation import imports
 from mpsams.imaging import Scan, UnreadableImage, export, geometry, grid, mask_files, mask_values, raster
-from mpsams.panels import _case, _volume
+from mpsams.panels import _case, _showing, _volume
 from tests.test_imaging_dicom import OBLIQUE, noise, series
 from train import options
 
@@ -58,6 +58,7 @@ def half(values: np.ndarray) -> np.ndarray:
 
 
 BALL = ball()
+OBJECTS = np.where(BALL, np.cumsum(BALL).reshape(SHAPE), 0).astype(np.int32)  # each voxel its own number
 # name -> values stored, slope, intercept, what is lesion, words of a note ("" for none)
 VOLUMES: dict[str, tuple] = {
     "0 and 1": (BALL.astype(np.uint8), None, 0, BALL, ""),
@@ -83,8 +84,9 @@ VOLUMES: dict[str, tuple] = {
     "one-hot, background last": (np.stack([labels(2) == 1, labels(2) == 2, ~BALL], -1).astype(np.uint8), None, 0, BALL, "channel 3 of 3"),
     "softmax": (np.stack([1 - soft(), soft()], -1).astype(np.float32), None, 0, half(np.float32(soft())), "one-hot"),
     "nothing": (np.zeros(SHAPE, np.uint8), None, 0, np.zeros(SHAPE, bool), ""),
-    "low shares": ((soft() * 0.3).astype(np.float32), None, 0, np.zeros(SHAPE, bool), "none is above one half"),
+    "low shares": ((soft() * 0.3).astype(np.float32), None, 0, np.zeros(SHAPE, bool), "None of the mask's values is above one half"),
     "dark on white": (~BALL * np.uint8(255), None, 0, ~BALL, "invert it"),
+    "hundreds of small objects": (OBJECTS, None, 0, OBJECTS > 0, "labels"),
 }  # fmt: skip
 REFUSED = {
     "two raters": (np.stack([BALL, ball(shift=1)], -1).astype(np.uint8), "2 volumes or channels, and it cannot be told"),
@@ -187,6 +189,7 @@ PICTURES: dict[str, tuple] = {
     "white on transparent": (transparent((255, 255, 255)), DISC, ""),
     "black on transparent": (transparent((0, 0, 0)), DISC, "not transparent"),
     "dark on white": (Image.fromarray(~DISC), ~DISC, "invert it"),
+    "red with little black": (painted("red", "black").crop((12, 10, 32, 30)), DISC[10:30, 12:32], ""),
     "grey ground": (Image.fromarray(np.where(DISC, 245, 10).astype(np.uint8)), DISC, "lowest value, 10"),
 }
 
@@ -195,7 +198,7 @@ PICTURES: dict[str, tuple] = {
 def test_values_of_a_picture(tmp_path, name):
     image, lesion, words = PICTURES[name]
     image.save(tmp_path / "x_mask.png")
-    scan = raster.read(as_png(Image.fromarray(np.arange(40 * 44, dtype=np.uint16).reshape(40, 44))), "ultrasound")
+    scan = raster.read(as_png(Image.fromarray(np.arange(lesion.size, dtype=np.uint16).reshape(lesion.shape))), "ultrasound")
     found = mask_files.read(tmp_path / "x_mask.png", scan)
     assert np.array_equal(found.lesion[:, :, 0].T, lesion) and found.lesion.shape == scan.voxels_xyz.shape
     assert words in " ".join(found.notes) if words else not found.notes, found.notes
@@ -214,6 +217,18 @@ def test_soft_pictures_are_cut_at_half(quality, scale):
     grey = np.asarray(Image.open(data))
     found = raster.mask_of(data.getvalue(), DISC.shape)
     assert np.array_equal(found.lesion, grey > grey.max() / 2) and "soft edges" in found.notes[0]
+
+
+def test_an_image_taken_for_a_mask_is_told():
+    grey = np.random.default_rng(0).integers(0, 256, DISC.shape).astype(np.uint8)
+    assert any("as in an image rather than a mask" in note for note in raster.mask_of(as_png(Image.fromarray(grey)), DISC.shape).notes)
+
+
+def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
+    path = nifti(tmp_path / "x.nii.gz", labels(3).astype(np.uint8))
+    opened = _case.with_truth(case, path)
+    assert "every label above 0 is lesion" in _showing.now(opened) and "every label" not in _showing.now(_case.with_truth(opened, None))
+    assert "every label" in _showing.now(_case.moved(opened, "axial", 3, HOW))
 
 
 def test_a_coloured_photograph_is_refused():

@@ -14,7 +14,7 @@ from . import Scan, UnreadableImage
 SAME = 0.05  # of a voxel by which the same corner may lie elsewhere; more is another grid
 
 _TURNED = "The {} is stored in another orientation than its image and was turned onto the image's axes."
-_UNPLACED = "The {} or its image does not state where it lies, so the voxels of both were taken to be the same as they are stored."
+_UNPLACED = "The {} or its image does not state where it lies, so the voxels of both were taken as the same, in stored order."
 _ALLOWED = "a {} lies on exactly the volume's grid, in any orientation, so resample it to the image first"
 
 

@@ -29,7 +29,8 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
     if np.count_nonzero(high_hw - low_hw > _GREY) <= 0.001 * high_hw.size and (high_hw - low_hw).max(initial=0) <= 4 * _GREY:
         return rgb_hwc.mean(2).round().astype(np.uint8), ()
     found_hw, notes = _unlabelled(rgb_hwc, index_hw)
-    if np.count_nonzero(high_hw <= _DARK) >= 0.01 * high_hw.size:
+    dark = np.count_nonzero(high_hw <= _DARK)
+    if dark >= 0.01 * high_hw.size or (dark and len(np.unique(rgb_hwc.reshape(-1, 3), axis=0)) <= SMALL):
         return np.where(found_hw, 0, high_hw).astype(np.uint8), notes
     border_nc = np.concatenate([rgb_hwc[0], rgb_hwc[-1], rgb_hwc[:, 0], rgb_hwc[:, -1]])
     ground_c = np.median(border_nc, axis=0).round().astype(int)

@@ -17,12 +17,12 @@ SMALL = 32  # up to which values are labels or shares of 1, never brightness
 VOID = 255  # the label of what is not labelled, as in PASCAL VOC
 
 _ALLOWED = "allowed are labels with 0 as background, shares from 0 to 1, or brightness with black as background"
-_CHANNELS = (
-    "allowed is one channel, or one for the background and one for each kind of lesion, exactly one of them set everywhere"
-)
-_INVERTED = (
-    "The mask marks most of the image and of its border as lesion. If lesion is dark on white in it, invert it and read it again."
-)
+_CHANNELS = "allowed is one channel, or one for the background and one for each kind of lesion, exactly one of them set everywhere"
+_INVERTED = "The mask marks most of the image and of its border as lesion. If lesion is dark on white, invert it and read it again."
+_SHARES = "The mask was taken as shares of 1; above one half is lesion."
+_NONE = "None of the mask's values is above one half (the highest is {:.3g}), so nothing is lesion."
+_SOFT = "The mask has soft edges; above half of its highest value, {:g}, is lesion."
+_IMAGE = "Most of the mask's values lie between its lowest and its highest, as in an image rather than a mask."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     """
     if len(channels) > 1:
         if codes is not None:
-            raise UnreadableImage(f"The mask holds {len(channels)} volumes or channels; allowed is one, with the codes {sorted(codes.known)}.")
+            several = f"The mask holds {len(channels)} volumes or channels"
+            raise UnreadableImage(f"{several}; allowed is one, with the codes {sorted(codes.known)}.")
         return _one_hot(channels)
     (channel,) = channels
     levels = levels_of(channel)
@@ -94,16 +95,16 @@ def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
             return 0.5, _labels(levels)
         if high > 1.5:
             return 0.5, ("The mask holds values between its labels, as after interpolation; above 0.5 is lesion.",)
-        if high <= 0.5:
-            return 0.5, (f"The mask was taken as shares of 1, and none is above one half (the highest is {high:.3g}), so nothing is lesion.",)
-        return 0.5, ("The mask was taken as shares of 1; above one half is lesion.",)
+        return 0.5, (_SHARES, *(_NONE.format(high),) * (high <= 0.5))
     if levels.few:
         darkest = levels.low if levels.low > 0 and len(levels.values) > 1 else TINY
         ground = (f"No pixel of the mask is 0; its lowest value, {darkest:g}, was taken as background.",) * (darkest > TINY)
         return max(darkest, TINY), ground + (_labels(levels) if levels.whole else ())
-    if _has_void(levels) or (levels.whole and _in_areas(channel, high)):
+    areas, is_image = _between(channel, high)
+    counted = not levels.many and VOID < high == len(levels.values) - 1  # 0, 1, 2 and so on, as objects are numbered
+    if _has_void(levels) or (levels.whole and (areas or counted)):
         return 0.5, _labels(levels)
-    return high / 2, (f"The mask has soft edges; above half of its highest value, {high:g}, is lesion.",)
+    return high / 2, (_SOFT.format(high), *(_IMAGE,) * is_image)
 
 
 def _labels(levels: Levels) -> tuple[str, ...]:
@@ -117,11 +118,12 @@ def _refuse_negative(levels: Levels) -> None:
     """Few labels, or small whole numbers, may be negative; and soft edges may overshoot."""
     labels = levels.few or (levels.whole and max(-levels.low, levels.high) <= SMALL)
     if not labels and levels.high > TINY and levels.low < -0.25 * levels.high:
-        raise UnreadableImage(f"The mask holds values from {levels.low:.4g} to {levels.high:.4g}, which are no mask's; {_ALLOWED}.")
+        values = f"values from {levels.low:.4g} to {levels.high:.4g}"
+        raise UnreadableImage(f"The mask holds {values}, which are no mask's; {_ALLOWED}.")
 
 
 def _has_void(levels: Levels) -> bool:
-    """Whether 255 stands for "not labelled" beside small labels; a lesion of 255 would be larger than what is not black by mistake."""
+    """Whether 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray pixels."""
     if levels.many or not levels.whole or levels.high != VOID:
         return False
     others, counts = levels.values[:-1], levels.counts[:-1]
@@ -129,16 +131,20 @@ def _has_void(levels: Levels) -> bool:
     return bool((others <= SMALL).all()) and labelled > levels.counts[-1]
 
 
-def _in_areas(channel: Scan, high: float) -> bool:
-    """Whether values between 10% and 90% of the highest fill areas, as labels do; soft edges change from pixel to pixel."""
-    inner = between = 0
+def _between(channel: Scan, high: float) -> tuple[bool, bool]:
+    """Whether values between 10% and 90% of the highest fill areas, and whether they are most of what is above 10%.
+
+    Labels fill areas, soft edges change from pixel to pixel; an image has more between than a mask's edges have.
+    """
+    inner = between = above = 0
     for _, values in planes(channel):
         middle = (values > 0.1 * high) & (values < 0.9 * high)
+        above += np.count_nonzero(values > 0.1 * high)
         if middle.any():
             across, down = values[1:] == values[:-1], values[:, 1:] == values[:, :-1]
             alike = across[1:, 1:-1] & across[:-1, 1:-1] & down[1:-1, 1:] & down[1:-1, :-1]
             inner, between = inner + np.count_nonzero(alike & middle[1:-1, 1:-1]), between + np.count_nonzero(middle)
-    return inner > 0.1 * between
+    return bool(inner > 0.1 * between), bool(2 * between > above)
 
 
 def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
@@ -151,7 +157,7 @@ def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
     mask_xyz = channel.empty_mask()
     for z, values in planes(channel):
         mask_xyz[:, :, z] = values > 0.5 if soft else np.isin(np.rint(values), codes.lesion)
-    return Mask(mask_xyz, ("The mask was taken as shares of 1; above one half is lesion.",) * soft)
+    return Mask(mask_xyz, (_SHARES,) * soft)
 
 
 def _one_hot(channels: Sequence[Scan]) -> Mask:
