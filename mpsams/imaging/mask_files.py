@@ -32,9 +32,9 @@ def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
     kinds = [opening.kind(file) for file in files]
     if kinds == ["raster"]:
         return _picture(files[0], image)
-    if kinds == ["nifti"]:
-        return _on_grid(nifti.volumes(files[0]), image, codes)
     scan = opening.read(files, "mri", 0)  # stated, so that it is not guessed, and DICOM is not windowed
+    if scan.choices and kinds == ["nifti"]:
+        return _on_grid(nifti.volumes(files[0]), image, codes)
     if len(scan.choices) > 1:
         raise UnreadableImage(f"There are {len(scan.choices)} images in this mask; {_ALLOWED}.")
     return _on_grid([scan], image, codes)
