@@ -231,6 +231,26 @@ def test_sizes_in_one_folder_are_choices(tmp_path):
     assert len(dicom.read([*files, save(large, tmp_path / "large")]).choices) == 2
 
 
+@pytest.mark.parametrize("other, count", [
+    ({"ImagePositionPatient": None}, 1), ({"ImageOrientationPatient": None}, 2), ({"PixelSpacing": [2, 2]}, 1), ({"Rows": 16}, 1),
+])  # fmt: skip
+def test_what_is_no_part_of_the_volume_is_said(tmp_path, other, count):
+    files = slices(tmp_path, lambda p, z: {}, phases=1)
+    for k in range(count):
+        pixels = np.full((other.get("Rows", SIDE), SIDE), 7, np.int16)
+        files.append(save(instance(pixels, f"other{k}", SOPInstanceUID=f"1.2.7.{k}", **MAGNETIC | other), tmp_path / f"other{k}"))
+    scan = dicom.read(files)
+    assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 2
+    assert any(note.startswith(f"{count} other image") and note.endswith("see the other choices.") for note in scan.notes)
+
+
+def test_mosaics_without_geometry_stay_apart(tmp_path):
+    for number in range(2):
+        ds = mosaic(11, csa(11, (0, 0, 1)), SOPInstanceUID=f"1.2.8.{number}", ImagePositionPatient=None, InstanceNumber=number)
+        save(ds, tmp_path / f"m{number}")
+    assert all_levels(sorted(tmp_path.iterdir())) == [list(range(1, 12))] * 2
+
+
 @pytest.mark.parametrize("elements, lost", [(series_of_its_own, []), (TOLD_APART["temporal position"], [(1, 2)])])
 @pytest.mark.parametrize("choice", [0, 1, 2])
 def test_a_dicom_seg_refers_to_the_slices_of_its_volume(tmp_path, elements, lost, choice):
@@ -353,10 +373,10 @@ def test_mosaics_are_cut_into_slices(tmp_path, sign):
 def test_mosaics_are_moments_of_one_volume(tmp_path):
     for number in range(3):
         elements = {"SOPInstanceUID": f"1.2.8.{number}", "InstanceNumber": number + 1, "AcquisitionNumber": number + 1}
-        ds = mosaic(9, csa(9, (0, 0, 1)), **elements)
+        ds = mosaic(11, csa(11, (0, 0, 1)), **elements)
         save(ds, tmp_path / f"m{number}")
     scan = dicom.read(sorted(tmp_path.iterdir()), choice=2)
-    assert len(scan.choices) == 3 and scan.voxels_xyz.shape[2] == 9 and "told apart by acquisition number" in scan.notes[-1]
+    assert len(scan.choices) == 3 and levels(scan) == list(range(1, 12)) and "told apart by acquisition number" in scan.notes[-1]
 
 
 @pytest.mark.parametrize("header", [None, b"", b"SV10" + bytes(300), csa(None, (0, 0, 1)), csa(0, (0, 0, 1)), csa(5000, (0, 0, 1))])

@@ -116,8 +116,12 @@ def _combined(places: np.ndarray, split: list, depth: int, levels: int) -> Parts
     for k in coarse:
         attribute, parts = split[k]
         if sum(_depth(part, places) for part in parts) == depth:
-            found = [_resolved(part, places, [later for later, _ in split[k + 1 :]], levels - 1) for part in parts]
-            if all(found):
+            rest, found = [later for later, _ in split[k + 1 :]], []
+            for part in parts:
+                found.append(_resolved(part, places, rest, levels - 1))
+                if found[-1] is None:
+                    break
+            else:
                 names = dict.fromkeys((attribute.name, *(inner for part in found for inner in part.names)))
                 resolved = [part for inner in found for part in inner.parts]
                 return Parts(resolved, tuple(names), all(inner.certain for inner in found))

@@ -53,8 +53,23 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
             continue
         for lying_alike in _by_orientation(alike):
             found += [_volumes(group, notes) for group, notes in _series(lying_alike)]
+    found = [_beside(parts, frames) for parts in found]
     found.sort(key=lambda parts: (-max(stack.voxels for stack in parts), parts[0].frames[0].image.series))
     return [stack for parts in found for stack in parts]
+
+
+def _beside(parts: list[Stack], frames: Sequence[Frame]) -> list[Stack]:
+    """Volumes with a note where their series has other images, which are no part of them."""
+    first = parts[0].frames[0]
+    if first.place is None or not first.image.series or first.image.localizer:
+        return parts
+    alike = sum(frame.image.series == first.image.series and not frame.image.localizer for frame in frames)
+    others = alike - sum(len(stack.frames) for stack in parts)
+    if others <= 0:
+        return parts
+    what = "1 other image" if others == 1 else f"{others} other images"
+    note = f"{what} of this series cannot be part of it, by size, kind, orientation, spacing or want of a place: see the other choices."
+    return [replace(stack, notes=(*stack.notes, note)) for stack in parts]
 
 
 def _divided(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
@@ -73,20 +88,20 @@ def _kind(frame: Frame) -> tuple:
 
 def _film_of(frame: Frame) -> tuple:
     image = frame.image
-    return image.series, image.aspect, image if image.frames > 1 and not frame.tile else None
+    return image.series, image.aspect, image if image.frames > 1 or frame.tile else None
 
 
 def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames by their orientation and the distances of their pixels, each as good as equal to the first of its group."""
-    firsts, groups = np.empty((0, 8)), []
+    firsts, groups = np.empty((len(frames), 8)), []
     for frame in frames:
         place = frame.place
         where = np.array([*place.across, *place.down, *np.log(place.spacing)])
-        same = np.flatnonzero((np.abs(firsts - where) < _SAME).all(axis=1))
+        same = np.flatnonzero((np.abs(firsts[: len(groups)] - where) < _SAME).all(axis=1))
         if len(same):
             groups[same[0]].append(frame)
         else:
-            firsts = np.vstack([firsts, where])
+            firsts[len(groups)] = where
             groups.append([frame])
     return groups
 
