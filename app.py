@@ -18,23 +18,23 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: n
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
 from mpsams import panels
 from mpsams.annotation.project import Project
 from mpsams.panels import _accounts as accounts
+from mpsams.panels import _serving as serving
 from mpsams.panels import _states as states
 from mpsams.panels import _uploads as uploads
 from mpsams.panels._guard import Guard
+from mpsams.panels._hosts import Hosts
 
 VERSION = "1.0"
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
 WAITING = 32  # requests in the queue; who comes then is told that the app is busy
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
-CONNECTIONS = 1000
-TALKATIVE = ("pydicom", "nibabel", "PIL", "highdicom", "httpx")  # libraries whose logs quote headers of files
+TALKATIVE = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")  # libraries whose logs quote headers of files
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
 examples:
@@ -66,11 +66,13 @@ def create(
     people: Mapping[str, str] | None = None,
     max_upload: int = MAX_UPLOAD,
     budget: panels.Budget | None = None,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
     """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
 
     people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
     max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this computer.
+    hosts: the names it answers to; None is this computer's own, localhost.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
     library, folder = panels.Library(weights, results, learnt), Path(get_upload_folder())
@@ -84,7 +86,7 @@ def create(
             await sweeping
 
     app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
-    app.add_middleware(Guard, max_upload=max_upload, folder=folder)
+    app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
 
     @app.get("/healthz")
     def healthz() -> dict:
@@ -168,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     limit = "what their decoded volumes may take in the temporary folder, in GiB (default: half of what is free)"
     parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
+    named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
+    parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
@@ -186,19 +190,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         project = None if options.project is None else Project(options.project)
     except (ValueError, OSError) as error:
         parser.error(f"--project: {error}")
+    try:
+        sockets = serving.listen(options.host, options.port)
+        hosts = Hosts([options.host, *(one.getsockname()[0] for one in sockets)], options.allowed_host)
+    except ValueError as error:
+        parser.error(str(error))
     user = os.getuid() if hasattr(os, "getuid") else "user"
     usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
-    folder = uploads.own_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    app = create(options.weights, options.results, project, people, options.max_upload, panels.Budget(options.memory, options.scratch))
-    print(f"MPS-AMS is at http://{options.host}:{options.port} (Ctrl+C stops it)", flush=True)
-    try:
-        uvicorn.run(
-            app, host=options.host, port=options.port, log_config=None, access_log=False, server_header=False, ws="none",
-            limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=3,
-        )  # fmt: skip
-    finally:
-        uploads.empty(folder)
+    with serving.ended_by_signal(), uploads.taken(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        budget = panels.Budget(options.memory, options.scratch)
+        app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts)
+        address = f"[{options.host}]" if ":" in options.host else options.host
+        try:
+            serving.serve(app, sockets, lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True))
+        except OSError as error:
+            parser.error(serving.why(error, options.host, options.port))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from mpsams.inference import Masked
 from mpsams.panels._case import SIDE, Case, clustering, moved, of_upload
 from mpsams.panels._library import Library
 
+LAST_EPOCH = 8103  # after it the schedule hides the whole image
+
 
 def case_of(library: Library, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
     """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
@@ -29,6 +31,13 @@ def case_of(library: Library, file: str | None, modality: str, number: float = 0
     if not 1 <= number <= case.slices:
         raise ValueError(f"slice {number:g} does not exist; there are 1 to {case.slices}, and 0 for the middle")
     return moved(case, case.plane, int(number) - 1, how(case.modality))
+
+
+def epoch_of(epoch: float) -> float:
+    """The epoch, where at least one patch is left to see at it. ValueError otherwise."""
+    if not 1 <= epoch <= LAST_EPOCH:
+        raise ValueError(f"epoch {epoch:g}; allowed are 1 to {LAST_EPOCH}")
+    return epoch
 
 
 def clusters(case: Case) -> dict:

@@ -8,6 +8,7 @@ server, or have the server fetch an address. Here every request is checked befor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -15,15 +16,18 @@ import stat
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gradio as gr
+from gradio import route_utils
 from gradio.block_function import BlockFunction
-from gradio.utils import abspath, get_upload_folder, is_in_or_equal
-from gradio_client.utils import traverse
+from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
+from gradio_client.utils import strip_invalid_filename_characters, traverse
+from starlette.requests import ClientDisconnect
 
 from mpsams.imaging import cost
+from mpsams.panels import _arguments as arguments
 from mpsams.panels._budget import LOST, VISITOR, Budget, NoRoom
 from mpsams.panels._lanes import Lanes, TooBusy
 from mpsams.panels._states import SESSIONS
@@ -33,6 +37,7 @@ FULL = "The app is busy; try again in a moment."
 WRONG = "Something went wrong in here; try another way, or another file."
 AGAIN = "The app does not hold your image any more: it was started again, or needed the room for others. Open your image again."
 _MARK = ".mpsams-uploads"
+_PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
 log = logging.getLogger("mpsams.app")
 
@@ -136,6 +141,7 @@ class UploadsOnly(gr.Blocks):
 
         memory, disk = 0, 0
         try:
+            inputs = given(block_fn, inputs)
             paths = files_of(inputs)
             if not paths:
                 return await answer()
@@ -152,6 +158,16 @@ class UploadsOnly(gr.Blocks):
         finally:
             if session_hash is not None and session_hash == event_id:  # a program without a session: nothing of it is kept
                 self.state_holder.session_data.pop(session_hash, None)
+
+
+def given(block_fn, inputs: list) -> list:
+    """The arguments of a request, those of a named endpoint checked; gr.Error says what is wrong with them."""
+    if block_fn.api_visibility == "private" or not block_fn.api_name:
+        return inputs
+    try:
+        return arguments.checked(block_fn.api_name, get_function_params(block_fn.fn), block_fn.inputs, inputs)
+    except ValueError as error:
+        raise gr.Error(str(error), title="Not possible", print_exception=False) from None
 
 
 def is_file(part: object) -> bool:
@@ -183,6 +199,49 @@ def place(error: BaseException) -> str:
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
 
 
+class Upload(route_utils.GradioMultiPartParser):
+    """The parser of an upload, which leaves no parts of one that is broken off or cannot be understood, and refuses the latter."""
+
+    async def parse(self):
+        try:
+            form = await super().parse()
+            files = form.getlist("files")
+            if any(isinstance(part, str) for part in files) or len(files) < len(self._files_to_close_on_error):
+                raise route_utils.MultiPartException("The upload is not whole, or holds something else than files.")
+            for part in files:
+                part.filename = strip_invalid_filename_characters(Path(part.filename or "").name).strip(".")
+            return form
+        except BaseException as error:
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            if isinstance(error, ClientDisconnect):
+                raise route_utils.MultiPartException("The upload was broken off.") from None
+            if isinstance(error, OSError):
+                raise route_utils.MultiPartException("There is no room for this upload right now; try again later.") from None
+            if isinstance(error, (LookupError, ValueError)):
+                raise route_utils.MultiPartException("This is no upload that can be understood; allowed is multipart/form-data with files.") from None
+            raise
+
+
+route_utils.GradioMultiPartParser = Upload  # what gradio's upload makes one of
+
+
+@contextlib.contextmanager
+def taken(wanted: Path) -> Iterator[Path]:
+    """A folder of uploads for as long as this app runs; what it holds, and what killed apps left beside it, is deleted."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if left != wanted:
+            _discard(left)
+    folder = own_folder(wanted)
+    try:
+        yield folder
+    finally:
+        empty(folder)
+        if folder != wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def own_folder(wanted: Path) -> Path:
     """A folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by its owner alone.
 
@@ -191,33 +250,48 @@ def own_folder(wanted: Path) -> Path:
     wanted = Path(wanted)
     try:
         wanted.mkdir(parents=True, mode=0o700, exist_ok=True)
-        about = wanted.lstat()
-        ours = stat.S_ISDIR(about.st_mode) and (not hasattr(os, "getuid") or about.st_uid == os.getuid())
-        entries = [entry.name for entry in wanted.iterdir()] if ours else []
-        if ours and (not entries or _MARK in entries) and _hold(wanted):
+        if _is_ours(wanted) and (_MARK in (entries := os.listdir(wanted)) or not entries) and _hold(wanted) is not None:
             wanted.chmod(0o700)
             empty(wanted)
             return wanted
     except OSError:
         pass
-    folder = Path(tempfile.mkdtemp(prefix="mpsams-"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     _hold(folder)
     return folder
 
 
-def _hold(folder: Path) -> bool:
-    """Whether the folder is now this process's, until it ends."""
+def _is_ours(folder: Path) -> bool:
+    """Whether this is a folder, no link to one, and this user's."""
+    about = folder.lstat()
+    return stat.S_ISDIR(about.st_mode) and (not hasattr(os, "getuid") or about.st_uid == os.getuid())
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder of uploads that no process holds any longer."""
+    with contextlib.suppress(OSError, ImportError):
+        import fcntl  # noqa: F401  without locks nobody knows whether one holds it
+
+        if _is_ours(folder) and (folder / _MARK).is_file() and (held := _hold(folder)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """The handle by which the folder is this process's until it ends; None when it is another's."""
     file = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file).st_nlink:  # else it was deleted meanwhile
+            return file
     except ImportError:  # Windows: a second app there must be given a folder of its own
-        pass
+        return file
     except OSError:
-        os.close(file)
-        return False
-    return True
+        pass
+    os.close(file)
+    return None
 
 
 def empty(folder: Path) -> None:

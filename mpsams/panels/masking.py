@@ -96,8 +96,8 @@ def endpoints(library: Library) -> None:
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     reading = gr.Textbox("", visible=False, label=f"reading, one of {', '.join(clusters.SELECTORS)}; empty for the default")
     seed, epoch = (
-        gr.Number(0, precision=0, visible=False, label="seed"),
-        gr.Number(OPENS_AT, visible=False, label="epoch, from 1"),
+        gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647"),
+        gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {answers.LAST_EPOCH}"),
     )
 
     def clusters_of(image, truth=None, modality="", seed=0, reading="", slice=0):
@@ -108,7 +108,7 @@ def endpoints(library: Library) -> None:
     def mask(image, epoch=OPENS_AT, modality="", seed=0, reading="", slice=0):
         """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
         case = answers.case_of(library, image, modality, slice, seed, reading)
-        return answers.mask(case, inference.mask_at(case.study, epoch))
+        return answers.mask(case, inference.mask_at(case.study, answers.epoch_of(epoch)))
 
     endpoint("clusters", clusters_of, [image, truth, modality, seed, reading, number], gr.JSON(visible=False))
     endpoint("mask", mask, [image, epoch, modality, seed, reading, number], gr.JSON(visible=False))

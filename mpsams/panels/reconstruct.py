@@ -62,7 +62,8 @@ def build(session: Session) -> None:
     session.on_case(show, [epoch, way], stage, **turn)
 
     image = gr.File(type="filepath", visible=False, label="image")
-    seed, at = gr.Number(0, precision=0, visible=False, label="seed"), gr.Number(OPENS_AT, visible=False, label="epoch, from 1")
+    seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
+    at = gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {answers.LAST_EPOCH}")
     modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     weights = gr.Textbox("", visible=False, label="name of a pretrained network; empty for MPS-AMS")
@@ -71,7 +72,7 @@ def build(session: Session) -> None:
     def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
         case = answers.case_of(library, image, modality, slice, seed)
-        name = answers.network_name(library, weights, "-mps_ams-pretrain", case.modality)
+        name, epoch = answers.network_name(library, weights, "-mps_ams-pretrain", case.modality), answers.epoch_of(epoch)
         found = filled(case, epoch, "first", library, name)
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [written(figures.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
