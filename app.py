@@ -96,7 +96,7 @@ def create(
     page = panels.page(library, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
     gr.mount_gradio_app(
         app, page, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
-        footer_links=["api"], auth=accounts.checker(people) if people else None, **panels.look(),
+        footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **panels.look(),
     )  # fmt: skip
     states.lean(app, page)
     return app

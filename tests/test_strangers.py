@@ -12,19 +12,22 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import h11
 import httpx
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from PIL import Image
 
+from mpsams.panels import _accounts as accounts
+from mpsams.panels import _guesses as guessing
 from mpsams.panels import _serving as serving
 from mpsams.panels import _uploads as uploads
 from mpsams.panels._guard import Guard
 from mpsams.panels._hosts import Hosts
-from tests.test_server import ROOT, Swallow, _through, running
+from tests.test_server import PASSWORD, ROOT, Swallow, _through, running
 
 FILE = {"meta": {"_type": "gradio.FileData"}}
 
@@ -422,3 +425,153 @@ def test_what_killed_apps_left_is_removed_and_what_runs_is_not(tmp_path, monkeyp
         with uploads.taken(tmp_path / "mpsams-0-7860") as second:  # for the first is held
             assert second != folder and second.is_dir()
         assert not second.exists() and folder.is_dir()
+
+
+# Passwords
+
+
+class Slow(guessing.Guesses):
+    """Guesses by a clock that the test sets."""
+
+    def __init__(self, names=("anne", "bob")) -> None:
+        self.now = 0.0
+        super().__init__(names, lambda: self.now)
+
+    def tries(self, name: str, address: str, seconds: int) -> int:
+        """How many tries of a name are allowed to one that tries once a second."""
+        allowed = 0
+        for _ in range(seconds):
+            allowed += not self.ask(name, address)
+            self.now += 1
+        return allowed
+
+
+@pytest.mark.parametrize("name", ["anne", "nobody"])
+def test_tries_of_a_name_from_an_address_wait_longer_and_longer(name):
+    guesses = Slow()
+    assert [guesses.ask(name, "1.2.3.4") for _ in range(guessing.FREE)] == [0] * guessing.FREE
+    waits = []
+    for _ in range(14):
+        waits.append(guesses.ask(name, "1.2.3.4"))
+        assert guesses.ask(name, "1.2.3.4") == waits[-1]  # to ask too early is no try
+        guesses.now += waits[-1]
+        assert guesses.ask(name, "1.2.3.4") == 0
+    assert waits[:4] == [1, 2, 4, 8] and waits[-1] == guessing.LONGEST
+    assert guesses.tries(name, "1.2.3.4", 86_400) <= 86_400 / guessing.LONGEST + 1
+    guesses.now += guessing.FORGOTTEN + 1
+    assert [guesses.ask(name, "1.2.3.4") for _ in range(guessing.FREE + 1)] == [0] * guessing.FREE + [1]
+
+
+def test_others_are_not_locked_out():
+    guesses = Slow()
+    assert guesses.tries("anne", "1.2.3.4", 600) < 20
+    assert guesses.ask("bob", "1.2.3.4") == guesses.ask("anne", "1.2.3.5") == guesses.ask("bob", "1.2.3.5") == 0
+
+
+def test_a_right_password_lets_one_begin_anew():
+    guesses = Slow()
+    for _ in range(10 * guessing.FREE_OF_A_NAME):
+        assert guesses.ask("anne", "1.2.3.4") == 0
+        guesses.right("anne", "1.2.3.4")
+
+
+def test_a_name_that_is_tried_from_everywhere_is_delayed_but_where_it_signed_in_before():
+    guesses = Slow()
+    guesses.ask("anne", "1.2.3.4")
+    guesses.right("anne", "1.2.3.4")
+    allowed = sum(not guesses.ask("anne", f"10.0.{number >> 8}.{number & 255}") for number in range(5000))
+    assert allowed == guessing.FREE_OF_A_NAME
+    assert 0 < guesses.ask("anne", "9.9.9.9") <= guessing.LONGEST_OF_A_NAME
+    assert guesses.ask("anne", "1.2.3.4") == guesses.ask("bob", "10.0.0.1") == 0
+
+
+def test_strangers_cannot_crowd_out_what_is_remembered_nor_fill_the_memory(monkeypatch):
+    guesses = Slow()
+    while not guesses.ask("anne", "1.2.3.4"):
+        pass
+    for number in range(guessing.KEPT + 100):
+        guesses.ask(f"name{number}", "1.2.3.4")
+    assert guesses.ask("anne", "1.2.3.4") > 0
+    assert len(guesses._pairs[False]) == len(guesses._of_names[False]) == guessing.KEPT
+
+
+@pytest.mark.parametrize("one, other, same", [
+    ("1.2.3.4", "1.2.3.5", False), ("2001:db8::1", "2001:db8::ffff:1", True), ("2001:db8::1", "2001:db8:0:1::1", False), ("::ffff:1.2.3.4", "1.2.3.4", True), ("", "", True),
+    ("x" * 100, "x" * 200, True),
+])  # fmt: skip
+def test_what_counts_as_one_address(one, other, same):
+    assert (guessing.network(one) == guessing.network(other)) is same
+
+
+def test_a_refused_try_and_an_unknown_name_cost_no_hash(monkeypatch):
+    hashes = []
+    monkeypatch.setattr(accounts, "_matches", lambda stated, password: hashes.append(password) or password == PASSWORD)
+    monkeypatch.setattr(accounts, "_REFUSAL_SECONDS", 0.0)
+    allowed = accounts.checker({"anne": "", "bob": ""}, Slow())
+
+    def answer(name: str, password: str) -> object:
+        try:
+            return asyncio.run(allowed(name, password))
+        except HTTPException as refusal:
+            assert "try again in 1 seconds" in refusal.detail and refusal.headers == {"Retry-After": "1"}
+            return refusal.status_code
+
+    assert answer("bob", "x" * (accounts.LONGEST + 1)) is answer("nobody", PASSWORD) is False and hashes == []
+    assert [answer("anne", f"guess {number}") for number in range(9)] == [False] * guessing.FREE + [429] * (9 - guessing.FREE)
+    assert len(hashes) == guessing.FREE
+    assert answer("anne", PASSWORD) == 429 and len(hashes) == guessing.FREE
+    assert answer("bob", PASSWORD) is True
+
+
+def test_a_password_that_is_too_long_is_refused_though_its_beginning_is_right():
+    longest = "x" * accounts.LONGEST
+    allowed = accounts.checker({"anne": accounts.hashed(longest)})
+    assert asyncio.run(allowed("anne", longest)) and not asyncio.run(allowed("anne", longest + "x"))
+
+
+def test_accounts_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    people = tmp_path / "people"
+    accounts.add(people, "anne", PASSWORD)
+    before = people.read_bytes()
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        accounts.add(people, "bob", PASSWORD)
+    assert people.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
+def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weights):
+    for name in ("anne", "bob"):
+        accounts.add(tmp_path / "people", name, PASSWORD)
+    ends: list[tuple[int, str]] = []
+
+    async def guess(http: httpx.AsyncClient, number: int, over: asyncio.Event) -> None:
+        while not over.is_set():
+            with suppress(httpx.TransportError):
+                answer = await http.post("/login", data={"username": "anne" if number % 2 else f"name{number}", "password": f"guess {len(ends)}"})
+                ends.append((answer.status_code, answer.headers.get("Retry-After", "")))
+            await asyncio.sleep(1)
+
+    async def attacked(address: str) -> None:
+        over, limits = asyncio.Event(), httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as attackers, httpx.AsyncClient(base_url=address, timeout=120) as bob:
+            attack = asyncio.gather(*(guess(attackers, number, over) for number in range(200)))
+            while len(ends) < 400:
+                await asyncio.sleep(0.01)
+            assert (await bob.post("/login", data={"username": "bob", "password": PASSWORD})).json() == {"success": True}
+            still = await bob.post("/login", data={"username": "anne", "password": PASSWORD})
+            assert still.status_code == 429 and "Too many wrong passwords" in still.json()["detail"]
+            over.set()
+            await attack
+
+    with running(tmp_path, "--weights", str(small_weights), "--login", str(tmp_path / "people")) as (address, _, printed):
+        asyncio.run(attacked(address))
+        assert f"After {guessing.FREE} wrong passwords" in httpx.get(address).text  # for the login page shows no refusal of this kind
+        elsewhere = httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(local_address="127.0.0.2"))
+        assert elsewhere.post("/login", data={"username": "anne", "password": PASSWORD}).json() == {"success": True}
+        assert "rror" not in printed.read_text()
+    refused = [after for status, after in ends if status == 429]
+    assert len(refused) > 100 and all(after.isdigit() and int(after) > 0 for after in refused)

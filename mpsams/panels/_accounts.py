@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from fastapi import HTTPException
+
+from mpsams import checkpoint
+from mpsams.panels._guard import CLIENT
+from mpsams.panels._guesses import FREE, Guesses
+
 SHORTEST, LONGEST = 8, 256  # characters of a password
+_LONGEST_NAME = 64
 _COST, _BLOCK, _PARALLEL, _BYTES = 2**15, 8, 1, 32  # 32 MiB and some 60 ms a guess
 _MEMORY = 2**26
 _REFUSAL_SECONDS = 1.0
+SIGN_IN = f"After {FREE} wrong passwords in a row the next try has to wait, for longer each time, a quarter of an hour at most."
 
 
 def hashed(password: str, salt: bytes | None = None) -> str:
@@ -47,26 +56,38 @@ def add(path: Path, name: str, password: str) -> None:
         raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
     there = read(path) if path.is_file() and path.read_text(encoding="utf-8").strip() else {}
     there[name] = hashed(password)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text("".join(f"{name}:{rest}\n" for name, rest in there.items()), encoding="utf-8")
+    with checkpoint.replacing(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text("".join(f"{name}:{rest}\n" for name, rest in there.items()), encoding="utf-8")
 
 
 def is_name(name: str) -> bool:
     """Whether this can be somebody's name here."""
-    return 0 < len(name) <= 64 and name.isprintable() and not set(": \t") & set(name)
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and not set(": \t") & set(name)
 
 
-def checker(accounts: Mapping[str, str]) -> Callable[[str, str], Awaitable[bool]]:
-    """What gradio asks whether a name and a password belong together: slow for guesses, equally slow for unknown names."""
-    nobody, turn = hashed(secrets.token_hex()), asyncio.Semaphore(1)  # one guess at a time, so that guessing costs one core at most
+def checker(accounts: Mapping[str, str], guesses: Guesses | None = None) -> Callable[[str, str], Awaitable[bool]]:
+    """What gradio asks whether a name and a password belong together. HTTPException 429 where there were too many tries.
+
+    A wrong guess is answered after a second, for a name that there is not as for one that there is. Only a name that there is
+    costs a hash, and a try that is refused costs none.
+    """
+    guesses, turn = guesses or Guesses(accounts), asyncio.Semaphore(1)  # one hash at a time, so that guessing costs one core at most
 
     async def allowed(name: str, password: str) -> bool:
-        async with turn:
-            right = await asyncio.to_thread(_matches, accounts.get(name, nobody), password[:LONGEST])
-        if not right:
-            await asyncio.sleep(_REFUSAL_SECONDS)
-        return right
+        name, address, answered = name[: _LONGEST_NAME + 1], CLIENT.get(), asyncio.get_running_loop().time() + _REFUSAL_SECONDS
+        seconds = math.ceil(guesses.ask(name, address))
+        if seconds:
+            said = f"Too many wrong passwords; try again in {seconds} seconds."
+            raise HTTPException(429, said, headers={"Retry-After": str(seconds)})
+        if name in accounts and len(password) <= LONGEST:
+            async with turn:
+                right = await asyncio.to_thread(_matches, accounts[name], password)
+            if right:
+                guesses.right(name, address)
+                return True
+        await asyncio.sleep(answered - asyncio.get_running_loop().time())
+        return False
 
     return allowed
 

@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping
+from contextvars import ContextVar
 from pathlib import Path
 
 from mpsams.panels._hosts import Hosts, same_origin
@@ -43,6 +44,7 @@ _UPLOAD = f"{_API}upload"
 _LINKED = ("/", "/healthz")  # what another site may lead to
 _LISTED = "/gradio_api/info lists the endpoints and their arguments."
 UNFORESEEN = f"This request cannot be understood; {_LISTED}"
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")  # the address that sent the request at hand
 
 log = logging.getLogger("mpsams.app")
 
@@ -68,6 +70,7 @@ class Guard:
             await _answer(_headed(send), *refusal)
             return
         most = self.max_upload + _OVERHEAD if scope["path"] == _UPLOAD else MAX_BODY
+        CLIENT.set((scope.get("client") or ("",))[0])
         scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name != b"range" or _is_range(value)]}
         await _understood(self.app, scope, _measured(receive, most), _headed(send))
 
