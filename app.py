@@ -90,7 +90,7 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": VERSION, "weights": library.names(), "budget": page.budget.said()}
+        said = {"ok": True, "version": VERSION, "weights": library.names(), "left_out": library.left_out(), "budget": page.budget.said()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
     page = panels.page(library, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)

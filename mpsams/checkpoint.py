@@ -122,9 +122,15 @@ def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. ValueError says when a file is missing, cut off or not one of ours."""
+    """Read a checkpoint onto the CPU. ValueError says when a file is missing, cut off, not one of ours, or holds NaN or infinity.
+
+    The state of a run is not searched for these, since a training that failed is told by its loss.
+    """
     with opened(path) as (file, metadata):
         tensors = {name: file.get_tensor(name) for name in file.keys()}
+    for name, tensor in tensors.items() if metadata.get("kind") != "state" else ():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{path} holds NaN or infinity in {name}; its training failed or the file is damaged, train it again")
     return Checkpoint(tensors, metadata, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
@@ -139,15 +145,69 @@ def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
     """The open file of a checkpoint and its metadata; ValueError, also for errors while it is read, as ``load``."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; expected a .safetensors checkpoint of this project")
+        raise ValueError(f"{path} {'is no file' if path.exists() else 'does not exist'}; expected a .safetensors checkpoint of this project")
     try:
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(KEY)
             if stated is None:
                 raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
-            yield file, json.loads(stated)
+            yield file, _parsed(stated, path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be cut off or foreign") from None
+
+
+def _parsed(stated: str, path: Path) -> dict:
+    """The metadata of a file from their text. ValueError when they are no JSON object."""
+    try:
+        found = json.loads(stated)
+    except (ValueError, RecursionError):
+        raise ValueError(f"the {KEY!r} metadata of {path} are not JSON; expected a JSON object") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"the {KEY!r} metadata of {path} are {type(found).__name__}; expected a JSON object")
+    return found
+
+
+def verified(path: str | Path) -> dict:
+    """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
+
+    Every number in the file is read. ValueError as ``load`` and ``unet``, or names the entry of the metadata that is wrong.
+    """
+    fault = _fault(metadata(path))
+    if fault:
+        raise ValueError(f"the metadata of {path} have no usable {fault!r}; expected those that a training writes")
+    found = load(path)
+    _compare(found)
+    return found.metadata
+
+
+def _fault(about: Mapping) -> str:
+    """The first entry of a network's metadata that is missing or of a wrong type; "" when all can be used."""
+    if not isinstance(about.get("model"), dict):
+        return "model"
+    for name in ("data", "config"):
+        if not isinstance(about.get(name, {}), dict):
+            return name
+    data, size = about.get("data", {}), about.get("size")
+    kinds = {"data.modality": str, "data.target": str, "data.images": int}
+    wrong = [name for name, kind in kinds.items() if not isinstance(data.get(name.removeprefix("data."), kind()), kind)]
+    wrong += ["config.method"] * (not isinstance(about.get("config", {}).get("method", {}), dict))
+    wrong += ["transfers"] * (not isinstance(about.get("transfers", []), list))
+    wrong += ["size"] * (not isinstance(size, int) or size < 16 or size % 16 > 0)
+    return next(iter(wrong), "")
+
+
+def _compare(checkpoint: Checkpoint) -> None:
+    """ValueError when a checkpoint's tensors are not those of the network that its metadata describe. Takes no memory."""
+    model = checkpoint.metadata["model"]
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in UNet(**model).state_dict().items()}
+    except (TypeError, ValueError, RuntimeError, ArithmeticError):
+        raise ValueError(f"the checkpoint's metadata describe no network: {model}") from None
+    for name, shape in wanted.items():
+        found = tuple(checkpoint.tensors[name].shape) if name in checkpoint.tensors else "missing"
+        if found != shape:
+            raise ValueError(f"the checkpoint's tensors are not those of its {model}: {name} is {found}, expected {shape}")
 
 
 def unet(checkpoint: Checkpoint) -> UNet:
@@ -157,12 +217,9 @@ def unet(checkpoint: Checkpoint) -> UNet:
     """
     if "model" not in checkpoint.metadata:
         raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a segmentation")
+    _compare(checkpoint)
     network = UNet(**checkpoint.metadata["model"])
-    names = network.state_dict().keys()
-    try:
-        network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in names if name in checkpoint.tensors})
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint's tensors are not those of its {checkpoint.metadata['model']}: {error}") from None
+    network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in network.state_dict()})
     return network.eval()
 
 

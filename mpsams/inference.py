@@ -67,8 +67,12 @@ class Network:
         return self.metadata.get("config", {}).get("method", {}).get("normalise_target", False)
 
 
+class NotFinite(ValueError):
+    """A network answered an image with NaN or infinity."""
+
+
 def open_network(path: str | Path, precise: str = "auto") -> Network:
-    """Load a checkpoint for use. ValueError as ``checkpoint.load``.
+    """Load a checkpoint for use. ValueError as ``checkpoint.load`` and ``checkpoint.unet``.
 
     precise: precision of the convolutions, as for ``precision.choose``; but "auto" is bfloat16 only for a network whose masks
     were found to agree with those of float32 when it was trained (``agreement_in_bfloat16``).
@@ -86,7 +90,8 @@ def network_of(found: Checkpoint, precise: str = "auto") -> Network:
 
 def catalogue(folder: str | Path) -> dict[str, Path]:
     """The checkpoints of a folder by name ("busi-mps_ams-seg-10"), sorted; empty when there are none."""
-    return {path.name.removesuffix(".safetensors"): path for path in sorted(Path(folder).glob("*.safetensors"))}
+    paths = sorted(Path(folder).glob("*.safetensors"))
+    return {path.name.removesuffix(".safetensors").encode("utf-8", "backslashreplace").decode(): path for path in paths}
 
 
 def to_grid(unit_hw: np.ndarray, size: int) -> Tensor:
@@ -233,7 +238,7 @@ def reconstruct(
     hidden = patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
     own_patch, own_11ss = patch * network.size // side, to_grid(image_11ss[0, 0].numpy(), network.size)
     own_hidden = patches.to_pixels(hidden_1l, own_patch, network.size, network.size)
-    own_filled = fill(network.unet, own_11ss, own_hidden, own_patch, network.predicts_normalised_patches)
+    own_filled = _finite(fill(network.unet, own_11ss, own_hidden, own_patch, network.predicts_normalised_patches))
     filled = torch.where(hidden, to_grid(own_filled[0, 0].numpy(), side), image_11ss)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
@@ -284,7 +289,14 @@ def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.nda
     unit: (C, H, W) for a network of C channels. box: where the network looks, as ``transforms.frame`` says for the
     modality. ValueError when the channels are not the network's.
     """
-    return chances(network, grid(network, unit, box))[0, 0].numpy()
+    return _finite(chances(network, grid(network, unit, box)))[0, 0].numpy()
+
+
+def _finite(x: Tensor) -> Tensor:
+    """What a network answered. NotFinite for NaN and infinity, which no threshold finds, so that they would read as "no lesion"."""
+    if not torch.isfinite(x).all():
+        raise NotFinite("the network answers this image with NaN or infinity; use other weights, or an image of another range of values")
+    return x
 
 
 @torch.inference_mode()
@@ -295,7 +307,7 @@ def features(network: Network, unit: np.ndarray, box: Box | None = None) -> np.n
     """
     x_1css = grid(network, unit, box)
     standard_1css = transforms.standardise(x_1css.double()).float().contiguous(memory_format=torch.channels_last)
-    return network.unet.decoder(network.unet.encoder(standard_1css))[0].float().contiguous().numpy()
+    return _finite(network.unet.decoder(network.unet.encoder(standard_1css))[0].float()).contiguous().numpy()
 
 
 def spread(chance_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from html import escape
 from types import ModuleType
 
 import gradio as gr
@@ -51,6 +52,12 @@ def name_of(panel: ModuleType) -> str:
     return panel.__name__.rpartition(".")[2]
 
 
+def left_out(library: Library) -> str:
+    """A note on the weights that cannot be used, as HTML; empty when all can."""
+    found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in library.left_out().items()]
+    return words.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "care") if found else ""
+
+
 def page(library: Library, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
     """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
 
@@ -60,6 +67,8 @@ def page(library: Library, project: Project | None = None, budget: Budget | None
     with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
         session = Session(library, project, opens=name_of(found[0]))
         gr.HTML(HEADER, elem_id="top")
+        left = gr.HTML(left_out(library), elem_id="left-out", elem_classes="stage")
+        session.on_open(lambda: left_out(library), [], left)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar()

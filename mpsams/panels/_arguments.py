@@ -9,7 +9,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 LONGEST = 200  # characters of a text
-_FILE = 'an uploaded file, {"path": …, "meta": {"_type": "gradio.FileData"}}, where the path is what /gradio_api/upload answered'
+_FILE = 'files uploaded to this page, {"path": …, "meta": {"_type": "gradio.FileData"}} with the path that /gradio_api/upload answered'
 
 
 def checked(endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list) -> list:
@@ -36,7 +36,7 @@ def _value(name: str, component: gr.components.Component, value: object) -> obje
         try:
             component.data_model.model_validate(value, context={"validate_meta": True})
         except ValidationError:
-            raise ValueError(f"{name} {quoted(value)} is no file; allowed is {_FILE}") from None
+            raise ValueError(f"{name} {quoted(value)} is no file; allowed are {_FILE}") from None
         return value
     if isinstance(component, gr.Number):
         whole = component.precision == 0

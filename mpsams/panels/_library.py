@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from mpsams import checkpoint, inference
 from mpsams.inference import Network
 
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
+LONGEST = 300  # characters of why a file cannot be used
 CLUSTERING = {"patch": 16, "reading": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
 
 
 class Library:
     """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
-    Files that arrive while the app runs are found; a file that changed is opened again. results: a folder of
+    Files that arrive while the app runs are found; a file that changed is opened again; one that cannot be used is left out. results: a folder of
     ``*.jsonl``; None is none. more: further folders of checkpoints, such as those a project has learnt; they come last.
     """
 
@@ -28,7 +26,7 @@ class Library:
         self.folder, self.more = Path(folder), tuple(map(Path, more))
         self.results = None if results is None else Path(results)
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
-        self._told: dict[tuple[str, int], dict] = {}
+        self._told: dict[tuple[Path, int, int], dict | str] = {}
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
@@ -37,14 +35,19 @@ class Library:
         A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
         was never trained, or thrown away.
         """
-        found = self._catalogue()
-        return [name for name, path in found.items() if name.endswith(ending) and whole(self._metadata(name, path))]
+        told = {name: self._read(path) for name, path in self._catalogue().items() if name.endswith(ending)}
+        return [name for name, about in told.items() if isinstance(about, dict) and whole(about)]
+
+    def left_out(self) -> dict[str, str]:
+        """The files of the folders that cannot be used, and why, in words that name no folder. States of trainings are none of them."""
+        told = {name: self._read(path) for name, path in self._catalogue().items()}
+        return {name: about for name, about in told.items() if isinstance(about, str) and about}
 
     def network(self, name: str) -> Network:
         """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
         path = self.path(name)
         with self._lock:
-            key = (name, path.stat().st_mtime_ns)
+            key = (name, _stamp(path)[0])
             if key not in self._open:
                 self._open[key] = inference.open_network(path)
             self._open.move_to_end(key)
@@ -56,13 +59,17 @@ class Library:
         """Where the checkpoint of that name lies. ValueError as for ``network``."""
         found = self._catalogue()
         if name not in found:
-            raise ValueError(f"no weights are named {name!r}; there are: {', '.join(found) or 'none at all'}")
+            raise ValueError(f"no weights are named {name!r}; there are: {', '.join(self.names()) or 'none at all'}")
+        about = self._read(found[name])
+        if isinstance(about, str):
+            raise ValueError(f"the weights {name!r} cannot be used: {about or 'they are the state of a training'}")
         return found[name]
 
     def about(self, name: str) -> dict:
         """What training wrote of a checkpoint, without opening its network; empty when the file is none of ours."""
         path = self._catalogue().get(name)
-        return {} if path is None else self._metadata(name, path)
+        about = "" if path is None else self._read(path)
+        return about if isinstance(about, dict) else {}
 
     def find(self, ending: str, modality: str) -> str | None:
         """A checkpoint whose name ends so, one trained on the modality if there is; None when there is none.
@@ -105,16 +112,25 @@ class Library:
                 found[name if name not in found else f"{number}-{name}"] = path
         return found
 
-    def _metadata(self, name: str, path: Path) -> dict:
-        """A checkpoint's metadata, read once for each version of the file."""
-        key = (name, path.stat().st_mtime_ns)
+    def _read(self, path: Path) -> dict | str:
+        """A checkpoint's metadata, or why it cannot be used ("" for the state of a training); read once for each version of the file."""
+        key = (path, *_stamp(path))
         if key not in self._told:
             try:
-                with safe_open(path, framework="pt") as file:
-                    self._told[key] = json.loads((file.metadata() or {}).get(checkpoint.KEY, "{}"))
-            except (SafetensorError, OSError):
-                self._told[key] = {}  # ``network`` says what is wrong with it
+                is_state = path.is_file() and checkpoint.metadata(path).get("kind") == "state"
+                self._told[key] = "" if is_state else checkpoint.verified(path)
+            except ValueError as error:
+                self._told[key] = str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
         return self._told[key]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file: its time and its size; (0, 0) where nothing can be known of it, as of a broken link."""
+    try:
+        about = path.stat()
+    except OSError:
+        return 0, 0
+    return about.st_mtime_ns, about.st_size
 
 
 def whole(metadata: dict) -> bool:

@@ -27,6 +27,7 @@ from gradio_client.utils import strip_invalid_filename_characters, traverse
 from starlette.requests import ClientDisconnect
 
 from mpsams.imaging import cost
+from mpsams.inference import NotFinite
 from mpsams.panels import _arguments as arguments
 from mpsams.panels._budget import LOST, VISITOR, Budget, NoRoom
 from mpsams.panels._lanes import Lanes, TooBusy
@@ -150,7 +151,7 @@ class UploadsOnly(gr.Blocks):
         except gr.Error as refusal:
             refusal.print_exception = False
             raise
-        except (NoRoom, TooBusy) as refusal:
+        except (NoRoom, TooBusy, NotFinite) as refusal:
             raise gr.Error(str(refusal), title="Not possible", print_exception=False) from None
         except Exception as error:
             log.error("a request failed with %s at %s", type(error).__name__, place(error))

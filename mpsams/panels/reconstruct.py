@@ -100,7 +100,10 @@ def view(case: Case, epoch: float, way: str, library: Library) -> str:
     there = {ending: name for ending, name in names.items() if name}
     if not there:
         return words.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
-    found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
+    try:
+        found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
+    except inference.NotFinite as refusal:
+        return words.note(f"{' or '.join(there.values())}: {refusal}.", "refused")
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
     trained = [seen(library.network(name)) for name in there.values()]
     return "".join(
