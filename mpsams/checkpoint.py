@@ -145,7 +145,7 @@ def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
     """The open file of a checkpoint and its metadata; ValueError, also for errors while it is read, as ``load``."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} {'is no file' if path.exists() else 'does not exist'}; expected a .safetensors checkpoint of this project")
+        raise ValueError(f"{path} does not exist or is no file; expected a .safetensors checkpoint of this project")
     try:
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(KEY)
@@ -167,36 +167,7 @@ def _parsed(stated: str, path: Path) -> dict:
     return found
 
 
-def verified(path: str | Path) -> dict:
-    """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
-
-    Every number in the file is read. ValueError as ``load`` and ``unet``, or names the entry of the metadata that is wrong.
-    """
-    fault = _fault(metadata(path))
-    if fault:
-        raise ValueError(f"the metadata of {path} have no usable {fault!r}; expected those that a training writes")
-    found = load(path)
-    _compare(found)
-    return found.metadata
-
-
-def _fault(about: Mapping) -> str:
-    """The first entry of a network's metadata that is missing or of a wrong type; "" when all can be used."""
-    if not isinstance(about.get("model"), dict):
-        return "model"
-    for name in ("data", "config"):
-        if not isinstance(about.get(name, {}), dict):
-            return name
-    data, size = about.get("data", {}), about.get("size")
-    kinds = {"data.modality": str, "data.target": str, "data.images": int}
-    wrong = [name for name, kind in kinds.items() if not isinstance(data.get(name.removeprefix("data."), kind()), kind)]
-    wrong += ["config.method"] * (not isinstance(about.get("config", {}).get("method", {}), dict))
-    wrong += ["transfers"] * (not isinstance(about.get("transfers", []), list))
-    wrong += ["size"] * (not isinstance(size, int) or size < 16 or size % 16 > 0)
-    return next(iter(wrong), "")
-
-
-def _compare(checkpoint: Checkpoint) -> None:
+def compare(checkpoint: Checkpoint) -> None:
     """ValueError when a checkpoint's tensors are not those of the network that its metadata describe. Takes no memory."""
     model = checkpoint.metadata["model"]
     try:
@@ -217,7 +188,7 @@ def unet(checkpoint: Checkpoint) -> UNet:
     """
     if "model" not in checkpoint.metadata:
         raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a segmentation")
-    _compare(checkpoint)
+    compare(checkpoint)
     network = UNet(**checkpoint.metadata["model"])
     network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in network.state_dict()})
     return network.eval()

@@ -118,7 +118,7 @@ class Library:
         if key not in self._told:
             try:
                 is_state = path.is_file() and checkpoint.metadata(path).get("kind") == "state"
-                self._told[key] = "" if is_state else checkpoint.verified(path)
+                self._told[key] = "" if is_state else verified(path)
             except ValueError as error:
                 self._told[key] = str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
         return self._told[key]
@@ -131,6 +131,35 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return about.st_mtime_ns, about.st_size
+
+
+def verified(path: str | Path) -> dict:
+    """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
+
+    Every number in the file is read. ValueError as ``checkpoint.load`` and ``checkpoint.unet``, or names the entry of the metadata that is wrong.
+    """
+    fault = _fault(checkpoint.metadata(path))
+    if fault:
+        raise ValueError(f"the metadata of {path} have no usable {fault!r}; expected those that a training writes")
+    found = checkpoint.load(path)
+    checkpoint.compare(found)
+    return found.metadata
+
+
+def _fault(about: dict) -> str:
+    """The first entry of a network's metadata that is missing or of a wrong type; "" when all can be used."""
+    if not isinstance(about.get("model"), dict):
+        return "model"
+    for name in ("data", "config"):
+        if not isinstance(about.get(name, {}), dict):
+            return name
+    data, size = about.get("data", {}), about.get("size")
+    kinds = {"data.modality": str, "data.target": str, "data.images": int}
+    wrong = [name for name, kind in kinds.items() if not isinstance(data.get(name.removeprefix("data."), kind()), kind)]
+    wrong += ["config.method"] * (not isinstance(about.get("config", {}).get("method", {}), dict))
+    wrong += ["transfers"] * (not isinstance(about.get("transfers", []), list))
+    wrong += ["size"] * (not isinstance(size, int) or size < 16 or size % 16 > 0)
+    return next(iter(wrong), "")
 
 
 def whole(metadata: dict) -> bool:

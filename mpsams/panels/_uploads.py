@@ -20,15 +20,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gradio as gr
-from gradio import route_utils
 from gradio.block_function import BlockFunction
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
-from gradio_client.utils import strip_invalid_filename_characters, traverse
-from starlette.requests import ClientDisconnect
+from gradio_client.utils import traverse
 
 from mpsams.imaging import cost
 from mpsams.inference import NotFinite
 from mpsams.panels import _arguments as arguments
+from mpsams.panels import _multipart  # noqa: F401  which gradio parses uploads with from now on
 from mpsams.panels._budget import LOST, VISITOR, Budget, NoRoom
 from mpsams.panels._lanes import Lanes, TooBusy
 from mpsams.panels._states import SESSIONS
@@ -198,34 +197,6 @@ def place(error: BaseException) -> str:
     """Where an exception arose, file and line from the outside in, without any of its words."""
     frames = traceback.extract_tb(error.__traceback__)[-6:]
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-
-
-class Upload(route_utils.GradioMultiPartParser):
-    """The parser of an upload, which leaves no parts of one that is broken off or cannot be understood, and refuses the latter."""
-
-    async def parse(self):
-        try:
-            form = await super().parse()
-            files = form.getlist("files")
-            if any(isinstance(part, str) for part in files) or len(files) < len(self._files_to_close_on_error):
-                raise route_utils.MultiPartException("The upload is not whole, or holds something else than files.")
-            for part in files:
-                part.filename = strip_invalid_filename_characters(Path(part.filename or "").name).strip(".")
-            return form
-        except BaseException as error:
-            for file in self._files_to_close_on_error:
-                file.close()
-                Path(file.name).unlink(missing_ok=True)
-            if isinstance(error, ClientDisconnect):
-                raise route_utils.MultiPartException("The upload was broken off.") from None
-            if isinstance(error, OSError):
-                raise route_utils.MultiPartException("There is no room for this upload right now; try again later.") from None
-            if isinstance(error, (LookupError, ValueError)):
-                raise route_utils.MultiPartException("This is no upload that can be understood; allowed is multipart/form-data with files.") from None
-            raise
-
-
-route_utils.GradioMultiPartParser = Upload  # what gradio's upload makes one of
 
 
 @contextlib.contextmanager
