@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--choice", type=int, default=0, metavar="N", help="number of the volume or series to open, from 0 (default: 0)")
     parser.add_argument("--modality", choices=MODALITIES, help="modality of the image (default: as the file states it, else guessed)")
     options = parser.parse_args(argv)
-    warnings.simplefilter("ignore")  # of the libraries; what matters is in the notes
+    warnings.simplefilter("ignore")  # of the libraries, as are their logs, which may quote the file; what matters is in the notes
+    logging.disable(logging.CRITICAL)
     code, answer = 0, {"file": options.files[0].resolve().name}
     try:
         answer |= describe(imaging.read(listed(options.files), options.modality, options.choice))
