@@ -15,6 +15,7 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
 from mpsams.imaging import Scan, UnreadableImage, dicom
 from mpsams.imaging.dicom import seg as dicom_seg
+from mpsams.panels import _case
 from mpsams.panels._annotate import files as annotate_files
 from tests.test_imaging_dicom import AXIAL, OBLIQUE, PICTURE, enhanced, instance, one, save
 
@@ -416,3 +417,9 @@ def test_regions_of_an_ultrasound(tmp_path, units, steps, aspect):
     ]
     ds = {"SequenceOfUltrasoundRegions": regions, "PixelSpacing": None}
     assert one(tmp_path, np.zeros((32, 40), np.uint8), **PICTURE | ds).aspect == pytest.approx(aspect)
+
+
+def test_pages_draw_pixels_as_high_as_they_are(tmp_path):
+    path = save(instance(np.zeros((64, 80), np.uint8), "1", **PICTURE, PixelAspectRatio=[2, 1], PixelSpacing=None), tmp_path / "a")
+    case = _case.of_upload([path], None, lambda modality: {"seed": 0, "reading": "descent"})
+    assert case.size_hw == (128, 80) and any("distances are unknown" in note for note in case.scan.notes)
