@@ -73,6 +73,16 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
             raise ValueError(f"{folder} was begun from other files or at another size (see {patient!r}); delete it or choose another --out")
 
 
+def check(folder: Path, dataset: Dataset) -> None:
+    """ValueError unless a finished pack is of this data set, as far as its patients' names and the files of the first and the last tell."""
+    if (folder / PROGRESS).exists():
+        done = {row["patient"]: row for row in records.read(folder / PROGRESS)}
+        if done.keys() != set(dataset.groups):
+            raise ValueError(f"{folder} was made from other patients than this folder of data has; delete it or choose another --out")
+        ends = [*done][:: max(1, len(done) - 1)]
+        check_begun({patient: done[patient] for patient in ends}, dataset, done[ends[0]]["size"], folder)
+
+
 def check_lengths(folder: Path, least: dict[str, int]) -> None:
     """ValueError unless the files hold at least so many bytes, those of the finished patients."""
     for name, expected in least.items():

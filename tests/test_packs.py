@@ -204,6 +204,16 @@ def test_a_finished_pack_is_not_written_over(two_channels, whole):
 # Reading
 
 
+def test_a_finished_pack_is_told_from_one_of_other_data(two_channels, whole, tmp_path):
+    packs.check(whole, two_channels)
+    with pytest.raises(ValueError, match="was made from other patients than this folder of data has"):
+        packs.check(whole, two_channels.of(two_channels.groups[:1]))
+    for path in (tmp_path / "data").rglob("*_t1.nii.gz"):
+        path.write_bytes(path.read_bytes() + b"0")
+    with pytest.raises(ValueError, match="was begun from other files"):
+        packs.check(whole, two_channels)
+
+
 def about(change):
     """Change what pack.json says."""
 

@@ -238,6 +238,23 @@ def test_states_are_saved_once_a_minute_and_at_the_end_of_a_run(small, quick_pha
     assert len(written) == len(set(written)) == FIRST
 
 
+def test_another_folder_of_data_is_not_taken_for_the_one_that_was_packed(small, tmp_path):
+    """The runs would be trained on the first folder's images, and measured on the second's."""
+    small.write_text(PLAN.replace('name = "phantom"', 'name = "folder"').replace("cases = 14", "cases = 0"), encoding="utf-8")
+    for name, count in (("one", 12), ("two", 13)):
+        for part in ("images", "masks"):
+            (tmp_path / name / part).mkdir(parents=True)
+            for number in range(count):
+                values = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8) if part == "images" else np.eye(32, dtype=np.uint8) * 255
+                Image.fromarray(values).save(tmp_path / name / part / f"{number}.png")
+    work = reproduce.Work(plan.read(small), small.parent / "out", str(tmp_path / "one"))
+    (small.parent / "out").mkdir()
+    work.prepare()
+    work.prepare()
+    with pytest.raises(ValueError, match="was made from other patients"):
+        reproduce.Work(plan.read(small), small.parent / "out", str(tmp_path / "two")).prepare()
+
+
 def test_a_list_does_nothing(small, capsys):
     reproduce.main(command(small, "--list"))
     said = capsys.readouterr().out

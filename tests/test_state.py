@@ -10,6 +10,7 @@ import resource
 import signal
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ import torch
 from torch import nn
 
 from mpsams import checkpoint, records
-from train import loop, pack, pretrain, state
+from mpsams.transforms import Augmentation
+from train import finetune, loop, pack, pretrain, state
+from train.options import Data
 from train.state import PREVIOUS, STATE, Position
 
 SMALL = ["--data.name", "phantom", "--data.size", "32", "--model.width", "2", "--optim.epochs", "4", "--optim.batch", "6", "--method.patch", "8",
@@ -205,6 +208,15 @@ def test_a_state_of_other_options_is_refused_by_their_names(tmp_path):
     write(tmp_path, 1, {"lr": 0.1, "size": 3})
     with pytest.raises(ValueError, match="other options in: epochs, size"):
         state.restore(tmp_path, *small(), {"lr": 0.1, "epochs": 1})
+
+
+def test_options_that_came_later_do_not_stop_a_run_of_before(tmp_path, monkeypatch):
+    recipe, data = ({"lr": 0.1, "augment": {"flip": 0.5}}, {"name": "busi", "sequences": [], "size": 64})
+    write(tmp_path, 1, {"recipe": recipe, "data": data})
+    now = {"recipe": asdict(replace(finetune.Recipe(), lr=0.1, augment=Augmentation(flip=0.5))), "data": asdict(Data(size=64))}
+    assert state.restore(tmp_path, *small(), now).step == 1
+    with pytest.raises(ValueError, match="other options in: recipe;"):
+        state.restore(tmp_path, *small(), now | {"recipe": now["recipe"] | {"augment": now["recipe"]["augment"] | {"rotation": 3.0}}})
 
 
 # Folders that cannot be written, and runs that were not finished

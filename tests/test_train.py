@@ -483,3 +483,34 @@ def test_help_keeps_the_lines_of_the_examples_and_explains_every_option(capsys, 
 def test_every_command_has_help():
     said = subprocess.run([sys.executable, "-m", "train.figure", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[1]).stdout
     assert "python -m train.reproduce fig2" in said
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
+def test_too_little_memory_is_a_sentence(error):
+    with pytest.raises(SystemExit) as end:
+        command_line.run(lambda: (_ for _ in ()).throw(error), "train.x")
+    assert "train.x: the memory is too small for this" in str(end.value.code)
+    with pytest.raises(RuntimeError, match="of our own"):
+        command_line.run(lambda: (_ for _ in ()).throw(RuntimeError("a fault of our own")), "train.x")
+
+
+SYSTEMS = """
+import sys
+for name in ("fcntl", "resource"):
+    sys.modules[name] = None  # as on Windows
+import train.pretrain, train.finetune, train.pack, train.evaluate, train.reproduce
+from train import memory
+from pathlib import Path
+memory.STATUS = Path("/nowhere")
+print(memory.peak())
+try:
+    with train.reproduce.claimed(Path(sys.argv[1])):
+        pass
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_systems_without_posix_modules_get_a_sentence_where_they_are_needed(tmp_path):
+    said = subprocess.run([sys.executable, "-c", SYSTEMS, str(tmp_path / "lock")], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert said.stdout.splitlines() == ["None", "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL"], said.stderr

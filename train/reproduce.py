@@ -146,6 +146,8 @@ class Work:
     def prepare(self) -> None:
         """Pack the data set at the network's size and record what leaks between its parts, once; other processes wait."""
         with claimed(self.out / "pack.lock", wait=True):
+            if packs.is_pack(self.pack) and self.root:
+                packs.check(self.pack, self.dataset())
             if not packs.is_pack(self.pack):
                 root = ["--data.root", self.root] if self.root else []
                 pack.main([*plan.words(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
@@ -153,6 +155,12 @@ class Work:
                 told = {name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data}
                 found = leakage.main([*plan.words(plan.flat({"data": told})), "--data.root", str(self.pack)])
                 records.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
+
+    def dataset(self) -> datasets.Dataset:
+        """The plan's cases of the data set in its official layout."""
+        dataset = datasets.open_dataset(self.plan.data["name"], self.root, self.plan.data.get("sequences", ()))
+        cases = self.plan.data.get("cases", 0)
+        return dataset.select(dataset.cases[:cases]) if cases else dataset
 
     def attempt(self, job: Job, failed: dict[str, str]) -> bool:
         """Do a job unless another process has it or has done it; whether it was ours. A refusal goes into ``failed``."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -122,8 +122,23 @@ def check(out: Path, then: dict, now: dict) -> None:
 
 def changed(then: dict, now: dict) -> str:
     """The names of the options that differ, with commas between them; then: as read from a file."""
-    now = json.loads(json.dumps(now))  # tuples become lists
+    then, now = completed(then), completed(json.loads(json.dumps(now)))  # tuples become lists
     return ", ".join(key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key))
+
+
+def completed(config: dict) -> dict:
+    """A configuration with the options that an earlier version did not have, at their defaults, which change nothing."""
+    from train import finetune, options, pretrain  # which import this module
+
+    kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": finetune.Recipe}
+    return {name: filled(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value for name, value in config.items()}
+
+
+def filled(values: object, defaults: object) -> object:
+    """Tables with what they lack of the defaults, at any depth; anything else as it is."""
+    if not isinstance(values, dict) or not isinstance(defaults, dict):
+        return values
+    return defaults | {name: filled(value, defaults.get(name)) for name, value in values.items()}
 
 
 def laid_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
