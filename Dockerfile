@@ -4,6 +4,7 @@
 # Among strangers: nothing can be written but /tmp, which is memory, and the volume with the annotations (docs/security.md).
 #   docker run --rm -p 127.0.0.1:7860:7860 --read-only --tmpfs /tmp:size=8g --cap-drop ALL --security-opt no-new-privileges --memory 12g --pids-limit 512 \
 #     -v annotations:/data mps-ams --project /data/project --login /data/people
+# Opened by another name than localhost or an address in numbers: add --allowed-host NAME.
 # For a GPU: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -44,6 +44,7 @@ examples:
   python app.py --project breasts         annotate the images of a project, a folder that is made if need be
   python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
   python app.py --login people --host 0.0.0.0     let other computers in, those of the accounts; put a proxy with TLS before it
+  python app.py --allowed-host annotate.example.org     answer to the name by which a proxy is reached
 
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Of strangers
 and passwords, docs/security.md says what is kept from whom.
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
     limit = "what their decoded volumes may take in the temporary folder, in GiB (default: half of what is free)"
     parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS before it")
     named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")

@@ -128,8 +128,10 @@ def leakage(split: Split, cases: Sequence[str], pairs: Sequence[tuple[int, int]]
 
 
 def save(split: Split, path: Path) -> None:
-    """Write the split as JSON with its hash."""
-    path.write_text(json.dumps(asdict(split) | {"sha256": split.sha256}, indent=1) + "\n", encoding="utf-8")
+    """Write the split as JSON with its hash, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(asdict(split) | {"sha256": split.sha256}, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def restore(values: dict) -> Split:

@@ -7,12 +7,14 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import h11
 import httpx
@@ -21,6 +23,7 @@ import pytest
 from fastapi import HTTPException
 from PIL import Image
 
+from mpsams import splits
 from mpsams.panels import _accounts as accounts
 from mpsams.panels import _guesses as guessing
 from mpsams.panels import _serving as serving
@@ -581,3 +584,38 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
         assert "rror" not in printed.read_text()
     refused = [after for status, after in ends if status == 429]
     assert len(refused) > 100 and all(after.isdigit() and int(after) > 0 for after in refused)
+
+
+# Files that are written
+
+
+WRITERS = re.compile(r"""\.write_text\(|\.write_bytes\(|open\([^)\n]*["']w|\bsavez|json\.dump\(""")
+WHOLE = ("temporary.write_", "unfinished.write_", "(images / file).write_bytes", "(masks / file).write_bytes", "image.write_bytes", "mask.write_bytes",
+         "(folder / f", "(folder / COCO_FILE)")  # fmt: skip
+
+
+def test_what_is_written_under_its_own_name_is_written_whole_or_not_at_all():
+    """Everything goes through a temporary name or checkpoint.write; exports are written into a folder that takes its name when it is full."""
+    found = []
+    for path in [ROOT / "app.py", *ROOT.glob("mpsams/**/*.py"), *ROOT.glob("train/**/*.py")]:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            exempt = line.strip().startswith(WHOLE) or "os.devnull" in line or path.name == "archive.py" or "file.open(entry" in line
+            if WRITERS.search(line) and not exempt and "os.fdopen" not in line:
+                found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()}")
+    assert found == []
+
+
+def test_a_split_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path, split = tmp_path / "split.json", splits.Split("x", 0, True, ("a",), ("b",), ("c",))
+    splits.save(split, path)
+    before, real = path.read_text(), Path.write_text
+
+    def full(self, text, *others, **more) -> None:
+        real(self, text[: len(text) // 2], *others, **more)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        splits.save(split, path)
+    monkeypatch.undo()
+    assert path.read_text() == before

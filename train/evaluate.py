@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mpsams import datasets, inference, metrics, splits
+from mpsams import checkpoint, datasets, inference, metrics, splits
 from mpsams.calibration import Reliability
 from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if "volume" in means:
             about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.json).write_text(json.dumps(known(means["image"]) | about, indent=1) + "\n", encoding="utf-8")
+        checkpoint.write(Path(options.json), (json.dumps(known(means["image"]) | about, indent=1) + "\n").encode())
     return means["image"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams import datasets, inference, plots, splits, tables
+from mpsams import checkpoint, datasets, inference, plots, splits, tables
 from train.evaluate import Source
 from train.plan import Job
 
@@ -39,7 +39,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     figure = plots.comparison(rows, list(networks), tables.TITLES)
     written = [out / f"fig2.{form}" for form in ("pdf", "png")]
     for path in written:
-        path.write_bytes(plots.as_bytes(figure, path.suffix[1:]))
+        checkpoint.write(path, plots.as_bytes(figure, path.suffix[1:]))
     return written
 
 

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mpsams import methods, plots, records, splits, tables
+from mpsams import checkpoint, methods, plots, records, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
 from train.command_line import Parser, run
@@ -55,7 +55,7 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
         text += numbers(measured, paper, folder, against)
     text += ["", "## Plots", "", *(f"![{words}]({path})" for words, path in draw(results, folder, against))]
     report = folder / "report.md"
-    report.write_text("\n".join(text) + "\n", encoding="utf-8")
+    checkpoint.write(report, ("\n".join(text) + "\n").encode())
     return report
 
 
@@ -192,9 +192,9 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
                     lines += said(comparisons, against, paper.get(results.data, {}))
                 made.append(found)
                 compared.append(((name, recipe, averaging), comparisons))
-                (folder / f"{name}-{recipe}-{averaging}{suffix}.tex").write_text(tables.latex(found), encoding="utf-8")
-    (folder / f"tables{suffix}.csv").write_text(tables.csv(made), encoding="utf-8")
-    (folder / f"comparisons{suffix}.csv").write_text(tables.comparisons_csv(compared), encoding="utf-8")
+                checkpoint.write(folder / f"{name}-{recipe}-{averaging}{suffix}.tex", tables.latex(found).encode())
+    checkpoint.write(folder / f"tables{suffix}.csv", tables.csv(made).encode())
+    checkpoint.write(folder / f"comparisons{suffix}.csv", tables.comparisons_csv(compared).encode())
     return lines
 
 
@@ -273,7 +273,7 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
                 figures[f"scatter-{recipe}-{100 * labels:g}"] = words, plots.scatter(x, y, *titles)
     for name, (_, figure) in figures.items():
         for suffix in ("png", "pdf"):
-            (folder / f"{name}.{suffix}").write_bytes(plots.as_bytes(figure, suffix))
+            checkpoint.write(folder / f"{name}.{suffix}", plots.as_bytes(figure, suffix))
     return [(words, f"{name}.png") for name, (words, _) in figures.items()]
 
 

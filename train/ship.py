@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     refuse_replacing(list(runs), options.weights, options.overwrite)
     written = [ship(folder, options.weights, why) for folder, why in runs.items()]
     for path in sorted(options.weights.glob("*.safetensors")):
-        path.with_suffix(".md").write_text(card(path.stem, checkpoint.load(path), evaluation(path)), encoding="utf-8")
+        checkpoint.write(path.with_suffix(".md"), card(path.stem, checkpoint.load(path), evaluation(path)).encode())
     print("\n".join(map(str, written)))
     return written
 
