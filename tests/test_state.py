@@ -77,15 +77,21 @@ def told(out: Path) -> list[dict]:
 
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, packed, processes, kills):
-    """Every other one is killed while it writes a state, between two states, or between the two renames."""
+    """After a random step; every other one while it writes a state, between two states, or between the two renames."""
     code, _ = ended(processes, packed, tmp_path / "whole")
-    code_again, seconds = ended(processes, packed, tmp_path / "again")
+    code_again, _ = ended(processes, packed, tmp_path / "again")
     assert code == code_again == 0 and same(tmp_path / "whole", tmp_path / "again") and len(told(tmp_path / "whole")) == 4
     drawn, killed, in_writing, resumed = random.Random(7), 0, 0, 0
     for trial in range(10 * kills):
-        out, moment = tmp_path / str(trial), drawn.uniform(0.1, 0.95) * seconds
-        partial = out / f"{STATE}.partial"
-        writing = (lambda now: now > moment and partial.exists()) if trial % 2 else lambda now: now > moment
+        out, step, pause = tmp_path / str(trial), drawn.randint(0, 14), drawn.uniform(0, 0.02)
+        partial, reached = out / f"{STATE}.partial", further(out, step) if step else lambda _: out.exists()
+
+        def writing(now: float) -> bool:
+            if not reached(now):
+                return False
+            time.sleep(pause)  # to meet other moments of a step
+            return trial % 2 == 0 or partial.exists()
+
         code, _ = ended(processes, packed, out, writing)
         if code == 0:
             continue  # it was done before
