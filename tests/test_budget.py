@@ -96,6 +96,11 @@ def test_what_is_reserved_counts_until_it_is_done():
         with budget.asking("b"), pytest.raises(NoRoom):
             budget.room(disk=30 * MIB)
     assert used(budget) == (0, 0) and budget.name("a") == ""
+    with budget.asking("a"):
+        with budget.asking("a"):
+            budget.room(memory=60 * MIB)
+            budget.put("a", 1, bulk(60))
+        assert used(budget) == (60, 0)  # what it took is counted, and no more reserved, whatever else goes on
 
 
 def test_drawings_are_kept_while_the_tab_is_open():

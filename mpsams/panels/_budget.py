@@ -27,6 +27,7 @@ FORGOTTEN = 10_000  # visitors of whom nothing is held but that they were here
 GIB = 2**30
 FULL = "This computer has no room for it right now, because others have large images open. Try again in a few minutes, or a smaller file."
 VISITOR: ContextVar[str | None] = ContextVar("visitor", default=None)  # who asked for what is being done; None for a caller without a session
+ASKED: ContextVar[list[int] | None] = ContextVar("asked", default=None)  # bytes of memory and of disk reserved for what is being done
 
 
 class NoRoom(ValueError):
@@ -43,13 +44,12 @@ LOST = Lost()
 @dataclass
 class Visitor:
     """values: by the number of the component that they belong to; lost: the numbers of those let go of. sizes: bytes by array,
-    and whether on disk. asked: bytes of memory and of disk reserved for what is being done. busy: requests being worked on."""
+    and whether on disk. busy: requests being worked on."""
 
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     values: dict[int, object] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     sizes: dict[int, tuple[int, bool]] = field(default_factory=dict)
-    asked: list[int] = field(default_factory=lambda: [0, 0])
     busy: int = 0
     closed: bool = False
 
@@ -95,7 +95,8 @@ class Budget:
     @contextmanager
     def asking(self, visitor: str | None) -> Iterator[None]:
         """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make room."""
-        token = VISITOR.set(visitor)
+        asked = [0, 0]
+        tokens = (VISITOR, VISITOR.set(visitor)), (ASKED, ASKED.set(asked))
         if visitor is not None:
             with self._lock:
                 known = self._visitors.setdefault(visitor, Visitor())
@@ -105,9 +106,9 @@ class Budget:
         try:
             yield
         finally:
-            VISITOR.reset(token)
-            if visitor is not None:
-                self._done(visitor)
+            for variable, token in tokens:
+                variable.reset(token)
+            self._done(visitor, asked)
 
     def room(self, memory: int = 0, disk: int = 0) -> None:
         """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are not enough."""
@@ -118,10 +119,10 @@ class Budget:
             self._make_room(more, known)
             if any(self._used[k] + more[k] > self.limits[k] for k in (0, 1) if more[k]):
                 raise NoRoom(FULL)
-            if known is not None:
-                for k in (0, 1):
-                    known.asked[k] += more[k]
-                    self._used[k] += more[k]
+            asked = ASKED.get()
+            for k in (0, 1) if asked is not None else ():
+                asked[k] += more[k]
+                self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
         """The tab was closed, or its connection broke: let go of all but drawings, and of those too when room is needed."""
@@ -131,16 +132,14 @@ class Budget:
                 self._visitors.move_to_end(visitor, last=False)
                 self._let_go(self._visitors[visitor])  # what is still being done for it lets go in the end
 
-    def _done(self, visitor: str) -> None:
+    def _done(self, visitor: str | None, asked: list[int]) -> None:
         with self._lock:
-            known = self._visitors.get(visitor)
+            for k in (0, 1):
+                self._used[k] -= asked[k]
+            known = None if visitor is None else self._visitors.get(visitor)
             if known is None:
                 return
             known.busy -= 1
-            if not known.busy:
-                for k in (0, 1):
-                    self._used[k] -= known.asked[k]
-                known.asked = [0, 0]
             self._measure(known)
             if known.closed:
                 self._let_go(known)
