@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FOUND = ("flips_averaged", "calibration", "rule", "calibrated")  # what train.calibrate writes into a checkpoint
 BINS = 10  # of a reliability table
 FINEST = 4001  # bins of logits from -REACH to REACH that Platt's fit counts in
 REACH = 40.0
@@ -69,6 +70,11 @@ def readout(metadata: Mapping) -> Readout:
     fitted, rule = metadata.get("calibration") or {}, metadata.get("rule")
     found = Rule(rule["smallest_area"], rule["least_peak"]) if rule else None
     return Readout(bool(metadata.get("flips_averaged", False)), fitted.get("slope", 1.0), fitted.get("intercept", 0.0), found)
+
+
+def carried(metadata: Mapping) -> dict:
+    """What these metadata say of how the network is read, for a network that was begun from it and not calibrated anew."""
+    return {key: metadata[key] for key in FOUND if key in metadata}
 
 
 def logit(probability: float) -> float:

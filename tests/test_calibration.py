@@ -198,7 +198,7 @@ def test_the_command_writes_what_every_use_then_follows(trained, tmp_path):
     told = calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack")])
     after = checkpoint.load(weights)
     assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in before.tensors)
-    assert {key: after.metadata[key] for key in calibrate.FOUND} == json.loads(json.dumps(told))
+    assert {key: after.metadata[key] for key in calibration.FOUND} == json.loads(json.dumps(told))
     assert told["flips_averaged"] and told["calibrated"]["from"] == before.sha256 and told["calibrated"]["images"] == len(before.metadata["split"]["val"])
     fitted = told["calibration"]
     assert fitted["kind"] == "platt" and fitted["slope"] > 0 and fitted["after"]["ece"] <= fitted["before"]["ece"] + 1e-3

@@ -34,7 +34,6 @@ from train.command_line import parse, run
 from train.options import Data, one_of
 
 KINDS = ("platt", "temperature", "none")
-FOUND = ("flips_averaged", "calibration", "rule", "calibrated")  # what is written into the metadata
 LOT = 16  # images that go through the network at once
 
 
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     found = checkpoint.load(chosen.weights)
     if found.metadata.get("kind") != "segmentation":
         raise ValueError(f"{chosen.weights} is a {found.metadata.get('kind')} checkpoint; expected a segmentation")
-    plain = {key: value for key, value in found.metadata.items() if key not in FOUND} | {"flips_averaged": chosen.flips_averaged}
+    plain = {key: value for key, value in found.metadata.items() if key not in calibration.FOUND} | {"flips_averaged": chosen.flips_averaged}
     network = inference.network_of(Checkpoint(found.tensors, plain, found.sha256), "float32")  # as train.evaluate
     val = validation(found.metadata, chosen.data.root)
     logits_nss, truth_nss = looked_at(network, val)

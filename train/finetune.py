@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import checkpoint, datasets, distortions, inference, losses, metrics, ranks, schedule, splits, transforms
+from mpsams import calibration, checkpoint, datasets, distortions, inference, losses, metrics, ranks, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
@@ -263,6 +263,8 @@ def learn(
         "init": start and origin(start),
         "bfloat16_dsc": distributed.of_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),
     }
+    if start and start.metadata["kind"] == "segmentation":
+        metadata |= calibration.carried(start.metadata)
     distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS

@@ -8,6 +8,7 @@ Convolution kernels are rounded to half precision. So what is measured is the sh
       --json weights/hecktor-mps_ams-seg-10.json
   python -m train.ship
   python -m train.ship --best runs/busi-cpu/records.jsonl --labels 0.1 --recipe strong
+  python -m train.ship --assist runs/busi-assist      # as busi-assist, which the app proposes with
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams import checkpoint, datasets, records
+from mpsams import calibration, checkpoint, datasets, records
+from mpsams.calibration import Rule
 from mpsams.checkpoint import Checkpoint
 from train.command_line import Parser, run
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
+LARGEST = 16 * 2**20  # bytes of a shipped file
 NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"
 NAMES = {
     "base": "a masked autoencoder with random order and a fixed ratio (the paper's “base”)",
@@ -42,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser = Parser(prog="python -m train.ship", description=__doc__)
     parser.add_argument("runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew")
     parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
+    parser.add_argument("--assist", nargs="*", type=Path, default=[], metavar="RUN", help="run folders to ship as DATA-assist, which the app proposes with")
     parser.add_argument("--best", type=Path, metavar="RECORDS", help="records.jsonl of train.reproduce: ship each method's best run")
     parser.add_argument("--labels", type=float, default=0.1, help="share of labels of the runs to choose from (default: 0.1)")
     parser.add_argument("--recipe", default="strong", help="recipe of the runs to choose from (default: strong)")
@@ -49,8 +53,13 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     options = parser.parse_args(argv)
     chosen = best(options.best, options.labels, options.recipe) if options.best else {}
     runs = dict.fromkeys(options.runs) | chosen
-    refuse_replacing(list(runs), options.weights, options.overwrite)
-    written = [ship(folder, options.weights, why) for folder, why in runs.items()]
+    assistants = [folder.resolve() for folder in options.assist]
+    if both := sorted({str(folder) for folder in runs if folder.resolve() in assistants}):
+        raise ValueError(f"{', '.join(both)} is to be shipped twice; name it as a run or with --assist")
+    runs |= dict.fromkeys(options.assist)
+    names = {folder: name_of(checkpoint.metadata(folder / "weights.safetensors"), folder.resolve() in assistants) for folder in runs}
+    refuse_replacing(list(names.values()), options.weights, options.overwrite)
+    written = [ship(folder, options.weights / f"{names[folder]}.safetensors", why) for folder, why in runs.items()]
     for path in sorted(options.weights.glob("*.safetensors")):
         checkpoint.write(path.with_suffix(".md"), card(path.stem, checkpoint.load(path), evaluation(path)).encode())
     print("\n".join(map(str, written)))
@@ -73,13 +82,12 @@ def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
     return found
 
 
-def refuse_replacing(sources: Sequence[Path], folder: Path, overwrite: bool) -> None:
-    """ValueError names shipped files that these runs would replace, unless that is wanted, and runs that would be one file."""
-    names = {source: name_of(checkpoint.metadata(source / "weights.safetensors")) for source in sources}
-    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> None:
+    """ValueError names shipped files that runs would replace, unless that is wanted, and names that several runs would have."""
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"several of these runs would be shipped as {', '.join(twice)}; give one run of each kind")
-    held = [name for name in names.values() if (folder / f"{name}.safetensors").exists()]
+    held = [name for name in names if (folder / f"{name}.safetensors").exists()]
     if held and not overwrite:
         raise ValueError("; ".join(f"{folder / name}.safetensors exists already ({described(folder / f'{name}.safetensors')})" for name in held) + "; --overwrite replaces it")
 
@@ -94,12 +102,14 @@ def described(path: Path) -> str:
     return said + (", with its evaluation" if path.with_suffix(".json").exists() else "")
 
 
-def ship(source: Path, folder: Path, why: str | None = None) -> Path:
-    """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes."""
+def ship(source: Path, path: Path, why: str | None = None) -> Path:
+    """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes. ValueError if it is too large."""
     found = checkpoint.load(source / "weights.safetensors")
-    path = folder / f"{name_of(found.metadata)}.safetensors"
-    about = {"rounded_from": found.sha256} | ({"chosen": why} if why else {})
-    checkpoint.save(path, checkpoint.rounded(found.tensors), found.metadata | about)
+    about, tensors = {"rounded_from": found.sha256} | ({"chosen": why} if why else {}), checkpoint.rounded(found.tensors)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > LARGEST:
+        raise ValueError(f"{source} would be {size / 2**20:.1f} MiB in half precision; expected at most {LARGEST / 2**20:.0f}, so a smaller model.width")
+    checkpoint.save(path, tensors, found.metadata | about)
     path.with_suffix(".json").unlink(missing_ok=True)
     return path
 
@@ -115,8 +125,15 @@ def evaluation(path: Path) -> dict | None:
     return measured
 
 
-def name_of(metadata: dict) -> str:
-    """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent."""
+def name_of(metadata: dict, assistant: bool = False) -> str:
+    """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent; "busi-assist" of an assistant.
+
+    ValueError when that is no segmentation.
+    """
+    if assistant:
+        if metadata["kind"] != "segmentation":
+            raise ValueError(f"an assistant is a segmentation; this is a {metadata['kind']} checkpoint")
+        return f"{metadata['data']['name']}-assist"
     what = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
     return f"{metadata['data']['name']}-{metadata['method']}-{what}"
 
@@ -150,6 +167,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
         f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
+        *reading(about),
         *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
         f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
         f"hash of pixels and masks `{data['sha256'][:16]}` |",
@@ -160,7 +178,38 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         f"{'' if volumes(data) else 'near-duplicates kept together, ' if split['grouped'] else 'near-duplicates not kept together, '}hash `{split['sha256'][:16]}` |",
         f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from `{about.get('rounded_from', 'itself')[:16]}` |",
     ]
-    return "\n".join(lines + (results(measured) if measured else [])) + "\n"
+    return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
+
+
+def reading(about: dict) -> list[str]:
+    """Rows of the card on how the network's answer is read (train.calibrate); none where it is taken as it is."""
+    fitted, rule = about.get("calibration"), about.get("rule")
+    rows = [("Flips", "the mean over the image and its mirror image")] if about.get("flips_averaged") else []
+    if fitted and fitted["kind"] != "none":
+        rows.append(("Calibrated", f"on the validation part ({fitted['kind']}): slope {fitted['slope']:.3f}, intercept {fitted['intercept']:.3f} of the logits"))
+    if rule:
+        before, after = rule["before"], rule["after"]
+        rows.append(("No lesion", (
+            f"{calibration.described(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation part: lesion-only DSC "
+            f"{number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}")))
+    return [f"| {name} | {text} |" for name, text in rows]
+
+
+def reliable(measured: dict) -> list[str]:
+    """How far the probabilities can be believed, as lines of Markdown; none of evaluations of earlier versions."""
+    table = measured.get("reliability")
+    if not table:
+        return []
+    bins = [(f"{100 * row['from']:.0f}–{100 * row['to']:.0f}%", *(number(row[key]) for key in ("probability", "lesion")), row["pixels"]) for row in table["bins"]]
+    return [
+        "",
+        "Reliability, over all pixels: of those that were given such a probability, so many are lesion. "
+        f"Expected calibration error {number(table['ece'])}, without the lowest row {number(table['ece_above'])}.",
+        "",
+        "| given | mean | lesion | pixels |",
+        "|---|---|---|---|",
+        *(f"| {span} | {mean} | {lesion} | {pixels} |" for span, mean, lesion, pixels in bins),
+    ]
 
 
 def masking(how: dict) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from mpsams.inference import Masked
 from mpsams.panels._case import SIDE, Case, clustering, moved, of_upload
-from mpsams.panels._library import Library
+from mpsams.panels._library import ASSISTANT, Library
 
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
 
@@ -93,13 +93,13 @@ def finite(value: float) -> float | None:
 
 
 def network_name(library: Library, stated: str, ending: str, modality: str) -> str:
-    """The network an endpoint is to use: the stated one, or for "" the one that ends so.
+    """The network an endpoint is to use: the stated one, or for "" the one that ends so; to segment, the modality's assistant where there is one.
 
     ValueError when it is not there or of another kind than those that end so.
     """
     kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
-    name = stated or library.find(ending, modality)
+    name = stated or (library.assistant(modality) if kind == "segmentation" else None) or library.find(ending, modality)
     if name is None or name not in library.names() or library.network(name).metadata["kind"] != kind:
-        there = ", ".join(other for other in library.names() if mark in other) or "none at all"
+        there = ", ".join(other for other in library.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
         raise ValueError(f"weights {name!r} are no {kind} network here; there are: {there}")
     return name

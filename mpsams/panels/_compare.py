@@ -20,21 +20,30 @@ from mpsams.panels._case import Case
 from mpsams.panels._library import Library
 
 NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
+ASSISTANT = re.compile(r"(?P<data>.+)-assist")
+ASSIST = "assist"  # the method that an assistant has: the network to work with, which stands beside those that are compared
 DEFAULT = "10"  # percent of the labels of the networks that take part unless others are chosen
 FIRST = "mps_ams"  # whose outline is large at first
-TITLES = tables.TITLES | {"scratch": "From scratch"}
+TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
 
 
 def parts(name: str) -> tuple[str, str, str]:
-    """Data set, method and percent of labels in a network's name; a name of another form is all method."""
+    """Data set, method and percent of labels in a network's name; a name of another form is all method. An assistant's method is ``ASSIST``."""
+    if found := ASSISTANT.fullmatch(name):
+        return found["data"], ASSIST, ""
     found = NAME.fullmatch(name)
     return found.group("data", "method", "percent") if found else ("", name, "")
 
 
+def is_assistant(name: str) -> bool:
+    """Whether a network is an assistant, which learnt from all labels."""
+    return parts(name)[1] == ASSIST
+
+
 def titled(names: Iterable[str]) -> dict[str, str]:
-    """Networks with titles for people, in the paper's order; percent and data set are said only where they differ."""
+    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only where they differ."""
     told = {name: parts(name) for name in names}
-    several = [len({part[k] for part in told.values()}) > 1 for k in range(3)]
+    several = [len({part[k] for part in told.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
 
     def title(name: str) -> str:
         data, method, percent = told[name]
@@ -44,14 +53,14 @@ def titled(names: Iterable[str]) -> dict[str, str]:
     def place(name: str) -> tuple:
         data, method, percent = told[name]
         known = tables.METHODS.index(method) if method in tables.METHODS else len(tables.METHODS)
-        return data, int(percent or 0), known, method
+        return method != ASSIST, data, int(percent or 0), known, method
 
     return {name: title(name) for name in sorted(told, key=place)}
 
 
 def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Of the networks there are, those that are wanted; when none of them is, those with 10% of the labels, or all."""
-    usual = [name for name in there if parts(name)[2] == DEFAULT]
+    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the labels, or all."""
+    usual = [name for name in there if parts(name)[2] == DEFAULT or is_assistant(name)]
     return [name for name in there if name in wanted] or usual or list(there)
 
 
@@ -82,7 +91,13 @@ class Said:
     def pictures(self) -> list[str]:
         """What there is to be seen large; nothing before a network has answered."""
         truth = ["truth"] * (self.case.truth_hw is not None and bool(self.chances))
-        return [*truth, *["dispute"] * (len(self.chances) > 1), *self.chances]
+        first = [name for name in self.chances if is_assistant(name)]
+        return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.chances if name not in first)]
+
+    @property
+    def peers(self) -> list[str]:
+        """The networks that are compared with each other: all but the assistant, which learnt from more labels; it alone where there is no other."""
+        return [name for name in self.chances if not is_assistant(name)] or list(self.chances)
 
     def map(self, name: str) -> str:
         """A network's chances as a heat map, a PNG as data URI."""
@@ -101,7 +116,7 @@ def ask(case: Case, names: Sequence[str], library: Library, before: Said | None 
     known = {name: before.chances[name] for name in names if name in before.chances} if again else {}
     maps = before.maps if again else {}
     wish = before.shown if before is not None else ""
-    usual = next((name for name in names if parts(name)[1] == FIRST), next(iter(names), ""))
+    usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw
     rules = {name: calibration.readout(library.about(name)).rule for name in names}
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
@@ -137,9 +152,14 @@ class Compared:
         return {name: lesion(self.case, chance_ss, self.threshold, rules.get(name)) for name, chance_ss in self.said.chances.items()}
 
     @cached_property
+    def peers(self) -> dict[str, np.ndarray]:
+        """The masks of ``Said.peers``."""
+        return {name: self.masks[name] for name in self.said.peers}
+
+    @cached_property
     def votes_hw(self) -> np.ndarray:
-        """How many networks call a pixel lesion, uint8 (H, W)."""
-        return sum((mask_hw.astype(np.uint8) for mask_hw in self.masks.values()), np.zeros(self.case.shape_hw, np.uint8))
+        """How many of the networks that are compared call a pixel lesion, uint8 (H, W)."""
+        return sum((mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8))
 
     @cached_property
     def packed(self) -> dict[str, np.ndarray]:
@@ -154,8 +174,8 @@ class Compared:
 
     @cached_property
     def alike(self) -> float:
-        """Mean DSC between two networks over all pairs, in [0, 1]; NaN when there is no pair. Two that say nothing agree: 1."""
-        pairs = [overlap(one, other)["dsc"] for one, other in itertools.combinations(self.packed.values(), 2)]
+        """Mean DSC between two of the networks that are compared over all pairs, in [0, 1]; NaN when there is no pair. Two that say nothing agree: 1."""
+        pairs = [overlap(self.packed[one], self.packed[other])["dsc"] for one, other in itertools.combinations(self.said.peers, 2)]
         return float(np.mean(pairs)) if pairs else float("nan")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mpsams import figures
 from mpsams.panels import _words as words
-from mpsams.panels._compare import Compared, dispute, parts
+from mpsams.panels._compare import Compared, dispute, is_assistant, parts
 from mpsams.tables import HEADS
 
 LARGE, SMALL = 512, 224  # longest side of a drawn mask in pixels
@@ -24,13 +24,14 @@ MEANING = {"dsc": "overlap with the truth", "ppv": "of the outlined is lesion", 
 
 def verdict(compared: Compared) -> str:
     """In words: how much is called lesion by all, by some, by none, and who fits the truth."""
-    count, titles, waiting = len(compared.masks), compared.said.titles, compared.said.waiting
+    count, titles, waiting = len(compared.peers), compared.said.titles, compared.said.waiting
     if not count:
         return ""
     by_all, by_any = (float((compared.votes_hw >= least).mean()) for least in (count, 1))
-    speakers = [name for name, mask_hw in compared.masks.items() if mask_hw.any()]
+    speakers = [name for name, mask_hw in compared.peers.items() if mask_hw.any()]
+    beside = [f"<strong>The assistant outlines {share(compared.masks[name])}.</strong>" for name in compared.masks if name not in compared.peers]
     if count == 1:
-        says = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.masks.items()]
+        says = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
     elif not speakers:
         says = [f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this threshold."]
     else:
@@ -42,8 +43,9 @@ def verdict(compared: Compared) -> str:
             f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of {words.number(compared.alike)}{' on average' * (count > 2)}.",
         ]
     if waiting:
-        says = [f"<strong>Asking the networks:</strong> {count} of {count + waiting} have answered."]
-    return words.note(" ".join([*says, fits(compared)]))
+        done = len(compared.masks)
+        says = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
+    return words.note(" ".join([*beside, *says, fits(compared)]))
 
 
 def fits(compared: Compared) -> str:
@@ -55,7 +57,7 @@ def fits(compared: Compared) -> str:
         quiet = [titles[name] for name, scores in compared.scores.items() if scores["dsc"] == 1]
         rightly = f"rightly outlined by none: {', '.join(quiet)}" if quiet else "and every network outlines something"
         return f"The truth holds no lesion here, {rightly}; outlining nothing scores 1, outlining anything scores 0."
-    order = sorted(compared.scores, key=lambda name: compared.scores[name]["dsc"])
+    order = sorted(compared.peers, key=lambda name: compared.scores[name]["dsc"])
     low, high = order[0], order[-1]
     if len(order) == 1 or compared.scores[low]["dsc"] == compared.scores[high]["dsc"]:
         return f"Against the truth, DSC {words.number(compared.scores[high]['dsc'], 3)}."
@@ -83,7 +85,7 @@ def cell(compared: Compared, which: str, truth: str) -> str:
     if which == "truth":
         numbers = [f"area {words.percent(compared.case.truth_hw.mean(), 1)}"]
     elif which == "dispute":
-        numbers = [f"{'mean DSC of two' if len(compared.masks) > 2 else 'DSC of the two'}: {words.number(compared.alike)}"]
+        numbers = [f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}: {words.number(compared.alike)}"]
     else:
         area, known = words.percent(compared.masks[which].mean(), 1), compared.scores.get(which)
         numbers = [f"area {area}"]
@@ -108,7 +110,7 @@ def picture(compared: Compared, which: str, truth: str, longest: int) -> str:
         return figures.svg("The slice with the true lesion outlined", size, [figures.shared("case-image", size), truth])
     if which == "dispute":
         votes = figures.shrunk_mask(compared.votes_hw, longest)
-        return figures.svg("Map of where the networks differ", size, [figures.raster(figures.uri(figures.heat(dispute(votes, len(compared.masks)))), size), truth])
+        return figures.svg("Map of where the networks differ", size, [figures.raster(figures.uri(figures.heat(dispute(votes, len(compared.peers)))), size), truth])
     small = figures.shrunk_mask(compared.masks[which], longest)
     layers = [
         figures.shared("case-image", size),
@@ -137,6 +139,8 @@ def heading(compared: Compared, which: str) -> str:
     if which in ("truth", "dispute"):
         return name_of(compared, which)
     _, method, percent = parts(which)
+    if is_assistant(which):
+        return f"{name_of(compared, which)} <em>all labels: to work with, beside the networks that are compared</em>"
     begun = "from nothing" if method == "scratch" else "pretrained without labels"
     taught = f"<em>{begun}, then {percent}% of the labels</em>" if percent else ""
     return f"{name_of(compared, which)} {taught}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from mpsams.inference import Network
 
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 LONGEST = 300  # characters of why a file cannot be used
+ASSISTANT = "-assist"  # how the names of networks to work with end
 CLUSTERING = {"patch": 16, "reading": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
 
 
@@ -27,6 +29,7 @@ class Library:
         self.results = None if results is None else Path(results)
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
         self._told: dict[tuple[Path, int, int], dict | str] = {}
+        self._measured: dict[tuple[str, int, int], dict] = {}
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
@@ -89,6 +92,25 @@ class Library:
         names = [name for name, about in told.items() if about.get("kind") == "segmentation" and channels(about) == 1]
         fitting = [name for name in names if trained_on(told[name])[0] == modality]
         return fitting or [name for name in names if trained_on(told[name]) == trained_on(told[names[0]])]
+
+    def assistant(self, modality: str) -> str | None:
+        """The network to work with that was trained on the modality, "busi-assist"; None where there is none."""
+        names = [name for name in self.segmenters(modality) if name.endswith(ASSISTANT)]
+        return next((name for name in names if trained_on(self.about(name))[0] == modality), None)
+
+    def measured(self, name: str) -> dict:
+        """What train.evaluate wrote beside a checkpoint; empty where there is nothing, or it measured another file."""
+        path = self.path(name)
+        record = path.with_suffix(".json")
+        try:
+            key = (name, path.stat().st_mtime_ns, record.stat().st_mtime_ns)
+            if key not in self._measured:
+                found = json.loads(record.read_text(encoding="utf-8"))
+                ours = isinstance(found, dict) and found.get("sha256") == self.network(name).sha256
+                self._measured[key] = {each: value for each, value in found.items() if each not in ("cases", "volumes")} if ours else {}
+            return self._measured[key]
+        except (OSError, ValueError):
+            return {}
 
     def clustering(self, modality: str = "ultrasound") -> dict:
         """How patches were clustered in the MPS-AMS pretraining of this modality, else the paper's reading as we take it.

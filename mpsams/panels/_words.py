@@ -77,6 +77,23 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
     )
 
 
+def assistant(about: dict, measured: dict) -> str:
+    """What an assistant was trained on, and how good it is on the images that were held back. about: its checkpoint's metadata; measured: by train.evaluate."""
+    data, rule = about.get("data", {}), about.get("rule")
+    seen = f" on {about['seen']} {'slices' if data.get('patients', data.get('images')) != data.get('images') else 'images'}" if "seen" in about else ""
+    says = [f"<strong>The assistant</strong> was trained{seen} with all labels ({escape(data.get('target') or 'lesion')})."]
+    if measured.get("dsc_lesion") is not None:
+        what, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
+        part = "held-back" if measured.get("split") == "test" else "measured"
+        whole = f", {volumes['dsc_lesion']:.2f} per volume" if volumes.get("dsc_lesion") is not None else ""
+        alarms = measured.get("false_alarms")
+        normal = f" It outlines something on {percent(alarms)} of the {measured['images'] - measured['lesions']} without." if alarms is not None else ""
+        says.append(f"On the {measured['lesions']} {part} {what} with a lesion its mean DSC is {measured['dsc_lesion']:.2f}{whole}.{normal}")
+    if rule:
+        says.append("Where nothing is large or likely enough it outlines nothing.")
+    return note(" ".join(says))
+
+
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:
     """What a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
     _, target, _ = seen

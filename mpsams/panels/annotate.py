@@ -10,8 +10,8 @@ import time
 import gradio as gr
 
 from mpsams import transforms
-from mpsams.panels import SAVES, Case, Session, private, refused
-from mpsams.panels._annotate import canvas
+from mpsams.panels import SAVES, Case, Library, Session, private, refused, words
+from mpsams.panels._annotate import canvas, model
 from mpsams.panels._annotate.desk import Desk
 from mpsams.panels._annotate.side import Side, at_desk, author
 
@@ -22,6 +22,12 @@ INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; d
 Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
 
 
+def proposing(library: Library, modality: str) -> str:
+    """What the network that proposes was trained on and how good it is, where it is an assistant."""
+    name = model.proposer(library, modality)
+    return words.assistant(library.about(name), library.measured(name)) if name and name == library.assistant(modality) else ""
+
+
 def build(session: Session) -> None:
     """Lay out the tab and register its events."""
     desk = gr.State(None)  # a Desk, made when the tab is first opened: each browser tab has its own
@@ -30,6 +36,7 @@ def build(session: Session) -> None:
         with gr.Column(scale=1, min_width=320):
             stage = canvas.canvas()
             gr.HTML(INTRO)
+            good = gr.HTML("")
         with gr.Column(scale=0, min_width=300, elem_id="annotate-side"):
             side = Side(session, desk)
     which = side.filter if session.project else gr.State("open")
@@ -93,6 +100,7 @@ def build(session: Session) -> None:
     private(stage.act, act, state, outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
     private(side.truth.click, use, [desk], [session.case, session.version])
     session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
+    session.on_case(lambda case: {good: proposing(session.library, case.modality)}, [], [good])
     side.listen()
     if session.project is not None:
         private(side.list.pick, pick, state, outputs, **lost)

@@ -19,7 +19,7 @@ from mpsams.panels import MODALITIES, NAMES, Case, Library, Session, answers, en
 from mpsams.panels import _figure as figure
 from mpsams.panels import _grid as grid
 from mpsams.panels import _whole as whole_volume
-from mpsams.panels._compare import Compared, Said, ask, chosen, scores, slice_mask, titled
+from mpsams.panels._compare import Compared, Said, ask, chosen, is_assistant, scores, slice_mask, titled
 from mpsams.panels._whole import Whole
 
 TITLE = "Segment & compare"
@@ -32,7 +32,7 @@ FORMATS = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identifie
 PRESS = "() => setTimeout(() => document.querySelector('#made-file').click(), 200)"
 FILL = "share => document.documentElement.style.setProperty('--filling', share)"
 INTRO = """<p class="lead"><strong>What you see.</strong> Networks of the same shape outline the lesion. They saw few labelled images and differ in
-how they were pretrained without labels. Where the chance of lesion reaches the threshold, a pixel is lesion. Choose a small picture to see it large.</p>"""
+how they were pretrained without labels; the assistant, where there is one, learnt from all labels and stands beside them. Where the chance of lesion reaches the threshold, a pixel is lesion. Choose a small picture to see it large.</p>"""
 MAKE = """<strong>No segmentation weights here.</strong> This panel needs networks like <code>busi-mps_ams-seg-10</code> in the folder given by
 <code>--weights</code>. Make them with <code>python -m train.finetune</code> after <code>python -m train.pretrain</code>; <code>--help</code> tells how.
 The Masking tab works without any weights."""
@@ -150,7 +150,7 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
     modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
     threshold = gr.Number(OPENS_AT, visible=False, label="threshold in (0, 1)")
-    weights = gr.Textbox("", visible=False, label="name of a segmentation network; empty for MPS-AMS")
+    weights = gr.Textbox("", visible=False, label="name of a segmentation network; empty for the assistant of the modality, else MPS-AMS")
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for all of them")
     form = gr.Textbox("", visible=False, label=f"format, one of {', '.join(FORMATS)}; empty for the one that fits the upload")
 
@@ -202,8 +202,9 @@ def say(compared: Compared, library: Library) -> tuple[str, str]:
     if not said.chances:
         return words.note(MAKE, "care"), ""
     trained, case = [seen(library.network(name)) for name in said.chances], said.case
+    assistant = next((words.assistant(library.about(name), library.measured(name)) for name in said.chances if is_assistant(name)), "")
     elsewhere = words.trained_elsewhere(trained, case.modality, NAMES)
-    return elsewhere + grid.verdict(compared), "" if elsewhere else words.taught_on(trained[0], case.plane)
+    return elsewhere + grid.verdict(compared), "" if elsewhere else assistant + words.taught_on(trained[0], case.plane)
 
 
 def written(case: Case, mask_xyz: np.ndarray, form: str, near: gr.components.Component) -> str:

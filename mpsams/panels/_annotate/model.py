@@ -25,9 +25,9 @@ GRID = (SIDE, SIDE)
 
 
 def proposer(library: Library, modality: str) -> str | None:
-    """The name of the network that proposes: the last that the project has learnt, else the usual one; None where there is none."""
+    """The name of the network that proposes: the last that the project has learnt, else the assistant, else the usual one; None where there is none."""
     names = library.segmenters(modality)
-    usual = next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
+    usual = library.assistant(modality) or next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
     return max((name for name in names if learning.number(name)), key=learning.number, default=usual)
 
 
