@@ -205,8 +205,8 @@ def spoilt(rank: int, own: int, at: int, sentence: str):
 
 
 def unwritable(out: Path):
-    """From the second step on no state can be written."""
-    return lambda step: (out / f"{state.STATE}.partial").mkdir() if step == 1 else None
+    """No second state can be written: a folder stands where the first would go."""
+    return lambda step: (out / state.PREVIOUS).mkdir() if step == 1 else None
 
 
 def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, list[str], Path, object]]:
