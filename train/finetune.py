@@ -24,11 +24,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, datasets, distortions, inference, losses, metrics, ranks, schedule, splits, transforms
+from mpsams import calibration, checkpoint, datasets, distortions, inference, metrics, ranks, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
@@ -36,97 +35,11 @@ from mpsams.transforms import Augmentation
 from mpsams.unet import Supervised, UNet, auxiliary_heads
 from train import distributed, loop, rehearsal, sampling, teacher
 from train.command_line import parse, peek, run
-from train.options import Data, Model, Run, at_least, describe, one_of, open_data, resident, run_folder, settled
-from train.teacher import Teacher
+from train.options import Data, Model, Run, describe, one_of, open_data, resident, run_folder, settled
+from train.recipes import BATCHES, OPTIMISERS, RECIPES, Recipe, loss_of
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
 KINDS = {"pretrain": "pretraining", "segmentation": "segmentation"}  # of checkpoints to begin from
-OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How the segmentation is learnt; the defaults are the paper's (3.1.2).
-
-    Args:
-        epochs: passes over the labelled images.
-        batch: images per step, of all processes together; unless told, recipe paper takes the paper's: 31 on hecktor and 56 on brats
-            with 5% of the labels, 90 and 70 with 10%, else 32.
-        accumulate: compute each batch in so many parts, one after the other, when it does not fit into memory.
-        lr: highest learning rate, reached after the warm-up, then a cosine to zero.
-        warmup: share of the training that is warm-up.
-        weight_decay: of the optimiser.
-        optimiser: adam or adamw.
-        loss: dice-ce (soft Dice + cross-entropy), ce, dice-focal (focal cross-entropy) or image-dice-ce (Dice of each image with
-            lesion, so that small ones count as much as large ones); the paper names none.
-        presence: weight of a term for whether the image has a lesion at all.
-        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are thrown away; 0 is off.
-        balance: share of images with lesion among those that are drawn; 0 sees each image once in an epoch.
-        small: draw small lesions more often: 1 draws one of half the median area twice as often, 0 as often.
-        faint: likewise those of little contrast to their surroundings.
-        average: decay of a moving average of the weights, which is then what is kept; 0 keeps the last weights.
-        augment: random changes of the labelled images, each a reach where 0 is off.
-        teacher: how the rest of the training part, whose labels are not used, is learnt from.
-    """
-
-    epochs: int = 70
-    batch: int = 32
-    accumulate: int = 1
-    lr: float = 2e-4
-    warmup: float = 0.1
-    weight_decay: float = 1e-4
-    optimiser: str = "adam"
-    loss: str = "dice-ce"
-    presence: float = 0.0
-    deep: float = 0.0
-    balance: float = 0.0
-    small: float = 0.0
-    faint: float = 0.0
-    average: float = 0.0
-    augment: Augmentation = Augmentation()
-    teacher: Teacher = Teacher()
-
-    def __post_init__(self) -> None:
-        one_of("recipe.optimiser", self.optimiser, tuple(OPTIMISERS))
-        one_of("recipe.loss", self.loss, losses.SEGMENTATION)
-        at_least("recipe.epochs", self.epochs, 1)
-        at_least("recipe.batch", self.batch, 1)
-        at_least("recipe.accumulate", self.accumulate, 1)
-        for name in ("presence", "deep", "small", "faint"):
-            at_least(f"recipe.{name}", getattr(self, name), 0)
-        for name in ("average", "balance"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"recipe.{name} {getattr(self, name)} must lie in [0, 1)")
-        if self.teacher.weight and not self.average:
-            raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.average above 0: the average is the teacher")
-
-
-BATCHES = {("hecktor", 0.05): 31, ("hecktor", 0.1): 90, ("brats", 0.05): 56, ("brats", 0.1): 70}  # of the paper, where not 32
-STRONG = Recipe(
-    epochs=100,
-    batch=8,
-    lr=1e-3,
-    weight_decay=1e-2,
-    optimiser="adamw",
-    average=0.98,
-    augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
-)
-ASSIST = Recipe(
-    epochs=150,
-    batch=16,
-    lr=1e-3,
-    weight_decay=2e-2,
-    optimiser="adamw",
-    presence=0.1,
-    deep=0.4,
-    balance=0.75,
-    small=0.5,
-    average=0.998,
-    augment=Augmentation(
-        flip=0.5, rotation=20, zoom=0.3, shift=0.1, contrast=0.3, brightness=0.15, gamma=0.5, elastic=0.03, blur=1.0, noise=0.04, cutout=0.25
-    ),
-)
-RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, average=0.99, teacher=Teacher(weight=1.0)), "assist": ASSIST}
 
 
 @dataclass(frozen=True)
@@ -389,18 +302,6 @@ def task(
         parts=recipe.accumulate,
         weights=sampling.weights(labelled, recipe.balance, recipe.small, recipe.faint),
     )
-
-
-def loss_of(logits: Tensor | list[Tensor], truth_b1hw: Tensor, recipe: Recipe) -> Tensor:
-    """The recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is lesion if any part is."""
-    whole, *coarse = logits if isinstance(logits, list) else [logits]
-    loss = losses.segmentation(whole, truth_b1hw, recipe.loss)
-    if recipe.presence:
-        loss = loss + recipe.presence * losses.presence(whole, truth_b1hw)
-    for level, each in enumerate(coarse):
-        truth = F.adaptive_max_pool2d(truth_b1hw.float(), each.shape[2:])
-        loss = loss + recipe.deep / 2**level * losses.segmentation(each, truth, recipe.loss)
-    return loss
 
 
 def batch_of(

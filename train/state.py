@@ -128,9 +128,9 @@ def changed(then: dict, now: dict) -> str:
 
 def completed(config: dict) -> dict:
     """A configuration with the options that an earlier version did not have, at their defaults, which change nothing."""
-    from train import finetune, options, pretrain  # which import this module
+    from train import options, pretrain, recipes  # which import this module
 
-    kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": finetune.Recipe}
+    kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": recipes.Recipe}
     return {name: filled(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value for name, value in config.items()}
 
 

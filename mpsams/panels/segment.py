@@ -32,7 +32,8 @@ FORMATS = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identifie
 PRESS = "() => setTimeout(() => document.querySelector('#made-file').click(), 200)"
 FILL = "share => document.documentElement.style.setProperty('--filling', share)"
 INTRO = """<p class="lead"><strong>What you see.</strong> Networks of the same shape outline the lesion. They saw few labelled images and differ in
-how they were pretrained without labels; the assistant, where there is one, learnt from all labels and stands beside them. Where the chance of lesion reaches the threshold, a pixel is lesion. Choose a small picture to see it large.</p>"""
+how they were pretrained without labels; the assistant, where there is one, learnt from all labels and stands beside them.
+Where the chance of lesion reaches the threshold, a pixel is lesion. Choose a small picture to see it large.</p>"""
 MAKE = """<strong>No segmentation weights here.</strong> This panel needs networks like <code>busi-mps_ams-seg-10</code> in the folder given by
 <code>--weights</code>. Make them with <code>python -m train.finetune</code> after <code>python -m train.pretrain</code>; <code>--help</code> tells how.
 The Masking tab works without any weights."""
