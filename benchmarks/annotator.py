@@ -231,8 +231,9 @@ def sessions(
     chance_hw, none_hw = inference.spread(inference.chance(proposer, unit_hw), truth_hw.shape), np.zeros(truth_hw.shape, np.float32)
     how = options.dsc, options.most, options.noise, seed
     found = {}
-    for start, from_hw in (("nothing", none_hw), ("proposal", chance_hw)):
-        found[f"brush, from {start}"] = by_brush(truth_hw, from_hw > 0.5, *how)
+    proposal_hw = inference.lesion_mask(proposer.readout.rule, chance_hw)
+    for start, from_hw, mask_hw in (("nothing", none_hw, none_hw > 0.5), ("proposal", chance_hw, proposal_hw)):
+        found[f"brush, from {start}"] = by_brush(truth_hw, mask_hw, *how)
         for name, network in networks.items():
             of = scribble.ground(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
             found[f"scribble, from {start}, {name}"] = by_scribble(truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *how)
