@@ -31,7 +31,7 @@ from train.options import Data, Model, Run, at_least, describe, open_data, resid
 
 MANY = 4096  # images that are enough for the covariance of patches
 LOT = 32  # images that are clustered at once
-EPOCHS = {"simclr": 200, "byol": 200, "swav": 200}  # of the paper, by method; 800 for all others
+EPOCHS = {"simclr": 200, "byol": 200, "swav": 200, "geodesic": 30}  # by method, of the paper or ours; 800 for all others
 BATCHES = {"busi": 32, "hecktor": 48, "brats": 36}  # of the paper (3.1.2), by data set
 
 
@@ -40,7 +40,7 @@ class Optim:
     """How weights are learnt (paper 3.1.2: Adam, learning rate 0.0002).
 
     Args:
-        epochs: passes over the training images; unless told, the paper's: 200 for simclr, byol and swav, else 800.
+        epochs: passes over the training images; unless told, 200 for simclr, byol and swav and 800 for masked methods as in the paper, 30 for geodesic.
         batch: images per step, of all processes together; unless told, the paper's: 48 on hecktor, 36 on brats, else 32.
         lr: learning rate of Adam.
         flip: chance to mirror an image left-right; the paper names no augmentation.
