@@ -91,4 +91,5 @@ def test_unlabelled_images_are_learnt_from_but_never_their_masks(tmp_path, quick
 
 
 def test_with_all_labels_there_is_nothing_for_a_teacher(tmp_path, quick_phantom):
-    run(tmp_path / "a", "--labels", "1")
+    taught, alone = (run(tmp_path / weight, "--labels", "1", "--recipe.teacher.weight", weight) for weight in ("1", "0"))
+    assert all(torch.equal(taught.tensors[name], alone.tensors[name]) for name in alone.tensors)
