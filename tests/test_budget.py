@@ -377,7 +377,7 @@ def test_healthz_states_the_budget(served):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(page.app), base_url="http://127.0.0.1") as client:
             return (await client.get("/healthz")).json()
 
-    assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}}
+    assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}, "busy": 0}
 
 
 def test_what_is_refused_for_a_full_queue_is_never_a_save(served):

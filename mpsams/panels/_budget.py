@@ -66,10 +66,11 @@ class Budget:
         self._used = [0, 0]
         self._lock = RLock()
 
-    def said(self) -> dict[str, dict[str, int]]:
-        """Bytes used and allowed, as /healthz says them."""
+    def said(self) -> dict:
+        """Return bytes used and allowed, and how many requests are being worked on, for /healthz."""
         with self._lock:
-            return {name: {"used": self._used[k], "limit": self.limits[k]} for k, name in enumerate(("memory", "disk"))}
+            bytes_of = {name: {"used": self._used[k], "limit": self.limits[k]} for k, name in enumerate(("memory", "disk"))}
+            return bytes_of | {"busy": sum(visitor.busy for visitor in self._visitors.values())}
 
     def name(self, visitor: str) -> str:
         """What a page sends back to show that it means what is held for it now; "" where nothing was ever held."""

@@ -41,7 +41,7 @@ class Session:
 
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
     so that no tensor is ever compared. every: the components that another case sets. first: the Case shown before anything
-    was asked of the server. open_tab: ``gr.State`` holding the name of the tab in front; opens: which that is at first.
+    was asked of the server. open_tab: hidden text with the name of the tab in front; opens: which that is at first.
     tabs: all of them, rendered by the page.
     """
 
@@ -55,7 +55,7 @@ class Session:
         self.version = gr.State("first")
         self.room: Callable[[int], None] = lambda size: None  # asks for so many bytes of memory for who asked; NoRoom where there are none
         self.hold(self.case)
-        self.open_tab = gr.State(opens)
+        self.open_tab = gr.Textbox(opens, visible=False, label="tab in front")
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self._tab: gr.Tab | None = None
 
@@ -86,7 +86,7 @@ class Session:
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
         """While a panel is built: what it shows belongs to this tab."""
-        private(tab.select, lambda: tab.id, [], self.open_tab)
+        private(tab.select, None, [], self.open_tab, js=f"() => {tab.id!r}")  # in the browser, so that selections stay in order
         self._tab = tab
         yield
         self._tab = None
