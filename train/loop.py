@@ -124,7 +124,7 @@ def forget(out: Path) -> None:
 
 
 def finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
-    """Whether a run that is to be resumed is finished, with its weights in the folder; that is said.
+    """Return whether a run to be resumed is finished, with its weights in the folder, and print a sentence if so.
 
     steps: of the whole run. config: as ``Task.config``. ValueError when the folder holds a run with other options.
     """
