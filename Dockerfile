@@ -1,7 +1,7 @@
 # The app with its shipped weights: CPU, not root, nothing fetched at run time.
 #   docker build -t mps-ams .
 #   docker run --rm -p 7860:7860 mps-ams
-# Among strangers: nothing can be written but /tmp, which is memory, and the volume with the annotations (docs/security.md).
+# Among strangers: nothing can be written but /tmp, which is memory, and the volume with the annotations (docs/deploy/security.md).
 #   docker run --rm -p 127.0.0.1:7860:7860 --read-only --tmpfs /tmp:size=8g --cap-drop ALL --security-opt no-new-privileges --memory 12g --pids-limit 512 \
 #     -v annotations:/data mps-ams --project /data/project --login /data/people
 # Opened by another name than localhost or an address in numbers: add --allowed-host NAME.

@@ -47,7 +47,7 @@ examples:
   python app.py --allowed-host annotate.example.org     answer to the name by which a proxy is reached
 
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Of strangers
-and passwords, docs/security.md says what is kept from whom.
+and passwords, docs/deploy/security.md says what is kept from whom.
 """
 
 

@@ -2,7 +2,7 @@
 
   python -m benchmarks.information --data.name busi --data.root Dataset_BUSI_with_GT
   python -m benchmarks.information --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8
-  python -m benchmarks.information --draw docs      the figure of all records there are, as PNG and PDF
+  python -m benchmarks.information --draw docs/images   the figure of all records there are, as PNG and PDF
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks import keep
-from benchmarks.readme import SETS
+from benchmarks.docs import SETS
 from mpsams import clusters, masking, patches, plots, schedule, transforms, uncertainty
 from mpsams.datasets import Stack
 from mpsams.methods import mps_ams

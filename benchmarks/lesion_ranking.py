@@ -6,7 +6,7 @@ bootstrap intervals over patients. What it gets worst is drawn into --out, which
 
   python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT --weights weights/busi-mps_ams-pretrain.safetensors
   python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 --data.every 3
-  python -m benchmarks.lesion_ranking --draw docs/lesion_ranking
+  python -m benchmarks.lesion_ranking --draw docs/images/lesion_ranking
 """
 
 from __future__ import annotations

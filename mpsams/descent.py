@@ -2,7 +2,7 @@
 
 A lesion is often a hollow: wherever one walks in from the border of the image, the way leads down into it. And the body lies
 in air, whose edge must be crossed. So each patch gets the number of grey levels that the easiest way there descends in all.
-The constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/selectors.md``); using it asks for none.
+The constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/results/selectors.md``); using it asks for none.
 
 Axes: B batch, C channels, H x W pixels, I x J cells (two to a side of a patch), L patches (row-major).
 """

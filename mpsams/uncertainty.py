@@ -1,7 +1,7 @@
 """What a masking strategy leaves undecided, in bits (paper Eq. 1-3), and what hidden and visible share.
 
 The paper's H1, H2 and H3 are expectations over masks that it does not spell out. Here they are entropies over the masks
-that can be drawn: at random, at random once the patches are classified, and lesion first (``docs/information.md``).
+that can be drawn: at random, at random once the patches are classified, and lesion first (``docs/results/information.md``).
 Axes: B batch, L patches, N images, E epochs.
 """
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import gpu, growth, made_up, packing, peer, pipeline, processes, readme, switches, training, turns
+from benchmarks import docs, gpu, growth, made_up, packing, peer, pipeline, processes, switches, training, turns
 from benchmarks import loop as loop_bench
 from mpsams import clusters, datasets, losses, masking, packs, patches, records, schedule, splits, transforms
 from mpsams.unet import UNet
@@ -189,11 +189,11 @@ def test_the_table_of_speed_says_what_ran_where(tmp_path):
     about = {"gpu": None, "cpu": "ACME 1", "threads": 2}
     line = benchmarks.row("a ÷ b", [(1, 1), (3, 2), (2, 1)], "≥ 1")
     (tmp_path / "loop.json").write_text(json.dumps({"ratios": [line], "about": about}))
-    table = readme.speed(tmp_path)
+    table = docs.speed(tmp_path)
     assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | CPU: ACME 1, 2 threads |" in table
     assert "Not run on a GPU" in table and "benchmarks.gpu" in table
     (tmp_path / "loop-gpu.json").write_text(json.dumps({"ratios": [line], "about": about | {"gpu": "H9"}}))
-    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | GPU: H9 |" in readme.speed(tmp_path)
+    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | GPU: H9 |" in docs.speed(tmp_path)
 
 
 @pytest.mark.slow

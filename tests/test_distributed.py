@@ -528,8 +528,8 @@ def test_a_refusal_is_said_once(tmp_path, pack):
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """Each file of docs/cluster with its text."""
-    for path in sorted((ROOT / "docs" / "cluster").iterdir()):
+    """The page on training on many GPUs and the two files beside it, each with its text."""
+    for path in (ROOT / "docs" / "train" / name for name in ("many-gpus.md", "slurm.sh", "kubernetes.yaml")):
         yield path.name, path.read_text(encoding="utf-8")
 
 
@@ -553,7 +553,7 @@ def test_every_option_in_the_documents_exists(capsys):
 
 
 def test_the_kubernetes_job_is_whole():
-    service, job = yaml.safe_load_all((ROOT / "docs/cluster/kubernetes.yaml").read_text(encoding="utf-8"))
+    service, job = yaml.safe_load_all((ROOT / "docs/train/kubernetes.yaml").read_text(encoding="utf-8"))
     pod = job["spec"]["template"]["spec"]
     assert (service["kind"], job["kind"]) == ("Service", "Job") and pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["selector"]["job-name"] == job["metadata"]["name"]
@@ -569,7 +569,7 @@ def test_the_kubernetes_job_is_whole():
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_slurm_script_requeues_only_what_was_stopped(tmp_path, stopped):
     """With stand-ins for Slurm's commands: srun writes down its arguments and ends with 1, at once or when it is terminated."""
-    script = ROOT / "docs/cluster/slurm.sh"
+    script = ROOT / "docs/train/slurm.sh"
     subprocess.run(["bash", "-n", script], check=True)
     wait = f"trap 'exit 1' TERM; touch {tmp_path}/running; while true; do sleep 0.1; done" if stopped else "exit 1"
     stand_ins = {"srun": f'echo "$@" > {tmp_path}/srun.txt\n{wait}', "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; echo node7'}

@@ -1,4 +1,4 @@
-"""What the benchmark of information keeps, on made-up images; its figure; and that docs/information.md says what its records do."""
+"""What the benchmark of information keeps, on made-up images; its figure; and that docs/results/information.md says what its records do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import information, readme
+from benchmarks import docs, information
 from mpsams import clusters, masking, plots, schedule, uncertainty
 from mpsams.plots import bits as drawing
 from mpsams.plots import looks
@@ -175,11 +175,11 @@ def test_the_command_draws_png_and_pdf(tmp_path, monkeypatch, found):
     assert (tmp_path / "out" / "information.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "out" / "information.pdf").read_bytes()[:4] == b"%PDF"
 
 
-# --- what docs/information.md says in words, its records must say in numbers
+# --- what docs/results/information.md says in words, its records must say in numbers
 
 
 def test_the_records_are_of_the_three_sets_and_of_no_machine(kept):
-    assert set(information.records()) >= set(readme.SETS.values())
+    assert set(information.records()) >= set(docs.SETS.values())
     text = "".join(path.read_text(encoding="utf-8") for path in information.HERE.glob("information-*.json"))
     assert not re.search(r"/(?:work|tmp|home|root)\b", text) and len(text) < 20_000 * len(kept)
 

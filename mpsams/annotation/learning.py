@@ -1,7 +1,7 @@
 """Learning from corrections: a run that fine-tunes a checkpoint on the accepted masks, what came of it, and its adoption.
 
 A run is a process of its own (``train.corrections``) that reads nothing but its folder. What is known of it stands in files,
-so that an app that was started again finds it. ``docs/annotations.md`` says what lies where.
+so that an app that was started again finds it. ``docs/reference/project-folder.md`` says what lies where.
 """
 
 from __future__ import annotations

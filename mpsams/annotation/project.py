@@ -1,7 +1,7 @@
 """A project of annotations: a folder with images, proposed and corrected masks, a queue, and a log of what was done.
 
 A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from it.
-``docs/annotations.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
+``docs/reference/project-folder.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Project:
             return index.name(self.item(id).id)
 
     def log(self) -> list[dict]:
-        """All lines of the log, oldest first; ``docs/annotations.md`` has their fields."""
+        """All lines of the log, oldest first; ``docs/reference/project-folder.md`` has their fields."""
         return log.read(self._lines)[0]
 
     def last_lines(self, count: int) -> list[dict]:

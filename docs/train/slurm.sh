@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains on several nodes under Slurm, resumes by itself, and goes back into the queue when its time is up.
-#   sbatch docs/cluster/slurm.sh --config train/configs/busi-mps_ams-cpu.toml --data.root packs/busi-256 --out runs/busi
+#   sbatch docs/train/slurm.sh --config train/configs/busi-mps_ams-cpu.toml --data.root packs/busi-256 --out runs/busi
 # Everything after the script's name is train.pretrain's; for another command: COMMAND=train.finetune sbatch ...
 # Submit from the project's folder, in the environment that has torchrun. Adapt the four lines of resources.
 #SBATCH --job-name=mps-ams

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import readme
+from benchmarks import docs
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-ALL = "\n".join(path.read_text(encoding="utf-8") for path in readme.PAGES)
+ALL = "\n".join(path.read_text(encoding="utf-8") for path in docs.PAGES)
 
 
 def test_the_tables_are_what_the_records_say():
-    assert readme.filled(ALL) == ALL, "run python -m benchmarks.readme"
+    assert docs.filled(ALL) == ALL, "run python -m benchmarks.docs"
 
 
 def test_every_table_is_there_and_has_numbers():
     found = dict(re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", ALL, re.DOTALL))
-    assert found.keys() == readme.TABLES.keys() and all(len(re.findall(r"\d\.\d", table)) > 5 for table in found.values())
+    assert found.keys() == docs.TABLES.keys() and all(len(re.findall(r"\d\.\d", table)) > 5 for table in found.values())
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"--config (train/configs/\S+\.toml)", TEXT))))

@@ -1,7 +1,7 @@
 """The tables of README.md and docs/*.md, written from the records of benchmarks/, results/ and weights/: none is typed by hand.
 
-  python -m benchmarks.readme            write them
-  python -m benchmarks.readme --check    exit with 1 when a page says something else
+  python -m benchmarks.docs            write them
+  python -m benchmarks.docs --check    exit with 1 when a page says something else
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks import lesion_ranking
 from mpsams import clusters, methods, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("information", "security", "selectors")))
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results/information", "deploy/security", "results/selectors")))
 RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
@@ -322,7 +322,7 @@ def main() -> None:
         before = path.read_text(encoding="utf-8")
         after = filled(before)
         if check and before != after:
-            sys.exit(f"the tables of {path.name} are not what the records say; run python -m benchmarks.readme")
+            sys.exit(f"the tables of {path.name} are not what the records say; run python -m benchmarks.docs")
         path.write_text(after, encoding="utf-8")
 
 
