@@ -25,7 +25,8 @@ from scipy.sparse.csgraph import dijkstra
 from tqdm import tqdm
 
 from benchmarks import keep
-from mpsams import inference, metrics, scribble, splits
+from mpsams import inference, metrics, splits
+from mpsams.annotation import scribble
 from mpsams.datasets import Stack
 from mpsams.inference import Network
 from train.command_line import parse

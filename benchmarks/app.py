@@ -70,11 +70,12 @@ def p95(taken: list[float]) -> float:
 
 def slider(calls: int) -> list[float]:
     """Seconds the server spends on each of many slider events, on all pictures."""
-    from mpsams import panels
+    from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
-    from mpsams.panels import _case, masking
+    from mpsams.inference import case as _case
+    from mpsams.inference.registry import Library
 
-    library = panels.Library(Path("weights"))
+    library = Library(Path("weights"))
     covariance = masking.covariance(library, "ultrasound")
     how = _case.clustering(library.clustering())
     cases = [_case.of_sample(sample, how) for sample in phantom.samples()]
@@ -115,19 +116,22 @@ def first_slice(address: str, path: Path) -> float:
 
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
     """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
-    from mpsams import panels
-    from mpsams.panels import _case, _compare, _grid, _showing, masking, reconstruct
+    from mpsams.app.components import network_grid, slice_view
+    from mpsams.app.tabs import masking, reconstruct
+    from mpsams.inference import case as _case
+    from mpsams.inference import comparison
+    from mpsams.inference.registry import Library
 
-    library = panels.Library(Path("weights"))
+    library = Library(Path("weights"))
     case = _case.of_upload([path], None, lambda modality: _case.clustering(library.clustering(modality)))
     how = _case.clustering(library.clustering(case.modality))
     covariance = masking.covariance(library, case.modality)
     events = random.Random(0)
 
     def compare(case) -> None:
-        *_, said = _compare.ask(case, library.segmenters(case.modality), library)
-        compared = _compare.Compared(said, 0.5)
-        for draw in (_grid.verdict, _grid.large, _grid.cells):
+        *_, said = comparison.ask(case, library.segmenters(case.modality), library)
+        compared = comparison.Compared(said, 0.5)
+        for draw in (network_grid.verdict, network_grid.large, network_grid.cells):
             draw(compared)
 
     tabs = {
@@ -138,7 +142,7 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
 
     def move(show) -> None:
         moved = _case.moved(case, "axial", events.randrange(case.slices), how)
-        _showing.now(moved)
+        slice_view.now(moved)
         show(moved)
 
     return {name: seconds(lambda show=show: move(show), calls) for name, show in tabs.items()}

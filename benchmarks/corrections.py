@@ -1,7 +1,7 @@
 """What a segmentation network gains from corrected masks: mean DSC on held-back images before and after, as the app measures it.
 
 A project is filled with images that the network was not trained on, their true masks are accepted as a person's corrections
-of its proposals, and it learns from them as the app lets it (``train.corrections``). Images of the network's own data set are
+of its proposals, and it learns from them as the app lets it (``train.retrain``). Images of the network's own data set are
 of its validation and test parts. Every learning rate begins anew from the same network; more than one is a search, so its
 numbers are not held out.
 
@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 from benchmarks import keep
 from mpsams import datasets, inference, splits
-from mpsams.annotation import learning
+from mpsams.annotation import retraining
 from mpsams.annotation.project import Project
 from mpsams.datasets import Dataset
 from mpsams.inference import Network
-from train.corrections import Corrections as Defaults
-from train.corrections import correct
-from train.evaluate import Source
 from train.command_line import parse
+from train.evaluate import Source
+from train.retrain import Corrections as Defaults
+from train.retrain import correct
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with Project(Path(folder) / "project") as project:
             fill(project, dataset, network, weights.stem)
         for rate in options.rates:
-            run, own = learning.prepare(Path(folder) / "project", weights, weights.stem)
+            run, own = retraining.prepare(Path(folder) / "project", weights, weights.stem)
             with own:
                 began = time.perf_counter()
                 told = correct(run.folder, options.steps, rate)

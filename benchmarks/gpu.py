@@ -22,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import keep, made_up, row, training
+from benchmarks import keep, row, synthetic, training
 from train import loop
 from train.loop import Task
 from train.options import Run
@@ -106,7 +106,7 @@ def measure(device: torch.device, epochs: int, compiled: bool, width: int, size:
     """Everything, for one size."""
     chosen = training.options(width, size, batch, Run(compile=compiled, device=device.type))
     with tempfile.TemporaryDirectory() as folder:
-        pack, out = made_up.pack(Path(folder) / "pack", images, size), Path(folder) / "run"
+        pack, out = synthetic.pack(Path(folder) / "pack", images, size), Path(folder) / "run"
         out.mkdir()
         plain = training.task(training.options(width, size, batch, Run(device=device.type)), pack, out)  # what is compiled is not counted
         counted = flops(step_of(plain))

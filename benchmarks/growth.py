@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks import keep, made_up, row, training
-from benchmarks.turns import contest
+from benchmarks import keep, row, synthetic, training
+from benchmarks.interleaved import contest
 from mpsams import packs
 from train.options import Run, open_data
 
@@ -75,7 +75,7 @@ def opened(turn: Callable, pack: Path, size: int, train: bool, out: Path, **how)
 def measure(count: int, each: int, size: int, **how) -> dict:
     """What one number of images takes."""
     with tempfile.TemporaryDirectory() as folder:
-        pack = made_up.pack(Path(folder) / "pack", count, size, each)
+        pack = synthetic.pack(Path(folder) / "pack", count, size, each)
         bytes_ = sum((pack / name).stat().st_size for name in (packs.IMAGES, packs.MASKS))
         train = each > 1
         work = {"pack": pack, "size": size, "train": train, "out": Path(folder) / "run", **how}

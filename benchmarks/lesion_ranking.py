@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import candidates, keep
+from benchmarks import baselines, keep
 from mpsams import clusters, inference, masking, metrics, patches, plots, schedule, tables
 from mpsams.clusters import Clusters
 from mpsams.datasets import Stack
@@ -79,7 +79,7 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
         for normalise in clusters.NORMALISATIONS:
             found[f"{reading} {normalise}"] = lambda x, truth, patch, how=(reading, normalise): clusters.split(x, patch, *how)
     found[clusters.DESCENT] = lambda x, truth, patch: clusters.split(x, patch, clusters.DESCENT)
-    numbers = candidates.ALONE | (candidates.of_network(inference.open_network(weights)) if weights else {})
+    numbers = baselines.ALONE | (baselines.of_network(inference.open_network(weights)) if weights else {})
     for name, number in numbers.items():
         found[name] = lambda x, truth, patch, number=number: clusters.of_numbers(number(x, patch))
     return found

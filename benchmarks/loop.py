@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import here, keep, made_up, row
+from benchmarks import here, keep, row, synthetic
+from benchmarks.interleaved import by_cpu_time, contest, speeds
 from benchmarks.training import EPOCHS, bare, ours
-from benchmarks.turns import by_cpu_time, contest, speeds
 
 # width, side in pixels, batch, steps of an epoch
 ON_CPU = ((16, 128, 16, 6), (16, 256, 8, 3))
@@ -30,7 +30,7 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple
     """The line of one size, and what was measured for it."""
     how = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
-        pack = made_up.pack(Path(folder) / "pack", steps * batch, size)
+        pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)
         told = contest({"ours": (ours, how | {"pack": pack, "out": Path(folder) / "run"}), "bare": (bare, how | {"steps": steps})}, rounds)
     clustering = told["ours"][0]["clustering_s"]
     mine, peer = (speeds(told[name], steps * batch) for name in ("ours", "bare"))

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import here, keep, made_up, row, training
-from benchmarks.turns import by_cpu_time, contest, speeds
+from benchmarks import here, keep, row, synthetic, training
+from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams.unet import UNet
 
 # width, side in pixels, batch, steps of an epoch
@@ -41,7 +41,7 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int, workers:
     """The lines of one size, and what was measured for it."""
     images = steps * batch
     with tempfile.TemporaryDirectory() as folder:
-        pack = made_up.pack(Path(folder) / "pack", images, size)
+        pack = synthetic.pack(Path(folder) / "pack", images, size)
         shared = {"pack": pack, "width": width, "batch": batch}
         contestants = {"ours": (training.ours, shared | {"size": size, "out": Path(folder) / "run"})}
         contestants |= {name: (theirs, shared | {"careful": careful, "workers": workers}) for name, careful in VERSIONS.items()}

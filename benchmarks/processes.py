@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import keep, made_up, row
-from mpsams import records
+from benchmarks import keep, row, synthetic
+from mpsams import jsonl
 from train.loop import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ def trained(processes: int, synced: bool, pack: Path, out: Path, **how) -> dict[
     done = subprocess.run(command(processes, synced, pack, out, **how), env=alone, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
-    start, *_ = found = records.read(out / RECORDS)
+    start, *_ = found = jsonl.read(out / RECORDS)
     times = [each["time"] for each in found if each["event"] == "epoch"]
     assert start["processes"] == processes
     taken = statistics.median(after - before for before, after in zip(times, times[1:]))
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> dict:
     kinds = {"one": (1, True), "two": (2, True), "apart": (2, False)}
     told: dict[str, list[dict]] = {name: [] for name in kinds}
     with tempfile.TemporaryDirectory() as folder:
-        pack = made_up.pack(Path(folder) / "pack", how.pop("images"), how["size"], each=2)
+        pack = synthetic.pack(Path(folder) / "pack", how.pop("images"), how["size"], each=2)
         for number in range(1 if options.quick else options.rounds):
             for name, runs in told.items():
                 runs.append(trained(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **how))

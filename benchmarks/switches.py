@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import here, keep, made_up, row, training
-from benchmarks.turns import by_cpu_time, contest, speeds
+from benchmarks import here, keep, row, synthetic, training
+from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams import packs, precision
 from train import loop, pretrain
 from train.loop import Task
@@ -103,7 +103,7 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(top / "compiled")  # none from before, for compile's first steps
-        pack = made_up.pack(top / "pack", IMAGES, size)
+        pack = synthetic.pack(top / "pack", IMAGES, size)
         how = {"pack": pack, "out": top / "run", "width": width, "size": size, "batch": batch, "steps": steps, "switch": switch}
         told = contest({name: (stepping, how | {"on": name == "on"}) for name in ("on", "off")}, rounds)
     on, off = (speeds(told[name], steps * batch) for name in ("on", "off"))

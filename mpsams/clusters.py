@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mpsams import transforms
-from mpsams.descent import descent
 from mpsams.patches import patchify
+from mpsams.selectors.geodesic import descent
 
 READINGS = ("covariance-of-softmax", "softmax-of-covariance")
 DESCENT = "descent"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpsams import ranks
+from mpsams import distributed
 from mpsams.transforms import Augmentation
 from mpsams.views import blurred
 
@@ -42,7 +42,7 @@ def draw(batch: int, how: Augmentation, size: int, generator: torch.Generator) -
     """Draw the changes of ``batch`` images of ``size`` pixels a side; what is off draws nothing from ``generator``."""
 
     def uniform(*shape: int) -> Tensor:
-        return ranks.uniform(batch, *shape, generator=generator)
+        return distributed.uniform(batch, *shape, generator=generator)
 
     def normal(side: int) -> Tensor:
         return torch.special.ndtri(uniform(1, side, side).clamp(1e-6, 1 - 1e-6)) * uniform(1, 1, 1)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mpsams import datasets, records
+from mpsams import datasets, jsonl
 from mpsams.datasets import Dataset, Stack
 
 ABOUT, IMAGES, MASKS, PROGRESS = "pack.json", "images.bin", "masks.bin", "progress.jsonl"
@@ -34,8 +34,8 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
         raise ValueError(f"{folder} holds a finished pack already; delete it or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     members = datasets.members_of(dataset.groups)
-    records.keep(folder / PROGRESS, lambda row: True)  # without a line that was cut off
-    done = {row["patient"]: row for row in records.read(folder / PROGRESS)} if (folder / PROGRESS).exists() else {}
+    jsonl.keep(folder / PROGRESS, lambda row: True)  # without a line that was cut off
+    done = {row["patient"]: row for row in jsonl.read(folder / PROGRESS)} if (folder / PROGRESS).exists() else {}
     check_begun(done, dataset, size, folder)
     kept = sum(len(row["cases"]) for row in done.values())
     channels = max((row["channels"] for row in done.values()), default=1)  # a patient without a body says 1
@@ -62,7 +62,7 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
             row = {"patient": patient, "cases": cases, "slices": len(own), "size": size, "channels": channels, "notes": list(notes)}
             row["sha256"] = source_hash(dataset.files(patient))
             done[patient] = row
-            records.append(folder / PROGRESS, "packed", **row)
+            jsonl.append(folder / PROGRESS, "packed", **row)
     return finish(dataset, size, channels, [done[patient] for patient in members], folder)
 
 
@@ -76,7 +76,7 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
 def check(folder: Path, dataset: Dataset) -> None:
     """ValueError unless a finished pack is of this data set, as far as its patients' names and the files of the first and the last tell."""
     if (folder / PROGRESS).exists():
-        done = {row["patient"]: row for row in records.read(folder / PROGRESS)}
+        done = {row["patient"]: row for row in jsonl.read(folder / PROGRESS)}
         if done.keys() != set(dataset.groups):
             raise ValueError(f"{folder} was made from other patients than this folder of data has; delete it or choose another --out")
         ends = [*done][:: max(1, len(done) - 1)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpsams import ranks
+from mpsams import distributed
 
 CT_WINDOWS = {  # level and width in Hounsfield units, as radiology uses them
     "soft tissue": (40.0, 400.0), "lung": (-600.0, 1500.0), "liver": (90.0, 150.0),
@@ -216,11 +216,11 @@ def draw(batch: int, how: Augmentation, generator: torch.Generator) -> Drawn:
     """Draw the changes of ``batch`` images from ``generator``."""
 
     def uniform(reach: float) -> Tensor:
-        return (2 * ranks.uniform(batch, generator=generator) - 1) * reach
+        return (2 * distributed.uniform(batch, generator=generator) - 1) * reach
 
     angle = torch.deg2rad(uniform(how.rotation))
     scale = 1 + uniform(how.zoom)
-    mirror = torch.where(ranks.uniform(batch, generator=generator) < how.flip, -1.0, 1.0)
+    mirror = torch.where(distributed.uniform(batch, generator=generator) < how.flip, -1.0, 1.0)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     affine_b23 = torch.stack(
         [mirror * cosine, -sine, 2 * uniform(how.shift), mirror * sine, cosine, 2 * uniform(how.shift)], dim=1

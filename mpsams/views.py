@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpsams import ranks
+from mpsams import distributed
 
 BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the blur as a share of the side (SimCLR, appendix A: 0.1 to 2 pixels of 224)
 
@@ -58,10 +58,10 @@ def draw(batch: int, how: How, generator: torch.Generator) -> Drawn:
     """Draw a view of each of ``batch`` images from ``generator``."""
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * ranks.uniform(batch, generator=generator)
+        return low + (high - low) * distributed.uniform(batch, generator=generator)
 
     def happens(chance: float) -> Tensor:
-        return ranks.uniform(batch, generator=generator) < chance
+        return distributed.uniform(batch, generator=generator) < chance
 
     side_b = uniform(how.smallest, how.largest).sqrt()
     stretch_b = uniform(-1, 1).mul(0.5 * math.log(how.aspect)).exp().clamp(side_b, 1 / side_b)  # no further than the image

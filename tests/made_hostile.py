@@ -23,9 +23,10 @@ from PIL import Image, PngImagePlugin
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from mpsams import imaging
-from mpsams.annotation import _coco, _dicom_seg
+from mpsams.annotation import coco as _coco
 from mpsams.datasets import phantom
 from mpsams.imaging import Scan
+from mpsams.imaging.dicom import annotation_seg
 from tests import made_volumes
 from tests.test_imaging_dicom import compressed, enhanced, instance, save, series
 from tests.test_imaging_dicom import noise as dicom_noise
@@ -103,7 +104,7 @@ def valid() -> dict[str, bytes]:
     found |= {"nifti": nifti(False), "nifti gz": nifti(True), "nifti 2": _nifti(version=2), "nifti big": _nifti(order=">"), "nifti float": _nifti(np.float32)}
     found |= {"nifti mask": _gzipped(nii(np.asarray(scans()["volume"].voxels_xyz > 0).astype(np.uint8), scans()["volume"].affine))}
     found |= {f"dicom {name}": _dicom(ds, syntax) for name, ds, syntax in _instances()}
-    found |= {"seg": _dicom_seg.write(scans()["ct"], _ball("ct"), "lesion", ""), "coco": coco()}
+    found |= {"seg": annotation_seg.write(scans()["ct"], _ball("ct"), "lesion", ""), "coco": coco()}
     with tempfile.TemporaryDirectory() as folder:
         slices = [path.read_bytes() for path in series(Path(folder), dicom_noise((4, 32, 40)))]
     found["zip series"] = zipped({f"{SECRET}/{number}": data for number, data in enumerate(slices)})

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.panels._annotate import canvas, markup
+from mpsams.annotation import protocol
+from mpsams.app.annotate import canvas, markup
 
 
 def runs_slowly(mask_hw: np.ndarray) -> str:
@@ -28,14 +29,14 @@ def runs_slowly(mask_hw: np.ndarray) -> str:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_masks_travel_as_run_lengths_and_come_back(shape, share):
     mask_hw = np.random.default_rng(1).random(shape) < share
-    text = canvas.packed(mask_hw)
+    text = protocol.packed(mask_hw)
     assert text == runs_slowly(mask_hw)
-    assert (canvas.unpacked(text, shape) == mask_hw).all() and canvas.unpacked(text, shape).shape == shape
+    assert (protocol.unpacked(text, shape) == mask_hw).all() and protocol.unpacked(text, shape).shape == shape
 
 
 def test_known_texts():
-    assert canvas.packed(np.zeros((3, 2), bool)) == "6" and canvas.packed(np.ones((3, 2), bool)) == "0 6"
-    assert canvas.unpacked("1 2 3", (3, 2)).tolist() == [[False, False], [True, False], [True, False]]
+    assert protocol.packed(np.zeros((3, 2), bool)) == "6" and protocol.packed(np.ones((3, 2), bool)) == "0 6"
+    assert protocol.unpacked("1 2 3", (3, 2)).tolist() == [[False, False], [True, False], [True, False]]
 
 
 @pytest.mark.parametrize("text", [
@@ -44,7 +45,7 @@ def test_known_texts():
 ])  # fmt: skip
 def test_what_is_no_mask_of_that_shape_is_refused(text):
     with pytest.raises(ValueError, match="3 x 2 pixels"):
-        canvas.unpacked(text, (3, 2))
+        protocol.unpacked(text, (3, 2))
 
 
 def codes_of(uri: str) -> np.ndarray:
@@ -61,44 +62,44 @@ def codes_of(uri: str) -> np.ndarray:
 def test_whole_numbers_come_back_exactly_and_others_to_a_part_in_65535():
     generator = np.random.default_rng(0)
     for values_hw in (generator.integers(-1024, 3072, (30, 40)), generator.integers(0, 256, (5, 1)).astype(np.uint8), np.array([[0, 65535, 7]])):
-        uri, low, high = canvas.picture(values_hw)
+        uri, low, high = protocol.picture(values_hw)
         assert (low, high) == (values_hw.min(), values_hw.max())
-        assert (np.rint(low + codes_of(uri) / canvas.TOP * (high - low)) == values_hw).all()
+        assert (np.rint(low + codes_of(uri) / protocol.TOP * (high - low)) == values_hw).all()
     values_hw = generator.normal(0, 1e-3, (9, 9)).astype(np.float32)
-    uri, low, high = canvas.picture(values_hw)
-    assert np.abs(low + codes_of(uri) / canvas.TOP * (high - low) - values_hw).max() <= (high - low) / canvas.TOP / 2 * 1.001
+    uri, low, high = protocol.picture(values_hw)
+    assert np.abs(low + codes_of(uri) / protocol.TOP * (high - low) - values_hw).max() <= (high - low) / protocol.TOP / 2 * 1.001
 
 
 def test_flat_and_extreme_pictures_and_those_that_are_none():
-    uri, low, high = canvas.picture(np.full((2, 3), 7.5))
+    uri, low, high = protocol.picture(np.full((2, 3), 7.5))
     assert (low, high) == (7.5, 7.5) and not codes_of(uri).any()
     largest = np.finfo(np.float32).max
-    assert codes_of(canvas.picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [[0, 32768, 65535]]
+    assert codes_of(protocol.picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [[0, 32768, 65535]]
     for wrong in (np.zeros((0, 3)), np.zeros(3), np.array([[np.nan]]), np.array([[1, np.inf]])):
         with pytest.raises(ValueError, match="shape|finite"):
-            canvas.picture(wrong)
+            protocol.picture(wrong)
 
 
 def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
-    told = json.loads(json.dumps(canvas.sheet("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU")))
+    told = json.loads(json.dumps(protocol.sheet("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU")))
     assert (told["width"], told["height"], told["aspect"], told["window"], told["unit"]) == (4, 3, 2.5, [2, 5], "HU")
     assert told["mask"] == runs_slowly(mask_hw) and told["proposal"] == runs_slowly(~mask_hw) and told["truth"] is None
-    assert (told["low"], told["high"]) == (0, 11) and canvas.sheet("k", "t", values_hw, mask_hw)["window"] == [0, 11]
+    assert (told["low"], told["high"]) == (0, 11) and protocol.sheet("k", "t", values_hw, mask_hw)["window"] == [0, 11]
     for wrong in ({"truth_hw": mask_hw.T}, {"aspect": 0.0}, {"aspect": np.nan}):
         with pytest.raises(ValueError, match="shape|aspect"):
-            canvas.sheet("k", "t", values_hw, mask_hw, **wrong)
+            protocol.sheet("k", "t", values_hw, mask_hw, **wrong)
 
 
 def test_an_answer_says_what_the_protocol_asks():
-    told = json.loads(canvas.answer(3, "a/1", canvas.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
+    told = json.loads(protocol.answer(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
     state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "who": "me"}
     assert told == {"turn": 3, "key": "a/1", "saved": "disk", "told": "", "refused": "", "mask": "0 4", "sheet": None, "state": state}
     with pytest.raises(ValueError, match="'gone'"):
-        canvas.answer(1, "k", canvas.State(), saved="gone")
+        protocol.answer(1, "k", protocol.State(), saved="gone")
     for wrong in ({"status": "done"}, {"slice": 1}, {"slice": -1, "slices": 3}):
         with pytest.raises(ValueError, match="allowed|does not exist"):
-            canvas.State(**wrong)
+            protocol.State(**wrong)
 
 
 def test_the_markup_is_not_read_by_gradios_templates_and_every_button_says_what_it_is():

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from mpsams import checkpoint, imaging, inference, scribble, transforms
-from mpsams.annotation import disk, imports, lock, urgency
+from mpsams import checkpoint, imaging, inference, transforms
+from mpsams.annotation import acquisition, assist, disk, imports, lock, proposals, protocol, scribble, session_files
+from mpsams.annotation.commands import WISHES
 from mpsams.annotation.project import Project, SavedMeanwhile
+from mpsams.annotation.session import AGAIN, MEANWHILE, Desk
+from mpsams.app.annotate import queue
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
-from mpsams.panels import Library, _case
-from mpsams.panels._annotate import canvas, files, model, proposals, queue
-from mpsams.panels._annotate.desk import AGAIN, MEANWHILE, Desk
-from mpsams.panels._annotate.wishes import WISHES
+from mpsams.inference import case as _case
+from mpsams.inference.registry import Library
 from mpsams.unet import UNet
 from tests.test_annotations_exports import volume
 from tests.test_imaging_dicom import noise, series
@@ -76,7 +77,7 @@ class Page:
         heard = json.loads(said)
         self.sheet = heard["sheet"] or self.sheet
         text = heard["mask"] or (heard["sheet"] or {}).get("mask")
-        self.mask = self.mask if text is None else canvas.unpacked(text, self.shape)
+        self.mask = self.mask if text is None else protocol.unpacked(text, self.shape)
         return heard
 
     def open(self, id: str) -> dict:
@@ -90,7 +91,7 @@ class Page:
         """mask: what was drawn since; None is nothing. more: overrides any part of the wish."""
         self.turn += 1
         now = self.mask if mask is None else mask
-        said = {"do": do, "key": self.sheet["key"], "turn": self.turn, "mask": canvas.packed(now), "changed": mask is not None, "seconds": 1.5}
+        said = {"do": do, "key": self.sheet["key"], "turn": self.turn, "mask": protocol.packed(now), "changed": mask is not None, "seconds": 1.5}
         if mask is not None:
             self.mask = mask
         answer = self.hear(self.desk.obey(said | more, self.desk.case, self.who))
@@ -253,7 +254,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
     page.wish("save", mask_hw, id="a", seconds=10.0)
     again(page, library, project)
     page.turn += 1
-    said = {"do": "save", "id": "a", "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(mask_hw), "changed": True, "seconds": 10.0}
+    said = {"do": "save", "id": "a", "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 10.0}
     assert page.hear(page.desk.obey(said, page.first, page.who))["saved"] == "disk"
     page.wish("save", drawn(page.shape, 2), id="b", seconds=1.0)
     assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
@@ -269,7 +270,7 @@ def again(page: Page, library: Library, project: Project) -> None:
 def told_again(page: Page, mask: np.ndarray, do: str = "save") -> dict:
     """What a page says to an app that was started meanwhile."""
     page.turn += 1
-    said = {"do": do, "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(mask), "changed": True, "seconds": 1.5}
+    said = {"do": do, "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(mask), "changed": True, "seconds": 1.5}
     return page.hear(page.desk.obey(said, page.first, page.who))
 
 
@@ -369,7 +370,7 @@ def test_what_is_not_allowed_is_refused_in_words_and_changes_nothing(page, proje
 
 def said(page: Page, wrong: dict) -> dict:
     """A wish with a new mask and something wrong in it."""
-    right = {"do": "save", "key": page.sheet["key"], "turn": 1, "mask": canvas.packed(drawn(page.shape, 9)), "changed": True, "seconds": 1}
+    right = {"do": "save", "key": page.sheet["key"], "turn": 1, "mask": protocol.packed(drawn(page.shape, 9)), "changed": True, "seconds": 1}
     return json.loads(page.desk.obey(right | wrong, page.desk.case, ""))
 
 
@@ -420,19 +421,19 @@ def test_strokes_are_obeyed_spread_and_kept(page, project):
     lesion, background = np.zeros(page.shape, bool), np.zeros(page.shape, bool)
     lesion[18, 20:30], background[32, 5:50] = True, True
     page.wish("save", np.zeros(page.shape, bool))
-    answer = page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(background))
+    answer = page.wish("scribble", lesion=protocol.packed(lesion), background=protocol.packed(background))
     assert answer["saved"] == "disk" and page.mask[lesion].all() and not page.mask[background].any() and page.mask.sum() > 2 * lesion.sum()
     assert np.array_equal(project.mask(item(page))[:, :, 0].T, page.mask)
     corner = page.mask.copy()
     corner[:4, :4] = ~corner[:4, :4]  # a correction far away stays when there are more strokes
     lesion[19, 20:30] = True
-    page.wish("scribble", corner, lesion=canvas.packed(lesion), background=canvas.packed(background))
+    page.wish("scribble", corner, lesion=protocol.packed(lesion), background=protocol.packed(background))
     assert np.array_equal(page.mask[:4, :4], corner[:4, :4]) and page.mask[lesion].all()
 
 
 def test_strokes_of_one_kind_only_add_or_only_take_away():
     image_hw, truth_hw = phantom.ultrasound(5)
-    look = model.Look(image_hw, None, None)
+    look = assist.Look(image_hw, None, None)
     drawn_hw, strokes_hw = ndimage.binary_dilation(truth_hw, iterations=9), np.zeros(truth_hw.shape, np.int8)
     row, column = (int(places.mean()) for places in np.nonzero(truth_hw))
     strokes_hw[row, column - 8 : column + 8] = scribble.LESION
@@ -451,7 +452,7 @@ def test_strokes_outside_what_networks_look_at_are_obeyed(library, tmp_path):
     lesion = np.zeros(page.shape, bool)
     lesion[2, :3] = lesion[20, 20:30] = True
     background = ~lesion & drawn(page.shape, 1)
-    page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(background))
+    page.wish("scribble", lesion=protocol.packed(lesion), background=protocol.packed(background))
     assert page.mask[lesion].all() and not page.mask[background].any()
 
 
@@ -478,7 +479,7 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(library, 
     assert np.array_equal(now.truth_hw, mask_hw) and now.agreement.lesion_patches > 0
     page.wish("save", drawn(page.shape, 2))
     assert np.array_equal(now.truth_hw, mask_hw) and page.desk.work.truth_xyz is None  # a copy, and never what it is measured by
-    rows = json.loads(files.history(None, page.desk.work))
+    rows = json.loads(session_files.history(None, page.desk.work))
     assert len(rows) == 2 and rows[0]["pixels_added"] + rows[0]["pixels_removed"] > 0 and rows[1]["dsc_after"] is None
 
 
@@ -519,7 +520,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(library, tmp_path, kin
     assert mask_xyz.any() and page.desk.release() and page.desk.case is None and not page.desk._shelf.works
     late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
     page.turn += 1
-    said = {"do": "save", "key": page.sheet["key"], "turn": page.turn, "mask": canvas.packed(late), "changed": True, "seconds": 1.5}
+    said = {"do": "save", "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(late), "changed": True, "seconds": 1.5}
     assert page.hear(page.desk.obey(said, None))["saved"] == "kept"
     geometry.shown(mask_xyz, case.scan.affine)[1] = late
     assert np.array_equal(page.desk.work.mask_xyz, mask_xyz) and (page.desk.case.index, page.desk.case.seen) == (1, seen)
@@ -633,7 +634,7 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(library, proje
                     mask_hw[:] = inference.probability(network, unit, box) >= 0.5
             masks.append(mask)
         assert np.array_equal(project.proposal(id), masks[0]) and project.item(id).checkpoint == (f"{data}-mps_ams-seg-10", networks[0].sha256)
-        assert project.item(id).urgency == pytest.approx(urgency.votes(masks))
+        assert project.item(id).urgency == pytest.approx(acquisition.votes(masks))
     found = [one.urgency for one in project.queue()]
     assert found == sorted(found, reverse=True) and len(set(found)) > 1
     rows = queue.listed(project, ids[0])
@@ -650,25 +651,25 @@ def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tm
     assert "no proposal" in page.wish("proposal")["refused"]
     lesion = np.zeros(page.shape, bool)
     lesion[18, 20:30] = True
-    page.wish("scribble", lesion=canvas.packed(lesion), background=canvas.packed(np.zeros(page.shape, bool)))
+    page.wish("scribble", lesion=protocol.packed(lesion), background=protocol.packed(np.zeros(page.shape, bool)))
     assert page.mask[lesion].all()
 
 
 def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path):
     one, other = series(folder(tmp_path / "one"), noise((3, 34, 40))), series(folder(tmp_path / "other"), noise((4, 34, 40)), SeriesInstanceUID="1.2.3.99")
     (tmp_path / "SECRET.txt").write_text("no image")
-    count, notes = files.add(project, [picture(tmp_path), *one[:2], tmp_path / "SECRET.txt", *other, *one[2:]], None, "Dr. A")
+    count, notes = session_files.add(project, [picture(tmp_path), *one[:2], tmp_path / "SECRET.txt", *other, *one[2:]], None, "Dr. A")
     assert count == 3 and sorted(item.shape_xyz[2] for item in project.items()) == [1, 3, 4]
     assert len(notes) == 1 and "Image 3 of the upload" in notes[0] and "SECRET" not in notes[0]
-    assert files.add(project, [picture(tmp_path)], None, "")[0] == 0
+    assert session_files.add(project, [picture(tmp_path)], None, "")[0] == 0
 
 
 def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
     (tmp_path / "SECRET.nii").write_bytes(nii(np.zeros((20, 20, 4, 3), np.int16), codes=(0, 0)))
-    count, notes = files.add(project, [picture(tmp_path), tmp_path / "SECRET.nii"], None, "Dr. A")
+    count, notes = session_files.add(project, [picture(tmp_path), tmp_path / "SECRET.nii"], None, "Dr. A")
     assert count == 2 and len(notes) == 2 and all(note.startswith("Image 2 of the upload: ") and "SECRET" not in note for note in notes)
     assert "does not state its orientation" in notes[0] and "3 images in it; the first is taken" in notes[1]
-    assert files.add(project, [tmp_path / "SECRET.nii"], None, "Dr. A") == (0, [])
+    assert session_files.add(project, [tmp_path / "SECRET.nii"], None, "Dr. A") == (0, [])
 
 
 @pytest.mark.parametrize("form", ["folder", "coco", "nifti", "busi"])
@@ -683,7 +684,7 @@ def test_an_export_of_what_is_accepted_is_read_back_equal(library, project, tmp_
             expected[id] = mask
         else:
             project.save(id, mask)
-    data, _ = files.packed(project, form, "accepted", "benign")
+    data, _ = session_files.packed(project, form, "accepted", "benign")
     (tmp_path / "export.zip").write_bytes(data)
     names = zipfile.ZipFile(io.BytesIO(data)).namelist()
     assert not any("picture" in name for name in names)
@@ -693,25 +694,25 @@ def test_an_export_of_what_is_accepted_is_read_back_equal(library, project, tmp_
     found = imports.read(tmp_path / "export.zip", {id: project.scan(id) for id in expected})
     assert found.masks.keys() == expected.keys() and all(np.array_equal(found.masks[id], mask) for id, mask in expected.items())
     with pytest.raises(ValueError, match="allowed are"):
-        files.packed(project, "exe", "accepted", "benign")
+        session_files.packed(project, "exe", "accepted", "benign")
 
 
 def test_masks_that_come_back_are_saved_and_accepted_ones_left_alone(project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     masks = [np.random.default_rng(seed).random((*SIZE[::-1], 1)) < 0.4 for seed in range(3)]
     with pytest.raises(ValueError, match="nothing to export"):
-        files.packed(project, "folder", "accepted", "lesion")
+        session_files.packed(project, "folder", "accepted", "lesion")
     for id, mask in zip(ids, masks):
         project.save(id, mask)
-    (tmp_path / "export.zip").write_bytes(files.packed(project, "folder", "all", "lesion")[0])
+    (tmp_path / "export.zip").write_bytes(session_files.packed(project, "folder", "all", "lesion")[0])
     for id in ids[:2]:
         project.save(id, np.zeros_like(masks[0]))
     project.accept(ids[1])
-    saved, notes = files.take(project, tmp_path / "export.zip", "Dr. B")
+    saved, notes = session_files.take(project, tmp_path / "export.zip", "Dr. B")
     assert saved == 2 and "1 accepted image was left alone" in " ".join(notes)
     assert np.array_equal(project.mask(ids[0]), masks[0]) and not project.mask(ids[1]).any() and project.item(ids[0]).status == "in work"
     Image.fromarray((masks[2][:, :, 0].T * 255).astype(np.uint8)).save(tmp_path / "picture 0_mask.png")
-    assert files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(project.mask(ids[0]), masks[2])  # by its file's name
+    assert session_files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(project.mask(ids[0]), masks[2])  # by its file's name
 
 
 def full(_):
@@ -725,11 +726,11 @@ def test_a_full_disk_is_told_wherever_something_is_written(library, project, tmp
     mask = np.ones((*SIZE[::-1], 1), bool)
     Image.fromarray(np.full(SIZE, 255, np.uint8)).save(tmp_path / f"{first.id}.png")
     monkeypatch.setattr(checkpoint.os, "fsync", full)
-    count, notes = files.add(project, [picture(tmp_path, 2), picture(tmp_path, 3)], None, "")
+    count, notes = session_files.add(project, [picture(tmp_path, 2), picture(tmp_path, 3)], None, "")
     assert count == 0 and len(notes) == 1 and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
     ((done, total, said),) = proposals.propose_all(project, library)
     assert (done, total) == (1, 2) and "The disk is full" in said
-    assert files.take(project, tmp_path / f"{first.id}.png", "")[1] == [f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"]
+    assert session_files.take(project, tmp_path / f"{first.id}.png", "")[1] == [f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"]
     page = Page(library, project)
     answer = page.open(second.id)  # it is opened all the same
     assert answer["refused"] == "" and "No proposal was made: The disk is full" in answer["told"] and page.sheet["width"] == SIZE[1]
@@ -775,8 +776,8 @@ def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(library
         for wish in ("save", "accept", "skip"):
             answer = page.wish(wish, drawn(page.shape, 1))
             assert "read-only" in answer["refused"] and answer["saved"] == ""
-        assert files.add(looked, [picture(tmp_path, 5)], None, "")[0] == 0
-        data, _ = files.packed(looked, "coco", "accepted", "lesion")
+        assert session_files.add(looked, [picture(tmp_path, 5)], None, "")[0] == 0
+        data, _ = session_files.packed(looked, "coco", "accepted", "lesion")
         assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["annotations.json"]
         assert {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()} == before
 

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from mpsams import checkpoint
-from mpsams.annotation import disk, images, lock, log, masks, urgency
+from mpsams.annotation import acquisition, disk, images, lock, log, masks
 from mpsams.annotation.project import Project
 from mpsams.datasets import folder
 from mpsams.imaging import UnreadableImage, geometry
@@ -655,27 +655,27 @@ def test_urgency_of_votes_and_pairs_against_loops():
     for at in np.ndindex(6, 5, 2):
         p = sum(bool(mask[at]) for mask in said) / 3
         total += 4 * p * (1 - p)
-    assert urgency.votes(said) == pytest.approx(total / 60)
+    assert acquisition.votes(said) == pytest.approx(total / 60)
     dice = [2 * sum(map(bool, (a & b).flat)) / (sum(a.flat) + sum(b.flat)) for a, b in combinations(said, 2)]
-    assert urgency.pairs(said) == pytest.approx(1 - sum(dice) / 3)
+    assert acquisition.pairs(said) == pytest.approx(1 - sum(dice) / 3)
     empty = np.zeros((4, 4), bool)
-    assert urgency.votes([empty, ~empty]) == 1 and urgency.pairs([empty, ~empty]) == 1
-    assert urgency.votes([empty, empty]) == 0 == urgency.pairs([empty, empty])
+    assert acquisition.votes([empty, ~empty]) == 1 and acquisition.pairs([empty, ~empty]) == 1
+    assert acquisition.votes([empty, empty]) == 0 == acquisition.pairs([empty, empty])
     for wrong in ([empty], [], [empty, empty[:2]]):
         with pytest.raises(ValueError, match="expected two or more"):
-            urgency.votes(wrong)
+            acquisition.votes(wrong)
         with pytest.raises(ValueError, match="expected two or more"):
-            urgency.pairs(wrong)
+            acquisition.pairs(wrong)
 
 
 def test_urgency_of_chances():
-    assert urgency.entropy(np.array([0.0, 1.0])) == 0 and urgency.entropy(np.full((3, 4), 0.5)) == 1
+    assert acquisition.entropy(np.array([0.0, 1.0])) == 0 and acquisition.entropy(np.full((3, 4), 0.5)) == 1
     p = np.random.default_rng(0).random((7, 3))
     slow = sum(-v * math.log2(v) - (1 - v) * math.log2(1 - v) for v in p.flat) / 21
-    assert urgency.entropy(p) == pytest.approx(slow)
+    assert acquisition.entropy(p) == pytest.approx(slow)
     for wrong in (np.array([1.1]), np.array([math.nan]), np.zeros(0), np.array([-0.1])):
         with pytest.raises(ValueError, match="expected chances"):
-            urgency.entropy(wrong)
+            acquisition.entropy(wrong)
 
 
 def test_agreement_and_changes():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks import annotator
-from mpsams import inference, scribble
+from mpsams import inference
+from mpsams.annotation import scribble
 
 RNG = np.random.default_rng
 

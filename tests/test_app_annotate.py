@@ -10,14 +10,16 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
-from PIL import Image
 from gradio.state_holder import SessionState
+from PIL import Image
 
-from mpsams import panels
-from mpsams.annotation import lock
+from mpsams.annotation import lock, protocol
 from mpsams.annotation.project import Project
-from mpsams.panels import annotate
-from mpsams.panels._annotate import canvas, queue, side
+from mpsams.app import page as panels
+from mpsams.app.annotate import project_sidebar, queue
+from mpsams.app.tabs import annotate
+from mpsams.inference.case import Case
+from mpsams.inference.registry import Library
 from tests.test_annotate_desk import picture, volume
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,7 +53,7 @@ class Tab:
 
     def wish(self, do: str, sheet: dict, mask_hw: np.ndarray | None = None, **more) -> dict:
         self.turn += 1
-        mask = sheet["mask"] if mask_hw is None else canvas.packed(mask_hw)
+        mask = sheet["mask"] if mask_hw is None else protocol.packed(mask_hw)
         wish = {"do": do, "key": sheet["key"], "turn": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
         return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
 
@@ -66,31 +68,31 @@ def page(small_weights, tmp_path_factory):
         project.add(picture(folder))
         volume(folder)
         project.add(next(folder.glob("*.nii.gz")), "ct")
-        yield panels.page(panels.Library(small_weights), project), project
+        yield panels.page(Library(small_weights), project), project
 
 
 def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     blocks, project = page
     tab, (flat, deep) = Tab(blocks), project.items()
     sheet = tab.answered(tab.call(tab.named("show")))["sheet"]  # the tab is opened for the first time
-    assert tab.state(panels.Case).item == flat.id and project.item(flat.id).status == "proposed"
+    assert tab.state(Case).item == flat.id and project.item(flat.id).status == "proposed"
     mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
     said = tab.wish("save", sheet, mask_hw)
     assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
     assert project.log()[-1]["who"] == "AB" and any("in work" in str(value) for value in said.values())
     said = tab.wish("accept", sheet)
     sheet = tab.answered(said)["sheet"]
-    case = tab.state(panels.Case)
+    case = tab.state(Case)
     assert case.item == deep.id and case.is_volume and project.item(flat.id).status == "accepted"
     assert any("1 of 2 accepted" in str(value) for value in said.values())
     said = tab.wish("go", sheet, step=1)
-    assert tab.state(panels.Case).index == case.index + 1
+    assert tab.state(Case).index == case.index + 1
     assert case.index + 2 in said.values()  # the sidebar's slider
     assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
     said = tab.call(tab.named("pick"), {"item": flat.id})
-    assert tab.state(panels.Case).item == flat.id and np.array_equal(canvas.unpacked(tab.answered(said)["sheet"]["mask"], mask_hw.shape), mask_hw)
+    assert tab.state(Case).item == flat.id and np.array_equal(protocol.unpacked(tab.answered(said)["sheet"]["mask"], mask_hw.shape), mask_hw)
     tab.call(tab.named("use"))
-    assert np.array_equal(tab.state(panels.Case).truth_hw, mask_hw)
+    assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
 
 def test_two_tabs_have_a_desk_each_and_nonsense_is_refused(page):
@@ -113,24 +115,24 @@ def test_no_listener_of_the_tab_is_in_the_api(page):
 
 
 def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
-    tab = Tab(panels.page(panels.Library(small_weights)))
+    tab = Tab(panels.page(Library(small_weights)))
     sheet = tab.answered(tab.call(tab.named("show")))["sheet"]
     mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
     mask_hw[50:90, 60:120] = True
     said = tab.answered(tab.wish("save", sheet, mask_hw))
     assert (said["saved"], said["state"]["status"]) == ("kept", "")
     tab.call(tab.named("use"))
-    assert np.array_equal(tab.state(panels.Case).truth_hw, mask_hw)
+    assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
 
 def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(small_weights, tmp_path):
     with Project(tmp_path / "project") as project:
-        tab = Tab(panels.page(panels.Library(small_weights), project))
+        tab = Tab(panels.page(Library(small_weights), project))
         shown = tab.call(tab.named("show"))
-        assert queue.STEPS in shown.values() and tab.state(panels.Case).item == ""
+        assert queue.STEPS in shown.values() and tab.state(Case).item == ""
         item = project.add(picture(tmp_path))
         said = tab.call(tab.named("begin"))
-        assert tab.state(panels.Case).item == item.id and tab.answered(said)["state"]["status"] == "proposed"
+        assert tab.state(Case).item == item.id and tab.answered(said)["state"]["status"] == "proposed"
         assert queue.STEPS not in said.values() and any(f'data-item="{item.id}" aria-current' in str(value) for value in said.values())
         project.skip(item.id)
         assert tab.stage not in tab.call(tab.named("begin"))  # what is on screen stays
@@ -142,11 +144,11 @@ def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(pa
     desk = tab.state(annotate.Desk)
     flat, deep = page[1].items()
     desk.open(flat.id)
-    assert side.strange(None) == "" and side.strange(desk) == ""
+    assert project_sidebar.strange(None) == "" and project_sidebar.strange(desk) == ""
     desk.open(deep.id)
-    assert "only ever seen" in side.strange(desk)
-    assert side.signed_in(SimpleNamespace(username=None)).value is None
-    field = side.signed_in(SimpleNamespace(username="anne"))
+    assert "only ever seen" in project_sidebar.strange(desk)
+    assert project_sidebar.signed_in(SimpleNamespace(username=None)).value is None
+    field = project_sidebar.signed_in(SimpleNamespace(username="anne"))
     assert field.value == "anne" and field.interactive is False
 
 
@@ -155,7 +157,7 @@ def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_w
     (tmp_path / "uploads").mkdir()
     with Project(tmp_path / "project") as project:
         first = project.add(picture(tmp_path))
-        tab = Tab(panels.page(panels.Library(small_weights), project))
+        tab = Tab(panels.page(Library(small_weights), project))
         tab.request = gr.Request(username="anne")
         typed = {"Your initials, for the log": "Dr. Mallory"}
         sheet = tab.answered(tab.call(tab.named("show"), **typed))["sheet"]
@@ -178,8 +180,8 @@ def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypa
 
     monkeypatch.setattr(lock, "hold", unwritable)
     with Project(tmp_path / "project") as project:
-        tab = Tab(panels.page(panels.Library(small_weights), project))
+        tab = Tab(panels.page(Library(small_weights), project))
         shown = tab.call(tab.named("show"))
-        assert tab.state(panels.Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
+        assert tab.state(Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
         said = tab.answered(tab.wish("accept", tab.answered(shown)["sheet"]))
         assert "read-only" in said["refused"] or "Nothing is outlined" in said["refused"]

@@ -22,9 +22,9 @@ import httpx
 import numpy as np
 import pytest
 
+from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 from mpsams.imaging import geometry
-from mpsams.panels._annotate import canvas
 from tests.test_annotate_desk import picture
 from tests.test_annotations_exports import volume
 
@@ -34,7 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 FORKING = """
 import os, sys
 from pathlib import Path
-import app, uvicorn
+import uvicorn
+from mpsams.app import main as app
 from mpsams.annotation.project import Project
 folder, weights, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 for _ in sys.stdin:
@@ -102,7 +103,7 @@ class Client:
     def save(self, image: Image, source: random.Random) -> None:
         index, mask_hw = image.changed(source)
         self.turn += 1
-        wish = {"do": "save", "key": f"{image.token}.axial.{index}", "turn": self.turn, "mask": canvas.packed(mask_hw), "changed": True, "seconds": 1}
+        wish = {"do": "save", "key": f"{image.token}.axial.{index}", "turn": self.turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 1}
         said = self.event(self.stage, "act", wish)
         assert (said["saved"], said["refused"], said["turn"]) == ("disk", "", self.turn)
         image.acked = len(image.states) - 1

@@ -8,15 +8,17 @@ import gradio as gr
 import pytest
 import torch
 
-from mpsams import clusters, inference, lesson, masking, metrics, patches, schedule
+from mpsams import clusters, inference, masking, metrics, patches, schedule
+from mpsams.app.learn import lesson, quiz, quiz_page
+from mpsams.app.learn import page as frame
+from mpsams.app.learn import walk as walks
+from mpsams.app.learn.scene import Scene
+from mpsams.app.learn.walk import Place, Walk
+from mpsams.app.session import Session
+from mpsams.app.tabs import learn
 from mpsams.datasets import phantom
-from mpsams.panels import Library, Session, _case, learn
-from mpsams.panels._learn import guess as guessing
-from mpsams.panels._learn import page as frame
-from mpsams.panels._learn import quiz
-from mpsams.panels._learn import walk as walks
-from mpsams.panels._learn.scene import Scene
-from mpsams.panels._learn.walk import Place, Walk
+from mpsams.inference import case as _case
+from mpsams.inference.registry import Library
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_
     hidden = patches.to_pixels(round_.hidden_1l, 16, 256, 256)
     shown = round_.picture_11ss(is_open=True)
     assert shown[hidden].unique().numel() == 1 and torch.equal(shown[~hidden], round_.image_11ss[~hidden])
-    page = guessing.guess(quiz.Quiz(seed=7), round_)
+    page = quiz_page.guess(quiz.Quiz(seed=7), round_)
     assert "truth" not in page.board and "was-hidden" not in page.board
     listed = list(map(int, re.search(r'data-guess="([\d,]+)"', page.board).group(1).split(",")))
     assert listed == sorted(listed)  # not in the order they were hidden, lesion first
@@ -210,7 +212,7 @@ def test_the_quiz_counts_hits_of_everyone(round_):
     expected = 3 * len(truth) / int(round_.hidden_1l.sum())
     by_machine = sum(k in truth for k in round_.clustering)
     assert once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected)) and once.done == 1
-    said = guessing.guess(once, round_)
+    said = quiz_page.guess(once, round_)
     assert "2 of 3" in said.says[0] and "You" in said.tries and "truth" in said.board
     twice = quiz.guessed(quiz.another(once), truth[:3], round_)
     assert twice.scores[0] == 5 and twice.done == 2 and twice.round == 1

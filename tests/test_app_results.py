@@ -12,10 +12,14 @@ import pytest
 import torch
 
 from mpsams import checkpoint, inference, metrics, tables
+from mpsams.app.components import figure, network_grid, result_report
+from mpsams.app.components.result_report import Choice
+from mpsams.app.tabs import results
 from mpsams.datasets import phantom
-from mpsams.panels import Library, _case, _compare, _figure, _grid, _report, results
-from mpsams.panels._compare import Compared, Said
-from mpsams.panels._report import Choice
+from mpsams.inference import case as _case
+from mpsams.inference import comparison
+from mpsams.inference.comparison import Compared, Said
+from mpsams.inference.registry import Library
 from mpsams.unet import UNet
 from tests import made_records
 
@@ -41,16 +45,16 @@ def compared(case) -> Compared:
 
 
 def test_networks_have_titles_in_the_papers_order_and_say_what_differs():
-    assert list(_compare.titled(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
-    assert _compare.titled(["busi-mae-seg-10", "busi-mae-seg-5"]) == {"busi-mae-seg-5": "MAE 5%", "busi-mae-seg-10": "MAE 10%"}
-    assert set(_compare.titled(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {"MAE 5% a", "MAE 5% b", "mine"}
+    assert list(comparison.titled(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
+    assert comparison.titled(["busi-mae-seg-10", "busi-mae-seg-5"]) == {"busi-mae-seg-5": "MAE 5%", "busi-mae-seg-10": "MAE 10%"}
+    assert set(comparison.titled(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {"MAE 5% a", "MAE 5% b", "mine"}
 
 
 def test_those_with_a_tenth_of_the_labels_take_part_unless_others_are_chosen():
     there = ["busi-mae-seg-10", "busi-mae-seg-5", "busi-scratch-seg-10"]
-    assert _compare.chosen(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
-    assert _compare.chosen(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
-    assert _compare.chosen(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
+    assert comparison.chosen(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
+    assert comparison.chosen(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
+    assert comparison.chosen(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
 
 
 def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_open(tmp_path):
@@ -82,14 +86,14 @@ def test_networks_of_any_size_are_asked_once_for_a_slice(case, small_weights, mo
     library, asked = Library(small_weights), []
     chance = inference.chance
     monkeypatch.setattr(inference, "chance", lambda network, *rest: asked.append(network.size) or chance(network, *rest))
-    steps = list(_compare.ask(case, SEG, library))
+    steps = list(comparison.ask(case, SEG, library))
     assert [said.waiting for said in steps] == [2, 1, 0] and list(steps[0].chances) == [SEG[2]] and steps[0].shown == SEG[2]
     assert sorted(asked) == [128, 256, 256] and list(steps[-1].chances) == list(SEG)
     brighter = _case.brightened(case, (0.1, 0.6))
-    (fewer,) = _compare.ask(brighter, SEG[:2], library, steps[-1])
+    (fewer,) = comparison.ask(brighter, SEG[:2], library, steps[-1])
     assert len(asked) == 3 and list(fewer.chances) == list(SEG[:2]) and fewer.shown == SEG[0]
     assert np.array_equal(fewer.chances[SEG[1]], chance(library.network(SEG[1]), case.unit_hw, case.box))
-    (none,) = _compare.ask(case, (), library)
+    (none,) = comparison.ask(case, (), library)
     assert none.pictures == [] and none.shown == ""
 
 
@@ -107,52 +111,52 @@ def test_masks_scores_and_agreement_are_those_of_slow_loops(compared, case):
     for name, mask_hw in slow.items():
         assert np.array_equal(compared.masks[name], mask_hw)
         assert compared.scores[name] == pytest.approx(overlap(mask_hw, case.truth_hw))
-        assert _compare.scores(mask_hw, case) == compared.scores[name]
+        assert comparison.scores(mask_hw, case) == compared.scores[name]
     pairs = [overlap(slow[a], slow[b])["dsc"] for a, b in itertools.combinations(SEG, 2)]
     assert compared.alike == pytest.approx(np.mean(pairs))
     share = np.mean(list(slow.values()), axis=0)
-    assert _compare.dispute(compared.votes_hw, 3) == pytest.approx(4 * share * (1 - share), abs=1e-6)
+    assert comparison.dispute(compared.votes_hw, 3) == pytest.approx(4 * share * (1 - share), abs=1e-6)
 
 
 def test_masks_that_are_empty_count_as_metrics_say():
     nothing, all_of_it = np.packbits(np.zeros(64, bool)), np.packbits(np.ones(64, bool))
-    assert _compare.overlap(nothing, nothing) == {"dsc": 1, "ppv": 1, "sen": 1}
-    assert _compare.overlap(all_of_it, nothing) == _compare.overlap(nothing, all_of_it) == {"dsc": 0, "ppv": 0, "sen": 0}
+    assert comparison.overlap(nothing, nothing) == {"dsc": 1, "ppv": 1, "sen": 1}
+    assert comparison.overlap(all_of_it, nothing) == comparison.overlap(nothing, all_of_it) == {"dsc": 0, "ppv": 0, "sen": 0}
 
 
 def test_the_verdict_says_how_many_agree_on_what(compared, case):
-    said = _grid.verdict(compared)
+    said = network_grid.verdict(compared)
     any_share, both = (np.mean(compared.votes_hw >= 1), np.mean(compared.votes_hw == 3))
     assert "2 of 3 networks outline something" in said and f"{100 * (any_share - both):.1f}%" in said and both == 0
     assert "Nearest to the truth on this one image: From scratch" in said and "furthest: MPS-AMS with DSC 0.000" in said
     one = Compared(Said(case, {SEG[0]: compared.said.chances[SEG[0]]}, SEG[0]), 0.5)
-    assert "From scratch outlines" in _grid.verdict(one) and np.isnan(one.alike) and "dispute" not in one.said.pictures
+    assert "From scratch outlines" in network_grid.verdict(one) and np.isnan(one.alike) and "dispute" not in one.said.pictures
     silent = Compared(Said(case, dict.fromkeys(SEG[:2], np.zeros((256, 256), np.float32)), SEG[0]), 0.5)
-    assert "Neither of the 2 networks outlines anything" in _grid.verdict(silent) and silent.alike == 1
+    assert "Neither of the 2 networks outlines anything" in network_grid.verdict(silent) and silent.alike == 1
     waiting = Compared(Said(case, {SEG[0]: compared.said.chances[SEG[0]]}, SEG[0], waiting=9), 0.5)
-    assert "1 of 10 have answered" in _grid.verdict(waiting)
+    assert "1 of 10 have answered" in network_grid.verdict(waiting)
 
 
 def test_a_normal_image_is_scored_by_silence(compared):
     normal = next(sample for sample in phantom.samples() if not sample.draw().mask.any())
     case = _case.of_sample(normal, _case.clustering(Library("nowhere").clustering()))
     loud, quiet = np.ones((256, 256), np.float32), np.zeros((256, 256), np.float32)
-    said = _grid.verdict(Compared(Said(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
+    said = network_grid.verdict(Compared(Said(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
     assert "no lesion here" in said and "SimCLR" in said and "From scratch," not in said
 
 
 def test_every_cell_is_a_button_with_words_and_one_is_pressed(compared):
-    html = _grid.cells(compared)
+    html = network_grid.cells(compared)
     assert html.count("<button") == html.count('role="img"') == 5 and html.count('aria-pressed="true"') == 1
     assert f"DSC {compared.scores[SEG[0]]['dsc']:.3f}" in html and "MPS-AMS outlines nothing" in html
     for which in compared.said.pictures:
-        large = _grid.large(Compared(Said(compared.case, compared.said.chances, which), 0.5))
+        large = network_grid.large(Compared(Said(compared.case, compared.said.chances, which), 0.5))
         assert large.count("<figure") == 2 and large.count("aria-label") == large.count("<svg")
-    assert _grid.large(Compared(Said(compared.case, {}), 0.5)) == ""
+    assert network_grid.large(Compared(Said(compared.case, {}), 0.5)) == ""
 
 
 def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
-    assert _figure.comparison(compared, "pdf").startswith(b"%PDF")
+    assert figure.comparison(compared, "pdf").startswith(b"%PDF")
 
 
 # --- results
@@ -181,10 +185,10 @@ def test_every_choice_has_its_own_numbers(reader):
 
 def test_what_was_shown_is_counted_from_the_comparisons(reader, small_records):
     compared = tables.compare(tables.read(small_records / "made-up.jsonl"))
-    html = _report.shown(compared, CHOICE)
+    html = result_report.shown(compared, CHOICE)
     ahead = sum(c.shown and c.mean > 0 for c in compared)
     assert f"ahead in {ahead} of {len(compared)} comparisons" in html and html.count("<li>") == len(compared) + 2
-    assert "nothing can be compared yet" in _report.shown((), CHOICE)
+    assert "nothing can be compared yet" in result_report.shown((), CHOICE)
 
 
 def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown(tmp_path):
@@ -193,23 +197,23 @@ def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown
     found = tables.read(path)
     compared = tables.compare(found)
     assert sum(c.shown_here for c in compared) == 2 and not any(c.shown for c in compared)
-    html = _report.shown(compared, CHOICE)
+    html = result_report.shown(compared, CHOICE)
     assert "ahead in 0 of 2 comparisons" in html and "2 of these differences are shown for these pretrainings or this draw of labels only" in html
     cell = next(line for line in tables.table(found).rows if line.method == "mae").cells["dsc"]
-    assert f"{cell.high:.3f}†</small>" in _report.table(tables.table(found), "dsc") and "† for these pretrainings only" in _report.table(tables.table(found), "dsc")
+    assert f"{cell.high:.3f}†</small>" in result_report.table(tables.table(found), "dsc") and "† for these pretrainings only" in result_report.table(tables.table(found), "dsc")
 
 
 def test_an_interval_is_drawn_where_its_numbers_are():
     cell = tables.Cell("mae", 0.1, "dsc", (0.5,), 0.5, None, 0.45, 0.6, 0.55)
-    assert _report.span([cell]) == (0.4, 0.7)
-    drawn = _report.range_of(cell, (0.4, 0.8))
+    assert result_report.span([cell]) == (0.4, 0.7)
+    drawn = result_report.range_of(cell, (0.4, 0.8))
     assert "left:12.5%;width:37.5%" in drawn and '<b style="left:25.0%">' in drawn and '<s style="left:37.5%">' in drawn
 
 
 def test_plots_say_what_they_show(reader):
     labels, points = reader.by_labels("once", CHOICE), reader.scatter("once", CHOICE, ("mae", "mps_ams"), 0.1)
-    curves = _report.curves([made_records.pretraining(method, 0) for method in ("mae", "mps_ams")])
-    assert "MAE from 1." in curves and "in 60 epochs" in curves and _report.curves([]) == ""
+    curves = result_report.curves([made_records.pretraining(method, 0) for method in ("mae", "mps_ams")])
+    assert "MAE from 1." in curves and "in 60 epochs" in curves and result_report.curves([]) == ""
     for html in (labels, curves, points):
         assert 'src="data:image/svg+xml;base64,' in html and len(html.partition('alt="')[2].partition('"')[0]) > 60
     x, y = (tables.per_image(reader.results("once", "made-up", "image"), method, 0.1, "strong") for method in ("mae", "mps_ams"))

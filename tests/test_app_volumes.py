@@ -15,7 +15,7 @@ from mpsams import checkpoint, inference, metrics, transforms
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
-from mpsams.panels import Library
+from mpsams.inference.registry import Library
 from mpsams.unet import UNet
 
 WEIGHTS = "busi-mps_ams-seg-10"

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from mpsams import checkpoint, inference
+from mpsams.annotation import assist
+from mpsams.annotation.assist import Look
+from mpsams.app.components import html, network_grid
+from mpsams.app.endpoints import network_name
+from mpsams.app.tabs import segment
+from mpsams.app.tabs.annotate import proposing
 from mpsams.datasets import phantom
-from mpsams.panels import _case, segment
-from mpsams.panels import _compare as compare
-from mpsams.panels import _grid as grid
-from mpsams.panels import _volume as volume
-from mpsams.panels import _words as words
-from mpsams.panels._annotate import model
-from mpsams.panels._annotate.model import Look
-from mpsams.panels._answers import network_name
-from mpsams.panels._library import Library
-from mpsams.panels.annotate import proposing
+from mpsams.inference import case as _case
+from mpsams.inference import comparison
+from mpsams.inference import volumes as volume
+from mpsams.inference.registry import Library
 from mpsams.unet import UNet
-from train import calibrate, evaluate, finetune, ship
+from train import calibrate, evaluate, finetune, publish
 
 NETWORKS = ("busi-mps_ams-seg-10", "busi-scratch-seg-10", "busi-scratch-seg-100")
 RULE = {"smallest_area": 0.0, "least_peak": 0.0, "before": {}, "after": {}}
@@ -56,36 +56,36 @@ def case() -> _case.Case:
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():
-    titles = compare.titled([*NETWORKS[:2], "busi-assist"])
-    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(compare.titled(NETWORKS[:2]).values())
-    assert compare.parts("2-busi-assist")[1] == compare.ASSIST and not compare.is_assistant("busi-mps_ams-seg-10")
-    assert compare.chosen(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
-    assert compare.chosen(NETWORKS, ()) == list(NETWORKS[:2])
+    titles = comparison.titled([*NETWORKS[:2], "busi-assist"])
+    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(comparison.titled(NETWORKS[:2]).values())
+    assert comparison.parts("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant("busi-mps_ams-seg-10")
+    assert comparison.chosen(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
+    assert comparison.chosen(NETWORKS, ()) == list(NETWORKS[:2])
 
 
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
     library = Library(weights)
-    assert library.assistant("ultrasound") == model.proposer(library, "ultrasound") == "busi-assist"
+    assert library.assistant("ultrasound") == assist.proposer(library, "ultrasound") == "busi-assist"
     assert library.assistant("ct") is None and network_name(library, "", segment.DEFAULT, "ultrasound") == "busi-assist"
     assert network_name(library, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
     (weights / "busi-assist.safetensors").unlink()
-    assert library.assistant("ultrasound") is None and model.proposer(library, "ultrasound") == NETWORKS[0]
+    assert library.assistant("ultrasound") is None and assist.proposer(library, "ultrasound") == NETWORKS[0]
     assert network_name(library, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(library, "ultrasound") == ""
 
 
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     library = Library(weights)
-    first, *_, said = compare.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
-    assert list(first.chances) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(compare.titled(NETWORKS[:2]))
-    compared = compare.Compared(said, 0.5)
+    first, *_, said = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
+    assert list(first.chances) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(comparison.titled(NETWORKS[:2]))
+    compared = comparison.Compared(said, 0.5)
     assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.alike == 1
-    words_said = grid.verdict(compared)
+    words_said = network_grid.verdict(compared)
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
-    assert compare.Compared(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
-    assert "all labels" in grid.heading(compared, "busi-assist") and 'data-cell="busi-assist"' in grid.cells(compared)
-    *_, alone = compare.ask(case(), ["busi-assist"], library)
+    assert comparison.Compared(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
+    assert "all labels" in network_grid.heading(compared, "busi-assist") and 'data-cell="busi-assist"' in network_grid.cells(compared)
+    *_, alone = comparison.ask(case(), ["busi-assist"], library)
     assert alone.peers == ["busi-assist"] and "dispute" not in alone.pictures
-    *_, before = compare.ask(case(), NETWORKS[:2], library)
+    *_, before = comparison.ask(case(), NETWORKS[:2], library)
     assert before.peers == list(before.chances) and before.shown == NETWORKS[0]
 
 
@@ -97,7 +97,7 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
         assert Look(unit, None, other).proposal_hw.any() != forbidden
         *_, (_, (found,)) = volume.segment(case(), [other])
         assert found.mask(case().scan, 0.5).any() != forbidden
-        assert compare.slice_mask(case(), inference.chance(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
+        assert comparison.slice_mask(case(), inference.chance(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
     assert not Look(unit, None, None).proposal_hw.any()
 
 
@@ -108,13 +108,13 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     path.with_suffix(".json").write_text(json.dumps(measured))
     said = proposing(library, "ultrasound")
     assert "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
-    *_, asked = compare.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
-    assert said in segment.say(compare.Compared(asked, 0.5), library)[1]
+    *_, asked = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
+    assert said in segment.say(comparison.Compared(asked, 0.5), library)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
     assert "DSC" not in proposing(library, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
     assert "DSC" not in proposing(library, "ultrasound")
-    volumes = words.assistant({"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7}, measured | {"per_volume": {"dsc_lesion": 0.6}})
+    volumes = html.assistant({"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7}, measured | {"per_volume": {"dsc_lesion": 0.6}})
     assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes and "0.60 per volume" in volumes
 
 
@@ -133,31 +133,31 @@ def trained(tmp_path_factory, quick_phantom) -> Path:
 
 
 def test_it_is_shipped_under_its_name_with_a_card_that_says_all(trained, tmp_path):
-    (path,) = ship.main(["--assist", str(trained), "--weights", str(tmp_path)])
+    (path,) = publish.main(["--assist", str(trained), "--weights", str(tmp_path)])
     found, run = checkpoint.load(path), checkpoint.load(trained / "weights.safetensors")
     assert path.name == "phantom-assist.safetensors" and found.metadata["rounded_from"] == run.sha256
     assert inference.open_network(path).readout == inference.open_network(trained / "weights.safetensors").readout
     evaluate.main(["--weights", str(path), "--json", str(path.with_suffix(".json"))])
-    ship.main(["--weights", str(tmp_path)])
+    publish.main(["--weights", str(tmp_path)])
     card = path.with_suffix(".md").read_text()
     assert "| Flips |" in card and "| Calibrated |" in card and "| No lesion | a part counts as lesion from" in card and "| given | mean | lesion | pixels |" in card
     assert card.count("%–") + card.count("–100%") >= 1 and "Measured on the test part" in card and "recipe “assist”" in card
     with pytest.raises(ValueError, match="phantom-assist.safetensors exists already"):
-        ship.main(["--assist", str(trained), "--weights", str(tmp_path)])
-    (again,) = ship.main(["--assist", str(trained), "--weights", str(tmp_path), "--overwrite"])
+        publish.main(["--assist", str(trained), "--weights", str(tmp_path)])
+    (again,) = publish.main(["--assist", str(trained), "--weights", str(tmp_path), "--overwrite"])
     assert again == path and not path.with_suffix(".json").exists()
 
 
 def test_what_is_no_assistant_or_too_large_is_not_shipped(trained, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="shipped twice"):
-        ship.main([str(trained), "--assist", str(trained), "--weights", str(tmp_path)])
-    monkeypatch.setattr(ship, "LARGEST", 1000)
+        publish.main([str(trained), "--assist", str(trained), "--weights", str(tmp_path)])
+    monkeypatch.setattr(publish, "LARGEST", 1000)
     with pytest.raises(ValueError, match="MiB in half precision; expected at most"):
-        ship.main(["--assist", str(trained), "--weights", str(tmp_path)])
+        publish.main(["--assist", str(trained), "--weights", str(tmp_path)])
     found = checkpoint.load(trained / "weights.safetensors")
     checkpoint.save(tmp_path / "run" / "weights.safetensors", found.tensors, found.metadata | {"kind": "pretrain"})
     with pytest.raises(ValueError, match="an assistant is a segmentation"):
-        ship.main(["--assist", str(tmp_path / "run"), "--weights", str(tmp_path / "weights")])
+        publish.main(["--assist", str(tmp_path / "run"), "--weights", str(tmp_path / "weights")])
     assert not list(tmp_path.glob("*.safetensors"))
 
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mpsams import checkpoint, inference, panels
-from mpsams.panels import Library
-from mpsams.panels._library import verified
+from mpsams import checkpoint, inference
+from mpsams.app.page import left_out
+from mpsams.inference.registry import Library, verified
 from mpsams.unet import UNet
 from tests.test_server import running
 from tests.test_strangers import asked, upload
@@ -178,5 +178,5 @@ def test_the_page_says_so_too(overflowing, tmp_path):
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):
     (tmp_path / "<b>x.safetensors").touch()
-    assert "<b>x" not in panels.left_out(Library(tmp_path)) and "&lt;b&gt;x" in panels.left_out(Library(tmp_path))
-    assert panels.left_out(Library(tmp_path / "none")) == ""
+    assert "<b>x" not in left_out(Library(tmp_path)) and "&lt;b&gt;x" in left_out(Library(tmp_path))
+    assert left_out(Library(tmp_path / "none")) == ""

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import docs, gpu, growth, made_up, packing, peer, pipeline, processes, switches, training, turns
+from benchmarks import docs, gpu, growth, interleaved, packing, peer, pipeline, processes, switches, synthetic, training
 from benchmarks import loop as loop_bench
-from mpsams import clusters, datasets, losses, masking, packs, patches, records, schedule, splits, transforms
+from mpsams import clusters, datasets, jsonl, losses, masking, packs, patches, schedule, splits, transforms
 from mpsams.unet import UNet
 from train import loop
 from train.state import Position
@@ -68,32 +68,32 @@ def test_a_quick_record_is_printed_with_the_machine_and_not_kept(capsys):
 
 def test_contestants_take_turns_and_what_warms_up_does_not_count():
     how = {"width": 2, "size": 32, "batch": 2}
-    told = turns.contest({"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2)
+    told = interleaved.contest({"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2)
     for begun, *pieces in told.values():
         assert begun["warm_s"] > 0 and len(pieces) == 2
     assert min(piece["seconds"] for piece in told["long"][1:]) > max(piece["seconds"] for piece in told["short"][1:])
-    assert turns.speeds([{"seconds": 9}, {"seconds": 2}, {"seconds": 4}], 8) == [4, 2]
+    assert interleaved.speeds([{"seconds": 9}, {"seconds": 2}, {"seconds": 4}], 8) == [4, 2]
 
 
 def test_a_contestant_that_fails_ends_the_contest():
     with pytest.raises(RuntimeError, match="'broken' has failed"):
-        turns.contest({"broken": (training.bare, {"steps": 1, "width": 0, "size": 32, "batch": 2})}, rounds=1)
+        interleaved.contest({"broken": (training.bare, {"steps": 1, "width": 0, "size": 32, "batch": 2})}, rounds=1)
 
 
 def test_what_is_made_up_is_a_pack(tmp_path):
-    stack = packs.read(made_up.pack(tmp_path / "a", 70, 32, each=20))
+    stack = packs.read(synthetic.pack(tmp_path / "a", 70, 32, each=20))
     assert len(stack) == 70 and stack.stored_nchw.shape == (70, 1, 32, 32) and len(set(stack.groups)) == 4
     inside = stack.stored_nchw[stack.stored_n1hw].float().mean() / stack.stored_nchw[~stack.stored_n1hw].float().mean()
     assert 0.02 < stack.stored_n1hw.float().mean() < 0.3 and inside < 0.5
     assert splits.near_duplicates(stack.stored_nchw[:, 0].numpy()) == []
-    again = packs.read(made_up.pack(tmp_path / "b", 70, 32))
+    again = packs.read(synthetic.pack(tmp_path / "b", 70, 32))
     assert again.sha256 == stack.sha256 and again.groups == again.cases
 
 
 def test_the_bare_step_trains_the_network_that_the_loop_trains(tmp_path):
     """Both as prepared for training, to the last weight; the bare step learns."""
     chosen = training.options(width=2, size=32, batch=4)
-    work = training.task(chosen, made_up.pack(tmp_path / "pack", 8, 32), tmp_path)
+    work = training.task(chosen, synthetic.pack(tmp_path / "pack", 8, 32), tmp_path)
     step = training.bare_step(chosen, work.device)
     network, x_b1hw = (step.__closure__[step.__code__.co_freevars.index(name)].cell_contents for name in ("network", "x_b1hw"))
     theirs = work.module.unet.state_dict()
@@ -106,7 +106,7 @@ def test_the_bare_step_trains_the_network_that_the_loop_trains(tmp_path):
 
 
 def test_the_peer_finds_and_hides_what_we_do_and_learns_the_same_loss(tmp_path):
-    pack = made_up.pack(tmp_path / "pack", 12, 96)
+    pack = synthetic.pack(tmp_path / "pack", 12, 96)
     x_n1hw = transforms.standardise(packs.read(pack).stored_nchw.float())
     ours = clusters.lesion_patches(x_n1hw).unflatten(1, (6, 6))
     theirs = torch.stack([torch.from_numpy(peer.lesion_patches(image[0].numpy())) for image in x_n1hw])
@@ -142,9 +142,9 @@ def test_flops_of_a_small_unet_by_hand():
 
 def test_the_arithmetic_of_a_whole_training(tmp_path):
     assert gpu.whole_training(5.0, [9.0, 1.0, 3.0, 2.0]) == 5 + 15 + 796 * 2
-    work = training.task(training.options(2, 32, 4), made_up.pack(tmp_path / "pack", 8, 32), tmp_path)
+    work = training.task(training.options(2, 32, 4), synthetic.pack(tmp_path / "pack", 8, 32), tmp_path)
     assert len(taken := gpu.epochs_of(work, tmp_path, 2)) == 2 and min(taken) > 0
-    assert len(records.read(tmp_path / loop.RECORDS, "epoch")) == 1  # the second was broken off before its record
+    assert len(jsonl.read(tmp_path / loop.RECORDS, "epoch")) == 1  # the second was broken off before its record
     found = gpu.where_time_goes(gpu.step_of(work), work.device, steps=1)
     assert any("convolution" in each["name"] for each in found) and sum(each["share"] for each in found) <= 1
     assert found == sorted(found, key=lambda each: -each["share"]) and gpu.matrix_rate(work.device, 64, 3) > 0
@@ -157,7 +157,7 @@ def test_the_benchmark_of_a_gpu_refuses_without_one():
 
 
 def test_each_switch_is_really_off(tmp_path):
-    pack = made_up.pack(tmp_path / "pack", 8, 32)
+    pack = synthetic.pack(tmp_path / "pack", 8, 32)
 
     def made(switch: str, on: bool) -> loop.Task:
         return switches.task(switch, on, pack, tmp_path, width=2, size=32, batch=4)

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
-from mpsams.panels._annotate import canvas
 from tests.test_annotations_exports import volume
 from tests.test_browser import CHROMIUM, browser  # noqa: F401
 from tests.test_browser_canvas import drag, held, image_points, page_point, saved, size_of_brush, until
@@ -136,7 +136,7 @@ def shape_of(page) -> tuple[int, int]:
 
 def drawn(page) -> np.ndarray:
     """What the canvas holds, bool (H, W)."""
-    return canvas.unpacked(held(page)["mask"], shape_of(page))
+    return protocol.unpacked(held(page)["mask"], shape_of(page))
 
 
 def stroke(page, path: list[tuple[float, float]], tool: str, size: int, aspect: float = 1.0) -> np.ndarray:

@@ -13,8 +13,9 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from mpsams.panels import look
-from mpsams.panels._annotate import canvas
+from mpsams.annotation import protocol
+from mpsams.app.annotate import canvas
+from mpsams.app.components.theme import look
 from tests.test_browser import browser, pytestmark  # noqa: F401
 
 WAIT = 20_000
@@ -39,28 +40,28 @@ class Server:
     def sheet(self) -> dict:
         values = self.slices[self.at]
         mask = self.masks.setdefault(self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy())
-        return canvas.sheet(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
+        return protocol.sheet(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
 
     def key(self) -> str:
         return f"{self.name}/{self.at}"
 
-    def state(self) -> canvas.State:
-        return canvas.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "")
+    def state(self) -> protocol.State:
+        return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "")
 
     def first(self, turn: int) -> str:
-        return canvas.answer(turn, self.key(), self.state(), sheet=self.sheet())
+        return protocol.answer(turn, self.key(), self.state(), sheet=self.sheet())
 
     def act(self, wish: dict) -> str:
         name, _, index = wish["key"].rpartition("/")
         if name != self.name:  # what was left unsaved by the test before
-            return canvas.answer(wish["turn"], wish["key"], self.state(), saved="disk" if self.status else "kept")
+            return protocol.answer(wish["turn"], wish["key"], self.state(), saved="disk" if self.status else "kept")
         self.said.append(wish)
         if self.deaf:
             self.deaf -= 1
             return gr.skip()
         answered = {"saved": ""}
         if wish["changed"]:
-            self.masks[int(index)] = canvas.unpacked(wish["mask"], self.slices[0].shape)
+            self.masks[int(index)] = protocol.unpacked(wish["mask"], self.slices[0].shape)
             answered = {"saved": "disk" if self.status else "kept"}
         if wish["do"] == "scribble":
             answered["mask_hw"] = self.segmented
@@ -73,7 +74,7 @@ class Server:
             self.status = {"accept": "accepted", "skip": "skipped"}[wish["do"]]
         if wish["do"] == "reopen":
             self.status = "in work"
-        return canvas.answer(wish["turn"], self.key(), self.state(), **answered)
+        return protocol.answer(wish["turn"], self.key(), self.state(), **answered)
 
 
 @dataclass
@@ -156,7 +157,7 @@ def held(page) -> dict:
 
 
 def mask_of(page, shape_hw: tuple[int, int], bit: str = "mask") -> np.ndarray:
-    return canvas.unpacked(held(page)[bit], shape_hw)
+    return protocol.unpacked(held(page)[bit], shape_hw)
 
 
 def place(page) -> tuple[float, float, float, float]:
@@ -402,7 +403,7 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
     expected = (segmented & ~made["e"]) | made["b"]
     until(lambda: (mask_of(page, SHAPE) == expected).all())
     last = [wish for wish in server.said if wish["do"] == "scribble"][-1]
-    assert (canvas.unpacked(last["lesion"], SHAPE) == made["s"]).all() and (canvas.unpacked(last["background"], SHAPE) == made["d"]).all()
+    assert (protocol.unpacked(last["lesion"], SHAPE) == made["s"]).all() and (protocol.unpacked(last["background"], SHAPE) == made["d"]).all()
     saved(page, "kept")
     assert (server.masks[0] == expected).all()
     page.get_by_role("button", name="Clear the scribbles").click()

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from gradio.routes import App
 
-import app
+from mpsams.annotation import protocol
+from mpsams.app import main
+from mpsams.app.server import budget as budgets
+from mpsams.app.server.budget import LOST, Budget, NoRoom
+from mpsams.app.server.lanes import BUSY, Lanes, TooBusy
+from mpsams.app.server.uploads import SAVES
+from mpsams.app.tabs import annotate
 from mpsams.imaging import UnreadableImage, cost
-from mpsams.panels import _budget as budgets
-from mpsams.panels import annotate
-from mpsams.panels._annotate import canvas
-from mpsams.panels._budget import LOST, Budget, NoRoom
-from mpsams.panels._lanes import BUSY, Lanes, TooBusy
-from mpsams.panels._uploads import SAVES
 from tests.test_annotate_desk import picture
 from tests.test_imaging_dicom import noise, series
 
@@ -127,13 +127,13 @@ def test_the_limits_fit_the_computer(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("text, found", [("1", 2**30), ("1.5", 3 * 2**29), ("0.25", 2**28)])
 def test_limits_in_gib(text, found):
-    assert app.gib(text) == found
+    assert main.gib(text) == found
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e9"])
 def test_limits_that_are_refused(text):
-    with pytest.raises(app.argparse.ArgumentTypeError, match="0.25 to 4096"):
-        app.gib(text)
+    with pytest.raises(main.argparse.ArgumentTypeError, match="0.25 to 4096"):
+        main.gib(text)
 
 
 # Files
@@ -258,7 +258,7 @@ class Served:
     """The app in this process."""
 
     def __init__(self, weights: Path, budget: Budget, folder: Path) -> None:
-        self.app, self.folder = app.create(weights, budget=budget), folder
+        self.app, self.folder = main.create(weights, budget=budget), folder
         self.gradio = next(route.app for route in self.app.routes if isinstance(getattr(route, "app", None), App))
         self.blocks, self.budget = self.gradio.get_blocks(), budget
         self.config = self.blocks.config
@@ -407,7 +407,7 @@ class Drawn(Tab):
     def save(self, sheet: dict, mask_hw: np.ndarray, turn: int) -> dict:
         part = self.served.part("annotate")
         listener = next(one for one in self.served.config["dependencies"] if [part, "act"] in [list(target) for target in one["targets"]])
-        return self.heard(listener, {"do": "save", "key": sheet["key"], "turn": turn, "mask": canvas.packed(mask_hw), "changed": True, "seconds": 1})
+        return self.heard(listener, {"do": "save", "key": sheet["key"], "turn": turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 1})
 
     def heard(self, listener: dict, data: dict | None) -> dict:
         self.run(listener, {}, data)
@@ -431,7 +431,7 @@ def test_a_drawing_outlives_that_its_image_was_let_go_of(served, tmp_path):
     for number in range(2):
         Tab(page, f"other {number}").open(path)
     tab.open(path)
-    assert canvas.unpacked(tab.show()["mask"], other.shape).tolist() == other.tolist()
+    assert protocol.unpacked(tab.show()["mask"], other.shape).tolist() == other.tolist()
 
 
 def resident() -> int:

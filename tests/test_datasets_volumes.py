@@ -14,7 +14,7 @@ from made_volumes import CORNER, ORIENTATIONS, SHAPE, SPACING, Made
 
 from mpsams import datasets, transforms
 from mpsams.datasets import Dataset, Sample, _volumes, phantom
-from mpsams.panels import _case
+from mpsams.inference import case as _case
 from mpsams.transforms import Box
 from tests.test_imaging_nifti import nii
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_metrics import slow_case
 
-from mpsams import checkpoint, datasets, inference, metrics, records, splits, transforms
+from mpsams import checkpoint, datasets, inference, jsonl, metrics, splits, transforms
 from mpsams.unet import UNet
-from train import evaluate, finetune, leakage, pack, pretrain, ship
+from train import evaluate, finetune, leakage, pack, pretrain, publish
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
 
@@ -26,13 +26,13 @@ def runs(tmp_path_factory, quick_phantom):
 
 
 def test_pretraining_learns_to_fill_in(runs):
-    losses = [row["loss"] for row in records.read(runs / "pre" / "records.jsonl", "epoch")]
+    losses = [row["loss"] for row in jsonl.read(runs / "pre" / "records.jsonl", "epoch")]
     assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
     assert sorted(path.name for path in (runs / "pre" / "pictures").iterdir()) == [f"epoch-000{n}.png" for n in (1, 5, 6)]
 
 
 def test_ratios_in_the_records_follow_the_schedule(runs):
-    ratios = [row["ratio"] for row in records.read(runs / "pre" / "records.jsonl", "epoch")]
+    ratios = [row["ratio"] for row in jsonl.read(runs / "pre" / "records.jsonl", "epoch")]
     assert ratios[0] == 0.25 and ratios[-1] == pytest.approx(0.25 + np.log(800) / 12) and ratios == sorted(ratios)
 
 
@@ -105,7 +105,7 @@ def test_a_pretraining_cannot_be_evaluated(runs):
 @pytest.fixture
 def shipped(runs, tmp_path) -> list:
     """Both runs in a folder of weights: pretraining, segmentation."""
-    return ship.main([str(runs / "pre"), str(runs / "seg"), "--weights", str(tmp_path / "weights")])
+    return publish.main([str(runs / "pre"), str(runs / "seg"), "--weights", str(tmp_path / "weights")])
 
 
 def test_shipped_weights_are_the_trained_ones_rounded_without_this_machines_paths(runs, shipped):
@@ -121,7 +121,7 @@ def test_the_card_of_shipped_weights_has_the_numbers_of_the_shipped_file(shipped
     weights, record, folder = shipped[1], shipped[1].with_suffix(".json"), ["--weights", str(shipped[1].parent)]
     assert "Measured" not in weights.with_suffix(".md").read_text()
     evaluate.main(["--weights", str(weights), "--json", str(record)])
-    ship.main(folder)
+    publish.main(folder)
     means, card = json.loads(record.read_text()), weights.with_suffix(".md").read_text()
     assert means["sha256"] == checkpoint.load(weights).sha256 and means["sha256"] in card
     assert f"{means['dsc']:.3f}" in card and f"{means['hd95_lesion']:.3f}" in card
@@ -131,11 +131,11 @@ def test_a_shipped_file_is_only_replaced_on_request(runs, shipped):
     held = {path: path.read_bytes() for path in shipped[0].parent.iterdir()}
     again = [str(runs / "pre"), str(runs / "seg"), "--weights", str(shipped[0].parent)]
     with pytest.raises(ValueError, match=r"mps_ams-pretrain.safetensors exists already \(trained until 20.*seg-100.safetensors exists.*--overwrite replaces it"):
-        ship.main(again)
+        publish.main(again)
     assert {path: path.read_bytes() for path in shipped[0].parent.iterdir()} == held
-    assert ship.main([*again, "--overwrite"]) == shipped
+    assert publish.main([*again, "--overwrite"]) == shipped
     with pytest.raises(ValueError, match="several of these runs would be shipped as phantom-mps_ams-seg-100"):
-        ship.main([str(runs / "seg"), str(runs / "seg" / ".." / "seg"), "--weights", str(shipped[0].parent / "new")])
+        publish.main([str(runs / "seg"), str(runs / "seg" / ".." / "seg"), "--weights", str(shipped[0].parent / "new")])
 
 
 def test_an_evaluation_does_not_replace_another_one(runs, tmp_path):
@@ -195,7 +195,7 @@ def test_an_evaluation_without_a_folder_says_which_option_is_missing(tmp_path, r
 def test_an_evaluation_of_other_weights_makes_no_card(shipped):
     shipped[1].with_suffix(".json").write_text(json.dumps({"sha256": "of something else"}))
     with pytest.raises(ValueError, match="measured another checkpoint"):
-        ship.main(["--weights", str(shipped[1].parent)])
+        publish.main(["--weights", str(shipped[1].parent)])
 
 
 # Volumes
@@ -226,7 +226,7 @@ def test_training_on_a_pack_is_training_on_the_folder(volumes):
         assert one.tensors.keys() == other.tensors.keys()
         assert all(torch.equal(one.tensors[key], other.tensors[key]) for key in one.tensors)
         assert one.metadata["data"] == other.metadata["data"] and one.metadata["split"] == other.metadata["split"]
-        told = [[row.get("loss") for row in records.read(volumes / name / stage / "records.jsonl", "epoch")] for name in ("direct", "packed")]
+        told = [[row.get("loss") for row in jsonl.read(volumes / name / stage / "records.jsonl", "epoch")] for name in ("direct", "packed")]
         assert told[0] == told[1] and len(told[0]) == 2
     start = checkpoint.load(volumes / "direct" / "pre" / "weights.safetensors")
     assert not torch.equal(start.tensors["head.weight"], one.tensors["head.weight"][: len(start.tensors["head.weight"])])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mpsams import checkpoint, losses, records
+from mpsams import checkpoint, jsonl, losses
 from mpsams.unet import Supervised, UNet, auxiliary_heads
 from train import finetune, loop, options, sampling
 from train.finetune import RECIPES, Recipe
@@ -61,7 +61,7 @@ def test_the_assistant_is_a_plain_unet_and_says_how_it_was_trained(tmp_path, qui
     how = found.metadata["config"]["recipe"]
     assert how["deep"] == RECIPES["assist"].deep > 0 and how["augment"]["speckle"] == 0.1
     assert any(name.startswith("module.heads.") for name in checkpoint.load(path.parent / loop.STATE).tensors)
-    assert [row["epoch"] for row in records.read(path.parent / loop.RECORDS, "epoch")] == [1, 2]
+    assert [row["epoch"] for row in jsonl.read(path.parent / loop.RECORDS, "epoch")] == [1, 2]
 
 
 def test_stopped_and_resumed_it_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):

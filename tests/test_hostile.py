@@ -51,7 +51,7 @@ def outcome(open_it: Callable[[], object]) -> str:
 
 def as_image(path: Path) -> None:
     """Open as the page does, then cut the middle of every plane."""
-    from mpsams.panels import _case
+    from mpsams.inference import case as _case
 
     case = _case.of_upload([path], None, lambda modality: {"seed": 0, "reading": "softmax-of-covariance"})
     scan = case.scan
@@ -68,7 +68,7 @@ def as_image(path: Path) -> None:
 
 
 def as_truth(path: Path, name: str, cases: dict) -> None:
-    from mpsams.panels import _case
+    from mpsams.inference import case as _case
 
     truth = _case.with_truth(cases[name], path).truth_xyz
     assert truth.dtype == bool and truth.shape == cases[name].scan.voxels_xyz.shape
@@ -96,11 +96,11 @@ def run(seed: int, indices: range, log: Path) -> None:
     """Open these uploads; a line of JSON each goes into the log before and after, so that a crash has a name."""
     from gradio_client.utils import strip_invalid_filename_characters
 
-    import app
-    from mpsams.panels import _case
+    from mpsams.app import main
+    from mpsams.inference import case as _case
     from tests import made_hostile
 
-    app.quiet()  # as when it is served
+    main.quiet()  # as when it is served
     scans = made_hostile.scans()
     cases = {name: _case.of_scan(name, scans[name], {"seed": 0, "reading": "softmax-of-covariance"}) for name in ("flat", "volume")}
     made_hostile.valid()
@@ -208,34 +208,34 @@ def test_a_zip_that_says_it_is_too_large_is_refused_before_anything_is_written(t
 
 
 def test_many_small_masks_in_coco_are_bounded(tmp_path):
-    from mpsams.annotation import _coco
-    from mpsams.annotation._names import Names
+    from mpsams.annotation import coco
+    from mpsams.annotation.name_matching import Names
     from tests import made_hostile
 
     whole = json.loads(made_hostile.coco())
     whole["annotations"] = whole["annotations"][:1] * 5
-    work = _coco.Work()
+    work = coco.Work()
     scans = made_hostile.scans()
-    document = _coco.read(json.dumps(whole).encode(), Names({name: (name,) for name in scans}), work)
+    document = coco.read(json.dumps(whole).encode(), Names({name: (name,) for name in scans}), work)
     for name in document.entries:
-        _coco.draw(document, name, scans[name], work)
-    assert _coco.MAX_WORK - work.left >= 5 * 2**16
+        coco.draw(document, name, scans[name], work)
+    assert coco.MAX_WORK - work.left >= 5 * 2**16
 
 
 def test_headers_of_one_segmentation_cannot_spend_what_an_upload_may(tmp_path, monkeypatch):
-    from mpsams.annotation import _dicom_seg
     from mpsams.imaging import UnreadableImage
+    from mpsams.imaging.dicom import annotation_seg
     from tests import made_hostile
 
     path, scans = upload(tmp_path, made_hostile.valid()["seg"]), made_hostile.scans()
-    allowance = _dicom_seg.allowance()
-    _dicom_seg.read(path, scans, allowance)
-    spent = _dicom_seg._STEPS - allowance.left
+    allowance = annotation_seg.allowance()
+    annotation_seg.read(path, scans, allowance)
+    spent = annotation_seg._STEPS - allowance.left
     assert 100 < spent < 1000
-    monkeypatch.setattr(_dicom_seg, "_FILE_STEPS", spent - 50)
+    monkeypatch.setattr(annotation_seg, "_FILE_STEPS", spent - 50)
     with pytest.raises(UnreadableImage, match="far more parts|damaged"):
-        _dicom_seg.read(path, scans, allowance)
-    assert _dicom_seg._STEPS - allowance.left <= 2 * spent
+        annotation_seg.read(path, scans, allowance)
+    assert annotation_seg._STEPS - allowance.left <= 2 * spent
 
 
 def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 from pydicom.uid import (
+    MPEG2MPML,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
@@ -32,7 +33,6 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    MPEG2MPML,
     MRImageStorage,
     RLELossless,
     SegmentationStorage,
@@ -41,7 +41,7 @@ from pydicom.uid import (
 )
 
 from mpsams.imaging import Scan, UnreadableImage, dicom
-from mpsams.imaging.dicom import codes as dicom_codes
+from mpsams.imaging.dicom import codes
 from mpsams.imaging.dicom import pixels as dicom_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -987,7 +987,7 @@ def test_a_decoder_that_crashes_ends_alone(tmp_path):
     frame = encapsulate([bytes(data[data.index(b"\xff\xd8\xff") :])], has_bot=False)
     how = {"rows": 100, "columns": 100, "samples_per_pixel": 3, "bits_allocated": 8, "bits_stored": 8, "planar_configuration": 0}
     how |= {"photometric_interpretation": "RGB", "pixel_representation": 0, "pixel_keyword": "PixelData", "number_of_frames": 1}
-    with dicom_codes.Elsewhere() as elsewhere:
+    with codes.Elsewhere() as elsewhere:
         for _ in range(2):
             with pytest.raises(UnreadableImage, match="damaged"):
                 elsewhere.as_array(frame, syntax=str(JPEGLosslessSV1), index=0, decoding_plugin="gdcm", raw=True, **how)

@@ -13,10 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 
+from mpsams.annotation import session_files
 from mpsams.imaging import Scan, UnreadableImage, dicom
-from mpsams.imaging.dicom import seg as dicom_seg
-from mpsams.panels import _case
-from mpsams.panels._annotate import files as annotate_files
+from mpsams.imaging.dicom import seg
+from mpsams.inference import case as _case
 from tests.test_imaging_dicom import AXIAL, OBLIQUE, PICTURE, enhanced, instance, one, save
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -194,7 +194,7 @@ def test_a_series_for_each_slice_is_one_volume(tmp_path):
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 1
     assert "Each image states a series of its own" in scan.notes[0]
-    assert [set(group) for group in dicom.grouped(files)] == [set(files)] == [set(g) for g in annotate_files.grouped(files)]
+    assert [set(group) for group in dicom.grouped(files)] == [set(files)] == [set(g) for g in session_files.grouped(files)]
 
 
 def test_a_series_for_each_slice_of_several_phases(tmp_path):
@@ -262,7 +262,7 @@ def test_a_dicom_seg_refers_to_the_slices_of_its_volume(tmp_path, elements, lost
     scan = dicom.read(files, None, choice)
     mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
     mask_xyz[3:7, 2:5] = True
-    data = pydicom.dcmread(io.BytesIO(dicom_seg.write(scan, mask_xyz, "Lesion", "MPS-AMS")))
+    data = pydicom.dcmread(io.BytesIO(seg.write(scan, mask_xyz, "Lesion", "MPS-AMS")))
     sources = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, files)}
     wanted = {uid for uid, ds in sources.items() if ds.pixel_array[0, 0] in expected(lost, phases)[choice]}
     referred = set()

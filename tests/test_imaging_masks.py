@@ -19,8 +19,10 @@ from pydicom.sr.codedict import codes
 
 from mpsams import datasets, imaging
 from mpsams.annotation import imports
+from mpsams.app.components import slice_view
 from mpsams.imaging import Scan, UnreadableImage, export, geometry, grid, mask_files, mask_values, raster
-from mpsams.panels import _case, _showing, _volume
+from mpsams.inference import case as _case
+from mpsams.inference import volumes
 from tests.test_imaging_dicom import OBLIQUE, noise, series
 from train import options
 
@@ -227,8 +229,8 @@ def test_an_image_taken_for_a_mask_is_told():
 def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
     path = nifti(tmp_path / "x.nii.gz", labels(3).astype(np.uint8))
     opened = _case.with_truth(case, path)
-    assert "every label above 0 is lesion" in _showing.now(opened) and "every label" not in _showing.now(_case.with_truth(opened, None))
-    assert "every label" in _showing.now(_case.moved(opened, "axial", 3, HOW))
+    assert "every label above 0 is lesion" in slice_view.now(opened) and "every label" not in slice_view.now(_case.with_truth(opened, None))
+    assert "every label" in slice_view.now(_case.moved(opened, "axial", 3, HOW))
 
 
 def test_a_coloured_photograph_is_refused():
@@ -409,7 +411,7 @@ def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
     truth_xyz = opened.scan.empty_mask()
     mask_xyz, steps = truth_xyz.copy(), opened.scan.affine[:3, :3]
     truth_xyz[4, 5, 6], mask_xyz[6, 8, 12] = True, True
-    found = _volume.numbers(replace(opened, truth_xyz=truth_xyz), mask_xyz)
+    found = volumes.numbers(replace(opened, truth_xyz=truth_xyz), mask_xyz)
     assert found["millilitres"] * 1000 == pytest.approx(abs(np.linalg.det(steps))) == pytest.approx(2 * 1.5 * 3)
     assert found["hd95"] == pytest.approx(np.linalg.norm(steps @ (2, 3, 6)))
     assert found["millilitres"] * 1000 < np.prod(opened.scan.spacing()) * 0.95

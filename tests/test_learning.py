@@ -19,16 +19,16 @@ from PIL import Image
 
 from benchmarks import corrections as benchmark
 from mpsams import checkpoint, datasets, inference, metrics, splits
-from mpsams.annotation import learning, log
-from mpsams.annotation.learning import Run
+from mpsams.annotation import assist, log, proposals, retraining
 from mpsams.annotation.project import Project
+from mpsams.annotation.retraining import Run
+from mpsams.app.annotate.retrain_panel import Teach, brought
+from mpsams.app.session import Session
 from mpsams.datasets import phantom
-from mpsams.panels import Session, _compare
-from mpsams.panels._annotate import model, proposals
-from mpsams.panels._annotate.teach import Teach, brought
-from mpsams.panels._library import Library
+from mpsams.inference import comparison
+from mpsams.inference.registry import Library
 from mpsams.unet import UNet
-from train import corrections
+from train import retrain
 
 SIDE, ITEMS, EPOCHS, RATE = 64, 24, 60, 1e-2
 NAME = "busi-mps_ams-seg-10"
@@ -96,9 +96,9 @@ def folder(filled, tmp_path) -> Path:
 def learnt(filled, weights, tmp_path_factory) -> tuple[Path, Run]:
     """A project that has learnt once."""
     folder = Path(shutil.copytree(filled, tmp_path_factory.mktemp("learnt") / "project"))
-    run, own = learning.prepare(folder, weights, NAME, epochs=EPOCHS)
+    run, own = retraining.prepare(folder, weights, NAME, epochs=EPOCHS)
     with own:
-        corrections.correct(run.folder, 400, RATE)
+        retrain.correct(run.folder, 400, RATE)
     return folder, run
 
 
@@ -108,7 +108,7 @@ def start():
     runs = []
 
     def begin(*given, **how) -> Run:
-        runs.append(learning.start(*given, **how))
+        runs.append(retraining.start(*given, **how))
         return runs[-1]
 
     yield begin
@@ -128,7 +128,7 @@ def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_wo
     folder, run = learnt
     verdict, plan = run.verdict(), json.loads((run.folder / "plan.json").read_text())
     assert not verdict.worse and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
-    assert verdict.better == (verdict.images >= learning.SHOWN_FROM)
+    assert verdict.better == (verdict.images >= retraining.SHOWN_FROM)
     assert verdict.images == len(plan["held_back"]) >= 3 and verdict.learned == len(plan["learn"]) >= 3
     assert verdict.images + verdict.learned == ITEMS and verdict.left_out == 0
     for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
@@ -163,16 +163,16 @@ def test_masks_that_are_proposals_as_they_were_are_counted(learnt):
 def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(folder, weights, start):
     run = start(folder, weights, NAME, epochs=3)
     seen = [run.progress()]
-    assert seen[0].state == "running" and learning.last(folder) == run
+    assert seen[0].state == "running" and retraining.last(folder) == run
     with pytest.raises(ValueError, match="learning already"):
-        learning.start(folder, weights, NAME)
+        retraining.start(folder, weights, NAME)
     with Project(folder) as project:  # the app's lock is free, and what it does meanwhile disturbs nothing
         item = project.items("accepted")[0]
         project.reopen(item.id)
         project.accept(item.id)
     while seen[-1].state == "running":
         time.sleep(0.1)
-        seen.append(learning.last(folder).progress())
+        seen.append(retraining.last(folder).progress())
     assert seen[-1].state == "done", (run.folder / "log.txt").read_text()
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
@@ -184,62 +184,62 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
 
 
 def test_the_steps_of_a_training_are_told(tmp_path):
-    tell = corrections.Teller(tmp_path)
+    tell = retrain.Teller(tmp_path)
     tell("before", 0.5, "not yet")
     tell.written -= 2
     tell("learning", 0.2, "learning: step 2 of 10")
-    assert learning.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
+    assert retraining.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
 
 
 def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
-    run = learning.last(folder)
+    run = retraining.last(folder)
     sha256 = checkpoint.load(run.verdict().checkpoint).sha256
     shelf = Library(tmp_path, more=[folder / "checkpoints"])
     with Project(folder) as project:
-        assert learning.adopted(folder) == [] and shelf.names() == []
-        path = learning.adopt(project, run, "me")
-        assert learning.adopt(project, run, "me") == path == learning.adopted(folder)[0]  # a second click
+        assert retraining.adopted(folder) == [] and shelf.names() == []
+        path = retraining.adopt(project, run, "me")
+        assert retraining.adopt(project, run, "me") == path == retraining.adopted(folder)[0]  # a second click
         assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
-        assert _compare.titled([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
+        assert comparison.titled([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
         (row,) = [row for row in project.log() if row["action"] == "learned"]
         assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["begun_from"]["name"] == NAME and row["who"] == "me"
         assert row["items"] == run.verdict().learned and row["after"] == run.verdict().after
         assert project.counts()["accepted"] == ITEMS
-        following, own = learning.prepare(folder, path, path.stem)
+        following, own = retraining.prepare(folder, path, path.stem)
         own.close()
         first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
         assert second["held_back"] == first["held_back"] and not checkpoint.seen(checkpoint.load(path))["folder"] & set(second["held_back"])
-        withdrawn = learning.back(project, "me")
+        withdrawn = retraining.back(project, "me")
         assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
-        assert learning.adopted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "taken back"
+        assert retraining.adopted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "taken back"
         with pytest.raises(ValueError, match="nothing to take back"):
-            learning.back(project)
+            retraining.back(project)
         with pytest.raises(ValueError, match="no longer there"):
-            learning.adopt(project, run)
+            retraining.adopt(project, run)
         project.rebuild()  # the index reads past lines that are of no item
         assert project.counts()["accepted"] == ITEMS
-        assert learning._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
+        assert retraining._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
 
 
 def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
     good = Path(shutil.copy(learnt[1].folder / "weights.safetensors", tmp_path / f"{NAME}.safetensors"))
-    run, own = learning.prepare(folder, good, NAME, epochs=40)
+    run, own = retraining.prepare(folder, good, NAME, epochs=40)
     learnt_from = json.loads((run.folder / "plan.json").read_text())["learn"]
     for id in learnt_from:  # everything is lesion but the lesion
         mask = np.asarray(Image.open(run.folder / "masks" / f"{id}.png"))
         (run.folder / "masks" / f"{id}.png").unlink()  # a hard link
         Image.fromarray(255 - mask).save(run.folder / "masks" / f"{id}.png")
     with own:
-        corrections.correct(run.folder, 400, RATE)
+        retrain.correct(run.folder, 400, RATE)
     verdict = run.verdict()
     assert verdict.before > 0.4 > verdict.after and not verdict.better and verdict.interval[1] < 0
     with Project(folder) as project, pytest.raises(ValueError, match="the mean DSC fell from 0"):
-        learning.adopt(project, run)
-    assert learning.adopted(folder) == []
-    assert not (learning.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
+        retraining.adopt(project, run)
+    assert retraining.adopted(folder) == []
+    assert not (retraining.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
 
 
 def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt, tmp_path):
@@ -247,7 +247,7 @@ def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt
     (folder / "checkpoints").mkdir()
     checkpoint.save(folder / "checkpoints" / "corrected-3-mps_ams-seg-10.safetensors", UNet(**MODEL).state_dict(), {})
     with Project(folder) as project, pytest.raises(ValueError, match="did not begin from corrected-3"):
-        learning.adopt(project, learning.last(folder))
+        retraining.adopt(project, retraining.last(folder))
 
 
 def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
@@ -261,7 +261,7 @@ def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
     with pytest.raises(ValueError, match="no verdict, it is cancelled"):
         run.verdict()
     run.cancel()  # once more does nothing
-    _, own = learning.prepare(folder, weights, NAME)  # and the next may begin
+    _, own = retraining.prepare(folder, weights, NAME)  # and the next may begin
     own.close()
 
 
@@ -276,7 +276,7 @@ def test_a_run_that_was_killed_has_failed_and_the_next_may_begin(folder, weights
         assert time.monotonic() < until
         time.sleep(0.02)
     assert run.progress().state == "failed" and "killed" in run.progress().words
-    again, own = learning.prepare(folder, weights, NAME)
+    again, own = retraining.prepare(folder, weights, NAME)
     with own:
         assert again.folder.name == "0002" and again.progress().state == "running" and run.progress().state == "failed"
         assert not (run.folder / "images").exists()
@@ -285,20 +285,20 @@ def test_a_run_that_was_killed_has_failed_and_the_next_may_begin(folder, weights
 
 
 def test_a_run_sees_that_it_was_cancelled_from_another_computer(folder, weights):
-    run, own = learning.prepare(folder, weights, NAME, epochs=5)
+    run, own = retraining.prepare(folder, weights, NAME, epochs=5)
     (run.folder / "cancelled").touch()
     with own, pytest.raises(SystemExit, match="cancelled"):
-        corrections.correct(run.folder, 400, 1e-3)
+        retrain.correct(run.folder, 400, 1e-3)
     assert run.progress().state == "cancelled" and not (run.folder / "images").exists()
 
 
 def test_what_goes_wrong_is_told_in_a_sentence(folder, weights):
-    run, own = learning.prepare(folder, weights, NAME, epochs=5)
+    run, own = retraining.prepare(folder, weights, NAME, epochs=5)
     spoilt = next((run.folder / "images").iterdir())
     spoilt.unlink()
     spoilt.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with own, pytest.raises(ValueError):
-        corrections.correct(run.folder, 400, 1e-3)
+        retrain.correct(run.folder, 400, 1e-3)
     progress = run.progress()
     assert progress.state == "failed" and spoilt.stem in progress.words and "Traceback" not in progress.words
 
@@ -307,15 +307,15 @@ def test_too_few_masks_and_what_is_no_segmentation_are_refused(tmp_path, picture
     with Project(tmp_path / "project") as project:
         accept(project, pictures[:9], tmp_path)
     with pytest.raises(ValueError, match="at least 10 accepted masks are needed; there are 9"):
-        learning.start(tmp_path / "project", weights, NAME)
+        retraining.start(tmp_path / "project", weights, NAME)
     pretraining = tmp_path / "pre.safetensors"
     checkpoint.save(pretraining, UNet(**MODEL).state_dict(), {"kind": "pretrain", "model": MODEL})
     with pytest.raises(ValueError, match="'pretrain' checkpoint; expected a segmentation"):
-        learning.start(tmp_path / "project", pretraining, "pre")
-    assert learning.last(tmp_path / "project") is None
+        retraining.start(tmp_path / "project", pretraining, "pre")
+    assert retraining.last(tmp_path / "project") is None
     with pytest.raises(ValueError, match="damaged"):
         (tmp_path / "x.json").write_text("{")
-        learning.read(tmp_path / "x.json")
+        retraining.read(tmp_path / "x.json")
 
 
 IDS = [f"{number:016x}" for number in range(400)]
@@ -325,18 +325,18 @@ IDS = [f"{number:016x}" for number in range(400)]
 def test_what_was_once_held_back_is_never_learnt_from(step):
     known, learnt = set(), set()
     for count in range(10, len(IDS), step):
-        held = learning.held_back(IDS[:count], known, learnt)
+        held = retraining.held_back(IDS[:count], known, learnt)
         assert known & set(IDS[:count]) <= held and not held & learnt and len(held) >= 3
         known |= held
         learnt |= set(IDS[:count]) - held
     assert 0.15 < len(held) / count < 0.25
-    assert learning.held_back(IDS, known, learnt) == learning.held_back(IDS[::-1], known, learnt)
+    assert retraining.held_back(IDS, known, learnt) == retraining.held_back(IDS[::-1], known, learnt)
 
 
 def test_items_that_came_later_change_no_part(folder, weights, pictures, tmp_path):
     plans = []
     for more in (pictures[ITEMS:], []):
-        run, own = learning.prepare(folder, weights, NAME)
+        run, own = retraining.prepare(folder, weights, NAME)
         own.close()
         plans.append(json.loads((run.folder / "plan.json").read_text()))
         with Project(folder) as project:
@@ -351,12 +351,12 @@ def test_near_duplicates_of_what_is_held_back_are_not_learnt_from(phantoms):
     stack = datasets.Stack("folder", "ultrasound", "lesion", "", tuple(names), tuple(names), phantoms.stored_nchw[:12].clone(),
                            phantoms.stored_n1hw[:12], torch.arange(12), "")  # fmt: skip
     stack.stored_nchw[7] = stack.stored_nchw[0]  # one to learn from and one held back are alike
-    split, left_out = corrections.divide(stack, names[:6], names[6:], seen=set())
+    split, left_out = retrain.divide(stack, names[:6], names[6:], seen=set())
     assert left_out == {"00"} and split.train == tuple(names[1:6]) and split.test == tuple(names[6:]) and split.val == ()
-    split, left_out = corrections.divide(stack, names[:6], names[6:], seen={"00"})  # an earlier round has learnt from it
+    split, left_out = retrain.divide(stack, names[:6], names[6:], seen={"00"})  # an earlier round has learnt from it
     assert left_out == {"00", "07"} and "07" not in split.test
     with pytest.raises(ValueError, match="too few are left"):
-        corrections.divide(stack, names[:3], names[6:], seen=set())
+        retrain.divide(stack, names[:3], names[6:], seen=set())
 
 
 def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(tmp_path, weights):
@@ -368,26 +368,26 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
             values_xyz[mask_xyz] += 200
             nibabel.save(nibabel.Nifti1Image(values_xyz.astype(np.float32), space), tmp_path / "volume.nii.gz")
             project.accept(project.add(tmp_path / "volume.nii.gz", "mri").id, mask_xyz)
-    run, own = learning.prepare(tmp_path / "project", weights, NAME)
+    run, own = retraining.prepare(tmp_path / "project", weights, NAME)
     shutil.copytree(run.folder, tmp_path / "kept")
     with own:
-        told = corrections.correct(run.folder, 3, 1e-3)
+        told = retrain.correct(run.folder, 3, 1e-3)
     assert len(told["items"]) == told["images"] == told["changed_by_hand"] == 12 - told["learned"]
     found = checkpoint.load(run.folder / "weights.safetensors").metadata
     assert found["data"]["modality"] == "mri" and found["config"]["data"]["every"] == told["learned"] * 6 // 24 > 1
     id, numbers = next(iter(told["items"].items()))
-    dataset, network = corrections.corrected(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
+    dataset, network = retrain.corrected(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
     said, truth = (np.stack(each) for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset]))
     assert len(said) == 6 and numbers["before"] == pytest.approx(2 * (said & truth).sum() / (said.sum() + truth.sum()))
 
 
 def test_the_interval_is_of_pairs():
     before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
-    told = corrections.compared(before, after)
+    told = retrain.compared(before, after)
     assert told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
-    assert corrections.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
+    assert retrain.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
     drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]  # all resamples there are
-    told = corrections.compared(before, {"a": 0.7, "b": 0.5, "c": 0.6})
+    told = retrain.compared(before, {"a": 0.7, "b": 0.5, "c": 0.6})
     assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
 
 
@@ -397,7 +397,7 @@ def test_the_interval_is_of_pairs():
 ])  # fmt: skip
 def test_better_is_said_only_where_a_gain_is_shown(gains, better):
     before = {str(number): 0.5 for number in range(len(gains))}
-    told = corrections.compared(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
+    told = retrain.compared(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
     assert told["better"] is better
     if len(gains) < 10:
         sums = [abs(sum(sign * gain for sign, gain in zip(signs, gains))) for signs in itertools.product((1, -1), repeat=len(gains))]
@@ -408,7 +408,7 @@ def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(t
     facts = {"before": 0.5, "after": 0.6, "images": 3, "changed_by_hand": 3, "learned": 9, "left_out": 0, "better": True}
 
     def said(**more) -> str:
-        learning.write(tmp_path / "verdict.json", facts | more)
+        retraining.write(tmp_path / "verdict.json", facts | more)
         return brought(Run(tmp_path).verdict())
 
     assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])
@@ -424,8 +424,8 @@ def test_items_of_another_modality_are_left_alone(weights, tmp_path):
     rows = [{"item": id, "action": "added", "modality": "ct" if number < 3 else "ultrasound"} for number, id in enumerate(IDS[:8])]
     for id in IDS[:8]:
         (tmp_path / "images" / f"{id}.png").touch()
-    assert learning.alike(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
-    assert learning.alike(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
+    assert retraining.alike(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
+    assert retraining.alike(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
 
 
 def test_the_benchmark_takes_no_image_that_the_network_has_seen():
@@ -447,7 +447,7 @@ def test_two_networks_of_one_name_are_told_apart(tmp_path):
     assert shelf.names() == [NAME, "x0-mps_ams-seg-10", f"2-{NAME}", "x1-mps_ams-seg-10"]
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
-    assert _compare.parts(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
+    assert comparison.parts(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
 
 
 # On the page
@@ -483,14 +483,14 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
     verdict = Run(folder / "runs" / learnt[1].folder.name).verdict()
     said, there = shown(teach)
     assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
-    assert model.proposer(library, "ultrasound") == NAME
+    assert assist.proposer(library, "ultrasound") == NAME
     teach._use("anna")
     said, there = shown(teach)
     newest = f"corrected-1-{NAME.removeprefix('busi-')}"
-    assert newest in said and there == {"start", "back"} and model.proposer(library, "ultrasound") == newest
+    assert newest in said and there == {"start", "back"} and assist.proposer(library, "ultrasound") == newest
     assert teach._begins_from() == newest
     teach._back("anna")
-    assert newest not in shown(teach)[0] and model.proposer(library, "ultrasound") == NAME
+    assert newest not in shown(teach)[0] and assist.proposer(library, "ultrasound") == NAME
     assert [row["who"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
     with pytest.raises(gr.Error, match="nothing to take back"):
         teach._back("")
@@ -499,7 +499,7 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
 def test_the_page_says_how_many_masks_are_missing(weights, section, tmp_path):
     teach, _ = section(tmp_path / "empty", weights)
     said, there = shown(teach)
-    assert f"0 of {learning.LEAST} masks" in said and not there
+    assert f"0 of {retraining.LEAST} masks" in said and not there
     with pytest.raises(gr.Error, match="no segmentation network"):
         teach._start()
 

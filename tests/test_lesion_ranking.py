@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import candidates, lesion_ranking
+from benchmarks import baselines, lesion_ranking
 from mpsams import clusters, inference, patches, plots
 
 PATCH = 32
@@ -58,19 +58,19 @@ def test_intervals_hold_the_mean_and_the_other_half_is_every_second_image():
 
 
 def test_candidates_alone():
-    centre = candidates.centre(torch.rand(2, 1, 40, 40), 8)[0].view(5, 5)
+    centre = baselines.centre(torch.rand(2, 1, 40, 40), 8)[0].view(5, 5)
     assert centre.argmax() == 12 and centre[2, 2] == 0 and centre[0, 0] == pytest.approx(-(8**0.5)) and centre[0, 2] == pytest.approx(-2)
     hole = torch.full((1, 1, 128, 128), 0.6)
     hole[..., 48:64, 48:64] = 0.1
-    for name, number in candidates.ALONE.items():
+    for name, number in baselines.ALONE.items():
         if "edges" not in name:
             assert number(hole + 0.001 * torch.rand(hole.shape), 16).view(8, 8)[3, 3] >= number(hole, 16).view(8, 8)[0, 0], name
-    assert candidates.dark_blob(hole, 16).argmax() == 3 * 8 + 3 == candidates.edges(hole, 16).argmax()
+    assert baselines.dark_blob(hole, 16).argmax() == 3 * 8 + 3 == baselines.edges(hole, 16).argmax()
 
 
 def test_unlike_the_border_is_the_loops():
     x = torch.rand(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
-    found = candidates.border(x, 8)
+    found = baselines.border(x, 8)
     for image, expected in zip(x[:, 0].numpy(), found):
         tiles = np.array([[image[r : r + 8, c : c + 8] for c in range(0, 48, 8)] for r in range(0, 48, 8)]).reshape(36, -1)
         known = np.stack([tiles.mean(1), tiles.std(1, ddof=1)], axis=1)
@@ -83,10 +83,10 @@ def test_unlike_the_border_is_the_loops():
 def test_candidates_of_a_network_hide_each_patch_once(small_weights, phantoms):
     network = inference.open_network(next(small_weights.glob("*-pretrain.safetensors")))
     x = phantoms.stored_nchw[:2].float() / 255
-    for name, number in candidates.of_network(network).items():
+    for name, number in baselines.of_network(network).items():
         values = number(x, PATCH)
         assert values.shape == (2, 64) and values.isfinite().all() and values.std() > 0, name
-    difficulty = candidates.of_network(network)["difficulty of filling in"](x, PATCH)
+    difficulty = baselines.of_network(network)["difficulty of filling in"](x, PATCH)
     assert (difficulty > 0).all()
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from mpsams import clusters, inference, lesson, masking, patches
+from mpsams import clusters, inference, masking, patches
+from mpsams.app.learn import lesson
 
 HOW = {"patch": 16, "normalise": "standardised", "temperature": 1.0}
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from mpsams import clusters, losses, masking, patches, transforms
-from mpsams.descent import descent, descent_map
 from mpsams.methods import Batch, geodesic
+from mpsams.selectors.geodesic import descent, descent_map
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 

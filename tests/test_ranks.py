@@ -5,7 +5,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mpsams import losses, ranks
+from mpsams import distributed as ranks
+from mpsams import losses
 
 WORLD, BATCH = 2, 6  # BATCH rows over both processes
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from train import finetune, loop, pretrain, rehearsal
+from train import dry_run, finetune, loop, pretrain
 
 TINY = ["--data.name", "phantom", "--data.size", "32", "--data.cases", "14", "--model.width", "2", "--dry-run"]
 
@@ -29,7 +29,7 @@ def task(per_image: float, batch: int = 8, seen: list | None = None) -> loop.Tas
 
 
 def test_speed_and_time_are_those_of_the_steps(capsys):
-    rehearsal.tell(task(0.004))
+    dry_run.tell(task(0.004))
     said = capsys.readouterr().out
     speed = float(re.search(r"^([\d.]+) images/s in batches of 8$", said, re.M)[1])
     assert 120 < speed <= 251
@@ -46,22 +46,22 @@ def seconds(words: str) -> float:
 
 def test_it_measures_a_few_steps_of_the_whole_batch(capsys):
     seen = []
-    rehearsal.tell(task(0.0, seen=seen))
-    assert seen[:3] == [2, 4, 8] and set(seen[3:]) == {8} and len(seen) == 3 + rehearsal.STEPS
+    dry_run.tell(task(0.0, seen=seen))
+    assert seen[:3] == [2, 4, 8] and set(seen[3:]) == {8} and len(seen) == 3 + dry_run.STEPS
 
 
 @pytest.mark.parametrize("value, words", [
     (0.26, "0.3 s"), (1, "1 s"), (90, "1 min 30 s"), (3600, "1 h"), (3661, "1 h 1 min"), (100_000, "1 d 3 h"), (86400, "1 d"),
 ])  # fmt: skip
 def test_durations_are_spoken_in_two_words(value, words):
-    assert rehearsal.spoken(value) == words
+    assert dry_run.spoken(value) == words
 
 
 @pytest.mark.parametrize("limit", [8, 9, 100, 777, 5000])
 def test_the_largest_batch_is_found_to_within_an_eighth(monkeypatch, limit):
     asked = []
-    monkeypatch.setattr(rehearsal, "possible", lambda task, batch: asked.append(batch) or batch <= limit)
-    found = rehearsal.largest_tried(task(0.0), 8)
+    monkeypatch.setattr(dry_run, "possible", lambda task, batch: asked.append(batch) or batch <= limit)
+    found = dry_run.largest_tried(task(0.0), 8)
     assert limit - max(1, limit // 8) <= found <= limit and len(asked) < 25
 
 
@@ -69,7 +69,7 @@ def test_memory_that_is_not_there_is_no_error(monkeypatch):
     made = task(0.0)
     monkeypatch.setattr(made, "loss", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    assert not rehearsal.possible(made, 8)
+    assert not dry_run.possible(made, 8)
 
 
 MIB = 2**20
@@ -102,13 +102,13 @@ def hungry(batch: int, each: int, seen: list) -> loop.Task:
 def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkeypatch, capsys, free, computed):
     """An image takes 1 MiB; what is free shrinks as the process grows, as on a real machine."""
     taken = [0]
-    monkeypatch.setattr(rehearsal.memory, "peak", lambda: taken[0] * MIB)
-    monkeypatch.setattr(rehearsal.memory, "available", lambda: (free - taken[0]) * MIB)
+    monkeypatch.setattr(dry_run.memory, "peak", lambda: taken[0] * MIB)
+    monkeypatch.setattr(dry_run.memory, "available", lambda: (free - taken[0]) * MIB)
     seen = []
     made = hungry(64, MIB, seen)
     loss = made.loss
     made.loss = lambda indices, *rest: (taken.__setitem__(0, max(taken[0], len(indices))), loss(indices, *rest))[1]
-    rehearsal.tell(made)
+    dry_run.tell(made)
     said = capsys.readouterr().out
     assert max(seen) == computed and max(seen) <= 0.9 * free
     assert ("does not fit" in said) == (computed < 64)
@@ -122,30 +122,30 @@ def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkey
 
 def test_memory_that_c_keeps_from_before_hides_no_need(monkeypatch, capsys):
     """The peak does not rise as long as a freed block is used again; what the steps keep for their backward pass is counted all the same."""
-    monkeypatch.setattr(rehearsal.memory, "peak", lambda: 500 * MIB)
-    monkeypatch.setattr(rehearsal.memory, "available", lambda: 20 * MIB)
+    monkeypatch.setattr(dry_run.memory, "peak", lambda: 500 * MIB)
+    monkeypatch.setattr(dry_run.memory, "available", lambda: 20 * MIB)
     seen = []
-    rehearsal.tell(hungry(64, MIB, seen))
+    dry_run.tell(hungry(64, MIB, seen))
     assert max(seen) == 32 and "does not fit" in capsys.readouterr().out
 
 
 def test_a_network_that_does_not_fit_is_not_computed_at_all(monkeypatch, capsys):
-    monkeypatch.setattr(rehearsal.memory, "available", lambda: 3)
+    monkeypatch.setattr(dry_run.memory, "available", lambda: 3)
     seen = []
-    assert rehearsal.tell(task(0.0, seen=seen)) is None
+    assert dry_run.tell(task(0.0, seen=seen)) is None
     assert seen == [] and "nothing was computed" in capsys.readouterr().out
 
 
 def test_processes_of_a_machine_share_what_is_free(monkeypatch):
-    monkeypatch.setattr(rehearsal.memory, "available", lambda: 100)
+    monkeypatch.setattr(dry_run.memory, "available", lambda: 100)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert rehearsal.free() == 25
-    monkeypatch.setattr(rehearsal.memory, "available", lambda: None)
-    assert rehearsal.free() == float("inf")
+    assert dry_run.free() == 25
+    monkeypatch.setattr(dry_run.memory, "available", lambda: None)
+    assert dry_run.free() == float("inf")
 
 
 def test_the_limits_of_control_groups_and_of_ulimit_count(monkeypatch, tmp_path):
-    free = rehearsal.memory.available()
+    free = dry_run.memory.available()
     assert free is None or 2**20 < free
     for version, folder, names in ((2, "own/pod", ("memory.max", "memory.current")), (1, "memory/own/pod", ("memory.limit_in_bytes", "memory.usage_in_bytes"))):
         top = tmp_path / str(version)
@@ -156,24 +156,24 @@ def test_the_limits_of_control_groups_and_of_ulimit_count(monkeypatch, tmp_path)
         for name, value in zip((*names, "memory.stat"), ("max" if version == 2 else str(2**63 - 4096), "5", "anon 5\n")):
             (above / name).write_text(value)
         (tmp_path / "cgroup").write_text("0::/own/pod\n" if version == 2 else "4:memory:/own/pod\n1:cpu:/\n")
-        monkeypatch.setattr(rehearsal.memory, "CGROUPS", top)
-        monkeypatch.setattr(rehearsal.memory, "OWN_GROUPS", tmp_path / "cgroup")
-        assert rehearsal.memory.control_groups() == [(1_000_000, 300_000)]
+        monkeypatch.setattr(dry_run.memory, "CGROUPS", top)
+        monkeypatch.setattr(dry_run.memory, "OWN_GROUPS", tmp_path / "cgroup")
+        assert dry_run.memory.control_groups() == [(1_000_000, 300_000)]
         if free is not None:
-            assert rehearsal.memory.available() == 700_000
+            assert dry_run.memory.available() == 700_000
 
 
 def test_memory_is_counted_in_bytes_of_this_machine():
-    before = rehearsal.memory.peak()
+    before = dry_run.memory.peak()
     block = torch.ones(96 * MIB, dtype=torch.uint8)
-    assert rehearsal.memory.peak() >= before and 50 * MIB < rehearsal.memory.peak() < 2**40 and len(block)
+    assert dry_run.memory.peak() >= before and 50 * MIB < dry_run.memory.peak() < 2**40 and len(block)
 
 
 @pytest.mark.parametrize("command, more", [
     (pretrain, ["--optim.epochs", "800", "--method.patch", "8"]), (pretrain, ["--method.name", "simclr"]), (finetune, ["--labels", "0.5"]),
 ])  # fmt: skip
 def test_the_commands_write_nothing(tmp_path, quick_phantom, capsys, monkeypatch, command, more):
-    monkeypatch.setattr(rehearsal, "SECONDS", 1.0)
+    monkeypatch.setattr(dry_run, "SECONDS", 1.0)
     assert command.main([*TINY, *more, "--out", str(tmp_path / "o")]) is None
     said = capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [] and re.search(r"^[\d.]+ images/s in batches of \d+$", said, re.M)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mpsams import methods, plots, records, tables
+from mpsams import jsonl, methods, plots, tables
 from tests import made_records
 from tests.conftest import ROOT
 from train import report
@@ -162,7 +162,7 @@ def test_plans_get_reports_of_their_own(tmp_path, monkeypatch):
 def test_leakage_is_told_with_the_tables(tmp_path):
     path = made_records.write(tmp_path / "made-up.jsonl", seeds=[0], draws=[0], recipes=["strong"])
     kinds = {name: {"pairs": 168, "torn": torn, "test_leaked": leaked} for name, torn, leaked in (("grouped", 0, 0.0), ("random", 60, 0.372))}
-    records.append(path, "leakage", plan="made-up", data="busi", **kinds)
+    jsonl.append(path, "leakage", plan="made-up", data="busi", **kinds)
     (written,) = report.main([str(path), "--out", str(tmp_path / "out")])
     text = written.read_text(encoding="utf-8")
     assert "168 pairs of images are near-duplicates" in text and "0.0% of the test images with a twin" in text and "seed, 37.2%." in text

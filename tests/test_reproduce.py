@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams import checkpoint, records, tables
-from train import plan, reproduce, ship
+from mpsams import checkpoint, jsonl, tables
+from train import plan, publish, reproduce
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL, FIRST = 2 + 2 * 3 + 1, 2 + 3 + 1  # runs of the plan below; of its first draw
@@ -157,7 +157,7 @@ def finished(tmp_path_factory, quick_phantom) -> Path:
 
 
 def test_a_whole_table_is_recorded(finished):
-    every = records.read(finished.parent / "out" / "records.jsonl")
+    every = jsonl.read(finished.parent / "out" / "records.jsonl")
     rows = [row for row in every if row["event"] != "leakage"]
     assert len(every) - len(rows) == 1
     jobs = plan.read(finished).jobs("table1")
@@ -182,21 +182,21 @@ def test_a_whole_table_is_recorded(finished):
 
 def test_of_each_method_the_best_on_validation_is_shipped(finished, tmp_path):
     path = finished.parent / "out" / "records.jsonl"
-    written = ship.main(["--best", str(path), "--weights", str(tmp_path)])
+    written = publish.main(["--best", str(path), "--weights", str(tmp_path)])
     assert {file.name for file in written} == {f"phantom-{method}-seg-10.safetensors" for method in ("scratch", "mae", "mps_ams")}
-    rows = [row for row in records.read(path, "result") if row["labels"] == 0.1]
+    rows = [row for row in jsonl.read(path, "result") if row["labels"] == 0.1]
     for file in written:
         found = checkpoint.load(file).metadata
         own = {row["weights"]: row["val_dsc"] for row in rows if row["method"] == found["method"]}
         assert own[found["rounded_from"]] == max(own.values()) and found["chosen"] == "best on the validation part of 2 runs"
         assert found["chosen"] in file.with_suffix(".md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="no run with labels 0.2 and recipe 'strong'"):
-        ship.main(["--best", str(path), "--weights", str(tmp_path), "--labels", "0.2"])
+        publish.main(["--best", str(path), "--weights", str(tmp_path), "--labels", "0.2"])
 
 
 def test_every_pretraining_has_a_card(finished, tmp_path):
     out = finished.parent / "out" / "pretrain"
-    for file in ship.main([str(out / "mae-0"), str(out / "mps_ams-0"), "--weights", str(tmp_path)]):
+    for file in publish.main([str(out / "mae-0"), str(out / "mps_ams-0"), "--weights", str(tmp_path)]):
         assert "patch" in file.with_suffix(".md").read_text(encoding="utf-8")
 
 
@@ -272,7 +272,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
     monkeypatch.setattr(reproduce.Work, "perform", failing)
     with pytest.raises(ValueError, match="could not do pretrain/mae-0: loss is nan in epoch 1"):
         reproduce.main(command(small, "--draws", "0"))
-    done = set(told(records.read(small.parent / "out" / "records.jsonl")))
+    done = set(told(jsonl.read(small.parent / "out" / "records.jsonl")))
     assert "finetune/mps_ams-0-10-strong-0" in done and not any("mae" in name for name in done) and len(done) == FIRST - 2
 
 
@@ -292,7 +292,7 @@ def test_the_time_given_ends_a_run_which_goes_on_later(small, quick_phantom, mon
 
 
 def first_draw(path: Path) -> dict[str, dict]:
-    return {name: row for name, row in told(records.read(path.parent / "out" / "records.jsonl")).items() if row.get("draw", 0) == 0}
+    return {name: row for name, row in told(jsonl.read(path.parent / "out" / "records.jsonl")).items() if row.get("draw", 0) == 0}
 
 
 def killed(small: Path, after: int) -> bool:
@@ -312,7 +312,7 @@ def through_kills(small: Path, finished: Path, moments: list[int]) -> None:
     for moment in moments:
         assert killed(small, moment)
         for folder in (small.parent / "out").glob("*/*/"):
-            epochs = [row["epoch"] for row in records.read(folder / "records.jsonl", "epoch")] if (folder / "records.jsonl").exists() else []
+            epochs = [row["epoch"] for row in jsonl.read(folder / "records.jsonl", "epoch")] if (folder / "records.jsonl").exists() else []
             if epochs and not (folder / "weights.safetensors").exists() and (folder / "state.safetensors").exists():
                 state = checkpoint.load(folder / "state.safetensors").metadata
                 assert len(state["losses"]) == 0 and len(epochs) - 1 <= state["step"] // json_steps(folder) <= len(epochs)
@@ -322,7 +322,7 @@ def through_kills(small: Path, finished: Path, moments: list[int]) -> None:
 
 def json_steps(folder: Path) -> int:
     """Steps of an epoch of the run in that folder."""
-    start = records.read(folder / "records.jsonl", "start")[-1]
+    start = jsonl.read(folder / "records.jsonl", "start")[-1]
     batch = start["config"]["optim" if folder.parent.name == "pretrain" else "recipe"]["batch"]
     return -(-start["images"] // batch)
 
@@ -342,7 +342,7 @@ def test_two_processes_share_the_work(small, finished):
     both = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert len(records.read(small.parent / "out" / "records.jsonl")) == FIRST + 1 and first_draw(small) == first_draw(finished)
+    assert len(jsonl.read(small.parent / "out" / "records.jsonl")) == FIRST + 1 and first_draw(small) == first_draw(finished)
     assert all(f"{FIRST} of {FIRST} runs done" in text for text in said)
 
 

@@ -20,11 +20,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-import app
 from benchmarks import clients
-from mpsams.panels import _accounts as accounts
-from mpsams.panels import _uploads as uploads
-from mpsams.panels._guard import HEADERS, MAX_BODY, Guard
+from mpsams.app import main
+from mpsams.app.server import accounts, uploads
+from mpsams.app.server.guard import HEADERS, MAX_BODY, Guard
 from tests import made_hostile
 from tests.made_hostile import SECRET
 from tests.test_hostile import plain
@@ -262,11 +261,11 @@ def test_the_login_page_works_and_fetches_nothing_from_outside(locked_app):
 
 
 def test_an_account_is_written_and_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(app.getpass, "getpass", lambda prompt: PASSWORD)
-    app.main(["--login", str(tmp_path / "people"), "--add-login", "anne"])
-    app.main(["--login", str(tmp_path / "people"), "--add-login", "bob"])
+    monkeypatch.setattr(main.getpass, "getpass", lambda prompt: PASSWORD)
+    main.main(["--login", str(tmp_path / "people"), "--add-login", "anne"])
+    main.main(["--login", str(tmp_path / "people"), "--add-login", "bob"])
     first = (tmp_path / "people").read_text()
-    app.main(["--login", str(tmp_path / "people"), "--add-login", "anne"])
+    main.main(["--login", str(tmp_path / "people"), "--add-login", "anne"])
     found = accounts.read(tmp_path / "people")
     assert set(found) == {"anne", "bob"} and PASSWORD not in first and oct((tmp_path / "people").stat().st_mode)[-3:] == "600"
     assert first != (tmp_path / "people").read_text()  # another salt
@@ -280,9 +279,9 @@ def test_an_account_is_written_and_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, first, second, words", [("a b", "x" * 9, "x" * 9, "colon and space"), ("anne", "x" * 9, "y" * 9, "differ"), ("anne", "short", "short", "8 to 256")])
 def test_accounts_that_are_refused(tmp_path, monkeypatch, capsys, name, first, second, words):
     answers = iter((first, second))
-    monkeypatch.setattr(app.getpass, "getpass", lambda prompt: next(answers))
+    monkeypatch.setattr(main.getpass, "getpass", lambda prompt: next(answers))
     with pytest.raises(SystemExit):
-        app.main(["--login", str(tmp_path / "people"), "--add-login", name])
+        main.main(["--login", str(tmp_path / "people"), "--add-login", name])
     assert words in capsys.readouterr().err and not (tmp_path / "people").exists()
 
 
@@ -379,19 +378,19 @@ def test_log_lines_name_nothing():
         open(f"/nowhere/{SECRET}", "rb")  # noqa: SIM115
     except OSError:
         record = logging.LogRecord("x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info())
-    said = app.Nameless().format(record)
+    said = main.Nameless().format(record)
     assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", said)
 
 
 @pytest.mark.parametrize("text, bytes_", [("1gb", 2**30), ("300 MB", 300 * 2**20), ("16gb", 2**34)])
 def test_sizes(text, bytes_):
-    assert app.size(text) == bytes_
+    assert main.size(text) == bytes_
 
 
 @pytest.mark.parametrize("text", ["", "0mb", "17gb", "1e9", "-1mb", "1tb"])
 def test_sizes_that_are_refused(text):
-    with pytest.raises(app.argparse.ArgumentTypeError, match="1mb to 16gb"):
-        app.size(text)
+    with pytest.raises(main.argparse.ArgumentTypeError, match="1mb to 16gb"):
+        main.size(text)
 
 
 # Many clients
@@ -420,7 +419,7 @@ def test_it_runs_as_nobody_on_a_read_only_disk_with_one_folder_to_write(tmp_path
     """As ``docker run --read-only --tmpfs /tmp -v …:/data`` does it, by a mount namespace: the project is the only folder that stays."""
     if shutil.which("unshare") is None or shutil.which("setpriv") is None or os.getuid() != 0:
         pytest.skip("needs root, unshare and setpriv")
-    own = {Path(where).resolve() for where in (app.__file__, sys.prefix, sys.base_prefix)}
+    own = {Path(where).resolve() for where in (main.__file__, sys.prefix, sys.base_prefix)}
     scratch = next(where for where in ("/tmp", "/media", "/srv") if not any(path.is_relative_to(where) for path in own))
     (tmp_path / "data").mkdir()
     os.chown(tmp_path / "data", 65534, 65534)

@@ -24,12 +24,9 @@ from fastapi import HTTPException
 from PIL import Image
 
 from mpsams import splits
-from mpsams.panels import _accounts as accounts
-from mpsams.panels import _guesses as guessing
-from mpsams.panels import _serving as serving
-from mpsams.panels import _uploads as uploads
-from mpsams.panels._guard import Guard
-from mpsams.panels._hosts import Hosts
+from mpsams.app.server import accounts, listen, sign_in_limits, uploads
+from mpsams.app.server.guard import Guard
+from mpsams.app.server.hosts import Hosts
 from tests.test_server import PASSWORD, ROOT, Swallow, _through, running
 
 FILE = {"meta": {"_type": "gradio.FileData"}}
@@ -266,17 +263,17 @@ def connected(monkeypatch):
     from uvicorn.server import ServerState
 
     clock = [1000.0]
-    monkeypatch.setattr(serving.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(listen.time, "monotonic", lambda: clock[0])
     loop = asyncio.new_event_loop()
 
     async def silent(*_) -> None:
         await asyncio.Event().wait()
 
-    config, state = uvicorn.Config(silent, http=serving.Connection, ws="none", log_config=None), ServerState()
+    config, state = uvicorn.Config(silent, http=listen.Connection, ws="none", log_config=None), ServerState()
     config.load()
 
-    def connect() -> serving.Connection:
-        connection = serving.Connection(config, state, {}, _loop=loop)
+    def connect() -> listen.Connection:
+        connection = listen.Connection(config, state, {}, _loop=loop)
         connection.connection_made(Wire())
         return connection
 
@@ -291,7 +288,7 @@ def connected(monkeypatch):
 def test_a_connection_that_sends_no_whole_header_is_late_after_a_while(connected):
     connect, clock, _ = connected
     silent, half = connect(), connect()
-    for _ in range(serving.HEADER_SECONDS):
+    for _ in range(listen.HEADER_SECONDS):
         assert not silent.is_late(clock[0]) and not half.is_late(clock[0])
         clock[0] += 1
         half.data_received(b"G" if clock[0] == 1001 else b"E")  # a byte a second does not help
@@ -305,7 +302,7 @@ def test_a_body_is_late_when_it_stops_or_trickles_and_not_while_it_comes(connect
     stops, trickles, comes = connect(), connect(), connect()
     for one in (stops, trickles, comes):
         one.data_received(head)
-    for _ in range(2 * serving.BODY_SECONDS):
+    for _ in range(2 * listen.BODY_SECONDS):
         clock[0] += 1
         trickles.data_received(b"x")
         comes.data_received(bytes(4096))
@@ -322,13 +319,13 @@ def test_a_request_that_is_whole_may_be_worked_on_for_as_long_as_it_takes(connec
     clock[0] += 3600
     assert not whole.is_late(clock[0])
     whole.pause_writing()
-    clock[0] += serving.BODY_SECONDS + 1
+    clock[0] += listen.BODY_SECONDS + 1
     assert whole.is_late(clock[0])  # for its client reads no answer
 
 
 def test_the_connection_that_has_waited_longest_makes_room(connected, monkeypatch):
     connect, clock, state = connected
-    monkeypatch.setattr(serving, "CONNECTIONS", 5)
+    monkeypatch.setattr(listen, "CONNECTIONS", 5)
     busy = connect()
     busy.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     halves = []
@@ -379,9 +376,9 @@ def test_hosts_that_cannot_be_listened_on_are_refused(options, words):
 
 def test_a_port_that_may_not_be_opened_is_a_sentence():
     for error in (PermissionError(13, "Permission denied"), OSError(98, "in use"), OSError(99, "not available"), OSError(24, "Too many open files")):
-        said = serving.why(error, "127.0.0.1", 80)
+        said = listen.why(error, "127.0.0.1", 80)
         assert "80" in said or "127.0.0.1" in said
-    assert "may not be opened by this user" in serving.why(PermissionError(13, "x"), "127.0.0.1", 80) and "Too many open files" in said
+    assert "may not be opened by this user" in listen.why(PermissionError(13, "x"), "127.0.0.1", 80) and "Too many open files" in said
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
@@ -439,7 +436,7 @@ def test_what_killed_apps_left_is_removed_and_what_runs_is_not(tmp_path, monkeyp
 # Passwords
 
 
-class Slow(guessing.Guesses):
+class Slow(sign_in_limits.Guesses):
     """Guesses by a clock that the test sets."""
 
     def __init__(self, names=("anne", "bob")) -> None:
@@ -458,17 +455,17 @@ class Slow(guessing.Guesses):
 @pytest.mark.parametrize("name", ["anne", "nobody"])
 def test_tries_of_a_name_from_an_address_wait_longer_and_longer(name):
     guesses = Slow()
-    assert [guesses.ask(name, "1.2.3.4") for _ in range(guessing.FREE)] == [0] * guessing.FREE
+    assert [guesses.ask(name, "1.2.3.4") for _ in range(sign_in_limits.FREE)] == [0] * sign_in_limits.FREE
     waits = []
     for _ in range(14):
         waits.append(guesses.ask(name, "1.2.3.4"))
         assert guesses.ask(name, "1.2.3.4") == waits[-1]  # to ask too early is no try
         guesses.now += waits[-1]
         assert guesses.ask(name, "1.2.3.4") == 0
-    assert waits[:4] == [1, 2, 4, 8] and waits[-1] == guessing.LONGEST
-    assert guesses.tries(name, "1.2.3.4", 86_400) <= 86_400 / guessing.LONGEST + 1
-    guesses.now += guessing.FORGOTTEN + 1
-    assert [guesses.ask(name, "1.2.3.4") for _ in range(guessing.FREE + 1)] == [0] * guessing.FREE + [1]
+    assert waits[:4] == [1, 2, 4, 8] and waits[-1] == sign_in_limits.LONGEST
+    assert guesses.tries(name, "1.2.3.4", 86_400) <= 86_400 / sign_in_limits.LONGEST + 1
+    guesses.now += sign_in_limits.FORGOTTEN + 1
+    assert [guesses.ask(name, "1.2.3.4") for _ in range(sign_in_limits.FREE + 1)] == [0] * sign_in_limits.FREE + [1]
 
 
 def test_others_are_not_locked_out():
@@ -479,7 +476,7 @@ def test_others_are_not_locked_out():
 
 def test_a_right_password_lets_one_begin_anew():
     guesses = Slow()
-    for _ in range(10 * guessing.FREE_OF_A_NAME):
+    for _ in range(10 * sign_in_limits.FREE_OF_A_NAME):
         assert guesses.ask("anne", "1.2.3.4") == 0
         guesses.right("anne", "1.2.3.4")
 
@@ -489,8 +486,8 @@ def test_a_name_that_is_tried_from_everywhere_is_delayed_but_where_it_signed_in_
     guesses.ask("anne", "1.2.3.4")
     guesses.right("anne", "1.2.3.4")
     allowed = sum(not guesses.ask("anne", f"10.0.{number >> 8}.{number & 255}") for number in range(5000))
-    assert allowed == guessing.FREE_OF_A_NAME
-    assert 0 < guesses.ask("anne", "9.9.9.9") <= guessing.LONGEST_OF_A_NAME
+    assert allowed == sign_in_limits.FREE_OF_A_NAME
+    assert 0 < guesses.ask("anne", "9.9.9.9") <= sign_in_limits.LONGEST_OF_A_NAME
     assert guesses.ask("anne", "1.2.3.4") == guesses.ask("bob", "10.0.0.1") == 0
 
 
@@ -498,10 +495,10 @@ def test_strangers_cannot_crowd_out_what_is_remembered_nor_fill_the_memory(monke
     guesses = Slow()
     while not guesses.ask("anne", "1.2.3.4"):
         pass
-    for number in range(guessing.KEPT + 100):
+    for number in range(sign_in_limits.KEPT + 100):
         guesses.ask(f"name{number}", "1.2.3.4")
     assert guesses.ask("anne", "1.2.3.4") > 0
-    assert len(guesses._pairs[False]) == len(guesses._of_names[False]) == guessing.KEPT
+    assert len(guesses._pairs[False]) == len(guesses._of_names[False]) == sign_in_limits.KEPT
 
 
 @pytest.mark.parametrize("one, other, same", [
@@ -509,7 +506,7 @@ def test_strangers_cannot_crowd_out_what_is_remembered_nor_fill_the_memory(monke
     ("x" * 100, "x" * 200, True),
 ])  # fmt: skip
 def test_what_counts_as_one_address(one, other, same):
-    assert (guessing.network(one) == guessing.network(other)) is same
+    assert (sign_in_limits.network(one) == sign_in_limits.network(other)) is same
 
 
 def test_a_refused_try_and_an_unknown_name_cost_no_hash(monkeypatch):
@@ -526,9 +523,9 @@ def test_a_refused_try_and_an_unknown_name_cost_no_hash(monkeypatch):
             return refusal.status_code
 
     assert answer("bob", "x" * (accounts.LONGEST + 1)) is answer("nobody", PASSWORD) is False and hashes == []
-    assert [answer("anne", f"guess {number}") for number in range(9)] == [False] * guessing.FREE + [429] * (9 - guessing.FREE)
-    assert len(hashes) == guessing.FREE
-    assert answer("anne", PASSWORD) == 429 and len(hashes) == guessing.FREE
+    assert [answer("anne", f"guess {number}") for number in range(9)] == [False] * sign_in_limits.FREE + [429] * (9 - sign_in_limits.FREE)
+    assert len(hashes) == sign_in_limits.FREE
+    assert answer("anne", PASSWORD) == 429 and len(hashes) == sign_in_limits.FREE
     assert answer("bob", PASSWORD) is True
 
 
@@ -578,7 +575,7 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
 
     with running(tmp_path, "--weights", str(small_weights), "--login", str(tmp_path / "people")) as (address, _, printed):
         asyncio.run(attacked(address))
-        assert f"After {guessing.FREE} wrong passwords" in httpx.get(address).text  # for the login page shows no refusal of this kind
+        assert f"After {sign_in_limits.FREE} wrong passwords" in httpx.get(address).text  # for the login page shows no refusal of this kind
         elsewhere = httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(local_address="127.0.0.2"))
         assert elsewhere.post("/login", data={"username": "anne", "password": PASSWORD}).json() == {"success": True}
         assert "rror" not in printed.read_text()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from mpsams import checkpoint, precision, records, splits
+from mpsams import checkpoint, jsonl, precision, splits
 from mpsams.methods import mps_ams
 from train import command_line, finetune, loop, options, pretrain
 
@@ -51,7 +51,7 @@ def task(before_loss=lambda step: None, **changes) -> loop.Task:
 
 def told(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in records.read(out / loop.RECORDS, "epoch")]
+    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / loop.RECORDS, "epoch")]
 
 
 def folder(tmp_path: Path, name: str) -> Path:
@@ -201,7 +201,7 @@ def test_pretraining_writes_what_it_promises(tmp_path, quick_phantom):
     assert splits.restore(found.metadata["split"]) == splits.load(path.parent / "split.json")
     assert found.tensors["patch_covariance"].shape == (16, 16)
     assert checkpoint.unet(found).head.out_channels == 1
-    rows = records.read(path.parent / "records.jsonl", "epoch")
+    rows = jsonl.read(path.parent / "records.jsonl", "epoch")
     assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["ratio"] == 0.25 and rows[1]["ratio"] == pytest.approx(0.8071, abs=1e-4)
 
 
@@ -254,7 +254,7 @@ def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
 def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom, monkeypatch, dtype, name):
     monkeypatch.setattr(precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked])
     made = checkpoint.load(run(tmp_path, "auto"))
-    (start,) = records.read(tmp_path / "auto" / loop.RECORDS, "start")
+    (start,) = jsonl.read(tmp_path / "auto" / loop.RECORDS, "start")
     assert start["config"]["run"]["precision"] == made.metadata["config"]["run"]["precision"] == name
     stated = checkpoint.load(run(tmp_path, name, "--run.precision", name))
     assert all(torch.equal(made.tensors[key], stated.tensors[key]) for key in stated.tensors)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from mpsams import ranks
+from mpsams import distributed as ranks
 
 PATIENCE = timedelta(minutes=30)  # for the others: the first process also writes, draws and validates
 QUIET = 0.3  # seconds in which Gloo's threads let go of their last tensors: they need Python's lock, which destroying the group holds

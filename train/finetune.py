@@ -27,13 +27,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, datasets, distortions, inference, metrics, ranks, schedule, splits, transforms
+from mpsams import calibration, checkpoint, datasets, distortions, inference, metrics, schedule, splits, transforms
+from mpsams import distributed as ranks
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import Supervised, UNet, auxiliary_heads
-from train import distributed, loop, rehearsal, sampling, teacher
+from train import distributed, loop, sampling, teacher
+from train import dry_run as rehearsal
 from train.command_line import parse, peek, run
 from train.options import Data, Model, Run, describe, one_of, open_data, resident, run_folder, settled
 from train.recipes import BATCHES, OPTIMISERS, RECIPES, Recipe, loss_of

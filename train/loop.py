@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import checkpoint, precision, ranks, records, splits
+from mpsams import checkpoint, jsonl, precision, splits
+from mpsams import distributed as ranks
 from mpsams.splits import Split
 from train import distributed, sampling, state
 from train.options import Run, settled_then
@@ -90,8 +91,8 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
             forget(out)
         out.mkdir(parents=True, exist_ok=True)
         splits.save(split, out / SPLIT)
-        records.keep(out / RECORDS, lambda row: True)  # without a last line that was cut off
-        records.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
+        jsonl.keep(out / RECORDS, lambda row: True)  # without a last line that was cut off
+        jsonl.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
 
     distributed.of_first(make)
 
@@ -101,7 +102,7 @@ def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> R
     resume = agreed(resume)
 
     def find() -> str:
-        starts = records.read(out / RECORDS, "start") if resume and (out / RECORDS).exists() else []
+        starts = jsonl.read(out / RECORDS, "start") if resume and (out / RECORDS).exists() else []
         before = starts[-1]["config"]["run"].get("precision", "auto") if starts else None
         if before == "auto" and device.type == "cpu":
             return "float32"  # which earlier versions used on every CPU
@@ -112,7 +113,7 @@ def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> R
 
 def refuse_other_records(out: Path) -> None:
     """ValueError when the records of a folder are not those of one run."""
-    rows = records.read(out / RECORDS) if (out / RECORDS).exists() else []
+    rows = jsonl.read(out / RECORDS) if (out / RECORDS).exists() else []
     if any(row.get("event") not in ("start", "epoch") for row in rows):
         raise ValueError(f"{out} holds the records of many runs, as train.reproduce writes them; use another --out")
 
@@ -156,7 +157,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     at = (state.restore(out, task.module, task.optimizer, task.config) if resume else None) or Position()
     if resume and ranks.index() == 0:
         print(f"going on after step {at.step}" if at.step else f"nothing to resume in {out}; starting at epoch 1")
-        records.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
+        jsonl.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
     look = 1 if task.device.type == "cpu" else LOOK
     saved, ahead = time.monotonic(), []
     with stop_signal() as stop, progress(task, at) as bar, state.Saver(out) as saver:
@@ -244,7 +245,7 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
         facts = task.after_epoch(epoch)
         task.module.train()
         values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
-        records.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
+        jsonl.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
 
     distributed.of_first(tell)
     at.losses = []

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mpsams import datasets, packs, precision, ranks, splits
+from mpsams import datasets, packs, precision, splits
+from mpsams import distributed as ranks
 from mpsams.datasets import Stack
 from mpsams.imaging import MODALITIES
 from mpsams.splits import Split

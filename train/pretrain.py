@@ -21,11 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mpsams import checkpoint, figures, methods, patches, ranks, schedule, transforms, uncertainty
+from mpsams import checkpoint, methods, patches, schedule, transforms, uncertainty
+from mpsams import distributed as ranks
 from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
+from mpsams.plots import images as figures
 from mpsams.unet import UNet
-from train import distributed, loop, rehearsal
+from train import distributed, loop
+from train import dry_run as rehearsal
 from train.command_line import parse, peek, run
 from train.options import Data, Model, Run, at_least, describe, open_data, resident, run_folder, settled
 

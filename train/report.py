@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mpsams import checkpoint, methods, plots, records, splits, tables
+from mpsams import checkpoint, jsonl, methods, plots, splits, tables
 from mpsams.tables import AVERAGED, TABLES, TITLES, Comparison, Results
 from train import plan
 from train.command_line import Parser, run
@@ -90,7 +90,7 @@ def scale(results: Results) -> list[str]:
 
 def leaks(paths: Sequence[Path], name: str) -> list[str]:
     """How many test images have a near-duplicate in training, with our split and with the paper's; nothing if it is not recorded."""
-    found = [row for path in paths for row in records.read(path, "leakage") if row["plan"] == name]
+    found = [row for path in paths for row in jsonl.read(path, "leakage") if row["plan"] == name]
     if not found:
         return []
     ours, plain = found[0]["grouped"], found[0]["random"]

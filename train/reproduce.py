@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpsams import checkpoint, datasets, inference, packs, records
+from mpsams import checkpoint, datasets, inference, jsonl, packs
 from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
 from train.command_line import Parser, run
 from train.plan import Job, Plan
@@ -106,7 +106,7 @@ class Work:
 
     def done(self) -> dict[str, dict]:
         """The records of finished jobs by name."""
-        return {row["run"]: row for row in records.read(self.records) if "run" in row} if self.records.exists() else {}
+        return {row["run"]: row for row in jsonl.read(self.records) if "run" in row} if self.records.exists() else {}
 
     def missing(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that have no record yet. ValueError when a record was made with other options than the plan has now."""
@@ -151,10 +151,10 @@ class Work:
             if not packs.is_pack(self.pack):
                 root = ["--data.root", self.root] if self.root else []
                 pack.main([*plan.words(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
-            if not (self.records.exists() and records.read(self.records, "leakage")):
+            if not (self.records.exists() and jsonl.read(self.records, "leakage")):
                 told = {name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data}
                 found = leakage.main([*plan.words(plan.flat({"data": told})), "--data.root", str(self.pack)])
-                records.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
+                jsonl.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
 
     def dataset(self) -> datasets.Dataset:
         """The plan's cases of the data set in its official layout."""
@@ -185,10 +185,10 @@ class Work:
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)
-        row = facts(self.plan, job, found.metadata | {"sha256": found.sha256}, records.read(folder / loop.RECORDS, "epoch"))
+        row = facts(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / loop.RECORDS, "epoch"))
         if job.kind == "finetune":
             row |= measured(weights, evaluate.Source(self.plan.data["name"], self.root))
-        records.append(self.records, EVENTS[job.kind], **row)
+        jsonl.append(self.records, EVENTS[job.kind], **row)
         state.forget(folder)
 
 

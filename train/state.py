@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpsams import checkpoint, ranks
+from mpsams import checkpoint
+from mpsams import distributed as ranks
 from mpsams.checkpoint import Checkpoint
 from train import distributed
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpsams import masking, patches, ranks, transforms
+from mpsams import distributed, masking, patches, transforms
 from mpsams.datasets import Stack
 from mpsams.transforms import Augmentation
 
@@ -49,7 +49,7 @@ class Teacher:
 
 def draw(count: int, batch: int, generator: torch.Generator) -> Tensor:
     """The numbers of the unlabelled images of a step: int64 (batch,) below ``count``, with repetition."""
-    return (ranks.uniform(batch, generator=generator) * count).long()
+    return (distributed.uniform(batch, generator=generator) * count).long()
 
 
 def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> tuple[Tensor, Tensor]:

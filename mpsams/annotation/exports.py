@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import _coco, _dicom_seg, _pixels
+from mpsams.annotation import coco, image_export
 from mpsams.imaging import Scan, export, geometry, nifti, raster
+from mpsams.imaging.dicom import annotation_seg
 
 FORMATS = ("busi", "folder", "nifti", "dicom-seg", "coco")
 KINDS = ("benign", "malignant", "normal")  # the folders of BUSI
@@ -167,7 +168,7 @@ def _busi(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     def put(name: str, item: Annotated) -> Placed:
         if item.label not in KINDS:
             return None, f"{name} was left out: its label is {item.label}, and a BUSI folder has {', '.join(KINDS)}."
-        if not _pixels.is_picture(item.scan):
+        if not image_export.is_picture(item.scan):
             return None, f"{name} was left out: it is no flat picture, and a BUSI folder has nothing else."
         if item.label == "normal" and item.mask_xyz.any():
             return None, f"{name} was left out: it is labelled normal but something is marked on it."
@@ -191,12 +192,12 @@ def _folder(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed
     masks.mkdir()
 
     def put(name: str, item: Annotated) -> Placed:
-        if _pixels.is_picture(item.scan):
+        if image_export.is_picture(item.scan):
             file = f"{name}.png"
             note = _put_picture(name, item, images / file, masks / file)
         else:
             file, note = f"{name}.nii.gz", ""
-            (images / file).write_bytes(_pixels.volume(item.scan))
+            (images / file).write_bytes(image_export.volume(item.scan))
             (masks / file).write_bytes(nifti.write_mask(item.scan, item.mask_xyz))
         return f"masks/{file}", note
 
@@ -204,7 +205,7 @@ def _folder(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed
 
 
 def _put_picture(name: str, item: Annotated, image: Path, mask: Path) -> str:
-    data, exact = _pixels.png(item.scan)
+    data, exact = image_export.png(item.scan)
     image.write_bytes(data)
     mask.write_bytes(raster.write_mask(geometry.shown(item.mask_xyz, None)[0]))
     return "" if exact else f"{name}: no PNG holds the image's values exactly, so they were rounded."
@@ -223,7 +224,7 @@ def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
         if "dicom-seg" not in export.formats(item.scan):
             return None, f"{name} was left out: a DICOM-SEG refers to DICOM images with geometry and UIDs, and this image has none."
         try:
-            data = _dicom_seg.write(item.scan, item.mask_xyz, item.label, item.algorithm)
+            data = annotation_seg.write(item.scan, item.mask_xyz, item.label, item.algorithm)
         except ValueError:
             return None, f"{name} was left out: its series makes no valid DICOM-SEG."
         (folder / f"{name}.dcm").write_bytes(data)
@@ -241,6 +242,6 @@ def _as_coco(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Place
             count += 1
             yield name, item.mask_xyz, item.scan.affine, item.label
 
-    data = _coco.document(marked())
+    data = coco.document(marked())
     (folder / COCO_FILE).write_bytes(data)
     return [(COCO_FILE, "")] * count

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import _coco, _coco_json, _dicom_seg, _layout, _names, _upload
-from mpsams.annotation._upload import File
+from mpsams.annotation import coco, coco_json, name_matching, upload, upload_layout
+from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, nifti, raster
+from mpsams.imaging.dicom import annotation_seg
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels
 MAX_EACH = 32  # masks of one image
@@ -103,7 +104,7 @@ def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield from _Upload(_upload.files(Path(path), Path(folder)), scans, names, report).masks()
+        yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report).masks()
 
 
 class _Upload:
@@ -111,22 +112,22 @@ class _Upload:
 
     def __init__(self, files: list[File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> None:
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
-        self.work, self.images = _coco.Work(), 0
+        self.work, self.images = coco.Work(), 0
         self.named: dict[str, list[File]] = {}
-        self.documents: list[_coco.Document] = []
+        self.documents: list[coco.Document] = []
         self.segments: dict[str, tuple[np.ndarray, set[str]]] = {}  # of DICOM-SEG, 8 voxels in a byte, and labels
-        matched = _names.Names(names)
-        kinds = {file.path: _upload.kind(file.path) for file in files}
+        matched = name_matching.Names(names)
+        kinds = {file.path: upload.kind(file.path) for file in files}
         alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
-        allowance, slices = _dicom_seg.allowance(), None
+        allowance, slices = annotation_seg.allowance(), None
         for file in files:
             kind = kinds[file.path]
             try:
                 if kind == "coco":
-                    self._document(_coco.read(_upload.read(file.path, _coco_json.MAX_BYTES), matched, self.work))
+                    self._document(coco.read(upload.read(file.path, coco_json.MAX_BYTES), matched, self.work))
                 elif kind == "dicom":
-                    slices = _dicom_seg.slices(scans) if slices is None else slices
-                    key, mask_xyz, label = _dicom_seg.read(file.path, scans, allowance, slices)
+                    slices = annotation_seg.slices(scans) if slices is None else slices
+                    key, mask_xyz, label = annotation_seg.read(file.path, scans, allowance, slices)
                     bits, labels = self.segments.get(key, (0, set()))
                     self.segments[key] = np.packbits(mask_xyz) | bits, labels | {label}
                 elif kind == "xml":
@@ -138,7 +139,7 @@ class _Upload:
             except UnreadableImage as refusal:
                 report.notes.append(str(refusal))
 
-    def _document(self, document: _coco.Document) -> None:
+    def _document(self, document: coco.Document) -> None:
         self.documents.append(document)
         self.report.refused += [(self.titles[key], reason) for key, reason in document.refused]
         self.report.notes += document.notes
@@ -189,7 +190,7 @@ class _Upload:
         for document in self.documents:
             if key not in document.entries:
                 continue
-            mask_xyz, labels, reasons = _coco.draw(document, key, self.scans[key], self.work)
+            mask_xyz, labels, reasons = coco.draw(document, key, self.scans[key], self.work)
             if mask_xyz is None and not reasons:
                 reasons = ["the COCO file lists it without annotations, so it was left as it is."]
             for reason in reasons:
@@ -209,7 +210,7 @@ class _Upload:
         """The masks of a scan's files and the labels of their folders."""
         files, scan, masks = self.named[key], self.scans[key], {}
         said = [file for file in files if file.role == "mask"]
-        by_class = [file for file in said if not _layout.shows_instances(file.parts)]
+        by_class = [file for file in said if not upload_layout.shows_instances(file.parts)]
         self.images += len(files) - len(said) if said else 0
         for number, file in enumerate(by_class or said or files):
             try:
@@ -218,7 +219,7 @@ class _Upload:
                 if _is_image(file, scan, is_said=bool(said)):
                     self.images += 1
                     continue
-                found, stem = mask_files.read(file.path, scan), _names.stem(file.parts[-1]).casefold()
+                found, stem = mask_files.read(file.path, scan), name_matching.stem(file.parts[-1]).casefold()
                 mask_xyz = found.lesion
                 self.report.taken += [(self.titles[key], note) for note in found.notes]
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
@@ -235,7 +236,7 @@ def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
 
     UnreadableImage where it is neither the scan itself nor like any mask.
     """
-    if _upload.kind(file.path) == "nifti":
+    if upload.kind(file.path) == "nifti":
         found = None if is_said else nifti.read(file.path, "mri")
         if found is None or found.voxels_xyz.shape != scan.voxels_xyz.shape:
             return False
@@ -245,11 +246,11 @@ def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
         if len(levels) > 256 and levels[-1] > 1.5:
             raise UnreadableImage(_CONTINUOUS.format("volume"))
         return False
-    if not _coco.is_flat(scan.voxels_xyz.shape, scan.affine):
+    if not coco.is_flat(scan.voxels_xyz.shape, scan.affine):
         return False  # ``mask_files`` refuses it, or takes it for the only slice
-    values_hw, _ = raster.grey(_upload.read(file.path, raster.MAX_BYTES))
-    if _layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
+    values_hw, _ = raster.grey(upload.read(file.path, raster.MAX_BYTES))
+    if upload_layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
         return True
-    if not is_said and values_hw.shape == scan.shown().shape[1:] and _layout.is_photograph(values_hw):
+    if not is_said and values_hw.shape == scan.shown().shape[1:] and upload_layout.is_photograph(values_hw):
         raise UnreadableImage(_CONTINUOUS.format("picture"))
     return False

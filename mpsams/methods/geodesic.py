@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpsams import clusters, losses, masking, patches, schedule, transforms
-from mpsams.descent import descent_map
 from mpsams.methods import Batch, Method
+from mpsams.selectors.geodesic import descent_map
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 

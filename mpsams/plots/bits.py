@@ -7,7 +7,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mpsams import clusters
-from mpsams.plots.looks import BLACK, BLUE, FAINT, GREY, INK, LOOKS, NORMAL, ORANGE, SMALL, VERMILLION, Axes, Figure, plain, settled
+from mpsams.plots.looks import (
+    BLACK,
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    LOOKS,
+    NORMAL,
+    ORANGE,
+    SMALL,
+    VERMILLION,
+    Axes,
+    Figure,
+    plain,
+    settled,
+)
 
 STRATEGIES = {"base": "base:\nrandom, fixed 75%", "base_ams": "base+AMS:\nrandom, adaptive", "base_mps": "base+MPS:\nlesion first, fixed 75%",
               "mps_ams": "MPS-AMS:\nlesion first, adaptive"}  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mpsams import metrics
-from mpsams.plots.looks import BLACK, GREY, INK, NORMAL, SAID, SMALL, TRUTH, Axes, Figure, head
+from mpsams.plots.looks import BLACK, GREY, INK, NORMAL, SAID, SMALL, TRUTH, Axes, Figure
 
 DASH = "–"
 

@@ -2,9 +2,39 @@
 
 from mpsams.tables.comparisons import Comparison, compare, holm, strongest
 from mpsams.tables.effects import LEVEL, POWER
-from mpsams.tables.means import AVERAGED, AVERAGINGS, HEADS, MEASURES, NAMED, TABLES, Cell, Line, Table, over_images, per_image, resample, score, shown, table
+from mpsams.tables.means import (
+    AVERAGED,
+    AVERAGINGS,
+    HEADS,
+    MEASURES,
+    NAMED,
+    TABLES,
+    Cell,
+    Line,
+    Table,
+    over_images,
+    per_image,
+    resample,
+    score,
+    shown,
+    table,
+)
 from mpsams.tables.results import METHODS, TITLES, Results, Run, plans, read
-from mpsams.tables.writing import DASH, HOLDS, MARKS, comparison_table, comparisons_csv, csv, intervals, latex, markdown, note, number, sentence, signed
+from mpsams.tables.writing import (
+    DASH,
+    HOLDS,
+    MARKS,
+    comparison_table,
+    comparisons_csv,
+    csv,
+    intervals,
+    latex,
+    markdown,
+    note,
+    number,
+    sentence,
+    signed,
+)
 
 __all__ = [
     "AVERAGED", "AVERAGINGS", "DASH", "HEADS", "HOLDS", "LEVEL", "MARKS", "MEASURES", "METHODS", "NAMED", "POWER",

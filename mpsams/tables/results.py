@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams import records
+from mpsams import jsonl
 
 TITLES = {
     "scratch": "U-Net", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV", "mae": "MAE", "simmim": "SimMIM",
@@ -146,7 +146,7 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
 def _rows(path: Path) -> list[tuple[int, dict]]:
     """All rows of a file with their line numbers; a last line that was cut off is left out."""
     try:
-        return list(enumerate(records.read(path), 1))
+        return list(enumerate(jsonl.read(path), 1))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as records: {error}") from None
     except (KeyError, TypeError):

@@ -1,0 +1,241 @@
+"""COCO's annotations.json: written with one annotation for each marked picture or slice, and read from strangers.
+
+A picture NAME is the image "NAME.png"; an axial slice of a volume, counted from 0 as shown, is "NAME/007.png".
+Axes: X, Y, Z as stored; S slices of H x W pixels as shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpsams.annotation import coco_json, run_lengths
+from mpsams.annotation.coco_json import ALLOWED, id_of, label_of
+from mpsams.annotation.name_matching import Names
+from mpsams.imaging import Scan, UnreadableImage, geometry
+
+MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
+_PER_BYTE = 100  # pixels that take as long as a byte of JSON
+_PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pixel
+_PER_MASK = 2**16  # and as beginning another mask, however small
+_REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
+_NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")  # names of categories that are no lesion
+
+
+@dataclass
+class Work:
+    """How many pixels may still be drawn."""
+
+    left: int = MAX_WORK
+
+    def spend(self, pixels: int) -> None:
+        """UnreadableImage when there is nothing left."""
+        self.left -= pixels
+        if self.left < 0:
+            raise UnreadableImage(f"This COCO file has far more masks than its images need; {ALLOWED}.")
+
+
+def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str]]) -> bytes:
+    """The file for items of (name, bool (X, Y, Z) mask, affine, label); equal items, equal bytes.
+
+    Of a volume the slices with a mask are images; of one without any, all slices are. An image without annotation has
+    "reviewed": true, by which ``draw`` knows it from one that nobody has looked at.
+    """
+    images, annotations, labels = [], [], []
+    for name, mask_xyz, affine, label in items:
+        for file_name, mask_hw in _slices(name, mask_xyz, affine):
+            height, width = (int(n) for n in mask_hw.shape)
+            image = len(images) + 1
+            images.append({"id": image, "file_name": file_name, "height": height, "width": width})
+            labels.append(label)
+            if not mask_hw.any():
+                images[-1][_REVIEWED] = True
+            else:
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": image, "category_id": 0, "iscrowd": 0,
+                    "area": int(mask_hw.sum()), "bbox": run_lengths.box(mask_hw),
+                    "segmentation": {"size": [height, width], "counts": run_lengths.packed(run_lengths.runs(mask_hw))},
+                })  # fmt: skip
+    numbers = {name: number for number, name in enumerate(sorted(set(labels)), start=1)}
+    for annotation in annotations:
+        annotation["category_id"] = numbers[labels[annotation["image_id"] - 1]]
+    categories = [{"id": number, "name": label, "supercategory": "lesion"} for label, number in numbers.items()]
+    whole = {"images": images, "annotations": annotations, "categories": categories}
+    return (json.dumps(whole, separators=(",", ":")) + "\n").encode()
+
+
+def _slices(name: str, mask_xyz: np.ndarray, affine: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
+    shown = geometry.shown(mask_xyz, affine)
+    if is_flat(mask_xyz.shape, affine):
+        yield f"{name}.png", shown[0]
+        return
+    marked = np.flatnonzero(shown.any((1, 2)))
+    for number in marked if len(marked) else range(len(shown)):
+        yield f"{name}/{number:03d}.png", shown[number]
+
+
+def is_flat(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> bool:
+    """Whether an image is a flat one in pixel space, not a volume."""
+    return affine is None and shape_xyz[2] == 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a COCO file that means one of ours: the slice as shown, None for a picture; what is drawn on it."""
+
+    number: int | None
+    size: tuple
+    annotations: tuple[dict, ...]
+    is_empty: bool  # said to have been looked at, with nothing on it
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a COCO file says of our images. entries: by the image's key. strangers: file names that mean no image of ours.
+
+    refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file.
+    """
+
+    entries: dict[str, list[Entry]]
+    titles: dict[object, str]
+    refused: list[tuple[str, str]]
+    notes: list[str]
+    strangers: list[str]
+
+
+def read(data: bytes, names: Names, work: Work) -> Document:
+    """Match the images and annotations of a COCO file with ours. Nothing is drawn yet.
+
+    An annotation belongs to the image whose id is the same JSON value: 7, "7" and "007" are three ids. Images whose id is
+    missing or repeated, and images that may mean several of ours, are refused. work: what may still be done, of all files.
+    Raises UnreadableImage whatever the bytes, where the file is not COCO.
+    """
+    work.spend(_PER_BYTE * len(data))
+    images, annotations, categories = coco_json.read(data)
+    ids = Counter(id_of(image.get("id")) for image in images)
+    drawn: dict[object, list[dict]] = {}
+    for annotation in annotations:
+        drawn.setdefault(id_of(annotation.get("image_id")), []).append(annotation)
+    found, refused, strangers = _placed(images, names)
+    entries: dict[str, list[Entry]] = {}
+    for key, number, image in found:
+        own = id_of(image.get("id"))
+        if own is None or ids[own] > 1:
+            what = "has no id" if own is None else "has the id of another one"
+            refused.append((key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own."))
+            continue
+        size = (image.get("height"), image.get("width"))
+        entries.setdefault(key, []).append(Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True))
+    for key, _ in refused:
+        entries.pop(key, None)
+    lost = sum(len(those) for own, those in drawn.items() if own is None or own not in ids)
+    notes = [f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were left out."] * bool(lost)
+    return Document(entries, _titles(categories), refused, notes, strangers)
+
+
+def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | None, dict]], list[tuple[str, str]], list[str]]:
+    """Images of a COCO file with the key and slice each means; refusals, and file names that mean none of ours."""
+    best: dict[tuple[str, int | None], list[tuple[int, str, dict]]] = {}
+    refused, strangers = [], []
+    for image in images:
+        file_name = str(image.get("file_name", ""))[:1000]
+        *folders, last = re.split(r"[/\\]", file_name)
+        number, (keys, level) = None, names.of_image(last)
+        if folders and (digits := re.fullmatch(r"([0-9]{1,6})(\.\w{1,5})?", last)) and names.of_image(folders[-1])[0]:
+            number, (keys, level) = int(digits[1]), names.of_image(folders[-1])  # even if another image is called 007
+        if len(keys) > 1:
+            refused += [(key, "another image here has the same name, so it cannot be told which of them the COCO file means.") for key in sorted(keys)]
+        elif keys:
+            best.setdefault((next(iter(keys)), number), []).append((level, file_name, image))
+        else:
+            strangers.append(file_name[:200])
+    found = []
+    for (key, number), candidates in best.items():
+        top = min(level for level, *_ in candidates)
+        strangers += [name[:200] for level, name, _ in candidates if level > top]
+        candidates = [(name, image) for level, name, image in candidates if level == top]
+        if len({name for name, _ in candidates}) > 1:
+            refused.append((key, "several images of the COCO file have its name, in other folders or with other endings, so it cannot be told which is meant."))
+        else:
+            found += [(key, number, image) for _, image in candidates]
+    return found, refused, strangers
+
+
+def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarray | None, set[str], list[str]]:
+    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were left out.
+
+    None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
+    """
+    mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
+    shown_shw = geometry.shown(mask_xyz, scan.affine)
+    work.spend(mask_xyz.size // _PER_VOLUME)
+    for entry in document.entries[key]:
+        number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)
+        named_alike = not flat if entry.number is not None else len(shown_shw) == 1
+        if number >= len(shown_shw) or not named_alike or entry.size != shown_shw.shape[1:]:
+            reasons.append(f"its size or slice in the COCO file is not that of the image ({_size(shown_shw.shape)}), so it was left out.")
+            continue
+        drawn = drawn or entry.is_empty
+        for annotation in entry.annotations:
+            label = document.titles.get(id_of(annotation.get("category_id")), "")
+            if label.casefold() in _NOTHING:
+                continue
+            try:
+                work.spend(_PER_MASK)
+                part_hw = _drawn(annotation.get("segmentation"), shown_shw.shape[1:], work)
+            except UnreadableImage as refusal:
+                reasons.append(str(refusal))
+                if work.left < 0:
+                    break
+            else:
+                shown_shw[number] |= part_hw
+                drawn = True
+                labels.add(label)
+    return mask_xyz if drawn else None, labels, reasons
+
+
+def _titles(categories: list[dict]) -> dict[object, str]:
+    """Name by id, "" for an id that several categories have."""
+    ids = Counter(id_of(category.get("id")) for category in categories)
+    return {own: label_of(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := id_of(category.get("id"))) is not None}
+
+
+def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
+    """A bool (H, W) mask of a segmentation in any of COCO's forms."""
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if segmentation.get("size") != list(shape_hw):
+            raise UnreadableImage("a mask in the COCO file is of another size than its image, so it was left out.")
+        work.spend(shape_hw[0] * shape_hw[1])
+        if isinstance(counts, str):
+            return run_lengths.filled(run_lengths.unpacked(counts), shape_hw)
+        if isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**40 for count in counts):
+            return run_lengths.filled(np.array(counts, np.int64), shape_hw)
+    if segmentation in ([], None):
+        raise UnreadableImage("an annotation in the COCO file has no segmentation, only a box or nothing, so it was left out.")
+    if isinstance(segmentation, list) and all(map(_is_polygon, segmentation)):
+        mask_hw = np.zeros(shape_hw, bool)
+        for numbers in segmentation:
+            corners_n2 = np.array(numbers, np.float64).reshape(-1, 2)
+            work.spend(run_lengths.cost(corners_n2, shape_hw))
+            mask_hw |= run_lengths.polygon(corners_n2, shape_hw)
+        return mask_hw
+    raise UnreadableImage("a mask in the COCO file is neither run lengths nor polygons, so it was left out.")
+
+
+def _is_polygon(numbers: object) -> bool:
+    return (
+        isinstance(numbers, list) and len(numbers) >= 6 and len(numbers) % 2 == 0
+        and all(type(number) in (int, float) and math.isfinite(number) and abs(number) < 1e6 for number in numbers)
+    )  # fmt: skip
+
+
+def _size(shape_shw: tuple[int, ...]) -> str:
+    slices = f"{shape_shw[0]} slices of " if shape_shw[0] > 1 else ""
+    return f"{slices}{shape_shw[2]} × {shape_shw[1]} pixels"

@@ -1,0 +1,77 @@
+"""Masks that networks propose for the images of a project, and how urgent each image is. No gradio here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mpsams.annotation import acquisition, assist, disk
+from mpsams.annotation.project import Item, Project
+from mpsams.imaging import MODALITIES, geometry
+from mpsams.inference.case import span_of
+from mpsams.inference.comparison import chosen
+from mpsams.inference.registry import Library
+
+WITNESSES = 3  # networks that are asked about a volume, at most; of a flat image all with the usual share of labels are
+KNOWN = 12  # digits of an id that are shown where there is no name
+
+
+def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
+    """Let a network outline an image of the project, all axial slices of a volume.
+
+    The more the networks of its modality disagree, the more urgent it is (``urgency.votes``, a mean over slices); where
+    there is one alone, the less sure it is. ValueError without a network for it.
+    """
+    scan = project.scan(id)
+    name = assist.proposer(library, scan.modality)
+    if name is None:
+        raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
+    others = [other for other in chosen(library.segmenters(scan.modality), ()) if other != name]
+    networks = [library.network(one) for one in (name, *others)]
+    networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
+    mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
+    for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
+        first, *more = (assist.view(scan, span, "axial", index, network) for network in networks)
+        if first.has_body or len(scan.shown()) == 1:
+            mask_hw[:] = first.proposal_hw
+            chance_hw = None if more else np.clip(first.spread(first.chance_ss), 0, 1)
+            doubts.append(acquisition.votes([look.proposal_hw for look in (first, *more)]) if more else acquisition.entropy(chance_hw))
+        else:
+            doubts.append(0.0)
+    return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
+
+
+def waiting(project: Project, library: Library) -> list[str]:
+    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now."""
+    now = {modality: assist.proposer(library, modality) for modality in MODALITIES}
+
+    def is_stale(item: Item) -> bool:
+        return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0])
+
+    return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
+
+
+def propose_all(project: Project, library: Library, who: str = "") -> Iterator[tuple[int, int, str]]:
+    """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left out ("" else)."""
+    ids = waiting(project, library)
+    for done, id in enumerate(ids, start=1):
+        said = ""
+        try:
+            propose(project, library, id, who)
+        except ValueError as error:
+            said = f"Image {number(project, id)}: {error}"
+        except OSError as error:
+            yield done, len(ids), f"Image {number(project, id)}: {disk.sentence(error)}"
+            return  # the next would fail alike
+        yield done, len(ids), said
+
+
+def number(project: Project, id: str) -> int:
+    """Which image of the project it is, in the order they were added, from 1."""
+    return 1 + [item.id for item in project.items()].index(id)
+
+
+def titled(project: Project, id: str) -> str:
+    """What an image is called on the page, as plain text: its file's name where that is known."""
+    return project.name(id) or f"Image {id[:KNOWN]}"

@@ -1,0 +1,141 @@
+"""The messages between the annotation session and the drawing canvas in the browser.
+
+Masks travel as COCO's run lengths in decimal numbers with spaces between; slices as PNG with 16-bit values, the high
+byte in red and the low one in green, so that the browser can window them without asking.
+
+Axes: H x W pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+from mpsams.annotation import run_lengths
+
+TOP = 65535  # the largest value of 16 bits
+STATUSES = ("", "new", "proposed", "in work", "accepted", "skipped")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the page shows around a sheet; ``status`` is empty where there is no project."""
+
+    status: str = ""
+    slice: int = 0
+    slices: int = 1
+    queue_left: int = 0
+    proposal: bool = False
+    who: str = ""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r}; allowed are {', '.join(map(repr, STATUSES))}")
+        if not 0 <= self.slice < self.slices:
+            raise ValueError(f"slice {self.slice} of {self.slices} does not exist; they are counted from 0")
+
+
+def answer(
+    turn: int,
+    key: str,
+    state: State,
+    *,
+    saved: str = "",
+    told: str = "",
+    refused: str = "",
+    mask_hw: np.ndarray | None = None,
+    sheet: dict | None = None,
+) -> str:
+    """What the server says to the wish ``turn`` about the sheet ``key``, as JSON for the component's value.
+
+    saved: "disk", "kept" (as long as the tab lives) or "". mask_hw: replaces what is drawn. sheet: another image.
+    """
+    if saved not in ("", "kept", "disk"):
+        raise ValueError(f"saved {saved!r}; allowed are '', 'kept' and 'disk'")
+    mask = None if mask_hw is None else packed(mask_hw)
+    said = {"turn": turn, "key": key, "saved": saved, "told": told, "refused": refused, "mask": mask, "sheet": sheet, "state": asdict(state)}
+    return json.dumps(said, allow_nan=False)
+
+
+def sheet(
+    key: str,
+    title: str,
+    values_hw: np.ndarray,
+    mask_hw: np.ndarray,
+    *,
+    proposal_hw: np.ndarray | None = None,
+    truth_hw: np.ndarray | None = None,
+    window: tuple[float, float] | None = None,
+    aspect: float = 1.0,
+    unit: str = "",
+) -> dict:
+    """One slice to draw on, as the browser takes it.
+
+    values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), what is drawn, what the model drew,
+    what is true. window: the values shown black and white; None is the least and the largest. aspect: height of a pixel
+    over its width. unit: of the values, "HU" or "".
+
+    Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
+    """
+    for name, other_hw in (("mask", mask_hw), ("proposal", proposal_hw), ("truth", truth_hw)):
+        if other_hw is not None and other_hw.shape != values_hw.shape:
+            raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {values_hw.shape}")
+    if not (np.isfinite(aspect) and aspect > 0):
+        raise ValueError(f"aspect {aspect}; it must be positive")
+    uri, low, high = picture(values_hw)
+    black, white = (low, high) if window is None else window
+    return {
+        "key": key, "title": title, "width": int(values_hw.shape[1]), "height": int(values_hw.shape[0]), "aspect": float(aspect),
+        "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": packed(mask_hw),
+        "proposal": None if proposal_hw is None else packed(proposal_hw), "truth": None if truth_hw is None else packed(truth_hw),
+        "unit": unit,
+    }  # fmt: skip
+
+
+def picture(values_hw: np.ndarray) -> tuple[str, float, float]:
+    """Finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand for.
+
+    Whole numbers that span at most 65535 come back exactly when rounded. ValueError for no pixel or what is not finite.
+    """
+    if values_hw.ndim != 2 or not values_hw.size:
+        raise ValueError(f"an image has rows and columns; this has the shape {values_hw.shape}")
+    low, high = float(values_hw.min()), float(values_hw.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"the values reach from {low} to {high}; allowed are finite ones")
+    codes_hw = np.zeros(values_hw.shape, np.uint16)
+    if high > low:
+        codes_hw = np.rint((values_hw.astype(np.float64) - low) * (TOP / (high - low))).astype(np.uint16)
+    rgb_hwc = np.zeros((*values_hw.shape, 3), np.uint8)
+    rgb_hwc[..., 0], rgb_hwc[..., 1] = codes_hw >> 8, codes_hw & 0xFF
+    written = io.BytesIO()
+    Image.fromarray(rgb_hwc).save(written, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode("ascii"), low, high
+
+
+def packed(mask_hw: np.ndarray) -> str:
+    """A bool (H, W) mask as COCO's run lengths: decimal numbers, background first, down the columns."""
+    return " ".join(map(str, run_lengths.runs(np.asarray(mask_hw, bool)).tolist()))
+
+
+def unpacked(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
+    """The bool (H, W) mask of a text that ``packed`` could have made. ValueError for anything else.
+
+    Runs of nothing are allowed only for the first, so that a mask has one text.
+    """
+    size = shape_hw[0] * shape_hw[1]
+    digits = len(str(size))
+    wrong = f"these are no run lengths of a mask of {shape_hw[0]} x {shape_hw[1]} pixels; allowed are whole numbers that fill it"
+    if not isinstance(text, str) or not 0 < len(text) <= (digits + 1) * (size + 1) or not text.isascii():
+        raise ValueError(wrong)
+    words = text.split(" ")
+    if not all(word.isdigit() and len(word) <= digits for word in words):
+        raise ValueError(wrong)
+    counts = np.array(words, np.int64)
+    if len(counts) > size + 1 or (counts[1:] == 0).any() or counts.sum() != size:
+        raise ValueError(wrong)
+    return run_lengths.filled(counts, shape_hw)

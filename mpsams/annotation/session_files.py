@@ -1,0 +1,34 @@
+"""What the page moves into a project and out of it (``annotation.transfer``), and the history of one image. No gradio here."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from mpsams.annotation import transfer
+from mpsams.annotation.open_image import Work
+from mpsams.annotation.project import Project
+from mpsams.annotation.transfer import FORMATS, LABELS, WHICH, add, grouped
+
+__all__ = ["FORMATS", "LABELS", "WHICH", "add", "grouped", "history", "packed", "take"]
+
+
+def packed(project: Project, form: str, which: str, label: str) -> tuple[bytes, list[str]]:
+    """An export of a project as the bytes of a zip, and its notes; see ``transfer.write``."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "annotations.zip"
+        exported = transfer.write(project, form, which, label, out)
+        return out.read_bytes(), exported.notes
+
+
+def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
+    """Save the masks of an upload: how many, and sentences on what did not fit; see ``transfer.take``."""
+    found = transfer.take(project, path, who)
+    return len(found.saved), found.notes
+
+
+def history(project: Project | None, work: Work) -> bytes:
+    """What was done to one image, as JSON: its lines of the project's log, or what this tab remembers."""
+    rows = [row for row in project.log() if row.get("item") == work.item] if work.item else work.history
+    return (json.dumps(rows, indent=1) + "\n").encode()

@@ -1,0 +1,196 @@
+"""The column beside the canvas: the queue of a project, what goes into it and out of it, and this image's own files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from mpsams.annotation import disk, proposals, session_files, transfer
+from mpsams.annotation.session import Desk
+from mpsams.app.annotate import queue
+from mpsams.app.annotate.retrain_panel import Teach, author
+from mpsams.app.components import html
+from mpsams.app.session import Session, private, refused
+from mpsams.imaging import UnreadableImage, export
+from mpsams.inference.case import MODALITIES, NAMES
+from mpsams.inference.registry import seen
+
+PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
+ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
+OFTEN = 10  # after so many proposals the list is shown anew
+ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
+to work through many images, with a queue, saved on the disk."""
+READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
+
+
+class Side:
+    """The column's components, and what fills them."""
+
+    def __init__(self, session: Session, desk: gr.State) -> None:
+        self.session, self.project, self.desk = session, session.project, desk
+        if self.project is not None:
+            self._project()
+        else:
+            self.who = gr.State("")
+            gr.HTML(html.note(ALONE))
+            self._image()
+        self.ready = gr.DownloadButton("File", elem_id="annotate-file")  # never seen: pressed when the file is written
+
+    def _project(self) -> None:
+        """The parts that need a project, filled for the first time when the page is opened."""
+        self.progress = gr.HTML("")
+        self.warning = gr.HTML("")
+        self.who = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.filter = gr.Radio([(title, name) for name, title in queue.FILTERS.items()], value="open", show_label=False, container=False, elem_classes="filter")
+        self.list = gr.HTML("", js_on_load=queue.CLICK, elem_id="annotate-queue")
+        self.notice = gr.HTML("")
+        with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
+            self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
+            self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
+            self.propose = gr.Button("Propose masks for all")
+        self.teach = Teach(self.session, self.who)
+        self._image()
+        with gr.Accordion("Export all", open=False):
+            self.form = gr.Radio([(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As")
+            self.chosen = gr.Radio([(title, name) for name, title in session_files.WHICH.items()], value="accepted", label="Which")
+            self.label = gr.Radio(list(session_files.LABELS), value="lesion", label="What was outlined")
+            self.send = gr.Button("Download as a zip", variant="primary")
+        with gr.Accordion("Import masks", open=False):
+            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, and wait to be accepted.</p>')
+            self.masks = gr.File(label="Masks", type="filepath", height=110)
+        with gr.Accordion("What was done", open=False):
+            self.log = gr.HTML("")
+            self.save_log = gr.Button("Download the log", size="sm")
+
+    def _image(self) -> None:
+        with gr.Accordion("This image", open=self.project is None):
+            self.one = gr.Radio([("PNG", "png")], value="png", label="Its mask as")
+            self.save_one = gr.Button("Download the mask", variant="secondary" if self.project else "primary")
+            self.save_history = gr.Button("Download what was done to it", size="sm")
+            self.truth = gr.Button("Use as the truth in the other tabs", size="sm")
+
+    @property
+    def outputs(self) -> list:
+        """What ``filled`` sets."""
+        return [self.one] + ([self.progress, self.warning, self.list, self.log] if self.project else [])
+
+    def filled(self, desk: Desk | None, which: str = "open") -> dict:
+        """The column as the project and the image on screen are now."""
+        shows = {}
+        if desk is not None and desk.case is not None:
+            allowed = export.formats(desk.case.scan)
+            shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
+        if self.project is not None:
+            read_only = html.note(READ_ONLY, "care") if self.project.read_only else ""
+            shows |= {self.warning: read_only + strange(desk)} | self.counted(desk, which)
+        return shows
+
+    def counted(self, desk: Desk | None, which: str) -> dict:
+        """How far the project is."""
+        current = "" if desk is None or desk.case is None else desk.case.item
+        return {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
+
+    def listen(self) -> None:
+        """What happens when something of the column is touched, but for the list, which puts images on screen."""
+        kept = {"show_progress": "minimal"}
+        private(self.save_one.click, self._one, [self.one, self.desk], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
+        private(self.save_history.click, self._history, [self.desk], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
+        if self.project is None:
+            return
+        self.teach.listen()
+        told, lost = [self.notice, *self.outputs], {"may_lose": [self.desk]}
+        self.session.on_open(signed_in, [], self.who)
+        private(self.filter.input, self.counted, [self.desk, self.filter], self.outputs, **lost)
+        self.added = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told], **lost)
+        proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1, **lost}
+        private(self.propose.click, self._propose, **proposing)
+        private(self.added.success, self._propose, **proposing)
+        sending = private(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
+        sending.success(None, js=PRESS)
+        private(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
+
+    def _add(self, paths: list[str] | None, modality: str, who: str, desk: Desk | None, which: str) -> dict:
+        count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(who))
+        told = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
+        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(told, bool(notes))} | self.filled(desk, which)
+
+    def _propose(self, who: str, desk: Desk | None, which: str) -> Iterator[dict]:
+        """Masks for all images that wait for one, with a bar."""
+        notes, done = [], 0
+        for done, count, said in proposals.propose_all(self.project, self.session.library, author(who)):
+            notes += [said] * bool(said)
+            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.counted(desk, which) if done % OFTEN == 0 else {})
+        made = done - len(notes)
+        told = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
+        yield {self.notice: note([told, *notes], bool(notes))} | self.counted(desk, which)
+
+    def _export(self, form: str, which: str, label: str) -> dict:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "annotations.zip"
+                notes = transfer.write(self.project, form, which, label, out).notes
+                ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
+        except (ValueError, OSError) as error:
+            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
+        return {self.ready: ready, self.notice: note(notes, True)}
+
+    def imported(self, path: str | None, who: str) -> str:
+        """Save the masks of an upload; what is to be said of it."""
+        try:
+            count, notes = session_files.take(self.project, Path(path), who)
+        except UnreadableImage as refusal:
+            return note([str(refusal)], True)
+        saved = f"{count} mask{'s' * (count != 1)} saved; look at each and accept what is right." if count else "No mask was saved."
+        return note([saved, *notes], bool(notes))
+
+    def _log(self) -> str:
+        try:
+            return gr.processing_utils.save_file_to_cache(self.project.folder / "log.jsonl", self.ready.GRADIO_CACHE)
+        except OSError as error:
+            raise refused(disk.sentence(error)) from None
+
+    def _one(self, form: str, desk: Desk | None) -> str:
+        case, mask_xyz = at_desk(desk).case, at_desk(desk).work.mask_xyz
+        if form not in export.formats(case.scan):
+            raise refused(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
+        data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
+        return cached(data, f"lesion-mask{ending}", self.ready)
+
+    def _history(self, desk: Desk | None) -> str:
+        return cached(session_files.history(self.project, at_desk(desk).work), "what-was-done.json", self.ready)
+
+
+def at_desk(desk: Desk | None) -> Desk:
+    """The desk with an image on it."""
+    if desk is None or desk.case is None:
+        raise refused("there is no image on the canvas; open one first, or open yours again")
+    return desk
+
+
+def signed_in(request: gr.Request) -> gr.Textbox:
+    """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has to."""
+    return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
+
+
+def strange(desk: Desk | None) -> str:
+    """A warning where the network that proposes has never seen such images."""
+    if desk is None or desk.case is None or desk.work.network is None:
+        return ""
+    return html.trained_elsewhere([seen(desk.work.network)], desk.case.modality, NAMES)
+
+
+def note(sentences: list[str], care: bool) -> str:
+    """Sentences set apart; they may name what a user typed."""
+    return html.note("<br>".join(map(escape, sentences)), "care" if care else "calm") if sentences else ""
+
+
+def cached(data: bytes, name: str, near: gr.components.Component) -> str:
+    """A file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
+    try:
+        return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)
+    except OSError as error:
+        raise refused(disk.sentence(error)) from None

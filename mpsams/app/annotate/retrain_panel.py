@@ -1,0 +1,151 @@
+"""Learning from corrections on the page: begin, watch, cancel; what it brought; take it into use, or go back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from html import escape
+
+import gradio as gr
+from gradio.context import LocalContext
+
+from mpsams.annotation import assist, disk, retraining
+from mpsams.annotation.project import Project
+from mpsams.annotation.retraining import Verdict
+from mpsams.app.annotate import queue
+from mpsams.app.components import html
+from mpsams.app.session import Session, private, refused
+
+LOOKS = 2.0  # seconds between two looks at a run
+ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is held back, never learnt from,
+and shows whether it got better. Afterwards “Propose masks for all” asks the new network about every image you have not touched.</p>"""
+FEW = "<strong>{count} of {least} masks.</strong> From {least} accepted masks on, the network can learn from your corrections."
+READY = "<strong>{count} accepted masks</strong> to learn from."
+BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}), mean over {images} held-back
+{what}, {changed} of them changed by hand; learnt from {learned}."""
+WORSE = "It is worse, so it is not offered. Accept more masks and learn again."
+BETTER = "<strong>It is better</strong> on held-back images: the interval lies above 0."
+DOUBT = "It is <strong>not shown to be better</strong>: this may be chance. You can use it, and go back at any time."
+TOO_FEW = """It is <strong>not shown to be better</strong>: with fewer than {least} held-back images even a gain on each of them may be chance. You can
+use it, and go back at any time; about five accepted masks more give one more to measure on.""".replace("\n", " ")
+FLATTERED = "Masks that were accepted as proposed favour the network that proposed them."
+USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare."
+
+
+class Teach:
+    """The section's components, and what happens when they are touched."""
+
+    def __init__(self, session: Session, who: gr.Textbox) -> None:
+        self.session, self.project, self.library, self.who = session, session.project, session.library, who
+        with gr.Accordion("Learn from your corrections", open=False, elem_id="teach"):
+            gr.HTML(ABOUT)
+            self.said = gr.HTML("")
+            self.start = gr.Button("Learn from the accepted masks", variant="primary")
+            self.cancel = gr.Button("Cancel", visible=False)
+            self.use = gr.Button("Use the new network", variant="primary", visible=False)
+            self.back = gr.Button("Go back to the network before", visible=False, size="sm")
+        self.clock = gr.Timer(LOOKS, active=False)
+
+    @property
+    def outputs(self) -> list:
+        """What ``filled`` sets."""
+        return [self.said, self.start, self.cancel, self.use, self.back, self.clock]
+
+    def filled(self) -> dict:
+        """The section as the project's last run is now."""
+        try:
+            return self._filled()
+        except ValueError as error:  # a file of the runs is damaged
+            return {self.said: html.note(escape(str(error)), "care"), self.clock: gr.Timer(active=False)}
+
+    def _filled(self) -> dict:
+        run, in_use = retraining.last(self.project.folder), retraining.adopted(self.project.folder)
+        progress = None if run is None else run.progress()
+        running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
+        told, offered, better = [], False, False
+        if running:
+            told = [queue.bar(progress.share, progress.words, "Learning")]
+        elif progress is not None and progress.state == "done":
+            used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.verdict()
+            offered = not verdict.worse and not used and verdict.checkpoint.exists()
+            better = offered and verdict.better
+            told = [html.note(brought(verdict), "calm" if verdict.better else "care")]
+        elif progress is not None:
+            told = [html.note(escape(f"The last time: {progress.words}."), "care")]
+        if in_use:
+            told.append(html.note(USED.format(name=escape(in_use[-1].stem))))
+        if not running:
+            told.append(html.note((READY if count >= retraining.LEAST else FEW).format(count=count, least=retraining.LEAST)))
+        return {
+            self.said: "".join(told),
+            self.start: gr.Button(visible=not running, interactive=count >= retraining.LEAST, variant="secondary" if better else "primary"),
+            self.cancel: gr.Button(visible=running), self.use: gr.Button(visible=offered, variant="primary" if better else "secondary"), self.back: gr.Button(visible=bool(in_use) and not running),
+            self.clock: gr.Timer(active=running),
+        }  # fmt: skip
+
+    def listen(self) -> None:
+        """What happens when something of the section is touched, or a run goes on."""
+        private(self.start.click, self._start, [], self.outputs)
+        private(self.cancel.click, self._cancel, [], self.outputs)
+        private(self.use.click, self._use, [self.who], self.outputs)
+        private(self.back.click, self._back, [self.who], self.outputs)
+        private(self.clock.tick, self.filled, [], self.outputs)
+        self.session.on_case(lambda case: self.filled(), [], self.outputs)
+
+    def _start(self) -> dict:
+        def begin(project: Project) -> None:
+            name = self._begins_from()
+            retraining.start(project.folder, self.library.path(name), name)
+
+        return self._done(begin)
+
+    def _begins_from(self) -> str:
+        """The network that proposes for what was accepted most."""
+        modality = Counter(item.modality for item in self.project.items("accepted")).most_common(1)
+        name = assist.proposer(self.library, modality[0][0]) if modality else None
+        if name is None:
+            raise ValueError("there is no segmentation network to begin from; --weights names the folder of networks")
+        return name
+
+    def _cancel(self) -> dict:
+        if (run := retraining.last(self.project.folder)) is not None:
+            run.cancel()
+        return self.filled()
+
+    def _use(self, who: str) -> dict:
+        return self._done(lambda project: retraining.adopt(project, retraining.last(project.folder), author(who)))
+
+    def _back(self, who: str) -> dict:
+        return self._done(lambda project: retraining.back(project, author(who)))
+
+    def _done(self, what: Callable[[Project], object]) -> dict:
+        """Do it, and show the section anew; a refusal is a sentence."""
+        try:
+            what(self.project)
+        except (ValueError, OSError) as error:
+            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
+        return self.filled()
+
+
+def author(typed: str) -> str:
+    """Who does what is being asked, for the log: the name that was signed in with, whatever was typed; that, where nobody signs in."""
+    request = LocalContext.request.get(None)
+    return (request.username if request is not None else None) or typed
+
+
+def brought(verdict: Verdict) -> str:
+    """What a run has brought, in words, with what speaks against it."""
+    low, high = verdict.interval
+    says = [BROUGHT.format(
+        before=verdict.before, after=verdict.after, gain=verdict.after - verdict.before, low=low, high=high, images=verdict.images,
+        what="image" if verdict.images == 1 else "images", changed=verdict.changed_by_hand, learned=verdict.learned,
+    )]  # fmt: skip
+    if verdict.worse:
+        says.append(WORSE)
+    elif verdict.images < retraining.SHOWN_FROM:
+        says.append(TOO_FEW.format(least=retraining.SHOWN_FROM))
+    else:
+        says.append(BETTER if verdict.better else DOUBT)
+    if verdict.changed_by_hand < verdict.images:
+        says.append(FLATTERED)
+    return " ".join(says)

@@ -1,0 +1,204 @@
+"""Cluster map and masks of a case at an epoch, with their numbers, as HTML. No gradio here.
+
+Axes: L patches, row-major. In masks True = hidden or lesion.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from mpsams import clusters, inference, schedule, uncertainty
+from mpsams.app.components import html
+from mpsams.inference import Masked
+from mpsams.inference.case import SIDE, Case
+from mpsams.plots import images
+
+SIZE = (SIDE, SIDE)
+ALIKE = {clusters.DESCENT: "{} of {} patches lie far down from the border of the image: walled in, and taken for lesion."}
+
+
+def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | None) -> str:
+    """Everything below the slider, as HTML."""
+    at = inference.mask_at(case.study, epoch)
+    return "".join(
+        [
+            html.row(pictures(case, at, picked), "films three"),
+            legend(case),
+            html.row(cards(case, at, covariance_ll), "cards"),
+            html.row([curve(case, at), asked(case, at, picked)], "pair"),
+            judgement(case),
+        ]
+    )
+
+
+def pictures(case: Case, at: Masked, picked: int) -> list[str]:
+    """Cluster map, lesion first, at random."""
+    study = case.study
+    columns = SIDE // study.patch
+    lesion = images.cells(study.clusters.lesion_bl, columns)
+    shape = lesion.shape
+    spot = torch.zeros(1, study.length, dtype=torch.bool)
+    spot[0, picked] = True
+
+    def drawn(mask, kind: str, edge: bool = False) -> str:
+        return images.layer((images.edge_path if edge else images.fill_path)(mask), kind, shape, SIZE)
+
+    def film(says: str, *layers: str) -> str:
+        over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
+        extra = f'role="application" tabindex="0" data-columns="{columns}" data-picked="{picked}"'
+        layers = [images.shared("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
+        return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
+
+    def hides(mask_1l) -> list[str]:
+        mask = images.cells(mask_1l, columns)
+        return [drawn(mask & ~lesion, "hidden"), drawn(mask & lesion, "hidden lesion-patch")]
+
+    a, n = study.lesion_size, at.hidden
+    both = [int((mask & study.clusters.lesion_bl).sum()) for mask in (at.lesion_first_1l, at.random_1l)]
+    share = html.percent(at.ratio)
+    return [
+        html.figure(
+            film(
+                f"Cluster map: {a} of {study.length} patches are taken for lesion.",
+                drawn(lesion, "lesion"),
+                drawn(lesion, "lesion-edge", True),
+            ),
+            "Clusters",
+            ALIKE.get(case.reading, "{} of {} patches look alike enough to be taken for lesion.").format(a, study.length),
+        ),
+        html.figure(
+            film(f"Lesion first: {n} patches hidden, {both[0]} of them from the lesion cluster.", *hides(at.lesion_first_1l)),
+            "Hidden lesion first <em>MPS-AMS</em>",
+            f"At epoch {at.epoch:g}, {share}: {both[0]} of {a} in the lesion cluster.",
+        ),
+        html.figure(
+            film(f"At random: {n} patches hidden, {both[1]} of them from the lesion cluster.", *hides(at.random_1l)),
+            "Hidden at random <em>as MAE does</em>",
+            f"Same number, {n}: {both[1]} of {a} in the lesion cluster.",
+        ),
+    ]
+
+
+def legend(case: Case) -> str:
+    """What the colours mean."""
+    entries = [("lesion", "lesion cluster"), ("hidden lesion-patch", "hidden, lesion cluster"), ("hidden", "hidden, background")]
+    return html.key(*entries, *([("truth", "true lesion")] if case.has_lesion else []), ("picked", "your patch"))
+
+
+def cards(case: Case, at: Masked, covariance_ll: torch.Tensor | None) -> list[str]:
+    """Numbers of this epoch."""
+    length = case.study.length
+    most = max(at.random_bits, 1e-9)
+    found = [
+        html.card("Mask ratio σ", html.percent(at.ratio, 1), f"25% + ln({at.epoch:g}) / 12"),
+        html.card("Patches hidden", f"{at.hidden}<small> of {length}</small>", f"⌊{length} · σ⌋, the same for both ways"),
+        html.card(
+            "Left to chance",
+            f"{at.bits:.0f}<small> bits</small>",
+            "entropy of the masks each way can draw",
+            html.bars(("first", at.bits / most, f"{at.bits:.0f}"), ("random", at.random_bits / most, f"{at.random_bits:.0f}")),
+        ),
+    ]
+    if covariance_ll is not None and covariance_ll.shape[0] == length:
+        masks_2l = torch.cat([at.lesion_first_1l, at.random_1l])
+        ours, random = uncertainty.mutual_information(covariance_ll.double(), masks_2l).tolist()
+        top = max(ours, random, 1e-9)
+        found.append(
+            html.card(
+                "Shared information",
+                f"{ours:.0f}<small> bits</small>",
+                "of hidden and visible patches, Gaussian estimate",
+                html.bars(("first", ours / top, f"{ours:.0f}"), ("random", random / top, f"{random:.0f}")),
+            )
+        )
+    if case.has_lesion:
+        truth_1l = case.agreement.truth_1l
+        first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
+        found.append(
+            html.card(
+                "True lesion hidden",
+                html.percent(first),
+                f"of {case.agreement.lesion_patches} patches over a quarter lesion",
+                html.bars(("first", first, html.percent(first)), ("random", random, html.percent(random))),
+            )
+        )
+    return found
+
+
+def curve(case: Case, at: Masked) -> str:
+    """σ over the epochs, as wide as the slider above it, with the point of this epoch."""
+
+    def x(epoch: float) -> float:
+        return 100 * (epoch - 1) / (schedule.HORIZON - 1)
+
+    lines = [images.line([(0, 75), (100, 75)], "fixed")]
+    names = [("sigma", "σ, share of patches hidden"), ("fixed", "fixed 75%, as MAE")]
+    if case.has_lesion:
+        lines.append(images.line([(x(e), 100 * c) for e, _, _, c in case.course], "cover random"))
+        lines.append(images.line([(x(e), 100 * c) for e, _, c, _ in case.course], "cover first"))
+        names += [("cover first", "true lesion hidden, lesion first"), ("cover random", "the same at random")]
+    lines.append(images.line([(x(e), 100 * r) for e, r, _, _ in case.course], "sigma"))
+    picture = images.svg(
+        f"Curve of the mask ratio over the epochs; at epoch {at.epoch:g} it is {html.percent(at.ratio, 1)}",
+        (100, 100),
+        lines,
+        'preserveAspectRatio="none"',
+    )
+    marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 100, 200, 400, 600, 800))
+    levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))
+    point = f'<i class="now" style="left:{x(at.epoch):.2f}%"></i><i class="dot" style="left:{x(at.epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
+    return (
+        f'<section class="panelet curve"><h4>Fast at first, then ever slower</h4><div class="plot">{levels}{picture}{point}{marks}</div>'
+        f"{html.key(*names)}</section>"
+    )
+
+
+def asked(case: Case, at: Masked, picked: int) -> str:
+    """The patch that was clicked."""
+    found, columns = case.study.clusters, SIDE // case.study.patch
+    inside = bool(found.lesion_bl[0, picked])
+    near, far = float(found.to_lesion_bl[0, picked]), float(found.to_background_bl[0, picked])
+    now = [f"<strong>{'hidden' if mask[0, picked] else 'visible'}</strong>" for mask in (at.lesion_first_1l, at.random_1l)]
+    chance = at.chance_lesion if inside else at.chance_background
+    rows = [
+        ("Cluster", f'<span class="chip {"lesion" if inside else "ground"}">{"lesion" if inside else "background"}</span>'),
+        *([("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")] if case.reading == clusters.DESCENT else []),
+        ("Distance to lesion centre", f"{near:.3g}" if math.isfinite(near) else "no such cluster"),
+        ("… to background centre", f"{far:.3g}" if math.isfinite(far) else "no such cluster"),
+        ("Chance hidden, lesion first", html.percent(chance, 1)),
+        ("Chance hidden at random", html.percent(at.hidden / case.study.length, 1)),
+        (f"At epoch {at.epoch:g}, lesion first", now[0]),
+        (f"At epoch {at.epoch:g}, at random", now[1]),
+    ]
+    if case.has_lesion:
+        rows.append(("True lesion", "yes, over a quarter of it" if case.agreement.truth_1l[0, picked] else "no"))
+    body = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    where = f"row {picked // columns + 1}, column {picked % columns + 1}"
+    return f'<section class="panelet asked" aria-live="polite"><h4>Your patch <em>{where}</em></h4><dl>{body}</dl></section>'
+
+
+def judgement(case: Case) -> str:
+    """Whether the clustering finds the lesion, measured where truth is known."""
+    if case.agreement is None:
+        return html.note(
+            "Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be measured here."
+        )
+    if not case.has_lesion:
+        return html.note(
+            "The truth mask holds no lesion, so there is nothing to find: the clustering names a “lesion” cluster in every image, healthy ones too."
+        )
+    lift, auc = case.agreement.lift, case.agreement.auc
+    if lift > 1.2 and auc > 0.55:
+        verdict = "<strong>Here the clustering finds the lesion better than chance.</strong>"
+    elif lift < 0.8 or auc < 0.45:
+        verdict = "<strong>Here the clustering does worse than chance:</strong> its “lesion” cluster avoids the lesion."
+    else:
+        verdict = "<strong>Here the clustering does no better than chance.</strong>"
+    times = f"A patch of the orange cluster is {html.number(lift)} times as often lesion as a patch drawn blindly (lift; 1.0 is chance)"
+    rank = f"ranked by likeness, a lesion patch stands before a healthy one in {html.percent(auc)} of all pairs (AUC {html.number(auc)}; 0.5 is chance, 1.0 perfect)"
+    kind = "calm" if lift > 1.2 and auc > 0.55 else "care"
+    return html.note(
+        f"{verdict} {times}; {rank}. Another image, or another way to cluster in the sidebar, may tell another story.", kind
+    )

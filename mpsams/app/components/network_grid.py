@@ -1,0 +1,180 @@
+"""The N-method grid as HTML: a cell for each network, for the truth and for where they differ; one of them large. No gradio here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mpsams.app.components import html
+from mpsams.inference.comparison import Compared, dispute, is_assistant, parts
+from mpsams.plots import images
+from mpsams.tables import HEADS
+
+LARGE, SMALL = 512, 224  # longest side of a drawn mask in pixels
+SELECT = """
+element.addEventListener('click', event => {
+    const cell = event.target.closest('[data-cell]');
+    if (!cell) return;
+    element.querySelectorAll('[data-cell]').forEach(other => other.setAttribute('aria-pressed', other === cell));
+    trigger('pick', {index: cell.dataset.cell});
+    const large = document.querySelector('.compare .large');
+    if (large && large.getBoundingClientRect().top < 0) large.scrollIntoView({block: 'start'});
+});"""
+MEANING = {"dsc": "overlap with the truth", "ppv": "of the outlined is lesion", "sen": "of the lesion is outlined"}
+
+
+def verdict(compared: Compared) -> str:
+    """In words: how much is called lesion by all, by some, by none, and who fits the truth."""
+    count, titles, waiting = len(compared.peers), compared.said.titles, compared.said.waiting
+    if not count:
+        return ""
+    by_all, by_any = (float((compared.votes_hw >= least).mean()) for least in (count, 1))
+    speakers = [name for name, mask_hw in compared.peers.items() if mask_hw.any()]
+    beside = [f"<strong>The assistant outlines {share(compared.masks[name])}.</strong>" for name in compared.masks if name not in compared.peers]
+    if count == 1:
+        says = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
+    elif not speakers:
+        says = [f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this threshold."]
+    else:
+        who = f"{len(speakers)} of {count}" if len(speakers) < count else "Both" if count == 2 else f"All {count}"
+        says = [
+            f"<strong>{who} networks outline something.</strong>",
+            f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)} is not; "
+            f"over the remaining {html.percent(by_any - by_all, 1)} they differ.",
+            f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of {html.number(compared.alike)}{' on average' * (count > 2)}.",
+        ]
+    if waiting:
+        done = len(compared.masks)
+        says = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
+    return html.note(" ".join([*beside, *says, fits(compared)]))
+
+
+def fits(compared: Compared) -> str:
+    """A sentence on which network is nearest to the truth, if there is one."""
+    titles = compared.said.titles
+    if not compared.scores:
+        return "With a lesion mask (sidebar) DSC, PPV and sensitivity appear below."
+    if not compared.case.truth_hw.any():
+        quiet = [titles[name] for name, scores in compared.scores.items() if scores["dsc"] == 1]
+        rightly = f"rightly outlined by none: {', '.join(quiet)}" if quiet else "and every network outlines something"
+        return f"The truth holds no lesion here, {rightly}; outlining nothing scores 1, outlining anything scores 0."
+    order = sorted(compared.peers, key=lambda name: compared.scores[name]["dsc"])
+    low, high = order[0], order[-1]
+    if len(order) == 1 or compared.scores[low]["dsc"] == compared.scores[high]["dsc"]:
+        return f"Against the truth, DSC {html.number(compared.scores[high]['dsc'], 3)}."
+    ends = (f"{titles[name]} with DSC {html.number(compared.scores[name]['dsc'], 3)}" for name in (high, low))
+    return "Nearest to the truth on this one {}: {}; furthest: {}.".format("slice" if compared.case.is_volume else "image", *ends)
+
+
+def share(mask_hw: np.ndarray) -> str:
+    """How much of the picture a mask covers, in words."""
+    return f"{html.percent(float(mask_hw.mean()), 1)} of the picture" if mask_hw.any() else "nothing"
+
+
+def cells(compared: Compared) -> str:
+    """All pictures small, each a button that makes it large."""
+    if not compared.said.pictures:
+        return ""
+    pictures, truth = compared.said.pictures, compared.case.outline(compared.case.size_hw)
+    buttons = "".join(cell(compared, which, truth) for which in pictures)
+    return f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures; choose one to see it large">{buttons}</div>'
+
+
+def cell(compared: Compared, which: str, truth: str) -> str:
+    """One small picture with its numbers; truth: its outline as SVG."""
+    title = name_of(compared, which)
+    if which == "truth":
+        numbers = [f"area {html.percent(compared.case.truth_hw.mean(), 1)}"]
+    elif which == "dispute":
+        numbers = [f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}: {html.number(compared.alike)}"]
+    else:
+        area, known = html.percent(compared.masks[which].mean(), 1), compared.scores.get(which)
+        numbers = [f"area {area}"]
+        if known:
+            numbers = [f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}", f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}"]
+    pressed = str(which == compared.said.shown).lower()
+    return (
+        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL)}</span>'
+        f'<span class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
+    )
+
+
+def name_of(compared: Compared, which: str) -> str:
+    """A picture's title."""
+    return {"truth": "True lesion", "dispute": "Where they differ"}.get(which) or compared.said.titles[which]
+
+
+def picture(compared: Compared, which: str, truth: str, longest: int) -> str:
+    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ."""
+    case, size = compared.case, compared.case.size_hw
+    if which == "truth":
+        return images.svg("The slice with the true lesion outlined", size, [images.shared("case-image", size), truth])
+    if which == "dispute":
+        votes = images.shrunk_mask(compared.votes_hw, longest)
+        return images.svg("Map of where the networks differ", size, [images.raster(images.uri(images.heat(dispute(votes, len(compared.peers)))), size), truth])
+    small = images.shrunk_mask(compared.masks[which], longest)
+    layers = [
+        images.shared("case-image", size),
+        f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>',
+        truth,
+        images.layer(images.edge_path(small), "outline", small.shape, size),
+    ]
+    return images.svg(f"{name_of(compared, which)} outlines {share(compared.masks[which])}", size, layers)
+
+
+def large(compared: Compared) -> str:
+    """The chosen picture large, and below it what else belongs to it."""
+    which, case = compared.said.shown, compared.case
+    if not which:
+        return ""
+    entries = [("truth", "true lesion")] * (case.truth_hw is not None)
+    if which != "dispute":
+        entries = [("outline", "outlined by the network"), *entries] if which != "truth" else entries
+    drawn = picture(compared, which, case.outline(case.size_hw), LARGE)
+    first = html.figure(drawn, heading(compared, which), caption(compared, which))
+    return first + (html.key(*entries) if entries else "") + beside(compared, which)
+
+
+def heading(compared: Compared, which: str) -> str:
+    """A large picture's title, for a network with how it was taught."""
+    if which in ("truth", "dispute"):
+        return name_of(compared, which)
+    _, method, percent = parts(which)
+    if is_assistant(which):
+        return f"{name_of(compared, which)} <em>all labels: to work with, beside the networks that are compared</em>"
+    begun = "from nothing" if method == "scratch" else "pretrained without labels"
+    taught = f"<em>{begun}, then {percent}% of the labels</em>" if percent else ""
+    return f"{name_of(compared, which)} {taught}"
+
+
+def caption(compared: Compared, which: str) -> str:
+    """A large picture in words."""
+    if which == "truth":
+        return f"The truth covers {share(compared.case.truth_hw)}."
+    if which == "dispute":
+        return "Dark: all networks say the same. Bright: as many say lesion as say it is not."
+    outlined = f"{name_of(compared, which)} outlines {share(compared.masks[which])}."
+    known = compared.scores.get(which, {})
+    told = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
+    return f"{outlined} {told}{'.' * bool(told)}"
+
+
+def beside(compared: Compared, which: str) -> str:
+    """What belongs to a large picture: every outline at once, or the chances behind one."""
+    case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
+    if which in ("truth", "dispute"):
+        small = [images.shrunk_mask(mask_hw, LARGE) for mask_hw in compared.masks.values()]
+        outlines = [images.layer(images.edge_path(mask_hw), "outline thin", mask_hw.shape, size) for mask_hw in small]
+        says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
+        every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines])
+        return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.")
+    heat = images.boxed(compared.said.map(which), case.box, case.shape_hw, size)
+    drawn = images.svg(f"Chance of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)])
+    highest, at = (html.percent(value) for value in (float(compared.said.chances[which].max()), compared.threshold))
+    return html.figure(drawn, "Chance of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
+        "0%", "100%", f'<b style="left:{100 * compared.threshold:.0f}%"></b>'
+    )
+
+
+def ramp(low: str, high: str, mark: str = "") -> str:
+    """The colours of a map from low to high."""
+    return f'<div class="ramp"><span>{low}</span><i style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'

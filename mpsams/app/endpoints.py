@@ -1,0 +1,105 @@
+"""What the named endpoints answer with: clusters and masks as plain values, and which network was meant."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from mpsams.inference import Masked
+from mpsams.inference.case import SIDE, Case, clustering, moved, of_upload
+from mpsams.inference.registry import ASSISTANT, Library
+
+LAST_EPOCH = 8103  # after it the schedule hides the whole image
+
+
+def case_of(library: Library, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
+    """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
+
+    modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
+    """
+    if file is None:
+        raise ValueError("no image was given")
+
+    def how(modality: str) -> dict:
+        return clustering(library.clustering(modality), seed, reading)
+
+    case = of_upload([Path(file)], modality or None, how)
+    if not number:
+        return case
+    if not 1 <= number <= case.slices:
+        raise ValueError(f"slice {number:g} does not exist; there are 1 to {case.slices}, and 0 for the middle")
+    return moved(case, case.plane, int(number) - 1, how(case.modality))
+
+
+def epoch_of(epoch: float) -> float:
+    """The epoch, where at least one patch is left to see at it. ValueError otherwise."""
+    if not 1 <= epoch <= LAST_EPOCH:
+        raise ValueError(f"epoch {epoch:g}; allowed are 1 to {LAST_EPOCH}")
+    return epoch
+
+
+def clusters(case: Case) -> dict:
+    """The clusters of a case; patches are row-major indices, distances None where a cluster is empty."""
+    found = case.study.clusters
+    answer = {
+        "patch": case.study.patch,
+        "columns": SIDE // case.study.patch,
+        "reading": case.reading,
+        "seed": case.seed,
+        "lesion": indices(found.lesion_bl),
+        "to_lesion": [finite(value) for value in found.to_lesion_bl[0].tolist()],
+        "to_background": [finite(value) for value in found.to_background_bl[0].tolist()],
+        "score": found.score_bl[0].tolist(),
+        "notes": notes(case),
+    }
+    if case.agreement is not None:
+        lift, auc = finite(case.agreement.lift), finite(case.agreement.auc)
+        answer["agreement"] = {"lift": lift, "auc": auc, "lesion_patches": case.agreement.lesion_patches}
+    return answer
+
+
+def mask(case: Case, at: Masked) -> dict:
+    """What is hidden at an epoch; patches are row-major indices."""
+    return {
+        "epoch": at.epoch,
+        "ratio": at.ratio,
+        "hidden": at.hidden,
+        "patches": case.study.length,
+        "lesion_first": indices(at.lesion_first_1l),
+        "random": indices(at.random_1l),
+        "bits": {"lesion_first": at.bits, "random": at.random_bits},
+        "chance": {"lesion": at.chance_lesion, "background": at.chance_background},
+        "notes": notes(case),
+    }
+
+
+def notes(case: Case) -> list[str]:
+    """Sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints cannot choose."""
+    choices = case.scan.choices
+    several = [f"There are {len(choices)} images in this upload; this is of: {choices[case.scan.choice]}."] if len(choices) > 1 else []
+    return [*case.notes, *several]
+
+
+def indices(mask_1l: torch.Tensor) -> list[int]:
+    """The True places of a bool (1, L)."""
+    return torch.nonzero(mask_1l[0])[:, 0].tolist()
+
+
+def finite(value: float) -> float | None:
+    """None where JSON has no number: NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def network_name(library: Library, stated: str, ending: str, modality: str) -> str:
+    """The network an endpoint is to use: the stated one, or for "" the one that ends so; to segment, the modality's assistant where there is one.
+
+    ValueError when it is not there or of another kind than those that end so.
+    """
+    kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
+    name = stated or (library.assistant(modality) if kind == "segmentation" else None) or library.find(ending, modality)
+    if name is None or name not in library.names() or library.network(name).metadata["kind"] != kind:
+        there = ", ".join(other for other in library.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
+        raise ValueError(f"weights {name!r} are no {kind} network here; there are: {there}")
+    return name

@@ -1,0 +1,158 @@
+"""One image as the walk of the Learn tab shows it: everything a step draws, computed when it is asked for. No gradio here.
+
+Axes: L patches, S side of the grid image. In masks True = hidden or lesion.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mpsams import clusters, inference, metrics
+from mpsams.app.learn import lesson
+from mpsams.app.learn.walk import Walk
+from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study
+from mpsams.inference.case import SIDE, Case
+from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
+from mpsams.inference.registry import Library
+
+MEASURED = Path(__file__).parents[3] / "benchmarks"  # data, not code: what the lift was over whole data sets
+DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}
+COMPARED = ("mps_ams", "scratch")
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A case at a place of the walk, with the networks at hand."""
+
+    case: Case
+    walk: Walk
+    library: Library
+
+    @cached_property
+    def study(self) -> Study:
+        """Of the case; with the clusters swapped when the walk says so."""
+        if not self.walk.swap:
+            return self.case.study
+        found, order = lesson.swapped(self.case.study.clusters, self.case.seed)
+        return replace(self.case.study, clusters=found, lesion_first_1l=order)
+
+    @property
+    def image_11ss(self) -> Tensor:
+        """The grid image."""
+        return self.case.image_11ss
+
+    @property
+    def columns(self) -> int:
+        """Patches in a row."""
+        return SIDE // self.study.patch
+
+    @cached_property
+    def patch(self) -> int:
+        """The patch that is asked about."""
+        return int(self.study.clusters.score_bl[0].argmax()) if self.walk.patch is None else self.walk.patch
+
+    @cached_property
+    def how(self) -> dict:
+        """patch, reading, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
+        how = self.library.clustering(self.case.modality)
+        reading = next(one for one in (self.case.reading, how["reading"], *clusters.READINGS) if one in clusters.READINGS)
+        return how | {"reading": reading}
+
+    @cached_property
+    def stages(self) -> dict[str, Tensor]:
+        """The matrices behind the clusters, in the order they are made."""
+        return lesson.stages(self.image_11ss, **self.how)
+
+    @cached_property
+    def similarity_l(self) -> Tensor:
+        """Of every patch with the one that is asked about."""
+        return lesson.similarity(self.image_11ss, self.how["patch"], self.how["normalise"], self.how["temperature"])[self.patch]
+
+    @cached_property
+    def rounds(self) -> list[Tensor]:
+        """The lesion cluster round by round; only the last where another selector found it."""
+        if self.case.reading not in clusters.READINGS:
+            return [self.study.clusters.lesion_bl]
+        found = lesson.rounds(self.image_11ss, self.case.study.clusters.rows_bln, self.study.patch)
+        return [~one for one in found] if self.walk.swap else found
+
+    @property
+    def round(self) -> int:
+        """Which of the rounds is shown."""
+        last = len(self.rounds) - 1
+        return last if self.walk.rounds is None else min(self.walk.rounds, last)
+
+    @cached_property
+    def at(self) -> Masked:
+        """What is hidden at the epoch."""
+        return inference.mask_at(self.study, self.walk.epoch)
+
+    def hidden(self, way: str) -> Tensor:
+        """Hidden patches (1, L) of a way of ``WAYS``."""
+        return {"first": self.at.lesion_first_1l, "random": self.at.random_1l, "own": self.walk.own_1l}[way]
+
+    @property
+    def hidden_1l(self) -> Tensor:
+        """Hidden patches of the way that is chosen."""
+        return self.hidden(self.walk.way)
+
+    def order(self, way: str) -> list[int]:
+        """The patches as they get hidden, first one first."""
+        return (self.study.random_1l if way == "random" else self.study.lesion_first_1l)[0].tolist()
+
+    @cached_property
+    def truth_1l(self) -> Tensor:
+        """The truly lesion patches; none when nothing is known."""
+        return torch.zeros(1, self.study.length, dtype=torch.bool) if self.case.agreement is None else self.case.agreement.truth_1l
+
+    @cached_property
+    def agreement(self) -> Agreement | None:
+        """Of the clusters, swapped or not, with the truth."""
+        return None if self.case.agreement is None else inference.agreement(self.study, self.case.truth_11ss)
+
+    @cached_property
+    def centre_auc(self) -> float:
+        """AUC of nearness to the middle of the image against the truth."""
+        return metrics.auc(lesson.nearness(self.study.length), self.truth_1l[0])
+
+    @cached_property
+    def painter(self) -> Network | None:
+        """The pretrained network that fills hidden patches in."""
+        name = self.library.find("-mps_ams-pretrain", self.case.modality)
+        return None if name is None else self.library.network(name)
+
+    def filled(self, way: str) -> Reconstruction:
+        """What that network makes of the image; ``painter`` must be there."""
+        return inference.reconstruct(self.painter, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
+
+    @cached_property
+    def compared(self) -> Compared | None:
+        """The network begun from the pretraining beside the one begun from nothing; None when they are not there."""
+        there = self.library.segmenters(self.case.modality)
+        wanted = [name for name in there if parts(name)[1] in COMPARED and parts(name)[2] == DEFAULT]
+        if not wanted:
+            return None
+        *_, said = ask(self.case, wanted, self.library)
+        return Compared(said, THRESHOLD)
+
+    @cached_property
+    def measured(self) -> dict | None:
+        """What ``benchmarks.lesion_ranking`` found on images of this modality with the same clustering; None when not there.
+
+        lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
+        """
+        file = MEASURED / f"lesion_ranking-{DATA[self.case.modality]}.json"
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
+        selectors = told["selectors"]
+        found = selectors.get(f"{self.case.reading} {self.how['normalise']}") or selectors.get(self.case.reading)
+        if found is None:
+            return None
+        centre = selectors["distance to the image centre"]["auc"][0]
+        return {"lift": found["lift"][0], "auc": found["auc"][0], "centre": centre, "images": told["images"], "target": told["target"]}

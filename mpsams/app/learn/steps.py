@@ -1,0 +1,236 @@
+"""The first half of the walk in words and pictures: patches, similarity, covariance, clusters, order, ratio. No gradio here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from mpsams import clusters, schedule
+from mpsams.app.components import html
+from mpsams.app.learn import lesson, pictures
+from mpsams.app.learn.page import Page, slider, toggle
+from mpsams.app.learn.scene import Scene
+
+MARKS = (1, 2, 10, 100, 800)
+READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
+SELECTORS = READINGS | {clusters.DESCENT: "Descent"}
+WAYS = {'"first"': "Lesion first", '"random"': "At random"}
+CHOOSE = "Click a patch, or press Tab until the picture is framed and use the arrow keys."
+
+
+def film(picture: str, *below: str) -> str:
+    """A picture on its dark ground, and what stands under it."""
+    return f'<figure class="film"><div class="light">{picture}</div></figure>{"".join(below)}'
+
+
+def small(picture: str, says: str) -> str:
+    """A small picture with a caption."""
+    return f'<figure class="film small"><div class="light">{picture}</div><figcaption>{says}</figcaption></figure>'
+
+
+def signed(value: float) -> str:
+    """A number of either sign."""
+    return html.number(value).replace("-", "−")
+
+
+def true_lesion(scene: Scene) -> list[tuple[str, str]]:
+    """The legend of the true outline, where there is one."""
+    return [("truth", "true lesion, which the method never sees")] if scene.case.has_lesion else []
+
+
+def cut(scene: Scene) -> Page:
+    """Step 1."""
+    study, bright = scene.study, lesson.brightness(scene.image_11ss, scene.study.patch)
+    side = study.patch
+    return Page(
+        "Cut the image into patches",
+        film(pictures.cut(scene), html.key(("picked", "your patch"), *true_lesion(scene))),
+        [
+            f"The image is brought to {scene.columns * side} × {scene.columns * side} pixels and cut into <strong>{scene.columns} × "
+            f"{scene.columns} = {study.length} patches</strong>.",
+            f"Each patch is a small square of {side} × {side} = {side * side} numbers, one for the brightness of each pixel. From "
+            "here on the method "
+            "looks at whole patches, never at single pixels.",
+            f"Your patch is number <strong>{scene.patch + 1}</strong> ({pictures.where(scene, scene.patch)}). Its mean brightness is "
+            f"{html.percent(bright[scene.patch])}; that of the whole image is {html.percent(float(scene.image_11ss.mean()))}.",
+        ],
+        f"<h4>Try it</h4><p>{CHOOSE} Here are its pixels, "
+        f"enlarged:</p>{small(pictures.pixels(scene), f'Patch {scene.patch + 1}: {side} × {side} pixels')}",
+        "why not hide single pixels instead of patches?",
+        "A missing pixel is almost the mean of its neighbours, so a network could fill it in without learning anything. A whole "
+        "missing patch asks for an idea of what is there.",
+    )
+
+
+def similarity(scene: Scene) -> Page:
+    """Step 2."""
+    values_l = scene.similarity_l
+    others_l = torch.arange(len(values_l)) != scene.patch
+    most, least = lesson.best(values_l, others_l, 1)[0], lesson.best(-values_l, others_l, 1)[0]
+    low, high = (signed(float(value)) for value in (values_l.min(), values_l.max()))
+    return Page(
+        "Which patches are alike?",
+        film(pictures.similarity(scene), pictures.ramp(f"unlike ({low})", f"alike ({high})"), html.key(("picked", "your patch"))),
+        [
+            "Two patches are compared pixel by pixel: multiply what stands in the same place, add everything up and divide by the "
+            "root of the number of pixels. "
+            "Before that the image is shifted so that its mean is 0, so darker than usual counts as negative.",
+            "Bright times bright is positive, and so is dark times dark; bright times dark is negative.",
+            f"Of all others, the patch in {pictures.where(scene, most)} is <strong>most like</strong> yours "
+            f"({signed(float(values_l[most]))}), "
+            f"the one in {pictures.where(scene, least)} is <strong>least like</strong> it ({signed(float(values_l[least]))}).",
+        ],
+        f"<h4>Try it</h4><p>{CHOOSE} Compare a dark patch with a bright one: each lights up its own kind.</p>",
+        "what does this similarity see, and what does it miss?",
+        "It sees mostly how bright a patch is. Texture counts only where it lies on the same pixels in both patches, so the same "
+        "tissue shifted by a few pixels may look unlike.",
+    )
+
+
+def covariance(scene: Scene) -> Page:
+    """Step 3."""
+    names, length = list(scene.stages), scene.study.length
+    reading = scene.how["reading"]
+    told = {
+        "covariance-of-softmax": "Read one way: the softmax turns every row of the similarities into shares that sum to 1, and the <strong>covariance</strong> "
+        "asks of any two patches whether their shares rise and fall together.",
+        "softmax-of-covariance": "Read the other way: the covariance of the patches’ own pixels comes first, and the <strong>softmax</strong> turns each of its rows "
+        "into shares that sum to 1.",
+    }
+    other = "" if scene.case.reading in clusters.READINGS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
+    strip = "".join(small(pictures.matrix(scene, name), f"{k}. {name}") for k, name in enumerate(names, 1))
+    return Page(
+        "A row of numbers for every patch",
+        film(pictures.matrix(scene, names[-1], True), pictures.ramp("low", "high"), html.key(("picked", f"row of patch {scene.patch + 1}"))),
+        [
+            f"All similarities together are a table of {length} × {length}: row {scene.patch + 1} tells how patch {scene.patch + 1} "
+            "relates to every other.",
+            "The paper says “a covariance matrix after a softmax layer according to the degree of similarity”. That sentence can be "
+            "read in two ways, and they find different lesions.",
+            f"{told[reading]}{other}",
+        ],
+        f"<h4>Try it</h4><p>Choose the reading; it holds for the whole page. Click a row, or a patch below.</p>{choices(READINGS, reading)}"
+        f'<div class="strip3">{strip}{small(pictures.picker(scene), f"patch {scene.patch + 1}")}</div>',
+        "why does the reading matter so much?",
+        "The next step groups patches by their rows. Another table has other rows, so other patches end up together. A paper without "
+        "code leaves such choices open; here both can be tried.",
+    )
+
+
+def choices(names: Mapping[str, str], chosen: str) -> str:
+    """Buttons for what patches are clustered by."""
+    buttons = "".join(f'<button type="button" data-reading="{name}" aria-pressed="{str(name == chosen).lower()}">{says}</button>' for name, says in names.items())
+    return f'<div class="toggle" role="group" aria-label="What patches are clustered by">{buttons}</div>'
+
+
+def two_clusters(scene: Scene) -> Page:
+    """Step 4."""
+    rounds, length = scene.rounds, scene.study.length
+    a, last = int(rounds[scene.round].sum()), len(rounds) - 1
+    slide = slider("rounds", "Round of 2-means:", scene.round, 0, last) if last > 0 else ""
+    which = "larger" if 2 * scene.study.lesion_size > length else "smaller"
+    took = f" On this image nothing changes after round {last}." if last > 0 else ""
+    swapped = f" (swapped: now the {which} one)" if scene.walk.swap else ""
+    if scene.case.reading in clusters.READINGS:
+        how = (
+            "The rows are grouped in two by 2-means: start with the rows of the brightest and of the darkest patch, give every row "
+            "to the nearer one, "
+            f"move both to the mean of their rows, repeat.{took}"
+        )
+        calls = "calls the smaller cluster lesion"
+    else:
+        how = (
+            "Descent is not the paper’s but ours. Think of brightness as height, and walk from the border of the image to a patch on the way that goes down "
+            f"least: how far down does it lead? Your patch: <strong>{html.number(float(scene.study.clusters.rows_bln[0, scene.patch, 0]))}</strong> deviations of "
+            "brightness. 2-means groups these numbers in two; those far down are walled in, as lesions often are."
+        )
+        calls = "calls the cluster far down lesion"
+    return Page(
+        "Two clusters, and one is called lesion",
+        film(pictures.clusters(scene), html.key(("lesion", f"called lesion: {a} patches"), ("ground", f"background: {length - a} patches"), *true_lesion(scene))),
+        [
+            how,
+            f"Nobody has told the method what a lesion is. It simply <strong>{calls}</strong>: {scene.study.lesion_size} of {length} "
+            f"patches here{swapped}.",
+            verdict(scene),
+        ],
+        f"<h4>Try it</h4><p>Cluster by something else, or call the other cluster lesion; the next steps then follow it.</p>{choices(SELECTORS, scene.case.reading)}"
+        f'{toggle("swap", {"false": "As the method says", "true": "Swapped"}, scene.walk.swap)}{slide}',
+        "in which images is the smaller cluster the lesion?",
+        "Where a lesion is the only thing that differs from an even background. In most images shadows, borders and bright tissue "
+        "differ as well, and a healthy image gets a “lesion” too.",
+    )
+
+
+def verdict(scene: Scene) -> str:
+    """Whether the orange cluster is the lesion, in a sentence with this image's number."""
+    found = scene.agreement
+    if found is None:
+        return "Whether that is right cannot be said here: this image has no lesion mask."
+    if not scene.case.has_lesion:
+        return "This image holds no lesion at all, and still one cluster is called lesion."
+    inside = int((scene.study.clusters.lesion_bl & scene.truth_1l).sum())
+    return (
+        f"Is it right? Of the {found.lesion_patches} patches that truly are lesion, <strong>{inside}</strong> are orange. An orange patch is "
+        f"<strong>{html.number(found.lift)} times</strong> as often lesion as one drawn blindly; 1 would be chance."
+    )
+
+
+def order(scene: Scene) -> Page:
+    """Step 5."""
+    way = "random" if scene.walk.way == "random" else "first"
+    place = lesson.places(scene.study.random_1l if way == "random" else scene.study.lesion_first_1l)[scene.patch]
+    a, length = scene.study.lesion_size, scene.study.length
+    said = (
+        f"<strong>Lesion first</strong>: the {a} patches of the orange cluster get the numbers 1 to {a}, the others {a + 1} to "
+        f"{length}. Inside each cluster chance decides."
+        if way == "first"
+        else f"<strong>At random</strong>, as other masked autoencoders do: all {length} patches are shuffled, whatever cluster they are in."
+    )
+    return Page(
+        "Put the patches in an order",
+        film(pictures.order(scene), pictures.ramp("hidden last", "hidden first"), html.key(("lesion", "called lesion"), ("picked", "your patch"))),
+        [
+            "Every patch gets a number: the place at which it will be hidden.",
+            said,
+            f"Your patch ({pictures.where(scene, scene.patch)}) has number <strong>{place}</strong>. The order is drawn from seed "
+            f"{scene.case.seed}; training draws a fresh one each time it sees an image.",
+        ],
+        "<h4>Try it</h4><p>Draw again: the numbers are dealt anew, the clusters stay.</p>"
+        f'{toggle("way", WAYS, way)}<button '
+        'type="button" class="do" data-order>Draw another order</button>',
+        "why is there any chance at all in it?",
+        "If the same patches were hidden each time, the network could learn them by heart. A fresh order each time makes every image "
+        "many exercises.",
+    )
+
+
+def ratio(scene: Scene) -> Page:
+    """Step 6."""
+    at, length, walk = scene.at, scene.study.length, scene.walk
+    shares = {epoch: schedule.mask_ratio(epoch) for epoch in MARKS}
+    marks = "".join(
+        f'<button type="button" data-set="epoch" data-value="{epoch}" aria-pressed="{str(epoch == walk.epoch).lower()}">{epoch}</button>' for epoch in MARKS
+    )
+    inside = int((at.lesion_first_1l & scene.study.clusters.lesion_bl).sum())
+    return Page(
+        "Hide more in every epoch",
+        film(pictures.played(scene), html.key(("hidden lesion-patch", "hidden, called lesion"), ("hidden", "hidden, background"), *true_lesion(scene))),
+        [
+            "An epoch is one pass over all training images. The share that is hidden grows with it: <strong>σ = 25% + ln(epoch) / "
+            "12</strong>.",
+            f"Easy exercises come first. In epoch 1 {html.percent(shares[1])} are hidden, in epoch 10 already {html.percent(shares[10])}, "
+            f"in epoch 800 {html.percent(shares[800])}: fast at first, then ever slower.",
+            f'At epoch <b data-say="epoch">{walk.epoch}</b> it is <b data-say="share">{html.percent(at.ratio, 1)}</b>: <b '
+            f'data-say="hidden">{at.hidden}</b> of {length} '
+            f'patches, <b data-say="inside">{inside}</b> of them called lesion.',
+        ],
+        '<h4>Try it</h4><div class="player"><button type="button" class="do" data-play '
+        f'aria-pressed="false">Play</button>{slider("epoch", "Epoch", walk.epoch, 1, schedule.HORIZON)}</div>'
+        f'<div class="toggle marks" role="group" aria-label="Epochs to jump to">{marks}</div><div class="panelet '
+        f'curve">{pictures.curve(scene)}</div>',
+        "MAE hides 75% from the first epoch on. What speaks for starting with less?",
+        "With little to go by a beginner guesses grey. A quarter missing can be filled in from what is around it; once that works, "
+        "harder exercises teach more.",
+    )

@@ -1,0 +1,211 @@
+"""The web app: open the weights, mount the page, serve."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import logging
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is ever fetched or sent
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import gradio as gr
+from fastapi import FastAPI
+from gradio.utils import get_upload_folder
+
+from mpsams.annotation.project import Project
+from mpsams.app import gradio_compat
+from mpsams.app.components.theme import look
+from mpsams.app.page import page
+from mpsams.app.server import accounts, listen, uploads
+from mpsams.app.server.budget import Budget
+from mpsams.app.server.guard import Guard
+from mpsams.app.server.hosts import Hosts
+from mpsams.inference.registry import Library
+
+VERSION = "1.0"
+MAX_UPLOAD = 2**30  # bytes of all files of an upload
+WAITING = 32  # requests in the queue; who comes then is told that the app is busy
+KEPT, SWEPT_EVERY = 86_400, 300  # seconds
+TALKATIVE = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")  # libraries whose logs quote headers of files
+ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
+EXAMPLES = """
+examples:
+  python app.py                           open http://127.0.0.1:7860 in a browser
+  python app.py --weights runs/mine       other checkpoints (*.safetensors); without any, Masking still works
+  python app.py --results runs/table1     other records (*.jsonl) for the Results tab
+  python app.py --project breasts         annotate the images of a project, a folder that is made if need be
+  python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
+  python app.py --login people --host 0.0.0.0     let other computers in, those of the accounts; put a proxy with TLS before it
+  python app.py --allowed-host annotate.example.org     answer to the name by which a proxy is reached
+
+The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Of strangers
+and passwords, docs/deploy/security.md says what is kept from whom.
+"""
+
+
+class Nameless(logging.Formatter):
+    """One line for each record, and of an exception only its kind and place: its words may name a file, or a patient."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = record.getMessage().partition("\n")[0]
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{record.levelname}: {said}" + (f" ({type(error).__name__} at {uploads.place(error)})" if error else "")
+
+
+def create(
+    weights: Path,
+    results: Path | None = None,
+    project: Project | None = None,
+    people: Mapping[str, str] | None = None,
+    max_upload: int = MAX_UPLOAD,
+    budget: Budget | None = None,
+    hosts: Hosts | None = None,
+) -> FastAPI:
+    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
+
+    people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
+    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this computer.
+    hosts: the names it answers to; None is this computer's own, localhost.
+    """
+    learnt = () if project is None else (project.folder / "checkpoints",)
+    library, folder = Library(weights, results, learnt), Path(get_upload_folder())
+
+    @asynccontextmanager
+    async def tidied(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(folder))
+        yield
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+
+    app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
+    app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
+
+    @app.get("/healthz")
+    def healthz() -> dict:
+        said = {"ok": True, "version": VERSION, "weights": library.names(), "left_out": library.left_out(), "budget": blocks.budget.said()}
+        return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+
+    blocks = page(library, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
+    gr.mount_gradio_app(
+        app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
+        footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),
+    )  # fmt: skip
+    gradio_compat.lean(app, blocks)
+    return app
+
+
+async def _sweep(folder: Path) -> None:
+    """Delete from the folder of uploads what is too old, again and again."""
+    while True:
+        await asyncio.sleep(SWEPT_EVERY)
+        await asyncio.to_thread(uploads.sweep, folder, KEPT)
+
+
+def size(text: str) -> int:
+    """Bytes of "300mb" or "1gb"."""
+    found = re.fullmatch(r"(\d{1,5}) ?(mb|gb)", text.strip().lower())
+    bytes_ = int(found[1]) * {"mb": 2**20, "gb": 2**30}[found[2]] if found else 0
+    if not 2**20 <= bytes_ <= 16 * 2**30:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are sizes from 1mb to 16gb")
+    return bytes_
+
+
+def gib(text: str) -> int:
+    """Bytes of so many GiB, such as "1.5"."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0.25 <= found <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed are 0.25 to 4096, in GiB")
+    return int(found * 2**30)
+
+
+def quiet() -> None:
+    """Keep the words of files out of all logs."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Nameless())
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in TALKATIVE)  # pydicom sets its level anew when it is imported
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in TALKATIVE:  # some have handlers of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+
+
+def add_login(path: Path, name: str) -> None:
+    """Ask twice for a password and write the account. ValueError where they differ, or one is not allowed."""
+    if not accounts.is_name(name):
+        raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
+    password = getpass.getpass(f"Password of {name}: ")
+    if getpass.getpass("Once more: ") != password:
+        raise ValueError("the two passwords differ")
+    accounts.add(path, name, password)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse and serve until interrupted."""
+    parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    beside = Path(__file__).parents[2]  # where app.py is
+    parser.add_argument(
+        "--weights", type=Path, default=beside / "weights", metavar="DIR", help="folder of checkpoints (default: weights/ beside app.py)"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=beside / "results", metavar="DIR", help="folder of records (default: results/ beside app.py)"
+    )
+    parser.add_argument("--project", type=Path, metavar="DIR", help="folder of annotations for the Annotate tab; whoever can open the page can work on it")
+    parser.add_argument("--login", type=Path, metavar="FILE", help="let in only the accounts of this file (default: anyone who reaches the page)")
+    parser.add_argument("--add-login", metavar="NAME", help="write an account into the file of --login, its password asked for, and end")
+    limit = "of all files of an upload, such as 300mb (default: 1gb)"
+    parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
+    limit = "what all visitors together may hold in memory, in GiB (default: half of what is available)"
+    parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
+    limit = "what their decoded volumes may take in the temporary folder, in GiB (default: half of what is free)"
+    parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS before it")
+    named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
+    parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    options = parser.parse_args(argv)
+    if not 0 < options.port < 65536:
+        parser.error(f"port {options.port} must lie between 1 and 65535")
+    if options.add_login is not None and options.login is None:
+        parser.error("--add-login needs --login FILE, the file to write into")
+    quiet()
+    try:
+        if options.add_login is not None:
+            add_login(options.login, options.add_login)
+            return
+        people = None if options.login is None else accounts.read(options.login)
+    except (ValueError, OSError) as error:
+        parser.error(f"--login: {error}")
+    try:
+        project = None if options.project is None else Project(options.project)
+    except (ValueError, OSError) as error:
+        parser.error(f"--project: {error}")
+    try:
+        sockets = listen.listen(options.host, options.port)
+        hosts = Hosts([options.host, *(one.getsockname()[0] for one in sockets)], options.allowed_host)
+    except ValueError as error:
+        parser.error(str(error))
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
+    with listen.ended_by_signal(), uploads.taken(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        budget = Budget(options.memory, options.scratch)
+        app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts)
+        address = f"[{options.host}]" if ":" in options.host else options.host
+        try:
+            listen.serve(app, sockets, lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True))
+        except OSError as error:
+            parser.error(listen.why(error, options.host, options.port))
+

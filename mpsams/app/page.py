@@ -1,0 +1,72 @@
+"""The page: its tabs, found by their files' names, under one header and beside one sidebar.
+
+A tab is a file of ``mpsams/app/tabs`` with TITLE (its label), PLACE (a number; tabs are shown in this order) and
+``build(session)``, which lays out the tab, registers what is to be redrawn with ``session.on_case`` and its named
+endpoint with ``endpoint``. Tabs never import one another. To add a tab, add a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from html import escape
+from types import ModuleType
+
+import gradio as gr
+
+from mpsams.annotation.project import Project
+from mpsams.app import tabs
+from mpsams.app.components import html
+from mpsams.app.server.budget import VISITOR, Budget
+from mpsams.app.server.uploads import UploadsOnly
+from mpsams.app.session import Session
+from mpsams.inference.registry import Library
+
+HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
+lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p></header>"""
+FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection and adaptive masking strategy based self-supervised
+medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
+
+
+def available() -> list[str]:
+    """Names of all tabs: the files of ``mpsams/app/tabs``."""
+    return sorted(module.name for module in pkgutil.iter_modules(tabs.__path__))
+
+
+def all_tabs() -> list[ModuleType]:
+    """The modules of all tabs in the order they are shown in."""
+    return sorted((importlib.import_module(f"{tabs.__name__}.{name}") for name in available()), key=lambda tab: tab.PLACE)
+
+
+def name_of(tab: ModuleType) -> str:
+    """The name of a tab's file without its ending."""
+    return tab.__name__.rpartition(".")[2]
+
+
+def left_out(library: Library) -> str:
+    """A note on the weights that cannot be used, as HTML; empty when all can."""
+    found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in library.left_out().items()]
+    return html.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "care") if found else ""
+
+
+def page(library: Library, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
+    """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
+
+    It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this computer.
+    """
+    found = all_tabs()
+    with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
+        session = Session(library, project, opens=name_of(found[0]))
+        gr.HTML(HEADER, elem_id="top")
+        left = gr.HTML(left_out(library), elem_id="left-out", elem_classes="stage")
+        session.on_open(lambda: left_out(library), [], left)
+        with gr.Row(elem_id="desk", equal_height=False):
+            with gr.Column(scale=0, min_width=272, elem_id="side"):
+                session.sidebar()
+            with gr.Column(scale=1, min_width=300, elem_id="main"), session.tabs.render():
+                for module in found:
+                    with gr.Tab(module.TITLE, id=name_of(module), render_children=True) as tab, session.within(tab):
+                        module.build(session)
+        gr.HTML(FOOTER, elem_id="end")
+        blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))
+    return blocks

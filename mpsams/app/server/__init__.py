@@ -1,0 +1,1 @@
+"""Serving the page to strangers: accounts, allowed hosts, request limits, uploads, and the budget of memory and disk."""

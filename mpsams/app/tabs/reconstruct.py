@@ -1,0 +1,157 @@
+"""Reconstruct: two pretrained networks fill in the same hidden patches; where and how much they err.
+
+Axes: L patches, S side of the grid image.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mpsams import inference, schedule
+from mpsams.app import endpoints
+from mpsams.app.components import html
+from mpsams.app.session import Session, endpoint, in_turn, private
+from mpsams.inference import Reconstruction
+from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
+from mpsams.inference.registry import Library, seen  # fmt: skip
+from mpsams.plots import images
+
+TITLE = "Reconstruct"
+PLACE = 2
+
+OPENS_AT = 100
+SIZE = (SIDE, SIDE)
+TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
+WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
+ROWS = {"-mps_ams-pretrain": ("MPS-AMS", "Trained hiding lesion-like patches first, 25% rising to 81%"), "-base-pretrain": ("base", "Trained hiding 75% at random")}  # fmt: skip
+INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what a lesion is fills them in.
+Both networks get the same hidden patches. The brighter the error map, the further off; good filling means it has learnt how this tissue looks.</p>"""
+MAKE = """<strong>No pretrained weights here.</strong> This panel needs {names} in the folder given by <code>--weights</code>. Make them with
+<code>python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml --data.root Dataset_BUSI_with_GT</code> (and
+<code>busi-base-cpu.toml</code>). The Masking tab works without any weights."""
+
+
+def build(session: Session) -> None:
+    """Lay out the tab and register its events and the endpoint /reconstruct."""
+    library = session.library
+
+    def show(case: Case, epoch: float, way: str) -> str:
+        return view(case, epoch, way, library)
+
+    gr.HTML(INTRO)
+    with gr.Row(elem_classes="controls scrub", equal_height=True):
+        epoch = gr.Slider(
+            1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[]
+        )
+        way = gr.Radio(
+            [(says, name) for name, says in WAYS.items()], value="first", label="Which patches are hidden", scale=3, min_width=240
+        )
+    stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
+
+    inputs = [session.case, epoch, way]
+    turn = in_turn(stage)
+    private(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **turn)
+    session.on_case(show, [epoch, way], stage, **turn)
+
+    image = gr.File(type="filepath", visible=False, label="image")
+    seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
+    at = gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {endpoints.LAST_EPOCH}")
+    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
+    weights = gr.Textbox("", visible=False, label="name of a pretrained network; empty for MPS-AMS")
+    parts = [gr.JSON(visible=False), *(gr.File(visible=False, label=name) for name in ("masked", "reconstruction", "error"))]
+
+    def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
+        """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
+        case = endpoints.case_of(library, image, modality, slice, seed)
+        name, epoch = endpoints.network_name(library, weights, "-mps_ams-pretrain", case.modality), endpoints.epoch_of(epoch)
+        found = filled(case, epoch, "first", library, name)
+        pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
+        files = [written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
+        numbers = {"weights": name, "epoch": epoch, "hidden": inference.mask_at(case.study, epoch).hidden}
+        return numbers | {"error": endpoints.finite(found.error_background), "notes": endpoints.notes(case)}, *files
+
+    def written(picture, name: str) -> str:
+        return gr.processing_utils.save_bytes_to_cache(images.png(picture), f"{name}.png", parts[1].GRADIO_CACHE)
+
+    endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts)
+
+
+def filled(case: Case, epoch: float, way: str, library: Library, name: str) -> Reconstruction:
+    """What a network makes of the case at an epoch, hiding lesion "first" or at "random"."""
+    if way not in WAYS:
+        raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
+    at = inference.mask_at(case.study, epoch)
+    mask_1l = at.lesion_first_1l if way == "first" else at.random_1l
+    return inference.reconstruct(library.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
+
+
+def view(case: Case, epoch: float, way: str, library: Library) -> str:
+    """Everything below the controls, as HTML."""
+    names = {ending: library.find(ending, case.modality) for ending in ROWS}
+    there = {ending: name for ending, name in names.items() if name}
+    if not there:
+        return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
+    try:
+        found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
+    except inference.NotFinite as refusal:
+        return html.note(f"{' or '.join(there.values())}: {refusal}.", "refused")
+    missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
+    trained = [seen(library.network(name)) for name in there.values()]
+    return "".join(
+        [
+            html.trained_elsewhere(trained, case.modality, NAMES),
+            html.row([given(case, epoch, next(iter(found.values()))), *(column(e, r) for e, r in found.items())], "films three"),
+            bar(),
+            numbers(case, found),
+            html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.") if missing else "",
+        ]
+    )
+
+
+def given(case: Case, epoch: float, result: Reconstruction) -> str:
+    """The image, and what the networks are given of it."""
+    at = inference.mask_at(case.study, epoch)
+    whole = images.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)])
+    part = images.svg("The image with patches hidden", SIZE, [drawn(result.masked_11ss[0, 0].numpy())])
+    caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
+    outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
+    return html.row([html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack")
+
+
+def column(ending: str, result: Reconstruction) -> str:
+    """One network's filling and error."""
+    title, says = ROWS[ending]
+    picture = images.svg(f"Reconstruction by {title}", SIZE, [drawn(result.filled_11ss[0, 0].numpy())])
+    wrong = images.raster(images.uri(images.heat(result.error_11ss[0, 0].numpy(), TOP)), SIZE)
+    error = images.svg(f"Error of {title}", SIZE, [wrong])
+    return html.row(
+        [html.figure(picture, f"{title} <em>fills in</em>", says + "."), html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only.")],
+        "stack",
+    )  # fmt: skip
+
+
+def drawn(unit_ss) -> str:
+    """A grid image as an SVG layer."""
+    return images.raster(images.uri(images.preview(unit_ss)), SIZE)
+
+
+def bar() -> str:
+    """The colours of the error maps."""
+    return f'<div class="ramp"><span>no error</span><i style="background:{images.ramp_css()}"></i><span>{TOP:.0%} of full brightness or more</span></div>'
+
+
+def numbers(case: Case, found: dict[str, Reconstruction]) -> str:
+    """Mean errors, split by truth where there is one."""
+    split = case.has_lesion
+    head = (
+        ["Mean error, % of full brightness", "hidden lesion", "hidden background"]
+        if split
+        else ["Mean error, % of full brightness", "hidden patches"]
+    )
+    rows = []
+    for ending, result in found.items():
+        values = [result.error_lesion, result.error_background] if split else [result.error_background]
+        rows.append([ROWS[ending][0], *(html.percent(value, 1) for value in values)])
+    says = "" if split else html.note("With a lesion mask (sidebar) the error is split into lesion and background.")
+    return html.table(head, rows) + says

@@ -1,0 +1,220 @@
+"""Results: the paper's tables and plots, made from the records that ship with the project."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from mpsams import methods, tables
+from mpsams.app.components import html, result_report
+from mpsams.app.components.result_report import Choice
+from mpsams.app.session import Session, private
+from mpsams.inference.registry import Library
+from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
+
+TITLE = "Results"
+PLACE = 9
+
+PAPER = Path(__file__).parents[3] / "train" / "paper.toml"  # data, not code
+KEPT = 32  # answers that are kept for whoever asks next
+FORMS = {"csv": "CSV, all tables of the plan", "md": "Markdown", "tex": "LaTeX"}
+PRESS = "() => setTimeout(() => document.querySelector('#table-file').click(), 200)"
+INTRO = """<p class="lead"><strong>What you see.</strong> How well each method outlines lesions on images that no training saw, from the records
+of runs of this program, beside the paper's own numbers. Every number and every sentence here is computed from the records.</p>"""
+MAKE = """<strong>No records here yet.</strong> The tables and plots of this tab come from <code>*.jsonl</code> files in the folder given by
+<code>--results</code>. Make them with <code>python -m train.reproduce table1 --data.name busi --data.root Dataset_BUSI_with_GT</code>
+(<code>table2</code> for the ablation; <code>--data.name phantom</code> needs no data), then copy the run's <code>records.jsonl</code> there.
+<code>python -m train.report</code> writes the same tables to files."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Which records there are: plans with their files, and what is wrong with files that cannot be read. key: their ``state``."""
+
+    key: str
+    plans: Mapping[str, tuple[Path, ...]]
+    wrong: tuple[str, ...]
+
+
+def shelf(library: Library) -> Shelf:
+    """Look through the results folder."""
+    files, plans, wrong = library.records(), {}, []
+    for file in files:
+        try:
+            for plan in tables.plans([file]):
+                plans[plan] = (*plans.get(plan, ()), file)
+        except ValueError as error:
+            wrong.append(str(error).replace(str(file), file.name))
+    return Shelf(state(library), plans, tuple(wrong))
+
+
+def state(library: Library) -> str:
+    """A text that changes when a record file does."""
+    return ";".join(f"{file.name} {file.stat().st_mtime_ns}" for file in library.records()) or "none"
+
+
+class Reader:
+    """Results and their HTML, computed once for everyone who asks for the same; a changed file is read again."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.paper = tomllib.loads(PAPER.read_text(encoding="utf-8")) if PAPER.is_file() else {}
+        self._lock = threading.Lock()  # matplotlib draws one figure at a time
+        self.results = functools.lru_cache(KEPT)(self._results)
+        self.numbers = functools.lru_cache(KEPT)(self._numbers)
+        self.by_labels = functools.lru_cache(KEPT)(self._by_labels)
+        self.curves = functools.lru_cache(KEPT)(self._curves)
+        self.scatter = functools.lru_cache(KEPT)(self._scatter)
+
+    def _results(self, key: str, plan: str, per: str) -> Results:
+        return tables.read(shelf(self.library).plans[plan], plan, per)
+
+    def table(self, key: str, choice: Choice) -> tables.Table:
+        """The table that is asked for."""
+        results = self.results(key, choice.plan, choice.per)
+        return tables.table(results, choice.table, choice.recipe, choice.averaging, self.paper)
+
+    def _numbers(self, key: str, choice: Choice) -> str:
+        results, found = self.results(key, choice.plan, choice.per), self.table(key, choice)
+        compared = tables.compare(results, choice.table, choice.recipe, choice.averaging, result_report.METHOD, choice.measure)
+        paper = any(line.cells[choice.measure].paper is not None for line in found.rows)
+        return result_report.scale(results) + result_report.table(found, choice.measure) + result_report.key(paper) + result_report.shown(compared, choice)
+
+    def _by_labels(self, key: str, choice: Choice) -> str:
+        results = self.results(key, choice.plan, choice.per)
+        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in tables.shown(results)]
+        with self._lock:
+            return result_report.against_labels(both, choice)
+
+    def _curves(self, key: str, plan: str) -> str:
+        with self._lock:
+            return result_report.curves(self.results(key, plan, "image").pretrainings)
+
+    def _scatter(self, key: str, choice: Choice, methods: tuple[str, str], labels: float) -> str:
+        with self._lock:
+            return result_report.scatter(self.results(key, choice.plan, choice.per), choice, methods, labels)
+
+    def file(self, key: str, choice: Choice, form: str) -> str:
+        """The numbers as text: "csv", "md" or "tex"."""
+        if form == "md":
+            return f"# {self.table(key, choice).title}\n\n{tables.markdown(self.table(key, choice))}"
+        if form == "tex":
+            return tables.latex(self.table(key, choice))
+        results = self.results(key, choice.plan, choice.per)
+        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.shown(results) for recipe in results.recipes for averaging in AVERAGED)
+
+
+def rivals() -> str:
+    """In what the rivals differ here from their papers, as HTML that opens on request."""
+    rows = (f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(told)}</li>" for name, told in methods.deviations().items())
+    return f"<details><summary>In what the rivals differ here from their papers</summary><ul>{''.join(rows)}</ul></details>"
+
+
+def build(session: Session) -> None:
+    """Lay out the tab; nothing is read or computed before it is opened."""
+    library, reader = session.library, Reader(session.library)
+    key = gr.State("")
+    gr.HTML(INTRO)
+    nothing = gr.HTML("", elem_classes="stage")
+    with gr.Column(visible=False, elem_id="results") as body:
+        with gr.Row(elem_classes="controls", equal_height=True):
+            plan = gr.Dropdown([], label="Plan that was run", min_width=150)
+            recipe = gr.Radio(["strong"], value="strong", label="Recipe", min_width=150)
+            measure = gr.Radio([(HEADS[name], name) for name in MEASURES], value="dsc", label="Measure", min_width=190)
+        with gr.Row(elem_classes="controls", equal_height=True):
+            table = gr.Radio([(title, name) for name, title in NAMED.items()], value="table1", label="Methods", scale=4, min_width=250)
+            averaging = gr.Radio([(says.capitalize(), name) for name, says in AVERAGED.items()], value="lesion", label="Mean over", scale=6, min_width=300)
+            per = gr.Radio([("Slice", "image"), ("Volume", "volume")], value="image", label="One case is a", visible=False, scale=3, min_width=150)
+        numbers = gr.HTML("", elem_classes="stage")
+        with gr.Row(elem_classes="controls export", equal_height=True):
+            form = gr.Radio([(says, name) for name, says in FORMS.items()], value="csv", label="Download as", min_width=330)
+            button = gr.Button("Download the table", variant="primary", min_width=180)
+            ready = gr.DownloadButton("File", elem_id="table-file")  # never seen: pressed when the file is written
+        by_labels = gr.HTML("")
+        with gr.Row(elem_classes="controls", equal_height=True):
+            across = gr.Dropdown([], label="Image by image: across", min_width=120)
+            up = gr.Dropdown([], label="Up", min_width=120)
+            share = gr.Dropdown([], label="Labels", min_width=90)
+        points = gr.HTML("")
+        lines = gr.HTML("")
+        gr.HTML(rivals())
+
+    asked = (plan, table, recipe, averaging, measure, per)
+    pairing = (across, up, share)
+    inputs = {key, *asked, *pairing}
+
+    def fill(values: dict) -> Iterator[dict]:
+        """Another plan, or other records: what can be chosen of them, then the numbers."""
+        there = shelf(library)
+        wrong = "".join(html.note(f"A file of records was left out: {line}", "care") for line in there.wrong)
+        if not there.plans:
+            yield {nothing: wrong or html.note(MAKE, "care"), body: gr.Column(visible=False)}
+            return
+        try:
+            name = values[plan] if values[plan] in there.plans else next(iter(there.plans))
+            results = reader.results(there.key, name, "image")
+        except ValueError as error:
+            yield {nothing: html.note(str(error), "care"), body: gr.Column(visible=False)}
+            return
+        methods = [(TITLES.get(method, method), method) for method in results.methods]
+        shares = [(f"{100 * labels:g}%", labels) for labels in results.labels]
+        kept = {
+            plan: name,
+            table: kept_of(values[table], tables.shown(results)),
+            recipe: kept_of(values[recipe], results.recipes),
+            per: values[per] if results.volumes else "image",
+            across: kept_of(values[across], [m for m in results.methods if m != result_report.METHOD] or results.methods),
+            up: kept_of(values[up], results.methods, result_report.METHOD),
+            share: kept_of(values[share], results.labels, 0.1),
+        }
+        yield {
+            nothing: wrong,
+            body: gr.Column(visible=True),
+            plan: gr.Dropdown(list(there.plans), value=name),
+            table: gr.Radio([(NAMED[t], t) for t in tables.shown(results)], value=kept[table]),
+            recipe: gr.Radio([(r.capitalize(), r) for r in results.recipes], value=kept[recipe]),
+            per: gr.Radio(value=kept[per], visible=results.volumes),
+            across: gr.Dropdown(methods, value=kept[across]),
+            up: gr.Dropdown(methods, value=kept[up]),
+            share: gr.Dropdown(shares, value=kept[share]),
+        }
+        yield from draw(values | kept | {key: there.key})
+
+    def draw(values: dict) -> Iterator[dict]:
+        """The numbers at once, the plots when they are ready."""
+        choice = Choice(*(values[control] for control in asked))
+        try:
+            yield {numbers: reader.numbers(values[key], choice)}
+            yield {by_labels: reader.by_labels(values[key], choice)}
+            yield pair(values)
+            yield {lines: reader.curves(values[key], choice.plan)}
+        except ValueError as error:
+            yield {numbers: html.note(str(error), "care"), by_labels: "", lines: "", points: ""}
+
+    def pair(values: dict) -> dict:
+        choice = Choice(*(values[control] for control in asked))
+        return {points: reader.scatter(values[key], choice, (values[across], values[up]), values[share])}
+
+    def table_file(values: dict) -> str:
+        choice = Choice(*(values[control] for control in asked))
+        text = reader.file(values[key], choice, values[form]).encode("utf-8")
+        return gr.processing_utils.save_bytes_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready.GRADIO_CACHE)
+
+    drawn = [numbers, by_labels, points, lines]
+    session.on_case(lambda case: state(library), [], key)
+    private(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
+    private(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
+    private(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
+    private(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
+
+
+def kept_of(value, allowed, wish=None):
+    """The value if it is allowed, else what is wished for if that is, else the first."""
+    return next((one for one in (value, wish) if one in allowed), allowed[0])

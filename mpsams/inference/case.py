@@ -1,0 +1,304 @@
+"""A case: one slice on the screen with its patches, clusters and truth, as every panel shows it. No gradio here.
+
+Axes: L patches, H x W pixels of a slice as shown, S the side of the grid image; X, Y, Z voxels as stored. Masks:
+True = hidden or lesion. The grid image is what networks see: a part of the slice (``box``), at SIDE pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpsams import imaging, inference, schedule, transforms
+from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
+from mpsams.imaging import Scan, geometry, mask_files
+from mpsams.imaging.dicom import annotation_seg
+from mpsams.imaging.mask_values import Mask
+from mpsams.inference import Agreement, Study
+from mpsams.plots import images
+from mpsams.transforms import Box
+
+SIDE = 256  # of the grid image, as in the paper
+STOPS = sorted({round(schedule.HORIZON ** (i / 60)) for i in range(61)})  # epochs along the curves, dense at first
+MODALITIES = imaging.MODALITIES
+YOURS = {"ultrasound": "Your ultrasound image", "ct": "Your CT", "mri": "Your MRI"}
+NAMES = {"ultrasound": "Ultrasound", "ct": "CT", "mri": "MRI"}
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Uploaded files by which a case can be opened again, as long as they are there. digest: of their bytes, in hexadecimal."""
+
+    files: tuple[Path, ...]
+    modality: str | None
+    choice: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is on the screen; never changed, only replaced.
+
+    title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
+    plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
+    box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
+    agreement: of the clusters with the truth; None without one. seed, reading: how the study was made. item: its id in the
+    project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
+    truth_notes: sentences on how the truth's values and grid were taken.
+    """
+
+    title: str
+    scan: Scan
+    truth_xyz: np.ndarray | None
+    plane: str
+    index: int
+    span: Span
+    seen: Span
+    box: Box | None
+    study: Study
+    agreement: Agreement | None
+    seed: int
+    reading: str
+    item: str = ""
+    upload: Upload | None = None
+    truth_notes: tuple[str, ...] = ()
+
+    def __deepcopy__(self, memo: dict) -> Case:
+        return self  # immutable, so sessions may share it
+
+    @property
+    def modality(self) -> str:
+        """One of MODALITIES."""
+        return self.scan.modality
+
+    @property
+    def content(self) -> str:
+        """A name for the pixels, the same whenever the same image is opened: its id, or the digest of its files. "" of a sample."""
+        return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
+
+    def is_same_image(self, other: Case) -> bool:
+        """Whether both are of one image, however they show it."""
+        if self.scan.voxels_xyz is other.scan.voxels_xyz:
+            return True
+        return self.content == other.content != "" and self.scan.voxels_xyz.shape == other.scan.voxels_xyz.shape
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what to know of the scan and of its truth."""
+        return self.scan.notes + self.truth_notes
+
+    @property
+    def slices(self) -> int:
+        """How many slices the scan has in this plane."""
+        return len(self.scan.shown(self.plane))
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether there is more than one slice."""
+        return self.scan.voxels_xyz.shape != (*self.shape_hw[::-1], 1)
+
+    @cached_property
+    def shape_hw(self) -> tuple[int, int]:
+        """Rows and columns of the slice."""
+        _, height, width = self.scan.shown(self.plane).shape
+        return height, width
+
+    @property
+    def size_hw(self) -> tuple[float, float]:
+        """Height and width at which the slice is drawn: its pixels, stretched where they are not square."""
+        rows, columns = self.scan.pixel_hw(self.plane)
+        finest = min(rows, columns)
+        return self.shape_hw[0] * rows / finest, self.shape_hw[1] * columns / finest
+
+    @property
+    def unit_hw(self) -> np.ndarray:
+        """The slice as networks see it, float32 (H, W) in [0, 1]; ``box`` is still to be cut out."""
+        return transforms.to_unit(self.scan.slice(self.index, self.plane), self.span)
+
+    @cached_property
+    def pictures(self) -> tuple[str, str | None]:
+        """Grey PNGs as data URIs, as bright as is wished: the slice, and the part networks look at (None is the same)."""
+        shown_hw = transforms.to_unit(self.scan.slice(self.index, self.plane), self.seen)
+        part = None if self.box is None else images.uri(images.preview(transforms.crop(shown_hw, self.box)))
+        return images.uri(images.preview(shown_hw)), part
+
+    @property
+    def image_11ss(self) -> Tensor:
+        """The grid image."""
+        return self.study.image_11ss
+
+    @property
+    def has_lesion(self) -> bool:
+        """Whether the truth has at least one lesion patch in this slice."""
+        return self.agreement is not None and self.agreement.lesion_patches > 0
+
+    @property
+    def truth_hw(self) -> np.ndarray | None:
+        """The truth of this slice, bool (H, W), or None."""
+        return None if self.truth_xyz is None else geometry.shown(self.truth_xyz, self.scan.affine, self.plane)[self.index]
+
+    @property
+    def truth_11ss(self) -> Tensor | None:
+        """The truth at the grid image's size."""
+        return None if self.truth_hw is None else transforms.resize_mask(transforms.crop(self.truth_hw, self.box), SIDE, SIDE)
+
+    @cached_property
+    def course(self) -> tuple[tuple[float, float, float, float], ...]:
+        """Along ``STOPS``: epoch, ratio, share of the true lesion hidden lesion-first, and at random.
+
+        The shares are NaN without a lesion in the truth.
+        """
+        known = torch.zeros(1, self.study.length, dtype=torch.bool) if self.agreement is None else self.agreement.truth_1l
+        steps = ((epoch, inference.mask_at(self.study, epoch)) for epoch in STOPS)
+        return tuple(
+            (epoch, at.ratio, inference.coverage(at.lesion_first_1l, known), inference.coverage(at.random_1l, known))
+            for epoch, at in steps
+        )
+
+    def outline(self, size_hw: tuple[float, float], part: bool = False) -> str:
+        """The border of the true lesion as an SVG layer over a picture of size_hw; empty when unknown.
+
+        part: over the part that networks look at instead of the whole slice.
+        """
+        if self.truth_hw is None:
+            return ""
+        mask = images.shrunk_mask(transforms.crop(self.truth_hw, self.box) if part else self.truth_hw)
+        return images.layer(images.edge_path(mask), "truth", mask.shape, size_hw)
+
+
+def clustering(settings: dict, seed: float | None = 0, reading: str | None = None) -> dict:
+    """What ``inference.study`` needs, from the library's settings and what the user chose."""
+    if seed is None or not 0 <= seed < 2**31:
+        raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
+    return settings | {"seed": int(seed)} | ({"reading": reading} if reading else {})
+
+
+def of_sample(built_in: BuiltIn, how: dict) -> Case:
+    """A built-in phantom, drawn and clustered."""
+    sample = built_in.draw()
+    origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
+    span = transforms.window(sample.image, built_in.modality)
+    scan = Scan(sample.image.T[:, :, None], built_in.modality, origin)
+    return _drawn(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, how)
+
+
+def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], dict], choice: int = 0) -> Case:
+    """Uploaded files, at their middle slice.
+
+    modality: as stated, None for what the files say. how: modality -> ``clustering``. UnreadableImage when we refuse
+    them, ValueError for an unknown modality or choice.
+    """
+    scan = imaging.read(files, modality, choice)
+    case = of_scan(YOURS[scan.modality], scan, how(scan.modality))
+    return replace(case, upload=Upload(tuple(map(Path, files)), modality, scan.choice, digest(files)))
+
+
+def digest(files: Sequence[Path]) -> str:
+    """The sha256 of what is in files, one after another, in hexadecimal; their names do not matter."""
+    found = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
+
+
+def of_scan(title: str, scan: Scan, how: dict, item: str = "") -> Case:
+    """An open scan, at its middle slice. item: its id in the project of annotations."""
+    span, plane = span_of(scan), scan.planes[0]
+    return replace(_drawn(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, how), item=item)
+
+
+def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
+    """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
+    drawn = built_in.draw()
+    with tempfile.TemporaryDirectory() as folder:
+        scan = imaging.read(built_in.save(drawn, Path(folder)), built_in.modality)
+    truth_xyz = scan.empty_mask()
+    geometry.shown(truth_xyz, scan.affine)[:] = drawn.mask_shw
+    span, largest = span_of(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
+    return _drawn(built_in.title, scan, truth_xyz, "axial", largest, span, span, how)
+
+
+def span_of(scan: Scan) -> Span:
+    """The values of a scan that networks see as 0 and 1."""
+    return transforms.scan_window(scan.values(), scan.modality)
+
+
+def _drawn(
+    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, seen: Span, how: dict
+) -> Case:
+    """A case whose slice is read and clustered."""
+    values_hw = scan.slice(index, plane)
+    spacing = scan.spacing(plane)
+    box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
+    unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
+    study = inference.study(inference.to_grid(unit_hw, SIDE), **how)
+    return _measured(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, how["seed"], how["reading"]))
+
+
+def moved(case: Case, plane: str, index: int, how: dict) -> Case:
+    """Another slice of the same scan; an index beyond the last becomes the last, a new plane opens in its middle."""
+    if plane not in case.scan.planes:
+        raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
+    last = len(case.scan.shown(plane)) - 1
+    index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
+    drawn = _drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how)
+    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
+
+
+def called(case: Case, modality: str, how: dict) -> Case:
+    """The same scan taken for another modality. ValueError when there is no such modality."""
+    if modality not in MODALITIES:
+        raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
+    scan = replace(case.scan, modality=modality)
+    span = span_of(scan)
+    title = YOURS[modality] if case.title in YOURS.values() else case.title
+    drawn = _drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how)
+    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
+
+
+def brightened(case: Case, seen: Span) -> Case:
+    """The same slice with other values shown as black and white; what networks see stays. ValueError for an empty span."""
+    if not seen[0] < seen[1]:
+        raise ValueError(f"window from {seen[0]:g} to {seen[1]:g}; its width must be above 0")
+    return replace(case, seen=seen)
+
+
+def clustered(case: Case, how: dict) -> Case:
+    """The same image clustered in another way or with its orders drawn from another seed."""
+    study = inference.study(case.image_11ss, **how)
+    return _measured(replace(case, study=study, seed=how["seed"], reading=how["reading"]))
+
+
+def with_truth(case: Case, file: Path | None) -> Case:
+    """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit.
+
+    Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
+    """
+    if file is None:
+        return _measured(replace(case, truth_xyz=None, truth_notes=()))
+    found = _truth(case.scan, Path(file))
+    return _measured(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
+
+
+def _truth(scan: Scan, file: Path) -> Mask:
+    """A mask in any of the formats in which masks leave, and in those of ``mask_files``."""
+    if annotation_seg.is_segmentation(file):
+        return Mask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
+    return mask_files.read(file, scan)
+
+
+def _measured(case: Case) -> Case:
+    """The case with the agreement of its clusters and its truth."""
+    found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)
+    return replace(case, agreement=found)

@@ -1,0 +1,211 @@
+"""Several segmentation networks on one slice: what each says, how well it fits the truth, where they agree. No gradio here.
+
+Axes: M networks; H x W pixels of the slice; chances at a network's own size, S x S. Masks: True = lesion.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from mpsams import calibration, inference, tables
+from mpsams.calibration import Rule
+from mpsams.imaging import geometry
+from mpsams.inference.case import Case
+from mpsams.inference.registry import Library
+from mpsams.plots import images
+
+NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
+ASSISTANT = re.compile(r"(?P<data>.+)-assist")
+ASSIST = "assist"  # the method that an assistant has: the network to work with, which stands beside those that are compared
+DEFAULT = "10"  # percent of the labels of the networks that take part unless others are chosen
+FIRST = "mps_ams"  # whose outline is large at first
+TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Data set, method and percent of labels in a network's name; a name of another form is all method. An assistant's method is ``ASSIST``."""
+    if found := ASSISTANT.fullmatch(name):
+        return found["data"], ASSIST, ""
+    found = NAME.fullmatch(name)
+    return found.group("data", "method", "percent") if found else ("", name, "")
+
+
+def is_assistant(name: str) -> bool:
+    """Whether a network is an assistant, which learnt from all labels."""
+    return parts(name)[1] == ASSIST
+
+
+def titled(names: Iterable[str]) -> dict[str, str]:
+    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only where they differ."""
+    told = {name: parts(name) for name in names}
+    several = [len({part[k] for part in told.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
+
+    def title(name: str) -> str:
+        data, method, percent = told[name]
+        more = [f"{percent}%"] * (several[2] and bool(percent)) + [data] * (several[0] and bool(data))
+        return " ".join([TITLES.get(method, method), *more])
+
+    def place(name: str) -> tuple:
+        data, method, percent = told[name]
+        known = tables.METHODS.index(method) if method in tables.METHODS else len(tables.METHODS)
+        return method != ASSIST, data, int(percent or 0), known, method
+
+    return {name: title(name) for name in sorted(told, key=place)}
+
+
+def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the labels, or all."""
+    usual = [name for name in there if parts(name)[2] == DEFAULT or is_assistant(name)]
+    return [name for name in there if name in wanted] or usual or list(there)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What networks say of a slice, before any threshold.
+
+    chances: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
+    "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far.
+    """
+
+    case: Case
+    chances: dict[str, np.ndarray]
+    shown: str = ""
+    waiting: int = 0
+    maps: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, Rule | None] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict) -> Said:
+        return self  # never changed but for the maps, which are the same for all, so sessions may share it
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """The networks in order, with titles for people."""
+        return titled(self.chances)
+
+    @property
+    def pictures(self) -> list[str]:
+        """What there is to be seen large; nothing before a network has answered."""
+        truth = ["truth"] * (self.case.truth_hw is not None and bool(self.chances))
+        first = [name for name in self.chances if is_assistant(name)]
+        return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.chances if name not in first)]
+
+    @property
+    def peers(self) -> list[str]:
+        """The networks that are compared with each other: all but the assistant, which learnt from more labels; it alone where there is no other."""
+        return [name for name in self.chances if not is_assistant(name)] or list(self.chances)
+
+    def map(self, name: str) -> str:
+        """A network's chances as a heat map, a PNG as data URI."""
+        if name not in self.maps:
+            self.maps[name] = images.uri(images.heat(self.chances[name]))
+        return self.maps[name]
+
+
+def ask(case: Case, names: Sequence[str], library: Library, before: Said | None = None) -> Iterator[Said]:
+    """Let networks look at a slice, the one to be seen large first; yields what is known after each of them.
+
+    What was already said of the same slice is not asked again. Of no networks one empty answer.
+    """
+    names = list(titled(names))
+    again = before is not None and same_slice(before.case, case)
+    known = {name: before.chances[name] for name in names if name in before.chances} if again else {}
+    maps = before.maps if again else {}
+    wish = before.shown if before is not None else ""
+    usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
+    unit_hw = case.unit_hw
+    rules = {name: calibration.readout(library.about(name)).rule for name in names}
+    missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
+    for count in range(len(missing) + 1):
+        if count:
+            known[missing[count - 1]] = inference.chance(library.network(missing[count - 1]), unit_hw, case.box)
+        if known or not names:
+            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules)
+            yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
+
+
+def same_slice(one: Case, other: Case) -> bool:
+    """Whether networks see the same in both."""
+    return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (other.plane, other.index, other.span, other.box)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The masks of the networks at a threshold and how they compare."""
+
+    said: Said
+    threshold: float
+
+    @property
+    def case(self) -> Case:
+        """The slice."""
+        return self.said.case
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Bool (H, W) at the slice's size by network: ``inference.lesion_mask``."""
+        rules = self.said.rules
+        return {name: lesion(self.case, chance_ss, self.threshold, rules.get(name)) for name, chance_ss in self.said.chances.items()}
+
+    @cached_property
+    def peers(self) -> dict[str, np.ndarray]:
+        """The masks of ``Said.peers``."""
+        return {name: self.masks[name] for name in self.said.peers}
+
+    @cached_property
+    def votes_hw(self) -> np.ndarray:
+        """How many of the networks that are compared call a pixel lesion, uint8 (H, W)."""
+        return sum((mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8))
+
+    @cached_property
+    def packed(self) -> dict[str, np.ndarray]:
+        """The masks as bits, eight pixels a byte, to be counted fast."""
+        return {name: np.packbits(mask_hw) for name, mask_hw in self.masks.items()}
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """DSC, PPV and Sen by network; empty without a truth."""
+        truth_hw = self.case.truth_hw
+        return {} if truth_hw is None else {name: overlap(mask, np.packbits(truth_hw)) for name, mask in self.packed.items()}
+
+    @cached_property
+    def alike(self) -> float:
+        """Mean DSC between two of the networks that are compared over all pairs, in [0, 1]; NaN when there is no pair. Two that say nothing agree: 1."""
+        pairs = [overlap(self.packed[one], self.packed[other])["dsc"] for one, other in itertools.combinations(self.said.peers, 2)]
+        return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def dispute(votes_hw: np.ndarray, count: int) -> np.ndarray:
+    """4 p (1 - p) for p = votes / count, float32 (H, W): 0 where all agree, 1 where half say lesion."""
+    share_hw = votes_hw.astype(np.float32) / max(count, 1)
+    return 4 * share_hw * (1 - share_hw)
+
+
+def lesion(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+    """``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
+    return inference.lesion_mask(rule, inference.spread(chance_ss, case.shape_hw, case.box), threshold, case.box)
+
+
+def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+    """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
+    mask_xyz = case.scan.empty_mask()
+    geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index] = lesion(case, chance_ss, threshold, rule)
+    return mask_xyz
+
+
+def overlap(said: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """DSC, PPV and Sen of two masks of bits, with the undefined cases of ``metrics.overlap``."""
+    hit, said, real = (int(np.bitwise_count(bits).sum()) for bits in (said & real, said, real))
+    if not said + real:
+        return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}
+    return {"dsc": 2 * hit / (said + real), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+
+
+def scores(mask_hw: np.ndarray, case: Case) -> dict[str, float]:
+    """DSC, PPV and Sen of the slice against the truth; empty without one."""
+    return {} if case.truth_hw is None else overlap(np.packbits(mask_hw), np.packbits(case.truth_hw))

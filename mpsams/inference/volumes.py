@@ -1,0 +1,85 @@
+"""A whole volume through segmentation networks, slice by slice, and what is said of it. No gradio here.
+
+Axes: N axial slices, S side of a network's image; X, Y, Z voxels as stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpsams import inference, metrics, transforms
+from mpsams.calibration import Rule
+from mpsams.imaging import Scan, geometry
+from mpsams.inference import Network
+from mpsams.inference.case import Case
+from mpsams.plots import images
+from mpsams.transforms import Box
+
+
+@dataclass(frozen=True)
+class Chances:
+    """What a network says of every axial slice: float32 (N, S, S) in [0, 1], where it looked, and its rule for when there is no lesion."""
+
+    chance_nss: np.ndarray
+    boxes: tuple[Box | None, ...]
+    rule: Rule | None = None
+
+    def __deepcopy__(self, memo: dict) -> Chances:
+        return self
+
+    def mask(self, scan: Scan, threshold: float) -> np.ndarray:
+        """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
+        mask_xyz = scan.empty_mask()
+        for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
+            if chance_ss.max() >= threshold:
+                mask_hw[:] = inference.lesion_mask(self.rule, inference.spread(chance_ss, mask_hw.shape, box), threshold, box)
+        return mask_xyz
+
+
+def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[Chances] | None]]:
+    """Take every axial slice through the networks; yields how many are done, and at the end what each network said."""
+    scan, spacing = case.scan, case.scan.spacing()
+    count, boxes = len(scan.shown()), []
+    found = [np.zeros((count, network.size, network.size), np.float32) for network in networks]
+    for k in range(count):
+        values_hw = scan.slice(k)
+        boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
+        unit_hw = transforms.to_unit(values_hw, case.span)
+        if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
+            for network, chance_nss in zip(networks, found, strict=True):
+                chance_nss[k] = inference.chance(network, unit_hw, boxes[-1])
+        yield k + 1, None
+    yield count, [Chances(chance_nss, tuple(boxes), network.readout.rule) for network, chance_nss in zip(networks, found, strict=True)]
+
+
+def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
+    """Voxels and, where the geometry is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the volume.
+
+    HD95 is in millimetres, in voxels without geometry, and NaN where the surfaces are too large (``metrics.surface``).
+    """
+    affine = case.scan.affine
+    found = {"voxels": np.count_nonzero(mask_xyz)}
+    if affine is not None:
+        found["millilitres"] = found["voxels"] * geometry.voxel_mm3(affine) / 1000
+    if case.truth_xyz is not None:
+        scores = metrics.case(mask_xyz, case.truth_xyz, None if affine is None else affine[:3, :3].T)
+        found |= {name: scores[name] for name in ("dsc", "ppv", "sen", "hd95")}
+    return found
+
+
+def profile(case: Case, masks: dict[str, np.ndarray]) -> str:
+    """How much lesion there is in each axial slice, as the HTML of a plot; the keys of masks are the curves' CSS classes."""
+    areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
+    top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
+    lines = [
+        images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], kind) for kind, area in areas.items()
+    ]
+    picture = images.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
+    affine = case.scan.affine
+    most = f"{top} px" if affine is None else f"{top * geometry.pixel_mm2(affine) / 100:.3g} cm²"
+    levels = f'<span class="level" style="bottom:0">0</span><span class="level" style="bottom:100%">{most}</span>'
+    ticks = "".join(f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count)))
+    return f'<div class="plot wide">{levels}{picture}{ticks}</div>'

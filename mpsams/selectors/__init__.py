@@ -1,0 +1,1 @@
+"""Ways to rank patches by how much they look like lesion."""

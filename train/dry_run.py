@@ -1,0 +1,186 @@
+"""What a training will cost, from a few of its steps: speed, time, memory, and the largest batch that fits."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mpsams import distributed as ranks
+from train import distributed, loop, memory
+from train.loop import Task
+from train.state import Position
+
+STEPS, SECONDS = 5, 30.0  # measure so many steps, but begin none after so long
+FEW = 2  # images of a process in the first step, which BatchNorm and comparisons of images need
+SHARE = 0.9  # of the free memory, which a batch may take
+COPIES = 3  # of the weights that training adds: gradients and Adam's two moments
+GIB = 2**30
+
+
+def tell(task: Task) -> None:
+    """Measure and print; the task's weights are spoilt afterwards, nothing is written.
+
+    Batches grow from a few images to the task's. On a CPU none is computed that is predicted to need more memory than is free; on a GPU
+    the first that does not fit ends the growth. Speed is that of the last.
+    """
+    grow = grown_on_gpu if task.device.type == "cuda" else grown_on_cpu
+    batch, each = grow(task)
+    if batch == 0:
+        return
+    runs = Position()
+    taken = measured(lambda: step(task, runs, batch))
+    speed, total = batch / taken, task.images * task.epochs
+    print(f"{speed:.1f} images/s in batches of {batch}" + (f" over {ranks.count()} processes" if ranks.count() > 1 else ""))
+    print(f"an epoch of {task.images} images takes {spoken(task.images / speed)}, all {task.epochs} epochs {spoken(total / speed)}")
+    print(f"largest batch that fits: {largest(task, batch, each)}")
+
+
+def grown_on_cpu(task: Task) -> tuple[int, float]:
+    """The largest batch, up to the task's, that was computed, and the bytes of memory that each image more takes in its process.
+
+    What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
+    """
+    runs, batch, each, sizes = Position(), 0, 0.0, growing(task)
+    for number, size in enumerate(sizes):
+        needed = each * (size - batch) / ranks.count() if number else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
+        if distributed.summed([needed > SHARE * free()])[0]:
+            refuse(task, batch, each, needed)
+            return batch, each
+        before = memory.peak() or 0
+        with saved_tensors(task.module) as saved:
+            step(task, runs, size)
+        after = memory.peak() or 0
+        each = max(each, sum(saved.values()) / size * ranks.count(), (after - before) / (size - batch) * ranks.count() if number else 0)
+        batch = size
+    took, limit = memory.peak(), memory.available()
+    if took and limit is not None:
+        print(f"memory: {took / GIB:.2f} GiB at most of {(took + limit / processes_here()) / GIB:.1f} GiB, in each process")
+    return batch, each
+
+
+def growing(task: Task) -> list[int]:
+    """Batches to compute one after the other: from a few images of each process and part, doubled, to the task's."""
+    sizes = [min(whole(task), FEW * ranks.count() * task.parts)]
+    while sizes[-1] < whole(task):
+        sizes.append(min(2 * sizes[-1], whole(task)))
+    return sizes
+
+
+def whole(task: Task) -> int:
+    """Images of the task's largest step: a batch, or all images when they are fewer."""
+    return min(task.batch, task.images)
+
+
+def refuse(task: Task, batch: int, each: float, needed: float) -> None:
+    """Say why no larger batch is computed."""
+    if not batch:
+        print(f"the network alone needs about {needed / GIB:.2f} GiB for training, {free() / GIB:.2f} GiB are free for each process; nothing was computed")
+        return
+    more = each * (whole(task) - batch) / ranks.count()
+    print(
+        f"a batch of {whole(task)} would take about {((memory.peak() or 0) + more) / GIB:.2f} GiB, {more / GIB:.2f} more than now; {free() / GIB:.2f} GiB are "
+        f"free for each process, so it was not computed. It does not fit; compute it in parts (accumulate) or take a smaller one"
+    )
+
+
+def grown_on_gpu(task: Task) -> tuple[int, float]:
+    """The largest batch, up to the task's, that fits; each image's memory is not told, as batches can be tried."""
+    batch = 0
+    for size in growing(task):
+        if not possible(task, size):
+            print(f"a batch of {size} does not fit into the GPU's memory; compute it in parts (accumulate) or take a smaller one")
+            break
+        batch = size
+    device = task.device
+    print(f"memory: {torch.cuda.max_memory_reserved(device) / GIB:.2f} GiB at most of {torch.cuda.get_device_properties(device).total_memory / GIB:.1f} GiB, in each process")
+    return batch, 0.0
+
+
+def largest(task: Task, batch: int, each: float) -> str:
+    """The largest batch that fits, in words, after ``batch`` was computed with so many bytes for each image."""
+    if task.device.type == "cuda":
+        return "ask one process alone; it is as many times larger as there are processes" if ranks.count() > 1 else str(largest_tried(task, batch))
+    if not each or memory.available() is None:
+        return "not to be told here"
+    fits = batch + int(SHARE * free() / each * ranks.count())
+    return f"all {task.images} images of an epoch" if fits >= task.images else f"about {fits}"
+
+
+def step(task: Task, at: Position, batch: int) -> None:
+    """One step on so many images, waited for."""
+    float(loop.train_step(task, at, torch.arange(batch) % task.images, 1))
+
+
+@contextlib.contextmanager
+def saved_tensors(module: nn.Module) -> Iterator[dict[int, int]]:
+    """Yield the bytes of the tensors that are kept for a backward pass inside, by address, without the module's own."""
+    own, found = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers())}, {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        yield found
+
+
+def free() -> float:
+    """Bytes that each process of this machine may still take; endless where the system does not tell."""
+    left = memory.available()
+    return math.inf if left is None else left / processes_here()
+
+
+def measured(work: Callable[[], None]) -> float:
+    """Median seconds of a few calls of what was done once before; of one alone when it takes long."""
+    began, taken = time.monotonic(), []
+    while len(taken) < STEPS and (not taken or not any(distributed.summed([time.monotonic() - began > SECONDS]))):
+        start = time.monotonic()
+        work()
+        taken.append(time.monotonic() - start)
+    return statistics.median(taken)
+
+
+def processes_here() -> int:
+    """How many processes of the training share this machine's memory, if machines are alike."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def largest_tried(task: Task, fits: int) -> int:
+    """The largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it fails, then halved in between."""
+    fails = None
+    while fails is None or fails - fits > max(ranks.count(), fits // 8):
+        asked = 2 * fits if fails is None else (fits + fails) // 2
+        if possible(task, asked):
+            fits = asked
+        else:
+            fails = asked
+    return fits
+
+
+def possible(task: Task, batch: int) -> bool:
+    """Whether one step on so many images fits into the GPU's memory."""
+    try:
+        step(task, Position(), batch)
+    except torch.OutOfMemoryError:
+        task.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return False
+    return True
+
+
+def spoken(seconds: float) -> str:
+    """90 -> "1 min 30 s"."""
+    days, rest = divmod(round(seconds), 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    words = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
+    return " ".join(words[:2]) or f"{seconds:.1f} s"

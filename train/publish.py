@@ -1,0 +1,278 @@
+"""Put finished runs into weights/ under their proper names, each with a model card written from its records.
+
+Runs are named, or chosen from the records of train.reproduce: of each method the one that is best on the validation part.
+Convolution kernels are rounded to half precision. So what is measured is the shipped file, and its card written after. A shipped file is only replaced with --overwrite:
+
+  python -m train.publish runs/hecktor-mps_ams-seg
+  python -m train.evaluate --weights weights/hecktor-mps_ams-seg-10.safetensors --data.root hecktor_nii \\
+      --json weights/hecktor-mps_ams-seg-10.json
+  python -m train.publish
+  python -m train.publish --best runs/busi-cpu/records.jsonl --labels 0.1 --recipe strong
+  python -m train.publish --assist runs/busi-assist      # as busi-assist, which the app proposes with
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpsams import calibration, checkpoint, datasets, jsonl
+from mpsams.calibration import Rule
+from mpsams.checkpoint import Checkpoint
+from train.command_line import Parser, run
+
+MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
+LARGEST = 16 * 2**20  # bytes of a shipped file
+NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"
+NAMES = {
+    "base": "a masked autoencoder with random order and a fixed ratio (the paper's “base”)",
+    "base_ams": "a masked autoencoder with random order and the adaptive ratio (“base+AMS”)",
+    "base_mps": "a masked autoencoder with lesion-first order and a fixed ratio (“base+MPS”)",
+    "mps_ams": "MPS-AMS: lesion-first order and the adaptive ratio",
+    "scratch": "random initialisation, no pretraining",
+    "simclr": "SimCLR on the encoder",
+    "byol": "BYOL on the encoder",
+    "swav": "SwAV on the encoder",
+    "mae": "MAE on the encoder, with a light decoder that was thrown away",
+    "simmim": "SimMIM on the encoder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Parse, copy, write all cards; returns the checkpoints of the runs."""
+    parser = Parser(prog="python -m train.publish", description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders with weights.safetensors; none only writes the cards anew")
+    parser.add_argument("--weights", type=Path, default=Path("weights"), help="where to put them (default: weights)")
+    parser.add_argument("--assist", nargs="*", type=Path, default=[], metavar="RUN", help="run folders to ship as DATA-assist, which the app proposes with")
+    parser.add_argument("--best", type=Path, metavar="RECORDS", help="records.jsonl of train.reproduce: ship each method's best run")
+    parser.add_argument("--labels", type=float, default=0.1, help="share of labels of the runs to choose from (default: 0.1)")
+    parser.add_argument("--recipe", default="strong", help="recipe of the runs to choose from (default: strong)")
+    parser.add_argument("--overwrite", action="store_true", help="replace shipped checkpoints of the same name, and drop what was measured of them")
+    options = parser.parse_args(argv)
+    chosen = best(options.best, options.labels, options.recipe) if options.best else {}
+    runs = dict.fromkeys(options.runs) | chosen
+    assistants = [folder.resolve() for folder in options.assist]
+    if both := sorted({str(folder) for folder in runs if folder.resolve() in assistants}):
+        raise ValueError(f"{', '.join(both)} is to be shipped twice; name it as a run or with --assist")
+    runs |= dict.fromkeys(options.assist)
+    names = {folder: name_of(checkpoint.metadata(folder / "weights.safetensors"), folder.resolve() in assistants) for folder in runs}
+    refuse_replacing(list(names.values()), options.weights, options.overwrite)
+    written = [ship(folder, options.weights / f"{names[folder]}.safetensors", why) for folder, why in runs.items()]
+    for path in sorted(options.weights.glob("*.safetensors")):
+        checkpoint.write(path.with_suffix(".md"), card(path.stem, checkpoint.load(path), evaluation(path)).encode())
+    print("\n".join(map(str, written)))
+    return written
+
+
+def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
+    """The run folder, for each method, of the fine-tuning with the highest DSC on the validation part, and a sentence that says so.
+
+    The test part has no say. ValueError when there is no such run.
+    """
+    rows = [row for row in jsonl.read(path, "result") if (row["labels"], row["recipe"]) == (labels, recipe)]
+    if not rows:
+        raise ValueError(f"{path} has no run with labels {labels:g} and recipe {recipe!r}")
+    found = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        top = max(own, key=lambda row: row["val_dsc"])
+        found[path.parent / top["run"]] = f"best on the validation part of {len(own)} runs" if len(own) > 1 else "the only run"
+    return found
+
+
+def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> None:
+    """ValueError names shipped files that runs would replace, unless that is wanted, and names that several runs would have."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"several of these runs would be shipped as {', '.join(twice)}; give one run of each kind")
+    held = [name for name in names if (folder / f"{name}.safetensors").exists()]
+    if held and not overwrite:
+        raise ValueError("; ".join(f"{folder / name}.safetensors exists already ({described(folder / f'{name}.safetensors')})" for name in held) + "; --overwrite replaces it")
+
+
+def described(path: Path) -> str:
+    """What a shipped checkpoint is: its hash, when its training was finished, and whether an evaluation lies beside it."""
+    try:
+        about = checkpoint.metadata(path)
+    except ValueError:
+        return "no checkpoint that can be read"
+    said = f"trained until {about.get('training', {}).get('finished', 'an unknown time')}, rounded from {about.get('rounded_from', 'itself')[:16]}"
+    return said + (", with its evaluation" if path.with_suffix(".json").exists() else "")
+
+
+def ship(source: Path, path: Path, why: str | None = None) -> Path:
+    """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes. ValueError if it is too large."""
+    found = checkpoint.load(source / "weights.safetensors")
+    about, tensors = {"rounded_from": found.sha256} | ({"chosen": why} if why else {}), checkpoint.rounded(found.tensors)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > LARGEST:
+        raise ValueError(f"{source} would be {size / 2**20:.1f} MiB in half precision; expected at most {LARGEST / 2**20:.0f}, so a smaller model.width")
+    checkpoint.save(path, tensors, found.metadata | about)
+    path.with_suffix(".json").unlink(missing_ok=True)
+    return path
+
+
+def evaluation(path: Path) -> dict | None:
+    """What train.evaluate wrote beside a shipped checkpoint. ValueError when it measured another file."""
+    record = path.with_suffix(".json")
+    if not record.exists():
+        return None
+    measured = json.loads(record.read_text(encoding="utf-8"))
+    if measured["sha256"] != checkpoint.load(path).sha256:
+        raise ValueError(f"{record} measured another checkpoint than {path}; run train.evaluate again")
+    return measured
+
+
+def name_of(metadata: dict, assistant: bool = False) -> str:
+    """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent; "busi-assist" of an assistant.
+
+    ValueError when that is no segmentation.
+    """
+    if assistant:
+        if metadata["kind"] != "segmentation":
+            raise ValueError(f"an assistant is a segmentation; this is a {metadata['kind']} checkpoint")
+        return f"{metadata['data']['name']}-assist"
+    what = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
+    return f"{metadata['data']['name']}-{metadata['method']}-{what}"
+
+
+def card(name: str, found: Checkpoint, measured: dict | None) -> str:
+    """The model card as Markdown, from what the checkpoint and its evaluation say."""
+    about, config, split = found.metadata, found.metadata["config"], found.metadata["split"]
+    data, model, training = about["data"], about["model"], about["training"]
+    numbers = sum(tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head"))
+    if about["kind"] == "pretrain":
+        schedule, images = config["optim"], about.get("seen", len(split["train"]))
+        task = "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
+        seen = f"{counted(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the training part{every(config)})"
+    else:
+        schedule, images = config["recipe"], about.get("seen", len(about["labelled"]))
+        task = f"It gives each pixel a probability of “{data['target']}”. Begun from {NAMES.get(about['method'], about['method'])}."
+        seen = (
+            f"{counted(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the training part{every(config)}), "
+            f"recipe “{about['recipe']}”"
+        )
+    lines = [
+        f"# {name}",
+        "",
+        f"{task} For research and teaching; not a medical device.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Method | {NAMES.get(about['method'], about['method'])} |",
+        f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation, {about['size']} × {about['size']} pixels |",
+        f"| Trained on | {seen} |",
+        *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
+        f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
+        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
+        *reading(about),
+        *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
+        f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
+        f"hash of pixels and masks `{data['sha256'][:16]}` |",
+        f"| Outlined there | {data['target']} |",
+        f"| Source and terms | {data.get('source') or datasets.source(data['name'])} |",
+        *([f"| Not | {NOT.format(name=data['name'])} |"] if data.get("source", datasets.source(data["name"])) != datasets.source(data["name"]) else []),
+        f"| Split | {len(split['train'])}/{len(split['val'])}/{len(split['test'])}{' patients' if volumes(data) else ''}, seed {split['seed']}, "
+        f"{'' if volumes(data) else 'near-duplicates kept together, ' if split['grouped'] else 'near-duplicates not kept together, '}hash `{split['sha256'][:16]}` |",
+        f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from `{about.get('rounded_from', 'itself')[:16]}` |",
+    ]
+    return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
+
+
+def reading(about: dict) -> list[str]:
+    """Rows of the card on how the network's answer is read (train.calibrate); none where it is taken as it is."""
+    fitted, rule = about.get("calibration"), about.get("rule")
+    rows = [("Flips", "the mean over the image and its mirror image")] if about.get("flips_averaged") else []
+    if fitted and fitted["kind"] != "none":
+        rows.append(("Calibrated", f"on the validation part ({fitted['kind']}): slope {fitted['slope']:.3f}, intercept {fitted['intercept']:.3f} of the logits"))
+    if rule:
+        before, after = rule["before"], rule["after"]
+        rows.append(("No lesion", (
+            f"{calibration.described(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation part: lesion-only DSC "
+            f"{number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}")))
+    return [f"| {name} | {text} |" for name, text in rows]
+
+
+def reliable(measured: dict) -> list[str]:
+    """How far the probabilities can be believed, as lines of Markdown; none of evaluations of earlier versions."""
+    table = measured.get("reliability")
+    if not table:
+        return []
+    bins = [(f"{100 * row['from']:.0f}–{100 * row['to']:.0f}%", *(number(row[key]) for key in ("probability", "lesion")), row["pixels"]) for row in table["bins"]]
+    return [
+        "",
+        "Reliability, over all pixels: of those that were given such a probability, so many are lesion. "
+        f"Expected calibration error {number(table['ece'])}, without the lowest row {number(table['ece_above'])}.",
+        "",
+        "| given | mean | lesion | pixels |",
+        "|---|---|---|---|",
+        *(f"| {span} | {mean} | {lesion} | {pixels} |" for span, mean, lesion, pixels in bins),
+    ]
+
+
+def masking(how: dict) -> str:
+    """How patches were hidden, in words; the options of a method that is not the paper's as they are."""
+    if "order" not in how:
+        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in how.items() if name != "name")
+    order = how["order"] + (f" ({how['reading']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
+    ratio = f"fixed at {how['fixed_ratio']:.0%}" if how["ratio"] == "fixed" else f"{how['start']:.0%} + ln(epoch) / {how['tau']:g}"
+    stretched = f", epochs stretched to {how['horizon']}" if how["ratio"] == "adaptive" and how["horizon"] else ""
+    return f"patches of {how['patch']} pixels, order {order}, ratio {ratio}{stretched}"
+
+
+def epochs(steps: int, schedule: dict, images: int) -> str:
+    """How many passes over the images were made, and of how many planned when it was fewer."""
+    done = steps / math.ceil(images / schedule["batch"])
+    return f"{done:.3g} epochs" + ("" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)")
+
+
+def volumes(data: dict) -> bool:
+    """Whether a checkpoint's data are slices of patients rather than single images."""
+    return data.get("patients", data["images"]) != data["images"]
+
+
+def counted(images: int, patients: int, data: dict) -> str:
+    """"562 images", or "560 slices of 112 patients"."""
+    return f"{images} slices of {patients} patients" if volumes(data) else f"{images} images"
+
+
+def every(config: dict) -> str:
+    """Which slices were used, when not all."""
+    step = config["data"].get("every", 1)
+    return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""
+
+
+def results(measured: dict) -> list[str]:
+    """The evaluation's means as lines of Markdown."""
+    lines = ["", f"## Measured on the {measured['split']} part", ""]
+    if "per_volume" not in measured:
+        return lines + ["Per image at its own size; distances in pixels.", *means(measured, "image")]
+    lines += ["Per axial slice at its own size, also those without body or lesion; distances in millimetres.", *means(measured, "slice")]
+    return lines + ["", "The same per volume, in three dimensions:", *means(measured["per_volume"], "volume")]
+
+
+def means(values: dict, what: str) -> list[str]:
+    """A table of means over all, and over those with a lesion, and what they count as."""
+    rows = [f"| {label} | " + " | ".join(number(values[key + suffix]) for key in MEANS) + " |" for label, suffix in (
+        (f"all {values['images']} {what}s", ""), (f"the {values['lesions']} with a lesion", "_lesion"))]  # fmt: skip
+    return [
+        "",
+        "| mean over | DSC | PPV | Sen | HD95 | ASSD |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. "
+        f"Pooled over all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen {values['sen_pooled']:.3f}. "
+        f"Share of the {what}s without lesion that got one: {number(values['false_alarms'])}.",
+    ]
+
+
+def number(value: float | None) -> str:
+    """Three decimals, or a dash where the set was empty."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    run(main, "train.publish")

@@ -1,0 +1,253 @@
+"""Learn from corrections: fine-tune a segmentation on the accepted masks of an annotation project, and measure it before and after.
+
+Held-back masks, the same in every round, are measured and never learnt from. The project is only read; what comes of it lies
+in PROJECT/runs/NUMBER: verdict.json and weights.safetensors. The app starts this command for itself, and asks before it uses them.
+
+  python -m train.retrain --project PROJECT --init weights/busi-mps_ams-seg-10.safetensors
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mpsams import checkpoint, datasets, inference, splits
+from mpsams.annotation import masks, retraining
+from mpsams.datasets import Dataset, Stack
+from mpsams.splits import Split
+from train import evaluate, finetune, memory
+from train.command_line import parse, run
+from train.finetune import RECIPES, Finetune
+from train.options import Data, Run, at_least, thumbnails
+
+RESAMPLES = 10_000  # bootstrap resamples of the held-back items
+THRESHOLD = 0.5  # chance from which a pixel counts as lesion
+NICE = 10  # how far behind the app the process stands
+SHARES = {"reading": (0.0, 0.05), "before": (0.05, 0.15), "learning": (0.15, 0.9), "after": (0.9, 1.0)}  # of the whole
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Options of a learning from corrections.
+
+    Args:
+        project: folder of the project, which an app may have open.
+        init: the segmentation checkpoint to begin from.
+        epochs: passes over the masks; 0 makes it about so many as ``steps`` says.
+        device: cpu, cuda or auto.
+        run: a run folder that the app has prepared, in place of the four options above.
+        steps: of batches of 8, when no epochs are given.
+        lr: highest learning rate.
+    """
+
+    project: str | None = None
+    init: str | None = None
+    epochs: int = 0
+    device: str = "cpu"
+    run: str | None = None
+    steps: int = 400
+    lr: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.project is None or self.init is None):
+            raise ValueError("expected either --project and --init, or --run")
+        at_least("epochs", self.epochs, 0)
+        at_least("steps", self.steps, 1)
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Parse, learn, measure; returns the verdict as it is written."""
+    options = parse(Corrections, "train.retrain", argv)
+    memory.keep_freed()
+    with contextlib.ExitStack() as end:
+        if options.run is None:
+            prepared, own = retraining.prepare(
+                options.project, options.init, Path(options.init).stem, epochs=options.epochs or None, device=options.device
+            )
+            end.enter_context(own)
+            folder = prepared.folder
+        else:
+            folder = Path(options.run)
+            end.enter_context(contextlib.redirect_stderr(io.StringIO()))  # bars are for people
+        verdict = correct(folder, options.steps, options.lr)
+    print(f"mean DSC of {verdict['images']} held-back items: {verdict['before']:.4f} before, {verdict['after']:.4f} after; wrote {folder}")
+    return verdict
+
+
+def correct(folder: Path, steps: int, lr: float) -> dict:
+    """Learn in a run folder that ``learning.prepare`` made; its verdict. Whatever goes wrong is told there in a sentence."""
+    tell = Teller(folder)
+    try:
+        return learn(folder, tell, steps, lr)
+    except Exception as error:
+        expected = isinstance(error, ValueError | FloatingPointError | OSError)
+        words = getattr(error, "strerror", None) or str(error)
+        tell.write(words if expected else f"an error in the program ({type(error).__name__}); log.txt says more", failed=True)
+        raise
+    finally:
+        retraining.clear(folder)
+
+
+def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
+    """Read, measure, fine-tune, measure again, and write the verdict."""
+    plan = retraining.read(folder / retraining.PLAN)
+    begun_from, weights = folder / retraining.BEGUN_FROM, folder / retraining.WEIGHTS
+    network = inference.open_network(begun_from)
+    dataset = corrected(folder, plan["modality"])
+    stack = datasets.stack(dataset, network.size, tell.counted("reading", "reading"))
+    stack = replace(stack, target="lesion, corrected by hand", source="an annotation project, under its owner's terms")
+    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.seen(checkpoint.load(begun_from)).get("folder", set()))
+    print(f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out")
+    before = measured(begun_from, dataset, split.test, tell, "before")
+    options = chosen(folder, plan, stack, split, steps, lr)
+    trained = finetune.learn(options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split))
+    trained.replace(weights)
+    (trained.parent / "records.jsonl").replace(folder / "records.jsonl")
+    after = measured(weights, dataset, split.test, tell, "after")
+    verdict = compared(before, after) | {
+        "changed_by_hand": len(set(plan["changed"]) & set(split.test)),
+        "learned": len(split.train),
+        "left_out": len(left_out),
+        "begun_from": {"name": plan["name"], "sha256": plan["sha256"]},
+        "sha256": checkpoint.load(weights).sha256,
+        "items": {id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test},
+    }
+    retraining.write(folder / retraining.VERDICT, verdict)
+    return verdict
+
+
+def corrected(folder: Path, modality: str) -> Dataset:
+    """The images and masks of a run as a data set, of the modality that the project says they are."""
+    return datasets.open_dataset("folder", folder, modality=modality)
+
+
+def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:
+    """The split of the items, and the near-duplicates that are in neither part.
+
+    Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in an
+    earlier round, the held-back one tells nothing any more, and is left out too. ValueError when that leaves too few.
+    """
+    flat = [group for case, group in zip(stack.cases, stack.groups) if case == group]  # near-duplicates are sought among pictures only
+    pairs = [{flat[i], flat[j]} for i, j in splits.near_duplicates(thumbnails(stack.of(flat)))] if flat else []
+    torn = [(pair & set(learn), pair & set(held_back)) for pair in pairs if pair & set(learn) and pair & set(held_back)]
+    left_out = {id for one, other in torn for id in (one | other if one & seen else one)}
+    train = sorted(set(learn) & set(stack.groups) - left_out)  # an image that shows neither body nor lesion is not in the stack
+    test = sorted(set(held_back) - left_out)
+    if min(len(train), len(test)) < retraining.LEAST_HELD_BACK:
+        count = len(set(learn) | set(held_back))
+        raise ValueError(f"of {count} accepted images {len(left_out)} are nearly the same as others; too few are left, accept some more")
+    return Split(stack.name, 0, True, tuple(train), (), tuple(test)), left_out
+
+
+def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
+    """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if need be."""
+    recipe = replace(RECIPES["strong"], lr=lr)
+    every = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
+    epochs = plan["epochs"] or max(1, round(steps / math.ceil(len(stack.of(split.train, every)) / recipe.batch)))
+    return Finetune(
+        recipe=replace(recipe, epochs=epochs),
+        data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, every=every),
+        run=Run(device=plan["device"]),
+        init=str(folder / retraining.BEGUN_FROM),
+        labels=1.0,
+        validate_every=0,
+        out=str(folder / "training"),
+    )
+
+
+def measured(weights: Path, dataset: Dataset, ids: Sequence[str], tell: Teller, when: str) -> dict[str, float]:
+    """DSC of each item at its own size, a volume's over the whole volume; by the code of train.evaluate."""
+    network, found = inference.open_network(weights), {}
+    for id in tell.counted(when, f"measuring {when}")(ids):
+        numbers = evaluate.measure(network, dataset.of([id]), THRESHOLD, overlap)
+        found[id] = (numbers["volume"] or numbers["image"])[id]["dsc"]
+    return found
+
+
+def overlap(said: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict[str, float]:
+    """DSC alone, of masks of any axes: surface distances would take far longer, and decide nothing here."""
+    return {"dsc": masks.agreement(said, truth)}
+
+
+def compared(before: dict[str, float], after: dict[str, float]) -> dict:
+    """Means over the items; a bootstrap 95% interval of the mean paired difference, its p, and whether a gain is shown by them."""
+    pairs_n2 = np.array([[before[id], after[id]] for id in before])
+    gains_n = pairs_n2[:, 1] - pairs_n2[:, 0]
+    drawn_bn = np.random.default_rng(0).integers(len(gains_n), size=(RESAMPLES, len(gains_n)))
+    interval = [float(end) for end in np.percentile(gains_n[drawn_bn].mean(axis=1), (2.5, 97.5))]
+    first, second = (float(mean) for mean in pairs_n2.mean(axis=0))
+    p = flipped(gains_n)
+    better = retraining.is_shown(interval, p, len(gains_n))
+    return {"before": first, "after": second, "interval": interval, "p": p, "images": len(gains_n), "better": better}
+
+
+def flipped(gains_n: np.ndarray) -> float:
+    """Two-sided p of the paired sign-flip test: how many ways to swap before and after move the mean at least as far.
+
+    All ways where there are at most RESAMPLES of them, else that many at random and the one that was seen.
+    """
+    count = len(gains_n)
+    every = 2**count <= RESAMPLES
+    if every:
+        signs_bn = 1 - 2 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    else:
+        signs_bn = 1 - 2 * np.random.default_rng(0).integers(2, size=(RESAMPLES, count))
+    farther = int((np.abs(signs_bn @ gains_n) >= abs(gains_n.sum()) - 1e-12).sum())
+    return farther / len(signs_bn) if every else (farther + 1) / (RESAMPLES + 1)
+
+
+class Teller:
+    """Writes how far a run is into its folder, at most once a second; ends the process when the run is cancelled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.share, self.written = folder, 0.0, -math.inf
+
+    def __call__(self, part: str, done: float, words: str) -> None:
+        """part: of ``SHARES``. done: its share that is done."""
+        if (self.folder / "cancelled").exists():
+            raise SystemExit("cancelled")
+        low, high = SHARES[part]
+        self.share = low + (high - low) * done
+        if time.monotonic() - self.written >= 1 or done == 0:
+            self.write(words)
+            self.written = time.monotonic()
+
+    def write(self, words: str, failed: bool = False) -> None:
+        """Whatever time it is."""
+        retraining.write(self.folder / retraining.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
+
+    def counted(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
+        """Wraps a sequence, to tell which of it is being done."""
+
+        def each(values: Sequence) -> Iterator:
+            for number, value in enumerate(values):
+                self(part, number / len(values), f"{words}: {number + 1} of {len(values)}")
+                yield value
+
+        return each
+
+    def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
+        """For the training: is told the share that is done after each step."""
+        total = options.recipe.epochs * math.ceil(len(stack.of(split.train, options.data.every)) / options.recipe.batch)
+        began = time.monotonic()
+
+        def watch(done: float) -> None:
+            left = (time.monotonic() - began) * (1 - done) / done
+            more = f"about {left / 60:.0f} minutes left" if left >= 90 else f"about {left:.0f} seconds left"
+            self("learning", done, f"learning: step {round(done * total)} of {total}, {more}")
+
+        return watch
+
+
+if __name__ == "__main__":
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
+    run(main, "train.retrain")
