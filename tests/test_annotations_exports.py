@@ -653,8 +653,8 @@ def test_work_is_bounded(tmp_path, monkeypatch):
     one = {"image_id": 7, "category_id": 3, "segmentation": {"size": [20, 30], "counts": [600]}}
     path = coco(tmp_path, None, annotations=[one] * 6)
     for masks, notes in ((6, 0), (5, 1)):
-        left = (20 * 30 + imports._coco._PER_MASK) * masks + imports._coco._PER_BYTE * path.stat().st_size + 20 * 30 // imports._coco._PER_VOLUME
-        monkeypatch.setattr(imports._coco.Work, "__init__", lambda self, left=left: setattr(self, "left", left))
+        left = (20 * 30 + imports.coco._PER_MASK) * masks + imports.coco._PER_BYTE * path.stat().st_size + 20 * 30 // imports.coco._PER_VOLUME
+        monkeypatch.setattr(imports.coco.Work, "__init__", lambda self, left=left: setattr(self, "left", left))
         found = imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)
 
@@ -676,7 +676,7 @@ def test_names_in_a_zip_are_no_paths(tmp_path, monkeypatch):
         imports.read(tmp_path / "folder", {"a": picture((20, 30))})
     for number in range(3):
         save(tmp_path / "many" / f"{number}.png", mask)
-    monkeypatch.setattr(imports._upload.archive, "MAX_FILES", 2)
+    monkeypatch.setattr(imports.upload.archive, "MAX_FILES", 2)
     with pytest.raises(UnreadableImage, match="too large"):
         imports.read(tmp_path / "many", {"a": picture((20, 30))})
 

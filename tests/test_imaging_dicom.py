@@ -763,7 +763,7 @@ def test_files_of_others_are_read_within_limits():
     """pydicom's own readers inflate and parse whatever a file holds; only what was written here may go through them."""
     package = Path(dicom.__file__).parents[2]
     found = {str(path.relative_to(package)) for path in package.rglob("*.py") if "dcmread(" in path.read_text()}
-    assert found == {"annotation/_dicom_seg.py"}
+    assert found == {"imaging/dicom/annotation_seg.py"}
 
 
 @pytest.mark.parametrize("frames", [2, 4, 400, 2**14 + 1, 2**31 - 1])
