@@ -197,8 +197,9 @@ def unet(checkpoint: Checkpoint) -> UNet:
 def seen(checkpoint: Checkpoint) -> dict[str, set[str]]:
     """What a checkpoint, and those it was begun from, may have been trained on: data set -> patients of the training parts."""
     found = {dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()}
-    if "split" in checkpoint.metadata:
-        own = splits.restore(checkpoint.metadata["split"])
+    about = checkpoint.metadata
+    for values in [*([about["split"]] if "split" in about else []), *about.get("splits", ())]:
+        own = splits.restore(values)
         found[own.dataset] = found.get(own.dataset, set()) | set(own.train)
     return found
 

@@ -22,6 +22,7 @@ SWITCHES = {
     "resume": "go on from the state saved in the run folder",
     "overwrite": "replace what is there, which is deleted",
     "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
+    "peers": "measure what needs no training too",
 }
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": 'a list such as ["a", "b"]'}
 Options = TypeVar("Options")

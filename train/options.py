@@ -170,7 +170,7 @@ def at_least(name: str, value: float, least: float) -> None:
 
 
 NEWER = ("modality",)  # options that are not written while empty, so that runs from before they were there are still resumed
-LOCAL = ("root", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
+LOCAL = ("root", "packs", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
 
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Stack, Split]:

@@ -1,0 +1,227 @@
+"""Measure a prompt checkpoint with simulated users: DSC from one box and after each click, at each image's own size.
+
+The object of an image is the largest connected part of its truth. The box is its bounding box with each side moved by up to 8% of
+the box. The first click is at the deepest point of the object, each next one at the deepest point of the largest error. Peers, which need
+no training, are measured with the same boxes and users in the same run.
+
+  python -m train.evaluate_prompts --weights weights/prompt.safetensors --data.name busi --data.root Dataset_BUSI_with_GT --split test
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from tqdm import tqdm
+
+from mpsams import checkpoint, datasets, inference, packs, prompts, splits
+from mpsams.prompts import Prompt
+from train import memory, prompt_peers, simulated_users
+from train.command_line import may_replace, parse, run
+from train.evaluate import PARTS, Source, is_of
+from train.options import at_least, one_of, tell
+
+BOX_JITTER = 0.08
+CLICKS = (1, 3, 5)  # after which the DSC is reported
+MOST_CLICKS = 10  # after which a user who has not reached ``ENOUGH`` gives up
+ENOUGH = 0.9
+Answer = Callable[[np.ndarray, Prompt], tuple[np.ndarray, float | None]]  # image in [0, 1], prompt -> mask, confidence
+
+
+@dataclass(frozen=True)
+class EvaluatePrompts:
+    """Options of an evaluation of prompts.
+
+    Args:
+        weights: a prompt checkpoint.
+        data: which images; a folder of the data set in its official layout, or a pack, whose images are measured at its size.
+        split: all, train, val or test, as divided when the checkpoint was trained.
+        peers: also measure GrabCut (needs opencv-python-headless), random walker (needs scikit-image) and the scribble classifier.
+        limit: measure at most so many objects, spread evenly over the images; 0 is all.
+        seed: of the boxes.
+        json: file for the means and the numbers of every object; an earlier one of the same measurement is replaced.
+        overwrite: replace the file of another measurement.
+    """
+
+    weights: str
+    data: Source = field(default_factory=Source)
+    split: str = "test"
+    peers: bool = False
+    limit: int = 0
+    seed: int = 0
+    json: str | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("split", self.split, PARTS)
+        at_least("limit", self.limit, 0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An object to mark: its case, the image in [0, 1] and its mask, both (H, W)."""
+
+    case: str
+    unit_hw: np.ndarray
+    truth_hw: np.ndarray
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Parse, measure, print, write; returns what the file holds, but for the numbers of every object."""
+    options = parse(EvaluatePrompts, "train.evaluate_prompts", argv)
+    memory.keep_freed()
+    network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
+    prompts.check_network(network)
+    images = open_images(network.metadata, options.data, options.split)
+    about = {"weights": Path(options.weights).name, "sha256": network.sha256, "data": images.name, "split": options.split}
+    about |= {"pack": isinstance(images, datasets.Stack), "limit": options.limit, "seed": options.seed, "box_jitter": BOX_JITTER, "most_clicks": MOST_CLICKS}
+    if options.json and not is_of(Path(options.json), about):
+        may_replace(Path(options.json), options.overwrite)
+    answers: dict[str, Answer] = {"network": network_answer(network)} | (prompt_peers.available() if options.peers else {})
+    tell(images.notes)
+    rows = measure_all(answers, targets(images, options.limit), options.seed)
+    if not rows["network"]:
+        raise ValueError(f"the {options.split!r} part of {images.name!r} has no object to measure against")
+    means = {"images": len(rows["network"])} | summarise(list(rows["network"].values()))
+    found = means | ({"peers": {name: summarise(list(rows[name].values())) for name in answers if name != "network"}} if options.peers else {})
+    print("\n".join(described(name, found if name == "network" else found["peers"][name]) for name in answers))
+    if options.json:
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(Path(options.json), (json.dumps(found | about | {"cases": rows}, indent=1) + "\n").encode())
+    return found
+
+
+def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset | datasets.Stack:
+    """The cases to measure, from a pack or a folder: of the split that the checkpoint was trained with, or everything of other data."""
+    own = {values["dataset"]: splits.restore(values) for values in metadata["splits"]}
+    name = source.name or next(iter(own))
+    if source.root and packs.is_pack(source.root):
+        images: datasets.Dataset | datasets.Stack = packs.read(source.root)
+        if images.name != name:
+            raise ValueError(f"{source.root} is a pack of {images.name!r}; data.name is {name!r}")
+    else:
+        images = datasets.open_dataset(name, source.root, modality=source.modality)
+    if part == "all":
+        return images
+    if name not in own:
+        raise ValueError(f"the checkpoint was trained on {', '.join(own)}, so {name!r} has no part {part!r} for it; use --split all")
+    return images.of(own[name].part(part))
+
+
+def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
+    """The largest object of each image that has one, in order; at most ``limit``, spread evenly over the images that have one (0: all)."""
+    chosen = np.arange(len(images))
+    if limit:
+        chosen = np.array([number for number in chosen if mask_of(images, number).any()], dtype=int)
+        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(limit, len(chosen))).round().astype(int))] if len(chosen) else chosen
+    for number in tqdm(chosen.tolist(), desc="evaluating", unit="img"):
+        mask_hw = mask_of(images, number)
+        if mask_hw.any():
+            yield Target(images.cases[number], unit_of(images, number), simulated_users.largest_part(mask_hw))
+
+
+def mask_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
+    """The truth of the image of that number: bool (H, W)."""
+    return images.take(torch.tensor([number]))[1][0, 0].numpy() if isinstance(images, datasets.Stack) else images[number].mask
+
+
+def unit_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
+    """The image of that number: float32 (H, W) in [0, 1]; of several channels the first."""
+    if isinstance(images, datasets.Stack):
+        return images.take(torch.tensor([number]))[0][0, 0].float().div(255).numpy()
+    unit = images[number].unit
+    return unit.reshape(-1, *unit.shape[-2:])[0]
+
+
+def network_answer(network: inference.Network) -> Answer:
+    """How a prompt network answers a prompt."""
+
+    def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, float | None]:
+        found = prompts.segment_prompt(network, unit_hw, prompt)
+        return found.mask, found.confidence
+
+    return answer
+
+
+def measure_all(answers: dict[str, Answer], objects: Iterable[Target], seed: int) -> dict[str, dict[str, dict]]:
+    """The numbers of ``measure`` by the name of who answers, and by case; all see the same boxes."""
+    rows: dict[str, dict[str, dict]] = {name: {} for name in answers}
+    for each in objects:
+        for name, answer in answers.items():
+            rng = np.random.default_rng([seed, zlib.crc32(each.case.encode())])
+            rows[name][each.case] = measure(answer, each.unit_hw, each.truth_hw, rng)
+    return rows
+
+
+def measure(answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.random.Generator, most: int = MOST_CLICKS) -> dict:
+    """DSC from a box ("box") and after each click ("clicks"), the confidence in the answer to the box, and the milliseconds of each answer.
+
+    A user clicks up to ``most`` times, but after ``max(CLICKS)`` only until the DSC is ``ENOUGH``.
+    """
+    taken: list[float] = []
+
+    def ask(prompt: Prompt) -> tuple[np.ndarray, float | None]:
+        began = time.perf_counter()
+        mask_hw, confidence = answer(unit_hw, prompt)
+        taken.append(1000 * (time.perf_counter() - began))
+        return mask_hw, confidence
+
+    mask_hw, confidence = ask(Prompt(box=simulated_users.jittered_box(truth_hw, BOX_JITTER, rng)))
+    box, clicks = dice(mask_hw, truth_hw), []
+    prompt = Prompt(positive=(simulated_users.deepest_point(truth_hw),))
+    while len(clicks) < most and not (len(clicks) >= max(CLICKS) and max(clicks) >= ENOUGH):
+        mask_hw, _ = ask(prompt)
+        clicks.append(dice(mask_hw, truth_hw))
+        prompt = simulated_users.next_click(prompt, mask_hw, truth_hw)
+    return {"box": box, "confidence": confidence, "clicks": clicks, "ms": [round(value, 2) for value in taken]}
+
+
+def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
+    """The DSC of a mask and a truth that is not empty, in [0, 1]."""
+    return 2 * int((mask_hw & truth_hw).sum()) / (int(mask_hw.sum()) + int(truth_hw.sum()))
+
+
+def summarise(rows: Sequence[dict]) -> dict:
+    """The means that SPEC names, of the rows of ``measure``: "box", "clicks", "clicks_to_90" and "ms_p95".
+
+    Of clicks_to_90, "reached" is the share of objects with a DSC of ``ENOUGH`` after ``MOST_CLICKS`` clicks or fewer; "median" is over
+    all objects, the others counted as one click more, and None where it is one of those. "confidence" is the mean confidence
+    in answers to boxes, and its rank correlation with their DSC.
+    """
+    needed = [next((number for number, value in enumerate(row["clicks"], 1) if value >= ENOUGH), MOST_CLICKS + 1) for row in rows]
+    median = float(np.median(needed))
+    found = {
+        "box": overlap([row["box"] for row in rows]),
+        "clicks": {str(count): overlap([row["clicks"][count - 1] for row in rows]) for count in CLICKS},
+        "clicks_to_90": {"median": median if median <= MOST_CLICKS else None, "reached": float(np.mean([value <= MOST_CLICKS for value in needed]))},
+        "ms_p95": float(np.percentile([value for row in rows for value in row["ms"]], 95)),
+    }
+    if rows[0]["confidence"] is None:
+        return found
+    said, true = ([row[name] for row in rows] for name in ("confidence", "box"))
+    related = float(stats.spearmanr(said, true).statistic) if min(len(set(said)), len(set(true))) > 1 else None
+    return found | {"confidence": {"mean": float(np.mean(said)), "rank_correlation": related}}
+
+
+def overlap(values: Sequence[float]) -> dict[str, float]:
+    """The mean and the median DSC, and the share of objects at ``ENOUGH`` or better."""
+    return {"dsc": float(np.mean(values)), "median": float(np.median(values)), "at_least_90": float(np.mean(np.asarray(values) >= ENOUGH))}
+
+
+def described(name: str, means: dict) -> str:
+    """A line of the means for the terminal."""
+    words = [f"{what} {values['dsc']:.3f} (median {values['median']:.3f}, {values['at_least_90']:.0%} at .90)" for what, values in (
+        ("box", means["box"]), *((f"{count} click{'s' if count != '1' else ''}", values) for count, values in means["clicks"].items()))]  # fmt: skip
+    needed = means["clicks_to_90"]
+    return f"{name}: " + ", ".join(words) + f"; clicks to .90: {needed['median'] or f'over {MOST_CLICKS}'} ({needed['reached']:.0%}); {means['ms_p95']:.0f} ms (p95)"
+
+
+if __name__ == "__main__":
+    run(main, "train.evaluate_prompts")

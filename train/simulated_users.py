@@ -1,0 +1,142 @@
+"""Simulated users, who know an object and mark it: boxes, clicks and scribbles, and corrections of an answer.
+
+Axes: H x W pixels of an image. ``rng`` decides everything that is random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+from scipy import ndimage
+
+from mpsams.prompts import Prompt, box_of
+from mpsams.scribble import BACKGROUND, LESION
+from mpsams.transforms import Box
+
+STARTS = {"box": 0.45, "click": 0.3, "box and click": 0.08, "scribble": 0.09, "wrong mask": 0.08}  # how often a first prompt is such
+NEXT = {"click": 0.65, "scribble": 0.15, "nothing": 0.2}  # how often a further turn adds such
+DEEPEST = 0.5  # how often a training's click is at the deepest point, as an evaluation's always is
+
+
+def largest_part(mask_hw: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask, bool (H, W); of equal ones the first in reading order."""
+    labels_hw, count = ndimage.label(mask_hw)
+    return mask_hw if count < 2 else labels_hw == 1 + np.bincount(labels_hw.ravel())[1:].argmax()
+
+
+def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
+    """The bounding box of a mask with each side moved by up to ``share`` of the box, rounded to whole pixels; at least one pixel."""
+    top, left, height, width = box_of(mask_hw)
+    move = rng.uniform(-share, share, 4) * (height, width, height, width)
+    low = np.round((top + move[0], left + move[1])).astype(int)
+    high = np.round((top + height + move[2], left + width + move[3])).astype(int)
+    return Box(*(int(value) for value in (*low, *np.maximum(high - low, 1))))
+
+
+def depth(mask_hw: np.ndarray) -> np.ndarray:
+    """The distance of each pixel of a mask to what is not mask, beyond the image's edge included: float (H, W)."""
+    found_hw = np.zeros(mask_hw.shape)
+    top, left, height, width = box_of(mask_hw)
+    part = (slice(top, top + height), slice(left, left + width))
+    found_hw[part] = ndimage.distance_transform_edt(np.pad(mask_hw[part], 1))[1:-1, 1:-1]
+    return found_hw
+
+
+def deepest_point(mask_hw: np.ndarray) -> tuple[int, int]:
+    """The (row, column) of a mask that is farthest from its border; of equal ones the first."""
+    row, column = np.unravel_index(int(depth(mask_hw).argmax()), mask_hw.shape)
+    return int(row), int(column)
+
+
+def inner_point(mask_hw: np.ndarray, rng: Generator) -> tuple[int, int]:
+    """A click of a person: the deepest point, or any that is at least a third as deep."""
+    if rng.random() < DEEPEST:
+        return deepest_point(mask_hw)
+    depth_hw = depth(mask_hw)
+    row, column = rng.choice(np.argwhere(depth_hw >= max(1.0, depth_hw.max() / 3)))
+    return int(row), int(column)
+
+
+def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarray, bool] | None:
+    """The largest connected part of what was missed or was added wrongly, and whether it was missed; None without an error."""
+    parts = [largest_part(wrong_hw) for wrong_hw in (truth_hw & ~answer_hw, answer_hw & ~truth_hw)]
+    sizes = [int(part.sum()) for part in parts]
+    if not any(sizes):
+        return None
+    missed = sizes[0] >= sizes[1]
+    return (parts[0] if missed else parts[1]), missed
+
+
+def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator | None = None) -> Prompt:
+    """The prompt with the answer as its mask, and a click at the deepest point of the largest error; with ``rng`` at an inner point of it."""
+    found = largest_error(answer_hw, truth_hw)
+    if found is None:
+        return replace(prompt, mask=answer_hw)
+    region_hw, missed = found
+    point = deepest_point(region_hw) if rng is None else inner_point(region_hw, rng)
+    kind = "positive" if missed else "negative"
+    return replace(prompt, mask=answer_hw, **{kind: (*getattr(prompt, kind), point)})
+
+
+def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
+    """A wavy line inside a region that is not empty: bool (H, W), at least one pixel."""
+    depth_hw = depth(region_hw)
+    inner_n2 = np.argwhere(depth_hw >= max(1.0, depth_hw.max() / 3))
+    ends_n2 = rng.choice(inner_n2, 3).astype(float)
+    t = np.linspace(0, 1, 2 * sum(region_hw.shape))[:, None]
+    curve_n2 = (1 - t) ** 2 * ends_n2[0] + 2 * t * (1 - t) * ends_n2[1] + t**2 * ends_n2[2]
+    across = (ends_n2[2] - ends_n2[0])[::-1] * (1, -1)
+    wave = rng.uniform(0, 0.15) * np.sin(2 * np.pi * (rng.uniform(1, 4) * t + rng.random()))
+    at_n2 = np.round(curve_n2 + wave * across).astype(int)
+    at_n2 = at_n2[((at_n2 >= 0) & (at_n2 < region_hw.shape)).all(axis=1)]
+    line_hw = np.zeros(region_hw.shape, bool)
+    line_hw[at_n2[:, 0], at_n2[:, 1]] = True
+    line_hw &= region_hw
+    line_hw[tuple(ends_n2[0].astype(int))] = True
+    return line_hw
+
+
+def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Generator) -> Prompt:
+    """The prompt with a scribble in a region; it lies over earlier ones."""
+    strokes_hw = np.zeros(region_hw.shape, np.int8) if prompt.scribbles is None else prompt.scribbles.copy()
+    strokes_hw[scribble(region_hw, rng)] = LESION if positive else BACKGROUND
+    return replace(prompt, scribbles=strokes_hw)
+
+
+def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
+    """A mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty."""
+    _, _, height, width = box_of(truth_hw)
+    shift = np.round(rng.uniform(-0.4, 0.4, 2) * (height, width)).astype(int)
+    mask_hw = ndimage.shift(truth_hw.astype(np.uint8), shift, order=0).astype(bool)
+    steps = int(rng.integers(1, max(2, round(0.3 * min(height, width)))))
+    change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
+    changed_hw = change(mask_hw, iterations=steps)
+    return changed_hw if changed_hw.any() else truth_hw
+
+
+def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Prompt:
+    """How a person begins to mark an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is moved."""
+    kind = rng.choice(list(STARTS), p=list(STARTS.values()))
+    box = jittered_box(truth_hw, rng.uniform(0, box_jitter), rng) if "box" in kind else None
+    if kind == "wrong mask":
+        return next_click(Prompt(), wrong_mask(truth_hw, rng), truth_hw, rng)
+    if kind == "scribble":
+        return add_scribble(Prompt(), truth_hw, True, rng)
+    clicks = (inner_point(truth_hw, rng),) if "click" in kind else ()
+    return Prompt(box=box, positive=clicks)
+
+
+def next_prompt(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator) -> Prompt:
+    """How a person goes on after an answer, one of ``NEXT``; "nothing" lets the network look again at its own answer.
+
+    An empty answer is no mask to correct, so it does not become the prompt's.
+    """
+    prompt = replace(prompt, mask=answer_hw if answer_hw.any() else prompt.mask)
+    kind, found = rng.choice(list(NEXT), p=list(NEXT.values())), largest_error(answer_hw, truth_hw)
+    if kind == "nothing" or found is None:
+        return prompt
+    if kind == "click":
+        return replace(next_click(prompt, answer_hw, truth_hw, rng), mask=prompt.mask)
+    return add_scribble(prompt, *found, rng)
