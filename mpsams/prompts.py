@@ -132,7 +132,7 @@ def crop_of(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
     Its middle is that of box, mask and positive points together, and its side ``MARGIN`` times their longer side; with points alone,
     whose object may be of any size, at least ``FIRST_VIEW`` of the image. ValueError when there is none of these.
     """
-    spans = [(prompt.box[:2], np.add(prompt.box[:2], prompt.box[2:]))] if prompt.box else []
+    spans = [(np.array(prompt.box[:2]), np.add(prompt.box[:2], prompt.box[2:]))] if prompt.box is not None else []
     if prompt.mask is not None and prompt.mask.any():
         spans.append(extent(prompt.mask))
     sized, points_n2 = bool(spans), prompt.points(positive=True)

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
     prompts.check_network(network)
     images = open_images(network.metadata, options.data, options.split)
-    about = {"weights": Path(options.weights).name, "sha256": network.sha256, "data": images.name, "split": options.split}
+    about: dict = {"weights": Path(options.weights).name, "sha256": network.sha256, "data": images.name, "split": options.split}
     about |= {"pack": isinstance(images, datasets.Stack), "limit": options.limit, "seed": options.seed, "box_jitter": BOX_JITTER, "most_clicks": MOST_CLICKS}
     if options.json and not is_of(Path(options.json), about):
         may_replace(Path(options.json), options.overwrite)
@@ -117,11 +117,11 @@ def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset |
 
 def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
     """The largest object of each image that has one, in order; at most ``limit``, spread evenly over the images that have one (0: all)."""
-    chosen = np.arange(len(images))
+    chosen = list(range(len(images)))
     if limit:
-        chosen = np.array([number for number in chosen if mask_of(images, number).any()], dtype=int)
-        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(limit, len(chosen))).round().astype(int))] if len(chosen) else chosen
-    for number in tqdm(chosen.tolist(), desc="evaluating", unit="img"):
+        marked = [number for number in chosen if mask_of(images, number).any()]
+        chosen = [marked[place] for place in np.linspace(0, len(marked) - 1, min(limit, len(marked))).round().astype(int)]
+    for number in tqdm(chosen, desc="evaluating", unit="img"):
         mask_hw = mask_of(images, number)
         if mask_hw.any():
             yield Target(images.cases[number], unit_of(images, number), simulated_users.largest_part(mask_hw))
@@ -174,7 +174,7 @@ def measure(answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.r
         return mask_hw, confidence
 
     mask_hw, confidence = ask(Prompt(box=simulated_users.jittered_box(truth_hw, BOX_JITTER, rng)))
-    box, clicks = dice(mask_hw, truth_hw), []
+    box, clicks = dice(mask_hw, truth_hw), list[float]()
     prompt = Prompt(positive=(simulated_users.deepest_point(truth_hw),))
     while len(clicks) < most and not (len(clicks) >= max(CLICKS) and max(clicks) >= ENOUGH):
         mask_hw, _ = ask(prompt)

@@ -164,7 +164,8 @@ def train(options: Train) -> Path | None:
         loop.begin(out, options.resume, options.overwrite, data[0].split, config=config, images=len(objects), splits=[each.split.sha256 for each in data])
     work = task(options, fixed, averaged, objects, data)
     if options.dry_run:
-        return rehearsal.tell(work)
+        rehearsal.tell(work)
+        return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     model = {"channels": len(prompts.CHANNELS), "classes": 1, "width": network.head.in_channels, "norm": norm}
     about = describe_prompts(config, model, data, at, len(objects)) | {"init": start and origin(start)}
@@ -370,7 +371,7 @@ def go_on(
 
 def validate(network: UNet, size: int, data: Sequence[PartedSet], count: int) -> dict[str, float]:
     """Mean DSC from one box and from one click, over some objects of each validation part, spread evenly."""
-    found = {}
+    found: dict[str, float] = {}
     wrapped = Network(network, {"kind": "prompt", "size": size}, "", None)
     for each in data:
         val = with_objects(each.stack.of(each.split.val))

@@ -76,8 +76,8 @@ def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng:
         return replace(prompt, mask=answer_hw)
     region_hw, missed = found
     point = deepest_point(region_hw) if rng is None else inner_point(region_hw, rng)
-    kind = "positive" if missed else "negative"
-    return replace(prompt, mask=answer_hw, **{kind: (*getattr(prompt, kind), point)})
+    prompt = replace(prompt, mask=answer_hw)
+    return replace(prompt, positive=(*prompt.positive, point)) if missed else replace(prompt, negative=(*prompt.negative, point))
 
 
 def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
