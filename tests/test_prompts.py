@@ -1,4 +1,4 @@
-"""Prompts: where the network looks, what it sees, and which answer a person gets; with networks that need no training."""
+"""Prompts: where the network looks, what it sees, and which answer a person gets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mpsams import prompts
-from mpsams.inference import Network, NotFinite
-from mpsams.prompts import Prompt
+from mpsams.inference import Network, NotFinite, prompts
+from mpsams.inference.prompts import Prompt
 from mpsams.transforms import Box
 
 SHAPE = (40, 70)
@@ -36,11 +35,13 @@ def network(unet, kind="prompt"):
     return Network(unet, {"kind": kind, "size": 32, "model": {"channels": 5}}, "", None)
 
 
-@pytest.mark.parametrize("box", [Box(10, 20, 12, 8), Box(-6, -9, 20, 20), Box(30, 55, 40, 40), Box(0, 0, 40, 70), Box(0, 69, 1, 1)])
+@pytest.mark.parametrize(
+    "box", [Box(10, 20, 12, 8), Box(-6, -9, 20, 20), Box(30, 55, 40, 40), Box(0, 0, 40, 70), Box(0, 69, 1, 1)]
+)
 def test_a_crop_is_a_square_around_the_box_also_beyond_the_border(box):
     crop = prompts.crop_of(Prompt(box=box), SHAPE)
     assert crop.height == crop.width == max(prompts.LEAST_SIDE, round(prompts.MARGIN * max(box[2:])))
-    for start, side, first, length in zip(crop[:2], crop[2:], box[:2], box[2:]):
+    for start, side, first, length in zip(crop[:2], crop[2:], box[:2], box[2:], strict=True):
         assert abs(start + side / 2 - (first + length / 2)) <= 0.5
     x = prompts.encode(np.random.default_rng(0).random(SHAPE, np.float32), Prompt(box=box), crop, 32)
     assert x.shape == (5, 32, 32) and torch.isfinite(x).all()
@@ -96,13 +97,20 @@ def test_an_object_larger_than_the_view_makes_it_grow():
 
 
 def test_an_answer_beyond_the_crop_is_background_and_probabilities_stay_in_range():
-    found = prompts.segment_prompt(network(Constant(9.0)), np.zeros((200, 200), np.float32), Prompt(box=Box(90, 90, 10, 10)))
-    assert found.mask[95, 95] and not found.mask[0].any() and 0 <= found.probability.min() <= found.probability.max() <= 1
+    found = prompts.segment_prompt(
+        network(Constant(9.0)), np.zeros((200, 200), np.float32), Prompt(box=Box(90, 90, 10, 10))
+    )
+    assert (
+        found.mask[95, 95] and not found.mask[0].any() and 0 <= found.probability.min() <= found.probability.max() <= 1
+    )
 
 
 def test_uint8_and_floats_get_the_same_answer():
     image = np.random.default_rng(2).integers(0, 256, SHAPE, dtype=np.uint8)
-    first, second = (prompts.segment_prompt(network(Bright()), each, Prompt(box=Box(5, 5, 20, 20))) for each in (image, image.astype(np.float32) / 255))
+    first, second = (
+        prompts.segment_prompt(network(Bright()), each, Prompt(box=Box(5, 5, 20, 20)))
+        for each in (image, image.astype(np.float32) / 255)
+    )
     assert np.array_equal(first.probability, second.probability)
 
 
@@ -118,7 +126,9 @@ def test_the_mirror_image_gets_the_mirror_answer():
 def test_the_parts_that_hold_a_click_are_kept_else_the_largest():
     mask = np.zeros(SHAPE, bool)
     mask[2:6, 2:6] = mask[10:20, 10:20] = mask[30:33, 60:63] = True
-    largest, clicked = (prompts.marked_parts(mask, prompt) for prompt in (Prompt(), Prompt(positive=((3, 3), (31, 61)))))
+    largest, clicked = (
+        prompts.marked_parts(mask, prompt) for prompt in (Prompt(), Prompt(positive=((3, 3), (31, 61))))
+    )
     assert largest.sum() == 100 and largest[15, 15] and clicked.sum() == 25 and not clicked[15, 15]
     assert np.array_equal(prompts.marked_parts(mask, Prompt(positive=((0, 0),))), largest)
     assert not prompts.marked_parts(np.zeros(SHAPE, bool), Prompt(positive=((3, 3),))).any()
@@ -127,7 +137,10 @@ def test_the_parts_that_hold_a_click_are_kept_else_the_largest():
 def test_confidence_is_the_dice_to_expect():
     probability, mask = np.array([[0.9, 0.6], [0.2, 0.0]], np.float32), np.array([[True, True], [False, False]])
     assert prompts.expected_dice(probability, mask) == pytest.approx(2 * 1.5 / (1.7 + 2))
-    assert prompts.expected_dice(mask.astype(np.float32), mask) == 1 and prompts.expected_dice(probability, mask & False) == 0
+    assert (
+        prompts.expected_dice(mask.astype(np.float32), mask) == 1
+        and prompts.expected_dice(probability, mask & False) == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +164,11 @@ def test_a_prompt_that_does_not_fit_is_refused(prompt, words):
 
 def test_images_and_networks_that_do_not_fit_are_refused():
     prompt = Prompt(box=Box(3, 3, 9, 9))
-    for image, words in ((np.zeros((3, 40, 70)), "expected grey"), (np.full(SHAPE, 7.0), "expected 0 to 1"), (np.full(SHAPE, np.nan), "expected 0 to 1")):
+    for image, words in (
+        (np.zeros((3, 40, 70)), "expected grey"),
+        (np.full(SHAPE, 7.0), "expected 0 to 1"),
+        (np.full(SHAPE, np.nan), "expected 0 to 1"),
+    ):
         with pytest.raises(ValueError, match=words):
             prompts.segment_prompt(network(Bright()), image, prompt)
     with pytest.raises(ValueError, match="'segmentation'"):

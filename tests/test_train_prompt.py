@@ -1,4 +1,4 @@
-"""Training and evaluation of prompts: simulated users, a short training, going on to the bit, the evaluation's file, peers."""
+"""Training and evaluation of prompts: simulated users, a short training, resuming, the evaluation's file, peers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mpsams import checkpoint, datasets, inference, prompts, scribble, splits
-from mpsams.prompts import Prompt
+from mpsams import checkpoint, datasets, inference, splits
+from mpsams.inference import prompts
+from mpsams.inference.prompts import Prompt
 from mpsams.unet import UNet
-from train import evaluate_prompts, prompt, prompt_peers, simulated_users, structures
+from train import evaluate_prompts, prompt, prompt_data, prompt_peers, simulated_users, structures
 
-TINY = ["--data.size", "64", "--model.width", "4", "--learning.size", "32", "--learning.batch", "8", "--run.precision", "float32", "--validate_every", "0"]
+TINY = [
+    "--data.size",
+    "64",
+    "--model.width",
+    "4",
+    "--learning.size",
+    "32",
+    "--learning.batch",
+    "8",
+    "--run.precision",
+    "float32",
+    "--validate_every",
+    "0",
+]
 SHAPE = (50, 80)
 DISC = np.hypot(*(np.mgrid[:50, :80] - np.array([20, 30])[:, None, None])) < 12
 
@@ -31,7 +45,20 @@ def train(tmp_path, name, *more):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, quick_phantom):
-    return train(tmp_path_factory.mktemp("prompt"), "run", "--learning.epochs", "12", "--learning.lr", "0.01", "--learning.average", "0.9", "--learning.shapes", "0", "--learning.structures", "0")
+    return train(
+        tmp_path_factory.mktemp("prompt"),
+        "run",
+        "--learning.epochs",
+        "12",
+        "--learning.lr",
+        "0.01",
+        "--learning.average",
+        "0.9",
+        "--learning.shapes",
+        "0",
+        "--learning.structures",
+        "0",
+    )
 
 
 def test_a_box_moves_each_side_by_at_most_its_share_and_the_seed_decides():
@@ -40,7 +67,7 @@ def test_a_box_moves_each_side_by_at_most_its_share_and_the_seed_decides():
     assert simulated_users.jittered_box(DISC, 0.0, rng()) == exact and len(set(boxes)) > 10
     assert boxes == [simulated_users.jittered_box(DISC, 0.08, rng(seed)) for seed in range(40)]
     for box in boxes:
-        for start, length, first, side in zip(box[:2], box[2:], exact[:2], exact[2:]):
+        for start, length, first, side in zip(box[:2], box[2:], exact[:2], exact[2:], strict=True):
             assert abs(start - first) <= 0.08 * side + 0.5 and abs(start + length - first - side) <= 0.08 * side + 0.5
 
 
@@ -49,7 +76,10 @@ def test_the_deepest_point_is_the_farthest_from_all_that_is_no_object_the_edge_i
     assert simulated_users.deepest_point(np.ones((9, 21), bool))[0] == 4
     ring = DISC & ~(np.hypot(*(np.mgrid[:50, :80] - np.array([20, 30])[:, None, None])) < 5)
     at = simulated_users.deepest_point(ring)
-    slow = [min(np.hypot(row - at[0], column - at[1]) for row, column in np.argwhere(~ring)), ndimage.distance_transform_edt(ring).max()]
+    slow = [
+        min(np.hypot(row - at[0], column - at[1]) for row, column in np.argwhere(~ring)),
+        ndimage.distance_transform_edt(ring).max(),
+    ]
     assert slow[0] == pytest.approx(slow[1])
 
 
@@ -58,7 +88,12 @@ def test_the_next_click_is_in_the_largest_error():
     answer[15:25, 22:30] = False  # 80 pixels missed
     answer[40:46, 60:70] = True  # 60 added
     first = simulated_users.next_click(Prompt(), answer, DISC)
-    assert first.mask is answer and not first.negative and 15 <= first.positive[0][0] < 25 and 22 <= first.positive[0][1] < 30
+    assert (
+        first.mask is answer
+        and not first.negative
+        and 15 <= first.positive[0][0] < 25
+        and 22 <= first.positive[0][1] < 30
+    )
     answer = DISC.copy()
     answer[40:46, 60:70] = True
     second = simulated_users.next_click(first, answer, DISC)
@@ -75,9 +110,15 @@ def test_users_mark_the_object_and_only_it(seed):
     assert line.any() and not (line & ~DISC).any()
     wrong = simulated_users.wrong_mask(DISC, source)
     after = simulated_users.next_prompt(first, wrong, DISC, source)
-    assert wrong.any() and all(DISC[point] for point in after.positive) and not any(DISC[point] for point in after.negative)
+    assert (
+        wrong.any()
+        and all(DISC[point] for point in after.positive)
+        and not any(DISC[point] for point in after.negative)
+    )
     strokes = after.scribbles
-    assert strokes is None or (not (strokes[~DISC] == scribble.LESION).any() and not (strokes[DISC] == scribble.BACKGROUND).any())
+    assert strokes is None or (
+        not (strokes[~DISC] == prompts.OBJECT).any() and not (strokes[DISC] == prompts.BACKGROUND).any()
+    )
     tiny = np.zeros(SHAPE, bool)
     tiny[49, 79] = True
     assert simulated_users.first_prompt(tiny, 0.15, source) and simulated_users.wrong_mask(tiny, source).any()
@@ -87,21 +128,39 @@ def test_shapes_change_the_image_where_they_are_and_structures_are_alike_inside(
     image = ndimage.gaussian_filter(rng(1).random((64, 64)), 3)
     image = ((image - image.min()) / (image.max() - image.min())).astype(np.float32)
     painted, shape = structures.paint_shape(image, rng(2))
-    assert shape.any() and np.abs(painted - image)[shape].mean() > 5 * np.abs(painted - image)[ndimage.distance_transform_edt(~shape) > 8].mean()
+    assert (
+        shape.any()
+        and np.abs(painted - image)[shape].mean()
+        > 5 * np.abs(painted - image)[ndimage.distance_transform_edt(~shape) > 8].mean()
+    )
     assert painted.dtype == np.float32 and painted.min() >= 0 and painted.max() <= 1
-    found = next(mask for mask in (structures.find_structure(image, rng(seed)) for seed in range(20)) if mask is not None)
-    assert ndimage.label(found)[1] == 1 and structures.SMALLEST <= found.mean() <= structures.LARGEST and image[found].std() < image.std()
+    found = next(
+        mask for mask in (structures.find_structure(image, rng(seed)) for seed in range(20)) if mask is not None
+    )
+    assert (
+        ndimage.label(found)[1] == 1
+        and structures.SMALLEST <= found.mean() <= structures.LARGEST
+        and image[found].std() < image.std()
+    )
     assert structures.find_structure(np.zeros((64, 64), np.float32), rng()) is None
 
 
 def test_images_are_drawn_by_set_and_taken_by_number(phantoms):
-    own = replace(phantoms, stored_nchw=phantoms.stored_nchw[..., :32, :32], stored_n1hw=phantoms.stored_n1hw[..., :32, :32])
+    own = replace(
+        phantoms, stored_nchw=phantoms.stored_nchw[..., :32, :32], stored_n1hw=phantoms.stored_n1hw[..., :32, :32]
+    )
     other = replace(own, name="other", rows=own.rows[:4], cases=own.cases[:4], groups=own.groups[:4])
-    objects = prompt.Objects([other, own], 0.0, 0.25)
-    assert len(objects) == 16 and objects.weights.sum() == pytest.approx(1) and objects.weights[4:].sum() == pytest.approx(0.25)
+    objects = prompt_data.Objects([other, own], 0.0, 0.25)
+    assert (
+        len(objects) == 16
+        and objects.weights.sum() == pytest.approx(1)
+        and objects.weights[4:].sum() == pytest.approx(0.25)
+    )
     images, masks = objects.take(torch.tensor([3, 4, 15]))
     for place, index in enumerate((3, 0, 11)):
-        assert torch.equal(images[place], own.stored_nchw[index].float() / 255) and torch.equal(masks[place], own.stored_n1hw[index])
+        assert torch.equal(images[place], own.stored_nchw[index].float() / 255) and torch.equal(
+            masks[place], own.stored_n1hw[index]
+        )
 
 
 def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
@@ -109,7 +168,7 @@ def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
     torch.manual_seed(0)
     before = inference.Network(UNet(**found.metadata["model"]).eval(), found.metadata, "", None)
     after = inference.network_of(found, "float32")
-    data = prompt.open_sets(prompt.Packs(size=64))
+    data = prompt_data.open_sets(prompt_data.Packs(size=64))
     start, end = (prompt.validate(network.unet, 32, data, 6)["val_phantom_box"] for network in (before, after))
     assert end > start + 0.2 and end > 0.6
 
@@ -117,7 +176,11 @@ def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
 def test_the_checkpoint_says_what_it_was_trained_on(trained):
     found = checkpoint.load(trained)
     about = found.metadata
-    assert (about["kind"], about["size"], about["model"]) == ("prompt", 32, {"channels": 5, "classes": 1, "width": 4, "norm": "batch"})
+    assert (about["kind"], about["size"], about["model"]) == (
+        "prompt",
+        32,
+        {"channels": 5, "classes": 1, "width": 4, "norm": "batch"},
+    )
     split = splits.restore(about["splits"][0])
     assert checkpoint.seen(found) == {"phantom": set(split.train)} and about["data"]["sets"][0]["name"] == "phantom"
     assert 0 <= about["bfloat16_dsc"] <= 1 and about["seen"] <= len(split.train)
@@ -146,14 +209,31 @@ def test_a_pretraining_begins_it_with_zeros_for_the_new_channels(tmp_path, quick
     torch.manual_seed(1)
     unet = UNet(1, 1, 4)
     path = tmp_path / "pre.safetensors"
-    about = {"kind": "pretrain", "method": "mps_ams", "size": 32, "model": {"channels": 1, "classes": 1, "width": 4, "norm": "batch"}, "transfers": ["encoder", "decoder"]}
+    about = {
+        "kind": "pretrain",
+        "method": "mps_ams",
+        "size": 32,
+        "model": {"channels": 1, "classes": 1, "width": 4, "norm": "batch"},
+        "transfers": ["encoder", "decoder"],
+    }
     checkpoint.save(path, unet.state_dict(), about)
-    data = prompt.open_sets(prompt.Packs(size=64))
+    data = prompt_data.open_sets(prompt_data.Packs(size=64))
     network = prompt.begin(prompt.Model(width=8), checkpoint.load(path), data)
     first = network.encoder.blocks[0][0].weight
-    assert torch.equal(first[:, :1], unet.encoder.blocks[0][0].weight) and not first[:, 1:].any() and first.shape[1] == 5
+    assert (
+        torch.equal(first[:, :1], unet.encoder.blocks[0][0].weight) and not first[:, 1:].any() and first.shape[1] == 5
+    )
     assert torch.equal(network.decoder.ups[0].weight, unet.decoder.ups[0].weight)
-    leaking = {"split": {"dataset": "phantom", "seed": 1, "grouped": True, "train": data[0].split.test, "val": ["a"], "test": ["b"]}}
+    leaking = {
+        "split": {
+            "dataset": "phantom",
+            "seed": 1,
+            "grouped": True,
+            "train": data[0].split.test,
+            "val": ["a"],
+            "test": ["b"],
+        }
+    }
     checkpoint.save(path, unet.state_dict(), about | leaking)
     with pytest.raises(ValueError, match="has seen 6 images"):
         prompt.begin(prompt.Model(), checkpoint.load(path), data)
@@ -166,7 +246,12 @@ def test_the_evaluation_is_the_same_twice_and_has_the_agreed_names(trained, tmp_
     evaluate_prompts.main(arguments)  # replaces it, since it is the same measurement
     second = json.loads((tmp_path / "a.json").read_text())
     overlap = {"dsc", "median", "at_least_90"}
-    assert first["images"] == 6 and set(first["box"]) == overlap and set(first["clicks"]) == {"1", "3", "5"} and set(first["clicks"]["3"]) == overlap
+    assert (
+        first["images"] == 6
+        and set(first["box"]) == overlap
+        and set(first["clicks"]) == {"1", "3", "5"}
+        and set(first["clicks"]["3"]) == overlap
+    )
     assert set(first["clicks_to_90"]) == {"median", "reached"} and first["ms_p95"] > 0 and "peers" not in first
     for found in (first, second):
         assert found.pop("ms_p95") and all(row.pop("ms") for row in found["cases"]["network"].values())
@@ -178,10 +263,18 @@ def test_the_evaluation_is_the_same_twice_and_has_the_agreed_names(trained, tmp_
 
 
 def test_means_count_who_never_reaches_90_as_one_click_more():
-    rows = [{"box": 0.95, "confidence": None, "clicks": clicks, "ms": [1.0]} for clicks in ([0.9, 0.8, 0.9, 0.9, 0.9], [0.1] * 10, [0.2] * 10)]
+    rows = [
+        {"box": 0.95, "confidence": None, "clicks": clicks, "ms": [1.0]}
+        for clicks in ([0.9, 0.8, 0.9, 0.9, 0.9], [0.1] * 10, [0.2] * 10)
+    ]
     found = evaluate_prompts.summarise(rows)
-    assert found["clicks_to_90"] == {"median": None, "reached": pytest.approx(1 / 3)} and found["box"]["at_least_90"] == 1
-    assert found["clicks"]["1"]["dsc"] == pytest.approx((0.9 + 0.1 + 0.2) / 3) and evaluate_prompts.summarise(rows[:2])["clicks_to_90"]["median"] == 6
+    assert (
+        found["clicks_to_90"] == {"median": None, "reached": pytest.approx(1 / 3)} and found["box"]["at_least_90"] == 1
+    )
+    assert (
+        found["clicks"]["1"]["dsc"] == pytest.approx((0.9 + 0.1 + 0.2) / 3)
+        and evaluate_prompts.summarise(rows[:2])["clicks_to_90"]["median"] == 6
+    )
 
 
 def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
@@ -193,8 +286,14 @@ def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
 
     row = evaluate_prompts.measure(answer, np.zeros(SHAPE, np.float32), DISC, rng())
     assert len(row["clicks"]) == 8 and row["clicks"][-1] == 1.0 and row["box"] < 0.9 and len(row["ms"]) == 9
-    assert seen[0].box is not None and seen[1].positive == ((20, 30),) and len(seen[3].positive) + len(seen[3].negative) == 3
-    row = evaluate_prompts.measure(lambda unit_hw, asked: (DISC & False, None), np.zeros(SHAPE, np.float32), DISC, rng())
+    assert (
+        seen[0].box is not None
+        and seen[1].positive == ((20, 30),)
+        and len(seen[3].positive) + len(seen[3].negative) == 3
+    )
+    row = evaluate_prompts.measure(
+        lambda unit_hw, asked: (DISC & False, None), np.zeros(SHAPE, np.float32), DISC, rng()
+    )
     assert len(row["clicks"]) == 10 and not any(row["clicks"])
 
 
@@ -204,12 +303,16 @@ def test_packs_and_folders_have_the_same_objects_and_a_limit_spreads_them(quick_
     own, packed = (list(evaluate_prompts.targets(images, 0)) for images in (dataset, stack))
     assert [each.case for each in own] == [each.case for each in packed] and len(own) == 6
     assert [each.case for each in evaluate_prompts.targets(stack, 2)] == [own[0].case, own[-1].case]
-    assert all(ndimage.label(each.truth_hw)[1] == 1 and each.unit_hw.shape == each.truth_hw.shape for each in own + packed)
+    assert all(
+        ndimage.label(each.truth_hw)[1] == 1 and each.unit_hw.shape == each.truth_hw.shape for each in own + packed
+    )
 
 
 def test_evaluation_refuses_what_it_cannot_measure(trained, tmp_path):
     with pytest.raises(ValueError, match="use --split all"):
-        evaluate_prompts.main(["--weights", str(trained), "--data.name", "busi", "--data.root", str(made_busi(tmp_path))])
+        evaluate_prompts.main(
+            ["--weights", str(trained), "--data.name", "busi", "--data.root", str(made_busi(tmp_path))]
+        )
     other = tmp_path / "seg.safetensors"
     model = {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}
     checkpoint.save(other, UNet(1, 1, 2).state_dict(), {"kind": "segmentation", "model": model, "size": 32})
@@ -227,7 +330,9 @@ def made_busi(folder):
     return folder / "busi"
 
 
-@pytest.mark.parametrize("name, library", [("scribble classifier", "sklearn"), ("grabcut", "cv2"), ("random walker", "skimage")])
+@pytest.mark.parametrize(
+    "name, library", [("scribble classifier", "sklearn"), ("grabcut", "cv2"), ("random walker", "skimage")]
+)
 def test_peers_find_a_bright_disc_from_a_box_and_from_clicks(name, library):
     if not importlib.util.find_spec(library):
         pytest.skip(f"{library} is not installed")
@@ -235,4 +340,8 @@ def test_peers_find_a_bright_disc_from_a_box_and_from_clicks(name, library):
     answer = prompt_peers.available()[name]
     for asked in (Prompt(box=simulated_users.jittered_box(DISC, 0.08, rng())), Prompt(positive=((20, 30),))):
         mask, confidence = answer(image, asked)
-        assert mask.shape == SHAPE and confidence is None and evaluate_prompts.dice(mask, DISC) > (0.85 if asked.box else 0.6)
+        assert (
+            mask.shape == SHAPE
+            and confidence is None
+            and evaluate_prompts.dice(mask, DISC) > (0.85 if asked.box else 0.6)
+        )

@@ -1,10 +1,11 @@
 """Measure a prompt checkpoint with simulated users: DSC from one box and after each click, at each image's own size.
 
-The object of an image is the largest connected part of its truth. The box is its bounding box with each side moved by up to 8% of
-the box. The first click is at the deepest point of the object, each next one at the deepest point of the largest error. Peers, which need
-no training, are measured with the same boxes and users in the same run.
+The object of an image is the largest connected part of its truth. The box is its bounding box with each side moved by
+up to 8% of the box. The first click is at the deepest point of the object, each next one at the deepest point of the
+largest error. Peers, which need no training, are measured with the same boxes and users in the same run.
 
-  python -m train.evaluate_prompts --weights weights/prompt.safetensors --data.name busi --data.root Dataset_BUSI_with_GT --split test
+  python -m train.evaluate_prompts --weights weights/prompt.safetensors --data.name busi \\
+      --data.root Dataset_BUSI_with_GT --split test
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
-from mpsams import checkpoint, datasets, inference, packs, prompts, splits
-from mpsams.prompts import Prompt
+from mpsams import checkpoint, datasets, inference, packs, splits
+from mpsams.inference import prompts
+from mpsams.inference.prompts import Prompt
 from train import memory, prompt_peers, simulated_users
 from train.command_line import may_replace, parse, run
 from train.evaluate import PARTS, Source, is_of
@@ -41,9 +43,11 @@ class EvaluatePrompts:
 
     Args:
         weights: a prompt checkpoint.
-        data: which images; a folder of the data set in its official layout, or a pack, whose images are measured at its size.
+        data: which images; a folder of the data set in its official layout, or a pack, whose images are measured at
+            its size.
         split: all, train, val or test, as divided when the checkpoint was trained.
-        peers: also measure GrabCut (needs opencv-python-headless), random walker (needs scikit-image) and the scribble classifier.
+        peers: also measure GrabCut (needs opencv-python-headless), random walker (needs scikit-image) and the
+            scribble classifier.
         limit: measure at most so many objects, spread evenly over the images; 0 is all.
         seed: of the boxes.
         json: file for the means and the numbers of every object; an earlier one of the same measurement is replaced.
@@ -80,17 +84,34 @@ def main(argv: Sequence[str] | None = None) -> dict:
     network = inference.open_network(options.weights, "float32")  # so that numbers do not depend on the processor
     prompts.check_network(network)
     images = open_images(network.metadata, options.data, options.split)
-    about: dict = {"weights": Path(options.weights).name, "sha256": network.sha256, "data": images.name, "split": options.split}
-    about |= {"pack": isinstance(images, datasets.Stack), "limit": options.limit, "seed": options.seed, "box_jitter": BOX_JITTER, "most_clicks": MOST_CLICKS}
+    about: dict = {
+        "weights": Path(options.weights).name,
+        "sha256": network.sha256,
+        "data": images.name,
+        "split": options.split,
+    }
+    about |= {
+        "pack": isinstance(images, datasets.Stack),
+        "limit": options.limit,
+        "seed": options.seed,
+        "box_jitter": BOX_JITTER,
+        "most_clicks": MOST_CLICKS,
+    }
     if options.json and not is_of(Path(options.json), about):
         may_replace(Path(options.json), options.overwrite)
-    answers: dict[str, Answer] = {"network": network_answer(network)} | (prompt_peers.available() if options.peers else {})
+    answers: dict[str, Answer] = {"network": network_answer(network)} | (
+        prompt_peers.available() if options.peers else {}
+    )
     tell(images.notes)
     rows = measure_all(answers, targets(images, options.limit), options.seed)
     if not rows["network"]:
         raise ValueError(f"the {options.split!r} part of {images.name!r} has no object to measure against")
     means = {"images": len(rows["network"])} | summarise(list(rows["network"].values()))
-    found = means | ({"peers": {name: summarise(list(rows[name].values())) for name in answers if name != "network"}} if options.peers else {})
+    found = means | (
+        {"peers": {name: summarise(list(rows[name].values())) for name in answers if name != "network"}}
+        if options.peers
+        else {}
+    )
     print("\n".join(described(name, found if name == "network" else found["peers"][name]) for name in answers))
     if options.json:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset | datasets.Stack:
-    """The cases to measure, from a pack or a folder: of the split that the checkpoint was trained with, or everything of other data."""
+    """The cases to measure, from a pack or a folder: a part of the checkpoint's split, or everything."""
     own = {values["dataset"]: splits.restore(values) for values in metadata["splits"]}
     name = source.name or next(iter(own))
     if source.root and packs.is_pack(source.root):
@@ -111,16 +132,20 @@ def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset |
     if part == "all":
         return images
     if name not in own:
-        raise ValueError(f"the checkpoint was trained on {', '.join(own)}, so {name!r} has no part {part!r} for it; use --split all")
+        raise ValueError(
+            f"the checkpoint was trained on {', '.join(own)}, so {name!r} has no part {part!r} for it; use --split all"
+        )
     return images.of(own[name].part(part))
 
 
 def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
-    """The largest object of each image that has one, in order; at most ``limit``, spread evenly over the images that have one (0: all)."""
+    """The largest object of each image that has one, in order; at most ``limit`` of them, spread evenly (0: all)."""
     chosen = list(range(len(images)))
     if limit:
         marked = [number for number in chosen if mask_of(images, number).any()]
-        chosen = [marked[place] for place in np.linspace(0, len(marked) - 1, min(limit, len(marked))).round().astype(int)]
+        chosen = [
+            marked[place] for place in np.linspace(0, len(marked) - 1, min(limit, len(marked))).round().astype(int)
+        ]
     for number in tqdm(chosen, desc="evaluating", unit="img"):
         mask_hw = mask_of(images, number)
         if mask_hw.any():
@@ -129,7 +154,11 @@ def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[T
 
 def mask_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
     """The truth of the image of that number: bool (H, W)."""
-    return images.take(torch.tensor([number]))[1][0, 0].numpy() if isinstance(images, datasets.Stack) else images[number].mask
+    return (
+        images.take(torch.tensor([number]))[1][0, 0].numpy()
+        if isinstance(images, datasets.Stack)
+        else images[number].mask
+    )
 
 
 def unit_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
@@ -160,8 +189,10 @@ def measure_all(answers: dict[str, Answer], objects: Iterable[Target], seed: int
     return rows
 
 
-def measure(answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.random.Generator, most: int = MOST_CLICKS) -> dict:
-    """DSC from a box ("box") and after each click ("clicks"), the confidence in the answer to the box, and the milliseconds of each answer.
+def measure(
+    answer: Answer, unit_hw: np.ndarray, truth_hw: np.ndarray, rng: np.random.Generator, most: int = MOST_CLICKS
+) -> dict:
+    """DSC from a box and after each click, the confidence in the box's answer, and the milliseconds of each answer.
 
     A user clicks up to ``most`` times, but after ``max(CLICKS)`` only until the DSC is ``ENOUGH``.
     """
@@ -191,16 +222,22 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
 def summarise(rows: Sequence[dict]) -> dict:
     """The means that SPEC names, of the rows of ``measure``: "box", "clicks", "clicks_to_90" and "ms_p95".
 
-    Of clicks_to_90, "reached" is the share of objects with a DSC of ``ENOUGH`` after ``MOST_CLICKS`` clicks or fewer; "median" is over
-    all objects, the others counted as one click more, and None where it is one of those. "confidence" is the mean confidence
-    in answers to boxes, and its rank correlation with their DSC.
+    Of clicks_to_90, "reached" is the share of objects with a DSC of ``ENOUGH`` after ``MOST_CLICKS`` clicks or fewer;
+    "median" is over all objects, the others counted as one click more, and None where it is one of those.
+    "confidence" is the mean confidence in answers to boxes, and its rank correlation with their DSC.
     """
-    needed = [next((number for number, value in enumerate(row["clicks"], 1) if value >= ENOUGH), MOST_CLICKS + 1) for row in rows]
+    needed = [
+        next((number for number, value in enumerate(row["clicks"], 1) if value >= ENOUGH), MOST_CLICKS + 1)
+        for row in rows
+    ]
     median = float(np.median(needed))
     found = {
         "box": overlap([row["box"] for row in rows]),
         "clicks": {str(count): overlap([row["clicks"][count - 1] for row in rows]) for count in CLICKS},
-        "clicks_to_90": {"median": median if median <= MOST_CLICKS else None, "reached": float(np.mean([value <= MOST_CLICKS for value in needed]))},
+        "clicks_to_90": {
+            "median": median if median <= MOST_CLICKS else None,
+            "reached": float(np.mean([value <= MOST_CLICKS for value in needed])),
+        },
         "ms_p95": float(np.percentile([value for row in rows for value in row["ms"]], 95)),
     }
     if rows[0]["confidence"] is None:
@@ -212,15 +249,25 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 def overlap(values: Sequence[float]) -> dict[str, float]:
     """The mean and the median DSC, and the share of objects at ``ENOUGH`` or better."""
-    return {"dsc": float(np.mean(values)), "median": float(np.median(values)), "at_least_90": float(np.mean(np.asarray(values) >= ENOUGH))}
+    return {
+        "dsc": float(np.mean(values)),
+        "median": float(np.median(values)),
+        "at_least_90": float(np.mean(np.asarray(values) >= ENOUGH)),
+    }
 
 
 def described(name: str, means: dict) -> str:
     """A line of the means for the terminal."""
-    words = [f"{what} {values['dsc']:.3f} (median {values['median']:.3f}, {values['at_least_90']:.0%} at .90)" for what, values in (
-        ("box", means["box"]), *((f"{count} click{'s' if count != '1' else ''}", values) for count, values in means["clicks"].items()))]  # fmt: skip
-    needed = means["clicks_to_90"]
-    return f"{name}: " + ", ".join(words) + f"; clicks to .90: {needed['median'] or f'over {MOST_CLICKS}'} ({needed['reached']:.0%}); {means['ms_p95']:.0f} ms (p95)"
+    values = {"box": means["box"]} | {
+        f"{count} click{'s' * (count != '1')}": each for count, each in means["clicks"].items()
+    }
+    words = [
+        f"{what} {each['dsc']:.3f} (median {each['median']:.3f}, {each['at_least_90']:.0%} at .90)"
+        for what, each in values.items()
+    ]
+    needed, median = means["clicks_to_90"], means["clicks_to_90"]["median"] or f"over {MOST_CLICKS}"
+    words.append(f"clicks to .90: {median} (reached {needed['reached']:.0%})")
+    return f"{name}: {', '.join(words)}; {means['ms_p95']:.0f} ms (p95)"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Segmentation from a box or clicks without training, to compare a prompt network with.
 
-GrabCut (Rother et al., SIGGRAPH 2004; OpenCV), random walker (Grady, TPAMI 2006; scikit-image) and the project's scribble
-classifier. All work at a longer side of ``SIDE`` pixels. Where they need marks of what is no object, and none is given, that is the
-image's border, or with a box what is clearly outside of it.
+GrabCut (Rother et al., SIGGRAPH 2004; OpenCV), random walker (Grady, TPAMI 2006; scikit-image) and the project's
+scribble classifier. All work at a longer side of ``SIDE`` pixels. Where they need marks of what is no object, and
+none is given, that is the image's border, or with a box what is clearly outside of it.
 
 Axes: H x W pixels.
 """
@@ -15,9 +15,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from mpsams import scribble, transforms
-from mpsams.prompts import Prompt
-from mpsams.scribble import BACKGROUND, LESION
+from mpsams import transforms
+from mpsams.annotation import scribble
+from mpsams.annotation.scribble import BACKGROUND, LESION
+from mpsams.inference.prompts import Prompt
 
 SIDE = 256  # longest side in pixels at which they work
 CLICK = 0.01  # radius of a click as a share of the longer side
@@ -38,7 +39,7 @@ def available() -> dict[str, Peer]:
 
 
 def resized(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Peer:
-    """A peer that works on marks at a limited size: (image, marks, whether they come from a box) -> mask, brought back to the image."""
+    """A peer from a function of image, marks and whether these come from a box, which works at a limited size."""
 
     def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, None]:
         scale = min(1.0, SIDE / max(unit_hw.shape))
@@ -51,7 +52,7 @@ def resized(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Pe
 
 
 def marks(prompt: Prompt, own_hw: tuple[int, int], shape_hw: tuple[int, int]) -> np.ndarray:
-    """The clicks, and the middle of the box and what is clearly outside of it, or else the border: int8 (H, W) of the smaller image, as strokes are."""
+    """The clicks, and the middle of the box and what is clearly outside of it, or the border: strokes, int8 (H, W)."""
     scale = np.divide(shape_hw, own_hw)
     marks_hw = np.zeros(shape_hw, np.int8)
     if prompt.box is None:
@@ -60,7 +61,9 @@ def marks(prompt: Prompt, own_hw: tuple[int, int], shape_hw: tuple[int, int]) ->
         low, sides = np.asarray(prompt.box[:2]) * scale, np.asarray(prompt.box[2:]) * scale
         marks_hw[:] = BACKGROUND
         for share, kind in ((1 + 2 * SLACK, 0), (CORE, LESION)):
-            (top, left), (bottom, right) = (np.round(low + sides * (0.5 + sign * share / 2)).astype(int).clip(0, shape_hw) for sign in (-1, 1))
+            (top, left), (bottom, right) = (
+                np.round(low + sides * (0.5 + sign * share / 2)).astype(int).clip(0, shape_hw) for sign in (-1, 1)
+            )
             marks_hw[top : max(bottom, top + 1), left : max(right, left + 1)] = kind
     rows_hw, columns_hw = np.ogrid[: shape_hw[0], : shape_hw[1]]
     for kind, clicks in ((LESION, prompt.positive), (BACKGROUND, prompt.negative)):
@@ -79,7 +82,9 @@ def grabcut(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.nda
     states_hw[marks_hw == LESION] = cv2.GC_FGD
     colour_hwc = np.repeat((255 * unit_hw).round().astype(np.uint8)[..., None], 3, axis=2)
     cv2.setRNGSeed(0)
-    cv2.grabCut(colour_hwc, states_hw, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, mode=cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        colour_hwc, states_hw, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, mode=cv2.GC_INIT_WITH_MASK
+    )
     return (states_hw == cv2.GC_FGD) | (states_hw == cv2.GC_PR_FGD)
 
 

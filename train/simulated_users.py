@@ -11,11 +11,16 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from mpsams.prompts import Prompt, box_of
-from mpsams.scribble import BACKGROUND, LESION
+from mpsams.inference.prompts import BACKGROUND, OBJECT, Prompt, box_of
 from mpsams.transforms import Box
 
-STARTS = {"box": 0.45, "click": 0.3, "box and click": 0.08, "scribble": 0.09, "wrong mask": 0.08}  # how often a first prompt is such
+STARTS = {
+    "box": 0.45,
+    "click": 0.3,
+    "box and click": 0.08,
+    "scribble": 0.09,
+    "wrong mask": 0.08,
+}  # how often a first prompt is such
 NEXT = {"click": 0.65, "scribble": 0.15, "nothing": 0.2}  # how often a further turn adds such
 DEEPEST = 0.5  # how often a training's click is at the deepest point, as an evaluation's always is
 
@@ -27,7 +32,7 @@ def largest_part(mask_hw: np.ndarray) -> np.ndarray:
 
 
 def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
-    """The bounding box of a mask with each side moved by up to ``share`` of the box, rounded to whole pixels; at least one pixel."""
+    """The bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels, at least one."""
     top, left, height, width = box_of(mask_hw)
     move = rng.uniform(-share, share, 4) * (height, width, height, width)
     low = np.round((top + move[0], left + move[1])).astype(int)
@@ -60,7 +65,7 @@ def inner_point(mask_hw: np.ndarray, rng: Generator) -> tuple[int, int]:
 
 
 def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarray, bool] | None:
-    """The largest connected part of what was missed or was added wrongly, and whether it was missed; None without an error."""
+    """The largest connected part of what was missed or added, and True if it was missed; None without an error."""
     parts = [largest_part(wrong_hw) for wrong_hw in (truth_hw & ~answer_hw, answer_hw & ~truth_hw)]
     sizes = [int(part.sum()) for part in parts]
     if not any(sizes):
@@ -70,14 +75,18 @@ def largest_error(answer_hw: np.ndarray, truth_hw: np.ndarray) -> tuple[np.ndarr
 
 
 def next_click(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator | None = None) -> Prompt:
-    """The prompt with the answer as its mask, and a click at the deepest point of the largest error; with ``rng`` at an inner point of it."""
+    """The prompt with the answer as mask, and a click at the deepest (``rng``: an inner) point of the largest error."""
     found = largest_error(answer_hw, truth_hw)
     if found is None:
         return replace(prompt, mask=answer_hw)
     region_hw, missed = found
     point = deepest_point(region_hw) if rng is None else inner_point(region_hw, rng)
     prompt = replace(prompt, mask=answer_hw)
-    return replace(prompt, positive=(*prompt.positive, point)) if missed else replace(prompt, negative=(*prompt.negative, point))
+    return (
+        replace(prompt, positive=(*prompt.positive, point))
+        if missed
+        else replace(prompt, negative=(*prompt.negative, point))
+    )
 
 
 def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
@@ -101,7 +110,7 @@ def scribble(region_hw: np.ndarray, rng: Generator) -> np.ndarray:
 def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Generator) -> Prompt:
     """The prompt with a scribble in a region; it lies over earlier ones."""
     strokes_hw = np.zeros(region_hw.shape, np.int8) if prompt.scribbles is None else prompt.scribbles.copy()
-    strokes_hw[scribble(region_hw, rng)] = LESION if positive else BACKGROUND
+    strokes_hw[scribble(region_hw, rng)] = OBJECT if positive else BACKGROUND
     return replace(prompt, scribbles=strokes_hw)
 
 
@@ -117,7 +126,7 @@ def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Prompt:
-    """How a person begins to mark an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is moved."""
+    """A first prompt for an object, one of ``STARTS``. box_jitter: largest share by which a side of a box is moved."""
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     box = jittered_box(truth_hw, rng.uniform(0, box_jitter), rng) if "box" in kind else None
     if kind == "wrong mask":
@@ -129,7 +138,7 @@ def first_prompt(truth_hw: np.ndarray, box_jitter: float, rng: Generator) -> Pro
 
 
 def next_prompt(prompt: Prompt, answer_hw: np.ndarray, truth_hw: np.ndarray, rng: Generator) -> Prompt:
-    """How a person goes on after an answer, one of ``NEXT``; "nothing" lets the network look again at its own answer.
+    """The prompt after an answer, with one of ``NEXT`` added; "nothing" lets the network look again at its own answer.
 
     An empty answer is no mask to correct, so it does not become the prompt's.
     """

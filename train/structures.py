@@ -44,7 +44,7 @@ def paint_shape(image_hw: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.nd
 
 
 def find_structure(image_hw: np.ndarray, rng: Generator) -> np.ndarray | None:
-    """A connected part of similar brightness around a random pixel, its holes filled: bool (H, W); None when none of ``TRIES`` fits.
+    """A connected part of similar brightness without holes, bool (H, W); None when none of ``TRIES`` fits.
 
     image_hw: float (H, W) in [0, 1]; black pixels are taken for what is outside of the body.
     """

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from mpsams import transforms
 from mpsams.inference import Network, NotFinite
-from mpsams.scribble import BACKGROUND, LESION
 from mpsams.transforms import Box
 
+OBJECT, BACKGROUND = 1, -1  # in scribbles, as in ``mpsams.annotation.scribble``
 CHANNELS = ("image", "box", "positive", "negative", "mask")
 MARGIN = 1.6  # side of the crop over the longer side of what it follows
 FIRST_VIEW = 0.6  # least side of the crop around clicks without box or mask, as a share of the image's longer side
@@ -35,8 +35,9 @@ THRESHOLD = 0.5
 class Prompt:
     """What a person marked on an image, in its pixels.
 
-    box: about the object; it may reach over the image's edge. positive, negative: clicks (row, column) inside the object and
-    outside it. scribbles: int8 (H, W), 1 object, -1 background, 0 nothing. mask: bool (H, W), an answer to correct.
+    box: about the object; it may reach over the image's edge. positive, negative: clicks (row, column) inside the
+    object and outside it. scribbles: int8 (H, W), 1 object, -1 background, 0 nothing. mask: bool (H, W), an answer to
+    correct.
     """
 
     box: Box | None = None
@@ -50,15 +51,16 @@ class Prompt:
         clicks_n2 = np.asarray(self.positive if positive else self.negative, dtype=np.float64).reshape(-1, 2)
         if self.scribbles is None:
             return clicks_n2
-        return np.concatenate([clicks_n2, np.argwhere(self.scribbles == (LESION if positive else BACKGROUND))])
+        return np.concatenate([clicks_n2, np.argwhere(self.scribbles == (OBJECT if positive else BACKGROUND))])
 
 
 @dataclass(frozen=True)
 class PromptResult:
     """The answer to a prompt, on the whole image.
 
-    mask: bool (H, W). probability: float32 (H, W) in [0, 1], 0 outside of the crop. confidence: in [0, 1], the DSC that is expected
-    of the mask if the probabilities are right. crop: the part of the image that the network looked at last.
+    mask: bool (H, W). probability: float32 (H, W) in [0, 1], 0 outside of the crop. confidence: in [0, 1], the DSC
+    that is expected of the mask if the probabilities are right. crop: the part of the image that the network looked
+    at last.
     """
 
     mask: np.ndarray
@@ -70,9 +72,10 @@ class PromptResult:
 def segment_prompt(network: Network, image_hw: np.ndarray, prompt: Prompt) -> PromptResult:
     """Segment the object that a prompt marks.
 
-    image_hw: grey, uint8 or floats in [0, 1], H x W. The network looks again, at another crop and with its mask, while the mask asks
-    for a larger or a much smaller one. ValueError for a network of another kind, an image or a prompt that is not as described, or
-    a prompt that marks no place; NotFinite when the network answers with NaN or infinity.
+    image_hw: grey, uint8 or floats in [0, 1], H x W. The network looks again, at another crop and with its mask,
+    while the mask asks for a larger or a much smaller one. ValueError for a network of another kind, an image or a
+    prompt that is not as described, or a prompt that marks no place; NotFinite when the network answers with NaN or
+    infinity.
     """
     check_network(network)
     unit_hw = to_unit(image_hw)
@@ -111,14 +114,18 @@ def to_unit(image_hw: np.ndarray) -> np.ndarray:
 def check_prompt(prompt: Prompt, shape_hw: tuple[int, int]) -> None:
     """ValueError unless a prompt fits an image of that shape."""
     if prompt.box is not None and not (min(prompt.box[2:]) >= 1 and overlaps(prompt.box, shape_hw)):
-        raise ValueError(f"the box {tuple(prompt.box)} must be at least 1 pixel wide and high and overlap the image {shape_hw}")
+        raise ValueError(
+            f"the box {tuple(prompt.box)} must be at least 1 pixel wide and high and overlap the image {shape_hw}"
+        )
     for name in ("scribbles", "mask"):
         given = getattr(prompt, name)
         if given is not None and given.shape != shape_hw:
             raise ValueError(f"{name} {given.shape} must have the image's shape {shape_hw}")
     clicks_n2 = np.asarray([*prompt.positive, *prompt.negative], dtype=np.float64).reshape(-1, 2)
     if not ((clicks_n2 >= 0) & (clicks_n2 < shape_hw)).all():
-        raise ValueError(f"clicks {clicks_n2.tolist()} must lie in the image: rows and columns from 0 to below {shape_hw}")
+        raise ValueError(
+            f"clicks {clicks_n2.tolist()} must lie in the image: rows and columns from 0 to below {shape_hw}"
+        )
 
 
 def overlaps(box: Box, shape_hw: tuple[int, int]) -> bool:
@@ -129,8 +136,9 @@ def overlaps(box: Box, shape_hw: tuple[int, int]) -> bool:
 def crop_of(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
     """The square part of an image to look at for a prompt; it may reach over the edge.
 
-    Its middle is that of box, mask and positive points together, and its side ``MARGIN`` times their longer side; with points alone,
-    whose object may be of any size, at least ``FIRST_VIEW`` of the image. ValueError when there is none of these.
+    Its middle is that of box, mask and positive points together, and its side ``MARGIN`` times their longer side;
+    with points alone, whose object may be of any size, at least ``FIRST_VIEW`` of the image. ValueError when there is
+    none of these.
     """
     spans = [(np.array(prompt.box[:2]), np.add(prompt.box[:2], prompt.box[2:]))] if prompt.box is not None else []
     if prompt.mask is not None and prompt.mask.any():
@@ -139,7 +147,9 @@ def crop_of(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
     if len(points_n2):
         spans.append((points_n2.min(axis=0), points_n2.max(axis=0) + 1))
     if not spans:
-        raise ValueError("the prompt marks no object; expected a box, a positive click or scribble, or a mask that is not empty")
+        raise ValueError(
+            "the prompt marks no object; expected a box, a positive click or scribble, or a mask that is not empty"
+        )
     low, high = np.min([span[0] for span in spans], axis=0), np.max([span[1] for span in spans], axis=0)
     least = LEAST_SIDE if sized else max(LEAST_SIDE, FIRST_VIEW * max(shape_hw))
     side = max(round(least), round(MARGIN * float((high - low).max())))
@@ -162,8 +172,8 @@ def box_of(mask_hw: np.ndarray) -> Box:
 def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
     """A crop and a prompt as the network sees them: float (5, S, S), in the order of ``CHANNELS``.
 
-    The image is standardised over the part of the crop that lies in it, and 0 beyond its edge; the other channels are 0 or 1,
-    the mask is smooth.
+    The image is standardised over the part of the crop that lies in it, and 0 beyond its edge; the other channels are
+    0 or 1, the mask is smooth.
     """
     x_css = torch.zeros(len(CHANNELS), size, size)
     inside_hw = transforms.crop(unit_hw, crop)
@@ -173,7 +183,10 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
     filled_hw = np.where(known_hw, inside_hw, np.float32(mean))
     x_css[0] = (transforms.resize(filled_hw, size, size)[0, 0] - mean) / max(deviation, 1e-6)
     if prompt.box is not None:
-        rows_s, columns_s = (covered(start - first, length, side, size) for first, start, length, side in zip(crop[:2], prompt.box[:2], prompt.box[2:], crop[2:], strict=True))
+        rows_s, columns_s = (
+            covered(start - first, length, side, size)
+            for first, start, length, side in zip(crop[:2], prompt.box[:2], prompt.box[2:], crop[2:], strict=True)
+        )
         x_css[1] = rows_s[:, None] & columns_s[None, :]
     x_css[2], x_css[3] = (point_map(prompt.points(positive), crop, size) for positive in (True, False))
     if prompt.mask is not None:
@@ -182,7 +195,7 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
 
 
 def covered(start: float, length: float, side: int, size: int) -> Tensor:
-    """Whether the middles of ``size`` pixels along a crop's side lie between ``start`` and ``start + length``, in pixels of the image: bool (S,)."""
+    """True for the pixels along a side of the crop whose middles lie in a span, in pixels of the image: bool (S,)."""
     middle_s = (torch.arange(size) + 0.5) * side / size
     return (middle_s >= start) & (middle_s < start + length)
 
@@ -198,7 +211,7 @@ def point_map(points_n2: np.ndarray, crop: Box, size: int) -> Tensor:
 
 @torch.inference_mode()
 def predict(network: Network, x_css: Tensor) -> np.ndarray:
-    """The probability of the object in a crop: (5, S, S) -> float32 (S, S), the mean over the crop and its mirror image."""
+    """The probability of the object in a crop, averaged with its mirror image: (5, S, S) -> float32 (S, S)."""
     both_bcss = torch.stack([x_css, x_css.flip(-1)]).contiguous(memory_format=torch.channels_last)
     logits_bss = network.unet(both_bcss)[:, 0].float()
     if not torch.isfinite(logits_bss).all():

@@ -1,0 +1,162 @@
+"""The images that a training on prompts learns from: several data sets with their splits, numbered through.
+
+Axes: B images of a batch, H x W or S x S pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mpsams import distortions, packs, transforms
+from mpsams import distributed as ranks
+from mpsams.datasets import Stack
+from mpsams.splits import Split
+from mpsams.transforms import Augmentation
+from train import simulated_users
+from train.options import Data, open_data
+
+SMALLEST = 16  # pixels of an object to learn from
+
+
+@dataclass(frozen=True)
+class Packs:
+    """Which images.
+
+    Args:
+        packs: folders that train.pack made, all of one size and of one channel.
+        phantoms: share of the draws that falls on the built-in ultrasound phantoms; 0 does without them.
+        size: side of the images in pixels.
+        split_seed: seed of each data set's 8:1:1 division.
+        grouped: keep near-duplicate images in one part.
+        every: use every n-th slice of a patient.
+    """
+
+    packs: tuple[str, ...] = ()
+    phantoms: float = 0.05
+    size: int = 192
+    split_seed: int = 0
+    grouped: bool = True
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.phantoms <= 1 or not (self.packs or self.phantoms):
+            raise ValueError(f"data.phantoms {self.phantoms} must lie in [0, 1], and above 0 without data.packs")
+
+
+@dataclass(frozen=True)
+class PartedSet:
+    """A data set in memory or memory-mapped, and its split."""
+
+    stack: Stack
+    split: Split
+
+    def labelled(self, every: int) -> Stack:
+        """The images of the training part that have an object to learn from."""
+        return with_objects(self.stack.of(self.split.train, every))
+
+
+def open_sets(options: Packs) -> list[PartedSet]:
+    """The data sets with their splits. ValueError when two are the same, or one has no masks or several channels."""
+    chosen = [Data(name=checked_name(root), root=root, size=options.size) for root in options.packs]
+    chosen += [Data(name="phantom", size=options.size)] if options.phantoms else []
+    found = []
+    for each in chosen:
+        each = replace(each, split_seed=options.split_seed, grouped=options.grouped)
+        stack, split = open_data(
+            each, partial(tqdm, desc=f"reading {each.name}", unit="img", disable=ranks.index() > 0)
+        )
+        if stack.channels != 1 or not stack.target:
+            raise ValueError(
+                f"{each.root} has {stack.channels} channels and {'' if stack.target else 'no '}masks; expected 1 with masks"
+            )
+        found.append(PartedSet(stack, split))
+    names = [each.stack.name for each in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"data.packs are of {', '.join(names)}; expected each data set once")
+    return found
+
+
+def checked_name(root: str) -> str:
+    """The name of the data set that a pack was made from. ValueError when the folder is no pack."""
+    if not packs.is_pack(root):
+        raise ValueError(f"{root} is no pack; make it with train.pack")
+    return packs.read(root).name
+
+
+def with_objects(stack: Stack) -> Stack:
+    """Only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
+    lots = torch.arange(len(stack)).split(256)
+    chosen = (
+        torch.cat([lot[stack.take(lot)[1].flatten(1).sum(dim=1) >= SMALLEST] for lot in lots])
+        if len(stack)
+        else torch.arange(0)
+    )
+    cases, groups = (tuple(values[i] for i in chosen.tolist()) for values in (stack.cases, stack.groups))
+    return replace(stack, cases=cases, groups=groups, rows=stack.rows[chosen])
+
+
+class Objects:
+    """The images to learn from, of all data sets, numbered through.
+
+    root: power of a data set's number of images in proportion to which it is drawn. phantoms: share of the draws of
+    phantoms. ``weights``: the share of the draws of each image, float64 (N,).
+    """
+
+    def __init__(self, stacks: Sequence[Stack], root: float, phantoms: float) -> None:
+        self.stacks = [stack for stack in stacks if len(stack)]
+        if not self.stacks:
+            raise ValueError("none of the training images has an object to learn from")
+        counts_s = torch.tensor([len(stack) for stack in self.stacks])
+        self.ends_s = counts_s.cumsum(0)
+        drawn_s = torch.tensor([stack.name == "phantom" for stack in self.stacks])
+        shares_s = counts_s.double() ** root
+        if drawn_s.any() and not drawn_s.all():
+            shares_s[~drawn_s] *= (1 - phantoms) / shares_s[~drawn_s].sum()
+            shares_s[drawn_s] = phantoms
+        self.weights = (shares_s / shares_s.sum() / counts_s).repeat_interleave(counts_s)
+
+    def __len__(self) -> int:
+        return int(self.ends_s[-1])
+
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images by their number: float (B, 1, S, S) in [0, 1] and bool (B, 1, S, S)."""
+        taken = []
+        for index in indices.tolist():
+            number = int(torch.searchsorted(self.ends_s, index, right=True))
+            begin = int(self.ends_s[number - 1]) if number else 0
+            taken.append(self.stacks[number].take(torch.tensor([index - begin])))
+        images, masks = (torch.cat(parts) for parts in zip(*taken, strict=True))
+        return images.float() / 255, masks
+
+
+def changed(
+    images_bchw: Tensor, masks_b1hw: Tensor, augment: Augmentation, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""
+    size, batch = images_bchw.shape[-1], len(images_bchw)
+    drawn = transforms.draw(batch, augment, generator)
+    more = distortions.draw(batch, augment, size, generator)
+    bent = distortions.offset(more, size)
+    images_bchw = transforms.apply_intensity(transforms.apply_geometry(images_bchw, drawn, offset_bhw2=bent), drawn)
+    images_bchw = distortions.apply_intensity(images_bchw, more)
+    masks_b1hw = transforms.apply_geometry(masks_b1hw.float(), drawn, "nearest", bent) > 0.5
+    return images_bchw[:, 0].numpy(), masks_b1hw[:, 0].numpy()
+
+
+def hashes(data: Sequence[PartedSet]) -> str:
+    """The hashes of the pixels and masks of all data sets, one after the other."""
+    return " ".join(each.stack.sha256 for each in data)
+
+
+def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and their largest objects: float32 (H, W) in [0, 1] and bool (H, W)."""
+    for index in indices:
+        image_1chw, mask_11hw = stack.take(index[None])
+        yield image_1chw[0, 0].float().div(255).numpy(), simulated_users.largest_part(mask_11hw[0, 0].numpy())
