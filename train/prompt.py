@@ -19,22 +19,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
-from mpsams import checkpoint, inference, losses, schedule, transforms
+from mpsams import checkpoint, inference, losses, schedule
 from mpsams import distributed as ranks
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.transforms import Augmentation, Box
 from mpsams.unet import UNet
-from train import distributed, dry_run, loop, simulated_users, structures
+from train import distributed, dry_run, loop, simulated_users
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
 from train.finetune import KINDS, Averaged, origin
 from train.options import Model, Run, at_least, describe, settled
-from train.prompt_data import SMALLEST, Objects, Packs, PartedSet, changed, hashes, objects_of, open_sets, with_objects
+from train.prompt_data import (
+    Objects,
+    Packs,
+    PartedSet,
+    changed,
+    choose_object,
+    cropped_truth,
+    hashes,
+    moved_crop,
+    objects_of,
+    open_sets,
+    with_objects,
+)
 from train.state import Position
 
 
@@ -182,38 +193,6 @@ def train(options: Train) -> Path | None:
     return out / loop.WEIGHTS
 
 
-def choose_object(
-    image_hw: np.ndarray, mask_hw: np.ndarray, how: Learning, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into it."""
-    kind = rng.random()
-    if kind < how.structures:
-        found_hw = structures.find_structure(image_hw, rng)
-        if found_hw is not None:
-            return image_hw, found_hw
-    labels_hw, _ = ndimage.label(mask_hw)
-    large = 1 + np.flatnonzero(np.bincount(labels_hw.ravel())[1:] >= SMALLEST)
-    if kind >= 1 - how.shapes or not len(large):
-        return structures.paint_shape(image_hw, rng)
-    return image_hw, labels_hw == rng.choice(large)
-
-
-def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
-    """The crop of a prompt moved and scaled a little; more around points alone, which tell no size."""
-    reach = 0.15 if prompt.box is not None or prompt.mask is not None else 0.6
-    side = max(prompts.LEAST_SIDE, round(crop.height * float(np.exp(rng.uniform(-reach, reach)))))
-    shift = rng.uniform(-0.05, 0.05, 2) * crop.height
-    top, left = (
-        round(float(start + (crop.height - side) / 2 + move)) for start, move in zip(crop[:2], shift, strict=True)
-    )
-    return Box(top, left, side, side)
-
-
-def cropped_truth(truth_hw: np.ndarray, crop: Box, size: int) -> Tensor:
-    """What of an object lies in a crop, as the network is to answer it: bool (1, S, S)."""
-    return transforms.resize_mask(transforms.crop(truth_hw, crop), size, size)[0]
-
-
 def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> UNet:
     """The network to train: anew, or from a checkpoint, with zeros for the channels that its first convolution lacks.
 
@@ -250,7 +229,9 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
             int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, how.turns + 1), (0, 2**62))
         )
         rng = np.random.default_rng([seed, ranks.index()])
-        chosen = [choose_object(*pair, how, rng) for pair in zip(images_bhw, masks_bhw, strict=True)]
+        chosen = [
+            choose_object(*pair, how.shapes, how.structures, rng) for pair in zip(images_bhw, masks_bhw, strict=True)
+        ]
         asked, found = [simulated_users.first_prompt(truth_hw, how.box_jitter, rng) for _, truth_hw in chosen], []
         for turn in range(turns):
             crops = [

@@ -11,15 +11,18 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
 from mpsams import distortions, packs, transforms
 from mpsams import distributed as ranks
 from mpsams.datasets import Stack
+from mpsams.inference import prompts
+from mpsams.inference.prompts import Prompt
 from mpsams.splits import Split
-from mpsams.transforms import Augmentation
-from train import simulated_users
+from mpsams.transforms import Augmentation, Box
+from train import simulated_users, structures
 from train.options import Data, open_data
 
 SMALLEST = 16  # pixels of an object to learn from
@@ -73,9 +76,7 @@ def open_sets(options: Packs) -> list[PartedSet]:
             each, partial(tqdm, desc=f"reading {each.name}", unit="img", disable=ranks.index() > 0)
         )
         if stack.channels != 1 or not stack.target:
-            raise ValueError(
-                f"{each.root} has {stack.channels} channels and {'' if stack.target else 'no '}masks; expected 1 with masks"
-            )
+            raise ValueError(f"{each.root} has {stack.channels} channels; expected 1, and masks to learn from")
         found.append(PartedSet(stack, split))
     names = [each.stack.name for each in found]
     if len(set(names)) < len(names):
@@ -160,3 +161,38 @@ def objects_of(stack: Stack, indices: Tensor) -> Iterator[tuple[np.ndarray, np.n
     for index in indices:
         image_1chw, mask_11hw = stack.take(index[None])
         yield image_1chw[0, 0].float().div(255).numpy(), simulated_users.largest_part(mask_11hw[0, 0].numpy())
+
+
+def choose_object(
+    image_hw: np.ndarray, mask_hw: np.ndarray, shapes: float, similar: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into it.
+
+    shapes, similar: how often it is a shape, and a structure of similar brightness; shapes also where the mask has no part.
+    """
+    kind = rng.random()
+    if kind < similar:
+        found_hw = structures.find_structure(image_hw, rng)
+        if found_hw is not None:
+            return image_hw, found_hw
+    labels_hw, _ = ndimage.label(mask_hw)
+    large = 1 + np.flatnonzero(np.bincount(labels_hw.ravel())[1:] >= SMALLEST)
+    if kind >= 1 - shapes or not len(large):
+        return structures.paint_shape(image_hw, rng)
+    return image_hw, labels_hw == rng.choice(large)
+
+
+def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
+    """The crop of a prompt moved and scaled a little; more around points alone, which tell no size."""
+    reach = 0.15 if prompt.box is not None or prompt.mask is not None else 0.6
+    side = max(prompts.LEAST_SIDE, round(crop.height * float(np.exp(rng.uniform(-reach, reach)))))
+    shift = rng.uniform(-0.05, 0.05, 2) * crop.height
+    top, left = (
+        round(float(start + (crop.height - side) / 2 + move)) for start, move in zip(crop[:2], shift, strict=True)
+    )
+    return Box(top, left, side, side)
+
+
+def cropped_truth(truth_hw: np.ndarray, crop: Box, size: int) -> Tensor:
+    """What of an object lies in a crop, as the network is to answer it: bool (1, S, S)."""
+    return transforms.resize_mask(transforms.crop(truth_hw, crop), size, size)[0]
