@@ -73,11 +73,11 @@ def slider(calls: int) -> list[float]:
     from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
     from mpsams.inference import case as _case
-    from mpsams.inference.registry import Library
+    from mpsams.inference.registry import ModelRegistry
 
-    library = Library(Path("weights"))
-    covariance = masking.covariance(library, "ultrasound")
-    how = _case.clustering(library.clustering())
+    registry = ModelRegistry(Path("weights"))
+    covariance = masking.covariance(registry, "ultrasound")
+    how = _case.clustering(registry.clustering())
     cases = [_case.of_sample(sample, how) for sample in phantom.samples()]
     events = random.Random(0)
     return seconds(lambda: masking.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
@@ -120,23 +120,23 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     from mpsams.app.tabs import masking, reconstruct
     from mpsams.inference import case as _case
     from mpsams.inference import comparison
-    from mpsams.inference.registry import Library
+    from mpsams.inference.registry import ModelRegistry
 
-    library = Library(Path("weights"))
-    case = _case.of_upload([path], None, lambda modality: _case.clustering(library.clustering(modality)))
-    how = _case.clustering(library.clustering(case.modality))
-    covariance = masking.covariance(library, case.modality)
+    registry = ModelRegistry(Path("weights"))
+    case = _case.of_upload([path], None, lambda modality: _case.clustering(registry.clustering(modality)))
+    how = _case.clustering(registry.clustering(case.modality))
+    covariance = masking.covariance(registry, case.modality)
     events = random.Random(0)
 
     def compare(case) -> None:
-        *_, said = comparison.ask(case, library.segmenters(case.modality), library)
+        *_, said = comparison.ask(case, registry.segmenters(case.modality), registry)
         compared = comparison.Compared(said, 0.5)
         for draw in (network_grid.verdict, network_grid.large, network_grid.cells):
             draw(compared)
 
     tabs = {
         "masking": lambda case: masking.view(case, 100, 0, covariance),
-        "reconstruct": lambda case: reconstruct.view(case, 100, "first", library),
+        "reconstruct": lambda case: reconstruct.view(case, 100, "first", registry),
         "segment": compare,
     }
 

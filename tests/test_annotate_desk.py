@@ -24,7 +24,7 @@ from mpsams.app.annotate import queue
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from tests.test_annotations_exports import volume
 from tests.test_imaging_dicom import noise, series
@@ -35,7 +35,7 @@ SIZE = (40, 56)  # rows and columns of the pictures
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Library:
+def registry(tmp_path_factory) -> ModelRegistry:
     """Two tiny untrained networks for each modality."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def library(tmp_path_factory) -> Library:
         metadata |= {"data": {"name": data, "modality": modality, "target": "lesion", "images": 9}}
         for method in ("mps_ams", "scratch"):
             checkpoint.save(folder / f"{data}-{method}-seg-10.safetensors", UNet(width=2).state_dict(), metadata | {"method": method})
-    return Library(folder)
+    return ModelRegistry(folder)
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def folder(path: Path) -> Path:
 class Page:
     """A browser tab: a desk and the sheet it was last given."""
 
-    def __init__(self, library: Library, project: Project | None, who: str = "Dr. A") -> None:
-        self.desk, self.who, self.turn, self.sheet, self.mask = Desk(library, project), who, 0, {}, None
+    def __init__(self, registry: ModelRegistry, project: Project | None, who: str = "Dr. A") -> None:
+        self.desk, self.who, self.turn, self.sheet, self.mask = Desk(registry, project), who, 0, {}, None
 
     def hear(self, said: str | None) -> dict:
         heard = json.loads(said)
@@ -100,9 +100,9 @@ class Page:
 
 
 @pytest.fixture
-def page(library, project, tmp_path):
+def page(registry, project, tmp_path):
     project.add(picture(tmp_path))
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open("")
     return page
 
@@ -129,13 +129,13 @@ def test_what_is_drawn_on_a_picture_is_on_the_disk_to_the_pixel(page, project):
 
 
 @pytest.mark.parametrize("kind", ["oblique", "dicom"])
-def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(library, project, tmp_path, kind):
+def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(registry, project, tmp_path, kind):
     if kind == "oblique":
         volume(tmp_path, oblique=True)
         added = project.add(next(tmp_path.glob("*.nii.gz")), "ct")
     else:
         added = project.add(series(folder(tmp_path / "series"), noise((5, 34, 40))))
-    page, scan = Page(library, project), project.scan(added.id)
+    page, scan = Page(registry, project), project.scan(added.id)
     page.open(added.id)
     expected = np.zeros(scan.voxels_xyz.shape, bool)
     for seed, plane in enumerate(scan.planes):
@@ -153,10 +153,10 @@ def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(library, p
     assert page.sheet["aspect"] == pytest.approx(scan.spacing(plane)[1] / scan.spacing(plane)[2])
 
 
-def test_what_comes_late_lands_on_the_sheet_it_was_drawn_on(library, project, tmp_path):
+def test_what_comes_late_lands_on_the_sheet_it_was_drawn_on(registry, project, tmp_path):
     for seed in range(2):
         project.add(picture(tmp_path, seed))
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open("")
     old, key, first, mask_hw = page.mask, page.sheet["key"], item(page), drawn(page.shape, 3)
     second = next(other.id for other in project.items() if other.id != first)
@@ -169,8 +169,8 @@ def test_what_comes_late_lands_on_the_sheet_it_was_drawn_on(library, project, tm
     assert page.sheet["key"] == key and np.array_equal(page.mask, mask_hw) and not np.array_equal(old, mask_hw)
 
 
-def test_a_mask_that_someone_else_saved_is_not_overwritten(library, page, project):
-    other = Page(library, project, "Dr. B")
+def test_a_mask_that_someone_else_saved_is_not_overwritten(registry, page, project):
+    other = Page(registry, project, "Dr. B")
     other.open(item(page))
     theirs = drawn(page.shape, 5)
     assert other.wish("save", theirs)["saved"] == "disk"
@@ -188,10 +188,10 @@ def test_a_mask_that_someone_else_saved_is_not_overwritten(library, page, projec
         project.save(item(page), project.mask(item(page)), expected="")
 
 
-def test_a_mask_that_someone_else_replaced_is_not_called_saved_when_it_is_sent_again(library, page, project):
+def test_a_mask_that_someone_else_replaced_is_not_called_saved_when_it_is_sent_again(registry, page, project):
     mine, theirs = drawn(page.shape, 1), drawn(page.shape, 2)
     assert page.wish("save", mine)["saved"] == "disk"
-    other = Page(library, project, "Dr. B")
+    other = Page(registry, project, "Dr. B")
     other.open(item(page))
     assert other.wish("save", theirs)["saved"] == "disk"
     answer = page.wish("save", mine)  # the same once more
@@ -216,9 +216,9 @@ def test_a_request_that_is_sent_again_counts_its_seconds_once(page, project):
     assert [row.get("request") for row in lines(project, "saved")] == ["a", "a", "b", None, None]
 
 
-def test_what_was_obeyed_is_not_obeyed_again_and_its_answer_is_sent_again(library, project, tmp_path):
+def test_what_was_obeyed_is_not_obeyed_again_and_its_answer_is_sent_again(registry, project, tmp_path):
     first, second, third = (project.add(picture(tmp_path, seed)).id for seed in range(3))
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open(first)
     key, mask_hw = page.sheet["key"], drawn(page.shape, 1)
     heard = page.wish("accept", mask_hw, id="a", seconds=10.0)
@@ -249,10 +249,10 @@ def test_a_request_that_failed_is_obeyed_when_it_is_sent_again(page, project, mo
     assert [row["seconds"] for row in lines(project, "accepted")] == [5.0]
 
 
-def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(library, page, project):
+def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(registry, page, project):
     mask_hw = drawn(page.shape, 1)
     page.wish("save", mask_hw, id="a", seconds=10.0)
-    again(page, library, project)
+    again(page, registry, project)
     page.turn += 1
     said = {"do": "save", "id": "a", "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 10.0}
     assert page.hear(page.desk.obey(said, page.first, page.who))["saved"] == "disk"
@@ -260,11 +260,11 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
     assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
 
 
-def again(page: Page, library: Library, project: Project) -> None:
+def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.desk.case.scan
-    page.first = _case.of_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering(library.clustering(scan.modality)))
-    page.desk = Desk(library, project)
+    page.first = _case.of_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering(registry.clustering(scan.modality)))
+    page.desk = Desk(registry, project)
 
 
 def told_again(page: Page, mask: np.ndarray, do: str = "save") -> dict:
@@ -275,24 +275,24 @@ def told_again(page: Page, mask: np.ndarray, do: str = "save") -> dict:
 
 
 @pytest.mark.parametrize("saved_before", [False, True])
-def test_an_open_page_goes_on_after_the_app_was_started_again(library, page, project, saved_before):
+def test_an_open_page_goes_on_after_the_app_was_started_again(registry, page, project, saved_before):
     id, key = item(page), page.sheet["key"]
     if saved_before:
         page.wish("save", drawn(page.shape, 1))
-    again(page, library, project)
+    again(page, registry, project)
     mask_hw = drawn(page.shape, 2)
     answer = told_again(page, mask_hw)
     assert (answer["saved"], answer["refused"], answer["told"], answer["sheet"]["key"]) == ("disk", "", AGAIN, key)
     assert np.array_equal(page.mask, mask_hw) and np.array_equal(project.mask(id)[:, :, 0].T, mask_hw) and page.desk.case.item == id
     assert page.wish("save", drawn(page.shape, 3))["saved"] == "disk"
-    again(page, library, project)
+    again(page, registry, project)
     assert "once more" in told_again(page, mask_hw, "accept")["told"] and project.item(id).status == "in work"
 
 
-def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(library, page, project):
+def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(registry, page, project):
     id, key, mask_hw = item(page), page.sheet["key"], drawn(page.shape, 1)
     page.wish("save", drawn(page.shape, 4))
-    page.desk = Desk(library, project)
+    page.desk = Desk(registry, project)
     page.open(id)
     assert page.sheet["key"] != key
     answer = page.wish("save", mask_hw, key=key)
@@ -300,25 +300,25 @@ def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(
     assert page.wish("save", drawn(page.shape, 2))["saved"] == "disk"
 
 
-def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(library, page, project):
-    id, other = item(page), Page(library, project, "Dr. B")
+def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(registry, page, project):
+    id, other = item(page), Page(registry, project, "Dr. B")
     page.wish("save", drawn(page.shape, 1))
     other.open(id)
     theirs = drawn(other.shape, 2)
     other.wish("save", theirs)
-    again(page, library, project)
+    again(page, registry, project)
     answer = told_again(page, drawn(page.shape, 3))
     assert (answer["refused"], answer["saved"], answer["key"]) == (MEANWHILE, "", "") and np.array_equal(project.mask(id)[:, :, 0].T, theirs)
     page.sheet["key"] = page.sheet["key"].replace(id, "f" * 16)
     assert "does not know this image" in told_again(page, theirs)["refused"]
 
 
-def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
+def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     project.rank({ids[0]: 0.1, ids[1]: 0.9, ids[2]: 0.5})
     for id in ids:
         project.propose(id, np.zeros((*SIZE[::-1], 1), bool), "none", "00")
-    page = Page(library, project)
+    page = Page(registry, project)
     assert page.open("")["state"]["queue_left"] == 3 and item(page) == ids[1]
     mask_hw = drawn(page.shape, 1)
     answer = page.wish("accept", mask_hw)
@@ -336,9 +336,9 @@ def test_accept_skip_reopen_and_the_next(library, project, tmp_path):
     assert "not in this project" in page.wish("open", item="0" * 16)["refused"] and item(page) == ids[0]
 
 
-def test_an_empty_mask_is_accepted_only_when_that_is_wished_twice(library, project, tmp_path):
+def test_an_empty_mask_is_accepted_only_when_that_is_wished_twice(registry, project, tmp_path):
     id = project.add(picture(tmp_path)).id
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open(id)
     empty_hw = np.zeros(page.shape, bool)
     for _ in range(2):  # what is drawn in between makes it ask again
@@ -382,9 +382,9 @@ def test_a_wish_that_is_none_is_refused(page):
         assert said(page, {"key": other})["refused"], other
 
 
-def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(library, project, tmp_path):
+def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(registry, project, tmp_path):
     volume(tmp_path)
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open(project.add(next(tmp_path.glob("*.nii.gz")), "ct").id)
     last = page.desk.place.slices - 1
     page.wish("go", slice=last)
@@ -396,12 +396,12 @@ def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(library, project, 
     assert np.array_equal(project.mask(item(page)), page.desk.work.mask_xyz)
 
 
-def test_a_neighbour_is_copied_and_the_proposal_put_back(library, project, tmp_path):
+def test_a_neighbour_is_copied_and_the_proposal_put_back(registry, project, tmp_path):
     volume(tmp_path)
     id = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
     shape = project.item(id).shape_xyz
     project.propose(id, np.random.default_rng(2).random(shape) < 0.5, "ours", "00")
-    page = Page(library, project)
+    page = Page(registry, project)
     page.open(id)
     proposal_hw, start = page.mask, page.desk.case.index
     assert page.sheet["proposal"] == page.sheet["mask"]
@@ -443,11 +443,11 @@ def test_strokes_of_one_kind_only_add_or_only_take_away():
     assert (drawn_hw & ~both_hw).any()  # both kinds together may take away as well
 
 
-def test_strokes_outside_what_networks_look_at_are_obeyed(library, tmp_path):
+def test_strokes_outside_what_networks_look_at_are_obeyed(registry, tmp_path):
     scan = replace(imaging.read([picture(tmp_path)]), modality="ct", affine=np.diag([-8.0, -8.0, 8.0, 1.0]))
-    case = _case.of_scan("Wide", scan, _case.clustering(library.clustering("ct")))
+    case = _case.of_scan("Wide", scan, _case.clustering(registry.clustering("ct")))
     assert case.box is not None and case.box.width < SIZE[1]
-    page = Page(library, None)
+    page = Page(registry, None)
     page.hear(page.desk.show(case))
     lesion = np.zeros(page.shape, bool)
     lesion[2, :3] = lesion[20, 20:30] = True
@@ -463,9 +463,9 @@ def test_a_window_moves_the_case_and_nothing_else(page):
     assert json.loads(page.desk.show(_case.brightened(page.desk.case, (0, 0.5))))["sheet"]["window"] == [0, 0.5]
 
 
-def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(library, tmp_path):
-    case = _case.of_upload([picture(tmp_path)], None, lambda modality: _case.clustering(library.clustering(modality)))
-    page = Page(library, None)
+def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry, tmp_path):
+    case = _case.of_upload([picture(tmp_path)], None, lambda modality: _case.clustering(registry.clustering(modality)))
+    page = Page(registry, None)
     page.hear(page.desk.show(case))
     assert page.sheet["mask"] == page.sheet["proposal"]
     mask_hw = np.zeros(page.shape, bool)
@@ -483,36 +483,36 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(library, 
     assert len(rows) == 2 and rows[0]["pixels_added"] + rows[0]["pixels_removed"] > 0 and rows[1]["dsc_after"] is None
 
 
-def upload(path: Path, library: Library) -> _case.Case:
+def upload(path: Path, registry: ModelRegistry) -> _case.Case:
     """The picture as the page opens it: decoded anew each time."""
-    return _case.of_upload([path], None, lambda modality: _case.clustering(library.clustering(modality)))
+    return _case.of_upload([path], None, lambda modality: _case.clustering(registry.clustering(modality)))
 
 
-def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(library, tmp_path):
-    page, paths = Page(library, None), [picture(tmp_path, seed) for seed in range(12)]
+def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(registry, tmp_path):
+    page, paths = Page(registry, None), [picture(tmp_path, seed) for seed in range(12)]
     masks, keys = [], []
     for seed, path in enumerate(paths):
-        page.hear(page.desk.show(upload(path, library)))
+        page.hear(page.desk.show(upload(path, registry)))
         masks.append(drawn(page.shape, seed))
         keys.append(page.sheet["key"])
         assert page.wish("save", masks[-1])["saved"] == "kept"
     late = drawn(page.shape, 99)  # comes late, on the sheet of an image that was put aside
     assert page.wish("save", late, key=keys[0])["saved"] == "kept" and page.sheet["key"] == keys[-1]
     for path, key, mask_hw in zip(paths, keys, [late, *masks[1:]], strict=True):
-        page.hear(page.desk.show(upload(path, library)))
+        page.hear(page.desk.show(upload(path, registry)))
         assert page.sheet["key"] == key and np.array_equal(page.mask, mask_hw)
     assert len(page.desk._shelf.works) <= 8 and sum(len(aside.mask) for aside in page.desk._shelf.aside.values()) < 12 * 1000
 
 
 @pytest.mark.parametrize("kind", ["oblique", "dicom"])
-def test_a_volume_that_was_put_aside_comes_back_as_it_was(library, tmp_path, kind):
+def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, kind):
     if kind == "oblique":
         volume(tmp_path, oblique=True)
         files_of = [next(tmp_path.glob("*.nii.gz"))]
     else:
         files_of = series(folder(tmp_path / "series"), noise((5, 34, 40)))
-    case = _case.of_upload(files_of, "ct", lambda modality: _case.clustering(library.clustering(modality)))
-    page = Page(library, None)
+    case = _case.of_upload(files_of, "ct", lambda modality: _case.clustering(registry.clustering(modality)))
+    page = Page(registry, None)
     page.hear(page.desk.show(case))
     page.wish("go", slice=1)
     page.wish("save", drawn(page.shape, 1))
@@ -531,7 +531,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(library, tmp_path, kin
     assert "no longer here" in answer["refused"] and answer["saved"] == ""
 
 
-def test_a_drawing_that_the_disk_did_not_take_is_never_lost(library, page, project, tmp_path, monkeypatch):
+def test_a_drawing_that_the_disk_did_not_take_is_never_lost(registry, page, project, tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -548,11 +548,11 @@ def test_a_drawing_that_the_disk_did_not_take_is_never_lost(library, page, proje
     assert page.wish("save", mask_hw)["saved"] == "disk" and np.array_equal(project.mask(first)[:, :, 0].T, mask_hw)
 
 
-def test_without_memory_another_image_is_refused_and_what_was_drawn_stays(library, tmp_path):
+def test_without_memory_another_image_is_refused_and_what_was_drawn_stays(registry, tmp_path):
     def none_left(size: int) -> None:
         raise ValueError("there is no memory left")
 
-    page, (one, other) = Page(library, None), (upload(picture(tmp_path, seed), library) for seed in range(2))
+    page, (one, other) = Page(registry, None), (upload(picture(tmp_path, seed), registry) for seed in range(2))
     page.hear(page.desk.show(one))
     mask_hw = drawn(page.shape, 7)
     page.wish("save", mask_hw)
@@ -594,10 +594,10 @@ def test_a_mask_carried_on_fits_better_than_a_copy(volume):
     assert carried > copied + 0.03
 
 
-def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(library):
+def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(registry):
     built = phantom.volumes()[0]
-    case = _case.of_volume(built, _case.clustering(library.clustering("ct")))
-    page, start = Page(library, None), case.index
+    case = _case.of_volume(built, _case.clustering(registry.clustering("ct")))
+    page, start = Page(registry, None), case.index
     page.hear(page.desk.show(case))
     truth_shw = geometry.shown(case.truth_xyz, case.scan.affine)
     page.wish("go", slice=start + 3)
@@ -614,15 +614,15 @@ def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(library):
     assert "draw one first" in page.wish("propagate", step=-1, count=1)["refused"]
 
 
-def test_networks_propose_and_their_disagreement_orders_the_queue(library, project, tmp_path):
+def test_networks_propose_and_their_disagreement_orders_the_queue(registry, project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     volume(tmp_path)
     deep = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
-    assert list(proposals.propose_all(project, library)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project, library)
+    assert list(proposals.propose_all(project, registry)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project, registry)
     assert project.counts()["proposed"] == 4
     for id, data in (*((id, "busi") for id in ids), (deep, "hecktor")):
         scan = project.scan(id)
-        networks = [library.network(f"{data}-{name}-seg-10") for name in ("mps_ams", "scratch")]
+        networks = [registry.network(f"{data}-{name}-seg-10") for name in ("mps_ams", "scratch")]
         masks, span = [], _case.span_of(scan)
         for network in networks:
             mask = np.zeros(scan.voxels_xyz.shape, bool)
@@ -642,7 +642,7 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(library, proje
 
 
 def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):
-    nothing = Library(tmp_path / "none")
+    nothing = ModelRegistry(tmp_path / "none")
     project.add(picture(tmp_path))
     assert [said != "" for *_, said in proposals.propose_all(project, nothing)] == [True]
     page = Page(nothing, project)
@@ -673,7 +673,7 @@ def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["folder", "coco", "nifti", "busi"])
-def test_an_export_of_what_is_accepted_is_read_back_equal(library, project, tmp_path, form):
+def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp_path, form):
     expected = {}
     for seed in range(3):
         id = project.add(picture(tmp_path, seed)).id
@@ -719,7 +719,7 @@ def full(_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_told_wherever_something_is_written(library, project, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_wherever_something_is_written(registry, project, tmp_path, monkeypatch):
     first = project.add(picture(tmp_path))
     second = project.add(picture(tmp_path, 1))
     log = (project.folder / "log.jsonl").read_bytes()
@@ -728,10 +728,10 @@ def test_a_full_disk_is_told_wherever_something_is_written(library, project, tmp
     monkeypatch.setattr(checkpoint.os, "fsync", full)
     count, notes = session_files.add(project, [picture(tmp_path, 2), picture(tmp_path, 3)], None, "")
     assert count == 0 and len(notes) == 1 and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
-    ((done, total, said),) = proposals.propose_all(project, library)
+    ((done, total, said),) = proposals.propose_all(project, registry)
     assert (done, total) == (1, 2) and "The disk is full" in said
     assert session_files.take(project, tmp_path / f"{first.id}.png", "")[1] == [f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"]
-    page = Page(library, project)
+    page = Page(registry, project)
     answer = page.open(second.id)  # it is opened all the same
     assert answer["refused"] == "" and "No proposal was made: The disk is full" in answer["told"] and page.sheet["width"] == SIZE[1]
     answer = page.wish("save", mask[:, :, 0].T)
@@ -741,13 +741,13 @@ def test_a_full_disk_is_told_wherever_something_is_written(library, project, tmp
     assert page.wish("save")["saved"] == "disk" and np.array_equal(project.mask(second.id), mask)
 
 
-def test_a_damaged_mask_is_told_and_its_image_opens(library, project, tmp_path):
+def test_a_damaged_mask_is_told_and_its_image_opens(registry, project, tmp_path):
     id = project.add(picture(tmp_path)).id
     mask = np.ones((*SIZE[::-1], 1), bool)
     project.accept(id, mask)
     for status, expected in (("accepted", mask), ("proposed", None)):
         (project.folder / "masks" / f"{id}.png").write_bytes(b"rotten")
-        page = Page(library, project)
+        page = Page(registry, project)
         answer = page.open(id)
         assert answer["refused"] == "" and "was damaged" in answer["told"] and str(tmp_path) not in answer["told"]
         assert answer["state"]["status"] == (status if expected is not None else "new")
@@ -758,7 +758,7 @@ def test_a_damaged_mask_is_told_and_its_image_opens(library, project, tmp_path):
         (project.folder / "accepted" / "masks" / f"{id}.png").unlink(missing_ok=True)
 
 
-def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(library, project, tmp_path, monkeypatch):
+def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(registry, project, tmp_path, monkeypatch):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(2)]
     project.accept(ids[0], np.ones((*SIZE[::-1], 1), bool))
     project.close()
@@ -769,7 +769,7 @@ def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(library
     monkeypatch.setattr(lock, "hold", unwritable)
     with Project(project.folder) as looked:
         before = {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()}
-        page = Page(library, looked)
+        page = Page(registry, looked)
         assert page.open(ids[0])["refused"] == "" and page.mask.all()
         answer = page.open(ids[1])
         assert answer["refused"] == "" and "read-only" in answer["told"]

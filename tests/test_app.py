@@ -21,7 +21,7 @@ from mpsams import inference, metrics, transforms
 from mpsams.app import page as panels
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_help_teaches_and_a_bad_port_is_refused():
 
 @pytest.mark.parametrize("words, listeners", [("data-go=", 5), ("Hidden lesion first", 9), ("What the networks see", 3)])
 def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, words, listeners):
-    page = panels.page(Library(small_weights))
+    page = panels.page(ModelRegistry(small_weights))
     (stage,) = (part for part in page.blocks.values() if isinstance(part, gr.HTML) and words in str(part.value))
     events = [event for event in page.fns.values() if stage in event.outputs and event.targets[0][1] != "load"]
     assert len(events) == listeners

@@ -19,7 +19,7 @@ from mpsams.app import page as panels
 from mpsams.app.annotate import project_sidebar, queue
 from mpsams.app.tabs import annotate
 from mpsams.inference.case import Case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from tests.test_annotate_desk import picture, volume
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -68,7 +68,7 @@ def page(small_weights, tmp_path_factory):
         project.add(picture(folder))
         volume(folder)
         project.add(next(folder.glob("*.nii.gz")), "ct")
-        yield panels.page(Library(small_weights), project), project
+        yield panels.page(ModelRegistry(small_weights), project), project
 
 
 def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
@@ -115,7 +115,7 @@ def test_no_listener_of_the_tab_is_in_the_api(page):
 
 
 def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
-    tab = Tab(panels.page(Library(small_weights)))
+    tab = Tab(panels.page(ModelRegistry(small_weights)))
     sheet = tab.answered(tab.call(tab.named("show")))["sheet"]
     mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
     mask_hw[50:90, 60:120] = True
@@ -127,7 +127,7 @@ def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
 
 def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(small_weights, tmp_path):
     with Project(tmp_path / "project") as project:
-        tab = Tab(panels.page(Library(small_weights), project))
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
         shown = tab.call(tab.named("show"))
         assert queue.STEPS in shown.values() and tab.state(Case).item == ""
         item = project.add(picture(tmp_path))
@@ -157,7 +157,7 @@ def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_w
     (tmp_path / "uploads").mkdir()
     with Project(tmp_path / "project") as project:
         first = project.add(picture(tmp_path))
-        tab = Tab(panels.page(Library(small_weights), project))
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
         tab.request = gr.Request(username="anne")
         typed = {"Your initials, for the log": "Dr. Mallory"}
         sheet = tab.answered(tab.call(tab.named("show"), **typed))["sheet"]
@@ -180,7 +180,7 @@ def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypa
 
     monkeypatch.setattr(lock, "hold", unwritable)
     with Project(tmp_path / "project") as project:
-        tab = Tab(panels.page(Library(small_weights), project))
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
         shown = tab.call(tab.named("show"))
         assert tab.state(Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
         said = tab.answered(tab.wish("accept", tab.answered(shown)["sheet"]))

@@ -18,23 +18,23 @@ from mpsams.app.session import Session
 from mpsams.app.tabs import learn
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 
 @pytest.fixture(scope="module")
-def library(small_weights):
-    return Library(small_weights)
+def registry(small_weights):
+    return ModelRegistry(small_weights)
 
 
 @pytest.fixture(scope="module")
-def case(library):
-    return _case.of_sample(phantom.samples()[0], _case.clustering(library.clustering()))
+def case(registry):
+    return _case.of_sample(phantom.samples()[0], _case.clustering(registry.clustering()))
 
 
-def html(case, library, **walk) -> str:
+def html(case, registry, **walk) -> str:
     """A step as the page gets it."""
     now = Walk(**walk)
-    return frame.whole(learn.PAGES[now.step - 1](Scene(case, now, library)), now, walks.link(now, case))
+    return frame.whole(learn.PAGES[now.step - 1](Scene(case, now, registry)), now, walks.link(now, case))
 
 
 def text(page: str) -> str:
@@ -44,10 +44,10 @@ def text(page: str) -> str:
 
 @pytest.mark.parametrize("step", range(1, 11))
 @pytest.mark.parametrize("sample", [0, 3])  # with a lesion and without
-def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(library, step, sample):
-    case = _case.of_sample(phantom.samples()[sample], _case.clustering(library.clustering()))
+def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(registry, step, sample):
+    case = _case.of_sample(phantom.samples()[sample], _case.clustering(registry.clustering()))
     for more in ({}, {"swap": True, "way": "random", "patch": 255, "epoch": 1}, {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800}, {"way": "own"}):
-        page = html(case, library, step=step, **more)
+        page = html(case, registry, step=step, **more)
         pictures = re.findall(r"<svg ([^>]*)>", page)
         assert pictures and all(re.search(r'aria-label="[^"]{12,}"', one) and 'role="' in one for one in pictures)
         assert f"Step {step} of 10" in page and "nan" not in text(page).lower().split() and "None" not in text(page)
@@ -57,60 +57,60 @@ def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(librar
 def test_every_step_works_without_any_weights_and_without_truth(case, tmp_path):
     bare = _case.with_truth(case, None)
     for step in range(1, 11):
-        page = html(bare, Library(tmp_path), step=step, way="random")
+        page = html(bare, ModelRegistry(tmp_path), step=step, way="random")
         assert "true lesion, which" not in page and "nan" not in text(page).lower().split()
-    assert "No segmentation network here" in html(bare, Library(tmp_path), step=10)
-    assert "No pretrained network here" in html(bare, Library(tmp_path), step=8)
+    assert "No segmentation network here" in html(bare, ModelRegistry(tmp_path), step=10)
+    assert "No pretrained network here" in html(bare, ModelRegistry(tmp_path), step=8)
 
 
-def test_numbers_are_those_of_the_case(case, library):
+def test_numbers_are_those_of_the_case(case, registry):
     study, found = case.study, case.agreement
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
-    said = text(html(case, library, step=4))
+    said = text(html(case, registry, step=4))
     assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} times" in said
     assert f"after round {len(lesson.rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
     at = inference.mask_at(study, 10)
-    assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, library, step=6, epoch=10))
-    network = library.network("busi-mps_ams-pretrain")
+    assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, registry, step=6, epoch=10))
+    network = registry.network("busi-mps_ams-pretrain")
     for way, mask in (("first", at.lesion_first_1l), ("random", at.random_1l)):
         result = inference.reconstruct(network, case.image_11ss, mask, 16, case.truth_11ss)
-        said = text(html(case, library, step=8, epoch=10, way=way))
+        said = text(html(case, registry, step=8, epoch=10, way=way))
         assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in said
-        assert f"{100 * result.error_lesion:.1f}%" in text(html(case, library, step=9, epoch=10))
-    said = text(html(case, library, step=9, epoch=10))
+        assert f"{100 * result.error_lesion:.1f}%" in text(html(case, registry, step=9, epoch=10))
+    said = text(html(case, registry, step=9, epoch=10))
     assert f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said and f"({at.bits:.0f} bits)" in said
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
     assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
 
 
-def test_similarity_names_the_most_and_the_least_alike(case, library):
+def test_similarity_names_the_most_and_the_least_alike(case, registry):
     row = lesson.similarity(case.image_11ss, 16)[37].tolist()
     most = max((k for k in range(256) if k != 37), key=row.__getitem__)
     least = min(range(256), key=row.__getitem__)
-    said = text(html(case, library, step=2, patch=37))
+    said = text(html(case, registry, step=2, patch=37))
     assert f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in said and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in said
 
 
-def test_a_swap_turns_everything_after_it_round(case, library):
-    one, other = (Scene(case, Walk(swap=swap, epoch=50), library) for swap in (False, True))
+def test_a_swap_turns_everything_after_it_round(case, registry):
+    one, other = (Scene(case, Walk(swap=swap, epoch=50), registry) for swap in (False, True))
     assert torch.equal(other.study.clusters.lesion_bl, ~one.study.clusters.lesion_bl)
     assert other.agreement.auc == pytest.approx(1 - one.agreement.auc, abs=1e-6) and torch.equal(other.rounds[-1], ~one.rounds[-1])
     assert torch.equal(other.at.lesion_first_1l, masking.cut(masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)))
-    assert torch.equal(other.at.random_1l, one.at.random_1l) and "Swapped" in html(case, library, step=4, swap=True)
+    assert torch.equal(other.at.random_1l, one.at.random_1l) and "Swapped" in html(case, registry, step=4, swap=True)
 
 
-def test_another_selector_needs_no_matrix(case, library):
+def test_another_selector_needs_no_matrix(case, registry):
     """A reading that is none of the paper's: the clusters are its own, the matrices stay the paper's."""
     other = walks.replace(case, reading="something else")
     for step in range(1, 11):
-        html(other, library, step=step)
-    scene = Scene(other, Walk(step=4), library)
-    assert scene.how["reading"] in clusters.READINGS and len(scene.rounds) == 1 and "another selector" in html(other, library, step=3)
+        html(other, registry, step=step)
+    scene = Scene(other, Walk(step=4), registry)
+    assert scene.how["reading"] in clusters.READINGS and len(scene.rounds) == 1 and "another selector" in html(other, registry, step=3)
 
 
-def test_the_page_hides_at_every_epoch_what_the_library_hides(case, library):
-    page = html(case, library, step=6)
+def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
+    page = html(case, registry, step=6)
     counts, order = (list(map(int, re.search(rf'data-{name}="([\d,]+)"', page).group(1).split(","))) for name in ("counts", "order"))
     assert len(counts) == 800 and order == case.study.lesion_first_1l[0].tolist()
     for epoch in (1, 2, 99, 800):
@@ -144,10 +144,10 @@ def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(query):
 
 
 @pytest.fixture(scope="module")
-def session(library):
+def session(registry):
     """The page's session, without a server."""
     with gr.Blocks():
-        made = Session(library, None, "learn")
+        made = Session(registry, None, "learn")
         made.sidebar()
     return made
 
@@ -189,11 +189,11 @@ def test_a_page_that_sends_back_what_it_was_told_changes_nothing():
 
 
 @pytest.fixture(scope="module")
-def round_(library):
-    return quiz.made(7, 0, library.clustering)
+def round_(registry):
+    return quiz.made(7, 0, registry.clustering)
 
 
-def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_, library):
+def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_, registry):
     assert not (round_.truth_1l & ~round_.hidden_1l).any() and int(round_.truth_1l.sum()) >= quiz.PICKS
     assert int(round_.hidden_1l.sum()) == int(256 * schedule.mask_ratio(quiz.EPOCHS[0]))
     hidden = patches.to_pixels(round_.hidden_1l, 16, 256, 256)
@@ -234,7 +234,7 @@ def test_a_guess_must_be_three_different_hidden_patches_and_only_once(round_):
         quiz.guessed(quiz.guessed(quiz.Quiz(seed=7), hidden[:3], round_), hidden[:3], round_)
 
 
-def test_two_rounds_differ_and_the_same_round_does_not(library, round_):
-    assert torch.equal(quiz.made(7, 0, library.clustering).image_11ss, round_.image_11ss)
-    other = quiz.made(7, 1, library.clustering)
+def test_two_rounds_differ_and_the_same_round_does_not(registry, round_):
+    assert torch.equal(quiz.made(7, 0, registry.clustering).image_11ss, round_.image_11ss)
+    other = quiz.made(7, 1, registry.clustering)
     assert other.title != round_.title and int(other.hidden_1l.sum()) > int(round_.hidden_1l.sum())

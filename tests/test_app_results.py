@@ -19,7 +19,7 @@ from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison
 from mpsams.inference.comparison import Compared, Said
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from tests import made_records
 
@@ -29,7 +29,7 @@ CHOICE = Choice("made-up", "table1", "strong", "lesion", "dsc", "image")
 
 @pytest.fixture(scope="module")
 def case() -> _case.Case:
-    return _case.of_sample(phantom.samples()[0], _case.clustering(Library("nowhere").clustering()))
+    return _case.of_sample(phantom.samples()[0], _case.clustering(ModelRegistry("nowhere").clustering()))
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,12 @@ def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_op
     for method, parts in (("simclr", ["encoder"]), ("base", ["encoder", "decoder"])):
         told = metadata | {"kind": "pretrain", "method": method, "transfers": parts}
         checkpoint.save(tmp_path / f"busi-{method}-pretrain.safetensors", UNet(width=2).state_dict(), told)
-    library = Library(tmp_path)
-    assert library.names("-pretrain") == ["busi-base-pretrain"] and library.find("-simclr-pretrain", "ultrasound") is None
-    names = library.segmenters("ultrasound")
-    assert len(names) == len(tables.METHODS) and library.segmenters("ct") == names  # far from home, but something
-    opened = [library.network(name) for name in names]
-    assert all(library.network(name) is network for name, network in zip(names, opened, strict=True))
+    registry = ModelRegistry(tmp_path)
+    assert registry.names("-pretrain") == ["busi-base-pretrain"] and registry.find("-simclr-pretrain", "ultrasound") is None
+    names = registry.segmenters("ultrasound")
+    assert len(names) == len(tables.METHODS) and registry.segmenters("ct") == names  # far from home, but something
+    opened = [registry.network(name) for name in names]
+    assert all(registry.network(name) is network for name, network in zip(names, opened, strict=True))
 
 
 def test_networks_of_another_modality_or_several_channels_take_no_part(tmp_path):
@@ -77,23 +77,23 @@ def test_networks_of_another_modality_or_several_channels_take_no_part(tmp_path)
         model = {"channels": channels, "classes": 1, "width": 2, "norm": "batch"}
         metadata = {"kind": "segmentation", "method": "mae", "size": 32, "model": model, "data": {"modality": modality}}
         checkpoint.save(tmp_path / f"{name}.safetensors", UNet(**model).state_dict(), metadata)
-    library = Library(tmp_path)
-    assert library.segmenters("ct") == ["hecktor-mae-seg-10"] and library.segmenters("ultrasound") == ["busi-mae-seg-10"]
-    assert library.segmenters("mri") == ["busi-mae-seg-10"] and Library(tmp_path / "none").segmenters("ct") == []
+    registry = ModelRegistry(tmp_path)
+    assert registry.segmenters("ct") == ["hecktor-mae-seg-10"] and registry.segmenters("ultrasound") == ["busi-mae-seg-10"]
+    assert registry.segmenters("mri") == ["busi-mae-seg-10"] and ModelRegistry(tmp_path / "none").segmenters("ct") == []
 
 
 def test_networks_of_any_size_are_asked_once_for_a_slice(case, small_weights, monkeypatch):
-    library, asked = Library(small_weights), []
+    registry, asked = ModelRegistry(small_weights), []
     chance = inference.chance
     monkeypatch.setattr(inference, "chance", lambda network, *rest: asked.append(network.size) or chance(network, *rest))
-    steps = list(comparison.ask(case, SEG, library))
+    steps = list(comparison.ask(case, SEG, registry))
     assert [said.waiting for said in steps] == [2, 1, 0] and list(steps[0].chances) == [SEG[2]] and steps[0].shown == SEG[2]
     assert sorted(asked) == [128, 256, 256] and list(steps[-1].chances) == list(SEG)
     brighter = _case.brightened(case, (0.1, 0.6))
-    (fewer,) = comparison.ask(brighter, SEG[:2], library, steps[-1])
+    (fewer,) = comparison.ask(brighter, SEG[:2], registry, steps[-1])
     assert len(asked) == 3 and list(fewer.chances) == list(SEG[:2]) and fewer.shown == SEG[0]
-    assert np.array_equal(fewer.chances[SEG[1]], chance(library.network(SEG[1]), case.unit_hw, case.box))
-    (none,) = comparison.ask(case, (), library)
+    assert np.array_equal(fewer.chances[SEG[1]], chance(registry.network(SEG[1]), case.unit_hw, case.box))
+    (none,) = comparison.ask(case, (), registry)
     assert none.pictures == [] and none.shown == ""
 
 
@@ -139,7 +139,7 @@ def test_the_verdict_says_how_many_agree_on_what(compared, case):
 
 def test_a_normal_image_is_scored_by_silence(compared):
     normal = next(sample for sample in phantom.samples() if not sample.draw().mask.any())
-    case = _case.of_sample(normal, _case.clustering(Library("nowhere").clustering()))
+    case = _case.of_sample(normal, _case.clustering(ModelRegistry("nowhere").clustering()))
     loud, quiet = np.ones((256, 256), np.float32), np.zeros((256, 256), np.float32)
     said = network_grid.verdict(Compared(Said(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
     assert "no lesion here" in said and "SimCLR" in said and "From scratch," not in said
@@ -164,7 +164,7 @@ def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
 
 @pytest.fixture(scope="module")
 def reader(small_records) -> results.Reader:
-    return results.Reader(Library("nowhere", small_records))
+    return results.Reader(ModelRegistry("nowhere", small_records))
 
 
 def test_the_page_shows_the_numbers_of_the_tables(reader, small_records):
@@ -230,13 +230,13 @@ def test_files_are_those_of_the_tables(reader):
 def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
     made_records.write(tmp_path / "good.jsonl", methods=("scratch", "mps_ams"), seeds=(0,), draws=(0,), more_scratch=())
     (tmp_path / "bad.jsonl").write_text('{"event": "result"}\n', encoding="utf-8")
-    library = Library(tmp_path, tmp_path)
-    found, before = results.shelf(library), results.state(library)
+    registry = ModelRegistry(tmp_path, tmp_path)
+    found, before = results.shelf(registry), results.state(registry)
     assert list(found.plans) == ["made-up"] and len(found.wrong) == 1 and "bad.jsonl" in found.wrong[0] and str(tmp_path) not in found.wrong[0]
     os.utime(tmp_path / "good.jsonl", ns=(1, 1))
-    assert results.state(library) != before
-    empty = results.shelf(Library(tmp_path, tmp_path / "none"))
-    assert not empty.plans and empty.key == "none" and results.state(Library(tmp_path)) == "none"
+    assert results.state(registry) != before
+    empty = results.shelf(ModelRegistry(tmp_path, tmp_path / "none"))
+    assert not empty.plans and empty.key == "none" and results.state(ModelRegistry(tmp_path)) == "none"
 
 
 def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():

@@ -15,7 +15,7 @@ from mpsams import checkpoint, inference, metrics, transforms
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 
 WEIGHTS = "busi-mps_ams-seg-10"
@@ -172,6 +172,6 @@ def test_a_network_of_several_channels_is_passed_over(small_weights, tmp_path):
     for channels, name in ((2, "brats-mps_ams-seg-10"), (1, "busi-mps_ams-seg-10")):
         model = {"channels": channels, "classes": 1, "width": 2, "norm": "batch"}
         checkpoint.save(tmp_path / f"{name}.safetensors", UNet(**model).state_dict(), metadata | {"model": model})
-    assert Library(tmp_path).find("-mps_ams-seg-10", "mri") == "busi-mps_ams-seg-10"
+    assert ModelRegistry(tmp_path).find("-mps_ams-seg-10", "mri") == "busi-mps_ams-seg-10"
     (tmp_path / "busi-mps_ams-seg-10.safetensors").unlink()
-    assert Library(tmp_path).find("-mps_ams-seg-10", "mri") is None
+    assert ModelRegistry(tmp_path).find("-mps_ams-seg-10", "mri") is None

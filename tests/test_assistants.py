@@ -21,7 +21,7 @@ from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison
 from mpsams.inference import volumes as volume
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from train import calibrate, evaluate, finetune, publish
 
@@ -52,7 +52,7 @@ def weights(tmp_path) -> Path:
 
 @functools.cache
 def case() -> _case.Case:
-    return _case.of_sample(phantom.samples()[0], _case.clustering(Library("nowhere").clustering()))
+    return _case.of_sample(phantom.samples()[0], _case.clustering(ModelRegistry("nowhere").clustering()))
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():
@@ -64,18 +64,18 @@ def test_it_is_titled_first_and_stands_beside_the_others():
 
 
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
-    library = Library(weights)
-    assert library.assistant("ultrasound") == assist.proposer(library, "ultrasound") == "busi-assist"
-    assert library.assistant("ct") is None and network_name(library, "", segment.DEFAULT, "ultrasound") == "busi-assist"
-    assert network_name(library, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
+    registry = ModelRegistry(weights)
+    assert registry.assistant("ultrasound") == assist.proposer(registry, "ultrasound") == "busi-assist"
+    assert registry.assistant("ct") is None and network_name(registry, "", segment.DEFAULT, "ultrasound") == "busi-assist"
+    assert network_name(registry, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
     (weights / "busi-assist.safetensors").unlink()
-    assert library.assistant("ultrasound") is None and assist.proposer(library, "ultrasound") == NETWORKS[0]
-    assert network_name(library, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(library, "ultrasound") == ""
+    assert registry.assistant("ultrasound") is None and assist.proposer(registry, "ultrasound") == NETWORKS[0]
+    assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(registry, "ultrasound") == ""
 
 
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
-    library = Library(weights)
-    first, *_, said = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
+    registry = ModelRegistry(weights)
+    first, *_, said = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)
     assert list(first.chances) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(comparison.titled(NETWORKS[:2]))
     compared = comparison.Compared(said, 0.5)
     assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.alike == 1
@@ -83,16 +83,16 @@ def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
     assert comparison.Compared(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
     assert "all labels" in network_grid.heading(compared, "busi-assist") and 'data-cell="busi-assist"' in network_grid.cells(compared)
-    *_, alone = comparison.ask(case(), ["busi-assist"], library)
+    *_, alone = comparison.ask(case(), ["busi-assist"], registry)
     assert alone.peers == ["busi-assist"] and "dispute" not in alone.pictures
-    *_, before = comparison.ask(case(), NETWORKS[:2], library)
+    *_, before = comparison.ask(case(), NETWORKS[:2], registry)
     assert before.peers == list(before.chances) and before.shown == NETWORKS[0]
 
 
 def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
-    library = Library(weights)
-    network, unit = library.network("busi-assist"), np.random.default_rng(0).random((40, 50), dtype=np.float32)
-    for other in (network, library.network(NETWORKS[0])):
+    registry = ModelRegistry(weights)
+    network, unit = registry.network("busi-assist"), np.random.default_rng(0).random((40, 50), dtype=np.float32)
+    for other in (network, registry.network(NETWORKS[0])):
         forbidden = other is network
         assert Look(unit, None, other).proposal_hw.any() != forbidden
         *_, (_, (found,)) = volume.segment(case(), [other])
@@ -102,18 +102,18 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
 
 
 def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
-    library, path = Library(weights), weights / "busi-assist.safetensors"
-    assert "trained on 562 images with all labels (breast lesion)" in proposing(library, "ultrasound") and "DSC" not in proposing(library, "ultrasound")
+    registry, path = ModelRegistry(weights), weights / "busi-assist.safetensors"
+    assert "trained on 562 images with all labels (breast lesion)" in proposing(registry, "ultrasound") and "DSC" not in proposing(registry, "ultrasound")
     measured = {"sha256": checkpoint.load(path).sha256, "split": "test", "dsc_lesion": 0.761, "false_alarms": 0.154, "images": 70, "lesions": 57, "cases": {}}
     path.with_suffix(".json").write_text(json.dumps(measured))
-    said = proposing(library, "ultrasound")
+    said = proposing(registry, "ultrasound")
     assert "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
-    *_, asked = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], library)
-    assert said in segment.say(comparison.Compared(asked, 0.5), library)[1]
+    *_, asked = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)
+    assert said in segment.say(comparison.Compared(asked, 0.5), registry)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
-    assert "DSC" not in proposing(library, "ultrasound")
+    assert "DSC" not in proposing(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
-    assert "DSC" not in proposing(library, "ultrasound")
+    assert "DSC" not in proposing(registry, "ultrasound")
     volumes = html.assistant({"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7}, measured | {"per_volume": {"dsc_lesion": 0.6}})
     assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes and "0.60 per volume" in volumes
 

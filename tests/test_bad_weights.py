@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from mpsams import checkpoint, inference
 from mpsams.app.page import left_out
-from mpsams.inference.registry import Library, verified
+from mpsams.inference.registry import ModelRegistry, verified
 from mpsams.unet import UNet
 from tests.test_server import running
 from tests.test_strangers import asked, upload
@@ -91,18 +91,18 @@ def mixed(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
-    library = Library(mixed)
-    assert library.names() == library.segmenters("ultrasound") == [GOOD] and library.find("-seg-10", "mri") == GOOD
-    why = library.left_out()[f"{name}-seg-10"]
+    registry = ModelRegistry(mixed)
+    assert registry.names() == registry.segmenters("ultrasound") == [GOOD] and registry.find("-seg-10", "mri") == GOOD
+    why = registry.left_out()[f"{name}-seg-10"]
     assert any(words in why for words in BAD[name][1].split("|")) and str(mixed) not in why, why
-    assert library.about(f"{name}-seg-10") == {}
+    assert registry.about(f"{name}-seg-10") == {}
     with pytest.raises(ValueError, match="cannot be used"):
-        library.network(f"{name}-seg-10")
-    assert library.network(GOOD).size == 64
+        registry.network(f"{name}-seg-10")
+    assert registry.network(GOOD).size == 64
 
 
 def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(mixed):
-    told = Library(mixed).left_out()
+    told = ModelRegistry(mixed).left_out()
     assert "state" not in told and "\\udcff-seg-10.safetensors is not a whole" in told["\\udcff-seg-10"]
     assert len(told) == len(BAD) + 1
 
@@ -110,10 +110,10 @@ def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(
 def test_a_file_that_is_mended_is_found(tmp_path):
     path = tmp_path / "x-seg-10.safetensors"
     path.write_text("half")
-    library = Library(tmp_path)
-    assert library.names() == [] and "x-seg-10" in library.left_out()
+    registry = ModelRegistry(tmp_path)
+    assert registry.names() == [] and "x-seg-10" in registry.left_out()
     checkpoint.save(path, tensors(), ABOUT)
-    assert library.names() == ["x-seg-10"] and library.left_out() == {}
+    assert registry.names() == ["x-seg-10"] and registry.left_out() == {}
 
 
 def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
@@ -178,5 +178,5 @@ def test_the_page_says_so_too(overflowing, tmp_path):
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):
     (tmp_path / "<b>x.safetensors").touch()
-    assert "<b>x" not in left_out(Library(tmp_path)) and "&lt;b&gt;x" in left_out(Library(tmp_path))
-    assert left_out(Library(tmp_path / "none")) == ""
+    assert "<b>x" not in left_out(ModelRegistry(tmp_path)) and "&lt;b&gt;x" in left_out(ModelRegistry(tmp_path))
+    assert left_out(ModelRegistry(tmp_path / "none")) == ""

@@ -26,7 +26,7 @@ from mpsams.app.annotate.retrain_panel import Teach, brought
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
 from mpsams.inference import comparison
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from train import retrain
 
@@ -195,7 +195,7 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
     run = retraining.last(folder)
     sha256 = checkpoint.load(run.verdict().checkpoint).sha256
-    shelf = Library(tmp_path, more=[folder / "checkpoints"])
+    shelf = ModelRegistry(tmp_path, more=[folder / "checkpoints"])
     with Project(folder) as project:
         assert retraining.adopted(folder) == [] and shelf.names() == []
         path = retraining.adopt(project, run, "me")
@@ -443,7 +443,7 @@ def test_two_networks_of_one_name_are_told_apart(tmp_path):
         torch.manual_seed(number)
         for name in (NAME, f"x{number}-mps_ams-seg-10"):
             checkpoint.save(tmp_path / place / f"{name}.safetensors", UNet(**MODEL).state_dict(), about)
-    shelf = Library(tmp_path / "weights", more=[tmp_path / "project", tmp_path / "none"])
+    shelf = ModelRegistry(tmp_path / "weights", more=[tmp_path / "project", tmp_path / "none"])
     assert shelf.names() == [NAME, "x0-mps_ams-seg-10", f"2-{NAME}", "x1-mps_ams-seg-10"]
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
@@ -458,11 +458,11 @@ def section():
     """The section of the Annotate tab for a project, over a folder of weights."""
     opened = []
 
-    def make(folder: Path, weights: Path) -> tuple[Teach, Library]:
+    def make(folder: Path, weights: Path) -> tuple[Teach, ModelRegistry]:
         opened.append(Project(folder))
-        library = Library(weights.parent, None, [folder / "checkpoints"])
+        registry = ModelRegistry(weights.parent, None, [folder / "checkpoints"])
         with gr.Blocks():
-            return Teach(Session(library, opened[-1], "annotate"), gr.Textbox()), library
+            return Teach(Session(registry, opened[-1], "annotate"), gr.Textbox()), registry
 
     yield make
     for project in opened:
@@ -479,18 +479,18 @@ def shown(teach: Teach) -> tuple[str, set[str]]:
 
 def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, section, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
-    teach, library = section(folder, weights)
+    teach, registry = section(folder, weights)
     verdict = Run(folder / "runs" / learnt[1].folder.name).verdict()
     said, there = shown(teach)
     assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
-    assert assist.proposer(library, "ultrasound") == NAME
+    assert assist.proposer(registry, "ultrasound") == NAME
     teach._use("anna")
     said, there = shown(teach)
     newest = f"corrected-1-{NAME.removeprefix('busi-')}"
-    assert newest in said and there == {"start", "back"} and assist.proposer(library, "ultrasound") == newest
+    assert newest in said and there == {"start", "back"} and assist.proposer(registry, "ultrasound") == newest
     assert teach._begins_from() == newest
     teach._back("anna")
-    assert newest not in shown(teach)[0] and assist.proposer(library, "ultrasound") == NAME
+    assert newest not in shown(teach)[0] and assist.proposer(registry, "ultrasound") == NAME
     assert [row["who"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
     with pytest.raises(gr.Error, match="nothing to take back"):
         teach._back("")
@@ -520,14 +520,14 @@ def test_the_page_begins_watches_and_cancels(folder, weights, section):
 
 
 def test_an_untouched_proposal_of_another_network_is_made_anew(folder, weights, section, pictures, tmp_path):
-    teach, library = section(folder, weights)
+    teach, registry = section(folder, weights)
     Image.fromarray(pictures[-1][0]).save(tmp_path / "new.png")
     item = teach.project.add(tmp_path / "new.png", "ultrasound")
-    assert proposals.waiting(teach.project, library) == [item.id]
-    proposals.propose(teach.project, library, item.id)
-    assert proposals.waiting(teach.project, library) == []
+    assert proposals.waiting(teach.project, registry) == [item.id]
+    proposals.propose(teach.project, registry, item.id)
+    assert proposals.waiting(teach.project, registry) == []
     (folder / "checkpoints").mkdir()
     shutil.copy(weights, folder / "checkpoints" / f"corrected-1-{NAME}.safetensors")
-    assert proposals.waiting(teach.project, library) == [item.id]
+    assert proposals.waiting(teach.project, registry) == [item.id]
     teach.project.save(item.id, pictures[-1][1].T[:, :, None])
-    assert proposals.waiting(teach.project, library) == []
+    assert proposals.waiting(teach.project, registry) == []

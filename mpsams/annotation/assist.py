@@ -16,7 +16,7 @@ from mpsams.imaging import Scan
 from mpsams.inference import Network
 from mpsams.inference.case import SIDE, Span
 from mpsams.inference.comparison import parts
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.transforms import Box
 
 FIRST = "mps_ams"  # whose network proposes, where there is one
@@ -24,10 +24,10 @@ SURE = 0.5  # chance from which a pixel is proposed
 GRID = (SIDE, SIDE)
 
 
-def proposer(library: Library, modality: str) -> str | None:
+def proposer(registry: ModelRegistry, modality: str) -> str | None:
     """The name of the network that proposes: the last that the project has learnt, else the assistant, else the usual one; None where there is none."""
-    names = library.segmenters(modality)
-    usual = library.assistant(modality) or next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
+    names = registry.segmenters(modality)
+    usual = registry.assistant(modality) or next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
     return max((name for name in names if retraining.number(name)), key=retraining.number, default=usual)
 
 

@@ -11,24 +11,24 @@ from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.inference.case import span_of
 from mpsams.inference.comparison import chosen
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 WITNESSES = 3  # networks that are asked about a volume, at most; of a flat image all with the usual share of labels are
 KNOWN = 12  # digits of an id that are shown where there is no name
 
 
-def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
+def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -> Item:
     """Let a network outline an image of the project, all axial slices of a volume.
 
     The more the networks of its modality disagree, the more urgent it is (``urgency.votes``, a mean over slices); where
     there is one alone, the less sure it is. ValueError without a network for it.
     """
     scan = project.scan(id)
-    name = assist.proposer(library, scan.modality)
+    name = assist.proposer(registry, scan.modality)
     if name is None:
         raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
-    others = [other for other in chosen(library.segmenters(scan.modality), ()) if other != name]
-    networks = [library.network(one) for one in (name, *others)]
+    others = [other for other in chosen(registry.segmenters(scan.modality), ()) if other != name]
+    networks = [registry.network(one) for one in (name, *others)]
     networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
     for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
@@ -42,9 +42,9 @@ def propose(project: Project, library: Library, id: str, who: str = "") -> Item:
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
 
 
-def waiting(project: Project, library: Library) -> list[str]:
+def waiting(project: Project, registry: ModelRegistry) -> list[str]:
     """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now."""
-    now = {modality: assist.proposer(library, modality) for modality in MODALITIES}
+    now = {modality: assist.proposer(registry, modality) for modality in MODALITIES}
 
     def is_stale(item: Item) -> bool:
         return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0])
@@ -52,13 +52,13 @@ def waiting(project: Project, library: Library) -> list[str]:
     return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
 
 
-def propose_all(project: Project, library: Library, who: str = "") -> Iterator[tuple[int, int, str]]:
+def propose_all(project: Project, registry: ModelRegistry, who: str = "") -> Iterator[tuple[int, int, str]]:
     """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left out ("" else)."""
-    ids = waiting(project, library)
+    ids = waiting(project, registry)
     for done, id in enumerate(ids, start=1):
         said = ""
         try:
-            propose(project, library, id, who)
+            propose(project, registry, id, who)
         except ValueError as error:
             said = f"Image {number(project, id)}: {error}"
         except OSError as error:

@@ -23,7 +23,7 @@ from mpsams.annotation.open_images import LAST, PutAside, Shelf, taken_back
 from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that are obeyed once, however often the page tries
 REMEMBERED = 64  # wishes by which a later try is known
@@ -42,9 +42,9 @@ class Desk:
     case: what is on screen once an answer was given; the page is to show it elsewhere too.
     """
 
-    def __init__(self, library: Library, project: Project | None = None, room: Callable[[int], None] = lambda size: None) -> None:
+    def __init__(self, registry: ModelRegistry, project: Project | None = None, room: Callable[[int], None] = lambda size: None) -> None:
         """room: asks for so many bytes of memory; it raises ValueError, in words, where there are none."""
-        self.library, self.project, self._room = library, project, room
+        self.registry, self.project, self._room = registry, project, room
         self.case: Case | None = None
         self.who = ""
         self._remark = ""  # to be told with the next sheet
@@ -323,7 +323,7 @@ class Desk:
         return self.project
 
     def _how(self, case: Case) -> dict:
-        return _case.clustering(self.library.clustering(case.modality), case.seed, case.reading)
+        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.reading)
 
     def _look_at(self, case: Case) -> None:
         """The case on screen, as somebody else may have changed it."""
@@ -355,19 +355,19 @@ class Desk:
 
     def _case_of(self, item: Item) -> Case:
         scan = self.project.scan(item.id)
-        how = _case.clustering(self.library.clustering(scan.modality))
+        how = _case.clustering(self.registry.clustering(scan.modality))
         return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, how, item.id)
 
     def _take(self, case: Case, token: str = "") -> Work:
         """Begin to work on an image: from its last mask, else the proposal, else nothing. token: "" is a new one."""
         self._make_room(case)
-        name = assist.proposer(self.library, case.modality)
-        network = None if name is None else self.library.network(name)
+        name = assist.proposer(self.registry, case.modality)
+        network = None if name is None else self.registry.network(name)
         work = Work(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
         if case.item:
             if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
                 try:
-                    proposals.propose(self.project, self.library, case.item, self.who)
+                    proposals.propose(self.project, self.registry, case.item, self.who)
                 except OSError as error:  # the image can be looked at all the same
                     self._remark = NO_PROPOSAL.format(_plain(error))
             mask_xyz, work.proposal_xyz = self.project.mask(case.item), self.project.proposal(case.item)
@@ -409,8 +409,8 @@ class Desk:
         case = case or self._reopened(aside)
         self._make_room(case)
         work = taken_back(aside, case)
-        name = assist.proposer(self.library, case.modality)
-        work.network = None if name is None else self.library.network(name)
+        name = assist.proposer(self.registry, case.modality)
+        work.network = None if name is None else self.registry.network(name)
         work.proposal_xyz = self.project.proposal(aside.item) if aside.item else None
         self._shelf.add(work)
         return work
@@ -423,12 +423,12 @@ class Desk:
         elif aside.upload is not None:
             upload = aside.upload
             try:
-                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.library.clustering(m)), upload.choice)
+                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.registry.clustering(m)), upload.choice)
             except (ValueError, OSError):
                 raise ValueError(NO_FILE) from None
             if not aside.is_of(case):
                 raise ValueError(NO_FILE)
-        how = _case.clustering(self.library.clustering(view["modality"]), view["seed"], view["reading"])
+        how = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["reading"])
         if case.modality != view["modality"]:
             case = _case.called(case, view["modality"], how)
         case = _case.moved(case, view["plane"], 0, how)  # to the plane, whose middle it is

@@ -9,12 +9,12 @@ import torch
 
 from mpsams.inference import Masked
 from mpsams.inference.case import SIDE, Case, clustering, moved, of_upload
-from mpsams.inference.registry import ASSISTANT, Library
+from mpsams.inference.registry import ASSISTANT, ModelRegistry
 
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
 
 
-def case_of(library: Library, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
+def case_of(registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
     """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
 
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
@@ -23,7 +23,7 @@ def case_of(library: Library, file: str | None, modality: str, number: float = 0
         raise ValueError("no image was given")
 
     def how(modality: str) -> dict:
-        return clustering(library.clustering(modality), seed, reading)
+        return clustering(registry.clustering(modality), seed, reading)
 
     case = of_upload([Path(file)], modality or None, how)
     if not number:
@@ -92,14 +92,14 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def network_name(library: Library, stated: str, ending: str, modality: str) -> str:
+def network_name(registry: ModelRegistry, stated: str, ending: str, modality: str) -> str:
     """The network an endpoint is to use: the stated one, or for "" the one that ends so; to segment, the modality's assistant where there is one.
 
     ValueError when it is not there or of another kind than those that end so.
     """
     kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
-    name = stated or (library.assistant(modality) if kind == "segmentation" else None) or library.find(ending, modality)
-    if name is None or name not in library.names() or library.network(name).metadata["kind"] != kind:
-        there = ", ".join(other for other in library.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
+    name = stated or (registry.assistant(modality) if kind == "segmentation" else None) or registry.find(ending, modality)
+    if name is None or name not in registry.names() or registry.network(name).metadata["kind"] != kind:
+        there = ", ".join(other for other in registry.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
         raise ValueError(f"weights {name!r} are no {kind} network here; there are: {there}")
     return name

@@ -29,7 +29,7 @@ from mpsams.app.server import accounts, listen, uploads
 from mpsams.app.server.budget import Budget
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 VERSION = "1.0"
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
@@ -77,7 +77,7 @@ def create(
     hosts: the names it answers to; None is this computer's own, localhost.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
-    library, folder = Library(weights, results, learnt), Path(get_upload_folder())
+    registry, folder = ModelRegistry(weights, results, learnt), Path(get_upload_folder())
 
     @asynccontextmanager
     async def tidied(app: FastAPI) -> AsyncIterator[None]:
@@ -92,10 +92,10 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": VERSION, "weights": library.names(), "left_out": library.left_out(), "budget": blocks.budget.said()}
+        said = {"ok": True, "version": VERSION, "weights": registry.names(), "left_out": registry.left_out(), "budget": blocks.budget.said()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
-    blocks = page(library, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
+    blocks = page(registry, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
     gr.mount_gradio_app(
         app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
         footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),

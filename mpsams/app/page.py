@@ -20,7 +20,7 @@ from mpsams.app.components import html
 from mpsams.app.server.budget import VISITOR, Budget
 from mpsams.app.server.uploads import UploadsOnly
 from mpsams.app.session import Session
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
 lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p></header>"""
@@ -43,23 +43,23 @@ def name_of(tab: ModuleType) -> str:
     return tab.__name__.rpartition(".")[2]
 
 
-def left_out(library: Library) -> str:
+def left_out(registry: ModelRegistry) -> str:
     """A note on the weights that cannot be used, as HTML; empty when all can."""
-    found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in library.left_out().items()]
+    found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in registry.left_out().items()]
     return html.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "care") if found else ""
 
 
-def page(library: Library, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
+def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
     """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
 
     It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this computer.
     """
     found = all_tabs()
     with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
-        session = Session(library, project, opens=name_of(found[0]))
+        session = Session(registry, project, opens=name_of(found[0]))
         gr.HTML(HEADER, elem_id="top")
-        left = gr.HTML(left_out(library), elem_id="left-out", elem_classes="stage")
-        session.on_open(lambda: left_out(library), [], left)
+        left = gr.HTML(left_out(registry), elem_id="left-out", elem_classes="stage")
+        session.on_open(lambda: left_out(registry), [], left)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
                 session.sidebar()

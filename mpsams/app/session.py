@@ -20,7 +20,7 @@ from mpsams.datasets import phantom
 from mpsams.imaging import UnreadableImage
 from mpsams.inference import case as _case
 from mpsams.inference.case import NAMES, Case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 PICK_SAMPLE = """
 element.addEventListener('click', event => {
@@ -38,7 +38,7 @@ FREE = "free"
 
 
 class Session:
-    """The page being built: its library, its project of annotations (or None), the case it opens with, and the components every panel may read.
+    """The page being built: its networks, its project of annotations (or None), the case it opens with, and the components every panel may read.
 
     case: ``gr.State`` holding the Case. version: ``gr.State`` holding a string that changes with the case,
     so that no tensor is ever compared. every: the components that another case sets. first: the Case shown before anything
@@ -46,8 +46,8 @@ class Session:
     tabs: all of them, rendered by the page.
     """
 
-    def __init__(self, library: Library, project: Project | None, opens: str) -> None:
-        self.library, self.project = library, project
+    def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
+        self.registry, self.project = registry, project
         self.cases = [_case.of_sample(sample, self._how(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
         self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self._how(self.volumes[index].modality)))
@@ -193,7 +193,7 @@ class Session:
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
 
     def _how(self, modality: str, seed: float | None = 0, reading: str | None = None) -> dict:
-        return _case.clustering(self.library.clustering(modality), seed or 0, reading)
+        return _case.clustering(self.registry.clustering(modality), seed or 0, reading)
 
     def _as(self, case: Case) -> dict:
         """How the case on screen was clustered."""

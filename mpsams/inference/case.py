@@ -177,7 +177,7 @@ class Case:
 
 
 def clustering(settings: dict, seed: float | None = 0, reading: str | None = None) -> dict:
-    """What ``inference.study`` needs, from the library's settings and what the user chose."""
+    """What ``inference.study`` needs, from the registry's settings and what the user chose."""
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
     return settings | {"seed": int(seed)} | ({"reading": reading} if reading else {})

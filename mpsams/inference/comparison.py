@@ -17,7 +17,7 @@ from mpsams import calibration, inference, tables
 from mpsams.calibration import Rule
 from mpsams.imaging import geometry
 from mpsams.inference.case import Case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.plots import images
 
 NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
@@ -107,7 +107,7 @@ class Said:
         return self.maps[name]
 
 
-def ask(case: Case, names: Sequence[str], library: Library, before: Said | None = None) -> Iterator[Said]:
+def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said | None = None) -> Iterator[Said]:
     """Let networks look at a slice, the one to be seen large first; yields what is known after each of them.
 
     What was already said of the same slice is not asked again. Of no networks one empty answer.
@@ -119,11 +119,11 @@ def ask(case: Case, names: Sequence[str], library: Library, before: Said | None 
     wish = before.shown if before is not None else ""
     usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw
-    rules = {name: calibration.readout(library.about(name)).rule for name in names}
+    rules = {name: calibration.readout(registry.about(name)).rule for name in names}
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
     for count in range(len(missing) + 1):
         if count:
-            known[missing[count - 1]] = inference.chance(library.network(missing[count - 1]), unit_hw, case.box)
+            known[missing[count - 1]] = inference.chance(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
             said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules)
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))

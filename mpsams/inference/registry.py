@@ -17,7 +17,7 @@ ASSISTANT = "-assist"  # how the names of networks to work with end
 CLUSTERING = {"patch": 16, "reading": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
 
 
-class Library:
+class ModelRegistry:
     """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
     Files that arrive while the app runs are found; a file that changed is opened again; one that cannot be used is left out. results: a folder of

@@ -121,7 +121,7 @@ class Side:
     def _propose(self, who: str, desk: Desk | None, which: str) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
-        for done, count, said in proposals.propose_all(self.project, self.session.library, author(who)):
+        for done, count, said in proposals.propose_all(self.project, self.session.registry, author(who)):
             notes += [said] * bool(said)
             yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.counted(desk, which) if done % OFTEN == 0 else {})
         made = done - len(notes)

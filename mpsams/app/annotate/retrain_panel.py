@@ -36,7 +36,7 @@ class Teach:
     """The section's components, and what happens when they are touched."""
 
     def __init__(self, session: Session, who: gr.Textbox) -> None:
-        self.session, self.project, self.library, self.who = session, session.project, session.library, who
+        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who
         with gr.Accordion("Learn from your corrections", open=False, elem_id="teach"):
             gr.HTML(ABOUT)
             self.said = gr.HTML("")
@@ -95,14 +95,14 @@ class Teach:
     def _start(self) -> dict:
         def begin(project: Project) -> None:
             name = self._begins_from()
-            retraining.start(project.folder, self.library.path(name), name)
+            retraining.start(project.folder, self.registry.path(name), name)
 
         return self._done(begin)
 
     def _begins_from(self) -> str:
         """The network that proposes for what was accepted most."""
         modality = Counter(item.modality for item in self.project.items("accepted")).most_common(1)
-        name = assist.proposer(self.library, modality[0][0]) if modality else None
+        name = assist.proposer(self.registry, modality[0][0]) if modality else None
         if name is None:
             raise ValueError("there is no segmentation network to begin from; --weights names the folder of networks")
         return name

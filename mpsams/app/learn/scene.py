@@ -19,7 +19,7 @@ from mpsams.app.learn.walk import Walk
 from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study
 from mpsams.inference.case import SIDE, Case
 from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 MEASURED = Path(__file__).parents[3] / "benchmarks"  # data, not code: what the lift was over whole data sets
 DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}
@@ -33,7 +33,7 @@ class Scene:
 
     case: Case
     walk: Walk
-    library: Library
+    registry: ModelRegistry
 
     @cached_property
     def study(self) -> Study:
@@ -61,7 +61,7 @@ class Scene:
     @cached_property
     def how(self) -> dict:
         """patch, reading, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
-        how = self.library.clustering(self.case.modality)
+        how = self.registry.clustering(self.case.modality)
         reading = next(one for one in (self.case.reading, how["reading"], *clusters.READINGS) if one in clusters.READINGS)
         return how | {"reading": reading}
 
@@ -125,8 +125,8 @@ class Scene:
     @cached_property
     def painter(self) -> Network | None:
         """The pretrained network that fills hidden patches in."""
-        name = self.library.find("-mps_ams-pretrain", self.case.modality)
-        return None if name is None else self.library.network(name)
+        name = self.registry.find("-mps_ams-pretrain", self.case.modality)
+        return None if name is None else self.registry.network(name)
 
     def filled(self, way: str) -> Reconstruction:
         """What that network makes of the image; ``painter`` must be there."""
@@ -135,11 +135,11 @@ class Scene:
     @cached_property
     def compared(self) -> Compared | None:
         """The network begun from the pretraining beside the one begun from nothing; None when they are not there."""
-        there = self.library.segmenters(self.case.modality)
+        there = self.registry.segmenters(self.case.modality)
         wanted = [name for name in there if parts(name)[1] in COMPARED and parts(name)[2] == DEFAULT]
         if not wanted:
             return None
-        *_, said = ask(self.case, wanted, self.library)
+        *_, said = ask(self.case, wanted, self.registry)
         return Compared(said, THRESHOLD)
 
     @cached_property

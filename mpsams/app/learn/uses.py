@@ -213,7 +213,7 @@ def transfer(scene: Scene) -> Page:
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
         films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parts(name)[1]]} <em>{begun}</em>", says))
-    about = [scene.library.about(name) for name in compared.masks]
+    about = [scene.registry.about(name) for name in compared.masks]
     says = [
         "The network that filled in patches gets a new last layer and a few images with outlined lesions, 10% of those there are. "
         "Beside it, a network of the same shape that begins from nothing.",

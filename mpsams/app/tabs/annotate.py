@@ -17,7 +17,7 @@ from mpsams.app.annotate.project_sidebar import Side, at_desk, author
 from mpsams.app.components import html
 from mpsams.app.session import SAVES, Session, private, refused
 from mpsams.inference.case import Case
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 TITLE = "Annotate"
 PLACE = 4
@@ -26,10 +26,10 @@ INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; d
 Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
 
 
-def proposing(library: Library, modality: str) -> str:
+def proposing(registry: ModelRegistry, modality: str) -> str:
     """What the network that proposes was trained on and how good it is, where it is an assistant."""
-    name = assist.proposer(library, modality)
-    return html.assistant(library.about(name), library.measured(name)) if name and name == library.assistant(modality) else ""
+    name = assist.proposer(registry, modality)
+    return html.assistant(registry.about(name), registry.measured(name)) if name and name == registry.assistant(modality) else ""
 
 
 def build(session: Session) -> None:
@@ -47,7 +47,7 @@ def build(session: Session) -> None:
     outputs = [*session.every, stage, desk, *side.outputs]
 
     def seated(now: Desk | None) -> Desk:
-        return Desk(session.library, session.project, session.room) if now is None else now
+        return Desk(session.registry, session.project, session.room) if now is None else now
 
     def told(now: Desk, said: str | None, before: Case | None, filter: str) -> dict:
         """What an answer of the desk sets: the canvas, and whatever of the page changed with it."""
@@ -104,7 +104,7 @@ def build(session: Session) -> None:
     private(stage.act, act, state, outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
     private(side.truth.click, use, [desk], [session.case, session.version])
     session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
-    session.on_case(lambda case: {good: proposing(session.library, case.modality)}, [], [good])
+    session.on_case(lambda case: {good: proposing(session.registry, case.modality)}, [], [good])
     side.listen()
     if session.project is not None:
         private(side.list.pick, pick, state, outputs, **lost)

@@ -28,14 +28,14 @@ KEPT = 32  # images of the quiz that are kept
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events, and restore the state of a link when the page is opened."""
-    library = session.library
-    drawn = functools.lru_cache(KEPT)(lambda seed, number: quiz.made(seed, number, library.clustering))
+    registry = session.registry
+    drawn = functools.lru_cache(KEPT)(lambda seed, number: quiz.made(seed, number, registry.clustering))
 
     def show(case: Case, now: Walk) -> str:
         if now.step > len(PAGES):
             page = quiz_page.guess(now.quiz, drawn(now.quiz.seed, now.quiz.round))
         else:
-            page = PAGES[now.step - 1](Scene(case, now, library))
+            page = PAGES[now.step - 1](Scene(case, now, registry))
         return frame.whole(page, now, walks.link(now, case) if session.is_sample(case) else "")
 
     def begun(now: Walk) -> Walk:

@@ -12,7 +12,7 @@ from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps
 from mpsams.app.session import Session, endpoint, in_turn, private
 from mpsams.inference.case import MODALITIES, Case, with_truth
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 
 TITLE = "Masking"
 PLACE = 1
@@ -50,11 +50,11 @@ element.addEventListener('keydown', event => {
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events and the endpoints /clusters and /mask."""
-    library = session.library
+    registry = session.registry
 
     def show(case: Case, epoch: float, picked: tuple[str, int], version: str) -> str:
         index = picked[1] if picked[0] == version else most_lesion(case)
-        return mask_maps.view(case, epoch, index, covariance(library, case.modality))
+        return mask_maps.view(case, epoch, index, covariance(registry, case.modality))
 
     def pick(case: Case, epoch: float, version: str, event: gr.EventData) -> tuple[tuple[str, int], str]:
         picked = version, min(max(int(event.index), 0), case.study.length - 1)
@@ -89,10 +89,10 @@ def build(session: Session) -> None:
     private(player.click, play, [playing], [playing, clock, player])
     private(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player], **turn)
     session.on_case(show, [epoch, *which], stage, **turn)
-    endpoints(library)
+    endpoints(registry)
 
 
-def endpoints(library: Library) -> None:
+def endpoints(registry: ModelRegistry) -> None:
     """Register /clusters and /mask."""
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
     modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
@@ -105,22 +105,22 @@ def endpoints(library: Library) -> None:
 
     def clusters_of(image, truth=None, modality="", seed=0, reading="", slice=0):
         """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
-        case = answers.case_of(library, image, modality, slice, seed, reading)
+        case = answers.case_of(registry, image, modality, slice, seed, reading)
         return answers.clusters(with_truth(case, Path(truth)) if truth else case)
 
     def mask(image, epoch=OPENS_AT, modality="", seed=0, reading="", slice=0):
         """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
-        case = answers.case_of(library, image, modality, slice, seed, reading)
+        case = answers.case_of(registry, image, modality, slice, seed, reading)
         return answers.mask(case, inference.mask_at(case.study, answers.epoch_of(epoch)))
 
     endpoint("clusters", clusters_of, [image, truth, modality, seed, reading, number], gr.JSON(visible=False))
     endpoint("mask", mask, [image, epoch, modality, seed, reading, number], gr.JSON(visible=False))
 
 
-def covariance(library: Library, modality: str) -> torch.Tensor | None:
+def covariance(registry: ModelRegistry, modality: str) -> torch.Tensor | None:
     """Of the patches of the training images, when the MPS-AMS checkpoint of this modality carries it."""
-    name = library.find("-mps_ams-pretrain", modality)
-    return None if name is None else library.network(name).patch_covariance
+    name = registry.find("-mps_ams-pretrain", modality)
+    return None if name is None else registry.network(name).patch_covariance
 
 
 def most_lesion(case: Case) -> int:

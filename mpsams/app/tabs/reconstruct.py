@@ -13,7 +13,7 @@ from mpsams.app.components import html
 from mpsams.app.session import Session, endpoint, in_turn, private
 from mpsams.inference import Reconstruction
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
-from mpsams.inference.registry import Library, seen  # fmt: skip
+from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
 from mpsams.plots import images
 
 TITLE = "Reconstruct"
@@ -33,10 +33,10 @@ MAKE = """<strong>No pretrained weights here.</strong> This panel needs {names} 
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events and the endpoint /reconstruct."""
-    library = session.library
+    registry = session.registry
 
     def show(case: Case, epoch: float, way: str) -> str:
-        return view(case, epoch, way, library)
+        return view(case, epoch, way, registry)
 
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
@@ -63,9 +63,9 @@ def build(session: Session) -> None:
 
     def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
-        case = endpoints.case_of(library, image, modality, slice, seed)
-        name, epoch = endpoints.network_name(library, weights, "-mps_ams-pretrain", case.modality), endpoints.epoch_of(epoch)
-        found = filled(case, epoch, "first", library, name)
+        case = endpoints.case_of(registry, image, modality, slice, seed)
+        name, epoch = endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality), endpoints.epoch_of(epoch)
+        found = filled(case, epoch, "first", registry, name)
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
         numbers = {"weights": name, "epoch": epoch, "hidden": inference.mask_at(case.study, epoch).hidden}
@@ -77,27 +77,27 @@ def build(session: Session) -> None:
     endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts)
 
 
-def filled(case: Case, epoch: float, way: str, library: Library, name: str) -> Reconstruction:
+def filled(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
     """What a network makes of the case at an epoch, hiding lesion "first" or at "random"."""
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
     at = inference.mask_at(case.study, epoch)
     mask_1l = at.lesion_first_1l if way == "first" else at.random_1l
-    return inference.reconstruct(library.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
+    return inference.reconstruct(registry.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
 
 
-def view(case: Case, epoch: float, way: str, library: Library) -> str:
+def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     """Everything below the controls, as HTML."""
-    names = {ending: library.find(ending, case.modality) for ending in ROWS}
+    names = {ending: registry.find(ending, case.modality) for ending in ROWS}
     there = {ending: name for ending, name in names.items() if name}
     if not there:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
     try:
-        found = {ending: filled(case, epoch, way, library, name) for ending, name in there.items()}
+        found = {ending: filled(case, epoch, way, registry, name) for ending, name in there.items()}
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "refused")
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
-    trained = [seen(library.network(name)) for name in there.values()]
+    trained = [seen(registry.network(name)) for name in there.values()]
     return "".join(
         [
             html.trained_elsewhere(trained, case.modality, NAMES),

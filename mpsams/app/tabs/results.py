@@ -16,7 +16,7 @@ from mpsams import methods, tables
 from mpsams.app.components import html, result_report
 from mpsams.app.components.result_report import Choice
 from mpsams.app.session import Session, private
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
 
 TITLE = "Results"
@@ -43,28 +43,28 @@ class Shelf:
     wrong: tuple[str, ...]
 
 
-def shelf(library: Library) -> Shelf:
+def shelf(registry: ModelRegistry) -> Shelf:
     """Look through the results folder."""
-    files, plans, wrong = library.records(), {}, []
+    files, plans, wrong = registry.records(), {}, []
     for file in files:
         try:
             for plan in tables.plans([file]):
                 plans[plan] = (*plans.get(plan, ()), file)
         except ValueError as error:
             wrong.append(str(error).replace(str(file), file.name))
-    return Shelf(state(library), plans, tuple(wrong))
+    return Shelf(state(registry), plans, tuple(wrong))
 
 
-def state(library: Library) -> str:
+def state(registry: ModelRegistry) -> str:
     """A text that changes when a record file does."""
-    return ";".join(f"{file.name} {file.stat().st_mtime_ns}" for file in library.records()) or "none"
+    return ";".join(f"{file.name} {file.stat().st_mtime_ns}" for file in registry.records()) or "none"
 
 
 class Reader:
     """Results and their HTML, computed once for everyone who asks for the same; a changed file is read again."""
 
-    def __init__(self, library: Library) -> None:
-        self.library = library
+    def __init__(self, registry: ModelRegistry) -> None:
+        self.registry = registry
         self.paper = tomllib.loads(PAPER.read_text(encoding="utf-8")) if PAPER.is_file() else {}
         self._lock = threading.Lock()  # matplotlib draws one figure at a time
         self.results = functools.lru_cache(KEPT)(self._results)
@@ -74,7 +74,7 @@ class Reader:
         self.scatter = functools.lru_cache(KEPT)(self._scatter)
 
     def _results(self, key: str, plan: str, per: str) -> Results:
-        return tables.read(shelf(self.library).plans[plan], plan, per)
+        return tables.read(shelf(self.registry).plans[plan], plan, per)
 
     def table(self, key: str, choice: Choice) -> tables.Table:
         """The table that is asked for."""
@@ -119,7 +119,7 @@ def rivals() -> str:
 
 def build(session: Session) -> None:
     """Lay out the tab; nothing is read or computed before it is opened."""
-    library, reader = session.library, Reader(session.library)
+    registry, reader = session.registry, Reader(session.registry)
     key = gr.State("")
     gr.HTML(INTRO)
     nothing = gr.HTML("", elem_classes="stage")
@@ -152,7 +152,7 @@ def build(session: Session) -> None:
 
     def fill(values: dict) -> Iterator[dict]:
         """Another plan, or other records: what can be chosen of them, then the numbers."""
-        there = shelf(library)
+        there = shelf(registry)
         wrong = "".join(html.note(f"A file of records was left out: {line}", "care") for line in there.wrong)
         if not there.plans:
             yield {nothing: wrong or html.note(MAKE, "care"), body: gr.Column(visible=False)}
@@ -208,7 +208,7 @@ def build(session: Session) -> None:
         return gr.processing_utils.save_bytes_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready.GRADIO_CACHE)
 
     drawn = [numbers, by_labels, points, lines]
-    session.on_case(lambda case: state(library), [], key)
+    session.on_case(lambda case: state(registry), [], key)
     private(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
     private(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
     private(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])

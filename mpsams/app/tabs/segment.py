@@ -22,7 +22,7 @@ from mpsams.imaging import export, geometry
 from mpsams.inference import volumes
 from mpsams.inference.case import MODALITIES, NAMES, Case, with_truth
 from mpsams.inference.comparison import Compared, Said, ask, chosen, is_assistant, scores, slice_mask, titled
-from mpsams.inference.registry import Library, seen
+from mpsams.inference.registry import ModelRegistry, seen
 
 TITLE = "Segment & compare"
 PLACE = 3
@@ -43,8 +43,8 @@ The Masking tab works without any weights."""
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events and the endpoints /segment and /export."""
-    library, first = session.library, session.first
-    there = library.segmenters(first.modality)
+    registry, first = session.registry, session.first
+    there = registry.segmenters(first.modality)
     usual, before = chosen(there, ()), Said(first, {})
     said, whole, due = gr.State(before), gr.State(None), gr.State(0)
     session.hold(said, whole)
@@ -74,13 +74,13 @@ def build(session: Session) -> None:
 
     def show(now: Said, t: float) -> dict:
         compared = Compared(now, t)
-        above, below = say(compared, library)
+        above, below = say(compared, registry)
         return {told: above, large: network_grid.large(compared), cells: network_grid.cells(compared), taught: below}
 
     def infer(case: Case, t: float, names: list[str], before: Said) -> Iterator[dict]:
         """Ask the networks that take part; what is known is shown about twice a second."""
-        names, drawn = chosen(library.segmenters(case.modality), names), 0.0
-        for now in ask(case, names, library, before):
+        names, drawn = chosen(registry.segmenters(case.modality), names), 0.0
+        for now in ask(case, names, registry, before):
             if not now.waiting or time.monotonic() - drawn > PATIENCE:
                 picked = now.shown if now.shown in names else next(iter(names), None)
                 yield {said: now, which: gr.Dropdown(choices(names), value=picked)} | show(now, t)
@@ -94,7 +94,7 @@ def build(session: Session) -> None:
 
     def settle(case: Case, names: list[str], before: Whole | None) -> dict:
         """Another slice is due; of another scan other networks and formats can be had, and what was said of the last volume goes."""
-        there = library.segmenters(case.modality)
+        there = registry.segmenters(case.modality)
         kept = volume_report.of(case, before)
         allowed = export.formats(case.scan)
         says = "Download the mask" + (" (of the whole volume)" if kept else " (of this slice)" if case.is_volume else "")
@@ -108,9 +108,9 @@ def build(session: Session) -> None:
 
     def run(now: Said, t: float) -> Iterator[dict]:
         case, names = now.case, list(now.chances)
-        session.room(len(case.scan.shown()) * sum(4 * library.network(name).size ** 2 for name in names))
+        session.room(len(case.scan.shown()) * sum(4 * registry.network(name).size ** 2 for name in names))
         busy = {start: gr.Button(interactive=False), stop: gr.Button(interactive=True)}
-        for done, found in volumes.segment(case, [library.network(name) for name in names]):
+        for done, found in volumes.segment(case, [registry.network(name) for name in names]):
             if found is None:
                 yield busy | {report: volume_report.progress(done, case)}
         result = Whole(case.scan, dict(zip(names, found, strict=True)))
@@ -145,10 +145,10 @@ def build(session: Session) -> None:
     files = {"show_progress": "minimal"}
     private(button.click, mask_file, [said, threshold, which, form, whole], ready, show_progress_on=button, **files).then(None, js=PRESS)
     private(print_it.click, figure_file, [said, threshold, paper], ready, show_progress_on=print_it, **files).then(None, js=PRESS)
-    endpoints(library, ready)
+    endpoints(registry, ready)
 
 
-def endpoints(library: Library, button: gr.DownloadButton) -> None:
+def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
     """Register /segment and /export."""
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
     modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
@@ -161,10 +161,10 @@ def endpoints(library: Library, button: gr.DownloadButton) -> None:
         """The network's name, the case, and its mask on the grid of the upload."""
         if not 0 < threshold < 1:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
-        case = answers.case_of(library, image, modality, number)
-        name = answers.network_name(library, weights, DEFAULT, case.modality)
+        case = answers.case_of(registry, image, modality, number)
+        name = answers.network_name(registry, weights, DEFAULT, case.modality)
         case = with_truth(case, Path(truth)) if truth else case
-        network = library.network(name)
+        network = registry.network(name)
         if number or not case.is_volume:
             return name, case, slice_mask(case, inference.chance(network, case.unit_hw, case.box), threshold, network.readout.rule)
         *_, (_, said) = volumes.segment(case, [network])
@@ -199,13 +199,13 @@ def choices(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(title, name) for name, title in titled(names).items()]
 
 
-def say(compared: Compared, library: Library) -> tuple[str, str]:
+def say(compared: Compared, registry: ModelRegistry) -> tuple[str, str]:
     """What stands above the pictures and below them: the networks' verdict in words, and what they were taught."""
     said = compared.said
     if not said.chances:
         return html.note(MAKE, "care"), ""
-    trained, case = [seen(library.network(name)) for name in said.chances], said.case
-    assistant = next((html.assistant(library.about(name), library.measured(name)) for name in said.chances if is_assistant(name)), "")
+    trained, case = [seen(registry.network(name)) for name in said.chances], said.case
+    assistant = next((html.assistant(registry.about(name), registry.measured(name)) for name in said.chances if is_assistant(name)), "")
     elsewhere = html.trained_elsewhere(trained, case.modality, NAMES)
     return elsewhere + network_grid.verdict(compared), "" if elsewhere else assistant + html.taught_on(trained[0], case.plane)
 
