@@ -72,6 +72,8 @@ def small_weights(tmp_path_factory) -> Path:
         metadata = shared | {"kind": "pretrain" if kind == "pretrain" else "segmentation", "method": name, "size": 128 if name == "simclr" else 256}
         metadata |= {"transfers": ["encoder"] if name == "simclr" else ["encoder", "decoder"]}
         checkpoint.save(folder / f"busi-{name}-{kind}.safetensors", UNet(width=2).state_dict(), metadata)
+    prompt = {"kind": "prompt", "method": "scratch", "size": 64, "model": shared["model"] | {"channels": 5}, "data": {"name": "prompt", "modality": "", "images": 9}}
+    checkpoint.save(folder / "prompt.safetensors", UNet(5, width=2).state_dict(), shared | prompt)
     return folder
 
 

@@ -98,6 +98,10 @@ class ModelRegistry:
         names = [name for name in self.segmenters(modality) if name.endswith(ASSISTANT)]
         return next((name for name in names if trained_on(self.about(name))[0] == modality), None)
 
+    def prompt_network(self) -> str | None:
+        """The name of the network that segments from boxes and clicks; None where there is none."""
+        return next((name for name in self.names() if self.about(name).get("kind") == "prompt"), None)
+
     def measured(self, name: str) -> dict:
         """What train.evaluate wrote beside a checkpoint; empty where there is nothing, or it measured another file."""
         path = self.path(name)

@@ -12,6 +12,7 @@ import gradio as gr
 from mpsams import transforms
 from mpsams.annotation import assist
 from mpsams.annotation.session import Desk
+from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas
 from mpsams.app.annotate.project_sidebar import Side, at_desk, author
 from mpsams.app.components import html
@@ -106,6 +107,7 @@ def build(session: Session) -> None:
     session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
     session.on_case(lambda case: {good: proposing(session.registry, case.modality)}, [], [good])
     side.listen()
+    prompt_endpoint.register(session.library)
     if session.project is not None:
         private(side.list.pick, pick, state, outputs, **lost)
         private(side.added.success, begin, state, outputs, **lost)
