@@ -15,7 +15,7 @@ from mpsams import checkpoint, datasets, inference, splits
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.unet import UNet
-from train import evaluate_prompts, prompt, prompt_data, prompt_peers, simulated_users, structures
+from train import evaluate_prompts, prompt, prompt_data, prompt_peers, publish, simulated_users, structures
 
 TINY = [
     "--data.size",
@@ -260,6 +260,26 @@ def test_the_evaluation_is_the_same_twice_and_has_the_agreed_names(trained, tmp_
     assert first["box"]["dsc"] == pytest.approx(np.mean([row["box"] for row in rows]))
     with pytest.raises(ValueError, match="--overwrite"):
         evaluate_prompts.main([*arguments, "--seed", "1"])
+
+
+def test_it_is_published_as_prompt_with_a_card_from_its_evaluations(trained, tmp_path, quick_phantom):
+    folder = tmp_path / "weights"
+    publish.main([str(trained.parent), "--weights", str(folder)])
+    path = folder / "prompt.safetensors"
+    assert "## Measured" not in (folder / "prompt.md").read_text()
+    means = evaluate_prompts.main(
+        ["--weights", str(path), "--data.name", "phantom", "--json", str(folder / "prompt-phantom.json")]
+    )
+    publish.main(["--weights", str(folder)])
+    card = (folder / "prompt.md").read_text()
+    assert f"| phantom | 6 | {means['box']['dsc']:.3f}" in card and checkpoint.load(path).sha256 in card
+    assert "trained, validated and tested on 52/6/6 images" in card
+    assert path.stat().st_size < 0.6 * trained.stat().st_size
+    publish.main([str(trained.parent), "--weights", str(folder), "--overwrite"])
+    assert not (folder / "prompt-phantom.json").exists()
+    (folder / "prompt-phantom.json").write_text('{"sha256": "other"}')
+    with pytest.raises(ValueError, match="measured another checkpoint"):
+        publish.main(["--weights", str(folder)])
 
 
 def test_means_count_who_never_reaches_90_as_one_click_more():

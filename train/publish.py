@@ -9,6 +9,7 @@ Convolution kernels are rounded to half precision. So what is measured is the sh
   python -m train.publish
   python -m train.publish --best runs/busi-cpu/records.jsonl --labels 0.1 --recipe strong
   python -m train.publish --assist runs/busi-assist      # as busi-assist, which the app proposes with
+  python -m train.publish runs/prompt      # as prompt; measured by train.evaluate_prompts --json weights/prompt-busi.json, and so on
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from mpsams import calibration, checkpoint, datasets, jsonl
 from mpsams.calibration import Rule
 from mpsams.checkpoint import Checkpoint
+from train import prompt_card
 from train.command_line import Parser, run
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
@@ -61,9 +63,17 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     refuse_replacing(list(names.values()), options.weights, options.overwrite)
     written = [ship(folder, options.weights / f"{names[folder]}.safetensors", why) for folder, why in runs.items()]
     for path in sorted(options.weights.glob("*.safetensors")):
-        checkpoint.write(path.with_suffix(".md"), card(path.stem, checkpoint.load(path), evaluation(path)).encode())
+        checkpoint.write(path.with_suffix(".md"), card_of(path).encode())
     print("\n".join(map(str, written)))
     return written
+
+
+def card_of(path: Path) -> str:
+    """The model card of a shipped checkpoint. ValueError when an evaluation beside it measured another file."""
+    found = checkpoint.load(path)
+    if found.metadata["kind"] == "prompt":
+        return prompt_card.card(path.stem, found, prompt_card.evaluations(path, found.sha256))
+    return card(path.stem, found, evaluation(path))
 
 
 def best(path: Path, labels: float, recipe: str) -> dict[Path, str]:
@@ -110,7 +120,8 @@ def ship(source: Path, path: Path, why: str | None = None) -> Path:
     if size > LARGEST:
         raise ValueError(f"{source} would be {size / 2**20:.1f} MiB in half precision; expected at most {LARGEST / 2**20:.0f}, so a smaller model.width")
     checkpoint.save(path, tensors, found.metadata | about)
-    path.with_suffix(".json").unlink(missing_ok=True)
+    for record in (path.with_suffix(".json"), *(path.parent.glob(f"{path.stem}-*.json") if found.metadata["kind"] == "prompt" else ())):
+        record.unlink(missing_ok=True)
     return path
 
 
@@ -126,14 +137,16 @@ def evaluation(path: Path) -> dict | None:
 
 
 def name_of(metadata: dict, assistant: bool = False) -> str:
-    """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent; "busi-assist" of an assistant.
+    """"busi-mps_ams-pretrain" or "busi-mps_ams-seg-10": data set, method, and share of labels in percent; "busi-assist" of an assistant; "prompt".
 
-    ValueError when that is no segmentation.
+    ValueError when an assistant is no segmentation.
     """
     if assistant:
         if metadata["kind"] != "segmentation":
             raise ValueError(f"an assistant is a segmentation; this is a {metadata['kind']} checkpoint")
         return f"{metadata['data']['name']}-assist"
+    if metadata["kind"] == "prompt":
+        return "prompt"
     what = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
     return f"{metadata['data']['name']}-{metadata['method']}-{what}"
 
