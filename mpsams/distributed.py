@@ -1,4 +1,4 @@
-"""What the processes of one training say to each other; alone, everything is itself.
+"""Collective operations over the processes of one training; with a single process each returns its input.
 
 Axes: B rows, K columns.
 """
@@ -6,64 +6,65 @@ Axes: B rows, K columns.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+import torch.distributed as dist
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def count() -> int:
-    """How many processes train together; 1 when there is no process group."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def world_size() -> int:
+    """Number of processes that train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def index() -> int:
-    """Which of them this is, from 0."""
-    return distributed.get_rank() if count() > 1 else 0
+def rank() -> int:
+    """Number of this process among them, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def uniform(batch: int, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
-    """Uniform numbers in [0, 1) for the ``batch`` rows that this process has of a batch: float (batch, *shape).
+    """Uniform numbers in [0, 1) for this process's ``batch`` rows of a batch: float (batch, *shape).
 
     All processes draw for all rows, from generators in the same state, and keep their own: together they draw what one
     process would.
     """
-    whole = torch.rand(count() * batch, *shape, generator=generator, device=generator.device if generator else device)
-    return whole[index() * batch : (index() + 1) * batch]
+    whole = torch.rand(world_size() * batch, *shape, generator=generator, device=generator.device if generator else device)
+    return whole[rank() * batch : (rank() + 1) * batch]
 
 
-def share(indices: Tensor) -> Tensor:
-    """This process's part of a batch's indices (N,). Every process gets as many: when they do not divide, the first count twice."""
-    if count() == 1:
+def shard(indices: Tensor) -> Tensor:
+    """This process's part of a batch's indices (N,). All parts are of one length; when N does not divide, the first indices count twice."""
+    if world_size() == 1:
         return indices
-    each = -(-len(indices) // count())
-    return indices.repeat(count())[: each * count()].split(each)[index()]
+    each = -(-len(indices) // world_size())
+    return indices.repeat(world_size())[: each * world_size()].split(each)[rank()]
 
 
-def gathered(x_bk: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks: (B, K) -> (count * B, K), with gradient to each.
+def all_gather(x_bk: Tensor) -> Tensor:
+    """Concatenate the rows of all processes by rank, with gradient to each: (B, K) -> (world_size * B, K).
 
-    Every process must bring as many rows.
+    Every process must pass the same number of rows.
     """
-    return x_bk if count() == 1 else Gathered.apply(x_bk)
+    return x_bk if world_size() == 1 else AllGather.apply(x_bk)
 
 
-class Gathered(torch.autograd.Function):
-    """See ``gathered``. PyTorch's own is deprecated, and remembers the first process group for ever."""
+class AllGather(torch.autograd.Function):
+    """``all_gather`` with its gradient. PyTorch's own is deprecated, and keeps the first process group for ever."""
 
     @staticmethod
     def forward(context, x_bk: Tensor) -> Tensor:
-        rows = [torch.empty_like(x_bk, memory_format=torch.contiguous_format) for _ in range(count())]
-        distributed.all_gather(rows, x_bk.contiguous())
+        rows = [torch.empty_like(x_bk, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(rows, x_bk.contiguous())
         return torch.cat(rows)
 
     @staticmethod
     @once_differentiable
-    def backward(context, given_rk: Tensor) -> Tensor:
-        return summed(given_rk.contiguous()).chunk(count())[index()]
+    def backward(context, grad_rk: Tensor) -> Tensor:
+        return all_reduce(grad_rk.contiguous()).chunk(world_size())[rank()]
 
 
-def summed(x: Tensor) -> Tensor:
-    """The sum over all processes, of any shape, without gradient."""
-    if count() > 1:
+def all_reduce(x: Tensor) -> Tensor:
+    """The sum of ``x`` (any shape) over all processes, without gradient."""
+    if world_size() > 1:
         x = x.clone()
-        distributed.all_reduce(x)
+        dist.all_reduce(x)
     return x

@@ -48,7 +48,7 @@ def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
     among all other views of the batch, those of other processes included. One image alone has loss 0. ValueError unless
     shapes agree and the temperature is positive.
     """
-    a_bd, b_bd = distributed.gathered(a_bd), distributed.gathered(b_bd)
+    a_bd, b_bd = distributed.all_gather(a_bd), distributed.all_gather(b_bd)
     if a_bd.shape != b_bd.shape or not len(a_bd) or not temperature > 0:
         raise ValueError(
             f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of an image at least, temperature {temperature} must be positive"
@@ -86,8 +86,8 @@ def sinkhorn(scores_bk: Tensor, epsilon: float = 0.05, iterations: int = 3) -> T
 
 def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
     """(B, K) -> (1, K), over the images of all processes."""
-    top = distributed.gathered(log_bk.amax(dim=0, keepdim=True)).amax(dim=0, keepdim=True)
-    return top + distributed.summed((log_bk - top).exp().sum(dim=0, keepdim=True)).log()
+    top = distributed.all_gather(log_bk.amax(dim=0, keepdim=True)).amax(dim=0, keepdim=True)
+    return top + distributed.all_reduce((log_bk - top).exp().sum(dim=0, keepdim=True)).log()
 
 
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:
@@ -108,7 +108,7 @@ def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce")
         entropy = F.binary_cross_entropy_with_logits(logits_b1hw, truth)
     if kind == "ce":
         return entropy
-    whole = [distributed.gathered(each.flatten(1)) for each in (logits_b1hw, truth)]
+    whole = [distributed.all_gather(each.flatten(1)) for each in (logits_b1hw, truth)]
     if kind == "image-dice-ce":
         return entropy + _dice_of_lesions(*whole)
     from monai.losses import DiceLoss

@@ -27,9 +27,8 @@ from torch import nn
 from torch.distributed import run
 from torch.nn.parallel import DistributedDataParallel
 
-from mpsams import checkpoint, datasets, jsonl, losses, methods, packs, transforms
-from mpsams import distributed as ranks
-from train import distributed, finetune, loop, pretrain, state
+from mpsams import checkpoint, datasets, distributed, jsonl, losses, methods, packs, transforms
+from train import batchnorm, finetune, launch, loop, pretrain, state
 from train import pack as pack_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,14 +114,14 @@ def normalised(module: nn.Module, x: torch.Tensor, given: torch.Tensor) -> dict[
 
 def mine(x: torch.Tensor) -> torch.Tensor:
     """This process's rows of a batch."""
-    return x.chunk(ranks.count())[ranks.index()]
+    return x.chunk(distributed.world_size())[distributed.rank()]
 
 
 def segmented(kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Loss and gradients of a small network on this process's rows; lesions are larger in the second half."""
     torch.manual_seed(0)
     module = nn.Conv2d(2, 1, 3, padding=1)
-    module = DistributedDataParallel(module) if ranks.count() > 1 else module
+    module = DistributedDataParallel(module) if distributed.world_size() > 1 else module
     generator = torch.Generator().manual_seed(5)
     x_bchw = torch.randn(BATCH, 2, 8, 8, generator=generator)
     truth_b1hw = torch.rand(BATCH, 1, 8, 8, generator=generator) < torch.linspace(0.05, 0.9, BATCH).view(-1, 1, 1, 1)
@@ -134,19 +133,19 @@ def segmented(kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
 def told_apart() -> dict:
     """What needs a process group but no training."""
     how = transforms.Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.1, contrast=0.2, brightness=0.1, gamma=0.3)
-    found = {f"norm {name}": normalised(distributed.synced(layer(name)), *map(mine, rows(name))) for name in NORMS}
-    found["replaced"] = isinstance(distributed.synced(layer("flat"))[0], distributed.SyncedBatchNorm)
-    found["names"] = list(distributed.synced(layer("images")).state_dict())
+    found = {f"norm {name}": normalised(batchnorm.sync_batchnorm(layer(name)), *map(mine, rows(name))) for name in NORMS}
+    found["replaced"] = isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)
+    found["names"] = list(batchnorm.sync_batchnorm(layer("images")).state_dict())
     half = [each.bfloat16() for each in map(mine, rows("images, channels last"))]
-    found["half"] = normalised(distributed.synced(layer("images, channels last")), *half)
-    found["uniform"] = ranks.uniform(BATCH // ranks.count(), 2, 3, generator=torch.Generator().manual_seed(8))
-    found["changes"] = dataclasses.asdict(transforms.draw(BATCH // ranks.count(), how, torch.Generator().manual_seed(9)))
-    found["shares"] = [ranks.share(torch.arange(count)).tolist() for count in (6, 5, 1)]
+    found["half"] = normalised(batchnorm.sync_batchnorm(layer("images, channels last")), *half)
+    found["uniform"] = distributed.uniform(BATCH // distributed.world_size(), 2, 3, generator=torch.Generator().manual_seed(8))
+    found["changes"] = dataclasses.asdict(transforms.draw(BATCH // distributed.world_size(), how, torch.Generator().manual_seed(9)))
+    found["shares"] = [distributed.shard(torch.arange(count)).tolist() for count in (6, 5, 1)]
     found |= {kind: segmented(kind) for kind in losses.SEGMENTATION}
-    found["of all"] = distributed.of_all(f"from {ranks.index()}")
-    found["of first"] = distributed.of_first(lambda: f"from {ranks.index()}")
+    found["of all"] = launch.gather_objects(f"from {distributed.rank()}")
+    found["of first"] = launch.call_on_first(lambda: f"from {distributed.rank()}")
     with pytest.raises(ValueError, match="refused by 0"):
-        distributed.of_first(lambda: refuse(f"refused by {ranks.index()}"))
+        launch.call_on_first(lambda: refuse(f"refused by {distributed.rank()}"))
     return found
 
 
@@ -237,8 +236,8 @@ def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, li
 def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
     """What one of two processes does; its findings go into a file."""
     torch.set_num_threads(1)
-    distributed.PATIENCE = timedelta(seconds=30)  # after an error both live on here, and one may wait for what the other left undone
-    with one_of_several(rank, ports.pop()), distributed.joined():
+    launch.TIMEOUT = timedelta(seconds=30)  # after an error both live on here, and one may wait for what the other left undone
+    with one_of_several(rank, ports.pop()), launch.process_group():
         found = told_apart()
     for name, command, argv, out, happens in trainings(rank, folder, pack):
         with one_of_several(rank, ports.pop()):
@@ -314,11 +313,11 @@ def test_batchnorm_of_several_keeps_its_names_and_takes_half_precision(several):
     for part in ("y", "x"):
         assert several[0]["half"][part].dtype == torch.bfloat16
         torch.testing.assert_close(joint(several, "half", part), whole[part], rtol=0.05, atol=0.05)
-    assert not isinstance(distributed.synced(layer("flat"))[0], distributed.SyncedBatchNorm)  # alone everything is as it was
+    assert not isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)  # alone everything is as it was
 
 
 def test_random_numbers_of_several_are_those_of_one(several):
-    whole = ranks.uniform(BATCH, 2, 3, generator=torch.Generator().manual_seed(8))
+    whole = distributed.uniform(BATCH, 2, 3, generator=torch.Generator().manual_seed(8))
     assert torch.equal(torch.cat([found["uniform"] for found in several]), whole)
     how = transforms.Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.1, contrast=0.2, brightness=0.1, gamma=0.3)
     for name, drawn in dataclasses.asdict(transforms.draw(BATCH, how, torch.Generator().manual_seed(9))).items():
@@ -327,7 +326,7 @@ def test_random_numbers_of_several_are_those_of_one(several):
 
 def test_shares_cover_a_batch_and_are_as_large(several):
     assert [found["shares"] for found in several] == [[[0, 1, 2], [0, 1, 2], [0]], [[3, 4, 5], [3, 4, 0], [0]]]
-    assert ranks.share(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    assert distributed.shard(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("kind", losses.SEGMENTATION)
@@ -341,7 +340,7 @@ def test_the_segmentation_loss_of_several_is_that_of_the_whole_batch(several, ki
 def test_the_first_hears_all_and_is_heard_by_all(several):
     assert [found["of all"] for found in several] == [["from 0", "from 1"], []]
     assert [found["of first"] for found in several] == ["from 0", "from 0"]
-    assert distributed.of_all("alone") == ["alone"] and distributed.of_first(lambda: "alone") == "alone"
+    assert launch.gather_objects("alone") == ["alone"] and launch.call_on_first(lambda: "alone") == "alone"
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import jsonargparse
 import torch
 
-from train import distributed
+from train import launch
 
 SWITCHES = {
     "resume": "go on from the state saved in the run folder",
@@ -104,7 +104,7 @@ def parse(
     switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]
     parser.add_class_arguments(kind, skip={*switches, *groups})
     for name in switches:
-        again = name == "resume" and distributed.restarted()
+        again = name == "resume" and launch.is_restart()
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
     for name, group in groups.items():
         parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
@@ -116,7 +116,7 @@ def parse(
         names = {name: filled[name].pop("name") for name in groups}
         built = parser.instantiate(filled)
         options = kind(**{field.name: built[field.name] for field in fields(kind)})
-        if filled.get("overwrite") and filled.get("resume") and not distributed.restarted():
+        if filled.get("overwrite") and filled.get("resume") and not launch.is_restart():
             raise ValueError("--resume and --overwrite: expected one of them, to go on with a run or to replace it")
     except ValueError as error:
         parser.error(str(error))
@@ -159,13 +159,13 @@ def run(main: Callable[[], object], command: str) -> None:
     try:
         main()
     except OSError as error:
-        distributed.fail(f"{command}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        launch.fail(f"{command}: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except (ValueError, FloatingPointError) as error:
-        distributed.fail(f"{command}: {error}")
+        launch.fail(f"{command}: {error}")
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        distributed.fail(f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less (--dry-run tells)")
+        launch.fail(f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less (--dry-run tells)")
 
 
 def peek(argv: Sequence[str] | None, option: str, default: Any) -> Any:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from mpsams import distributed as ranks
-from train import distributed, loop, memory
+from mpsams import distributed
+from train import launch, loop, memory
 from train.loop import Task
 from train.state import Position
 
@@ -37,7 +37,7 @@ def tell(task: Task) -> None:
     runs = Position()
     taken = measured(lambda: step(task, runs, batch))
     speed, total = batch / taken, task.images * task.epochs
-    print(f"{speed:.1f} images/s in batches of {batch}" + (f" over {ranks.count()} processes" if ranks.count() > 1 else ""))
+    print(f"{speed:.1f} images/s in batches of {batch}" + (f" over {distributed.world_size()} processes" if distributed.world_size() > 1 else ""))
     print(f"an epoch of {task.images} images takes {spoken(task.images / speed)}, all {task.epochs} epochs {spoken(total / speed)}")
     print(f"largest batch that fits: {largest(task, batch, each)}")
 
@@ -49,15 +49,15 @@ def grown_on_cpu(task: Task) -> tuple[int, float]:
     """
     runs, batch, each, sizes = Position(), 0, 0.0, growing(task)
     for number, size in enumerate(sizes):
-        needed = each * (size - batch) / ranks.count() if number else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
-        if distributed.summed([needed > SHARE * free()])[0]:
+        needed = each * (size - batch) / distributed.world_size() if number else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
+        if launch.sum_values([needed > SHARE * free()])[0]:
             refuse(task, batch, each, needed)
             return batch, each
         before = memory.peak() or 0
         with saved_tensors(task.module) as saved:
             step(task, runs, size)
         after = memory.peak() or 0
-        each = max(each, sum(saved.values()) / size * ranks.count(), (after - before) / (size - batch) * ranks.count() if number else 0)
+        each = max(each, sum(saved.values()) / size * distributed.world_size(), (after - before) / (size - batch) * distributed.world_size() if number else 0)
         batch = size
     took, limit = memory.peak(), memory.available()
     if took and limit is not None:
@@ -67,7 +67,7 @@ def grown_on_cpu(task: Task) -> tuple[int, float]:
 
 def growing(task: Task) -> list[int]:
     """Batches to compute one after the other: from a few images of each process and part, doubled, to the task's."""
-    sizes = [min(whole(task), FEW * ranks.count() * task.parts)]
+    sizes = [min(whole(task), FEW * distributed.world_size() * task.parts)]
     while sizes[-1] < whole(task):
         sizes.append(min(2 * sizes[-1], whole(task)))
     return sizes
@@ -83,7 +83,7 @@ def refuse(task: Task, batch: int, each: float, needed: float) -> None:
     if not batch:
         print(f"the network alone needs about {needed / GIB:.2f} GiB for training, {free() / GIB:.2f} GiB are free for each process; nothing was computed")
         return
-    more = each * (whole(task) - batch) / ranks.count()
+    more = each * (whole(task) - batch) / distributed.world_size()
     print(
         f"a batch of {whole(task)} would take about {((memory.peak() or 0) + more) / GIB:.2f} GiB, {more / GIB:.2f} more than now; {free() / GIB:.2f} GiB are "
         f"free for each process, so it was not computed. It does not fit; compute it in parts (accumulate) or take a smaller one"
@@ -106,10 +106,10 @@ def grown_on_gpu(task: Task) -> tuple[int, float]:
 def largest(task: Task, batch: int, each: float) -> str:
     """The largest batch that fits, in words, after ``batch`` was computed with so many bytes for each image."""
     if task.device.type == "cuda":
-        return "ask one process alone; it is as many times larger as there are processes" if ranks.count() > 1 else str(largest_tried(task, batch))
+        return "ask one process alone; it is as many times larger as there are processes" if distributed.world_size() > 1 else str(largest_tried(task, batch))
     if not each or memory.available() is None:
         return "not to be told here"
-    fits = batch + int(SHARE * free() / each * ranks.count())
+    fits = batch + int(SHARE * free() / each * distributed.world_size())
     return f"all {task.images} images of an epoch" if fits >= task.images else f"about {fits}"
 
 
@@ -142,7 +142,7 @@ def free() -> float:
 def measured(work: Callable[[], None]) -> float:
     """Median seconds of a few calls of what was done once before; of one alone when it takes long."""
     began, taken = time.monotonic(), []
-    while len(taken) < STEPS and (not taken or not any(distributed.summed([time.monotonic() - began > SECONDS]))):
+    while len(taken) < STEPS and (not taken or not any(launch.sum_values([time.monotonic() - began > SECONDS]))):
         start = time.monotonic()
         work()
         taken.append(time.monotonic() - start)
@@ -157,7 +157,7 @@ def processes_here() -> int:
 def largest_tried(task: Task, fits: int) -> int:
     """The largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it fails, then halved in between."""
     fails = None
-    while fails is None or fails - fits > max(ranks.count(), fits // 8):
+    while fails is None or fails - fits > max(distributed.world_size(), fits // 8):
         asked = 2 * fits if fails is None else (fits + fails) // 2
         if possible(task, asked):
             fits = asked

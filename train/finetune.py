@@ -27,15 +27,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, datasets, distortions, inference, metrics, schedule, splits, transforms
-from mpsams import distributed as ranks
+from mpsams import calibration, checkpoint, datasets, distortions, distributed, inference, metrics, schedule, splits, transforms
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.transforms import Augmentation
 from mpsams.unet import Supervised, UNet, auxiliary_heads
-from train import distributed, loop, sampling, teacher
 from train import dry_run as rehearsal
+from train import launch, loop, sampling, teacher
 from train.command_line import parse, peek, run
 from train.options import Data, Model, Run, describe, one_of, open_data, resident, run_folder, settled
 from train.recipes import BATCHES, OPTIMISERS, RECIPES, Recipe, loss_of
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         preset["recipe.batch"] = batch_of_paper(data, peek(argv, "labels", Finetune.labels))
     about = begun_from(init) if init else {}
     options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | inherited(about, data))
-    with distributed.joined():
+    with launch.process_group():
         for sentence in differences(about, options):
             print(sentence)
         return finetune(options, name)
@@ -134,7 +133,7 @@ def differences(about: dict, options: Finetune) -> list[str]:
 def finetune(options: Finetune, name: str) -> Path | None:
     """Run a fine-tuning as described by the options; ``name`` is the recipe's. Returns its weights, None after a dry run."""
     device = options.run.start()
-    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=ranks.index() > 0))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
     return learn(options, name, stack, split, device)
 
 
@@ -176,11 +175,11 @@ def learn(
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
-        "bfloat16_dsc": distributed.of_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),
+        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),
     }
     if start and start.metadata["kind"] == "segmentation":
         metadata |= calibration.carried(start.metadata)
-    distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
+    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS
 
@@ -261,7 +260,7 @@ def task(
     """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val
     device = next(model.parameters()).device
-    network = distributed.parallel(model.trained)
+    network = launch.data_parallel(model.trained)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)

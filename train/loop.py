@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mpsams import checkpoint, jsonl, precision, splits
-from mpsams import distributed as ranks
+from mpsams import checkpoint, distributed, jsonl, precision, splits
 from mpsams.splits import Split
-from train import distributed, sampling, state
+from train import launch, sampling, state
 from train.options import Run, settled_then
 from train.state import STATE, Position
 
@@ -32,7 +31,7 @@ class Task:
     """What is trained and how.
 
     module: everything with weights that a resume must restore. network: the part that ``loss`` calls, as
-    ``distributed.parallel`` made it. loss: (indices (B,), epoch, generator) -> scalar. rate: share of training done ->
+    ``launch.data_parallel`` made it. loss: (indices (B,), epoch, generator) -> scalar. rate: share of training done ->
     learning-rate factor. after_step: share done -> None. after_epoch: epoch -> numbers for the record; only the first
     process is asked. images: per epoch. batch: images per step, of all processes. parts: in how many
     parts a batch is computed, one after the other. config: what must not change between a run and its resumption.
@@ -92,9 +91,9 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
         out.mkdir(parents=True, exist_ok=True)
         splits.save(split, out / SPLIT)
         jsonl.keep(out / RECORDS, lambda row: True)  # without a last line that was cut off
-        jsonl.append(out / RECORDS, "start", split=split.sha256, processes=ranks.count(), **facts)
+        jsonl.append(out / RECORDS, "start", split=split.sha256, processes=distributed.world_size(), **facts)
 
-    distributed.of_first(make)
+    launch.call_on_first(make)
 
 
 def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> Run:
@@ -108,7 +107,7 @@ def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> R
             return "float32"  # which earlier versions used on every CPU
         return before if before in precision.PRECISIONS else precision.name_of(precision.choose("auto", device))
 
-    return replace(run, precision=distributed.of_first(find)) if run.precision == "auto" else run
+    return replace(run, precision=launch.call_on_first(find)) if run.precision == "auto" else run
 
 
 def refuse_other_records(out: Path) -> None:
@@ -141,7 +140,7 @@ def finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
             raise ValueError(f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out starts a new one")
         return not differing
 
-    done = agreed(resume) and distributed.of_first(look)
+    done = agreed(resume) and launch.call_on_first(look)
     if done:
         print(f"this run is finished, nothing is left to do: {out / WEIGHTS}")
     return done
@@ -155,7 +154,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     """
     resume = agreed(resume)
     at = (state.restore(out, task.module, task.optimizer, task.config) if resume else None) or Position()
-    if resume and ranks.index() == 0:
+    if resume and distributed.rank() == 0:
         print(f"going on after step {at.step}" if at.step else f"nothing to resume in {out}; starting at epoch 1")
         jsonl.keep(out / RECORDS, lambda row: row.get("epoch", 0) <= at.step // task.steps)
     look = 1 if task.device.type == "cpu" else LOOK
@@ -186,7 +185,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
 
 def agreed(resume: bool) -> bool:
     """Whether any process wants to go on: a machine that joined later does not know that it is a restart."""
-    return any(distributed.summed([resume]))
+    return any(launch.sum_values([resume]))
 
 
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
@@ -203,10 +202,10 @@ def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
     for group in task.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * task.rate(done / total)
     task.optimizer.zero_grad(set_to_none=True)
-    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, -(-len(indices) // ranks.count()))), []
+    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, -(-len(indices) // distributed.world_size()))), []
     for number, part in enumerate(parts, 1):
-        with nullcontext() if number == len(parts) else distributed.unsynced(task.network):
-            loss = task.loss(ranks.share(part), epoch, source) * (len(part) / len(indices))
+        with nullcontext() if number == len(parts) else launch.no_sync(task.network):
+            loss = task.loss(distributed.shard(part), epoch, source) * (len(part) / len(indices))
             loss.backward()
         losses.append(loss.detach())
     task.optimizer.step()
@@ -223,10 +222,10 @@ def settle(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: 
     FloatingPointError when a loss is not finite.
     """
     began = time.monotonic()
-    own = [value / ranks.count() for value in torch.stack(ahead).tolist()]
+    own = [value / distributed.world_size() for value in torch.stack(ahead).tolist()]
     ahead.clear()
-    *losses, terminated, interrupted, due = distributed.summed(
-        [*own, stop[:1] == [signal.SIGTERM], stop[:1] == [signal.SIGINT], due and ranks.index() == 0]
+    *losses, terminated, interrupted, due = launch.sum_values(
+        [*own, stop[:1] == [signal.SIGTERM], stop[:1] == [signal.SIGINT], due and distributed.rank() == 0]
     )
     at.seconds += time.monotonic() - began
     for number, value in enumerate(losses, at.step - len(losses)):
@@ -247,14 +246,14 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
         values = {"epoch": epoch, "loss": float(np.mean(at.losses)), "seconds": round(at.seconds, 2)}
         jsonl.append(out / RECORDS, "epoch", **values, lr=task.optimizer.param_groups[0]["lr"], **facts)
 
-    distributed.of_first(tell)
+    launch.call_on_first(tell)
     at.losses = []
 
 
 def progress(task: Task, at: Position) -> tqdm:
     """A bar over all images of the run: images/s and time left."""
     done = at.step // task.steps * task.images + at.step % task.steps * task.batch
-    how = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": ranks.index() > 0}
+    how = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": distributed.rank() > 0}
     return tqdm(total=task.images * task.epochs, initial=done, **how)
 
 
@@ -265,7 +264,7 @@ def stop_signal() -> Iterator[list[int]]:
 
     def note(number: int, _frame) -> None:
         received.append(number)
-        if not distributed.started():  # torchrun, SLURM and a terminal may each pass the same signal on
+        if not launch.is_distributed():  # torchrun, SLURM and a terminal may each pass the same signal on
             for each, handler in before.items():
                 signal.signal(each, handler)
 

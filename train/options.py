@@ -15,13 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mpsams import datasets, packs, precision, splits
-from mpsams import distributed as ranks
+from mpsams import datasets, distributed, packs, precision, splits
 from mpsams.datasets import Stack
 from mpsams.imaging import MODALITIES
 from mpsams.splits import Split
 from mpsams.unet import NORMS, Decoder, Encoder
-from train import distributed, memory
+from train import batchnorm, launch, memory
 from train.state import Position
 
 LOT = 512  # images that are looked at once
@@ -127,10 +126,10 @@ class Run:
             torch.set_num_threads(self.threads)
         if self.device == "cpu" or not torch.cuda.is_available():
             return torch.device("cpu")
-        if distributed.local_index() >= torch.cuda.device_count():
-            raise ValueError(f"process {distributed.local_index()} of this machine has no GPU: there are {torch.cuda.device_count()}; start as many")
+        if launch.local_rank() >= torch.cuda.device_count():
+            raise ValueError(f"process {launch.local_rank()} of this machine has no GPU: there are {torch.cuda.device_count()}; start as many")
         torch.backends.cudnn.benchmark = True
-        return torch.device("cuda", distributed.local_index())
+        return torch.device("cuda", launch.local_rank())
 
     def prepare(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
@@ -140,7 +139,7 @@ class Run:
         dtype = precision.choose(self.precision, device)
         fast = device.type == "cuda" or dtype == torch.bfloat16
         module = module.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
-        module = distributed.synced(module) if self.synced else module
+        module = batchnorm.sync_batchnorm(module) if self.synced else module
         for part in module.modules():
             if isinstance(part, Encoder | Decoder):
                 part.precision = dtype
@@ -206,7 +205,7 @@ def read(options: Data, track: Callable = iter) -> Stack:
 
 def tell(notes: Sequence[str]) -> None:
     """Print what should be known of the data before the numbers are trusted, each sentence once."""
-    if ranks.index() == 0:
+    if distributed.rank() == 0:
         for note in dict.fromkeys(notes):
             print(f"note: {note}", flush=True)
 

@@ -21,14 +21,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mpsams import checkpoint, methods, patches, schedule, transforms, uncertainty
-from mpsams import distributed as ranks
+from mpsams import checkpoint, distributed, methods, patches, schedule, transforms, uncertainty
 from mpsams.datasets import Stack
 from mpsams.methods import Batch, Method
 from mpsams.plots import images as figures
 from mpsams.unet import UNet
-from train import distributed, loop
 from train import dry_run as rehearsal
+from train import launch, loop
 from train.command_line import parse, peek, run
 from train.options import Data, Model, Run, at_least, describe, open_data, resident, run_folder, settled
 
@@ -93,14 +92,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
     own = methods.find(name).Config
     paper = {"optim.epochs": EPOCHS.get(name, Optim.epochs), "optim.batch": BATCHES.get(str(peek(argv, "data.name", Data.name)), Optim.batch)}
     options = parse(Pretrain, "train.pretrain", argv, {"method": own}, paper | {"method.name": name})
-    with distributed.joined():
+    with launch.process_group():
         return pretrain(options, name)
 
 
 def pretrain(options: Pretrain, name: str) -> Path | None:
     """Run a pretraining as described by the options; ``name`` is the method's. Returns its weights, None after a dry run."""
     device = options.run.start()
-    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=ranks.index() > 0))
+    stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
     torch.manual_seed(options.run.seed)
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
@@ -125,7 +124,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         "transfers": list(method.transfers),
     }
     tensors = method.unet.state_dict() | {"patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()}
-    distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, tensors, metadata))
+    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, tensors, metadata))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS
 
@@ -142,7 +141,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
     device = next(method.parameters()).device
     learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
     known = known_of(method, seen, device)
-    network = distributed.parallel(method, method.idle)
+    network = launch.data_parallel(method, method.idle)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         return network(batch_of(seen, known, indices, options.optim.flip, generator, device), epoch)
@@ -191,16 +190,16 @@ def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | Non
     if one is None:
         return None
     found = torch.zeros(len(stack), *one.shape[1:], dtype=torch.uint8)
-    lots = range(LOT * ranks.index(), len(stack), LOT * ranks.count())
-    for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=ranks.index() > 0, leave=False):
+    lots = range(LOT * distributed.rank(), len(stack), LOT * distributed.world_size())
+    for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=distributed.rank() > 0, leave=False):
         found[start : start + LOT] = ask(start, start + LOT).cpu()
-    return ranks.summed(found).to(device, one.dtype)
+    return distributed.all_reduce(found).to(device, one.dtype)
 
 
 def batch_of(stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device) -> Batch:
     """Take images by number, mirror some with what is known of them, and bring them to float in [0, 1]."""
     x_bchw = stack.take(indices)[0].to(device).float() / 255
-    mirrored_b111 = (ranks.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)
+    mirrored_b111 = (distributed.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)
     x_bchw = torch.where(mirrored_b111, x_bchw.flip(3), x_bchw)
     if known is None:
         return Batch(x_bchw, generator)

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpsams import checkpoint
-from mpsams import distributed as ranks
+from mpsams import checkpoint, distributed
 from mpsams.checkpoint import Checkpoint
-from train import distributed
+from train import launch
 
 STATE = "state.safetensors"
 PREVIOUS = "state.previous.safetensors"
@@ -45,9 +44,9 @@ class Saver:
         the random states of Python, NumPy and torch; those of every process are written too. The state before becomes
         ``PREVIOUS``. OSError, in all, when the write before failed, such as on a full disk.
         """
-        states = distributed.of_all(random_state())
+        states = launch.gather_objects(random_state())
         self.wait()
-        if ranks.index() == 0:
+        if distributed.rank() == 0:
             tensors, metadata = snapshot(module, optimiser, at, config, states)
             self.writing = self.thread.submit(checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS)
 
@@ -59,7 +58,7 @@ class Saver:
             if begun:
                 begun.result()
 
-        distributed.of_first(written)
+        launch.call_on_first(written)
 
     def __enter__(self) -> Saver:
         return self
@@ -95,7 +94,7 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
 
     ValueError says what is wrong with both, or names the options that have changed since.
     """
-    found = distributed.of_first(partial(newest, out))  # other machines may not see this folder, or another file
+    found = launch.call_on_first(partial(newest, out))  # other machines may not see this folder, or another file
     if found is None:
         return None
     check(out, found.metadata["config"], config)
@@ -108,8 +107,8 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
     entries = {int(number): laid_out(entry, weights[int(number)]) for number, entry in nested(parts["optimizer"]).items()}
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
     told = found.metadata["random"]
-    if ranks.index() < len(told):  # a process more than there were has no state to go on from
-        set_random_state(nested(parts["random"])[str(ranks.index())], told[ranks.index()])
+    if distributed.rank() < len(told):  # a process more than there were has no state to go on from
+        set_random_state(nested(parts["random"])[str(distributed.rank())], told[distributed.rank()])
     return Position(found.metadata["step"], found.metadata["seconds"], found.metadata["losses"])
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch import distributed, nn
+import torch.distributed as dist
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mpsams import distributed as ranks
-from mpsams import losses
+from mpsams import distributed, losses
 
 WORLD, BATCH = 2, 6  # BATCH rows over both processes
 
@@ -39,17 +39,17 @@ def contrast(module, a_bd, b_bd):
 def work(rank, folder):
     """What one process does; its findings go into a file."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     mine = slice(rank * BATCH // WORLD, (rank + 1) * BATCH // WORLD)
     row = torch.tensor([[10.0 * rank + 1, rank]], requires_grad=True)
-    rows = ranks.gathered(row)
+    rows = distributed.all_gather(row)
     (rows * torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * (rank + 1)).sum().backward()
     own = torch.tensor([rank + 1, 5])
-    found = {"count": ranks.count(), "rows": rows.detach(), "gradient": row.grad, "summed": ranks.summed(own), "own": own}
+    found = {"count": distributed.world_size(), "rows": rows.detach(), "gradient": row.grad, "summed": distributed.all_reduce(own), "own": own}
     found["loss"], found["gradients"] = contrast(DistributedDataParallel(network()), *(x[mine] for x in views()))
     found |= {f"codes {n}": losses.sinkhorn(scores()[mine], 0.3, n) for n in (1, 3, 200)}
     torch.save(found, f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -93,4 +93,4 @@ def test_prototypes_are_balanced_over_both_processes(both, iterations):
 
 def test_alone_everything_is_itself():
     x = torch.rand(3, 2, requires_grad=True)
-    assert ranks.count() == 1 and ranks.gathered(x) is x and torch.equal(ranks.summed(x.detach()), x.detach())
+    assert distributed.world_size() == 1 and distributed.all_gather(x) is x and torch.equal(distributed.all_reduce(x.detach()), x.detach())
