@@ -15,7 +15,16 @@ from mpsams import checkpoint, datasets, inference, splits
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.unet import UNet
-from train import evaluate_prompts, prompt, prompt_data, prompt_peers, publish, simulated_users, structures
+from train import (
+    evaluate_prompts,
+    prompt,
+    prompt_data,
+    prompt_peers,
+    prompt_targets,
+    publish,
+    simulated_users,
+    structures,
+)
 
 TINY = [
     "--data.size",
@@ -273,7 +282,7 @@ def test_it_is_published_as_prompt_with_a_card_from_its_evaluations(trained, tmp
     publish.main(["--weights", str(folder)])
     card = (folder / "prompt.md").read_text()
     assert f"| phantom | 6 | {means['box']['dsc']:.3f}" in card and checkpoint.load(path).sha256 in card
-    assert "trained, validated and tested on 52/6/6 images" in card
+    assert "parts 52/6/6 images" in card
     assert path.stat().st_size < 0.6 * trained.stat().st_size
     publish.main([str(trained.parent), "--weights", str(folder), "--overwrite"])
     assert not (folder / "prompt-phantom.json").exists()
@@ -320,9 +329,9 @@ def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
 def test_packs_and_folders_have_the_same_objects_and_a_limit_spreads_them(quick_phantom):
     dataset = datasets.open_dataset("phantom").select(tuple(f"ultrasound-{number:03d}" for number in range(8)))
     stack = datasets.stack(dataset, 64)
-    own, packed = (list(evaluate_prompts.targets(images, 0)) for images in (dataset, stack))
+    own, packed = (list(prompt_targets.targets(images, 0)) for images in (dataset, stack))
     assert [each.case for each in own] == [each.case for each in packed] and len(own) == 6
-    assert [each.case for each in evaluate_prompts.targets(stack, 2)] == [own[0].case, own[-1].case]
+    assert [each.case for each in prompt_targets.targets(stack, 2)] == [own[0].case, own[-1].case]
     assert all(
         ndimage.label(each.truth_hw)[1] == 1 and each.unit_hw.shape == each.truth_hw.shape for each in own + packed
     )

@@ -13,22 +13,21 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import stats
-from tqdm import tqdm
 
-from mpsams import checkpoint, datasets, inference, packs, splits
+from mpsams import checkpoint, datasets, inference
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from train import memory, prompt_peers, simulated_users
 from train.command_line import may_replace, parse, run
 from train.evaluate import PARTS, Source, is_of
 from train.options import at_least, one_of, tell
+from train.prompt_targets import Target, open_images, targets
 
 BOX_JITTER = 0.08
 CLICKS = (1, 3, 5)  # after which the DSC is reported
@@ -66,15 +65,6 @@ class EvaluatePrompts:
     def __post_init__(self) -> None:
         one_of("split", self.split, PARTS)
         at_least("limit", self.limit, 0)
-
-
-@dataclass(frozen=True)
-class Target:
-    """An object to mark: its case, the image in [0, 1] and its mask, both (H, W)."""
-
-    case: str
-    unit_hw: np.ndarray
-    truth_hw: np.ndarray
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
@@ -117,56 +107,6 @@ def main(argv: Sequence[str] | None = None) -> dict:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(Path(options.json), (json.dumps(found | about | {"cases": rows}, indent=1) + "\n").encode())
     return found
-
-
-def open_images(metadata: dict, source: Source, part: str) -> datasets.Dataset | datasets.Stack:
-    """The cases to measure, from a pack or a folder: a part of the checkpoint's split, or everything."""
-    own = {values["dataset"]: splits.restore(values) for values in metadata["splits"]}
-    name = source.name or next(iter(own))
-    if source.root and packs.is_pack(source.root):
-        images: datasets.Dataset | datasets.Stack = packs.read(source.root)
-        if images.name != name:
-            raise ValueError(f"{source.root} is a pack of {images.name!r}; data.name is {name!r}")
-    else:
-        images = datasets.open_dataset(name, source.root, modality=source.modality)
-    if part == "all":
-        return images
-    if name not in own:
-        raise ValueError(
-            f"the checkpoint was trained on {', '.join(own)}, so {name!r} has no part {part!r} for it; use --split all"
-        )
-    return images.of(own[name].part(part))
-
-
-def targets(images: datasets.Dataset | datasets.Stack, limit: int) -> Iterator[Target]:
-    """The largest object of each image that has one, in order; at most ``limit`` of them, spread evenly (0: all)."""
-    chosen = list(range(len(images)))
-    if limit:
-        marked = [number for number in chosen if mask_of(images, number).any()]
-        chosen = [
-            marked[place] for place in np.linspace(0, len(marked) - 1, min(limit, len(marked))).round().astype(int)
-        ]
-    for number in tqdm(chosen, desc="evaluating", unit="img"):
-        mask_hw = mask_of(images, number)
-        if mask_hw.any():
-            yield Target(images.cases[number], unit_of(images, number), simulated_users.largest_part(mask_hw))
-
-
-def mask_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
-    """The truth of the image of that number: bool (H, W)."""
-    return (
-        images.take(torch.tensor([number]))[1][0, 0].numpy()
-        if isinstance(images, datasets.Stack)
-        else images[number].mask
-    )
-
-
-def unit_of(images: datasets.Dataset | datasets.Stack, number: int) -> np.ndarray:
-    """The image of that number: float32 (H, W) in [0, 1]; of several channels the first."""
-    if isinstance(images, datasets.Stack):
-        return images.take(torch.tensor([number]))[0][0, 0].float().div(255).numpy()
-    unit = images[number].unit
-    return unit.reshape(-1, *unit.shape[-2:])[0]
 
 
 def network_answer(network: inference.Network) -> Answer:

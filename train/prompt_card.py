@@ -10,7 +10,7 @@ from mpsams.checkpoint import Checkpoint
 
 
 def evaluations(path: Path, sha256: str) -> list[dict]:
-    """What train.evaluate_prompts wrote beside a shipped prompt network, one file for each data set: "prompt-busi.json".
+    """What train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set, "prompt-busi.json".
 
     ValueError when one measured another file.
     """
@@ -27,9 +27,15 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
     """The model card as Markdown."""
     about, how = found.metadata, found.metadata["config"]["learning"]
     model, training = about["model"], about["training"]
-    numbers = sum(each.numel() for key, each in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head"))
+    numbers = sum(
+        each.numel() for key, each in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head")
+    )
     size, start = about["size"], about["init"]
-    begun = "random initialisation" if start is None else f"the {start['kind']} `{start['sha256'][:16]}` ({start['method']})"
+    begun = (
+        "random initialisation"
+        if start is None
+        else f"the {start['kind']} `{start['sha256'][:16]}` ({start['method']})"
+    )
     lines = [
         f"# {name}",
         "",
@@ -39,11 +45,12 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
         "| | |",
         "|---|---|",
         f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation |",
-        f"| Input | a crop around the prompt at {size} × {size} pixels: image, box, positive and negative points, mask |",
+        f"| Input | a crop around the prompt at {size} × {size} pixels: image, box, points, mask |",
         *(data_row(data, split) for data, split in zip(about["data"]["sets"], about["splits"], strict=True)),
-        f"| Also | shapes painted into these images ({how['shapes']:.0%}) and structures in them ({how['structures']:.0%}) |",
+        f"| Also | shapes painted into them ({how['shapes']:.0%}), structures in them ({how['structures']:.0%}) |",
         f"| Begun from | {begun} |",
-        f"| Schedule | {how['epochs']} epochs of {about['seen']} draws in batches of {how['batch']}, up to {how['turns']} turns each, "
+        f"| Schedule | {how['epochs']} epochs of {about['seen']} draws in batches of {how['batch']}, "
+        f"up to {how['turns']} turns each, "
         f"learning rate {how['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, "
         f"seed {about['config']['run']['seed']} |",
         f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from "
@@ -53,13 +60,13 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
 
 
 def data_row(data: dict, split: dict) -> str:
-    """A row of the card on one data set: how much of it was learnt from, what its masks outline, its source and its terms."""
+    """A row of the card on one data set: its split, what its masks outline, its source and its terms."""
     of_volumes = data["patients"] != data["images"]
     patients = f" patients ({data['images']} slices in all)" if of_volumes else " images"
     counts = "/".join(str(len(split[part])) for part in ("train", "val", "test"))
     source = data.get("source") or datasets.source(data["name"])
     return (
-        f"| {data['name']} | {data['modality']}; {data['target']}; trained, validated and tested on {counts}{patients}, "
+        f"| {data['name']} | {data['modality']}; {data['target']}; parts {counts}{patients}, "
         f"split `{split['sha256'][:16]}`. {source} |"
     )
 
@@ -71,16 +78,19 @@ def results(measured: list[dict]) -> list[str]:
         "",
         f"## Measured on the {' and '.join(sorted({each['split'] for each in measured}))} part",
         "",
-        f"Mean DSC (share of objects at .90 or better) for the largest object of each image, at its own size. Boxes are moved by up to {jitter:g}% "
-        f"on each side; clicks go to the deepest point of the object and then of the largest error. “To .90” is the median number of clicks "
-        f"to a DSC of .90 (share of objects that reach it within {most}).",
+        "Mean DSC (share of objects at .90 or better) for the largest object of each image, at its own size. "
+        f"Boxes are moved by up to {jitter:g}% on each side; clicks go to the deepest point of the object, then of the "
+        "largest error. “To .90” is the median number of clicks to a DSC of .90 "
+        f"(share of objects that reach it within {most}).",
         "",
         "| | objects | box | 1 click | 3 clicks | 5 clicks | to .90 | ms (p95) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in measured:
         lines.append(row(each["data"], each["images"], each))
-        lines += [row(f"{each['data']}, {name}", each["images"], values) for name, values in each.get("peers", {}).items()]
+        lines += [
+            row(f"{each['data']}, {name}", each["images"], values) for name, values in each.get("peers", {}).items()
+        ]
     return lines
 
 

@@ -168,7 +168,7 @@ def choose_object(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The image and an object in it, bool (H, W): a part of its mask, or a structure, or a shape painted into it.
 
-    shapes, similar: how often it is a shape, and a structure of similar brightness; shapes also where the mask has no part.
+    shapes, similar: how often it is a shape and a structure; also a shape where the mask has no part.
     """
     kind = rng.random()
     if kind < similar:
