@@ -41,7 +41,7 @@ folder, weights, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 for _ in sys.stdin:
     child = os.fork()
     if not child:
-        app.quiet()
+        app.configure_logging()
         made = app.create(weights, weights, Project(folder))
         uvicorn.run(made, port=port, log_config=None, access_log=False, ws="none")
         os._exit(1)

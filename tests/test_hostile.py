@@ -100,7 +100,7 @@ def run(seed: int, indices: range, log: Path) -> None:
     from mpsams.inference import case as _case
     from tests import made_hostile
 
-    main.quiet()  # as when it is served
+    main.configure_logging()  # as when it is served
     scans = made_hostile.scans()
     cases = {name: _case.of_scan(name, scans[name], {"seed": 0, "reading": "softmax-of-covariance"}) for name in ("flat", "volume")}
     made_hostile.valid()

@@ -378,7 +378,7 @@ def test_log_lines_name_nothing():
         open(f"/nowhere/{SECRET}", "rb")  # noqa: SIM115
     except OSError:
         record = logging.LogRecord("x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info())
-    said = main.Nameless().format(record)
+    said = main.RedactingFormatter().format(record)
     assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", said)
 
 

@@ -52,7 +52,7 @@ and passwords, docs/deploy/security.md says what is kept from whom.
 """
 
 
-class Nameless(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """One line for each record, and of an exception only its kind and place: its words may name a file, or a patient."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -131,10 +131,10 @@ def gib(text: str) -> int:
     return int(found * 2**30)
 
 
-def quiet() -> None:
+def configure_logging() -> None:
     """Keep the words of files out of all logs."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Nameless())
+    handler.setFormatter(RedactingFormatter())
     handler.addFilter(lambda record: record.name.partition(".")[0] not in TALKATIVE)  # pydicom sets its level anew when it is imported
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in TALKATIVE:  # some have handlers of their own
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"port {options.port} must lie between 1 and 65535")
     if options.add_login is not None and options.login is None:
         parser.error("--add-login needs --login FILE, the file to write into")
-    quiet()
+    configure_logging()
     try:
         if options.add_login is not None:
             add_login(options.login, options.add_login)

@@ -46,7 +46,7 @@ def name_of(tab: ModuleType) -> str:
 def left_out(registry: ModelRegistry) -> str:
     """A note on the weights that cannot be used, as HTML; empty when all can."""
     found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in registry.left_out().items()]
-    return html.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "care") if found else ""
+    return html.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "warning") if found else ""
 
 
 def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:

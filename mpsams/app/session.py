@@ -70,31 +70,31 @@ class Session:
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **more) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
 
-        What belongs to a tab is called only while that is open, and when it is opened. more: as ``private`` takes it.
+        What belongs to a tab is called only while that is open, and when it is opened. more: as ``on_event`` takes it.
         """
         tab, asked = self._tab, [self.case, *inputs]
         if tab is None:
-            private(self.version.change, show, asked, outputs, **more)
+            on_event(self.version.change, show, asked, outputs, **more)
             return
         count = len(outputs) if isinstance(outputs, Sequence) else 1
 
         def if_open(open_tab: str, *values):
             return show(*values) if open_tab == tab.id else (gr.skip(),) * count if count > 1 else gr.skip()
 
-        private(self.version.change, if_open, [self.open_tab, *asked], outputs, **more)
-        private(tab.select, show, asked, outputs, **more)
+        on_event(self.version.change, if_open, [self.open_tab, *asked], outputs, **more)
+        on_event(tab.select, show, asked, outputs, **more)
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
         """While a panel is built: what it shows belongs to this tab."""
-        private(tab.select, None, [], self.open_tab, js=f"() => {tab.id!r}")  # in the browser, so that selections stay in order
+        on_event(tab.select, None, [], self.open_tab, js=f"() => {tab.id!r}")  # in the browser, so that selections stay in order
         self._tab = tab
         yield
         self._tab = None
 
     def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
         """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand."""
-        private(gr.context.Context.root_block.load, show, inputs, outputs)
+        on_event(gr.context.Context.root_block.load, show, inputs, outputs)
 
     def sidebar(self) -> None:
         """The slice on screen and how to move through its volume, samples, uploads, and how patches are clustered."""
@@ -134,27 +134,27 @@ class Session:
         every = [*told, *moves, self.modality, self.choice, self.file, self.truth, self.reading]
         self.every = [*every, self.seed]
         long = {"show_progress": "minimal", "show_progress_on": self.shown}
-        private(gallery.pick, self._pick, [self.seed], self.every, **long)
+        on_event(gallery.pick, self._pick, [self.seed], self.every, **long)
         again = {"may_lose": [self.case]}
-        private(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **again, **long)
-        private(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **again, **long)
-        private(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every, **again)
-        private(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
-        private(self.plane.input, self._move, [self.slice, self.plane, self.case], every)
-        private(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
+        on_event(self.file.upload, self._open, [self.file, self.modality, self.seed, self.case], every, **again, **long)
+        on_event(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, self.case], every, **again, **long)
+        on_event(self.modality.input, self._call, [self.file, self.modality, self.seed, self.case], every, **again)
+        on_event(self.slice.input, self._move, [self.slice, self.plane, self.case], told)
+        on_event(self.plane.input, self._move, [self.slice, self.plane, self.case], every)
+        on_event(self.preset.input, self._preset, [self.preset, self.case], [*told, self.level, self.width])
         for slider in (self.level, self.width):
-            private(slider.input, self._free, [self.level, self.width, self.case], [*told, self.preset])
-        private(self.truth.upload, self._truth, [self.truth, self.case], told, **long)
-        private(self.truth.clear, self._truth, [self.truth, self.case], told)
-        private(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
-        private(another.click, self._again, [self.reading, self.case], [self.seed, *told])
+            on_event(slider.input, self._free, [self.level, self.width, self.case], [*told, self.preset])
+        on_event(self.truth.upload, self._truth, [self.truth, self.case], told, **long)
+        on_event(self.truth.clear, self._truth, [self.truth, self.case], told)
+        on_event(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
+        on_event(another.click, self._again, [self.reading, self.case], [self.seed, *told])
         self.on_case(slice_view.now, [], self.shown)
 
-    def steered(self, deal: Callable, read: Callable) -> None:
+    def link_controls(self, reshuffle: Callable, read: Callable) -> None:
         """Let events of a panel draw another order, and choose the ``reading`` they carry."""
         told = [self.case, self.version, self.notice]
-        private(deal, self._again, [self.reading, self.case], [self.seed, *told])
-        private(read, self._read, [self.seed, self.case], [self.reading, *told])
+        on_event(reshuffle, self._again, [self.reading, self.case], [self.seed, *told])
+        on_event(read, self._read, [self.seed, self.case], [self.reading, *told])
 
     def in_front(self, tab: str) -> dict:
         """What brings a tab to the front, for outputs ``tabs`` and ``open_tab``."""
@@ -222,12 +222,12 @@ class Session:
 
     def _kept(self, refusal: Exception, case: Case | None) -> dict:
         """What a refusal sets: its own words, and what is still on screen; None is not known any more."""
-        return {self.notice: html.note(f"{refusal}" + (f" <br>Still showing: {case.title}." if case else ""), "refused")}
+        return {self.notice: html.note(f"{refusal}" + (f" <br>Still showing: {case.title}." if case else ""), "error")}
 
     def _pick(self, seed: float | None, event: gr.EventData) -> dict:
         count = len(self.cases) + len(self.volumes)
         if not isinstance(event.index, int) or not 0 <= event.index < count:
-            raise refused(f"there is no sample {event.index!r}; allowed are 0 to {count - 1}")
+            raise user_error(f"there is no sample {event.index!r}; allowed are 0 to {count - 1}")
         case = self._sample(event.index)
         return self.shown_anew(_case.clustered(case, self._how(case.modality, seed)))
 
@@ -245,7 +245,7 @@ class Session:
 
     def _call(self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None) -> dict:
         if case is None and not paths:
-            raise refused(uploads.AGAIN)
+            raise user_error(uploads.AGAIN)
         if case is None or not modality:
             return self._open(paths, modality, seed, case, case.scan.choice if case else 0)
         return self._fresh(_case.called(case, modality, self._how(modality, seed)))
@@ -273,7 +273,7 @@ class Session:
 
     def _read(self, seed: float | None, case: Case, event: gr.EventData) -> dict:
         if event.reading not in READINGS:
-            raise refused(f"there is no reading {event.reading!r}; allowed are {', '.join(READINGS)}")
+            raise user_error(f"there is no reading {event.reading!r}; allowed are {', '.join(READINGS)}")
         return self._cluster(seed, event.reading, case) | {self.reading: event.reading}
 
     def _again(self, reading: str, case: Case) -> dict:
@@ -281,12 +281,12 @@ class Session:
         return self._cluster(seed, reading, case) | {self.seed: seed}
 
 
-def refused(sentence: object) -> gr.Error:
+def user_error(sentence: object) -> gr.Error:
     """A sentence for the user (or the caller of an endpoint) instead of a traceback."""
     return gr.Error(str(sentence), title="Not possible", print_exception=False)
 
 
-def private(
+def on_event(
     listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), **more
 ) -> gr.events.Dependency:
     """Attach a listener that is ours alone: no spinner over the pictures, the last of many events wins, no API.
@@ -302,7 +302,7 @@ def private(
     return listener
 
 
-def in_turn(drawn: gr.components.Component) -> dict:
+def serialised(drawn: gr.components.Component) -> dict:
     """For all listeners that draw into one component: answered in the order asked, so that the last thing asked stays.
 
     Otherwise the answer to an earlier event can come after that to a later one and put an old picture back.
@@ -319,6 +319,6 @@ def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
         try:
             return fn(*values)
         except ValueError as error:
-            raise refused(error) from None
+            raise user_error(error) from None
 
     gr.Button(visible=False).click(answer, inputs, outputs, api_name=name, show_progress="hidden")

@@ -14,7 +14,7 @@ from mpsams.annotation.session import Desk
 from mpsams.app.annotate import queue
 from mpsams.app.annotate.retrain_panel import Teach, author
 from mpsams.app.components import html
-from mpsams.app.session import Session, private, refused
+from mpsams.app.session import Session, on_event, user_error
 from mpsams.imaging import UnreadableImage, export
 from mpsams.inference.case import MODALITIES, NAMES
 from mpsams.inference.registry import seen
@@ -85,7 +85,7 @@ class Side:
             allowed = export.formats(desk.case.scan)
             shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
         if self.project is not None:
-            read_only = html.note(READ_ONLY, "care") if self.project.read_only else ""
+            read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
             shows |= {self.warning: read_only + strange(desk)} | self.counted(desk, which)
         return shows
 
@@ -97,21 +97,21 @@ class Side:
     def listen(self) -> None:
         """What happens when something of the column is touched, but for the list, which puts images on screen."""
         kept = {"show_progress": "minimal"}
-        private(self.save_one.click, self._one, [self.one, self.desk], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
-        private(self.save_history.click, self._history, [self.desk], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
+        on_event(self.save_one.click, self._one, [self.one, self.desk], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
+        on_event(self.save_history.click, self._history, [self.desk], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
         if self.project is None:
             return
         self.teach.listen()
         told, lost = [self.notice, *self.outputs], {"may_lose": [self.desk]}
         self.session.on_open(signed_in, [], self.who)
-        private(self.filter.input, self.counted, [self.desk, self.filter], self.outputs, **lost)
-        self.added = private(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told], **lost)
+        on_event(self.filter.input, self.counted, [self.desk, self.filter], self.outputs, **lost)
+        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told], **lost)
         proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1, **lost}
-        private(self.propose.click, self._propose, **proposing)
-        private(self.added.success, self._propose, **proposing)
-        sending = private(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
+        on_event(self.propose.click, self._propose, **proposing)
+        on_event(self.added.success, self._propose, **proposing)
+        sending = on_event(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
         sending.success(None, js=PRESS)
-        private(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
+        on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
     def _add(self, paths: list[str] | None, modality: str, who: str, desk: Desk | None, which: str) -> dict:
         count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(who))
@@ -135,7 +135,7 @@ class Side:
                 notes = transfer.write(self.project, form, which, label, out).notes
                 ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
         except (ValueError, OSError) as error:
-            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
+            raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return {self.ready: ready, self.notice: note(notes, True)}
 
     def imported(self, path: str | None, who: str) -> str:
@@ -151,12 +151,12 @@ class Side:
         try:
             return gr.processing_utils.save_file_to_cache(self.project.folder / "log.jsonl", self.ready.GRADIO_CACHE)
         except OSError as error:
-            raise refused(disk.sentence(error)) from None
+            raise user_error(disk.sentence(error)) from None
 
     def _one(self, form: str, desk: Desk | None) -> str:
         case, mask_xyz = at_desk(desk).case, at_desk(desk).work.mask_xyz
         if form not in export.formats(case.scan):
-            raise refused(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
+            raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
         return cached(data, f"lesion-mask{ending}", self.ready)
 
@@ -167,7 +167,7 @@ class Side:
 def at_desk(desk: Desk | None) -> Desk:
     """The desk with an image on it."""
     if desk is None or desk.case is None:
-        raise refused("there is no image on the canvas; open one first, or open yours again")
+        raise user_error("there is no image on the canvas; open one first, or open yours again")
     return desk
 
 
@@ -185,7 +185,7 @@ def strange(desk: Desk | None) -> str:
 
 def note(sentences: list[str], care: bool) -> str:
     """Sentences set apart; they may name what a user typed."""
-    return html.note("<br>".join(map(escape, sentences)), "care" if care else "calm") if sentences else ""
+    return html.note("<br>".join(map(escape, sentences)), "warning" if care else "info") if sentences else ""
 
 
 def cached(data: bytes, name: str, near: gr.components.Component) -> str:
@@ -193,4 +193,4 @@ def cached(data: bytes, name: str, near: gr.components.Component) -> str:
     try:
         return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)
     except OSError as error:
-        raise refused(disk.sentence(error)) from None
+        raise user_error(disk.sentence(error)) from None

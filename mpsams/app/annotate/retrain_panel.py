@@ -14,7 +14,7 @@ from mpsams.annotation.project import Project
 from mpsams.annotation.retraining import Verdict
 from mpsams.app.annotate import queue
 from mpsams.app.components import html
-from mpsams.app.session import Session, private, refused
+from mpsams.app.session import Session, on_event, user_error
 
 LOOKS = 2.0  # seconds between two looks at a run
 ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is held back, never learnt from,
@@ -56,7 +56,7 @@ class Teach:
         try:
             return self._filled()
         except ValueError as error:  # a file of the runs is damaged
-            return {self.said: html.note(escape(str(error)), "care"), self.clock: gr.Timer(active=False)}
+            return {self.said: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
 
     def _filled(self) -> dict:
         run, in_use = retraining.last(self.project.folder), retraining.adopted(self.project.folder)
@@ -69,9 +69,9 @@ class Teach:
             used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.verdict()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
-            told = [html.note(brought(verdict), "calm" if verdict.better else "care")]
+            told = [html.note(brought(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
-            told = [html.note(escape(f"The last time: {progress.words}."), "care")]
+            told = [html.note(escape(f"The last time: {progress.words}."), "warning")]
         if in_use:
             told.append(html.note(USED.format(name=escape(in_use[-1].stem))))
         if not running:
@@ -85,11 +85,11 @@ class Teach:
 
     def listen(self) -> None:
         """What happens when something of the section is touched, or a run goes on."""
-        private(self.start.click, self._start, [], self.outputs)
-        private(self.cancel.click, self._cancel, [], self.outputs)
-        private(self.use.click, self._use, [self.who], self.outputs)
-        private(self.back.click, self._back, [self.who], self.outputs)
-        private(self.clock.tick, self.filled, [], self.outputs)
+        on_event(self.start.click, self._start, [], self.outputs)
+        on_event(self.cancel.click, self._cancel, [], self.outputs)
+        on_event(self.use.click, self._use, [self.who], self.outputs)
+        on_event(self.back.click, self._back, [self.who], self.outputs)
+        on_event(self.clock.tick, self.filled, [], self.outputs)
         self.session.on_case(lambda case: self.filled(), [], self.outputs)
 
     def _start(self) -> dict:
@@ -123,7 +123,7 @@ class Teach:
         try:
             what(self.project)
         except (ValueError, OSError) as error:
-            raise refused(error if isinstance(error, ValueError) else disk.sentence(error)) from None
+            raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return self.filled()
 
 

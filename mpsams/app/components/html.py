@@ -32,9 +32,9 @@ def bars(*shares: tuple[str, float, str]) -> str:
     )
 
 
-def note(text: str, kind: str = "calm") -> str:
-    """A short paragraph set apart: "calm", "care" (read this first) or "refused"."""
-    role = ' role="alert"' if kind == "refused" else ""
+def note(text: str, kind: str = "info") -> str:
+    """A short paragraph set apart: "info", "warning" (read this first) or "error"."""
+    role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
 
 
@@ -73,7 +73,7 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
     return note(
         f"<strong>A network here has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
         "whatever it answers is a guess far from home, shown to teach and not to trust.",
-        "care",
+        "warning",
     )
 
 
@@ -98,4 +98,4 @@ def taught_on(seen: tuple[str, str, int], plane: str) -> str:
     """What a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
     _, target, _ = seen
     other = "" if plane == "axial" else f" It was taught on axial slices; this one is {plane}."
-    return note(f"Taught to outline: <strong>{escape(target)}</strong>.{other}", "care" if other else "calm")
+    return note(f"Taught to outline: <strong>{escape(target)}</strong>.{other}", "warning" if other else "info")

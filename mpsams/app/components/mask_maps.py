@@ -198,7 +198,7 @@ def judgement(case: Case) -> str:
         verdict = "<strong>Here the clustering does no better than chance.</strong>"
     times = f"A patch of the orange cluster is {html.number(lift)} times as often lesion as a patch drawn blindly (lift; 1.0 is chance)"
     rank = f"ranked by likeness, a lesion patch stands before a healthy one in {html.percent(auc)} of all pairs (AUC {html.number(auc)}; 0.5 is chance, 1.0 perfect)"
-    kind = "calm" if lift > 1.2 and auc > 0.55 else "care"
+    kind = "info" if lift > 1.2 and auc > 0.55 else "warning"
     return html.note(
         f"{verdict} {times}; {rank}. Another image, or another way to cluster in the sidebar, may tell another story.", kind
     )

@@ -43,7 +43,7 @@ def scale(results: Results) -> str:
 def table(found: Table, measure: str) -> str:
     """One measure of a table: mean ± sd, 95% interval drawn and written, the paper's number, false alarms, runs."""
     if not found.rows:
-        return html.note(f"No run of these methods with recipe “{escape(found.recipe)}” yet.", "care")
+        return html.note(f"No run of these methods with recipe “{escape(found.recipe)}” yet.", "warning")
     cells = [line.cells[measure] for line in found.rows]
     low, high = span(cells)
     paper = any(cell.paper is not None for cell in cells)

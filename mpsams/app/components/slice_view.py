@@ -30,7 +30,7 @@ def now(case: Case) -> str:
     where = f"{case.plane} slice {case.index + 1} of {case.slices}; " if case.is_volume else ""
     picture = images.svg(f"{case.title}, {where}{words}", size, layers)
     looks = " Networks look at the framed part." if part else ""
-    notes = "".join(html.note(escape(note), "care") for note in case.notes)
+    notes = "".join(html.note(escape(note), "warning") for note in case.notes)
     return (
         f'<figure class="film now"><div class="light">{picture}</div><figcaption><strong>{case.title}</strong><br>'
         f"{where}{case.scan.origin}; {words}.{looks}</figcaption></figure>{notes}"

@@ -67,5 +67,5 @@ def summary(case: Case, whole: Whole | None, threshold: float) -> str:
     picture = f'<section class="panelet curve">{heading}{volumes.profile(case, curves)}{html.key(*legend)}</section>'
     unit = "voxels" if case.scan.affine is None else "mm"
     left_out = any(math.isnan(found.get("hd95", 0.0)) for found in values.values())
-    notes = html.note(_FAR, "care") if left_out else ""
+    notes = html.note(_FAR, "warning") if left_out else ""
     return html.table(["The whole volume", *(COLUMNS[column].format(unit) for column in known)], rows) + notes + picture

@@ -54,7 +54,7 @@ def whole(page: Page, walk: Walk, query: str) -> str:
     """
     count = len(STEPS) - 1
     place = f"Step {walk.step} of {count}" if walk.step <= count else "Quiz"
-    told = f'<div class="told">{html.note(escape(walk.told), "refused")}</div>'
+    told = f'<div class="told">{html.note(escape(walk.told), "error")}</div>'
     says = "".join(f"<p>{one}</p>" for one in page.says)
     ask = f'<details class="ask"><summary><b>Ask the class:</b> {page.question}</summary><p>{page.answer}</p></details>'
     text = (

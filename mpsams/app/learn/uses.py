@@ -192,7 +192,7 @@ def honest(scene: Scene) -> str:
     )
     swap = " The data set’s numbers are for clusters that are not swapped." if scene.walk.swap and measured is not None else ""
     head = ["Does it find the lesion?", "lift", "AUC of the clustering", "AUC of nearness to the middle"]
-    return html.note(f"{told} {why}{swap}", "care") + html.table(head, rows)
+    return html.note(f"{told} {why}{swap}", "warning") + html.table(head, rows)
 
 
 def transfer(scene: Scene) -> Page:

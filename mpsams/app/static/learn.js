@@ -189,7 +189,7 @@ element.addEventListener('click', event => {
     if (step) go(Number(step));
     else if (set) { playing = 0; ask({[set]: JSON.parse(value)}); }
     else if (reading) trigger('read', {reading});
-    else if ('order' in button.dataset) trigger('deal', {});
+    else if ('order' in button.dataset) trigger('reshuffle', {});
     else if ('play' in button.dataset) play(button);
     else if ('copy' in button.dataset) copy();
     else if ('again' in button.dataset) trigger('another', {});

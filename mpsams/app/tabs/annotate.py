@@ -16,7 +16,7 @@ from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas
 from mpsams.app.annotate.project_sidebar import Side, at_desk, author
 from mpsams.app.components import html
-from mpsams.app.session import SAVES, Session, private, refused
+from mpsams.app.session import SAVES, Session, on_event, user_error
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -82,7 +82,7 @@ def build(session: Session) -> None:
     def pick(case: Case | None, now: Desk | None, who: str, filter: str, event: gr.EventData) -> dict:
         now, item = seated(now), event._data.get("item") if isinstance(event._data, dict) else None
         if not isinstance(item, str) or not item:
-            raise refused("there is no such image")
+            raise user_error("there is no such image")
         return told(now, now.open(item, author(who)), case, filter)
 
     def begin(case: Case | None, now: Desk | None, who: str, filter: str) -> dict:
@@ -102,13 +102,13 @@ def build(session: Session) -> None:
 
     state = [session.case, desk, side.who, which]
     lost = {"may_lose": [session.case, desk]}
-    private(stage.act, act, state, outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
-    private(side.truth.click, use, [desk], [session.case, session.version])
+    on_event(stage.act, act, state, outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
+    on_event(side.truth.click, use, [desk], [session.case, session.version])
     session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
     session.on_case(lambda case: {good: proposing(session.registry, case.modality)}, [], [good])
     side.listen()
     prompt_endpoint.register(session.library)
     if session.project is not None:
-        private(side.list.pick, pick, state, outputs, **lost)
-        private(side.added.success, begin, state, outputs, **lost)
-        private(side.masks.upload, take, [side.masks, side.who, session.case, desk, which], [side.notice, side.masks, *outputs], **lost)
+        on_event(side.list.pick, pick, state, outputs, **lost)
+        on_event(side.added.success, begin, state, outputs, **lost)
+        on_event(side.masks.upload, take, [side.masks, side.who, session.case, desk, which], [side.notice, side.masks, *outputs], **lost)

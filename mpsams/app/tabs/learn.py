@@ -12,7 +12,7 @@ from mpsams.app.learn import quiz, quiz_page, steps, uses
 from mpsams.app.learn import walk as walks
 from mpsams.app.learn.scene import Scene
 from mpsams.app.learn.walk import Walk
-from mpsams.app.session import Session, in_turn, private, refused
+from mpsams.app.session import Session, serialised, on_event, user_error
 from mpsams.inference.case import Case
 
 TITLE = "Learn"
@@ -45,17 +45,17 @@ def build(session: Session) -> None:
         try:
             now = begun(now.wished(said(event)))
         except ValueError as error:
-            raise refused(error) from None
+            raise user_error(error) from None
         return now, show(case, now)
 
     def guess(case: Case, now: Walk, event: gr.EventData) -> tuple[Walk, str]:
         now, told = begun(now), said(event)
         if told.get("round") != now.quiz.round:
-            raise refused("that round is over")
+            raise user_error("that round is over")
         try:
             now = walks.replace(now, quiz=quiz.guessed(now.quiz, told.get("picks"), drawn(now.quiz.seed, now.quiz.round)))
         except ValueError as error:
-            raise refused(error) from None
+            raise user_error(error) from None
         return now, show(case, now)
 
     def another(case: Case, now: Walk) -> tuple[Walk, str]:
@@ -79,11 +79,11 @@ def build(session: Session) -> None:
 
     walk = gr.State(walks.DEFAULTS)
     stage = gr.HTML(show(session.first, walks.DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
-    state, turn = [session.case, walk], in_turn(stage)
-    private(stage.act, act, state, [walk, stage], trigger_mode="multiple", **turn)  # the page sends one at a time
-    private(stage.guess, guess, state, [walk, stage], **turn)
-    private(stage.another, another, state, [walk, stage], **turn)
-    session.steered(stage.deal, stage.read)
+    state, turn = [session.case, walk], serialised(stage)
+    on_event(stage.act, act, state, [walk, stage], trigger_mode="multiple", **turn)  # the page sends one at a time
+    on_event(stage.guess, guess, state, [walk, stage], **turn)
+    on_event(stage.another, another, state, [walk, stage], **turn)
+    session.link_controls(stage.reshuffle, stage.read)
     session.on_case(show, [walk], stage, **turn)
     session.on_open(opened, [], [*session.every, session.tabs, session.open_tab, walk, stage])
 
@@ -91,5 +91,5 @@ def build(session: Session) -> None:
 def said(event: gr.EventData) -> dict:
     """What the page sent with an event."""
     if not isinstance(event._data, dict):
-        raise refused("the page sent nothing that can be understood")
+        raise user_error("the page sent nothing that can be understood")
     return event._data

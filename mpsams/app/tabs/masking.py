@@ -10,7 +10,7 @@ import torch
 from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps
-from mpsams.app.session import Session, endpoint, in_turn, private
+from mpsams.app.session import Session, endpoint, serialised, on_event
 from mpsams.inference.case import MODALITIES, Case, with_truth
 from mpsams.inference.registry import ModelRegistry
 
@@ -78,16 +78,16 @@ def build(session: Session) -> None:
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
     stage = gr.HTML(show(session.first, OPENS_AT, ("", 0), "first"), js_on_load=PICK_PATCH, elem_classes="stage")
 
-    turn, which = in_turn(stage), [picked, session.version]
-    private(epoch.input, show, [session.case, epoch, *which], stage, **turn)
-    private(stage.pick, pick, [session.case, epoch, session.version], [picked, stage], **turn)
+    turn, which = serialised(stage), [picked, session.version]
+    on_event(epoch.input, show, [session.case, epoch, *which], stage, **turn)
+    on_event(stage.pick, pick, [session.case, epoch, session.version], [picked, stage], **turn)
     for mark, button in zip(MARKS, marks, strict=True):
-        private(
+        on_event(
             button.click, lambda case, *which, mark=mark: (mark, show(case, mark, *which)),
             [session.case, *which], [epoch, stage], **turn,
         )  # fmt: skip
-    private(player.click, play, [playing], [playing, clock, player])
-    private(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player], **turn)
+    on_event(player.click, play, [playing], [playing, clock, player])
+    on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player], **turn)
     session.on_case(show, [epoch, *which], stage, **turn)
     endpoints(registry)
 

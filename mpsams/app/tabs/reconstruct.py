@@ -10,7 +10,7 @@ import gradio as gr
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html
-from mpsams.app.session import Session, endpoint, in_turn, private
+from mpsams.app.session import Session, endpoint, serialised, on_event
 from mpsams.inference import Reconstruction
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
 from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
@@ -49,8 +49,8 @@ def build(session: Session) -> None:
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
-    turn = in_turn(stage)
-    private(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **turn)
+    turn = serialised(stage)
+    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **turn)
     session.on_case(show, [epoch, way], stage, **turn)
 
     image = gr.File(type="filepath", visible=False, label="image")
@@ -91,11 +91,11 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     names = {ending: registry.find(ending, case.modality) for ending in ROWS}
     there = {ending: name for ending, name in names.items() if name}
     if not there:
-        return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "care")
+        return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
     try:
         found = {ending: filled(case, epoch, way, registry, name) for ending, name in there.items()}
     except inference.NotFinite as refusal:
-        return html.note(f"{' or '.join(there.values())}: {refusal}.", "refused")
+        return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
     trained = [seen(registry.network(name)) for name in there.values()]
     return "".join(

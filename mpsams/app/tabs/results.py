@@ -15,7 +15,7 @@ import gradio as gr
 from mpsams import methods, tables
 from mpsams.app.components import html, result_report
 from mpsams.app.components.result_report import Choice
-from mpsams.app.session import Session, private
+from mpsams.app.session import Session, on_event
 from mpsams.inference.registry import ModelRegistry
 from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
 
@@ -153,15 +153,15 @@ def build(session: Session) -> None:
     def fill(values: dict) -> Iterator[dict]:
         """Another plan, or other records: what can be chosen of them, then the numbers."""
         there = shelf(registry)
-        wrong = "".join(html.note(f"A file of records was left out: {line}", "care") for line in there.wrong)
+        wrong = "".join(html.note(f"A file of records was left out: {line}", "warning") for line in there.wrong)
         if not there.plans:
-            yield {nothing: wrong or html.note(MAKE, "care"), body: gr.Column(visible=False)}
+            yield {nothing: wrong or html.note(MAKE, "warning"), body: gr.Column(visible=False)}
             return
         try:
             name = values[plan] if values[plan] in there.plans else next(iter(there.plans))
             results = reader.results(there.key, name, "image")
         except ValueError as error:
-            yield {nothing: html.note(str(error), "care"), body: gr.Column(visible=False)}
+            yield {nothing: html.note(str(error), "warning"), body: gr.Column(visible=False)}
             return
         methods = [(TITLES.get(method, method), method) for method in results.methods]
         shares = [(f"{100 * labels:g}%", labels) for labels in results.labels]
@@ -196,7 +196,7 @@ def build(session: Session) -> None:
             yield pair(values)
             yield {lines: reader.curves(values[key], choice.plan)}
         except ValueError as error:
-            yield {numbers: html.note(str(error), "care"), by_labels: "", lines: "", points: ""}
+            yield {numbers: html.note(str(error), "warning"), by_labels: "", lines: "", points: ""}
 
     def pair(values: dict) -> dict:
         choice = Choice(*(values[control] for control in asked))
@@ -209,10 +209,10 @@ def build(session: Session) -> None:
 
     drawn = [numbers, by_labels, points, lines]
     session.on_case(lambda case: state(registry), [], key)
-    private(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
-    private(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
-    private(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
-    private(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
+    on_event(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
+    on_event(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
+    on_event(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
+    on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
 
 
 def kept_of(value, allowed, wish=None):

@@ -17,7 +17,7 @@ from mpsams import inference
 from mpsams.app import endpoints as answers
 from mpsams.app.components import figure, html, network_grid, volume_report
 from mpsams.app.components.volume_report import Whole
-from mpsams.app.session import Session, endpoint, private, refused
+from mpsams.app.session import Session, endpoint, on_event, user_error
 from mpsams.imaging import export, geometry
 from mpsams.inference import volumes
 from mpsams.inference.case import MODALITIES, NAMES, Case, with_truth
@@ -88,7 +88,7 @@ def build(session: Session) -> None:
 
     def pick(now: Said, t: float, event: gr.EventData) -> dict:
         if event.index not in now.pictures:
-            raise refused(f"there is no picture {event.index!r}; there are: {', '.join(now.pictures)}")
+            raise user_error(f"there is no picture {event.index!r}; there are: {', '.join(now.pictures)}")
         now = replace(now, shown=event.index)
         return {said: now, large: network_grid.large(Compared(now, t))} | ({which: event.index} if event.index in now.chances else {})
 
@@ -119,32 +119,32 @@ def build(session: Session) -> None:
 
     def mask_file(now: Said, t: float, name: str, form: str, result: Whole | None) -> str:
         if name not in now.chances:
-            raise refused("there is no network to make a mask with")
+            raise user_error("there is no network to make a mask with")
         deep_one = volume_report.of(now.case, result)
         if deep_one and name not in deep_one.said:
-            raise refused(f"{titled([name])[name]} has not seen the whole volume; segment it again")
+            raise user_error(f"{titled([name])[name]} has not seen the whole volume; segment it again")
         return written(now.case, deep_one.said[name].mask(now.case.scan, t) if deep_one else slice_mask(now.case, now.chances[name], t, now.rules.get(name)), form, ready)
 
     def figure_file(now: Said, t: float, form: str) -> str:
         if not now.chances:
-            raise refused("there is no network to draw a figure of")
+            raise user_error("there is no network to draw a figure of")
         return gr.processing_utils.save_bytes_to_cache(figure.comparison(Compared(now, t), form), f"comparison.{form}", ready.GRADIO_CACHE)
 
     pictures = [told, large, cells, taught]
-    private(threshold.input, show, [said, threshold], pictures)
-    private(threshold.release, lambda case, result, t: volume_report.summary(case, result, t), [session.case, whole, threshold], report)
-    private(opacity.input, None, [opacity], None, js=FILL)
-    private(cells.pick, pick, [said, threshold], [said, large, which])
+    on_event(threshold.input, show, [said, threshold], pictures)
+    on_event(threshold.release, lambda case, result, t: volume_report.summary(case, result, t), [session.case, whole, threshold], report)
+    on_event(opacity.input, None, [opacity], None, js=FILL)
+    on_event(cells.pick, pick, [said, threshold], [said, large, which])
     session.on_case(settle, [wanted, whole], [deep, who, wanted, form, button, whole, report, due], may_lose=[whole])
-    asking = private(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input], may_lose=[said])
-    private(asking.then, show, [said, threshold], pictures)  # the threshold may have been moved while they were asked
+    asking = on_event(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input], may_lose=[said])
+    on_event(asking.then, show, [said, threshold], pictures)  # the threshold may have been moved while they were asked
     session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
-    going = private(start.click, run, [said, threshold], [whole, report, button, start, stop], concurrency_limit=1)
+    going = on_event(start.click, run, [said, threshold], [whole, report, button, start, stop], concurrency_limit=1)
     stop.click(fn=None, cancels=[going], api_visibility="private")
-    private(stop.click, lambda: idle() | {report: html.note("Stopped.")}, [], [report, start, stop])
+    on_event(stop.click, lambda: idle() | {report: html.note("Stopped.")}, [], [report, start, stop])
     files = {"show_progress": "minimal"}
-    private(button.click, mask_file, [said, threshold, which, form, whole], ready, show_progress_on=button, **files).then(None, js=PRESS)
-    private(print_it.click, figure_file, [said, threshold, paper], ready, show_progress_on=print_it, **files).then(None, js=PRESS)
+    on_event(button.click, mask_file, [said, threshold, which, form, whole], ready, show_progress_on=button, **files).then(None, js=PRESS)
+    on_event(print_it.click, figure_file, [said, threshold, paper], ready, show_progress_on=print_it, **files).then(None, js=PRESS)
     endpoints(registry, ready)
 
 
@@ -203,7 +203,7 @@ def say(compared: Compared, registry: ModelRegistry) -> tuple[str, str]:
     """What stands above the pictures and below them: the networks' verdict in words, and what they were taught."""
     said = compared.said
     if not said.chances:
-        return html.note(MAKE, "care"), ""
+        return html.note(MAKE, "warning"), ""
     trained, case = [seen(registry.network(name)) for name in said.chances], said.case
     assistant = next((html.assistant(registry.about(name), registry.measured(name)) for name in said.chances if is_assistant(name)), "")
     elsewhere = html.trained_elsewhere(trained, case.modality, NAMES)
