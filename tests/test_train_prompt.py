@@ -248,6 +248,19 @@ def test_a_pretraining_begins_it_with_zeros_for_the_new_channels(tmp_path, quick
         prompt.begin(prompt.Model(), checkpoint.load(path), data)
 
 
+def test_a_prompt_network_is_learnt_further(trained, tmp_path, quick_phantom):
+    start = checkpoint.load(trained)
+    network = prompt.begin(prompt.Model(), start, prompt_data.open_sets(prompt_data.Packs(size=64)))
+    assert all(torch.equal(each, start.tensors[name]) for name, each in network.state_dict().items())
+    more = train(tmp_path, "more", "--learning.epochs", "1", "--init", str(trained))
+    assert checkpoint.load(more).metadata["init"]["sha256"] == start.sha256
+    model = {"channels": 3, "classes": 1, "width": 2, "norm": "batch"}
+    path = tmp_path / "other.safetensors"
+    checkpoint.save(path, UNet(3, 1, 2).state_dict(), {"kind": "segmentation", "model": model, "size": 32})
+    with pytest.raises(ValueError, match="segmentation checkpoint of 3 channels"):
+        train(tmp_path, "refused", "--init", str(path))
+
+
 def test_the_evaluation_is_the_same_twice_and_has_the_agreed_names(trained, tmp_path, quick_phantom):
     arguments = ["--weights", str(trained), "--data.name", "phantom", "--json", str(tmp_path / "a.json")]
     evaluate_prompts.main(arguments)

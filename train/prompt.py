@@ -21,14 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpsams import checkpoint, inference, losses, schedule
-from mpsams import distributed as ranks
+from mpsams import checkpoint, distributed, inference, losses, schedule
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.transforms import Augmentation, Box
 from mpsams.unet import UNet
-from train import distributed, dry_run, loop, simulated_users
+from train import dry_run, launch, loop, simulated_users
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
 from train.finetune import KINDS, Averaged, origin
@@ -118,8 +117,8 @@ class Train:
     """Options of a training on prompts.
 
     Args:
-        init: checkpoint of a pretraining or a segmentation to begin from; it then sets the U-Net's width and
-            normalisation.
+        init: checkpoint of a pretraining, a segmentation or a prompt network to begin from; it then sets the U-Net's
+            width and normalisation.
         validate_every: epochs between measurements on the validation parts (for the records only); 0 is never.
         validate: objects of each validation part to measure.
         out: run folder.
@@ -144,7 +143,7 @@ class Train:
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights, None after a dry run."""
     options = parse(Train, "train.prompt", argv)
-    with distributed.joined():
+    with launch.process_group():
         return train(options)
 
 
@@ -185,10 +184,10 @@ def train(options: Train) -> Path | None:
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     model = {"channels": len(prompts.CHANNELS), "classes": 1, "width": network.head.in_channels, "norm": norm}
     about = describe_prompts(config, model, data, at, len(objects)) | {"init": start and origin(start)}
-    about["bfloat16_dsc"] = distributed.of_first(
+    about["bfloat16_dsc"] = launch.call_on_first(
         partial(agreement, averaged.kept, objects, options.learning.size, device)
     )
-    distributed.of_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), about))
+    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), about))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS
 
@@ -196,24 +195,28 @@ def train(options: Train) -> Path | None:
 def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> UNet:
     """The network to train: anew, or from a checkpoint, with zeros for the channels that its first convolution lacks.
 
-    ValueError when that checkpoint has seen images of the validation or test parts, or has several channels.
+    ValueError when that checkpoint has seen images of the validation or test parts, or has several channels of images.
     """
     if start is None:
         return UNet(len(prompts.CHANNELS), 1, **asdict(model))
-    if start.metadata.get("kind") not in KINDS or start.metadata["model"]["channels"] != 1:
-        raise ValueError("--init must be the weights of a pretraining or a segmentation of one channel")
+    kind, channels = start.metadata.get("kind"), start.metadata.get("model", {}).get("channels")
+    if (kind, channels) not in {("prompt", len(prompts.CHANNELS)), *((each, 1) for each in KINDS)}:
+        raise ValueError(
+            f"--init is a {kind} checkpoint of {channels} channels; expected a prompt network, or one of 1 channel"
+        )
     for each in data:
-        if leaked := (set(each.split.test) | set(each.split.val)) & checkpoint.seen(start).get(
-            each.split.dataset, set()
-        ):
+        held_out = set(each.split.test) | set(each.split.val)
+        if leaked := held_out & checkpoint.seen(start).get(each.split.dataset, set()):
             raise ValueError(
                 f"--init has seen {len(leaked)} images held out from {each.split.dataset}; use one of the same split"
             )
     network = UNet(len(prompts.CHANNELS), 1, **{name: start.metadata["model"][name] for name in ("width", "norm")})
     first = "encoder.blocks.0.0.weight"
     known = start.tensors[first]
-    widened = torch.cat([known, known.new_zeros(len(known), len(prompts.CHANNELS) - 1, *known.shape[2:])], dim=1)
-    checkpoint.transfer(replace(start, tensors=start.tensors | {first: widened}), network)
+    new = known.new_zeros(len(known), len(prompts.CHANNELS) - channels, *known.shape[2:])
+    parts = {"transfers": checkpoint.PARTS} if kind == "prompt" else {}
+    tensors = start.tensors | {first: torch.cat([known, new], dim=1)}
+    checkpoint.transfer(replace(start, tensors=tensors, metadata=start.metadata | parts), network, checkpoint.PARTS)
     return network
 
 
@@ -221,14 +224,14 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
     """The loop's task: in every step simulated users mark objects, and correct the answers, for some turns."""
     how = options.learning
     device = next(model.parameters()).device
-    network = distributed.parallel(model.trained)
+    network = launch.data_parallel(model.trained)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         images_bhw, masks_bhw = changed(*objects.take(indices), how.augment, generator)
         turns, seed = (
             int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, how.turns + 1), (0, 2**62))
         )
-        rng = np.random.default_rng([seed, ranks.index()])
+        rng = np.random.default_rng([seed, distributed.rank()])
         chosen = [
             choose_object(*pair, how.shapes, how.structures, rng) for pair in zip(images_bhw, masks_bhw, strict=True)
         ]

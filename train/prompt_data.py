@@ -15,8 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
-from mpsams import distortions, packs, transforms
-from mpsams import distributed as ranks
+from mpsams import distortions, distributed, packs, transforms
 from mpsams.datasets import Stack
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
@@ -73,7 +72,7 @@ def open_sets(options: Packs) -> list[PartedSet]:
     for each in chosen:
         each = replace(each, split_seed=options.split_seed, grouped=options.grouped)
         stack, split = open_data(
-            each, partial(tqdm, desc=f"reading {each.name}", unit="img", disable=ranks.index() > 0)
+            each, partial(tqdm, desc=f"reading {each.name}", unit="img", disable=distributed.rank() > 0)
         )
         if stack.channels != 1 or not stack.target:
             raise ValueError(f"{each.root} has {stack.channels} channels; expected 1, and masks to learn from")
