@@ -159,7 +159,7 @@ def main() -> None:
         picture = Path(folder) / "image.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)).save(picture)
         client = Client(address, verbose=False)
-        requests = {name: seconds(lambda: client.predict(handle_file(picture), api_name=f"/{name}"), calls) for name in ("segment", "mask")}
+        requests = {name: seconds(lambda name=name: client.predict(handle_file(picture), api_name=f"/{name}"), calls) for name in ("segment", "mask")}
         memory = peak_memory(pid)
         large = large_volume(Path(folder))
         volume = {"volume_first_slice_s": first_slice(address, large), "volume_peak_memory_mib": peak_memory(pid)}

@@ -30,7 +30,7 @@ def images(count: int = 32, size: int = 256) -> Tensor:
 def with_scikit_learn(rows_bll: Tensor, first_b: Tensor, second_b: Tensor) -> np.ndarray:
     """The peer: KMeans called per image from the same centres; True = the cluster begun at ``first_b``."""
     labels = []
-    for rows, first, second in zip(rows_bll.numpy(), first_b, second_b):
+    for rows, first, second in zip(rows_bll.numpy(), first_b, second_b, strict=True):
         begin = np.stack([rows[first], rows[second]])
         means = KMeans(2, init=begin, n_init=1, max_iter=clusters.ITERATIONS, tol=0, algorithm="lloyd").fit(rows)
         labels.append(means.labels_ == 0)

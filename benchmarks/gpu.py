@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -76,7 +77,7 @@ def epochs_of(work: Task, out: Path, count: int) -> list[float]:
 
     with contextlib.suppress(Enough):
         training.run_with(work, out, turn)
-    return [after - before for before, after in zip(marks, marks[1:])]
+    return [after - before for before, after in pairwise(marks)]
 
 
 def step_of(work: Task) -> Callable[[], None]:

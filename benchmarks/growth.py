@@ -80,7 +80,7 @@ def measure(count: int, each: int, size: int, **how) -> dict:
         train = each > 1
         work = {"pack": pack, "size": size, "train": train, "out": Path(folder) / "run", **how}
         _, *pieces = contest({str(count): (opened, work)}, rounds=3 if train else 1, warm=0)[str(count)]
-    stages = dict(zip(("opening_s", "clustering_s", "epoch_s"), (piece["seconds"] for piece in pieces)))
+    stages = dict(zip(("opening_s", "clustering_s", "epoch_s"), (piece["seconds"] for piece in pieces), strict=True))
     whole = sum(stages.values())
     memory = {key: pieces[-1][key] for key in ("anonymous_mib", "grown_mib", "mapped_mib")}
     return {"images": count, **stages, "ms_per_image": 1000 * whole / count, "pack_mib": bytes_ / 2**20, **memory}

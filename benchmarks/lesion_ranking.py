@@ -132,7 +132,7 @@ def ranked(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
     order_bl = masking.order(found.lesion_bl, torch.Generator().manual_seed(0))
     covered = {f"cover-{epoch}": share(masking.cut(order_bl, schedule.mask_ratio(epoch)), truth_bl) for epoch in EPOCHS}
     return {
-        "auc": [metrics.auc(number_l, truth_l) for number_l, truth_l in zip(number_bl, truth_bl)],
+        "auc": [metrics.auc(number_l, truth_l) for number_l, truth_l in zip(number_bl, truth_bl, strict=True)],
         "lift": metrics.lift(found.lesion_bl, truth_bl).tolist(),
         "lift_top": metrics.lift(top_bl, truth_bl).tolist(),
         "size": (found.lesion_bl.sum(dim=1) / length).tolist(),

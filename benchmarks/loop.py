@@ -34,7 +34,7 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple
         told = contest({"ours": (ours, how | {"pack": pack, "out": Path(folder) / "run"}), "bare": (bare, how | {"steps": steps})}, rounds)
     clustering = told["ours"][0]["clustering_s"]
     mine, peer = (speeds(told[name], steps * batch) for name in ("ours", "bare"))
-    line = row(f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}", list(zip(mine, peer)), "≥ 0.95")
+    line = row(f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}", list(zip(mine, peer, strict=True)), "≥ 0.95")
     line["by_cpu_time"] = by_cpu_time(told["ours"], told["bare"])
     details = how | {
         "images_an_epoch": steps * batch,

@@ -60,7 +60,7 @@ def compare(network: Network, data: bytes, batch: int, threads: int, lasting: fl
     session, image = export.session(data, threads), x_bchw.numpy()
     gap = export.difference(data, lambda x_11ss: inference.chances(network, x_11ss), [(x_bchw[:1],)])  # also warms up
     taken = pairs(lambda: session.run(None, {"image": image}), lambda: inference.chances(network, x_bchw).numpy(), lasting)
-    theirs, ours = (batch / statistics.median(times) for times in zip(*taken))
+    theirs, ours = (batch / statistics.median(times) for times in zip(*taken, strict=True))
     about = {"batch": batch, "threads": threads, "ours_images_per_s": ours, "onnx_runtime_images_per_s": theirs, "difference": gap}
     return taken, about
 

@@ -49,7 +49,7 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int, workers:
     found = {name: speeds(pieces, images) for name, pieces in told.items()}
     what = f"training ÷ MONAI and scikit-learn, {{}}, width {width}, {size} px, batch {batch}"
     aim = "≥ 3" if torch.cuda.is_available() else "≥ 1.1"
-    lines = [row(what.format(name), list(zip(found["ours"], found[name])), aim) for name in VERSIONS]
+    lines = [row(what.format(name), list(zip(found["ours"], found[name], strict=True)), aim) for name in VERSIONS]
     details = {"width": width, "size": size, "batch": batch, "images_an_epoch": images}
     details["ours"] = {"images_per_s": statistics.median(found["ours"]), "parameters": sum(each.numel() for each in UNet(width=width).parameters())}
     for name in VERSIONS:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks import keep, row, synthetic
@@ -45,7 +46,7 @@ def trained(processes: int, synced: bool, pack: Path, out: Path, **how) -> dict[
     start, *_ = found = jsonl.read(out / RECORDS)
     times = [each["time"] for each in found if each["event"] == "epoch"]
     assert start["processes"] == processes
-    taken = statistics.median(after - before for before, after in zip(times, times[1:]))
+    taken = statistics.median(after - before for before, after in pairwise(times))
     return {"images_per_s": start["images"] / taken, "starting_s": start["time"] - began}
 
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> dict:
     one, two, apart = ([each["images_per_s"] for each in runs] for runs in told.values())
     what = f"two processes ÷ one, of one thread, width {how['width']}, {how['size']} px, batch {how['batch']} in all, BatchNorm over"
     medians = {f"{name}_{key}": statistics.median(each[key] for each in runs) for name, runs in told.items() for key in ("images_per_s", "starting_s")}
-    rows = [row(f"{what} {words}", list(zip(runs, one)), "≥ 1.8", threads=1) for words, runs in (("both", two), ("each", apart))]
+    rows = [row(f"{what} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1) for words, runs in (("both", two), ("each", apart))]
     results = {"ratios": rows, "details": how | medians}
     keep("processes", results, options.quick)
     return results

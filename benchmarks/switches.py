@@ -111,7 +111,7 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
     cpu_time = by_cpu_time(told["on"], told["off"])
     first = {f"{name}_first_piece_s": told[name][0]["warm_s"] for name in told}
     found = {"on_images_per_s": statistics.median(on), "off_images_per_s": statistics.median(off), "by_cpu_time": cpu_time}
-    return row(what, list(zip(on, off)), AIMS.get(switch, ""), switch=switch, **found, **first)
+    return row(what, list(zip(on, off, strict=True)), AIMS.get(switch, ""), switch=switch, **found, **first)
 
 
 def main(argv: list[str] | None = None) -> dict:

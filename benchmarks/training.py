@@ -21,10 +21,10 @@ from train.options import Data, Model, Run, resident
 EPOCHS = 800  # the paper's, of which a benchmark does the first few
 
 
-def options(width: int, size: int, batch: int, run: Run = Run()) -> pretrain.Pretrain:
+def options(width: int, size: int, batch: int, run: Run | None = None) -> pretrain.Pretrain:
     """A pretraining with MPS-AMS; everything else at its default."""
     learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
-    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run)
+    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or Run())
 
 
 def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:

@@ -121,7 +121,7 @@ class Reliability:
 
         Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None without a pixel.
         """
-        rows = zip(range(BINS), self.pixels_k, self.chances_k, self.lesion_k)
+        rows = zip(range(BINS), self.pixels_k, self.chances_k, self.lesion_k, strict=True)
         bins = [
             {"from": k / BINS, "to": (k + 1) / BINS, "pixels": int(n), "probability": p / n if n else None, "lesion": real / n if n else None}
             for k, n, p, real in rows

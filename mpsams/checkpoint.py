@@ -127,7 +127,7 @@ def load(path: str | Path) -> Checkpoint:
     The state of a run is not searched for these, since a training that failed is told by its loss.
     """
     with opened(path) as (file, metadata):
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     for name, tensor in tensors.items() if metadata.get("kind") != "state" else ():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{path} holds NaN or infinity in {name}; its training failed or the file is damaged, train it again")

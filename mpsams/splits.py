@@ -73,7 +73,7 @@ def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> lis
         near = np.nonzero(np.triu(flat[start : start + BLOCK] @ flat[start:].T > threshold - NEARLY, k=1))
         first, second = (each + start for each in near)
         exact = np.einsum("pk,pk->p", flat[first], flat[second], dtype=np.float64) if len(first) else np.zeros(0)
-        pairs += [pair for pair, value in zip(zip(first.tolist(), second.tolist()), exact) if value > threshold]
+        pairs += [pair for pair, value in zip(zip(first.tolist(), second.tolist(), strict=True), exact, strict=True) if value > threshold]
     return pairs
 
 
@@ -96,7 +96,7 @@ def make(dataset: str, cases: Sequence[str], groups: Sequence, seed: int = 0, gr
     if len(cases) != len(groups) or len(set(cases)) != len(cases):
         raise ValueError(f"{len(cases)} cases must be unique and have one group each, got {len(groups)} groups")
     members: dict = {}
-    for case, group in zip(cases, groups):
+    for case, group in zip(cases, groups, strict=True):
         members.setdefault(group, []).append(case)
     room = round(len(cases) / 10)
     parts: dict[str, list[str]] = {"test": [], "val": [], "train": []}

@@ -47,7 +47,7 @@ def scan_window(values: np.ndarray, modality: str) -> tuple[float, float]:
     beyond [0, 1] is taken from its lowest to its highest value.
     """
     low, high = float(values.min()), float(values.max())
-    is_unit = 0 <= low and high <= 1
+    is_unit = low >= 0 and high <= 1
     if is_unit and modality == "ct":
         return 0.0, 1.0
     return (low, high) if modality == "ultrasound" and not is_unit else window(values, modality)
@@ -124,7 +124,7 @@ def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], 
     """Where image and box overlap, counted in the image and counted in the box."""
     spans = [
         (max(0, start), max(0, min(side, start + length)), start)
-        for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width))
+        for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width), strict=True)
     ]
     inside = tuple(slice(low, high) for low, high, _ in spans)
     return inside, tuple(slice(low - start, high - start) if high > low else slice(0, 0) for low, high, start in spans)

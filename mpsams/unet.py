@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, width: int, norm: str) -> None:
         super().__init__()
         sizes = [channels] + [width * 2**level for level in range(LEVELS)]
-        self.blocks = nn.ModuleList(double_convolution(a, b, norm) for a, b in zip(sizes, sizes[1:]))
+        self.blocks = nn.ModuleList(double_convolution(a, b, norm) for a, b in pairwise(sizes))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x_bchw: Tensor) -> list[Tensor]:
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
     def __init__(self, width: int, norm: str) -> None:
         super().__init__()
         sizes = [width * 2**level for level in reversed(range(LEVELS))]
-        pairs = list(zip(sizes, sizes[1:]))
+        pairs = list(pairwise(sizes))
         self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairs)
         self.blocks = nn.ModuleList(double_convolution(a, b, norm) for a, b in pairs)
 
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
         *skips, x_bchw = features
         found = []
         with autocast(x_bchw, self.precision):
-            for up, block, skip in zip(self.ups, self.blocks, reversed(skips)):
+            for up, block, skip in zip(self.ups, self.blocks, reversed(skips), strict=True):
                 x_bchw = block(torch.cat([skip, up(x_bchw)], dim=1))
                 found.append(x_bchw)
         return found if levels else x_bchw

@@ -208,7 +208,7 @@ def test_names_stay_private(project, tmp_path, name):
     kept = name.replace("\n", "_").replace("\r", "_")
     assert project.name(item.id) == kept
     private = ("names.private.jsonl", "index.sqlite")
-    inside = [path for path in project.folder.rglob("*")]
+    inside = list(project.folder.rglob("*"))
     assert {path.name for path in inside if path.is_file()} == {
         "lock", "project.json", "log.jsonl", *private, f"{item.id}.png"
     }  # fmt: skip

@@ -133,15 +133,15 @@ def test_the_checker_sees_all_modules():
 
 
 DOC = '"""Words."""\n'
-EXAMPLE = {
-    name: DOC
-    for name in (
+EXAMPLE = dict.fromkeys(
+    (
         "mpsams mpsams.patches mpsams.clusters mpsams.uncertainty mpsams.inference mpsams.methods mpsams.methods.mae "
         "mpsams.methods.byol mpsams.datasets mpsams.datasets.busi mpsams.datasets.phantom mpsams.datasets.phantom.brain "
         "mpsams.datasets.phantom.paint mpsams.imaging mpsams.imaging.raster mpsams.app mpsams.app.page mpsams.inference.case "
         "mpsams.app.tabs mpsams.app.tabs.tour mpsams.app.tabs.masks train train.loop train.options app"
-    ).split()
-}
+    ).split(),
+    DOC,
+)
 
 
 @pytest.mark.parametrize(

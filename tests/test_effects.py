@@ -26,7 +26,7 @@ def made(seeds, draws, methods, sds, repetitions=REPETITIONS):
 
 def covered(found):
     low, high = found.interval
-    return np.mean((low <= 0) & (0 <= high))
+    return np.mean((low <= 0) & (high >= 0))
 
 
 def test_a_difference_by_hand():

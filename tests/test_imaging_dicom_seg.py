@@ -13,7 +13,20 @@ from pydicom.uid import EnhancedMRImageStorage
 
 from mpsams.imaging import Scan, dicom
 from mpsams.imaging.dicom import seg as dicom_seg
-from tests.test_imaging_dicom import AXIAL, COLUMNS, CORONAL, OBLIQUE, PICTURE, ROWS, enhanced, instance, noise, one, save, series
+from tests.test_imaging_dicom import (
+    AXIAL,
+    COLUMNS,
+    CORONAL,
+    OBLIQUE,
+    PICTURE,
+    ROWS,
+    enhanced,
+    instance,
+    noise,
+    one,
+    save,
+    series,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 Z = 7

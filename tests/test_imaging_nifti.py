@@ -108,7 +108,7 @@ def test_a_mask_drawn_on_slices_lies_where_it_was_drawn(opened, name, version, o
 
 
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("kind", "u1 i1 u2 i2 u4 i4 u8 i8 f4 f8".split())
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 def test_every_real_type_keeps_its_voxels(opened, kind, order):
     values = noise(dtype=np.dtype(kind), top=120)
     for data in (nii(values, order=order), gzip.compress(nii(values, order=order))):
@@ -359,7 +359,7 @@ def test_a_pair_is_opened_together(tmp_path, order):
 def test_analyze_states_no_orientation(tmp_path, order):
     header = nibabel.AnalyzeHeader(endianness=order)
     header.set_data_dtype(np.int16)
-    header["originator" if "originator" in header.keys() else "hist_un0"] = b"RADIOLOGY"
+    header["originator" if "originator" in header else "hist_un0"] = b"RADIOLOGY"
     image = nibabel.AnalyzeImage(noise().astype(f"{order}i2"), np.diag([-1.0, 1, 3, 1]), header)
     image.to_file_map({"header": nibabel.FileHolder(str(tmp_path / "b.hdr")), "image": nibabel.FileHolder(str(tmp_path / "b.img"))})
     scan = imaging.read([tmp_path / "b.hdr", tmp_path / "b.img"], "mri")
@@ -396,9 +396,9 @@ def test_equal_masks_give_equal_bytes(opened):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_no_text_of_the_source_is_exported(opened, version):
-    text = {name: NAME for name in ("descrip", "aux_file", "intent_name", "db_name", "data_type", "magic", "unused_str")}
+    text = dict.fromkeys(("descrip", "aux_file", "intent_name", "db_name", "data_type", "magic", "unused_str"), NAME)
     header = header_of(SHAPE, np.int16, version=version)
-    fields = {name: value for name, value in text.items() if name in header.keys() and name != "magic"}
+    fields = {name: value for name, value in text.items() if name in header and name != "magic"}
     numbers = {"pixdim": np.frombuffer(NAME * 8, header["pixdim"].dtype)[:8].copy()}
     numbers["pixdim"][:4] = header["pixdim"][:4]
     offset = {1: 352, 2: 544}[version] + 64

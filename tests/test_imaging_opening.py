@@ -461,7 +461,7 @@ def ct_slices(reference: str = "1.2.3.9") -> list[bytes]:
 
 
 def test_zipped_dicom_leaves_as_nifti_and_dicom_seg(upload, temporary):
-    scan = imaging.read(upload(zipped({name: data for name, data in zip("bac", ct_slices(), strict=True)} | {"notes": b"text"})))
+    scan = imaging.read(upload(zipped(dict(zip("bac", ct_slices(), strict=True)) | {"notes": b"text"})))
     assert not list(temporary.iterdir()) and "1 of the 4 files are no DICOM and were left out." in scan.notes
     assert scan.modality == "ct" and scan.spacing() == pytest.approx((1.5, 0.5, 0.75))
     for k in range(3):

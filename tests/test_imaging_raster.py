@@ -173,13 +173,13 @@ def test_png_palette():
 
 def test_png_transparent_colour_is_black():
     key = int(GREY8[3, 3])
-    expected = GREY8 * (GREY8 != key) / 255
+    expected = GREY8 * (key != GREY8) / 255
     check(png_array(GREY8, 0, chunk(b"tRNS", struct.pack(">H", key))), expected, f"PNG, 8-bit grey, {SIZE}")
     key = int(GREY16[3, 3])
-    expected = GREY16 * (GREY16 != key) / 65535
+    expected = GREY16 * (key != GREY16) / 65535
     check(png_array(GREY16, 0, chunk(b"tRNS", struct.pack(">H", key))), expected, f"PNG, 16-bit grey, {SIZE}")
     key = RGB8[3, 3]
-    expected = luminance(RGB8) * (RGB8 != key).any(-1) / 255
+    expected = luminance(RGB8) * (key != RGB8).any(-1) / 255
     check(png_array(RGB8, 2, chunk(b"tRNS", struct.pack(">HHH", *map(int, key)))), expected, f"PNG, 8-bit RGB, {SIZE}")
 
 

@@ -147,7 +147,7 @@ def test_odd_and_oblong_grids(shape):
     unit, drawn = rng.random(shape, dtype=np.float32), np.zeros(shape, np.int8)
     drawn[5:9, 5:9] = 1
     found = scribble.refine(scribble.ground(unit, unit * 0, rng.random((2, 8, 8), dtype=np.float32)), drawn)
-    assert found.shape == shape and np.isfinite(found).all() and 0 <= found.min() and (found[5:9, 5:9] == 1).all()
+    assert found.shape == shape and np.isfinite(found).all() and found.min() >= 0 and (found[5:9, 5:9] == 1).all()
 
 
 @pytest.mark.parametrize("shape", [(SIDE, SIDE), (100, 150), (30, 200)])

@@ -368,8 +368,8 @@ def test_the_strongest_rival_has_the_highest_mean(results):
     assert tables.strongest(found, 0.5) is None and {c.labels for c in found} == {0.05, 0.1} and len(found) == 12
 
 
-ABOUT = dict(method="mps_ams", rival="simclr", labels=0.1, rival_mean=0.6, resampled="images", by_draw=((0, 0.012),) * 6, seeds=(2, 2), mean=0.012)
-KNOWN = dict(scope="all", error=0.007, df=5.0, low=-0.004, high=0.028, p_runs=0.31, p_cases=0.04, smallest=0.021, needed=(41, 1106), needed_seeds=(14, 369))
+ABOUT = {"method": "mps_ams", "rival": "simclr", "labels": 0.1, "rival_mean": 0.6, "resampled": "images", "by_draw": ((0, 0.012),) * 6, "seeds": (2, 2), "mean": 0.012}
+KNOWN = {"scope": "all", "error": 0.007, "df": 5.0, "low": -0.004, "high": 0.028, "p_runs": 0.31, "p_cases": 0.04, "smallest": 0.021, "needed": (41, 1106), "needed_seeds": (14, 369)}
 
 
 def test_sentences_say_what_the_numbers_say():

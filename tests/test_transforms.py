@@ -234,7 +234,7 @@ def test_geometry_of_one_image_does_not_depend_on_the_others():
 
 def test_shift_and_turn_by_hand():
     x = images(1, 8)
-    still = dict(contrast_b=torch.ones(1), brightness_b=torch.zeros(1), gamma_b=torch.ones(1))
+    still = {"contrast_b": torch.ones(1), "brightness_b": torch.zeros(1), "gamma_b": torch.ones(1)}
     right = transforms.Drawn(affine_b23=torch.tensor([[[1.0, 0, -0.5], [0, 1, 0]]]), **still)  # a quarter of the side
     moved = transforms.apply_geometry(x, right)
     torch.testing.assert_close(moved[..., 2:], x[..., :-2], atol=1e-5, rtol=0)

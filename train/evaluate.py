@@ -172,7 +172,7 @@ def measure(
             images[sample.case] = score(said_hw, sample.mask, sample.spacing_hw)
             slices.append((said_hw, sample.mask))
         if group != sample.case:
-            said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices))
+            said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices, strict=True))
             volumes[group] = score(said_shw, truth_shw, sample.spacing if sample.steps is None else sample.steps)
     return {"image": images, "volume": volumes}
 

@@ -153,7 +153,7 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
             opset_version=opset,
             input_names=names,
             output_names=[computes.output],
-            dynamic_axes={name: AXES for name in (*names, computes.output)},
+            dynamic_axes=dict.fromkeys((*names, computes.output), AXES),
         )
     model = onnx.load_from_string(data.getvalue())
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = computes.unet.head.out_channels
@@ -181,7 +181,7 @@ def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[
     gaps = []
     for batch in batches:
         given = batch[: len(names)]
-        (answer,) = theirs.run(None, {name: tensor.numpy() for name, tensor in zip(names, given)})
+        (answer,) = theirs.run(None, {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)})
         gaps.append(np.abs(answer - own(*given).numpy()).max())
     return float(np.max(gaps))
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -246,7 +246,7 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
         "training": {
             "steps": at.step,
             "seconds": round(at.seconds, 1),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "torch": torch.__version__,
         },
     }

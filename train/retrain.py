@@ -135,7 +135,7 @@ def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: s
     Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in an
     earlier round, the held-back one tells nothing any more, and is left out too. ValueError when that leaves too few.
     """
-    flat = [group for case, group in zip(stack.cases, stack.groups) if case == group]  # near-duplicates are sought among pictures only
+    flat = [group for case, group in zip(stack.cases, stack.groups, strict=True) if case == group]  # near-duplicates are sought among pictures only
     pairs = [{flat[i], flat[j]} for i, j in splits.near_duplicates(thumbnails(stack.of(flat)))] if flat else []
     torn = [(pair & set(learn), pair & set(held_back)) for pair in pairs if pair & set(learn) and pair & set(held_back)]
     left_out = {id for one, other in torn for id in (one | other if one & seen else one)}

@@ -38,16 +38,16 @@ class Names:
         for key, names in known.items():
             for name in map(clean, names):
                 if stem(name) != name:
-                    for table, form in zip(self._whole, (name, name.casefold())):
+                    for table, form in zip(self._whole, (name, name.casefold()), strict=True):
                         table.setdefault(form, set()).add(key)
-                for table, form in zip(self._stems, _forms(name)):
+                for table, form in zip(self._stems, _forms(name), strict=True):
                     table.setdefault(form, set()).add(key)
 
     def of_image(self, name: str) -> tuple[set[str], int]:
         """The images that a file name means, with how exactly it does, 0 the best; several where it cannot be told which."""
         name = clean(name)
-        looked = [(table, form) for table, form in zip(self._whole, (name, name.casefold()))]
-        looked += [(table, form) for table, form in zip(self._stems, _forms(name))]
+        looked = [(table, form) for table, form in zip(self._whole, (name, name.casefold()), strict=True)]
+        looked += [(table, form) for table, form in zip(self._stems, _forms(name), strict=True)]
         return next(((table[form], level) for level, (table, form) in enumerate(looked) if form in table), (set(), len(looked)))
 
     def of_mask(self, folders: tuple[str, ...], name: str) -> set[str]:

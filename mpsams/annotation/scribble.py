@@ -213,8 +213,8 @@ def lesson(strokes_p: np.ndarray, most: int) -> np.ndarray:
 def to_grid(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
     """Strokes of an image's own size brought to a grid: int8; in a cell with both kinds the greater part counts, and a tie says nothing."""
     own, shape = strokes_hw.shape, shape_hw
-    larger = tuple(max(pair) for pair in zip(own, shape))
-    strokes_hw = strokes_hw[np.ix_(*(np.arange(big) * side // big for big, side in zip(larger, own)))]
+    larger = tuple(max(pair) for pair in zip(own, shape, strict=True))
+    strokes_hw = strokes_hw[np.ix_(*(np.arange(big) * side // big for big, side in zip(larger, own, strict=True)))]
     cell_hw = np.add.outer(np.arange(larger[0]) * shape[0] // larger[0] * shape[1], np.arange(larger[1]) * shape[1] // larger[1])
     sums = np.bincount(cell_hw.ravel(), strokes_hw.ravel().astype(float), shape[0] * shape[1])
     return np.sign(sums).astype(np.int8).reshape(shape)

@@ -205,7 +205,7 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
             kept.append((index, *found))
     if not kept:
         raise ValueError(nothing(dataset))
-    order, images, masks = zip(*kept)
+    order, images, masks = zip(*kept, strict=True)
     images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
     made = gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
     return replace(made, notes=dataset.notes + with_names(notes))

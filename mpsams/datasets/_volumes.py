@@ -148,7 +148,7 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
 def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
     if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
-        sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids))
+        sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True))
         raise ValueError(f"patient {patient.name}: image and mask differ in size: {sizes}; expected one grid for all")
     shape, affine = grids[0].shape, grids[0].affine
     if patient.corners is not None:
@@ -238,7 +238,7 @@ def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -
         raise ValueError(f"{patient.images[0]} states no usable geometry; expected one, for the bounding box of {patient.name} is in millimetres")
     voxels = (np.linalg.inv(affine) @ np.c_[np.array(patient.corners), np.ones(2)].T)[:3].T
     inside = np.zeros(shape, bool)
-    ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE)
+    ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE, strict=True)
     inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
     found = geometry.shown(inside, affine).nonzero()
     if not len(found[0]):

@@ -82,7 +82,7 @@ def sheared(affine: np.ndarray) -> bool:
 
 def differing(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
     """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
-    places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix)))} for matrix in (affine, other)]
+    places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))} for matrix in (affine, other)]
     return tuple(world for world in range(3) if places[0].get(world) != places[1].get(world))
 
 

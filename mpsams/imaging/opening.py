@@ -63,7 +63,7 @@ def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
     """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only one."""
     headers = [file for file in files if kind(file) == "nifti" and nifti.is_half(file)]
     found = {header: file for header in headers for file in unknown if file.stem == header.stem}
-    return found or (dict(zip(headers, unknown)) if len(headers) == len(unknown) == 1 else {})
+    return found or (dict(zip(headers, unknown, strict=True)) if len(headers) == len(unknown) == 1 else {})
 
 
 def _one_of(files: list[Path], modality: str | None, choice: int, halves: dict[Path, Path]) -> Scan:

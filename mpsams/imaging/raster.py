@@ -143,7 +143,7 @@ def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_
         image = Image.open(picture.file, formats=(form,))
         tags = image.tag_v2 if form == "TIFF" else {}
         for at, size in ((273, 279), (324, 325)):  # strips, tiles
-            if any(start + n > len(data) for start, n in zip(tags.get(at, ()), tags.get(size, ()))):
+            if any(start + n > len(data) for start, n in zip(tags.get(at, ()), tags.get(size, ()), strict=False)):
                 raise ValueError("pixels cut off")
         if image.mode in "IF" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
             raise ValueError("libtiff put these bytes in order and Pillow 12 would swap them again")

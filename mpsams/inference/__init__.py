@@ -15,7 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpsams import calibration, checkpoint, clusters, masking, metrics, patches, precision, schedule, transforms, uncertainty
+from mpsams import (
+    calibration,
+    checkpoint,
+    clusters,
+    masking,
+    metrics,
+    patches,
+    precision,
+    schedule,
+    transforms,
+    uncertainty,
+)
 from mpsams.calibration import Readout, Rule
 from mpsams.checkpoint import Checkpoint
 from mpsams.methods.mps_ams import fill_in

@@ -6,6 +6,7 @@ Axes: B batch, D features, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def normalised(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
 def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequential:
     """Linear layers through these sizes, BatchNorm and ReLU between them, and BatchNorm at the end if wanted."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:-1]):
+    for inputs, outputs in pairwise(sizes[:-1]):
         layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
     layers.append(nn.Linear(sizes[-2], sizes[-1], bias=not normalised_end))
     return nn.Sequential(*layers, *([nn.BatchNorm1d(sizes[-1])] if normalised_end else []))

@@ -71,7 +71,7 @@ def information(records: Mapping[str, Mapping], reading: str = clusters.READINGS
         by_epoch.set_xlabel("epoch", fontsize=SMALL, color=INK, labelpad=1.5)
         per_patch.set_xlabel("share of patches hidden", fontsize=SMALL, color=INK, labelpad=1.5)
     says = ("bits that a mask\nleaves undecided", "bits shared by hidden\nand visible patches", "the same,\nper hidden patch")
-    for ax, letter, text in zip(grid[:, 0], "abc", says):
+    for ax, letter, text in zip(grid[:, 0], "abc", says, strict=True):
         ax.set_ylabel(text, fontsize=SMALL, color=INK, labelpad=3)
         ax.annotate(letter, (0, 1), xytext=(-30, 5), xycoords="axes fraction", textcoords="offset points", fontsize=NORMAL, fontweight="bold",
                     color=INK)  # fmt: skip
@@ -113,7 +113,7 @@ def _name_all(figure: Figure, grid: np.ndarray) -> None:
         row[0].set_ylim(0, top)
         lines = sorted(row[-1].lines, key=lambda line: line.get_ydata()[-1])
         ends = [float(line.get_ydata()[-1]) / top for line in lines]
-        for line, end, at in zip(lines, ends, apart(ends, APART)):
+        for line, end, at in zip(lines, ends, apart(ends, APART), strict=True):
             leader = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.0, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
             row[-1].annotate(line.get_label(), (line.get_xdata()[-1], end * top), xytext=(1.1, at), textcoords="axes fraction", va="center",
                              fontsize=SMALL, color=INK, linespacing=1.05, annotation_clip=False, arrowprops=leader)  # fmt: skip

@@ -82,7 +82,7 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
         _show(axes[1], row.image_hw, row.truth_hw)
     elif known:
         _nothing(axes[1], "unknown")
-    for ax, name in zip(axes[1 + known :], columns):
+    for ax, name in zip(axes[1 + known :], columns, strict=False):
         said_hw = row.masks.get(name)
         if said_hw is None:
             _nothing(ax, DASH)

@@ -38,10 +38,10 @@ def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
     figure = Figure(figsize=(max(2.1 * across, 4.5), 1.7 * sum(down) + 0.4), facecolor="white", layout="constrained")
     grid = figure.subplots(sum(down), across, squeeze=False)
     places = [*grid[: down[0]].flat], [*grid[down[0] :].flat]
-    for ax, method in zip(places[0], methods):
+    for ax, method in zip(places[0], methods, strict=False):
         _lines(ax, [(row["method"], row["loss"]) for row in rows if row["method"] == method], every=False)
         head(ax, titles.get(method, method), "loss")
-    for ax, fact in zip(places[1], facts):
+    for ax, fact in zip(places[1], facts, strict=False):
         drawn = [(row["method"], row["facts"][fact]) for row in rows if row.get("facts", {}).get(fact)]
         _lines(ax, drawn, every=True)
         head(ax, fact.replace("_", " "), "")

@@ -24,7 +24,7 @@ def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], 
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.03)
     grid = figure.subplots(1, len(records) * len(MEASURES), sharey=True, squeeze=False)[0]
     columns = [(measure, title, record) for measure in MEASURES for title, record in records.items()]
-    for ax, (measure, title, record) in zip(grid, columns):
+    for ax, (measure, title, record) in zip(grid, columns, strict=True):
         says, chance = MEASURES[measure]
         ax.axvline(chance, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
         if mark in record:
@@ -48,7 +48,7 @@ def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], 
             ax.set_xlim(0, None)
     grid[0].set_yticks(range(len(names)), [titles.get(name, name) for name in names], fontsize=SMALL)
     grid[0].set_ylim(len(names) - 0.4, -0.6)
-    for label, name in zip(grid[0].get_yticklabels(), names):
+    for label, name in zip(grid[0].get_yticklabels(), names, strict=True):
         label.set_fontweight("bold" if name == marked else "normal")
         label.set_fontsize(NORMAL if name == marked else SMALL)
     return settled(figure)

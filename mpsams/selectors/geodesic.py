@@ -56,7 +56,7 @@ def easiest_way(height_b1ij: Tensor) -> Tensor:
     way[:, :, :, [0, -1]] = 0
     for _ in range(rows * columns):
         before, around = way, F.pad(way, (1, 1, 1, 1), value=torch.inf)
-        for step, cost in zip(NEIGHBOURS, costs):
+        for step, cost in zip(NEIGHBOURS, costs, strict=True):
             way = torch.minimum(way, shifted(around, step, rows, columns) + cost)
         if torch.equal(way, before):
             break

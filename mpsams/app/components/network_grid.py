@@ -105,7 +105,7 @@ def name_of(compared: Compared, which: str) -> str:
 
 def picture(compared: Compared, which: str, truth: str, longest: int) -> str:
     """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ."""
-    case, size = compared.case, compared.case.size_hw
+    size = compared.case.size_hw
     if which == "truth":
         return images.svg("The slice with the true lesion outlined", size, [images.shared("case-image", size), truth])
     if which == "dispute":

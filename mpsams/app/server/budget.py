@@ -189,7 +189,7 @@ class Budget:
             sizes = sizes_of(list(known.values.values()))
         except RuntimeError:  # it is being changed by another of its requests, which measures it when it is done
             return
-        for key, (size, on_disk) in known.sizes.items():
+        for key in known.sizes:
             entry = self._shared[key]
             entry[2] -= 1
             if not entry[2]:

@@ -9,7 +9,18 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from mpsams.datasets.phantom import skull
-from mpsams.datasets.phantom.paint import Grid, beyond, course, cover, ellipse, generator, stroke, threads, tumour, window
+from mpsams.datasets.phantom.paint import (
+    Grid,
+    beyond,
+    course,
+    cover,
+    ellipse,
+    generator,
+    stroke,
+    threads,
+    tumour,
+    window,
+)
 
 SLICE = Grid((1, 256, 256), (4, 1, 1))
 
