@@ -14,11 +14,14 @@ import numpy as np
 
 from mpsams.annotation import protocol
 from mpsams.annotation.open_image import Work
+from mpsams.transforms import Box
 
-WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open")
+WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds that one wish may tell of
+TIDY = ("largest", "holes", "smooth")  # keep the largest part, fill holes, smooth the outline
+MOST_POINTS = 200  # clicks of one prompt
 MOST_SLICES = 20  # through which a mask is carried at once
 GONE = "the app does not know this image any more: it was started again, or many others were opened since. Reload the page (Ctrl+R) and open it again"
 
@@ -110,7 +113,11 @@ def _more(do: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
     def step(value: object) -> int:
         return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
 
+    prompt = {"box": lambda value: _box(value, shape_hw), "positive": lambda value: _points(value, shape_hw), "negative": lambda value: _points(value, shape_hw)}
     return {
+        "prompt": prompt | {"base": strokes},
+        "preview": prompt,
+        "tidy": {"how": _tidy},
         "scribble": {"lesion": strokes, "background": strokes},
         "go": {"step": step, "slice": lambda value: _whole("slice", value, 0, 10**6)},
         "copy": {"step": step},
@@ -135,4 +142,32 @@ def _finite(value: object) -> float:
 def _item(value: object) -> str:
     if not isinstance(value, str) or len(value) > 64:
         raise ValueError("an image of the project is named by its id")
+    return value
+
+
+def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:
+    """A box of whole pixels [top, left, height, width], cut to the slice; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 4 or any(type(each) is not int or abs(each) > 10**6 for each in value) or min(value[2:]) < 1:
+        raise ValueError(f"box {str(value)[:60]}; allowed are top, left, height and width in whole pixels")
+    top, left = (max(0, min(each, side - 1)) for each, side in zip(value[:2], shape_hw, strict=True))
+    bottom, right = (max(1, min(start + length, side)) for start, length, side in zip(value[:2], value[2:], shape_hw, strict=True))
+    return Box(top, left, max(1, bottom - top), max(1, right - left))
+
+
+def _points(value: object, shape_hw: tuple[int, int]) -> tuple[tuple[float, float], ...]:
+    """Clicks [row, column] on the slice."""
+    if not isinstance(value, list) or len(value) > MOST_POINTS:
+        raise ValueError(f"clicks are a list of at most {MOST_POINTS} points")
+    for point in value:
+        is_pair = isinstance(point, list) and len(point) == 2 and all(type(each) in (int, float) and math.isfinite(each) for each in point)
+        if not is_pair or not all(0 <= each < side for each, side in zip(point, shape_hw, strict=True)):
+            raise ValueError(f"click {str(point)[:60]}; allowed are rows and columns in the slice of {shape_hw[0]} x {shape_hw[1]} pixels")
+    return tuple((float(row), float(column)) for row, column in value)
+
+
+def _tidy(value: object) -> str:
+    if value not in TIDY:
+        raise ValueError(f"how {str(value)[:40]!r}; allowed are {', '.join(TIDY)}")
     return value

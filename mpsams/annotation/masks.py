@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from mpsams.imaging import Scan, UnreadableImage, export, nifti
 
@@ -58,6 +59,23 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
 def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
     """How many pixels (or voxels) were added and how many removed."""
     return int((after & ~before).sum()), int((before & ~after).sum())
+
+
+def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
+    """A bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth outline ("smooth").
+
+    Parts are connected over edges and corners. Smoothing is a median over discs of 5 pixels across; it keeps what it would erase wholly.
+    """
+    if how == "holes":
+        return ndimage.binary_fill_holes(mask_hw)
+    if how == "smooth":
+        rows, columns = np.ogrid[-2:3, -2:3]
+        smooth_hw = ndimage.median_filter(mask_hw.astype(np.uint8), footprint=rows**2 + columns**2 <= 5, mode="nearest") > 0
+        return smooth_hw if smooth_hw.any() else mask_hw.copy()
+    if how == "largest":
+        labels_hw, count = ndimage.label(mask_hw, np.ones((3, 3)))
+        return labels_hw == 1 + np.bincount(labels_hw.ravel())[1:].argmax() if count else mask_hw.copy()
+    raise ValueError(f"how {how!r}; allowed are largest, holes, smooth")
 
 
 def _picture(data: bytes) -> np.ndarray:

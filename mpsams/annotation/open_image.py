@@ -16,6 +16,7 @@ from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.inference.case import Case
+from mpsams.inference.prompts import Prompt, PromptResult, segment_prompt
 
 LOOKS = 6  # slices of an image that stay prepared for strokes
 
@@ -46,6 +47,7 @@ class Work:
     history: list[dict] = field(default_factory=list)
     looks: OrderedDict[tuple[str, int], assist.Look] = field(default_factory=OrderedDict)
     scribbles: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    prompted: tuple[tuple[str, int], Prompt, np.ndarray] | None = None
 
     @property
     def item(self) -> str:
@@ -115,6 +117,15 @@ class Work:
             del self.scribbles[next(iter(self.scribbles))]
         return made_hw
 
+    def prompt(self, network: Network, plane: str, index: int, prompt: Prompt) -> PromptResult:
+        """The object that a box and clicks mark on a slice. Clicks added to the last prompt there refine its answer."""
+        before, at = self.prompted, (plane, index)
+        if before is not None and before[0] == at and extends(prompt, before[1]):
+            prompt = replace(prompt, mask=before[2])
+        found = segment_prompt(network, self.look(plane, index).unit_hw, prompt)
+        self.prompted = at, prompt, found.mask
+        return found
+
     def carry(self, plane: str, index: int, step: int, count: int) -> tuple[int, bool]:
         """Carry a slice's mask on through so many slices; how many got one, and whether a drawn one stood in the way."""
         slices = len(self.case.scan.shown(plane))
@@ -173,3 +184,9 @@ class Work:
         row = {"time": log.now(), "plane": plane, "slice": index + 1, "seconds": round(self.seconds, 1), "pixels_added": added, "pixels_removed": removed}
         self.history.append(row | {"dsc_before": dsc[0], "dsc_after": dsc[1]})
         self.seconds = 0.0
+
+
+def extends(prompt: Prompt, before: Prompt) -> bool:
+    """True if a prompt is an earlier one with further clicks."""
+    clicks = ((prompt.positive, before.positive), (prompt.negative, before.negative))
+    return prompt.box == before.box and all(now[: len(earlier)] == earlier for now, earlier in clicks) and clicks[0][0] + clicks[1][0] != clicks[0][1] + clicks[1][1]

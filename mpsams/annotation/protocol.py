@@ -32,6 +32,7 @@ class State:
     queue_left: int = 0
     proposal: bool = False
     who: str = ""
+    prompts: bool = False
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -49,16 +50,17 @@ def answer(
     told: str = "",
     refused: str = "",
     mask_hw: np.ndarray | None = None,
+    preview_hw: np.ndarray | None = None,
     sheet: dict | None = None,
 ) -> str:
     """What the server says to the wish ``turn`` about the sheet ``key``, as JSON for the component's value.
 
-    saved: "disk", "kept" (as long as the tab lives) or "". mask_hw: replaces what is drawn. sheet: another image.
+    saved: "disk", "kept" (as long as the tab lives) or "". mask_hw: replaces what is drawn. preview_hw: is only shown, while a box is being drawn. sheet: another image.
     """
     if saved not in ("", "kept", "disk"):
         raise ValueError(f"saved {saved!r}; allowed are '', 'kept' and 'disk'")
-    mask = None if mask_hw is None else packed(mask_hw)
-    said = {"turn": turn, "key": key, "saved": saved, "told": told, "refused": refused, "mask": mask, "sheet": sheet, "state": asdict(state)}
+    mask, preview = (None if each_hw is None else packed(each_hw) for each_hw in (mask_hw, preview_hw))
+    said = {"turn": turn, "key": key, "saved": saved, "told": told, "refused": refused, "mask": mask, "preview": preview, "sheet": sheet, "state": asdict(state)}
     return json.dumps(said, allow_nan=False)
 
 

@@ -16,13 +16,14 @@ from threading import RLock
 
 import numpy as np
 
-from mpsams.annotation import assist, commands, disk, proposals, protocol
+from mpsams.annotation import assist, commands, disk, masks, proposals, protocol
 from mpsams.annotation.commands import Place, Wish
 from mpsams.annotation.open_image import Work
 from mpsams.annotation.open_images import LAST, PutAside, Shelf, taken_back
 from mpsams.annotation.project import Item, Project, SavedMeanwhile
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
+from mpsams.inference.prompts import Prompt, PromptResult
 from mpsams.inference.registry import ModelRegistry
 
 ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that are obeyed once, however often the page tries
@@ -33,6 +34,9 @@ NO_DISK = "{} What you drew is kept here."
 NO_PROPOSAL = "No proposal was made: {}"
 EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
 NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
+NOTHING_THERE = "The network found nothing there. Draw a box around the object, or click on it elsewhere."
+UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
+SURE_OF_AN_OBJECT = 0.6  # expected DSC below which the page says that the network is unsure
 AGAIN = "The app was started again; what you drew is saved."
 
 
@@ -202,6 +206,26 @@ class Desk:
         if proposal_hw is None:
             raise ValueError("there is no proposal for this image")
         return self._drawn(wish.place, proposal_hw, "This is the model's proposal again.")
+
+    def _prompt(self, wish: Wish) -> str:
+        found = self._object(wish)
+        if not found.mask.any():
+            return self._answer(wish.place.key, saved=self._safe(wish), refused=NOTHING_THERE)
+        return self._drawn(wish.place, wish.more["base"] | found.mask, UNSURE * (found.confidence < SURE_OF_AN_OBJECT))
+
+    def _preview(self, wish: Wish) -> str:
+        return self._answer(wish.place.key, saved=self._safe(wish), preview_hw=self._object(wish).mask)
+
+    def _object(self, wish: Wish) -> PromptResult:
+        """The object that a box and clicks mark. ValueError where there is no network for that, or nothing is marked."""
+        name = self.registry.prompt_network()
+        if name is None:
+            raise ValueError("there is no network for boxes and clicks in the folder of --weights")
+        place, prompt = wish.place, Prompt(wish.more["box"], wish.more["positive"], wish.more["negative"])
+        return place.work.prompt(self.registry.network(name), place.plane, place.index, prompt)
+
+    def _tidy(self, wish: Wish) -> str:
+        return self._drawn(wish.place, masks.tidy(wish.place.mask_hw, wish.more["how"]))
 
     def _propagate(self, wish: Wish) -> str:
         place, step = wish.place, wish.more["step"]
@@ -439,20 +463,20 @@ class Desk:
         truth_xyz = self.work.truth_xyz
         return self.place.key, self.case.seen, None if truth_xyz is None else id(truth_xyz)
 
-    def _answer(self, key: str, *, sheet: bool = False, saved: str = "", told: str = "", refused: str = "", mask_hw: np.ndarray | None = None) -> str:
+    def _answer(self, key: str, *, sheet: bool = False, saved: str = "", told: str = "", refused: str = "", **masks_hw: np.ndarray | None) -> str:
         if self.case is None:
             return protocol.answer(self._turn, key, protocol.State(), refused=refused)
         place, status, left = self.place, "", 0
         if place.work.item:
             status, left = self.project.item(place.work.item).status, len(self.project.queue())
         proposed = place.work.proposal_xyz is not None or place.work.network is not None
-        state = protocol.State(status, place.index, place.slices, left, proposed, self.who)
+        state = protocol.State(status, place.index, place.slices, left, proposed, self.who, self.registry.prompt_network() is not None)
         if sheet:
             self._sent = self._signature()
             said = self.project.remark(place.work.item) if place.work.item else ""
             told, self._remark = " ".join(filter(None, (told, said, self._remark))), ""
         return protocol.answer(
-            self._turn, key, state, saved=saved, told=told, refused=refused, mask_hw=mask_hw, sheet=self._sheet(place) if sheet else None
+            self._turn, key, state, saved=saved, told=told, refused=refused, **masks_hw, sheet=self._sheet(place) if sheet else None
         )
 
     def _sheet(self, place: Place) -> dict:
