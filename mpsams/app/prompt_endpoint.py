@@ -20,7 +20,7 @@ from mpsams.app import endpoints
 from mpsams.app.session import endpoint
 from mpsams.inference.case import MODALITIES
 from mpsams.inference.prompts import Prompt, segment_prompt
-from mpsams.inference.registry import Library
+from mpsams.inference.registry import ModelRegistry
 from mpsams.transforms import Box
 
 MOST = 100  # boxes, or points, of one request
@@ -92,7 +92,7 @@ def group(boxes: Sequence[tuple[float, float, float, float]], points: Sequence[t
     return [Marks(box, tuple(point for point, owner in zip(points, nearest, strict=True) if owner == k)) for k, box in enumerate(boxes)]
 
 
-def register(library: Library) -> None:
+def register(registry: ModelRegistry) -> None:
     """Register /prompt."""
     image = gr.File(type="filepath", visible=False, label="image")
     boxes = gr.Textbox("", visible=False, label="boxes as JSON: [[left, top, right, bottom], ...] in pixels, one object each")
@@ -103,10 +103,10 @@ def register(library: Library) -> None:
     def prompt(image, boxes="", points="", slice=0, modality=""):
         """Outline the objects that boxes and points mark; masks as COCO's run lengths, with the DSC that is expected of each."""
         marks = group(parse_boxes(boxes), parse_points(points))
-        name = library.prompt_network()
+        name = registry.prompt_network()
         if name is None:
             raise ValueError("there is no network for prompts here; train one with python -m train.prompt and put it into the folder of --weights")
-        case, network = endpoints.case_of(library, image, modality, slice), library.network(name)
+        case, network = endpoints.case_of(registry, image, modality, slice), registry.network(name)
         began = time.perf_counter()
         found = [segment_prompt(network, case.unit_hw, each.prompt()) for each in marks]
         seconds = time.perf_counter() - began
