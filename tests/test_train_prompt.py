@@ -319,6 +319,15 @@ def test_means_count_who_never_reaches_90_as_one_click_more():
     )
 
 
+def test_peers_are_measured_on_every_nth_object_and_beside_the_network():
+    objects = [prompt_targets.Target(str(number), np.zeros(SHAPE, np.float32), DISC) for number in range(5)]
+    good, bad = ((lambda unit_hw, asked, mask=mask: (mask, None)) for mask in (DISC, DISC & (np.arange(80) < 30)))
+    rows = evaluate_prompts.measure_all(good, {"peer": bad}, objects, 0, 2)
+    assert list(rows["network"]) == list("01234") and list(rows["peer"]) == list("024")
+    found = evaluate_prompts.compare(rows["network"], rows["peer"])
+    assert found["images"] == 3 and found["box"]["dsc"] < 0.9 and found["network"]["box"]["dsc"] == 1.0
+
+
 def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
     seen = []
 

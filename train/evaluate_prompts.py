@@ -47,6 +47,7 @@ class EvaluatePrompts:
         split: all, train, val or test, as divided when the checkpoint was trained.
         peers: also measure GrabCut (needs opencv-python-headless), random walker (needs scikit-image) and the
             scribble classifier.
+        peers_every: measure peers on every n-th object only; the network's numbers on those are given beside theirs.
         limit: measure at most so many objects, spread evenly over the images; 0 is all.
         seed: of the boxes.
         json: file for the means and the numbers of every object; an earlier one of the same measurement is replaced.
@@ -57,6 +58,7 @@ class EvaluatePrompts:
     data: Source = field(default_factory=Source)
     split: str = "test"
     peers: bool = False
+    peers_every: int = 1
     limit: int = 0
     seed: int = 0
     json: str | None = None
@@ -65,6 +67,7 @@ class EvaluatePrompts:
     def __post_init__(self) -> None:
         one_of("split", self.split, PARTS)
         at_least("limit", self.limit, 0)
+        at_least("peers_every", self.peers_every, 1)
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
@@ -89,20 +92,17 @@ def main(argv: Sequence[str] | None = None) -> dict:
     }
     if options.json and not is_of(Path(options.json), about):
         may_replace(Path(options.json), options.overwrite)
-    answers: dict[str, Answer] = {"network": network_answer(network)} | (
-        prompt_peers.available() if options.peers else {}
-    )
+    peers: dict[str, Answer] = prompt_peers.available() if options.peers else {}
     tell(images.notes)
-    rows = measure_all(answers, targets(images, options.limit), options.seed)
+    rows = measure_all(
+        network_answer(network), peers, targets(images, options.limit), options.seed, options.peers_every
+    )
     if not rows["network"]:
         raise ValueError(f"the {options.split!r} part of {images.name!r} has no object to measure against")
-    means = {"images": len(rows["network"])} | summarise(list(rows["network"].values()))
-    found = means | (
-        {"peers": {name: summarise(list(rows[name].values())) for name in answers if name != "network"}}
-        if options.peers
-        else {}
-    )
-    print("\n".join(described(name, found if name == "network" else found["peers"][name]) for name in answers))
+    found = {"images": len(rows["network"])} | summarise(list(rows["network"].values()))
+    if peers:
+        found["peers"] = {name: compare(rows["network"], rows[name]) for name in peers}
+    print("\n".join(described(name, found["peers"][name] if name in peers else found) for name in rows))
     if options.json:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(Path(options.json), (json.dumps(found | about | {"cases": rows}, indent=1) + "\n").encode())
@@ -119,14 +119,23 @@ def network_answer(network: inference.Network) -> Answer:
     return answer
 
 
-def measure_all(answers: dict[str, Answer], objects: Iterable[Target], seed: int) -> dict[str, dict[str, dict]]:
-    """The numbers of ``measure`` by the name of who answers, and by case; all see the same boxes."""
-    rows: dict[str, dict[str, dict]] = {name: {} for name in answers}
-    for each in objects:
-        for name, answer in answers.items():
+def measure_all(
+    network: Answer, peers: dict[str, Answer], objects: Iterable[Target], seed: int, peers_every: int
+) -> dict[str, dict[str, dict]]:
+    """The numbers of ``measure`` by case, of "network" and of each peer by its name; all see the same boxes."""
+    rows: dict[str, dict[str, dict]] = {name: {} for name in ("network", *peers)}
+    for number, each in enumerate(objects):
+        asked = {"network": network} | (peers if number % peers_every == 0 else {})
+        for name, answer in asked.items():
             rng = np.random.default_rng([seed, zlib.crc32(each.case.encode())])
             rows[name][each.case] = measure(answer, each.unit_hw, each.truth_hw, rng)
     return rows
+
+
+def compare(network: dict[str, dict], peer: dict[str, dict]) -> dict:
+    """``summarise`` of a peer, with the number of objects it was measured on, and "network": of the network on those."""
+    same = summarise([network[case] for case in peer])
+    return {"images": len(peer)} | summarise(list(peer.values())) | {"network": same}
 
 
 def measure(

@@ -89,7 +89,7 @@ def results(measured: list[dict]) -> list[str]:
     for each in measured:
         lines.append(row(each["data"], each["images"], each))
         lines += [
-            row(f"{each['data']}, {name}", each["images"], values) for name, values in each.get("peers", {}).items()
+            row(f"{each['data']}, {name}", values["images"], values) for name, values in each.get("peers", {}).items()
         ]
     return lines
 
