@@ -93,8 +93,8 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
 
 def test_an_answer_says_what_the_protocol_asks():
     told = json.loads(protocol.answer(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
-    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "who": "me"}
-    assert told == {"turn": 3, "key": "a/1", "saved": "disk", "told": "", "refused": "", "mask": "0 4", "sheet": None, "state": state}
+    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "who": "me", "prompts": False}
+    assert told == {"turn": 3, "key": "a/1", "saved": "disk", "told": "", "refused": "", "mask": "0 4", "preview": None, "sheet": None, "state": state}
     with pytest.raises(ValueError, match="'gone'"):
         protocol.answer(1, "k", protocol.State(), saved="gone")
     for wrong in ({"status": "done"}, {"slice": 1}, {"slice": -1, "slices": 3}):

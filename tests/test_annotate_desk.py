@@ -329,7 +329,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
     page.wish("accept")  # empty, so it asks once
     answer = page.wish("accept")
-    assert answer["sheet"] is None and answer["state"] == {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "who": "Dr. A"}
+    assert answer["sheet"] is None and answer["state"] == {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "who": "Dr. A", "prompts": False}
     assert page.wish("reopen")["state"]["status"] == "in work"
     assert page.wish("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
     assert page.wish("open", item="")["sheet"]["key"] == page.sheet["key"] and item(page) == ids[0]
@@ -806,5 +806,5 @@ def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkey
 
 
 def test_every_wish_of_the_protocol_is_known():
-    assert set(WISHES) == {"save", "scribble", "go", "copy", "propagate", "proposal", "accept", "skip", "reopen", "window", "open"}
+    assert set(WISHES) == {"save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open"}
     assert all(callable(getattr(Desk, f"_{wish}")) for wish in WISHES)
