@@ -107,7 +107,7 @@ def build(session: Session) -> None:
     session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
     session.on_case(lambda case: {good: proposing(session.registry, case.modality)}, [], [good])
     side.listen()
-    prompt_endpoint.register(session.library)
+    prompt_endpoint.register(session.registry)
     if session.project is not None:
         on_event(side.list.pick, pick, state, outputs, **lost)
         on_event(side.added.success, begin, state, outputs, **lost)
