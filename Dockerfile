@@ -20,7 +20,6 @@ COPY mpsams mpsams
 COPY train train
 COPY weights weights
 COPY results results
-COPY benchmarks/lesion_ranking-*.json benchmarks/
 RUN useradd --no-create-home --home-dir /nonexistent --uid 1000 app && mkdir /data && chown app:app /data
 USER app
 VOLUME /data

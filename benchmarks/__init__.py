@@ -43,8 +43,8 @@ def cpu() -> str:
     return named[0] if named else platform.processor() or "unknown"
 
 
-def keep(name: str, values: dict, quick: bool = False) -> None:
-    """Print the values and keep them in benchmarks/NAME.json with what machine they are from; a quick run is only printed."""
+def keep(name: str, values: dict, quick: bool = False, folder: Path = Path(__file__).parent) -> None:
+    """Print the values and keep them in NAME.json in the folder with what machine they are from; a quick run is only printed."""
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,
@@ -57,7 +57,7 @@ def keep(name: str, values: dict, quick: bool = False) -> None:
     text = json.dumps(values | {"about": about}, indent=1, ensure_ascii=False)
     print(text)
     if not quick:
-        (Path(__file__).parent / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def here(name: str) -> str:

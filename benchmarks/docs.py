@@ -11,7 +11,6 @@ import itertools
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
 
 def ranking() -> str:
     """AUC and lifts of the paper's selectors, ours and the marks on the sets with truth."""
-    found = {name: record(ROOT / "benchmarks" / f"lesion_ranking-{name}.json") for name in SETS}
+    found = {name: lesion_ranking.recorded()[name] for name in SETS}
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
         told = [found[name]["selectors"][selector] for name in SETS]
@@ -42,7 +41,7 @@ def ranking() -> str:
 
 def ranked(name: str) -> str:
     """Everything that was measured of all selectors on one set, best first."""
-    selectors = record(ROOT / "benchmarks" / f"lesion_ranking-{name}.json")["selectors"]
+    selectors = lesion_ranking.recorded()[name]["selectors"]
     rows = []
     for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
         intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_second']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
@@ -118,7 +117,7 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
 def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
     """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a sentence."""
     found = tables.read(RESULTS / f"{plan}.jsonl")
-    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8")) if recipe == "strong" else None
+    paper = tables.paper_numbers() if recipe == "strong" else None
     comparisons = tables.compare(found, name, recipe)
     strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
     said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)

@@ -30,7 +30,7 @@ from mpsams.datasets import Stack
 from train.command_line import parse
 from train.options import Data, read
 
-HERE = Path(__file__).parent
+RECORDS = Path(__file__).parents[1] / "mpsams" / "app" / "learn" / "data"  # the Learn tab shows them
 TOP = 0.15  # of the patches, of which the lift is told
 EPOCHS = (1, 10, 100, 800)
 BATCH = 32
@@ -171,7 +171,7 @@ def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots
     return plots.comparison(rows, ["lesion cluster"])
 
 
-def recorded(folder: Path = HERE) -> dict[str, dict]:
+def recorded(folder: Path = RECORDS) -> dict[str, dict]:
     """The records that were kept, by data set; those of ``CALLED`` first."""
     found = {path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("lesion_ranking-*.json"))}
     return {name: found[name] for name in (*CALLED, *found) if name in found}
@@ -213,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"the record of {stack.name} is of {before['images']} images of {before['size']} pixels, this is of {len(indices)} of {stack.size}")
     about["network"] = about["network"] or before.get("network")
     selectors = before.get("selectors", {}) | {name: told(values, weights_bn) for name, values in each.items()}
-    keep(f"lesion_ranking-{stack.name}", {"selectors": selectors} | about, options.quick)
+    keep(f"lesion_ranking-{stack.name}", {"selectors": selectors} | about, options.quick, RECORDS)
 
 
 def save(figure: plots.Figure, path: Path, suffixes: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -249,4 +248,4 @@ def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():
 
 
 def test_the_papers_numbers_are_there():
-    assert Path(results.PAPER).is_file() and results.kept_of("b", ("a", "b")) == "b" and results.kept_of("x", ("a", "b"), "b") == "b"
+    assert results.kept_of("b", ("a", "b")) == "b" and results.kept_of("x", ("a", "b"), "b") == "b"

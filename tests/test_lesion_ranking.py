@@ -91,14 +91,14 @@ def test_candidates_of_a_network_hide_each_patch_once(small_weights, phantoms):
 
 
 def test_the_command_draws_the_worst_and_keeps_nothing_when_quick(capsys, quick_phantom, tmp_path):
-    before = {path: path.read_bytes() for path in lesion_ranking.HERE.glob("lesion_ranking-*.json")}
+    before = {path: path.read_bytes() for path in lesion_ranking.RECORDS.glob("lesion_ranking-*.json")}
     options = ["--data.name", "phantom", "--data.size", "64", "--patch", "8", "--images", "4", "--out", str(tmp_path / "out"), "--quick", "true"]
     lesion_ranking.main(options)
     text = capsys.readouterr().out
     told = json.loads(text[text.index("{") :])
     assert told["images"] == 4 and set(told["selectors"]) == set(lesion_ranking.selectors()) and told["selectors"]["descent"]["auc"][0] > 0.5
     assert (tmp_path / "out" / "worst.png").read_bytes().startswith(b"\x89PNG")
-    assert before == {path: path.read_bytes() for path in lesion_ranking.HERE.glob("lesion_ranking-*.json")}
+    assert before == {path: path.read_bytes() for path in lesion_ranking.RECORDS.glob("lesion_ranking-*.json")}
 
 
 def test_the_figure_shows_the_records_values(tmp_path):

@@ -21,9 +21,8 @@ def test_the_papers_numbers_are_those_of_its_text():
     source = ROOT.parent / "shared" / "paper" / "mps-ams.txt"
     if not source.is_file():
         pytest.skip(f"no paper at {source}")
-    import tomllib
 
-    ours = tomllib.loads(report.PAPER.read_text(encoding="utf-8"))
+    ours = tables.paper_numbers()
     keys = {title: key for key, title in tables.TITLES.items()} | {"base+AMS+MPS": "mps_ams"}
     percent, seen = None, set()
     for line in source.read_text(encoding="utf-8").splitlines()[LINES]:
@@ -61,9 +60,8 @@ def test_a_report_says_in_what_its_rivals_differ_from_their_papers(reported):
 def test_a_report_holds_the_tables_of_the_library(reported):
     path, results = reported
     text = path.read_text(encoding="utf-8")
-    import tomllib
 
-    paper = tomllib.loads(report.PAPER.read_text(encoding="utf-8"))
+    paper = tables.paper_numbers()
     for name in ("table1", "table2"):
         for averaging in tables.AVERAGINGS:
             assert tables.markdown(tables.table(results, name, "strong", averaging, paper)) in text

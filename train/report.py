@@ -11,7 +11,6 @@ Every number and every sentence comes from the records; what has no run yet is a
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from train.command_line import Parser, run
 from train.options import one_of
 
 RESULTS = Path("results")
-PAPER = Path(__file__).with_name("paper.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -> Path:
     """Everything of one plan into a folder; returns the path of report.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    paper = tomllib.loads(PAPER.read_text(encoding="utf-8"))
+    paper = tables.paper_numbers()
     (name,) = results.plans
     text = [f"# {name}: {results.data}", "", *scale(results), *leaks(paths, name), *missing(results, name), *reading(results, paper)]
     kinds = [results, *([tables.read(paths, name, "volume")] if results.volumes else [])]

@@ -13,6 +13,7 @@ from mpsams.tables.means import (
     Line,
     Table,
     over_images,
+    paper_numbers,
     per_image,
     resample,
     score,
@@ -39,6 +40,6 @@ from mpsams.tables.writing import (
 __all__ = [
     "AVERAGED", "AVERAGINGS", "DASH", "HEADS", "HOLDS", "LEVEL", "MARKS", "MEASURES", "METHODS", "NAMED", "POWER",
     "TABLES", "TITLES", "Cell", "Comparison", "Line", "Results", "Run", "Table", "compare", "comparison_table",
-    "comparisons_csv", "csv", "holm", "intervals", "latex", "markdown", "note", "number", "over_images",
+    "comparisons_csv", "csv", "holm", "intervals", "latex", "markdown", "note", "number", "over_images", "paper_numbers",
     "per_image", "plans", "read", "resample", "score", "sentence", "shown", "signed", "strongest", "table",
 ]  # fmt: skip

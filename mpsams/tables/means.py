@@ -5,8 +5,10 @@ Axes: R runs, N images, K columns of a record, B bootstrap resamples, G patients
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 
@@ -118,10 +120,15 @@ def resample(groups: Sequence[str], count: int = RESAMPLES, seed: int = SEED) ->
     return times_bg[:, group_n].astype(float)
 
 
+def paper_numbers() -> dict:
+    """Return the numbers of the paper's tables: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], or their source."""
+    return tomllib.loads(resources.files("mpsams.tables").joinpath("paper.toml").read_text(encoding="utf-8"))
+
+
 def table(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", paper: Mapping | None = None) -> Table:
     """The numbers of Table 1 or 2 with one recipe and one way of averaging.
 
-    paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as in train/paper.toml. A method without a run
+    paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as ``paper_numbers``. A method without a run
     keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
     """
     methods = chosen("table", name, TABLES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from importlib import resources
 
 import torch
 from torch import Tensor
@@ -21,7 +21,6 @@ from mpsams.inference.case import SIDE, Case
 from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
 from mpsams.inference.registry import ModelRegistry
 
-MEASURED = Path(__file__).parents[3] / "benchmarks"  # data, not code: what the lift was over whole data sets
 DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}
 COMPARED = ("mps_ams", "scratch")
 THRESHOLD = 0.5
@@ -148,7 +147,7 @@ class Scene:
 
         lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
         """
-        file = MEASURED / f"lesion_ranking-{DATA[self.case.modality]}.json"
+        file = resources.files("mpsams.app.learn").joinpath(f"data/lesion_ranking-{DATA[self.case.modality]}.json")
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
         selectors = told["selectors"]
         found = selectors.get(f"{self.case.reading} {self.how['normalise']}") or selectors.get(self.case.reading)
