@@ -32,7 +32,7 @@ def test_a_project_of_version_1_is_listed_as_it_was(folder, without):
     for name in without:
         (folder / name).unlink()
     with Project(folder) as project:
-        assert project.counts() == COUNTS and len(project.log()) == 57
+        assert project.counts() == COUNTS and len(project.log()) == 59
         assert project.name(project.items()[0].id) == "phantom 0.png"
         assert all(project.mask(item.id) is not None for item in project.items("accepted"))
         assert {item.modality for item in project.items()} == {"ultrasound", "ct"}
