@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from mpsams import checkpoint, imaging, inference, transforms
 from mpsams.annotation import acquisition, assist, disk, imports, lock, proposals, protocol, scribble, session_files
-from mpsams.annotation.commands import WISHES
-from mpsams.annotation.project import Project, SavedMeanwhile
-from mpsams.annotation.session import AGAIN, MEANWHILE, Desk
+from mpsams.annotation.commands import COMMANDS
+from mpsams.annotation.project import Project, ConflictError
+from mpsams.annotation.session import AGAIN, MEANWHILE, AnnotationSession
 from mpsams.app.annotate import queue
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
@@ -71,7 +71,7 @@ class Page:
     """A browser tab: a desk and the sheet it was last given."""
 
     def __init__(self, registry: ModelRegistry, project: Project | None, who: str = "Dr. A") -> None:
-        self.desk, self.who, self.turn, self.sheet, self.mask = Desk(registry, project), who, 0, {}, None
+        self.desk, self.who, self.turn, self.sheet, self.mask = AnnotationSession(registry, project), who, 0, {}, None
 
     def hear(self, said: str | None) -> dict:
         heard = json.loads(said)
@@ -94,7 +94,7 @@ class Page:
         said = {"do": do, "key": self.sheet["key"], "turn": self.turn, "mask": protocol.packed(now), "changed": mask is not None, "seconds": 1.5}
         if mask is not None:
             self.mask = mask
-        answer = self.hear(self.desk.obey(said | more, self.desk.case, self.who))
+        answer = self.hear(self.desk.handle(said | more, self.desk.case, self.who))
         assert answer["turn"] == max(self.turn, 0) or "turn" in more
         return answer
 
@@ -184,7 +184,7 @@ def test_a_mask_that_someone_else_saved_is_not_overwritten(registry, page, proje
     assert page.sheet["key"] != key and np.array_equal(page.mask, theirs)
     assert page.wish("save", mine, key=key)["refused"] == MEANWHILE  # what was drawn on the old sheet does not land on the new one
     assert page.wish("save", mine)["saved"] == "disk"
-    with pytest.raises(SavedMeanwhile):
+    with pytest.raises(ConflictError):
         project.save(item(page), project.mask(item(page)), expected="")
 
 
@@ -255,7 +255,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
     again(page, registry, project)
     page.turn += 1
     said = {"do": "save", "id": "a", "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 10.0}
-    assert page.hear(page.desk.obey(said, page.first, page.who))["saved"] == "disk"
+    assert page.hear(page.desk.handle(said, page.first, page.who))["saved"] == "disk"
     page.wish("save", drawn(page.shape, 2), id="b", seconds=1.0)
     assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
 
@@ -264,14 +264,14 @@ def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.desk.case.scan
     page.first = _case.of_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering(registry.clustering(scan.modality)))
-    page.desk = Desk(registry, project)
+    page.desk = AnnotationSession(registry, project)
 
 
 def told_again(page: Page, mask: np.ndarray, do: str = "save") -> dict:
     """What a page says to an app that was started meanwhile."""
     page.turn += 1
     said = {"do": do, "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(mask), "changed": True, "seconds": 1.5}
-    return page.hear(page.desk.obey(said, page.first, page.who))
+    return page.hear(page.desk.handle(said, page.first, page.who))
 
 
 @pytest.mark.parametrize("saved_before", [False, True])
@@ -292,7 +292,7 @@ def test_an_open_page_goes_on_after_the_app_was_started_again(registry, page, pr
 def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(registry, page, project):
     id, key, mask_hw = item(page), page.sheet["key"], drawn(page.shape, 1)
     page.wish("save", drawn(page.shape, 4))
-    page.desk = Desk(registry, project)
+    page.desk = AnnotationSession(registry, project)
     page.open(id)
     assert page.sheet["key"] != key
     answer = page.wish("save", mask_hw, key=key)
@@ -371,12 +371,12 @@ def test_what_is_not_allowed_is_refused_in_words_and_changes_nothing(page, proje
 def said(page: Page, wrong: dict) -> dict:
     """A wish with a new mask and something wrong in it."""
     right = {"do": "save", "key": page.sheet["key"], "turn": 1, "mask": protocol.packed(drawn(page.shape, 9)), "changed": True, "seconds": 1}
-    return json.loads(page.desk.obey(right | wrong, page.desk.case, ""))
+    return json.loads(page.desk.handle(right | wrong, page.desk.case, ""))
 
 
 def test_a_wish_that_is_none_is_refused(page):
     for nonsense in (None, "save", 5, [], {}):
-        assert json.loads(page.desk.obey(nonsense, page.desk.case))["refused"]
+        assert json.loads(page.desk.handle(nonsense, page.desk.case))["refused"]
     key = page.sheet["key"]
     for other in (key.replace(".0", ".1"), key.replace(".0", ".00"), key.replace("axial", "coronal"), "0" * 16 + ".axial.0"):
         assert said(page, {"key": other})["refused"], other
@@ -433,7 +433,7 @@ def test_strokes_are_obeyed_spread_and_kept(page, project):
 
 def test_strokes_of_one_kind_only_add_or_only_take_away():
     image_hw, truth_hw = phantom.ultrasound(5)
-    look = assist.Look(image_hw, None, None)
+    look = assist.SliceContext(image_hw, None, None)
     drawn_hw, strokes_hw = ndimage.binary_dilation(truth_hw, iterations=9), np.zeros(truth_hw.shape, np.int8)
     row, column = (int(places.mean()) for places in np.nonzero(truth_hw))
     strokes_hw[row, column - 8 : column + 8] = scribble.LESION
@@ -521,13 +521,13 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
     late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
     page.turn += 1
     said = {"do": "save", "key": page.sheet["key"], "turn": page.turn, "mask": protocol.packed(late), "changed": True, "seconds": 1.5}
-    assert page.hear(page.desk.obey(said, None))["saved"] == "kept"
+    assert page.hear(page.desk.handle(said, None))["saved"] == "kept"
     geometry.shown(mask_xyz, case.scan.affine)[1] = late
     assert np.array_equal(page.desk.work.mask_xyz, mask_xyz) and (page.desk.case.index, page.desk.case.seen) == (1, seen)
     page.desk.release()
     for path in files_of:
         path.unlink()
-    answer = json.loads(page.desk.obey(said | {"turn": 99}, None))
+    answer = json.loads(page.desk.handle(said | {"turn": 99}, None))
     assert "no longer here" in answer["refused"] and answer["saved"] == ""
 
 
@@ -806,5 +806,5 @@ def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkey
 
 
 def test_every_wish_of_the_protocol_is_known():
-    assert set(WISHES) == {"save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open"}
-    assert all(callable(getattr(Desk, f"_{wish}")) for wish in WISHES)
+    assert set(COMMANDS) == {"save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open"}
+    assert all(callable(getattr(AnnotationSession, f"_{wish}")) for wish in COMMANDS)

@@ -141,7 +141,7 @@ def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(
 def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(page):
     tab = Tab(page[0])
     tab.call(tab.named("show"))
-    desk = tab.state(annotate.Desk)
+    desk = tab.state(annotate.AnnotationSession)
     flat, deep = page[1].items()
     desk.open(flat.id)
     assert project_sidebar.strange(None) == "" and project_sidebar.strange(desk) == ""

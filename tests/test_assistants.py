@@ -12,7 +12,7 @@ import torch
 
 from mpsams import checkpoint, inference
 from mpsams.annotation import assist
-from mpsams.annotation.assist import Look
+from mpsams.annotation.assist import SliceContext
 from mpsams.app.components import html, network_grid
 from mpsams.app.endpoints import network_name
 from mpsams.app.tabs import segment
@@ -65,11 +65,11 @@ def test_it_is_titled_first_and_stands_beside_the_others():
 
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
     registry = ModelRegistry(weights)
-    assert registry.assistant("ultrasound") == assist.proposer(registry, "ultrasound") == "busi-assist"
+    assert registry.assistant("ultrasound") == assist.default_model(registry, "ultrasound") == "busi-assist"
     assert registry.assistant("ct") is None and network_name(registry, "", segment.DEFAULT, "ultrasound") == "busi-assist"
     assert network_name(registry, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
     (weights / "busi-assist.safetensors").unlink()
-    assert registry.assistant("ultrasound") is None and assist.proposer(registry, "ultrasound") == NETWORKS[0]
+    assert registry.assistant("ultrasound") is None and assist.default_model(registry, "ultrasound") == NETWORKS[0]
     assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(registry, "ultrasound") == ""
 
 
@@ -94,11 +94,11 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
     network, unit = registry.network("busi-assist"), np.random.default_rng(0).random((40, 50), dtype=np.float32)
     for other in (network, registry.network(NETWORKS[0])):
         forbidden = other is network
-        assert Look(unit, None, other).proposal_hw.any() != forbidden
+        assert SliceContext(unit, None, other).proposal_hw.any() != forbidden
         *_, (_, (found,)) = volume.segment(case(), [other])
         assert found.mask(case().scan, 0.5).any() != forbidden
         assert comparison.slice_mask(case(), inference.chance(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
-    assert not Look(unit, None, None).proposal_hw.any()
+    assert not SliceContext(unit, None, None).proposal_hw.any()
 
 
 def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):

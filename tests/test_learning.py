@@ -22,7 +22,7 @@ from mpsams import checkpoint, datasets, inference, metrics, splits
 from mpsams.annotation import assist, log, proposals, retraining
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining import Run
-from mpsams.app.annotate.retrain_panel import Teach, brought
+from mpsams.app.annotate.retrain_panel import RetrainPanel, brought
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
 from mpsams.inference import comparison
@@ -458,18 +458,18 @@ def section():
     """The section of the Annotate tab for a project, over a folder of weights."""
     opened = []
 
-    def make(folder: Path, weights: Path) -> tuple[Teach, ModelRegistry]:
+    def make(folder: Path, weights: Path) -> tuple[RetrainPanel, ModelRegistry]:
         opened.append(Project(folder))
         registry = ModelRegistry(weights.parent, None, [folder / "checkpoints"])
         with gr.Blocks():
-            return Teach(Session(registry, opened[-1], "annotate"), gr.Textbox()), registry
+            return RetrainPanel(Session(registry, opened[-1], "annotate"), gr.Textbox()), registry
 
     yield make
     for project in opened:
         project.close()
 
 
-def shown(teach: Teach) -> tuple[str, set[str]]:
+def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
     """What the section says, and the buttons that can be pressed."""
     told, buttons = teach.filled(), ("start", "cancel", "use", "back")
     there = {name for name in buttons if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False}
@@ -483,14 +483,14 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
     verdict = Run(folder / "runs" / learnt[1].folder.name).verdict()
     said, there = shown(teach)
     assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
-    assert assist.proposer(registry, "ultrasound") == NAME
+    assert assist.default_model(registry, "ultrasound") == NAME
     teach._use("anna")
     said, there = shown(teach)
     newest = f"corrected-1-{NAME.removeprefix('busi-')}"
-    assert newest in said and there == {"start", "back"} and assist.proposer(registry, "ultrasound") == newest
+    assert newest in said and there == {"start", "back"} and assist.default_model(registry, "ultrasound") == newest
     assert teach._begins_from() == newest
     teach._back("anna")
-    assert newest not in shown(teach)[0] and assist.proposer(registry, "ultrasound") == NAME
+    assert newest not in shown(teach)[0] and assist.default_model(registry, "ultrasound") == NAME
     assert [row["who"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
     with pytest.raises(gr.Error, match="nothing to take back"):
         teach._back("")

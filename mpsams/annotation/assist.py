@@ -24,7 +24,7 @@ SURE = 0.5  # chance from which a pixel is proposed
 GRID = (SIDE, SIDE)
 
 
-def proposer(registry: ModelRegistry, modality: str) -> str | None:
+def default_model(registry: ModelRegistry, modality: str) -> str | None:
     """The name of the network that proposes: the last that the project has learnt, else the assistant, else the usual one; None where there is none."""
     names = registry.segmenters(modality)
     usual = registry.assistant(modality) or next((name for name in names if parts(name)[1] == FIRST), next(iter(names), None))
@@ -32,7 +32,7 @@ def proposer(registry: ModelRegistry, modality: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Look:
+class SliceContext:
     """A slice as a network sees it, with what does not depend on what is drawn. network: None goes without one."""
 
     unit_hw: np.ndarray
@@ -92,14 +92,14 @@ class Look:
         return np.where(strokes_hw == scribble.NOTHING, mask_hw, strokes_hw == scribble.LESION)
 
 
-def view(scan: Scan, span: Span, plane: str, index: int, network: Network | None) -> Look:
+def view(scan: Scan, span: Span, plane: str, index: int, network: Network | None) -> SliceContext:
     """A slice of a scan. span: the values that networks see as 0 and 1."""
     values_hw, spacing = scan.slice(index, plane), scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
-    return Look(transforms.to_unit(values_hw, span), box, network)
+    return SliceContext(transforms.to_unit(values_hw, span), box, network)
 
 
-def carried(before: Look, mask_hw: np.ndarray, then: Look) -> np.ndarray:
+def carried(before: SliceContext, mask_hw: np.ndarray, then: SliceContext) -> np.ndarray:
     """A slice's mask carried on to the next slice, bool; outside the part that networks look at it is copied."""
     before = replace(before, box=then.box)
     chance_gg = scribble.carry(before.unit_gg, before.gridded(mask_hw), then.unit_gg).astype(np.float32)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams.annotation import protocol
-from mpsams.annotation.open_image import Work
+from mpsams.annotation.open_image import OpenImage
 from mpsams.transforms import Box
 
-WISHES = ("save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open")
+COMMANDS = ("save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds that one wish may tell of
@@ -27,10 +27,10 @@ GONE = "the app does not know this image any more: it was started again, or many
 
 
 @dataclass(frozen=True)
-class Place:
+class SliceRef:
     """A slice of an image at the desk."""
 
-    work: Work
+    work: OpenImage
     plane: str
     index: int
 
@@ -49,14 +49,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Command:
     """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says.
 
     id: the same for every try of one wish; "" from a page that sends none.
     """
 
     do: str
-    place: Place
+    place: SliceRef
     turn: int
     mask_hw: np.ndarray | None
     seconds: float
@@ -64,19 +64,19 @@ class Wish:
     id: str = ""
 
 
-def told(said: object) -> tuple[str, int]:
+def reply_header(said: object) -> tuple[str, int]:
     """Key and turn of a wish that may be anything, to be answered with."""
     key, turn = (said.get("key"), said.get("turn")) if isinstance(said, Mapping) else ("", 0)
     return key if isinstance(key, str) and len(key) < LONGEST_KEY else "", turn if type(turn) is int and 0 <= turn < 2**53 else 0
 
 
-def checked(said: object, works: Mapping[str, Work]) -> Wish:
+def parse_command(said: object, works: Mapping[str, OpenImage]) -> Command:
     """A wish of the page as we take it. works: the images at the desk, by token. ValueError says what is not allowed."""
     if not isinstance(said, Mapping):
         raise ValueError("the page sent nothing that can be understood")
     do, key, turn, changed, seconds, id = (said.get(name, "") for name in ("do", "key", "turn", "changed", "seconds", "id"))
-    if not isinstance(do, str) or do not in WISHES:
-        raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(WISHES)}")
+    if not isinstance(do, str) or do not in COMMANDS:
+        raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(COMMANDS)}")
     if type(turn) is not int or not 0 <= turn < 2**53 or not isinstance(changed, bool):
         raise ValueError("a wish has a turn, a whole number, and says whether the mask changed")
     if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DAY:
@@ -89,16 +89,16 @@ def checked(said: object, works: Mapping[str, Work]) -> Wish:
     more = {name: check(said[name]) for name, check in _more(do, shape_hw).items() if name in said}
     if missing := set(_more(do, shape_hw)) - set(more) - ({"step", "slice"} if do == "go" and more else set()):
         raise ValueError(f"the wish {do!r} lacks {', '.join(sorted(missing))}")
-    return Wish(do, place, turn, mask_hw if changed else None, float(seconds), more, id)
+    return Command(do, place, turn, mask_hw if changed else None, float(seconds), more, id)
 
 
-def _place(key: object, works: Mapping[str, Work]) -> Place:
+def _place(key: object, works: Mapping[str, OpenImage]) -> SliceRef:
     """The slice that a key names."""
     found = KEY.fullmatch(key) if isinstance(key, str) else None
     work = works.get(found[1]) if found else None
     if work is None:
         raise ValueError(GONE)
-    place = Place(work, found[2], int(found[3]))
+    place = SliceRef(work, found[2], int(found[3]))
     if found[2] not in work.case.scan.planes or place.index >= place.slices or place.key != key:
         raise ValueError("there is no such slice of this image")
     return place

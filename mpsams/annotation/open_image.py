@@ -12,7 +12,7 @@ import numpy as np
 
 from mpsams import inference
 from mpsams.annotation import assist, log, masks
-from mpsams.annotation.project import Item, Project, SavedMeanwhile
+from mpsams.annotation.project import Item, Project, ConflictError
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.inference.case import Case
@@ -22,7 +22,7 @@ LOOKS = 6  # slices of an image that stay prepared for strokes
 
 
 @dataclass(eq=False)
-class Work:
+class OpenImage:
     """An image being outlined. Changed in place, by one desk, under its lock.
 
     token: its name in the keys of sheets, never used for another lineage of masks; the project's log has it too. case: as last seen on screen.
@@ -45,7 +45,7 @@ class Work:
     drawn: set[tuple[str, int]] = field(default_factory=set)
     lent: np.ndarray | None = None
     history: list[dict] = field(default_factory=list)
-    looks: OrderedDict[tuple[str, int], assist.Look] = field(default_factory=OrderedDict)
+    looks: OrderedDict[tuple[str, int], assist.SliceContext] = field(default_factory=OrderedDict)
     scribbles: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     prompted: tuple[tuple[str, int], Prompt, np.ndarray] | None = None
 
@@ -54,7 +54,7 @@ class Work:
         """Its id in the project; "" for what is in none."""
         return self.case.item
 
-    def stands(self, item: Item) -> bool:
+    def is_current(self, item: Item) -> bool:
         """Whether the project still has it as it was opened or saved here."""
         return self.sha256 == (item.mask or "") and (self.proposal_xyz is not None or item.proposal is None or bool(self.drawn))
 
@@ -73,7 +73,7 @@ class Work:
         """A view of one slice, bool (H, W): writing to it draws."""
         return geometry.shown(self.mask_xyz, self.case.scan.affine, plane)[index]
 
-    def look(self, plane: str, index: int) -> assist.Look:
+    def look(self, plane: str, index: int) -> assist.SliceContext:
         """A slice as the network sees it, prepared once."""
         at = plane, index
         if at not in self.looks:
@@ -146,7 +146,7 @@ class Work:
     def keep(self, project: Project | None, who: str) -> str:
         """Bring what is drawn to the disk if it is not there; "disk", or "kept" where there is no project.
 
-        SavedMeanwhile where the disk holds another mask than the one that this goes on from.
+        ConflictError where the disk holds another mask than the one that this goes on from.
         """
         if not self.item:
             self.dirty = False
@@ -155,7 +155,7 @@ class Work:
             item = project.save(self.item, self.mask_xyz, who, self.seconds, self.truth_xyz, self.sha256, **self._origin())
             self.sha256, self.dirty, self.seconds = item.mask or "", False, 0.0
         elif (project.item(self.item).mask or "") != self.sha256:
-            raise SavedMeanwhile("someone else has saved this image meanwhile")
+            raise ConflictError("someone else has saved this image meanwhile")
         return "disk"
 
     def accept(self, project: Project, who: str) -> None:

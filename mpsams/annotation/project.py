@@ -27,7 +27,7 @@ FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
 LONGEST = 200  # characters of a name, a person's or a file's
 
 
-class SavedMeanwhile(ValueError):
+class ConflictError(ValueError):
     """Someone else saved an image's mask after it was opened; what was drawn since is not on the disk."""
 
 
@@ -227,7 +227,7 @@ class Project:
 
         mask_xyz: bool, of the image's shape. seconds: worked since the last call. truth_xyz: where it is known, for the
         log's DSC. expected: the sha256 of the mask's file this one was made from, "" where there was none; None does not ask.
-        more: what else the log's line is to say, JSON. SavedMeanwhile (a ValueError): the file is another one now. OSError says
+        more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now. OSError says
         that the disk is full; then the last good mask stands.
         """
         return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, expected, more)
@@ -333,7 +333,7 @@ class Project:
         with self._ready():
             item = self.item(id)
             if expected is not None and expected != (item.mask or ""):
-                raise SavedMeanwhile(f"image {id} has another mask now than when it was opened; open it again to see that one")
+                raise ConflictError(f"image {id} has another mask now than when it was opened; open it again to see that one")
             data = masks.encode(self.scan(id), mask_xyz)
             path = self._file("masks", item)
             proposed, saved = self.proposal(id), self.mask(id) if action == "saved" else None

@@ -24,7 +24,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
     there is one alone, the less sure it is. ValueError without a network for it.
     """
     scan = project.scan(id)
-    name = assist.proposer(registry, scan.modality)
+    name = assist.default_model(registry, scan.modality)
     if name is None:
         raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
     others = [other for other in chosen(registry.segmenters(scan.modality), ()) if other != name]
@@ -44,7 +44,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:
     """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now."""
-    now = {modality: assist.proposer(registry, modality) for modality in MODALITIES}
+    now = {modality: assist.default_model(registry, modality) for modality in MODALITIES}
 
     def is_stale(item: Item) -> bool:
         return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0])

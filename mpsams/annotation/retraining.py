@@ -53,7 +53,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EvaluationResult:
     """What a run has brought, measured on held-back items that neither checkpoint was trained on.
 
     before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after - before.
@@ -116,14 +116,14 @@ class Run:
         if not held(self.folder.parent):
             clear(self.folder)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> EvaluationResult:
         """What came of it. ValueError while it runs, and where nothing came of it."""
         told = read(self.folder / VERDICT)
         if not told:
             raise ValueError(f"run {self.folder.name} has no verdict, it is {self.progress().state}; expected one that is done")
         names = ("before", "after", "images", "changed_by_hand", "learned", "left_out")
         better = is_shown(told["interval"], told.get("p"), told["images"])  # an earlier version wrote true where it was not worse
-        return Verdict(**{name: told[name] for name in names}, interval=tuple(told["interval"]), better=better, checkpoint=self.folder / WEIGHTS)
+        return EvaluationResult(**{name: told[name] for name in names}, interval=tuple(told["interval"]), better=better, checkpoint=self.folder / WEIGHTS)
 
 
 def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:

@@ -17,10 +17,10 @@ from threading import RLock
 import numpy as np
 
 from mpsams.annotation import assist, commands, disk, masks, proposals, protocol
-from mpsams.annotation.commands import Place, Wish
-from mpsams.annotation.open_image import Work
-from mpsams.annotation.open_images import LAST, PutAside, Shelf, taken_back
-from mpsams.annotation.project import Item, Project, SavedMeanwhile
+from mpsams.annotation.commands import SliceRef, Command
+from mpsams.annotation.open_image import OpenImage
+from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
+from mpsams.annotation.project import Item, Project, ConflictError
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.prompts import Prompt, PromptResult
@@ -40,7 +40,7 @@ SURE_OF_AN_OBJECT = 0.6  # expected DSC below which the page says that the netwo
 AGAIN = "The app was started again; what you drew is saved."
 
 
-class Desk:
+class AnnotationSession:
     """One browser tab's images being outlined; its calls may come from several threads.
 
     case: what is on screen once an answer was given; the page is to show it elsewhere too.
@@ -52,25 +52,25 @@ class Desk:
         self.case: Case | None = None
         self.who = ""
         self._remark = ""  # to be told with the next sheet
-        self._shelf = Shelf()
+        self._shelf = OpenImages()
         self._lock = RLock()
         self._turn, self._sent = 0, None
         self._counted: OrderedDict[str, float] = OrderedDict()  # seconds, by the ids of the last wishes
         self._done: set[str] = set()  # of these wishes, those that were obeyed
         self._last: tuple[str, str] = "", ""  # the id of the last one, and its answer
-        self._warned: Work | None = None  # which was to be accepted although nothing is outlined in it
+        self._warned: OpenImage | None = None  # which was to be accepted although nothing is outlined in it
 
     # What is on screen
 
     @property
-    def work(self) -> Work:
+    def work(self) -> OpenImage:
         """The image on screen."""
         return self._shelf.find(lambda work: work.case.is_same_image(self.case))
 
     @property
-    def place(self) -> Place:
+    def place(self) -> SliceRef:
         """The slice on screen."""
-        return Place(self.work, self.case.plane, self.case.index)
+        return SliceRef(self.work, self.case.plane, self.case.index)
 
     @property
     def state(self) -> tuple:
@@ -124,14 +124,14 @@ class Desk:
 
     # Wishes
 
-    def obey(self, said: object, case: Case | None, who: str = "") -> str:
+    def handle(self, said: object, case: Case | None, who: str = "") -> str:
         """Do what the canvas wishes while a case is on screen, and say so as the canvas reads it. Refusals change nothing.
 
         case: None where the server does not know any more what is on screen.
         """
         with self._lock:
             self.who = who
-            key, turn = commands.told(said)
+            key, turn = commands.reply_header(said)
             self._turn = max(self._turn, turn)
             try:
                 fresh = self.case is None
@@ -139,8 +139,8 @@ class Desk:
                     self._look_at(case)
                 self._bring_back(key)
                 again = self._found_again(key)
-                wish = commands.checked(said, self._shelf.works)
-            except SavedMeanwhile:
+                wish = commands.parse_command(said, self._shelf.works)
+            except ConflictError:
                 return self._answer("", refused=MEANWHILE)  # of no sheet, for what is on screen here need not be on screen there
             except (ValueError, OSError) as error:
                 return self._answer(key if key.partition(".")[0] in self._shelf.works else "", refused=_plain(error))
@@ -158,14 +158,14 @@ class Desk:
                     self._done.add(wish.id)
                     self._last = wish.id, answer
                 return answer
-            except SavedMeanwhile:
+            except ConflictError:
                 return self._answer(key, refused=MEANWHILE)
             except ValueError as error:
                 return self._answer(key, refused=_plain(error), saved=self._attempt(wish))
             except OSError as error:
                 return self._answer(key, refused=NO_DISK.format(_plain(error)))
 
-    def _count(self, wish: Wish, found_again: bool) -> None:
+    def _count(self, wish: Command, found_again: bool) -> None:
         """Add the seconds of a wish to those of its image, no second twice however often the page tries."""
         work, counted = wish.place.work, self._counted.get(wish.id, 0.0)
         if found_again and wish.id and any(row.get("request") == wish.id for row in self.project.log()):
@@ -178,7 +178,7 @@ class Desk:
         while len(self._counted) > REMEMBERED:
             self._done.discard(self._counted.popitem(last=False)[0])
 
-    def _once_more(self, wish: Wish) -> str:
+    def _once_more(self, wish: Command) -> str:
         """The answer to a wish that was obeyed already, for a page that did not hear it. What was drawn since is kept first."""
         work = wish.place.work
         if work.dirty and wish.do == "accept":
@@ -187,36 +187,36 @@ class Desk:
         answer = json.loads(self._last[1] if self._last[0] == wish.id else self._answer(wish.place.key))
         return json.dumps(answer | {"turn": self._turn, "saved": saved or answer["saved"]})
 
-    def _save(self, wish: Wish) -> str:
+    def _save(self, wish: Command) -> str:
         return self._answer(wish.place.key, saved=self._safe(wish))
 
-    def _scribble(self, wish: Wish) -> str:
+    def _scribble(self, wish: Command) -> str:
         place, lesion, background = wish.place, wish.more["lesion"], wish.more["background"]
         strokes_hw = lesion.astype(np.int8) - background.astype(np.int8)
         return self._drawn(place, place.work.scribble(place.plane, place.index, strokes_hw))
 
-    def _copy(self, wish: Wish) -> str:
+    def _copy(self, wish: Command) -> str:
         place, there = wish.place, wish.place.index + wish.more["step"]
         if not 0 <= there < place.slices:
             raise ValueError(f"there is no slice {there + 1}; there are 1 to {place.slices}")
         return self._drawn(place, place.work.mask(place.plane, there), f"Copied from slice {there + 1}.")
 
-    def _proposal(self, wish: Wish) -> str:
+    def _proposal(self, wish: Command) -> str:
         proposal_hw = wish.place.work.proposal(wish.place.plane, wish.place.index)
         if proposal_hw is None:
             raise ValueError("there is no proposal for this image")
         return self._drawn(wish.place, proposal_hw, "This is the model's proposal again.")
 
-    def _prompt(self, wish: Wish) -> str:
+    def _prompt(self, wish: Command) -> str:
         found = self._object(wish)
         if not found.mask.any():
             return self._answer(wish.place.key, saved=self._safe(wish), refused=NOTHING_THERE)
         return self._drawn(wish.place, wish.more["base"] | found.mask, UNSURE * (found.confidence < SURE_OF_AN_OBJECT))
 
-    def _preview(self, wish: Wish) -> str:
+    def _preview(self, wish: Command) -> str:
         return self._answer(wish.place.key, saved=self._safe(wish), preview_hw=self._object(wish).mask)
 
-    def _object(self, wish: Wish) -> PromptResult:
+    def _object(self, wish: Command) -> PromptResult:
         """The object that a box and clicks mark. ValueError where there is no network for that, or nothing is marked."""
         name = self.registry.prompt_network()
         if name is None:
@@ -224,10 +224,10 @@ class Desk:
         place, prompt = wish.place, Prompt(wish.more["box"], wish.more["positive"], wish.more["negative"])
         return place.work.prompt(self.registry.network(name), place.plane, place.index, prompt)
 
-    def _tidy(self, wish: Wish) -> str:
+    def _tidy(self, wish: Command) -> str:
         return self._drawn(wish.place, masks.tidy(wish.place.mask_hw, wish.more["how"]))
 
-    def _propagate(self, wish: Wish) -> str:
+    def _propagate(self, wish: Command) -> str:
         place, step = wish.place, wish.more["step"]
         if not place.mask_hw.any():
             raise ValueError("this slice has no mask to carry on; draw one first")
@@ -240,7 +240,7 @@ class Desk:
             told += f" Slice {place.index + 1 + step * (done + 1)} has been drawn on by hand and was left alone."
         return self._answer(place.key, saved=self._kept(place.work), told=told)
 
-    def _go(self, wish: Wish) -> str:
+    def _go(self, wish: Command) -> str:
         saved = self._safe(wish)
         place = wish.place if wish.place.work is self.work else self.place
         index = wish.more["slice"] if "slice" in wish.more else place.index + wish.more["step"]
@@ -250,18 +250,18 @@ class Desk:
         self.work.seen(self.case)
         return self._answer(wish.place.key, saved=saved, sheet=True)
 
-    def _window(self, wish: Wish) -> str:
+    def _window(self, wish: Command) -> str:
         if wish.place.work is self.work:
             self.case = _case.brightened(self.case, (wish.more["low"], wish.more["high"]))
             self.work.seen(self.case)
             self._sent = self._signature()
         return self._answer(wish.place.key, saved=self._safe(wish))
 
-    def _open(self, wish: Wish) -> str:
+    def _open(self, wish: Command) -> str:
         saved = self._safe(wish)
         return self._opened(wish.more["item"], wish.place.key, saved)
 
-    def _accept(self, wish: Wish) -> str:
+    def _accept(self, wish: Command) -> str:
         work, project = wish.place.work, self._of(wish.place.work)
         if not work.mask_xyz.any() and self._warned is not work:
             self._warned = work
@@ -269,23 +269,23 @@ class Desk:
         work.accept(project, self.who)
         return self._onwards(wish, "Accepted")
 
-    def _skip(self, wish: Wish) -> str:
+    def _skip(self, wish: Command) -> str:
         work = wish.place.work
         self._safe(wish)
         self._of(work).skip(work.item, self.who, work.seconds)
         work.seconds = 0.0
         return self._onwards(wish, "Skipped")
 
-    def _reopen(self, wish: Wish) -> str:
+    def _reopen(self, wish: Command) -> str:
         self._of(wish.place.work).reopen(wish.place.work.item, self.who)
         return self._answer(wish.place.key, saved=self._safe(wish), told="Open again.")
 
     # How
 
-    def _found_again(self, key: str) -> Work | None:
+    def _found_again(self, key: str) -> OpenImage | None:
         """The image of a sheet that another desk gave out, before the app or the page was started again; None for any other key.
 
-        SavedMeanwhile: the disk has another mask now than the one that was last saved from that sheet, or that it began with.
+        ConflictError: the disk has another mask now than the one that was last saved from that sheet, or that it began with.
         """
         found = commands.KEY.fullmatch(key)
         id = found[1][:16] if found and found[1] not in self._shelf.works else ""
@@ -294,8 +294,8 @@ class Desk:
         item, token = self.project.item(id), found[1]
         last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
         if last.get("sheet") != token and token[16:24] != _start(item):
-            raise SavedMeanwhile(MEANWHILE)
-        work = self._shelf.find(lambda work: work.item == id and work.stands(item) and not work.dirty)
+            raise ConflictError(MEANWHILE)
+        work = self._shelf.find(lambda work: work.item == id and work.is_current(item) and not work.dirty)
         if work is None:
             return self._take(self._case_of(item), token)
         del self._shelf.works[work.token]
@@ -303,7 +303,7 @@ class Desk:
         self._shelf.add(work)
         return work
 
-    def _as_it_was(self, wish: Wish) -> str:
+    def _as_it_was(self, wish: Command) -> str:
         """After the app was started again: what was drawn is kept and on screen; a person may wish the rest once more."""
         work, saved = wish.place.work, self._safe(wish)
         self.case = _case.moved(work.case, wish.place.plane, wish.place.index, self._how(work.case))
@@ -312,7 +312,7 @@ class Desk:
         told = AGAIN if wish.do == "save" else f"{AGAIN} Please do the last step once more."
         return self._answer(wish.place.key, saved=saved, told=told, sheet=True)
 
-    def _onwards(self, wish: Wish, done: str) -> str:
+    def _onwards(self, wish: Command, done: str) -> str:
         """After an item is done: the next of the queue."""
         following = self.project.next(wish.place.work.item)
         if following is None or wish.place.work is not self.work:
@@ -322,26 +322,26 @@ class Desk:
         except (ValueError, OSError) as error:
             return self._answer(wish.place.key, saved="disk", told=f"{done}.", refused=_plain(error))
 
-    def _drawn(self, place: Place, mask_hw: np.ndarray, told: str = "") -> str:
+    def _drawn(self, place: SliceRef, mask_hw: np.ndarray, told: str = "") -> str:
         """A mask that the canvas is to show from now on; it will not send it back, so it is kept at once."""
         place.work.draw(place.plane, place.index, mask_hw)
         return self._answer(place.key, saved=self._kept(place.work), told=told, mask_hw=mask_hw)
 
-    def _kept(self, work: Work) -> str:
+    def _kept(self, work: OpenImage) -> str:
         return work.keep(self.project, self.who)
 
-    def _safe(self, wish: Wish) -> str:
+    def _safe(self, wish: Command) -> str:
         """Keep what a wish brought, before the rest of it."""
         return self._kept(wish.place.work) if wish.mask_hw is not None or wish.place.work.dirty else ""
 
-    def _attempt(self, wish: Wish) -> str:
+    def _attempt(self, wish: Command) -> str:
         """The same after the rest was refused; "" where that is refused too."""
         try:
             return self._safe(wish)
         except (ValueError, OSError):
             return ""
 
-    def _of(self, work: Work) -> Project:
+    def _of(self, work: OpenImage) -> Project:
         if self.project is None or not work.item:
             raise ValueError("this image is in no project; accept, skip and reopen are for those that are")
         return self.project
@@ -368,7 +368,7 @@ class Desk:
                 return self._answer(key, saved=saved, told="Nothing is left in the queue.")
             id = following.id
         item = self.project.item(id)
-        found = self._shelf.find(lambda work: work.item == item.id and work.stands(item)) or self._brought_back(
+        found = self._shelf.find(lambda work: work.item == item.id and work.is_current(item)) or self._brought_back(
             lambda aside: aside.item == item.id and aside.work.sha256 == (item.mask or "")
         )
         if found is None:
@@ -382,12 +382,12 @@ class Desk:
         how = _case.clustering(self.registry.clustering(scan.modality))
         return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, how, item.id)
 
-    def _take(self, case: Case, token: str = "") -> Work:
+    def _take(self, case: Case, token: str = "") -> OpenImage:
         """Begin to work on an image: from its last mask, else the proposal, else nothing. token: "" is a new one."""
         self._make_room(case)
-        name = assist.proposer(self.registry, case.modality)
+        name = assist.default_model(self.registry, case.modality)
         network = None if name is None else self.registry.network(name)
-        work = Work(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
+        work = OpenImage(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
         if case.item:
             if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
                 try:
@@ -421,10 +421,10 @@ class Desk:
         if work is not None and self.case is None:
             self.case = work.case
 
-    def _brought_back(self, fits: Callable[[PutAside], bool], case: Case | None = None) -> Work | None:
+    def _brought_back(self, fits: Callable[[CompressedImage], bool], case: Case | None = None) -> OpenImage | None:
         """An image that was put aside, at hand again; None where none fits. case: of it, where that is open. ValueError: it cannot be opened."""
 
-        def stands(aside: PutAside) -> bool:
+        def stands(aside: CompressedImage) -> bool:
             return not aside.item or not aside.is_safe or aside.work.sha256 == (self.project.item(aside.item).mask or "")
 
         aside = self._shelf.find_aside(lambda aside: fits(aside) and stands(aside))
@@ -432,14 +432,14 @@ class Desk:
             return None
         case = case or self._reopened(aside)
         self._make_room(case)
-        work = taken_back(aside, case)
-        name = assist.proposer(self.registry, case.modality)
+        work = restore(aside, case)
+        name = assist.default_model(self.registry, case.modality)
         work.network = None if name is None else self.registry.network(name)
         work.proposal_xyz = self.project.proposal(aside.item) if aside.item else None
         self._shelf.add(work)
         return work
 
-    def _reopened(self, aside: PutAside) -> Case:
+    def _reopened(self, aside: CompressedImage) -> Case:
         """The case of an image that was put aside, as it was seen."""
         case, view = aside.case, aside.view
         if aside.item:
@@ -479,7 +479,7 @@ class Desk:
             self._turn, key, state, saved=saved, told=told, refused=refused, **masks_hw, sheet=self._sheet(place) if sheet else None
         )
 
-    def _sheet(self, place: Place) -> dict:
+    def _sheet(self, place: SliceRef) -> dict:
         case, (work, plane, index) = self.case, (place.work, place.plane, place.index)
         height, width = case.scan.pixel_hw(plane)
         where = f", {plane} slice {index + 1} of {place.slices}" if case.is_volume else ""

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mpsams.annotation import transfer
-from mpsams.annotation.open_image import Work
+from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import Project
 from mpsams.annotation.transfer import FORMATS, LABELS, WHICH, add, grouped
 
@@ -28,7 +28,7 @@ def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
     return len(found.saved), found.notes
 
 
-def history(project: Project | None, work: Work) -> bytes:
+def history(project: Project | None, work: OpenImage) -> bytes:
     """What was done to one image, as JSON: its lines of the project's log, or what this tab remembers."""
     rows = [row for row in project.log() if row.get("item") == work.item] if work.item else work.history
     return (json.dumps(rows, indent=1) + "\n").encode()

@@ -10,9 +10,9 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams.annotation import disk, proposals, session_files, transfer
-from mpsams.annotation.session import Desk
+from mpsams.annotation.session import AnnotationSession
 from mpsams.app.annotate import queue
-from mpsams.app.annotate.retrain_panel import Teach, author
+from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
 from mpsams.app.session import Session, on_event, user_error
 from mpsams.imaging import UnreadableImage, export
@@ -27,7 +27,7 @@ to work through many images, with a queue, saved on the disk."""
 READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
 
 
-class Side:
+class ProjectSidebar:
     """The column's components, and what fills them."""
 
     def __init__(self, session: Session, desk: gr.State) -> None:
@@ -52,7 +52,7 @@ class Side:
             self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
             self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
             self.propose = gr.Button("Propose masks for all")
-        self.teach = Teach(self.session, self.who)
+        self.teach = RetrainPanel(self.session, self.who)
         self._image()
         with gr.Accordion("Export all", open=False):
             self.form = gr.Radio([(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As")
@@ -78,7 +78,7 @@ class Side:
         """What ``filled`` sets."""
         return [self.one] + ([self.progress, self.warning, self.list, self.log] if self.project else [])
 
-    def filled(self, desk: Desk | None, which: str = "open") -> dict:
+    def filled(self, desk: AnnotationSession | None, which: str = "open") -> dict:
         """The column as the project and the image on screen are now."""
         shows = {}
         if desk is not None and desk.case is not None:
@@ -89,7 +89,7 @@ class Side:
             shows |= {self.warning: read_only + strange(desk)} | self.counted(desk, which)
         return shows
 
-    def counted(self, desk: Desk | None, which: str) -> dict:
+    def counted(self, desk: AnnotationSession | None, which: str) -> dict:
         """How far the project is."""
         current = "" if desk is None or desk.case is None else desk.case.item
         return {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
@@ -113,12 +113,12 @@ class Side:
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
-    def _add(self, paths: list[str] | None, modality: str, who: str, desk: Desk | None, which: str) -> dict:
+    def _add(self, paths: list[str] | None, modality: str, who: str, desk: AnnotationSession | None, which: str) -> dict:
         count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(who))
         told = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
         return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(told, bool(notes))} | self.filled(desk, which)
 
-    def _propose(self, who: str, desk: Desk | None, which: str) -> Iterator[dict]:
+    def _propose(self, who: str, desk: AnnotationSession | None, which: str) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
         for done, count, said in proposals.propose_all(self.project, self.session.registry, author(who)):
@@ -153,18 +153,18 @@ class Side:
         except OSError as error:
             raise user_error(disk.sentence(error)) from None
 
-    def _one(self, form: str, desk: Desk | None) -> str:
+    def _one(self, form: str, desk: AnnotationSession | None) -> str:
         case, mask_xyz = at_desk(desk).case, at_desk(desk).work.mask_xyz
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
         return cached(data, f"lesion-mask{ending}", self.ready)
 
-    def _history(self, desk: Desk | None) -> str:
+    def _history(self, desk: AnnotationSession | None) -> str:
         return cached(session_files.history(self.project, at_desk(desk).work), "what-was-done.json", self.ready)
 
 
-def at_desk(desk: Desk | None) -> Desk:
+def at_desk(desk: AnnotationSession | None) -> AnnotationSession:
     """The desk with an image on it."""
     if desk is None or desk.case is None:
         raise user_error("there is no image on the canvas; open one first, or open yours again")
@@ -176,7 +176,7 @@ def signed_in(request: gr.Request) -> gr.Textbox:
     return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 
-def strange(desk: Desk | None) -> str:
+def strange(desk: AnnotationSession | None) -> str:
     """A warning where the network that proposes has never seen such images."""
     if desk is None or desk.case is None or desk.work.network is None:
         return ""

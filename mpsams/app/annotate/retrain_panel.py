@@ -11,7 +11,7 @@ from gradio.context import LocalContext
 
 from mpsams.annotation import assist, disk, retraining
 from mpsams.annotation.project import Project
-from mpsams.annotation.retraining import Verdict
+from mpsams.annotation.retraining import EvaluationResult
 from mpsams.app.annotate import queue
 from mpsams.app.components import html
 from mpsams.app.session import Session, on_event, user_error
@@ -32,7 +32,7 @@ FLATTERED = "Masks that were accepted as proposed favour the network that propos
 USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare."
 
 
-class Teach:
+class RetrainPanel:
     """The section's components, and what happens when they are touched."""
 
     def __init__(self, session: Session, who: gr.Textbox) -> None:
@@ -102,7 +102,7 @@ class Teach:
     def _begins_from(self) -> str:
         """The network that proposes for what was accepted most."""
         modality = Counter(item.modality for item in self.project.items("accepted")).most_common(1)
-        name = assist.proposer(self.registry, modality[0][0]) if modality else None
+        name = assist.default_model(self.registry, modality[0][0]) if modality else None
         if name is None:
             raise ValueError("there is no segmentation network to begin from; --weights names the folder of networks")
         return name
@@ -133,7 +133,7 @@ def author(typed: str) -> str:
     return (request.username if request is not None else None) or typed
 
 
-def brought(verdict: Verdict) -> str:
+def brought(verdict: EvaluationResult) -> str:
     """What a run has brought, in words, with what speaks against it."""
     low, high = verdict.interval
     says = [BROUGHT.format(
