@@ -198,11 +198,11 @@ def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_
     pick(page, id)
     height, width = shape_of(page)
     cleared(page)  # of the untrained network's proposal
-    added = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "b", 12)
+    added = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
     assert np.array_equal(drawn(page), added)
     expected = added & ~stroke(page, [(0.5 * width, 0.2 * height), (0.4 * width, 0.6 * height)], "e", 8)
     assert np.array_equal(drawn(page), expected) and 0 < expected.sum() < added.sum()
-    stroke(page, [(0.1 * width, 0.8 * height), (0.9 * width, 0.8 * height)], "b", 18)
+    stroke(page, [(0.1 * width, 0.8 * height), (0.9 * width, 0.8 * height)], "r", 18)
     assert drawn(page).sum() > expected.sum() + 1000
     page.keyboard.press("Control+z")
     assert np.array_equal(drawn(page), expected)
@@ -242,7 +242,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
         until(lambda: page.locator("[data-part=slice]").inner_text() == f"{index + 1} / {len(slices)}" and held(page)["key"].endswith(f".{index}"))
 
     assert not drawn(page).any()
-    slices[first] = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.7 * height)], "b", 5, aspect)
+    slices[first] = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.7 * height)], "r", 5, aspect)
     assert np.array_equal(drawn(page), slices[first]) and slices[first].any()
     page.keyboard.press("PageDown")
     at(first + 1)
@@ -294,7 +294,7 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
     height, width = shape_of(page)
     for one, row in ((page, 0.3), (other, 0.6)):
         cleared(one)
-        sketched = stroke(one, [(0.2 * width, row * height), (0.7 * width, row * height)], "b", 12)
+        sketched = stroke(one, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
         if one is page:
             theirs = sketched
             saved(page, "saved on disk")
@@ -314,7 +314,7 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
     other.locator(f"[data-item='{id}']").click()
     until(lambda: held(other)["key"] != old)
     assert np.array_equal(drawn(other), theirs)
-    both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "b", 12)
+    both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
     saved(other, "saved on disk")
     assert np.array_equal(app.on_disk(id), both)
     next(others, None)
@@ -332,7 +332,7 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     page.evaluate("document.querySelector('.annotate').dataset.patience = 500")
     height, width = shape_of(page)
     row = 0.3 if leave else 0.6
-    expected = stroke(page, [(0.2 * width, row * height), (0.7 * width, row * height)], "b", 12)
+    expected = stroke(page, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
     assert np.array_equal(drawn(page), expected)
     saved(page, "not saved yet, trying again")
     app.start()
@@ -347,7 +347,7 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     until(lambda: np.array_equal(app.on_disk(id), expected))
     pick(page, id)
     assert np.array_equal(drawn(page), expected)
-    more = expected | stroke(page, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "b", 12)
+    more = expected | stroke(page, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
     until(lambda: np.array_equal(app.on_disk(id), more))
     assert asked == ["beforeunload"]
 
@@ -357,8 +357,8 @@ def test_without_a_project_what_is_drawn_can_be_taken_away(browser, app_address)
     page = next(pages)
     height, width = shape_of(page)
     cleared(page)
-    expected = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "b", 12)
-    expected |= stroke(page, [(0.3 * width, 0.7 * height), (0.6 * width, 0.5 * height)], "b", 3)
+    expected = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
+    expected |= stroke(page, [(0.3 * width, 0.7 * height), (0.6 * width, 0.5 * height)], "r", 3)
     saved(page, "kept in this tab")
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download the mask").locator("visible=true").click()

@@ -43,7 +43,7 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
     first.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
     until(lambda: shape_of(first) == SHAPE[:2], 60)
     cleared(first)
-    expected = stroke(first, [(80, 80), (160, 120)], "b", 12)
+    expected = stroke(first, [(80, 80), (160, 120)], "r", 12)
     saved(first, "kept in this tab")
     until(lambda: budget(address)["busy"] == 0, 60)  # what is being worked on is not let go of
     upload(other, path)
@@ -57,7 +57,7 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
     first.get_by_role("tab", name="Annotate").click()
     annotate(first)
     assert np.array_equal(drawn(first), expected)
-    expected |= stroke(first, [(60, 200), (200, 200)], "b", 12)
+    expected |= stroke(first, [(60, 200), (200, 200)], "r", 12)
     until(lambda: first.locator("#annotate .annotate").get_attribute("data-saved") == "kept", 60)
     first.get_by_role("tab", name="Masking").click()
     expect_shown(first, "Clusters")  # the image is back for all tabs

@@ -36,6 +36,8 @@ class Server:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     at: int = 0
     name: str = "a"
+    prompts: bool = False
+    nothing: bool = False  # found where a box or click is
 
     def sheet(self) -> dict:
         values = self.slices[self.at]
@@ -46,7 +48,7 @@ class Server:
         return f"{self.name}/{self.at}"
 
     def state(self) -> protocol.State:
-        return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "")
+        return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "", self.prompts)
 
     def first(self, turn: int) -> str:
         return protocol.answer(turn, self.key(), self.state(), sheet=self.sheet())
@@ -65,6 +67,15 @@ class Server:
             answered = {"saved": "disk" if self.status else "kept"}
         if wish["do"] == "scribble":
             answered["mask_hw"] = self.segmented
+        if wish["do"] == "prompt" and self.nothing:
+            answered["refused"] = "The network found nothing there."
+        elif wish["do"] == "prompt":
+            mask_hw = protocol.unpacked(wish["base"], self.slices[0].shape) | marked(wish, self.slices[0].shape)
+            answered, self.masks[int(index)] = {"saved": "kept", "mask_hw": mask_hw}, mask_hw
+        if wish["do"] == "preview":
+            answered["preview_hw"] = marked(wish, self.slices[0].shape)
+        if wish["do"] == "tidy":
+            answered["mask_hw"] = self.segmented
         if wish["do"] == "proposal":
             answered["mask_hw"] = self.proposal
         if wish["do"] == "go":
@@ -75,6 +86,18 @@ class Server:
         if wish["do"] == "reopen":
             self.status = "in work"
         return protocol.answer(wish["turn"], self.key(), self.state(), **answered)
+
+
+def marked(wish: dict, shape_hw: tuple[int, int]) -> np.ndarray:
+    """What this server finds for a prompt: the whole box, and 3 x 3 pixels more or less at each click."""
+    mask_hw = np.zeros(shape_hw, bool)
+    if wish["box"]:
+        top, left, height, width = wish["box"]
+        mask_hw[max(0, top) : top + height, max(0, left) : left + width] = True
+    for name, value in (("positive", True), ("negative", False)):
+        for row, column in wish[name]:
+            mask_hw[max(0, round(row) - 1) : round(row) + 2, max(0, round(column) - 1) : round(column) + 2] = value
+    return mask_hw
 
 
 @dataclass
@@ -263,7 +286,7 @@ def test_strokes_draw_and_erase_to_the_pixel_and_undo_gives_back_every_mask(open
     page.mouse.move(*page_point(page, 32, 24, aspect))
     size_of_brush(page, size)
     expected, masks = np.zeros(SHAPE, bool), [np.zeros(SHAPE, bool)]
-    for key, path in (("b", [(5, 5), (40, 30), (60, 8)]), ("b", [(10, 40), (50, 12)]), ("e", [(20, 4), (22, 44)]), ("b", [(3, 3), (3.5, 46)])):
+    for key, path in (("r", [(5, 5), (40, 30), (60, 8)]), ("r", [(10, 40), (50, 12)]), ("e", [(20, 4), (22, 44)]), ("r", [(3, 3), (3.5, 46)])):
         page.keyboard.press(key)
         points = [page_point(page, *point, aspect) for point in path]
         drag(page, points)
@@ -287,7 +310,7 @@ def test_a_polygon_holds_the_pixels_whose_centres_are_inside(opened):
     page = opened(Server([RAMP]))
     corners = [(8.3, 6.2), (55.1, 10.4), (40.7, 25.2), (58.2, 44.1), (12.9, 40.3), (25.1, 22.6)]
     page.mouse.move(*page_point(page, *corners[0]))
-    page.keyboard.press("p")
+    page.keyboard.press("g")
     page.wait_for_timeout(100)
     points = [page_point(page, *corner) for corner in corners]
     for point in [*points, (points[0][0] + 60, points[0][1] + 60)]:
@@ -390,7 +413,7 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
     segmented[10:40, 10:50] = True
     server = Server([RAMP], segmented=segmented)
     page = opened(server)
-    lines = {"b": [(4, 30), (4, 44)], "e": [(30, 12), (30, 36)], "s": [(15, 15), (45, 18)], "d": [(56, 5), (58, 40)]}
+    lines = {"r": [(4, 30), (4, 44)], "e": [(30, 12), (30, 36)], "s": [(15, 15), (45, 18)], "d": [(56, 5), (58, 40)]}
     made = {}
     page.mouse.move(*page_point(page, 32, 24))
     size_of_brush(page, 4)
@@ -400,7 +423,7 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
         drag(page, points)
         made[key] = brushed(image_points(page, points), 4, SHAPE)
     until(lambda: [wish["do"] for wish in server.said].count("scribble") == 2)
-    expected = (segmented & ~made["e"]) | made["b"]
+    expected = (segmented & ~made["e"]) | made["r"]
     until(lambda: (mask_of(page, SHAPE) == expected).all())
     last = [wish for wish in server.said if wish["do"] == "scribble"][-1]
     assert (protocol.unpacked(last["lesion"], SHAPE) == made["s"]).all() and (protocol.unpacked(last["background"], SHAPE) == made["d"]).all()
@@ -504,7 +527,7 @@ def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(ope
     assert page.locator("[data-tool=eraser]").get_attribute("aria-pressed") == "true"
     page.keyboard.press("?")
     assert page.get_by_role("dialog").is_visible() and page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
-    page.keyboard.press("b")
+    page.keyboard.press("r")
     page.keyboard.press("Escape")
     assert not page.get_by_role("dialog").is_visible() and page.locator("[data-tool=eraser]").get_attribute("aria-pressed") == "true"
     named = page.evaluate("() => [...document.querySelectorAll('.annotate button')].every(b => (b.getAttribute('aria-label') || b.textContent).length > 2)")

@@ -8,7 +8,7 @@ import gradio as gr
 
 from mpsams.app.annotate.markup import markup
 
-SCRIPTS = ("pixels", "view", "sync", "pointer", "toolbar")  # parts of one script, in this order
+SCRIPTS = ("pixels", "view", "sync", "prompt", "pointer", "toolbar")  # parts of one script, in this order
 
 
 def canvas(value: str = "") -> gr.HTML:

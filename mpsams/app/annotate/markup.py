@@ -14,6 +14,8 @@ ICONS = {
     "eraser": "M9 20.5 3.8 15.3a1.5 1.5 0 0 1 0-2.1l9-9a1.5 1.5 0 0 1 2.1 0l5.2 5.2a1.5 1.5 0 0 1 0 2.1l-9 9zM8.3 8.7l7.3 7.3M8 20.5h12.5",
     "polygon": "M6.5 8.2 11.6 5M14.3 5l4.2 5M18.7 12.6 16.4 18M13.6 19H8.4M6.3 17.2 5.2 10.7M13 2.6v3.6M11.2 4.4h3.6M17.8 11.3h3.4M19.5 9.6V13M15.2 17.2v3.6M13.4 19H17M7 17.2v3.6M5.2 19h3.6M5 7.2v3.6M3.2 9h3.6",
     "fill": "M10.5 3.5 18.5 11.5l-6.6 6.6a1.6 1.6 0 0 1-2.3 0L3.9 12.4a1.6 1.6 0 0 1 0-2.3zM8 3.5l2.5 0M3.7 11.5h14.8M20 15c1.7 2.3 2 3.2 2 4a2 2 0 0 1-4 0c0-.8.3-1.7 2-4z",
+    "box": "M4 8V5.5A1.5 1.5 0 0 1 5.5 4H8M16 4h2.5A1.5 1.5 0 0 1 20 5.5V8M20 16v2.5a1.5 1.5 0 0 1-1.5 1.5H16M8 20H5.5A1.5 1.5 0 0 1 4 18.5V16M8.5 12a3.5 3.5 0 1 0 7 0 3.5 3.5 0 0 0-7 0z",
+    "point": "M12 2.5v5M12 16.5v5M2.5 12h5M16.5 12h5M10.5 12a1.5 1.5 0 1 0 3 0 1.5 1.5 0 0 0-3 0z",
     "lesion": "M2.5 17.5C4 8 6.5 6 7.5 8.5S6 17.5 8.5 17.5 11 6 13.5 6s.5 7 2.5 7M19 14.5v7M15.5 18h7",
     "background": "M2.5 17.5C4 8 6.5 6 7.5 8.5S6 17.5 8.5 17.5 11 6 13.5 6s.5 7 2.5 7M15.5 18h7",
     "window": "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17v17M12 7.5l6.5 0M12 11.8h8.3M12 16.2h7",
@@ -32,18 +34,21 @@ ICONS = {
     "on": "M6 9.5l6 6 6-6",
 }  # fmt: skip
 TOOLS = (
-    ("brush", "Brush", "B or 2"), ("eraser", "Eraser", "E or 1"), ("polygon", "Polygon", "P or 3"), ("fill", "Fill a hole", "F or 4"),
+    ("box", "Box: drag it around an object, the network outlines it", "B"), ("point", "Point: click on an object, with Alt or the right button beside it", "P"),
+    ("brush", "Brush", "R or 2"), ("eraser", "Eraser", "E or 1"), ("polygon", "Polygon", "G or 3"), ("fill", "Fill a hole", "F or 4"),
     ("lesion", "Scribble on lesion, the mask follows", "S"), ("background", "Scribble on what is no lesion", "D"), ("window", "Brightness and contrast: drag", "W"),
 )  # fmt: skip
-SHORT = {"brush": "Brush", "eraser": "Eraser", "polygon": "Polygon", "fill": "Fill", "lesion": "Lesion", "background": "Not lesion", "window": "Window"}
+SHORT = {"box": "Box", "point": "Point", "brush": "Brush", "eraser": "Eraser", "polygon": "Polygon", "fill": "Fill", "lesion": "Lesion", "background": "Not lesion", "window": "Window"}
 SHORTCUTS = {
     "Draw": (
-        ("B or 2", "brush"), ("E or 1", "eraser"), ("X", "swap brush and eraser, or add and remove"), ("P or 3", "polygon: click its corners"),
+        ("R or 2", "brush"), ("E or 1", "eraser"), ("X", "swap brush and eraser, or add and remove"), ("G or 3", "polygon: click its corners"),
         ("Enter", "close the polygon; a double click does too"), ("Backspace", "remove its last corner"), ("Escape", "cancel it"),
         ("F or 4", "fill the enclosed hole under the pointer"), ("Shift", "with polygon or fill: remove instead"),
         ("[ ]", "size, also Shift and wheel"), ("Ctrl Z", "undo"), ("Ctrl Y", "redo, also Ctrl Shift Z"),
     ),
     "Ask the network": (
+        ("B", "box: drag it around an object"), ("P", "point: click on an object to outline or refine it"),
+        ("Alt", "with a click: this does not belong to it; the right button too"), ("Escape", "done with this object"),
         ("S", "scribble on lesion, the mask follows"), ("D", "scribble on what is no lesion"), ("M", "show or hide its proposal"),
     ),
     "See": (
@@ -73,7 +78,7 @@ def markup() -> str:
 {_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
 <label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity" min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
 <span class="group" role="group" aria-label="What is shown">{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
-<span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
+<span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span class="group" role="group" aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
 <div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="sheet" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
 <p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>

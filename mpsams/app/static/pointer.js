@@ -78,7 +78,7 @@ const close_polygon = shift => {
     hover();
     controls();
 };
-const cancel = () => { open_polygon = []; clicked = {time: 0}; hover(); controls(); };
+const cancel = () => { finish_object(); open_polygon = []; clicked = {time: 0}; hover(); controls(); };
 const pour = (point, erase) => {
     const x = Math.floor(point.x), y = Math.floor(point.y);
     if (!inside(x, y)) return;
@@ -92,11 +92,14 @@ const wipe = bits => {
 const undo = () => {
     if (!sheet || locked() || stroke) return;
     if (open_polygon.length) { open_polygon.pop(); hover(); return controls(); }
+    if (withdraw_prompt()) return;
+    if (current()) pop_gesture(object);
     stain(travel(sheet.undo, sheet.redo));
     drawn();
 };
 const redo = () => {
     if (!sheet || locked() || stroke) return;
+    object = null;
     stain(travel(sheet.redo, sheet.undo));
     drawn();
 };
@@ -122,16 +125,19 @@ stage.addEventListener('pointerdown', event => {
     fingers.set(event.pointerId, {x: event.clientX, y: event.clientY});
     if (event.pointerType === 'touch' && fingers.size === 2) {
         end_stroke(false);
-        moving = null;
+        moving = dragging = null;
         pinch = spread_of();
         return;
     }
-    if (fingers.size > 1 || stroke || moving) return;
+    if (fingers.size > 1 || stroke || moving || dragging) return;
     const start = {id: event.pointerId, x: event.clientX, y: event.clientY}, point = at(event);
     seen_at(event);
     if (event.button === 1 || space) moving = {...start, kind: 'pan'};
+    else if (event.button === 2 && tool.name === 'point' && !locked()) return click_point(point, true);
     else if (event.button === 2 || tool.name === 'window') moving = {...start, kind: 'window', window: sheet.window, button: event.button};
     else if (locked()) return refuse();
+    else if (tool.name === 'box') begin_box(event, point);
+    else if (tool.name === 'point') return click_point(point, event.altKey || tool.minus);
     else if (tool.name === 'polygon') return corner(event, point);
     else if (tool.name === 'fill') return pour(point, event.shiftKey || tool.minus);
     else begin_stroke(event, point);
@@ -157,7 +163,8 @@ stage.addEventListener('pointermove', event => {
     if (stroke && stroke.id === event.pointerId) {
         const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
         for (const one of all.length ? all : [event]) extend(at(one));
-    } else if (moving && moving.kind === 'pan') {
+    } else if (dragging && dragging.id === event.pointerId) drag_box(event, at(event));
+    else if (moving && moving.kind === 'pan') {
         pan(event.clientX - moving.x, event.clientY - moving.y);
         Object.assign(moving, {x: event.clientX, y: event.clientY});
     } else if (moving) windowing(event.clientX - moving.x, event.clientY - moving.y);
@@ -170,6 +177,7 @@ const lift = keep => event => {
         if (keep) extend(at(event));
         end_stroke(keep);
     }
+    if (dragging && dragging.id === event.pointerId) end_box(keep, event, at(event));
     if (moving && moving.id === event.pointerId) {
         const {kind, window, button, x, y} = moving, still = Math.hypot(event.clientX - x, event.clientY - y) < 3;
         moving = null;

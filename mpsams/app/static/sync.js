@@ -2,7 +2,7 @@
 const LEAVING = ['go', 'accept', 'skip', 'open'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], owed = [];  // answers not yet read; masks of sheets that were left before they were acknowledged
 const given_up = new Map();  // tries that got no answer although their wish did: turn -> key and version
-let queue = [], flight = null, turn = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, who: ''};
+let queue = [], flight = null, turn = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, who: '', prompts: false};
 let resting = 0, reading = false, trouble = 0, kept = '', worked = 0, active_at = 0, newest = 0, stayed = false;  // newest: turn whose mask was saved last
 
 const locked = () => !sheet || ['accepted', 'skipped'].includes(state.status) || leaving();
@@ -59,6 +59,7 @@ const launch = () => {
     flight.versions.set(++turn, here ? sheet.version : more.version);
     const wish = {...more, do: wished, id: flight.id, key: flight.key, turn, mask: here ? pack(MASK) : more.mask, changed: flight.changed, seconds: Math.round(flight.seconds * 10) / 10};
     delete wish.version;
+    if (wished === 'prompt') Object.assign(wish, flight.prompt ||= prompt_parts(wish.object), {object: undefined});
     if (wished === 'scribble') Object.assign(wish, {lesion: pack(LESION), background: pack(GROUND)});
     flight.timer = setTimeout(lost, Number(root.dataset.patience));
     trigger('act', wish);
@@ -112,7 +113,7 @@ const status = () => {
     else if (unsaved()) words = 'saving\u2026';
     root.dataset.saved = stuck || again ? 'trouble' : unsaved() ? 'waiting' : kept && 'kept';
     text('saved', words);
-    root.classList.toggle('busy', Boolean(flight && flight.wish.do !== 'save') || reading);
+    root.classList.toggle('busy', Boolean(flight && !['save', 'preview'].includes(flight.wish.do)) || reading);
     controls();
 };
 
@@ -147,7 +148,10 @@ const read = async words => {
         else if (fresh && sheet && said.key === sheet.key) {
             state = said.state;
             // What is accepted is what was seen: an answer to scribbles comes too late then.
-            if (said.mask !== null && !queue.some(wish => wish.do === 'accept')) replace(said, mine);
+            if (said.mask !== null && mine && mine.dropped) { sheet.version++; drawn(); }
+            else if (said.mask !== null && !queue.some(wish => wish.do === 'accept')) replace(said, mine);
+            preview_shown(said.preview);
+            if (said.refused && mine && mine.wish.do === 'prompt' && !mine.dropped) pop_gesture(mine.wish.object);
         }
     } finally {
         if (mine) end(said.turn);
@@ -164,7 +168,7 @@ const end = answered => {
 };
 // What an answer says about saving holds for the mask it brings; what the hand kept beside that is not saved yet.
 const replace = ({mask, saved}, mine) => {
-    take(mask, mine && mine.wish.do === 'scribble');
+    take(mask, mine && ['scribble', 'prompt'].includes(mine.wish.do));
     if (saved && pack(MASK) === mask) sheet.acked = sheet.version;
     stain(whole());
 };
@@ -184,6 +188,7 @@ const begin = async said => {
     enter(said.sheet, codes);
     state = said.state;
     open_polygon = [];
+    object = dragging = null;
     note('');
     opened(before && before.width === sheet.width && before.height === sheet.height && before.aspect === sheet.aspect);
 };

@@ -1,4 +1,5 @@
 // Buttons, keys and notes around the sheet; this part comes last and begins the page.
+const MINUS = ['polygon', 'fill', 'box', 'point'], PROMPTS = ['box', 'point'];  // tools that add or remove; those that need a network
 let noted = 0, peeked_at = 0;
 
 const note = (words, refused = false) => {
@@ -16,7 +17,9 @@ const controls = () => {
     const {status: now, slice, slices, queue_left} = state, project = now !== '', free = !locked(), shut = ['accepted', 'skipped'].includes(now);
     root.querySelectorAll('[data-tool]').forEach(button => button.setAttribute('aria-pressed', button.dataset.tool === tool.name));
     give('size', ROUND.includes(tool.name) || tool.name === 'window');
-    give('minus', tool.name === 'polygon' || tool.name === 'fill');
+    give('minus', MINUS.includes(tool.name));
+    for (const name of PROMPTS) root.querySelectorAll(`[data-tool=${name}]`).forEach(button => { button.hidden = !state.prompts; });
+    if (!state.prompts && PROMPTS.includes(tool.name)) tool.name = 'brush';
     give('strokes', tool.name === 'lesion' || tool.name === 'background');
     press('minus', tool.minus);
     press('plus', !tool.minus);
@@ -33,7 +36,7 @@ const controls = () => {
     give('truth', sheet && sheet.truth);
     allow('undo', free && (open_polygon.length || sheet.undo.length));
     allow('redo', free && sheet.redo.length);
-    allow('clear', free && sheet.area);
+    for (const name of ['clear', 'largest', 'holes', 'smooth']) allow(name, free && sheet.area);
     allow('strokes', free);
     allow('proposal', free);
     give('proposal', state.proposal);
@@ -59,13 +62,15 @@ const controls = () => {
 const aside = () => document.querySelector('#side');  // of the page; hidden at first where a project gives the images
 const toggled = name => { show[name] = !show[name]; controls(); redraw(); };
 const swap = () => {
-    if (tool.name === 'polygon' || tool.name === 'fill') { tool.minus = !tool.minus; controls(); hover(); }
+    if (MINUS.includes(tool.name)) { tool.minus = !tool.minus; controls(); hover(); }
     else choose(tool.name === 'brush' ? 'eraser' : 'brush');
 };
 const drawn_here = act => () => { if (sheet && !stroke) locked() ? refuse() : act(); };
 const finish = wished => () => { if (state.status && !locked() && !stroke) { if (open_polygon.length) cancel(); ask(wished); } };
 const next = () => { if (state.status && sheet && !leaving()) ask('open', {item: ''}); };
 const step = by => () => { if (state.slices > 1) ask('go', {step: by}); };
+const tidy = how => drawn_here(() => { finish_object(); ask('tidy', {how}); });
+const to_prompt = name => () => (state.prompts ? choose(name) : note('There is no network for boxes and clicks among the weights.', true));
 const DO = {
     undo, redo, fit, rewindow, next,
     in: () => zoom(1.25), out: () => zoom(.8),
@@ -75,6 +80,7 @@ const DO = {
     accept: finish('accept'), skip: finish('skip'), reopen: () => ask('reopen'), proposal: drawn_here(() => ask('proposal')),
     back: step(-1), on: step(1), below: drawn_here(() => ask('copy', {step: -1})), over: drawn_here(() => ask('copy', {step: 1})),
     propagate: drawn_here(() => ask('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
+    largest: tidy('largest'), holes: tidy('holes'), smooth: tidy('smooth'),
     keys: () => part('sheet-of-keys').showModal(),
     side: () => { document.body.classList.toggle('side-turned'); controls(); },
 };
@@ -94,7 +100,7 @@ root.addEventListener('input', event => {
 });
 
 const KEYS = {
-    b: () => choose('brush'), 2: () => choose('brush'), e: () => choose('eraser'), 1: () => choose('eraser'), p: () => choose('polygon'), 3: () => choose('polygon'),
+    b: to_prompt('box'), p: to_prompt('point'), r: () => choose('brush'), 2: () => choose('brush'), e: () => choose('eraser'), 1: () => choose('eraser'), g: () => choose('polygon'), 3: () => choose('polygon'),
     f: () => choose('fill'), 4: () => choose('fill'), s: () => choose('lesion'), d: () => choose('background'), w: () => choose('window'), x: swap,
     o: DO.outline, m: DO.dashes, t: DO.truth, '[': () => bigger(-1), ']': () => bigger(1), '{': () => bigger(-1), '}': () => bigger(1),
     '+': DO.in, '=': DO.in, '-': DO.out, _: DO.out, 0: fit, '?': DO.keys, a: DO.accept, n: () => (['accepted', 'skipped'].includes(state.status) ? next() : DO.skip()),
@@ -112,7 +118,7 @@ document.addEventListener('keydown', event => {
         const own = button || event.target.type === 'range' || key !== 'enter' && key !== ' ' && state.slices < 2;
         act = own ? null : key === ' ' ? () => { space = true; ring(); } : KEYS[key];
     } else if (key === 'h') act = () => { if (!event.repeat) { peeked_at = performance.now(); DO.hide(); } };
-    else if (key === 'backspace' || key === 'escape') act = open_polygon.length ? KEYS[key] : null;
+    else if (key === 'backspace' || key === 'escape') act = open_polygon.length || object && key === 'escape' ? KEYS[key] : null;
     else act = KEYS[key];
     if (!act) return;
     event.preventDefault();

@@ -209,6 +209,7 @@ const hover = () => {
     above.setTransform(dots, 0, 0, dots, 0, 0);
     above.clearRect(0, 0, wide, high);
     if (!sheet) return;
+    draw_prompt(above);
     if (open_polygon.length) {
         const corners = open_polygon.map(on_screen), path = new Path2D();
         corners.forEach(({x, y}, i) => i ? path.lineTo(x, y) : path.moveTo(x, y));
