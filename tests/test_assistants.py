@@ -73,6 +73,16 @@ def test_the_app_asks_it_first_and_proposes_with_it(weights):
     assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(registry, "ultrasound") == ""
 
 
+def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
+    save(tmp_path, "folder-simclr-seg-100")
+    save(tmp_path, "folder-base-pretrain", kind="pretrain", transfers=["encoder", "decoder"])
+    registry = ModelRegistry(tmp_path)
+    assert network_name(registry, "", segment.DEFAULT, "ultrasound") == "folder-simclr-seg-100"
+    assert network_name(registry, "", "-mps_ams-pretrain", "ultrasound") == "folder-base-pretrain"
+    with pytest.raises(ValueError, match="no segmentation network here; there are: none at all"):
+        network_name(ModelRegistry(tmp_path / "nothing"), "", segment.DEFAULT, "ultrasound")
+
+
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     registry = ModelRegistry(weights)
     first, *_, said = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)

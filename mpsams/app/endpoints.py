@@ -93,13 +93,17 @@ def finite(value: float) -> float | None:
 
 
 def network_name(registry: ModelRegistry, stated: str, ending: str, modality: str) -> str:
-    """The network an endpoint is to use: the stated one, or for "" the one that ends so; to segment, the modality's assistant where there is one.
+    """The network an endpoint is to use: the stated one, or for "" the modality's assistant, else the one that ends so, else any of its kind.
 
     ValueError when it is not there or of another kind than those that end so.
     """
     kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
-    name = stated or (registry.assistant(modality) if kind == "segmentation" else None) or registry.find(ending, modality)
+    if kind == "segmentation":
+        name = stated or registry.assistant(modality) or registry.find(ending, modality) or next(iter(registry.segmenters(modality)), None)
+    else:
+        name = stated or registry.find(ending, modality) or registry.find(mark, modality)
     if name is None or name not in registry.names() or registry.network(name).metadata["kind"] != kind:
         there = ", ".join(other for other in registry.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
-        raise ValueError(f"weights {name!r} are no {kind} network here; there are: {there}")
+        there = f"there are: {there}"
+        raise ValueError(f"weights {name!r} are no {kind} network here; {there}" if name else f"no {kind} network here; {there}")
     return name
