@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/*.md, written from the records of benchmarks/, results/ and weights/: none is typed by hand.
+"""The tables of README.md and docs/, written from the records of benchmarks/, results/ and weights/ and from the commands' parsers.
 
   python -m benchmarks.docs            write them
   python -m benchmarks.docs --check    exit with 1 when a page says something else
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import lesion_ranking
+from benchmarks import command_reference, lesion_ranking
 from mpsams import clusters, methods, tables
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results/information", "deploy/security", "results/selectors")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "results"
 SETS = {"busi": "BUSI, ultrasound", "hecktor": "OpenKBP, CT", "brats": "TCGA-LGG, T1"}
 READINGS = {"covariance-of-softmax": "covariance of softmax", "softmax-of-covariance": "softmax of covariance"}
@@ -300,7 +300,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page}
 
 
 def filled(text: str) -> str:
@@ -321,8 +321,9 @@ def main() -> None:
         before = path.read_text(encoding="utf-8")
         after = filled(before)
         if check and before != after:
-            sys.exit(f"the tables of {path.name} are not what the records say; run python -m benchmarks.docs")
-        path.write_text(after, encoding="utf-8")
+            sys.exit(f"the tables of {path.relative_to(ROOT)} are out of date; run python -m benchmarks.docs")
+        if before != after:
+            path.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":
