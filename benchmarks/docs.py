@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import itertools
 import json
 import re
@@ -122,6 +123,29 @@ def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
     strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
     said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
     return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
+
+
+def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
+    """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the paper's."""
+    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8"))
+    lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=paper).rows
+    cells = {(line.method, line.labels): line.cells["dsc"] for line in lines}
+    found = {name: [cells[name, labels] for labels in (0.05, 0.1)] for name in dict.fromkeys(line.method for line in lines)}
+    rows = [[tables.TITLES[name], *(f"{value:.3f}" for cell in row for value in (cell.mean, cell.paper))] for name, row in found.items()]
+    return table(["", "5% of the labels", "paper", "10%", "paper"], rows)
+
+
+def modules() -> str:
+    """Each module and package of the code with the first line of its docstring."""
+    rows = []
+    for folder in ("mpsams", "train"):
+        paths = sorted((ROOT / folder).glob("*.py")) + sorted(path.parent for path in (ROOT / folder).glob("*/__init__.py"))
+        for path in sorted(paths, key=lambda path: path.name):
+            text = (path / "__init__.py" if path.is_dir() else path).read_text(encoding="utf-8")
+            about = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            if path.name != "__init__.py":
+                rows.append([f"`{folder}/{path.name}{'/' if path.is_dir() else ''}`", about])
+    return table(["module", "content"], rows)
 
 
 def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
@@ -300,7 +324,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules}
 
 
 def filled(text: str) -> str:
