@@ -62,10 +62,10 @@ def _rounded(told: Iterable[dict]) -> list[dict]:
     return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
 
 
-def results() -> str:
-    """The shipped segmentations on the patients or images held back."""
+def results(*sets: str) -> str:
+    """The included segmentation networks on the test images or patients of these data sets."""
     rows = []
-    for name, words in SETS.items():
+    for name, words in ((name, SETS[name]) for name in sets):
         for method, says in METHODS.items():
             path = ROOT / "weights" / f"{name}-{method}-seg-10.json"
             means = record(path)
@@ -74,7 +74,7 @@ def results() -> str:
             for what, values in parts:
                 numbers = (values[key] for key in ("dsc", "ppv", "sen", "dsc_lesion", "dsc_pooled"))
                 rows.append([words, says, f"{values['images']} {what}s", *(f"{value:.3f}" for value in numbers)])
-    return table(["", "begun", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
+    return table(["", "pretraining", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
 
 
 def packing() -> str:
@@ -321,7 +321,7 @@ def rivals() -> str:
     return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
 
 
-TABLES = {"rivals": rivals, "ranking": ranking, "results": results, "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
+TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
 TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules}
