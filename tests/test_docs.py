@@ -1,40 +1,111 @@
-"""README.md and docs/information.md keep their promises: their tables are what the records say, and what they name is there."""
+"""README.md and docs/: tables are those of the records, and links, paths, commands and options exist."""
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from benchmarks import docs
+from benchmarks import command_reference, docs
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-ALL = "\n".join(path.read_text(encoding="utf-8") for path in docs.PAGES)
+README = ROOT / "README.md"
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (*docs.PAGES, *ROOT.glob("C*.md"), ROOT / "benchmarks" / "README.md")}
+EACH = pytest.mark.parametrize("name", PAGES)
+TOP = "app\\.py|mpsams|train|weights|results|benchmarks|tests|docs"
+OTHERS = {"--extra-index-url", "--help"}  # options of pip and of every command
 
 
-def test_the_tables_are_what_the_records_say():
-    assert docs.filled(ALL) == ALL, "run python -m benchmarks.docs"
+def headings(text: str) -> set[str]:
+    """The anchors that GitHub and mkdocs make of the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in found}
 
 
-def test_every_table_is_there_and_has_numbers():
-    found = dict(re.findall(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->", ALL, re.DOTALL))
-    assert found.keys() == docs.TABLES.keys() and all(len(re.findall(r"\d\.\d", table)) > 5 for table in found.values())
+def commands_in(text: str) -> list[tuple[str, str]]:
+    """Each of our commands in a page's code, such as ("-m train.pack", its arguments)."""
+    code = re.findall(r"^```(?:bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
+    return [(found[1], found[2]) for line in lines if (found := re.search(r"(?:python|torchrun[^…]*?) (app\.py|-m (?:mpsams|train|benchmarks)[\w.]*)(.*)", line))]
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"--config (train/configs/\S+\.toml)", TEXT))))
-def test_every_config_it_names_is_there(name):
-    assert (ROOT / name).is_file()
+@functools.cache
+def known_options(command: str) -> set[str]:
+    return command_reference.options(command, command_reference.commands()[command])
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"python -m ((?:train|benchmarks)\.\w+)", ALL))))
-def test_every_command_it_names_is_there(name):
-    assert (ROOT / f"{name.replace('.', '/')}.py").is_file()
+def test_the_tables_are_those_of_the_records():
+    for path in docs.PAGES:
+        text = path.read_text(encoding="utf-8")
+        assert docs.filled(text) == text, f"{path.relative_to(ROOT)} is out of date: run python -m benchmarks.docs"
 
 
-def test_the_tree_names_what_is_there():
-    tree = TEXT.split("## The code\n\n```\n")[1].split("```")[0]
-    inside = re.findall(r"^  (\w+(?:\.py|/))", tree, re.MULTILINE)
-    there = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "mpsams").iterdir() if path.name[0] not in "_."}
-    assert set(inside) == there - {"__init__.py"}
+def test_every_table_is_on_one_page():
+    there = re.findall(r"<!-- table: (\w+) -->\n", "\n".join(PAGES.values()))
+    assert sorted(there) == sorted(docs.TABLES)
+
+
+@EACH
+def test_links_lead_somewhere(name):
+    text = re.sub(r"^```.*?^```", "", PAGES[name], flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        assert path.is_file() or path.is_dir(), f"{name} links to {target}, which does not exist"
+        assert not anchor or anchor in headings(path.read_text(encoding="utf-8")), f"{name} links to {target}, which has no such heading"
+
+
+@EACH
+def test_paths_exist(name):
+    for path in re.findall(rf"`((?:{TOP})(?:/[\w.*{{}}-]+)*/?)`", PAGES[name]):
+        assert list(ROOT.glob(path.rstrip("/"))), f"{name} names {path}, which does not exist"
+
+
+@EACH
+def test_commands_and_their_options_exist(name):
+    known = command_reference.commands()
+    for command, arguments in commands_in(PAGES[name]):
+        module = ROOT / command.removeprefix("-m ").replace(".py", "").replace(".", "/")
+        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), f"{name}: there is no command {command}"
+        for file in re.findall(r"--(?:config|plan) (\S+\.toml)", arguments):
+            assert (ROOT / file).is_file() or "FILE" in file, f"{name}: there is no {file}"
+        if command in known:
+            strange = {option.partition("=")[0] for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", arguments)} - known_options(command) - OTHERS
+            assert not strange, f"{name}: {command} has no option {', '.join(sorted(strange))}"
+
+
+def test_the_checks_see_what_is_written():
+    assert ("-m train.pack", " --out x --data.size 3") in commands_in("```bash\npython -m train.pack --out x \\\n--data.size 3\n```")
+    assert ("-m train.pretrain", " --resume") in commands_in("`torchrun --nproc-per-node=8 -m train.pretrain --resume`")
+    assert sum(len(commands_in(text)) for text in PAGES.values()) > 60 and "--method.target" in known_options("-m train.pretrain")
+    assert headings("# A title: of (two)\n\n```bash\n# no title\n```\n") == {"a-title-of-two"}
+
+
+def test_the_readme_is_short_and_its_second_block_runs_the_tests():
+    blocks = re.findall(r"^```\w*\n(.*?)^```", PAGES["README.md"], re.MULTILINE | re.DOTALL)
+    assert README.stat().st_size <= 10_000
+    assert blocks[0].strip().endswith("/python app.py") and blocks[1].strip().endswith("/python -m pytest")
+
+
+def test_the_tree_in_the_readme_exists():
+    tree = PAGES["README.md"].split("## The code\n\n```\n")[1].split("```")[0]
+    folder = ROOT
+    for indent, entry in re.findall(r"^( *)(\S+)", tree, re.MULTILINE):
+        path = (folder if indent else ROOT) / entry
+        assert path.exists(), f"README.md names {path.relative_to(ROOT)}, which does not exist"
+        folder = folder if indent else path
+    inside = {entry for indent, entry in re.findall(r"^( +)(\S+/)", tree, re.MULTILINE)}
+    assert inside == {f"{path.parent.name}/" for path in (ROOT / "mpsams").glob("*/__init__.py")}
+
+
+def test_the_site_lists_every_page():
+    def pages(entries: list) -> list[str]:
+        return [page for entry in entries for value in entry.values() for page in ([value] if isinstance(value, str) else pages(value))]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
