@@ -58,7 +58,7 @@ def groups(parser: argparse.ArgumentParser) -> dict[str, Rows]:
     for group in parser._action_groups:
         rows = [row(action, parser.prog) for action in group._group_actions if not hidden(action)]
         if rows:
-            title = (group.title or "").strip().rstrip(".")
+            title = " ".join((group.title or "").split()).rstrip(".")
             found.setdefault(title[:1].upper() + title[1:], []).extend(rows)
     return found
 

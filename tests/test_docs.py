@@ -29,7 +29,8 @@ def commands_in(text: str) -> list[tuple[str, str]]:
     """Each of our commands in a page's code, such as ("-m train.pack", its arguments)."""
     code = re.findall(r"^```(?:bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
     lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
-    return [(found[1], found[2]) for line in lines if (found := re.search(r"(?:python|torchrun[^…]*?) (app\.py|-m (?:mpsams|train|benchmarks)[\w.]*)(.*)", line))]
+    lines = [line.partition(" #")[0].rstrip() for line in lines]
+    return [(found[1], " ".join(["", *found[2].split()])) for line in lines if (found := re.search(r"(?:python|torchrun[^…]*?) (app\.py|-m (?:mpsams|train|benchmarks)[\w.]*)(.*)", line))]
 
 
 @functools.cache
