@@ -125,3 +125,6 @@ def folder(root: Path) -> dict[str, Made]:
     save(root / "images" / "scan.nii.gz", values, "RAS")
     save(root / "masks" / "scan.nii.gz", ball.astype(np.uint8), "RAS")
     return made | {"scan": Made((values,), ball.astype(np.uint8))}
+
+
+WRITERS = {"hecktor": hecktor_2020, "brats": brats, "folder": folder}  # by data set, what writes a folder of it

@@ -53,12 +53,11 @@ def busi(tmp_path) -> Path:
 
 @pytest.fixture(params=datasets.available())
 def root(request, tmp_path) -> Path | None:
-    """A folder of every data set, and nothing else in it; None for those without. A new one adds its case here."""
-    writers = {"hecktor": made_volumes.hecktor_2020, "brats": made_volumes.brats, "folder": made_volumes.folder}
+    """A folder of every data set, and nothing else in it; None for those without. A new one adds its writer to made_volumes."""
     folders = {"phantom": lambda: None, "busi": lambda: request.getfixturevalue("busi")}
-    folders |= {name: lambda write=write: write(tmp_path / name) and tmp_path / name for name, write in writers.items()}
+    folders |= {name: lambda write=write: write(tmp_path / name) and tmp_path / name for name, write in made_volumes.WRITERS.items()}
     if request.param not in folders:
-        pytest.fail(f"no folder is made for the data set {request.param!r}: add one to this fixture")
+        pytest.fail(f"no folder is made for the data set {request.param!r}: add one to made_volumes.WRITERS")
     return folders[request.param]()
 
 

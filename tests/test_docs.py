@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks import command_reference, docs
+from mpsams import datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -85,6 +90,52 @@ def test_the_checks_see_what_is_written():
     assert ("-m train.pretrain", " --resume") in commands_in("`torchrun --nproc-per-node=8 -m train.pretrain --resume`")
     assert sum(len(commands_in(text)) for text in PAGES.values()) > 60 and "--method.target" in known_options("-m train.pretrain")
     assert headings("# A title: of (two)\n\n```bash\n# no title\n```\n") == {"a-title-of-two"}
+
+
+def blocks_of(name: str) -> list[str]:
+    """The Python code of a page, block by block."""
+    return re.findall(r"^```python\n(.*?)^```", PAGES[name], re.MULTILINE | re.DOTALL)
+
+
+def run_in_a_copy(folder: Path, *arguments: str) -> str:
+    run = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of the code and the tests, to add files to."""
+    for name in ("mpsams", "train", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_example_of_a_method_keeps_the_contract(copy):
+    (code,) = blocks_of("docs/develop/add-a-method.md")
+    (copy / "mpsams" / "methods" / "denoise.py").write_text(code, encoding="utf-8")
+    said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/test_methods_contract.py", "-k", "denoise")
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 9
+    run_in_a_copy(copy, "-m", "train.pretrain", "--method.name", "denoise", "--method.noise", "3", "--data.name", "phantom", "--data.cases", "12",
+                  "--data.size", "16", "--model.width", "2", "--optim.epochs", "1", "--out", "runs/denoise")  # fmt: skip
+
+
+def test_the_example_of_a_data_set_keeps_the_contract(copy):
+    code, writer = blocks_of("docs/develop/add-a-data-set.md")
+    (copy / "mpsams" / "datasets" / "arrays.py").write_text(code, encoding="utf-8")
+    made = copy / "tests" / "made_volumes.py"
+    made.write_text(made.read_text(encoding="utf-8") + "\n\n" + writer, encoding="utf-8")
+    said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/test_datasets_contract.py", "-k", "arrays")
+    assert int(re.search(r"(\d+) passed", said)[1]) >= 6
+
+
+def test_the_example_folder_of_ones_own_images_is_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks_of("docs/train/your-own-images.md")
+    exec(code.replace("[:40]", "[:4]"), {})
+    dataset = datasets.open_dataset("folder", "mine")
+    assert len(dataset) == 4 and dataset[0].mask.any() and dataset.modality == "ultrasound"
 
 
 def test_the_readme_is_short_and_its_second_block_runs_the_tests():
