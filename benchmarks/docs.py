@@ -127,8 +127,7 @@ def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
 
 def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
     """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the paper's."""
-    paper = tomllib.loads((ROOT / "train" / "paper.toml").read_text(encoding="utf-8"))
-    lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=paper).rows
+    lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=tables.paper_numbers()).rows
     cells = {(line.method, line.labels): line.cells["dsc"] for line in lines}
     found = {name: [cells[name, labels] for labels in (0.05, 0.1)] for name in dict.fromkeys(line.method for line in lines)}
     rows = [[tables.TITLES[name], *(f"{value:.3f}" for cell in row for value in (cell.mean, cell.paper))] for name, row in found.items()]
