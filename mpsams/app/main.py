@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from importlib import resources
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is ever fetched or sent
@@ -21,6 +22,7 @@ import gradio as gr
 from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
+from mpsams import __version__
 from mpsams.annotation.project import Project
 from mpsams.app import gradio_compat
 from mpsams.app.components.theme import look
@@ -31,7 +33,6 @@ from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
 from mpsams.inference.registry import ModelRegistry
 
-VERSION = "1.0"
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
 WAITING = 32  # requests in the queue; who comes then is told that the app is busy
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
@@ -92,7 +93,7 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": VERSION, "weights": registry.names(), "left_out": registry.left_out(), "budget": blocks.budget.said()}
+        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.left_out(), "budget": blocks.budget.said()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
     blocks = page(registry, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
@@ -152,16 +153,17 @@ def add_login(path: Path, name: str) -> None:
     accounts.add(path, name, password)
 
 
+def shipped(name: str) -> Path:
+    """The folder that comes with the app under this name: in the package where it was installed, else beside app.py."""
+    package = Path(str(resources.files("mpsams")))
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
     parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(__file__).parents[2]  # where app.py is
-    parser.add_argument(
-        "--weights", type=Path, default=beside / "weights", metavar="DIR", help="folder of checkpoints (default: weights/ beside app.py)"
-    )
-    parser.add_argument(
-        "--results", type=Path, default=beside / "results", metavar="DIR", help="folder of records (default: results/ beside app.py)"
-    )
+    parser.add_argument("--weights", type=Path, default=shipped("weights"), metavar="DIR", help="folder of checkpoints (default: those that come with the app)")
+    parser.add_argument("--results", type=Path, default=shipped("results"), metavar="DIR", help="folder of records (default: those that come with the app)")
     parser.add_argument("--project", type=Path, metavar="DIR", help="folder of annotations for the Annotate tab; whoever can open the page can work on it")
     parser.add_argument("--login", type=Path, metavar="FILE", help="let in only the accounts of this file (default: anyone who reaches the page)")
     parser.add_argument("--add-login", metavar="NAME", help="write an account into the file of --login, its password asked for, and end")
