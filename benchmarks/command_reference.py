@@ -89,14 +89,14 @@ def table(rows: Rows) -> str:
     return "\n".join(["| option | default | |", "| --- | --- | --- |", *(f"| {name} | {value} | {text} |" for name, value, text in rows)])
 
 
-def of_methods(main: Callable) -> Iterator[str]:
+def method_sections(main: Callable) -> Iterator[str]:
     """A section for each pretraining method with the options that are its own."""
     for name in methods.available():
         own = {title: rows for title, rows in groups(parser_of(main, "--method.name", name)).items() if rows[0][0].startswith("`--method.") and "name" not in rows[0][0]}
         yield from (f"#### --method.name {name}\n\n{title}.\n\n{table(rows)}" for title, rows in own.items())
 
 
-def of_recipes(main: Callable) -> str:
+def recipe_table(main: Callable) -> str:
     """The options of a recipe, with the defaults of all recipes side by side."""
     told: dict[str, dict[str, tuple[str, str]]] = {}
     for recipe in RECIPES:
@@ -119,15 +119,15 @@ def section(command: str, module: str, shown: dict[str, str]) -> str:
         for title, rows in groups(parser).items():
             if rows[0][0].startswith(("`--recipe.", "`--method.")) and "name" not in rows[0][0]:
                 continue
-            parts.append(f"**{title}**\n\n{again(table(rows), title, command, shown)}")
+            parts.append(f"**{title}**\n\n{table_or_reference(table(rows), title, command, shown)}")
     if command == "-m train.pretrain":
-        parts += ["### The options of each method", *of_methods(about.main)]
+        parts += ["### The options of each method", *method_sections(about.main)]
     if command == "-m train.finetune":
-        parts += ["### The options of a recipe", of_recipes(about.main)]
+        parts += ["### The options of a recipe", recipe_table(about.main)]
     return "\n\n".join(parts)
 
 
-def again(text: str, title: str, command: str, shown: dict[str, str]) -> str:
+def table_or_reference(text: str, title: str, command: str, shown: dict[str, str]) -> str:
     """A table, or where a command before has the same one, the name of that command."""
     if text in shown and text.count("\n") > 4:
         return f"The same as for `{shown[text]}`."

@@ -1,7 +1,7 @@
 """The tables of README.md and docs/, written from the records of benchmarks/, results/ and weights/ and from the commands' parsers.
 
-  python -m benchmarks.docs            write them
-  python -m benchmarks.docs --check    exit with 1 when a page says something else
+  python -m benchmarks.docs            write the tables
+  python -m benchmarks.docs --check    exit with 1 if a page is out of date
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
 
 
 def ranking() -> str:
-    """AUC and lifts of the paper's selectors, ours and the marks on the sets with truth."""
+    """AUC and lifts of the paper's selectors, of ours and of the references, on each data set."""
     found = {name: lesion_ranking.recorded()[name] for name in SETS}
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
@@ -41,7 +41,7 @@ def ranking() -> str:
 
 
 def ranked(name: str) -> str:
-    """Everything that was measured of all selectors on one set, best first."""
+    """All measurements of all selectors on one data set, best first."""
     selectors = lesion_ranking.recorded()[name]["selectors"]
     rows = []
     for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
@@ -52,13 +52,13 @@ def ranked(name: str) -> str:
 
 
 def _title(selector: str) -> str:
-    """What a selector is called; ours in bold."""
+    """Name of a selector; ours in bold."""
     said = lesion_ranking.TITLES.get(selector, selector)
     return f"**{said}**" if selector == clusters.DESCENT else said
 
 
 def _rounded(told: Iterable[dict]) -> list[dict]:
-    """With the cluster's lift as text, empty where there is no cluster."""
+    """Copies with the cluster's lift as text, empty where there is no cluster."""
     return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
 
 
@@ -95,7 +95,7 @@ ON_CPU_ONLY = ("processes", "onnx_runtime", "growth")
 
 
 def speed(folder: Path = ROOT / "benchmarks") -> str:
-    """What the benchmarks of training and inference measured, and which of them have not run on a GPU."""
+    """Ratios of the benchmarks of training and inference, and a sentence on those that have not run on a GPU."""
     found = {path.stem: record(path) for path in sorted(folder.glob("*.json"))}
     rows, skipped = [], []
     for name in BENCHMARKS:
@@ -110,7 +110,7 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
             skipped += [f"{name}, {switch}: {why}" for switch, why in told.get("skipped", {}).items()]
     on_gpu = {name.removesuffix("-gpu") for name, told in found.items() if told["about"]["gpu"]}
     missing = [name for name in BENCHMARKS if name not in (*ON_CPU_ONLY, "gpu-compiled", *on_gpu)]
-    said = [f"Not run on a GPU, for want of one: {', '.join(f'`benchmarks.{name}`' for name in missing)}."] if missing else []
+    said = [f"Not run on a GPU yet: {', '.join(f'`benchmarks.{name}`' for name in missing)}."] if missing else []
     said += [f"Skipped: {'; '.join(skipped)}."] if skipped else []
     return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *said])
 
@@ -148,7 +148,7 @@ def modules() -> str:
 
 
 def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
-    """What the orders led to, and each lesion-first order against the random one, both with the adaptive ratio, in sentences."""
+    """Scores after each order, and each lesion-first order compared with random order, both with the adaptive ratio."""
     found = tables.read(RESULTS / f"{plan}.jsonl")
     pairs = [each for method in ("mps_ams", "descent_ams", "oracle_ams") for each in tables.compare(found, "orders", recipe, method=method)]
     said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
@@ -156,7 +156,7 @@ def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
 
 
 def longer(plan: str = "busi-cpu-long") -> str:
-    """What more epochs of pretraining change, on the seeds and draws that both have; beside it the network from scratch; MPS-AMS against base in sentences."""
+    """Change by more epochs of pretraining, on seeds and draws that both plans have, and MPS-AMS compared with base."""
     many = tables.read(RESULTS / f"{plan}.jsonl")
     rows = []
     for recipe, other in (("strong", "busi-cpu"), ("short", "busi-cpu-short")):
@@ -185,7 +185,7 @@ def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict
 
 
 def undecided() -> str:
-    """What masks leave undecided in each data set, at random and lesion first by both readings, and where H3 <= H2 <= H1 fails."""
+    """Entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2 <= H1 fails."""
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
 
     def bits(ratio: str, epoch: int) -> list[str]:
@@ -215,7 +215,7 @@ def undecided() -> str:
 
 
 def shared() -> str:
-    """What hidden and visible patches share in each data set: at random, lesion first by both readings, one block."""
+    """Mutual information of hidden and visible patches on each data set: at random, lesion first by both readings, one block."""
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
     orders = ("random", *READINGS, "block")
 
@@ -248,40 +248,41 @@ def shared() -> str:
 
 
 DRAWN = {"phantom": "phantoms", "busi": "BUSI, test part"}
-FEATURES = {"no network": "of none", "busi-mps_ams-pretrain": "of MPS-AMS, pretrained", "busi-mps_ams-seg-10": "of MPS-AMS, fine-tuned", "busi-scratch-seg-10": "from scratch"}
+STARTS = {"from nothing": "empty mask", "from proposal": "proposal"}
+FEATURES = {"no network": "of no network", "busi-mps_ams-pretrain": "of MPS-AMS, pretrained", "busi-mps_ams-seg-10": "of MPS-AMS, fine-tuned", "busi-scratch-seg-10": "from scratch"}
 
 
 def strokes() -> str:
-    """Strokes of the simulated annotator to the wanted Dice score, in each way on each set."""
+    """Strokes of the simulated annotator to the target Dice score, for each tool and data set."""
     found = {name: record(ROOT / "benchmarks" / f"annotator-{name}.json") for name in DRAWN}
     first = found["busi"]
     rows = []
     for way in first["ways"]:
-        how, start, *network = way.split(", ")
+        _tool, start, *network = way.split(", ")
         words = "brush" if not network else f"scribble, features {FEATURES[network[0]]}"
         cells = []
         for told in (each["ways"][way] for each in found.values()):
             low, high = told["quartiles"]
             cells += [f"{told['median']:g} ({low:g}–{high:g})", f"{told['reached']:.0%}"]
         ms = first["ways"][way]["ms"]
-        rows.append([f"{start}: {words}", *cells, f"{ms[1]:.0f}" if ms else "–"])
+        rows.append([f"{STARTS[start]}: {words}", *cells, f"{ms[1]:.0f}" if ms else "–"])
     heads = [head for name, words in DRAWN.items() for head in (f"strokes, {found[name]['images']} {words}", "reached")]
-    return table([f"to DSC {first['dsc']:.2f}", *heads, "ms a stroke, p95"], rows)
+    return table([f"to DSC {first['dsc']:.2f}", *heads, "ms per stroke, p95"], rows)
 
 
 def learnt() -> str:
-    """Mean DSC on held-back images before and after a network has learnt from accepted masks."""
+    """Mean DSC on held-out images before and after retraining on accepted masks."""
     rows = []
-    for name, words in (("busi", "BUSI, images it had not seen"), ("phantom", "phantoms")):
+    for name, words in (("busi", "BUSI, images not seen before"), ("phantom", "phantoms")):
         told = record(ROOT / "benchmarks" / f"corrections-{name}.json")
         for one in told["rates"]:
             low, high = one["interval"]
             rows.append([words, str(one["learned"]), str(one["images"]), f"{one['lr']:g}", f"{one['before']:.3f}", f"{one['after']:.3f}", f"{low:+.3f} … {high:+.3f}"])
-    return table(["", "learnt from", "held back", "learning rate", "DSC before", "DSC after", "95% interval of the gain, other images"], rows)
+    return table(["", "trained on", "held out", "learning rate", "DSC before", "DSC after", "95% interval of the gain"], rows)
 
 
 def clients() -> str:
-    """What many clients at once met with."""
+    """Response times of many clients at once, and errors."""
     told = record(ROOT / "benchmarks" / "clients.json")
     rows = [[name, str(count), f"{told['p50_s'][name]:.1f}", f"{told['p95_s'][name]:.1f}"] for name, count in told["answers"].items()]
     memory = " / ".join(f"{told['memory_mib'][key]:.0f}" for key in ("start", "middle", "end"))
@@ -294,28 +295,28 @@ def clients() -> str:
 
 
 def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:
-    """Numbers with strokes between them."""
+    """Numbers separated by slashes."""
     return " / ".join(form.format(value) for value in values)
 
 
 def _with_quartiles(size: dict) -> str:
-    """A mean with its quartiles."""
+    """Mean and quartiles as text."""
     return f"{size['mean'][0]:.0f} ({size['low'][0]:.0f}–{size['high'][0]:.0f})"
 
 
 def record(path: Path) -> dict:
-    """What a record says."""
+    """Contents of a JSON record."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines)
 
 
 def rivals() -> str:
-    """In what the rivals differ here from their papers."""
+    """Differences of the other methods from their papers, as a list."""
     told = methods.deviations()
     return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
 
@@ -326,8 +327,8 @@ TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partia
 TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules}
 
 
-def filled(text: str) -> str:
-    """A page with what stands between "<!-- table: NAME -->" and "<!-- end -->" written anew."""
+def rewrite(text: str) -> str:
+    """The page with new contents between every "<!-- table: NAME -->" and "<!-- end -->"."""
 
     def between(found: re.Match) -> str:
         return f"<!-- table: {found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
@@ -336,13 +337,13 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write or check."""
+    """Write the tables into the pages, or with --check compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only say whether the pages are what the records say")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a page is out of date, and write nothing")
     check = parser.parse_args().check
     for path in PAGES:
         before = path.read_text(encoding="utf-8")
-        after = filled(before)
+        after = rewrite(before)
         if check and before != after:
             sys.exit(f"the tables of {path.relative_to(ROOT)} are out of date; run python -m benchmarks.docs")
         if before != after:

@@ -47,7 +47,7 @@ def known_options(command: str) -> set[str]:
 def test_the_tables_are_those_of_the_records():
     for path in docs.PAGES:
         text = path.read_text(encoding="utf-8")
-        assert docs.filled(text) == text, f"{path.relative_to(ROOT)} is out of date: run python -m benchmarks.docs"
+        assert docs.rewrite(text) == text, f"{path.relative_to(ROOT)} is out of date: run python -m benchmarks.docs"
 
 
 def test_every_table_is_on_one_page():

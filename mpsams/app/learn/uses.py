@@ -16,7 +16,7 @@ from mpsams.inference.comparison import TITLES, parts
 from mpsams.inference.registry import trained_on
 from mpsams.plots import images
 
-NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; the README tells how to train it."
+NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
 
 
 def ways(scene: Scene) -> str:
