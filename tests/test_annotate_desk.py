@@ -806,5 +806,5 @@ def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkey
 
 
 def test_every_wish_of_the_protocol_is_known():
-    assert set(COMMANDS) == {"save", "scribble", "go", "copy", "propagate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open"}
+    assert set(COMMANDS) == {"save", "scribble", "go", "copy", "propagate", "propagate_all", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open"}
     assert all(callable(getattr(AnnotationSession, f"_{wish}")) for wish in COMMANDS)

@@ -6,8 +6,10 @@ from torch import nn
 
 from mpsams import inference
 from mpsams.annotation import commands, masks, open_image, protocol
+from mpsams.inference import propagation
 from mpsams.inference.prompts import Prompt, PromptResult
 from mpsams.transforms import Box
+from tests.test_imaging_nifti import nii
 from tests.test_annotate_desk import Page, page, project, registry  # noqa: F401
 
 BOX = Box(8, 15, 20, 22)  # around the lesion of the picture
@@ -144,3 +146,49 @@ def test_tidying_never_erases_all_and_keeps_an_empty_mask():
     assert not masks.tidy(one, "largest").any() and not masks.tidy(one, "smooth").any()
     one[4, 4] = True
     assert all(np.array_equal(masks.tidy(one, how), one) for how in commands.TIDY)
+
+
+class Bright:
+    """Stands for ``segment_prompt`` in a volume: finds the tube of the volume below; unsure from slice 12 on."""
+
+    def __call__(self, network, image_hw, prompt) -> PromptResult:
+        mask_hw = image_hw > 0.6
+        return PromptResult(mask_hw, image_hw, 0.9 if image_hw.max() > 0.9 else 0.3, prompt.box)
+
+
+@pytest.fixture
+def tube(tmp_path, registry, project, monkeypatch):  # noqa: F811
+    """A page on the middle of a CT with a bright tube along z, whose prompt network is ``Bright``."""
+    voxels = np.full((40, 40, 16), -900, np.int16)
+    voxels[14:24, 16:26, :12] = 400
+    voxels[14:24, 16:26, 12:] = 0
+    (tmp_path / "tube.nii").write_bytes(nii(voxels))
+    project.add(tmp_path / "tube.nii")
+    monkeypatch.setattr(propagation, "segment_prompt", Bright())
+    monkeypatch.setattr(registry, "prompt_network", lambda: "prompt")
+    known = registry.network
+    monkeypatch.setattr(registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None) if name == "prompt" else known(name))
+    opened = Page(registry, project)
+    opened.open("")
+    return opened
+
+
+def test_an_object_is_followed_through_the_volume_both_ways_until_unsure(tube):
+    truth_hw = tube.desk.work.look("axial", 8).unit_hw > 0.6
+    answer = tube.wish("propagate_all", truth_hw)
+    there = [index for index in range(16) if tube.desk.work.mask("axial", index).any()]
+    assert not answer["refused"] and there == list(range(12)) and "slices 1 to 12" in answer["told"] and "90%" in answer["told"]
+    assert all(np.array_equal(tube.desk.work.mask("axial", index), truth_hw) for index in there)
+
+
+def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):
+    middle = tube.desk.case.index
+    truth_hw = tube.desk.work.look("axial", middle).unit_hw > 0.6
+    tube.wish("go", slice=4)
+    own_hw = inside(tube.shape, Box(1, 1, 3, 3))
+    tube.wish("save", own_hw)
+    tube.wish("go", slice=middle)
+    tube.wish("propagate_all", truth_hw)
+    assert np.array_equal(tube.desk.work.mask("axial", 4), own_hw) and not tube.desk.work.mask("axial", 3).any() and tube.desk.work.mask("axial", 5).any()
+    tube.wish("save", np.zeros(tube.shape, bool))
+    assert "draw one first" in tube.wish("propagate_all")["refused"]

@@ -5,7 +5,9 @@ Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from mpsams.annotation.project import Item, Project, ConflictError
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.inference.case import Case
+from mpsams.inference.propagation import SliceMask, propagate
 from mpsams.inference.prompts import Prompt, PromptResult, segment_prompt
 
 LOOKS = 6  # slices of an image that stay prepared for strokes
@@ -142,6 +145,25 @@ class OpenImage:
             if not mask_hw.any():
                 return done, False
         return count, False
+
+    def propagate_all(self, network: Network, plane: str, index: int) -> list[SliceMask]:
+        """Carry a slice's mask on both ways with the prompt network, until it is unsure or a slice was drawn on by hand.
+
+        Returns the slices that got a mask, in order.
+        """
+        slices, start = len(self.case.scan.shown(plane)), SliceMask(index, self.mask(plane, index).copy(), 1.0)
+
+        def free(indices: Iterable[int]) -> Iterator[int]:
+            return itertools.takewhile(lambda there: (plane, there) not in self.drawn, indices)
+
+        found: list[SliceMask] = []
+        for indices in (range(index - 1, -1, -1), range(index + 1, slices)):
+            found += propagate(network, lambda there: self.look(plane, there).unit_hw, start, free(indices))
+        for each in found:
+            self._note(plane, each.index, self.mask(plane, each.index), each.mask)
+            self.mask(plane, each.index)[:] = each.mask
+            self.dirty = True
+        return sorted(found, key=lambda each: each.index)
 
     def keep(self, project: Project | None, who: str) -> str:
         """Bring what is drawn to the disk if it is not there; "disk", or "kept" where there is no project.

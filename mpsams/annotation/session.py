@@ -21,12 +21,13 @@ from mpsams.annotation.commands import SliceRef, Command
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import Item, Project, ConflictError
+from mpsams.inference import Network
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.prompts import Prompt, PromptResult
 from mpsams.inference.registry import ModelRegistry
 
-ONCE = ("accept", "skip", "reopen", "open", "go", "propagate")  # wishes that are obeyed once, however often the page tries
+ONCE = ("accept", "skip", "reopen", "open", "go", "propagate", "propagate_all")  # wishes that are obeyed once, however often the page tries
 REMEMBERED = 64  # wishes by which a later try is known
 MEANWHILE = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
@@ -151,7 +152,7 @@ class AnnotationSession:
             try:
                 if again is not None and (fresh or again is self.work):
                     return self._as_it_was(wish)
-                if wish.id in self._done and wish.do in ONCE and not (wish.do == "propagate" and wish.place.work.dirty):
+                if wish.id in self._done and wish.do in ONCE and not (wish.do.startswith("propagate") and wish.place.work.dirty):
                     return self._once_more(wish)
                 answer = getattr(self, f"_{wish.do}")(wish)
                 if wish.id:
@@ -217,12 +218,16 @@ class AnnotationSession:
         return self._answer(wish.place.key, saved=self._safe(wish), preview_hw=self._object(wish).mask)
 
     def _object(self, wish: Command) -> PromptResult:
-        """The object that a box and clicks mark. ValueError where there is no network for that, or nothing is marked."""
+        """The object that a box and clicks mark. ValueError where nothing is marked."""
+        place, prompt = wish.place, Prompt(wish.more["box"], wish.more["positive"], wish.more["negative"])
+        return place.work.prompt(self._prompt_network(), place.plane, place.index, prompt)
+
+    def _prompt_network(self) -> Network:
+        """The network for boxes and clicks. ValueError where there is none."""
         name = self.registry.prompt_network()
         if name is None:
             raise ValueError("there is no network for boxes and clicks in the folder of --weights")
-        place, prompt = wish.place, Prompt(wish.more["box"], wish.more["positive"], wish.more["negative"])
-        return place.work.prompt(self.registry.network(name), place.plane, place.index, prompt)
+        return self.registry.network(name)
 
     def _tidy(self, wish: Command) -> str:
         return self._drawn(wish.place, masks.tidy(wish.place.mask_hw, wish.more["how"]))
@@ -238,6 +243,17 @@ class AnnotationSession:
         told = f"Carried on to {done} slice{'s' * (done > 1)}, {ends[0]} to {ends[1]}; look at each." if done else "Nothing of it goes on to the next slice."
         if blocked:
             told += f" Slice {place.index + 1 + step * (done + 1)} has been drawn on by hand and was left alone."
+        return self._answer(place.key, saved=self._kept(place.work), told=told)
+
+    def _propagate_all(self, wish: Command) -> str:
+        place = wish.place
+        if not place.mask_hw.any():
+            raise ValueError("this slice has no mask to carry on; draw one first")
+        found = place.work.propagate_all(self._prompt_network(), place.plane, place.index)
+        if not found:
+            return self._answer(place.key, saved=self._safe(wish), told="The network does not find the object on the slices beside this one.")
+        unsure = min(found, key=lambda each: each.confidence)
+        told = f"Carried on to slices {found[0].index + 1} to {found[-1].index + 1}; look at each. The network is least sure of slice {unsure.index + 1} ({unsure.confidence:.0%})."
         return self._answer(place.key, saved=self._kept(place.work), told=told)
 
     def _go(self, wish: Command) -> str:

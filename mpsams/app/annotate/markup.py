@@ -89,7 +89,7 @@ def markup() -> str:
 <p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span>
 <output data-part="zoom"></output><output data-part="under"></output></p>
 <div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
-<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
+{_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
 <select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>
 <dialog data-part="sheet-of-keys" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
 </section>"""

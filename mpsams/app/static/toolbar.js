@@ -19,6 +19,7 @@ const controls = () => {
     give('size', ROUND.includes(tool.name) || tool.name === 'window');
     give('minus', MINUS.includes(tool.name));
     for (const name of PROMPTS) root.querySelectorAll(`[data-tool=${name}]`).forEach(button => { button.hidden = !state.prompts; });
+    give('propagate_all', state.prompts);
     if (!state.prompts && PROMPTS.includes(tool.name)) tool.name = 'brush';
     give('strokes', tool.name === 'lesion' || tool.name === 'background');
     press('minus', tool.minus);
@@ -56,7 +57,7 @@ const controls = () => {
     text('over', `Copy slice ${slice + 2}`);
     allow('back', slice > 0);
     allow('on', slice < slices - 1);
-    for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true]]) allow(name, free && there);
+    for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true], ['propagate_all', true]]) allow(name, free && there);
     stage.dataset.cursor = locked() && !leaving() ? 'locked' : stage.dataset.cursor === 'locked' ? tool.name : stage.dataset.cursor || tool.name;
 };
 const aside = () => document.querySelector('#side');  // of the page; hidden at first where a project gives the images
@@ -79,6 +80,7 @@ const DO = {
     strokes: drawn_here(() => wipe(LESION | GROUND)), clear: drawn_here(() => wipe(MASK | HAND | LESION | GROUND)),
     accept: finish('accept'), skip: finish('skip'), reopen: () => ask('reopen'), proposal: drawn_here(() => ask('proposal')),
     back: step(-1), on: step(1), below: drawn_here(() => ask('copy', {step: -1})), over: drawn_here(() => ask('copy', {step: 1})),
+    propagate_all: drawn_here(() => ask('propagate_all')),
     propagate: drawn_here(() => ask('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
     largest: tidy('largest'), holes: tidy('holes'), smooth: tidy('smooth'),
     keys: () => part('sheet-of-keys').showModal(),
