@@ -22,7 +22,7 @@ def commands() -> dict[str, str]:
     """Command -> module with its ``main``: the app, the packages with a ``__main__`` and the files of train/ that are run."""
     found = {"app.py": "app"}
     found |= {f"-m {name}": f"{name}.__main__" for name in ("mpsams.imaging", "mpsams.annotation")}
-    files = sorted((ROOT / "train").glob("*.py"))
+    files = sorted((ROOT / "train").glob("[a-z]*.py"))
     return found | {f"-m train.{path.stem}": f"train.{path.stem}" for path in files if "\ndef main(" in path.read_text(encoding="utf-8")}
 
 

@@ -77,6 +77,8 @@ def test_paths_exist(name):
 def test_commands_and_their_options_exist(name):
     known = command_reference.commands()
     for command, arguments in commands_in(PAGES[name]):
+        if command.endswith(".COMMAND"):
+            continue
         module = ROOT / command.removeprefix("-m ").replace(".py", "").replace(".", "/")
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), f"{name}: there is no command {command}"
         for file in re.findall(r"--(?:config|plan) (\S+\.toml)", arguments):
