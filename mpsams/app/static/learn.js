@@ -174,7 +174,7 @@ const copy = async () => {
     field.hidden = false;
     field.value = url;
     field.select();
-    let done = false;
+    let done;
     try { await navigator.clipboard.writeText(url); done = true; } catch { done = document.execCommand('copy'); }
     told.textContent = done ? 'Copied.' : 'Press Ctrl+C to copy.';
 };

@@ -222,7 +222,7 @@ const take = (text, scribbled) => {
 // Sheets that were left, with their steps, the last twelve; what is drawn is kept as one step from nothing.
 const left_sheets = new Map();
 const leave = () => {
-    const {key, px, width, height, undo, redo, version, acked} = sheet;
+    const {key, width, height, undo, redo, version, acked} = sheet;
     sheet.was.fill(0);
     left_sheets.delete(key);
     left_sheets.set(key, {width, height, drawn: settle(whole()), undo, redo, version, acked});

@@ -179,7 +179,7 @@ const lift = keep => event => {
     }
     if (dragging && dragging.id === event.pointerId) end_box(keep, event, at(event));
     if (moving && moving.id === event.pointerId) {
-        const {kind, window, button, x, y} = moving, still = Math.hypot(event.clientX - x, event.clientY - y) < 3;
+        const {kind, window, x, y} = moving, still = Math.hypot(event.clientX - x, event.clientY - y) < 3;
         moving = null;
         if (kind === 'window') {
             if (window !== sheet.window && !still) { develop(); ask('window', {low: sheet.window[0], high: sheet.window[1]}); }

@@ -114,7 +114,7 @@ const here = event => root.isConnected && root.checkVisibility() && (root.contai
 document.addEventListener('keydown', event => {
     if (!here(event) || event.altKey) return;
     const key = event.key.toLowerCase(), control = event.ctrlKey || event.metaKey, button = event.target.closest('button, a, [role=tab], summary');
-    let act = null;
+    let act;
     if (control) act = key === 'z' ? (event.shiftKey ? redo : undo) : key === 'y' && !event.shiftKey ? redo : null;
     else if (key === ' ' || key === 'enter' || key.startsWith('arrow') || key.startsWith('page')) {
         const own = button || event.target.type === 'range' || key !== 'enter' && key !== ' ' && state.slices < 2;
