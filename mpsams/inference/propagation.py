@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams.inference import Network
-from mpsams.inference.prompts import Prompt, box_of, segment_prompt
+from mpsams.inference.prompts import Prompt, segment_prompt
 
-LEAST_CONFIDENCE = 0.55  # expected DSC below which a slice ends the propagation
-LEAST_OVERLAP = 0.35  # DSC with the mask of the slice before, likewise
+LEAST_CONFIDENCE = 0.78  # expected DSC below which a slice ends the propagation
+LEAST_OVERLAP = 0.55  # DSC with the mask of the slice before, likewise
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def propagate(network: Network, unit_of: Callable[[int], np.ndarray], start: Sli
         raise ValueError("the mask to carry on is empty; draw one first")
     before = start
     for index in indices:
-        found = segment_prompt(network, unit_of(index), Prompt(box=box_of(before.mask)))
+        found = segment_prompt(network, unit_of(index), Prompt(mask=before.mask))
         if found.confidence < LEAST_CONFIDENCE or dice(found.mask, before.mask) < LEAST_OVERLAP:
             return
         before = SliceMask(index, found.mask, found.confidence)
