@@ -47,7 +47,8 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
             if patient in done:
                 continue
             own = [dataset.cases[index] for index in members[patient]]
-            found, notes = [], {}
+            found: list = []
+            notes: dict[str, None] = {}
             for sample in map(dataset.read, own):
                 notes |= dict.fromkeys(sample.notes)
                 found += [(sample.case, pair)] if (pair := datasets.prepare(sample, size)) else []
@@ -129,7 +130,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
 def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.ndarray]:
     """A file's samples of so many values each, read ``count`` at a time: (at most count, length)."""
     with open(path, "rb") as file:
-        while (part := np.fromfile(file, kind, count * length)).size:
+        while len(part := np.fromfile(file, kind, count * length)):
             yield part.reshape(-1, length)
 
 

@@ -45,7 +45,7 @@ def cpu_speedup() -> float:
     with torch.random.fork_rng(devices=[]):
         layers = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
         x_bchw = torch.randn(4, 16, 64, 64)
-    fast = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    fast = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def step(precision: torch.dtype) -> float:
         began = time.process_time()

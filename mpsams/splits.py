@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -138,7 +139,8 @@ def restore(values: dict) -> Split:
     """A split from its JSON values; ValueError when the hash they carry is not theirs."""
     values = dict(values)
     stated = values.pop("sha256", None)
-    split = Split(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    split = Split(**fields)
     if stated not in (None, split.sha256):
         raise ValueError(f"split of {split.dataset!r} has been altered: its hash is {split.sha256}, not {stated}")
     return split

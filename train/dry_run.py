@@ -141,7 +141,8 @@ def free() -> float:
 
 def measured(work: Callable[[], None]) -> float:
     """Median seconds of a few calls of what was done once before; of one alone when it takes long."""
-    began, taken = time.monotonic(), []
+    began = time.monotonic()
+    taken: list[float] = []
     while len(taken) < STEPS and (not taken or not any(launch.sum_values([time.monotonic() - began > SECONDS]))):
         start = time.monotonic()
         work()

@@ -160,7 +160,9 @@ def measure(
 
     score: (said, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
     """
-    images, volumes, slices = {}, {}, []
+    images: dict[str, dict] = {}
+    volumes: dict[str, dict] = {}
+    slices: list[tuple] = []
     cases = zip(dataset.groups, tqdm(dataset, desc="evaluating", unit="img", total=len(dataset)), strict=True)
     for group, samples in itertools.groupby(cases, key=lambda pair: pair[0]):
         slices = []

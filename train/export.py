@@ -211,13 +211,13 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 def rule_in_words(metadata: dict) -> str | None:
     """What a program must do to the mask itself, for "no lesion here"; None when the checkpoint has no rule."""
     rule = calibration.readout(metadata).rule
-    return rule and f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
+    return None if rule is None else f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
 
 
 def preparation(modality: str | None, size: int) -> str:
     """How pixels become the file's input, in words, as ``transforms`` does it."""
     level, width = transforms.CT_WINDOWS["soft tissue"]
-    first = WINDOWS.get(modality, "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
+    first = WINDOWS.get(modality or "", "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
     return f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16 run, untried."
 
 

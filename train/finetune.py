@@ -79,7 +79,7 @@ class Finetune:
             raise ValueError(f"labels {self.labels} must lie in (0, 1]: it is a share, 0.05 for 5%")
 
 
-def main(argv: Sequence[str] | None = None) -> Path:
+def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights."""
     name = peek(argv, "recipe.name", "paper")
     one_of("recipe.name", name, tuple(RECIPES))

@@ -156,9 +156,9 @@ def call_on_first(function: Callable[[], Result]) -> Result:
         except (ValueError, OSError, FloatingPointError) as error:
             result_or_error[1] = error
     dist.broadcast_object_list(result_or_error)
-    result, error = result_or_error
-    if error is not None:
-        raise error
+    result, failed = result_or_error
+    if failed is not None:
+        raise failed
     return result
 
 

@@ -24,7 +24,7 @@ class Leakage:
     data: Data = Data()
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float | str]]:
     """Parse, divide both ways, print and return what leaks."""
     options = parse(Leakage, "train.leakage", argv)
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))

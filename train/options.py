@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from train import batchnorm, launch, memory
 from train.state import Position
 
 LOT = 512  # images that are looked at once
+Trained = TypeVar("Trained", bound=nn.Module)
 LATER = {  # options that earlier versions did not have and that do nothing while they, or their weight, are 0
     *(f"recipe.augment.{name}" for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")),
     *(f"recipe.{name}" for name in ("presence", "deep", "balance", "small", "faint", "teacher")),
@@ -131,15 +133,15 @@ class Run:
         torch.backends.cudnn.benchmark = True
         return torch.device("cuda", launch.local_rank())
 
-    def prepare(self, module: nn.Module, device: torch.device) -> nn.Module:
+    def prepare(self, module: Trained, device: torch.device) -> Trained:
         """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
 
         Weights are in channels_last on a GPU and with bfloat16; in float32 a CPU gains nothing by it (``benchmarks/switches.py``).
         """
         dtype = precision.choose(self.precision, device)
         fast = device.type == "cuda" or dtype == torch.bfloat16
-        module = module.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()
-        module = batchnorm.sync_batchnorm(module) if self.synced else module
+        module = module.to(device, memory_format=torch.channels_last if fast else torch.contiguous_format).train()  # type: ignore[call-overload]
+        module = batchnorm.sync_batchnorm(module) if self.synced else module  # type: ignore[assignment]
         for part in module.modules():
             if isinstance(part, Encoder | Decoder):
                 part.precision = dtype

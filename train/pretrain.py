@@ -86,7 +86,7 @@ class Pretrain:
         patches.grid(self.data.size, self.data.size, getattr(self.method, "patch", 1))
 
 
-def main(argv: Sequence[str] | None = None) -> Path:
+def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights."""
     name = peek(argv, "method.name", "mps_ams")
     own = methods.find(name).Config

@@ -219,7 +219,7 @@ def in_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) 
     known = {name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)}
     if method not in known or len(known) < 2:
         return ""
-    rival = max((name for name in known if name != method), key=known.get)
+    rival = max((name for name in known if name != method), key=lambda name: known[name])
     return f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference {tables.signed(known[method] - known[rival])}."
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -253,9 +254,9 @@ def fingerprint(images: Iterable[np.ndarray], masks: Iterable[np.ndarray]) -> st
     """SHA-256 over all pixels, then all masks at one bit a pixel; both in parts of whole samples, in order."""
     digest = hashlib.sha256()
     for part_nchw in images:
-        digest.update(np.ascontiguousarray(part_nchw))
+        digest.update(np.ascontiguousarray(part_nchw).data)
     for part_n1hw in masks:
-        digest.update(np.packbits(part_n1hw))
+        digest.update(np.packbits(part_n1hw).data)
     return digest.hexdigest()
 
 
@@ -273,7 +274,8 @@ def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[
     Raises ValueError naming what exists when the name is unknown or there is nothing to choose, and whatever
     the data set's own ``load`` finds wrong with the folder.
     """
-    module, chosen = find(name), {}
+    module = find(name)
+    chosen: dict[str, Any] = {}
     if sequences and not hasattr(module, "SEQUENCES"):
         raise ValueError(f"data set {name!r} has no sequences to choose from, so {', '.join(sequences)} cannot be chosen")
     if sequences:

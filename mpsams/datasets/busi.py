@@ -35,7 +35,9 @@ def load(root: str | Path | None) -> Dataset:
     Raises ValueError naming the file and what was expected: a missing folder or mask, a mask without
     image, a mask of another size, a file that is no PNG.
     """
-    folder, files, notes = find(root), {}, []
+    folder = find(root)
+    files: dict[str, tuple[Path, ...]] = {}
+    notes: list[str] = []
     for kind in KINDS:
         found, passed = pair(folder / kind)
         files |= found

@@ -92,7 +92,7 @@ def open_network(path: str | Path, precise: str = "auto") -> Network:
 
 def network_of(found: Checkpoint, precise: str = "auto") -> Network:
     """``open_network`` of a checkpoint that is loaded."""
-    unet = folded(checkpoint.unet(found)).to(memory_format=torch.channels_last)
+    unet = folded(checkpoint.unet(found)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     agrees = found.metadata.get("bfloat16_dsc", 0.0) >= ENOUGH_AGREEMENT
     unet.compute_in(precision.choose("float32" if precise == "auto" and not agrees else precise))
     return Network(unet, found.metadata, found.sha256, found.tensors.get("patch_covariance"))

@@ -33,7 +33,7 @@ def parts(name: str) -> tuple[str, str, str]:
     if found := ASSISTANT.fullmatch(name):
         return found["data"], ASSIST, ""
     found = NAME.fullmatch(name)
-    return found.group("data", "method", "percent") if found else ("", name, "")
+    return (found["data"], found["method"], found["percent"]) if found else ("", name, "")
 
 
 def is_assistant(name: str) -> bool:
@@ -200,10 +200,10 @@ def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule |
 
 def overlap(said: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """DSC, PPV and Sen of two masks of bits, with the undefined cases of ``metrics.overlap``."""
-    hit, said, real = (int(np.bitwise_count(bits).sum()) for bits in (said & real, said, real))
-    if not said + real:
+    hit, positive, true = (int(np.bitwise_count(bits).sum()) for bits in (said & real, said, real))
+    if not positive + true:
         return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}
-    return {"dsc": 2 * hit / (said + real), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+    return {"dsc": 2 * hit / (positive + true), "ppv": hit / max(positive, 1), "sen": hit / max(true, 1)}
 
 
 def scores(mask_hw: np.ndarray, case: Case) -> dict[str, float]:

@@ -81,7 +81,7 @@ class ModelRegistry:
         """
         names = [name for name in self.names(ending) if channels(self.about(name)) == 1]
         fitting = [name for name in names if trained_on(self.about(name))[0] == modality]
-        return (fitting or names or [None])[0]
+        return next(iter(fitting or names), None)
 
     def segmenters(self, modality: str) -> list[str]:
         """The segmentation networks of one channel that were trained on the modality, sorted.

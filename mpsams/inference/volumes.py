@@ -61,7 +61,7 @@ def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
     HD95 is in millimetres, in voxels without geometry, and NaN where the surfaces are too large (``metrics.surface``).
     """
     affine = case.scan.affine
-    found = {"voxels": np.count_nonzero(mask_xyz)}
+    found: dict[str, float] = {"voxels": int(np.count_nonzero(mask_xyz))}
     if affine is not None:
         found["millilitres"] = found["voxels"] * geometry.voxel_mm3(affine) / 1000
     if case.truth_xyz is not None:

@@ -51,7 +51,7 @@ def information(records: Mapping[str, Mapping], reading: str = clusters.READINGS
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.9 * len(records) + 1.75, 5.7), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05, wspace=0.04, hspace=0.05)
+    figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05, wspace=0.04, hspace=0.05)
     grid = figure.subplots(3, len(records), sharey="row", squeeze=False)
     for column, (title, record) in enumerate(records.items()):
         by_epoch, by_ratio, per_patch = grid[:, column]

@@ -21,7 +21,7 @@ def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.2 + 1.15 * len(records) * len(MEASURES), 0.9 + 0.19 * len(names)), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.03)
+    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04, wspace=0.03)
     grid = figure.subplots(1, len(records) * len(MEASURES), sharey=True, squeeze=False)[0]
     columns = [(measure, title, record) for measure in MEASURES for title, record in records.items()]
     for ax, (measure, title, record) in zip(grid, columns, strict=True):

@@ -133,4 +133,4 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 def strongest(comparisons: Iterable[Comparison], labels: float) -> Comparison | None:
     """The comparison with the rival of the highest mean at these labels; None without one."""
     known = [c for c in comparisons if c.labels == labels and c.rival_mean is not None]
-    return max(known, key=lambda c: c.rival_mean, default=None)
+    return max(known, key=lambda c: c.rival_mean or 0.0, default=None)

@@ -129,7 +129,8 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
         _agree(first, found[0][1].about, where, run.about)
         if cases != names or (scores_nk[:, 5] != found[0][2][1][:, 5]).any():
             raise ValueError(f"{where} measured other {per}s than {first} ({len(cases)} and {len(names)}), or has another truth of them")
-    runs, before = {}, {}
+    runs: dict[tuple, Run] = {}
+    before: dict[tuple, dict] = {}
     for _, run, _ in found:
         runs.setdefault(run.key, run)
     for where, row in rows:

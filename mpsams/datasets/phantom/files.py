@@ -69,7 +69,7 @@ def _nifti(volume: Volume, array_shw: np.ndarray, path: Path) -> Path:
 def _identifier(volume: Volume, *what: object) -> str:
     from pydicom.uid import generate_uid
 
-    return generate_uid(entropy_srcs=[hashlib.sha256(volume.voxels_shw).hexdigest(), _name(volume), *map(str, what)])
+    return generate_uid(entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, what)])
 
 
 def _shared(volume: Volume) -> dict:
