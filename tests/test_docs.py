@@ -164,3 +164,10 @@ def test_the_site_lists_every_page():
 
     listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
+
+
+def test_the_citation_names_the_paper_and_its_authors():
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= told.keys()
+    paper = told["preferred-citation"]
+    assert paper["title"].startswith("MPS-AMS") and [author["family-names"] for author in paper["authors"]][:2] == ["Wang", "Wang"] and len(paper["authors"]) == 8
