@@ -16,6 +16,12 @@ class ReadOnly(OSError):
         super().__init__(errno.EROFS, "the project is open to look at only")
 
 
+def as_sentence(error: Exception) -> str:
+    """Return an error as a sentence for people: a ValueError's own words, of an OSError what ``sentence`` says."""
+    text = sentence(error) if isinstance(error, OSError) else str(error)
+    return text[:1].upper() + text[1:] + "." * (not text.endswith("."))
+
+
 def sentence(error: OSError) -> str:
     """What is wrong, and that nothing was lost by it; it names neither file nor folder."""
     if error.errno in FULL:

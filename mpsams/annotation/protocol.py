@@ -41,21 +41,23 @@ class State:
             raise ValueError(f"slice {self.slice} of {self.slices} does not exist; they are counted from 0")
 
 
-def answer(
-    turn: int,
+def reply(
+    request_id: int,
     key: str,
     state: State,
     *,
     saved: str = "",
-    told: str = "",
-    refused: str = "",
+    message: str = "",
+    error: str = "",
     mask_hw: np.ndarray | None = None,
     preview_hw: np.ndarray | None = None,
-    sheet: dict | None = None,
+    slice_view: dict | None = None,
 ) -> str:
-    """What the server says to the wish ``turn`` about the sheet ``key``, as JSON for the component's value.
+    """Return the reply to a request about the slice ``key`` as JSON, the value of the canvas component.
 
-    saved: "disk", "kept" (as long as the tab lives) or "". mask_hw: replaces what is drawn. preview_hw: is only shown, while a box is being drawn. sheet: another image.
+    saved: "disk", "memory" (for as long as the tab is open) or "". message, error: sentences for the user. mask_hw: replaces
+    the mask on the canvas. preview_hw: is only shown, while a box is drawn. slice_view: another slice to show.
+    ValueError for another ``saved``.
     """
     if saved not in ("", "kept", "disk"):
         raise ValueError(f"saved {saved!r}; allowed are '', 'kept' and 'disk'")

@@ -1,0 +1,173 @@
+"""The actions of an annotation session: for each command a function that carries it out and returns the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpsams.annotation import disk, masks
+from mpsams.annotation.commands import Command, SliceRef
+from mpsams.inference import Network
+from mpsams.inference.prompts import Prompt, PromptResult
+
+if TYPE_CHECKING:
+    from mpsams.annotation.session import AnnotationSession
+
+EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
+NOTHING_THERE = "The network found nothing there. Draw a box around the object, or click on it elsewhere."
+UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
+CONFIDENT = 0.6  # expected DSC below which the page says that the network is unsure
+
+
+def _save(session: AnnotationSession, command: Command) -> str:
+    return session.reply(command.slice_ref.key, saved=session.save_first(command))
+
+
+def _scribble(session: AnnotationSession, command: Command) -> str:
+    here, lesion, background = command.slice_ref, command.params["lesion"], command.params["background"]
+    strokes_hw = lesion.astype(np.int8) - background.astype(np.int8)
+    return _reply_with_mask(session, here, here.image.scribble(here.plane, here.index, strokes_hw))
+
+
+def _copy(session: AnnotationSession, command: Command) -> str:
+    here, source = command.slice_ref, command.slice_ref.index + command.params["step"]
+    if not 0 <= source < here.slices:
+        raise ValueError(f"there is no slice {source + 1}; there are 1 to {here.slices}")
+    return _reply_with_mask(session, here, here.image.mask(here.plane, source), f"Copied from slice {source + 1}.")
+
+
+def _proposal(session: AnnotationSession, command: Command) -> str:
+    here = command.slice_ref
+    proposal_hw = here.image.proposal(here.plane, here.index)
+    if proposal_hw is None:
+        raise ValueError("there is no proposal for this image")
+    return _reply_with_mask(session, here, proposal_hw, "This is the model's proposal again.")
+
+
+def _prompt(session: AnnotationSession, command: Command) -> str:
+    result = _segment_prompt(session, command)
+    if not result.mask.any():
+        return session.reply(command.slice_ref.key, saved=session.save_first(command), error=NOTHING_THERE)
+    return _reply_with_mask(session, command.slice_ref, command.params["base"] | result.mask, UNSURE * (result.confidence < CONFIDENT))
+
+
+def _preview(session: AnnotationSession, command: Command) -> str:
+    return session.reply(command.slice_ref.key, saved=session.save_first(command), preview_hw=_segment_prompt(session, command).mask)
+
+
+def _tidy(session: AnnotationSession, command: Command) -> str:
+    return _reply_with_mask(session, command.slice_ref, masks.tidy(command.slice_ref.mask_hw, command.params["how"]))
+
+
+def _propagate(session: AnnotationSession, command: Command) -> str:
+    here, step = command.slice_ref, command.params["step"]
+    if not here.mask_hw.any():
+        raise ValueError("this slice has no mask to carry on; draw one first")
+    if not 0 <= here.index + step < here.slices:
+        raise ValueError(f"there is no slice beyond {here.index + 1} in that direction; there are 1 to {here.slices}")
+    done, is_blocked = here.image.propagate(here.plane, here.index, step, command.params["count"])
+    first, last = sorted((here.index + 1 + step, here.index + 1 + step * done))
+    message = f"Carried on to {done} slice{'s' * (done > 1)}, {first} to {last}; look at each." if done else "Nothing of it goes on to the next slice."
+    if is_blocked:
+        message += f" Slice {here.index + 1 + step * (done + 1)} has been drawn on by hand and was left alone."
+    return session.reply(here.key, saved=session.save(here.image), message=message)
+
+
+def _propagate_all(session: AnnotationSession, command: Command) -> str:
+    here = command.slice_ref
+    if not here.mask_hw.any():
+        raise ValueError("this slice has no mask to carry on; draw one first")
+    found = here.image.propagate_all(_prompt_network(session), here.plane, here.index)
+    if not found:
+        message = "The network does not find the object on the slices beside this one."
+        return session.reply(here.key, saved=session.save_first(command), message=message)
+    unsure = min(found, key=lambda each: each.confidence)
+    message = f"Carried on to slices {found[0].index + 1} to {found[-1].index + 1}; look at each. "
+    message += f"The network is least sure of slice {unsure.index + 1} ({unsure.confidence:.0%})."
+    return session.reply(here.key, saved=session.save(here.image), message=message)
+
+
+def _go(session: AnnotationSession, command: Command) -> str:
+    saved = session.save_first(command)
+    here = command.slice_ref if command.slice_ref.image is session.image else session.slice_ref
+    index = command.params["slice"] if "slice" in command.params else here.index + command.params["step"]
+    if not 0 <= index < here.slices:
+        return session.reply(command.slice_ref.key, error=f"There is no slice {index + 1}; there are 1 to {here.slices}.", saved=saved)
+    session.move_to(session.case, session.case.plane, index)
+    return session.reply(command.slice_ref.key, saved=saved, show=True)
+
+
+def _window(session: AnnotationSession, command: Command) -> str:
+    if command.slice_ref.image is session.image:
+        session.set_window(command.params["low"], command.params["high"])
+    return session.reply(command.slice_ref.key, saved=session.save_first(command))
+
+
+def _open(session: AnnotationSession, command: Command) -> str:
+    saved = session.save_first(command)
+    return session.open_item(command.params["item"], command.slice_ref.key, saved)
+
+
+def _accept(session: AnnotationSession, command: Command) -> str:
+    image = command.slice_ref.image
+    project = session.project_of(image)
+    if not image.mask_xyz.any() and session.warned is not image:
+        session.warned = image
+        return session.reply(command.slice_ref.key, saved=session.save_first(command), error=EMPTY)
+    image.accept(project, session.user)
+    return _open_next(session, command, "Accepted")
+
+
+def _skip(session: AnnotationSession, command: Command) -> str:
+    image = command.slice_ref.image
+    session.save_first(command)
+    session.project_of(image).skip(image.item, session.user, image.seconds)
+    image.seconds = 0.0
+    return _open_next(session, command, "Skipped")
+
+
+def _reopen(session: AnnotationSession, command: Command) -> str:
+    image = command.slice_ref.image
+    session.project_of(image).reopen(image.item, session.user)
+    return session.reply(command.slice_ref.key, saved=session.save_first(command), message="Open again.")
+
+
+ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
+    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "proposal": _proposal, "prompt": _prompt,
+    "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "window": _window, "open": _open,
+}  # fmt: skip
+
+
+def _open_next(session: AnnotationSession, command: Command, done: str) -> str:
+    """Open the next image of the queue after one is accepted or skipped; return the reply."""
+    key, image = command.slice_ref.key, command.slice_ref.image
+    following = session.project.next(image.item)
+    if following is None or image is not session.image:
+        return session.reply(key, saved="disk", message=f"{done}." + " That was the last one." * (following is None))
+    try:
+        return session.open_item(following.id, key, "disk", f"{done}. This is the next one.")
+    except (ValueError, OSError) as error:
+        return session.reply(key, saved="disk", message=f"{done}.", error=disk.as_sentence(error))
+
+
+def _reply_with_mask(session: AnnotationSession, here: SliceRef, mask_hw: np.ndarray, message: str = "") -> str:
+    """Set the mask of a slice and save it, since the canvas will not send it back; return the reply that shows it."""
+    here.image.draw(here.plane, here.index, mask_hw)
+    return session.reply(here.key, saved=session.save(here.image), message=message, mask_hw=mask_hw)
+
+
+def _segment_prompt(session: AnnotationSession, command: Command) -> PromptResult:
+    """Segment the object that a box and clicks mark. ValueError if nothing is marked."""
+    here, params = command.slice_ref, command.params
+    prompt = Prompt(params["box"], params["positive"], params["negative"])
+    return here.image.prompt(_prompt_network(session), here.plane, here.index, prompt)
+
+
+def _prompt_network(session: AnnotationSession) -> Network:
+    """Return the network for boxes and clicks. ValueError if there is none."""
+    name = session.registry.prompt_network()
+    if name is None:
+        raise ValueError("there is no network for boxes and clicks in the folder of --weights")
+    return session.registry.network(name)

@@ -1,0 +1,159 @@
+"""Opens images for an annotation session: new ones, those that were compressed, and those of before a restart of the app."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+from mpsams.annotation import assist, commands, disk, proposals
+from mpsams.annotation.open_image import OpenImage
+from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
+from mpsams.annotation.project import ConflictError, Item, Project
+from mpsams.inference import case as _case
+from mpsams.inference.case import Case
+from mpsams.inference.registry import ModelRegistry
+
+CONFLICT = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
+image again from the list to see theirs.""".replace("\n", " ")
+NO_PROPOSAL = "No proposal was made: {}"
+NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
+
+
+class ImageLoader:
+    """Opens the images of one session and keeps them. images: those that are open."""
+
+    def __init__(self, registry: ModelRegistry, project: Project | None, reserve_memory: Callable[[int], None]) -> None:
+        self.registry, self.project, self.reserve_memory = registry, project, reserve_memory
+        self.images = OpenImages()
+        self._warning = ""
+
+    def pop_warning(self) -> str:
+        """Return what went wrong while an image was opened, once; "" if nothing did."""
+        warning, self._warning = self._warning, ""
+        return warning
+
+    def clustering(self, case: Case) -> dict:
+        """Return the clustering settings of a case for ``case.moved``."""
+        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.reading)
+
+    def find_or_open(self, case: Case, user: str) -> OpenImage:
+        """Return the open image of a case; it is opened if need be."""
+        image = self.images.find(lambda image: image.case.is_same_image(case)) or self._restore(lambda one: one.is_of(case), case)
+        if image is None:
+            return self._open(case, user)
+        image.update_case(case)
+        self.images.touch(image)
+        return image
+
+    def open_item(self, item: Item, user: str) -> OpenImage:
+        """Return the open image of a project's item as it is now; it is opened if need be."""
+        image = self.images.find(lambda image: image.item == item.id and image.is_current(item)) or self._restore(
+            lambda one: one.item == item.id and one.image.sha256 == (item.mask or "")
+        )
+        if image is None:
+            image = self._open(self._case_of(item), user)
+        self.images.touch(image)
+        return image
+
+    def restore_token(self, token: str) -> OpenImage | None:
+        """Bring a compressed image back into memory by its token; None if there is none."""
+        return self._restore(lambda one: one.image.token == token)
+
+    def resume(self, key: str, user: str) -> OpenImage | None:
+        """Open the image of a slice that another session gave out before the app or page was restarted; None for any other key.
+
+        ConflictError: its mask is neither the one that was last saved under that key nor the one it was opened with.
+        """
+        match = commands.KEY.fullmatch(key)
+        id = match[1][:16] if match and match[1] not in self.images.in_memory else ""
+        if self.project is None or all(item.id != id for item in self.project.items()):
+            return None
+        item, token = self.project.item(id), match[1]
+        last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
+        if last.get("sheet") != token and token[16:24] != _start(item):
+            raise ConflictError(CONFLICT)
+        image = self.images.find(lambda image: image.item == id and image.is_current(item) and not image.is_dirty)
+        if image is None:
+            return self._open(self._case_of(item), user, token)
+        self.images.rename(image, token)
+        return image
+
+    def _open(self, case: Case, user: str, token: str = "") -> OpenImage:
+        """Open an image with its saved mask, else its proposal, else an empty mask. token: "" makes a new one."""
+        self._reserve_memory(case)
+        name = assist.default_model(self.registry, case.modality)
+        network = None if name is None else self.registry.network(name)
+        image = OpenImage(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
+        if case.item:
+            if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
+                try:
+                    proposals.propose(self.project, self.registry, case.item, user)
+                except OSError as error:  # the image can be shown all the same
+                    self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
+            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self.project.proposal(case.item)
+            item = self.project.item(case.item)  # as it is after a damaged mask was found
+            start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
+            image.mask_xyz = image.mask_xyz if start_xyz is None else start_xyz.copy()
+            image.token = token or item.id + _start(item) + secrets.token_hex(4)
+            image.sha256, image.title = item.mask or "", proposals.titled(self.project, item.id)
+        elif not case.is_volume and network is not None:
+            image.mask(case.plane, case.index)[:] = image.context(case.plane, case.index).proposal_hw
+        self.images.add(image)
+        return image
+
+    def _restore(self, matches: Callable[[CompressedImage], bool], case: Case | None = None) -> OpenImage | None:
+        """Bring a compressed image back into memory; None if none matches. case: of it, if open. ValueError: it cannot be opened."""
+
+        def is_current(one: CompressedImage) -> bool:
+            return not one.item or not one.is_safe or one.image.sha256 == (self.project.item(one.item).mask or "")
+
+        compressed = self.images.find_compressed(lambda one: matches(one) and is_current(one))
+        if compressed is None:
+            return None
+        case = case or self._reopen(compressed)
+        self._reserve_memory(case)
+        image = restore(compressed, case)
+        name = assist.default_model(self.registry, case.modality)
+        image.network = None if name is None else self.registry.network(name)
+        image.proposal_xyz = self.project.proposal(compressed.item) if compressed.item else None
+        self.images.add(image)
+        return image
+
+    def _reopen(self, compressed: CompressedImage) -> Case:
+        """Return the case of a compressed image as it was seen last."""
+        case, view = compressed.case, compressed.view
+        if compressed.item:
+            case = self._case_of(self.project.item(compressed.item))
+        elif compressed.upload is not None:
+            upload = compressed.upload
+            try:
+                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.registry.clustering(m)), upload.choice)
+            except (ValueError, OSError):
+                raise ValueError(NO_FILE) from None
+            if not compressed.is_of(case):
+                raise ValueError(NO_FILE)
+        settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["reading"])
+        if case.modality != view["modality"]:
+            case = _case.called(case, view["modality"], settings)
+        case = _case.moved(case, view["plane"], 0, settings)  # shows the middle of the plane
+        return replace(_case.moved(case, view["plane"], view["index"], settings), seen=view["seen"])
+
+    def _case_of(self, item: Item) -> Case:
+        scan = self.project.scan(item.id)
+        settings = _case.clustering(self.registry.clustering(scan.modality))
+        return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
+
+    def _reserve_memory(self, case: Case) -> None:
+        """Reserve the memory of an image's mask and proposal; other images are compressed if need be. ValueError if there is none."""
+        size = 2 * case.scan.voxels_xyz.size
+        try:
+            self.reserve_memory(size)
+        except ValueError:
+            self.images.compress_all_but(LAST)
+            self.reserve_memory(size)
+
+
+def _start(item: Item) -> str:
+    """Return the first 8 digits of the sha256 of the mask an image is opened with; zeros without one."""
+    return (item.mask or "0" * 8)[:8]
