@@ -236,7 +236,7 @@ def sessions(
     for start, from_hw, mask_hw in (("nothing", none_hw, none_hw > 0.5), ("proposal", chance_hw, proposal_hw)):
         found[f"brush, from {start}"] = by_brush(truth_hw, mask_hw, *how)
         for name, network in networks.items():
-            of = scribble.ground(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
+            of = scribble.prepare(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
             found[f"scribble, from {start}, {name}"] = by_scribble(truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *how)
     return found
 

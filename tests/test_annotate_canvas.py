@@ -29,14 +29,14 @@ def runs_slowly(mask_hw: np.ndarray) -> str:
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_masks_travel_as_run_lengths_and_come_back(shape, share):
     mask_hw = np.random.default_rng(1).random(shape) < share
-    text = protocol.packed(mask_hw)
+    text = protocol.pack(mask_hw)
     assert text == runs_slowly(mask_hw)
-    assert (protocol.unpacked(text, shape) == mask_hw).all() and protocol.unpacked(text, shape).shape == shape
+    assert (protocol.unpack(text, shape) == mask_hw).all() and protocol.unpack(text, shape).shape == shape
 
 
 def test_known_texts():
-    assert protocol.packed(np.zeros((3, 2), bool)) == "6" and protocol.packed(np.ones((3, 2), bool)) == "0 6"
-    assert protocol.unpacked("1 2 3", (3, 2)).tolist() == [[False, False], [True, False], [True, False]]
+    assert protocol.pack(np.zeros((3, 2), bool)) == "6" and protocol.pack(np.ones((3, 2), bool)) == "0 6"
+    assert protocol.unpack("1 2 3", (3, 2)).tolist() == [[False, False], [True, False], [True, False]]
 
 
 @pytest.mark.parametrize("text", [
@@ -45,7 +45,7 @@ def test_known_texts():
 ])  # fmt: skip
 def test_what_is_no_mask_of_that_shape_is_refused(text):
     with pytest.raises(ValueError, match="3 x 2 pixels"):
-        protocol.unpacked(text, (3, 2))
+        protocol.unpack(text, (3, 2))
 
 
 def codes_of(uri: str) -> np.ndarray:
@@ -62,41 +62,41 @@ def codes_of(uri: str) -> np.ndarray:
 def test_whole_numbers_come_back_exactly_and_others_to_a_part_in_65535():
     generator = np.random.default_rng(0)
     for values_hw in (generator.integers(-1024, 3072, (30, 40)), generator.integers(0, 256, (5, 1)).astype(np.uint8), np.array([[0, 65535, 7]])):
-        uri, low, high = protocol.picture(values_hw)
+        uri, low, high = protocol.encode_picture(values_hw)
         assert (low, high) == (values_hw.min(), values_hw.max())
         assert (np.rint(low + codes_of(uri) / protocol.TOP * (high - low)) == values_hw).all()
     values_hw = generator.normal(0, 1e-3, (9, 9)).astype(np.float32)
-    uri, low, high = protocol.picture(values_hw)
+    uri, low, high = protocol.encode_picture(values_hw)
     assert np.abs(low + codes_of(uri) / protocol.TOP * (high - low) - values_hw).max() <= (high - low) / protocol.TOP / 2 * 1.001
 
 
 def test_flat_and_extreme_pictures_and_those_that_are_none():
-    uri, low, high = protocol.picture(np.full((2, 3), 7.5))
+    uri, low, high = protocol.encode_picture(np.full((2, 3), 7.5))
     assert (low, high) == (7.5, 7.5) and not codes_of(uri).any()
     largest = np.finfo(np.float32).max
-    assert codes_of(protocol.picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [[0, 32768, 65535]]
+    assert codes_of(protocol.encode_picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [[0, 32768, 65535]]
     for wrong in (np.zeros((0, 3)), np.zeros(3), np.array([[np.nan]]), np.array([[1, np.inf]])):
         with pytest.raises(ValueError, match="shape|finite"):
-            protocol.picture(wrong)
+            protocol.encode_picture(wrong)
 
 
 def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
-    told = json.loads(json.dumps(protocol.sheet("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU")))
+    told = json.loads(json.dumps(protocol.slice_view("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU")))
     assert (told["width"], told["height"], told["aspect"], told["window"], told["unit"]) == (4, 3, 2.5, [2, 5], "HU")
     assert told["mask"] == runs_slowly(mask_hw) and told["proposal"] == runs_slowly(~mask_hw) and told["truth"] is None
-    assert (told["low"], told["high"]) == (0, 11) and protocol.sheet("k", "t", values_hw, mask_hw)["window"] == [0, 11]
+    assert (told["low"], told["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [0, 11]
     for wrong in ({"truth_hw": mask_hw.T}, {"aspect": 0.0}, {"aspect": np.nan}):
         with pytest.raises(ValueError, match="shape|aspect"):
-            protocol.sheet("k", "t", values_hw, mask_hw, **wrong)
+            protocol.slice_view("k", "t", values_hw, mask_hw, **wrong)
 
 
 def test_an_answer_says_what_the_protocol_asks():
-    told = json.loads(protocol.answer(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
-    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "who": "me", "prompts": False}
-    assert told == {"turn": 3, "key": "a/1", "saved": "disk", "told": "", "refused": "", "mask": "0 4", "preview": None, "sheet": None, "state": state}
+    told = json.loads(protocol.reply(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
+    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False}
+    assert told == {"request_id": 3, "key": "a/1", "saved": "disk", "message": "", "error": "", "mask": "0 4", "preview": None, "slice_view": None, "state": state}
     with pytest.raises(ValueError, match="'gone'"):
-        protocol.answer(1, "k", protocol.State(), saved="gone")
+        protocol.reply(1, "k", protocol.State(), saved="gone")
     for wrong in ({"status": "done"}, {"slice": 1}, {"slice": -1, "slices": 3}):
         with pytest.raises(ValueError, match="allowed|does not exist"):
             protocol.State(**wrong)
@@ -114,9 +114,9 @@ def test_every_button_and_place_of_the_page_is_known_to_the_script_and_the_other
     text, script = markup.markup(), canvas.canvas().js_on_load
     parts, asked = set(re.findall(r'data-part="([\w-]+)"', text)), set(re.findall(r"(?<!\w)(?:part|text)\('([\w-]+)'", script))
     assert asked <= parts and len(asked) > 12
-    does = re.search(r"const DO = \{(.*?)\n\};", script, re.S).group(1)
+    does = re.search(r"const ACTIONS = \{(.*?)\n\};", script, re.S).group(1)
     known = set(re.findall(r"(\w+)(?=[,:])", does))
-    assert set(re.findall(r'data-do="(\w+)"', text)) <= known
+    assert set(re.findall(r'data-action="(\w+)"', text)) <= known
     assert all(name in script for name, _, _ in markup.TOOLS)
 
 

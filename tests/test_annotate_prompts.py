@@ -40,15 +40,15 @@ def prompted(monkeypatch, page):  # noqa: F811
     """``Prompted`` in place of the network, which this registry then has."""
     asked = Prompted()
     monkeypatch.setattr(open_image, "segment_prompt", asked)
-    monkeypatch.setattr(page.desk.registry, "prompt_network", lambda: "prompt")
-    monkeypatch.setattr(page.desk.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
+    monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
+    monkeypatch.setattr(page.session.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
     return asked
 
 
 def prompt(page, box=None, positive=(), negative=(), base=None, do="prompt", **more) -> dict:  # noqa: F811
     base_hw = np.zeros(page.shape, bool) if base is None else base
     marks = {"box": None if box is None else list(box), "positive": [list(point) for point in positive], "negative": [list(point) for point in negative]}
-    return page.wish(do, **marks, **({"base": protocol.packed(base_hw)} if do == "prompt" else {}), **more)
+    return page.send(do, **marks, **({"base": protocol.pack(base_hw)} if do == "prompt" else {}), **more)
 
 
 def inside(shape: tuple[int, int], box: Box) -> np.ndarray:
@@ -59,9 +59,9 @@ def inside(shape: tuple[int, int], box: Box) -> np.ndarray:
 
 def test_a_box_becomes_a_mask_that_is_on_the_disk(page, project, prompted):  # noqa: F811
     answer = prompt(page, BOX)
-    assert answer["saved"] == "disk" and not answer["refused"] and answer["state"]["prompts"] is True
+    assert answer["saved"] == "disk" and not answer["error"] and answer["state"]["prompts"] is True
     assert np.array_equal(page.mask, inside(page.shape, BOX))
-    assert np.array_equal(project.mask(page.desk.case.item)[:, :, 0].T, inside(page.shape, BOX))
+    assert np.array_equal(project.mask(page.session.case.item)[:, :, 0].T, inside(page.shape, BOX))
 
 
 def test_several_objects_are_kept_side_by_side(page, prompted):  # noqa: F811
@@ -86,21 +86,21 @@ def test_clicks_refine_the_last_answer_and_a_new_box_starts_anew(page, prompted)
 def test_a_preview_is_shown_and_changes_nothing(page, project, prompted):  # noqa: F811
     before, lines = page.mask.copy(), len(project.log())
     answer = prompt(page, BOX, do="preview")
-    assert np.array_equal(protocol.unpacked(answer["preview"], page.shape), inside(page.shape, BOX)) and answer["mask"] is None
+    assert np.array_equal(protocol.unpack(answer["preview"], page.shape), inside(page.shape, BOX)) and answer["mask"] is None
     assert np.array_equal(page.mask, before) and len(project.log()) == lines
 
 
 def test_nothing_found_and_an_unsure_answer_are_said(page, prompted):  # noqa: F811
     before = page.mask.copy()
     answer = prompt(page, positive=[(5.5, 5.5)], negative=[(5.5, 5.5)])
-    assert "found nothing" in answer["refused"] and np.array_equal(page.mask, before)
+    assert "found nothing" in answer["error"] and np.array_equal(page.mask, before)
     prompted.confidence = 0.3
-    assert "unsure" in prompt(page, BOX)["told"]
+    assert "unsure" in prompt(page, BOX)["message"]
 
 
 def test_without_a_network_for_prompts_the_page_is_told(page):  # noqa: F811
     answer = prompt(page, BOX)
-    assert "no network for boxes and clicks" in answer["refused"] and answer["state"]["prompts"] is False
+    assert "no network for boxes and clicks" in answer["error"] and answer["state"]["prompts"] is False
 
 
 def test_a_box_beyond_the_slice_is_cut_to_it(page, prompted):  # noqa: F811
@@ -117,28 +117,28 @@ def test_a_box_beyond_the_slice_is_cut_to_it(page, prompted):  # noqa: F811
 def test_prompts_that_are_not_allowed_are_refused(page, prompted, wrong, words, monkeypatch):  # noqa: F811
     if wrong == {"box": None}:
         monkeypatch.undo()
-        monkeypatch.setattr(page.desk.registry, "prompt_network", lambda: "prompt")
-        monkeypatch.setattr(page.desk.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
+        monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
+        monkeypatch.setattr(page.session.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
     before = page.mask.copy()
-    answer = page.wish("prompt", **{"box": list(BOX), "positive": [], "negative": [], "base": str(before.size)} | wrong)
-    assert words in answer["refused"].lower() and np.array_equal(page.mask, before)
+    answer = page.send("prompt", **{"box": list(BOX), "positive": [], "negative": [], "base": str(before.size)} | wrong)
+    assert words in answer["error"].lower() and np.array_equal(page.mask, before)
 
 
 def test_masks_are_tidied(page):  # noqa: F811
     mask_hw = inside(page.shape, Box(5, 5, 12, 12))
     mask_hw[9:12, 9:12] = False
     mask_hw[30:32, 40:42] = True
-    page.wish("save", mask_hw)
-    page.wish("tidy", how="largest")
+    page.send("save", mask_hw)
+    page.send("tidy", how="largest")
     assert not page.mask[30:32, 40:42].any() and not page.mask[10, 10] and page.mask[6, 6]
-    page.wish("tidy", how="holes")
+    page.send("tidy", how="holes")
     assert np.array_equal(page.mask, inside(page.shape, Box(5, 5, 12, 12)))
     rough = page.mask.copy()
     rough[17, 10] = rough[4, 8] = True
-    page.wish("save", rough)
-    page.wish("tidy", how="smooth")
+    page.send("save", rough)
+    page.send("tidy", how="smooth")
     assert not page.mask[17, 10] and not page.mask[4, 8] and page.mask[10, 10]
-    assert "largest, holes, smooth" in page.wish("tidy", how="nice")["refused"]
+    assert "largest, holes, smooth" in page.send("tidy", how="nice")["error"]
 
 
 def test_tidying_never_erases_all_and_keeps_an_empty_mask():

@@ -100,9 +100,9 @@ def test_runs_are_those_of_pycocotools(seed):
     shape = tuple(source.integers(1, 90, 2)) if seed % 3 else tuple(source.integers(300, 700, 2))
     mask = source.random(shape) < source.choice([0, 0.001, 0.1, 0.5, 0.99, 1])
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    ours = run_lengths.packed(run_lengths.runs(mask))
+    ours = run_lengths.compress(run_lengths.encode(mask))
     assert ours == theirs["counts"].decode()
-    assert np.array_equal(run_lengths.filled(run_lengths.unpacked(ours), shape), mask)
+    assert np.array_equal(run_lengths.decode(run_lengths.decompress(ours), shape), mask)
     assert run_lengths.box(mask) == (coco_mask.toBbox(theirs).tolist() if mask.any() else [0, 0, 0, 0])
 
 
@@ -110,7 +110,7 @@ def test_long_runs():
     mask = np.zeros((3000, 4000), bool)
     mask[5, 7] = mask[2999, 3999] = mask[1000:1002, 2000] = True
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    assert run_lengths.packed(run_lengths.runs(mask)) == theirs and np.array_equal(run_lengths.filled(run_lengths.unpacked(theirs), mask.shape), mask)
+    assert run_lengths.compress(run_lengths.encode(mask)) == theirs and np.array_equal(run_lengths.decode(run_lengths.decompress(theirs), mask.shape), mask)
 
 
 def test_polygons_by_hand_and_beside_pycocotools():
@@ -430,7 +430,7 @@ def test_file_names_of_coco_are_matched_from_the_most_to_the_least_exact(tmp_pat
 
 def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
     whole = annotated(1, 2, names=("000001.png", "000002.png"))
-    runs = run_lengths.runs(square(2)).tolist()
+    runs = run_lengths.encode(square(2)).tolist()
     whole["annotations"][0] |= {"iscrowd": 1, "segmentation": {"size": [96, 128], "counts": runs}}
     whole["annotations"].append({"id": 9, "image_id": 2, "category_id": 4, "segmentation": [[0, 0, 128, 0, 128, 96, 0, 96]]})
     whole["categories"].append({"id": 4, "name": "Background"})
@@ -610,7 +610,7 @@ def coco(folder: Path, segmentation: object, size: tuple[int, int] = (20, 30), *
 def test_coco_of_others(tmp_path):
     scans, mask = {"a": picture((20, 30)), "b": picture((20, 20))}, random((20, 30))
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    for counts in (theirs, run_lengths.runs(mask).tolist()):
+    for counts in (theirs, run_lengths.encode(mask).tolist()):
         found = imports.read(coco(tmp_path, {"size": [20, 30], "counts": counts}), scans)
         assert np.array_equal(found.masks["a"][:, :, 0].T, mask) and found.labels == {"a": "cyst"} and set(found.masks) == {"a"}
     two = [[2, 1, 6, 1, 6, 4, 2, 4], [10.0, 10.0, 12.0, 10.0, 12.0, 13.0, 10.0, 13.0]]

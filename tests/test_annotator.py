@@ -101,7 +101,7 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
     for i in range(0, 6, 2):
         x, mask = phantoms.take(torch.tensor([i]))
         unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
-        of = scribble.ground(unit, np.zeros_like(unit))
+        of = scribble.prepare(unit, np.zeros_like(unit))
         session = annotator.by_scribble(truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i)
         runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
     medians = np.median(runs, axis=0)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mpsams.annotation import lock, protocol
 from mpsams.annotation.project import Project
+from mpsams.annotation.session import AnnotationSession
 from mpsams.app import page as panels
 from mpsams.app.annotate import project_sidebar, queue
 from mpsams.app.tabs import annotate
@@ -53,8 +54,8 @@ class Tab:
 
     def wish(self, do: str, sheet: dict, mask_hw: np.ndarray | None = None, **more) -> dict:
         self.turn += 1
-        mask = sheet["mask"] if mask_hw is None else protocol.packed(mask_hw)
-        wish = {"do": do, "key": sheet["key"], "turn": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
+        mask = sheet["mask"] if mask_hw is None else protocol.pack(mask_hw)
+        wish = {"action": do, "key": sheet["key"], "request_id": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
         return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
 
     def answered(self, outputs: dict) -> dict:
@@ -74,14 +75,14 @@ def page(small_weights, tmp_path_factory):
 def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     blocks, project = page
     tab, (flat, deep) = Tab(blocks), project.items()
-    sheet = tab.answered(tab.call(tab.named("show")))["sheet"]  # the tab is opened for the first time
+    sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]  # the tab is opened for the first time
     assert tab.state(Case).item == flat.id and project.item(flat.id).status == "proposed"
     mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
     said = tab.wish("save", sheet, mask_hw)
     assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
     assert project.log()[-1]["who"] == "AB" and any("in work" in str(value) for value in said.values())
     said = tab.wish("accept", sheet)
-    sheet = tab.answered(said)["sheet"]
+    sheet = tab.answered(said)["slice_view"]
     case = tab.state(Case)
     assert case.item == deep.id and case.is_volume and project.item(flat.id).status == "accepted"
     assert any("1 of 2 accepted" in str(value) for value in said.values())
@@ -90,23 +91,23 @@ def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     assert case.index + 2 in said.values()  # the sidebar's slider
     assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
     said = tab.call(tab.named("pick"), {"item": flat.id})
-    assert tab.state(Case).item == flat.id and np.array_equal(protocol.unpacked(tab.answered(said)["sheet"]["mask"], mask_hw.shape), mask_hw)
+    assert tab.state(Case).item == flat.id and np.array_equal(protocol.unpack(tab.answered(said)["slice_view"]["mask"], mask_hw.shape), mask_hw)
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
 
-def test_two_tabs_have_a_desk_each_and_nonsense_is_refused(page):
+def test_two_tabs_have_a_session_each_and_nonsense_is_refused(page):
     blocks, project = page
     one, other = Tab(blocks), Tab(blocks)
-    sheet = one.answered(one.call(one.named("show")))["sheet"]
+    sheet = one.answered(one.call(one.named("show")))["slice_view"]
     other.call(other.named("show"))
     strange = sheet | {"key": "0" * 32 + sheet["key"][32:]}
-    assert "does not know this image" in other.answered(other.wish("save", strange))["refused"]
-    assert one.answered(one.wish("save", sheet))["refused"] == ""
+    assert "does not know this image" in other.answered(other.wish("save", strange))["error"]
+    assert one.answered(one.wish("save", sheet))["error"] == ""
     for nonsense in (None, 5, {"item": 3}, {}):
         with pytest.raises(gr.Error):
             one.call(one.named("pick"), nonsense)
-    assert one.answered(one.call(one.named("act"), None))["refused"]
+    assert one.answered(one.call(one.named("act"), None))["error"]
 
 
 def test_no_listener_of_the_tab_is_in_the_api(page):
@@ -116,11 +117,11 @@ def test_no_listener_of_the_tab_is_in_the_api(page):
 
 def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
     tab = Tab(panels.page(ModelRegistry(small_weights)))
-    sheet = tab.answered(tab.call(tab.named("show")))["sheet"]
+    sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]
     mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
     mask_hw[50:90, 60:120] = True
     said = tab.answered(tab.wish("save", sheet, mask_hw))
-    assert (said["saved"], said["state"]["status"]) == ("kept", "")
+    assert (said["saved"], said["state"]["status"]) == ("memory", "")
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
@@ -141,14 +142,14 @@ def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(
 def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(page):
     tab = Tab(page[0])
     tab.call(tab.named("show"))
-    desk = tab.state(annotate.AnnotationSession)
+    annotation = tab.state(AnnotationSession)
     flat, deep = page[1].items()
-    desk.open(flat.id)
-    assert project_sidebar.strange(None) == "" and project_sidebar.strange(desk) == ""
-    desk.open(deep.id)
-    assert "only ever seen" in project_sidebar.strange(desk)
-    assert project_sidebar.signed_in(SimpleNamespace(username=None)).value is None
-    field = project_sidebar.signed_in(SimpleNamespace(username="anne"))
+    annotation.open(flat.id)
+    assert project_sidebar.warn_untrained(None) == "" and project_sidebar.warn_untrained(annotation) == ""
+    annotation.open(deep.id)
+    assert "only ever seen" in project_sidebar.warn_untrained(annotation)
+    assert project_sidebar.show_user(SimpleNamespace(username=None)).value is None
+    field = project_sidebar.show_user(SimpleNamespace(username="anne"))
     assert field.value == "anne" and field.interactive is False
 
 
@@ -160,12 +161,12 @@ def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_w
         tab = Tab(panels.page(ModelRegistry(small_weights), project))
         tab.request = gr.Request(username="anne")
         typed = {"Your initials, for the log": "Dr. Mallory"}
-        sheet = tab.answered(tab.call(tab.named("show"), **typed))["sheet"]
+        sheet = tab.answered(tab.call(tab.named("show"), **typed))["slice_view"]
         tab.wish("save", sheet, np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3)
         mask = tmp_path / "uploads" / "mask.png"
         Image.fromarray(np.uint8(255 * np.eye(sheet["height"], sheet["width"]))).save(mask)
         tab.call(tab.named("take"), **{"Masks": {"path": str(mask), "meta": {"_type": "gradio.FileData"}}}, **typed)
-        tab.wish("accept", tab.answered(tab.call(tab.named("pick"), {"item": first.id}, **typed))["sheet"])
+        tab.wish("accept", tab.answered(tab.call(tab.named("pick"), {"item": first.id}, **typed))["slice_view"])
         assert [(row["action"], row["who"]) for row in project.log()] == [
             ("added", ""), ("proposed", "anne"), ("saved", "anne"), ("saved", "anne"), ("accepted", "anne")
         ]  # fmt: skip
@@ -183,5 +184,5 @@ def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypa
         tab = Tab(panels.page(ModelRegistry(small_weights), project))
         shown = tab.call(tab.named("show"))
         assert tab.state(Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
-        said = tab.answered(tab.wish("accept", tab.answered(shown)["sheet"]))
-        assert "read-only" in said["refused"] or "Nothing is outlined" in said["refused"]
+        said = tab.answered(tab.wish("accept", tab.answered(shown)["slice_view"]))
+        assert "read-only" in said["error"] or "Nothing is outlined" in said["error"]

@@ -98,14 +98,14 @@ class Client:
         raise httpx.ReadError("the stream ended without an answer")
 
     def open(self, image: Image) -> None:
-        image.token = self.event(self.list, "pick", {"item": image.id})["sheet"]["key"].partition(".")[0]
+        image.token = self.event(self.list, "pick", {"item": image.id})["slice_view"]["key"].partition(".")[0]
 
     def save(self, image: Image, source: random.Random) -> None:
         index, mask_hw = image.changed(source)
         self.turn += 1
-        wish = {"do": "save", "key": f"{image.token}.axial.{index}", "turn": self.turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 1}
+        wish = {"action": "save", "key": f"{image.token}.axial.{index}", "request_id": self.turn, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 1}
         said = self.event(self.stage, "act", wish)
-        assert (said["saved"], said["refused"], said["turn"]) == ("disk", "", self.turn)
+        assert (said["saved"], said["error"], said["request_id"]) == ("disk", "", self.turn)
         image.acked = len(image.states) - 1
 
 

@@ -123,7 +123,7 @@ def pick(page, id: str) -> None:
     if not page.locator(f"[data-item='{id}']").count():
         page.get_by_role("radio", name="All", exact=True).locator("visible=true").first.check()
     page.locator(f"[data-item='{id}']").click(timeout=WAIT)
-    page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.drawn().key.startsWith(id)", arg=id, timeout=WAIT)
+    page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
     page.locator(f"[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
     page.locator("[data-part=stage]").focus()
     page.wait_for_timeout(100)
@@ -136,7 +136,7 @@ def shape_of(page) -> tuple[int, int]:
 
 def drawn(page) -> np.ndarray:
     """What the canvas holds, bool (H, W)."""
-    return protocol.unpacked(held(page)["mask"], shape_of(page))
+    return protocol.unpack(held(page)["mask"], shape_of(page))
 
 
 def stroke(page, path: list[tuple[float, float]], tool: str, size: int, aspect: float = 1.0) -> np.ndarray:
@@ -171,7 +171,7 @@ def exported(page, form: str) -> zipfile.ZipFile:
 
 
 def do(page, what: str) -> None:
-    page.locator(f".annotate [data-do={what}]").locator("visible=true").first.click(timeout=WAIT)
+    page.locator(f".annotate [data-action={what}]").locator("visible=true").first.click(timeout=WAIT)
 
 
 def cleared(page) -> None:
@@ -272,7 +272,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     assert app.log(id)[-1]["action"] == "skipped"
     pick(page, id)
     do(page, "reopen")
-    page.locator(".annotate [data-do=skip]").wait_for(timeout=WAIT)
+    page.locator(".annotate [data-action=skip]").wait_for(timeout=WAIT)
     assert app.log(id)[-1]["action"] == "reopened"
     page.locator("[data-part=stage]").focus()
     page.keyboard.press("Enter")

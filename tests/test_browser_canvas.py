@@ -39,10 +39,10 @@ class Server:
     prompts: bool = False
     nothing: bool = False  # found where a box or click is
 
-    def sheet(self) -> dict:
+    def slice_view(self) -> dict:
         values = self.slices[self.at]
         mask = self.masks.setdefault(self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy())
-        return protocol.sheet(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
+        return protocol.slice_view(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
 
     def key(self) -> str:
         return f"{self.name}/{self.at}"
@@ -51,41 +51,41 @@ class Server:
         return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "", self.prompts)
 
     def first(self, turn: int) -> str:
-        return protocol.answer(turn, self.key(), self.state(), sheet=self.sheet())
+        return protocol.reply(turn, self.key(), self.state(), slice_view=self.slice_view())
 
     def act(self, wish: dict) -> str:
         name, _, index = wish["key"].rpartition("/")
         if name != self.name:  # what was left unsaved by the test before
-            return protocol.answer(wish["turn"], wish["key"], self.state(), saved="disk" if self.status else "kept")
+            return protocol.reply(wish["request_id"], wish["key"], self.state(), saved="disk" if self.status else "memory")
         self.said.append(wish)
         if self.deaf:
             self.deaf -= 1
             return gr.skip()
         answered = {"saved": ""}
         if wish["changed"]:
-            self.masks[int(index)] = protocol.unpacked(wish["mask"], self.slices[0].shape)
-            answered = {"saved": "disk" if self.status else "kept"}
-        if wish["do"] == "scribble":
+            self.masks[int(index)] = protocol.unpack(wish["mask"], self.slices[0].shape)
+            answered = {"saved": "disk" if self.status else "memory"}
+        if wish["action"] == "scribble":
             answered["mask_hw"] = self.segmented
-        if wish["do"] == "prompt" and self.nothing:
-            answered["refused"] = "The network found nothing there."
-        elif wish["do"] == "prompt":
-            mask_hw = protocol.unpacked(wish["base"], self.slices[0].shape) | marked(wish, self.slices[0].shape)
-            answered, self.masks[int(index)] = {"saved": "kept", "mask_hw": mask_hw}, mask_hw
-        if wish["do"] == "preview":
+        if wish["action"] == "prompt" and self.nothing:
+            answered["error"] = "The network found nothing there."
+        elif wish["action"] == "prompt":
+            mask_hw = protocol.unpack(wish["base"], self.slices[0].shape) | marked(wish, self.slices[0].shape)
+            answered, self.masks[int(index)] = {"saved": "memory", "mask_hw": mask_hw}, mask_hw
+        if wish["action"] == "preview":
             answered["preview_hw"] = marked(wish, self.slices[0].shape)
-        if wish["do"] == "tidy":
+        if wish["action"] == "tidy":
             answered["mask_hw"] = self.segmented
-        if wish["do"] == "proposal":
+        if wish["action"] == "proposal":
             answered["mask_hw"] = self.proposal
-        if wish["do"] == "go":
+        if wish["action"] == "go":
             self.at = wish["slice"]
-            answered["sheet"] = self.sheet()
-        if wish["do"] in ("accept", "skip"):
-            self.status = {"accept": "accepted", "skip": "skipped"}[wish["do"]]
-        if wish["do"] == "reopen":
+            answered["slice_view"] = self.slice_view()
+        if wish["action"] in ("accept", "skip"):
+            self.status = {"accept": "accepted", "skip": "skipped"}[wish["action"]]
+        if wish["action"] == "reopen":
             self.status = "in work"
-        return protocol.answer(wish["turn"], self.key(), self.state(), **answered)
+        return protocol.reply(wish["request_id"], self.key(), self.state(), **answered)
 
 
 def marked(wish: dict, shape_hw: tuple[int, int]) -> np.ndarray:
@@ -111,7 +111,7 @@ class Stand:
 
 def served(stand: Stand) -> gr.Blocks:
     def act(event: gr.EventData) -> str:
-        stand.turn = event._data["turn"]
+        stand.turn = event._data["request_id"]
         return stand.server.act(event._data)
 
     def first() -> str:
@@ -162,8 +162,8 @@ def opened(stand, desktop, request):
         stand.server, page = server, desktop
         page.wrong.clear()
         page.evaluate("() => { document.querySelector('.annotate').dataset.patience = 20000; document.querySelector('#again').click(); }")
-        page.wait_for_function("key => document.querySelector('.annotate').parentElement.drawn().key === key", arg=server.key(), timeout=WAIT)
-        page.evaluate("() => { for (const one of ['do=plus', 'tool=brush', 'do=fit']) document.querySelector(`[data-${one}]`).click(); }")
+        page.wait_for_function("key => document.querySelector('.annotate').parentElement.snapshot().key === key", arg=server.key(), timeout=WAIT)
+        page.evaluate("() => { for (const one of ['action=plus', 'tool=brush', 'action=fit']) document.querySelector(`[data-${one}]`).click(); }")
         page.locator("[data-part=stage]").focus()
         size_of_brush(page, 12)
         page.wait_for_timeout(60)
@@ -174,13 +174,13 @@ def opened(stand, desktop, request):
 
 def held(page) -> dict:
     """What the canvas holds: key, mask and strokes as run lengths, and how many steps can be undone."""
-    return page.evaluate("() => document.querySelector('#annotate .annotate').parentElement.drawn()")
+    return page.evaluate("() => document.querySelector('#annotate .annotate').parentElement.snapshot()")
 
 
 
 
 def mask_of(page, shape_hw: tuple[int, int], bit: str = "mask") -> np.ndarray:
-    return protocol.unpacked(held(page)[bit], shape_hw)
+    return protocol.unpack(held(page)[bit], shape_hw)
 
 
 def place(page) -> tuple[float, float, float, float]:
@@ -370,14 +370,14 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     page.mouse.up()
     saved(page, "saving")
     saved(page, "saved on disk ")
-    assert {wish["do"] for wish in server.said} == {"save"} and len(server.said) <= 2 and server.said[-1]["changed"] and len(server.said[-1]["mask"].split()) > 20
+    assert {wish["action"] for wish in server.said} == {"save"} and len(server.said) <= 2 and server.said[-1]["changed"] and len(server.said[-1]["mask"].split()) > 20
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.masks[0].sum() > 200
     page.keyboard.press("Control+z")
     assert page.locator("[data-part=saved]").inner_text() == "saving\u2026"
     saved(page, "saved on disk ")
     assert (server.masks[0] == brushed([(20, 20)], 10, SHAPE)).all()
     page.keyboard.press("Enter")
-    until(lambda: server.said[-1]["do"] == "accept")
+    until(lambda: server.said[-1]["action"] == "accept")
     assert not server.said[-1]["changed"] and 0.3 <= sum(wish["seconds"] for wish in server.said) < 60
     page.get_by_role("button", name="Take it back").wait_for(timeout=WAIT)
     before = mask_of(page, SHAPE)
@@ -394,7 +394,7 @@ def test_without_an_answer_it_says_so_and_tries_again_with_the_newest_mask(opene
     drag(page, [page_point(page, 40, 10), page_point(page, 50, 42)])
     assert page.locator("[data-part=saved]").inner_text() == "not saved yet, trying again"
     saved(page, "kept in this tab")
-    assert [wish["do"] for wish in server.said] == ["save"] * 3 and np.diff([wish["turn"] for wish in server.said]).tolist() == [1, 1]
+    assert [wish["action"] for wish in server.said] == ["save"] * 3 and np.diff([wish["request_id"] for wish in server.said]).tolist() == [1, 1]
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.said[0]["mask"] != server.said[2]["mask"]
 
 
@@ -422,11 +422,11 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
         points = [page_point(page, *point) for point in line]
         drag(page, points)
         made[key] = brushed(image_points(page, points), 4, SHAPE)
-    until(lambda: [wish["do"] for wish in server.said].count("scribble") == 2)
+    until(lambda: [wish["action"] for wish in server.said].count("scribble") == 2)
     expected = (segmented & ~made["e"]) | made["r"]
     until(lambda: (mask_of(page, SHAPE) == expected).all())
-    last = [wish for wish in server.said if wish["do"] == "scribble"][-1]
-    assert (protocol.unpacked(last["lesion"], SHAPE) == made["s"]).all() and (protocol.unpacked(last["background"], SHAPE) == made["d"]).all()
+    last = [wish for wish in server.said if wish["action"] == "scribble"][-1]
+    assert (protocol.unpack(last["lesion"], SHAPE) == made["s"]).all() and (protocol.unpack(last["background"], SHAPE) == made["d"]).all()
     saved(page, "kept")
     assert (server.masks[0] == expected).all()
     page.get_by_role("button", name="Clear the scribbles").click()
@@ -440,7 +440,7 @@ def test_slices_come_and_go_with_their_masks_and_their_undo(opened):
     drawn, name = mask_of(page, SHAPE), server.name
     page.mouse.wheel(0, 120)  # at once: the wish carries the mask
     until(lambda: held(page)["key"] == f"{name}/1")
-    assert [(wish["do"], wish["key"], wish["changed"]) for wish in server.said] == [("go", f"{name}/0", True)] and (server.masks[0] == drawn).all()
+    assert [(wish["action"], wish["key"], wish["changed"]) for wish in server.said] == [("go", f"{name}/0", True)] and (server.masks[0] == drawn).all()
     assert not mask_of(page, SHAPE).any() and page.locator("[data-part=slice]").inner_text() == "2 / 3"
     page.keyboard.press("PageDown")
     until(lambda: held(page)["key"] == f"{name}/2")
@@ -504,7 +504,7 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     assert page.locator("[data-part=window]").inner_text() == "level 536, width 3071 HU"
     start = page_point(page, 20, 20)
     drag(page, [start, (start[0] + 50, start[1]), (start[0] + 100, start[1] + 50)], button="right")
-    until(lambda: [wish["do"] for wish in server.said] == ["window"])
+    until(lambda: [wish["action"] for wish in server.said] == ["window"])
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
     assert server.said[0]["high"] - server.said[0]["low"] == pytest.approx(width) and (server.said[0]["high"] + server.said[0]["low"]) / 2 == pytest.approx(level)
     page.evaluate("""([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms

@@ -12,7 +12,7 @@ from tests.test_browser_canvas import (  # noqa: F401
 
 
 def prompts(server: Server, kind: str = "prompt") -> list[dict]:
-    return [wish for wish in server.said if wish["do"] == kind]
+    return [wish for wish in server.said if wish["action"] == kind]
 
 
 def drag_box(page, a: tuple[float, float], b: tuple[float, float]) -> list[int]:

@@ -402,12 +402,12 @@ class Drawn(Tab):
     def show(self) -> dict:
         """The sheet of the image on screen."""
         number = next(fn._id for fn in self.served.blocks.fns.values() if fn.name == "show" and getattr(fn.fn, "__module__", "") == annotate.__name__)
-        return self.heard(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)["sheet"]
+        return self.heard(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)["slice_view"]
 
     def save(self, sheet: dict, mask_hw: np.ndarray, turn: int) -> dict:
         part = self.served.part("annotate")
         listener = next(one for one in self.served.config["dependencies"] if [part, "act"] in [list(target) for target in one["targets"]])
-        return self.heard(listener, {"do": "save", "key": sheet["key"], "turn": turn, "mask": protocol.packed(mask_hw), "changed": True, "seconds": 1})
+        return self.heard(listener, {"action": "save", "key": sheet["key"], "request_id": turn, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 1})
 
     def heard(self, listener: dict, data: dict | None) -> dict:
         self.run(listener, {}, data)
@@ -420,18 +420,18 @@ def test_a_drawing_outlives_that_its_image_was_let_go_of(served, tmp_path):
     tab.open(path)
     sheet = tab.show()
     one, other = (np.random.default_rng(seed).random((sheet["height"], sheet["width"])) < 0.3 for seed in range(2))
-    assert tab.save(sheet, one, 1)["saved"] == "kept"
+    assert tab.save(sheet, one, 1)["saved"] == "memory"
     for number in range(2):
         Tab(page, f"other {number}").open(path)
     with pytest.raises(gr.Error, match="Open your image again"):
         tab.shown()
     said = tab.save(sheet, other, 2)  # drawn on the page as it is still open
-    assert (said["saved"], said["refused"], said["key"]) == ("kept", "", sheet["key"])
+    assert (said["saved"], said["error"], said["key"]) == ("memory", "", sheet["key"])
     assert "128 × 128 × 512" in tab.shown()  # and the other tabs have it again
     for number in range(2):
         Tab(page, f"other {number}").open(path)
     tab.open(path)
-    assert protocol.unpacked(tab.show()["mask"], other.shape).tolist() == other.tolist()
+    assert protocol.unpack(tab.show()["mask"], other.shape).tolist() == other.tolist()
 
 
 def resident() -> int:

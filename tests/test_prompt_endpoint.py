@@ -66,9 +66,9 @@ def test_the_answer_is_the_prompt_network_s_for_each_object(app_address, image, 
     expected = segment_prompt(network, unit_hw / 255 if unit_hw.max() > 1 else unit_hw, Prompt(Box(50, 60, 70, 80), positive=((90, 100),)))
     first, second = answer["objects"]
     assert answer["weights"] == "prompt" and [answer["height"], answer["width"]] == list(unit_hw.shape) and "notes" in answer
-    assert np.array_equal(run_lengths.filled(np.array(first["mask"]["counts"]), tuple(first["mask"]["size"])), expected.mask)
+    assert np.array_equal(run_lengths.decode(np.array(first["mask"]["counts"]), tuple(first["mask"]["size"])), expected.mask)
     assert first["confidence"] == pytest.approx(expected.confidence, abs=1e-4) and first["pixels"] == expected.mask.sum() and second["points"] == [[20, 60, 0]]
-    both = [run_lengths.filled(np.array(each["mask"]["counts"]), unit_hw.shape) for each in (first, second, answer)]
+    both = [run_lengths.decode(np.array(each["mask"]["counts"]), unit_hw.shape) for each in (first, second, answer)]
     assert np.array_equal(both[0] | both[1], both[2])
 
 

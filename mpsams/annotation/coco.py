@@ -60,7 +60,7 @@ def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str]]) ->
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": image, "category_id": 0, "iscrowd": 0,
                     "area": int(mask_hw.sum()), "bbox": run_lengths.box(mask_hw),
-                    "segmentation": {"size": [height, width], "counts": run_lengths.packed(run_lengths.runs(mask_hw))},
+                    "segmentation": {"size": [height, width], "counts": run_lengths.compress(run_lengths.encode(mask_hw))},
                 })  # fmt: skip
     numbers = {name: number for number, name in enumerate(sorted(set(labels)), start=1)}
     for annotation in annotations:
@@ -214,16 +214,16 @@ def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.nd
             raise UnreadableImage("a mask in the COCO file is of another size than its image, so it was left out.")
         work.spend(shape_hw[0] * shape_hw[1])
         if isinstance(counts, str):
-            return run_lengths.filled(run_lengths.unpacked(counts), shape_hw)
+            return run_lengths.decode(run_lengths.decompress(counts), shape_hw)
         if isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**40 for count in counts):
-            return run_lengths.filled(np.array(counts, np.int64), shape_hw)
+            return run_lengths.decode(np.array(counts, np.int64), shape_hw)
     if segmentation in ([], None):
         raise UnreadableImage("an annotation in the COCO file has no segmentation, only a box or nothing, so it was left out.")
     if isinstance(segmentation, list) and all(map(_is_polygon, segmentation)):
         mask_hw = np.zeros(shape_hw, bool)
         for numbers in segmentation:
             corners_n2 = np.array(numbers, np.float64).reshape(-1, 2)
-            work.spend(run_lengths.cost(corners_n2, shape_hw))
+            work.spend(run_lengths.polygon_cost(corners_n2, shape_hw))
             mask_hw |= run_lengths.polygon(corners_n2, shape_hw)
         return mask_hw
     raise UnreadableImage("a mask in the COCO file is neither run lengths nor polygons, so it was left out.")

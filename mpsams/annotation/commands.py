@@ -1,6 +1,6 @@
-"""What the canvas may wish of the desk, and the checks that each wish goes through. No gradio here.
+"""The commands that the canvas sends to an annotation session, and their validation.
 
-A sheet is named by a key, TOKEN.PLANE.INDEX. Axes: H x W pixels of a slice as shown.
+A slice is named by a key, TOKEN.PLANE.INDEX. Axes: H x W pixels of a slice as shown.
 """
 
 from __future__ import annotations
@@ -19,96 +19,106 @@ from mpsams.transforms import Box
 COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
-LONGEST_DAY = 86400  # seconds that one wish may tell of
+LONGEST_DAY = 86400  # seconds of work that one command may report
 TIDY = ("largest", "holes", "smooth")  # keep the largest part, fill holes, smooth the outline
 MOST_POINTS = 200  # clicks of one prompt
-MOST_SLICES = 20  # through which a mask is carried at once
+MOST_SLICES = 20  # through which a mask is propagated at once
 GONE = "the app does not know this image any more: it was started again, or many others were opened since. Reload the page (Ctrl+R) and open it again"
 
 
 @dataclass(frozen=True)
 class SliceRef:
-    """A slice of an image at the desk."""
+    """A reference to a slice of an open image."""
 
-    work: OpenImage
+    image: OpenImage
     plane: str
     index: int
 
     @property
     def key(self) -> str:
-        return f"{self.work.token}.{self.plane}.{self.index}"
+        """Name of the slice on the page."""
+        return f"{self.image.token}.{self.plane}.{self.index}"
 
     @property
     def slices(self) -> int:
-        return len(self.work.case.scan.shown(self.plane))
+        """Number of slices in this plane."""
+        return len(self.image.case.scan.shown(self.plane))
 
     @property
     def mask_hw(self) -> np.ndarray:
-        """A view."""
-        return self.work.mask(self.plane, self.index)
+        """The mask of the slice, a view into that of the image."""
+        return self.image.mask(self.plane, self.index)
 
 
 @dataclass(frozen=True)
 class Command:
-    """What the canvas wishes, checked. mask_hw: drawn on the place, None where nothing changed. more: what else it says.
+    """A validated command of the canvas.
 
-    id: the same for every try of one wish; "" from a page that sends none.
+    mask_hw: drawn on the slice, None if it did not change. seconds: worked since the last command. params: of the action.
+    request_id: another for each attempt to send the command. id: the same for each attempt; "" from a page that sends none.
     """
 
-    do: str
-    place: SliceRef
-    turn: int
+    action: str
+    slice_ref: SliceRef
+    request_id: int
     mask_hw: np.ndarray | None
     seconds: float
-    more: dict
+    params: dict
     id: str = ""
 
 
-def reply_header(said: object) -> tuple[str, int]:
-    """Key and turn of a wish that may be anything, to be answered with."""
-    key, turn = (said.get("key"), said.get("turn")) if isinstance(said, Mapping) else ("", 0)
-    return key if isinstance(key, str) and len(key) < LONGEST_KEY else "", turn if type(turn) is int and 0 <= turn < 2**53 else 0
+def reply_header(message: object) -> tuple[str, int]:
+    """Return the key and request id of a message, which may be anything, for the reply."""
+    key, request_id = (message.get("key"), message.get("request_id")) if isinstance(message, Mapping) else ("", 0)
+    is_key = isinstance(key, str) and len(key) < LONGEST_KEY
+    return key if is_key else "", request_id if _is_request_id(request_id) else 0
 
 
-def parse_command(said: object, works: Mapping[str, OpenImage]) -> Command:
-    """A wish of the page as we take it. works: the images at the desk, by token. ValueError says what is not allowed."""
-    if not isinstance(said, Mapping):
+def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
+    """Return the command that a message of the page holds. images: those in memory, by token. ValueError says what is allowed."""
+    if not isinstance(message, Mapping):
         raise ValueError("the page sent nothing that can be understood")
-    do, key, turn, changed, seconds, id = (said.get(name, "") for name in ("do", "key", "turn", "changed", "seconds", "id"))
-    if not isinstance(do, str) or do not in COMMANDS:
-        raise ValueError(f"wish {str(do)[:40]!r}; allowed are {', '.join(COMMANDS)}")
-    if type(turn) is not int or not 0 <= turn < 2**53 or not isinstance(changed, bool):
-        raise ValueError("a wish has a turn, a whole number, and says whether the mask changed")
+    names = ("action", "key", "request_id", "changed", "seconds", "id")
+    action, key, request_id, changed, seconds, id = (message.get(name, "") for name in names)
+    if not isinstance(action, str) or action not in COMMANDS:
+        raise ValueError(f"action {str(action)[:40]!r}; allowed are {', '.join(COMMANDS)}")
+    if not _is_request_id(request_id) or not isinstance(changed, bool):
+        raise ValueError("a command has a request_id, a whole number, and says with changed whether the mask changed")
     if type(seconds) not in (int, float) or not math.isfinite(seconds) or not 0 <= seconds <= LONGEST_DAY:
         raise ValueError(f"seconds {str(seconds)[:40]!r}; allowed are 0 to {LONGEST_DAY}")
     if not isinstance(id, str) or len(id) >= LONGEST_KEY:
         raise ValueError(f"id {str(id)[:40]!r}; allowed are texts of up to {LONGEST_KEY - 1} characters")
-    place = _place(key, works)
-    shape_hw = place.mask_hw.shape
-    mask_hw = protocol.unpacked(said.get("mask"), shape_hw)
-    more = {name: check(said[name]) for name, check in _more(do, shape_hw).items() if name in said}
-    if missing := set(_more(do, shape_hw)) - set(more) - ({"step", "slice"} if do == "go" and more else set()):
-        raise ValueError(f"the wish {do!r} lacks {', '.join(sorted(missing))}")
-    return Command(do, place, turn, mask_hw if changed else None, float(seconds), more, id)
+    slice_ref = _find_slice(key, images)
+    shape_hw = slice_ref.mask_hw.shape
+    mask_hw = protocol.unpack(message.get("mask"), shape_hw)
+    parsers = _parameter_parsers(action, shape_hw)
+    params = {name: parse(message[name]) for name, parse in parsers.items() if name in message}
+    if missing := set(parsers) - set(params) - ({"step", "slice"} if action == "go" and params else set()):
+        raise ValueError(f"the command {action!r} lacks {', '.join(sorted(missing))}")
+    return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id)
 
 
-def _place(key: object, works: Mapping[str, OpenImage]) -> SliceRef:
-    """The slice that a key names."""
-    found = KEY.fullmatch(key) if isinstance(key, str) else None
-    work = works.get(found[1]) if found else None
-    if work is None:
+def _is_request_id(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _find_slice(key: object, images: Mapping[str, OpenImage]) -> SliceRef:
+    """Return the slice that a key names. ValueError if its image is not open, or has no such slice."""
+    match = KEY.fullmatch(key) if isinstance(key, str) else None
+    image = images.get(match[1]) if match else None
+    if image is None:
         raise ValueError(GONE)
-    place = SliceRef(work, found[2], int(found[3]))
-    if found[2] not in work.case.scan.planes or place.index >= place.slices or place.key != key:
+    slice_ref = SliceRef(image, match[2], int(match[3]))
+    if match[2] not in image.case.scan.planes or slice_ref.index >= slice_ref.slices or slice_ref.key != key:
         raise ValueError("there is no such slice of this image")
-    return place
+    return slice_ref
 
 
-def _more(do: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
-    """What else a wish says, and how each of it is checked."""
+def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
+    """Return a function for each parameter of an action that returns its valid value, or raises ValueError."""
 
     def strokes(value: object) -> np.ndarray:
-        return protocol.unpacked(value, shape_hw)
+        return protocol.unpack(value, shape_hw)
 
     def step(value: object) -> int:
         return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
@@ -124,7 +134,7 @@ def _more(do: str, shape_hw: tuple[int, int]) -> dict[str, Callable]:
         "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
-    }.get(do, {})
+    }.get(action, {})
 
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
@@ -146,7 +156,7 @@ def _item(value: object) -> str:
 
 
 def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:
-    """A box of whole pixels [top, left, height, width], cut to the slice; None stays None."""
+    """Return a box of whole pixels [top, left, height, width], cut to the slice; None stays None."""
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 4 or any(type(each) is not int or abs(each) > 10**6 for each in value) or min(value[2:]) < 1:
@@ -157,7 +167,7 @@ def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:
 
 
 def _points(value: object, shape_hw: tuple[int, int]) -> tuple[tuple[float, float], ...]:
-    """Clicks [row, column] on the slice."""
+    """Return clicks [row, column] on the slice."""
     if not isinstance(value, list) or len(value) > MOST_POINTS:
         raise ValueError(f"clicks are a list of at most {MOST_POINTS} points")
     for point in value:

@@ -1,4 +1,4 @@
-"""The images a browser tab outlines: those at hand, and those put aside with their masks compressed. No gradio here.
+"""The images that a browser tab has open: those in memory, and those whose masks are compressed.
 
 Axes: X, Y, Z voxels as stored.
 """
@@ -15,20 +15,21 @@ import numpy as np
 from mpsams.annotation.open_image import OpenImage
 from mpsams.inference.case import Case, Upload
 
-AT_HAND, VOXELS = 8, 2**28  # images that a tab has at hand, and voxels of their masks
-LAST = 2  # images that stay at hand: that on screen, and that which a late answer is about
-UNTOUCHED = 64  # images put aside of which nothing would be lost; those that were drawn on are all kept
+MAX_IMAGES, MAX_VOXELS = 8, 2**28  # images in memory for a tab, and voxels of their masks
+LAST = 2  # images that always stay in memory: the one on screen, and the one that a late command may be about
+MAX_UNTOUCHED = 64  # compressed images without changes that are kept; those that were drawn on are all kept
 
 
 @dataclass(frozen=True)
 class CompressedImage:
-    """An image that was put aside.
+    """An open image that takes little memory.
 
-    work: without its mask and whatever else can be made again. mask: compressed. case: of a sample, which all share, or
-    None where the image is opened again from the project or its upload. view: what was seen of it, as ``Case`` has it.
+    image: without its mask and whatever else can be computed again. mask: compressed. order: of the mask's axes in memory. case:
+    of a sample, which all sessions share; None if the image is opened again from the project or its upload. view: slice, window
+    and clustering as last seen.
     """
 
-    work: OpenImage
+    image: OpenImage
     mask: bytes
     shape_xyz: tuple[int, ...]
     order: str
@@ -40,62 +41,75 @@ class CompressedImage:
 
     @property
     def is_safe(self) -> bool:
-        """Whether nothing is lost with it: nothing was drawn, or the project has it."""
-        return not self.work.dirty if self.item else not (self.work.drawn or self.work.history)
+        """True if nothing is lost with it: nothing was drawn, or the project has it."""
+        return not self.image.is_dirty if self.item else not (self.image.edited or self.image.history)
 
     def is_of(self, case: Case) -> bool:
-        """Whether this is the image of a case."""
+        """Return True if this is the image of a case."""
         if self.case is not None:
             return self.case.is_same_image(case)
         return self.content == case.content and self.shape_xyz == case.scan.voxels_xyz.shape
 
 
-def compress(work: OpenImage) -> CompressedImage:
-    """An image with its mask in few bytes; ``restore`` is the way back."""
-    case, order = work.case, "F" if work.mask_xyz.flags.f_contiguous else "C"
-    mask = zlib.compress(np.packbits(work.mask_xyz.ravel(order=order)), 1)
-    rest = replace(work, case=None, network=None, mask_xyz=None, proposal_xyz=None, lent=None, looks=OrderedDict(), scribbles={})
+def compress(image: OpenImage) -> CompressedImage:
+    """Return an image with its mask compressed; ``restore`` is the inverse."""
+    case, order = image.case, "F" if image.mask_xyz.flags.f_contiguous else "C"
+    mask = zlib.compress(np.packbits(image.mask_xyz.ravel(order=order)), 1)
+    rest = replace(image, case=None, network=None, mask_xyz=None, proposal_xyz=None, truth_copy=None, contexts=OrderedDict(), scribbles={})
     view = {name: getattr(case, name) for name in ("plane", "index", "seen", "seed", "reading", "modality")}
-    return CompressedImage(rest, mask, work.mask_xyz.shape, order, case.item, case.content, case.upload, None if case.content else case, view)
+    return CompressedImage(rest, mask, image.mask_xyz.shape, order, case.item, case.content, case.upload, None if case.content else case, view)
 
 
-def restore(aside: CompressedImage, case: Case) -> OpenImage:
-    """The image as it was, over its case opened again; network and proposal are the caller's to add."""
-    bits = np.frombuffer(zlib.decompress(aside.mask), np.uint8)
-    mask_xyz = np.unpackbits(bits, count=int(np.prod(aside.shape_xyz))).astype(bool).reshape(aside.shape_xyz, order=aside.order)
-    return replace(aside.work, case=case, mask_xyz=mask_xyz)
+def restore(compressed: CompressedImage, case: Case) -> OpenImage:
+    """Return the image as it was. case: of it, opened again. Its network and proposal are left to the caller."""
+    bits = np.frombuffer(zlib.decompress(compressed.mask), np.uint8)
+    mask = np.unpackbits(bits, count=int(np.prod(compressed.shape_xyz))).astype(bool)
+    return replace(compressed.image, case=case, mask_xyz=mask.reshape(compressed.shape_xyz, order=compressed.order))
 
 
 class OpenImages:
-    """Images by the token of their sheets, in the order they were last on screen. works: at hand. aside: put aside."""
+    """Open images by their tokens, the one last on screen last. in_memory: ready for use. compressed: the others."""
 
     def __init__(self) -> None:
-        self.works: OrderedDict[str, OpenImage] = OrderedDict()
-        self.aside: OrderedDict[str, CompressedImage] = OrderedDict()
+        self.in_memory: OrderedDict[str, OpenImage] = OrderedDict()
+        self.compressed: OrderedDict[str, CompressedImage] = OrderedDict()
 
-    def find(self, fits: Callable[[OpenImage], bool]) -> OpenImage | None:
-        """The image at hand that fits, the one last on screen first."""
-        return next(filter(fits, reversed(self.works.values())), None)
+    def find(self, matches: Callable[[OpenImage], bool]) -> OpenImage | None:
+        """Return the image in memory that matches and was on screen last."""
+        return next(filter(matches, reversed(self.in_memory.values())), None)
 
-    def find_aside(self, fits: Callable[[CompressedImage], bool]) -> CompressedImage | None:
-        """The same of those put aside."""
-        return next(filter(fits, reversed(self.aside.values())), None)
+    def find_compressed(self, matches: Callable[[CompressedImage], bool]) -> CompressedImage | None:
+        """Return the compressed image that matches and was on screen last."""
+        return next(filter(matches, reversed(self.compressed.values())), None)
 
-    def add(self, work: OpenImage) -> None:
-        """Put an image at hand; of what is too much the longest unseen is put aside, but never that which was last on screen."""
-        self.aside.pop(work.token, None)
-        self.works[work.token] = work
-        while len(self.works) > LAST and (len(self.works) > AT_HAND or sum(one.mask_xyz.size for one in self.works.values()) > VOXELS):
-            self._put_aside(next(iter(self.works)))
+    def add(self, image: OpenImage) -> None:
+        """Add an image; if too many are in memory, those longest unseen are compressed, but never the last ``LAST``."""
+        self.compressed.pop(image.token, None)
+        self.in_memory[image.token] = image
+        while len(self.in_memory) > LAST and self._is_over_limit():
+            self._compress(next(iter(self.in_memory)))
 
-    def thin(self, left: int = 0) -> None:
-        """Put aside all but so many."""
-        for token in list(self.works)[: len(self.works) - left]:
-            self._put_aside(token)
+    def touch(self, image: OpenImage) -> None:
+        """Note that an image is on screen."""
+        self.in_memory.move_to_end(image.token)
 
-    def _put_aside(self, token: str) -> None:
-        self.aside[token] = compress(self.works[token])
-        del self.works[token]
-        safe = [one for one, aside in self.aside.items() if aside.is_safe]
-        for one in safe[: max(0, len(safe) - UNTOUCHED)]:
-            del self.aside[one]
+    def rename(self, image: OpenImage, token: str) -> None:
+        """Give an image another token."""
+        del self.in_memory[image.token]
+        image.token = token
+        self.add(image)
+
+    def compress_all_but(self, count: int) -> None:
+        """Compress all images but the last ``count``."""
+        for token in list(self.in_memory)[: len(self.in_memory) - count]:
+            self._compress(token)
+
+    def _is_over_limit(self) -> bool:
+        voxels = sum(image.mask_xyz.size for image in self.in_memory.values())
+        return len(self.in_memory) > MAX_IMAGES or voxels > MAX_VOXELS
+
+    def _compress(self, token: str) -> None:
+        self.compressed[token] = compress(self.in_memory.pop(token))
+        safe = [token for token, compressed in self.compressed.items() if compressed.is_safe]
+        for token in safe[: max(0, len(safe) - MAX_UNTOUCHED)]:
+            del self.compressed[token]

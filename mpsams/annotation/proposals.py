@@ -32,11 +32,11 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
     networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
     for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
-        first, *more = (assist.view(scan, span, "axial", index, network) for network in networks)
+        first, *more = (assist.slice_context(scan, span, "axial", index, network) for network in networks)
         if first.has_body or len(scan.shown()) == 1:
             mask_hw[:] = first.proposal_hw
-            chance_hw = None if more else np.clip(first.spread(first.chance_ss), 0, 1)
-            doubts.append(acquisition.votes([look.proposal_hw for look in (first, *more)]) if more else acquisition.entropy(chance_hw))
+            chance_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
+            doubts.append(acquisition.votes([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(chance_hw))
         else:
             doubts.append(0.0)
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)

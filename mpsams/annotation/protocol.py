@@ -24,14 +24,14 @@ STATUSES = ("", "new", "proposed", "in work", "accepted", "skipped")
 
 @dataclass(frozen=True)
 class State:
-    """What the page shows around a sheet; ``status`` is empty where there is no project."""
+    """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0."""
 
     status: str = ""
     slice: int = 0
     slices: int = 1
     queue_left: int = 0
     proposal: bool = False
-    who: str = ""
+    user: str = ""
     prompts: bool = False
 
     def __post_init__(self) -> None:
@@ -59,14 +59,20 @@ def reply(
     the mask on the canvas. preview_hw: is only shown, while a box is drawn. slice_view: another slice to show.
     ValueError for another ``saved``.
     """
-    if saved not in ("", "kept", "disk"):
-        raise ValueError(f"saved {saved!r}; allowed are '', 'kept' and 'disk'")
-    mask, preview = (None if each_hw is None else packed(each_hw) for each_hw in (mask_hw, preview_hw))
-    said = {"turn": turn, "key": key, "saved": saved, "told": told, "refused": refused, "mask": mask, "preview": preview, "sheet": sheet, "state": asdict(state)}
-    return json.dumps(said, allow_nan=False)
+    if saved not in ("", "memory", "disk"):
+        raise ValueError(f"saved {saved!r}; allowed are '', 'memory' and 'disk'")
+    mask, preview = (None if each_hw is None else pack(each_hw) for each_hw in (mask_hw, preview_hw))
+    parts = {"saved": saved, "message": message, "error": error, "mask": mask, "preview": preview, "slice_view": slice_view}
+    return json.dumps({"request_id": request_id, "key": key, "state": asdict(state)} | parts, allow_nan=False)
 
 
-def sheet(
+def update_reply(reply: str, request_id: int, saved: str) -> str:
+    """Return an earlier reply for a later request. saved: replaces what the reply says unless it is ""."""
+    earlier = json.loads(reply)
+    return json.dumps(earlier | {"request_id": request_id, "saved": saved or earlier["saved"]})
+
+
+def slice_view(
     key: str,
     title: str,
     values_hw: np.ndarray,
@@ -78,10 +84,10 @@ def sheet(
     aspect: float = 1.0,
     unit: str = "",
 ) -> dict:
-    """One slice to draw on, as the browser takes it.
+    """Return one slice to draw on, as the browser reads it.
 
-    values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), what is drawn, what the model drew,
-    what is true. window: the values shown black and white; None is the least and the largest. aspect: height of a pixel
+    values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
+    model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height of a pixel
     over its width. unit: of the values, "HU" or "".
 
     Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
@@ -91,18 +97,18 @@ def sheet(
             raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {values_hw.shape}")
     if not (np.isfinite(aspect) and aspect > 0):
         raise ValueError(f"aspect {aspect}; it must be positive")
-    uri, low, high = picture(values_hw)
+    uri, low, high = encode_picture(values_hw)
     black, white = (low, high) if window is None else window
     return {
         "key": key, "title": title, "width": int(values_hw.shape[1]), "height": int(values_hw.shape[0]), "aspect": float(aspect),
-        "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": packed(mask_hw),
-        "proposal": None if proposal_hw is None else packed(proposal_hw), "truth": None if truth_hw is None else packed(truth_hw),
+        "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": pack(mask_hw),
+        "proposal": None if proposal_hw is None else pack(proposal_hw), "truth": None if truth_hw is None else pack(truth_hw),
         "unit": unit,
     }  # fmt: skip
 
 
-def picture(values_hw: np.ndarray) -> tuple[str, float, float]:
-    """Finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand for.
+def encode_picture(values_hw: np.ndarray) -> tuple[str, float, float]:
+    """Return finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand for.
 
     Whole numbers that span at most 65535 come back exactly when rounded. ValueError for no pixel or what is not finite.
     """
@@ -121,15 +127,15 @@ def picture(values_hw: np.ndarray) -> tuple[str, float, float]:
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode("ascii"), low, high
 
 
-def packed(mask_hw: np.ndarray) -> str:
-    """A bool (H, W) mask as COCO's run lengths: decimal numbers, background first, down the columns."""
-    return " ".join(map(str, run_lengths.runs(np.asarray(mask_hw, bool)).tolist()))
+def pack(mask_hw: np.ndarray) -> str:
+    """Return a bool (H, W) mask as COCO's run lengths: decimal numbers, background first, down the columns."""
+    return " ".join(map(str, run_lengths.encode(np.asarray(mask_hw, bool)).tolist()))
 
 
-def unpacked(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
-    """The bool (H, W) mask of a text that ``packed`` could have made. ValueError for anything else.
+def unpack(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
+    """Return the bool (H, W) mask of a text that ``pack`` made. ValueError for anything else.
 
-    Runs of nothing are allowed only for the first, so that a mask has one text.
+    Only the first run may be 0, so that a mask has one text.
     """
     size = shape_hw[0] * shape_hw[1]
     digits = len(str(size))
@@ -142,4 +148,4 @@ def unpacked(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
     counts = np.array(words, np.int64)
     if len(counts) > size + 1 or (counts[1:] == 0).any() or counts.sum() != size:
         raise ValueError(wrong)
-    return run_lengths.filled(counts, shape_hw)
+    return run_lengths.decode(counts, shape_hw)

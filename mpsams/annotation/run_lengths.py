@@ -19,24 +19,24 @@ _MOST = 2**20  # rows that the edges of a polygon may cross in all
 _WRONG = "The runs of a mask do not fill its image; allowed are COCO run lengths whose sum is height × width."
 
 
-def runs(mask_hw: np.ndarray) -> np.ndarray:
-    """The run lengths of a bool (H, W) mask: int64, background first, maybe 0 of it."""
+def encode(mask_hw: np.ndarray) -> np.ndarray:
+    """Return the run lengths of a bool (H, W) mask: int64, background first, maybe 0 of it."""
     flat = mask_hw.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
     return np.concatenate([[0], counts]) if flat.size and flat[0] else counts
 
 
-def filled(counts: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A bool (H, W) mask of run lengths. UnreadableImage unless they are not negative and fill it."""
+def decode(counts: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
+    """Return the bool (H, W) mask of run lengths. UnreadableImage unless they are not negative and fill it."""
     size = shape_hw[0] * shape_hw[1]
     if len(counts) > size + 1 or (len(counts) and (counts.min() < 0 or counts.max() > size)) or counts.sum() != size:
         raise UnreadableImage(_WRONG)
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape_hw, order="F")
 
 
-def packed(counts: np.ndarray) -> str:
-    """Run lengths as COCO's compressed string."""
+def compress(counts: np.ndarray) -> str:
+    """Return run lengths as COCO's compressed string."""
     rest = counts.astype(np.int64)
     rest[3:] -= counts[1:-2]
     digits, written, going = [], [], np.ones(len(rest), bool)
@@ -50,8 +50,8 @@ def packed(counts: np.ndarray) -> str:
     return characters.astype(np.uint8).tobytes().decode("ascii")
 
 
-def unpacked(text: str) -> np.ndarray:
-    """Run lengths, int64, of COCO's compressed string. UnreadableImage for what is none."""
+def decompress(text: str) -> np.ndarray:
+    """Return the run lengths, int64, of COCO's compressed string. UnreadableImage for what is none."""
     try:
         groups = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - _FIRST
     except UnicodeEncodeError:
@@ -71,22 +71,22 @@ def unpacked(text: str) -> np.ndarray:
 
 
 def box(mask_hw: np.ndarray) -> list[int]:
-    """Left, top, width and height of what is True; zeros for an empty mask."""
+    """Return left, top, width and height of the True pixels; zeros for an empty mask."""
     rows, columns = np.flatnonzero(mask_hw.any(1)), np.flatnonzero(mask_hw.any(0))
     if not len(rows):
         return [0, 0, 0, 0]
     return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
 
 
-def cost(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> int:
-    """About how much ``polygon`` has to do: 1 for a pixel that is filled, far more for a row that an edge crosses."""
+def polygon_cost(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> int:
+    """Return about how much work ``polygon`` has: 1 for a pixel that is filled, far more for a row that an edge crosses."""
     low, high = _rows_of(corners_n2[:, 1], shape_hw[0])
     left, right = _columns_of(corners_n2[:, 0], shape_hw[1])
     return shape_hw[0] * shape_hw[1] + 8 * int(high.max() - low.min()) * (right - left) + 512 * int((high - low).sum())
 
 
 def polygon(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
-    """A bool (H, W) mask of the pixels whose centres lie in a polygon of (x, y) corners, by the even-odd rule.
+    """Return the bool (H, W) mask of the pixels whose centres lie in a polygon of (x, y) corners, by the even-odd rule.
 
     A pixel's centre is half a pixel from its edges: the polygon (0, 0), (2, 0), (2, 1), (0, 1) holds two pixels.
     UnreadableImage where edges go up and down far more than an outline does.

@@ -1,10 +1,9 @@
-"""Strokes to a mask: two small classifiers carry what a person scribbled on to pixels that are near and look alike.
+"""Makes a mask of a proposal and a person's strokes: two small classifiers extend the strokes to near and similar pixels.
 
-One acts near the strokes: kernel ridge regression (the mean of a Gaussian process; Rasmussen & Williams 2006, chapter 2)
-of what they ask for beyond the model's proposal. One tells what lesion looks like: logistic regression on the strokes and on
-what the proposal says far from them, listened to less the farther a pixel is from a stroke. The chance is of the mean of
-their logits, so the proposal stands where no stroke is near and nothing looks like one. Pixels are compared by the network's
-features, the intensities about them and their place.
+Kernel ridge regression (the mean of a Gaussian process; Rasmussen & Williams 2006, chapter 2) predicts the difference between
+the strokes and the proposal; it acts near the strokes. Logistic regression is trained on the strokes and on the proposal far
+from them; its weight falls with the distance from a stroke. The result is the mean of both logits, so the proposal stays where
+no stroke is near or similar. Pixels are compared by the network's features, the intensities around them and their place.
 
 Axes: K features, H x W pixels of the working grid, P = H * W of them, N numbers per pixel. Strokes are int8:
 1 lesion, -1 background, 0 nothing.
@@ -20,198 +19,185 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 LESION, NOTHING, BACKGROUND = 1, 0, -1
-DOUBT = 3  # pixels from where mask and model agree
+BORDER_PIXELS = 3  # pixels from where mask and model agree
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far a stroke carries; set on validation images of BUSI with the simulated annotator (``benchmarks.annotator``).
+class ScribbleConfig:
+    """Settings of the two classifiers, set on validation images of BUSI with the simulated annotator (``benchmarks.annotator``).
 
-    Lengths are shares of the grid's longer side. blur: deviations at which intensities are seen.
-    Kernel: near: its deviation in place. sure: the logit a stroke asks for. stiff: the ridge. trust: what an anchor counts of
-    a stroke's pixel.
-    Logistic regression: wide: what place counts by there. believe: what an anchor counts. most_sure: its logits are cut to this.
-    fade: the distance at which it is listened to 1/e. share: of the mean of both.
-    Both: humble: the model's logits are cut to this. most: stroke pixels learnt from, per kind. anchors: this times this
-    pixels, if farther than ``clear`` from all strokes, at which the model is taken at its word.
+    Lengths are shares of the grid's longer side. blur: deviations at which intensities are compared. max_pixels: stroke pixels
+    used, per kind. prior_logit_clip: the proposal's logits are cut to this. An anchor is a pixel at which the proposal is
+    taken as right: of a raster of anchor_grid x anchor_grid pixels those farther than anchor_distance from all strokes.
+    Kernel ridge regression: kernel_sigma: deviation of place. stroke_logit: target of a stroke. ridge_alpha: regularisation.
+    anchor_weight: of an anchor, relative to a stroke's pixel.
+    Logistic regression: logistic_sigma: deviation of place. logistic_anchor_weight: of an anchor. logistic_clip: its logits
+    are cut to this. decay: distance from a stroke at which it counts 1/e. logistic_share: its weight in the mean of both.
     """
 
     blur: tuple[float, ...] = (0.004, 0.012, 0.03)
-    near: float = 0.12
-    sure: float = 2.0
-    stiff: float = 0.1
-    trust: float = 0.5
-    wide: float = 0.5
-    believe: float = 0.3
-    most_sure: float = 3.0
-    fade: float = 0.15
-    share: float = 0.5
-    humble: float = 2.0
-    most: int = 150
-    anchors: int = 16
-    clear: float = 0.06
+    kernel_sigma: float = 0.12
+    stroke_logit: float = 2.0
+    ridge_alpha: float = 0.1
+    anchor_weight: float = 0.5
+    logistic_sigma: float = 0.5
+    logistic_anchor_weight: float = 0.3
+    logistic_clip: float = 3.0
+    decay: float = 0.15
+    logistic_share: float = 0.5
+    prior_logit_clip: float = 2.0
+    max_pixels: int = 150
+    anchor_grid: int = 16
+    anchor_distance: float = 0.06
 
 
 @dataclass(frozen=True)
-class Carried:
-    """How a mask is carried on to the next slice; set on two built-in volumes, checked on others. Lengths as in ``Reach``.
+class PreparedImage:
+    """What is computed of an image before the first stroke.
 
-    blur: the deviation at which intensities are seen. around: how wide the surroundings are. soft: the depth that counts
-    1. most: intensities count at most so much. even: the deviation at which logits are evened out. grow: how far a mask may grow.
-    """
-
-    blur: float = 0.008
-    around: float = 0.04
-    soft: float = 0.008
-    most: float = 3.0
-    even: float = 0.006
-    grow: float = 0.024
-
-
-@dataclass(frozen=True)
-class Ground:
-    """All about an image that does not depend on the strokes: prepared once, then every stroke is quick.
-
-    rows_pn: what pixels are compared by, in units of the kernel's deviation, the place first. coarse_qn: the same of every
-    2 x 2 pixels. logit_hw: of the model's chance, cut.
+    rows_pn: the numbers by which pixels are compared, in units of the kernel's deviation, the place first. coarse_qn: the same
+    of every 2 x 2 pixels. logit_hw: of the proposal, cut.
     """
 
     rows_pn: np.ndarray
     coarse_qn: np.ndarray
     logit_hw: np.ndarray
-    reach: Reach
+    config: ScribbleConfig
 
 
-def ground(unit_hw: np.ndarray, chance_hw: np.ndarray, features_khw: np.ndarray | None = None, reach: Reach = Reach()) -> Ground:
+def prepare(unit_hw: np.ndarray, probability_hw: np.ndarray, features_khw: np.ndarray | None = None, config: ScribbleConfig = ScribbleConfig()) -> PreparedImage:
     """Prepare an image on the working grid.
 
-    unit_hw: intensities in [0, 1]. chance_hw: the model's chance of lesion, of the same shape; zeros where there is
-    no proposal. features_khw: of ``inference.features``, of any size, brought to the grid; None goes without. ValueError
-    when the shapes differ or a number is not finite.
+    unit_hw: intensities in [0, 1]. probability_hw: of lesion by the model, of the same shape; zeros without a proposal.
+    features_khw: of ``inference.features``, of any size; None goes without. ValueError if the shapes differ or a number is not
+    finite.
     """
-    if unit_hw.ndim != 2 or unit_hw.shape != chance_hw.shape:
-        raise ValueError(f"image {unit_hw.shape} and chance {chance_hw.shape} must be (H, W) and of one shape")
-    if not all(np.isfinite(each).all() for each in (unit_hw, chance_hw, *([] if features_khw is None else [features_khw]))):
-        raise ValueError("image, chance and features must be finite")
+    if unit_hw.ndim != 2 or unit_hw.shape != probability_hw.shape:
+        raise ValueError(f"image {unit_hw.shape} and probability {probability_hw.shape} must be (H, W) and of one shape")
+    if not all(np.isfinite(each).all() for each in (unit_hw, probability_hw, *([] if features_khw is None else [features_khw]))):
+        raise ValueError("image, probability and features must be finite")
     side = max(unit_hw.shape)
-    blurred = np.stack([ndimage.gaussian_filter(unit_hw.astype(np.float32), share * side) for share in reach.blur])
-    place = np.stack(np.mgrid[: unit_hw.shape[0], : unit_hw.shape[1]]).astype(np.float32) / (reach.near * side)
-    parts = [place, even(blurred) / len(blurred) ** 0.5]
+    blurred = np.stack([ndimage.gaussian_filter(unit_hw.astype(np.float32), share * side) for share in config.blur])
+    place = np.stack(np.mgrid[: unit_hw.shape[0], : unit_hw.shape[1]]).astype(np.float32) / (config.kernel_sigma * side)
+    parts = [place, standardise_channels(blurred) / len(blurred) ** 0.5]
     if features_khw is not None:
-        parts.append(even(brought(features_khw, unit_hw.shape)) / len(features_khw) ** 0.5)
+        parts.append(standardise_channels(resample(features_khw, unit_hw.shape)) / len(features_khw) ** 0.5)
     rows_nhw = np.concatenate(parts).astype(np.float32)
-    chance = np.clip(chance_hw.astype(np.float32), 1e-6, 1 - 1e-6)
-    logit_hw = np.clip(np.log(chance / (1 - chance)), -reach.humble, reach.humble)
-    return Ground(listed(rows_nhw), listed(brought(rows_nhw, coarse(unit_hw.shape), "area")), logit_hw, reach)
+    probability = np.clip(probability_hw.astype(np.float32), 1e-6, 1 - 1e-6)
+    logit_hw = np.clip(np.log(probability / (1 - probability)), -config.prior_logit_clip, config.prior_logit_clip)
+    return PreparedImage(flatten_pixels(rows_nhw), flatten_pixels(resample(rows_nhw, coarse_shape(unit_hw.shape), "area")), logit_hw, config)
 
 
-def coarse(shape_hw: tuple[int, int]) -> tuple[int, int]:
-    """The shape of a grid of half the side, on which the kernel is worked out."""
+def coarse_shape(shape_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the shape of a grid of half the side, on which the kernel regression is evaluated."""
     return -(-shape_hw[0] // 2), -(-shape_hw[1] // 2)
 
 
-def brought(x_nhw: np.ndarray, shape_hw: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
-    """Maps brought to another size: (N, H, W) -> float32 (N, *shape_hw)."""
-    how = {} if mode == "area" else {"align_corners": False}
-    return F.interpolate(torch.from_numpy(np.ascontiguousarray(x_nhw, np.float32))[None], shape_hw, mode=mode, **how)[0].numpy()
+def resample(x_nhw: np.ndarray, shape_hw: tuple[int, int], mode: str = "bilinear") -> np.ndarray:
+    """Resample maps to another size: (N, H, W) -> float32 (N, *shape_hw)."""
+    options = {} if mode == "area" else {"align_corners": False}
+    return F.interpolate(torch.from_numpy(np.ascontiguousarray(x_nhw, np.float32))[None], shape_hw, mode=mode, **options)[0].numpy()
 
 
-def listed(x_nhw: np.ndarray) -> np.ndarray:
-    """(N, H, W) -> (P, N)."""
+def flatten_pixels(x_nhw: np.ndarray) -> np.ndarray:
+    """Return maps (N, H, W) as one row per pixel (P, N)."""
     return np.ascontiguousarray(x_nhw.reshape(len(x_nhw), -1).T)
 
 
-def even(x_khw: np.ndarray) -> np.ndarray:
-    """Each channel to mean 0 and deviation 1; a constant one to zeros."""
+def standardise_channels(x_khw: np.ndarray) -> np.ndarray:
+    """Scale each channel to mean 0 and deviation 1; a constant one becomes zeros."""
     mean, deviation = x_khw.mean(axis=(1, 2), keepdims=True), x_khw.std(axis=(1, 2), keepdims=True)
     return (x_khw - mean) / np.where(deviation > 1e-5, deviation, np.inf)
 
 
-def refine(of: Ground, strokes_hw: np.ndarray) -> np.ndarray:
-    """The chance of lesion after the strokes, float32 (H, W) in [0, 1]; above one half is the mask.
+def refine(prepared: PreparedImage, strokes_hw: np.ndarray) -> np.ndarray:
+    """Return the probability of lesion after strokes, float32 (H, W) in [0, 1]; above one half is the mask.
 
-    Where a stroke lies it is 1 or 0 exactly. Without strokes it is the model's. ValueError when the strokes are not
-    of the grid's shape or not of -1, 0 and 1.
+    It is exactly 1 or 0 on a stroke, and the proposal's without strokes. ValueError if the strokes are not of the grid's shape,
+    or not of -1, 0 and 1.
     """
-    check(strokes_hw, of.logit_hw.shape)
-    logit_hw = of.logit_hw if not strokes_hw.any() else after(of, strokes_hw)
-    chance_hw = (1 / (1 + np.exp(-logit_hw))).astype(np.float32)
-    return np.where(strokes_hw == NOTHING, chance_hw, strokes_hw == LESION).astype(np.float32)
+    validate_strokes(strokes_hw, prepared.logit_hw.shape)
+    logit_hw = prepared.logit_hw if not strokes_hw.any() else update_logit(prepared, strokes_hw)
+    probability_hw = (1 / (1 + np.exp(-logit_hw))).astype(np.float32)
+    return np.where(strokes_hw == NOTHING, probability_hw, strokes_hw == LESION).astype(np.float32)
 
 
-def after(of: Ground, strokes_hw: np.ndarray) -> np.ndarray:
-    """The logit of lesion that both classifiers make of some strokes: float (H, W)."""
-    strokes_p, logit_p = strokes_hw.ravel(), of.logit_hw.ravel()
-    away_hw = ndimage.distance_transform_edt(strokes_hw == NOTHING) / max(strokes_hw.shape)
-    taught, still = lesson(strokes_p, of.reach.most), anchors(away_hw > of.reach.clear, of.reach.anchors)
-    at = np.concatenate([taught, still])
+def update_logit(prepared: PreparedImage, strokes_hw: np.ndarray) -> np.ndarray:
+    """Return the logit of lesion that both classifiers predict after strokes: float (H, W)."""
+    config = prepared.config
+    strokes_p, logit_p = strokes_hw.ravel(), prepared.logit_hw.ravel()
+    distance_hw = ndimage.distance_transform_edt(strokes_hw == NOTHING) / max(strokes_hw.shape)
+    stroke_pixels = sample_stroke_pixels(strokes_p, config.max_pixels)
+    anchor_pixels = find_anchors(distance_hw > config.anchor_distance, config.anchor_grid)
+    pixels = np.concatenate([stroke_pixels, anchor_pixels])
 
-    asked = np.concatenate([of.reach.sure * strokes_p[taught] - logit_p[taught], np.zeros(len(still))])
-    count = np.repeat([1.0, of.reach.trust], [len(taught), len(still)])
-    added_q = learn(of.rows_pn[at], asked, count, of.reach.stiff, of.coarse_qn)
-    near_hw = of.logit_hw + brought(added_q.reshape(1, *coarse(strokes_hw.shape)), strokes_hw.shape)[0]
+    residual = np.concatenate([config.stroke_logit * strokes_p[stroke_pixels] - logit_p[stroke_pixels], np.zeros(len(anchor_pixels))])
+    weight = np.repeat([1.0, config.anchor_weight], [len(stroke_pixels), len(anchor_pixels)])
+    added_q = fit_kernel_ridge(prepared.rows_pn[pixels], residual, weight, config.ridge_alpha, prepared.coarse_qn)
+    near_hw = prepared.logit_hw + resample(added_q.reshape(1, *coarse_shape(strokes_hw.shape)), strokes_hw.shape)[0]
 
-    lesion = np.concatenate([strokes_p[taught], logit_p[still]]) > 0
+    lesion = np.concatenate([strokes_p[stroke_pixels], logit_p[anchor_pixels]]) > 0
     if lesion.all() or not lesion.any():
         return near_hw
-    looks_hw = look(of, at, lesion, np.repeat([1.0, of.reach.believe], [len(taught), len(still)]))
-    heard_hw = np.exp(-away_hw / of.reach.fade)
-    far_hw = heard_hw * looks_hw + (1 - heard_hw) * of.logit_hw
-    return (1 - of.reach.share) * near_hw + of.reach.share * far_hw
+    weight = np.repeat([1.0, config.logistic_anchor_weight], [len(stroke_pixels), len(anchor_pixels)])
+    logistic_hw = fit_logistic(prepared, pixels, lesion, weight)
+    weight_hw = np.exp(-distance_hw / config.decay)
+    far_hw = weight_hw * logistic_hw + (1 - weight_hw) * prepared.logit_hw
+    return (1 - config.logistic_share) * near_hw + config.logistic_share * far_hw
 
 
-def look(of: Ground, at: np.ndarray, lesion_t: np.ndarray, count_t: np.ndarray) -> np.ndarray:
-    """Logistic regression on the pixels of these numbers, which count so much: the logit of lesion, float (H, W), cut."""
+def fit_logistic(prepared: PreparedImage, pixels: np.ndarray, lesion_t: np.ndarray, weight_t: np.ndarray) -> np.ndarray:
+    """Train logistic regression on weighted pixels, given by number; return the logit of lesion, float (H, W), cut."""
     from sklearn.linear_model import LogisticRegression
 
-    scale_n = np.ones(of.rows_pn.shape[1] + 1, np.float32)
-    scale_n[:2] = of.reach.near / of.reach.wide
-    rows_pn = np.column_stack([of.rows_pn, of.logit_hw.ravel()]) * scale_n
-    model = LogisticRegression(max_iter=200).fit(rows_pn[at], lesion_t, count_t)
+    scale_n = np.ones(prepared.rows_pn.shape[1] + 1, np.float32)
+    scale_n[:2] = prepared.config.kernel_sigma / prepared.config.logistic_sigma
+    rows_pn = np.column_stack([prepared.rows_pn, prepared.logit_hw.ravel()]) * scale_n
+    model = LogisticRegression(max_iter=200).fit(rows_pn[pixels], lesion_t, weight_t)
     logit_p = rows_pn @ model.coef_[0].astype(np.float32) + np.float32(model.intercept_[0])
-    return np.clip(logit_p, -of.reach.most_sure, of.reach.most_sure).reshape(of.logit_hw.shape)
+    return np.clip(logit_p, -prepared.config.logistic_clip, prepared.config.logistic_clip).reshape(prepared.logit_hw.shape)
 
 
-def learn(rows_tn: np.ndarray, asked_t: np.ndarray, count_t: np.ndarray, stiff: float, rows_qn: np.ndarray) -> np.ndarray:
-    """Kernel ridge regression with a Gaussian kernel of deviation 1: from numbers at T rows to numbers at Q rows, float (Q,)."""
+def fit_kernel_ridge(rows_tn: np.ndarray, target_t: np.ndarray, weight_t: np.ndarray, alpha: float, rows_qn: np.ndarray) -> np.ndarray:
+    """Train kernel ridge regression (Gaussian kernel of deviation 1) on T rows; return its prediction at Q rows, float (Q,)."""
     from sklearn.kernel_ridge import KernelRidge
 
-    model = KernelRidge(alpha=stiff, kernel="precomputed").fit(kernel(rows_tn, rows_tn).astype(np.float64), asked_t, count_t)
+    model = KernelRidge(alpha=alpha, kernel="precomputed").fit(kernel(rows_tn, rows_tn).astype(np.float64), target_t, weight_t)
     return kernel(rows_qn, rows_tn) @ model.dual_coef_.astype(np.float32)
 
 
 def kernel(a_pn: np.ndarray, b_tn: np.ndarray) -> np.ndarray:
-    """exp(-|a - b|^2 / 2) of each pair of rows: float32 (P, T)."""
+    """Return exp(-|a - b|^2 / 2) of each pair of rows, float32 (P, T)."""
     near_pt = a_pn @ b_tn.T
     near_pt -= 0.5 * np.einsum("pn,pn->p", a_pn, a_pn)[:, None]
     near_pt -= 0.5 * np.einsum("tn,tn->t", b_tn, b_tn)
     return np.exp(np.minimum(near_pt, 0, out=near_pt), out=near_pt)
 
 
-def anchors(clear_hw: np.ndarray, side: int) -> np.ndarray:
-    """The numbers of those pixels of an even raster, ``side`` times ``side``, that are clear: bool (H, W) -> int (A,)."""
+def find_anchors(clear_hw: np.ndarray, side: int) -> np.ndarray:
+    """Return the numbers, int (A,), of the pixels of a ``side`` x ``side`` raster that are True in ``clear_hw``."""
     rows, columns = (((np.arange(side) + 0.5) * length / max(1, side)).astype(int) for length in clear_hw.shape)
-    at = np.unique((rows[:, None] * clear_hw.shape[1] + columns).ravel())
-    return at[clear_hw.ravel()[at]]
+    pixels = np.unique((rows[:, None] * clear_hw.shape[1] + columns).ravel())
+    return pixels[clear_hw.ravel()[pixels]]
 
 
-def check(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> None:
-    """ValueError when strokes are not of a shape or not of -1, 0 and 1."""
+def validate_strokes(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> None:
+    """Raise ValueError if strokes are not of a shape, or not of -1, 0 and 1."""
     if strokes_hw.shape != shape_hw:
         raise ValueError(f"strokes {strokes_hw.shape} must have the image's shape {shape_hw}")
     if odd := set(np.unique(strokes_hw).tolist()) - {LESION, NOTHING, BACKGROUND}:
         raise ValueError(f"strokes hold {sorted(odd)}; allowed are 1 (lesion), -1 (background) and 0 (nothing)")
 
 
-def lesson(strokes_p: np.ndarray, most: int) -> np.ndarray:
-    """The numbers of the stroke pixels to learn from: all of a kind, or so many drawn with a fixed seed."""
+def sample_stroke_pixels(strokes_p: np.ndarray, max_pixels: int) -> np.ndarray:
+    """Return the numbers of the stroke pixels to train on: all of a kind, or ``max_pixels`` drawn with a fixed seed."""
     kinds = [np.flatnonzero(strokes_p == kind) for kind in (LESION, BACKGROUND)]
     rng = np.random.default_rng(0)
-    return np.concatenate([np.sort(rng.choice(found, most, replace=False)) if len(found) > most else found for found in kinds])
+    return np.concatenate([np.sort(rng.choice(found, max_pixels, replace=False)) if len(found) > max_pixels else found for found in kinds])
 
 
 def to_grid(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
-    """Strokes of an image's own size brought to a grid: int8; in a cell with both kinds the greater part counts, and a tie says nothing."""
+    """Resample strokes of an image's own size to a grid: int8; in a cell with both kinds the more frequent counts, and a tie is 0."""
     own, shape = strokes_hw.shape, shape_hw
     larger = tuple(max(pair) for pair in zip(own, shape, strict=True))
     strokes_hw = strokes_hw[np.ix_(*(np.arange(big) * side // big for big, side in zip(larger, own, strict=True)))]
@@ -220,50 +206,23 @@ def to_grid(strokes_hw: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
     return np.sign(sums).astype(np.int8).reshape(shape)
 
 
-def spread(chance_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
-    """The grid's chance at the size of the image that the strokes, int8, were drawn on; they are obeyed there too: float32."""
-    own_hw = brought(chance_hw[None], strokes_hw.shape)[0]
+def spread(probability_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
+    """Resample a grid's probability to the size of the image that the strokes, int8, were drawn on; on a stroke it is 1 or 0: float32."""
+    own_hw = resample(probability_hw[None], strokes_hw.shape)[0]
     return np.where(strokes_hw == NOTHING, own_hw, strokes_hw == LESION).astype(np.float32)
 
 
-def standing(of: Ground, mask_hw: np.ndarray) -> Ground:
-    """The same ground with what a person drew, bool (H, W), in place of the model's proposal where the two differ.
+def with_prior_mask(prepared: PreparedImage, mask_hw: np.ndarray) -> PreparedImage:
+    """Return a prepared image with a person's mask, bool (H, W), in place of the proposal where the two differ.
 
-    Up to ``DOUBT`` pixels from where they agree the mask counts for less, since a border is never certain. ValueError for
+    Up to ``BORDER_PIXELS`` pixels from where they agree the mask counts for less, since a border is never certain. ValueError for
     a mask of another shape.
     """
-    if mask_hw.shape != of.logit_hw.shape:
-        raise ValueError(f"mask {mask_hw.shape} must have the grid's shape {of.logit_hw.shape}")
-    wrong_hw = mask_hw != (of.logit_hw > 0)
-    if not wrong_hw.any():
-        return of
-    depth_hw = np.full(mask_hw.shape, DOUBT) if wrong_hw.all() else ndimage.distance_transform_edt(wrong_hw)
-    meant_hw = np.where(mask_hw, 1, -1) * of.reach.humble * np.minimum(depth_hw / DOUBT, 1)
-    return replace(of, logit_hw=np.where(wrong_hw, meant_hw, of.logit_hw).astype(np.float32))
-
-
-def carry(before_hw: np.ndarray, mask_hw: np.ndarray, then_hw: np.ndarray, how: Carried = Carried()) -> np.ndarray:
-    """A mask, bool (H, W), carried on from its slice to the next: what is left of it there, maybe nothing.
-
-    before_hw, then_hw: the slices' intensities in [0, 1]. A pixel's logit is how deep it lies in the mask, plus how much
-    better its brightness fits that of the mask than that of its surroundings, each taken for a Gaussian. What does not
-    touch the mask is dropped. ValueError when the shapes differ.
-    """
-    if not before_hw.shape == mask_hw.shape == then_hw.shape:
-        raise ValueError(f"slices {before_hw.shape} and {then_hw.shape} and mask {mask_hw.shape} must be of one shape")
-    if not mask_hw.any() or mask_hw.all():
-        return mask_hw.copy()
-    pixel = max(mask_hw.shape)
-    depth_hw = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw)) / pixel
-    seen_hw, next_hw = (ndimage.gaussian_filter(each.astype(np.float64), how.blur * pixel) for each in (before_hw, then_hw))
-    lesion_hw, around_hw = (fit(seen_hw[where], next_hw) for where in (mask_hw, ~mask_hw & (depth_hw > -how.around)))
-    logit_hw = depth_hw / how.soft + np.clip(lesion_hw - around_hw, -how.most, how.most)
-    kept_hw = (ndimage.gaussian_filter(logit_hw, how.even * pixel) > 0) & (depth_hw > -how.grow)
-    labels_hw, count = ndimage.label(kept_hw)
-    return np.isin(labels_hw, np.setdiff1d(labels_hw[kept_hw & mask_hw], 0)) if count else kept_hw
-
-
-def fit(values_n: np.ndarray, asked_hw: np.ndarray) -> np.ndarray:
-    """How well numbers fit a Gaussian made of some values: its log density, less a constant."""
-    variance = values_n.var() + 1e-4
-    return -0.5 * ((asked_hw - values_n.mean()) ** 2 / variance + np.log(variance))
+    if mask_hw.shape != prepared.logit_hw.shape:
+        raise ValueError(f"mask {mask_hw.shape} must have the grid's shape {prepared.logit_hw.shape}")
+    differs_hw = mask_hw != (prepared.logit_hw > 0)
+    if not differs_hw.any():
+        return prepared
+    depth_hw = np.full(mask_hw.shape, BORDER_PIXELS) if differs_hw.all() else ndimage.distance_transform_edt(differs_hw)
+    prior_hw = np.where(mask_hw, 1, -1) * prepared.config.prior_logit_clip * np.minimum(depth_hw / BORDER_PIXELS, 1)
+    return replace(prepared, logit_hw=np.where(differs_hw, prior_hw, prepared.logit_hw).astype(np.float32))

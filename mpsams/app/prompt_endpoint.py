@@ -125,4 +125,4 @@ def register(registry: ModelRegistry) -> None:
 
 def coco(mask_hw: np.ndarray) -> dict:
     """A mask as COCO's uncompressed run lengths."""
-    return {"size": list(mask_hw.shape), "counts": run_lengths.runs(np.asarray(mask_hw, bool)).tolist()}
+    return {"size": list(mask_hw.shape), "counts": run_lengths.encode(np.asarray(mask_hw, bool)).tolist()}

@@ -1,6 +1,6 @@
 """The drawing canvas of the Annotate tab as HTML: its tools, their icons (drawn here) and the sheet of shortcuts.
 
-What a button does is told by its data-tool or data-do, and what the script writes into by data-part.
+What a button does is told by its data-tool or data-action, and what the script writes into by data-part.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def markup() -> str:
 <span class="group" role="group" aria-label="What is shown">{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
 <span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span class="group" role="group" aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
 <div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
-<div class="sheet" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
+<div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
 <p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>
 <span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
 <span class="windowed"><output data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
@@ -91,7 +91,7 @@ def markup() -> str:
 <div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
 {_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
 <select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>
-<dialog data-part="sheet-of-keys" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
+<dialog data-part="shortcuts" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
 </section>"""
 
 
@@ -109,7 +109,7 @@ def _tool(name: str, label: str, keys: str) -> str:
 
 def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:
     said = f'<span data-part="{does}">{words}</span>' if words else ""
-    return f'<button type="button" data-do="{does}" {_titled(label, keys)}>{_icon(icon)}{said}</button>'
+    return f'<button type="button" data-action="{does}" {_titled(label, keys)}>{_icon(icon)}{said}</button>'
 
 
 def _shortcuts(group: str, rows: tuple[tuple[str, str], ...]) -> str:

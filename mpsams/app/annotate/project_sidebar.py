@@ -30,21 +30,21 @@ READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be writ
 class ProjectSidebar:
     """The column's components, and what fills them."""
 
-    def __init__(self, session: Session, desk: gr.State) -> None:
-        self.session, self.project, self.desk = session, session.project, desk
+    def __init__(self, session: Session, state: gr.State) -> None:
+        self.session, self.project, self.state = session, session.project, state
         if self.project is not None:
             self._project()
         else:
-            self.who = gr.State("")
+            self.user = gr.State("")
             gr.HTML(html.note(ALONE))
             self._image()
         self.ready = gr.DownloadButton("File", elem_id="annotate-file")  # never seen: pressed when the file is written
 
     def _project(self) -> None:
-        """The parts that need a project, filled for the first time when the page is opened."""
+        """The parts that need a project, update for the first time when the page is opened."""
         self.progress = gr.HTML("")
         self.warning = gr.HTML("")
-        self.who = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
         self.filter = gr.Radio([(title, name) for name, title in queue.FILTERS.items()], value="open", show_label=False, container=False, elem_classes="filter")
         self.list = gr.HTML("", js_on_load=queue.CLICK, elem_id="annotate-queue")
         self.notice = gr.HTML("")
@@ -52,7 +52,7 @@ class ProjectSidebar:
             self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
             self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
             self.propose = gr.Button("Propose masks for all")
-        self.teach = RetrainPanel(self.session, self.who)
+        self.retrain = RetrainPanel(self.session, self.user)
         self._image()
         with gr.Accordion("Export all", open=False):
             self.form = gr.Radio([(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As")
@@ -75,58 +75,58 @@ class ProjectSidebar:
 
     @property
     def outputs(self) -> list:
-        """What ``filled`` sets."""
+        """What ``update`` sets."""
         return [self.one] + ([self.progress, self.warning, self.list, self.log] if self.project else [])
 
-    def filled(self, desk: AnnotationSession | None, which: str = "open") -> dict:
+    def update(self, annotation: AnnotationSession | None, which: str = "open") -> dict:
         """The column as the project and the image on screen are now."""
         shows = {}
-        if desk is not None and desk.case is not None:
-            allowed = export.formats(desk.case.scan)
+        if annotation is not None and annotation.case is not None:
+            allowed = export.formats(annotation.case.scan)
             shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
         if self.project is not None:
             read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
-            shows |= {self.warning: read_only + strange(desk)} | self.counted(desk, which)
+            shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_counts(annotation, which)
         return shows
 
-    def counted(self, desk: AnnotationSession | None, which: str) -> dict:
+    def update_counts(self, annotation: AnnotationSession | None, which: str) -> dict:
         """How far the project is."""
-        current = "" if desk is None or desk.case is None else desk.case.item
+        current = "" if annotation is None or annotation.case is None else annotation.case.item
         return {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
         """What happens when something of the column is touched, but for the list, which puts images on screen."""
         kept = {"show_progress": "minimal"}
-        on_event(self.save_one.click, self._one, [self.one, self.desk], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
-        on_event(self.save_history.click, self._history, [self.desk], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
+        on_event(self.save_one.click, self._one, [self.one, self.state], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
+        on_event(self.save_history.click, self._history, [self.state], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
         if self.project is None:
             return
-        self.teach.listen()
-        told, lost = [self.notice, *self.outputs], {"may_lose": [self.desk]}
-        self.session.on_open(signed_in, [], self.who)
-        on_event(self.filter.input, self.counted, [self.desk, self.filter], self.outputs, **lost)
-        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.who, self.desk, self.filter], [self.add, self.adding, *told], **lost)
-        proposing = {"inputs": [self.who, self.desk, self.filter], "outputs": told, "concurrency_limit": 1, **lost}
+        self.retrain.listen()
+        shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
+        self.session.on_open(show_user, [], self.user)
+        on_event(self.filter.input, self.update_counts, [self.state, self.filter], self.outputs, **lost)
+        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state, self.filter], [self.add, self.adding, *shown], **lost)
+        proposing = {"inputs": [self.user, self.state, self.filter], "outputs": shown, "concurrency_limit": 1, **lost}
         on_event(self.propose.click, self._propose, **proposing)
         on_event(self.added.success, self._propose, **proposing)
         sending = on_event(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
-    def _add(self, paths: list[str] | None, modality: str, who: str, desk: AnnotationSession | None, which: str) -> dict:
-        count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(who))
-        told = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
-        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(told, bool(notes))} | self.filled(desk, which)
+    def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None, which: str) -> dict:
+        count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(user))
+        shown = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
+        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(shown, bool(notes))} | self.update(annotation, which)
 
-    def _propose(self, who: str, desk: AnnotationSession | None, which: str) -> Iterator[dict]:
+    def _propose(self, user: str, annotation: AnnotationSession | None, which: str) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
-        for done, count, said in proposals.propose_all(self.project, self.session.registry, author(who)):
+        for done, count, said in proposals.propose_all(self.project, self.session.registry, author(user)):
             notes += [said] * bool(said)
-            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.counted(desk, which) if done % OFTEN == 0 else {})
+            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.update_counts(annotation, which) if done % OFTEN == 0 else {})
         made = done - len(notes)
-        told = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
-        yield {self.notice: note([told, *notes], bool(notes))} | self.counted(desk, which)
+        shown = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
+        yield {self.notice: note([shown, *notes], bool(notes))} | self.update_counts(annotation, which)
 
     def _export(self, form: str, which: str, label: str) -> dict:
         try:
@@ -138,10 +138,10 @@ class ProjectSidebar:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return {self.ready: ready, self.notice: note(notes, True)}
 
-    def imported(self, path: str | None, who: str) -> str:
+    def import_masks(self, path: str | None, user: str) -> str:
         """Save the masks of an upload; what is to be said of it."""
         try:
-            count, notes = session_files.take(self.project, Path(path), who)
+            count, notes = session_files.take(self.project, Path(path), user)
         except UnreadableImage as refusal:
             return note([str(refusal)], True)
         saved = f"{count} mask{'s' * (count != 1)} saved; look at each and accept what is right." if count else "No mask was saved."
@@ -153,34 +153,34 @@ class ProjectSidebar:
         except OSError as error:
             raise user_error(disk.sentence(error)) from None
 
-    def _one(self, form: str, desk: AnnotationSession | None) -> str:
-        case, mask_xyz = at_desk(desk).case, at_desk(desk).work.mask_xyz
+    def _one(self, form: str, annotation: AnnotationSession | None) -> str:
+        case, mask_xyz = require_image(annotation).case, require_image(annotation).image.mask_xyz
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
-        return cached(data, f"lesion-mask{ending}", self.ready)
+        return to_cache(data, f"lesion-mask{ending}", self.ready)
 
-    def _history(self, desk: AnnotationSession | None) -> str:
-        return cached(session_files.history(self.project, at_desk(desk).work), "what-was-done.json", self.ready)
+    def _history(self, annotation: AnnotationSession | None) -> str:
+        return to_cache(session_files.history(self.project, require_image(annotation).image), "what-was-done.json", self.ready)
 
 
-def at_desk(desk: AnnotationSession | None) -> AnnotationSession:
-    """The desk with an image on it."""
-    if desk is None or desk.case is None:
+def require_image(annotation: AnnotationSession | None) -> AnnotationSession:
+    """The annotation with an image on it."""
+    if annotation is None or annotation.case is None:
         raise user_error("there is no image on the canvas; open one first, or open yours again")
-    return desk
+    return annotation
 
 
-def signed_in(request: gr.Request) -> gr.Textbox:
+def show_user(request: gr.Request) -> gr.Textbox:
     """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has to."""
     return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 
-def strange(desk: AnnotationSession | None) -> str:
+def warn_untrained(annotation: AnnotationSession | None) -> str:
     """A warning where the network that proposes has never seen such images."""
-    if desk is None or desk.case is None or desk.work.network is None:
+    if annotation is None or annotation.case is None or annotation.image.network is None:
         return ""
-    return html.trained_elsewhere([seen(desk.work.network)], desk.case.modality, NAMES)
+    return html.trained_elsewhere([seen(annotation.image.network)], annotation.case.modality, NAMES)
 
 
 def note(sentences: list[str], care: bool) -> str:
@@ -188,7 +188,7 @@ def note(sentences: list[str], care: bool) -> str:
     return html.note("<br>".join(map(escape, sentences)), "warning" if care else "info") if sentences else ""
 
 
-def cached(data: bytes, name: str, near: gr.components.Component) -> str:
+def to_cache(data: bytes, name: str, near: gr.components.Component) -> str:
     """A file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
     try:
         return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)

@@ -1,7 +1,7 @@
-// The pixels of the sheet on screen: what is drawn, its run lengths, the shapes that draw, and the steps that can be undone.
+// The pixels of the slice on screen: what is drawn, its run lengths, the shapes that draw, and the steps that can be undone.
 const MASK = 1, HAND = 2, LESION = 4, GROUND = 8;  // bits of a pixel: drawn, touched by hand, scribbled as lesion, as background
 const STEPS = 500, ROOM = 64e6;  // of undo: how many, and bytes in all
-let sheet = null;
+let slice_view = null;
 
 // Run lengths as the server has them: down the columns, background first, decimal numbers with spaces between.
 const unpack = (text, width, height) => {
@@ -20,7 +20,7 @@ const unpack = (text, width, height) => {
     return flat;
 };
 const boxOf = bit => {
-    const {width, height, px} = sheet;
+    const {width, height, px} = slice_view;
     let left = width, right = -1, top = height, bottom = -1;
     for (let y = 0, k = 0; y < height; y++) for (let x = 0; x < width; x++, k++) if (px[k] & bit) {
         if (x < left) left = x;
@@ -31,7 +31,7 @@ const boxOf = bit => {
     return {x: left, y: top, w: right - left + 1, h: bottom - top + 1};
 };
 const pack = bit => {
-    const {width, height, px} = sheet, box = boxOf(bit), counts = [];
+    const {width, height, px} = slice_view, box = boxOf(bit), counts = [];
     if (box.h <= 0) return String(width * height);
     let run = 0, on = 0;
     const add = (value, n) => {
@@ -49,58 +49,58 @@ const pack = bit => {
     return [...counts, run].join(' ');
 };
 
-const whole = () => ({x: 0, y: 0, w: sheet.width, h: sheet.height});
-const joined = (a, b) => {
+const whole = () => ({x: 0, y: 0, w: slice_view.width, h: slice_view.height});
+const union_box = (a, b) => {
     if (!a || !b) return a || b;
     const x = Math.min(a.x, b.x), y = Math.min(a.y, b.y);
     return {x, y, w: Math.max(a.x + a.w, b.x + b.w) - x, h: Math.max(a.y + a.h, b.y + b.h) - y};
 };
-const inside = (x, y) => x >= 0 && y >= 0 && x < sheet.width && y < sheet.height;
+const inside = (x, y) => x >= 0 && y >= 0 && x < slice_view.width && y < slice_view.height;
 // What of a box lies in the image; null for nothing.
-const cut = (left, top, right, bottom) => {
+const clip_box = (left, top, right, bottom) => {
     const x = Math.max(0, Math.floor(left)), y = Math.max(0, Math.floor(top));
-    const w = Math.min(sheet.width, Math.ceil(right)) - x, h = Math.min(sheet.height, Math.ceil(bottom)) - y;
+    const w = Math.min(slice_view.width, Math.ceil(right)) - x, h = Math.min(slice_view.height, Math.ceil(bottom)) - y;
     return w > 0 && h > 0 ? {x, y, w, h} : null;
 };
 
 // `was` is what `px` was at the end of the last step. A step is where the two differ, as runs over a box: applied once it undoes, twice it redoes.
-const settle = box => {
-    const {px, was, width, proposal} = sheet, lengths = [], values = [];
+const commit_step = box => {
+    const {px, committed, width, proposal} = slice_view, lengths = [], values = [];
     let run = 0, value = 0, drawn = false;
     for (let y = box.y; y < box.y + box.h; y++) for (let k = y * width + box.x, end = k + box.w; k < end; k++) {
-        const differs = px[k] ^ was[k];
+        const differs = px[k] ^ committed[k];
         if (differs !== value) { lengths.push(run); values.push(value); run = 0; value = differs; }
         run++;
         if (!differs) continue;
-        was[k] = px[k];
+        committed[k] = px[k];
         if (!(differs & MASK)) continue;
         const more = px[k] & MASK ? 1 : -1;
         drawn = true;
-        sheet.area += more;
-        if (proposal) proposal[k] ? sheet.removed -= more : sheet.added += more;
+        slice_view.area += more;
+        if (proposal) proposal[k] ? slice_view.removed -= more : slice_view.added += more;
     }
     if (value) { lengths.push(run); values.push(value); }
-    if (drawn) sheet.version++;
+    if (drawn) slice_view.version++;
     return lengths.length ? {box, lengths: Uint32Array.from(lengths), values: Uint8Array.from(values)} : null;
 };
 const size_of = step => 5 * step.lengths.length + 100;
-const record = box => {
-    const step = box && settle(box), {undo, redo} = sheet;
+const push_step = box => {
+    const step = box && commit_step(box), {undo, redo} = slice_view;
     if (!step) return;
     redo.length = 0;
     undo.push(step);
     for (let room = undo.reduce((sum, one) => sum + size_of(one), 0); undo.length > 1 && (undo.length > STEPS || room > ROOM);) room -= size_of(undo.shift());
 };
 const flip = ({box, lengths, values}) => {
-    const {px, width} = sheet;
+    const {px, width} = slice_view;
     let at = 0;
     for (let i = 0; i < lengths.length; at += lengths[i++]) if (values[i]) for (let j = at; j < at + lengths[i]; j++) {
         px[(box.y + Math.floor(j / box.w)) * width + box.x + j % box.w] ^= values[i];
     }
-    settle(box);
+    commit_step(box);
 };
 // Take the last step back, or do it again: the box that changed, or null.
-const travel = (from, to) => {
+const apply_step = (from, to) => {
     const step = from.pop();
     if (!step) return null;
     flip(step);
@@ -108,10 +108,10 @@ const travel = (from, to) => {
     return step.box;
 };
 // Throw away what was drawn since the last step.
-const forget = box => {
+const discard_stroke = box => {
     for (let y = box.y; y < box.y + box.h; y++) {
-        const k = y * sheet.width + box.x;
-        sheet.px.set(sheet.was.subarray(k, k + box.w), k);
+        const k = y * slice_view.width + box.x;
+        slice_view.px.set(slice_view.committed.subarray(k, k + box.w), k);
     }
 };
 
@@ -125,9 +125,9 @@ const MARKS = {
 // A round brush drawn from a to b. A pixel is marked when its centre lies within half the size of the line between them, in
 // widths of a pixel as seen on screen; and so is each pixel that the line runs through, which alone counts for size 1.
 const capsule = (a, b, size, mark) => {
-    const {width, aspect, px} = sheet, r = size / 2, dx = b.x - a.x, dy = (b.y - a.y) * aspect, long = dx * dx + dy * dy;
+    const {width, aspect, px} = slice_view, r = size / 2, dx = b.x - a.x, dy = (b.y - a.y) * aspect, long = dx * dx + dy * dy;
     const reach = Math.max(r, 1), tall = Math.max(r / aspect, 1);
-    const box = cut(Math.min(a.x, b.x) - reach, Math.min(a.y, b.y) - tall, Math.max(a.x, b.x) + reach, Math.max(a.y, b.y) + tall);
+    const box = clip_box(Math.min(a.x, b.x) - reach, Math.min(a.y, b.y) - tall, Math.max(a.x, b.x) + reach, Math.max(a.y, b.y) + tall);
     if (!box) return null;
     if (size > 1) for (let j = box.y; j < box.y + box.h; j++) {
         const y = (j + .5 - a.y) * aspect;
@@ -148,8 +148,8 @@ const capsule = (a, b, size, mark) => {
 };
 // The pixels whose centres lie in a polygon, by the even-odd rule.
 const polygon = (points, mark) => {
-    const {width, px} = sheet, xs = points.map(p => p.x), ys = points.map(p => p.y);
-    const box = cut(Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys));
+    const {width, px} = slice_view, xs = points.map(p => p.x), ys = points.map(p => p.y);
+    const box = clip_box(Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys));
     if (!box) return null;
     for (let y = box.y; y < box.y + box.h; y++) {
         const crossed = [];
@@ -166,8 +166,8 @@ const polygon = (points, mark) => {
     return box;
 };
 // All pixels connected to one where `same` holds, over four neighbours or eight: their box, and whether they reach the edge of the image.
-const flood = (x, y, same, eight) => {
-    const {width, height} = sheet, seen = new Uint8Array(width * height), stack = [y * width + x];
+const flood_fill = (x, y, same, eight) => {
+    const {width, height} = slice_view, seen = new Uint8Array(width * height), stack = [y * width + x];
     let left = x, right = x, top = y, bottom = y;
     const visit = (i, j) => {
         const k = j * width + i;
@@ -186,12 +186,12 @@ const flood = (x, y, same, eight) => {
 };
 const over = (box, test, mark) => {
     let count = 0;
-    for (let y = box.y; y < box.y + box.h; y++) for (let k = y * sheet.width + box.x, end = k + box.w; k < end; k++) if (test(k)) { sheet.px[k] = mark(sheet.px[k]); count++; }
+    for (let y = box.y; y < box.y + box.h; y++) for (let k = y * slice_view.width + box.x, end = k + box.w; k < end; k++) if (test(k)) { slice_view.px[k] = mark(slice_view.px[k]); count++; }
     return count;
 };
 // The pixels of an island's box that cannot be reached from outside it.
 const holes = island => {
-    const {box, seen} = island, {width} = sheet, w = box.w + 2, h = box.h + 2, out = new Uint8Array(w * h), stack = [0];
+    const {box, seen} = island, {width} = slice_view, w = box.w + 2, h = box.h + 2, out = new Uint8Array(w * h), stack = [0];
     const wall = k => { const x = k % w - 1, y = Math.floor(k / w) - 1; return x >= 0 && y >= 0 && x < box.w && y < box.h && seen[(box.y + y) * width + box.x + x]; };
     out[0] = 1;
     while (stack.length) {
@@ -202,9 +202,9 @@ const holes = island => {
 };
 // Fill what is enclosed at a pixel, or erase the island there: the box that changed, or a sentence why nothing did.
 const fill = (x, y, erase) => {
-    const {px} = sheet, drawn = k => (px[k] & MASK) > 0, on = drawn(y * sheet.width + x);
+    const {px} = slice_view, drawn = k => (px[k] & MASK) > 0, on = drawn(y * slice_view.width + x);
     if (erase && !on) return 'Nothing is drawn there.';
-    const region = flood(x, y, on ? drawn : k => !drawn(k), on);
+    const region = flood_fill(x, y, on ? drawn : k => !drawn(k), on);
     if (erase) over(region.box, k => region.seen[k], MARKS.eraser);
     else if (!on && region.edge) return 'That region reaches the edge of the image. Close the outline first.';
     else if (!on) over(region.box, k => region.seen[k], MARKS.brush);
@@ -213,48 +213,48 @@ const fill = (x, y, erase) => {
 };
 
 // A mask of the server in place of what is drawn. After scribbles, what the hand painted or erased stays; else all begins anew.
-const take = (text, scribbled) => {
-    const {px, width, height} = sheet, next = unpack(text, width, height);
+const replace_mask = (text, scribbled) => {
+    const {px, width, height} = slice_view, next = unpack(text, width, height);
     for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = next[k]; else if (!(px[k] & HAND)) px[k] = px[k] & ~MASK | next[k];
-    record(whole());
+    push_step(whole());
 };
 
 // Sheets that were left, with their steps, the last twelve; what is drawn is kept as one step from nothing.
-const left_sheets = new Map();
-const leave = () => {
-    const {key, width, height, undo, redo, version, acked} = sheet;
-    sheet.was.fill(0);
-    left_sheets.delete(key);
-    left_sheets.set(key, {width, height, drawn: settle(whole()), undo, redo, version, acked});
-    if (left_sheets.size > 12) left_sheets.delete(left_sheets.keys().next().value);
+const stored_slices = new Map();
+const store_slice = () => {
+    const {key, width, height, undo, redo, version, saved_version} = slice_view;
+    slice_view.committed.fill(0);
+    stored_slices.delete(key);
+    stored_slices.set(key, {width, height, drawn: commit_step(whole()), undo, redo, version, saved_version});
+    if (stored_slices.size > 12) stored_slices.delete(stored_slices.keys().next().value);
 };
 const recount = () => {
-    const {px, proposal} = sheet;
-    sheet.area = sheet.added = sheet.removed = 0;
+    const {px, proposal} = slice_view;
+    slice_view.area = slice_view.added = slice_view.removed = 0;
     for (let k = 0; k < px.length; k++) {
         const on = px[k] & MASK;
-        sheet.area += on;
-        if (proposal && proposal[k] !== on) on ? sheet.added++ : sheet.removed++;
+        slice_view.area += on;
+        if (proposal && proposal[k] !== on) on ? slice_view.added++ : slice_view.removed++;
     }
 };
-const unpacked = told => Object.fromEntries(['proposal', 'truth'].map(name => [name, told[name] === null ? null : unpack(told[name], told.width, told.height)]));
-// The sheet that is on screen once more, with another window or proposal. What is drawn and not yet acknowledged stays.
-const renew = (told, codes, keep) => {
-    Object.assign(sheet, told, {picture: null, codes, mask: null, proposal_path: null, truth_path: null}, unpacked(told));
+const unpack_masks = sent => Object.fromEntries(['proposal', 'truth'].map(name => [name, sent[name] === null ? null : unpack(sent[name], sent.width, sent.height)]));
+// The slice that is on screen once more, with another window or proposal. What is drawn and not yet acknowledged stays.
+const refresh_slice = (sent, codes, keep) => {
+    Object.assign(slice_view, sent, {picture: null, codes, mask: null, proposal_path: null, truth_path: null}, unpack_masks(sent));
     recount();
-    if (keep || pack(MASK) === told.mask) return;
-    take(told.mask, false);
-    sheet.acked = sheet.version;
+    if (keep || pack(MASK) === sent.mask) return;
+    replace_mask(sent.mask, false);
+    slice_view.saved_version = slice_view.version;
 };
-const enter = (told, codes) => {
-    const {width, height} = told, mask = unpack(told.mask, width, height), before = left_sheets.get(told.key);
-    sheet = {...told, ...unpacked(told), picture: null, mask: null, codes, px: mask, was: new Uint8Array(width * height), undo: [], redo: [], version: 0, acked: 0};
+const load_slice = (sent, codes) => {
+    const {width, height} = sent, mask = unpack(sent.mask, width, height), before = stored_slices.get(sent.key);
+    slice_view = {...sent, ...unpack_masks(sent), picture: null, mask: null, codes, px: mask, committed: new Uint8Array(width * height), undo: [], redo: [], version: 0, saved_version: 0};
     if (before && before.width === width && before.height === height) {
-        sheet.px = new Uint8Array(width * height);
+        slice_view.px = new Uint8Array(width * height);
         if (before.drawn) flip(before.drawn);
-        Object.assign(sheet, {undo: before.undo, redo: before.redo});
-        if (sheet.px.some((bits, k) => (bits & MASK) !== mask[k])) take(told.mask, false);
-    } else sheet.was.set(mask);
+        Object.assign(slice_view, {undo: before.undo, redo: before.redo});
+        if (slice_view.px.some((bits, k) => (bits & MASK) !== mask[k])) replace_mask(sent.mask, false);
+    } else slice_view.committed.set(mask);
     recount();
-    sheet.version = sheet.acked = before ? before.version + 1 : 0;
+    slice_view.version = slice_view.saved_version = before ? before.version + 1 : 0;
 };

@@ -1,4 +1,4 @@
-// The hand: what pointers, fingers and wheel do on the sheet, tool by tool.
+// The hand: what pointers, fingers and wheel do on the slice, tool by tool.
 const SIZES = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 50, 62, 78, 97, 120, 150, 190, 240, 300, 380, 480];
 const ROUND = ['brush', 'eraser', 'lesion', 'background'];
 const tool = {name: 'brush', size: 12, minus: false, before: 'brush'};
@@ -18,7 +18,7 @@ const resize = size => {
     controls();
     hover();
 };
-const bigger = by => resize(SIZES[clamp(SIZES.findIndex(size => size >= tool.size) + by, 0, SIZES.length - 1)]);
+const change_size = by => resize(SIZES[clamp(SIZES.findIndex(size => size >= tool.size) + by, 0, SIZES.length - 1)]);
 const ring = () => {
     if (pointer) pointer.ring = ROUND.includes(tool.name) && !moving && !space && pointer.kind !== 'touch';
     stage.dataset.cursor = moving ? 'moving' : space ? 'hand' : locked() ? 'locked' : tool.name;
@@ -26,13 +26,13 @@ const ring = () => {
 };
 
 // A step of the history: what was drawn is kept, shown, and sent.
-const done = box => {
-    record(box);
-    stain(box);
-    drawn();
+const finish_step = box => {
+    push_step(box);
+    repaint(box);
+    on_drawn();
 };
-const refuse = () => {
-    if (!sheet || leaving()) return;
+const show_locked = () => {
+    if (!slice_view || leaving()) return;
     note(`This one is ${state.status}. Reopen it to change it.`, true);
 };
 const begin_stroke = (event, point) => {
@@ -42,21 +42,21 @@ const begin_stroke = (event, point) => {
 const extend = point => {
     const box = capsule(stroke.last, point, tool.size, MARKS[stroke.name]);
     stroke.last = point;
-    stroke.box = joined(stroke.box, box);
-    stain(box);
+    stroke.box = union_box(stroke.box, box);
+    repaint(box);
 };
 const end_stroke = keep => {
     if (!stroke) return;
     const {box, name} = stroke;
     stroke = null;
     if (box && keep) {
-        done(box);
-        if (name === 'lesion' || name === 'background') ask('scribble');
+        finish_step(box);
+        if (name === 'lesion' || name === 'background') request('scribble');
     } else if (box) {
-        forget(box);
-        stain(box);
+        discard_stroke(box);
+        repaint(box);
     }
-    if (inbox.length) listen();
+    if (inbox.length) process_replies();
 };
 
 const near = (a, b, reach) => { const p = on_screen(a), q = on_screen(b); return Math.hypot(p.x - q.x, p.y - q.y) <= reach; };
@@ -74,92 +74,92 @@ const close_polygon = shift => {
     const points = open_polygon;
     open_polygon = [];
     clicked = {time: 0};
-    if (points.length > 2) done(polygon(points, MARKS[shift || tool.minus ? 'eraser' : 'brush']));
+    if (points.length > 2) finish_step(polygon(points, MARKS[shift || tool.minus ? 'eraser' : 'brush']));
     hover();
     controls();
 };
 const cancel = () => { finish_object(); open_polygon = []; clicked = {time: 0}; hover(); controls(); };
-const pour = (point, erase) => {
+const fill_region = (point, erase) => {
     const x = Math.floor(point.x), y = Math.floor(point.y);
     if (!inside(x, y)) return;
     const box = fill(x, y, erase);
-    typeof box === 'string' ? note(box) : done(box);
+    typeof box === 'string' ? note(box) : finish_step(box);
 };
 const wipe = bits => {
-    for (let k = 0; k < sheet.px.length; k++) sheet.px[k] &= ~bits;
-    done(whole());
+    for (let k = 0; k < slice_view.px.length; k++) slice_view.px[k] &= ~bits;
+    finish_step(whole());
 };
 const undo = () => {
-    if (!sheet || locked() || stroke) return;
+    if (!slice_view || locked() || stroke) return;
     if (open_polygon.length) { open_polygon.pop(); hover(); return controls(); }
-    if (withdraw_prompt()) return;
+    if (cancel_prompt()) return;
     if (current()) pop_gesture(object);
-    stain(travel(sheet.undo, sheet.redo));
-    drawn();
+    repaint(apply_step(slice_view.undo, slice_view.redo));
+    on_drawn();
 };
 const redo = () => {
-    if (!sheet || locked() || stroke) return;
+    if (!slice_view || locked() || stroke) return;
     object = null;
-    stain(travel(sheet.redo, sheet.undo));
-    drawn();
+    repaint(apply_step(slice_view.redo, slice_view.undo));
+    on_drawn();
 };
 
 // Window and level as in viewers of clinics: to the right is wider, downwards is darker.
-const windowing = (x, y) => {
+const drag_window = (x, y) => {
     const {window: [black, white]} = moving, width = (white - black) * Math.exp(x / 250), level = (black + white) / 2 + y * (white - black) / 250;
-    sheet.window = [level - width / 2, level + width / 2];
-    moving.late ||= requestAnimationFrame(() => { if (moving) moving.late = 0; develop(); });
+    slice_view.window = [level - width / 2, level + width / 2];
+    moving.late ||= requestAnimationFrame(() => { if (moving) moving.late = 0; apply_window(); });
 };
 const rewindow = () => {
-    sheet.window = sheet.reset;
-    develop();
-    ask('window', {low: sheet.window[0], high: sheet.window[1]});
+    slice_view.window = slice_view.reset;
+    apply_window();
+    request('window', {low: slice_view.window[0], high: slice_view.window[1]});
 };
 
 stage.addEventListener('pointerdown', event => {
-    if (!sheet || event.target.closest('button')) return;
+    if (!slice_view || event.target.closest('button')) return;
     event.preventDefault();
     stage.focus({preventScroll: true});
     stage.setPointerCapture(event.pointerId);
-    active();
+    count_time();
     fingers.set(event.pointerId, {x: event.clientX, y: event.clientY});
     if (event.pointerType === 'touch' && fingers.size === 2) {
         end_stroke(false);
         moving = dragging = null;
-        pinch = spread_of();
+        pinch = pinch_state();
         return;
     }
     if (fingers.size > 1 || stroke || moving || dragging) return;
     const start = {id: event.pointerId, x: event.clientX, y: event.clientY}, point = at(event);
-    seen_at(event);
+    track_pointer(event);
     if (event.button === 1 || space) moving = {...start, kind: 'pan'};
     else if (event.button === 2 && tool.name === 'point' && !locked()) return click_point(point, true);
-    else if (event.button === 2 || tool.name === 'window') moving = {...start, kind: 'window', window: sheet.window, button: event.button};
-    else if (locked()) return refuse();
+    else if (event.button === 2 || tool.name === 'window') moving = {...start, kind: 'window', window: slice_view.window, button: event.button};
+    else if (locked()) return show_locked();
     else if (tool.name === 'box') begin_box(event, point);
     else if (tool.name === 'point') return click_point(point, event.altKey || tool.minus);
     else if (tool.name === 'polygon') return corner(event, point);
-    else if (tool.name === 'fill') return pour(point, event.shiftKey || tool.minus);
+    else if (tool.name === 'fill') return fill_region(point, event.shiftKey || tool.minus);
     else begin_stroke(event, point);
     ring();
 });
-const spread_of = () => {
+const pinch_state = () => {
     const [a, b] = [...fingers.values()], box = stage.getBoundingClientRect();
     return {x: (a.x + b.x) / 2 - box.left, y: (a.y + b.y) / 2 - box.top, apart: Math.max(20, Math.hypot(a.x - b.x, a.y - b.y))};
 };
-const seen_at = event => { pointer = {...at(event), kind: event.pointerType}; ring(); };
+const track_pointer = event => { pointer = {...at(event), kind: event.pointerType}; ring(); };
 stage.addEventListener('pointermove', event => {
-    if (!sheet) return;
-    active();
+    if (!slice_view) return;
+    count_time();
     if (fingers.has(event.pointerId)) fingers.set(event.pointerId, {x: event.clientX, y: event.clientY});
     if (pinch && fingers.size >= 2) {
-        const now = spread_of();
+        const now = pinch_state();
         zoom(now.apart / pinch.apart, pinch.x, pinch.y);
         pan(now.x - pinch.x, now.y - pinch.y);
         pinch = now;
         return;
     }
-    seen_at(event);
+    track_pointer(event);
     if (stroke && stroke.id === event.pointerId) {
         const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
         for (const one of all.length ? all : [event]) extend(at(one));
@@ -167,10 +167,10 @@ stage.addEventListener('pointermove', event => {
     else if (moving && moving.kind === 'pan') {
         pan(event.clientX - moving.x, event.clientY - moving.y);
         Object.assign(moving, {x: event.clientX, y: event.clientY});
-    } else if (moving) windowing(event.clientX - moving.x, event.clientY - moving.y);
-    numbers();
+    } else if (moving) drag_window(event.clientX - moving.x, event.clientY - moving.y);
+    update_numbers();
 });
-const lift = keep => event => {
+const end_pointer = keep => event => {
     fingers.delete(event.pointerId);
     if (fingers.size < 2) pinch = null;
     if (stroke && stroke.id === event.pointerId) {
@@ -182,7 +182,7 @@ const lift = keep => event => {
         const {kind, window, x, y} = moving, still = Math.hypot(event.clientX - x, event.clientY - y) < 3;
         moving = null;
         if (kind === 'window') {
-            if (window !== sheet.window && !still) { develop(); ask('window', {low: sheet.window[0], high: sheet.window[1]}); }
+            if (window !== slice_view.window && !still) { apply_window(); request('window', {low: slice_view.window[0], high: slice_view.window[1]}); }
             const now = performance.now();
             if (still && now - right_at < 400) rewindow();
             right_at = still ? now : 0;
@@ -190,16 +190,16 @@ const lift = keep => event => {
     }
     ring();
 };
-stage.addEventListener('pointerup', lift(true));
-stage.addEventListener('pointercancel', lift(false));
-stage.addEventListener('pointerleave', () => { if (!stroke) { pointer = null; hover(); if (sheet) numbers(); } });
+stage.addEventListener('pointerup', end_pointer(true));
+stage.addEventListener('pointercancel', end_pointer(false));
+stage.addEventListener('pointerleave', () => { if (!stroke) { pointer = null; hover(); if (slice_view) update_numbers(); } });
 stage.addEventListener('contextmenu', event => event.preventDefault());
 stage.addEventListener('auxclick', event => event.preventDefault());
 stage.addEventListener('wheel', event => {
     const turn_by = event.deltaY || event.deltaX, box = stage.getBoundingClientRect();
-    if (!sheet || !turn_by || !(event.ctrlKey || event.metaKey || event.shiftKey || state.slices > 1)) return;
+    if (!slice_view || !turn_by || !(event.ctrlKey || event.metaKey || event.shiftKey || state.slices > 1)) return;
     event.preventDefault();
-    active();
+    count_time();
     if (event.ctrlKey || event.metaKey) return zoom(Math.exp(-clamp(turn_by, -120, 120) / 300), event.clientX - box.left, event.clientY - box.top);
     const now = performance.now();
     if (now - turned_at > 300 || turned * turn_by < 0) turned = 0;
@@ -207,5 +207,5 @@ stage.addEventListener('wheel', event => {
     turned_at = now;
     if (Math.abs(turned) < 40) return;
     turned = 0;
-    event.shiftKey ? bigger(turn_by < 0 ? 1 : -1) : ask('go', {step: Math.sign(turn_by)});
+    event.shiftKey ? change_size(turn_by < 0 ? 1 : -1) : request('go', {step: Math.sign(turn_by)});
 }, {passive: false});

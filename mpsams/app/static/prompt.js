@@ -6,26 +6,26 @@ const whole_box = (a, b) => {
     const top = Math.floor(Math.min(a.y, b.y)), left = Math.floor(Math.min(a.x, b.x));
     return [top, left, Math.max(1, Math.ceil(Math.max(a.y, b.y)) - top), Math.max(1, Math.ceil(Math.max(a.x, b.x)) - left)];
 };
-const current = () => (object && sheet && object.key === sheet.key ? object : null);
+const current = () => (object && slice_view && object.key === slice_view.key ? object : null);
 // What the gestures of an object say together, as the server reads it: the last box, and all clicks.
 const marks_of = ({gestures}) => {
     const of = kind => gestures.filter(one => one.kind === kind).map(one => one.value);
     return {box: of('box').at(-1) || null, positive: of('positive'), negative: of('negative')};
 };
 // An untouched proposal gives way to the first object; whatever a person made stays beside it.
-const base_mask = () => (sheet.proposal && !sheet.added && !sheet.removed ? String(sheet.width * sheet.height) : pack(MASK));
+const base_mask = () => (slice_view.proposal && !slice_view.added && !slice_view.removed ? String(slice_view.width * slice_view.height) : pack(MASK));
 const gesture = (kind, value) => {
-    if (!current() || kind === 'box') object = {key: sheet.key, gestures: [], base: null};
+    if (!current() || kind === 'box') object = {key: slice_view.key, gestures: [], base: null};
     if (kind === 'negative' && !object.gestures.length) { object = null; return note('Draw a box around the object or click on it first.', true); }
     object.gestures.push({kind, value});
     const mine = object;
-    ask_about(mine);
+    request_prompt(mine);
     hover();
     controls();
 };
-const ask_about = mine => {
-    queue = queue.filter(wish => wish.object !== mine && wish.do !== 'save' && wish.do !== 'preview');
-    queue.push({do: 'prompt', object: mine});
+const request_prompt = mine => {
+    queue = queue.filter(command => command.object !== mine && command.action !== 'save' && command.action !== 'preview');
+    queue.push({action: 'prompt', object: mine});
     send();
 };
 // The parts of a command about an object, made when it is sent: the mask before the object is known only then.
@@ -39,12 +39,12 @@ const pop_gesture = mine => {
     hover();
     controls();
 };
-// Undo of a gesture whose answer has not come: it is not asked again, and the answer is not shown.
-const withdraw_prompt = () => {
-    const mine = current(), waiting = mine && queue.some(wish => wish.object === mine), flying = mine && flight && flight.wish.object === mine && !flight.dropped;
+// Undo of a gesture whose reply has not come: it is not asked again, and the reply is not shown.
+const cancel_prompt = () => {
+    const mine = current(), waiting = mine && queue.some(command => command.object === mine), flying = mine && in_flight && in_flight.command.object === mine && !in_flight.dropped;
     if (!waiting && !flying) return false;
-    queue = queue.filter(wish => wish.object !== mine);
-    if (!waiting) flight.dropped = true;
+    queue = queue.filter(command => command.object !== mine);
+    if (!waiting) in_flight.dropped = true;
     pop_gesture(mine);
     return true;
 };
@@ -59,30 +59,30 @@ const drag_box = (event, point) => {
     dragging.to = point;
     hover();
     const now = performance.now();
-    if (flight || queue.length || now - dragging.at < PREVIEW_EVERY || is_click(event)) return;
+    if (in_flight || queue.length || now - dragging.at < PREVIEW_EVERY || is_click(event)) return;
     dragging.at = now;
-    queue.push({do: 'preview', box: whole_box(dragging.from, dragging.to), positive: [], negative: []});
+    queue.push({action: 'preview', box: whole_box(dragging.from, dragging.to), positive: [], negative: []});
     send();
 };
 const is_click = event => Math.hypot(event.clientX - dragging.x, event.clientY - dragging.y) < DRAG;
 const end_box = (keep, event, point) => {
     const {from} = dragging, clicked_only = is_click(event);
     dragging = null;
-    queue = queue.filter(wish => wish.do !== 'preview');
+    queue = queue.filter(command => command.action !== 'preview');
     if (keep && clicked_only) click_point(point, event.altKey || tool.minus);
     else if (keep) gesture('box', whole_box(from, point));
     hover();
 };
-const preview_shown = runs => {
+const show_preview = runs => {
     if (!dragging || !runs) return;
-    dragging.path = traced(unpack(runs, sheet.width, sheet.height));
+    dragging.path = trace_outline(unpack(runs, slice_view.width, slice_view.height));
     hover();
 };
 
 // The marks of the object, above the image.
 const draw_prompt = ink => {
-    const place = new DOMMatrix([across(), 0, 0, down(), view.left, view.top]), mine = current();
-    const outlined = (path, style, dash) => { stroked(ink, path, place, '#0b1418', 3.4); stroked(ink, path, place, style, 1.6, dash); };
+    const place = new DOMMatrix([across(), 0, 0, down(), viewport.left, viewport.top]), mine = current();
+    const outlined = (path, style, dash) => { stroke_path(ink, path, place, '#0b1418', 3.4); stroke_path(ink, path, place, style, 1.6, dash); };
     if (dragging && dragging.path) outlined(dragging.path, colour('--machine', '#e69f00'), []);
     const {box, positive, negative} = mine ? marks_of(mine) : {box: null, positive: [], negative: []};
     for (const [top, left, height, width] of [dragging ? whole_box(dragging.from, dragging.to) : box].filter(Boolean)) {

@@ -1,221 +1,221 @@
-// What the page says to the server and hears from it: one wish at a time, autosave, tries again, and what is true about saving.
+// The exchange with the server: one command at a time, autosave, repeated attempts, and what the page says about saving.
 const LEAVING = ['go', 'accept', 'skip', 'open'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
-const inbox = [], owed = [];  // answers not yet read; masks of sheets that were left before they were acknowledged
-const given_up = new Map();  // tries that got no answer although their wish did: turn -> key and version
-let queue = [], flight = null, turn = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, who: '', prompts: false};
-let resting = 0, reading = false, trouble = 0, kept = '', worked = 0, active_at = 0, newest = 0, stayed = false;  // newest: turn whose mask was saved last
+const inbox = [], unsent = [];  // replies not yet read; masks of slices that were left before they were acknowledged
+const abandoned = new Map();  // attempts that got no reply although their command did: request id -> key and version
+let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false};
+let save_timer = 0, applying = false, failures = 0, saved_words = '', worked_ms = 0, active_at = 0, last_saved_id = 0, reload_cancelled = false;  // last_saved_id: request id whose mask was saved last
 
-const locked = () => !sheet || ['accepted', 'skipped'].includes(state.status) || leaving();
-const leaving = () => Boolean(flight && !flight.lost && LEAVING.includes(flight.wish.do));
-const changed = () => Boolean(sheet) && sheet.version !== sheet.acked;
-const unsaved = () => changed() || owed.length > 0;
+const locked = () => !slice_view || ['accepted', 'skipped'].includes(state.status) || leaving();
+const leaving = () => Boolean(in_flight && !in_flight.timed_out && LEAVING.includes(in_flight.command.action));
+const changed = () => Boolean(slice_view) && slice_view.version !== slice_view.saved_version;
+const unsaved = () => changed() || unsent.length > 0;
 // What the server refused to save is sent again only once it has changed.
-const refused = () => changed() && sheet.refused === sheet.version;
-const due = () => changed() && !refused() || owed.length > 0;
+const rejected = () => changed() && slice_view.rejected_version === slice_view.version;
+const has_pending = () => changed() && !rejected() || unsent.length > 0;
 const clock = () => new Date().toTimeString().slice(0, 8);
 // Time counts while something is done; pauses over half a minute do not.
-const active = () => {
+const count_time = () => {
     const now = performance.now();
-    if (now - active_at < IDLE) worked += now - active_at;
+    if (now - active_at < IDLE) worked_ms += now - active_at;
     active_at = now;
 };
 
-const ask = (wished, more = {}) => {
-    if (!sheet) return;
+const request = (action, params = {}) => {
+    if (!slice_view) return;
     const last = queue.at(-1);
-    if (wished === 'go' && 'step' in more) {
-        const from = last && last.do === 'go' ? last.slice : flight && flight.wish.do === 'go' ? flight.wish.slice : state.slice;
-        const slice = clamp(from + more.step, 0, state.slices - 1);
+    if (action === 'go' && 'step' in params) {
+        const from = last && last.action === 'go' ? last.slice : in_flight && in_flight.command.action === 'go' ? in_flight.command.slice : state.slice;
+        const slice = clamp(from + params.step, 0, state.slices - 1);
         if (slice === from) return;
-        more = {slice};
-    } else if (leaving() || queue.some(wish => LEAVING.includes(wish.do))) return;
-    queue = queue.filter(wish => wish.do !== wished && wish.do !== 'save');
-    queue.push({do: wished, ...more});
+        params = {slice};
+    } else if (leaving() || queue.some(command => LEAVING.includes(command.action))) return;
+    queue = queue.filter(command => command.action !== action && command.action !== 'save');
+    queue.push({action, ...params});
     send();
 };
 const send = () => {
-    if (flight || !sheet || reading) return status();
-    if (owed.length && !resting) return fly({do: 'save', ...owed[0]});
-    const wish = queue.shift();
-    if (wish) fly(wish);
-    else if (due() && !resting) rest();
+    if (in_flight || !slice_view || applying) return status();
+    if (unsent.length && !save_timer) return start_command({action: 'save', ...unsent[0]});
+    const command = queue.shift();
+    if (command) start_command(command);
+    else if (has_pending() && !save_timer) schedule_save();
     status();
 };
-const fly = wish => {
-    clearTimeout(resting);
-    resting = 0;
-    flight = {id: name_of_wish(), wish, key: wish.key || sheet.key, versions: new Map(), first: turn + 1, seconds: 0, tries: 0};
-    launch();
+const start_command = command => {
+    clearTimeout(save_timer);
+    save_timer = 0;
+    in_flight = {id: new_command_id(), command, key: command.key || slice_view.key, versions: new Map(), first: request_id + 1, seconds: 0, attempts: 0};
+    send_attempt();
 };
-const name_of_wish = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(16).padStart(8, '0')).join('');
-// Every try has a turn of its own and the newest mask; by the id the server knows that it is the same wish.
-const launch = () => {
-    const here = flight.key === sheet.key, {do: wished, ...more} = flight.wish;
-    if (!here && !more.mask) { end(0); return send(); }
-    flight.seconds += worked / 1000;
-    worked = 0;
-    flight.lost = false;
-    flight.changed = here ? changed() : true;
-    flight.versions.set(++turn, here ? sheet.version : more.version);
-    const wish = {...more, do: wished, id: flight.id, key: flight.key, turn, mask: here ? pack(MASK) : more.mask, changed: flight.changed, seconds: Math.round(flight.seconds * 10) / 10};
-    delete wish.version;
-    if (wished === 'prompt') Object.assign(wish, flight.prompt ||= prompt_parts(wish.object), {object: undefined});
-    if (wished === 'scribble') Object.assign(wish, {lesion: pack(LESION), background: pack(GROUND)});
-    flight.timer = setTimeout(lost, Number(root.dataset.patience));
-    trigger('act', wish);
+const new_command_id = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(16).padStart(8, '0')).join('');
+// Each attempt has a request id of its own and the newest mask; by the id the server knows that it is the same command.
+const send_attempt = () => {
+    const here = in_flight.key === slice_view.key, {action, ...params} = in_flight.command;
+    if (!here && !params.mask) { finish_command(0); return send(); }
+    in_flight.seconds += worked_ms / 1000;
+    worked_ms = 0;
+    in_flight.timed_out = false;
+    in_flight.changed = here ? changed() : true;
+    in_flight.versions.set(++request_id, here ? slice_view.version : params.version);
+    const command = {...params, action, id: in_flight.id, key: in_flight.key, request_id, mask: here ? pack(MASK) : params.mask, changed: in_flight.changed, seconds: Math.round(in_flight.seconds * 10) / 10};
+    delete command.version;
+    if (action === 'prompt') Object.assign(command, in_flight.prompt ||= prompt_parts(command.object), {object: undefined});
+    if (action === 'scribble') Object.assign(command, {lesion: pack(LESION), background: pack(GROUND)});
+    in_flight.timer = setTimeout(on_timeout, Number(root.dataset.patience));
+    trigger('act', command);
     status();
 };
-const lost = () => {
-    const mine = flight;
-    mine.lost = true;
-    trouble++;
-    mine.timer = setTimeout(() => flight === mine && launch(), Math.min(LONGEST, 1000 * 2 ** mine.tries++));
+const on_timeout = () => {
+    const mine = in_flight;
+    mine.timed_out = true;
+    failures++;
+    mine.timer = setTimeout(() => in_flight === mine && send_attempt(), Math.min(LONGEST, 1000 * 2 ** mine.attempts++));
     status();
 };
-const rest = (pause = PAUSE) => {
-    clearTimeout(resting);
-    resting = setTimeout(() => { resting = 0; if (due() && !flight) ask('save'); }, pause);
+const schedule_save = (pause = PAUSE) => {
+    clearTimeout(save_timer);
+    save_timer = setTimeout(() => { save_timer = 0; if (has_pending() && !in_flight) request('save'); }, pause);
 };
 // What is drawn has changed.
-const drawn = () => {
+const on_drawn = () => {
     if (changed()) {
-        sheet.since ||= clock();
-        rest();
+        slice_view.since ||= clock();
+        schedule_save();
     }
     status();
     redraw();
 };
 
-const acknowledged = (key, version, where) => {
-    settled(key, version);
-    if (sheet && sheet.key === key) {
-        sheet.acked = Math.max(sheet.acked, version);
-        if (!changed()) sheet.since = '';
+const mark_saved = (key, version, where) => {
+    clear_unsent(key, version);
+    if (slice_view && slice_view.key === key) {
+        slice_view.saved_version = Math.max(slice_view.saved_version, version);
+        if (!changed()) slice_view.since = '';
     }
-    kept = where === 'disk' ? `saved on disk ${clock()}` : 'kept in this tab';
+    saved_words = where === 'disk' ? `saved on disk ${clock()}` : 'kept in this tab';
 };
-const settled = (key, version) => {
-    const at_once = owed.findIndex(one => one.key === key && one.version <= version);
-    if (at_once >= 0) owed.splice(at_once, 1);
-    trouble = 0;
+const clear_unsent = (key, version) => {
+    const position = unsent.findIndex(one => one.key === key && one.version <= version);
+    if (position >= 0) unsent.splice(position, 1);
+    failures = 0;
 };
-const not_taken = (key, version) => {
-    settled(key, version);
-    if (sheet && sheet.key === key) sheet.refused = version;
+const mark_rejected = (key, version) => {
+    clear_unsent(key, version);
+    if (slice_view && slice_view.key === key) slice_view.rejected_version = version;
 };
 const status = () => {
-    const stuck = refused() && !owed.length && !flight, again = trouble && (unsaved() || flight);
-    const since = sheet && sheet.since ? `: what was drawn since ${sheet.since}` : '', away = stayed || Boolean(flight) && flight.tries > 3;
-    let words = kept || (sheet ? 'no changes yet' : '');
-    if (stuck) words = `not saved${since}`;
-    else if (again && unsaved() && state.status && away) words = `not saved${since}. Reload the page (Ctrl+R): it is kept, and saved then`;
-    else if (again) words = unsaved() ? 'not saved yet, trying again' : 'no answer yet, trying again';
+    const is_rejected = rejected() && !unsent.length && !in_flight, is_retrying = failures && (unsaved() || in_flight);
+    const since = slice_view && slice_view.since ? `: what was drawn since ${slice_view.since}` : '', away = reload_cancelled || Boolean(in_flight) && in_flight.attempts > 3;
+    let words = saved_words || (slice_view ? 'no changes yet' : '');
+    if (is_rejected) words = `not saved${since}`;
+    else if (is_retrying && unsaved() && state.status && away) words = `not saved${since}. Reload the page (Ctrl+R): it is kept, and saved then`;
+    else if (is_retrying) words = unsaved() ? 'not saved yet, trying again' : 'no answer yet, trying again';
     else if (unsaved()) words = 'saving\u2026';
-    root.dataset.saved = stuck || again ? 'trouble' : unsaved() ? 'waiting' : kept && 'kept';
+    root.dataset.saved = is_rejected || is_retrying ? 'trouble' : unsaved() ? 'waiting' : saved_words && 'kept';
     text('saved', words);
-    root.classList.toggle('busy', Boolean(flight && !['save', 'preview'].includes(flight.wish.do)) || reading);
+    root.classList.toggle('busy', Boolean(in_flight && !['save', 'preview'].includes(in_flight.command.action)) || applying);
     controls();
 };
 
-const hear = said => {
-    inbox.push(said);
-    listen();
+const receive = reply => {
+    inbox.push(reply);
+    process_replies();
 };
 // Answers are read in the order they came, and never in the middle of a stroke.
-const listen = async () => {
-    if (reading || stroke) return;
-    reading = true;
+const process_replies = async () => {
+    if (applying || stroke) return;
+    applying = true;
     try {
-        while (inbox.length && !stroke) await read(inbox.shift());
+        while (inbox.length && !stroke) await apply_reply(inbox.shift());
     } catch (error) {
         console.error(error);
         note('The page could not read the last answer.', true);
     }
-    reading = false;
+    applying = false;
     send();
 };
-const read = async words => {
+const apply_reply = async words => {
     if (!words) return;
-    const said = JSON.parse(words), mine = flight && flight.versions.has(said.turn) ? flight : null, late = given_up.get(said.turn), fresh = !late;
-    given_up.delete(said.turn);
-    turn = Math.max(turn, said.turn);
-    if (said.saved && late) acknowledged(late.key, late.version, said.saved);
-    if (said.saved && mine) acknowledged(mine.key, mine.versions.get(said.turn), said.saved);
-    if (said.saved && (mine || late)) newest = Math.max(newest, said.turn);
+    const reply = JSON.parse(words), mine = in_flight && in_flight.versions.has(reply.request_id) ? in_flight : null, late = abandoned.get(reply.request_id), fresh = !late;
+    abandoned.delete(reply.request_id);
+    request_id = Math.max(request_id, reply.request_id);
+    if (reply.saved && late) mark_saved(late.key, late.version, reply.saved);
+    if (reply.saved && mine) mark_saved(mine.key, mine.versions.get(reply.request_id), reply.saved);
+    if (reply.saved && (mine || late)) last_saved_id = Math.max(last_saved_id, reply.request_id);
     if (mine) clearTimeout(mine.timer);
     try {
-        if (fresh && said.sheet) await begin(said);
-        else if (fresh && sheet && said.key === sheet.key) {
-            state = said.state;
-            // What is accepted is what was seen: an answer to scribbles comes too late then.
-            if (said.mask !== null && mine && mine.dropped) { sheet.version++; drawn(); }
-            else if (said.mask !== null && !queue.some(wish => wish.do === 'accept')) replace(said, mine);
-            preview_shown(said.preview);
-            if (said.refused && mine && mine.wish.do === 'prompt' && !mine.dropped) pop_gesture(mine.wish.object);
+        if (fresh && reply.slice_view) await open_slice(reply);
+        else if (fresh && slice_view && reply.key === slice_view.key) {
+            state = reply.state;
+            // What is accepted is what was seen: a reply to scribbles comes too late then.
+            if (reply.mask !== null && mine && mine.dropped) { slice_view.version++; on_drawn(); }
+            else if (reply.mask !== null && !queue.some(command => command.action === 'accept')) apply_mask(reply, mine);
+            show_preview(reply.preview);
+            if (reply.error && mine && mine.command.action === 'prompt' && !mine.dropped) pop_gesture(mine.command.object);
         }
     } finally {
-        if (mine) end(said.turn);
+        if (mine) finish_command(reply.request_id);
     }
-    if (fresh && (said.refused || said.told)) note(said.refused || said.told, Boolean(said.refused));
-    if (!mine || !mine.changed || said.saved) return;
-    if (said.refused) return not_taken(mine.key, mine.versions.get(said.turn));
-    trouble++;
-    rest(Math.min(LONGEST, PAUSE * 2 ** trouble));
+    if (fresh && (reply.error || reply.message)) note(reply.error || reply.message, Boolean(reply.error));
+    if (!mine || !mine.changed || reply.saved) return;
+    if (reply.error) return mark_rejected(mine.key, mine.versions.get(reply.request_id));
+    failures++;
+    schedule_save(Math.min(LONGEST, PAUSE * 2 ** failures));
 };
-const end = answered => {
-    for (const [one, version] of flight.versions) if (one !== answered) given_up.set(one, {key: flight.key, version});
-    flight = null;
+const finish_command = answered => {
+    for (const [one, version] of in_flight.versions) if (one !== answered) abandoned.set(one, {key: in_flight.key, version});
+    in_flight = null;
 };
-// What an answer says about saving holds for the mask it brings; what the hand kept beside that is not saved yet.
-const replace = ({mask, saved}, mine) => {
-    take(mask, mine && ['scribble', 'prompt'].includes(mine.wish.do));
-    if (saved && pack(MASK) === mask) sheet.acked = sheet.version;
-    stain(whole());
+// What a reply says about saving holds for the mask it brings; what the hand kept beside that is not saved yet.
+const apply_mask = ({mask, saved}, mine) => {
+    replace_mask(mask, mine && ['scribble', 'prompt'].includes(mine.command.action));
+    if (saved && pack(MASK) === mask) slice_view.saved_version = slice_view.version;
+    repaint(whole());
 };
-const begin = async said => {
-    const codes = await decoded(said.sheet), before = sheet;
-    if (sheet && sheet.key === said.sheet.key && sheet.width === said.sheet.width && sheet.height === said.sheet.height) {
-        const {aspect} = sheet;
-        renew(said.sheet, codes, changed() || Boolean(stroke) || said.turn < newest);  // or it was made before what was saved since
-        state = said.state;
-        return opened(aspect === sheet.aspect);
+const open_slice = async reply => {
+    const codes = await decode_picture(reply.slice_view), before = slice_view;
+    if (slice_view && slice_view.key === reply.slice_view.key && slice_view.width === reply.slice_view.width && slice_view.height === reply.slice_view.height) {
+        const {aspect} = slice_view;
+        refresh_slice(reply.slice_view, codes, changed() || Boolean(stroke) || reply.request_id < last_saved_id);  // or it was made before what was saved since
+        state = reply.state;
+        return show_slice(aspect === slice_view.aspect);
     }
     end_stroke(true);
-    if (sheet && changed() && !refused()) owed.push({key: sheet.key, version: sheet.version, mask: pack(MASK)});
-    if (sheet) leave();
-    kept = '';
-    queue = queue.filter(wish => wish.do === 'go');
-    enter(said.sheet, codes);
-    state = said.state;
+    if (slice_view && changed() && !rejected()) unsent.push({key: slice_view.key, version: slice_view.version, mask: pack(MASK)});
+    if (slice_view) store_slice();
+    saved_words = '';
+    queue = queue.filter(command => command.action === 'go');
+    load_slice(reply.slice_view, codes);
+    state = reply.state;
     open_polygon = [];
     object = dragging = null;
     note('');
-    opened(before && before.width === sheet.width && before.height === sheet.height && before.aspect === sheet.aspect);
+    show_slice(before && before.width === slice_view.width && before.height === slice_view.height && before.aspect === slice_view.aspect);
 };
-const opened = same_size => {
-    sheet.reset = sheet.window;
+const show_slice = same_size => {
+    slice_view.reset = slice_view.window;
     root.classList.add('open');
-    text('title', sheet.title);
-    spread(same_size);
+    text('title', slice_view.title);
+    rebuild_layers(same_size);
 };
-// What is not saved outlasts a reload of this tab, as gradio's when the app was started again; then it is sent when the first sheet is there.
-const regain = () => {
+// What is not saved outlasts a reload of this tab, as gradio's when the app was started again; then it is sent when the first slice is there.
+const restore_unsent = () => {
     try {
         const left = JSON.parse(sessionStorage.getItem(LEFT) || '[]');
         sessionStorage.removeItem(LEFT);
-        owed.push(...left.map(({key, mask}) => ({key, mask, version: 0})));
+        unsent.push(...left.map(({key, mask}) => ({key, mask, version: 0})));
     } catch (error) { console.error(error); }
 };
 window.addEventListener('pagehide', () => {
     if (!element.isConnected) return;
-    const here = changed() ? [{key: sheet.key, mask: pack(MASK)}] : [];
-    try { sessionStorage.setItem(LEFT, JSON.stringify([...owed.map(({key, mask}) => ({key, mask})), ...here])); } catch (error) { console.error(error); }
+    const here = changed() ? [{key: slice_view.key, mask: pack(MASK)}] : [];
+    try { sessionStorage.setItem(LEFT, JSON.stringify([...unsent.map(({key, mask}) => ({key, mask})), ...here])); } catch (error) { console.error(error); }
 });
 window.addEventListener('pageshow', () => sessionStorage.removeItem(LEFT));
-regain();
+restore_unsent();
 window.addEventListener('beforeunload', event => {
     if (!element.isConnected || !unsaved()) return;
     event.preventDefault();
-    setTimeout(() => { stayed = true; status(); }, 500);  // gradio sends nothing any more from a page that it wanted to load again
+    setTimeout(() => { reload_cancelled = true; status(); }, 500);  // gradio sends nothing any more from a page that it wanted to load again
 });
-document.addEventListener('visibilitychange', () => { if (document.hidden && changed() && !flight) ask('save'); });
+document.addEventListener('visibilitychange', () => { if (document.hidden && changed() && !in_flight) request('save'); });

@@ -1,12 +1,12 @@
-// What is seen of the sheet: window, zoom and pan, the layers, outlines, the brush's ring, and the numbers beneath.
+// What is seen of the slice: window, zoom and pan, the layers, outlines, the brush's ring, and the numbers beneath.
 const root = element.querySelector('.annotate');
 const part = name => root.querySelector(`[data-part="${name}"]`);
 const stage = part('stage'), screen = part('screen').getContext('2d'), above = part('above').getContext('2d');
 const TILE = 128, SHARP = 3;  // pixels of a tile of outlines; from this enlargement on, pixels are seen as squares
 const show = {opacity: .45, hidden: false, outline: false, proposal: true, truth: true};
-const view = {scale: 1, left: 0, top: 0, fitted: true};
+const viewport = {scale: 1, left: 0, top: 0, fitted: true};
 const layers = {};  // canvases of the image's own size: grey, ink, strokes
-let edges = new Map(), asked = 0, pointer = null, open_polygon = [];
+let edge_tiles = new Map(), frame_request = 0, pointer = null, open_polygon = [];
 
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 const text = (name, words) => { const one = part(name); if (one.textContent !== words) one.textContent = words; };
@@ -18,15 +18,15 @@ const rgba = name => {
     return new Uint32Array(dot.getImageData(0, 0, 1, 1).data.buffer)[0];
 };
 const ink_of = {mask: rgba('--machine'), lesion: rgba('--scribble-lesion'), ground: rgba('--scribble-ground'), gap: rgba('--scribble-gap')};
-const layer = () => {
+const new_layer = () => {
     const made = document.createElement('canvas');
-    [made.width, made.height] = [sheet.width, sheet.height];
+    [made.width, made.height] = [slice_view.width, slice_view.height];
     return made.getContext('2d');
 };
 const strips = (box, most) => Array.from({length: Math.ceil(box.h / most)}, (_, i) => ({...box, y: box.y + i * most, h: Math.min(most, box.h - i * most)}));
 
 // The 16-bit values of the picture that was sent.
-const decoded = async ({picture, width, height}) => {
+const decode_picture = async ({picture, width, height}) => {
     const image = new Image(), codes = new Uint16Array(width * height);
     image.src = picture;
     await image.decode();
@@ -42,25 +42,25 @@ const decoded = async ({picture, width, height}) => {
     }
     return codes;
 };
-const value_of = code => sheet.low + code / 65535 * (sheet.high - sheet.low);
-const told = value => Math.abs(sheet.high - sheet.low) >= 20 ? value.toFixed(0) : value.toPrecision(3);
-const develop = () => {
-    const {codes, width, window: [black, white]} = sheet, grey = new Uint32Array(65536);
+const value_of = code => slice_view.low + code / 65535 * (slice_view.high - slice_view.low);
+const format_value = value => Math.abs(slice_view.high - slice_view.low) >= 20 ? value.toFixed(0) : value.toPrecision(3);
+const apply_window = () => {
+    const {codes, width, window: [black, white]} = slice_view, grey = new Uint32Array(65536);
     for (let code = 0; code < 65536; code++) grey[code] = 0xff000000 | 0x010101 * Math.round(255 * clamp((value_of(code) - black) / (white - black || 1e-9), 0, 1));
     for (const strip of strips(whole(), 256)) {
         const data = new ImageData(width, strip.h), out = new Uint32Array(data.data.buffer), from = strip.y * width;
         for (let k = 0; k < out.length; k++) out[k] = grey[codes[from + k]];
         layers.grey.putImageData(data, 0, strip.y);
     }
-    const unit = sheet.unit && ' ' + sheet.unit;
-    text('window', `level ${told((black + white) / 2)}, width ${told(white - black)}${unit}`);
-    root.classList.toggle('as-it-came', !unit && sheet.window === sheet.reset);
+    const unit = slice_view.unit && ' ' + slice_view.unit;
+    text('window', `level ${format_value((black + white) / 2)}, width ${format_value(white - black)}${unit}`);
+    root.classList.toggle('as-it-came', !unit && slice_view.window === slice_view.reset);
     redraw();
 };
 // Bring the layers up to date where the pixels changed. Strokes on background are striped, so that no one needs the colours.
-const stain = box => {
+const repaint = box => {
     if (!box) return;
-    const {px, width} = sheet;
+    const {px, width} = slice_view;
     for (const strip of strips(box, 512)) {
         const mask = new ImageData(strip.w, strip.h), marks = new ImageData(strip.w, strip.h);
         const on = new Uint32Array(mask.data.buffer), lines = new Uint32Array(marks.data.buffer);
@@ -74,13 +74,13 @@ const stain = box => {
         layers.strokes.putImageData(marks, strip.x, strip.y);
     }
     const last = n => Math.floor(Math.max(0, n) / TILE);
-    for (let y = last(box.y - 1); y <= last(box.y + box.h); y++) for (let x = last(box.x - 1); x <= last(box.x + box.w); x++) edges.delete(y * 4096 + x);
+    for (let y = last(box.y - 1); y <= last(box.y + box.h); y++) for (let x = last(box.x - 1); x <= last(box.x + box.w); x++) edge_tiles.delete(y * 4096 + x);
     redraw();
 };
 
 // The border of the mask within one tile, in pixels; null for none.
-const edge_of = (column, row) => {
-    const {px, width, height} = sheet, path = new Path2D(), on = (x, y) => inside(x, y) && (px[y * width + x] & MASK) > 0;
+const edge_path = (column, row) => {
+    const {px, width, height} = slice_view, path = new Path2D(), on = (x, y) => inside(x, y) && (px[y * width + x] & MASK) > 0;
     const x0 = column * TILE, y0 = row * TILE, x1 = Math.min(width, x0 + TILE), y1 = Math.min(height, y0 + TILE);
     let any = false;
     const line = (fixed, from, to, upright) => {
@@ -99,8 +99,8 @@ const edge_of = (column, row) => {
     return any ? path : null;
 };
 // The border of a mask as closed lines, so that it can be dashed: walk along the edges with the mask on the right.
-const traced = mask => {
-    const {width, height} = sheet, path = new Path2D(), wide = width + 1, ways = new Map(), on = (x, y) => inside(x, y) && mask[y * width + x];
+const trace_outline = mask => {
+    const {width, height} = slice_view, path = new Path2D(), wide = width + 1, ways = new Map(), on = (x, y) => inside(x, y) && mask[y * width + x];
     const add = (x, y, way) => { const k = y * wide + x; ways.set(k, (ways.get(k) || 0) | 1 << way); };  // 0 right, 1 down, 2 left, 3 up
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) if (mask[y * width + x]) {
         if (!on(x, y - 1)) add(x, y, 0);
@@ -111,7 +111,7 @@ const traced = mask => {
     for (const first of ways.keys()) while (ways.get(first)) {
         let k = first, way = -1;
         while (ways.get(k)) {
-            const there = ways.get(k), next = way < 0 ? [0, 1, 2, 3].find(w => there >> w & 1) : [1, 0, 3].map(turn => (way + turn) % 4).find(w => there >> w & 1);
+            const there = ways.get(k), next = way < 0 ? [0, 1, 2, 3].find(w => there >> w & 1) : [1, 0, 3].map(request_id => (way + request_id) % 4).find(w => there >> w & 1);
             if (way < 0) path.moveTo(k % wide, Math.floor(k / wide));
             else if (next !== way) path.lineTo(k % wide, Math.floor(k / wide));
             ways.set(k, there & ~(1 << next));
@@ -123,36 +123,36 @@ const traced = mask => {
     return path;
 };
 
-// From places on the screen to places on the sheet (0 is the left edge of the first pixel), and back.
-const across = () => view.scale, down = () => view.scale * sheet.aspect;
+// From places on the screen to places on the slice (0 is the left edge of the first pixel), and back.
+const across = () => viewport.scale, down = () => viewport.scale * slice_view.aspect;
 const at = event => {
     const box = stage.getBoundingClientRect();
-    return {x: (event.clientX - box.left - view.left) / across(), y: (event.clientY - box.top - view.top) / down()};
+    return {x: (event.clientX - box.left - viewport.left) / across(), y: (event.clientY - box.top - viewport.top) / down()};
 };
-const on_screen = ({x, y}) => ({x: view.left + x * across(), y: view.top + y * down()});
-const fit_scale = () => Math.min(stage.clientWidth / sheet.width, stage.clientHeight / (sheet.height * sheet.aspect)) * .97;
+const on_screen = ({x, y}) => ({x: viewport.left + x * across(), y: viewport.top + y * down()});
+const fit_scale = () => Math.min(stage.clientWidth / slice_view.width, stage.clientHeight / (slice_view.height * slice_view.aspect)) * .97;
 const fit = () => {
-    if (!sheet || !stage.clientWidth) return;
-    view.scale = fit_scale();
-    view.left = (stage.clientWidth - sheet.width * across()) / 2;
-    view.top = (stage.clientHeight - sheet.height * down()) / 2;
-    view.fitted = true;
+    if (!slice_view || !stage.clientWidth) return;
+    viewport.scale = fit_scale();
+    viewport.left = (stage.clientWidth - slice_view.width * across()) / 2;
+    viewport.top = (stage.clientHeight - slice_view.height * down()) / 2;
+    viewport.fitted = true;
     redraw();
 };
 const pan = (x, y) => {
-    view.left = clamp(view.left + x, 60 - sheet.width * across(), stage.clientWidth - 60);
-    view.top = clamp(view.top + y, 60 - sheet.height * down(), stage.clientHeight - 60);
-    view.fitted = false;
+    viewport.left = clamp(viewport.left + x, 60 - slice_view.width * across(), stage.clientWidth - 60);
+    viewport.top = clamp(viewport.top + y, 60 - slice_view.height * down(), stage.clientHeight - 60);
+    viewport.fitted = false;
     redraw();
 };
 const zoom = (factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) => {
-    const scale = clamp(view.scale * factor, Math.min(fit_scale() / 2, 1), Math.max(64, fit_scale())), by = scale / view.scale;
-    view.scale = scale;
-    pan((x - view.left) * (1 - by), (y - view.top) * (1 - by));
+    const scale = clamp(viewport.scale * factor, Math.min(fit_scale() / 2, 1), Math.max(64, fit_scale())), by = scale / viewport.scale;
+    viewport.scale = scale;
+    pan((x - viewport.left) * (1 - by), (y - viewport.top) * (1 - by));
 };
 
-const redraw = () => { asked ||= requestAnimationFrame(draw); };
-const stroked = (ink, path, place, style, width, dash = []) => {
+const redraw = () => { frame_request ||= requestAnimationFrame(draw); };
+const stroke_path = (ink, path, place, style, width, dash = []) => {
     const line = new Path2D();
     line.addPath(path, place);
     ink.setLineDash(dash);
@@ -161,25 +161,25 @@ const stroked = (ink, path, place, style, width, dash = []) => {
     ink.stroke(line);
 };
 const draw = () => {
-    asked = 0;
+    frame_request = 0;
     const wide = stage.clientWidth, high = stage.clientHeight, dots = window.devicePixelRatio || 1;
     for (const {canvas} of [screen, above]) if (canvas.width !== Math.round(wide * dots) || canvas.height !== Math.round(high * dots)) {
         [canvas.width, canvas.height] = [Math.round(wide * dots), Math.round(high * dots)];
     }
     screen.setTransform(dots, 0, 0, dots, 0, 0);
     screen.clearRect(0, 0, wide, high);
-    if (!sheet || !layers.grey) return;
-    stage.dataset.view = JSON.stringify(view);
-    const seen = cut(-view.left / across() - 1, -view.top / down() - 1, (wide - view.left) / across() + 1, (high - view.top) / down() + 1);
+    if (!slice_view || !layers.grey) return;
+    stage.dataset.view = JSON.stringify(viewport);
+    const seen = clip_box(-viewport.left / across() - 1, -viewport.top / down() - 1, (wide - viewport.left) / across() + 1, (high - viewport.top) / down() + 1);
     if (seen) {
-        const paste = (layer, sharp) => {
-            screen.imageSmoothingEnabled = view.scale * dots < sharp;
+        const paste = (new_layer, sharp) => {
+            screen.imageSmoothingEnabled = viewport.scale * dots < sharp;
             screen.imageSmoothingQuality = 'medium';
             const {x, y} = on_screen(seen);
-            screen.drawImage(layer.canvas, seen.x, seen.y, seen.w, seen.h, x, y, seen.w * across(), seen.h * down());
+            screen.drawImage(new_layer.canvas, seen.x, seen.y, seen.w, seen.h, x, y, seen.w * across(), seen.h * down());
         };
         paste(layers.grey, SHARP);
-        const place = new DOMMatrix([across(), 0, 0, down(), view.left, view.top]);
+        const place = new DOMMatrix([across(), 0, 0, down(), viewport.left, viewport.top]);
         if (!show.hidden) {
             screen.globalAlpha = show.opacity;
             if (!show.outline) paste(layers.ink, 1);
@@ -187,35 +187,35 @@ const draw = () => {
             const lines = new Path2D();
             for (let row = Math.floor(seen.y / TILE); row <= (seen.y + seen.h - 1) / TILE; row++) for (let column = Math.floor(seen.x / TILE); column <= (seen.x + seen.w - 1) / TILE; column++) {
                 const k = row * 4096 + column;
-                if (!edges.has(k)) edges.set(k, edge_of(column, row));
-                if (edges.get(k)) lines.addPath(edges.get(k));
+                if (!edge_tiles.has(k)) edge_tiles.set(k, edge_path(column, row));
+                if (edge_tiles.get(k)) lines.addPath(edge_tiles.get(k));
             }
-            stroked(screen, lines, place, colour('--machine', '#e69f00'), show.outline ? 2 : 1.3);
+            stroke_path(screen, lines, place, colour('--machine', '#e69f00'), show.outline ? 2 : 1.3);
         }
-        if (!show.hidden && show.truth && sheet.truth) stroked(screen, sheet.truth_path ||= traced(sheet.truth), place, colour('--truth', '#56b4e9'), 1.8);
-        if (!show.hidden && show.proposal && sheet.proposal) {
-            const path = sheet.proposal_path ||= traced(sheet.proposal);
-            stroked(screen, path, place, '#0b1418aa', 2.6);
-            stroked(screen, path, place, '#fff', 1.4, [6, 5]);
+        if (!show.hidden && show.truth && slice_view.truth) stroke_path(screen, slice_view.truth_path ||= trace_outline(slice_view.truth), place, colour('--truth', '#56b4e9'), 1.8);
+        if (!show.hidden && show.proposal && slice_view.proposal) {
+            const path = slice_view.proposal_path ||= trace_outline(slice_view.proposal);
+            stroke_path(screen, path, place, '#0b1418aa', 2.6);
+            stroke_path(screen, path, place, '#fff', 1.4, [6, 5]);
         }
         if (!show.hidden) paste(layers.strokes, 1);
     }
     hover();
-    numbers();
+    update_numbers();
 };
 // The brush's ring, or the polygon that is being drawn.
 const hover = () => {
     const dots = window.devicePixelRatio || 1, wide = stage.clientWidth, high = stage.clientHeight;
     above.setTransform(dots, 0, 0, dots, 0, 0);
     above.clearRect(0, 0, wide, high);
-    if (!sheet) return;
+    if (!slice_view) return;
     draw_prompt(above);
     if (open_polygon.length) {
         const corners = open_polygon.map(on_screen), path = new Path2D();
         corners.forEach(({x, y}, i) => i ? path.lineTo(x, y) : path.moveTo(x, y));
         if (pointer) { const {x, y} = on_screen(pointer); path.lineTo(x, y); }
-        stroked(above, path, new DOMMatrix(), '#0b1418', 3.4);
-        stroked(above, path, new DOMMatrix(), tool.minus ? colour('--scribble-ground') : '#fff', 1.6, tool.minus ? [6, 4] : []);
+        stroke_path(above, path, new DOMMatrix(), '#0b1418', 3.4);
+        stroke_path(above, path, new DOMMatrix(), tool.minus ? colour('--scribble-ground') : '#fff', 1.6, tool.minus ? [6, 4] : []);
         corners.forEach(({x, y}, i) => {
             above.setLineDash([]);
             above.beginPath();
@@ -227,38 +227,38 @@ const hover = () => {
     }
     if (!pointer || !pointer.ring || locked()) return;
     const ring = new Path2D(), {x, y} = on_screen(pointer);
-    if (tool.size > 1) ring.arc(x, y, tool.size / 2 * view.scale, 0, 7);
+    if (tool.size > 1) ring.arc(x, y, tool.size / 2 * viewport.scale, 0, 7);
     else { const k = on_screen({x: Math.floor(pointer.x), y: Math.floor(pointer.y)}); ring.rect(k.x, k.y, across(), down()); }
     const style = {brush: '#fff', eraser: '#fff', lesion: colour('--scribble-lesion'), background: colour('--scribble-ground')}[tool.name];
-    stroked(above, ring, new DOMMatrix(), '#000a', 3);
-    stroked(above, ring, new DOMMatrix(), style, 1.4, tool.name === 'eraser' || tool.name === 'background' ? [4, 3] : []);
+    stroke_path(above, ring, new DOMMatrix(), '#000a', 3);
+    stroke_path(above, ring, new DOMMatrix(), style, 1.4, tool.name === 'eraser' || tool.name === 'background' ? [4, 3] : []);
 };
-const counted = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
-const numbers = () => {
-    const {area, added, removed, proposal, width, height, codes} = sheet;
-    text('area', `${counted(area)} px drawn`);
-    text('change', proposal ? `+${counted(added)} \u2212${counted(removed)} against the proposal` : '');
-    text('zoom', `${view.scale < .1 ? (100 * view.scale).toFixed(1) : Math.round(100 * view.scale)}%`);
+const group_digits = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
+const update_numbers = () => {
+    const {area, added, removed, proposal, width, height, codes} = slice_view;
+    text('area', `${group_digits(area)} px drawn`);
+    text('change', proposal ? `+${group_digits(added)} \u2212${group_digits(removed)} against the proposal` : '');
+    text('zoom', `${viewport.scale < .1 ? (100 * viewport.scale).toFixed(1) : Math.round(100 * viewport.scale)}%`);
     const x = pointer ? Math.floor(pointer.x) : -1, y = pointer ? Math.floor(pointer.y) : -1;
-    text('under', inside(x, y) ? `x ${x}, y ${y}: ${told(value_of(codes[y * width + x]))}${sheet.unit && ' ' + sheet.unit}` : `${width} \u00d7 ${height} px`);
-    const words = `${sheet.title}, ${width} by ${height} pixels. The mask that is drawn has ${area} pixels.`;
+    text('under', inside(x, y) ? `x ${x}, y ${y}: ${format_value(value_of(codes[y * width + x]))}${slice_view.unit && ' ' + slice_view.unit}` : `${width} \u00d7 ${height} px`);
+    const words = `${slice_view.title}, ${width} by ${height} pixels. The mask that is drawn has ${area} pixels.`;
     if (stage.getAttribute('aria-label') !== words) stage.setAttribute('aria-label', words);
 };
-// Everything anew for a sheet that has just been entered.
-const spread = same_size => {
-    for (const name of ['grey', 'ink', 'strokes']) layers[name] = layer();
-    edges = new Map();
-    if (!same_size || view.fitted) fit();
-    develop();
-    stain(whole());
+// Everything anew for a slice that has just been entered.
+const rebuild_layers = same_size => {
+    for (const name of ['grey', 'ink', 'strokes']) layers[name] = new_layer();
+    edge_tiles = new Map();
+    if (!same_size || viewport.fitted) fit();
+    apply_window();
+    repaint(whole());
 };
-new ResizeObserver(() => { view.fitted ? fit() : redraw(); }).observe(stage);
-// The sheet takes what height the window leaves beside what stands above and below it; on small screens the style says.
-const stretch = () => {
+new ResizeObserver(() => { viewport.fitted ? fit() : redraw(); }).observe(stage);
+// The slice takes what height the window leaves beside what stands above and below it; on small screens the style says.
+const fit_height = () => {
     if (!root.clientWidth) return;
     root.classList.toggle('narrow', root.clientWidth < 800);
-    const {top, bottom} = stage.getBoundingClientRect(), rest = top + window.scrollY + root.getBoundingClientRect().bottom - bottom;
-    root.style.setProperty('--high', `${Math.floor(clamp(window.innerHeight - rest - 14, 360, 1400))}px`);
+    const {top, bottom} = stage.getBoundingClientRect(), schedule_save = top + window.scrollY + root.getBoundingClientRect().bottom - bottom;
+    root.style.setProperty('--high', `${Math.floor(clamp(window.innerHeight - schedule_save - 14, 360, 1400))}px`);
 };
-new ResizeObserver(stretch).observe(root);
-window.addEventListener('resize', stretch);
+new ResizeObserver(fit_height).observe(root);
+window.addEventListener('resize', fit_height);

@@ -1,6 +1,6 @@
-"""Annotate: the lesion outlined by hand on a canvas, with a network's help; of many images the one in doubt first.
+"""The Annotate tab: a lesion is outlined by hand on a canvas, with the help of a network; the most doubtful image comes first.
 
-The canvas sends wishes and is told what came of them; ``_annotate.desk`` obeys. Another slice or image is put on screen in all tabs.
+The canvas sends commands to an annotation session and gets replies. Another slice or image is shown in all tabs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mpsams.annotation import assist
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas
-from mpsams.app.annotate.project_sidebar import ProjectSidebar, at_desk, author
+from mpsams.app.annotate.project_sidebar import ProjectSidebar, author, require_image
 from mpsams.app.components import html
 from mpsams.app.session import SAVES, Session, on_event, user_error
 from mpsams.inference.case import Case
@@ -27,88 +27,113 @@ INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; d
 Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
 
 
-def proposing(registry: ModelRegistry, modality: str) -> str:
-    """What the network that proposes was trained on and how good it is, where it is an assistant."""
+def describe_assistant(registry: ModelRegistry, modality: str) -> str:
+    """Return as HTML what the assistant that proposes was trained on and how good it is; "" if it is another network."""
     name = assist.default_model(registry, modality)
     return html.assistant(registry.about(name), registry.measured(name)) if name and name == registry.assistant(modality) else ""
 
 
 def build(session: Session) -> None:
     """Lay out the tab and register its events."""
-    desk = gr.State(None)  # a AnnotationSession, made when the tab is first opened: each browser tab has its own
-    session.hold(desk)
+    state = gr.State(None)  # an AnnotationSession, made when the tab is first opened: each browser tab has its own
+    session.hold(state)
     with gr.Row(equal_height=False, elem_id="annotate-row"):
         with gr.Column(scale=1, min_width=320):
             stage = canvas.canvas()
             gr.HTML(INTRO)
-            good = gr.HTML("")
+            about = gr.HTML("")
         with gr.Column(scale=0, min_width=300, elem_id="annotate-side"):
-            side = ProjectSidebar(session, desk)
-    which = side.filter if session.project else gr.State("open")
-    outputs = [*session.every, stage, desk, *side.outputs]
+            sidebar = ProjectSidebar(session, state)
+    listeners = Listeners(session, state, stage, sidebar)
+    listeners.register()
+    session.on_case(lambda case: {about: describe_assistant(session.registry, case.modality)}, [], [about])
+    sidebar.listen()
+    if session.project is not None:
+        listeners.register_project()
+    prompt_endpoint.register(session.registry)
 
-    def seated(now: AnnotationSession | None) -> AnnotationSession:
-        return AnnotationSession(session.registry, session.project, session.room) if now is None else now
 
-    def told(now: AnnotationSession, said: str | None, before: Case | None, filter: str) -> dict:
-        """What an answer of the desk sets: the canvas, and whatever of the page changed with it."""
-        return {desk: now} | ({} if said is None else {stage: said}) | moved(now, before) | side.filled(now, filter)
+class Listeners:
+    """Handlers of the tab's events; each returns the components that it changes."""
 
-    def moved(now: AnnotationSession, before: Case | None) -> dict:
-        """The case of the other tabs, where the desk put another on screen. before: None where that is not known any more."""
-        case = now.case
+    def __init__(self, session: Session, state: gr.State, stage: gr.HTML, sidebar: ProjectSidebar) -> None:
+        self.session, self.state, self.stage, self.sidebar = session, state, stage, sidebar
+        self.filter = sidebar.filter if session.project else gr.State("open")
+        self.outputs = [*session.every, stage, state, *sidebar.outputs]
+
+    def register(self) -> None:
+        """Connect the handlers to their events."""
+        session, sidebar = self.session, self.sidebar
+        inputs = [session.case, self.state, sidebar.user, self.filter]
+        lost = {"may_lose": [session.case, self.state]}
+        on_event(self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
+        on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
+        session.on_case(self.show, [self.state, sidebar.user, self.filter], self.outputs, may_lose=[self.state])
+
+    def register_project(self) -> None:
+        """Connect the handlers of the project's events; the sidebar must listen already."""
+        session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
+        inputs = [session.case, self.state, sidebar.user, self.filter]
+        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, **lost)
+        on_event(sidebar.added.success, self.begin, inputs, self.outputs, **lost)
+        masks = [sidebar.masks, sidebar.user, session.case, self.state, self.filter]
+        on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], **lost)
+
+    def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str, event: gr.EventData) -> dict:
+        """Handle a command of the canvas."""
+        annotation = self._ensure(annotation)
+        before = annotation.state
+        reply = annotation.handle(event._data, case, author(user))
+        shown = self.sidebar.update(annotation, filter) if annotation.state != before else {}
+        return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
+
+    def show(self, case: Case, annotation: AnnotationSession | None, user: str, filter: str) -> dict:
+        """Put the case on screen on the canvas; with a project and nothing chosen yet, the first image of the queue."""
+        is_first, annotation = annotation is None and case is self.session.first, self._ensure(annotation)
+        if is_first and self.session.project is not None and self.session.project.next() is not None:
+            return self._show_reply(annotation, annotation.open("", author(user)), case, filter)
+        return self._show_reply(annotation, annotation.show(case, author(user)), case, filter)
+
+    def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str, event: gr.EventData) -> dict:
+        """Open the image that was clicked in the list."""
+        annotation, item = self._ensure(annotation), event._data.get("item") if isinstance(event._data, dict) else None
+        if not isinstance(item, str) or not item:
+            raise user_error("there is no such image")
+        return self._show_reply(annotation, annotation.open(item, author(user)), case, filter)
+
+    def begin(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str) -> dict:
+        """Open the first image of the queue after images were added, if no image of the project is on screen."""
+        annotation = self._ensure(annotation)
+        stays = bool(case and case.item) or self.session.project.next() is None
+        return self._show_reply(annotation, None if stays else annotation.open("", author(user)), case, filter)
+
+    def use(self, annotation: AnnotationSession | None) -> dict:
+        """Use the mask on the canvas as the truth in the other tabs."""
+        case = require_image(annotation).as_truth()
+        return {self.session.case: case, self.session.version: str(time.monotonic_ns())}
+
+    def take(self, path: str | None, user: str, case: Case | None, annotation: AnnotationSession | None, filter: str) -> dict:
+        """Import masks, and show the one of the image on screen."""
+        notice, annotation = self.sidebar.import_masks(path, author(user)), self._ensure(annotation)
+        reply = annotation.open(case.item, author(user)) if case and case.item else None
+        return {self.sidebar.notice: notice, self.sidebar.masks: None} | self._show_reply(annotation, reply, case, filter)
+
+    def _ensure(self, annotation: AnnotationSession | None) -> AnnotationSession:
+        session = self.session
+        return AnnotationSession(session.registry, session.project, session.room) if annotation is None else annotation
+
+    def _show_reply(self, annotation: AnnotationSession, reply: str | None, before: Case | None, filter: str) -> dict:
+        """Show a reply on the canvas, and what changed beside it. before: as for ``_show_case``."""
+        shown = {} if reply is None else {self.stage: reply}
+        return {self.state: annotation} | shown | self._show_case(annotation, before) | self.sidebar.update(annotation, filter)
+
+    def _show_case(self, annotation: AnnotationSession, before: Case | None) -> dict:
+        """Show the session's case in the other tabs if it changed. before: the case that they show; None if that is not known."""
+        case, session = annotation.case, self.session
         if case is None or case is before:
             return {}
         if before is None or case.scan.voxels_xyz is not before.scan.voxels_xyz:
             return session.shown_anew(case)
         level, width = transforms.middle(*case.seen)
-        seen = {session.level: level, session.width: width} if case.seen != before.seen else {}
-        return {session.case: case, session.version: str(time.monotonic_ns()), session.slice: case.index + 1} | seen
-
-    def act(case: Case | None, now: AnnotationSession | None, who: str, filter: str, event: gr.EventData) -> dict:
-        now = seated(now)
-        listed = now.state
-        said = now.handle(event._data, case, author(who))
-        shown = side.filled(now, filter) if now.state != listed else {}
-        return {desk: now, stage: said} | moved(now, case) | shown
-
-    def show(case: Case, now: AnnotationSession | None, who: str, filter: str) -> dict:
-        """The case on screen on the canvas; with a project and nothing chosen yet, the image to be corrected first."""
-        first, now = now is None and case is session.first, seated(now)
-        if first and session.project is not None and session.project.next() is not None:
-            return told(now, now.open("", author(who)), case, filter)
-        return told(now, now.show(case, author(who)), case, filter)
-
-    def pick(case: Case | None, now: AnnotationSession | None, who: str, filter: str, event: gr.EventData) -> dict:
-        now, item = seated(now), event._data.get("item") if isinstance(event._data, dict) else None
-        if not isinstance(item, str) or not item:
-            raise user_error("there is no such image")
-        return told(now, now.open(item, author(who)), case, filter)
-
-    def begin(case: Case | None, now: AnnotationSession | None, who: str, filter: str) -> dict:
-        """After images were added: the first of them, where none of the project is on screen."""
-        now = seated(now)
-        return told(now, None if case and case.item or session.project.next() is None else now.open("", author(who)), case, filter)
-
-    def use(now: AnnotationSession | None) -> dict:
-        case = at_desk(now).as_truth()
-        return {session.case: case, session.version: str(time.monotonic_ns())}
-
-    def take(path: str | None, who: str, case: Case | None, now: AnnotationSession | None, filter: str) -> dict:
-        """Import masks, and show what came for the image on screen."""
-        said, now = side.imported(path, author(who)), seated(now)
-        answer = now.open(case.item, author(who)) if case and case.item else None
-        return {side.notice: said, side.masks: None} | told(now, answer, case, filter)
-
-    state = [session.case, desk, side.who, which]
-    lost = {"may_lose": [session.case, desk]}
-    on_event(stage.act, act, state, outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
-    on_event(side.truth.click, use, [desk], [session.case, session.version])
-    session.on_case(show, [desk, side.who, which], outputs, may_lose=[desk])
-    session.on_case(lambda case: {good: proposing(session.registry, case.modality)}, [], [good])
-    side.listen()
-    prompt_endpoint.register(session.registry)
-    if session.project is not None:
-        on_event(side.list.pick, pick, state, outputs, **lost)
-        on_event(side.added.success, begin, state, outputs, **lost)
-        on_event(side.masks.upload, take, [side.masks, side.who, session.case, desk, which], [side.notice, side.masks, *outputs], **lost)
+        window = {session.level: level, session.width: width} if case.seen != before.seen else {}
+        return {session.case: case, session.version: str(time.monotonic_ns()), session.slice: case.index + 1} | window
