@@ -174,21 +174,21 @@ def tube(tmp_path, registry, project, monkeypatch):  # noqa: F811
 
 
 def test_an_object_is_followed_through_the_volume_both_ways_until_unsure(tube):
-    truth_hw = tube.desk.work.look("axial", 8).unit_hw > 0.6
-    answer = tube.wish("propagate_all", truth_hw)
-    there = [index for index in range(16) if tube.desk.work.mask("axial", index).any()]
-    assert not answer["refused"] and there == list(range(12)) and "slices 1 to 12" in answer["told"] and "90%" in answer["told"]
-    assert all(np.array_equal(tube.desk.work.mask("axial", index), truth_hw) for index in there)
+    truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
+    answer = tube.send("propagate_all", truth_hw)
+    there = [index for index in range(16) if tube.session.image.mask("axial", index).any()]
+    assert not answer["error"] and there == list(range(12)) and "slices 1 to 12" in answer["message"] and "90%" in answer["message"]
+    assert all(np.array_equal(tube.session.image.mask("axial", index), truth_hw) for index in there)
 
 
 def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):
-    middle = tube.desk.case.index
-    truth_hw = tube.desk.work.look("axial", middle).unit_hw > 0.6
-    tube.wish("go", slice=4)
+    middle = tube.session.case.index
+    truth_hw = tube.session.image.context("axial", middle).unit_hw > 0.6
+    tube.send("go", slice=4)
     own_hw = inside(tube.shape, Box(1, 1, 3, 3))
-    tube.wish("save", own_hw)
-    tube.wish("go", slice=middle)
-    tube.wish("propagate_all", truth_hw)
-    assert np.array_equal(tube.desk.work.mask("axial", 4), own_hw) and not tube.desk.work.mask("axial", 3).any() and tube.desk.work.mask("axial", 5).any()
-    tube.wish("save", np.zeros(tube.shape, bool))
-    assert "draw one first" in tube.wish("propagate_all")["refused"]
+    tube.send("save", own_hw)
+    tube.send("go", slice=middle)
+    tube.send("propagate_all", truth_hw)
+    assert np.array_equal(tube.session.image.mask("axial", 4), own_hw) and not tube.session.image.mask("axial", 3).any() and tube.session.image.mask("axial", 5).any()
+    tube.send("save", np.zeros(tube.shape, bool))
+    assert "draw one first" in tube.send("propagate_all")["error"]
