@@ -167,18 +167,18 @@ class Augmentation:
     """How far the random changes reach; 0 switches one off. The last six are drawn and applied by ``distortions``.
 
     Args:
-        flip: chance of a left-right flip.
-        rotation: degrees to either side.
-        zoom: share to either side.
-        shift: share of the side.
-        contrast: share to either side, of intensities in [0, 1] about the image's mean.
-        brightness: likewise, added to them.
+        flip: probability of a left-right flip.
+        rotation: largest rotation to either side in degrees.
+        zoom: largest change of size to either side, as a share.
+        shift: largest shift, as a share of the side.
+        contrast: largest change of contrast to either side, as a share, about the image's mean.
+        brightness: largest change of brightness to either side, for intensities in [0, 1].
         gamma: exponent between 1 / (1 + gamma) and 1 + gamma.
-        elastic: largest displacement of a smooth random deformation, as a share of the side; up to 0.05 nothing folds.
-        bias: a smooth factor between 1 / (1 + bias) and 1 + bias over the image, as the coil of an MRI scanner makes it.
-        blur: largest deviation of a Gaussian blur in pixels.
-        speckle: largest deviation of noise that is multiplied, in grains of two pixels, as in ultrasound.
-        noise: largest deviation of Gaussian noise that is added.
+        elastic: largest displacement of a smooth random deformation, as a share of the side; without folds up to 0.05.
+        bias: bias field as of an MRI coil: a smooth factor between 1 / (1 + bias) and 1 + bias.
+        blur: largest standard deviation of a Gaussian blur in pixels.
+        speckle: largest standard deviation of multiplicative noise in grains of two pixels, as in ultrasound.
+        noise: largest standard deviation of additive Gaussian noise.
         cutout: longest side of a rectangle that is filled with the image's mean, as a share of the side.
     """
 

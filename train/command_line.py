@@ -19,9 +19,9 @@ import torch
 from train import launch
 
 SWITCHES = {
-    "resume": "go on from the state saved in the run folder",
-    "overwrite": "replace what is there, which is deleted",
-    "dry_run": "write nothing: measure a few steps, and say how long it all would take, how much memory, and which batch fits",
+    "resume": "continue from the state saved in the run folder",
+    "overwrite": "delete and replace what is there",
+    "dry_run": "write nothing: measure a few steps, and print the time and memory of the whole run and the largest batch that fits",
     "peers": "measure what needs no training too",
 }
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": 'a list such as ["a", "b"]'}
@@ -99,15 +99,15 @@ def parse(
     parser = OptionsParser(
         prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False, formatter_class=Formatter, print_config=None
     )
-    parser.add_argument("--config", action="config", help="TOML file with any of the options below; they win over it")
-    parser.add_argument("--print-config", "--print_config", action="store_true", help="print all options as they would be used, as such a file, and end")
+    parser.add_argument("--config", action="config", help="TOML file with any of the options below; the command line takes precedence")
+    parser.add_argument("--print-config", "--print_config", action="store_true", help="print all options with their values as such a file, and exit")
     switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]
     parser.add_class_arguments(kind, skip={*switches, *groups})
     for name in switches:
         again = name == "resume" and launch.is_restart()
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
     for name, group in groups.items():
-        parser.add_argument(f"--{name}.name", type=str, help=f"which {name}; the options below are its own")
+        parser.add_argument(f"--{name}.name", type=str, help=f"name of the {name}, which has options of its own")
         parser.add_class_arguments(group, name)
     parser.set_defaults(dict(defaults))
     try:

@@ -48,14 +48,14 @@ class Finetune:
     """Options of a fine-tuning.
 
     Args:
-        recipe: how the segmentation is learnt.
+        recipe: how the segmentation is trained.
         init: checkpoint of a pretraining or a segmentation, which then also sets the U-Net's width and normalisation and, unless told
             otherwise, the size of the images and their sequences; none is from scratch.
-        transfer: what to take of it: all that it hands on (a segmentation all it has), or only its encoder.
+        transfer: parts to take from it: all that its method trained (of a segmentation, everything), or only the encoder.
         labels: share of the training part whose labels are used, in (0, 1].
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
-        out: run folder; named after the options when not given.
-        resume: go on from the state saved in the run folder.
+        out: run folder; by default named after the options.
+        resume: continue from the state saved in the run folder.
         overwrite: replace the run that is in the run folder.
         dry_run: only measure a few steps.
     """

@@ -34,20 +34,20 @@ LATER = {  # options that earlier versions did not have and that do nothing whil
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and how they are divided.
+    """Images and their split.
 
     Args:
-        name: data set: busi, hecktor, brats, folder (they need root), or phantom (made up on the spot).
-        root: folder of the data set in its official layout, or a pack made from it by train.pack.
+        name: data set: busi, hecktor, brats or folder (these need root), or phantom (synthetic).
+        root: folder of the data set in its official layout, or a pack made by train.pack.
         sequences: MRI sequences that become channels, where the data set has several (brats: t1, t1ce, t2, flair; t1).
-        modality: ultrasound, ct or mri, of a folder of one's own; empty for what its first file says or looks like.
-        size: side in pixels to which images are brought; must divide by 16.
-        split_seed: seed of the 8:1:1 division.
-        grouped: keep near-duplicate images in one part; false is the paper's plain random division.
-        cases: use only the first so many cases (for trying things out); 0 is all.
-        every: train and validate on every n-th slice of a patient; neighbouring slices look alike.
-        target: what the masks really outline, when it is not what the data set's name promises; for the model card.
-        source: where the images really come from, likewise.
+        modality: ultrasound, ct or mri, for the data set folder; if empty, as the first file states, else guessed.
+        size: side in pixels to which images are resized; a multiple of 16.
+        split_seed: seed of the 8:1:1 split.
+        grouped: keep near-duplicate images in one part; false is the paper's plain random split.
+        cases: number of cases to use, from the first, to try things out; 0 is all.
+        every: train and validate on every n-th slice of a patient, as neighbouring slices look alike.
+        target: what the masks outline, if it differs from the data set's own target; for the model card.
+        source: where the images come from, if it differs from the data set's own source; for the model card.
     """
 
     name: str = "busi"
@@ -90,12 +90,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a run happens.
+    """Device, randomness and saving of a run.
 
     Args:
-        seed: of weights, batches, masks, augmentation and the draw of labels.
+        seed: seed of weights, batches, masks, augmentation and the draw of labels.
         device: auto (a GPU when there is one), cpu, or cuda.
-        threads: CPU threads; 0 leaves the choice to PyTorch.
+        threads: number of CPU threads; 0 is PyTorch's default.
         synced: BatchNorm over the rows of all processes, so that N train as one does; false lets each take its own rows, which is sooner
             where processes are slow to talk to each other.
         precision: of convolutions: float32, bf16, or auto, which is bf16 where the device has it in hardware and, on a CPU, a short

@@ -39,14 +39,14 @@ BATCHES = {"busi": 32, "hecktor": 48, "brats": 36}  # of the paper (3.1.2), by d
 
 @dataclass(frozen=True)
 class Optim:
-    """How weights are learnt (paper 3.1.2: Adam, learning rate 0.0002).
+    """Optimisation (paper 3.1.2: Adam, learning rate 0.0002).
 
     Args:
-        epochs: passes over the training images; unless told, 200 for simclr, byol and swav and 800 for masked methods as in the paper, 30 for geodesic.
-        batch: images per step, of all processes together; unless told, the paper's: 48 on hecktor, 36 on brats, else 32.
+        epochs: passes over the training images; by default 200 for simclr, byol and swav and 800 for masked methods as in the paper, 30 for geodesic.
+        batch: images per step, of all processes together; by default the paper's: 48 on hecktor, 36 on brats, else 32.
         lr: learning rate of Adam.
-        flip: chance to mirror an image left-right; the paper names no augmentation.
-        accumulate: compute each batch in so many parts, one after the other, when it does not fit into memory.
+        flip: probability of a left-right flip; the paper names no augmentation.
+        accumulate: number of parts in which a batch is computed, if it does not fit into memory.
     """
 
     epochs: int = 800
@@ -66,8 +66,8 @@ class Pretrain:
     """Options of a pretraining.
 
     Args:
-        out: run folder; named after the options when not given.
-        resume: go on from the state saved in the run folder.
+        out: run folder; by default named after the options.
+        resume: continue from the state saved in the run folder.
         overwrite: replace the run that is in the run folder.
         dry_run: only measure a few steps.
     """

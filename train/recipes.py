@@ -21,27 +21,27 @@ OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the segmentation is learnt; the defaults are the paper's (3.1.2).
+    """Training of the segmentation; the defaults are the paper's (3.1.2).
 
     Args:
         epochs: passes over the labelled images.
-        batch: images per step, of all processes together; unless told, recipe paper takes the paper's: 31 on hecktor and 56 on brats
+        batch: images per step, of all processes together; by default, recipe paper takes the paper's: 31 on hecktor and 56 on brats
             with 5% of the labels, 90 and 70 with 10%, else 32.
-        accumulate: compute each batch in so many parts, one after the other, when it does not fit into memory.
+        accumulate: number of parts in which a batch is computed, if it does not fit into memory.
         lr: highest learning rate, reached after the warm-up, then a cosine to zero.
-        warmup: share of the training that is warm-up.
-        weight_decay: of the optimiser.
+        warmup: share of the training in which the learning rate rises.
+        weight_decay: weight decay of the optimiser.
         optimiser: adam or adamw.
         loss: dice-ce (soft Dice + cross-entropy), ce, dice-focal (focal cross-entropy) or image-dice-ce (Dice of each image with
             lesion, so that small ones count as much as large ones); the paper names none.
-        presence: weight of a term for whether the image has a lesion at all.
-        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are thrown away; 0 is off.
-        balance: share of images with lesion among those that are drawn; 0 sees each image once in an epoch.
-        small: draw small lesions more often: 1 draws one of half the median area twice as often, 0 as often.
-        faint: likewise those of little contrast to their surroundings.
-        average: decay of a moving average of the weights, which is then what is kept; 0 keeps the last weights.
-        augment: random changes of the labelled images, each a reach where 0 is off.
-        teacher: how the rest of the training part, whose labels are not used, is learnt from.
+        presence: weight of a loss on whether the image has a lesion at all.
+        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are discarded after training; 0 is off.
+        balance: share of images with lesion in the batches; 0 uses each image once per epoch.
+        small: oversampling of small lesions: with 1, a lesion of half the median area is drawn twice as often; 0 is off.
+        faint: oversampling of lesions with low contrast to their surroundings, in the same way.
+        average: decay of a moving average of the weights, which is then kept instead of the last weights; 0 is off.
+        augment: strength of the random changes of labelled images; 0 is off.
+        teacher: use of the unlabelled images of the training part.
     """
 
     epochs: int = 70

@@ -24,12 +24,12 @@ class Teacher:
     """How unlabelled images are used.
 
     Args:
-        weight: of the loss on unlabelled images, as many as labelled ones in each step; 0 uses none.
+        weight: weight of the loss on unlabelled images (as many as labelled ones in each step); 0 is off.
         ramp: share of the training during which the weight rises to its full value.
-        sure: probability from which a pixel counts as lesion, and below 1 minus which as background; others have no label.
+        sure: probability from which the prediction for a pixel is its label (lesion; below 1 minus it, background); other pixels are ignored.
         hide: share of the patches that are hidden from the network that is trained.
-        patch: side of such a patch in pixels; must divide the image.
-        augment: random changes; the teacher sees those of place and size too, but not those of intensity.
+        patch: side of these patches in pixels; must divide the image's side.
+        augment: random changes of the images; the teacher sees the geometric ones too, but not those of intensity.
     """
 
     weight: float = 0.0

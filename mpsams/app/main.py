@@ -43,13 +43,13 @@ examples:
   python app.py                           open http://127.0.0.1:7860 in a browser
   python app.py --weights runs/mine       other checkpoints (*.safetensors); without any, Masking still works
   python app.py --results runs/table1     other records (*.jsonl) for the Results tab
-  python app.py --project breasts         annotate the images of a project, a folder that is made if need be
+  python app.py --project breasts         annotate the images of a project, a folder that is created if it does not exist
   python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
-  python app.py --login people --host 0.0.0.0     let other computers in, those of the accounts; put a proxy with TLS before it
-  python app.py --allowed-host annotate.example.org     answer to the name by which a proxy is reached
+  python app.py --login people --host 0.0.0.0     answer to other computers, with accounts; put a proxy with TLS in front of it
+  python app.py --allowed-host annotate.example.org     answer to the host name of a proxy
 
-The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Of strangers
-and passwords, docs/deploy/security.md says what is kept from whom.
+The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Before you let
+others in, read docs/deploy/security.md.
 """
 
 
@@ -165,15 +165,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=shipped("weights"), metavar="DIR", help="folder of checkpoints (default: those that come with the app)")
     parser.add_argument("--results", type=Path, default=shipped("results"), metavar="DIR", help="folder of records (default: those that come with the app)")
     parser.add_argument("--project", type=Path, metavar="DIR", help="folder of annotations for the Annotate tab; whoever can open the page can work on it")
-    parser.add_argument("--login", type=Path, metavar="FILE", help="let in only the accounts of this file (default: anyone who reaches the page)")
-    parser.add_argument("--add-login", metavar="NAME", help="write an account into the file of --login, its password asked for, and end")
-    limit = "of all files of an upload, such as 300mb (default: 1gb)"
+    parser.add_argument("--login", type=Path, metavar="FILE", help="require an account of this file (default: no accounts)")
+    parser.add_argument("--add-login", metavar="NAME", help="ask for a password, write an account into the file of --login, and exit")
+    limit = "largest size of all files of an upload, such as 300mb (default: 1gb)"
     parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
-    limit = "what all visitors together may hold in memory, in GiB (default: half of what is available)"
+    limit = "memory for the images of all visitors together, in GiB (default: half of what is available)"
     parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
-    limit = "what their decoded volumes may take in the temporary folder, in GiB (default: half of what is free)"
+    limit = "disk space for their decoded volumes in the temporary folder, in GiB (default: half of what is free)"
     parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS before it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS in front of it")
     named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from mpsams.unet import UNet
 
 COMMON = (
-    "Adam at a constant learning rate (2e-4 unless told otherwise) without weight decay (the papers: LARS or AdamW, with warm-up and a cosine), in batches of 16 to 48 images "
-    "instead of 256 to 4096; the encoder is that of the U-Net instead of a ResNet or a vision transformer; images are grey, so hue and saturation stay as they are."
+    "Adam at a constant learning rate (2e-4 by default) without weight decay (the papers: LARS or AdamW, with warm-up and a cosine), in batches of 16 to 48 images "
+    "instead of 256 to 4096; the encoder is that of the U-Net instead of a ResNet or a vision transformer; images are grey, so hue and saturation are not changed."
 )
 
 

@@ -23,16 +23,16 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """How views are made and how slowly the target follows.
+    """Views, projector and target network.
 
     Args:
-        tau: share of itself that the target keeps in the first step, rising to 1 (0.99 for a few hundred epochs, 0.996 for long runs).
-        hidden: hidden numbers of projector and predictor; 0 is 64 times the width of the U-Net, which is 4096 at the width of the paper.
-        projection: numbers in which views are compared.
+        tau: decay of the target network's moving average in the first step, rising to 1 (0.99 for a few hundred epochs, 0.996 for long runs).
+        hidden: hidden features of projector and predictor; 0 is 64 times the width of the U-Net, which is 4096 at the width of the paper.
+        projection: features of the projection.
         smallest: smallest share of the image's area that a view keeps.
-        strength: reach of brightness and contrast to either side.
-        blur: chance that the first view is blurred; the second is with a tenth of it.
-        solarise: chance that bright parts of the second view are inverted.
+        strength: largest change of brightness and contrast to either side.
+        blur: probability that the first view is blurred; for the second, a tenth of it.
+        solarise: probability that bright parts of the second view are inverted.
     """
 
     tau: float = 0.99

@@ -29,12 +29,12 @@ class Config:
     """The map that is predicted, and whether hidden patches are reconstructed too.
 
     Args:
-        target: map to predict: "geodesic" is how enclosed in brightness a place is; "centre" is how near it is to the image's
-            centre and "truth" the masks of the training images: both are for comparison, and no methods to use.
-        reconstruct: weight of the masked reconstruction that is learnt beside the map; 0 is the map alone.
-        start: share of patches hidden at epoch 1, where something is reconstructed.
-        tau: how slowly that share grows: start + ln(epoch) / tau.
-        horizon: stretch the run's epochs to end here on the paper's epoch axis (800); 0 counts epochs as they are.
+        target: map to predict: "geodesic" is the map of the geodesic selector; for comparison only, "centre" is the closeness to
+            the image's centre and "truth" the masks of the training images.
+        reconstruct: weight of the masked reconstruction that is trained beside the map; 0 trains the map alone.
+        start: share of patches hidden at epoch 1, if reconstruct is above 0.
+        tau: divisor of that share's growth: start + ln(epoch) / tau.
+        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
         patch: side of a hidden patch in pixels; must divide the image.
         augment: random changes of the images.
     """

@@ -22,7 +22,7 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """What is hidden and how it is filled in.
+    """Masking and decoder.
 
     Args:
         patch: side of a patch in pixels; must divide the image.

@@ -31,18 +31,18 @@ class Config:
     """How patches are hidden and what is reconstructed; the defaults are the paper's.
 
     Args:
-        order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's; "truth-first" hides what is lesion
-            by the labels of the training images, which shows what perfect selection would be worth: no method to use.
+        order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's; "truth-first" uses the
+            masks of the training images: not a method, but an upper bound for any selection.
         ratio: "adaptive" is the adaptive masking strategy (AMS, paper 2.2), "fixed" hides a constant share.
         fixed_ratio: share of patches hidden when ratio is "fixed" (paper 3.3: 0.75).
         start: adaptive ratio at epoch 1.
-        tau: how slowly the adaptive ratio grows: start + ln(epoch) / tau.
-        horizon: stretch the run's epochs to end here on the paper's epoch axis (800); 0 counts epochs as they are.
+        tau: divisor of the adaptive ratio's growth: start + ln(epoch) / tau.
+        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
         patch: side of a patch in pixels; must divide the image.
         reading: what patches are clustered by: how "covariance after a softmax" is read, "covariance-of-softmax" or
             "softmax-of-covariance", or our own "descent".
         normalise: images to cluster: "standardised" or "raw".
-        temperature: of the similarity's softmax.
+        temperature: temperature of the similarity's softmax.
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
     """
 

@@ -22,14 +22,14 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """How views are made and compared.
+    """Views and their comparison.
 
     Args:
-        temperature: of the cosine; 0.5 suits small batches (0.1 at ImageNet's scale).
-        projection: numbers in which views are compared.
+        temperature: temperature of the cosine similarity; 0.5 suits small batches (0.1 at ImageNet's scale).
+        projection: features of the projection.
         smallest: smallest share of the image's area that a view keeps.
-        strength: reach of brightness and contrast to either side.
-        blur: chance that a view is blurred.
+        strength: largest change of brightness and contrast to either side.
+        blur: probability that a view is blurred.
     """
 
     temperature: float = 0.5

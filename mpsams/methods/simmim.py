@@ -21,7 +21,7 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """What is hidden.
+    """Masking.
 
     Args:
         patch: side in pixels of the unit that is hidden whole; must divide the image.

@@ -27,20 +27,20 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class Config:
-    """How views are made and assigned.
+    """Views, prototypes and assignment.
 
     Args:
-        prototypes: how many; 64 to 300 suit data sets of some hundred images (ImageNet's 3000 collapse on them).
-        temperature: of the prediction's softmax.
+        prototypes: number of prototypes; 64 to 300 suit data sets of some hundred images (ImageNet's 3000 collapse on them).
+        temperature: temperature of the prediction's softmax.
         epsilon: softness of the assignment.
-        iterations: of Sinkhorn's balancing.
-        crops: small crops beside the two large ones.
-        smallest: smallest share of the image that a small crop keeps; in the 0.05 for photographs little of a grey image can be recognised.
+        iterations: Sinkhorn iterations.
+        crops: number of small crops beside the two large ones.
+        smallest: smallest share of the image that a small crop keeps (for photographs 0.05, too little of a grey image).
         divide: largest share that a small crop keeps, and the smallest of a large one; 0.14 for photographs.
-        frozen: share of the training, from its start, in which the prototypes stay as they were drawn.
-        projection: numbers in which views are compared.
-        strength: reach of brightness and contrast to either side.
-        blur: chance that a view is blurred.
+        frozen: share of the training, from its start, in which the prototypes are not trained.
+        projection: features of the projection.
+        strength: largest change of brightness and contrast to either side.
+        blur: probability that a view is blurred.
     """
 
     prototypes: int = 64
