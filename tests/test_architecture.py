@@ -28,6 +28,8 @@ SIBLINGS = ("mpsams.methods", "mpsams.datasets", "mpsams.app.tabs")  # whose fil
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
 HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision", "onnx", "onnxruntime")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
+OUTSIDE = {"mpsams.app.main": "weights/ and results/ of a clone stand beside app.py"}  # modules that may look above their package, and why
+STARTED = {("mpsams.annotation.retraining", "train.retrain"): "a retraining runs in a process of its own, which may end without the app"}
 VAGUE_NAMES = ("utils", "util", "helpers", "helper", "common", "misc")
 
 
@@ -51,7 +53,9 @@ def area_of(module: str) -> str:
 def imports(name: str, source: str, known: set[str], is_package: bool) -> Iterator[tuple[str, int, bool]]:
     """Each import of a file: the module meant, its line, and whether it happens when the file is imported."""
     tree = ast.parse(source)
-    later = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for_types = [part for outer in ast.walk(tree) if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING" for part in outer.body]
+    functions = [outer for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    later = {id(node) for outer in (*functions, *for_types)
              for node in ast.walk(outer)}  # fmt: skip
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -69,6 +73,8 @@ def imports(name: str, source: str, known: set[str], is_package: bool) -> Iterat
 def allowed(source: str, target: str) -> bool:
     """True if module ``source`` may import module ``target``, both of this project."""
     here, there = area_of(source), area_of(target)
+    if target == "mpsams":  # it holds nothing but the version
+        return source != "mpsams"
     if here != there:
         return there in LAYER_OF and here in LAYER_OF and LAYER_OF[there] < LAYER_OF[here]
     parent = next((parent for parent in SIBLINGS if f"{target}.".startswith(f"{parent}.")), None)
@@ -105,6 +111,11 @@ def violations(files: dict[str, str]) -> list[str]:
                 found.append(f"{at} {target}: no pickle")
         for node in ast.walk(ast.parse(source)):
             found += [f"{name}, line {node.lineno}: {text}: no pickle" for text in pickling(node)]
+            target = module_started(node)
+            if target and not (target in files and (allowed(name, target) or (name, target) in STARTED)):
+                found.append(f"{name}, line {node.lineno}: it starts {target}, which is not below it")
+            if name not in OUTSIDE and steps_up(node) > name.count(".") + (name in packages):
+                found.append(f"{name}, line {node.lineno}: it reaches above its package; read data with importlib.resources")
     return list(dict.fromkeys(found))
 
 
@@ -117,6 +128,27 @@ def pickling(node: ast.AST) -> list[str]:
     if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
         return ["allow_pickle"] * (getattr(node.value, "value", True) is not False)
     return []
+
+
+def module_started(node: ast.AST) -> str:
+    """NAME of a list or tuple [..., "-m", NAME, ...] that holds sys.executable; "" of anything else."""
+    if not isinstance(node, ast.List | ast.Tuple) or not any(ast.unparse(each) == "sys.executable" for each in node.elts):
+        return ""
+    words = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
+    return next((str(after) for word, after in zip(words, words[1:]) if word == "-m"), "")
+
+
+def steps_up(node: ast.AST) -> int:
+    """How many folders an expression goes up from its module's file: 1 of Path(__file__).parent, 3 of Path(__file__).parents[2].
+
+    resources.files(...) stands for the folder of the module's top-level package; its parent is always too high.
+    """
+    if isinstance(node, ast.Attribute) and node.attr == "parent":
+        inner = steps_up(node.value)
+        return inner + 1 if inner or "__file__" in ast.unparse(node.value) else 99 * ("resources.files(" in ast.unparse(node.value))
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "parents" and "__file__" in ast.unparse(node.value):
+        return node.slice.value + 1 if isinstance(node.slice, ast.Constant) else 99
+    return 0
 
 
 def test_imports_go_down_only():
@@ -175,6 +207,15 @@ EXAMPLE = dict.fromkeys(
         ("train.loop", "import pickle", "no pickle"),
         ("train.loop", "import torch\ntorch.save({}, 'x')", "torch.save: no pickle"),
         ("mpsams.patches", "from torch import load", "torch.load: no pickle"),
+        ("mpsams.patches", "run([sys.executable, '-m', 'mpsams.clusters'])", "it starts mpsams.clusters, which is not below"),
+        ("mpsams.app.page", "run((sys.executable, '-u', '-m', 'train.loop', 'x'))", "it starts train.loop, which is not below"),
+        ("train.loop", "run([sys.executable, '-m', 'benchmarks.app'])", "it starts benchmarks.app, which is not below"),
+        ("mpsams.patches", "open(Path(__file__).parents[1] / 'x')", "reaches above its package"),
+        ("mpsams.app.page", "open(Path(__file__).resolve().parent.parent.parent / 'x')", "reaches above its package"),
+        ("mpsams.datasets.phantom.paint", "open(Path(__file__).parents[3] / 'x')", "reaches above its package"),
+        ("mpsams.methods", "open(Path(__file__).parents[2] / 'x')", "reaches above its package"),
+        ("train.loop", "open(Path(__file__).parent.parent / 'x')", "reaches above its package"),
+        ("mpsams.app.page", "open(resources.files('mpsams').parent / 'x')", "reaches above its package"),
         ("mpsams.patches", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle: no pickle"),
     ],
 )
@@ -203,6 +244,9 @@ def test_the_checker_catches_misnamed_and_silent_modules(name, source, message):
     ("mpsams.app.page", "from mpsams.inference.case import x\nfrom mpsams.app import tabs"),
     ("mpsams.app.tabs.tour", "import gradio as gr\nfrom mpsams import inference\nfrom mpsams.app.page import page"),
     ("train.options", "import argparse\nfrom jsonargparse import ArgumentParser\nfrom train.loop import fit"),
+    ("mpsams.app.page", "open(Path(__file__).parents[1] / 'x')\nopen(Path(__file__).with_name('x'))"),
+    ("mpsams.methods", "open(Path(__file__).parent.parent / 'x')"), ("train.loop", "run([sys.executable, '-m', 'train.options'])"),
+    ("mpsams.patches", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"), ("mpsams.app.page", "from mpsams import __version__"),
     ("mpsams.app.page", "import argparse\nimport gradio\nfrom mpsams import inference"), ("app", "from mpsams.app.page import page"),
     ("mpsams.patches", "import torch, numpy\ndef f():\n    from monai.losses import DiceLoss\n    np.load('x', allow_pickle=False)"),
 ])  # fmt: skip

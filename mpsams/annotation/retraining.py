@@ -36,7 +36,6 @@ SHOWN_FROM = 6  # held-back images from which a gain can be shown: fewer cannot 
 LEVEL = 0.05
 SHARE = 0.2  # of the items that are held back, about
 PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
-HOME = Path(__file__).resolve().parents[2]  # where ``train`` is found
 BEGUN_FROM, WEIGHTS, PLAN, PROGRESS, VERDICT = "begun_from.safetensors", "weights.safetensors", "plan.json", "progress.json", "verdict.json"
 LEFTOVERS = ("images", "masks", "training", BEGUN_FROM)  # of a run that has ended
 _NUMBERED = re.compile(r"corrected-(\d+)-.+")
@@ -141,7 +140,7 @@ def start(project_folder: str | Path, init: str | Path, name: str, *, epochs: in
     ValueError: too few masks, a checkpoint that cannot be begun from, or a run of this project under way.
     """
     run, own = prepare(project_folder, init, name, epochs=epochs, device=device)
-    paths = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # ``train`` is found where this process finds it
     with own, (run.folder / "log.txt").open("ab") as text:
         process = subprocess.Popen(
             [sys.executable, "-m", "train.retrain", "--run", "."],  # in its folder, so that it writes no path of this machine
