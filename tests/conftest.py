@@ -20,10 +20,7 @@ import torch
 from mpsams import checkpoint, datasets
 from mpsams.datasets import Stack, phantom
 from mpsams.unet import UNet
-from tests import made_records
-
-ROOT = Path(__file__).resolve().parents[1]
-
+from tests.support import ROOT, made_records
 
 LONGEST = ("test_browser_annotate", "test_browser", "test_server", "test_distributed", "test_learning")
 

@@ -15,7 +15,7 @@ Half the 95% interval is the root of the sum of (t × standard error)² over the
 (Banerjee 1960, Sankhya 22, 357): it covers at least 95% whatever the parts' shares. (Satterthwaite's degrees of freedom are
 too many where the part with few of them happens to be small: with 7 methods, 3 draws and 3 seeds, equal methods would then
 be shown to differ in up to 15% of experiments, after Holm's correction.) The rest counts in both parts, so intervals
-are conservative: in the simulations of tests/test_effects.py they cover the truth in 95% of experiments, and in more where
+are conservative: in the simulations of tests/unit/test_effects.py they cover the truth in 95% of experiments, and in more where
 the rest is large.
 """
 

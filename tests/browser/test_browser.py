@@ -1,0 +1,170 @@
+"""The page in a headless Chromium: samples, upload, slider, tabs, patch, download, phone width, and nothing from outside."""
+
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.datasets import phantom
+from mpsams.imaging import raster
+from tests.support.browser import CHROMIUM, FLAGS, WAIT, browser, epoch, expect_shown, page, pytestmark, upload  # noqa: F401
+
+
+def test_the_first_page_shows_something_worth_seeing(page):
+    expect_shown(page, "63.4%")
+    assert page.locator("svg").locator("visible=true").count() >= 3
+
+
+def test_the_epoch_slider_changes_what_is_hidden(page):
+    for number, ratio in (("1", "25.0%"), ("800", "80.7%")):
+        epoch(page).fill(number)
+        epoch(page).press("Enter")
+        expect_shown(page, ratio)
+
+
+def test_a_sample_replaces_the_image(page):
+    page.get_by_role("button", name="T1 brain").first.click()
+    expect_shown(page, "T1 brain", "#shown")
+
+
+def test_a_click_on_a_patch_says_what_it_is(page):
+    board = page.locator("svg[data-columns]").locator("visible=true").first
+    box = board.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5 / 16, box["y"] + box["height"] * 0.5 / 16)
+    expect_shown(page, "row 1, column 1")
+    page.get_by_role("tab", name="Results").click()
+    page.get_by_role("tab", name="Masking").click()
+    epoch(page).fill("1")
+    expect_shown(page, "25.0%")
+    expect_shown(page, "row 1, column 1")
+
+
+@pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])
+def test_every_tab_shows_both_networks(page, tab, text):
+    page.get_by_role("tab", name=tab).click()
+    expect_shown(page, "MPS-AMS")
+    expect_shown(page, text)
+
+
+def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path):
+    image_hw, mask_hw = phantom.ultrasound(14)
+    Image.fromarray((image_hw * 255).astype(np.uint8)).save(tmp_path / "patient-name.png")
+    (tmp_path / "truth.png").write_bytes(raster.write_mask(mask_hw))
+    upload(page, tmp_path / "patient-name.png")
+    page.locator("#shown").get_by_text("Your ultrasound image").first.wait_for(timeout=WAIT)
+    upload(page, tmp_path / "truth.png", -1)
+    page.locator("#shown").get_by_text("true lesion outlined").wait_for(timeout=WAIT)
+    expect_shown(page, "AUC")
+    page.get_by_role("tab", name="Segment & compare").click()
+    expect_shown(page, "DSC")
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download the mask").click()
+    saved = tmp_path / "saved.png"
+    download.value.save_as(saved)
+    assert np.asarray(Image.open(saved)).shape == image_hw.shape
+    assert "patient-name" not in page.locator("#main").inner_text()
+
+
+def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
+    upload(page, tmp_path / "bad.png")
+    expect_shown(page, "PNG, JPEG or TIFF", "#notice")
+    epoch(page).fill("10")
+    epoch(page).press("Enter")
+    expect_shown(page, "44.2%")
+
+
+def test_nothing_is_asked_from_outside(page, app_address):
+    for tab in ("Learn", "Reconstruct", "Segment & compare", "Results", "Masking"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(500)
+    outside = [url for url in page.asked if not url.startswith((app_address, "data:", "blob:"))]
+    assert page.asked and outside == []
+
+
+def test_a_phone_has_no_sideways_scrolling(browser, app_address):
+    context = browser.new_context(viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto(app_address, wait_until="domcontentloaded")
+    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+        page.get_by_role("tab", name=tab).click(timeout=WAIT)
+        expect_shown(page, text)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    context.close()
+
+
+def test_every_picture_has_words(page):
+    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+        page.get_by_role("tab", name=tab).click()
+        expect_shown(page, text)
+        found = page.evaluate(
+            """() => [...document.querySelectorAll('#main svg[role=img], #main img')].filter(s => s.checkVisibility()).map(s => s.getAttribute('aria-label') || s.alt || '')"""
+        )
+        assert found and all(len(words) > 5 for words in found), tab
+
+
+def compare(page) -> None:
+    """Open the tab and wait until every network has answered."""
+    page.get_by_role("tab", name="Segment & compare").click()
+    expect_shown(page, "Where they differ")
+    page.wait_for_function("() => document.querySelectorAll('[data-cell]').length === 5", timeout=WAIT)
+
+
+def test_a_small_picture_becomes_the_large_one_by_keyboard_and_keeps_the_focus(page):
+    compare(page)
+    large = page.locator(".compare .large")
+    expect_shown(page, "Chance of lesion", ".compare .large")
+    assert large.locator("h4").first.inner_text().startswith("MPS-AMS")
+    cell = page.locator("[data-cell=busi-simclr-seg-10]")
+    cell.focus()
+    page.keyboard.press("Enter")
+    expect_shown(page, "SimCLR outlines", ".compare .large")
+    assert cell.get_attribute("aria-pressed") == "true" and page.locator("[data-cell][aria-pressed=true]").count() == 1
+    assert page.evaluate("document.activeElement.dataset.cell") == "busi-simclr-seg-10"
+    assert page.get_by_label("Mask of").input_value() == "SimCLR"
+    page.locator("[data-cell=dispute]").click()
+    expect_shown(page, "The outlines of all 3 networks at once", ".compare .large")
+
+
+def test_the_threshold_moves_every_outline_and_the_words(page):
+    compare(page)
+    outlines = "() => [...document.querySelectorAll('[data-cell] path.outline')].map(path => path.getAttribute('d')).join()"
+    before, told = page.evaluate(outlines), page.locator("#main .stage .note").locator("visible=true").first.inner_text()
+    threshold = page.get_by_role("spinbutton", name="Threshold").locator("visible=true").first
+    threshold.fill("0.95")
+    threshold.press("Enter")
+    page.wait_for_function(f"before => ({outlines})() !== before", arg=before, timeout=WAIT)
+    page.wait_for_function("told => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n => n.innerText === told)", arg=told, timeout=WAIT)
+
+
+def test_a_network_that_takes_no_part_leaves_the_grid_and_the_figure_is_written(page, tmp_path):
+    compare(page)
+    page.get_by_role("button", name="Which networks take part").click()
+    page.get_by_role("checkbox", name="SimCLR").uncheck()
+    page.wait_for_function("() => document.querySelectorAll('[data-cell]').length === 4", timeout=WAIT)
+    for form, start in (("PDF", b"%PDF"), ("PNG, 300", b"\x89PNG")):
+        page.get_by_role("radio", name=form).locator("visible=true").last.check()
+        with page.expect_download(timeout=2 * WAIT) as download:
+            page.get_by_role("button", name="Download the figure").click()
+        download.value.save_as(tmp_path / "figure")
+        assert (tmp_path / "figure").read_bytes().startswith(start)
+
+
+def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
+    page.get_by_role("tab", name="Results").click()
+    expect_shown(page, "DSC, images with a lesion")
+    expect_shown(page, "Training curves")
+    rows = page.locator(".results tbody tr:has(td)").count()
+    page.get_by_role("radio", name="Table 2: ablation").check()
+    expect_shown(page, "base+MPS", ".results")
+    assert page.locator(".results tbody tr:has(td)").count() != rows
+    page.get_by_role("radio", name="Sen").check()
+    expect_shown(page, "Sen, images with a lesion")
+    page.get_by_label("across").click()
+    page.get_by_role("option", name="MAE").click()
+    expect_shown(page, "MPS-AMS against MAE")
+    page.get_by_role("radio", name="LaTeX").check()
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download the table").click()
+    download.value.save_as(tmp_path / "table.tex")
+    assert "\\toprule" in (tmp_path / "table.tex").read_text(encoding="utf-8") and download.value.suggested_filename.endswith(".tex")

@@ -1,0 +1,246 @@
+"""The Annotate tab of the running app in a headless Chromium: what is drawn is on the disk, in the export and on the page again, to the pixel.
+
+Axes: X, Y, Z voxels as stored; S slices of H x W pixels as shown.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.annotation.project import Project
+from mpsams.imaging import geometry
+from tests.support.browser import CHROMIUM, browser  # noqa: F401
+from tests.support.browser_annotate import (  # noqa: F401
+    ROOT,
+    WAIT,
+    App,
+    annotate,
+    app,
+    cleared,
+    do,
+    drawn,
+    ids,
+    opened,
+    page,
+    shape_of,
+    stroke,
+)
+from tests.support.canvas import held, saved, until
+
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"), pytest.mark.filterwarnings("ignore")]
+
+
+def pick(page, id: str) -> None:
+    """Choose an image in the queue, whatever its status, and wait for its sheet."""
+    if not page.locator(f"[data-item='{id}']").count():
+        page.get_by_role("radio", name="All", exact=True).locator("visible=true").first.check()
+    page.locator(f"[data-item='{id}']").click(timeout=WAIT)
+    page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
+    page.locator(f"[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
+    page.locator("[data-part=stage]").focus()
+    page.wait_for_timeout(100)
+
+
+def told(page, words: str) -> None:
+    page.wait_for_function("words => document.querySelector('[data-part=note]').textContent.includes(words)", arg=words, timeout=WAIT)
+
+
+def exported(page, form: str) -> zipfile.ZipFile:
+    if not page.get_by_role("button", name="Download as a zip").is_visible():
+        page.get_by_role("button", name="Export").click()
+    page.get_by_role("radio", name=form).check()
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download as a zip").click()
+    return zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes()))
+
+
+@pytest.mark.parametrize("query, tab", [("", "Annotate"), ("?step=4&sample=t1-brain-nifti-volume", "Learn"), ("?step=99", "Learn")])
+def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app, query, tab):  # noqa: F811
+    page = browser.new_page()
+    page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
+    answered = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').turn === 1"
+    page.wait_for_function(answered if query else "() => document.querySelector('.annotate.open')", timeout=WAIT)
+    page.wait_for_timeout(500)
+    assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
+    assert page.locator(".annotate.open").count() == (not query)
+    page.close()
+
+
+def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_pixel(page, app, ids):
+    id = ids["picture 0"]
+    pick(page, id)
+    height, width = shape_of(page)
+    cleared(page)  # of the untrained network's proposal
+    added = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
+    assert np.array_equal(drawn(page), added)
+    expected = added & ~stroke(page, [(0.5 * width, 0.2 * height), (0.4 * width, 0.6 * height)], "e", 8)
+    assert np.array_equal(drawn(page), expected) and 0 < expected.sum() < added.sum()
+    stroke(page, [(0.1 * width, 0.8 * height), (0.9 * width, 0.8 * height)], "r", 18)
+    assert drawn(page).sum() > expected.sum() + 1000
+    page.keyboard.press("Control+z")
+    assert np.array_equal(drawn(page), expected)
+    saved(page, "saved on disk")
+    assert np.array_equal(app.on_disk(id), expected)
+    page.reload(wait_until="domcontentloaded")
+    annotate(page)
+    pick(page, id)
+    assert np.array_equal(drawn(page), expected)
+    app.stop()
+    with Project(app.project) as project:
+        assert np.array_equal(project.mask(id)[:, :, 0].T, expected)
+    page.goto("about:blank")
+    app.start()
+    page.goto(app.address, wait_until="domcontentloaded")
+    annotate(page)
+    pick(page, id)
+    assert np.array_equal(drawn(page), expected)
+    do(page, "accept")
+    told(page, "Accepted")
+    assert app.log(id)[-1]["action"] == "accepted" and not held(page)["key"].startswith(id)
+    with exported(page, "Images and masks").open(f"masks/{id}.png") as file:
+        assert np.array_equal(np.asarray(Image.open(file)) > 0, expected)
+
+
+def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page, app, ids):
+    """Drawn in a slice, left and come back to, copied, carried on, removed again, skipped, reopened, accepted, exported."""
+    id, scan = ids["volume"], ids["scan"]
+    pick(page, id)
+    aspect = scan.spacing("axial")[1] / scan.spacing("axial")[2]
+    height, width = shape_of(page)
+    expected = np.zeros(scan.voxels_xyz.shape, bool)
+    slices = geometry.shown(expected, scan.affine, "axial")
+    first = int(page.locator("[data-part=slice]").inner_text().split(" / ")[0]) - 1
+
+    def at(index: int) -> None:
+        until(lambda: page.locator("[data-part=slice]").inner_text() == f"{index + 1} / {len(slices)}" and held(page)["key"].endswith(f".{index}"))
+
+    assert not drawn(page).any()
+    slices[first] = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.7 * height)], "r", 5, aspect)
+    assert np.array_equal(drawn(page), slices[first]) and slices[first].any()
+    page.keyboard.press("PageDown")
+    at(first + 1)
+    assert not drawn(page).any()
+    do(page, "below")
+    told(page, f"Copied from slice {first + 1}")
+    assert np.array_equal(drawn(page), slices[first])
+    page.keyboard.press("Control+z")
+    assert not drawn(page).any()
+    page.keyboard.press("PageUp")
+    at(first)
+    assert np.array_equal(drawn(page), slices[first])
+    page.locator("[data-part=count]").fill("2")
+    page.locator("[data-part=way]").select_option("-1")
+    do(page, "propagate")
+    told(page, f"Carried on to 2 slices, {first - 1} to {first}")
+    assert np.array_equal(drawn(page), slices[first])
+    for index in (first - 1, first - 2):
+        page.locator("[data-part=stage]").focus()
+        page.keyboard.press("PageUp")
+        at(index)
+        assert drawn(page).any()
+        cleared(page)
+        saved(page, "saved on disk")
+    do(page, "skip")
+    told(page, "Skipped")
+    assert app.log(id)[-1]["action"] == "skipped"
+    pick(page, id)
+    do(page, "reopen")
+    page.locator(".annotate [data-action=skip]").wait_for(timeout=WAIT)
+    assert app.log(id)[-1]["action"] == "reopened"
+    page.locator("[data-part=stage]").focus()
+    page.keyboard.press("Enter")
+    told(page, "Accepted")
+    with exported(page, "Masks as NIfTI") as packed:
+        (name,) = (one for one in packed.namelist() if id in one)
+        (ids["folder"] / "out.nii.gz").write_bytes(packed.read(name))
+    out, source = nibabel.load(ids["folder"] / "out.nii.gz"), nibabel.load(next(ids["folder"].glob("*SECRET*.nii.gz")))
+    assert np.array_equal(out.affine, source.affine) and out.shape == source.shape[:3]
+    assert np.array_equal(np.asarray(out.dataobj) != 0, expected) and expected.any()
+
+
+def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(browser, page, app, ids):  # noqa: F811
+    id = ids["picture 1"]
+    others = opened(browser, app.address)
+    other = next(others)
+    pick(page, id)
+    pick(other, id)
+    height, width = shape_of(page)
+    for one, row in ((page, 0.3), (other, 0.6)):
+        cleared(one)
+        sketched = stroke(one, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
+        if one is page:
+            theirs = sketched
+            saved(page, "saved on disk")
+    saved(other, "not saved: what was drawn since ")
+    assert "Someone else has saved this image" in other.locator("[data-part=note]").inner_text()
+    assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
+    asked = []
+    other.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    other.wait_for_timeout(4000)
+    assert not asked and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
+    if not other.get_by_role("button", name="Download the mask").is_visible():
+        other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
+    with other.expect_download(timeout=WAIT) as download:  # as the sentence advises
+        other.get_by_role("button", name="Download the mask").click()
+    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, sketched)
+    old = held(other)["key"]
+    other.locator(f"[data-item='{id}']").click()
+    until(lambda: held(other)["key"] != old)
+    assert np.array_equal(drawn(other), theirs)
+    both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
+    saved(other, "saved on disk")
+    assert np.array_equal(app.on_disk(id), both)
+    next(others, None)
+
+
+@pytest.mark.parametrize("leave", [True, False], ids=["the page is loaded again", "the page stays"])
+def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_old_one_says_so(page, app, ids, leave):
+    """gradio loads the page again once the app answers; the browser asks first whether to leave. It is sent when the tab is open again."""
+    id, asked = ids["picture 2"], []
+    page.on("dialog", lambda dialog: [asked.append(dialog.type), dialog.accept() if leave else dialog.dismiss()])
+    pick(page, id)
+    cleared(page)
+    saved(page, "saved on disk")
+    app.stop()
+    page.evaluate("document.querySelector('.annotate').dataset.patience = 500")
+    height, width = shape_of(page)
+    row = 0.3 if leave else 0.6
+    expected = stroke(page, [(0.2 * width, row * height), (0.7 * width, row * height)], "r", 12)
+    assert np.array_equal(drawn(page), expected)
+    saved(page, "not saved yet, trying again")
+    app.start()
+    if not leave:
+        while not asked:
+            page.wait_for_timeout(100)
+        page.wait_for_timeout(1000)
+        assert "Reload the page (Ctrl+R)" in page.locator("[data-part=saved]").inner_text() and np.array_equal(drawn(page), expected)
+        return
+    page.wait_for_function("() => !document.querySelector('.annotate.open')", timeout=WAIT)
+    annotate(page)
+    until(lambda: np.array_equal(app.on_disk(id), expected))
+    pick(page, id)
+    assert np.array_equal(drawn(page), expected)
+    more = expected | stroke(page, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
+    until(lambda: np.array_equal(app.on_disk(id), more))
+    assert asked == ["beforeunload"]
+
+
+def test_without_a_project_what_is_drawn_can_be_taken_away(browser, app_address):  # noqa: F811
+    pages = opened(browser, app_address)
+    page = next(pages)
+    height, width = shape_of(page)
+    cleared(page)
+    expected = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.4 * height)], "r", 12)
+    expected |= stroke(page, [(0.3 * width, 0.7 * height), (0.6 * width, 0.5 * height)], "r", 3)
+    saved(page, "kept in this tab")
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download the mask").locator("visible=true").click()
+    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, expected) and np.array_equal(drawn(page), expected)
+    next(pages, None)

@@ -1,0 +1,189 @@
+"""The Annotate tab as the page calls it: gradio's own listeners, with a session's states, and what they set on the page."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.state_holder import SessionState
+from PIL import Image
+
+from mpsams.annotation import lock, protocol
+from mpsams.annotation.project import Project
+from mpsams.annotation.session import AnnotationSession
+from mpsams.app import page as panels
+from mpsams.app.annotate import project_sidebar, queue
+from mpsams.app.tabs import annotate
+from mpsams.inference.case import Case
+from mpsams.inference.registry import ModelRegistry
+from tests.support.annotated import volume
+from tests.support.annotation_page import picture
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Tab:
+    """A browser tab on a page: its listeners by the function's name, with its own states."""
+
+    def __init__(self, page: gr.Blocks) -> None:
+        self.page, self.states, self.turn, self.request = page, SessionState(page), 0, None
+        self.ours = [fn for fn in page.fns.values() if getattr(fn.fn, "__module__", "") == annotate.__name__]
+
+    @property
+    def stage(self) -> gr.HTML:
+        return next(block for block in self.page.blocks.values() if getattr(block, "elem_id", None) == "annotate")
+
+    def call(self, fn, data: dict | None = None, **values) -> dict:
+        """Outputs that changed, by component. values: of inputs that are no state, by label."""
+        inputs = [None if isinstance(block, gr.State) else values.get(block.elem_id or block.label, block.value) for block in fn.inputs]
+        run = self.page.process_api(fn, inputs, state=self.states, event_data=gr.EventData(None, data), request=self.request)
+        said = asyncio.run(run)["data"]
+        skipped = ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
+        return {block: value for block, value in zip(fn.outputs, said, strict=True) if value not in skipped}
+
+    def named(self, name: str):
+        return next(fn for fn in self.ours if fn.name == name)
+
+    def state(self, kind: type):
+        """The value of this tab's state of a kind."""
+        return next(self.states[block._id] for block in self.page.blocks.values() if isinstance(block, gr.State) and isinstance(self.states[block._id], kind))
+
+    def wish(self, do: str, sheet: dict, mask_hw: np.ndarray | None = None, **more) -> dict:
+        self.turn += 1
+        mask = sheet["mask"] if mask_hw is None else protocol.pack(mask_hw)
+        wish = {"action": do, "key": sheet["key"], "request_id": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
+        return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
+
+    def answered(self, outputs: dict) -> dict:
+        return json.loads(outputs[self.stage])
+
+
+@pytest.fixture(scope="module")
+def page(small_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annotate")
+    with Project(folder / "project") as project:
+        project.add(picture(folder))
+        volume(folder)
+        project.add(next(folder.glob("*.nii.gz")), "ct")
+        yield panels.page(ModelRegistry(small_weights), project), project
+
+
+def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
+    blocks, project = page
+    tab, (flat, deep) = Tab(blocks), project.items()
+    sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]  # the tab is opened for the first time
+    assert tab.state(Case).item == flat.id and project.item(flat.id).status == "proposed"
+    mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
+    said = tab.wish("save", sheet, mask_hw)
+    assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
+    assert project.log()[-1]["who"] == "AB" and any("in work" in str(value) for value in said.values())
+    said = tab.wish("accept", sheet)
+    sheet = tab.answered(said)["slice_view"]
+    case = tab.state(Case)
+    assert case.item == deep.id and case.is_volume and project.item(flat.id).status == "accepted"
+    assert any("1 of 2 accepted" in str(value) for value in said.values())
+    said = tab.wish("go", sheet, step=1)
+    assert tab.state(Case).index == case.index + 1
+    assert case.index + 2 in said.values()  # the sidebar's slider
+    assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
+    said = tab.call(tab.named("pick"), {"item": flat.id})
+    assert tab.state(Case).item == flat.id and np.array_equal(protocol.unpack(tab.answered(said)["slice_view"]["mask"], mask_hw.shape), mask_hw)
+    tab.call(tab.named("use"))
+    assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
+
+
+def test_two_tabs_have_a_session_each_and_nonsense_is_refused(page):
+    blocks, project = page
+    one, other = Tab(blocks), Tab(blocks)
+    sheet = one.answered(one.call(one.named("show")))["slice_view"]
+    other.call(other.named("show"))
+    strange = sheet | {"key": "0" * 32 + sheet["key"][32:]}
+    assert "does not know this image" in other.answered(other.wish("save", strange))["error"]
+    assert one.answered(one.wish("save", sheet))["error"] == ""
+    for nonsense in (None, 5, {"item": 3}, {}):
+        with pytest.raises(gr.Error):
+            one.call(one.named("pick"), nonsense)
+    assert one.answered(one.call(one.named("act"), None))["error"]
+
+
+def test_no_listener_of_the_tab_is_in_the_api(page):
+    ours = Tab(page[0]).ours
+    assert {"act", "pick", "use", "take"} <= {fn.name for fn in ours} and all(fn.api_visibility == "private" for fn in ours)
+
+
+def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
+    tab = Tab(panels.page(ModelRegistry(small_weights)))
+    sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]
+    mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
+    mask_hw[50:90, 60:120] = True
+    said = tab.answered(tab.wish("save", sheet, mask_hw))
+    assert (said["saved"], said["state"]["status"]) == ("memory", "")
+    tab.call(tab.named("use"))
+    assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
+
+
+def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(small_weights, tmp_path):
+    with Project(tmp_path / "project") as project:
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
+        shown = tab.call(tab.named("show"))
+        assert queue.STEPS in shown.values() and tab.state(Case).item == ""
+        item = project.add(picture(tmp_path))
+        said = tab.call(tab.named("begin"))
+        assert tab.state(Case).item == item.id and tab.answered(said)["state"]["status"] == "proposed"
+        assert queue.STEPS not in said.values() and any(f'data-item="{item.id}" aria-current' in str(value) for value in said.values())
+        project.skip(item.id)
+        assert tab.stage not in tab.call(tab.named("begin"))  # what is on screen stays
+
+
+def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(page):
+    tab = Tab(page[0])
+    tab.call(tab.named("show"))
+    annotation = tab.state(AnnotationSession)
+    flat, deep = page[1].items()
+    annotation.open(flat.id)
+    assert project_sidebar.warn_untrained(None) == "" and project_sidebar.warn_untrained(annotation) == ""
+    annotation.open(deep.id)
+    assert "only ever seen" in project_sidebar.warn_untrained(annotation)
+    assert project_sidebar.show_user(SimpleNamespace(username=None)).value is None
+    field = project_sidebar.show_user(SimpleNamespace(username="anne"))
+    assert field.value == "anne" and field.interactive is False
+
+
+def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    with Project(tmp_path / "project") as project:
+        first = project.add(picture(tmp_path))
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
+        tab.request = gr.Request(username="anne")
+        typed = {"Your initials, for the log": "Dr. Mallory"}
+        sheet = tab.answered(tab.call(tab.named("show"), **typed))["slice_view"]
+        tab.wish("save", sheet, np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3)
+        mask = tmp_path / "uploads" / "mask.png"
+        Image.fromarray(np.uint8(255 * np.eye(sheet["height"], sheet["width"]))).save(mask)
+        tab.call(tab.named("take"), **{"Masks": {"path": str(mask), "meta": {"_type": "gradio.FileData"}}}, **typed)
+        tab.wish("accept", tab.answered(tab.call(tab.named("pick"), {"item": first.id}, **typed))["slice_view"])
+        assert [(row["action"], row["who"]) for row in project.log()] == [
+            ("added", ""), ("proposed", "anne"), ("saved", "anne"), ("saved", "anne"), ("accepted", "anne")
+        ]  # fmt: skip
+
+
+def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypatch):
+    with Project(tmp_path / "project") as project:
+        item = project.add(picture(tmp_path))
+
+    def unwritable(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lock, "hold", unwritable)
+    with Project(tmp_path / "project") as project:
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
+        shown = tab.call(tab.named("show"))
+        assert tab.state(Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
+        said = tab.answered(tab.wish("accept", tab.answered(shown)["slice_view"]))
+        assert "read-only" in said["error"] or "Nothing is outlined" in said["error"]

@@ -1,0 +1,54 @@
+"""A headless Chromium with the app's page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = os.environ.get("MPSAMS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-dev-shm-usage"]
+WAIT = 30_000
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, app_address):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(app_address, wait_until="domcontentloaded")
+    page.get_by_role("tab", name="Masking").click(timeout=WAIT)
+    expect_shown(page, "Hidden lesion first")
+    yield page
+    context.close()
+
+
+def expect_shown(page, text: str, within: str = "body") -> None:
+    """Wait until a text can be seen, and fail when it does not appear."""
+    page.locator(within).get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
+
+
+def epoch(page) -> Locator:  # noqa: F821
+    """The number field of the epoch slider in the open tab."""
+    return page.get_by_role("spinbutton", name="Epoch").locator("visible=true").first
+
+
+def upload(page, path: Path, which: int = 0) -> None:
+    """Choose a file in the sidebar: 0 the image, 1 its mask."""
+    if not page.get_by_text("What is it?").is_visible():
+        page.get_by_role("button", name="Open your own").click()
+    page.locator("#own input[type=file]").nth(which).set_input_files(str(path))

@@ -1,0 +1,244 @@
+"""The drawing canvas in a browser, before a server that tests control."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from mpsams.annotation import protocol
+from mpsams.app.annotate import canvas
+from mpsams.app.components.theme import look
+from tests.support.browser import browser, pytestmark  # noqa: F401
+
+WAIT = 20_000
+
+
+@dataclass
+class Server:
+    """What a server of the protocol does, as plainly as it can be done."""
+
+    slices: list[np.ndarray]
+    aspect: float = 1.0
+    status: str = ""
+    proposal: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    deaf: int = 0  # wishes that get no answer
+    segmented: np.ndarray | None = None  # answer to scribbles
+    said: list[dict] = field(default_factory=list)
+    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    at: int = 0
+    name: str = "a"
+    prompts: bool = False
+    nothing: bool = False  # found where a box or click is
+
+    def slice_view(self) -> dict:
+        values = self.slices[self.at]
+        mask = self.masks.setdefault(self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy())
+        return protocol.slice_view(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
+
+    def key(self) -> str:
+        return f"{self.name}/{self.at}"
+
+    def state(self) -> protocol.State:
+        return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "", self.prompts)
+
+    def first(self, turn: int) -> str:
+        return protocol.reply(turn, self.key(), self.state(), slice_view=self.slice_view())
+
+    def act(self, wish: dict) -> str:
+        name, _, index = wish["key"].rpartition("/")
+        if name != self.name:  # what was left unsaved by the test before
+            return protocol.reply(wish["request_id"], wish["key"], self.state(), saved="disk" if self.status else "memory")
+        self.said.append(wish)
+        if self.deaf:
+            self.deaf -= 1
+            return gr.skip()
+        answered = {"saved": ""}
+        if wish["changed"]:
+            self.masks[int(index)] = protocol.unpack(wish["mask"], self.slices[0].shape)
+            answered = {"saved": "disk" if self.status else "memory"}
+        if wish["action"] == "scribble":
+            answered["mask_hw"] = self.segmented
+        if wish["action"] == "prompt" and self.nothing:
+            answered["error"] = "The network found nothing there."
+        elif wish["action"] == "prompt":
+            mask_hw = protocol.unpack(wish["base"], self.slices[0].shape) | marked(wish, self.slices[0].shape)
+            answered, self.masks[int(index)] = {"saved": "memory", "mask_hw": mask_hw}, mask_hw
+        if wish["action"] == "preview":
+            answered["preview_hw"] = marked(wish, self.slices[0].shape)
+        if wish["action"] == "tidy":
+            answered["mask_hw"] = self.segmented
+        if wish["action"] == "proposal":
+            answered["mask_hw"] = self.proposal
+        if wish["action"] == "go":
+            self.at = wish["slice"]
+            answered["slice_view"] = self.slice_view()
+        if wish["action"] in ("accept", "skip"):
+            self.status = {"accept": "accepted", "skip": "skipped"}[wish["action"]]
+        if wish["action"] == "reopen":
+            self.status = "in work"
+        return protocol.reply(wish["request_id"], self.key(), self.state(), **answered)
+
+
+def marked(wish: dict, shape_hw: tuple[int, int]) -> np.ndarray:
+    """What this server finds for a prompt: the whole box, and 3 x 3 pixels more or less at each click."""
+    mask_hw = np.zeros(shape_hw, bool)
+    if wish["box"]:
+        top, left, height, width = wish["box"]
+        mask_hw[max(0, top) : top + height, max(0, left) : left + width] = True
+    for name, value in (("positive", True), ("negative", False)):
+        for row, column in wish[name]:
+            mask_hw[max(0, round(row) - 1) : round(row) + 2, max(0, round(column) - 1) : round(column) + 2] = value
+    return mask_hw
+
+
+@dataclass
+class Stand:
+    """One running page, whose server is changed from test to test."""
+
+    server: Server
+    address: str = ""
+    turn: int = 0
+
+
+def served(stand: Stand) -> gr.Blocks:
+    def act(event: gr.EventData) -> str:
+        stand.turn = event._data["request_id"]
+        return stand.server.act(event._data)
+
+    def first() -> str:
+        return stand.server.first(stand.turn)
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        stage = canvas.canvas()
+        stage.act(act, None, stage, trigger_mode="multiple", show_progress="hidden")
+        gr.Button("Again", elem_id="again").click(first, None, stage, show_progress="hidden")
+        blocks.load(first, None, stage, show_progress="hidden")
+    return blocks
+
+
+@pytest.fixture(scope="module")
+def stand():
+    made = Stand(Server([np.zeros((4, 4))]))
+    blocks = served(made)
+    _, made.address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, share=False, server_name="127.0.0.1", **look())
+    yield made
+    blocks.close()
+
+
+def loaded(browser, stand: Stand, width: int, height: int, **more):
+    """The page in a window of its own, when its first sheet is there."""
+    page = browser.new_context(viewport={"width": width, "height": height}, **more).new_page()
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+    page.goto(stand.address, wait_until="domcontentloaded")
+    page.locator(".annotate.open").wait_for(timeout=WAIT)
+    page.wait_for_function("() => document.querySelector('[data-part=stage]').dataset.view")
+    return page
+
+
+@pytest.fixture(scope="module")
+def desktop(stand, browser):
+    page = loaded(browser, stand, 1280, 900)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture
+def opened(stand, desktop, request):
+    """A function that puts another server behind the page, and its first sheet on the page, with the brush of size 12."""
+
+    def go(server: Server):
+        server.name = request.node.name
+        stand.server, page = server, desktop
+        page.wrong.clear()
+        page.evaluate("() => { document.querySelector('.annotate').dataset.patience = 20000; document.querySelector('#again').click(); }")
+        page.wait_for_function("key => document.querySelector('.annotate').parentElement.snapshot().key === key", arg=server.key(), timeout=WAIT)
+        page.evaluate("() => { for (const one of ['action=plus', 'tool=brush', 'action=fit']) document.querySelector(`[data-${one}]`).click(); }")
+        page.locator("[data-part=stage]").focus()
+        size_of_brush(page, 12)
+        page.wait_for_timeout(60)
+        return page
+
+    return go
+
+
+def held(page) -> dict:
+    """What the canvas holds: key, mask and strokes as run lengths, and how many steps can be undone."""
+    return page.evaluate("() => document.querySelector('#annotate .annotate').parentElement.snapshot()")
+
+
+def mask_of(page, shape_hw: tuple[int, int], bit: str = "mask") -> np.ndarray:
+    return protocol.unpack(held(page)[bit], shape_hw)
+
+
+def place(page) -> tuple[float, float, float, float]:
+    """Where the image lies on the page: left, top, and page pixels for a pixel's width; and the same for the aspect."""
+    view = json.loads(page.locator("[data-part=stage]").get_attribute("data-view"))
+    left, top = page.evaluate("() => { const b = document.querySelector('[data-part=stage]').getBoundingClientRect(); return [b.left, b.top]; }")
+    return left + view["left"], top + view["top"], view["scale"], view["scale"]
+
+
+def page_point(page, x: float, y: float, aspect: float = 1.0) -> tuple[int, int]:
+    """The whole page pixel nearest to a place on the image."""
+    left, top, scale, _ = place(page)
+    return round(left + x * scale), round(top + y * scale * aspect)
+
+
+def image_points(page, points: list[tuple[int, int]], aspect: float = 1.0) -> list[tuple[float, float]]:
+    """Page pixels as places on the image: (0, 0) is the upper left corner of the first pixel."""
+    left, top, scale, _ = place(page)
+    return [((x - left) / scale, (y - top) / (scale * aspect)) for x, y in points]
+
+
+def drag(page, points: list[tuple[int, int]], button: str = "left") -> None:
+    page.mouse.move(*points[0])
+    page.mouse.down(button=button)
+    for point in points[1:]:
+        page.mouse.move(*point)
+    page.mouse.up(button=button)
+
+
+def brushed(points_xy: list[tuple[float, float]], size: int, shape_hw: tuple[int, int], aspect: float = 1.0) -> np.ndarray:
+    """The rule of the brush, slowly: pixels whose centres lie within size / 2 of the line, in widths of a pixel as seen, and those on it."""
+    mask_hw = np.zeros(shape_hw, bool)
+    for (ax, ay), (bx, by) in zip(points_xy, points_xy[1:] or points_xy, strict=False):
+        for t in np.linspace(0, 1, 1 + int(np.ceil(2 * max(abs(bx - ax), abs(by - ay))))):
+            x, y = int(np.floor(ax + t * (bx - ax))), int(np.floor(ay + t * (by - ay)))
+            if 0 <= x < shape_hw[1] and 0 <= y < shape_hw[0]:
+                mask_hw[y, x] = True
+        if size == 1:
+            continue
+        a, b = np.array([ax, ay * aspect]), np.array([bx, by * aspect])
+        for y in range(shape_hw[0]):
+            for x in range(shape_hw[1]):
+                p = np.array([x + 0.5, (y + 0.5) * aspect])
+                along = np.clip((p - a) @ (b - a) / max((b - a) @ (b - a), 1e-30), 0, 1)
+                mask_hw[y, x] |= np.hypot(*(p - a - along * (b - a))) <= size / 2
+    return mask_hw
+
+
+def size_of_brush(page, size: int) -> None:
+    while (now := int(page.locator("[data-part=size]").inner_text())) != size:
+        page.keyboard.press("[" if now > size else "]")
+
+
+def until(test, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.03)
+
+
+def saved(page, words: str) -> None:
+    page.wait_for_function("words => document.querySelector('[data-part=saved]').textContent.startsWith(words)", arg=words, timeout=WAIT)
+
+
+SHAPE = (48, 64)
+RAMP = np.add.outer(np.arange(48) * 64.0, np.arange(64)) - 1000
