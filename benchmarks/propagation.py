@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -85,9 +86,9 @@ def volume_dice(network: Network, unit_shw: np.ndarray, truth_shw: np.ndarray, b
     areas = truth_shw.sum(axis=(1, 2))
     there = np.flatnonzero(areas)
     starts = [int(areas.argmax())] if boxes == 1 else sorted({int(place) for place in np.quantile(there, (np.arange(boxes) + 0.5) / boxes).round() if areas[int(place)]})
-    edges = [0, *((a + b + 1) // 2 for a, b in zip(starts, starts[1:])), len(areas)]
+    edges = [0, *((a + b + 1) // 2 for a, b in pairwise(starts)), len(areas)]
     said_shw = np.zeros(truth_shw.shape, bool)
-    for start, low, high in zip(starts, edges, edges[1:]):
+    for start, low, high in zip(starts, edges[:-1], edges[1:], strict=True):
         box = simulated_users.jittered_box(simulated_users.largest_part(truth_shw[start]), BOX_JITTER, rng)
         first = prompts.segment_prompt(network, unit_shw[start], Prompt(box=box))
         if not first.mask.any():

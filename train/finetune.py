@@ -27,7 +27,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, datasets, distortions, distributed, inference, metrics, schedule, splits, transforms
+from mpsams import (
+    calibration,
+    checkpoint,
+    datasets,
+    distortions,
+    distributed,
+    inference,
+    metrics,
+    schedule,
+    splits,
+    transforms,
+)
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split

@@ -14,12 +14,12 @@ import numpy as np
 
 from mpsams import inference
 from mpsams.annotation import assist, log, masks
-from mpsams.annotation.project import Item, Project, ConflictError
+from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.imaging import geometry
 from mpsams.inference import Network
 from mpsams.inference.case import Case
-from mpsams.inference.propagation import SliceMask, propagate
 from mpsams.inference.prompts import Prompt, PromptResult, segment_prompt
+from mpsams.inference.propagation import SliceMask, propagate
 
 CACHED_SLICES = 6  # slices of an image that stay prepared for strokes
 

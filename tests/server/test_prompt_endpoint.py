@@ -1,6 +1,7 @@
 """The endpoint /prompt: boxes and points of a request become prompts, and its answer is the prompt network's."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_the_answer_is_the_prompt_network_s_for_each_object(app_address, image, 
     client = Client(app_address, verbose=False)
     answer = client.predict(handle_file(image), "[[60, 50, 140, 120], [10, 10, 30, 40]]", "[[100, 90, 1], [20, 60, 0]]", api_name="/prompt")
     network = inference.open_network(small_weights / "prompt.safetensors")
-    unit_hw = raster.read(open(image, "rb").read(), "ultrasound").slice(0)
+    unit_hw = raster.read(Path(image).read_bytes(), "ultrasound").slice(0)
     expected = segment_prompt(network, unit_hw / 255 if unit_hw.max() > 1 else unit_hw, Prompt(Box(50, 60, 70, 80), positive=((90, 100),)))
     first, second = answer["objects"]
     assert answer["weights"] == "prompt" and [answer["height"], answer["width"]] == list(unit_hw.shape) and "notes" in answer

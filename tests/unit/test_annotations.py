@@ -134,9 +134,9 @@ def test_the_queue_has_the_most_urgent_first(project, tmp_path):
 
 def test_masks_are_read_without_us(project, tmp_path):
     flat, deep = project.add(picture(tmp_path / "a.png")), project.add(volume(tmp_path / "b.nii.gz"), modality="ct")
-    for item, shape in ((flat, FLAT), (deep, DEEP)):
-        project.propose(item.id, drawn(5, shape), "ours", "")
-        project.accept(item.id, drawn(6, shape), who="Dr. A")
+    for added, shape in ((flat, FLAT), (deep, DEEP)):
+        project.propose(added.id, drawn(5, shape), "ours", "")
+        project.accept(added.id, drawn(6, shape), who="Dr. A")
     with Image.open(project.folder / "masks" / f"{flat.id}.png") as image:
         assert image.size == FLAT[:2] and (np.asarray(image) == 255 * drawn(6, FLAT)[:, :, 0].T).all()
     image = nibabel.load(project.folder / "masks" / f"{deep.id}.nii.gz")

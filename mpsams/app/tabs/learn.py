@@ -12,7 +12,7 @@ from mpsams.app.learn import quiz, quiz_page, steps, uses
 from mpsams.app.learn import walk as walks
 from mpsams.app.learn.scene import Scene
 from mpsams.app.learn.walk import Walk
-from mpsams.app.session import Session, serialised, on_event, user_error
+from mpsams.app.session import Session, on_event, serialised, user_error
 from mpsams.inference.case import Case
 
 TITLE = "Learn"

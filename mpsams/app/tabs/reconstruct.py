@@ -10,7 +10,7 @@ import gradio as gr
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html
-from mpsams.app.session import Session, endpoint, serialised, on_event
+from mpsams.app.session import Session, endpoint, on_event, serialised
 from mpsams.inference import Reconstruction
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
 from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
