@@ -1,8 +1,7 @@
-"""How enclosed in brightness a patch is: a selector of lesion patches of our own, beside the paper's readings.
+"""The geodesic selector: patches are lesion when every path from the image's border to them goes far down in brightness.
 
-A lesion is often a hollow: wherever one walks in from the border of the image, the way leads down into it. And the body lies
-in air, whose edge must be crossed. So each patch gets the number of grey levels that the easiest way there descends in all.
-The constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/results/selectors.md``); using it asks for none.
+A lesion is often darker than all that surrounds it, and the body is surrounded by air, whose edge every path crosses. So each
+patch gets the least total decrease in brightness along a path from the border (a geodesic distance). The constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/results/selectors.md``); using the selector needs none.
 
 Axes: B batch, C channels, H x W pixels, I x J cells (two to a side of a patch), L patches (row-major).
 """
@@ -15,61 +14,67 @@ from torch.nn import functional as F
 
 from mpsams import transforms
 from mpsams.patches import grid
+from mpsams.selectors._two_means import Clusters, split_numbers
 
 CELLS = 2  # to a side of a patch
-STEP = 0.02  # what a step to the next cell costs even on level ground, in deviations of the image
+STEP = 0.02  # cost of a step to the next cell where brightness does not change, in deviations of the image
 BLUR, SMOOTH = 0.75, 0.7  # deviations of the smoothing of the image, in cells, and of the result, in patches
 NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right)
 
 
-def descent(x_bchw: Tensor, patch: int = 16) -> Tensor:
-    """How far down the easiest way from the image's border leads to each patch: (B, C, H, W) -> float (B, L), at least 0.
+def split(x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Clusters:
+    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size. normalise and temperature are ignored."""
+    return split_numbers(distance(x_bchw, patch))
 
-    In deviations of the image. A way pays for every step down in brightness what it goes down, and ``STEP`` for every cell;
-    climbing is free. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using Background
-    Priors, ECCV 2012), which takes differences either way. Channels are averaged. ValueError unless ``patch`` divides the sides.
+
+def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
+    """Geodesic distance of each patch from the image's border: (B, C, H, W) -> float (B, L), at least 0.
+
+    In standard deviations of the image. A path costs its decrease in brightness, and ``STEP`` for every cell; an increase costs
+    nothing. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using Background
+    Priors, ECCV 2012), which counts differences in both directions. Channels are averaged. ValueError unless ``patch`` divides the sides.
     """
     rows, columns = grid(*x_bchw.shape[2:], patch)
-    return blurred(F.avg_pool2d(descent_map(x_bchw, CELLS * rows, CELLS * columns), CELLS), SMOOTH).flatten(1)
+    return blur(F.avg_pool2d(distance_map(x_bchw, CELLS * rows, CELLS * columns), CELLS), SMOOTH).flatten(1)
 
 
-def descent_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
-    """How far down the easiest way from the border leads to each cell: (B, C, H, W) -> float (B, 1, rows, columns), at least 0."""
+def distance_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
+    """Geodesic distance of each cell from the border: (B, C, H, W) -> float (B, 1, rows, columns), at least 0."""
     bright_b1hw = transforms.standardise(x_bchw.float()).mean(dim=1, keepdim=True)
-    return easiest_way(blurred(F.adaptive_avg_pool2d(bright_b1hw, (rows, columns)), BLUR))
+    return shortest_paths(blur(F.adaptive_avg_pool2d(bright_b1hw, (rows, columns)), BLUR))
 
 
-def easiest_way(height_b1ij: Tensor) -> Tensor:
-    """The least that a walk from the border of a map to each of its cells descends in all: (B, 1, I, J) -> (B, 1, I, J).
+def shortest_paths(height_b1ij: Tensor) -> Tensor:
+    """The least total decrease along a path from the border of a map to each of its cells: (B, 1, I, J) -> (B, 1, I, J).
 
-    Steps go to the eight neighbours and pay ``STEP`` for their length besides; the border pays nothing. By relaxing all cells
-    at once until none changes (Bellman and Ford).
+    Paths go to the eight neighbours and cost ``STEP`` times their length besides; cells of the border cost nothing. All cells
+    are relaxed at once until none changes (Bellman and Ford).
     """
     rows, columns = height_b1ij.shape[2:]
     around = F.pad(height_b1ij, (1, 1, 1, 1), mode="replicate")
     costs = [
-        (shifted(around, step, rows, columns) - height_b1ij).clamp(min=0) + STEP * (step[0] ** 2 + step[1] ** 2) ** 0.5
+        (shift(around, step, rows, columns) - height_b1ij).clamp(min=0) + STEP * (step[0] ** 2 + step[1] ** 2) ** 0.5
         for step in NEIGHBOURS
     ]
-    way = torch.full_like(height_b1ij, torch.inf)
-    way[:, :, [0, -1]] = 0
-    way[:, :, :, [0, -1]] = 0
+    total = torch.full_like(height_b1ij, torch.inf)
+    total[:, :, [0, -1]] = 0
+    total[:, :, :, [0, -1]] = 0
     for _ in range(rows * columns):
-        before, around = way, F.pad(way, (1, 1, 1, 1), value=torch.inf)
+        before, around = total, F.pad(total, (1, 1, 1, 1), value=torch.inf)
         for step, cost in zip(NEIGHBOURS, costs, strict=True):
-            way = torch.minimum(way, shifted(around, step, rows, columns) + cost)
-        if torch.equal(way, before):
+            total = torch.minimum(total, shift(around, step, rows, columns) + cost)
+        if torch.equal(total, before):
             break
-    return way
+    return total
 
 
-def shifted(around_b1ij: Tensor, step: tuple[int, int], rows: int, columns: int) -> Tensor:
-    """What lies one step further at each cell of a map, given the map with a border of one cell."""
+def shift(around_b1ij: Tensor, step: tuple[int, int], rows: int, columns: int) -> Tensor:
+    """The value one step further from each cell of a map, given the map with a border of one cell."""
     return around_b1ij[:, :, 1 + step[0] : 1 + step[0] + rows, 1 + step[1] : 1 + step[1] + columns]
 
 
-def blurred(x_b1ij: Tensor, deviation: float) -> Tensor:
-    """Smoothed by a Gaussian, the border repeated outwards."""
+def blur(x_b1ij: Tensor, deviation: float) -> Tensor:
+    """Smooth with a Gaussian; the border is repeated outwards."""
     reach = round(3 * deviation)
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x_b1ij.device) / deviation) ** 2)
     weights = weights / weights.sum()
