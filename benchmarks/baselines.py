@@ -15,7 +15,7 @@ from mpsams import clusters, inference, masking, patches, transforms
 from mpsams.app.learn import lesson
 from mpsams.inference import Network
 from mpsams.selectors import geodesic
-from mpsams.selectors.geodesic import blurred
+from mpsams.selectors.geodesic import blur
 
 FINE = 4  # cells to a side of a patch
 
@@ -31,7 +31,7 @@ def centre(x_b1hw: Tensor, patch: int) -> Tensor:
 def dark_blob(x_b1hw: Tensor, patch: int) -> Tensor:
     """How much darker a patch is than what lies around it: a difference of Gaussians."""
     cells = fine(x_b1hw, patch)
-    return per_patch(blurred(cells, 9.0) - blurred(cells, 3.0))
+    return per_patch(blur(cells, 9.0) - blur(cells, 3.0))
 
 
 def border(x_b1hw: Tensor, patch: int) -> Tensor:
@@ -51,21 +51,21 @@ def saliency(x_b1hw: Tensor, patch: int) -> Tensor:
 
 def edges(x_b1hw: Tensor, patch: int) -> Tensor:
     """How much edge there is around a patch."""
-    return per_patch(blurred(slope(fine(transforms.standardise(x_b1hw), patch)), 4.0))
+    return per_patch(blur(slope(fine(transforms.standardise(x_b1hw), patch)), 4.0))
 
 
 def enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
-    """How much edge, up or down, the easiest way from the border crosses: ``descent`` without its sense of direction."""
+    """The least total change of brightness, up or down, along a path from the border: the geodesic selector without its direction."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     cells = F.adaptive_avg_pool2d(transforms.standardise(x_b1hw), (geodesic.CELLS * rows, geodesic.CELLS * columns))
-    up, down = (geodesic.easiest_way(sign * blurred(cells, geodesic.BLUR)) for sign in (-1, 1))
-    return blurred(F.avg_pool2d(up + down, geodesic.CELLS), geodesic.SMOOTH).flatten(1)
+    up, down = (geodesic.shortest_paths(sign * blur(cells, geodesic.BLUR)) for sign in (-1, 1))
+    return blur(F.avg_pool2d(up + down, geodesic.CELLS), geodesic.SMOOTH).flatten(1)
 
 
 def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
     """2-means on means and deviations of patches at three scales; the cluster that keeps away from the border."""
     cells = fine(transforms.standardise(x_b1hw), patch)
-    scales = [per_patch(blurred(cells, s)) for s in (2.0, 4.0, 8.0)] + [per_patch(blurred(slope(cells), s)) for s in (2.0, 4.0)]
+    scales = [per_patch(blur(cells, s)) for s in (2.0, 4.0, 8.0)] + [per_patch(blur(slope(cells), s)) for s in (2.0, 4.0)]
     return inner(z_scored(torch.stack(scales, dim=2)), x_b1hw, patch)
 
 
@@ -115,7 +115,7 @@ def per_patch(cells_b1ij: Tensor) -> Tensor:
 
 def slope(cells_b1ij: Tensor) -> Tensor:
     """The steepness of a map, smoothed a little before."""
-    down, right = torch.gradient(blurred(cells_b1ij, 1.5), dim=(2, 3))
+    down, right = torch.gradient(blur(cells_b1ij, 1.5), dim=(2, 3))
     return (down**2 + right**2).sqrt()
 
 

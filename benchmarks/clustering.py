@@ -37,17 +37,17 @@ def with_scikit_learn(rows_bll: Tensor, first_b: Tensor, second_b: Tensor) -> np
     return np.stack(labels)
 
 
-def compare(x_bchw: Tensor, reading: str, repeats: int) -> dict[str, float]:
-    """Median seconds and ratios of one reading on one batch."""
-    rows = clusters.relation(x_bchw, reading=reading)
+def compare(x_bchw: Tensor, selector: str, repeats: int) -> dict[str, float]:
+    """Median seconds and ratios of one selector on one batch."""
+    rows = clusters.relation(x_bchw, selector=selector)
     brightness = patchify(x_bchw, 16).mean(dim=2)
     first, second = brightness.argmax(dim=1), brightness.argmin(dim=1)
     ours = clusters.two_means(rows, first, second).numpy()
     theirs = with_scikit_learn(rows, first, second)
     batched = statistics.median(seconds(lambda: clusters.two_means(rows, first, second), repeats))
     looped = statistics.median(seconds(lambda: with_scikit_learn(rows, first, second), repeats))
-    whole = statistics.median(seconds(lambda: clusters.lesion_patches(x_bchw, reading=reading), repeats))
-    relate = statistics.median(seconds(lambda: clusters.relation(x_bchw, reading=reading), repeats))
+    whole = statistics.median(seconds(lambda: clusters.lesion_patches(x_bchw, selector=selector), repeats))
+    relate = statistics.median(seconds(lambda: clusters.relation(x_bchw, selector=selector), repeats))
     return {
         "clustering_s": whole,
         "relation_s": relate,
@@ -82,7 +82,7 @@ def main() -> None:
     memory.keep_freed()
     x_bchw = images()
     step = training_step(x_bchw, options.width)
-    results = {reading: compare(x_bchw, reading, options.repeats) for reading in clusters.READINGS}
+    results = {selector: compare(x_bchw, selector, options.repeats) for selector in clusters.PAPER_SELECTORS}
     for row in results.values():
         row["share_of_step"] = row["clustering_s"] / step
     keep("clustering", {"batch": len(x_bchw), "size": 256, "width": options.width, "step_s": step, "readings": results})

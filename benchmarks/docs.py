@@ -54,7 +54,7 @@ def ranked(name: str) -> str:
 def _title(selector: str) -> str:
     """Name of a selector; ours in bold."""
     said = lesion_ranking.TITLES.get(selector, selector)
-    return f"**{said}**" if selector == clusters.DESCENT else said
+    return f"**{said}**" if selector == clusters.GEODESIC else said
 
 
 def _rounded(told: Iterable[dict]) -> list[dict]:

@@ -70,10 +70,10 @@ def means_of(stack: Stack, patch: int) -> Tensor:
     return torch.cat([F.avg_pool2d(lot_nchw.mean(dim=1, keepdim=True), patch) for lot_nchw in lots])
 
 
-def lesions(stack: Stack, indices: Tensor, patch: int, reading: str) -> Tensor:
-    """The patches that a reading takes for lesion: bool (N, L)."""
-    parts = tqdm(indices.split(32), desc=f"clustering, {reading}", unit="batch")
-    return torch.cat([clusters.lesion_patches(stack.take(part)[0].float() / 255, patch, reading) for part in parts])
+def lesions(stack: Stack, indices: Tensor, patch: int, selector: str) -> Tensor:
+    """The patches that a selector calls lesion: bool (N, L)."""
+    parts = tqdm(indices.split(32), desc=f"clustering, {selector}", unit="batch")
+    return torch.cat([clusters.lesion_patches(stack.take(part)[0].float() / 255, patch, selector) for part in parts])
 
 
 def block_order(batch: int, rows: int, columns: int, generator: torch.Generator) -> Tensor:
@@ -171,12 +171,12 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
     covariance_ll = uncertainty.patch_covariance(means_n1hw, 1)
     indices = torch.linspace(0, len(stack) - 1, min(images, len(stack))).round().long()
     count, length = len(indices), len(covariance_ll)
-    lesion = {reading: lesions(stack, indices, patch, reading) for reading in clusters.READINGS}
-    orders = {reading: masking.order(lesion_nl, generator) for reading, lesion_nl in lesion.items()}
+    lesion = {selector: lesions(stack, indices, patch, selector) for selector in clusters.PAPER_SELECTORS}
+    orders = {selector: masking.order(lesion_nl, generator) for selector, lesion_nl in lesion.items()}
     random_nl, block_nl = masking.random_order(count, length, generator), block_order(count, *means_n1hw.shape[2:], generator)
     bits = {name: shared(covariance_ll, order_nl) for name, order_nl in {"random": random_nl, **orders, "block": block_nl}.items()}
     at = at_ratios(length)
-    more = {reading: (bits[reading] > bits["random"])[:, at].double().mean(dim=0).tolist() for reading in lesion}
+    more = {selector: (bits[selector] > bits["random"])[:, at].double().mean(dim=0).tolist() for selector in lesion}
     return {
         "images": count,
         "patients": len({stack.groups[i] for i in indices}),
@@ -187,15 +187,15 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
         "epochs": KEPT,
         "adaptive": [round(schedule.mask_ratio(epoch), 4) for epoch in (1, schedule.HORIZON)],
         "undecided": {"random": undecided(length, torch.zeros(1, dtype=torch.int64), "random")}
-        | {reading: undecided(length, lesion_nl.sum(dim=1), "lesion-first") for reading, lesion_nl in lesion.items()},
-        "cluster_size": {reading: spread(lesion_nl.sum(dim=1, keepdim=True).double()) for reading, lesion_nl in lesion.items()},
-        "ordering": {reading: ordering(lesion[reading], orders[reading]) for reading in lesion},
+        | {selector: undecided(length, lesion_nl.sum(dim=1), "lesion-first") for selector, lesion_nl in lesion.items()},
+        "cluster_size": {selector: spread(lesion_nl.sum(dim=1, keepdim=True).double()) for selector, lesion_nl in lesion.items()},
+        "ordering": {selector: ordering(lesion[selector], orders[selector]) for selector in lesion},
         "ratios": RATIOS,
         "shared": {name: spread(values_nk[:, at]) for name, values_nk in bits.items()},
         "shared_over_epochs": {name: over_epochs(values_nk) for name, values_nk in bits.items()},
         "random_mixed": mean_shared(mixed(means_n1hw, generator), random_nl),
         "random_from_half": mean_shared(means_n1hw[::2], random_nl),
-        "more_than_random": {reading: [round(share, 3) for share in shares] for reading, shares in more.items()},
+        "more_than_random": {selector: [round(share, 3) for share in shares] for selector, shares in more.items()},
     }
 
 
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.draw is not None:
         return draw(Path(options.draw))
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
-    stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.every)
+    stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.slice_stride)
     found = measure(stack, options.patch, options.images, options.seed)
     keep(f"information-{stack.name}", found | {"seed": options.seed, "source": stack.source, "target": stack.target}, options.quick)
 

@@ -5,7 +5,7 @@ patch is lesion as one drawn blindly), the share of the lesion that is hidden at
 bootstrap intervals over patients. What it gets worst is drawn into --out, which is not to be shared where images are not.
 
   python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT --weights weights/busi-mps_ams-pretrain.safetensors
-  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 --data.every 3
+  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 --data.slice_stride 3
   python -m benchmarks.lesion_ranking --draw docs/images/lesion_ranking
 """
 
@@ -38,8 +38,8 @@ WORST = 6  # images drawn
 RANDOM, TRUTH, CENTRE = "random order", "the truth itself", "distance to the image centre"
 CALLED = {"busi": "ultrasound", "hecktor": "CT", "brats": "T1"}  # on figures
 TITLES = {
-    **{f"{reading} {normalise}": f"{reading.replace('-', ' ')}, {normalise}" for reading in clusters.READINGS for normalise in clusters.NORMALISATIONS},
-    clusters.DESCENT: "descent",
+    **{f"{selector} {normalise}": f"{selector.replace('-', ' ')}, {normalise}" for selector in clusters.PAPER_SELECTORS for normalise in clusters.NORMALISATIONS},
+    clusters.GEODESIC: "geodesic",
 }
 
 Select = Callable[[Tensor, Tensor, int], Clusters]  # images (B, 1, H, W) in [0, 1], their lesion patches (B, L), side of a patch
@@ -73,15 +73,15 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
     """All selectors by name: marks, the paper's, ours, and those that were tried."""
     found: dict[str, Select] = {
         RANDOM: lambda x, truth, patch: at_random(truth),
-        TRUTH: lambda x, truth, patch: clusters.of_numbers(truth.float()),
+        TRUTH: lambda x, truth, patch: clusters.split_numbers(truth.float()),
     }
-    for reading in clusters.READINGS:
+    for selector in clusters.PAPER_SELECTORS:
         for normalise in clusters.NORMALISATIONS:
-            found[f"{reading} {normalise}"] = lambda x, truth, patch, how=(reading, normalise): clusters.split(x, patch, *how)
-    found[clusters.DESCENT] = lambda x, truth, patch: clusters.split(x, patch, clusters.DESCENT)
+            found[f"{selector} {normalise}"] = lambda x, truth, patch, how=(selector, normalise): clusters.split(x, patch, *how)
+    found[clusters.GEODESIC] = lambda x, truth, patch: clusters.split(x, patch, clusters.GEODESIC)
     numbers = baselines.ALONE | (baselines.of_network(inference.open_network(weights)) if weights else {})
     for name, number in numbers.items():
-        found[name] = lambda x, truth, patch, number=number: clusters.of_numbers(number(x, patch))
+        found[name] = lambda x, truth, patch, number=number: clusters.split_numbers(number(x, patch))
     return found
 
 
@@ -161,12 +161,12 @@ def told(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
 
 
 def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots.Figure:
-    """The images that ``descent`` ranks worst: the truth, and the patches it takes for lesion."""
+    """The images that ``geodesic`` ranks worst: the truth, and the patches it takes for lesion."""
     rows = []
     for i in np.argsort(auc_n)[:WORST]:
         images_1chw, masks_11hw = stack.take(indices[i : i + 1])
         x_11hw = images_1chw[:, :1].float() / 255
-        lesion_11hw = patches.to_pixels(clusters.lesion_patches(x_11hw, patch, clusters.DESCENT), patch, *x_11hw.shape[2:])
+        lesion_11hw = patches.to_pixels(clusters.lesion_patches(x_11hw, patch, clusters.GEODESIC), patch, *x_11hw.shape[2:])
         rows.append(plots.Row(f"AUC {auc_n[i]:.2f}", x_11hw[0, 0].numpy(), masks_11hw[0, 0].numpy(), {"lesion cluster": lesion_11hw[0, 0].numpy()}))
     return plots.comparison(rows, ["lesion cluster"])
 
@@ -185,7 +185,7 @@ def drawn(records: Mapping[str, dict]) -> plots.Figure:
     def mean(name: str) -> float:
         return float(np.mean([selectors[name]["auc"][0] for selectors in found.values() if name in selectors]))
 
-    return plots.ranking(found, sorted(names, key=mean, reverse=True), TITLES, clusters.DESCENT, CENTRE)
+    return plots.ranking(found, sorted(names, key=mean, reverse=True), TITLES, clusters.GEODESIC, CENTRE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -195,14 +195,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         save(drawn(recorded()), Path(options.draw), ("png", "pdf"))
         return
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
-    stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.every)
+    stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.slice_stride)
     indices = with_lesion(stack, options.patch)
     indices = indices[:: -(-len(indices) // options.images)] if options.images else indices
     weights_bn = tables.resample([stack.groups[i] for i in indices])
     each = {name: measure(stack, indices, options.patch, select, name) for name, select in asked(options).items()}
-    if clusters.DESCENT in each:
+    if clusters.GEODESIC in each:
         out = Path(options.out or f"runs/lesion_ranking-{stack.name}")
-        save(worst(stack, indices, options.patch, each[clusters.DESCENT]["auc"]), out / "worst", ("png",))
+        save(worst(stack, indices, options.patch, each[clusters.GEODESIC]["auc"]), out / "worst", ("png",))
         print(f"worst cases: {out / 'worst.png'}")
     about = {
         "called": CALLED.get(stack.name, stack.name), "images": len(indices), "patients": len({stack.groups[i] for i in indices}), "size": stack.size, "patch": options.patch,

@@ -33,11 +33,11 @@ SWITCHES = {
     "fused": "fused Adam",
     "memory": "freed memory kept",
     "clusters": "clusters found once",
-    "descent": "patches far down first, not at random",
+    "geodesic": "patches far down first, not at random",
     "bf16": "bf16 in channels_last, not float32",
     "compile": "torch.compile",
 }
-AIMS = {"descent": "≥ 0.97", "bf16": "≥ 2.2"}
+AIMS = {"geodesic": "≥ 0.97", "bf16": "≥ 2.2"}
 # width, side in pixels, batch, steps of a piece
 ON_CPU, ON_GPU, QUICK = (16, 128, 8, 3), (64, 256, 32, 20), (4, 32, 4, 2)
 LARGER = {"bf16": [(16, 256, 8, 2)]}  # further sizes on a CPU, where the gain depends on them
@@ -66,8 +66,8 @@ def run_of(switch: str, on: bool) -> Run:
 def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, batch: int) -> Task:
     """The training's task, with everything at its default but for one switch."""
     chosen = training.options(width, size, batch, run_of(switch, on))
-    if switch == "descent":
-        chosen = replace(chosen, method=replace(chosen.method, **({"reading": switch} if on else {"order": "random"})))
+    if switch == "geodesic":
+        chosen = replace(chosen, method=replace(chosen.method, **({"selector": switch} if on else {"order": "random"})))
     device = torch.device("cpu") if switch == "memory" and not on else chosen.run.start()  # which lets it be kept
     work = training.task(chosen, pack, out, device)
     if switch == "channels_last":

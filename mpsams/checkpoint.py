@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mpsams import splits
+from mpsams import renames, splits
 from mpsams.unet import UNet
 
 KEY = "mpsams"  # the metadata entry that holds our JSON
@@ -164,7 +164,7 @@ def _parsed(stated: str, path: Path) -> dict:
         raise ValueError(f"the {KEY!r} metadata of {path} are not JSON; expected a JSON object") from None
     if not isinstance(found, dict):
         raise ValueError(f"the {KEY!r} metadata of {path} are {type(found).__name__}; expected a JSON object")
-    return found
+    return renames.update_metadata(found)
 
 
 def compare(checkpoint: Checkpoint) -> None:

@@ -47,8 +47,8 @@ def split(
     """Cluster each image's patches in two and call one cluster lesion, as the selector does.
 
     x_bchw: finite floats (B, C, H, W). selector: one of ``SELECTORS``. normalise, temperature: of the paper's selectors, see
-    ``relation``; the others ignore them. The result is deterministic. An image whose patches are all alike has one cluster,
-    background.
+    ``relation``; the others ignore them. The result is deterministic. With the paper's selectors an image whose patches are all alike
+    has one cluster, background.
     """
     return selectors.find(selector).split(x_bchw, patch, normalise, temperature)
 

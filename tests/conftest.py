@@ -61,7 +61,7 @@ def real_data() -> Path:
 def small_weights(tmp_path_factory) -> Path:
     """A folder with networks the app looks for, tiny and untrained but of the shipped kind; one sees smaller images."""
     folder = tmp_path_factory.mktemp("weights")
-    method = {"patch": 16, "reading": "softmax-of-covariance", "normalise": "standardised", "temperature": 1.0}
+    method = {"patch": 16, "selector": "softmax-of-covariance", "normalise": "standardised", "temperature": 1.0}
     shared = {"size": 256, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "config": {"method": method}}
     shared |= {"data": {"name": "busi", "modality": "ultrasound", "target": "breast lesion", "images": 702}}
     torch.manual_seed(0)

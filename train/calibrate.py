@@ -103,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
 def validation(metadata: dict, root: str | None) -> Stack:
     """The validation part of the data set that a checkpoint was trained on, as the training saw it. ValueError when it has none."""
     config, split = metadata["config"]["data"], splits.restore(metadata["split"])
-    known = {key: config[key] for key in ("name", "size", "every", "modality") if key in config}
+    known = {key: config[key] for key in ("name", "size", "slice_stride", "modality") if key in config}
     stack = options.read(Data(**known, root=root, sequences=tuple(config.get("sequences", ()))), partial(tqdm, desc="reading", unit="img"))
     if not split.val:
         raise ValueError("the checkpoint was trained without a validation part, so there is nothing to calibrate it on")
     if not stack.target:
         raise ValueError(f"{stack.name!r} at {root} has no masks to calibrate against")
-    return stack.of(split.val, config.get("every", 1))
+    return stack.of(split.val, config.get("slice_stride", 1))
 
 
 def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:

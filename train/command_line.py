@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import jsonargparse
 import torch
 
+from mpsams import renames
 from train import launch
 
 SWITCHES = {
@@ -111,8 +112,7 @@ def parse(
         parser.add_class_arguments(group, name)
     parser.set_defaults(dict(defaults))
     try:
-        config_of(argv)
-        filled = parser.parse_args(config_first(sys.argv[1:] if argv is None else argv))
+        filled = parser.parse_args(update_names(config_first(sys.argv[1:] if argv is None else argv), config_of(argv)))
         names = {name: filled[name].pop("name") for name in groups}
         built = parser.instantiate(filled)
         options = kind(**{field.name: built[field.name] for field in fields(kind)})
@@ -133,6 +133,24 @@ def config_first(argv: Sequence[str]) -> list[str]:
         if word == "--config" or word.startswith("--config="):
             end = index + (2 if word == "--config" else 1)
             return words[index:end] + words[:index] + words[end:]
+    return words
+
+
+def update_names(words: Sequence[str], table: Mapping[str, Any]) -> list[str]:
+    """The arguments with options of earlier versions by their names now, in the TOML file too; table: what that file holds."""
+    words = list(words)
+    updated = renames.update_config(table)
+    for index, word in enumerate(words):
+        if not word.startswith("--"):
+            continue
+        option, equals, value = word[2:].partition("=")
+        after = words[index + 1] if index + 1 < len(words) else ""
+        name, new_value = renames.update_option(option, value if equals else after)
+        if option == "config" and updated != table:
+            new_value = "\n".join(toml_lines(updated))
+        words[index] = f"--{name}" + (f"={new_value}" if equals else "")
+        if not equals and after and not after.startswith("--"):
+            words[index + 1] = new_value
     return words
 
 

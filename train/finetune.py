@@ -168,13 +168,13 @@ def learn(
     fixed = settled(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
     heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
-    averaged = Averaged(options.run.prepare(network, device), options.recipe.average, heads)
-    seen, val = (resident(stack.of(patients, options.data.every), device) for patients in (labelled, split.val))
+    averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
+    seen, val = (resident(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
-    rest = resident(stack.of(sorted(set(split.train) - set(labelled)), options.data.every), device) if options.recipe.teacher.weight else None
+    rest = resident(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
     work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
     if options.dry_run:
         return rehearsal.tell(work)

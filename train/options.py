@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mpsams import datasets, distributed, packs, precision, splits
+from mpsams import datasets, distributed, packs, precision, renames, splits
 from mpsams.datasets import Stack
 from mpsams.imaging import MODALITIES
 from mpsams.splits import Split
@@ -45,7 +45,7 @@ class Data:
         split_seed: seed of the 8:1:1 split.
         grouped: keep near-duplicate images in one part; false is the paper's plain random split.
         cases: number of cases to use, from the first, to try things out; 0 is all.
-        every: train and validate on every n-th slice of a patient, as neighbouring slices look alike.
+        slice_stride: train and validate on every n-th slice of a patient, as neighbouring slices look alike.
         target: what the masks outline, if it differs from the data set's own target; for the model card.
         source: where the images come from, if it differs from the data set's own source; for the model card.
     """
@@ -58,7 +58,7 @@ class Data:
     split_seed: int = 0
     grouped: bool = True
     cases: int = 0
-    every: int = 1
+    slice_stride: int = 1
     target: str = ""
     source: str = ""
 
@@ -68,7 +68,7 @@ class Data:
         if self.size < 16 or self.size % 16:
             raise ValueError(f"data.size {self.size} must be a positive multiple of 16")
         at_least("data.cases", self.cases, 0)
-        at_least("data.every", self.every, 1)
+        at_least("data.slice_stride", self.slice_stride, 1)
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,6 @@ def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: st
 
     before: the name that earlier versions gave, which is taken for a run to be resumed that lies there.
     """
-    short = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:6]
+    short = hashlib.sha256(json.dumps(renames.restore_config(fixed), sort_keys=True).encode()).hexdigest()[:6]
     found, old = Path("runs") / "-".join(map(str, (*words, short))), Path("runs") / before
     return old if resume and old.exists() and not found.exists() else found

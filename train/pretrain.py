@@ -109,7 +109,7 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     config["run"] = asdict(options.run)
     fixed = settled(config, stack.sha256)
     method = options.run.prepare(method, device)
-    seen = resident(stack.of(split.train, options.data.every), device)
+    seen = resident(stack.of(split.train, options.data.slice_stride), device)
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
             return out / loop.WEIGHTS

@@ -161,7 +161,7 @@ def train(options: Train) -> Path | None:
     fixed = settled(config, hashes(data), init=start and start.sha256)
     averaged = Averaged(options.run.prepare(network, device), options.learning.average)
     objects = Objects(
-        [each.labelled(options.data.every) for each in data], options.learning.root, options.data.phantoms
+        [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms
     )
     if not options.dry_run:
         if loop.finished(

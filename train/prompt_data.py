@@ -37,7 +37,7 @@ class Packs:
         size: side of the images in pixels.
         split_seed: seed of each data set's 8:1:1 division.
         grouped: keep near-duplicate images in one part.
-        every: use every n-th slice of a patient.
+        slice_stride: use every n-th slice of a patient.
     """
 
     packs: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Packs:
     size: int = 192
     split_seed: int = 0
     grouped: bool = True
-    every: int = 1
+    slice_stride: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.phantoms <= 1 or not (self.packs or self.phantoms):
@@ -59,9 +59,9 @@ class PartedSet:
     stack: Stack
     split: Split
 
-    def labelled(self, every: int) -> Stack:
+    def labelled(self, slice_stride: int) -> Stack:
         """The images of the training part that have an object to learn from."""
-        return with_objects(self.stack.of(self.split.train, every))
+        return with_objects(self.stack.of(self.split.train, slice_stride))
 
 
 def open_sets(options: Packs) -> list[PartedSet]:

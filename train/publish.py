@@ -229,7 +229,7 @@ def masking(how: dict) -> str:
     """How patches were hidden, in words; the options of a method that is not the paper's as they are."""
     if "order" not in how:
         return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in how.items() if name != "name")
-    order = how["order"] + (f" ({how['reading']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
+    order = how["order"] + (f" ({how['selector']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
     ratio = f"fixed at {how['fixed_ratio']:.0%}" if how["ratio"] == "fixed" else f"{how['start']:.0%} + ln(epoch) / {how['tau']:g}"
     stretched = f", epochs stretched to {how['horizon']}" if how["ratio"] == "adaptive" and how["horizon"] else ""
     return f"patches of {how['patch']} pixels, order {order}, ratio {ratio}{stretched}"
@@ -253,7 +253,7 @@ def counted(images: int, patients: int, data: dict) -> str:
 
 def every(config: dict) -> str:
     """Which slices were used, when not all."""
-    step = config["data"].get("every", 1)
+    step = config["data"].get("slice_stride", 1)
     return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""
 
 

@@ -39,7 +39,7 @@ class Recipe:
         balance: share of images with lesion in the batches; 0 uses each image once per epoch.
         small: oversampling of small lesions: with 1, a lesion of half the median area is drawn twice as often; 0 is off.
         faint: oversampling of lesions with low contrast to their surroundings, in the same way.
-        average: decay of a moving average of the weights, which is then kept instead of the last weights; 0 is off.
+        ema_decay: decay of a moving average of the weights, which is then kept instead of the last weights; 0 is off.
         augment: strength of the random changes of labelled images; 0 is off.
         teacher: use of the unlabelled images of the training part.
     """
@@ -57,7 +57,7 @@ class Recipe:
     balance: float = 0.0
     small: float = 0.0
     faint: float = 0.0
-    average: float = 0.0
+    ema_decay: float = 0.0
     augment: Augmentation = Augmentation()
     teacher: Teacher = Teacher()
 
@@ -69,11 +69,11 @@ class Recipe:
         at_least("recipe.accumulate", self.accumulate, 1)
         for name in ("presence", "deep", "small", "faint"):
             at_least(f"recipe.{name}", getattr(self, name), 0)
-        for name in ("average", "balance"):
+        for name in ("ema_decay", "balance"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"recipe.{name} {getattr(self, name)} must lie in [0, 1)")
-        if self.teacher.weight and not self.average:
-            raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.average above 0: the average is the teacher")
+        if self.teacher.weight and not self.ema_decay:
+            raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.ema_decay above 0: the average is the teacher")
 
 
 BATCHES = {("hecktor", 0.05): 31, ("hecktor", 0.1): 90, ("brats", 0.05): 56, ("brats", 0.1): 70}  # of the paper, where not 32
@@ -83,7 +83,7 @@ STRONG = Recipe(
     lr=1e-3,
     weight_decay=1e-2,
     optimiser="adamw",
-    average=0.98,
+    ema_decay=0.98,
     augment=Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3),
 )
 ASSIST = Recipe(
@@ -96,12 +96,12 @@ ASSIST = Recipe(
     deep=0.4,
     balance=0.75,
     small=0.5,
-    average=0.998,
+    ema_decay=0.998,
     augment=Augmentation(
         flip=0.5, rotation=20, zoom=0.3, shift=0.1, contrast=0.3, brightness=0.15, gamma=0.5, elastic=0.03, blur=1.0, noise=0.04, cutout=0.25
     ),
 )
-RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, average=0.99, teacher=Teacher(weight=1.0)), "assist": ASSIST}
+RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, ema_decay=0.99, teacher=Teacher(weight=1.0)), "assist": ASSIST}
 
 
 def loss_of(logits: Tensor | list[Tensor], truth_b1hw: Tensor, recipe: Recipe) -> Tensor:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpsams import checkpoint, datasets, inference, jsonl, packs
+from mpsams import checkpoint, datasets, inference, jsonl, packs, renames
 from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
 from train.command_line import Parser, run
 from train.plan import Job, Plan
@@ -194,7 +194,8 @@ class Work:
 
 def fingerprint(job: Job) -> str:
     """A hash of the options that make a job."""
-    return hashlib.sha256(json.dumps(job.options).encode()).hexdigest()[:16]
+    options = [renames.restore_option(*option) for option in job.options]
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:16]
 
 
 def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:

@@ -150,11 +150,11 @@ def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: s
 def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
     """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if need be."""
     recipe = replace(RECIPES["strong"], lr=lr)
-    every = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
-    epochs = plan["epochs"] or max(1, round(steps / math.ceil(len(stack.of(split.train, every)) / recipe.batch)))
+    slice_stride = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
+    epochs = plan["epochs"] or max(1, round(steps / math.ceil(len(stack.of(split.train, slice_stride)) / recipe.batch)))
     return Finetune(
         recipe=replace(recipe, epochs=epochs),
-        data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, every=every),
+        data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
         run=Run(device=plan["device"]),
         init=str(folder / retraining.BEGUN_FROM),
         labels=1.0,
@@ -236,7 +236,7 @@ class Teller:
 
     def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
         """For the training: is told the share that is done after each step."""
-        total = options.recipe.epochs * math.ceil(len(stack.of(split.train, options.data.every)) / options.recipe.batch)
+        total = options.recipe.epochs * math.ceil(len(stack.of(split.train, options.data.slice_stride)) / options.recipe.batch)
         began = time.monotonic()
 
         def watch(done: float) -> None:

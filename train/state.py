@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpsams import checkpoint, distributed
+from mpsams import checkpoint, distributed, renames
 from mpsams.checkpoint import Checkpoint
 from train import launch
 
@@ -122,7 +122,7 @@ def check(out: Path, then: dict, now: dict) -> None:
 
 def changed(then: dict, now: dict) -> str:
     """The names of the options that differ, with commas between them; then: as read from a file."""
-    then, now = completed(then), completed(json.loads(json.dumps(now)))  # tuples become lists
+    then, now = completed(renames.update_config(then)), completed(json.loads(json.dumps(now)))  # tuples become lists
     return ", ".join(key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key))
 
 

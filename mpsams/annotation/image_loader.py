@@ -35,7 +35,7 @@ class ImageLoader:
 
     def clustering(self, case: Case) -> dict:
         """Return the clustering settings of a case for ``case.moved``."""
-        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.reading)
+        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.selector)
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
@@ -133,7 +133,7 @@ class ImageLoader:
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["reading"])
+        settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["selector"])
         if case.modality != view["modality"]:
             case = _case.called(case, view["modality"], settings)
         case = _case.moved(case, view["plane"], 0, settings)  # shows the middle of the plane

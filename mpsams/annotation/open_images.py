@@ -56,7 +56,7 @@ def compress(image: OpenImage) -> CompressedImage:
     case, order = image.case, "F" if image.mask_xyz.flags.f_contiguous else "C"
     mask = zlib.compress(np.packbits(image.mask_xyz.ravel(order=order)), 1)
     rest = replace(image, case=None, network=None, mask_xyz=None, proposal_xyz=None, truth_copy=None, contexts=OrderedDict(), scribbles={})
-    view = {name: getattr(case, name) for name in ("plane", "index", "seen", "seed", "reading", "modality")}
+    view = {name: getattr(case, name) for name in ("plane", "index", "seen", "seed", "selector", "modality")}
     return CompressedImage(rest, mask, image.mask_xyz.shape, order, case.item, case.content, case.upload, None if case.content else case, view)
 
 

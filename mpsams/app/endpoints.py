@@ -14,7 +14,7 @@ from mpsams.inference.registry import ASSISTANT, ModelRegistry
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
 
 
-def case_of(registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, reading: str = "") -> Case:
+def case_of(registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, selector: str = "") -> Case:
     """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
 
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
@@ -23,7 +23,7 @@ def case_of(registry: ModelRegistry, file: str | None, modality: str, number: fl
         raise ValueError("no image was given")
 
     def how(modality: str) -> dict:
-        return clustering(registry.clustering(modality), seed, reading)
+        return clustering(registry.clustering(modality), seed, selector)
 
     case = of_upload([Path(file)], modality or None, how)
     if not number:
@@ -46,7 +46,8 @@ def clusters(case: Case) -> dict:
     answer = {
         "patch": case.study.patch,
         "columns": SIDE // case.study.patch,
-        "reading": case.reading,
+        "selector": case.selector,
+        "reading": case.selector,  # its name in earlier versions
         "seed": case.seed,
         "lesion": indices(found.lesion_bl),
         "to_lesion": [finite(value) for value in found.to_lesion_bl[0].tolist()],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from mpsams import clusters, transforms
+from mpsams import clusters, selectors, transforms
 from mpsams.annotation.project import Project
 from mpsams.app.components import html, slice_view
 from mpsams.app.learn.walk import Place, number, slug
@@ -30,7 +30,7 @@ element.addEventListener('click', event => {
 READINGS = {
     "covariance-of-softmax": "Covariance of the softmax of similarity",
     "softmax-of-covariance": "Softmax of the covariance",
-    "descent": "Descent, our own: how far down the way from the border leads",
+    "geodesic": "Geodesic, our own: how far down every path from the border goes",
 }
 SAVES = {"concurrency_id": uploads.SAVES, "concurrency_limit": 4}  # for listeners that save: they wait for nothing else
 PLANES = {"axial": "Axial", "coronal": "Coronal", "sagittal": "Sagittal"}
@@ -118,9 +118,9 @@ class Session:
                 "or a zip of them). Files stay on the computer that runs this app and are deleted within a day.</p>"
             )
         with gr.Accordion("How patches are clustered", open=False):
-            self.reading = gr.Radio(
+            self.selector = gr.Radio(
                 [(READINGS[name], name) for name in clusters.SELECTORS],
-                value=self.first.reading,
+                value=self.first.selector,
                 label="By the paper's “covariance matrix after a softmax”, read in one of two ways, or by",
             )
             self.seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label="Seed of the random order")
@@ -131,7 +131,7 @@ class Session:
         """What happens when something in the sidebar is touched."""
         told = [self.case, self.version, self.notice]
         moves = [self.moving, self.slice, self.plane, self.brightness, self.preset, self.level, self.width]
-        every = [*told, *moves, self.modality, self.choice, self.file, self.truth, self.reading]
+        every = [*told, *moves, self.modality, self.choice, self.file, self.truth, self.selector]
         self.every = [*every, self.seed]
         long = {"show_progress": "minimal", "show_progress_on": self.shown}
         on_event(gallery.pick, self._pick, [self.seed], self.every, **long)
@@ -146,15 +146,15 @@ class Session:
             on_event(slider.input, self._free, [self.level, self.width, self.case], [*told, self.preset])
         on_event(self.truth.upload, self._truth, [self.truth, self.case], told, **long)
         on_event(self.truth.clear, self._truth, [self.truth, self.case], told)
-        on_event(gr.on, self._cluster, [self.seed, self.reading, self.case], told, triggers=[self.seed.input, self.reading.input])
-        on_event(another.click, self._again, [self.reading, self.case], [self.seed, *told])
+        on_event(gr.on, self._cluster, [self.seed, self.selector, self.case], told, triggers=[self.seed.input, self.selector.input])
+        on_event(another.click, self._again, [self.selector, self.case], [self.seed, *told])
         self.on_case(slice_view.now, [], self.shown)
 
     def link_controls(self, reshuffle: Callable, read: Callable) -> None:
-        """Let events of a panel draw another order, and choose the ``reading`` they carry."""
+        """Let events of a panel draw another order, and choose the ``selector`` they carry."""
         told = [self.case, self.version, self.notice]
-        on_event(reshuffle, self._again, [self.reading, self.case], [self.seed, *told])
-        on_event(read, self._read, [self.seed, self.case], [self.reading, *told])
+        on_event(reshuffle, self._again, [self.selector, self.case], [self.seed, *told])
+        on_event(read, self._read, [self.seed, self.case], [self.selector, *told])
 
     def in_front(self, tab: str) -> dict:
         """What brings a tab to the front, for outputs ``tabs`` and ``open_tab``."""
@@ -167,13 +167,13 @@ class Session:
     def recalled(self, place: Place) -> dict:
         """What putting a slice of a sample on screen sets, as a link names it. ValueError names what is not allowed."""
         titles = {slug(sample.title): index for index, sample in enumerate((*self.cases, *self.volumes))}
-        seed, reading = number("seed", place.seed, 0, 2**31 - 1), place.reading
+        seed, selector = number("seed", place.seed, 0, 2**31 - 1), selectors.current_name(place.selector)
         if place.sample and place.sample not in titles:
             raise ValueError(f"sample {place.sample!r}; allowed are {', '.join(titles)}")
-        if reading and reading not in READINGS:
-            raise ValueError(f"reading {reading!r}; allowed are {', '.join(READINGS)}")
+        if selector and selector not in READINGS:
+            raise ValueError(f"selector {selector!r}; allowed are {', '.join(READINGS)}")
         case = self._sample(titles.get(place.sample, 0))
-        how = self._how(case.modality, seed, reading or None)
+        how = self._how(case.modality, seed, selector or None)
         if not place.plane and not place.slice:
             return self.shown_anew(_case.clustered(case, how))
         plane = place.plane or case.plane
@@ -192,12 +192,12 @@ class Session:
     def _sample(self, index: int) -> Case:
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
 
-    def _how(self, modality: str, seed: float | None = 0, reading: str | None = None) -> dict:
-        return _case.clustering(self.registry.clustering(modality), seed or 0, reading)
+    def _how(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
+        return _case.clustering(self.registry.clustering(modality), seed or 0, selector)
 
     def _as(self, case: Case) -> dict:
         """How the case on screen was clustered."""
-        return self._how(case.modality, case.seed, case.reading)
+        return self._how(case.modality, case.seed, case.selector)
 
     def _now(self, case: Case) -> dict:
         """What every change of the case sets."""
@@ -217,7 +217,7 @@ class Session:
             self.level: gr.Slider(minimum=low, maximum=high, value=level, step=step),
             self.width: gr.Slider(minimum=step, maximum=high - low, value=width, step=step),
             self.choice: gr.Dropdown(list(case.scan.choices), value=case.scan.choices[case.scan.choice] if several else None, visible=several),
-            self.reading: case.reading,
+            self.selector: case.selector,
         }
 
     def _kept(self, refusal: Exception, case: Case | None) -> dict:
@@ -268,17 +268,17 @@ class Session:
         except UnreadableImage as refusal:
             return self._kept(refusal, case)
 
-    def _cluster(self, seed: float | None, reading: str, case: Case) -> dict:
-        return self._now(_case.clustered(case, self._how(case.modality, seed, reading)))
+    def _cluster(self, seed: float | None, selector: str, case: Case) -> dict:
+        return self._now(_case.clustered(case, self._how(case.modality, seed, selector)))
 
     def _read(self, seed: float | None, case: Case, event: gr.EventData) -> dict:
-        if event.reading not in READINGS:
-            raise user_error(f"there is no reading {event.reading!r}; allowed are {', '.join(READINGS)}")
-        return self._cluster(seed, event.reading, case) | {self.reading: event.reading}
+        if event.selector not in READINGS:
+            raise user_error(f"there is no selector {event.selector!r}; allowed are {', '.join(READINGS)}")
+        return self._cluster(seed, event.selector, case) | {self.selector: event.selector}
 
-    def _again(self, reading: str, case: Case) -> dict:
+    def _again(self, selector: str, case: Case) -> dict:
         seed = secrets.randbelow(10_000)
-        return self._cluster(seed, reading, case) | {self.seed: seed}
+        return self._cluster(seed, selector, case) | {self.seed: seed}
 
 
 def user_error(sentence: object) -> gr.Error:

@@ -166,10 +166,10 @@ class Stack:
         images_nchw, masks_n1hw = (stored[self.rows].to(device) for stored in (self.stored_nchw, self.stored_n1hw))
         return replace(self, stored_nchw=images_nchw, stored_n1hw=masks_n1hw, rows=torch.arange(len(self)))
 
-    def of(self, groups: Sequence[str], every: int = 1) -> Stack:
-        """Only these patients, in the order given; of each only every n-th case. ValueError names who is absent."""
+    def of(self, groups: Sequence[str], slice_stride: int = 1) -> Stack:
+        """Only these patients, in the order given; of each only every ``slice_stride``-th case. ValueError names who is absent."""
         members = members_of(self.groups)
-        chosen = [index for group in groups for index in pick(members, group, self.name)[::every]]
+        chosen = [index for group in groups for index in pick(members, group, self.name)[::slice_stride]]
         return replace(
             self,
             cases=tuple(self.cases[i] for i in chosen),

@@ -52,7 +52,7 @@ class Case:
     title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
     plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
-    agreement: of the clusters with the truth; None without one. seed, reading: how the study was made. item: its id in the
+    agreement: of the clusters with the truth; None without one. seed, selector: how the study was made. item: its id in the
     project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
     truth_notes: sentences on how the truth's values and grid were taken.
     """
@@ -68,7 +68,7 @@ class Case:
     study: Study
     agreement: Agreement | None
     seed: int
-    reading: str
+    selector: str
     item: str = ""
     upload: Upload | None = None
     truth_notes: tuple[str, ...] = ()
@@ -176,11 +176,11 @@ class Case:
         return images.layer(images.edge_path(mask), "truth", mask.shape, size_hw)
 
 
-def clustering(settings: dict, seed: float | None = 0, reading: str | None = None) -> dict:
+def clustering(settings: dict, seed: float | None = 0, selector: str | None = None) -> dict:
     """What ``inference.study`` needs, from the registry's settings and what the user chose."""
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
-    return settings | {"seed": int(seed)} | ({"reading": reading} if reading else {})
+    return settings | {"seed": int(seed)} | ({"selector": selector} if selector else {})
 
 
 def of_sample(built_in: BuiltIn, how: dict) -> Case:
@@ -243,7 +243,7 @@ def _drawn(
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = inference.study(inference.to_grid(unit_hw, SIDE), **how)
-    return _measured(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, how["seed"], how["reading"]))
+    return _measured(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, how["seed"], how["selector"]))
 
 
 def moved(case: Case, plane: str, index: int, how: dict) -> Case:
@@ -277,7 +277,7 @@ def brightened(case: Case, seen: Span) -> Case:
 def clustered(case: Case, how: dict) -> Case:
     """The same image clustered in another way or with its orders drawn from another seed."""
     study = inference.study(case.image_11ss, **how)
-    return _measured(replace(case, study=study, seed=how["seed"], reading=how["reading"]))
+    return _measured(replace(case, study=study, seed=how["seed"], selector=how["selector"]))
 
 
 def with_truth(case: Case, file: Path | None) -> Case:

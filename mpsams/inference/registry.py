@@ -14,7 +14,7 @@ from mpsams.inference import Network
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 LONGEST = 300  # characters of why a file cannot be used
 ASSISTANT = "-assist"  # how the names of networks to work with end
-CLUSTERING = {"patch": 16, "reading": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
+CLUSTERING = {"patch": 16, "selector": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
 
 
 class ModelRegistry:
@@ -117,7 +117,7 @@ class ModelRegistry:
             return {}
 
     def clustering(self, modality: str = "ultrasound") -> dict:
-        """How patches were clustered in the MPS-AMS pretraining of this modality, else the paper's reading as we take it.
+        """How patches were clustered in the MPS-AMS pretraining of this modality, else with the paper's selector as we read it.
 
         The size of patches is not taken over: the app's grid image has as many patches as any network's.
         """

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mpsams import clusters, losses, masking, patches, schedule, transforms
 from mpsams.methods import Batch, Method
-from mpsams.selectors.geodesic import descent_map
+from mpsams.selectors.geodesic import distance_map
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 
@@ -92,7 +92,7 @@ class MapPrediction(Method):
 
     def hide(self, target_b1hw: Tensor, epoch: float, generator: torch.Generator) -> Tensor:
         """The pixels hidden: of the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W)."""
-        lesion_bl = clusters.of_numbers(F.avg_pool2d(target_b1hw, self.config.patch).flatten(1)).lesion_bl
+        lesion_bl = clusters.split_numbers(F.avg_pool2d(target_b1hw, self.config.patch).flatten(1)).lesion_bl
         hidden_bl = masking.cut(masking.order(lesion_bl, generator), self.ratio(epoch))
         return patches.to_pixels(hidden_bl, self.config.patch, *target_b1hw.shape[2:])
 
@@ -104,7 +104,7 @@ class MapPrediction(Method):
     def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
         """The maps to predict: uint8 (B, I, J), 255 = most like lesion. ValueError when the target is "truth" and none is given."""
         if self.config.target == "geodesic":
-            map_b1ij = descent_map(images_b1hw, CELLS, CELLS)
+            map_b1ij = distance_map(images_b1hw, CELLS, CELLS)
         elif self.config.target == "centre":
             away = torch.linspace(-1, 1, CELLS, device=images_b1hw.device).square()
             map_b1ij = (1 - ((away[:, None] + away) / 2).sqrt()).expand(len(images_b1hw), 1, CELLS, CELLS)

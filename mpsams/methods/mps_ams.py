@@ -39,8 +39,8 @@ class Config:
         tau: divisor of the adaptive ratio's growth: start + ln(epoch) / tau.
         horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
         patch: side of a patch in pixels; must divide the image.
-        reading: what patches are clustered by: how "covariance after a softmax" is read, "covariance-of-softmax" or
-            "softmax-of-covariance", or our own "descent".
+        selector: how lesion patches are chosen: by the paper's "covariance after a softmax", read as "covariance-of-softmax" or
+            "softmax-of-covariance", or by our own "geodesic" distance.
         normalise: images to cluster: "standardised" or "raw".
         temperature: temperature of the similarity's softmax.
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
@@ -53,7 +53,7 @@ class Config:
     tau: float = 12.0
     horizon: int = schedule.HORIZON
     patch: int = 16
-    reading: str = "covariance-of-softmax"
+    selector: str = "covariance-of-softmax"
     normalise: str = "standardised"
     temperature: float = 1.0
     normalise_target: bool = False
@@ -65,7 +65,7 @@ class Config:
             )
         if not 0 <= self.fixed_ratio <= 1:
             raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
-        for name, allowed in (("reading", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS)):
+        for name, allowed in (("selector", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(allowed)}")
         if not (self.tau > 0 and self.temperature > 0 and self.patch >= 1 and self.horizon >= 0):
@@ -107,7 +107,7 @@ class MaskedAutoencoder(Method):
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
         how = self.config
-        return clusters.lesion_patches(images_b1hw, how.patch, how.reading, how.normalise, how.temperature)
+        return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature)
 
     def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
         """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""

@@ -29,8 +29,8 @@ STRATEGIES = {"base": "base:\nrandom, fixed 75%", "base_ams": "base+AMS:\nrandom
 # Order -> what it is called, colour, dashes.
 ORDERS = {
     "random": ("at random", BLACK, "-"),
-    clusters.READINGS[0]: (f"lesion first,\n{clusters.READINGS[0].replace('-', ' ')}", VERMILLION, "-"),
-    clusters.READINGS[1]: (f"lesion first,\n{clusters.READINGS[1].replace('-', ' ')}", ORANGE, (0, (4, 1.5))),
+    clusters.PAPER_SELECTORS[0]: (f"lesion first,\n{clusters.PAPER_SELECTORS[0].replace('-', ' ')}", VERMILLION, "-"),
+    clusters.PAPER_SELECTORS[1]: (f"lesion first,\n{clusters.PAPER_SELECTORS[1].replace('-', ' ')}", ORANGE, (0, (4, 1.5))),
     "block": ("one square block", BLUE, (0, (1, 1))),
 }
 EPOCHS = (1, 10, 100, 800)  # ticks
@@ -39,11 +39,11 @@ APART = 0.17  # of the axis's height, between two names
 Curve = tuple[str, str, str | tuple, Sequence[float], Mapping[str, Sequence[float]]]  # name, colour, dashes, x, mean and quartiles
 
 
-def information(records: Mapping[str, Mapping], reading: str = clusters.READINGS[0]) -> Figure:
+def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_SELECTORS[0]) -> Figure:
     """A column per record, by what its data set is called; rows: bits left undecided by epoch, for the four variants of the
     method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
 
-    Lines are means over images, bands their quartiles. reading: by which the upper row finds its lesion clusters. The lower
+    Lines are means over images, bands their quartiles. selector: of the lesion clusters in the upper row. The lower
     rows' shade is where adaptive masking goes, from its first epoch to its last. ValueError without a record.
     """
     if not records:
@@ -56,7 +56,7 @@ def information(records: Mapping[str, Mapping], reading: str = clusters.READINGS
     for column, (title, record) in enumerate(records.items()):
         by_epoch, by_ratio, per_patch = grid[:, column]
         names = column == len(records) - 1
-        _draw(by_epoch, undecided(record, reading), names)
+        _draw(by_epoch, undecided(record, selector), names)
         _draw(by_ratio, shared(record), names)
         _draw(per_patch, shared(record, each=True), names)
         by_epoch.set_xscale("log")
@@ -81,9 +81,9 @@ def information(records: Mapping[str, Mapping], reading: str = clusters.READINGS
     return settled(figure)
 
 
-def undecided(record: Mapping, reading: str) -> list[Curve]:
+def undecided(record: Mapping, selector: str) -> list[Curve]:
     """Bits left undecided by epoch, a curve per variant."""
-    found = record["undecided"]["random"] | record["undecided"][reading]
+    found = record["undecided"]["random"] | record["undecided"][selector]
     return [(words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()]
 
 

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-OLD_NAMES = {"descent": "geodesic"}  # of earlier versions, still read in checkpoints, options and links
+from mpsams import renames
 
 
 def available() -> tuple[str, ...]:
@@ -20,7 +20,7 @@ def available() -> tuple[str, ...]:
 
 def current_name(name: str) -> str:
     """The name of a selector now, given this name or one from an earlier version."""
-    return OLD_NAMES.get(name, name)
+    return renames.SELECTORS.get(name, name)
 
 
 def find(name: str) -> ModuleType:

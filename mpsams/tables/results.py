@@ -19,7 +19,7 @@ from mpsams import jsonl
 TITLES = {
     "scratch": "U-Net", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV", "mae": "MAE", "simmim": "SimMIM",
     "base": "base", "base_ams": "base+AMS", "base_mps": "base+MPS", "mps_ams": "MPS-AMS",
-    "base_descent": "base+descent", "descent_ams": "descent-AMS", "base_oracle": "base+truth", "oracle_ams": "truth-AMS",
+    "base_descent": "base+geodesic", "descent_ams": "geodesic-AMS", "base_oracle": "base+truth", "oracle_ams": "truth-AMS",
 }  # fmt: skip
 METHODS = tuple(TITLES)
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")

@@ -198,7 +198,7 @@ def test_swapping_and_another_order_and_reading_change_the_page(page):
     page.wait_for_function("before => document.querySelector('.places').innerHTML !== before", arg=numbers, timeout=WAIT)
     at(page, 3)
     page.get_by_role("button", name="Covariance of softmax").click()
-    page.locator("[data-reading=covariance-of-softmax][aria-pressed=true]").wait_for(timeout=WAIT)
+    page.locator("[data-selector=covariance-of-softmax][aria-pressed=true]").wait_for(timeout=WAIT)
     assert "3. covariance" in page.locator(".learn").inner_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = (
-    "distributed precision",
+    "distributed precision renames",
     "patches schedule metrics unet transforms views jsonl imaging",
     "selectors uncertainty splits losses distortions calibration",
     "clusters masking datasets checkpoint",

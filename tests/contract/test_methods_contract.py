@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mpsams import clusters, losses, masking, methods, patches, schedule, transforms
 from mpsams.methods import Batch, Method, mps_ams
+from mpsams.selectors import geodesic
 from mpsams.unet import UNet
 
 EVERY = pytest.mark.parametrize("name", methods.available())
@@ -183,12 +184,12 @@ def test_truth_first_hides_the_lesion_by_its_masks(phantoms, images, ratio, vari
         method.hide(Batch(images, seeded(7)), 1)
 
 
-def test_descent_is_an_order_of_the_method(images):
-    method = mps_ams.build(mps_ams.Config(reading="descent"), Echo(), EPOCHS)
-    expected = masking.cut(masking.order(clusters.of_numbers(clusters.descent(images, 16)).lesion_bl, seeded(7)), 0.25)
+def test_geodesic_is_an_order_of_the_method(images):
+    method = mps_ams.build(mps_ams.Config(selector="geodesic"), Echo(), EPOCHS)
+    expected = masking.cut(masking.order(clusters.split_numbers(geodesic.distance(images, 16)).lesion_bl, seeded(7)), 0.25)
     assert torch.equal(method.hide(Batch(images, seeded(7)), 1), patches.to_pixels(expected, 16, 64, 64))
-    with pytest.raises(ValueError, match="reading 'ascent' must be one of .*, descent"):
-        mps_ams.Config(reading="ascent")
+    with pytest.raises(ValueError, match="selector 'ascent' must be one of .*, geodesic"):
+        mps_ams.Config(selector="ascent")
 
 
 VARIANTS = [("random", "fixed", "base"), ("random", "adaptive", "base_ams"), ("lesion-first", "fixed", "base_mps"), ("lesion-first", "adaptive", "mps_ams")]
@@ -211,7 +212,7 @@ def test_the_defaults_are_the_papers():
     config = mps_ams.Config()
     assert mps_ams.VARIANTS[config.order, config.ratio] == "mps_ams"
     assert (config.fixed_ratio, config.start, config.tau, config.horizon, config.patch) == (0.75, 0.25, 12.0, 800, 16)
-    assert config.reading == "covariance-of-softmax" and not config.normalise_target
+    assert config.selector == "covariance-of-softmax" and not config.normalise_target
 
 
 def test_without_horizon_epochs_count_as_they_are():
@@ -239,7 +240,7 @@ def test_normalised_targets_are_the_loops(images):
 
 
 def test_clustering_options_reach_the_clusters(images):
-    for options in ({"reading": "softmax-of-covariance"}, {"normalise": "raw"}, {"temperature": 4.0}):
+    for options in ({"selector": "softmax-of-covariance"}, {"normalise": "raw"}, {"temperature": 4.0}):
         method = mps_ams.build(mps_ams.Config(**options), Echo(), EPOCHS)
         assert torch.equal(method.lesion(images), clusters.lesion_patches(images, 16, **options))
     assert mps_ams.build(mps_ams.Config(patch=8), Echo(), EPOCHS).lesion(images).shape == (8, 64)
@@ -247,7 +248,7 @@ def test_clustering_options_reach_the_clusters(images):
 
 @pytest.mark.parametrize(
     "option, value",
-    [("order", "first"), ("ratio", "0.75"), ("fixed_ratio", 1.5), ("fixed_ratio", float("nan")), ("reading", "cosine"),
+    [("order", "first"), ("ratio", "0.75"), ("fixed_ratio", 1.5), ("fixed_ratio", float("nan")), ("selector", "cosine"),
      ("normalise", "no"), ("temperature", 0.0), ("tau", 0.0), ("patch", 0), ("horizon", -1)],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused_before_any_training(option, value):

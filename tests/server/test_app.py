@@ -40,7 +40,7 @@ def case(tmp_path_factory):
 
 
 def study_of(case, **more):
-    how = {"reading": "softmax-of-covariance"} | more
+    how = {"selector": "softmax-of-covariance"} | more
     return inference.study(inference.to_grid(case[2], 256), **how)
 
 
@@ -59,7 +59,7 @@ def test_clusters_are_those_of_the_library_with_lift_and_auc(client, case):
 
 
 def test_clusters_in_the_other_reading_differ(client, case):
-    one, other = (client.predict(handle_file(case[0]), reading=r, api_name="/clusters") for r in ("covariance-of-softmax", "softmax-of-covariance"))
+    one, other = (client.predict(handle_file(case[0]), selector=r, api_name="/clusters") for r in ("covariance-of-softmax", "softmax-of-covariance"))
     assert one["lesion"] != other["lesion"] and "agreement" not in one
 
 
@@ -139,7 +139,7 @@ def test_a_lying_header_is_refused(client, tmp_path):
 
 @pytest.mark.parametrize("endpoint, values, words", [
     ("/mask", {"epoch": 0}, "epoch"), ("/mask", {"modality": "xray"}, "ultrasound, ct, mri"), ("/mask", {"seed": -1}, "seed"),
-    ("/clusters", {"reading": "tea leaves"}, "covariance-of-softmax"), ("/segment", {"threshold": 1.5}, "between 0 and 1"),
+    ("/clusters", {"selector": "tea leaves"}, "covariance-of-softmax"), ("/segment", {"threshold": 1.5}, "between 0 and 1"),
     ("/segment", {"weights": "busi-base-pretrain"}, "busi-scratch-seg-10"), ("/reconstruct", {"weights": "none"}, "busi-base-pretrain"),
     ("/reconstruct", {"weights": "busi-simclr-pretrain"}, "there are: busi-base-pretrain, busi-mps_ams-pretrain"),
 ])  # fmt: skip

@@ -102,11 +102,11 @@ def test_a_swap_turns_everything_after_it_round(case, registry):
 
 def test_another_selector_needs_no_matrix(case, registry):
     """A reading that is none of the paper's: the clusters are its own, the matrices stay the paper's."""
-    other = walks.replace(case, reading="something else")
+    other = walks.replace(case, selector="something else")
     for step in range(1, 11):
         html(other, registry, step=step)
     scene = Scene(other, Walk(step=4), registry)
-    assert scene.how["reading"] in clusters.READINGS and len(scene.rounds) == 1 and "another selector" in html(other, registry, step=3)
+    assert scene.how["selector"] in clusters.PAPER_SELECTORS and len(scene.rounds) == 1 and "another selector" in html(other, registry, step=3)
 
 
 def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
@@ -129,7 +129,7 @@ def test_a_link_brings_the_walk_back(case, walk):
     query = walks.link(walk, case)
     place, found = walks.read({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
     assert found == walk and len(query) < 300
-    assert (place.sample, place.reading, place.seed) == ("ultrasound-benign-lesion", case.reading, "0")
+    assert (place.sample, place.selector, place.seed) == ("ultrasound-benign-lesion", case.selector, "0")
 
 
 @pytest.mark.parametrize("query", [
@@ -155,8 +155,8 @@ def session(registry):
 def test_a_place_is_put_on_screen_as_it_was(session):
     shows = session.recalled(Place("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77"))
     case = shows[session.case]
-    assert (case.title, case.plane, case.index, case.reading, case.seed) == ("T1 brain (NIfTI volume)", "coronal", 39, "covariance-of-softmax", 77)
-    assert shows[session.seed] == 77 and shows[session.reading] == "covariance-of-softmax" and set(shows) <= set(session.every)
+    assert (case.title, case.plane, case.index, case.selector, case.seed) == ("T1 brain (NIfTI volume)", "coronal", 39, "covariance-of-softmax", 77)
+    assert shows[session.seed] == 77 and shows[session.selector] == "covariance-of-softmax" and set(shows) <= set(session.every)
     assert session.is_sample(case) and not session.is_sample(walks.replace(case, title="Your MRI"))
     assert parse_qs(walks.link(Walk(), case))["slice"] == ["40"]
     other = session.recalled(Place())[session.case]
@@ -164,7 +164,7 @@ def test_a_place_is_put_on_screen_as_it_was(session):
 
 
 @pytest.mark.parametrize("place, words", [
-    (Place("no-such"), "ultrasound-cyst"), (Place("../../etc/passwd"), "allowed are"), (Place(reading="tea"), "covariance-of-softmax"), (Place(seed="-1"), "seed"),
+    (Place("no-such"), "ultrasound-cyst"), (Place("../../etc/passwd"), "allowed are"), (Place(selector="tea"), "covariance-of-softmax"), (Place(seed="-1"), "seed"),
     (Place(seed="1e3"), "seed"), (Place(seed=str(2**31)), "seed"), (Place(plane="sideways"), "axial"), (Place("t1-brain-nifti-volume", slice="0"), "slice"),
     (Place("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"), (Place(slice="2"), "allowed are 1 to 1"),
 ])  # fmt: skip

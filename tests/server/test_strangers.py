@@ -194,7 +194,7 @@ WRONG = {
     "threshold": (0, 1, -1, 1e300, math.nan, "half", {}),
     "seed": (-1, 1.5, 2**31, 10**400, math.nan, "x", [1]),
     "slice": (-1, 2, 1.5, 1e300, math.nan, "x", [1]),
-    "reading": (7, "x", {}), "weights": (7, "x", "../../x", {}), "format": (7, "x", {}),
+    "selector": (7, "x", {}), "reading": (7, "x", {}), "weights": (7, "x", "../../x", {}), "format": (7, "x", {}),
 }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
 # Shipping
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "30", "--run.threads", "1", "--run.device", "cpu", "--model.width", "6",
-         "--labels", "1", "--recipe.name", "assist", "--recipe.epochs", "25", "--recipe.batch", "4", "--recipe.lr", "3e-3", "--recipe.average", "0.9", "--validate_every", "0"]  # fmt: skip
+         "--labels", "1", "--recipe.name", "assist", "--recipe.epochs", "25", "--recipe.batch", "4", "--recipe.lr", "3e-3", "--recipe.ema_decay", "0.9", "--validate_every", "0"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -167,8 +167,8 @@ def test_each_switch_is_really_off(tmp_path):
 
     assert laid_out(made("channels_last", True)) and not laid_out(made("channels_last", False))
     assert [made("fused", on).optimizer.param_groups[0]["fused"] for on in (True, False)] == [True, None]
-    orders = [made("descent", on).module.config for on in (True, False)]
-    assert [(config.order, config.reading == "descent") for config in orders] == [("lesion-first", True), ("random", False)]
+    orders = [made("geodesic", on).module.config for on in (True, False)]
+    assert [(config.order, config.selector == "geodesic") for config in orders] == [("lesion-first", True), ("random", False)]
     precisions = [made("bf16", on).module.unet.encoder.precision for on in (True, False)]
     assert precisions == [torch.bfloat16, torch.float32]
     losses_of = {}

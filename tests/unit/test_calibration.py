@@ -186,7 +186,7 @@ def trained(tmp_path_factory, quick_phantom):
     top = tmp_path_factory.mktemp("calibrate")
     phantom = datasets.open_dataset("phantom")
     packs.write(phantom.select(phantom.cases[:40]), 64, top / "pack")
-    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "25", "--recipe.average", "0.9", "--validate_every", "0"]
+    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "25", "--recipe.ema_decay", "0.9", "--validate_every", "0"]
     finetune.main([*SMALL, *how, "--model.width", "6", "--out", str(top / "seg")])
     return top
 

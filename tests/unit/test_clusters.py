@@ -9,8 +9,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from mpsams import clusters
+from mpsams.selectors import geodesic
 
-BOTH = pytest.mark.parametrize("reading", clusters.READINGS)
+BOTH = pytest.mark.parametrize("selector", clusters.PAPER_SELECTORS)
 EACH = pytest.mark.parametrize("normalise", clusters.NORMALISATIONS)
 
 
@@ -27,12 +28,12 @@ def slow_softmax(rows):
     return np.stack([np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in rows])
 
 
-def slow_relation(image_hw, patch, reading, normalise="standardised", temperature=1.0):
+def slow_relation(image_hw, patch, selector, normalise="standardised", temperature=1.0):
     image = image_hw.astype(np.float64)
     if normalise == "standardised":
         image = (image - image.mean()) / image.std()
     p = slow_patches(image, patch)
-    if reading == "covariance-of-softmax":
+    if selector == "covariance-of-softmax":
         similarity = np.array([[a @ b for b in p] for a in p]) / (np.sqrt(p.shape[1]) * temperature)
         return np.cov(slow_softmax(similarity))
     return slow_softmax(np.cov(p) / temperature)
@@ -41,12 +42,12 @@ def slow_relation(image_hw, patch, reading, normalise="standardised", temperatur
 @BOTH
 @EACH
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_relation_is_numpys(reading, normalise, temperature):
+def test_relation_is_numpys(selector, normalise, temperature):
     x = noise(3, 48)
-    found = clusters.relation(x, 8, reading, normalise, temperature)
+    found = clusters.relation(x, 8, selector, normalise, temperature)
     assert found.shape == (3, 36, 36)
     for image, matrix in zip(x, found):
-        expected = slow_relation(image[0].numpy(), 8, reading, normalise, temperature)
+        expected = slow_relation(image[0].numpy(), 8, selector, normalise, temperature)
         np.testing.assert_allclose(matrix, expected, rtol=2e-3, atol=1e-5 * np.abs(expected).max())
 
 
@@ -62,7 +63,7 @@ def test_relation_takes_any_shape_and_several_channels():
 @pytest.mark.parametrize(
     "option, value, message",
     [
-        ("reading", "cosine", "'cosine'.*covariance-of-softmax, softmax-of-covariance"),
+        ("selector", "cosine", "'cosine'.*covariance-of-softmax, geodesic, softmax-of-covariance"),
         ("normalise", "no", "'no'.*standardised, raw"),
         ("temperature", 0.0, "temperature 0.0"),
         ("temperature", float("nan"), "temperature nan"),
@@ -85,10 +86,10 @@ def scikit(rows, first, second):
 
 @BOTH
 @EACH
-def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, reading, normalise):
+def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, selector, normalise):
     agree = []
     for x, patch in ((phantoms.stored_nchw.float() / 255, 16), (noise(6, 128, 1), 8), (noise(6, 64, 2) ** 3, 16)):
-        rows = clusters.relation(x, patch, reading, normalise)
+        rows = clusters.relation(x, patch, selector, normalise)
         brightness = x.unfold(2, patch, patch).unfold(3, patch, patch).mean((1, 4, 5)).flatten(1)
         first, second = brightness.argmax(1), brightness.argmin(1)
         found = clusters.two_means(rows, first, second)
@@ -98,14 +99,14 @@ def test_two_means_is_scikit_learns_on_phantoms_and_noise(phantoms, reading, nor
 
 
 @BOTH
-def test_lesion_patches_are_the_slow_pipelines(phantoms, reading):
+def test_lesion_patches_are_the_slow_pipelines(phantoms, selector):
     """From pixels to clusters in float64 numpy and scikit-learn, nothing shared with the fast path."""
     images = phantoms.stored_nchw[::2].float() / 255
-    found = clusters.lesion_patches(images, 16, reading)
+    found = clusters.lesion_patches(images, 16, selector)
     agree = []
     for image, lesion in zip(images[:, 0].double().numpy(), found.numpy()):
         brightness = slow_patches(image, 16).mean(1)
-        bright = scikit(slow_relation(image, 16, reading), brightness.argmax(), brightness.argmin())
+        bright = scikit(slow_relation(image, 16, selector), brightness.argmax(), brightness.argmin())
         agree.append((bright if 2 * bright.sum() <= len(bright) else ~bright) == lesion)
     assert np.mean(np.concatenate(agree)) >= 0.995
 
@@ -125,10 +126,10 @@ def test_a_row_between_two_centres_goes_to_the_first():
 
 
 @BOTH
-def test_distances_and_score_are_numpys(reading):
+def test_distances_and_score_are_numpys(selector):
     x = noise(4, 64, 3)
-    found = clusters.split(x, 16, reading)
-    rows = clusters.relation(x, 16, reading).double().numpy()
+    found = clusters.split(x, 16, selector)
+    rows = clusters.relation(x, 16, selector).double().numpy()
     for b, lesion in enumerate(found.lesion_bl.numpy()):
         assert 0 < lesion.sum() <= len(lesion) / 2
         near = np.linalg.norm(rows[b] - rows[b][lesion].mean(0), axis=1)
@@ -141,9 +142,9 @@ def test_distances_and_score_are_numpys(reading):
 @BOTH
 @EACH
 @pytest.mark.parametrize("side, patch", [(256, 16), (64, 16), (80, 8)])
-def test_a_constant_image_is_all_background(reading, normalise, side, patch):
+def test_a_constant_image_is_all_background(selector, normalise, side, patch):
     values = torch.tensor([0.0, 0.1, 1 / 3, 0.5, 0.7, 200 / 255, 1.0])
-    found = clusters.split(values.reshape(-1, 1, 1, 1).expand(-1, 1, side, side).contiguous(), patch, reading, normalise)
+    found = clusters.split(values.reshape(-1, 1, 1, 1).expand(-1, 1, side, side).contiguous(), patch, selector, normalise)
     assert not found.lesion_bl.any()
     assert found.to_lesion_bl.isinf().all() and found.to_background_bl.isfinite().all()
     assert (found.score_bl == 0).all()
@@ -152,7 +153,7 @@ def test_a_constant_image_is_all_background(reading, normalise, side, patch):
 @BOTH
 @EACH
 @pytest.mark.parametrize("across", [False, True])
-def test_of_two_equal_halves_the_bright_one_is_lesion(reading, normalise, across):
+def test_of_two_equal_halves_the_bright_one_is_lesion(selector, normalise, across):
     x = torch.full((1, 1, 64, 64), 0.2)
     x[:, :, :32] = 0.9
     texture = 0.05 * torch.rand(16, 16, generator=torch.Generator().manual_seed(0)).repeat(4, 4)
@@ -160,7 +161,7 @@ def test_of_two_equal_halves_the_bright_one_is_lesion(reading, normalise, across
     expected = [True] * 8 + [False] * 8
     if across:
         x, expected = x.mT.contiguous(), ([True] * 2 + [False] * 2) * 4
-    assert clusters.lesion_patches(x, 16, reading, normalise)[0].tolist() == expected
+    assert clusters.lesion_patches(x, 16, selector, normalise)[0].tolist() == expected
 
 
 @EACH
@@ -190,10 +191,10 @@ def hostile():
 
 @BOTH
 @EACH
-def test_never_a_nan_and_the_lesion_is_the_smaller_cluster(reading, normalise):
+def test_never_a_nan_and_the_lesion_is_the_smaller_cluster(selector, normalise):
     x = torch.cat([hostile(), noise(4)])
-    assert clusters.relation(x, 16, reading, normalise).isfinite().all()
-    found = clusters.split(x, 16, reading, normalise)
+    assert clusters.relation(x, 16, selector, normalise).isfinite().all()
+    found = clusters.split(x, 16, selector, normalise)
     assert (2 * found.lesion_bl.sum(1) <= 16).all()
     assert not (found.to_lesion_bl.isnan() | found.to_background_bl.isnan()).any() and found.score_bl.isfinite().all()
 
@@ -207,46 +208,46 @@ def test_one_patch_and_two_patches():
 
 
 @BOTH
-def test_a_batch_gives_what_its_images_give_alone(phantoms, reading):
+def test_a_batch_gives_what_its_images_give_alone(phantoms, selector):
     x = torch.cat([phantoms.stored_nchw[:6].float() / 255, torch.full((1, 1, 256, 256), 0.4)])
-    together = clusters.lesion_patches(x, 16, reading)
-    alone = torch.cat([clusters.lesion_patches(image[None], 16, reading) for image in x])
+    together = clusters.lesion_patches(x, 16, selector)
+    alone = torch.cat([clusters.lesion_patches(image[None], 16, selector) for image in x])
     assert torch.equal(together, alone)
 
 
 @BOTH
-def test_the_same_image_gives_the_same_clusters(phantoms, reading):
+def test_the_same_image_gives_the_same_clusters(phantoms, selector):
     x = phantoms.stored_nchw[:4].float() / 255
-    first, second = clusters.split(x, 16, reading), clusters.split(x.clone(), 16, reading)
+    first, second = clusters.split(x, 16, selector), clusters.split(x.clone(), 16, selector)
     assert torch.equal(first.lesion_bl, second.lesion_bl) and torch.equal(first.score_bl, second.score_bl)
-    assert torch.equal(first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, reading))
+    assert torch.equal(first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, selector))
 
 
-def test_descent_is_a_selector_of_its_own():
+def test_geodesic_is_a_selector_of_its_own():
     x = noise()
-    found = clusters.split(x, 8, "descent")
-    numbers_bl = clusters.descent(x, 8)
+    found = clusters.split(x, 8, "geodesic")
+    numbers_bl = geodesic.distance(x, 8)
     assert found.rows_bln.shape == (6, 64, 1) and torch.equal(found.rows_bln[:, :, 0], numbers_bl)
     for chosen, numbers in zip(found.lesion_bl, numbers_bl):
         assert numbers[chosen].min() > numbers[~chosen].max()
         centres = np.array([[numbers.max()], [numbers.min()]])
         labels = KMeans(2, init=centres, n_init=1, max_iter=25, tol=0).fit_predict(numbers.numpy()[:, None])
         np.testing.assert_array_equal(chosen, labels == 0)
-    with pytest.raises(ValueError, match="relates no patches"):
-        clusters.relation(x, 8, "descent")
+    with pytest.raises(ValueError, match="no matrix between patches"):
+        clusters.relation(x, 8, "geodesic")
 
 
 def test_the_score_of_numbers_ranks_as_they_do_and_does_not_saturate():
     numbers_bl = torch.rand(4, 50, generator=torch.Generator().manual_seed(1)) ** 3
-    found = clusters.of_numbers(numbers_bl)
+    found = clusters.split_numbers(numbers_bl)
     assert torch.equal(found.score_bl.argsort(dim=1), numbers_bl.argsort(dim=1))
 
 
 def test_of_equal_numbers_none_is_lesion():
-    found = clusters.of_numbers(torch.full((2, 9), 3.0))
+    found = clusters.split_numbers(torch.full((2, 9), 3.0))
     assert not found.lesion_bl.any() and found.score_bl.abs().max() == 0
 
 
 def test_the_larger_cluster_of_numbers_may_be_lesion():
     numbers_bl = torch.tensor([[0.0, 1.0, 1.1, 0.9, 1.0]])
-    assert clusters.of_numbers(numbers_bl).lesion_bl.tolist() == [[False, True, True, True, True]]
+    assert clusters.split_numbers(numbers_bl).lesion_bl.tolist() == [[False, True, True, True, True]]

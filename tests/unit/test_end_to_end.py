@@ -20,7 +20,7 @@ def runs(tmp_path_factory, quick_phantom):
     """Run folders of a pretraining and of a fine-tuning from it."""
     top = tmp_path_factory.mktemp("runs")
     first = pretrain.main([*SMALL, "--model.width", "8", "--optim.epochs", "6", "--optim.batch", "8", "--out", str(top / "pre")])
-    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "30", "--recipe.batch", "8", "--recipe.average", "0.9"]
+    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "30", "--recipe.batch", "8", "--recipe.ema_decay", "0.9"]
     finetune.main([*SMALL, *how, "--init", str(first), "--validate_every", "15", "--out", str(top / "seg")])
     return top
 
@@ -204,7 +204,7 @@ def test_an_evaluation_of_other_weights_makes_no_card(shipped):
 SEQUENCES = ["--data.sequences", '["t1", "flair"]']
 VOLUMES = ["--data.name", "brats", "--data.size", "32", "--run.threads", "1", "--run.device", "cpu", *SEQUENCES]
 TINY_PRETRAINING = ["--model.width", "2", "--optim.epochs", "2", "--optim.batch", "16", "--method.patch", "8", "--run.picture_every", "0"]
-TINY_FINETUNING = ["--labels", "0.5", "--recipe.epochs", "2", "--recipe.lr", "0.01", "--validate_every", "1", "--data.every", "2"]
+TINY_FINETUNING = ["--labels", "0.5", "--recipe.epochs", "2", "--recipe.lr", "0.01", "--validate_every", "1", "--data.slice_stride", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from train import options
 
 SHAPE = (24, 22, 18)
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, -1.5, 0, 20], [0, 0, 3, -40], [0, 0, 0, 1]])
-HOW = {"seed": 0, "reading": "descent"}
+HOW = {"seed": 0, "selector": "geodesic"}
 
 
 def ball(shape: tuple[int, ...] = SHAPE, radius: float = 6.2, shift: float = 0.0) -> np.ndarray:

@@ -99,8 +99,8 @@ def test_study_is_the_parts_put_together(image):
     again, other = inference.study(image, seed=3), inference.study(image, seed=4)
     assert torch.equal(of.lesion_first_1l, again.lesion_first_1l) and torch.equal(of.random_1l, again.random_1l)
     assert not torch.equal(of.lesion_first_1l, other.lesion_first_1l) and not torch.equal(of.random_1l, other.random_1l)
-    reading = inference.study(image, patch=32, reading="softmax-of-covariance")
-    assert reading.length == 64 and torch.equal(reading.clusters.lesion_bl, clusters.lesion_patches(image, 32, "softmax-of-covariance"))
+    selector = inference.study(image, patch=32, selector="softmax-of-covariance")
+    assert selector.length == 64 and torch.equal(selector.clusters.lesion_bl, clusters.lesion_patches(image, 32, "softmax-of-covariance"))
 
 
 def test_the_epoch_only_cuts(image, monkeypatch):

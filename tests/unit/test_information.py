@@ -14,7 +14,7 @@ from mpsams import clusters, masking, plots, schedule, uncertainty
 from mpsams.plots import bits as drawing
 from mpsams.plots import looks
 
-ORDERS = {"random", *clusters.READINGS, "block"}
+ORDERS = {"random", *clusters.PAPER_SELECTORS, "block"}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def kept():
 
 def test_curves_of_made_up_images_are_the_bits_of_their_clusters(found, phantoms):
     assert (found["images"], found["patients"], found["covariance_over"], found["patches"]) == (12, 12, 12, 64)
-    for reading in clusters.READINGS:
-        sizes = clusters.lesion_patches(phantoms.take(torch.arange(12))[0].float() / 255, 32, reading).sum(dim=1).tolist()
+    for selector in clusters.PAPER_SELECTORS:
+        sizes = clusters.lesion_patches(phantoms.take(torch.arange(12))[0].float() / 255, 32, selector).sum(dim=1).tolist()
         for epoch in (1, 10, 100, 800):
             at = found["epochs"].index(epoch)
             for name, ratio in (("mps_ams", schedule.mask_ratio(epoch)), ("base_mps", 0.75)):
                 bits = [uncertainty.lesion_first_bits(64, size, masking.hidden_count(64, ratio)) for size in sizes]
-                told = found["undecided"][reading][name]
+                told = found["undecided"][selector][name]
                 assert told["mean"][at] == pytest.approx(np.mean(bits), abs=0.006)
                 assert [told["low"][at], told["high"][at]] == pytest.approx(np.quantile(bits, [0.25, 0.75]).tolist(), abs=0.006)
     assert found["undecided"]["random"]["base"]["mean"] == [round(uncertainty.random_bits(64, 48), 2)] * len(found["epochs"])
@@ -131,9 +131,9 @@ def test_the_figure_shows_the_records_values(found):
     figure = plots.information({"made up": found, "again": found})
     axes = np.array(figure.axes).reshape(3, 2)
     assert [ax.get_title() for ax in axes[0]] == ["made up", "again"]
-    reading = clusters.READINGS[0]
+    selector = clusters.PAPER_SELECTORS[0]
     for ax in axes[0]:
-        pairs = [("random", "base"), ("random", "base_ams"), (reading, "base_mps"), (reading, "mps_ams")]
+        pairs = [("random", "base"), ("random", "base_ams"), (selector, "base_mps"), (selector, "mps_ams")]
         means = [found["undecided"][order][name]["mean"] for order, name in pairs]
         assert [list(line.get_ydata()) for line in ax.lines] == means and all(list(line.get_xdata()) == found["epochs"] for line in ax.lines)
     for total, each in axes[1:].T:
@@ -195,9 +195,9 @@ def test_h1_is_never_passed_and_h2_only_by_small_clusters_of_which_much_is_hidde
 def test_lesion_first_shares_less_and_adaptive_more(kept):
     for told in kept:
         mean = {order: np.array(values["mean"])[4:-4] for order, values in told["shared"].items()}
-        for reading in clusters.READINGS:
-            assert (mean["block"] < mean[reading]).all() and (mean[reading] < mean["random"]).all()
-            assert all(share < 0.5 for share in told["more_than_random"][reading][4:-4])
+        for selector in clusters.PAPER_SELECTORS:
+            assert (mean["block"] < mean[selector]).all() and (mean[selector] < mean["random"]).all()
+            assert all(share < 0.5 for share in told["more_than_random"][selector][4:-4])
         for over in told["shared_over_epochs"].values():
             assert over["fixed"]["bits"] < over["adaptive"]["bits"] < 1.1 * over["fixed"]["bits"]
             assert over["fixed"]["per_hidden"] < over["adaptive"]["per_hidden"]
@@ -206,8 +206,8 @@ def test_lesion_first_shares_less_and_adaptive_more(kept):
 
 def test_lesion_first_leaves_less_to_chance_and_begins_with_the_least(kept):
     for told in kept:
-        for reading in clusters.READINGS:
-            random, first = told["undecided"]["random"], told["undecided"][reading]
+        for selector in clusters.PAPER_SELECTORS:
+            random, first = told["undecided"]["random"], told["undecided"][selector]
             for ours, theirs in (("mps_ams", "base_ams"), ("base_mps", "base")):
                 assert (np.array(first[ours]["mean"]) < np.array(random[theirs]["mean"])).all()
             assert first["mps_ams"]["mean"][0] < first["base_mps"]["mean"][0]

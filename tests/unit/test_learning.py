@@ -374,7 +374,7 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
         told = retrain.correct(run.folder, 3, 1e-3)
     assert len(told["items"]) == told["images"] == told["changed_by_hand"] == 12 - told["learned"]
     found = checkpoint.load(run.folder / "weights.safetensors").metadata
-    assert found["data"]["modality"] == "mri" and found["config"]["data"]["every"] == told["learned"] * 6 // 24 > 1
+    assert found["data"]["modality"] == "mri" and found["config"]["data"]["slice_stride"] == told["learned"] * 6 // 24 > 1
     id, numbers = next(iter(told["items"].items()))
     dataset, network = retrain.corrected(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
     said, truth = (np.stack(each) for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset]))

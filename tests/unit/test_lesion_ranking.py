@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import baselines, lesion_ranking
 from mpsams import clusters, inference, patches, plots
+from mpsams.selectors import geodesic
 
 PATCH = 32
 
@@ -38,7 +39,7 @@ def test_what_is_told_of_an_image_is_counted_by_hand():
     numbers = torch.tensor([[0.0, 0.1, 0.2, 0.9, 0.0, 0.1, 0.1, 0.0, 0.1, 0.8]])
     truth = torch.zeros(1, 10, dtype=torch.bool)
     truth[0, [2, 3]] = True
-    told = lesion_ranking.ranked(clusters.of_numbers(numbers), truth)
+    told = lesion_ranking.ranked(clusters.split_numbers(numbers), truth)
     assert told["auc"] == [pytest.approx(15 / 16)] and told["size"] == [pytest.approx(0.2)]
     assert told["lift"] == [pytest.approx(0.5 / 0.2)] and told["lift_top"] == [pytest.approx(1 / 0.2)]
     assert told["cover-1"] == [0.5]  # two of ten are hidden, 3 and 9
@@ -46,8 +47,8 @@ def test_what_is_told_of_an_image_is_counted_by_hand():
 
 def test_the_score_of_rows_of_numbers_is_the_number_and_of_others_the_clusters(phantoms):
     x = phantoms.stored_nchw[:2].float() / 255
-    by_numbers, by_rows = clusters.split(x, PATCH, "descent"), clusters.split(x, PATCH)
-    assert torch.equal(lesion_ranking.score(by_numbers), clusters.descent(x, PATCH)) and torch.equal(lesion_ranking.score(by_rows), by_rows.score_bl)
+    by_numbers, by_rows = clusters.split(x, PATCH, "geodesic"), clusters.split(x, PATCH)
+    assert torch.equal(lesion_ranking.score(by_numbers), geodesic.distance(x, PATCH)) and torch.equal(lesion_ranking.score(by_rows), by_rows.score_bl)
 
 
 def test_intervals_hold_the_mean_and_the_other_half_is_every_second_image():
@@ -96,15 +97,15 @@ def test_the_command_draws_the_worst_and_keeps_nothing_when_quick(capsys, quick_
     lesion_ranking.main(options)
     text = capsys.readouterr().out
     told = json.loads(text[text.index("{") :])
-    assert told["images"] == 4 and set(told["selectors"]) == set(lesion_ranking.selectors()) and told["selectors"]["descent"]["auc"][0] > 0.5
+    assert told["images"] == 4 and set(told["selectors"]) == set(lesion_ranking.selectors()) and told["selectors"]["geodesic"]["auc"][0] > 0.5
     assert (tmp_path / "out" / "worst.png").read_bytes().startswith(b"\x89PNG")
     assert before == {path: path.read_bytes() for path in lesion_ranking.RECORDS.glob("lesion_ranking-*.json")}
 
 
 def test_the_figure_shows_the_records_values(tmp_path):
-    record = {"called": "CT", "selectors": {name: {"auc": [a, a - 0.1, a + 0.05], "lift_top": [2 * a, a, 3 * a]} for name, a in (("descent", 0.9), ("other", 0.6))}}
+    record = {"called": "CT", "selectors": {name: {"auc": [a, a - 0.1, a + 0.05], "lift_top": [2 * a, a, 3 * a]} for name, a in (("geodesic", 0.9), ("other", 0.6))}}
     figure = lesion_ranking.drawn({"hecktor": record})
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["descent", "other"] and len(figure.axes) == 2
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["geodesic", "other"] and len(figure.axes) == 2
     for ax, times in zip(figure.axes, (1, 2)):
         dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("o", "D")]
         assert dots == pytest.approx([0.9 * times, 0.6 * times])
@@ -116,19 +117,19 @@ def test_the_records_name_no_path_and_their_selectors_exist():
     for name, record in lesion_ranking.recorded().items():
         assert set(lesion_ranking.selectors()) <= set(record["selectors"]), name
         assert "/" not in json.dumps({key: record[key] for key in ("called", "network", "images")})
-        descent = record["selectors"]["descent"]
-        assert descent["auc"][1] <= descent["auc"][0] <= descent["auc"][2]
+        geodesic = record["selectors"]["geodesic"]
+        assert geodesic["auc"][1] <= geodesic["auc"][0] <= geodesic["auc"][2]
 
 
 def test_only_some_are_measured_and_the_others_stay(capsys, quick_phantom, tmp_path, monkeypatch):
     options = ["--data.name", "phantom", "--data.size", "64", "--patch", "8", "--images", "4", "--out", str(tmp_path), "--quick", "true"]
-    kept = {"images": 4, "size": 64, "patch": 8, "network": "one", "selectors": {"descent": {"auc": [9, 9, 9]}, "other": {}}}
+    kept = {"images": 4, "size": 64, "patch": 8, "network": "one", "selectors": {"geodesic": {"auc": [9, 9, 9]}, "other": {}}}
     monkeypatch.setattr(lesion_ranking, "recorded", lambda: {"phantom": kept})
-    lesion_ranking.main([*options, "--only", '["descent"]'])
+    lesion_ranking.main([*options, "--only", '["geodesic"]'])
     text = capsys.readouterr().out
     told = json.loads(text[text.index("{") :])
-    assert set(told["selectors"]) == {"descent", "other"} and told["selectors"]["descent"]["auc"][0] < 1 and told["network"] == "one"
+    assert set(told["selectors"]) == {"geodesic", "other"} and told["selectors"]["geodesic"]["auc"][0] < 1 and told["network"] == "one"
     with pytest.raises(ValueError, match="no selector is called ascent; there are: random order"):
         lesion_ranking.main([*options, "--only", '["ascent"]'])
     with pytest.raises(ValueError, match="the record of phantom is of 4 images of 64 pixels, this is of 3 of 64"):
-        lesion_ranking.main([*options, "--only", '["descent"]', "--images", "3"])
+        lesion_ranking.main([*options, "--only", '["geodesic"]', "--images", "3"])

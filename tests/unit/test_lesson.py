@@ -31,12 +31,12 @@ def test_similarity_is_the_sum_of_products_over_the_root_of_their_number(image):
         lesson.similarity(image, 16, "loud")
 
 
-@pytest.mark.parametrize("reading", clusters.READINGS)
-def test_stages_end_in_what_is_clustered_and_each_follows_from_the_one_before(image, reading):
-    found = lesson.stages(image, reading=reading, **HOW)
+@pytest.mark.parametrize("selector", clusters.PAPER_SELECTORS)
+def test_stages_end_in_what_is_clustered_and_each_follows_from_the_one_before(image, selector):
+    found = lesson.stages(image, selector=selector, **HOW)
     rows = list(found.values())
-    assert torch.equal(rows[-1], clusters.relation(image, reading=reading, **HOW)[0])
-    if reading == "covariance-of-softmax":
+    assert torch.equal(rows[-1], clusters.relation(image, selector=selector, **HOW)[0])
+    if selector == "covariance-of-softmax":
         assert list(found) == ["similarity", "softmax", "covariance"]
         similarity = rows[0].double().numpy()
         softmax = np.exp(similarity) / np.exp(similarity).sum(axis=1, keepdims=True)
@@ -48,9 +48,9 @@ def test_stages_end_in_what_is_clustered_and_each_follows_from_the_one_before(im
         assert np.allclose(rows[1], softmax / softmax.sum(axis=1, keepdims=True), atol=1e-5)
 
 
-@pytest.mark.parametrize("reading", clusters.READINGS)
-def test_rounds_are_those_of_scikit_learn_and_end_in_the_clusters(image, reading):
-    split = clusters.split(image, reading=reading, **HOW)
+@pytest.mark.parametrize("selector", clusters.PAPER_SELECTORS)
+def test_rounds_are_those_of_scikit_learn_and_end_in_the_clusters(image, selector):
+    split = clusters.split(image, selector=selector, **HOW)
     found = lesson.rounds(image, split.rows_bln, 16)
     assert torch.equal(found[-1], split.lesion_bl) and len(found) > 1
     assert all(not torch.equal(one, other) for one, other in zip(found, found[1:]))

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from mpsams import clusters, losses, masking, patches, transforms
 from mpsams.methods import Batch, geodesic
-from mpsams.selectors.geodesic import descent, descent_map
+from mpsams.selectors.geodesic import distance, distance_map
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 
@@ -31,10 +31,10 @@ def built(**options):
 
 def test_the_geodesic_map_is_the_selectors(images):
     known = built().known(images)
-    expected = descent_map(images, 32, 32)[:, 0]
+    expected = distance_map(images, 32, 32)[:, 0]
     assert known.shape == (4, 32, 32) and known.dtype == torch.uint8 and (known.flatten(1).amax(1) == 255).all()
     torch.testing.assert_close(known / 255, expected / expected.amax(dim=(1, 2), keepdim=True), atol=0.002, rtol=0)
-    patchwise = descent(images, 4)  # 16 x 16 patches of 2 x 2 cells, smoothed
+    patchwise = distance(images, 4)  # 16 x 16 patches of 2 x 2 cells, smoothed
     coarse = F.avg_pool2d(expected[:, None], 2).flatten(1)
     assert torch.corrcoef(torch.stack([patchwise.flatten(), coarse.flatten()]))[0, 1] > 0.9
 
@@ -75,7 +75,7 @@ def test_beside_it_what_the_map_points_at_is_hidden_first(images):
     numbers = target.reshape(4, 4, 16, 4, 16).mean(dim=(2, 4)).flatten(1)
     generator = seeded(5)
     transforms.draw(4, STILL, generator)
-    hidden_bl = masking.cut(masking.order(clusters.of_numbers(numbers).lesion_bl, generator), method.ratio(3))
+    hidden_bl = masking.cut(masking.order(clusters.split_numbers(numbers).lesion_bl, generator), method.ratio(3))
     hidden = patches.to_pixels(hidden_bl, 16, 64, 64)
     features = method.unet.decoder(method.unet.encoder(x.masked_fill(hidden, 0.0)))
     expected = F.binary_cross_entropy_with_logits(method.map_head(features), target)

@@ -68,9 +68,9 @@ def test_options_that_make_no_sense_are_refused(wrong):
 
 
 def test_a_teacher_needs_an_average():
-    with pytest.raises(ValueError, match="needs recipe.average above 0"):
+    with pytest.raises(ValueError, match="needs recipe.ema_decay above 0"):
         Recipe(teacher=Teacher(weight=1.0))
-    assert RECIPES["teacher"].teacher.weight and RECIPES["teacher"].average
+    assert RECIPES["teacher"].teacher.weight and RECIPES["teacher"].ema_decay
 
 
 def run(out, *more):

@@ -16,7 +16,7 @@ from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
-ALIKE = {clusters.DESCENT: "{} of {} patches lie far down from the border of the image: walled in, and taken for lesion."}
+ALIKE = {clusters.GEODESIC: "{} of {} patches lie far down from the border of the image: walled in, and taken for lesion."}
 
 
 def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | None) -> str:
@@ -66,7 +66,7 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
                 drawn(lesion, "lesion-edge", True),
             ),
             "Clusters",
-            ALIKE.get(case.reading, "{} of {} patches look alike enough to be taken for lesion.").format(a, study.length),
+            ALIKE.get(case.selector, "{} of {} patches look alike enough to be taken for lesion.").format(a, study.length),
         ),
         html.figure(
             film(f"Lesion first: {n} patches hidden, {both[0]} of them from the lesion cluster.", *hides(at.lesion_first_1l)),
@@ -164,7 +164,7 @@ def asked(case: Case, at: Masked, picked: int) -> str:
     chance = at.chance_lesion if inside else at.chance_background
     rows = [
         ("Cluster", f'<span class="chip {"lesion" if inside else "ground"}">{"lesion" if inside else "background"}</span>'),
-        *([("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")] if case.reading == clusters.DESCENT else []),
+        *([("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")] if case.selector == clusters.GEODESIC else []),
         ("Distance to lesion centre", f"{near:.3g}" if math.isfinite(near) else "no such cluster"),
         ("… to background centre", f"{far:.3g}" if math.isfinite(far) else "no such cluster"),
         ("Chance hidden, lesion first", html.percent(chance, 1)),

@@ -30,10 +30,10 @@ def similarity(image_11ss: Tensor, patch: int, normalise: str = "standardised", 
     return patches_ld @ patches_ld.T / (patches_ld.shape[1] ** 0.5 * temperature)
 
 
-def stages(image_11ss: Tensor, patch: int, reading: str, normalise: str, temperature: float) -> dict[str, Tensor]:
-    """The matrices (L, L) of a reading of the paper in the order they are made; the last is ``clusters.relation``."""
-    rows_ll = clusters.relation(image_11ss, patch, reading, normalise, temperature)[0]
-    if reading == "covariance-of-softmax":
+def stages(image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float) -> dict[str, Tensor]:
+    """The matrices (L, L) of one of the paper's selectors, in the order of computation; the last is ``clusters.relation``."""
+    rows_ll = clusters.relation(image_11ss, patch, selector, normalise, temperature)[0]
+    if selector == "covariance-of-softmax":
         similarity_ll = similarity(image_11ss, patch, normalise, temperature)
         return {"similarity": similarity_ll, "softmax": similarity_ll.softmax(dim=1), "covariance": rows_ll}
     return {"covariance": torch.cov(values(image_11ss, patch, normalise)), "softmax": rows_ll}

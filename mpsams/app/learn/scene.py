@@ -59,10 +59,10 @@ class Scene:
 
     @cached_property
     def how(self) -> dict:
-        """patch, reading, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
+        """patch, selector, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
         how = self.registry.clustering(self.case.modality)
-        reading = next(one for one in (self.case.reading, how["reading"], *clusters.READINGS) if one in clusters.READINGS)
-        return how | {"reading": reading}
+        selector = next(one for one in (self.case.selector, how["selector"], *clusters.PAPER_SELECTORS) if one in clusters.PAPER_SELECTORS)
+        return how | {"selector": selector}
 
     @cached_property
     def stages(self) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class Scene:
     @cached_property
     def rounds(self) -> list[Tensor]:
         """The lesion cluster round by round; only the last where another selector found it."""
-        if self.case.reading not in clusters.READINGS:
+        if self.case.selector not in clusters.PAPER_SELECTORS:
             return [self.study.clusters.lesion_bl]
         found = lesson.rounds(self.image_11ss, self.case.study.clusters.rows_bln, self.study.patch)
         return [~one for one in found] if self.walk.swap else found
@@ -150,7 +150,7 @@ class Scene:
         file = resources.files("mpsams.app.learn").joinpath(f"data/lesion_ranking-{DATA[self.case.modality]}.json")
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
         selectors = told["selectors"]
-        found = selectors.get(f"{self.case.reading} {self.how['normalise']}") or selectors.get(self.case.reading)
+        found = selectors.get(f"{self.case.selector} {self.how['normalise']}") or selectors.get(self.case.selector)
         if found is None:
             return None
         centre = selectors["distance to the image centre"]["auc"][0]

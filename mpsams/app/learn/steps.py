@@ -14,7 +14,7 @@ from mpsams.app.learn.scene import Scene
 
 MARKS = (1, 2, 10, 100, 800)
 READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
-SELECTORS = READINGS | {clusters.DESCENT: "Descent"}
+SELECTORS = READINGS | {clusters.GEODESIC: "Geodesic"}
 WAYS = {'"first"': "Lesion first", '"random"': "At random"}
 CHOOSE = "Click a patch, or press Tab until the picture is framed and use the arrow keys."
 
@@ -91,14 +91,14 @@ def similarity(scene: Scene) -> Page:
 def covariance(scene: Scene) -> Page:
     """Step 3."""
     names, length = list(scene.stages), scene.study.length
-    reading = scene.how["reading"]
+    selector = scene.how["selector"]
     told = {
         "covariance-of-softmax": "Read one way: the softmax turns every row of the similarities into shares that sum to 1, and the <strong>covariance</strong> "
         "asks of any two patches whether their shares rise and fall together.",
         "softmax-of-covariance": "Read the other way: the covariance of the patches’ own pixels comes first, and the <strong>softmax</strong> turns each of its rows "
         "into shares that sum to 1.",
     }
-    other = "" if scene.case.reading in clusters.READINGS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
+    other = "" if scene.case.selector in clusters.PAPER_SELECTORS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
     strip = "".join(small(pictures.matrix(scene, name), f"{k}. {name}") for k, name in enumerate(names, 1))
     return Page(
         "A row of numbers for every patch",
@@ -108,11 +108,11 @@ def covariance(scene: Scene) -> Page:
             "relates to every other.",
             "The paper says “a covariance matrix after a softmax layer according to the degree of similarity”. That sentence can be "
             "read in two ways, and they find different lesions.",
-            f"{told[reading]}{other}",
+            f"{told[selector]}{other}",
         ],
-        f"<h4>Try it</h4><p>Choose the reading; it holds for the whole page. Click a row, or a patch below.</p>{choices(READINGS, reading)}"
+        f"<h4>Try it</h4><p>Choose the selector; it holds for the whole page. Click a row, or a patch below.</p>{choices(READINGS, selector)}"
         f'<div class="strip3">{strip}{small(pictures.picker(scene), f"patch {scene.patch + 1}")}</div>',
-        "why does the reading matter so much?",
+        "why does the selector matter so much?",
         "The next step groups patches by their rows. Another table has other rows, so other patches end up together. A paper without "
         "code leaves such choices open; here both can be tried.",
     )
@@ -120,7 +120,7 @@ def covariance(scene: Scene) -> Page:
 
 def choices(names: Mapping[str, str], chosen: str) -> str:
     """Buttons for what patches are clustered by."""
-    buttons = "".join(f'<button type="button" data-reading="{name}" aria-pressed="{str(name == chosen).lower()}">{says}</button>' for name, says in names.items())
+    buttons = "".join(f'<button type="button" data-selector="{name}" aria-pressed="{str(name == chosen).lower()}">{says}</button>' for name, says in names.items())
     return f'<div class="toggle" role="group" aria-label="What patches are clustered by">{buttons}</div>'
 
 
@@ -132,7 +132,7 @@ def two_clusters(scene: Scene) -> Page:
     which = "larger" if 2 * scene.study.lesion_size > length else "smaller"
     took = f" On this image nothing changes after round {last}." if last > 0 else ""
     swapped = f" (swapped: now the {which} one)" if scene.walk.swap else ""
-    if scene.case.reading in clusters.READINGS:
+    if scene.case.selector in clusters.PAPER_SELECTORS:
         how = (
             "The rows are grouped in two by 2-means: start with the rows of the brightest and of the darkest patch, give every row "
             "to the nearer one, "
@@ -141,8 +141,8 @@ def two_clusters(scene: Scene) -> Page:
         calls = "calls the smaller cluster lesion"
     else:
         how = (
-            "Descent is not the paper’s but ours. Think of brightness as height, and walk from the border of the image to a patch on the way that goes down "
-            f"least: how far down does it lead? Your patch: <strong>{html.number(float(scene.study.clusters.rows_bln[0, scene.patch, 0]))}</strong> deviations of "
+            "The geodesic selector is not the paper’s but ours. Think of brightness as height, and take the path from the border of the image to a patch that goes down "
+            f"least: how far down does it go? Your patch: <strong>{html.number(float(scene.study.clusters.rows_bln[0, scene.patch, 0]))}</strong> deviations of "
             "brightness. 2-means groups these numbers in two; those far down are walled in, as lesions often are."
         )
         calls = "calls the cluster far down lesion"
@@ -155,7 +155,7 @@ def two_clusters(scene: Scene) -> Page:
             f"patches here{swapped}.",
             verdict(scene),
         ],
-        f"<h4>Try it</h4><p>Cluster by something else, or call the other cluster lesion; the next steps then follow it.</p>{choices(SELECTORS, scene.case.reading)}"
+        f"<h4>Try it</h4><p>Cluster by something else, or call the other cluster lesion; the next steps then follow it.</p>{choices(SELECTORS, scene.case.selector)}"
         f'{toggle("swap", {"false": "As the method says", "true": "Swapped"}, scene.walk.swap)}{slide}',
         "in which images is the smaller cluster the lesion?",
         "Where a lesion is the only thing that differs from an even background. In most images shadows, borders and bright tissue "

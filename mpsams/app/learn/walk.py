@@ -92,13 +92,13 @@ def own(value: object) -> str:
 class Place:
     """The slice a link names, in words of the page; each is checked where it is looked up.
 
-    sample: a title as ``slug``. plane, slice: of a volume. reading, seed: how its patches are clustered.
+    sample: a title as ``slug``. plane, slice: of a volume. selector, seed: how its patches are clustered.
     """
 
     sample: str = ""
     plane: str = ""
     slice: str = ""
-    reading: str = ""
+    selector: str = ""
     seed: str = "0"
 
 
@@ -116,7 +116,7 @@ def link(walk: Walk, case: Case) -> str:
     """The query of a link to this state: ``case`` must be a sample; what is as it always begins is left out."""
     told = {"sample": slug(case.title), "step": walk.step}
     told |= {"plane": case.plane, "slice": case.index + 1} if case.is_volume else {}
-    told |= {"reading": case.reading, "seed": case.seed}
+    told |= {"selector": case.selector, "seed": case.seed}
     for name in OF_WALK:
         value = getattr(walk, name)
         if name != "step" and value != getattr(DEFAULTS, name):
@@ -126,6 +126,7 @@ def link(walk: Walk, case: Case) -> str:
 
 def read(query: Mapping[str, str]) -> tuple[Place, Walk] | None:
     """What the query of a link says; None when it says nothing of ours. ValueError for a value that is not allowed."""
+    query = {{"reading": "selector"}.get(name, name): value for name, value in query.items()}  # links of earlier versions
     ours = {name: str(value)[:LONGEST] for name, value in query.items() if name in OF_WALK or name in OF_PLACE}
     if not ours:
         return None

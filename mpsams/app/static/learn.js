@@ -185,10 +185,10 @@ element.addEventListener('click', event => {
     else if (map && 'row' in map.dataset) ask({patch: under(map, event)});
     else if (map && 'guess' in map.dataset) pick(map, under(map, event));
     if (!button || button.getAttribute('aria-disabled') === 'true') return;
-    const {go: step, set, value, reading} = button.dataset;
+    const {go: step, set, value, selector} = button.dataset;
     if (step) go(Number(step));
     else if (set) { playing = 0; ask({[set]: JSON.parse(value)}); }
-    else if (reading) trigger('read', {reading});
+    else if (selector) trigger('read', {selector});
     else if ('order' in button.dataset) trigger('reshuffle', {});
     else if ('play' in button.dataset) play(button);
     else if ('copy' in button.dataset) copy();

@@ -97,24 +97,25 @@ def endpoints(registry: ModelRegistry) -> None:
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
     modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
-    reading = gr.Textbox("", visible=False, label=f"reading, one of {', '.join(clusters.SELECTORS)}; empty for the default")
+    selector = gr.Textbox("", visible=False, label=f"selector, one of {', '.join(clusters.SELECTORS)}; empty for the default")
+    earlier = gr.Textbox("", visible=False, label="selector, under the name that it had in earlier versions")
     seed, epoch = (
         gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647"),
         gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {answers.LAST_EPOCH}"),
     )
 
-    def clusters_of(image, truth=None, modality="", seed=0, reading="", slice=0):
+    def clusters_of(image, truth=None, modality="", seed=0, selector="", slice=0, reading=""):
         """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
-        case = answers.case_of(registry, image, modality, slice, seed, reading)
+        case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.clusters(with_truth(case, Path(truth)) if truth else case)
 
-    def mask(image, epoch=OPENS_AT, modality="", seed=0, reading="", slice=0):
+    def mask(image, epoch=OPENS_AT, modality="", seed=0, selector="", slice=0, reading=""):
         """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""
-        case = answers.case_of(registry, image, modality, slice, seed, reading)
+        case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
         return answers.mask(case, inference.mask_at(case.study, answers.epoch_of(epoch)))
 
-    endpoint("clusters", clusters_of, [image, truth, modality, seed, reading, number], gr.JSON(visible=False))
-    endpoint("mask", mask, [image, epoch, modality, seed, reading, number], gr.JSON(visible=False))
+    endpoint("clusters", clusters_of, [image, truth, modality, seed, selector, number, earlier], gr.JSON(visible=False))
+    endpoint("mask", mask, [image, epoch, modality, seed, selector, number, earlier], gr.JSON(visible=False))
 
 
 def covariance(registry: ModelRegistry, modality: str) -> torch.Tensor | None:
