@@ -1,10 +1,10 @@
 # The app with its shipped weights: CPU, not root, nothing fetched at run time.
 #   docker build -t mps-ams .
 #   docker run --rm -p 7860:7860 mps-ams
-# Among strangers: nothing can be written but /tmp, which is memory, and the volume with the annotations (docs/deploy/security.md).
+# With a read-only disk and accounts; only /tmp (in memory) and the volume with the annotations can be written (docs/deploy/docker.md):
 #   docker run --rm -p 127.0.0.1:7860:7860 --read-only --tmpfs /tmp:size=8g --cap-drop ALL --security-opt no-new-privileges --memory 12g --pids-limit 512 \
 #     -v annotations:/data mps-ams --project /data/project --login /data/people
-# Opened by another name than localhost or an address in numbers: add --allowed-host NAME.
+# To open it under a host name other than localhost, add --allowed-host NAME.
 # For a GPU: docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -158,6 +158,11 @@ def test_the_tree_in_the_readme_exists():
     assert inside == {f"{path.parent.name}/" for path in (ROOT / "mpsams").glob("*/__init__.py")}
 
 
+def test_the_page_on_architecture_shows_the_layers_that_are_tested():
+    layers = re.search(r"^LAYERS = \(\n(.*?)^\)", (ROOT / "tests" / "contract" / "test_architecture.py").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert "```text\n" + "\n".join(re.findall(r'"(.+)"', layers[1])) + "\n```" in PAGES["docs/develop/architecture.md"]
+
+
 def test_the_site_lists_every_page():
     def pages(entries: list) -> list[str]:
         return [page for entry in entries for value in entry.values() for page in ([value] if isinstance(value, str) else pages(value))]
