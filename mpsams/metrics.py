@@ -61,7 +61,7 @@ def surface(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.n
         return {"hd95": float("nan"), "assd": float("nan")}
     from scipy.spatial import cKDTree
 
-    starts = [np.array([part.start for part in box]) for box in boxes]
+    starts = [np.array([part.start for part in box]) for box in boxes]  # type: ignore[union-attr]
     ours, theirs = ((np.argwhere(mask) + start) @ steps for mask, start in zip(masks, starts, strict=True))
     there, back = cKDTree(theirs).query(ours)[0], cKDTree(ours).query(theirs)[0]
     hd95 = max(np.percentile(there, 95), np.percentile(back, 95))

@@ -130,6 +130,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
 def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.ndarray]:
     """A file's samples of so many values each, read ``count`` at a time: (at most count, length)."""
     with open(path, "rb") as file:
+        part: np.ndarray
         while len(part := np.fromfile(file, kind, count * length)):
             yield part.reshape(-1, length)
 
@@ -155,7 +156,7 @@ def read(folder: str | Path) -> Stack:
         tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
     words = (about[key] for key in ("name", "modality", "target", "source"))
     more = (tuple(about.get(key, ())) for key in ("sequences", "notes"))
-    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"], *more)
+    return Stack(*words, cases, groups, *tensors, torch.arange(len(cases)), about["sha256"], *more)  # type: ignore[call-arg]
 
 
 def arrays(folder: Path, count: int, channels: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -67,7 +67,7 @@ def to_unit(image_hw: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     """Map values to [0, 1], the ends of ``span`` (see ``window``) to 0 and 1: float32 of the same shape, clipped."""
     low, high = span
     kind = np.float32 if high - low <= np.finfo(np.float32).max else np.float64  # of a span that float32 has no number for
-    image = (np.asarray(image_hw, dtype=kind) - kind(low)) / kind(max(high - low, 1e-6))
+    image = (np.asarray(image_hw, dtype=kind) - kind(low)) / kind(max(high - low, 1e-6))  # type: ignore[operator]
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
 
 
@@ -127,7 +127,7 @@ def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], 
         for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width), strict=True)
     ]
     inside = tuple(slice(low, high) for low, high, _ in spans)
-    return inside, tuple(slice(low - start, high - start) if high > low else slice(0, 0) for low, high, start in spans)
+    return inside, tuple(slice(low - start, high - start) if high > low else slice(0, 0) for low, high, start in spans)  # type: ignore[return-value]
 
 
 def has_body(unit_hw: np.ndarray) -> bool:

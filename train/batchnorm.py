@@ -49,11 +49,11 @@ class SyncedBatchNorm(_BatchNorm):
         self._check_input_dim(x)
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        self.num_batches_tracked.add_(1)
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         y, mean_c, variance_c = NormaliseOverProcesses.apply(x, self.weight, self.bias, self.eps)
         count = distributed.world_size() * x.numel() // x.shape[1]
-        self.running_mean.lerp_(mean_c, self.momentum)
-        self.running_var.lerp_(variance_c * count / max(count - 1, 1), self.momentum)
+        self.running_mean.lerp_(mean_c, self.momentum)  # type: ignore[arg-type, union-attr]
+        self.running_var.lerp_(variance_c * count / max(count - 1, 1), self.momentum)  # type: ignore[arg-type, union-attr]
         return y
 
 

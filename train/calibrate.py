@@ -125,7 +125,7 @@ def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
 def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
     """Slope and intercept, and the reliability of the probabilities before and after."""
     counts_2k = sum(calibration.tally(logits_ss, truth_ss) for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True))
-    slope, intercept = (1.0, 0.0) if kind == "none" else calibration.platt(counts_2k, kind == "platt")
+    slope, intercept = (1.0, 0.0) if kind == "none" else calibration.platt(counts_2k, kind == "platt")  # type: ignore[arg-type]
     before, after = (reliability(Readout(slope=a, intercept=b), logits_nss, truth_nss) for a, b in ((1.0, 0.0), (slope, intercept)))
     return {"kind": kind, "slope": slope, "intercept": intercept, "before": before, "after": after}
 

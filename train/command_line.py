@@ -32,16 +32,16 @@ Options = TypeVar("Options")
 class Sentence:
     """Mixed into a parser: an error is one sentence, with the option that may have been meant, and no usage."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[misc]
         """End the program with exit code 2 and the message."""
-        names = [name.lstrip("-") for action in self._actions for name in action.option_strings if name.startswith("--")]
-        self.exit(2, f"{self.prog}: {in_words(message, names)} (--help lists all options)\n")
+        names = [name.lstrip("-") for action in self._actions for name in action.option_strings if name.startswith("--")]  # type: ignore[attr-defined]
+        self.exit(2, f"{self.prog}: {in_words(message, names)} (--help lists all options)\n")  # type: ignore[attr-defined]
 
 
 class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Help with types and defaults, and the lines of the description as they stand."""
 
-    def _format_usage(self, usage: str | None, actions: Sequence, groups: Sequence, prefix: str | None) -> str:
+    def _format_usage(self, usage: str | None, actions: Sequence, groups: Sequence, prefix: str | None) -> str:  # type: ignore[override]
         return f"usage: {self._prog} [options]\n\n"
 
 
@@ -102,7 +102,7 @@ def parse(
     )
     parser.add_argument("--config", action="config", help="TOML file with any of the options below; the command line takes precedence")
     parser.add_argument("--print-config", "--print_config", action="store_true", help="print all options with their values as such a file, and exit")
-    switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]
+    switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
     parser.add_class_arguments(kind, skip={*switches, *groups})
     for name in switches:
         again = name == "resume" and launch.is_restart()
@@ -115,7 +115,7 @@ def parse(
         filled = parser.parse_args(update_names(config_first(sys.argv[1:] if argv is None else argv), config_of(argv)))
         names = {name: filled[name].pop("name") for name in groups}
         built = parser.instantiate(filled)
-        options = kind(**{field.name: built[field.name] for field in fields(kind)})
+        options = kind(**{field.name: built[field.name] for field in fields(kind)})  # type: ignore[arg-type]
         if filled.get("overwrite") and filled.get("resume") and not launch.is_restart():
             raise ValueError("--resume and --overwrite: expected one of them, to go on with a run or to replace it")
     except ValueError as error:

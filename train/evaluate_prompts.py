@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     }
     if options.json and not is_of(Path(options.json), about):
         may_replace(Path(options.json), options.overwrite)
-    peers: dict[str, Answer] = prompt_peers.available() if options.peers else {}
+    peers: dict[str, Answer] = prompt_peers.available() if options.peers else {}  # type: ignore[assignment]
     tell(images.notes)
     rows = measure_all(
         network_answer(network), peers, targets(images, options.limit), options.seed, options.peers_every

@@ -148,7 +148,7 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
         torch.onnx.export(
             computes,
             example[: len(names)],
-            data,
+            data,  # type: ignore[arg-type]
             dynamo=False,  # the newer one takes ten times as long, another package, and prints much
             opset_version=opset,
             input_names=names,

@@ -26,7 +26,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     networks = {job.method: inference.open_network(out / job.name / "weights.safetensors") for job in runs}
     network = next(iter(networks.values()))
     modality = source.modality or network.metadata.get("data", {}).get("modality")  # as they were trained
-    dataset = datasets.open_dataset(source.name, source.root, network.sequences, modality)
+    dataset = datasets.open_dataset(source.name, source.root, network.sequences, modality)  # type: ignore[arg-type]
     test = dataset.of(splits.restore(network.metadata["split"]).test)
     rows = []
     for case in chosen([done[job.name] for job in runs], count):

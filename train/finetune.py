@@ -177,7 +177,8 @@ def learn(
     rest = resident(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
     work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
     if options.dry_run:
-        return rehearsal.tell(work)
+        rehearsal.tell(work)
+        return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
         "model": model,
@@ -186,7 +187,7 @@ def learn(
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
-        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),
+        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),  # type: ignore[arg-type]
     }
     if start and start.metadata["kind"] == "segmentation":
         metadata |= calibration.carried(start.metadata)

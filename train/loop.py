@@ -224,7 +224,7 @@ def settle(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: 
     began = time.monotonic()
     own = [value / distributed.world_size() for value in torch.stack(ahead).tolist()]
     ahead.clear()
-    *losses, terminated, interrupted, due = launch.sum_values(
+    *losses, terminated, interrupted, due = launch.sum_values(  # type: ignore[assignment]
         [*own, stop[:1] == [signal.SIGTERM], stop[:1] == [signal.SIGINT], due and distributed.rank() == 0]
     )
     at.seconds += time.monotonic() - began

@@ -51,7 +51,7 @@ class Job:
         seed = "" if self.seed is None else f"-{self.seed}"
         if self.kind == "pretrain":
             return f"pretrain/{self.method}{seed}"
-        return f"finetune/{self.method}{seed}-{100 * self.labels:g}-{self.recipe}-{self.draw}"
+        return f"finetune/{self.method}{seed}-{100 * self.labels:g}-{self.recipe}-{self.draw}"  # type: ignore[operator]
 
     @property
     def needs(self) -> str | None:
@@ -91,7 +91,7 @@ class Plan:
         found: dict[str, Job] = {}
         for job in self._finetunings(table, labels):
             if job.needs and job.needs not in found:
-                found[job.needs] = self._pretraining(job.method, job.seed)
+                found[job.needs] = self._pretraining(job.method, job.seed)  # type: ignore[arg-type]
             found[job.name] = job
         return list(found.values())
 

@@ -116,7 +116,8 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         loop.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
     work = task(options, fixed, method, seen, out)
     if options.dry_run:
-        return rehearsal.tell(work)
+        rehearsal.tell(work)
+        return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, stack, split, at) | {
         "model": model,
@@ -192,7 +193,7 @@ def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | Non
     found = torch.zeros(len(stack), *one.shape[1:], dtype=torch.uint8)
     lots = range(LOT * distributed.rank(), len(stack), LOT * distributed.world_size())
     for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=distributed.rank() > 0, leave=False):
-        found[start : start + LOT] = ask(start, start + LOT).cpu()
+        found[start : start + LOT] = ask(start, start + LOT).cpu()  # type: ignore[union-attr]
     return distributed.all_reduce(found).to(device, one.dtype)
 
 

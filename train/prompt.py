@@ -185,7 +185,7 @@ def train(options: Train) -> Path | None:
     model = {"channels": len(prompts.CHANNELS), "classes": 1, "width": network.head.in_channels, "norm": norm}
     about = describe_prompts(config, model, data, at, len(objects)) | {"init": start and origin(start)}
     about["bfloat16_dsc"] = launch.call_on_first(
-        partial(agreement, averaged.kept, objects, options.learning.size, device)
+        partial(agreement, averaged.kept, objects, options.learning.size, device)  # type: ignore[arg-type]
     )
     launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), about))
     print(f"wrote {out / loop.WEIGHTS}")
@@ -295,7 +295,7 @@ def go_on(
 def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: int) -> dict[str, float]:
     """Mean DSC from one box and from one click, over some objects of each validation part, spread evenly."""
     found: dict[str, float] = {}
-    wrapped = inference.Network(network, {"kind": "prompt", "size": size}, "", None)
+    wrapped = inference.Network(network, {"kind": "prompt", "size": size}, "", None)  # type: ignore[arg-type]
     for each in data:
         val = with_objects(each.stack.of(each.split.val))
         chosen = torch.linspace(0, len(val) - 1, min(count, len(val))).round().long() if len(val) else torch.arange(0)

@@ -66,7 +66,7 @@ def scale(results: Results) -> list[str]:
     hours = [sum(row["seconds"] for row in rows) / 3600 for rows in (results.pretrainings, [run.about for run in results.runs])]
     lesions = int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.resampled == "patients" else ""
-    kept = {True: ", near-duplicates and patients kept in one part", False: ", near-duplicates not kept in one part"}.get(about.get("grouped"), "")
+    kept = {True: ", near-duplicates and patients kept in one part", False: ", near-duplicates not kept in one part"}.get(about.get("grouped"), "")  # type: ignore[arg-type]
     lines = [
         f"U-Net of width {about['width']} at {about['size']} × {about['size']} pixels. Measured on {len(results.cases)} test {results.per}s"
         f"{patients}, {lesions} of them with a lesion; split `{results.split[:16]}`{kept}. "
@@ -125,7 +125,7 @@ def missing(results: Results, name: str) -> list[str]:
             for labels, method, seed, draw in tables.table(results, part, recipe).missing
         ))  # fmt: skip
         lines.append(f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have.")
-    return [*lines, *([""] if lacking else []), *listed(lacking)]
+    return [*lines, *([""] if lacking else []), *listed(lacking)]  # type: ignore[arg-type]
 
 
 def listed(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
@@ -261,12 +261,12 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
         cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
         if any(cell.mean is not None for cell in cells):
             words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”, {tables.intervals(cells)}"
-            figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")
+            figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")  # type: ignore[arg-type]
         for labels in results.labels:
             strongest = tables.strongest(tables.compare(results, tables.shown(results)[0], recipe, method=against), labels)
             x, y = (tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against))
             if x and y:
-                titles = [TITLES.get(m, m) for m in (strongest.rival, against)]
+                titles = [TITLES.get(m, m) for m in (strongest.rival, against)]  # type: ignore[union-attr]
                 words = f"{titles[1]} against {titles[0]}, its strongest rival with {100 * labels:g}% of the labels, recipe “{recipe}”"
                 figures[f"scatter-{recipe}-{100 * labels:g}"] = words, plots.scatter(x, y, *titles)
     for name, (_, figure) in figures.items():

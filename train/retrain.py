@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     with contextlib.ExitStack() as end:
         if options.run is None:
             prepared, own = retraining.prepare(
-                options.project, options.init, Path(options.init).stem, epochs=options.epochs or None, device=options.device
+                options.project, options.init, Path(options.init).stem, epochs=options.epochs or None, device=options.device  # type: ignore[arg-type]
             )
             end.enter_context(own)
             folder = prepared.folder
@@ -109,8 +109,8 @@ def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
     before = measured(begun_from, dataset, split.test, tell, "before")
     options = chosen(folder, plan, stack, split, steps, lr)
     trained = finetune.learn(options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split))
-    trained.replace(weights)
-    (trained.parent / "records.jsonl").replace(folder / "records.jsonl")
+    trained.replace(weights)  # type: ignore[union-attr]
+    (trained.parent / "records.jsonl").replace(folder / "records.jsonl")  # type: ignore[union-attr]
     after = measured(weights, dataset, split.test, tell, "after")
     verdict = compared(before, after) | {
         "changed_by_hand": len(set(plan["changed"]) & set(split.test)),
@@ -232,7 +232,7 @@ class Teller:
                 self(part, number / len(values), f"{words}: {number + 1} of {len(values)}")
                 yield value
 
-        return each
+        return each  # type: ignore[return-value]
 
     def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
         """For the training: is told the share that is done after each step."""

@@ -48,7 +48,7 @@ class Saver:
         self.wait()
         if distributed.rank() == 0:
             tensors, metadata = snapshot(module, optimiser, at, config, states)
-            self.writing = self.thread.submit(checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS)
+            self.writing = self.thread.submit(checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS)  # type: ignore[assignment]
 
     def wait(self) -> None:
         """Return when what was begun is written; every process calls it. OSError, in all, when that failed."""
@@ -199,7 +199,7 @@ def random_state() -> tuple[dict[str, Tensor], dict]:
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.get_rng_state()
     _, keys, *rest = np.random.get_state()
-    return tensors, {"python": random.getstate(), "numpy": [keys.tolist(), *rest]}
+    return tensors, {"python": random.getstate(), "numpy": [keys.tolist(), *rest]}  # type: ignore[attr-defined]
 
 
 def set_random_state(tensors: dict[str, Tensor], told: dict) -> None:

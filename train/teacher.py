@@ -57,7 +57,7 @@ def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> 
     drawn = transforms.draw(len(images_bchw), options.augment, generator)
     plain_bchw = transforms.apply_geometry(images_bchw, drawn)
     changed_bchw = transforms.standardise(transforms.apply_intensity(plain_bchw, drawn))
-    rows, columns = patches.grid(*images_bchw.shape[2:], options.patch)
+    rows, columns = patches.grid(*images_bchw.shape[2:], options.patch)  # type: ignore[call-arg]
     order_bl = masking.random_order(len(images_bchw), rows * columns, generator).to(images_bchw.device)
     hidden_b1hw = patches.to_pixels(masking.cut(order_bl, options.hide), options.patch, *images_bchw.shape[2:])
     return transforms.standardise(plain_bchw), changed_bchw.masked_fill(hidden_b1hw, 0.0)

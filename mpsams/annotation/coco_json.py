@@ -27,7 +27,7 @@ def read(data: bytes) -> tuple[list[dict], list[dict], list[dict]]:
         raise UnreadableImage(f"This is no JSON that can be read; {ALLOWED}.") from None
     if not isinstance(whole, dict) or not {"images", "annotations"} <= set(whole):
         raise UnreadableImage(f"This JSON is {_form(whole)}; {ALLOWED}.")
-    return tuple(_listed(whole, key) for key in ("images", "annotations", "categories"))
+    return tuple(_listed(whole, key) for key in ("images", "annotations", "categories"))  # type: ignore[return-value]
 
 
 def _form(whole: object) -> str:

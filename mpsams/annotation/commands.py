@@ -71,7 +71,7 @@ def reply_header(message: object) -> tuple[str, int]:
     """Return the key and request id of a message, which may be anything, for the reply."""
     key, request_id = (message.get("key"), message.get("request_id")) if isinstance(message, Mapping) else ("", 0)
     is_key = isinstance(key, str) and len(key) < LONGEST_KEY
-    return key if is_key else "", request_id if _is_request_id(request_id) else 0
+    return key if is_key else "", request_id if _is_request_id(request_id) else 0  # type: ignore[return-value]
 
 
 def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
@@ -124,7 +124,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
 
     prompt = {"box": lambda value: _box(value, shape_hw), "positive": lambda value: _points(value, shape_hw), "negative": lambda value: _points(value, shape_hw)}
-    return {
+    return {  # type: ignore[return-value]
         "prompt": prompt | {"base": strokes},
         "preview": prompt,
         "tidy": {"how": _tidy},

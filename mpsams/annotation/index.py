@@ -259,4 +259,4 @@ def _sensible(row: dict) -> bool:
 def _item(row: tuple) -> Item:
     *first, shape, mask, proposal, checkpoint, sha256, seconds, changed = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed)
+    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed)  # type: ignore[call-arg]

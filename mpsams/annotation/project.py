@@ -314,7 +314,7 @@ class Project:
         self._refuse_read_only()
         path = self._file(folder, item)
         checkpoint.write(path, masks.encode(self.scan(item.id), mask_xyz))
-        return masks.sha256(path)
+        return masks.sha256(path)  # type: ignore[return-value]
 
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""

@@ -53,7 +53,7 @@ class AnnotationSession:
     @property
     def image(self) -> OpenImage:
         """The image on screen."""
-        return self.loader.images.find(lambda image: image.case.is_same_image(self.case))
+        return self.loader.images.find(lambda image: image.case.is_same_image(self.case))  # type: ignore[return-value]
 
     @property
     def slice_ref(self) -> SliceRef:

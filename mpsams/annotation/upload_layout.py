@@ -62,7 +62,7 @@ def is_photograph(values_hw: np.ndarray) -> bool:
     needed = 1 + int(np.searchsorted(counts.cumsum(), 0.8 * counts.sum()))
     share = values_hw / max(float(values_hw.max()), 1e-9)
     between, bright = np.count_nonzero((share > 1 / 8) & (share < 7 / 8)), np.count_nonzero(share >= 7 / 8)
-    return needed > _MANY and between > bright
+    return needed > _MANY and between > bright  # type: ignore[return-value]
 
 
 def is_same(values: np.ndarray, image: np.ndarray) -> bool:

@@ -111,8 +111,8 @@ def read(files: dict[str, tuple[Path, ...]], case: str) -> Sample:
     """Decode one case; ValueError names the file that cannot be decoded."""
     image = decode(files[case][0], lambda data: raster.grey(data)[0])
     masks = [decode(file, lambda data: raster.mask_of(data, image.shape)) for file in files[case][1:]]
-    notes = like_a_mask(image) + tuple(dict.fromkeys(note for mask in masks for note in mask.notes))
-    return Sample(image, np.logical_or.reduce([mask.lesion for mask in masks]), case, notes=notes)
+    notes = like_a_mask(image) + tuple(dict.fromkeys(note for mask in masks for note in mask.notes))  # type: ignore[attr-defined]
+    return Sample(image, np.logical_or.reduce([mask.lesion for mask in masks]), case, notes=notes)  # type: ignore[attr-defined]
 
 
 def decode(file: Path, how) -> np.ndarray:

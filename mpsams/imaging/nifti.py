@@ -138,7 +138,7 @@ def _stream(file: BinaryIO) -> BinaryIO:
     """The file from its beginning, decompressed if need be."""
     packed = file.read(2) == GZIP
     file.seek(0)
-    return gzip.GzipFile(fileobj=file) if packed else file
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
 
 
 def _copy_voxels(path: Path, store: BinaryIO) -> tuple:

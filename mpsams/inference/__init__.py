@@ -230,7 +230,7 @@ def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, norma
     def own(x_bchw: Tensor) -> Tensor:
         return unet(x_bchw.float()).double()
 
-    return fill_in(own, images_bchw.double(), hidden_b1hw, patch, normalised_target).float()
+    return fill_in(own, images_bchw.double(), hidden_b1hw, patch, normalised_target).float()  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

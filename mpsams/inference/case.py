@@ -300,5 +300,5 @@ def _truth(scan: Scan, file: Path) -> Mask:
 
 def _measured(case: Case) -> Case:
     """The case with the agreement of its clusters and its truth."""
-    found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)
+    found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)  # type: ignore[arg-type]
     return replace(case, agreement=found)

@@ -114,8 +114,8 @@ def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said 
     """
     names = list(titled(names))
     again = before is not None and same_slice(before.case, case)
-    known = {name: before.chances[name] for name in names if name in before.chances} if again else {}
-    maps = before.maps if again else {}
+    known = {name: before.chances[name] for name in names if name in before.chances} if again else {}  # type: ignore[union-attr]
+    maps = before.maps if again else {}  # type: ignore[union-attr]
     wish = before.shown if before is not None else ""
     usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw

@@ -123,7 +123,7 @@ class ModelRegistry:
         """
         name = self.find("-mps_ams-pretrain", modality)
         fits = name is not None and trained_on(self.about(name))[0] == modality
-        stated = self.about(name).get("config", {}).get("method", {}) if fits else {}
+        stated = self.about(name).get("config", {}).get("method", {}) if fits else {}  # type: ignore[arg-type]
         return CLUSTERING | {key: stated[key] for key in CLUSTERING if key in stated and key != "patch"}
 
     def records(self) -> tuple[Path, ...]:

@@ -75,7 +75,7 @@ class BYOL(_views.Contrastive):
         both_v1hw = torch.cat([_views.normalised(batch, how) for how in self.hows])
         online_vd = self.projector(_views.embed(self.unet.encoder, both_v1hw))
         with torch.no_grad():
-            target_vd = self.target_projector(_views.embed(self.target_encoder, both_v1hw))
+            target_vd = self.target_projector(_views.embed(self.target_encoder, both_v1hw))  # type: ignore[arg-type]
         self.remember(*online_vd.chunk(2))
         crossed_vd = target_vd.roll(len(batch.images_b1hw), dims=0)  # each view's prediction meets the other view
         return 2 * (2 + 2 * losses.negative_cosine(self.predictor(online_vd), crossed_vd))  # the sum over both directions

@@ -100,7 +100,7 @@ class MaskedAutoencoder(Method):
             order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
         else:
             known_brc = self.known(batch.images_b1hw) if batch.known_brc is None else batch.known_brc
-            lesion_bl = known_brc.flatten(1)
+            lesion_bl = known_brc.flatten(1)  # type: ignore[union-attr]
             order_bl = masking.order(lesion_bl, batch.generator)
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
 
@@ -119,7 +119,7 @@ class MaskedAutoencoder(Method):
             raise ValueError('order "truth-first" needs the masks of the images')
         else:
             lesion_bl = patches.is_lesion(truth_b1hw, self.config.patch)
-        return lesion_bl.unflatten(1, patches.grid(*images_b1hw.shape[2:], self.config.patch))
+        return lesion_bl.unflatten(1, patches.grid(*images_b1hw.shape[2:], self.config.patch))  # type: ignore[call-arg]
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""

@@ -93,7 +93,7 @@ def shared(record: Mapping, each: bool = False) -> list[Curve]:
     inside = (ratios > 0) & (ratios <= LAST)
     hidden = np.floor(ratios[inside] * record["patches"]) if each else 1.0
     return [
-        (*look, ratios[inside], {key: np.array(values)[inside] / hidden for key, values in record["shared"][name].items()})
+        (*look, ratios[inside], {key: np.array(values)[inside] / hidden for key, values in record["shared"][name].items()})  # type: ignore[misc]
         for name, look in ORDERS.items()
     ]
 

@@ -67,7 +67,7 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
     if split:
         x = left + len(heads) * (cell + gap)
         bar = figure.add_axes((x / width, 1 - (top + min(sum(heights), 2.5)) / height, 0.09 / width, min(sum(heights), 2.5) / height))
-        figure.colorbar(heat, cax=bar, ticks=[0, 0.5, 1])
+        figure.colorbar(heat, cax=bar, ticks=[0, 0.5, 1])  # type: ignore[arg-type]
         bar.tick_params(labelsize=SMALL, length=2, color=INK, labelcolor=INK)
         bar.set_ylabel("4p(1 − p)", fontsize=SMALL, color=INK, labelpad=3)
         bar.spines[:].set_visible(False)

@@ -82,8 +82,8 @@ def _pair(results: Results, method: str, rival: str, labels: float, recipe: str,
     by_draw = tuple(zip(draws, (np.nanmean(a.score_sd, axis=0) - np.nanmean(b.score_sd, axis=0)).tolist(), strict=True))
     seeds = tuple(len(runs.score_sd) if runs.pretrained else 0 for runs in (a, b))
     runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in (method, rival)]
-    tested = _signed_ranks(results, *runs, averaging, measure) if averaging != "pooled" else None
-    return Comparison(*about, by_draw, seeds, found.scope, float(found.mean), p_cases=tested, **_numbers(found, len(draws), max(seeds)))
+    tested = _signed_ranks(results, *runs, averaging, measure) if averaging != "pooled" else None  # type: ignore[arg-type, call-arg]
+    return Comparison(*about, by_draw, seeds, found.scope, float(found.mean), p_cases=tested, **_numbers(found, len(draws), max(seeds)))  # type: ignore[arg-type]
 
 
 def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
@@ -126,7 +126,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     corrected: list[float | None] = [None] * len(p)
     for rank, (value, k) in enumerate(order):
         before = corrected[order[rank - 1][1]] if rank else 0.0
-        corrected[k] = max(before, min(1.0, value * (len(order) - rank)))
+        corrected[k] = max(before, min(1.0, value * (len(order) - rank)))  # type: ignore[type-var]
     return corrected
 
 

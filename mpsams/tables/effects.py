@@ -180,4 +180,4 @@ def times_larger(error: float, df: float, difference: float) -> tuple[float, flo
     from scipy.special import chdtri
 
     ends = [df / float(chdtri(df, tail)) for tail in (0.1, 0.9)]
-    return tuple(needed(error * (end * (df + 1)) ** 0.5, difference) / (df + 1) for end in ends)
+    return tuple(needed(error * (end * (df + 1)) ** 0.5, difference) / (df + 1) for end in ends)  # type: ignore[return-value]

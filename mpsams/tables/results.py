@@ -130,7 +130,7 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
         if cases != names or (scores_nk[:, 5] != found[0][2][1][:, 5]).any():
             raise ValueError(f"{where} measured other {per}s than {first} ({len(cases)} and {len(names)}), or has another truth of them")
     runs: dict[tuple, Run] = {}
-    before: dict[tuple, dict] = {}
+    before: dict[tuple, Mapping] = {}
     for _, run, _ in found:
         runs.setdefault(run.key, run)
     for where, row in rows:

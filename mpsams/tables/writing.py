@@ -34,7 +34,7 @@ def sentence(c: Comparison) -> str:
     if c.low is None:
         tests = f" (after correction {cases[0]})" if cases else ""
         return f"{lead} {where}, on one draw and with one pretraining{tests}: no interval can be given, and no difference could be shown."
-    tests = " and ".join([f"p {_p(c.p_runs)} over runs", *cases])
+    tests = " and ".join([f"p {_p(c.p_runs)} over runs", *cases])  # type: ignore[arg-type]
     numbers = f"(95% interval {signed(c.low)} … {signed(c.high)} {HOLDS[c.scope]}, from {_runs(c)}; after correction {tests})"
     verdict = "no difference could be shown" if not c.shown_here else "a difference is shown" + ("" if c.shown else f" {HOLDS[c.scope]}")
     return f"{lead} {where} {numbers}: {verdict}. Detectable at 80% power: {c.smallest:.3f}; detecting {SOUGHT:g} would need about {_needed(c)}."
@@ -50,7 +50,7 @@ def _runs(c: Comparison) -> str:
 def _needed(c: Comparison) -> str:
     """"40 to 110 draws and 27 to 73 pretrainings", to two digits."""
     more = f" and {_range(c.needed_seeds)} pretrainings of each method" if c.needed_seeds else ""
-    return f"{_range(c.needed)} {'pretrainings' if c.scope == effects.DRAW else 'draws'}{more}"
+    return f"{_range(c.needed)} {'pretrainings' if c.scope == effects.DRAW else 'draws'}{more}"  # type: ignore[arg-type]
 
 
 def _range(ends: tuple[int, int]) -> str:

@@ -35,7 +35,7 @@ class Lanes:
         except TimeoutError:
             raise TooBusy(BUSY) from None
         task = asyncio.ensure_future(work())
-        task.add_done_callback(lambda done: (lane.release(), done.cancelled() or done.exception()))
+        task.add_done_callback(lambda done: (lane.release(), done.cancelled() or done.exception()))  # type: ignore[func-returns-value]
         done, _ = await asyncio.wait({task}, timeout=self.longest)
         if not done:
             raise TooBusy(TOO_LONG.format(self.longest))

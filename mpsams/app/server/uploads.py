@@ -180,7 +180,7 @@ def is_file(part: object) -> bool:
 def files_of(inputs: object) -> list[Path]:
     """The files named anywhere in a request that are there; the others are refused later."""
     found: list[Path] = []
-    traverse(inputs, lambda file: found.append(file["path"]) or file, is_file)
+    traverse(inputs, lambda file: found.append(file["path"]) or file, is_file)  # type: ignore[func-returns-value]
     return [Path(path) for path in found if isinstance(path, str) and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder()) and os.path.isfile(path)]
 
 

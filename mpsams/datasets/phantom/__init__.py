@@ -89,7 +89,7 @@ def _save_nifti(volume: Volume, folder: Path) -> list[Path]:
 
 
 def _built_in(title: str, modality: str, draw: Callable, seed: int, lesion: bool = True) -> BuiltIn:
-    return BuiltIn(title, modality, lambda: Sample(*draw(seed, lesion), f"{draw.__name__}-{seed:03d}"))
+    return BuiltIn(title, modality, lambda: Sample(*draw(seed, lesion), f"{draw.__name__}-{seed:03d}"))  # type: ignore[call-arg]
 
 
 def _read(case: str) -> Sample:

@@ -63,7 +63,7 @@ def _brain(rng: np.random.Generator, grid: Grid, z_s, y_shw, x_shw, surface_shw:
     """White matter, folded cortex, deep grey matter and ventricles; cerebellum and brainstem, (S, H, W) float32."""
     tissue_shw = 150 + 3 * grid.field(rng, 12)
     fluid_shw = _fluid(rng, grid, z_s[:, None, None], y_shw, x_shw, surface_shw)
-    box = window((surface_shw < 2 * grid.spacing[1]).any(axis=0))  # all else is fluid
+    box = window((surface_shw < 2 * grid.spacing[1]).any(axis=0))  # type: ignore[arg-type]  # all else is fluid
     from_fluid_shw = np.zeros(grid.shape, np.float32)
     from_fluid_shw[:, *box] = distance_transform_edt(~fluid_shw[:, *box], sampling=grid.spacing)
     ribbon_shw = from_fluid_shw - 3.6 + 0.9 * grid.field(rng, 9)

@@ -126,7 +126,7 @@ def _soft_tissue(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_
     changes = [(*rng.normal(0, (0.7, 0.7, 4)).tolist(), rng.uniform(0.95, 1.15)) for _ in _TISSUES]
     changes += [(0, 0, 0, 1)] * len(_ELSEWHERE)
     tissues = [
-        (value, keys[0][0], keys[-1][0], course(*keys), back, out, degrees + turn, size)
+        (value, keys[0][0], keys[-1][0], course(*keys), back, out, degrees + turn, size)  # type: ignore[arg-type, index]
         for (value, degrees, *keys), (back, out, turn, size) in zip(_TISSUES + _ELSEWHERE, changes, strict=True)
     ]
     for image, z, y, x, fat, grain in zip(image_shw, z_s.tolist(), y_shw, x_shw, fat_shw, grain_shw, strict=True):
@@ -143,7 +143,7 @@ def _soft_tissue(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_
             if low <= z <= high:
                 centre_y, centre_x, radius_y, radius_x = form(z)
                 edge = ellipse(y, side, centre_y + back, centre_x + out, size * radius_y, size * radius_x, degrees)
-                grid.paint(image, np.maximum(edge, body), value + grain if value < 100 else value, 0.7)
+                grid.paint(image, np.maximum(edge, body), value + grain if value < 100 else value, 0.7)  # type: ignore[operator]
 
 
 def _body(z: float, y, x) -> np.ndarray:

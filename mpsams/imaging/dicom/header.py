@@ -123,7 +123,7 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
         )
     modality = text(data, "Modality")
     patient = [element for keyword in _PATIENT if (element := raw(data, keyword)) is not None]
-    return Image(
+    return Image(  # type: ignore[call-arg]
         path, *(uid(data, keyword) for keyword in _UIDS), text(data, "SeriesNumber"), modality if modality in _MODALITIES else "",
         "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
         count(data, "PlanarConfiguration"), allocated, bits, signed, frames, codes.syntax(data), at, length, vr, tuple(palette),
