@@ -34,7 +34,7 @@ def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
     nothing. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using Background
     Priors, ECCV 2012), which counts differences in both directions. Channels are averaged. ValueError unless ``patch`` divides the sides.
     """
-    rows, columns = grid(*x_bchw.shape[2:], patch)
+    rows, columns = grid(*x_bchw.shape[2:], patch)  # type: ignore[call-arg]
     return blur(F.avg_pool2d(distance_map(x_bchw, CELLS * rows, CELLS * columns), CELLS), SMOOTH).flatten(1)
 
 
