@@ -141,8 +141,8 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     }
 
     def move(show) -> None:
-        moved = _case.moved(case, "axial", events.randrange(case.slices), how)
-        slice_view.now(moved)
+        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), how)
+        slice_view.current_slice(moved)
         show(moved)
 
     return {name: seconds(lambda show=show: move(show), calls) for name, show in tabs.items()}

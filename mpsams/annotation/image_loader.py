@@ -135,9 +135,9 @@ class ImageLoader:
                 raise ValueError(NO_FILE)
         settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["selector"])
         if case.modality != view["modality"]:
-            case = _case.called(case, view["modality"], settings)
-        case = _case.moved(case, view["plane"], 0, settings)  # shows the middle of the plane
-        return replace(_case.moved(case, view["plane"], view["index"], settings), seen=view["seen"])
+            case = _case.set_modality(case, view["modality"], settings)
+        case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
+        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
 
     def _case_of(self, item: Item) -> Case:
         scan = self.project.scan(item.id)

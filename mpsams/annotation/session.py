@@ -179,12 +179,12 @@ class AnnotationSession:
 
     def move_to(self, case: Case, plane: str, index: int) -> None:
         """Show another slice of an open image."""
-        self.case = _case.moved(case, plane, index, self.loader.clustering(case))
+        self.case = _case.move_to_slice(case, plane, index, self.loader.clustering(case))
         self.image.update_case(self.case)
 
     def set_window(self, low: float, high: float) -> None:
         """Set the values that are shown black and white; the canvas shows them already."""
-        self.case = _case.brightened(self.case, (low, high))
+        self.case = _case.set_window(self.case, (low, high))
         self.image.update_case(self.case)
         self._sent = self._signature()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mpsams.inference import Masked
-from mpsams.inference.case import SIDE, Case, clustering, moved, of_upload
+from mpsams.inference.case import SIDE, Case, clustering, move_to_slice, of_upload
 from mpsams.inference.registry import ASSISTANT, ModelRegistry
 
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
@@ -30,7 +30,7 @@ def case_of(registry: ModelRegistry, file: str | None, modality: str, number: fl
         return case
     if not 1 <= number <= case.slices:
         raise ValueError(f"slice {number:g} does not exist; there are 1 to {case.slices}, and 0 for the middle")
-    return moved(case, case.plane, int(number) - 1, how(case.modality))
+    return move_to_slice(case, case.plane, int(number) - 1, how(case.modality))
 
 
 def epoch_of(epoch: float) -> float:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
-import logging
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
@@ -20,7 +18,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
 from fastapi import FastAPI
-from gradio.utils import get_upload_folder
 
 from mpsams import __version__
 from mpsams.annotation.project import Project
@@ -31,12 +28,12 @@ from mpsams.app.server import accounts, listen, uploads
 from mpsams.app.server.budget import Budget
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
+from mpsams.app.server.logs import configure_logging
 from mpsams.inference.registry import ModelRegistry
 
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
 WAITING = 32  # requests in the queue; who comes then is told that the app is busy
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
-TALKATIVE = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")  # libraries whose logs quote headers of files
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
 examples:
@@ -51,15 +48,6 @@ examples:
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Before you let
 others in, read docs/deploy/security.md.
 """
-
-
-class RedactingFormatter(logging.Formatter):
-    """One line for each record, and of an exception only its kind and place: its words may name a file, or a patient."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        said = record.getMessage().partition("\n")[0]
-        error = record.exc_info[1] if record.exc_info else None
-        return f"{record.levelname}: {said}" + (f" ({type(error).__name__} at {uploads.place(error)})" if error else "")
 
 
 def create(
@@ -78,7 +66,7 @@ def create(
     hosts: the names it answers to; None is this computer's own, localhost.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
-    registry, folder = ModelRegistry(weights, results, learnt), Path(get_upload_folder())
+    registry, folder = ModelRegistry(weights, results, learnt), gradio_compat.upload_folder()
 
     @asynccontextmanager
     async def tidied(app: FastAPI) -> AsyncIterator[None]:
@@ -93,7 +81,7 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.left_out(), "budget": blocks.budget.said()}
+        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable(), "budget": blocks.budget.usage()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
     blocks = page(registry, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
@@ -101,7 +89,7 @@ def create(
         app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
         footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),
     )  # fmt: skip
-    gradio_compat.lean(app, blocks)
+    gradio_compat.use_lean_state(app, blocks)
     return app
 
 
@@ -130,17 +118,6 @@ def gib(text: str) -> int:
     if not 0.25 <= found <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed are 0.25 to 4096, in GiB")
     return int(found * 2**30)
-
-
-def configure_logging() -> None:
-    """Keep the words of files out of all logs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter())
-    handler.addFilter(lambda record: record.name.partition(".")[0] not in TALKATIVE)  # pydicom sets its level anew when it is imported
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in TALKATIVE:  # some have handlers of their own
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    warnings.simplefilter("ignore")
 
 
 def add_login(path: Path, name: str) -> None:

@@ -1,6 +1,6 @@
 """The page: its tabs, found by their files' names, under one header and beside one sidebar.
 
-A tab is a file of ``mpsams/app/tabs`` with TITLE (its label), PLACE (a number; tabs are shown in this order) and
+A tab is a file of ``mpsams/app/tabs`` with TITLE (its label), PLACE (a number; tabs are sorted by it) and
 ``build(session)``, which lays out the tab, registers what is to be redrawn with ``session.on_case`` and its named
 endpoint with ``endpoint``. Tabs never import one another. To add a tab, add a file.
 """
@@ -18,8 +18,9 @@ from mpsams.annotation.project import Project
 from mpsams.app import tabs
 from mpsams.app.components import html
 from mpsams.app.server.budget import VISITOR, Budget
-from mpsams.app.server.uploads import UploadsOnly
+from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.session import Session
+from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
@@ -28,25 +29,25 @@ FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection a
 medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
 
 
-def available() -> list[str]:
-    """Names of all tabs: the files of ``mpsams/app/tabs``."""
+def tab_names() -> list[str]:
+    """The names of all tabs: the files of ``mpsams/app/tabs``."""
     return sorted(module.name for module in pkgutil.iter_modules(tabs.__path__))
 
 
 def all_tabs() -> list[ModuleType]:
     """The modules of all tabs in the order they are shown in."""
-    return sorted((importlib.import_module(f"{tabs.__name__}.{name}") for name in available()), key=lambda tab: tab.PLACE)
+    return sorted((importlib.import_module(f"{tabs.__name__}.{name}") for name in tab_names()), key=lambda tab: tab.PLACE)
 
 
-def name_of(tab: ModuleType) -> str:
+def tab_name(tab: ModuleType) -> str:
     """The name of a tab's file without its ending."""
     return tab.__name__.rpartition(".")[2]
 
 
-def left_out(registry: ModelRegistry) -> str:
-    """A note on the weights that cannot be used, as HTML; empty when all can."""
-    found = [f"<br><code>{escape(name)}</code>: {escape(why)}" for name, why in registry.left_out().items()]
-    return html.note(f"<strong>Weights that cannot be used were left out.</strong>{''.join(found)}", "warning") if found else ""
+def unusable_weights(registry: ModelRegistry) -> str:
+    """Return a note on the files of weights that cannot be used, as HTML; empty when all can."""
+    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable().items()]
+    return html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning") if lines else ""
 
 
 def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
@@ -54,18 +55,18 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
 
     It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this computer.
     """
-    found = all_tabs()
-    with UploadsOnly(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
-        session = Session(registry, project, opens=name_of(found[0]))
+    modules = all_tabs()
+    with GuardedBlocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
+        session = Session(registry, project, opens=tab_name(modules[0]))
         gr.HTML(HEADER, elem_id="top")
-        left = gr.HTML(left_out(registry), elem_id="left-out", elem_classes="stage")
-        session.on_open(lambda: left_out(registry), [], left)
+        unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")
+        session.on_open(lambda: unusable_weights(registry), [], unusable)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=272, elem_id="side"):
-                session.sidebar()
+                session.sidebar = Sidebar(session)
             with gr.Column(scale=1, min_width=300, elem_id="main"), session.tabs.render():
-                for module in found:
-                    with gr.Tab(module.TITLE, id=name_of(module), render_children=True) as tab, session.within(tab):
+                for module in modules:
+                    with gr.Tab(module.TITLE, id=tab_name(module), render_children=True) as tab, session.within(tab):
                         module.build(session)
         gr.HTML(FOOTER, elem_id="end")
         blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))

@@ -17,7 +17,7 @@ import numpy as np
 
 from mpsams.annotation import run_lengths
 from mpsams.app import endpoints
-from mpsams.app.session import endpoint
+from mpsams.app.events import endpoint
 from mpsams.inference.case import MODALITIES
 from mpsams.inference.prompts import Prompt, segment_prompt
 from mpsams.inference.registry import ModelRegistry

@@ -183,23 +183,23 @@ def clustering(settings: dict, seed: float | None = 0, selector: str | None = No
     return settings | {"seed": int(seed)} | ({"selector": selector} if selector else {})
 
 
-def of_sample(built_in: BuiltIn, how: dict) -> Case:
+def of_sample(built_in: BuiltIn, options: dict) -> Case:
     """A built-in phantom, drawn and clustered."""
     sample = built_in.draw()
     origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
     span = transforms.window(sample.image, built_in.modality)
     scan = Scan(sample.image.T[:, :, None], built_in.modality, origin)
-    return _drawn(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, how)
+    return _build_case(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, options)
 
 
-def of_upload(files: Sequence[Path], modality: str | None, how: Callable[[str], dict], choice: int = 0) -> Case:
+def of_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
     """Uploaded files, at their middle slice.
 
     modality: as stated, None for what the files say. how: modality -> ``clustering``. UnreadableImage when we refuse
     them, ValueError for an unknown modality or choice.
     """
     scan = imaging.read(files, modality, choice)
-    case = of_scan(YOURS[scan.modality], scan, how(scan.modality))
+    case = of_scan(YOURS[scan.modality], scan, options(scan.modality))
     return replace(case, upload=Upload(tuple(map(Path, files)), modality, scan.choice, digest(files)))
 
 
@@ -212,13 +212,13 @@ def digest(files: Sequence[Path]) -> str:
     return found.hexdigest()
 
 
-def of_scan(title: str, scan: Scan, how: dict, item: str = "") -> Case:
+def of_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
     """An open scan, at its middle slice. item: its id in the project of annotations."""
     span, plane = span_of(scan), scan.planes[0]
-    return replace(_drawn(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, how), item=item)
+    return replace(_build_case(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, options), item=item)
 
 
-def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
+def of_volume(built_in: BuiltInVolume, options: dict) -> Case:
     """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
     drawn = built_in.draw()
     with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +226,7 @@ def of_volume(built_in: BuiltInVolume, how: dict) -> Case:
     truth_xyz = scan.empty_mask()
     geometry.shown(truth_xyz, scan.affine)[:] = drawn.mask_shw
     span, largest = span_of(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
-    return _drawn(built_in.title, scan, truth_xyz, "axial", largest, span, span, how)
+    return _build_case(built_in.title, scan, truth_xyz, "axial", largest, span, span, options)
 
 
 def span_of(scan: Scan) -> Span:
@@ -234,50 +234,50 @@ def span_of(scan: Scan) -> Span:
     return transforms.scan_window(scan.values(), scan.modality)
 
 
-def _drawn(
-    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, seen: Span, how: dict
+def _build_case(
+    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, seen: Span, options: dict
 ) -> Case:
     """A case whose slice is read and clustered."""
     values_hw = scan.slice(index, plane)
     spacing = scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
-    study = inference.study(inference.to_grid(unit_hw, SIDE), **how)
-    return _measured(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, how["seed"], how["selector"]))
+    study = inference.study(inference.to_grid(unit_hw, SIDE), **options)
+    return _with_agreement(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, options["seed"], options["selector"]))
 
 
-def moved(case: Case, plane: str, index: int, how: dict) -> Case:
+def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
     """Another slice of the same scan; an index beyond the last becomes the last, a new plane opens in its middle."""
     if plane not in case.scan.planes:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    drawn = _drawn(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, how)
+    drawn = _build_case(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, options)
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
-def called(case: Case, modality: str, how: dict) -> Case:
+def set_modality(case: Case, modality: str, options: dict) -> Case:
     """The same scan taken for another modality. ValueError when there is no such modality."""
     if modality not in MODALITIES:
         raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
     scan = replace(case.scan, modality=modality)
     span = span_of(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
-    drawn = _drawn(title, scan, case.truth_xyz, case.plane, case.index, span, span, how)
+    drawn = _build_case(title, scan, case.truth_xyz, case.plane, case.index, span, span, options)
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
-def brightened(case: Case, seen: Span) -> Case:
+def set_window(case: Case, seen: Span) -> Case:
     """The same slice with other values shown as black and white; what networks see stays. ValueError for an empty span."""
     if not seen[0] < seen[1]:
         raise ValueError(f"window from {seen[0]:g} to {seen[1]:g}; its width must be above 0")
     return replace(case, seen=seen)
 
 
-def clustered(case: Case, how: dict) -> Case:
+def recluster(case: Case, options: dict) -> Case:
     """The same image clustered in another way or with its orders drawn from another seed."""
-    study = inference.study(case.image_11ss, **how)
-    return _measured(replace(case, study=study, seed=how["seed"], selector=how["selector"]))
+    study = inference.study(case.image_11ss, **options)
+    return _with_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
 
 
 def with_truth(case: Case, file: Path | None) -> Case:
@@ -286,9 +286,9 @@ def with_truth(case: Case, file: Path | None) -> Case:
     Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
     """
     if file is None:
-        return _measured(replace(case, truth_xyz=None, truth_notes=()))
+        return _with_agreement(replace(case, truth_xyz=None, truth_notes=()))
     found = _truth(case.scan, Path(file))
-    return _measured(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
+    return _with_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
 
 
 def _truth(scan: Scan, file: Path) -> Mask:
@@ -298,7 +298,7 @@ def _truth(scan: Scan, file: Path) -> Mask:
     return mask_files.read(file, scan)
 
 
-def _measured(case: Case) -> Case:
+def _with_agreement(case: Case) -> Case:
     """The case with the agreement of its clusters and its truth."""
     found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)  # type: ignore[arg-type]
     return replace(case, agreement=found)

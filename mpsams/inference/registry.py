@@ -41,7 +41,7 @@ class ModelRegistry:
         told = {name: self._read(path) for name, path in self._catalogue().items() if name.endswith(ending)}
         return [name for name, about in told.items() if isinstance(about, dict) and whole(about)]
 
-    def left_out(self) -> dict[str, str]:
+    def unusable(self) -> dict[str, str]:
         """The files of the folders that cannot be used, and why, in words that name no folder. States of trainings are none of them."""
         told = {name: self._read(path) for name, path in self._catalogue().items()}
         return {name: about for name, about in told.items() if isinstance(about, str) and about}

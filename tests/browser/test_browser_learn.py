@@ -218,7 +218,7 @@ def test_the_quiz_is_played_to_a_score_by_keyboard(page):
                 page.keyboard.press("ArrowRight" if now < k else "ArrowLeft")
                 now += 1 if now < k else -1
             page.keyboard.press("Space")
-        assert page.locator("[data-told]").inner_text() == "3 of 3 picked."
+        assert page.locator("[data-picked]").inner_text() == "3 of 3 picked."
         tab_to(page, "[data-reveal]")
         page.keyboard.press("Enter")
         page.locator("[data-again]").wait_for(timeout=WAIT)
@@ -263,12 +263,12 @@ def test_a_copied_link_brings_everything_back(page, open_page):
 ])  # fmt: skip
 def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words):
     page = open_page(query)
-    page.locator(".told").get_by_text("cannot be followed").wait_for(timeout=WAIT)
-    assert words in page.locator(".told").inner_text() and state(page)["step"] == 1
+    page.locator(".message").get_by_text("cannot be followed").wait_for(timeout=WAIT)
+    assert words in page.locator(".message").inner_text() and state(page)["step"] == 1
     assert "Traceback" not in page.content() and page.locator("#shown").inner_text().startswith("Ultrasound, benign lesion")
     page.locator(".steps .next").click()
     until(page, step=2)
-    assert page.locator(".told").inner_text() == ""
+    assert page.locator(".message").inner_text() == ""
 
 
 def test_an_upload_is_in_no_link(page, tmp_path):

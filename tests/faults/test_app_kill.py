@@ -36,12 +36,13 @@ import os, sys
 from pathlib import Path
 import uvicorn
 from mpsams.app import main as app
+from mpsams.app.server.logs import configure_logging
 from mpsams.annotation.project import Project
 folder, weights, port = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 for _ in sys.stdin:
     child = os.fork()
     if not child:
-        app.configure_logging()
+        configure_logging()
         made = app.create(weights, weights, Project(folder))
         uvicorn.run(made, port=port, log_config=None, access_log=False, ws="none")
         os._exit(1)

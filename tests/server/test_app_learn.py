@@ -1,6 +1,7 @@
-"""The Learn tab without a browser: what it shows is what the library computes; links there and back; hostile wishes."""
+"""The Learn tab without a browser: what it shows is what the library computes; links there and back; hostile requests."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from urllib.parse import parse_qs
 
@@ -9,12 +10,11 @@ import pytest
 import torch
 
 from mpsams import clusters, inference, masking, metrics, patches, schedule
-from mpsams.app.learn import lesson, quiz, quiz_page
-from mpsams.app.learn import page as frame
-from mpsams.app.learn import walk as walks
-from mpsams.app.learn.scene import Scene
-from mpsams.app.learn.walk import Place, Walk
+from mpsams.app.learn import layout, lesson, quiz, quiz_page
+from mpsams.app.learn.context import LessonContext
+from mpsams.app.learn.state import LessonState, SliceLink, make_link, parse_link
 from mpsams.app.session import Session
+from mpsams.app.sidebar import Sidebar
 from mpsams.app.tabs import learn
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
@@ -31,10 +31,10 @@ def case(registry):
     return _case.of_sample(phantom.samples()[0], _case.clustering(registry.clustering()))
 
 
-def html(case, registry, **walk) -> str:
+def html(case, registry, **state) -> str:
     """A step as the page gets it."""
-    now = Walk(**walk)
-    return frame.whole(learn.PAGES[now.step - 1](Scene(case, now, registry)), now, walks.link(now, case))
+    now = LessonState(**state)
+    return layout.lesson(learn.STEP_PAGES[now.step - 1](LessonContext(case, now, registry)), now, make_link(now, case))
 
 
 def text(page: str) -> str:
@@ -68,7 +68,7 @@ def test_numbers_are_those_of_the_case(case, registry):
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
     said = text(html(case, registry, step=4))
     assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} times" in said
-    assert f"after round {len(lesson.rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
+    assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
     at = inference.mask_at(study, 10)
     assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, registry, step=6, epoch=10))
     network = registry.network("busi-mps_ams-pretrain")
@@ -93,20 +93,20 @@ def test_similarity_names_the_most_and_the_least_alike(case, registry):
 
 
 def test_a_swap_turns_everything_after_it_round(case, registry):
-    one, other = (Scene(case, Walk(swap=swap, epoch=50), registry) for swap in (False, True))
+    one, other = (LessonContext(case, LessonState(swap=swap, epoch=50), registry) for swap in (False, True))
     assert torch.equal(other.study.clusters.lesion_bl, ~one.study.clusters.lesion_bl)
     assert other.agreement.auc == pytest.approx(1 - one.agreement.auc, abs=1e-6) and torch.equal(other.rounds[-1], ~one.rounds[-1])
-    assert torch.equal(other.at.lesion_first_1l, masking.cut(masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)))
-    assert torch.equal(other.at.random_1l, one.at.random_1l) and "Swapped" in html(case, registry, step=4, swap=True)
+    assert torch.equal(other.masked.lesion_first_1l, masking.cut(masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)))
+    assert torch.equal(other.masked.random_1l, one.masked.random_1l) and "Swapped" in html(case, registry, step=4, swap=True)
 
 
 def test_another_selector_needs_no_matrix(case, registry):
     """A reading that is none of the paper's: the clusters are its own, the matrices stay the paper's."""
-    other = walks.replace(case, selector="something else")
+    other = replace(case, selector="something else")
     for step in range(1, 11):
         html(other, registry, step=step)
-    scene = Scene(other, Walk(step=4), registry)
-    assert scene.how["selector"] in clusters.PAPER_SELECTORS and len(scene.rounds) == 1 and "another selector" in html(other, registry, step=3)
+    context = LessonContext(other, LessonState(step=4), registry)
+    assert context.clustering_options["selector"] in clusters.PAPER_SELECTORS and len(context.rounds) == 1 and "another selector" in html(other, registry, step=3)
 
 
 def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
@@ -119,16 +119,16 @@ def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
         assert torch.equal(hidden, inference.mask_at(case.study, epoch).lesion_first_1l[0])
 
 
-WALKS = [
-    Walk(), Walk(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), Walk(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random"),
+STATES = [
+    LessonState(), LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("walk", WALKS)
-def test_a_link_brings_the_walk_back(case, walk):
-    query = walks.link(walk, case)
-    place, found = walks.read({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
-    assert found == walk and len(query) < 300
+@pytest.mark.parametrize("state", STATES)
+def test_a_link_brings_the_state_back(case, state):
+    query = make_link(state, case)
+    place, found = parse_link({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
+    assert found == state and len(query) < 300
     assert (place.sample, place.selector, place.seed) == ("ultrasound-benign-lesion", case.selector, "0")
 
 
@@ -139,7 +139,7 @@ def test_a_link_brings_the_walk_back(case, walk):
 ])  # fmt: skip
 def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(query):
     with pytest.raises(ValueError, match="allowed|digits") as refusal:
-        walks.read(query)
+        parse_link(query)
     assert len(str(refusal.value)) < 200
 
 
@@ -148,49 +148,54 @@ def session(registry):
     """The page's session, without a server."""
     with gr.Blocks():
         made = Session(registry, None, "learn")
-        made.sidebar()
+        made.sidebar = Sidebar(made)
     return made
 
 
 def test_a_place_is_put_on_screen_as_it_was(session):
-    shows = session.recalled(Place("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77"))
+    shows = session.sidebar.open_link(SliceLink("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77"))
     case = shows[session.case]
     assert (case.title, case.plane, case.index, case.selector, case.seed) == ("T1 brain (NIfTI volume)", "coronal", 39, "covariance-of-softmax", 77)
-    assert shows[session.seed] == 77 and shows[session.selector] == "covariance-of-softmax" and set(shows) <= set(session.every)
-    assert session.is_sample(case) and not session.is_sample(walks.replace(case, title="Your MRI"))
-    assert parse_qs(walks.link(Walk(), case))["slice"] == ["40"]
-    other = session.recalled(Place())[session.case]
+    assert shows[session.sidebar.seed] == 77 and shows[session.sidebar.selector] == "covariance-of-softmax" and set(shows) <= set(session.sidebar.all_outputs)
+    assert session.is_sample(case) and not session.is_sample(replace(case, title="Your MRI"))
+    assert parse_qs(make_link(LessonState(), case))["slice"] == ["40"]
+    other = session.sidebar.open_link(SliceLink())[session.case]
     assert other.title == session.first.title and torch.equal(other.study.random_1l, session.first.study.random_1l)
 
 
 @pytest.mark.parametrize("place, words", [
-    (Place("no-such"), "ultrasound-cyst"), (Place("../../etc/passwd"), "allowed are"), (Place(selector="tea"), "covariance-of-softmax"), (Place(seed="-1"), "seed"),
-    (Place(seed="1e3"), "seed"), (Place(seed=str(2**31)), "seed"), (Place(plane="sideways"), "axial"), (Place("t1-brain-nifti-volume", slice="0"), "slice"),
-    (Place("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"), (Place(slice="2"), "allowed are 1 to 1"),
+    (SliceLink("no-such"), "ultrasound-cyst"), (SliceLink("../../etc/passwd"), "allowed are"), (SliceLink(selector="tea"), "covariance-of-softmax"), (SliceLink(seed="-1"), "seed"),
+    (SliceLink(seed="1e3"), "seed"), (SliceLink(seed=str(2**31)), "seed"), (SliceLink(plane="sideways"), "axial"), (SliceLink("t1-brain-nifti-volume", slice="0"), "slice"),
+    (SliceLink("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"), (SliceLink(slice="2"), "allowed are 1 to 1"),
 ])  # fmt: skip
 def test_a_place_that_is_not_there_is_refused(session, place, words):
     with pytest.raises(ValueError, match=words):
-        session.recalled(place)
+        session.sidebar.open_link(place)
+
+
+def test_a_link_of_version_1_0_names_its_selector_reading():
+    link, state = parse_link({"sample": "ct-tumour", "step": "4", "reading": "softmax-of-covariance", "seed": "3"})
+    assert (link.selector, link.seed, state.step) == ("softmax-of-covariance", "3", 4)
 
 
 def test_a_query_of_others_is_no_link_of_ours():
-    assert walks.read({}) is None and walks.read({"__theme": "dark", "utm_source": "x"}) is None
+    assert parse_link({}) is None and parse_link({"__theme": "dark", "utm_source": "x"}) is None
 
 
-@pytest.mark.parametrize("wish", [{"step": True}, {"step": 1.0}, {"step": None}, {"epoch": [5]}, {"own": {"a": 1}}, {"own": 7}, {"way": 3}, {"swap": "on"}, {"turn": -1}, {"patch": 10**30}])
-def test_a_wish_of_the_wrong_kind_is_refused(wish):
+@pytest.mark.parametrize("values", [{"step": True}, {"step": 1.0}, {"step": None}, {"epoch": [5]}, {"own": {"a": 1}}, {"own": 7}, {"way": 3}, {"swap": "on"}, {"request": -1}, {"patch": 10**30}])
+def test_a_value_of_the_wrong_type_is_refused(values):
     with pytest.raises(ValueError):
-        Walk().wished(wish)
+        LessonState().update(values)
 
 
 def test_a_page_that_sends_back_what_it_was_told_changes_nothing():
-    walk = Walk(step=7, epoch=5, patch=3, swap=True, rounds=2, way="own", own="0" * 63 + "1", turn=4)
-    assert Walk().wished(walk.page()) == walk and walk.wished({}) == walk
+    state = LessonState(step=7, epoch=5, patch=3, swap=True, rounds=2, way="own", own="0" * 63 + "1", request=4)
+    assert LessonState().update(state.to_page()) == state and state.update({}) == state
 
 
 @pytest.fixture(scope="module")
 def round_(registry):
-    return quiz.made(7, 0, registry.clustering)
+    return quiz.make_round(7, 0, registry.clustering)
 
 
 def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_, registry):
@@ -208,20 +213,20 @@ def test_the_quiz_hides_the_whole_lesion_and_tells_the_page_nothing_of_it(round_
 def test_the_quiz_counts_hits_of_everyone(round_):
     truth = torch.nonzero(round_.truth_1l[0])[:, 0].tolist()
     healthy = torch.nonzero((round_.hidden_1l & ~round_.truth_1l)[0])[:, 0].tolist()
-    once = quiz.guessed(quiz.Quiz(seed=7), [truth[0], truth[1], healthy[0]], round_)
+    once = quiz.submit_guess(quiz.Quiz(seed=7), [truth[0], truth[1], healthy[0]], round_)
     expected = 3 * len(truth) / int(round_.hidden_1l.sum())
     by_machine = sum(k in truth for k in round_.clustering)
     assert once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected)) and once.done == 1
     said = quiz_page.guess(once, round_)
-    assert "2 of 3" in said.says[0] and "You" in said.tries and "truth" in said.board
-    twice = quiz.guessed(quiz.another(once), truth[:3], round_)
+    assert "2 of 3" in said.text[0] and "You" in said.exercise and "truth" in said.board
+    twice = quiz.submit_guess(quiz.next_round(once), truth[:3], round_)
     assert twice.scores[0] == 5 and twice.done == 2 and twice.round == 1
 
 
 @pytest.mark.parametrize("picks", [[], None, 5, "abc", [0.5, 1, 2], [True, False, True], {"a": 1}])
 def test_a_guess_that_is_none_is_refused(round_, picks):
     with pytest.raises(ValueError, match="pick"):
-        quiz.guessed(quiz.Quiz(seed=7), picks, round_)
+        quiz.submit_guess(quiz.Quiz(seed=7), picks, round_)
 
 
 def test_a_guess_must_be_three_different_hidden_patches_and_only_once(round_):
@@ -229,12 +234,12 @@ def test_a_guess_must_be_three_different_hidden_patches_and_only_once(round_):
     visible = torch.nonzero(~round_.hidden_1l[0])[:, 0].tolist()
     for picks in (hidden[:2], hidden[:4], [hidden[0]] * 3, [*hidden[:2], visible[0]], [*hidden[:3], visible[0]], [*hidden[:2], -1]):
         with pytest.raises(ValueError, match="3 different hidden"):
-            quiz.guessed(quiz.Quiz(seed=7), picks, round_)
+            quiz.submit_guess(quiz.Quiz(seed=7), picks, round_)
     with pytest.raises(ValueError, match="over"):
-        quiz.guessed(quiz.guessed(quiz.Quiz(seed=7), hidden[:3], round_), hidden[:3], round_)
+        quiz.submit_guess(quiz.submit_guess(quiz.Quiz(seed=7), hidden[:3], round_), hidden[:3], round_)
 
 
 def test_two_rounds_differ_and_the_same_round_does_not(registry, round_):
-    assert torch.equal(quiz.made(7, 0, registry.clustering).image_11ss, round_.image_11ss)
-    other = quiz.made(7, 1, registry.clustering)
+    assert torch.equal(quiz.make_round(7, 0, registry.clustering).image_11ss, round_.image_11ss)
+    other = quiz.make_round(7, 1, registry.clustering)
     assert other.title != round_.title and int(other.hidden_1l.sum()) > int(round_.hidden_1l.sum())

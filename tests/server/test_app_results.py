@@ -88,7 +88,7 @@ def test_networks_of_any_size_are_asked_once_for_a_slice(case, small_weights, mo
     steps = list(comparison.ask(case, SEG, registry))
     assert [said.waiting for said in steps] == [2, 1, 0] and list(steps[0].chances) == [SEG[2]] and steps[0].shown == SEG[2]
     assert sorted(asked) == [128, 256, 256] and list(steps[-1].chances) == list(SEG)
-    brighter = _case.brightened(case, (0.1, 0.6))
+    brighter = _case.set_window(case, (0.1, 0.6))
     (fewer,) = comparison.ask(brighter, SEG[:2], registry, steps[-1])
     assert len(asked) == 3 and list(fewer.chances) == list(SEG[:2]) and fewer.shown == SEG[0]
     assert np.array_equal(fewer.chances[SEG[1]], chance(registry.network(SEG[1]), case.unit_hw, case.box))

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mpsams import checkpoint, inference
-from mpsams.app.page import left_out
+from mpsams.app.page import unusable_weights
 from mpsams.inference.registry import ModelRegistry, verified
 from mpsams.unet import UNet
 from tests.support.http_client import asked, upload
@@ -93,7 +93,7 @@ def mixed(tmp_path_factory) -> Path:
 def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
     registry = ModelRegistry(mixed)
     assert registry.names() == registry.segmenters("ultrasound") == [GOOD] and registry.find("-seg-10", "mri") == GOOD
-    why = registry.left_out()[f"{name}-seg-10"]
+    why = registry.unusable()[f"{name}-seg-10"]
     assert any(words in why for words in BAD[name][1].split("|")) and str(mixed) not in why, why
     assert registry.about(f"{name}-seg-10") == {}
     with pytest.raises(ValueError, match="cannot be used"):
@@ -102,7 +102,7 @@ def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
 
 
 def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(mixed):
-    told = ModelRegistry(mixed).left_out()
+    told = ModelRegistry(mixed).unusable()
     assert "state" not in told and "\\udcff-seg-10.safetensors is not a whole" in told["\\udcff-seg-10"]
     assert len(told) == len(BAD) + 1
 
@@ -111,9 +111,9 @@ def test_a_file_that_is_mended_is_found(tmp_path):
     path = tmp_path / "x-seg-10.safetensors"
     path.write_text("half")
     registry = ModelRegistry(tmp_path)
-    assert registry.names() == [] and "x-seg-10" in registry.left_out()
+    assert registry.names() == [] and "x-seg-10" in registry.unusable()
     checkpoint.save(path, tensors(), ABOUT)
-    assert registry.names() == ["x-seg-10"] and registry.left_out() == {}
+    assert registry.names() == ["x-seg-10"] and registry.unusable() == {}
 
 
 def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
@@ -121,7 +121,7 @@ def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
         told = httpx.get(f"{address}/healthz", timeout=60).json()
         assert told["ok"] and told["weights"] == [GOOD] and set(told["left_out"]) > {f"{name}-seg-10" for name in BAD}
         page = httpx.get(address, timeout=60).text
-        assert "Weights that cannot be used were left out" in page and "no-json-seg-10" in page and str(mixed) not in page
+        assert "These files of weights cannot be used" in page and "no-json-seg-10" in page and str(mixed) not in page
         http, picture = httpx.Client(base_url=address, timeout=120), io.BytesIO()
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)).save(picture, "PNG")
         file = upload(http, picture.getvalue())
@@ -178,5 +178,5 @@ def test_the_page_says_so_too(overflowing, tmp_path):
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):
     (tmp_path / "<b>x.safetensors").touch()
-    assert "<b>x" not in left_out(ModelRegistry(tmp_path)) and "&lt;b&gt;x" in left_out(ModelRegistry(tmp_path))
-    assert left_out(ModelRegistry(tmp_path / "none")) == ""
+    assert "<b>x" not in unusable_weights(ModelRegistry(tmp_path)) and "&lt;b&gt;x" in unusable_weights(ModelRegistry(tmp_path))
+    assert unusable_weights(ModelRegistry(tmp_path / "none")) == ""

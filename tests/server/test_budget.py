@@ -19,7 +19,7 @@ from gradio.routes import App
 from mpsams.annotation import protocol
 from mpsams.app import main
 from mpsams.app.server import budget as budgets
-from mpsams.app.server.budget import LOST, Budget, NoRoom
+from mpsams.app.server.budget import RELEASED, Budget, OverBudget
 from mpsams.app.server.lanes import BUSY, Lanes, TooBusy
 from mpsams.app.server.uploads import SAVES
 from mpsams.app.tabs import annotate
@@ -48,12 +48,12 @@ def bulk(mib: int) -> np.ndarray:
 
 
 def put(budget: Budget, visitor: str, value: object, number: int = 1) -> None:
-    with budget.asking(visitor):
+    with budget.serve_request(visitor):
         budget.put(visitor, number, value)
 
 
 def used(budget: Budget) -> tuple[float, float]:
-    said = budget.said()
+    said = budget.usage()
     return said["memory"]["used"] / MIB, said["disk"]["used"] / MIB
 
 
@@ -67,38 +67,38 @@ def test_bytes_are_counted_once_and_given_back(tmp_path):
     put(budget, "a", None)
     assert used(budget)[0] == 10
     budget.close("b")
-    assert used(budget) == (0, 0) and budget.value("b", 1, "default") is LOST and budget.value("c", 1, "default") == "default"
+    assert used(budget) == (0, 0) and budget.value("b", 1, "default") is RELEASED and budget.value("c", 1, "default") == "default"
 
 
 def test_the_idle_longest_make_room_and_who_is_asking_does_not():
     budget = Budget(100 * MIB, 100 * MIB)
     for visitor in "abc":
         put(budget, visitor, bulk(30))
-    with budget.asking("a"):
+    with budget.serve_request("a"):
         pass  # b is now idle longest
     put(budget, "d", bulk(30))
-    assert [budget.value(visitor, 1, None) is LOST for visitor in "abcd"] == [False, True, False, False]
-    with budget.asking("d"), pytest.raises(NoRoom):
-        budget.room(disk=101 * MIB)  # which nobody here holds
-    assert budget.value("a", 1, None) is not LOST
-    with budget.asking("c"), budget.asking("d"):
-        with pytest.raises(NoRoom, match="Try again"):
-            budget.room(memory=60 * MIB)  # a alone can be let go of
+    assert [budget.value(visitor, 1, None) is RELEASED for visitor in "abcd"] == [False, True, False, False]
+    with budget.serve_request("d"), pytest.raises(OverBudget):
+        budget.reserve(disk=101 * MIB)  # which nobody here holds
+    assert budget.value("a", 1, None) is not RELEASED
+    with budget.serve_request("c"), budget.serve_request("d"):
+        with pytest.raises(OverBudget, match="Try again"):
+            budget.reserve(memory=60 * MIB)  # a alone can be let go of
         assert used(budget)[0] <= 100
-    assert budget.value("a", 1, None) is LOST
+    assert budget.value("a", 1, None) is RELEASED
 
 
 def test_what_is_reserved_counts_until_it_is_done():
     budget = Budget(100 * MIB, 100 * MIB)
-    with budget.asking("a"):
-        budget.room(disk=80 * MIB)
+    with budget.serve_request("a"):
+        budget.reserve(disk=80 * MIB)
         assert used(budget) == (0, 80)
-        with budget.asking("b"), pytest.raises(NoRoom):
-            budget.room(disk=30 * MIB)
-    assert used(budget) == (0, 0) and budget.name("a") == ""
-    with budget.asking("a"):
-        with budget.asking("a"):
-            budget.room(memory=60 * MIB)
+        with budget.serve_request("b"), pytest.raises(OverBudget):
+            budget.reserve(disk=30 * MIB)
+    assert used(budget) == (0, 0) and budget.token("a") == ""
+    with budget.serve_request("a"):
+        with budget.serve_request("a"):
+            budget.reserve(memory=60 * MIB)
             budget.put("a", 1, bulk(60))
         assert used(budget) == (60, 0)  # what it took is counted, and no more reserved, whatever else goes on
 
@@ -111,9 +111,9 @@ def test_drawings_are_kept_while_the_tab_is_open():
     assert kept.bulk is None and kept.lines and used(budget)[0] == pytest.approx(60, abs=0.1)
     budget.close("a")
     assert budget.value("a", 1, None) is kept  # the connection may only have broken
-    with budget.asking("c"):
-        budget.room(memory=100 * MIB)
-    assert budget.value("a", 1, None) is LOST
+    with budget.serve_request("c"):
+        budget.reserve(memory=100 * MIB)
+    assert budget.value("a", 1, None) is RELEASED
 
 
 def test_the_limits_fit_the_computer(monkeypatch, tmp_path):
@@ -318,7 +318,7 @@ def test_a_page_from_before_the_app_was_started_again_is_told_so(served, tmp_pat
     before.open(picture(tmp_path, 1))
     own = before.call(EPOCH)[0]
     tab = Tab(served(), "one")
-    tab.values[tab.served.blocks.belief._id] = before.values[before.served.blocks.belief._id]
+    tab.values[tab.served.blocks.visitor_token._id] = before.values[before.served.blocks.visitor_token._id]
     with pytest.raises(gr.Error, match="started again"):
         tab.call(EPOCH)
     tab.open(picture(tmp_path, 1))
@@ -329,7 +329,7 @@ def test_programs_without_a_session_leave_nothing_and_take_nothing(served, tmp_p
     page = served()
     tab = Tab(page, "one")
     tab.open(picture(tmp_path, 1))
-    own, held = tab.call(EPOCH)[0], page.budget.said()
+    own, held = tab.call(EPOCH)[0], page.budget.usage()
     mask = next(fn for fn in page.blocks.fns.values() if fn.api_name == "mask")
     file = page.uploaded(picture(tmp_path, 2))
 
@@ -341,7 +341,7 @@ def test_programs_without_a_session_leave_nothing_and_take_nothing(served, tmp_p
 
     for number in range(20):
         asyncio.run(ask(number))
-    assert list(page.gradio.state_holder.session_data) == ["one"] and page.budget.said() == held
+    assert list(page.gradio.state_holder.session_data) == ["one"] and page.budget.usage() == held
     assert tab.call(EPOCH)[0] == own
 
 
@@ -350,7 +350,7 @@ def test_volumes_are_let_go_of_before_another_is_decoded(served, tmp_path):
     tabs = [Tab(page, f"tab {number}") for number in range(6)]
     for tab in tabs:
         tab.open(path)
-        assert page.budget.said()["disk"]["used"] <= 40 * MIB
+        assert page.budget.usage()["disk"]["used"] <= 40 * MIB
         assert "128 × 128 × 512" in tab.shown()
     for tab in tabs[:-2]:
         with pytest.raises(gr.Error, match="Open your image again"):
@@ -359,7 +359,7 @@ def test_volumes_are_let_go_of_before_another_is_decoded(served, tmp_path):
         tabs[0].open(volume(tmp_path / "deeper.nii.gz", (256, 256, 512)))
     for tab in tabs:
         page.budget.close(tab.session)
-    assert page.budget.said()["disk"]["used"] == 0
+    assert page.budget.usage()["disk"]["used"] == 0
 
 
 def test_healthz_states_the_budget(served):
@@ -461,7 +461,7 @@ def test_200_idle_visitors_and_six_large_volumes_stay_within_the_bounds(served, 
     for number in range(6):
         Tab(page, f"large {number}").open(path)
         most, memory = max(most, mapped()), max(memory, resident() - before)
-    said = page.budget.said()
+    said = page.budget.usage()
     print(f"{idle / 2**10:.0f} KiB an idle visitor; at most {memory / MIB:.0f} MiB of memory and {most / MIB:.0f} MiB of disk; {said}")
     assert most <= 2048 * MIB and memory <= 1024 * MIB and said["disk"]["used"] <= said["disk"]["limit"]
     assert Tab(page, "idle 0").call(EPOCH)  # who holds no volume was left alone

@@ -91,11 +91,11 @@ def run(seed: int, indices: range, log: Path) -> None:
     """Open these uploads; a line of JSON each goes into the log before and after, so that a crash has a name."""
     from gradio_client.utils import strip_invalid_filename_characters
 
-    from mpsams.app import main
+    from mpsams.app.server import logs
     from mpsams.inference import case as _case
     from tests.support import made_hostile
 
-    main.configure_logging()  # as when it is served
+    logs.configure_logging()  # as when it is served
     scans = made_hostile.scans()
     cases = {name: _case.of_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
     made_hostile.valid()

@@ -21,7 +21,7 @@ import pytest
 
 from benchmarks import clients
 from mpsams.app import main
-from mpsams.app.server import accounts, uploads
+from mpsams.app.server import accounts, logs, uploads
 from mpsams.app.server.guard import HEADERS, MAX_BODY, Guard
 from tests.support import made_hostile
 from tests.support.hostile_checks import plain
@@ -322,7 +322,7 @@ def test_log_lines_name_nothing():
         open(f"/nowhere/{SECRET}", "rb")  # noqa: SIM115
     except OSError:
         record = logging.LogRecord("x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info())
-    said = main.RedactingFormatter().format(record)
+    said = logs.RedactingFormatter().format(record)
     assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", said)
 
 

@@ -73,7 +73,7 @@ def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(registry, 
     page.open(added.id)
     expected = np.zeros(scan.voxels_xyz.shape, bool)
     for seed, plane in enumerate(scan.planes):
-        case = _case.moved(page.session.case, plane, 0, page.session.loader.clustering(page.session.case))
+        case = _case.move_to_slice(page.session.case, plane, 0, page.session.loader.clustering(page.session.case))
         page.hear(page.session.show(case))
         slice_to = min(2, page.session.slice_ref.slices - 1)
         page.send("go", slice=slice_to)
@@ -388,7 +388,7 @@ def test_a_window_moves_the_case_and_nothing_else(page):
     assert page.send("window", low=0.2, high=0.6)["error"] == "" and page.session.case.seen == (0.2, 0.6)
     assert "width" in page.send("window", low=0.6, high=0.2)["error"] and page.session.case.seen == (0.2, 0.6)
     assert page.session.show(page.session.case) is None  # the canvas has it already
-    assert json.loads(page.session.show(_case.brightened(page.session.case, (0, 0.5))))["slice_view"]["window"] == [0, 0.5]
+    assert json.loads(page.session.show(_case.set_window(page.session.case, (0, 0.5))))["slice_view"]["window"] == [0, 0.5]
 
 
 def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry, tmp_path):

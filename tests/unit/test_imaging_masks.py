@@ -229,8 +229,8 @@ def test_an_image_taken_for_a_mask_is_told():
 def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
     path = nifti(tmp_path / "x.nii.gz", labels(3).astype(np.uint8))
     opened = _case.with_truth(case, path)
-    assert "every label above 0 is lesion" in slice_view.now(opened) and "every label" not in slice_view.now(_case.with_truth(opened, None))
-    assert "every label" in slice_view.now(_case.moved(opened, "axial", 3, HOW))
+    assert "every label above 0 is lesion" in slice_view.current_slice(opened) and "every label" not in slice_view.current_slice(_case.with_truth(opened, None))
+    assert "every label" in slice_view.current_slice(_case.move_to_slice(opened, "axial", 3, HOW))
 
 
 def test_a_coloured_photograph_is_refused():

@@ -14,7 +14,9 @@ from mpsams.annotation.session import AnnotationSession
 from mpsams.app.annotate import queue
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
-from mpsams.app.session import Session, on_event, user_error
+from mpsams.app import gradio_compat
+from mpsams.app.events import on_event, user_error
+from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export
 from mpsams.inference.case import MODALITIES, NAMES
 from mpsams.inference.registry import seen
@@ -191,6 +193,6 @@ def note(sentences: list[str], care: bool) -> str:
 def to_cache(data: bytes, name: str, near: gr.components.Component) -> str:
     """A file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
     try:
-        return gr.processing_utils.save_bytes_to_cache(data, name, near.GRADIO_CACHE)
+        return gradio_compat.save_to_cache(data, name, near)
     except OSError as error:
         raise user_error(disk.sentence(error)) from None

@@ -14,7 +14,8 @@ from mpsams.annotation.project import Project
 from mpsams.annotation.retraining import EvaluationResult
 from mpsams.app.annotate import queue
 from mpsams.app.components import html
-from mpsams.app.session import Session, on_event, user_error
+from mpsams.app.events import on_event, user_error
+from mpsams.app.session import Session
 
 LOOKS = 2.0  # seconds between two looks at a run
 ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is held back, never learnt from,

@@ -14,7 +14,7 @@ from mpsams.inference.case import Case, Span
 from mpsams.plots import images
 
 
-def now(case: Case) -> str:
+def current_slice(case: Case) -> str:
     """The slice on screen with its truth, held once for the whole page as #case-image, and its part as #case-part."""
     size, (whole, part) = case.size_hw, case.pictures
     layers = [images.held("case-image", whole, size)]

@@ -1,4 +1,4 @@
-"""What a lesson on the method shows and the method itself keeps to itself: how clusters came to be, places, swaps, guesses.
+"""Intermediate values of the method that the Learn tab shows: similarities, rounds of 2-means, the order of hiding, masks as text.
 
 Axes: L patches of one square image, row-major; S its side in pixels. In masks True = hidden or lesion.
 """
@@ -17,7 +17,7 @@ from mpsams.clusters import Clusters
 from mpsams.patches import patchify, to_pixels
 
 
-def values(image_11ss: Tensor, patch: int, normalise: str = "standardised") -> Tensor:
+def patch_values(image_11ss: Tensor, patch: int, normalise: str = "standardised") -> Tensor:
     """The patches as the method compares them: (1, 1, S, S) -> float (L, D); ``normalise`` as in ``clusters.relation``."""
     if normalise not in clusters.NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalise!r}; available: {', '.join(clusters.NORMALISATIONS)}")
@@ -25,21 +25,21 @@ def values(image_11ss: Tensor, patch: int, normalise: str = "standardised") -> T
 
 
 def similarity(image_11ss: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Tensor:
-    """How alike patches are: inner products divided by sqrt(D) * temperature, float (L, L) (paper 2.1)."""
-    patches_ld = values(image_11ss, patch, normalise)
+    """Similarity of patches: inner products divided by sqrt(D) * temperature, float (L, L) (paper 2.1)."""
+    patches_ld = patch_values(image_11ss, patch, normalise)
     return patches_ld @ patches_ld.T / (patches_ld.shape[1] ** 0.5 * temperature)
 
 
-def stages(image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float) -> dict[str, Tensor]:
-    """The matrices (L, L) of one of the paper's selectors, in the order of computation; the last is ``clusters.relation``."""
+def relation_stages(image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float) -> dict[str, Tensor]:
+    """The matrices (L, L) of a reading of the paper in the order they are made; the last is ``clusters.relation``."""
     rows_ll = clusters.relation(image_11ss, patch, selector, normalise, temperature)[0]
     if selector == "covariance-of-softmax":
         similarity_ll = similarity(image_11ss, patch, normalise, temperature)
         return {"similarity": similarity_ll, "softmax": similarity_ll.softmax(dim=1), "covariance": rows_ll}
-    return {"covariance": torch.cov(values(image_11ss, patch, normalise)), "softmax": rows_ll}
+    return {"covariance": torch.cov(patch_values(image_11ss, patch, normalise)), "softmax": rows_ll}
 
 
-def rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[Tensor]:
+def two_means_rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[Tensor]:
     """The lesion cluster after each round of 2-means, bool (1, L): from the first two centres to the last change.
 
     As ``clusters.split`` does it; the last is its answer.
@@ -55,73 +55,73 @@ def rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[Tensor]:
     return [bright_1l if is_smaller else ~bright_1l for bright_1l in found]
 
 
-def swapped(found: Clusters, seed: int) -> tuple[Clusters, Tensor]:
+def swap_clusters(found: Clusters, seed: int) -> tuple[Clusters, Tensor]:
     """The same two clusters with the other one called lesion, and the order (1, L) in which patches then get hidden."""
     lesion_1l = ~found.lesion_bl
     return replace(found, lesion_bl=lesion_1l), masking.order(lesion_1l, torch.Generator().manual_seed(seed))
 
 
-def places(order_1l: Tensor) -> list[int]:
-    """When each patch is hidden: an order (1, L) -> its place for patch 0, 1, ..., counted from 1."""
+def hiding_ranks(order_1l: Tensor) -> list[int]:
+    """Return the place of each patch in an order (1, L), counted from 1: patch 0 first."""
     return (torch.argsort(order_1l[0]) + 1).tolist()
 
 
-def nearness(length: int) -> Tensor:
-    """How near each patch is to the middle of a square image: minus the distance in patches, float (L,)."""
+def centre_proximity(length: int) -> Tensor:
+    """Minus the distance of each patch from the centre of a square image, in patches: float (L,). ValueError when L is no square number."""
     side = round(length**0.5)
     if side * side != length:
-        raise ValueError(f"{length} patches are no square")
+        raise ValueError(f"{length} patches; their number must be a square")
     along = torch.arange(side) - (side - 1) / 2
     return -(along[:, None].square() + along.square()).sqrt().flatten()
 
 
-def brightness(image_11ss: Tensor, patch: int) -> list[float]:
+def patch_means(image_11ss: Tensor, patch: int) -> list[float]:
     """Mean of each patch, in [0, 1]."""
     return patchify(image_11ss, patch)[0].mean(dim=1).tolist()
 
 
-def pixels(image_11ss: Tensor, patch: int, index: int) -> Tensor:
+def patch_pixels(image_11ss: Tensor, patch: int, index: int) -> Tensor:
     """The pixels of one patch of a one-channel image, float (patch, patch)."""
     return patchify(image_11ss, patch)[0, index].reshape(patch, patch)
 
 
-def scaled(values: Tensor, share: float = 0.0) -> Tensor:
-    """Values of any shape brought to [0, 1] for drawing; the outermost ``share`` at either end is clipped. All alike: 0."""
+def rescale(values: Tensor, share: float = 0.0) -> Tensor:
+    """Rescale values of any shape to [0, 1] for drawing; the share at either end is clipped. 0 where all are equal."""
     ends = torch.tensor([share, 1 - share], dtype=values.dtype)
     low, high = torch.quantile(values.flatten(), ends).tolist()
     return ((values - low) / max(high - low, 1e-12)).clamp(0, 1)
 
 
-def off(picture_11ss: Tensor, image_11ss: Tensor, hidden_1l: Tensor, patch: int) -> float:
-    """Mean distance of a picture from the image over the hidden patches, in [0, 1]; NaN when none is hidden."""
+def mean_error(picture_11ss: Tensor, image_11ss: Tensor, hidden_1l: Tensor, patch: int) -> float:
+    """Mean absolute error of a picture over the hidden patches, in [0, 1]; NaN when none is hidden."""
     hidden = to_pixels(hidden_1l, patch, *image_11ss.shape[2:])
     return float((picture_11ss - image_11ss).abs()[hidden].mean())
 
 
-def best(score_l: Tensor, allowed_l: Tensor, count: int) -> list[int]:
+def top_patches(score_l: Tensor, allowed_l: Tensor, count: int) -> list[int]:
     """The allowed patches of highest score, best first; fewer when fewer are allowed. The first of equals wins."""
     order = torch.argsort(score_l, descending=True, stable=True)
     return order[allowed_l[order]][:count].tolist()
 
 
-def hits(picks: Sequence[int], truth_l: Tensor) -> int:
-    """How many of the picked patches are lesion; a patch picked twice counts once."""
+def count_hits(picks: Sequence[int], truth_l: Tensor) -> int:
+    """Count the picked patches that are lesion; a patch picked twice counts once."""
     return sum(bool(truth_l[index]) for index in set(picks))
 
 
-def blind(allowed_l: Tensor, truth_l: Tensor, count: int) -> float:
-    """Hits to be expected of ``count`` different picks drawn blindly from the allowed patches."""
+def expected_random_hits(allowed_l: Tensor, truth_l: Tensor, count: int) -> float:
+    """Expected number of lesion patches among ``count`` patches drawn at random from the allowed ones, without replacement."""
     return min(count, int(allowed_l.sum())) * float((allowed_l & truth_l).sum()) / max(int(allowed_l.sum()), 1)
 
 
-def packed(mask_l: Tensor) -> str:
+def pack_mask(mask_l: Tensor) -> str:
     """A bool (L,) as hexadecimal digits, four patches each, the first patch highest; "" for no patch at all."""
     bits = "".join("1" if hidden else "0" for hidden in mask_l.tolist())
     return f"{int(bits, 2):0{len(bits) // 4}x}" if "1" in bits else ""
 
 
-def unpacked(text: str, length: int) -> Tensor:
-    """The inverse of ``packed``: bool (1, L). ValueError unless there are L / 4 hexadecimal digits, or none."""
+def unpack_mask(text: str, length: int) -> Tensor:
+    """The inverse of ``pack_mask``: bool (1, L). ValueError unless there are L / 4 hexadecimal digits, or none."""
     if text and not re.fullmatch(f"[0-9a-f]{{{length // 4}}}", text):
         raise ValueError(f"own mask {text[:80]!r} must be {length // 4} digits from 0 to 9 and a to f")
     bits = f"{int(text or '0', 16):0{length}b}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpsams import masking, schedule
 from mpsams.app.components import html
 from mpsams.app.learn import lesson
-from mpsams.app.learn.scene import Scene
+from mpsams.app.learn.context import LessonContext
 from mpsams.inference.case import SIDE
 from mpsams.plots import images
 
@@ -22,9 +22,9 @@ INK = ' class="ink"'
 TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 
 
-def where(scene: Scene, index: int) -> str:
+def where(context: LessonContext, index: int) -> str:
     """A patch in words."""
-    return f"row {index // scene.columns + 1}, column {index % scene.columns + 1}"
+    return f"row {index // context.columns + 1}, column {index % context.columns + 1}"
 
 
 def spot(index: int, columns: int, kind: str = "picked") -> str:
@@ -59,131 +59,131 @@ def image() -> str:
     return images.shared("case-part", SIZE)
 
 
-def choosing(scene: Scene, says: str, layers: Sequence[str], live: str = "") -> str:
+def choosing(context: LessonContext, says: str, layers: Sequence[str], live: str = "") -> str:
     """A picture in which a click or the arrow keys choose a patch."""
-    over = [*layers, spot(scene.patch, scene.columns)]
-    extra = f'role="application" tabindex="0" data-choose data-columns="{scene.columns}" data-patch="{scene.patch}" {live}'
-    return images.svg(f"{says} Patch in {where(scene, scene.patch)} chosen; arrow keys choose another.", SIZE, over, extra)
+    over = [*layers, spot(context.patch, context.columns)]
+    extra = f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}" {live}'
+    return images.svg(f"{says} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra)
 
 
-def cut(scene: Scene) -> str:
+def cut(context: LessonContext) -> str:
     """The image cut into patches."""
-    says = f"The image cut into {scene.columns} by {scene.columns} patches"
-    return choosing(scene, f"{says}.", [image(), lines(scene.columns, "cuts"), scene.case.outline(SIZE, part=True)])
+    says = f"The image cut into {context.columns} by {context.columns} patches"
+    return choosing(context, f"{says}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)])
 
 
-def pixels(scene: Scene) -> str:
+def pixels(context: LessonContext) -> str:
     """The pixels of the chosen patch, enlarged."""
-    drawn = images.raster(images.uri(images.preview(lesson.pixels(scene.image_11ss, scene.study.patch, scene.patch).numpy())), SIZE)
-    return images.svg(f"The pixels of the patch in {where(scene, scene.patch)}, enlarged", SIZE, [f'<g class="pixels">{drawn}</g>'])
+    drawn = images.raster(images.uri(images.preview(lesson.patch_pixels(context.image_11ss, context.study.patch, context.patch).numpy())), SIZE)
+    return images.svg(f"The pixels of the patch in {where(context, context.patch)}, enlarged", SIZE, [f'<g class="pixels">{drawn}</g>'])
 
 
-def similarity(scene: Scene) -> str:
+def similarity(context: LessonContext) -> str:
     """How alike every patch is to the chosen one."""
-    says = f"Similarity of every patch to the one in {where(scene, scene.patch)}; brighter is more alike."
-    return choosing(scene, says, [image(), heat(lesson.scaled(scene.similarity_l, 0.01), scene.columns), lines(scene.columns)])
+    says = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
+    return choosing(context, says, [image(), heat(lesson.rescale(context.similarity_l, 0.01), context.columns), lines(context.columns)])
 
 
-def matrix(scene: Scene, name: str, chosen: bool = False) -> str:
+def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
     """A matrix of patches by patches; chosen: with the row of the chosen patch marked, and open to clicks."""
-    stage_ll = lesson.scaled(scene.stages[name], 0.02)
-    length = scene.study.length
+    stage_ll = lesson.rescale(context.stages[name], 0.02)
+    length = context.study.length
     drawn = f'<g class="pixels">{images.raster(images.uri(images.heat(stage_ll.numpy())), SIZE)}</g>'
     says = f"Matrix of {name}, {length} by {length}, brighter is more"
     if not chosen:
         return images.svg(says, SIZE, [drawn])
-    row = images.layer(images.box_path(scene.patch, 0, 1, length), "picked", (length, length), SIZE)
-    extra = f'role="application" tabindex="0" data-row data-columns="{length}" data-patch="{scene.patch}"'
-    return images.svg(f"{says}; the row of patch {scene.patch + 1} is framed. Up and down keys choose another row.", SIZE, [drawn, row], extra)
+    row = images.layer(images.box_path(context.patch, 0, 1, length), "picked", (length, length), SIZE)
+    extra = f'role="application" tabindex="0" data-row data-columns="{length}" data-patch="{context.patch}"'
+    return images.svg(f"{says}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.", SIZE, [drawn, row], extra)
 
 
-def picker(scene: Scene) -> str:
+def picker(context: LessonContext) -> str:
     """The image, small, to choose a patch in."""
-    return choosing(scene, "The image.", [image(), lines(scene.columns)])
+    return choosing(context, "The image.", [image(), lines(context.columns)])
 
 
-def clusters(scene: Scene) -> str:
+def clusters(context: LessonContext) -> str:
     """The two clusters in the round that is shown."""
-    lesion_1l = scene.rounds[scene.round]
+    lesion_1l = context.rounds[context.round]
     a = int(lesion_1l.sum())
-    says = f"Two clusters: {a} patches are called lesion (orange), {scene.study.length - a} background (blue)."
-    over = [cells(~lesion_1l, scene.columns, "ground"), cells(lesion_1l, scene.columns, "lesion"), lines(scene.columns)]
-    return choosing(scene, says, [image(), *over, cells(lesion_1l, scene.columns, "lesion-edge", True), scene.case.outline(SIZE, part=True)])
+    says = f"Two clusters: {a} patches are called lesion (orange), {context.study.length - a} background (blue)."
+    over = [cells(~lesion_1l, context.columns, "ground"), cells(lesion_1l, context.columns, "lesion"), lines(context.columns)]
+    return choosing(context, says, [image(), *over, cells(lesion_1l, context.columns, "lesion-edge", True), context.case.outline(SIZE, part=True)])
 
 
-def order(scene: Scene) -> str:
+def order(context: LessonContext) -> str:
     """Every patch with its place in the order, the first ones bright."""
-    way = "random" if scene.walk.way == "random" else "first"
-    order_1l = scene.study.random_1l if way == "random" else scene.study.lesion_first_1l
-    places, length, side = lesson.places(order_1l), scene.study.length, scene.study.patch
-    shade = heat(1 - torch.tensor(places) / length, scene.columns)
+    way = "random" if context.state.way == "random" else "first"
+    order_1l = context.study.random_1l if way == "random" else context.study.lesion_first_1l
+    places, length, side = lesson.hiding_ranks(order_1l), context.study.length, context.study.patch
+    shade = heat(1 - torch.tensor(places) / length, context.columns)
     told = "".join(
-        f'<text x="{(k % scene.columns + 0.5) * side:g}" y="{(k // scene.columns + 0.5) * side:g}"{INK if place < length * 0.3 else ""}>{place}</text>'
+        f'<text x="{(k % context.columns + 0.5) * side:g}" y="{(k // context.columns + 0.5) * side:g}"{INK if place < length * 0.3 else ""}>{place}</text>'
         for k, place in enumerate(places)
     )
     says = f"The order in which the {length} patches get hidden, 1 is hidden first."
-    lesion = cells(scene.study.clusters.lesion_bl, scene.columns, "lesion-edge", True)
-    return choosing(scene, says, [image(), shade, lines(scene.columns), lesion, f'<g class="places">{told}</g>'])
+    lesion = cells(context.study.clusters.lesion_bl, context.columns, "lesion-edge", True)
+    return choosing(context, says, [image(), shade, lines(context.columns), lesion, f'<g class="places">{told}</g>'])
 
 
-def live(scene: Scene, way: str) -> str:
+def live(context: LessonContext, way: str) -> str:
     """What the page needs to hide patches by itself: the order, who is lesion, how many are hidden at every epoch."""
     epochs = range(1, schedule.HORIZON + 1)
     ratios = [schedule.mask_ratio(epoch) for epoch in epochs]
-    counts = ",".join(str(masking.hidden_count(scene.study.length, ratio)) for ratio in ratios)
-    lesion = "".join("1" if one else "0" for one in scene.study.clusters.lesion_bl[0].tolist())
-    order = ",".join(map(str, scene.order(way)))
+    counts = ",".join(str(masking.hidden_count(context.study.length, ratio)) for ratio in ratios)
+    lesion = "".join("1" if one else "0" for one in context.study.clusters.lesion_bl[0].tolist())
+    order = ",".join(map(str, context.order(way)))
     return f'data-order="{order}" data-lesion="{lesion}" data-counts="{counts}" data-shares="{",".join(f"{1000 * ratio:.0f}" for ratio in ratios)}"'
 
 
-def hiding(scene: Scene, way: str, truth: bool = True) -> str:
+def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
     """The image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other epochs."""
-    hidden_1l, lesion_1l = scene.hidden(way), scene.study.clusters.lesion_bl
-    layers = [image(), cells(hidden_1l & ~lesion_1l, scene.columns, "hidden"), cells(hidden_1l & lesion_1l, scene.columns, "hidden lesion-patch")]
-    outline = scene.case.outline(SIZE, part=True) if truth else ""
-    says = f"{int(hidden_1l.sum())} of {scene.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them from the lesion cluster"
-    return images.svg(says, SIZE, [*layers, lines(scene.columns), outline])
+    hidden_1l, lesion_1l = context.hidden(way), context.study.clusters.lesion_bl
+    layers = [image(), cells(hidden_1l & ~lesion_1l, context.columns, "hidden"), cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch")]
+    outline = context.case.outline(SIZE, part=True) if truth else ""
+    says = f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them from the lesion cluster"
+    return images.svg(says, SIZE, [*layers, lines(context.columns), outline])
 
 
-def played(scene: Scene) -> str:
+def played(context: LessonContext) -> str:
     """The image whose patches the page hides epoch by epoch."""
-    hidden_1l, lesion_1l = scene.at.lesion_first_1l, scene.study.clusters.lesion_bl
-    shape = (scene.columns, scene.columns)
+    hidden_1l, lesion_1l = context.masked.lesion_first_1l, context.study.clusters.lesion_bl
+    shape = (context.columns, context.columns)
     paths = [(hidden_1l & ~lesion_1l, "hidden"), (hidden_1l & lesion_1l, "hidden lesion-patch")]
     # always there, also when empty, so that the page can fill them
     filled = [
-        images.layer(images.fill_path(images.cells(mask, scene.columns)) or "M0 0", f"{kind} live-{k}", shape, SIZE)
+        images.layer(images.fill_path(images.cells(mask, context.columns)) or "M0 0", f"{kind} live-{k}", shape, SIZE)
         for k, (mask, kind) in enumerate(paths)
     ]
-    says = f"At epoch {scene.walk.epoch}, {scene.at.hidden} of {scene.study.length} patches hidden, lesion first"
-    extra = f'role="img" data-live {live(scene, "first")}'
-    return images.svg(says, SIZE, [image(), *filled, lines(scene.columns), scene.case.outline(SIZE, part=True)], extra)
+    says = f"At epoch {context.state.epoch}, {context.masked.hidden} of {context.study.length} patches hidden, lesion first"
+    extra = f'role="img" data-live {live(context, "first")}'
+    return images.svg(says, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra)
 
 
-def drawn(scene: Scene) -> str:
+def drawn(context: LessonContext) -> str:
     """What the network sees; patches can be hidden and shown by hand, and the page hides those of other epochs."""
-    walk, mean = scene.walk, float(scene.image_11ss.mean())
-    shape = (scene.columns, scene.columns)
-    path = images.fill_path(images.cells(scene.hidden_1l, scene.columns)) or "M0 0"
+    state, mean = context.state, float(context.image_11ss.mean())
+    shape = (context.columns, context.columns)
+    path = images.fill_path(images.cells(context.hidden_1l, context.columns)) or "M0 0"
     flat = images.layer(path, "flat live-0", shape, SIZE)
-    says = f"What the network sees: {int(scene.hidden_1l.sum())} of {scene.study.length} patches hidden, in plain grey."
-    own = walk.way == "own"
-    extra = f'tabindex="0" role="application" data-draw data-columns="{scene.columns}" data-own="{walk.own}"' if own else 'role="img" data-live '
+    says = f"What the network sees: {int(context.hidden_1l.sum())} of {context.study.length} patches hidden, in plain grey."
+    own = state.way == "own"
+    extra = f'tabindex="0" role="application" data-draw data-columns="{context.columns}" data-own="{state.own}"' if own else 'role="img" data-live '
     keys = " Arrow keys move the frame, space hides or shows the patch in it." if own else ""
-    extra += f' data-patch="{scene.patch}" style="--flat:{mean:.3f}" ' + ("" if own else live(scene, walk.way))
-    layers = [image(), flat, lines(scene.columns), spot(scene.patch, scene.columns) if own else ""]
+    extra += f' data-patch="{context.patch}" style="--flat:{mean:.3f}" ' + ("" if own else live(context, state.way))
+    layers = [image(), flat, lines(context.columns), spot(context.patch, context.columns) if own else ""]
     return images.svg(says + keys, SIZE, layers, extra)
 
 
-def curve(scene: Scene) -> str:
+def curve(context: LessonContext) -> str:
     """σ over the epochs with the point of this epoch, which the page moves."""
     names = [("sigma", "σ, share of patches hidden"), ("fixed", "fixed 75%, as MAE does")]
 
     def x(epoch: float) -> float:
         return 100 * (epoch - 1) / (schedule.HORIZON - 1)
 
-    rising = images.line([(x(e), 100 * ratio) for e, ratio, _, _ in scene.case.course], "sigma")
-    at, epoch = scene.at, scene.walk.epoch
+    rising = images.line([(x(e), 100 * ratio) for e, ratio, _, _ in context.case.course], "sigma")
+    at, epoch = context.masked, context.state.epoch
     says = f"Curve of the mask ratio over the epochs; at epoch {epoch} it is {html.percent(at.ratio, 1)}"
     picture = images.svg(says, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"')
     marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 200, 400, 600, 800))

@@ -21,7 +21,7 @@ from mpsams.inference.case import SIDE
 
 PICKS = 3
 EPOCHS = (20, 50, 100, 200, 400)  # how much is hidden from round to round; then as in the last
-DRAW = (("ultrasound", "ultrasound", phantom.ultrasound), ("T1 brain", "mri", phantom.t1))
+GENERATORS = (("ultrasound", "ultrasound", phantom.ultrasound), ("T1 brain", "mri", phantom.t1))
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Quiz:
 
     seed: of the first image; None before the first round. round: from 0. picks: of this round, empty while it is open.
     scores: hits over the rounds that are done, of you, of the clustering, of the patches nearest to the middle, and
-    to be expected of blind guesses. done: rounds that are done.
+    expected of random guesses. done: rounds that are done.
     """
 
     seed: int | None = None
@@ -64,54 +64,54 @@ class Round:
         return torch.where(hidden, self.image_11ss.mean(), self.image_11ss)
 
 
-def begun(quiz: Quiz) -> Quiz:
-    """The quiz with its first image chosen."""
+def start(quiz: Quiz) -> Quiz:
+    """Return the quiz with a seed for its first image."""
     return quiz if quiz.seed is not None else replace(quiz, seed=secrets.randbelow(100_000))
 
 
-def made(seed: int, number: int, clustering: Callable[[str], dict]) -> Round:
-    """The image of a round and what is hidden in it: its lesion and as many others as the epoch asks for.
+def make_round(seed: int, number: int, clustering: Callable[[str], dict]) -> Round:
+    """Draw the image of a round and hide its lesion and as many other patches as the epoch asks for.
 
     clustering: modality -> how its patches are clustered, as ``inference.study`` takes it.
     """
-    title, modality, draw = DRAW[number % len(DRAW)]
-    how = clustering(modality)
-    for tried in itertools.count(100 + seed + 1000 * number):  # until the lesion is large enough for three picks
-        image_hw, mask_hw = draw(tried)
+    title, modality, draw = GENERATORS[number % len(GENERATORS)]
+    options = clustering(modality)
+    for image_seed in itertools.count(100 + seed + 1000 * number):  # until the lesion is large enough for three picks
+        image_hw, mask_hw = draw(image_seed)
         truth_11ss = transforms.resize_mask(mask_hw, SIDE, SIDE)
-        truth_1l = patches.is_lesion(truth_11ss, how["patch"])
+        truth_1l = patches.is_lesion(truth_11ss, options["patch"])
         if int(truth_1l.sum()) >= PICKS:
             break
     unit_hw = transforms.to_unit(image_hw, transforms.window(image_hw, modality))
-    study = inference.study(inference.to_grid(unit_hw, SIDE), **how)
+    study = inference.study(inference.to_grid(unit_hw, SIDE), **options)
     ratio = schedule.mask_ratio(EPOCHS[min(number, len(EPOCHS) - 1)])
-    hidden_1l = masking.cut(masking.order(truth_1l, torch.Generator().manual_seed(tried)), ratio)
-    pick = partial(lesson.best, allowed_l=hidden_1l[0], count=PICKS)
-    by_score, by_middle = pick(study.clusters.score_bl[0]), pick(lesson.nearness(study.length))
+    hidden_1l = masking.cut(masking.order(truth_1l, torch.Generator().manual_seed(image_seed)), ratio)
+    pick = partial(lesson.top_patches, allowed_l=hidden_1l[0], count=PICKS)
+    by_score, by_middle = pick(study.clusters.score_bl[0]), pick(lesson.centre_proximity(study.length))
     return Round(title, study.image_11ss, truth_11ss, hidden_1l, truth_1l, by_score, by_middle, ratio)
 
 
-def guessed(quiz: Quiz, picks: Sequence[object], of: Round) -> Quiz:
-    """The quiz after a guess. ValueError unless three different hidden patches are picked while the round is open."""
+def submit_guess(quiz: Quiz, picks: Sequence[object], round_: Round) -> Quiz:
+    """Return the quiz after a guess. ValueError unless three different hidden patches are picked while the round is open."""
     if not isinstance(picks, list | tuple):
         raise ValueError(f"picks {str(picks)[:80]!r} must be a list")
     if quiz.picks:
         raise ValueError("this round is over; ask for another image")
-    hidden = set(torch.nonzero(of.hidden_1l[0])[:, 0].tolist())
+    hidden = set(torch.nonzero(round_.hidden_1l[0])[:, 0].tolist())
     chosen = {pick for pick in picks if type(pick) is int and pick in hidden}
     if len(chosen) != PICKS or len(picks) != PICKS:
         raise ValueError(f"pick {PICKS} different hidden patches; got {str(list(picks))[:80]}")
-    truth_l = of.truth_1l[0]
+    truth_l = round_.truth_1l[0]
     found = (
-        lesson.hits(sorted(chosen), truth_l),
-        lesson.hits(of.clustering, truth_l),
-        lesson.hits(of.middle, truth_l),
-        lesson.blind(of.hidden_1l[0], truth_l, PICKS),
+        lesson.count_hits(sorted(chosen), truth_l),
+        lesson.count_hits(round_.clustering, truth_l),
+        lesson.count_hits(round_.middle, truth_l),
+        lesson.expected_random_hits(round_.hidden_1l[0], truth_l, PICKS),
     )
     scores = tuple(before + now for before, now in zip(quiz.scores, found, strict=True))
     return replace(quiz, picks=tuple(sorted(chosen)), scores=scores, done=quiz.done + 1)
 
 
-def another(quiz: Quiz) -> Quiz:
-    """The next round."""
+def next_round(quiz: Quiz) -> Quiz:
+    """Return the quiz at its next round."""
     return replace(quiz, round=quiz.round + 1, picks=())

@@ -6,7 +6,7 @@ import torch
 
 from mpsams.app.components import html
 from mpsams.app.learn import pictures
-from mpsams.app.learn.page import Page
+from mpsams.app.learn.layout import StepPage
 from mpsams.app.learn.quiz import PICKS, Quiz, Round
 from mpsams.app.learn.steps import film
 from mpsams.plots import images
@@ -14,7 +14,7 @@ from mpsams.plots import images
 PLAYERS = ("You", "The clustering", "Nearest to the middle", "Blind guessing")
 
 
-def guess(quiz: Quiz, of: Round) -> Page:
+def guess(quiz: Quiz, of: Round) -> StepPage:
     """The quiz while a round is open, and after the guess."""
     columns = round(of.truth_1l.shape[1] ** 0.5)
     hidden, is_over = int(of.hidden_1l.sum()), bool(quiz.picks)
@@ -41,7 +41,7 @@ def guess(quiz: Quiz, of: Round) -> Page:
         extra += f' data-round="{quiz.round}" style="--flat:{mean:.3f}"'
         picture = images.svg(says, pictures.SIZE, layers, extra)
         key = html.key(("flat", "hidden"), ("guess", "your picks"), ("picked", "frame of the keyboard"))
-    return Page(
+    return StepPage(
         "Guess where the lesion is hidden",
         film(picture, key),
         told(quiz, of, hidden),
@@ -75,7 +75,7 @@ def tries(quiz: Quiz, is_over: bool) -> str:
     if is_over:
         return '<h4>Go on</h4><p>The next image is another one, and more of it is hidden.</p><button type="button" class="do" data-again>Another image</button>'
     return (
-        f'<h4>Your picks</h4><p><output data-told aria-live="polite">0 of {PICKS} picked.</output></p>'
+        f'<h4>Your picks</h4><p><output data-picked aria-live="polite">0 of {PICKS} picked.</output></p>'
         '<button type="button" class="do" data-reveal aria-disabled="true">Show the lesion</button>'
         "<p>With the keyboard: Tab to the picture, arrow keys, space to pick; then Tab to the button.</p>"
     )

@@ -9,8 +9,8 @@ import torch
 from mpsams import clusters, schedule
 from mpsams.app.components import html
 from mpsams.app.learn import lesson, pictures
-from mpsams.app.learn.page import Page, slider, toggle
-from mpsams.app.learn.scene import Scene
+from mpsams.app.learn.layout import StepPage, slider, toggle
+from mpsams.app.learn.context import LessonContext
 
 MARKS = (1, 2, 10, 100, 800)
 READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}
@@ -34,52 +34,52 @@ def signed(value: float) -> str:
     return html.number(value).replace("-", "−")
 
 
-def true_lesion(scene: Scene) -> list[tuple[str, str]]:
+def true_lesion(context: LessonContext) -> list[tuple[str, str]]:
     """The legend of the true outline, where there is one."""
-    return [("truth", "true lesion, which the method never sees")] if scene.case.has_lesion else []
+    return [("truth", "true lesion, which the method never sees")] if context.case.has_lesion else []
 
 
-def cut(scene: Scene) -> Page:
+def cut(context: LessonContext) -> StepPage:
     """Step 1."""
-    study, bright = scene.study, lesson.brightness(scene.image_11ss, scene.study.patch)
+    study, bright = context.study, lesson.patch_means(context.image_11ss, context.study.patch)
     side = study.patch
-    return Page(
+    return StepPage(
         "Cut the image into patches",
-        film(pictures.cut(scene), html.key(("picked", "your patch"), *true_lesion(scene))),
+        film(pictures.cut(context), html.key(("picked", "your patch"), *true_lesion(context))),
         [
-            f"The image is brought to {scene.columns * side} × {scene.columns * side} pixels and cut into <strong>{scene.columns} × "
-            f"{scene.columns} = {study.length} patches</strong>.",
+            f"The image is brought to {context.columns * side} × {context.columns * side} pixels and cut into <strong>{context.columns} × "
+            f"{context.columns} = {study.length} patches</strong>.",
             f"Each patch is a small square of {side} × {side} = {side * side} numbers, one for the brightness of each pixel. From "
             "here on the method "
             "looks at whole patches, never at single pixels.",
-            f"Your patch is number <strong>{scene.patch + 1}</strong> ({pictures.where(scene, scene.patch)}). Its mean brightness is "
-            f"{html.percent(bright[scene.patch])}; that of the whole image is {html.percent(float(scene.image_11ss.mean()))}.",
+            f"Your patch is number <strong>{context.patch + 1}</strong> ({pictures.where(context, context.patch)}). Its mean brightness is "
+            f"{html.percent(bright[context.patch])}; that of the whole image is {html.percent(float(context.image_11ss.mean()))}.",
         ],
         f"<h4>Try it</h4><p>{CHOOSE} Here are its pixels, "
-        f"enlarged:</p>{small(pictures.pixels(scene), f'Patch {scene.patch + 1}: {side} × {side} pixels')}",
+        f"enlarged:</p>{small(pictures.pixels(context), f'Patch {context.patch + 1}: {side} × {side} pixels')}",
         "why not hide single pixels instead of patches?",
         "A missing pixel is almost the mean of its neighbours, so a network could fill it in without learning anything. A whole "
         "missing patch asks for an idea of what is there.",
     )
 
 
-def similarity(scene: Scene) -> Page:
+def similarity(context: LessonContext) -> StepPage:
     """Step 2."""
-    values_l = scene.similarity_l
-    others_l = torch.arange(len(values_l)) != scene.patch
-    most, least = lesson.best(values_l, others_l, 1)[0], lesson.best(-values_l, others_l, 1)[0]
+    values_l = context.similarity_l
+    others_l = torch.arange(len(values_l)) != context.patch
+    most, least = lesson.top_patches(values_l, others_l, 1)[0], lesson.top_patches(-values_l, others_l, 1)[0]
     low, high = (signed(float(value)) for value in (values_l.min(), values_l.max()))
-    return Page(
+    return StepPage(
         "Which patches are alike?",
-        film(pictures.similarity(scene), pictures.ramp(f"unlike ({low})", f"alike ({high})"), html.key(("picked", "your patch"))),
+        film(pictures.similarity(context), pictures.ramp(f"unlike ({low})", f"alike ({high})"), html.key(("picked", "your patch"))),
         [
             "Two patches are compared pixel by pixel: multiply what stands in the same place, add everything up and divide by the "
             "root of the number of pixels. "
             "Before that the image is shifted so that its mean is 0, so darker than usual counts as negative.",
             "Bright times bright is positive, and so is dark times dark; bright times dark is negative.",
-            f"Of all others, the patch in {pictures.where(scene, most)} is <strong>most like</strong> yours "
+            f"Of all others, the patch in {pictures.where(context, most)} is <strong>most like</strong> yours "
             f"({signed(float(values_l[most]))}), "
-            f"the one in {pictures.where(scene, least)} is <strong>least like</strong> it ({signed(float(values_l[least]))}).",
+            f"the one in {pictures.where(context, least)} is <strong>least like</strong> it ({signed(float(values_l[least]))}).",
         ],
         f"<h4>Try it</h4><p>{CHOOSE} Compare a dark patch with a bright one: each lights up its own kind.</p>",
         "what does this similarity see, and what does it miss?",
@@ -88,30 +88,30 @@ def similarity(scene: Scene) -> Page:
     )
 
 
-def covariance(scene: Scene) -> Page:
+def covariance(context: LessonContext) -> StepPage:
     """Step 3."""
-    names, length = list(scene.stages), scene.study.length
-    selector = scene.how["selector"]
+    names, length = list(context.stages), context.study.length
+    selector = context.clustering_options["selector"]
     told = {
         "covariance-of-softmax": "Read one way: the softmax turns every row of the similarities into shares that sum to 1, and the <strong>covariance</strong> "
         "asks of any two patches whether their shares rise and fall together.",
         "softmax-of-covariance": "Read the other way: the covariance of the patches’ own pixels comes first, and the <strong>softmax</strong> turns each of its rows "
         "into shares that sum to 1.",
     }
-    other = "" if scene.case.selector in clusters.PAPER_SELECTORS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
-    strip = "".join(small(pictures.matrix(scene, name), f"{k}. {name}") for k, name in enumerate(names, 1))
-    return Page(
+    other = "" if context.case.selector in clusters.PAPER_SELECTORS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
+    strip = "".join(small(pictures.matrix(context, name), f"{k}. {name}") for k, name in enumerate(names, 1))
+    return StepPage(
         "A row of numbers for every patch",
-        film(pictures.matrix(scene, names[-1], True), pictures.ramp("low", "high"), html.key(("picked", f"row of patch {scene.patch + 1}"))),
+        film(pictures.matrix(context, names[-1], True), pictures.ramp("low", "high"), html.key(("picked", f"row of patch {context.patch + 1}"))),
         [
-            f"All similarities together are a table of {length} × {length}: row {scene.patch + 1} tells how patch {scene.patch + 1} "
+            f"All similarities together are a table of {length} × {length}: row {context.patch + 1} tells how patch {context.patch + 1} "
             "relates to every other.",
             "The paper says “a covariance matrix after a softmax layer according to the degree of similarity”. That sentence can be "
             "read in two ways, and they find different lesions.",
             f"{told[selector]}{other}",
         ],
         f"<h4>Try it</h4><p>Choose the selector; it holds for the whole page. Click a row, or a patch below.</p>{choices(READINGS, selector)}"
-        f'<div class="strip3">{strip}{small(pictures.picker(scene), f"patch {scene.patch + 1}")}</div>',
+        f'<div class="strip3">{strip}{small(pictures.picker(context), f"patch {context.patch + 1}")}</div>',
         "why does the selector matter so much?",
         "The next step groups patches by their rows. Another table has other rows, so other patches end up together. A paper without "
         "code leaves such choices open; here both can be tried.",
@@ -124,15 +124,15 @@ def choices(names: Mapping[str, str], chosen: str) -> str:
     return f'<div class="toggle" role="group" aria-label="What patches are clustered by">{buttons}</div>'
 
 
-def two_clusters(scene: Scene) -> Page:
+def two_clusters(context: LessonContext) -> StepPage:
     """Step 4."""
-    rounds, length = scene.rounds, scene.study.length
-    a, last = int(rounds[scene.round].sum()), len(rounds) - 1
-    slide = slider("rounds", "Round of 2-means:", scene.round, 0, last) if last > 0 else ""
-    which = "larger" if 2 * scene.study.lesion_size > length else "smaller"
+    rounds, length = context.rounds, context.study.length
+    a, last = int(rounds[context.round].sum()), len(rounds) - 1
+    slide = slider("rounds", "Round of 2-means:", context.round, 0, last) if last > 0 else ""
+    which = "larger" if 2 * context.study.lesion_size > length else "smaller"
     took = f" On this image nothing changes after round {last}." if last > 0 else ""
-    swapped = f" (swapped: now the {which} one)" if scene.walk.swap else ""
-    if scene.case.selector in clusters.PAPER_SELECTORS:
+    swapped = f" (swapped: now the {which} one)" if context.state.swap else ""
+    if context.case.selector in clusters.PAPER_SELECTORS:
         how = (
             "The rows are grouped in two by 2-means: start with the rows of the brightest and of the darkest patch, give every row "
             "to the nearer one, "
@@ -142,60 +142,60 @@ def two_clusters(scene: Scene) -> Page:
     else:
         how = (
             "The geodesic selector is not the paper’s but ours. Think of brightness as height, and take the path from the border of the image to a patch that goes down "
-            f"least: how far down does it go? Your patch: <strong>{html.number(float(scene.study.clusters.rows_bln[0, scene.patch, 0]))}</strong> deviations of "
+            f"least: how far down does it go? Your patch: <strong>{html.number(float(context.study.clusters.rows_bln[0, context.patch, 0]))}</strong> deviations of "
             "brightness. 2-means groups these numbers in two; those far down are walled in, as lesions often are."
         )
         calls = "calls the cluster far down lesion"
-    return Page(
+    return StepPage(
         "Two clusters, and one is called lesion",
-        film(pictures.clusters(scene), html.key(("lesion", f"called lesion: {a} patches"), ("ground", f"background: {length - a} patches"), *true_lesion(scene))),
+        film(pictures.clusters(context), html.key(("lesion", f"called lesion: {a} patches"), ("ground", f"background: {length - a} patches"), *true_lesion(context))),
         [
             how,
-            f"Nobody has told the method what a lesion is. It simply <strong>{calls}</strong>: {scene.study.lesion_size} of {length} "
+            f"Nobody has told the method what a lesion is. It simply <strong>{calls}</strong>: {context.study.lesion_size} of {length} "
             f"patches here{swapped}.",
-            verdict(scene),
+            verdict(context),
         ],
-        f"<h4>Try it</h4><p>Cluster by something else, or call the other cluster lesion; the next steps then follow it.</p>{choices(SELECTORS, scene.case.selector)}"
-        f'{toggle("swap", {"false": "As the method says", "true": "Swapped"}, scene.walk.swap)}{slide}',
+        f"<h4>Try it</h4><p>Cluster by something else, or call the other cluster lesion; the next steps then follow it.</p>{choices(SELECTORS, context.case.selector)}"
+        f'{toggle("swap", {"false": "As the method says", "true": "Swapped"}, context.state.swap)}{slide}',
         "in which images is the smaller cluster the lesion?",
         "Where a lesion is the only thing that differs from an even background. In most images shadows, borders and bright tissue "
         "differ as well, and a healthy image gets a “lesion” too.",
     )
 
 
-def verdict(scene: Scene) -> str:
+def verdict(context: LessonContext) -> str:
     """Whether the orange cluster is the lesion, in a sentence with this image's number."""
-    found = scene.agreement
+    found = context.agreement
     if found is None:
         return "Whether that is right cannot be said here: this image has no lesion mask."
-    if not scene.case.has_lesion:
+    if not context.case.has_lesion:
         return "This image holds no lesion at all, and still one cluster is called lesion."
-    inside = int((scene.study.clusters.lesion_bl & scene.truth_1l).sum())
+    inside = int((context.study.clusters.lesion_bl & context.truth_1l).sum())
     return (
         f"Is it right? Of the {found.lesion_patches} patches that truly are lesion, <strong>{inside}</strong> are orange. An orange patch is "
         f"<strong>{html.number(found.lift)} times</strong> as often lesion as one drawn blindly; 1 would be chance."
     )
 
 
-def order(scene: Scene) -> Page:
+def order(context: LessonContext) -> StepPage:
     """Step 5."""
-    way = "random" if scene.walk.way == "random" else "first"
-    place = lesson.places(scene.study.random_1l if way == "random" else scene.study.lesion_first_1l)[scene.patch]
-    a, length = scene.study.lesion_size, scene.study.length
+    way = "random" if context.state.way == "random" else "first"
+    place = lesson.hiding_ranks(context.study.random_1l if way == "random" else context.study.lesion_first_1l)[context.patch]
+    a, length = context.study.lesion_size, context.study.length
     said = (
         f"<strong>Lesion first</strong>: the {a} patches of the orange cluster get the numbers 1 to {a}, the others {a + 1} to "
         f"{length}. Inside each cluster chance decides."
         if way == "first"
         else f"<strong>At random</strong>, as other masked autoencoders do: all {length} patches are shuffled, whatever cluster they are in."
     )
-    return Page(
+    return StepPage(
         "Put the patches in an order",
-        film(pictures.order(scene), pictures.ramp("hidden last", "hidden first"), html.key(("lesion", "called lesion"), ("picked", "your patch"))),
+        film(pictures.order(context), pictures.ramp("hidden last", "hidden first"), html.key(("lesion", "called lesion"), ("picked", "your patch"))),
         [
             "Every patch gets a number: the place at which it will be hidden.",
             said,
-            f"Your patch ({pictures.where(scene, scene.patch)}) has number <strong>{place}</strong>. The order is drawn from seed "
-            f"{scene.case.seed}; training draws a fresh one each time it sees an image.",
+            f"Your patch ({pictures.where(context, context.patch)}) has number <strong>{place}</strong>. The order is drawn from seed "
+            f"{context.case.seed}; training draws a fresh one each time it sees an image.",
         ],
         "<h4>Try it</h4><p>Draw again: the numbers are dealt anew, the clusters stay.</p>"
         f'{toggle("way", WAYS, way)}<button '
@@ -206,30 +206,30 @@ def order(scene: Scene) -> Page:
     )
 
 
-def ratio(scene: Scene) -> Page:
+def ratio(context: LessonContext) -> StepPage:
     """Step 6."""
-    at, length, walk = scene.at, scene.study.length, scene.walk
+    at, length, state = context.masked, context.study.length, context.state
     shares = {epoch: schedule.mask_ratio(epoch) for epoch in MARKS}
     marks = "".join(
-        f'<button type="button" data-set="epoch" data-value="{epoch}" aria-pressed="{str(epoch == walk.epoch).lower()}">{epoch}</button>' for epoch in MARKS
+        f'<button type="button" data-set="epoch" data-value="{epoch}" aria-pressed="{str(epoch == state.epoch).lower()}">{epoch}</button>' for epoch in MARKS
     )
-    inside = int((at.lesion_first_1l & scene.study.clusters.lesion_bl).sum())
-    return Page(
+    inside = int((at.lesion_first_1l & context.study.clusters.lesion_bl).sum())
+    return StepPage(
         "Hide more in every epoch",
-        film(pictures.played(scene), html.key(("hidden lesion-patch", "hidden, called lesion"), ("hidden", "hidden, background"), *true_lesion(scene))),
+        film(pictures.played(context), html.key(("hidden lesion-patch", "hidden, called lesion"), ("hidden", "hidden, background"), *true_lesion(context))),
         [
             "An epoch is one pass over all training images. The share that is hidden grows with it: <strong>σ = 25% + ln(epoch) / "
             "12</strong>.",
             f"Easy exercises come first. In epoch 1 {html.percent(shares[1])} are hidden, in epoch 10 already {html.percent(shares[10])}, "
             f"in epoch 800 {html.percent(shares[800])}: fast at first, then ever slower.",
-            f'At epoch <b data-say="epoch">{walk.epoch}</b> it is <b data-say="share">{html.percent(at.ratio, 1)}</b>: <b '
+            f'At epoch <b data-say="epoch">{state.epoch}</b> it is <b data-say="share">{html.percent(at.ratio, 1)}</b>: <b '
             f'data-say="hidden">{at.hidden}</b> of {length} '
             f'patches, <b data-say="inside">{inside}</b> of them called lesion.',
         ],
         '<h4>Try it</h4><div class="player"><button type="button" class="do" data-play '
-        f'aria-pressed="false">Play</button>{slider("epoch", "Epoch", walk.epoch, 1, schedule.HORIZON)}</div>'
+        f'aria-pressed="false">Play</button>{slider("epoch", "Epoch", state.epoch, 1, schedule.HORIZON)}</div>'
         f'<div class="toggle marks" role="group" aria-label="Epochs to jump to">{marks}</div><div class="panelet '
-        f'curve">{pictures.curve(scene)}</div>',
+        f'curve">{pictures.curve(context)}</div>',
         "MAE hides 75% from the first epoch on. What speaks for starting with less?",
         "With little to go by a beginner guesses grey. A quarter missing can be filled in from what is around it; once that works, "
         "harder exercises teach more.",

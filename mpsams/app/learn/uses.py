@@ -7,10 +7,10 @@ import math
 from mpsams import inference, schedule
 from mpsams.app.components import html, network_grid
 from mpsams.app.learn import lesson, pictures
-from mpsams.app.learn.page import Page, slider, toggle
-from mpsams.app.learn.scene import COMPARED, THRESHOLD, Scene
+from mpsams.app.learn.layout import StepPage, slider, toggle
+from mpsams.app.learn.context import COMPARED, THRESHOLD, LessonContext
 from mpsams.app.learn.steps import film, small
-from mpsams.app.learn.walk import WAYS
+from mpsams.app.learn.state import WAYS
 from mpsams.inference.case import NAMES
 from mpsams.inference.comparison import TITLES, parts
 from mpsams.inference.registry import trained_on
@@ -19,27 +19,27 @@ from mpsams.plots import images
 NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
 
 
-def ways(scene: Scene) -> str:
+def ways(context: LessonContext) -> str:
     """Buttons for the ways to hide patches, and the epoch where it counts."""
-    chosen = toggle("way", {f'"{name}"': says for name, says in WAYS.items()}, scene.walk.way)
-    more = slider("epoch", "Epoch", scene.walk.epoch, 1, schedule.HORIZON) if scene.walk.way != "own" else ""
+    chosen = toggle("way", {f'"{name}"': says for name, says in WAYS.items()}, context.state.way)
+    more = slider("epoch", "Epoch", context.state.epoch, 1, schedule.HORIZON) if context.state.way != "own" else ""
     return chosen + more
 
 
-def hidden_words(scene: Scene) -> str:
+def hidden_words(context: LessonContext) -> str:
     """How much is hidden in the way that is chosen."""
-    count, length = int(scene.hidden_1l.sum()), scene.study.length
-    if scene.walk.way == "own":
+    count, length = int(context.hidden_1l.sum()), context.study.length
+    if context.state.way == "own":
         return f'You hide <b data-say="hidden">{count}</b> of {length} patches.'
     return (
-        f'At epoch <b data-say="epoch">{scene.walk.epoch}</b>, <b data-say="share">{html.percent(scene.at.ratio, 1)}</b>, that is '
-        f'<b data-say="hidden">{count}</b> of {length} patches, {WAYS[scene.walk.way].lower()}.'
+        f'At epoch <b data-say="epoch">{context.state.epoch}</b>, <b data-say="share">{html.percent(context.masked.ratio, 1)}</b>, that is '
+        f'<b data-say="hidden">{count}</b> of {length} patches, {WAYS[context.state.way].lower()}.'
     )
 
 
-def hide(scene: Scene) -> Page:
+def hide(context: LessonContext) -> StepPage:
     """Step 7."""
-    own = scene.walk.way == "own"
+    own = context.state.way == "own"
     how = (
         "Draw on the picture with the mouse or a finger. With the keyboard: Tab to the picture, move with the arrow keys, hide or "
         "show with the space bar."
@@ -48,61 +48,61 @@ def hide(scene: Scene) -> Page:
     )
     clear = '<button type="button" class="do" data-set="own" data-value="&quot;&quot;">Show all again</button>' if own else ""
     copy = (
-        f'<button type="button" class="do" data-set="own" data-value="&quot;{lesson.packed(scene.at.lesion_first_1l[0])}&quot;">Start '
+        f'<button type="button" class="do" data-set="own" data-value="&quot;{lesson.pack_mask(context.masked.lesion_first_1l[0])}&quot;">Start '
         'from lesion first</button>'
         if own
         else ""
     )
     told = ""
-    if scene.case.has_lesion:
-        share = inference.coverage(scene.hidden_1l, scene.truth_1l)
-        told = f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(scene.truth_1l.sum())} patches are hidden now."
-    return Page(
+    if context.case.has_lesion:
+        share = inference.coverage(context.hidden_1l, context.truth_1l)
+        told = f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(context.truth_1l.sum())} patches are hidden now."
+    return StepPage(
         "Hide patches: this is all the network sees",
-        film(pictures.drawn(scene), html.key(("flat", "hidden: plain grey, the image’s mean"))),
+        film(pictures.drawn(context), html.key(("flat", "hidden: plain grey, the image’s mean"))),
         [
             f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the mean grey of the "
-            f"image. {hidden_words(scene)}",
+            f"image. {hidden_words(context)}",
             f"The network gets this picture and nothing else: no label, no outline, no word. {told}",
         ],
-        f'<h4>Try it</h4>{ways(scene)}<p>{how}</p><div class="toggle">{copy}{clear}</div>',
+        f'<h4>Try it</h4>{ways(context)}<p>{how}</p><div class="toggle">{copy}{clear}</div>',
         "which patches would you hide to make the exercise hardest? And which teach most?",
         "Hardest: large connected regions. Most is learnt where something has to be understood, not merely continued; the paper’s "
         "bet is that this is in lesion-like patches.",
     )
 
 
-def reconstruct(scene: Scene) -> Page:
+def reconstruct(context: LessonContext) -> StepPage:
     """Step 8."""
     title = "Fill in what is hidden"
-    tries = f'<h4>Try it</h4>{ways(scene)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or everything but the lesion.</p>'
+    tries = f'<h4>Try it</h4>{ways(context)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or everything but the lesion.</p>'
     ask = (
         "does a good filling mean that the network knows what a lesion is?",
         "No. It means that it knows how such tissue usually goes on. A lesion that is hidden completely is often filled in as healthy "
         "tissue: it has no reason to guess one.",
     )
-    if scene.painter is None:
-        return Page(title, film(pictures.hiding(scene, scene.walk.way)), [NO_NETWORK.format(kind="pretrained")], tries, *ask)
-    if not scene.hidden_1l.any():
-        return Page(title, film(pictures.drawn(scene)), ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."], tries, *ask)
-    result = scene.filled(scene.walk.way)
-    mean = lesson.off(result.masked_11ss, scene.image_11ss, scene.hidden_1l, scene.study.patch)
-    error = lesson.off(result.filled_11ss, scene.image_11ss, scene.hidden_1l, scene.study.patch)
+    if context.autoencoder is None:
+        return StepPage(title, film(pictures.hiding(context, context.state.way)), [NO_NETWORK.format(kind="pretrained")], tries, *ask)
+    if not context.hidden_1l.any():
+        return StepPage(title, film(pictures.drawn(context)), ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."], tries, *ask)
+    result = context.reconstruct(context.state.way)
+    mean = lesson.mean_error(result.masked_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
+    error = lesson.mean_error(result.filled_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
     split = ""
-    if scene.case.has_lesion and not math.isnan(result.error_lesion):
+    if context.case.has_lesion and not math.isnan(result.error_lesion):
         split = f" Inside the true lesion it errs by <strong>{html.percent(result.error_lesion, 1)}</strong>, outside by {html.percent(result.error_background, 1)}."
     better = "closer than" if error < mean else "no closer than"
     size = pictures.SIZE
-    big = images.svg(f"What the network fills in for {int(scene.hidden_1l.sum())} hidden patches", size, [pictures.grey(result.filled_11ss)])
+    big = images.svg(f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches", size, [pictures.grey(result.filled_11ss)])
     seen = images.svg("What the network sees", size, [pictures.grey(result.masked_11ss)])
     error_map = images.svg("Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)])
-    real = images.svg("The image as it is", size, [pictures.image(), scene.case.outline(size, part=True)])
+    real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
     trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
-    return Page(
+    return StepPage(
         title,
-        html.trained_elsewhere([trained_on(scene.painter.metadata)], scene.case.modality, NAMES) + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
+        html.trained_elsewhere([trained_on(context.autoencoder.metadata)], context.case.modality, NAMES) + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
         [
-            f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(scene)}",
+            f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
             f"On average a hidden pixel is off by <strong>{html.percent(error, 1)}</strong> of full brightness. Plain grey would be "
             f"off by {html.percent(mean, 1)}, so it is {better} that.{split}",
             "What it paints looks smooth: of all pictures that would fit, it learns to paint their average.",
@@ -112,14 +112,14 @@ def reconstruct(scene: Scene) -> Page:
     )
 
 
-def compare(scene: Scene) -> Page:
+def compare(context: LessonContext) -> StepPage:
     """Step 9."""
-    at, length, truth_1l = scene.at, scene.study.length, scene.truth_1l
+    at, length, truth_1l = context.masked, context.study.length, context.truth_1l
     shows = {"first": "Lesion first <em>MPS</em>", "random": "At random <em>as MAE does</em>"}
-    duo = html.row([html.figure(pictures.hiding(scene, way), says, f"{at.hidden} of {length} patches") for way, says in shows.items()], "films two")
+    duo = html.row([html.figure(pictures.hiding(context, way), says, f"{at.hidden} of {length} patches") for way, says in shows.items()], "films two")
     ratio = html.percent(at.ratio, 1)
-    says = [f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {scene.walk.epoch}). Is choosing them better than dice?"]
-    if scene.case.has_lesion:
+    says = [f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Is choosing them better than dice?"]
+    if context.case.has_lesion:
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
         more = "more" if first > random else "less" if first < random else "as much"
         says.append(
@@ -132,43 +132,43 @@ def compare(scene: Scene) -> Page:
         f"({at.bits:.0f} bits), dice 2 to the power {at.random_bits:.0f}."
     )
     key = [("hidden lesion-patch", "hidden, called lesion"), ("hidden", "hidden, background")]
-    key += [("truth", "true lesion")] if scene.case.has_lesion else []
-    names = [*shows, *(["own"] if scene.walk.own_1l.any() else [])]
-    return Page(
+    key += [("truth", "true lesion")] if context.case.has_lesion else []
+    names = [*shows, *(["own"] if context.state.own_1l.any() else [])]
+    return StepPage(
         "Is it better than chance?",
-        duo + html.key(*key) + numbers(scene, names),
+        duo + html.key(*key) + numbers(context, names),
         says,
-        f"<h4>Try it</h4>{slider('epoch', 'Epoch', scene.walk.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in step 4, or have "
+        f"<h4>Try it</h4>{slider('epoch', 'Epoch', context.state.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in step 4, or have "
         "them made by something else, and come back.</p>"
-        f"{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, scene.walk.swap)}",
+        f"{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, context.state.swap)}",
         "if the cluster finds the lesion no better than chance, why may the method still help?",
         "Hiding patches that are alike all at once makes a harder exercise than hiding scattered ones, and the rising ratio helps by "
         "itself. Finding the lesion is only one way to explain a gain.",
-        honest(scene),
+        honest(context),
     )
 
 
-def numbers(scene: Scene, names: list[str]) -> str:
+def numbers(context: LessonContext, names: list[str]) -> str:
     """The ways to hide patches side by side."""
-    at, split = scene.at, scene.case.has_lesion
-    hidden = {name: scene.hidden(name) for name in names}
+    at, split = context.masked, context.case.has_lesion
+    hidden = {name: context.hidden(name) for name in names}
     chance = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
     rows = [["Patches hidden", *(str(int(mask_1l.sum())) for mask_1l in hidden.values())]]
     if split:
-        rows.append(["True lesion hidden", *(html.percent(inference.coverage(mask_1l, scene.truth_1l)) for mask_1l in hidden.values())])
+        rows.append(["True lesion hidden", *(html.percent(inference.coverage(mask_1l, context.truth_1l)) for mask_1l in hidden.values())])
     rows.append(["Left to chance", *(chance[name] for name in names)])
-    if scene.painter is not None:
-        results = [scene.filled(name) for name in names]
+    if context.autoencoder is not None:
+        results = [context.reconstruct(name) for name in names]
         rows += [["Error inside the lesion", *(html.percent(one.error_lesion, 1) for one in results)]] * split
         rows += [["Error outside it" if split else "Error of the filling", *(html.percent(one.error_background, 1) for one in results)]]
     return html.table(["", *(WAYS[name] for name in names)], rows)
 
 
-def honest(scene: Scene) -> str:
+def honest(context: LessonContext) -> str:
     """What lift and AUC are on this image and on a whole data set, beside the nearness to the middle."""
-    rows, found, measured = [], scene.agreement, scene.measured
-    if found is not None and scene.case.has_lesion:
-        rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(scene.centre_auc)])
+    rows, found, measured = [], context.agreement, context.dataset_agreement
+    if found is not None and context.case.has_lesion:
+        rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(context.centre_auc)])
     if measured is not None:
         what = f"{measured['images']} images, {measured['target']}"
         rows.append([what, html.number(measured["lift"]), html.number(measured["auc"]), html.number(measured["centre"])])
@@ -179,7 +179,7 @@ def honest(scene: Scene) -> str:
         lift, auc, middle = measured["lift"], measured["auc"], measured["centre"]
         near = "hardly better than" if auc > 0.5 else "no better than"
         how = "better than" if lift > 1.2 and auc > 0.55 else "worse than" if lift < 0.8 or auc < 0.45 else near
-        kind = NAMES[scene.case.modality].replace("Ultrasound", "ultrasound")
+        kind = NAMES[context.case.modality].replace("Ultrasound", "ultrasound")
         told = (
             f"<strong>The honest finding.</strong> Over {measured['images']} {kind} images with a lesion, the cluster called lesion "
             f"finds it {how} chance"
@@ -190,22 +190,22 @@ def honest(scene: Scene) -> str:
         "Lift: how many times as often lesion an orange patch is than one drawn blindly (1 is chance; over many images, "
         "their mean). AUC: how often a lesion patch ranks before a healthy one (0.5 is chance)."
     )
-    swap = " The data set’s numbers are for clusters that are not swapped." if scene.walk.swap and measured is not None else ""
+    swap = " The data set’s numbers are for clusters that are not swapped." if context.state.swap and measured is not None else ""
     head = ["Does it find the lesion?", "lift", "AUC of the clustering", "AUC of nearness to the middle"]
     return html.note(f"{told} {why}{swap}", "warning") + html.table(head, rows)
 
 
-def transfer(scene: Scene) -> Page:
+def transfer(context: LessonContext) -> StepPage:
     """Step 10."""
-    title, compared = "Use what was learnt: outline lesions", scene.compared
+    title, compared = "Use what was learnt: outline lesions", context.compared
     ask = (
         "both networks saw the same few labels. What could the pretrained one have brought along?",
         "Filters for edges, speckle and tissue, and an idea of what usually lies next to what. Only where to draw the line still had "
         "to be taught.",
     )
     if compared is None:
-        return Page(title, film(pictures.cut(scene)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
-    truth, size = scene.case.outline(scene.case.size_hw), scene.case.size_hw
+        return StepPage(title, film(pictures.cut(context)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
+    truth, size = context.case.outline(context.case.size_hw), context.case.size_hw
     films = []
     for name in sorted(compared.masks, key=lambda name: COMPARED.index(parts(name)[1])):
         begun = "from nothing" if parts(name)[1] == "scratch" else "pretrained without labels"
@@ -213,17 +213,17 @@ def transfer(scene: Scene) -> Page:
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
         films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parts(name)[1]]} <em>{begun}</em>", says))
-    about = [scene.registry.about(name) for name in compared.masks]
+    about = [context.registry.about(name) for name in compared.masks]
     says = [
         "The network that filled in patches gets a new last layer and a few images with outlined lesions, 10% of those there are. "
         "Beside it, a network of the same shape that begins from nothing.",
-        judged(scene),
+        judged(context),
         "One image proves nothing: the tab Results shows the averages over images that no training saw.",
     ]
-    key = html.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if scene.case.truth_hw is not None else []))
-    elsewhere = html.trained_elsewhere([trained_on(one) for one in about], scene.case.modality, NAMES)
-    taught = "" if elsewhere else html.taught_on(trained_on(about[0]), scene.case.plane)
-    return Page(
+    key = html.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if context.case.truth_hw is not None else []))
+    elsewhere = html.trained_elsewhere([trained_on(one) for one in about], context.case.modality, NAMES)
+    taught = "" if elsewhere else html.taught_on(trained_on(about[0]), context.case.plane)
+    return StepPage(
         title,
         elsewhere + html.row(films, "films two" if size[1] <= 1.25 * size[0] else "films") + key,
         says,
@@ -235,12 +235,12 @@ def transfer(scene: Scene) -> Page:
     )
 
 
-def judged(scene: Scene) -> str:
+def judged(context: LessonContext) -> str:
     """Which of the two fits better, from the numbers of this image."""
-    compared = scene.compared
+    compared = context.compared
     if not compared.scores:
         return f"The outline runs where the chance of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
-    if not scene.case.truth_hw.any():
+    if not context.case.truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
     dsc = {parts(name)[1]: scores["dsc"] for name, scores in compared.scores.items()}
     if set(dsc) != set(COMPARED):

@@ -12,7 +12,7 @@ LONGEST = 200  # characters of a text
 _FILE = 'files uploaded to this page, {"path": …, "meta": {"_type": "gradio.FileData"}} with the path that /gradio_api/upload answered'
 
 
-def checked(endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list) -> list:
+def check_arguments(endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list) -> list:
     """The values with the defaults in place of those that are missing or null.
 
     parameters: (name, whether it has a default, the default) of each, as ``gradio.utils.get_function_params`` gives them.

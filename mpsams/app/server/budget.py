@@ -23,22 +23,22 @@ import torch
 
 from mpsams.inference import Network
 
-FORGOTTEN = 10_000  # visitors of whom nothing is held but that they were here
+MAX_VISITORS = 10_000  # visitors of whom nothing is held but that they were here
 GIB = 2**30
 FULL = "This computer has no room for it right now, because others have large images open. Try again in a few minutes, or a smaller file."
 VISITOR: ContextVar[str | None] = ContextVar("visitor", default=None)  # who asked for what is being done; None for a caller without a session
-ASKED: ContextVar[list[int] | None] = ContextVar("asked", default=None)  # bytes of memory and of disk reserved for what is being done
+RESERVED: ContextVar[list[int] | None] = ContextVar("asked", default=None)  # bytes of memory and of disk reserved for what is being done
 
 
-class NoRoom(ValueError):
+class OverBudget(ValueError):
     """There is neither memory nor disk left for what is asked for."""
 
 
-class Lost:
+class Released:
     """Stands for a value that was let go of."""
 
 
-LOST = Lost()
+RELEASED = Released()
 
 
 @dataclass
@@ -66,13 +66,13 @@ class Budget:
         self._used = [0, 0]
         self._lock = RLock()
 
-    def said(self) -> dict:
+    def usage(self) -> dict:
         """Return bytes used and allowed, and how many requests are being worked on, for /healthz."""
         with self._lock:
             bytes_of = {name: {"used": self._used[k], "limit": self.limits[k]} for k, name in enumerate(("memory", "disk"))}
             return bytes_of | {"busy": sum(visitor.busy for visitor in self._visitors.values())}
 
-    def name(self, visitor: str) -> str:
+    def token(self, visitor: str) -> str:
         """What a page sends back to show that it means what is held for it now; "" where nothing was ever held."""
         with self._lock:
             known = self._visitors.get(visitor)
@@ -84,7 +84,7 @@ class Budget:
             known = self._visitors.get(visitor)
             if known is None:
                 return default
-            return LOST if number in known.lost else known.values.get(number, default)
+            return RELEASED if number in known.lost else known.values.get(number, default)
 
     def put(self, visitor: str, number: int, value: object) -> None:
         """Hold a value for a visitor in place of the one before."""
@@ -94,10 +94,10 @@ class Budget:
             known.lost.discard(number)
 
     @contextmanager
-    def asking(self, visitor: str | None) -> Iterator[None]:
+    def serve_request(self, visitor: str | None) -> Iterator[None]:
         """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make room."""
         asked = [0, 0]
-        tokens = (VISITOR, VISITOR.set(visitor)), (ASKED, ASKED.set(asked))
+        tokens = (VISITOR, VISITOR.set(visitor)), (RESERVED, RESERVED.set(asked))
         if visitor is not None:
             with self._lock:
                 known = self._visitors.setdefault(visitor, Visitor())
@@ -109,18 +109,18 @@ class Budget:
         finally:
             for variable, token in tokens:
                 variable.reset(token)
-            self._done(visitor, asked)
+            self._end_request(visitor, asked)
 
-    def room(self, memory: int = 0, disk: int = 0) -> None:
+    def reserve(self, memory: int = 0, disk: int = 0) -> None:
         """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are not enough."""
         visitor = VISITOR.get()
         with self._lock:
             known = None if visitor is None else self._visitors.get(visitor)
             more = (memory, disk)
-            self._make_room(more, known)
+            self._release_for(more, known)
             if any(self._used[k] + more[k] > self.limits[k] for k in (0, 1) if more[k]):
-                raise NoRoom(FULL)
-            asked = ASKED.get()
+                raise OverBudget(FULL)
+            asked = RESERVED.get()
             for k in (0, 1) if asked is not None else ():
                 asked[k] += more[k]
                 self._used[k] += more[k]
@@ -131,9 +131,9 @@ class Budget:
             if visitor in self._visitors:
                 self._visitors[visitor].closed = True
                 self._visitors.move_to_end(visitor, last=False)
-                self._let_go(self._visitors[visitor])  # what is still being done for it lets go in the end
+                self._release(self._visitors[visitor])  # what is still being done for it lets go in the end
 
-    def _done(self, visitor: str | None, asked: list[int]) -> None:
+    def _end_request(self, visitor: str | None, asked: list[int]) -> None:
         with self._lock:
             for k in (0, 1):
                 self._used[k] -= asked[k]
@@ -143,17 +143,17 @@ class Budget:
             known.busy -= 1
             self._measure(known)
             if known.closed:
-                self._let_go(known)
+                self._release(known)
             if not known.busy and not known.values and not known.lost:
                 del self._visitors[visitor]  # it only asked
-            self._make_room((0, 0), known)
-            while len(self._visitors) > FORGOTTEN:
+            self._release_for((0, 0), known)
+            while len(self._visitors) > MAX_VISITORS:
                 name = next((name for name, other in self._visitors.items() if not other.values and not other.busy), None)
                 if name is None:
                     return
                 del self._visitors[name]
 
-    def _make_room(self, more: tuple[int, int], spared: Visitor | None) -> None:
+    def _release_for(self, more: tuple[int, int], spared: Visitor | None) -> None:
         """Let go of what idle visitors hold of what is short, those first who have not asked for longest, until so many bytes more fit."""
 
         def short() -> set[int]:
@@ -170,9 +170,9 @@ class Budget:
                     other.values.clear()
                     self._measure(other)
                 elif not with_drawings:
-                    self._let_go(other)
+                    self._release(other)
 
-    def _let_go(self, known: Visitor) -> None:
+    def _release(self, known: Visitor) -> None:
         """Let go of the values of a visitor, but for those that say they hold what cannot be made again."""
         if known.busy:
             return

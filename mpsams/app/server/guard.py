@@ -115,7 +115,7 @@ def _is_foreign(path: str, method: str, said: Mapping[str, str]) -> bool:
 async def _understood(app, scope, receive, send) -> None:
     """Call an app; what it did not foresee in a request is answered as a request that cannot be understood, not as a fault of the server.
 
-    What is done with a request that was understood has sentences of its own, see ``UploadsOnly``.
+    What is done with a request that was understood has sentences of its own, see ``GuardedBlocks``.
     """
     begun, said = False, UNFORESEEN
 

@@ -1,42 +1,42 @@
-// The Learn tab in the browser: what is clicked or pressed becomes a wish for the server ('act'); epochs are played here.
+// The Learn tab in the browser: a click or a key becomes a request to the server ('act'); epochs are animated here.
 const root = () => element.querySelector('.learn');
 const answered = () => JSON.parse(root().dataset.state);
-let wish = null, due = false, turn = 0, sent = 0, lost = 0, playing = 0, stroke = null;
+let wanted = null, due = false, latest = 0, sent = 0, timeout = 0, playing = 0, stroke = null;
 
-// A wish holds the whole state, so that the last of many may stand for all of them. One is on its way at a time;
-// what is wished meanwhile is sent when the answer is there, or when none came. What is only touched waits for the next wish.
+// A request holds the whole state, so that the last of many stands for all of them. One is sent at a time; what is asked for
+// meanwhile is sent after the answer, or when none came. A change without a request is sent with the next one.
 const send = () => {
-    turn = sent = wish.turn;
+    latest = sent = wanted.request;
     due = false;
-    clearTimeout(lost);
-    lost = setTimeout(() => { sent = 0; due = false; wish = null; }, 20000);
-    trigger('act', wish);
+    clearTimeout(timeout);
+    timeout = setTimeout(() => { sent = 0; due = false; wanted = null; }, 20000);
+    trigger('act', wanted);
 };
-const touch = change => wish = {...(wish || answered()), ...change, turn: Math.max(turn, answered().turn) + 1};
+const set = change => wanted = {...(wanted || answered()), ...change, request: Math.max(latest, answered().request) + 1};
 const ask = change => {
-    touch(change);
+    set(change);
     due = true;
     if (!sent) send();
 };
 
-// An answer to an earlier wish draws the page anew; what was touched since stays as it was left.
+// An answer to an earlier request redraws the page; what was changed since stays.
 const restore = () => {
     const map = root().querySelector('svg[data-choose], svg[data-row], svg[data-draw]');
-    if (map && wish.patch !== null) frame(map, wish.patch);
-    if (map && 'draw' in map.dataset) fill(map, wish.own);
+    if (map && wanted.patch !== null) frame(map, wanted.patch);
+    if (map && 'draw' in map.dataset) fill(map, wanted.own);
     if (map && stroke) hold(map);
     for (const slide of root().querySelectorAll('[data-slide]')) {
-        const value = wish[slide.dataset.slide];
-        if (value !== null) slid(slide, value);
+        const value = wanted[slide.dataset.slide];
+        if (value !== null) setSlider(slide, value);
     }
 };
 watch('value', () => {
     const now = answered();
-    if (wish && now.turn >= wish.turn) wish = null;
-    if (wish && wish.step === now.step && !playing) restore();
-    if (sent && now.turn >= sent) {
+    if (wanted && now.request >= wanted.request) wanted = null;
+    if (wanted && wanted.step === now.step && !playing) restore();
+    if (sent && now.request >= sent) {
         sent = 0;
-        clearTimeout(lost);
+        clearTimeout(timeout);
         if (due) send();
     }
     if (!root().querySelector('[data-play]')) playing = 0;
@@ -96,20 +96,20 @@ const play = button => {
     requestAnimationFrame(next);
 };
 
-// A link is being followed: the page is pale until the server has answered, whose answer has no such class.
-if (/[?&](sample|step)=/.test(location.search) && Number(answered().turn) === 0) {
+// While a link is being opened the page is pale, until the answer of the server, which has no such class.
+if (/[?&](sample|step)=/.test(location.search) && Number(answered().request) === 0) {
     root().classList.add('opening');
     setTimeout(() => root().classList.remove('opening'), 20000);
 }
 
-// Which patch of a picture an event lies on.
+// The patch of a picture that an event lies on.
 const under = (map, event) => {
     const box = map.getBoundingClientRect(), n = columns(map);
     const cell = (x, low, side) => Math.min(n - 1, Math.max(0, Math.floor((x - low) / side * n)));
     const row = cell(event.clientY, box.top, box.height);
     return 'row' in map.dataset ? row : row * n + cell(event.clientX, box.left, box.width);
 };
-const moved = (map, key) => {
+const neighbour = (map, key) => {
     const n = columns(map), k = Number(map.dataset.patch);
     if ('row' in map.dataset) return Math.min(n - 1, Math.max(0, k + ({ArrowUp: -1, ArrowDown: 1}[key] || 0)));
     const x = k % n + ({ArrowLeft: -1, ArrowRight: 1}[key] || 0), y = Math.floor(k / n) + ({ArrowUp: -1, ArrowDown: 1}[key] || 0);
@@ -130,7 +130,7 @@ const draw = (map, k, hide) => {
     on[k] = hide;
     fill(map, digits(on));
     frame(map, k);
-    touch({own: map.dataset.own, patch: k});
+    set({own: map.dataset.own, patch: k});
 };
 const hold = map => {
     stroke.map = map;
@@ -156,11 +156,11 @@ for (const end of ['pointerup', 'pointercancel']) element.addEventListener(end, 
 const pick = (map, k) => {
     frame(map, k);
     let picks = numbers(map.dataset.picks);
-    const told = root().querySelector('[data-told]');
-    if (!numbers(map.dataset.guess).includes(k)) told.textContent = 'That patch is not hidden: the lesion is under a grey one.';
+    const output = root().querySelector('[data-picked]');
+    if (!numbers(map.dataset.guess).includes(k)) output.textContent = 'That patch is not hidden: the lesion is under a grey one.';
     else {
         picks = picks.includes(k) ? picks.filter(one => one !== k) : [...picks, k].slice(-3);
-        told.textContent = `${picks.length} of 3 picked.`;
+        output.textContent = `${picks.length} of 3 picked.`;
     }
     map.dataset.picks = picks.join();
     const n = columns(map), side = 256 / n;
@@ -170,13 +170,13 @@ const pick = (map, k) => {
 
 const copy = async () => {
     const url = `${location.origin}${location.pathname}?${root().dataset.link}`;
-    const field = root().querySelector('.copy input'), told = root().querySelector('.copy output');
+    const field = root().querySelector('.copy input'), output = root().querySelector('.copy output');
     field.hidden = false;
     field.value = url;
     field.select();
     let done;
     try { await navigator.clipboard.writeText(url); done = true; } catch { done = document.execCommand('copy'); }
-    told.textContent = done ? 'Copied.' : 'Press Ctrl+C to copy.';
+    output.textContent = done ? 'Copied.' : 'Press Ctrl+C to copy.';
 };
 
 element.addEventListener('click', event => {
@@ -185,20 +185,20 @@ element.addEventListener('click', event => {
     else if (map && 'row' in map.dataset) ask({patch: under(map, event)});
     else if (map && 'guess' in map.dataset) pick(map, under(map, event));
     if (!button || button.getAttribute('aria-disabled') === 'true') return;
-    const {go: step, set, value, selector} = button.dataset;
+    const {go: step, set: name, value, selector} = button.dataset;
     if (step) go(Number(step));
-    else if (set) { playing = 0; ask({[set]: JSON.parse(value)}); }
-    else if (selector) trigger('read', {selector});
+    else if (name) { playing = 0; ask({[name]: JSON.parse(value)}); }
+    else if (selector) trigger('set_selector', {selector});
     else if ('order' in button.dataset) trigger('reshuffle', {});
     else if ('play' in button.dataset) play(button);
     else if ('copy' in button.dataset) copy();
-    else if ('again' in button.dataset) trigger('another', {});
+    else if ('again' in button.dataset) trigger('next_round', {});
     else if ('reveal' in button.dataset) {
         const asked = root().querySelector('svg[data-guess]'), picks = numbers(asked.dataset.picks);
         if (picks.length === 3) trigger('guess', {round: Number(asked.dataset.round), picks});
     }
 });
-const slid = (slide, value) => {
+const setSlider = (slide, value) => {
     slide.value = value;
     slide.dataset.slide === 'epoch' ? paint(value) : say(slide.dataset.slide, value);
 };
@@ -206,8 +206,8 @@ element.addEventListener('input', event => {
     const {slide} = event.target.dataset;
     if (!slide) return;
     playing = 0;
-    slid(event.target, Number(event.target.value));
-    touch({[slide]: Number(event.target.value)});
+    setSlider(event.target, Number(event.target.value));
+    set({[slide]: Number(event.target.value)});
 });
 element.addEventListener('change', event => {
     if (event.target.dataset.slide) ask({[event.target.dataset.slide]: Number(event.target.value)});
@@ -219,12 +219,12 @@ element.addEventListener('keydown', event => {
     if (!press && !event.key.startsWith('Arrow')) return;
     event.preventDefault();
     event.stopPropagation();
-    const k = moved(map, event.key), by_hand = 'draw' in map.dataset;
+    const k = neighbour(map, event.key), by_hand = 'draw' in map.dataset;
     if (press && by_hand) { draw(map, Number(map.dataset.patch), !bits(map.dataset.own)[map.dataset.patch]); ask({}); }
     else if (press && 'guess' in map.dataset) pick(map, Number(map.dataset.patch));
     else if (!press) {
         frame(map, k);
-        if (by_hand) touch({patch: k});
+        if (by_hand) set({patch: k});
         else if (!('guess' in map.dataset)) ask({patch: k});
     }
 });
@@ -232,7 +232,7 @@ document.addEventListener('keydown', event => {
     const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], here = root();
     if (!step || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !here || !here.checkVisibility()) return;
     if (event.target.closest('input, textarea, select, [role=tab], [role=slider], [role=radio], svg[data-columns], [contenteditable]')) return;
-    const to = (wish || answered()).step + step;
+    const to = (wanted || answered()).step + step;
     if (to < 1 || to > here.querySelectorAll('nav.steps li').length) return;
     event.preventDefault();
     go(to);

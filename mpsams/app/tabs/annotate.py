@@ -16,7 +16,8 @@ from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas
 from mpsams.app.annotate.project_sidebar import ProjectSidebar, author, require_image
 from mpsams.app.components import html
-from mpsams.app.session import SAVES, Session, on_event, user_error
+from mpsams.app.events import SAVES, on_event, user_error
+from mpsams.app.session import Session
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -59,7 +60,7 @@ class Listeners:
     def __init__(self, session: Session, state: gr.State, stage: gr.HTML, sidebar: ProjectSidebar) -> None:
         self.session, self.state, self.stage, self.sidebar = session, state, stage, sidebar
         self.filter = sidebar.filter if session.project else gr.State("open")
-        self.outputs = [*session.every, stage, state, *sidebar.outputs]
+        self.outputs = [*session.sidebar.all_outputs, stage, state, *sidebar.outputs]
 
     def register(self) -> None:
         """Connect the handlers to their events."""
@@ -120,7 +121,7 @@ class Listeners:
 
     def _ensure(self, annotation: AnnotationSession | None) -> AnnotationSession:
         session = self.session
-        return AnnotationSession(session.registry, session.project, session.room) if annotation is None else annotation
+        return AnnotationSession(session.registry, session.project, session.reserve) if annotation is None else annotation
 
     def _show_reply(self, annotation: AnnotationSession, reply: str | None, before: Case | None, filter: str) -> dict:
         """Show a reply on the canvas, and what changed beside it. before: as for ``_show_case``."""
@@ -133,7 +134,7 @@ class Listeners:
         if case is None or case is before:
             return {}
         if before is None or case.scan.voxels_xyz is not before.scan.voxels_xyz:
-            return session.shown_anew(case)
+            return session.sidebar.show_case(case)
         level, width = transforms.middle(*case.seen)
-        window = {session.level: level, session.width: width} if case.seen != before.seen else {}
-        return {session.case: case, session.version: str(time.monotonic_ns()), session.slice: case.index + 1} | window
+        window = {session.sidebar.level: level, session.sidebar.width: width} if case.seen != before.seen else {}
+        return {session.case: case, session.version: str(time.monotonic_ns()), session.sidebar.slice: case.index + 1} | window

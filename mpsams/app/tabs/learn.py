@@ -1,95 +1,89 @@
-"""Learn: a walk through the method on the image on screen, step by step, each step live; then a quiz."""
+"""Learn: a lesson on the method with the image on screen, step by step, each step live; then a quiz."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from dataclasses import replace
+from importlib import resources
 
 import gradio as gr
 
-from mpsams.app.learn import page as frame
-from mpsams.app.learn import quiz, quiz_page, steps, uses
-from mpsams.app.learn import walk as walks
-from mpsams.app.learn.scene import Scene
-from mpsams.app.learn.walk import Walk
-from mpsams.app.session import Session, on_event, serialised, user_error
+from mpsams.app.learn import layout, quiz, quiz_page, steps, uses
+from mpsams.app.learn.context import LessonContext
+from mpsams.app.learn.state import DEFAULTS, LessonState, make_link, parse_link
+from mpsams.app.events import event_values, on_event, serialised, user_error
+from mpsams.app.session import Session
 from mpsams.inference.case import Case
 
 TITLE = "Learn"
 PLACE = 0
 
-SCRIPT = Path(__file__).parents[1] / "static" / "learn.js"
-PAGES = (
+SCRIPT = resources.files("mpsams.app").joinpath("static/learn.js")
+STEP_PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,
 )  # fmt: skip
-KEPT = 32  # images of the quiz that are kept
+CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
 def build(session: Session) -> None:
-    """Lay out the tab and register its events, and restore the state of a link when the page is opened."""
+    """Lay out the tab, register its events, and restore the state of a link when the page is opened."""
     registry = session.registry
-    drawn = functools.lru_cache(KEPT)(lambda seed, number: quiz.made(seed, number, registry.clustering))
+    round_of = functools.lru_cache(CACHED_ROUNDS)(lambda seed, number: quiz.make_round(seed, number, registry.clustering))
 
-    def show(case: Case, now: Walk) -> str:
-        if now.step > len(PAGES):
-            page = quiz_page.guess(now.quiz, drawn(now.quiz.seed, now.quiz.round))
+    def show(case: Case, state: LessonState) -> str:
+        if state.step > len(STEP_PAGES):
+            page = quiz_page.guess(state.quiz, round_of(state.quiz.seed, state.quiz.round))
         else:
-            page = PAGES[now.step - 1](Scene(case, now, registry))
-        return frame.whole(page, now, walks.link(now, case) if session.is_sample(case) else "")
+            page = STEP_PAGES[state.step - 1](LessonContext(case, state, registry))
+        return layout.lesson(page, state, make_link(state, case) if session.is_sample(case) else "")
 
-    def begun(now: Walk) -> Walk:
-        return walks.replace(now, quiz=quiz.begun(now.quiz)) if now.step > len(PAGES) else now
+    def start_quiz(state: LessonState) -> LessonState:
+        return replace(state, quiz=quiz.start(state.quiz)) if state.step > len(STEP_PAGES) else state
 
-    def act(case: Case, now: Walk, event: gr.EventData) -> tuple[Walk, str]:
+    def act(case: Case, state: LessonState, event: gr.EventData) -> tuple[LessonState, str]:
         try:
-            now = begun(now.wished(said(event)))
+            state = start_quiz(state.update(event_values(event)))
         except ValueError as error:
             raise user_error(error) from None
-        return now, show(case, now)
+        return state, show(case, state)
 
-    def guess(case: Case, now: Walk, event: gr.EventData) -> tuple[Walk, str]:
-        now, told = begun(now), said(event)
-        if told.get("round") != now.quiz.round:
+    def guess(case: Case, state: LessonState, event: gr.EventData) -> tuple[LessonState, str]:
+        state, values = start_quiz(state), event_values(event)
+        if values.get("round") != state.quiz.round:
             raise user_error("that round is over")
         try:
-            now = walks.replace(now, quiz=quiz.guessed(now.quiz, told.get("picks"), drawn(now.quiz.seed, now.quiz.round)))
+            answered = quiz.submit_guess(state.quiz, values.get("picks"), round_of(state.quiz.seed, state.quiz.round))
         except ValueError as error:
             raise user_error(error) from None
-        return now, show(case, now)
+        state = replace(state, quiz=answered)
+        return state, show(case, state)
 
-    def another(case: Case, now: Walk) -> tuple[Walk, str]:
-        now = walks.replace(now, quiz=quiz.another(quiz.begun(now.quiz)))
-        return now, show(case, now)
+    def next_round(case: Case, state: LessonState) -> tuple[LessonState, str]:
+        state = replace(state, quiz=quiz.next_round(quiz.start(state.quiz)))
+        return state, show(case, state)
 
-    def opened(request: gr.Request) -> dict:
-        """What a link names is put on screen; one that cannot be read leaves the page as it is, with a sentence.
+    def follow_link(request: gr.Request) -> dict:
+        """Show what a link names; one that cannot be read leaves the page as it is, with a sentence.
 
         Without a link the page goes on to its project, if it has one.
         """
         try:
-            found = walks.read(dict(request.query_params))
+            found = parse_link(dict(request.query_params))
             if found is None:
-                return {walk: gr.skip()} if session.project is None else session.in_front("annotate")
-            place, now = found
-            return session.recalled(place) | {walk: walks.replace(begun(now), turn=1)}
+                return {lesson_state: gr.skip()} if session.project is None else session.in_front("annotate")
+            slice_link, state = found
+            return session.sidebar.open_link(slice_link) | {lesson_state: replace(start_quiz(state), request=1)}
         except ValueError as error:
-            told = walks.replace(walks.DEFAULTS, turn=1, told=f"This link cannot be followed: {error}. The walk starts at its beginning.")
-            return {walk: told, stage: show(session.first, told)}
+            state = replace(DEFAULTS, request=1, message=f"This link cannot be opened: {error}. The lesson starts at its first step.")
+            return {lesson_state: state, stage: show(session.first, state)}
 
-    walk = gr.State(walks.DEFAULTS)
-    stage = gr.HTML(show(session.first, walks.DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
-    state, turn = [session.case, walk], serialised(stage)
-    on_event(stage.act, act, state, [walk, stage], trigger_mode="multiple", **turn)  # the page sends one at a time
-    on_event(stage.guess, guess, state, [walk, stage], **turn)
-    on_event(stage.another, another, state, [walk, stage], **turn)
-    session.link_controls(stage.reshuffle, stage.read)
-    session.on_case(show, [walk], stage, **turn)
-    session.on_open(opened, [], [*session.every, session.tabs, session.open_tab, walk, stage])
-
-
-def said(event: gr.EventData) -> dict:
-    """What the page sent with an event."""
-    if not isinstance(event._data, dict):
-        raise user_error("the page sent nothing that can be understood")
-    return event._data
+    lesson_state = gr.State(DEFAULTS)
+    stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
+    inputs, in_order = [session.case, lesson_state], serialised(stage)
+    on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple", **in_order)  # the page sends one at a time
+    on_event(stage.guess, guess, inputs, [lesson_state, stage], **in_order)
+    on_event(stage.next_round, next_round, inputs, [lesson_state, stage], **in_order)
+    session.sidebar.link_controls(stage.reshuffle, stage.set_selector)
+    session.on_case(show, [lesson_state], stage, **in_order)
+    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage])

@@ -10,7 +10,8 @@ import torch
 from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps
-from mpsams.app.session import Session, endpoint, on_event, serialised
+from mpsams.app.events import endpoint, on_event, serialised
+from mpsams.app.session import Session
 from mpsams.inference.case import MODALITIES, Case, with_truth
 from mpsams.inference.registry import ModelRegistry
 

@@ -10,7 +10,9 @@ import gradio as gr
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html
-from mpsams.app.session import Session, endpoint, on_event, serialised
+from mpsams.app.events import endpoint, on_event, serialised
+from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.session import Session
 from mpsams.inference import Reconstruction
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
 from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
@@ -72,7 +74,7 @@ def build(session: Session) -> None:
         return numbers | {"error": endpoints.finite(found.error_background), "notes": endpoints.notes(case)}, *files
 
     def written(picture, name: str) -> str:
-        return gr.processing_utils.save_bytes_to_cache(images.png(picture), f"{name}.png", parts[1].GRADIO_CACHE)
+        return save_to_cache(images.png(picture), f"{name}.png", parts[1])
 
     endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts)
 

@@ -14,7 +14,9 @@ import gradio as gr
 from mpsams import methods, tables
 from mpsams.app.components import html, result_report
 from mpsams.app.components.result_report import Choice
-from mpsams.app.session import Session, on_event
+from mpsams.app.events import on_event
+from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.session import Session
 from mpsams.inference.registry import ModelRegistry
 from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
 
@@ -203,7 +205,7 @@ def build(session: Session) -> None:
     def table_file(values: dict) -> str:
         choice = Choice(*(values[control] for control in asked))
         text = reader.file(values[key], choice, values[form]).encode("utf-8")
-        return gr.processing_utils.save_bytes_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready.GRADIO_CACHE)
+        return save_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready)
 
     drawn = [numbers, by_labels, points, lines]
     session.on_case(lambda case: state(registry), [], key)

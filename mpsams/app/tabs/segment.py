@@ -17,7 +17,9 @@ from mpsams import inference
 from mpsams.app import endpoints as answers
 from mpsams.app.components import figure, html, network_grid, volume_report
 from mpsams.app.components.volume_report import Whole
-from mpsams.app.session import Session, endpoint, on_event, user_error
+from mpsams.app.events import endpoint, on_event, user_error
+from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.session import Session
 from mpsams.imaging import export, geometry
 from mpsams.inference import volumes
 from mpsams.inference.case import MODALITIES, NAMES, Case, with_truth
@@ -108,7 +110,7 @@ def build(session: Session) -> None:
 
     def run(now: Said, t: float) -> Iterator[dict]:
         case, names = now.case, list(now.chances)
-        session.room(len(case.scan.shown()) * sum(4 * registry.network(name).size ** 2 for name in names))
+        session.reserve(len(case.scan.shown()) * sum(4 * registry.network(name).size ** 2 for name in names))
         busy = {start: gr.Button(interactive=False), stop: gr.Button(interactive=True)}
         for done, found in volumes.segment(case, [registry.network(name) for name in names]):
             if found is None:
@@ -128,7 +130,7 @@ def build(session: Session) -> None:
     def figure_file(now: Said, t: float, form: str) -> str:
         if not now.chances:
             raise user_error("there is no network to draw a figure of")
-        return gr.processing_utils.save_bytes_to_cache(figure.comparison(Compared(now, t), form), f"comparison.{form}", ready.GRADIO_CACHE)
+        return save_to_cache(figure.comparison(Compared(now, t), form), f"comparison.{form}", ready)
 
     pictures = [told, large, cells, taught]
     on_event(threshold.input, show, [said, threshold], pictures)
@@ -213,4 +215,4 @@ def say(compared: Compared, registry: ModelRegistry) -> tuple[str, str]:
 def written(case: Case, mask_xyz: np.ndarray, form: str, near: gr.components.Component) -> str:
     """A mask as a file in gradio's cache, which is emptied by age; the folder's name is a hash of the content."""
     data, ending = export.write(case.scan, mask_xyz, form, "MPS-AMS U-Net")
-    return gr.processing_utils.save_bytes_to_cache(data, f"lesion-mask{ending}", near.GRADIO_CACHE)
+    return save_to_cache(data, f"lesion-mask{ending}", near)

@@ -45,7 +45,7 @@ class LeanStates(StateHolder):
         return super().__getitem__(session_id)
 
 
-def lean(app: FastAPI, blocks: gr.Blocks) -> None:
+def use_lean_state(app: FastAPI, blocks: gr.Blocks) -> None:
     """Let the page that is mounted on an app keep no more of each tab than it needs."""
     for route in app.routes:
         if isinstance(getattr(route, "app", None), App):

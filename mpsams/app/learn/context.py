@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpsams import clusters, inference, metrics
 from mpsams.app.learn import lesson
-from mpsams.app.learn.walk import Walk
+from mpsams.app.learn.state import LessonState
 from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study
 from mpsams.inference.case import SIDE, Case
 from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
@@ -27,19 +27,19 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Scene:
+class LessonContext:
     """A case at a place of the walk, with the networks at hand."""
 
     case: Case
-    walk: Walk
+    state: LessonState
     registry: ModelRegistry
 
     @cached_property
     def study(self) -> Study:
         """Of the case; with the clusters swapped when the walk says so."""
-        if not self.walk.swap:
+        if not self.state.swap:
             return self.case.study
-        found, order = lesson.swapped(self.case.study.clusters, self.case.seed)
+        found, order = lesson.swap_clusters(self.case.study.clusters, self.case.seed)
         return replace(self.case.study, clusters=found, lesion_first_1l=order)
 
     @property
@@ -55,52 +55,52 @@ class Scene:
     @cached_property
     def patch(self) -> int:
         """The patch that is asked about."""
-        return int(self.study.clusters.score_bl[0].argmax()) if self.walk.patch is None else self.walk.patch
+        return int(self.study.clusters.score_bl[0].argmax()) if self.state.patch is None else self.state.patch
 
     @cached_property
-    def how(self) -> dict:
+    def clustering_options(self) -> dict:
         """patch, selector, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
-        how = self.registry.clustering(self.case.modality)
-        selector = next(one for one in (self.case.selector, how["selector"], *clusters.PAPER_SELECTORS) if one in clusters.PAPER_SELECTORS)
-        return how | {"selector": selector}
+        clustering_options = self.registry.clustering(self.case.modality)
+        selector = next(one for one in (self.case.selector, clustering_options["selector"], *clusters.PAPER_SELECTORS) if one in clusters.PAPER_SELECTORS)
+        return clustering_options | {"selector": selector}
 
     @cached_property
     def stages(self) -> dict[str, Tensor]:
         """The matrices behind the clusters, in the order they are made."""
-        return lesson.stages(self.image_11ss, **self.how)
+        return lesson.relation_stages(self.image_11ss, **self.clustering_options)
 
     @cached_property
     def similarity_l(self) -> Tensor:
         """Of every patch with the one that is asked about."""
-        return lesson.similarity(self.image_11ss, self.how["patch"], self.how["normalise"], self.how["temperature"])[self.patch]
+        return lesson.similarity(self.image_11ss, self.clustering_options["patch"], self.clustering_options["normalise"], self.clustering_options["temperature"])[self.patch]
 
     @cached_property
     def rounds(self) -> list[Tensor]:
         """The lesion cluster round by round; only the last where another selector found it."""
         if self.case.selector not in clusters.PAPER_SELECTORS:
             return [self.study.clusters.lesion_bl]
-        found = lesson.rounds(self.image_11ss, self.case.study.clusters.rows_bln, self.study.patch)
-        return [~one for one in found] if self.walk.swap else found
+        found = lesson.two_means_rounds(self.image_11ss, self.case.study.clusters.rows_bln, self.study.patch)
+        return [~one for one in found] if self.state.swap else found
 
     @property
     def round(self) -> int:
         """Which of the rounds is shown."""
         last = len(self.rounds) - 1
-        return last if self.walk.rounds is None else min(self.walk.rounds, last)
+        return last if self.state.rounds is None else min(self.state.rounds, last)
 
     @cached_property
-    def at(self) -> Masked:
+    def masked(self) -> Masked:
         """What is hidden at the epoch."""
-        return inference.mask_at(self.study, self.walk.epoch)
+        return inference.mask_at(self.study, self.state.epoch)
 
     def hidden(self, way: str) -> Tensor:
         """Hidden patches (1, L) of a way of ``WAYS``."""
-        return {"first": self.at.lesion_first_1l, "random": self.at.random_1l, "own": self.walk.own_1l}[way]
+        return {"first": self.masked.lesion_first_1l, "random": self.masked.random_1l, "own": self.state.own_1l}[way]
 
     @property
     def hidden_1l(self) -> Tensor:
         """Hidden patches of the way that is chosen."""
-        return self.hidden(self.walk.way)
+        return self.hidden(self.state.way)
 
     def order(self, way: str) -> list[int]:
         """The patches as they get hidden, first one first."""
@@ -119,17 +119,17 @@ class Scene:
     @cached_property
     def centre_auc(self) -> float:
         """AUC of nearness to the middle of the image against the truth."""
-        return metrics.auc(lesson.nearness(self.study.length), self.truth_1l[0])
+        return metrics.auc(lesson.centre_proximity(self.study.length), self.truth_1l[0])
 
     @cached_property
-    def painter(self) -> Network | None:
+    def autoencoder(self) -> Network | None:
         """The pretrained network that fills hidden patches in."""
         name = self.registry.find("-mps_ams-pretrain", self.case.modality)
         return None if name is None else self.registry.network(name)
 
-    def filled(self, way: str) -> Reconstruction:
+    def reconstruct(self, way: str) -> Reconstruction:
         """What that network makes of the image; ``painter`` must be there."""
-        return inference.reconstruct(self.painter, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
+        return inference.reconstruct(self.autoencoder, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
 
     @cached_property
     def compared(self) -> Compared | None:
@@ -142,7 +142,7 @@ class Scene:
         return Compared(said, THRESHOLD)
 
     @cached_property
-    def measured(self) -> dict | None:
+    def dataset_agreement(self) -> dict | None:
         """What ``benchmarks.lesion_ranking`` found on images of this modality with the same clustering; None when not there.
 
         lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
@@ -150,7 +150,7 @@ class Scene:
         file = resources.files("mpsams.app.learn").joinpath(f"data/lesion_ranking-{DATA[self.case.modality]}.json")
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
         selectors = told["selectors"]
-        found = selectors.get(f"{self.case.selector} {self.how['normalise']}") or selectors.get(self.case.selector)
+        found = selectors.get(f"{self.case.selector} {self.clustering_options['normalise']}") or selectors.get(self.case.selector)
         if found is None:
             return None
         centre = selectors["distance to the image centre"]["auc"][0]

@@ -1,0 +1,64 @@
+"""Listeners and named endpoints of the page, and errors in a sentence for the user."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import gradio as gr
+
+from mpsams.app import gradio_compat
+from mpsams.app.gradio_compat import blocks
+
+SAVES = {"concurrency_id": blocks.SAVES, "concurrency_limit": 4}  # for listeners that save: they wait for nothing else
+
+
+def user_error(sentence: object) -> gr.Error:
+    """Return an error that shows a sentence to the user, or the caller of an endpoint, instead of a traceback."""
+    return gr.Error(str(sentence), title="Not possible", print_exception=False)
+
+
+def event_values(event: gr.EventData) -> dict:
+    """Return the values that the page sent with an event. An error for the user where there are none."""
+    values = gradio_compat.event_data(event)
+    if not isinstance(values, dict):
+        raise user_error("the page sent an event without values")
+    return values
+
+
+def on_event(
+    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), **options
+) -> gr.events.Dependency:
+    """Attach a listener of the page itself: without a spinner, the last of many events wins, not in the API.
+
+    may_lose: held inputs that are passed as None where the page's budget released them; the others raise an error then.
+    """
+    defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+    listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))
+    page = gradio_compat.root_blocks()
+    if fn is not None and isinstance(page, blocks.GuardedBlocks):
+        page.exchange_token(page.fns[listener["id"]], may_lose)
+        listener.update(page.fns[listener["id"]].get_config())
+    return listener
+
+
+def serialised(output: gr.components.Component) -> dict:
+    """Options for all listeners of one output: they run one at a time in the order of their events, so that the last result stays.
+
+    Otherwise the answer to an earlier event can come after that to a later one and restore an old picture. They run one at a
+    time among all visitors, so this is only for what is drawn quickly.
+    """
+    return {"concurrency_id": f"draws {output._id}", "concurrency_limit": 1}
+
+
+def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
+    """Register a named endpoint without anything on the page; its caller gets the sentence of an error or a ValueError."""
+
+    @functools.wraps(fn)
+    def answer(*values):
+        try:
+            return fn(*values)
+        except ValueError as error:
+            raise user_error(error) from None
+
+    gr.Button(visible=False).click(answer, inputs, outputs, api_name=name, show_progress="hidden")

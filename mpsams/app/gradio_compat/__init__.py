@@ -1,0 +1,37 @@
+"""Everything of the app that relies on gradio's internals, tested with the version in requirements.txt.
+
+blocks: the page's Blocks, which check every request. session_state: the state of a browser tab without a copy of the page's settings.
+multipart: the parser of uploads. Here: internals that other modules need, as functions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from mpsams.app.gradio_compat import multipart  # noqa: F401  which replaces gradio's parser of uploads
+from mpsams.app.gradio_compat.session_state import use_lean_state
+
+__all__ = ["event_data", "root_blocks", "save_to_cache", "upload_folder", "use_lean_state"]
+
+
+def upload_folder() -> Path:
+    """The folder that gradio keeps uploads and made files in."""
+    return Path(get_upload_folder())
+
+
+def root_blocks() -> gr.Blocks | None:
+    """The Blocks that are being built; None outside of any."""
+    return gr.context.Context.root_block
+
+
+def save_to_cache(data: bytes, name: str, component: gr.components.Component) -> str:
+    """Write a file into gradio's cache, which is emptied by age; returns its path. The folder's name is a hash of the content."""
+    return gr.processing_utils.save_bytes_to_cache(data, name, component.GRADIO_CACHE)
+
+
+def event_data(event: gr.EventData) -> object:
+    """The values that the page sent with an event."""
+    return event._data

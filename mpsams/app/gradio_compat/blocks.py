@@ -1,0 +1,185 @@
+"""The page's Blocks: they open only files that were uploaded to the page, a few at a time, and hide internal errors from users.
+
+gradio copies any path or address found in a request into its cache, unless it lies outside the upload folder;
+that check is off while an app is mounted rather than launched (6.31). So a request could name a file of the
+server, or have the server fetch an address. Here every request is checked before gradio sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
+from gradio_client.utils import traverse
+
+from mpsams.app.gradio_compat.session_state import SESSIONS
+from mpsams.app.server import arguments
+from mpsams.app.server.budget import RELEASED, VISITOR, Budget, OverBudget
+from mpsams.app.server.lanes import Lanes, TooBusy
+from mpsams.app.server.logs import traceback_location
+from mpsams.imaging import cost
+from mpsams.inference import NotFinite
+
+SAVES, MOST_SAVES = "saves", 1000  # the queue of its own that saving has, and how many may wait in it
+FULL = "The app is busy; try again in a moment."
+WRONG = "Something went wrong on the server; try again, or another file."
+AGAIN = "Your image is no longer in memory: the app was restarted, or other users needed the memory. Open the image again."
+
+log = logging.getLogger("mpsams.app")
+
+
+class GuardedBlocks(gr.Blocks):
+    """Blocks that refuse a request naming a file which was not uploaded here, and hold what visitors opened within a budget.
+
+    The value of a state in ``held`` never lies in gradio's own state: a listener gets it from the budget. The page sends a token
+    of the visitor back (``visitor_token``); where that is another than the budget's, or the values were released, the user is told.
+    """
+
+    def __init__(self, *args, budget: Budget | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.state_session_capacity = SESSIONS
+        self.budget, self.lanes = budget or Budget(), Lanes()
+        self.held: set[int] = set()
+        self.visitor_token: gr.Textbox | None = None  # on the page, invisible
+        self.may_lose: dict[int, set[int]] = {}
+
+    def hold(self, states: Sequence[gr.State]) -> None:
+        """Hold the values of these states within the budget."""
+        self.visitor_token = self.visitor_token or gr.Textbox("", visible=False)
+        self.held |= {state._id for state in states}
+
+    def queue(self, *args, max_size: int | None = None, **kwargs) -> gr.Blocks:
+        """As gradio's, but a listener that saves is refused only when too many saves wait."""
+        super().queue(*args, **kwargs)
+        push = self._queue.push
+
+        async def push_if_room(body, *args, **kwargs):
+            fn = self.fns.get(body.fn_index)
+            is_save = fn is not None and fn.concurrency_id == SAVES
+            waiting = sum(len(one.queue) for one in self._queue.event_queue_per_concurrency_id.values() if (one.concurrency_id == SAVES) == is_save)
+            most = MOST_SAVES if is_save else max_size
+            return (False, FULL, "queue_full") if most is not None and waiting >= most else await push(body, *args, **kwargs)
+
+        self._queue.push = push_if_room
+        return self
+
+    def exchange_token(self, block_fn: BlockFunction, may_lose: Sequence[gr.State]) -> None:
+        """Add the visitor's token to the inputs and outputs of a listener with held states.
+
+        A listener with one held input and one output follows a change of the case, and needs no token.
+        """
+        self.may_lose[block_fn._id] = {state._id for state in may_lose}
+        if len(block_fn.outputs) > 1 and self._has_held(block_fn.outputs):
+            block_fn.outputs = [*block_fn.outputs, self.visitor_token]
+        if len(block_fn.inputs) + len(block_fn.outputs) > 2 and self._has_held(block_fn.inputs):
+            block_fn.inputs = [*block_fn.inputs, self.visitor_token]
+
+    def _has_held(self, blocks: Sequence) -> bool:
+        return any(block._id in self.held for block in blocks)
+
+    async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
+        """The arguments of a listener. A released value raises an error, or is None for a listener that accepts it (``may_lose``)."""
+        traverse(inputs, check_uploaded, is_file)
+        has_token = bool(block_fn.inputs) and block_fn.inputs[-1] is self.visitor_token
+        if has_token and len(inputs) == len(block_fn.inputs) - 1:  # from a page, or a program, that sends none
+            inputs = [*inputs, None]
+        values = await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        token, visitor = values.pop() if has_token else "", VISITOR.get()
+        if visitor is None:
+            return values
+        stale, may_lose = bool(token) and token != self.budget.token(visitor), self.may_lose.get(block_fn._id, set())
+        for index, block in enumerate(block_fn.inputs[: len(values)]):
+            if block._id not in self.held:
+                continue
+            default = RELEASED if stale else values[index]
+            value = self.budget.value(visitor, block._id, default)
+            if (value is RELEASED or stale) and block._id not in may_lose:
+                raise gr.Error(AGAIN, title="Not possible", print_exception=False)
+            values[index] = None if value is RELEASED else value
+        return values
+
+    async def postprocess_data(self, block_fn, predictions, *args, **kwargs):
+        """The values of a listener's outputs for the page; those of held states stay here."""
+        visitor = VISITOR.get()
+        if visitor is not None and isinstance(predictions, dict):
+            predictions = {block: self._store_held(visitor, block, value) for block, value in predictions.items()}
+            if self.visitor_token in block_fn.outputs:
+                predictions[self.visitor_token] = self.budget.token(visitor)
+        elif isinstance(predictions, list | tuple) and len(predictions) == len(block_fn.outputs) - 1 and self.visitor_token in block_fn.outputs:
+            predictions = [*predictions, gr.skip()]
+        return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
+
+    def _store_held(self, visitor: str, block: object, value: object) -> object:
+        if getattr(block, "_id", None) not in self.held:
+            return value
+        self.budget.put(visitor, block._id, value)
+        return gr.skip()
+
+    async def process_api(self, block_fn, inputs, *args, session_hash: str | None = None, event_id: str | None = None, **kwargs):
+        """As gradio's, but an unexpected error becomes a sentence, and its message, which may quote a file, is not logged."""
+
+        async def answer():
+            with self.budget.serve_request(session_hash):
+                self.budget.reserve(memory, disk)
+                return await super(GuardedBlocks, self).process_api(
+                    block_fn, inputs, *args, session_hash=session_hash, event_id=event_id, **kwargs
+                )
+
+        memory, disk = 0, 0
+        try:
+            inputs = check_arguments(block_fn, inputs)
+            paths = uploaded_files(inputs)
+            if not paths:
+                return await answer()
+            memory, disk = await asyncio.to_thread(cost.of, paths)
+            return await self.lanes.through(disk, answer)
+        except gr.Error as refusal:
+            refusal.print_exception = False
+            raise
+        except (OverBudget, TooBusy, NotFinite) as refusal:
+            raise gr.Error(str(refusal), title="Not possible", print_exception=False) from None
+        except Exception as error:
+            log.error("a request failed with %s at %s", type(error).__name__, traceback_location(error))
+            raise gr.Error(WRONG, title="Not possible", print_exception=False) from None
+        finally:
+            if session_hash is not None and session_hash == event_id:  # a program without a session: nothing of it is kept
+                self.state_holder.session_data.pop(session_hash, None)
+
+
+def check_arguments(block_fn, inputs: list) -> list:
+    """Return the arguments of a request, those of a named endpoint checked. gr.Error says what is wrong with them."""
+    if block_fn.api_visibility == "private" or not block_fn.api_name:
+        return inputs
+    try:
+        return arguments.check_arguments(block_fn.api_name, get_function_params(block_fn.fn), block_fn.inputs, inputs)
+    except ValueError as error:
+        raise gr.Error(str(error), title="Not possible", print_exception=False) from None
+
+
+def is_file(part: object) -> bool:
+    """True if a part of a request stands for a file."""
+    return isinstance(part, dict) and "path" in part
+
+
+def uploaded_files(inputs: object) -> list[Path]:
+    """Return the uploaded files that a request names and that exist; the others are refused later."""
+    found: list[Path] = []
+    traverse(inputs, lambda file: found.append(file["path"]) or file, is_file)  # type: ignore[func-returns-value]
+    return [Path(path) for path in found if isinstance(path, str) and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder()) and os.path.isfile(path)]
+
+
+def check_uploaded(file: dict) -> dict:
+    """Return the file unchanged. gr.Error when its path is not that of a file in the folder of uploads."""
+    path = file["path"]
+    fits = isinstance(path, str) and "://" not in path and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder())
+    if not fits:
+        raise gr.Error("Only files uploaded to this page can be opened.", title="Not possible", print_exception=False)
+    if not os.path.isfile(path):
+        raise gr.Error("This file is no longer here; upload it again.", title="Not possible", print_exception=False)
+    return file
