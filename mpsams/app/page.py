@@ -17,8 +17,8 @@ import gradio as gr
 from mpsams.annotation.project import Project
 from mpsams.app import tabs
 from mpsams.app.components import html
-from mpsams.app.server.budget import VISITOR, Budget
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
+from mpsams.app.server.budget import VISITOR, Budget
 from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry

@@ -11,10 +11,10 @@ import gradio as gr
 
 from mpsams.annotation import disk, proposals, session_files, transfer
 from mpsams.annotation.session import AnnotationSession
+from mpsams.app import gradio_compat
 from mpsams.app.annotate import queue
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
-from mpsams.app import gradio_compat
 from mpsams.app.events import on_event, user_error
 from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export

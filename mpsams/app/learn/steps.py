@@ -9,8 +9,8 @@ import torch
 from mpsams import clusters, schedule
 from mpsams.app.components import html
 from mpsams.app.learn import lesson, pictures
-from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.context import LessonContext
+from mpsams.app.learn.layout import StepPage, slider, toggle
 
 MARKS = (1, 2, 10, 100, 800)
 READINGS = {"covariance-of-softmax": "Covariance of softmax", "softmax-of-covariance": "Softmax of covariance"}

@@ -7,10 +7,10 @@ import math
 from mpsams import inference, schedule
 from mpsams.app.components import html, network_grid
 from mpsams.app.learn import lesson, pictures
-from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.context import COMPARED, THRESHOLD, LessonContext
-from mpsams.app.learn.steps import film, small
+from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.state import WAYS
+from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
 from mpsams.inference.comparison import TITLES, parts
 from mpsams.inference.registry import trained_on

@@ -8,10 +8,10 @@ from importlib import resources
 
 import gradio as gr
 
+from mpsams.app.events import event_values, on_event, serialised, user_error
 from mpsams.app.learn import layout, quiz, quiz_page, steps, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, LessonState, make_link, parse_link
-from mpsams.app.events import event_values, on_event, serialised, user_error
 from mpsams.app.session import Session
 from mpsams.inference.case import Case
 
