@@ -99,7 +99,7 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
 def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
     """Read, measure, fine-tune, measure again, and write the verdict."""
     plan = retraining.read(folder / retraining.PLAN)
-    begun_from, weights = folder / retraining.BEGUN_FROM, folder / retraining.WEIGHTS
+    begun_from, weights = folder / retraining.BASE_CHECKPOINT, folder / retraining.WEIGHTS
     network = inference.open_network(begun_from)
     dataset = corrected(folder, plan["modality"])
     stack = datasets.stack(dataset, network.size, tell.counted("reading", "reading"))
@@ -120,7 +120,7 @@ def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
         "sha256": checkpoint.load(weights).sha256,
         "items": {id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test},
     }
-    retraining.write(folder / retraining.VERDICT, verdict)
+    retraining.write(folder / retraining.EVALUATION, verdict)
     return verdict
 
 
@@ -141,7 +141,7 @@ def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: s
     left_out = {id for one, other in torn for id in (one | other if one & seen else one)}
     train = sorted(set(learn) & set(stack.groups) - left_out)  # an image that shows neither body nor lesion is not in the stack
     test = sorted(set(held_back) - left_out)
-    if min(len(train), len(test)) < retraining.LEAST_HELD_BACK:
+    if min(len(train), len(test)) < retraining.MIN_HOLDOUT:
         count = len(set(learn) | set(held_back))
         raise ValueError(f"of {count} accepted images {len(left_out)} are nearly the same as others; too few are left, accept some more")
     return Split(stack.name, 0, True, tuple(train), (), tuple(test)), left_out
@@ -156,7 +156,7 @@ def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr:
         recipe=replace(recipe, epochs=epochs),
         data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
         run=Run(device=plan["device"]),
-        init=str(folder / retraining.BEGUN_FROM),
+        init=str(folder / retraining.BASE_CHECKPOINT),
         labels=1.0,
         validate_every=0,
         out=str(folder / "training"),

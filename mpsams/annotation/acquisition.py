@@ -13,7 +13,7 @@ import numpy as np
 from . import masks
 
 
-def votes(said: Sequence[np.ndarray]) -> float:
+def vote_disagreement(said: Sequence[np.ndarray]) -> float:
     """Mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
 
     As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the area
@@ -23,10 +23,10 @@ def votes(said: Sequence[np.ndarray]) -> float:
     return float(np.mean(4 * share * (1 - share)))
 
 
-def pairs(said: Sequence[np.ndarray]) -> float:
+def pair_disagreement(said: Sequence[np.ndarray]) -> float:
     """1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
 
-    ValueError as for ``votes``.
+    ValueError as for ``vote_disagreement``.
     """
     return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(said), 2)]))
 

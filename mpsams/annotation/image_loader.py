@@ -71,7 +71,7 @@ class ImageLoader:
             return None
         item, token = self.project.item(id), match[1]
         last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
-        if last.get("sheet") != token and token[16:24] != _start(item):
+        if last.get("token") != token and token[16:24] != _start(item):
             raise ConflictError(CONFLICT)
         image = self.images.find(lambda image: image.item == id and image.is_current(item) and not image.is_dirty)
         if image is None:

@@ -19,7 +19,7 @@ STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
-VERSION = 1
+VERSION = 2
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _TABLES = """
@@ -27,7 +27,7 @@ CREATE TABLE items (
     number INTEGER PRIMARY KEY,              -- in the order they were added
     id TEXT NOT NULL UNIQUE,                 -- the beginning of the sha256 of the image
     status TEXT NOT NULL,                    -- new, proposed, in work, accepted, skipped
-    urgency REAL,                            -- the greater, the sooner it is to be corrected
+    priority REAL,                           -- the greater, the sooner it is to be corrected
     modality TEXT NOT NULL,
     image_ending TEXT NOT NULL,
     mask_ending TEXT NOT NULL,
@@ -45,20 +45,20 @@ INSERT INTO state VALUES (0);
 _ID = re.compile("[0-9a-f]{16}")
 _UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END"
 _CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
-    "ranked": "urgency = :urgency",
-    "proposed": "proposal = :file, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, urgency = coalesce(:urgency, urgency), "
+    "prioritised": "priority = :priority",
+    "proposed": "proposal = :file, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority = coalesce(:priority, priority), "
     "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
-    "withdrawn": "proposal = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
+    "discarded": "proposal = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
     "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
     "saved": "mask = :mask, status = 'in work'",
-    "found": "mask = :mask, status = 'in work'",
-    "lost": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
+    "recovered": "mask = :mask, status = 'in work'",
+    "missing": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
     "accepted": "mask = :mask, status = 'accepted'",
     "skipped": "status = 'skipped'",
     "reopened": f"status = {_UNTOUCHED}",
 }
 _COLUMNS = (
-    "id, status, urgency, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed"
+    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed"
 )
 
 
@@ -66,14 +66,14 @@ _COLUMNS = (
 class Item:
     """An image of a project and how far it is.
 
-    id: 16 hexadecimal digits of its content. status: one of STATUSES. urgency: None where nobody gave one. shape_xyz: of the
+    id: 16 hexadecimal digits of its content. status: one of STATUSES. priority: None where nobody gave one. shape_xyz: of the
     image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none. checkpoint: the
     name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC.
     """
 
     id: str
     status: str
-    urgency: float | None
+    priority: float | None
     modality: str
     image_ending: str
     mask_ending: str
@@ -86,7 +86,7 @@ class Item:
 
 
 class Index:
-    """The table of a project; ``follow`` brings it up to the log.
+    """The table of a project; ``sync_from_log`` brings it up to the log.
 
     Where its file cannot be written (a full or read-only disk, another program that locks it, a folder of its name), the
     table is kept in memory until the project is opened again: nothing depends on the file, for the log has it all.
@@ -103,10 +103,10 @@ class Index:
             self.rebuild()
         else:
             try:
-                self._follow_names()
+                self._read_names()
             except sqlite3.DatabaseError:
                 self.rebuild()
-            self.follow()
+            self.sync_from_log()
 
     def rebuild(self) -> None:
         """Throw the table away and make it again from the log."""
@@ -124,13 +124,13 @@ class Index:
             path.with_name(path.name + ending).unlink(missing_ok=True)
         self.db = _connected(path)
         self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-        self._follow_names()
-        self._follow()
+        self._read_names()
+        self._apply_log()
 
-    def follow(self) -> None:
+    def sync_from_log(self) -> None:
         """Take in what the log has and the table has not; a table that is damaged, gone or locked meanwhile is made again."""
         try:
-            self._follow()
+            self._apply_log()
         except sqlite3.DatabaseError:
             self.rebuild()
 
@@ -140,7 +140,7 @@ class Index:
         ((end,),) = self._rows("SELECT log_end FROM state")
         return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
-    def _follow(self) -> None:
+    def _apply_log(self) -> None:
         (start,) = self.db.execute("SELECT log_end FROM state").fetchone()
         if not self.lines.exists() or self.lines.stat().st_size == start:
             return
@@ -185,7 +185,7 @@ class Index:
             self.db.close()
         self.db = None
 
-    def _follow_names(self) -> None:
+    def _read_names(self) -> None:
         known = [(row.get("item"), row.get("name")) for row in log.read(self.names)[0]]
         with self.db:
             self.db.execute("DELETE FROM names")
@@ -226,7 +226,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
     """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
-    values = {name: row.get(name) for name in ("item", "urgency", "file", "mask", "time")}
+    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time")}
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from mpsams import checkpoint
 
+# words of version 1 of a project, which are read as those of today
+ACTIONS_V1 = {"ranked": "prioritised", "found": "recovered", "lost": "missing", "withdrawn": "discarded", "taken back": "rolled back"}
+FIELDS_V1 = {"who": "user", "urgency": "priority", "sheet": "token", "begun_from": "base_checkpoint", "held_back": "holdout", "changed_by_hand": "manually_edited"}
 _BLOCK = 2**16  # bytes read at once from the end
 
 
@@ -21,7 +24,7 @@ def append(path: Path, rows: Sequence[Mapping]) -> None:
     or read-only; then nothing of the rows is kept.
     """
     left = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode("ascii")
-    before = mend(path)
+    before = truncate_partial_line(path)
     try:
         with path.open("ab", buffering=0) as file:
             while left:
@@ -68,16 +71,18 @@ def tail(path: Path, count: int) -> list[dict]:
 
 
 def _row(line: bytes) -> dict | None:
-    """A line as a row; None for one that is damaged."""
+    """Return a line as a row in the words of today; None if it is damaged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):  # no JSON, no UTF-8; lists in lists without end
         return None
-    sensible = isinstance(row, dict) and all(isinstance(row.get(name, ""), str) for name in ("item", "action"))
-    return row if sensible else None
+    if not isinstance(row, dict) or not all(isinstance(row.get(name, ""), str) for name in ("item", "action")):
+        return None
+    row = {FIELDS_V1.get(name, name): value for name, value in row.items()}
+    return row | {"action": ACTIONS_V1.get(row["action"], row["action"])} if "action" in row else row
 
 
-def mend(path: Path) -> int:
+def truncate_partial_line(path: Path) -> int:
     """Cut off a last line without its end; the file's size in bytes, 0 where there is none."""
     if not path.exists():
         return 0

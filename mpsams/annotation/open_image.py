@@ -188,7 +188,7 @@ class OpenImage:
 
     def _origin(self) -> dict[str, str]:
         """Return the fields of a log line that say which open image and command it is about."""
-        return {"sheet": self.token} | ({"request": self.command_id} if self.command_id else {})
+        return {"token": self.token} | ({"request": self.command_id} if self.command_id else {})
 
     def as_truth(self) -> Case:
         """Return the case with a copy of the mask as its truth, measured."""

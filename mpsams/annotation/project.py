@@ -21,7 +21,7 @@ from mpsams.imaging import Scan
 from . import disk, images, lock, log, masks
 from .index import OPEN, STATUSES, Index, Item
 
-FORMAT, VERSION = "mps-ams annotations", 1
+FORMAT, VERSION = "mps-ams annotations", 2
 FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
 FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
 LONGEST = 200  # characters of a name, a person's or a file's
@@ -49,7 +49,7 @@ class Project:
         self._lines, self._names = self.folder / "log.jsonl", self.folder / "names.private.jsonl"
         self._lock, self._last = RLock(), None
         self._remarks: dict[str, str] = {}
-        _judge(self.folder)
+        _validate_folder(self.folder)
         self.read_only, self._held = False, None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,13 +62,12 @@ class Project:
             return
         try:
             about = self.folder / "project.json"
-            if not about.is_file():
-                checkpoint.write(about, json.dumps({"format": FORMAT, "version": VERSION, "made": log.now()}).encode())
+            self._write_version(about)
             for path in (self.folder, *map(self.folder.joinpath, FOLDERS)):
                 path.mkdir(exist_ok=True)
                 images.clean(path)
-            log.mend(self._lines)
-            log.mend(self._names)
+            log.truncate_partial_line(self._lines)
+            log.truncate_partial_line(self._names)
             self._index = Index(self.folder / "index.sqlite", self._lines, self._names)
             self._recover()
         except BaseException:
@@ -111,10 +110,10 @@ class Project:
         return {status: found.count(status) for status in STATUSES}
 
     def queue(self) -> tuple[Item, ...]:
-        """What is neither accepted nor skipped: the most urgent first, those without urgency last, else as added."""
+        """What is neither accepted nor skipped: the most urgent first, those without priority last, else as added."""
         with self._ready() as index:
             found = index.items(OPEN)
-        return tuple(sorted(found, key=lambda item: math.inf if item.urgency is None else -item.urgency))
+        return tuple(sorted(found, key=lambda item: math.inf if item.priority is None else -item.priority))
 
     def next(self, after: str | None = None) -> Item | None:
         """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is done."""
@@ -197,25 +196,25 @@ class Project:
                 notes += [*scan.notes, *[several] * (len(scan.choices) > 1)]
             return self.item(id)
 
-    def rank(self, urgency: Mapping[str, float], who: str = "") -> None:
-        """Say how urgent items are, greater first (``annotations.urgency``). ValueError for what is no finite number."""
-        rows = [{"item": self.item(id).id, "action": "ranked", "urgency": _finite("urgency", value)} for id, value in urgency.items()]
+    def set_priorities(self, priority: Mapping[str, float], who: str = "") -> None:
+        """Say how urgent items are, greater first (``annotations.priority``). ValueError for what is no finite number."""
+        rows = [{"item": self.item(id).id, "action": "prioritised", "priority": _finite("priority", value)} for id, value in priority.items()]
         with self._ready():
             self._write(rows, who)
 
     def propose(
-        self, id: str, mask_xyz: np.ndarray, checkpoint_name: str, sha256: str, urgency: float | None = None, who: str = "", **more
+        self, id: str, mask_xyz: np.ndarray, checkpoint_name: str, sha256: str, priority: float | None = None, who: str = "", **more
     ) -> Item:
         """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as they are.
 
         checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say, JSON.
         """
-        urgency = None if urgency is None else _finite("urgency", urgency)
+        priority = None if priority is None else _finite("priority", priority)
         with self._ready():
             item = self.item(id)
             made_by = {"checkpoint": _printable(checkpoint_name), "sha256": _printable(sha256)}
             file = self._put("proposals", item, mask_xyz)
-            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "urgency": urgency}
+            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority}
             self._write([more | row], who)
             return self.item(id)
 
@@ -259,15 +258,22 @@ class Project:
             self._index.rebuild()
             self._recover()
 
-    def note(self, action: str, who: str = "", **fields) -> None:
+    def append_log(self, action: str, who: str = "", **fields) -> None:
         """Append a line to the log that is about no image of its own; fields: what it is to say, JSON."""
         with self._ready():
             self._write([{"action": action} | fields], who)
 
-    # How
+    # Inside
+
+    @staticmethod
+    def _write_version(about: Path) -> None:
+        """Write the file that says the format and its version, if there is none or it is of an earlier version."""
+        said = json.loads(about.read_bytes()) if about.is_file() else {"format": FORMAT, "made": log.now()}
+        if said.get("version") != VERSION:
+            checkpoint.write(about, json.dumps(said | {"version": VERSION}).encode())
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Nobody else of this app does anything with the project meanwhile."""
         with self._lock:
             yield
@@ -276,7 +282,7 @@ class Project:
     def _ready(self) -> Iterator[Index]:
         """The index, up to date with the log, for this thread alone."""
         with self._lock:
-            self._index.follow()
+            self._index.sync_from_log()
             if self._index.is_ahead:
                 self._index.rebuild()
                 if not self.read_only:
@@ -319,9 +325,9 @@ class Project:
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
         self._refuse_read_only()
-        head = {"time": log.now(), "who": _printable(who)}
+        head = {"time": log.now(), "user": _printable(who)}
         log.append(self._lines, [head | row | head for row in rows])
-        self._index.follow()
+        self._index.sync_from_log()
 
     def _keep(
         self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None,
@@ -371,13 +377,13 @@ class Project:
         known = {item.id + item.image_ending for item in self._index.items()}
         for path in sorted((self.folder / "images").iterdir()):
             if path.name not in known:
-                self._adopt(path)
+                self._add_found(path)
         for item in self._index.items():
             self._check_proposal(item)
             self._check_mask(item)
             self._publish(self.item(item.id))
 
-    def _adopt(self, path: Path) -> None:
+    def _add_found(self, path: Path) -> None:
         """An image in images/ that the log does not know. One that is not named by its content, or is none, is left alone."""
         if images.named_by_content(path):
             with suppress(ValueError):
@@ -389,7 +395,7 @@ class Project:
         if masks.sha256(path) != item.proposal:
             images.remove(path)
             if item.proposal is not None:
-                self._write([{"item": item.id, "action": "withdrawn"}], "")
+                self._write([{"item": item.id, "action": "discarded"}], "")
 
     def _check_mask(self, item: Item) -> None:
         """A whole mask that is not the one the log names is a later one: saved at the moment of a crash, or by another tool."""
@@ -406,10 +412,10 @@ class Project:
             if item.mask is not None and masks.sha256(good) == item.mask:
                 checkpoint.write(path, good.read_bytes())
             elif item.mask is not None:
-                self._write([{"item": item.id, "action": "lost"}], "")
+                self._write([{"item": item.id, "action": "missing"}], "")
         else:
             again = item.mask is None and masks.sha256(good) == found  # the log itself was lost
-            self._write([{"item": item.id, "action": "accepted" if again else "found", "mask": found}], "")
+            self._write([{"item": item.id, "action": "accepted" if again else "recovered", "mask": found}], "")
 
 
 def is_project(folder: Path) -> bool:
@@ -417,7 +423,7 @@ def is_project(folder: Path) -> bool:
     return (folder / "project.json").is_file() or (folder / "log.jsonl").is_file()
 
 
-def _judge(folder: Path) -> None:
+def _validate_folder(folder: Path) -> None:
     """ValueError unless a folder is a project we can open, or may become one."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")

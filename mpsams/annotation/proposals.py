@@ -20,7 +20,7 @@ KNOWN = 12  # digits of an id that are shown where there is no name
 def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -> Item:
     """Let a network outline an image of the project, all axial slices of a volume.
 
-    The more the networks of its modality disagree, the more urgent it is (``urgency.votes``, a mean over slices); where
+    The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices); where
     there is one alone, the less sure it is. ValueError without a network for it.
     """
     scan = project.scan(id)
@@ -36,7 +36,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
         if first.has_body or len(scan.shown()) == 1:
             mask_hw[:] = first.proposal_hw
             chance_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
-            doubts.append(acquisition.votes([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(chance_hw))
+            doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(chance_hw))
         else:
             doubts.append(0.0)
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)

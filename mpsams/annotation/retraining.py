@@ -30,14 +30,15 @@ from . import images, lock, log, masks
 from .index import MASK_ENDINGS
 from .project import Project
 
-LEAST = 10  # accepted masks to learn from
-LEAST_HELD_BACK = 3  # of them, to measure on
-SHOWN_FROM = 6  # held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
+MIN_ACCEPTED = 10  # accepted masks to learn from
+MIN_HOLDOUT = 3  # of them, to measure on
+MIN_SHOWN = 6  # held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
 LEVEL = 0.05
 SHARE = 0.2  # of the items that are held back, about
 PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
-BEGUN_FROM, WEIGHTS, PLAN, PROGRESS, VERDICT = "begun_from.safetensors", "weights.safetensors", "plan.json", "progress.json", "verdict.json"
-LEFTOVERS = ("images", "masks", "training", BEGUN_FROM)  # of a run that has ended
+BASE_CHECKPOINT, WEIGHTS, PLAN, PROGRESS, EVALUATION = "begun_from.safetensors", "weights.safetensors", "plan.json", "progress.json", "verdict.json"
+HOLDOUT, HOLDOUT_V1 = "holdout.json", "held_back.json"  # of the project: ids that are only measured on; its name in version 1
+TEMP_FILES = ("images", "masks", "training", BASE_CHECKPOINT)  # of a run that has ended
 _NUMBERED = re.compile(r"corrected-(\d+)-.+")
 _TAIL = re.compile(r"[^-]+-seg-\d+$")
 
@@ -56,7 +57,7 @@ class EvaluationResult:
     """What a run has brought, measured on held-back items that neither checkpoint was trained on.
 
     before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after - before.
-    images: how many items were measured. changed_by_hand: how many of them a person has changed, or drawn alone; the others
+    images: how many items were measured. manually_edited: how many of them a person has changed, or drawn alone; the others
     are proposals as a checkpoint made them, which flatters it. learned: items that were learnt from. left_out: near-duplicates
     that were neither learnt from nor measured. better: whether a gain is shown, see ``is_shown``. checkpoint: the new one, until
     it is adopted.
@@ -66,7 +67,7 @@ class EvaluationResult:
     after: float
     interval: tuple[float, float]
     images: int
-    changed_by_hand: int
+    manually_edited: int
     learned: int
     left_out: int
     better: bool
@@ -91,7 +92,7 @@ class Run:
         share, words = told.get("share", 0.0), told.get("words", "starting")
         if alive:
             return Progress(share, "stopping" if cancelled else words, "running")
-        if (self.folder / VERDICT).exists():
+        if (self.folder / EVALUATION).exists():
             return Progress(1.0, "done", "done")
         if cancelled:
             return Progress(share, "cancelled; nothing has changed", "cancelled")
@@ -115,19 +116,22 @@ class Run:
         if not held(self.folder.parent):
             clear(self.folder)
 
-    def verdict(self) -> EvaluationResult:
+    def evaluation(self) -> EvaluationResult:
         """What came of it. ValueError while it runs, and where nothing came of it."""
-        told = read(self.folder / VERDICT)
+        told = read(self.folder / EVALUATION)
         if not told:
             raise ValueError(f"run {self.folder.name} has no verdict, it is {self.progress().state}; expected one that is done")
-        names = ("before", "after", "images", "changed_by_hand", "learned", "left_out")
+        names = ("before", "after", "images", "learned", "left_out")
         better = is_shown(told["interval"], told.get("p"), told["images"])  # an earlier version wrote true where it was not worse
-        return EvaluationResult(**{name: told[name] for name in names}, interval=tuple(told["interval"]), better=better, checkpoint=self.folder / WEIGHTS)
+        return EvaluationResult(
+            **{name: told[name] for name in names}, manually_edited=told["changed_by_hand"], interval=tuple(told["interval"]), better=better,
+            checkpoint=self.folder / WEIGHTS,
+        )  # fmt: skip
 
 
 def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
-    """Whether a gain is shown: on at least SHOWN_FROM images, with an interval above 0 and, where it is known, p below LEVEL."""
-    return images >= SHOWN_FROM and interval[0] > 0 and (p is None or p < LEVEL)
+    """Whether a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p below LEVEL."""
+    return images >= MIN_SHOWN and interval[0] > 0 and (p is None or p < LEVEL)
 
 
 def start(project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu") -> Run:
@@ -165,24 +169,24 @@ def prepare(
     own = hold(runs)
     try:
         told = log.read(folder / "log.jsonl")[0]
-        ids, modality = alike(folder / "accepted", told, begun)
-        known = read(folder / "held_back.json").get("items", [])
+        ids, modality = select_modality(folder / "accepted", told, begun)
+        known = (read(folder / HOLDOUT) or read(folder / HOLDOUT_V1)).get("items", [])
         learned = checkpoint.seen(begun).get("folder", set())
-        kept = held_back(ids, known, learned)
-        if len(ids) < LEAST or len(kept - learned) < LEAST_HELD_BACK or len(ids - kept) < LEAST_HELD_BACK:
+        kept = select_holdout(ids, known, learned)
+        if len(ids) < MIN_ACCEPTED or len(kept - learned) < MIN_HOLDOUT or len(ids - kept) < MIN_HOLDOUT:
             raise ValueError(needed(len(ids)))
-        write(folder / "held_back.json", {"items": sorted(kept | set(known))})
+        write(folder / HOLDOUT, {"items": sorted(kept | set(known))})
         for earlier in _numbered(runs):
             clear(earlier)
             (earlier / WEIGHTS).unlink(missing_ok=True)
         run = Run(runs / f"{1 + max([int(path.name) for path in _numbered(runs)], default=0):04}")
         run.folder.mkdir()
         there = ids & snapshot(folder / "accepted", run.folder, ids)
-        _link(Path(init), run.folder / BEGUN_FROM)
+        _link(Path(init), run.folder / BASE_CHECKPOINT)
         plan = {
             "name": name, "sha256": begun.sha256, "method": begun.metadata.get("method", ""), "epochs": epochs, "device": device,
             "modality": modality, "learn": sorted(there - kept), "held_back": sorted(there & kept - learned),
-            "changed": sorted(there & changed(told)), "made": log.now(),
+            "changed": sorted(there & edited_items(told)), "made": log.now(),
         }  # fmt: skip
         write(run.folder / PLAN, plan)
     except BaseException:
@@ -193,11 +197,11 @@ def prepare(
 
 def needed(count: int) -> str:
     """Why so many accepted masks are not enough."""
-    at_least = f"at least {LEAST} accepted masks are needed; there are {count}"
-    return at_least if count < LEAST else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
+    at_least = f"at least {MIN_ACCEPTED} accepted masks are needed; there are {count}"
+    return at_least if count < MIN_ACCEPTED else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
 
 
-def held_back(ids: Collection[str], known: Collection[str] = (), learned: Collection[str] = ()) -> set[str]:
+def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: Collection[str] = ()) -> set[str]:
     """Which items are held back: those whose hash says so, and whatever was held back before.
 
     So an item's part does not depend on when the others come. Where that makes too few, the next by their hash are held back
@@ -206,10 +210,10 @@ def held_back(ids: Collection[str], known: Collection[str] = (), learned: Collec
     place = {id: int(hashlib.sha256(f"held back {id}".encode()).hexdigest()[:8], 16) / 2**32 for id in ids}
     kept = {id for id in ids if place[id] < SHARE or id in known}
     others = sorted(set(ids) - kept - set(learned), key=place.get)
-    return kept | set(others[: max(0, LEAST_HELD_BACK - len(kept - set(learned)))])
+    return kept | set(others[: max(0, MIN_HOLDOUT - len(kept - set(learned)))])
 
 
-def alike(accepted: Path, told: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
+def select_modality(accepted: Path, told: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
     """The accepted items of one modality, and which: the only one there is, else that of the checkpoint."""
     modality = {row.get("item"): row.get("modality") for row in told if row.get("action") == "added"}
     ids = {path.name[:16] for path in (accepted / "images").glob("[!.]*") if not path.name.endswith(images.UNFINISHED)}
@@ -218,7 +222,7 @@ def alike(accepted: Path, told: list[dict], begun: Checkpoint) -> tuple[set[str]
     return {id for id in ids if modality.get(id) == wanted}, wanted or ""
 
 
-def changed(told: list[dict]) -> set[str]:
+def edited_items(told: list[dict]) -> set[str]:
     """The items whose accepted mask is not just what a checkpoint proposed, by the lines of the log."""
     last = {row.get("item"): row for row in told if row.get("action") == "accepted"}
     return {id for id, row in last.items() if row.get("proposal") is None or row.get("pixels_added", 0) + row.get("pixels_removed", 0) > 0}
@@ -247,29 +251,29 @@ def last(project_folder: str | Path) -> Run | None:
     return Run(found[-1]) if found else None
 
 
-def adopted(project_folder: str | Path) -> list[Path]:
+def promoted(project_folder: str | Path) -> list[Path]:
     """The checkpoints in use that a project has learnt, the newest last."""
     return sorted((path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if number(path.stem)), key=lambda path: number(path.stem))
 
 
 def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
     """Where the checkpoint of a run lies while it is in use; None while it is not."""
-    sha256 = read(run.folder / VERDICT).get("sha256")
-    return next((path for path in adopted(project_folder) if masks.sha256(path) == sha256), None)
+    sha256 = read(run.folder / EVALUATION).get("sha256")
+    return next((path for path in promoted(project_folder) if masks.sha256(path) == sha256), None)
 
 
-def adopt(project: Project, run: Run, who: str = "") -> Path:
+def promote(project: Project, run: Run, who: str = "") -> Path:
     """Put the checkpoint of a run that is done into use; where it then lies. Once more changes nothing.
 
     ValueError: it is worse, it was begun from another checkpoint than the newest in use, or its file is gone.
     """
-    with project.alone():
-        verdict, plan = run.verdict(), read(run.folder / PLAN)
+    with project.exclusive():
+        verdict, plan = run.evaluation(), read(run.folder / PLAN)
         if verdict.worse:
             fell = f"from {verdict.before:.3f} to {verdict.after:.3f} on {verdict.images} held-back images"
             raise ValueError(f"the mean DSC fell {fell}; only a checkpoint that is not worse is taken into use")
-        in_use = adopted(project.folder)
-        sha256, target = read(run.folder / VERDICT)["sha256"], in_use_of(project.folder, run)
+        in_use = promoted(project.folder)
+        sha256, target = read(run.folder / EVALUATION)["sha256"], in_use_of(project.folder, run)
         if target is None:
             if masks.sha256(verdict.checkpoint) != sha256:
                 raise ValueError(f"the checkpoint of run {run.folder.name} is no longer there; learn again")
@@ -282,23 +286,23 @@ def adopt(project: Project, run: Run, who: str = "") -> Path:
             checkpoint.sync(target.parent)
         learned = [row.get("checkpoint") for row in project.log() if row.get("action") == "learned"]
         if not any(isinstance(one, dict) and one.get("sha256") == sha256 for one in learned):
-            row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "begun_from": {"name": plan["name"], "sha256": plan["sha256"]}}
-            row |= {"items": verdict.learned, "held_back": verdict.images, "changed_by_hand": verdict.changed_by_hand}
-            project.note("learned", who, **row, before=verdict.before, after=verdict.after)
+            row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]}}
+            row |= {"items": verdict.learned, "holdout": verdict.images, "manually_edited": verdict.manually_edited}
+            project.append_log("learned", who, **row, before=verdict.before, after=verdict.after)
         return target
 
 
-def back(project: Project, who: str = "") -> Path:
+def rollback(project: Project, who: str = "") -> Path:
     """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies. ValueError: none is in use."""
-    with project.alone():
-        in_use = adopted(project.folder)
+    with project.exclusive():
+        in_use = promoted(project.folder)
         if not in_use:
             raise ValueError("no checkpoint that this project has learnt is in use; there is nothing to take back")
         target = in_use[-1].parent / "withdrawn" / in_use[-1].name
         target.parent.mkdir(exist_ok=True)
         in_use[-1].replace(target)
         checkpoint.sync(target.parent)
-        project.note("taken back", who, checkpoint={"name": target.stem, "sha256": masks.sha256(target)})
+        project.append_log("rolled back", who, checkpoint={"name": target.stem, "sha256": masks.sha256(target)})
         return target
 
 
@@ -330,7 +334,7 @@ def held(runs: Path) -> bool:
 
 def clear(run: Path) -> None:
     """Remove what a run that has ended needs no more; the plan, the log, the verdict and the weights of one that is done stay."""
-    for name in (*LEFTOVERS, *([] if (run / VERDICT).exists() else [WEIGHTS])):
+    for name in (*TEMP_FILES, *([] if (run / EVALUATION).exists() else [WEIGHTS])):
         images.remove(run / name)
 
 

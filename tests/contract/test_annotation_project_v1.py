@@ -36,6 +36,10 @@ def test_a_project_of_version_1_is_listed_as_it_was(folder, without):
         assert project.name(project.items()[0].id) == "phantom 0.png"
         assert all(project.mask(item.id) is not None for item in project.items("accepted"))
         assert {item.modality for item in project.items()} == {"ultrasound", "ct"}
+        assert project.queue()[0].priority == 0.9 and {row["user"] for row in project.log()} == {"Dr. A", "Dr. B", ""}
+        actions = [row["action"] for row in project.log()]
+        assert actions[-6:] == ["recovered", "missing", "discarded", "learned", "rolled back", "learned"] and "prioritised" in actions
+    assert json.loads((folder / "project.json").read_text())["version"] == 2
 
 
 def test_a_project_of_version_1_is_edited_and_exported(folder, tmp_path):
@@ -53,8 +57,13 @@ def test_a_project_of_version_1_is_edited_and_exported(folder, tmp_path):
 
 
 def test_what_version_1_has_retrained_is_still_known(folder):
-    evaluation = retraining.last(folder).verdict()
-    assert (evaluation.images, evaluation.learned, evaluation.changed_by_hand, evaluation.better) == (3, 9, 2, False)
-    assert [path.stem for path in retraining.adopted(folder)] == ["corrected-2-mps_ams-seg-10"]
+    evaluation = retraining.last(folder).evaluation()
+    assert (evaluation.images, evaluation.learned, evaluation.manually_edited, evaluation.better) == (3, 9, 2, False)
+    assert [path.stem for path in retraining.promoted(folder)] == ["corrected-2-mps_ams-seg-10"]
     held = json.loads((folder / "held_back.json").read_text())["items"]
     assert len(held) == 3 and set(held) <= {path.stem for path in (folder / "accepted" / "images").iterdir()}
+    base = retraining.promoted(folder)[0]
+    run, lock = retraining.prepare(folder, base, base.stem, epochs=1)
+    lock.close()
+    assert json.loads((run.folder / "plan.json").read_text())["held_back"] == held
+    assert json.loads((folder / "holdout.json").read_text())["items"] == held

@@ -81,7 +81,7 @@ def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
     said = tab.wish("save", sheet, mask_hw)
     assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
-    assert project.log()[-1]["who"] == "AB" and any("in work" in str(value) for value in said.values())
+    assert project.log()[-1]["user"] == "AB" and any("in work" in str(value) for value in said.values())
     said = tab.wish("accept", sheet)
     sheet = tab.answered(said)["slice_view"]
     case = tab.state(Case)
@@ -168,7 +168,7 @@ def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_w
         Image.fromarray(np.uint8(255 * np.eye(sheet["height"], sheet["width"]))).save(mask)
         tab.call(tab.named("take"), **{"Masks": {"path": str(mask), "meta": {"_type": "gradio.FileData"}}}, **typed)
         tab.wish("accept", tab.answered(tab.call(tab.named("pick"), {"item": first.id}, **typed))["slice_view"])
-        assert [(row["action"], row["who"]) for row in project.log()] == [
+        assert [(row["action"], row["user"]) for row in project.log()] == [
             ("added", ""), ("proposed", "anne"), ("saved", "anne"), ("saved", "anne"), ("accepted", "anne")
         ]  # fmt: skip
 

@@ -56,7 +56,7 @@ def test_what_is_drawn_on_a_picture_is_on_the_disk_to_the_pixel(page, project):
     assert np.array_equal(geometry.shown(project.mask(item(page)), None)[0], mask_hw)
     assert np.array_equal(np.asarray(Image.open(project.folder / "masks" / f"{item(page)}.png")) > 0, mask_hw)
     row = project.log()[-1]
-    assert (row["who"], row["seconds"], row["action"]) == ("Dr. A", 1.5, "saved")
+    assert (row["user"], row["seconds"], row["action"]) == ("Dr. A", 1.5, "saved")
     lines = len(project.log())
     assert page.send("save", mask_hw)["saved"] == "disk" and len(project.log()) == lines  # the same once more
     assert page.send("save")["saved"] == ""
@@ -249,7 +249,7 @@ def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(regis
 
 def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
-    project.rank({ids[0]: 0.1, ids[1]: 0.9, ids[2]: 0.5})
+    project.set_priorities({ids[0]: 0.1, ids[1]: 0.9, ids[2]: 0.5})
     for id in ids:
         project.propose(id, np.zeros((*SIZE[::-1], 1), bool), "none", "00")
     page = Page(registry, project)
@@ -562,8 +562,8 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
                     mask_hw[:] = inference.probability(network, unit, box) >= 0.5
             masks.append(mask)
         assert np.array_equal(project.proposal(id), masks[0]) and project.item(id).checkpoint == (f"{data}-mps_ams-seg-10", networks[0].sha256)
-        assert project.item(id).urgency == pytest.approx(acquisition.votes(masks))
-    found = [one.urgency for one in project.queue()]
+        assert project.item(id).priority == pytest.approx(acquisition.vote_disagreement(masks))
+    found = [one.priority for one in project.queue()]
     assert found == sorted(found, reverse=True) and len(set(found)) > 1
     rows = queue.listed(project, ids[0])
     assert [rows.index(one.id) for one in project.queue()] == sorted(rows.index(one.id) for one in project.queue())

@@ -45,7 +45,7 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     assert report["images"] == [{"id": first, "name": "a.png", "status": "in work", "lesion_voxels": int(mask.sum())}]
     assert any(note.startswith("b") for note in report["notes"])
     with Project(folder) as project:
-        assert np.array_equal(project.mask(first), mask) and project.mask(second) is None and project.log()[-1]["who"] == "Anna"
+        assert np.array_equal(project.mask(first), mask) and project.mask(second) is None and project.log()[-1]["user"] == "Anna"
 
     code, report, _ = command("export", folder, "folder", tmp_path / "drafts")
     assert (code, report["which"], report["exported"]) == (0, "all", 1) and "No image is accepted" in report["notes"][0]

@@ -86,8 +86,8 @@ def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
     assert (item.status, item.shape_xyz, item.mask_ending, item.modality) == ("new", FLAT, ".png", "ultrasound")
     assert project.add(picture(tmp_path / "same.png")) == item and len(project.items()) == 1
     proposal, drawn_, truth = square(slice(0, 10), slice(0, 10)), square(slice(2, 12), slice(0, 10)), square(slice(2, 12), slice(0, 20))
-    item = project.propose(item.id, proposal, "ours", "ab" * 32, urgency=0.5)
-    assert (item.status, item.urgency, item.checkpoint) == ("proposed", 0.5, ("ours", "ab" * 32))
+    item = project.propose(item.id, proposal, "ours", "ab" * 32, priority=0.5)
+    assert (item.status, item.priority, item.checkpoint) == ("proposed", 0.5, ("ours", "ab" * 32))
     item = project.save(item.id, drawn_, who="Dr. A", seconds=3, truth_xyz=truth)
     assert item.status == "in work" and (project.mask(item.id) == drawn_).all() and (project.proposal(item.id) == proposal).all()
     before = (project.folder / "log.jsonl").read_bytes()
@@ -97,7 +97,7 @@ def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
 
     added, proposed, saved, taken = project.log()
     assert [row["action"] for row in project.log()] == ["added", "proposed", "saved", "accepted"]
-    assert (saved["who"], saved["item"], saved["proposal"]) == ("Dr. A", item.id, {"checkpoint": "ours", "sha256": "ab" * 32})
+    assert (saved["user"], saved["item"], saved["proposal"]) == ("Dr. A", item.id, {"checkpoint": "ours", "sha256": "ab" * 32})
     assert (saved["pixels_added"], saved["pixels_removed"], saved["seconds"]) == (20, 20, 3)
     assert saved["dsc_before"] == pytest.approx(2 * 80 / 300) and saved["dsc_after"] == pytest.approx(2 * 100 / 300)
     assert saved["dsc_proposal"] == pytest.approx(2 * 80 / 200) and saved["mask"] == item.mask
@@ -120,12 +120,12 @@ def test_accepting_takes_the_last_mask_else_the_proposal(project, item):
 
 def test_the_queue_has_the_most_urgent_first(project, tmp_path):
     a, b, c, d = (project.add(picture(tmp_path / f"{k}.png", k)).id for k in range(4))
-    project.rank({b: 0.2, d: 0.9, c: 0.2})
+    project.set_priorities({b: 0.2, d: 0.9, c: 0.2})
     assert [item.id for item in project.queue()] == [d, b, c, a]
     assert [project.next(after).id for after in (None, d, b, c, a)] == [d, b, c, a, d]
     project.skip(d)
     assert project.next(d).id == b and [item.id for item in project.items("skipped")] == [d]
-    for call in (lambda: project.rank({a: math.nan}), lambda: project.save(a, drawn(0, FLAT), seconds=-1), lambda: project.items("done")):
+    for call in (lambda: project.set_priorities({a: math.nan}), lambda: project.save(a, drawn(0, FLAT), seconds=-1), lambda: project.items("done")):
         with pytest.raises(ValueError, match="expected|allowed"):
             call()
     with pytest.raises(ValueError, match="not in this project"):
@@ -235,7 +235,7 @@ def test_a_series_is_one_item(project, tmp_path):
 @pytest.mark.parametrize("damage", ["gone", "garbage", "cut", "empty", "old", "ahead"])
 def test_a_damaged_index_loses_nothing(project, tmp_path, damage):
     ids = [project.add(picture(tmp_path / f"{k}.png", k), name=f"patient {k}").id for k in range(4)]
-    project.rank({ids[3]: 0.5})
+    project.set_priorities({ids[3]: 0.5})
     project.propose(ids[0], drawn(0, FLAT), "ours", "ff", 0.25)
     project.save(ids[1], drawn(1, FLAT), seconds=2)
     project.accept(ids[2], drawn(2, FLAT))
@@ -309,7 +309,7 @@ def test_masks_changed_by_another_tool_are_noticed(project, item):
     Image.fromarray(np.uint8(drawn(2, FLAT)[:, :, 0].T)).save(path)  # labels 0 and 1
     with Project(project.folder) as reopened:
         assert reopened.item(item.id).status == "in work" and (reopened.mask(item.id) == drawn(2, FLAT)).all()
-        assert reopened.log()[-1]["action"] == "found" and accepted(reopened)["masks"] == set()
+        assert reopened.log()[-1]["action"] == "recovered" and accepted(reopened)["masks"] == set()
         reopened.accept(item.id)
     path.write_bytes(b"rotten")
     with Project(project.folder) as reopened:  # the accepted copy is still good
@@ -338,8 +338,8 @@ def test_folders_that_are_no_project(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     Project(tmp_path / "new" / "project").close()
     about = tmp_path / "new" / "project" / "project.json"
-    about.write_text(about.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(ValueError, match="version 2; this app opens"):
+    about.write_text(about.read_text().replace('"version": 2', '"version": 3'))
+    with pytest.raises(ValueError, match="version 3; this app opens"):
         Project(about.parent)
     about.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
@@ -503,7 +503,7 @@ def test_a_project_that_cannot_be_written_is_opened_to_look(project, tmp_path, m
         for call in (
             lambda: looked.save(items[2].id, drawn(5, FLAT)), lambda: looked.accept(items[1].id), lambda: looked.skip(items[0].id),
             lambda: looked.propose(items[2].id, drawn(5, FLAT), "ours", ""), lambda: looked.add(picture(tmp_path / "d.png", 4)),
-            lambda: looked.rank({items[0].id: 1.0}), lambda: looked.note("x"), lambda: looked.reopen(items[0].id),
+            lambda: looked.set_priorities({items[0].id: 1.0}), lambda: looked.append_log("x"), lambda: looked.reopen(items[0].id),
         ):  # fmt: skip
             with pytest.raises(disk.ReadOnly) as refusal:
                 call()
@@ -613,17 +613,17 @@ def test_urgency_of_votes_and_pairs_against_loops():
     for at in np.ndindex(6, 5, 2):
         p = sum(bool(mask[at]) for mask in said) / 3
         total += 4 * p * (1 - p)
-    assert acquisition.votes(said) == pytest.approx(total / 60)
+    assert acquisition.vote_disagreement(said) == pytest.approx(total / 60)
     dice = [2 * sum(map(bool, (a & b).flat)) / (sum(a.flat) + sum(b.flat)) for a, b in combinations(said, 2)]
-    assert acquisition.pairs(said) == pytest.approx(1 - sum(dice) / 3)
+    assert acquisition.pair_disagreement(said) == pytest.approx(1 - sum(dice) / 3)
     empty = np.zeros((4, 4), bool)
-    assert acquisition.votes([empty, ~empty]) == 1 and acquisition.pairs([empty, ~empty]) == 1
-    assert acquisition.votes([empty, empty]) == 0 == acquisition.pairs([empty, empty])
+    assert acquisition.vote_disagreement([empty, ~empty]) == 1 and acquisition.pair_disagreement([empty, ~empty]) == 1
+    assert acquisition.vote_disagreement([empty, empty]) == 0 == acquisition.pair_disagreement([empty, empty])
     for wrong in ([empty], [], [empty, empty[:2]]):
         with pytest.raises(ValueError, match="expected two or more"):
-            acquisition.votes(wrong)
+            acquisition.vote_disagreement(wrong)
         with pytest.raises(ValueError, match="expected two or more"):
-            acquisition.pairs(wrong)
+            acquisition.pair_disagreement(wrong)
 
 
 def test_urgency_of_chances():

@@ -126,9 +126,9 @@ def running(run: Run, words: str = "learning") -> None:
 
 def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_would(learnt, weights):
     folder, run = learnt
-    verdict, plan = run.verdict(), json.loads((run.folder / "plan.json").read_text())
+    verdict, plan = run.evaluation(), json.loads((run.folder / "plan.json").read_text())
     assert not verdict.worse and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
-    assert verdict.better == (verdict.images >= retraining.SHOWN_FROM)
+    assert verdict.better == (verdict.images >= retraining.MIN_SHOWN)
     assert verdict.images == len(plan["held_back"]) >= 3 and verdict.learned == len(plan["learn"]) >= 3
     assert verdict.images + verdict.learned == ITEMS and verdict.left_out == 0
     for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
@@ -142,7 +142,7 @@ def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_wo
 
 def test_the_checkpoint_says_what_it_was_begun_from_and_what_it_has_seen(learnt, weights):
     run = learnt[1]
-    found, plan = checkpoint.load(run.verdict().checkpoint), json.loads((run.folder / "plan.json").read_text())
+    found, plan = checkpoint.load(run.evaluation().checkpoint), json.loads((run.folder / "plan.json").read_text())
     told = found.metadata
     assert (told["kind"], told["method"], told["size"], told["model"]) == ("segmentation", "mps_ams", 32, MODEL)
     init = told["init"]
@@ -157,7 +157,7 @@ def test_masks_that_are_proposals_as_they_were_are_counted(learnt):
     held = json.loads((run.folder / "plan.json").read_text())["held_back"]
     rows = {row["item"]: row for row in log.read(folder / "log.jsonl")[0] if row["action"] == "accepted"}
     by_hand = [id for id in held if rows[id]["pixels_added"] + rows[id]["pixels_removed"]]
-    assert run.verdict().changed_by_hand == len(by_hand) and 0 < len(by_hand) < len(held)
+    assert run.evaluation().manually_edited == len(by_hand) and 0 < len(by_hand) < len(held)
 
 
 def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(folder, weights, start):
@@ -176,10 +176,10 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
     assert seen[-1].state == "done", (run.folder / "log.txt").read_text()
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
-    assert run.verdict().images + run.verdict().learned == ITEMS
+    assert run.evaluation().images + run.evaluation().learned == ITEMS
     stays = {"log.txt", "plan.json", "process.json", "progress.json", "records.jsonl", "verdict.json", "weights.safetensors"}
     assert {path.name for path in run.folder.iterdir()} == stays
-    for path in (*run.folder.iterdir(), folder / "held_back.json"):
+    for path in (*run.folder.iterdir(), folder / "holdout.json"):
         assert SECRET.encode() not in path.read_bytes() and str(folder).encode() not in path.read_bytes(), path.name
 
 
@@ -194,30 +194,30 @@ def test_the_steps_of_a_training_are_told(tmp_path):
 def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
     run = retraining.last(folder)
-    sha256 = checkpoint.load(run.verdict().checkpoint).sha256
+    sha256 = checkpoint.load(run.evaluation().checkpoint).sha256
     shelf = ModelRegistry(tmp_path, more=[folder / "checkpoints"])
     with Project(folder) as project:
-        assert retraining.adopted(folder) == [] and shelf.names() == []
-        path = retraining.adopt(project, run, "me")
-        assert retraining.adopt(project, run, "me") == path == retraining.adopted(folder)[0]  # a second click
+        assert retraining.promoted(folder) == [] and shelf.names() == []
+        path = retraining.promote(project, run, "me")
+        assert retraining.promote(project, run, "me") == path == retraining.promoted(folder)[0]  # a second click
         assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
         assert comparison.titled([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
         (row,) = [row for row in project.log() if row["action"] == "learned"]
-        assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["begun_from"]["name"] == NAME and row["who"] == "me"
-        assert row["items"] == run.verdict().learned and row["after"] == run.verdict().after
+        assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["base_checkpoint"]["name"] == NAME and row["user"] == "me"
+        assert row["items"] == run.evaluation().learned and row["after"] == run.evaluation().after
         assert project.counts()["accepted"] == ITEMS
         following, own = retraining.prepare(folder, path, path.stem)
         own.close()
         first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
         assert second["held_back"] == first["held_back"] and not checkpoint.seen(checkpoint.load(path))["folder"] & set(second["held_back"])
-        withdrawn = retraining.back(project, "me")
+        withdrawn = retraining.rollback(project, "me")
         assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
-        assert retraining.adopted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "taken back"
+        assert retraining.promoted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "rolled back"
         with pytest.raises(ValueError, match="nothing to take back"):
-            retraining.back(project)
+            retraining.rollback(project)
         with pytest.raises(ValueError, match="no longer there"):
-            retraining.adopt(project, run)
+            retraining.promote(project, run)
         project.rebuild()  # the index reads past lines that are of no item
         assert project.counts()["accepted"] == ITEMS
         assert retraining._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
@@ -234,11 +234,11 @@ def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
         Image.fromarray(255 - mask).save(run.folder / "masks" / f"{id}.png")
     with own:
         retrain.correct(run.folder, 400, RATE)
-    verdict = run.verdict()
+    verdict = run.evaluation()
     assert verdict.before > 0.4 > verdict.after and not verdict.better and verdict.interval[1] < 0
     with Project(folder) as project, pytest.raises(ValueError, match="the mean DSC fell from 0"):
-        retraining.adopt(project, run)
-    assert retraining.adopted(folder) == []
+        retraining.promote(project, run)
+    assert retraining.promoted(folder) == []
     assert not (retraining.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
 
 
@@ -247,7 +247,7 @@ def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt
     (folder / "checkpoints").mkdir()
     checkpoint.save(folder / "checkpoints" / "corrected-3-mps_ams-seg-10.safetensors", UNet(**MODEL).state_dict(), {})
     with Project(folder) as project, pytest.raises(ValueError, match="did not begin from corrected-3"):
-        retraining.adopt(project, retraining.last(folder))
+        retraining.promote(project, retraining.last(folder))
 
 
 def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
@@ -259,7 +259,7 @@ def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
     assert time.monotonic() - began < 5 and run.progress().state == "cancelled"
     assert {path.name for path in run.folder.iterdir()} == {"cancelled", "log.txt", "plan.json", "process.json", "progress.json"}
     with pytest.raises(ValueError, match="no verdict, it is cancelled"):
-        run.verdict()
+        run.evaluation()
     run.cancel()  # once more does nothing
     _, own = retraining.prepare(folder, weights, NAME)  # and the next may begin
     own.close()
@@ -325,12 +325,12 @@ IDS = [f"{number:016x}" for number in range(400)]
 def test_what_was_once_held_back_is_never_learnt_from(step):
     known, learnt = set(), set()
     for count in range(10, len(IDS), step):
-        held = retraining.held_back(IDS[:count], known, learnt)
+        held = retraining.select_holdout(IDS[:count], known, learnt)
         assert known & set(IDS[:count]) <= held and not held & learnt and len(held) >= 3
         known |= held
         learnt |= set(IDS[:count]) - held
     assert 0.15 < len(held) / count < 0.25
-    assert retraining.held_back(IDS, known, learnt) == retraining.held_back(IDS[::-1], known, learnt)
+    assert retraining.select_holdout(IDS, known, learnt) == retraining.select_holdout(IDS[::-1], known, learnt)
 
 
 def test_items_that_came_later_change_no_part(folder, weights, pictures, tmp_path):
@@ -409,13 +409,13 @@ def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(t
 
     def said(**more) -> str:
         retraining.write(tmp_path / "verdict.json", facts | more)
-        return brought(Run(tmp_path).verdict())
+        return brought(Run(tmp_path).evaluation())
 
     assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])
     assert "not shown to be better" in said(interval=[-0.05, 0.2], images=20)
     assert "It is better" in said(interval=[0.05, 0.2], images=20) and "It is better" in said(interval=[0.05, 0.2], images=20, p=0.01)
     assert "not shown to be better" in said(interval=[0.05, 0.2], images=20, p=0.2)
-    assert "It is worse" in said(interval=[-0.2, 0.1], after=0.4) and Run(tmp_path).verdict().worse
+    assert "It is worse" in said(interval=[-0.2, 0.1], after=0.4) and Run(tmp_path).evaluation().worse
 
 
 def test_items_of_another_modality_are_left_alone(weights, tmp_path):
@@ -424,8 +424,8 @@ def test_items_of_another_modality_are_left_alone(weights, tmp_path):
     rows = [{"item": id, "action": "added", "modality": "ct" if number < 3 else "ultrasound"} for number, id in enumerate(IDS[:8])]
     for id in IDS[:8]:
         (tmp_path / "images" / f"{id}.png").touch()
-    assert retraining.alike(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
-    assert retraining.alike(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
+    assert retraining.select_modality(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
+    assert retraining.select_modality(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
 
 
 def test_the_benchmark_takes_no_image_that_the_network_has_seen():
@@ -480,7 +480,7 @@ def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
 def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, section, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
     teach, registry = section(folder, weights)
-    verdict = Run(folder / "runs" / learnt[1].folder.name).verdict()
+    verdict = Run(folder / "runs" / learnt[1].folder.name).evaluation()
     said, there = shown(teach)
     assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
     assert assist.default_model(registry, "ultrasound") == NAME
@@ -491,7 +491,7 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
     assert teach._begins_from() == newest
     teach._back("anna")
     assert newest not in shown(teach)[0] and assist.default_model(registry, "ultrasound") == NAME
-    assert [row["who"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
+    assert [row["user"] for row in teach.project.log()[-2:]] == ["anna", "anna"]
     with pytest.raises(gr.Error, match="nothing to take back"):
         teach._back("")
 
@@ -499,7 +499,7 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
 def test_the_page_says_how_many_masks_are_missing(weights, section, tmp_path):
     teach, _ = section(tmp_path / "empty", weights)
     said, there = shown(teach)
-    assert f"0 of {retraining.LEAST} masks" in said and not there
+    assert f"0 of {retraining.MIN_ACCEPTED} masks" in said and not there
     with pytest.raises(gr.Error, match="no segmentation network"):
         teach._start()
 

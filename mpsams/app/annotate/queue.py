@@ -11,7 +11,7 @@ from mpsams.app.components import html
 SHOWN = 50  # rows
 LINES = 20  # of the log
 FILTERS = {"open": "Open", "accepted": "Accepted", "skipped": "Skipped", "all": "All"}
-ACTIONS = {"proposed": "got a proposal", "found": "found changed", "lost": "lost its mask", "withdrawn": "lost its proposal"}  # others as the log says
+ACTIONS = {"proposed": "got a proposal", "recovered": "found changed", "missing": "lost its mask", "discarded": "lost its proposal"}  # others as the log says
 CLICK = """
 element.addEventListener('click', event => {
     const row = event.target.closest('[data-item]');
@@ -56,7 +56,7 @@ def listed(project: Project, current: str, which: str = "open") -> str:
         raise ValueError(f"filter {which!r}; allowed are {', '.join(FILTERS)}")
     places = {item.id: number for number, item in enumerate(project.items(), start=1)}
     items = project.queue() if which == "open" else project.items(None if which == "all" else which)
-    top = max((item.urgency or 0 for item in items), default=0)
+    top = max((item.priority or 0 for item in items), default=0)
     rows = "".join(_row(project, item, places[item.id], current, top) for item in items[:SHOWN])
     rest = f'<p class="small">and {len(items) - SHOWN} more</p>' if len(items) > SHOWN else ""
     if not places:
@@ -66,8 +66,8 @@ def listed(project: Project, current: str, which: str = "open") -> str:
 
 def _row(project: Project, item: Item, number: int, current: str, top: float) -> str:
     name = escape(project.name(item.id) or f"Image {number}")
-    share = 100 * (item.urgency or 0) / top if top and item.status in OPEN else 0
-    says = "" if item.urgency is None else f"In doubt: {share:.0f} of 100, next to the image most in doubt"
+    share = 100 * (item.priority or 0) / top if top and item.status in OPEN else 0
+    says = "" if item.priority is None else f"In doubt: {share:.0f} of 100, next to the image most in doubt"
     here = ' aria-current="true"' if item.id == current else ""
     return (
         f'<button type="button" data-item="{item.id}"{here} title="{says}"><b>{number}</b><span>{name}</span>'
@@ -90,5 +90,5 @@ def _line(row: dict, places: dict[str, str]) -> str:
     changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if {"pixels_added", "pixels_removed"} <= set(row) else ""
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
     what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)}".strip()
-    said = escape(", ".join(filter(None, (what, str(row.get("who") or ""), changed, seconds))))
+    said = escape(", ".join(filter(None, (what, str(row.get("user") or ""), changed, seconds))))
     return f"<time>{escape(time)}</time> {said}"

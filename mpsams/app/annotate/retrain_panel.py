@@ -60,14 +60,14 @@ class RetrainPanel:
             return {self.said: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
 
     def _filled(self) -> dict:
-        run, in_use = retraining.last(self.project.folder), retraining.adopted(self.project.folder)
+        run, in_use = retraining.last(self.project.folder), retraining.promoted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
         told, offered, better = [], False, False
         if running:
             told = [queue.bar(progress.share, progress.words, "Learning")]
         elif progress is not None and progress.state == "done":
-            used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.verdict()
+            used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
             told = [html.note(brought(verdict), "info" if verdict.better else "warning")]
@@ -76,10 +76,10 @@ class RetrainPanel:
         if in_use:
             told.append(html.note(USED.format(name=escape(in_use[-1].stem))))
         if not running:
-            told.append(html.note((READY if count >= retraining.LEAST else FEW).format(count=count, least=retraining.LEAST)))
+            told.append(html.note((READY if count >= retraining.MIN_ACCEPTED else FEW).format(count=count, least=retraining.MIN_ACCEPTED)))
         return {
             self.said: "".join(told),
-            self.start: gr.Button(visible=not running, interactive=count >= retraining.LEAST, variant="secondary" if better else "primary"),
+            self.start: gr.Button(visible=not running, interactive=count >= retraining.MIN_ACCEPTED, variant="secondary" if better else "primary"),
             self.cancel: gr.Button(visible=running), self.use: gr.Button(visible=offered, variant="primary" if better else "secondary"), self.back: gr.Button(visible=bool(in_use) and not running),
             self.clock: gr.Timer(active=running),
         }  # fmt: skip
@@ -114,10 +114,10 @@ class RetrainPanel:
         return self.filled()
 
     def _use(self, who: str) -> dict:
-        return self._done(lambda project: retraining.adopt(project, retraining.last(project.folder), author(who)))
+        return self._done(lambda project: retraining.promote(project, retraining.last(project.folder), author(who)))
 
     def _back(self, who: str) -> dict:
-        return self._done(lambda project: retraining.back(project, author(who)))
+        return self._done(lambda project: retraining.rollback(project, author(who)))
 
     def _done(self, what: Callable[[Project], object]) -> dict:
         """Do it, and show the section anew; a refusal is a sentence."""
@@ -139,14 +139,14 @@ def brought(verdict: EvaluationResult) -> str:
     low, high = verdict.interval
     says = [BROUGHT.format(
         before=verdict.before, after=verdict.after, gain=verdict.after - verdict.before, low=low, high=high, images=verdict.images,
-        what="image" if verdict.images == 1 else "images", changed=verdict.changed_by_hand, learned=verdict.learned,
+        what="image" if verdict.images == 1 else "images", changed=verdict.manually_edited, learned=verdict.learned,
     )]  # fmt: skip
     if verdict.worse:
         says.append(WORSE)
-    elif verdict.images < retraining.SHOWN_FROM:
-        says.append(TOO_FEW.format(least=retraining.SHOWN_FROM))
+    elif verdict.images < retraining.MIN_SHOWN:
+        says.append(TOO_FEW.format(least=retraining.MIN_SHOWN))
     else:
         says.append(BETTER if verdict.better else DOUBT)
-    if verdict.changed_by_hand < verdict.images:
+    if verdict.manually_edited < verdict.images:
         says.append(FLATTERED)
     return " ".join(says)
