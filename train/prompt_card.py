@@ -66,7 +66,7 @@ def data_row(data: dict, split: dict) -> str:
     counts = "/".join(str(len(split[part])) for part in ("train", "val", "test"))
     source = data.get("source") or datasets.source(data["name"])
     return (
-        f"| {data['name']} | {data['modality']}; {data['target']}; parts {counts}{patients}, "
+        f"| Read as {data['name']} | {data['modality']}; {data['target']}; parts {counts}{patients}, "
         f"split `{split['sha256'][:16]}`. {source} |"
     )
 

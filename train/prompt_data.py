@@ -6,7 +6,7 @@ Axes: B images of a batch, H x W or S x S pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -38,6 +38,8 @@ class Packs:
         split_seed: seed of each data set's 8:1:1 division.
         grouped: keep near-duplicate images in one part.
         slice_stride: use every n-th slice of a patient.
+        targets: by data set's name, what the masks really outline when it is not what the name promises.
+        sources: by data set's name, where the images really come from, likewise.
     """
 
     packs: tuple[str, ...] = ()
@@ -46,6 +48,8 @@ class Packs:
     split_seed: int = 0
     grouped: bool = True
     slice_stride: int = 1
+    targets: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.phantoms <= 1 or not (self.packs or self.phantoms):
@@ -66,11 +70,12 @@ class PartedSet:
 
 def open_sets(options: Packs) -> list[PartedSet]:
     """The data sets with their splits. ValueError when two are the same, or one has no masks or several channels."""
-    chosen = [Data(name=checked_name(root), root=root, size=options.size) for root in options.packs]
+    chosen = [Data(name=name_of_pack(root), root=root, size=options.size) for root in options.packs]
     chosen += [Data(name="phantom", size=options.size)] if options.phantoms else []
     found = []
     for each in chosen:
         each = replace(each, split_seed=options.split_seed, grouped=options.grouped)
+        each = replace(each, target=options.targets.get(each.name, ""), source=options.sources.get(each.name, ""))
         stack, split = open_data(
             each, partial(tqdm, desc=f"reading {each.name}", unit="img", disable=distributed.rank() > 0)
         )
@@ -83,7 +88,7 @@ def open_sets(options: Packs) -> list[PartedSet]:
     return found
 
 
-def checked_name(root: str) -> str:
+def name_of_pack(root: str) -> str:
     """The name of the data set that a pack was made from. ValueError when the folder is no pack."""
     if not packs.is_pack(root):
         raise ValueError(f"{root} is no pack; make it with train.pack")

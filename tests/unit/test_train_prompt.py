@@ -39,6 +39,8 @@ TINY = [
     "float32",
     "--validate_every",
     "0",
+    "--data.sources",
+    '{"phantom": "drawn for this test"}',
 ]
 SHAPE = (50, 80)
 DISC = np.hypot(*(np.mgrid[:50, :80] - np.array([20, 30])[:, None, None])) < 12
@@ -191,7 +193,7 @@ def test_the_checkpoint_says_what_it_was_trained_on(trained):
         {"channels": 5, "classes": 1, "width": 4, "norm": "batch"},
     )
     split = splits.restore(about["splits"][0])
-    assert checkpoint.seen(found) == {"phantom": set(split.train)} and about["data"]["sets"][0]["name"] == "phantom"
+    assert checkpoint.seen(found) == {"phantom": set(split.train)} and about["data"]["sets"][0]["source"] == "drawn for this test"
     assert 0 <= about["bfloat16_dsc"] <= 1 and about["seen"] <= len(split.train)
 
 
