@@ -77,6 +77,28 @@ def results(*sets: str) -> str:
     return table(["", "pretraining", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
 
 
+def prompts() -> str:
+    """What one box and some clicks give with the shipped prompt network, and with what needs no training."""
+    rows = []
+    for name, words in SETS.items():
+        path = ROOT / "weights" / f"prompt-{name}.json"
+        if not path.is_file():
+            continue
+        told = record(path)
+        rows += [prompted(words, "**prompt network**", told["images"], told)]
+        for peer, values in told.get("peers", {}).items():
+            rows += [prompted(words, peer, values["images"], values)]
+    return table(["", "", "objects", "box", "1 click", "3 clicks", "5 clicks", "clicks to 0.90", "ms (p95)"], rows)
+
+
+def prompted(words: str, who: str, images: int, told: dict) -> list[str]:
+    """A row of ``prompts``."""
+    overlaps = (f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (told["box"], *told["clicks"].values()))
+    needed = told["clicks_to_90"]
+    median = "over 10" if needed["median"] is None else f"{needed['median']:g}"
+    return [words, who, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{told['ms_p95']:.0f}"]
+
+
 def packing() -> str:
     """Packing beside reading everything into memory."""
     found = record(ROOT / "benchmarks" / "packing.json")
@@ -324,7 +346,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "prompts": prompts}
 
 
 def rewrite(text: str) -> str:

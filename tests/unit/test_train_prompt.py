@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,7 +194,10 @@ def test_the_checkpoint_says_what_it_was_trained_on(trained):
         {"channels": 5, "classes": 1, "width": 4, "norm": "batch"},
     )
     split = splits.restore(about["splits"][0])
-    assert checkpoint.seen(found) == {"phantom": set(split.train)} and about["data"]["sets"][0]["source"] == "drawn for this test"
+    assert (
+        checkpoint.seen(found) == {"phantom": set(split.train)}
+        and about["data"]["sets"][0]["source"] == "drawn for this test"
+    )
     assert 0 <= about["bfloat16_dsc"] <= 1 and about["seen"] <= len(split.train)
 
 
@@ -398,3 +402,13 @@ def test_peers_find_a_bright_disc_from_a_box_and_from_clicks(name, library):
             and confidence is None
             and evaluate_prompts.dice(mask, DISC) > (0.85 if asked.box else 0.6)
         )
+
+
+def test_the_shipped_network_has_the_card_of_its_evaluations_and_follows_a_box():
+    path = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == publish.card_of(path)
+    sample = datasets.open_dataset("phantom").read("ultrasound-060")
+    truth = simulated_users.largest_part(sample.mask)
+    asked = Prompt(box=simulated_users.jittered_box(truth, 0.08, rng()))
+    found = prompts.segment_prompt(inference.open_network(path), sample.unit, asked)
+    assert evaluate_prompts.dice(found.mask, truth) > 0.9 and 0.8 < found.confidence <= 1
