@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from mpsams import checkpoint, datasets, inference, splits
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from mpsams.unet import UNet
+from tests.support import ROOT
 from train import (
     evaluate_prompts,
     prompt,
@@ -405,7 +405,7 @@ def test_peers_find_a_bright_disc_from_a_box_and_from_clicks(name, library):
 
 
 def test_the_shipped_network_has_the_card_of_its_evaluations_and_follows_a_box():
-    path = Path(__file__).resolve().parents[1] / "weights" / "prompt.safetensors"
+    path = ROOT / "weights" / "prompt.safetensors"
     assert path.with_suffix(".md").read_text(encoding="utf-8") == publish.card_of(path)
     sample = datasets.open_dataset("phantom").read("ultrasound-060")
     truth = simulated_users.largest_part(sample.mask)
