@@ -81,10 +81,7 @@ def prompts() -> str:
     """What one box and some clicks give with the shipped prompt network, and with what needs no training."""
     rows = []
     for name, words in SETS.items():
-        path = ROOT / "weights" / f"prompt-{name}.json"
-        if not path.is_file():
-            continue
-        told = record(path)
+        told = record(ROOT / "weights" / f"prompt-{name}.json")
         rows += [prompted(words, "**prompt network**", told["images"], told)]
         for peer, values in told.get("peers", {}).items():
             rows += [prompted(words, peer, values["images"], values)]
