@@ -127,7 +127,7 @@ def test_the_example_of_a_method_keeps_the_contract(copy):
 def test_the_example_of_a_data_set_keeps_the_contract(copy):
     code, writer = blocks_of("docs/develop/add-a-data-set.md")
     (copy / "mpsams" / "datasets" / "arrays.py").write_text(code, encoding="utf-8")
-    made = copy / "tests" / "made_volumes.py"
+    made = copy / "tests" / "support" / "made_volumes.py"
     made.write_text(made.read_text(encoding="utf-8") + "\n\n" + writer, encoding="utf-8")
     said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_datasets_contract.py", "-k", "arrays")
     assert int(re.search(r"(\d+) passed", said)[1]) >= 6
