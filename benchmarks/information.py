@@ -24,7 +24,7 @@ from mpsams import clusters, masking, patches, plots, schedule, transforms, unce
 from mpsams.datasets import Stack
 from mpsams.methods import mps_ams
 from train.command_line import parse
-from train.options import LOT, Data, at_least, read
+from train.options import CHUNK, Data, at_least, read
 
 HERE = Path(__file__).parent
 EPOCHS = torch.arange(1, schedule.HORIZON + 1)
@@ -66,7 +66,7 @@ def spread(values_nk: Tensor) -> dict[str, list[float]]:
 def means_of(stack: Stack, patch: int) -> Tensor:
     """The mean of each patch of each image, the image standardised as networks see it: float (N, 1, rows, columns)."""
     patches.grid(stack.size, stack.size, patch)
-    lots = (transforms.standardise(stack.take(part)[0].float() / 255) for part in torch.arange(len(stack)).split(LOT))
+    lots = (transforms.standardise(stack.take(part)[0].float() / 255) for part in torch.arange(len(stack)).split(CHUNK))
     return torch.cat([F.avg_pool2d(lot_nchw.mean(dim=1, keepdim=True), patch) for lot_nchw in lots])
 
 

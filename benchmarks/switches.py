@@ -25,7 +25,7 @@ from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams import packs, precision
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Run, resident
+from train.options import Run, to_device_if_fits
 from train.state import Position
 
 SWITCHES = {
@@ -77,7 +77,7 @@ def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, ba
     if switch == "fused":
         groups = [{"params": work.optimizer.param_groups[0]["params"], "initial_lr": chosen.optim.lr}]
         return replace(work, optimizer=torch.optim.Adam(groups, lr=chosen.optim.lr))
-    stack = resident(packs.read(pack), device)
+    stack = to_device_if_fits(packs.read(pack), device)
 
     def loss(indices: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
         return work.network(pretrain.batch_of(stack, None, indices, chosen.optim.flip, generator, device), epoch)
@@ -94,7 +94,7 @@ def stepping(turn: Callable, steps: int, switch: str, on: bool, **how) -> None:
         for _ in range(steps):
             first = at.step * work.batch
             losses.append(loop.train_step(work, at, torch.arange(first, first + work.batch) % work.images, 1))
-        loop.settle(work, at, losses, [], False)
+        loop.sync_losses(work, at, losses, [], False)
         turn()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from mpsams import packs
 from mpsams.datasets import Dataset
 
-LOT = 64  # images drawn at once
+CHUNK = 64  # images drawn at once
 
 
 def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> Path:
@@ -23,8 +23,8 @@ def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> 
     folder.mkdir(parents=True)
     source = np.random.default_rng(seed)
     with open(folder / packs.IMAGES, "wb") as pixels, open(folder / packs.MASKS, "wb") as masks:
-        for start in range(0, images, LOT):
-            images_nhw, masks_nhw = drawn(min(LOT, images - start), size, source)
+        for start in range(0, images, CHUNK):
+            images_nhw, masks_nhw = drawn(min(CHUNK, images - start), size, source)
             images_nhw.tofile(pixels)
             masks_nhw.tofile(masks)
     cases = tuple(f"made-up-{number:06d}" for number in range(images))

@@ -16,7 +16,7 @@ from mpsams import methods, packs
 from mpsams.unet import UNet
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Data, Model, Run, resident
+from train.options import Data, Model, Run, to_device_if_fits
 
 EPOCHS = 800  # the paper's, of which a benchmark does the first few
 
@@ -33,7 +33,7 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
     torch.manual_seed(chosen.run.seed)
     method = methods.find("mps_ams").build(chosen.method, UNet(width=chosen.model.width), chosen.optim.epochs)
     method = chosen.run.prepare(method, device)
-    return pretrain.task(chosen, {}, method, resident(packs.read(pack), device), out)
+    return pretrain.task(chosen, {}, method, to_device_if_fits(packs.read(pack), device), out)
 
 
 def ours(turn: Callable, pack: Path, out: Path, **how) -> None:
@@ -43,7 +43,7 @@ def ours(turn: Callable, pack: Path, out: Path, **how) -> None:
     """
     out.mkdir(parents=True)
     work = task(options(**how), pack, out)
-    turn(clustering_s=seconds(lambda: pretrain.known_of(work.module, packs.read(pack), work.device), 1)[0])
+    turn(clustering_s=seconds(lambda: pretrain.precompute_masks(work.module, packs.read(pack), work.device), 1)[0])
     run_with(work, out, turn)
 
 

@@ -34,7 +34,7 @@ from train.command_line import parse, run
 from train.options import Data, one_of
 
 KINDS = ("platt", "temperature", "none")
-LOT = 16  # images that go through the network at once
+CHUNK = 16  # images that go through the network at once
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def validation(metadata: dict, root: str | None) -> Stack:
 def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
     """What a network says of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
     said, truth = [], []
-    for indices in tqdm(torch.arange(len(val)).split(LOT), desc="looking", unit="lot"):
+    for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
         images_bchw, masks_b1hw = val.take(indices)
         said.append(inference.logits(network, images_bchw.float() / 255)[:, 0].numpy())
         truth.append(masks_b1hw[:, 0].numpy())

@@ -186,7 +186,7 @@ def run(main: Callable[[], object], command: str) -> None:
         launch.fail(f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less (--dry-run tells)")
 
 
-def peek(argv: Sequence[str] | None, option: str, default: Any) -> Any:
+def peek_option(argv: Sequence[str] | None, option: str, default: Any) -> Any:
     """A dotted option's value before the others are known: from the command line (text), else its TOML file."""
     section: Any = config_of(argv)
     for key in option.split("."):

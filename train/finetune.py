@@ -46,8 +46,18 @@ from mpsams.transforms import Augmentation
 from mpsams.unet import Supervised, UNet, auxiliary_heads
 from train import dry_run as rehearsal
 from train import launch, loop, sampling, teacher
-from train.command_line import parse, peek, run
-from train.options import Data, Model, Run, describe, one_of, open_data, resident, run_folder, settled
+from train.command_line import parse, peek_option, run
+from train.options import (
+    Data,
+    Model,
+    Run,
+    describe,
+    one_of,
+    open_data,
+    resume_fingerprint,
+    run_folder,
+    to_device_if_fits,
+)
 from train.recipes import BATCHES, OPTIMISERS, RECIPES, Recipe, loss_of
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
@@ -92,12 +102,12 @@ class Finetune:
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights."""
-    name = peek(argv, "recipe.name", "paper")
+    name = peek_option(argv, "recipe.name", "paper")
     one_of("recipe.name", name, tuple(RECIPES))
     preset = {f"recipe.{key}": value for key, value in asdict(RECIPES[name]).items()} | {"recipe.name": name}
-    data, init = str(peek(argv, "data.name", Data.name)), peek(argv, "init", None)
+    data, init = str(peek_option(argv, "data.name", Data.name)), peek_option(argv, "init", None)
     if name == "paper":
-        preset["recipe.batch"] = batch_of_paper(data, peek(argv, "labels", Finetune.labels))
+        preset["recipe.batch"] = batch_of_paper(data, peek_option(argv, "labels", Finetune.labels))
     about = begun_from(init) if init else {}
     options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | inherited(about, data))
     with launch.process_group():
@@ -162,19 +172,19 @@ def learn(
         checkpoint.transfer(start, network, TRANSFERS[options.transfer])
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     init = start and start.sha256
-    out = Path(options.out or folder(options, name, method, model["width"], settled(config, stack.sha256, init=init)))
+    out = Path(options.out or folder(options, name, method, model["width"], resume_fingerprint(config, stack.sha256, init=init)))
     options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
     config["run"] = asdict(options.run)
-    fixed = settled(config, stack.sha256, init=init)
+    fixed = resume_fingerprint(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
     heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
     averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
-    seen, val = (resident(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
+    seen, val = (to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
-    rest = resident(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
+    rest = to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
     work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
     if options.dry_run:
         rehearsal.tell(work)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mpsams import checkpoint, distributed, jsonl, precision, splits
 from mpsams.splits import Split
 from train import launch, sampling, state
-from train.options import Run, settled_then
+from train.options import Run, checkpoint_fingerprint
 from train.state import STATE, Position
 
 RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
@@ -135,7 +135,7 @@ def finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
             state.check(out, saved["config"], config)
         if not (out / WEIGHTS).exists() or (saved and saved["step"] < steps):
             return False
-        differing = state.changed(settled_then(checkpoint.metadata(out / WEIGHTS)), config)
+        differing = state.changed(checkpoint_fingerprint(checkpoint.metadata(out / WEIGHTS)), config)
         if differing and not saved:
             raise ValueError(f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out starts a new one")
         return not differing
@@ -168,7 +168,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
                 if not whole and at.step % look:
                     continue
                 due = (whole if save_minutes == 0 else time.monotonic() - saved > 60 * save_minutes) or (whole and epoch == task.epochs)
-                number, due = settle(task, at, ahead, stop, due)
+                number, due = sync_losses(task, at, ahead, stop, due)
                 bar.set_postfix(epoch=f"{epoch}/{task.epochs}", loss=f"{at.losses[-1]:.4f}", refresh=False)
                 if whole:
                     finish_epoch(task, at, epoch, out)
@@ -215,7 +215,7 @@ def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def settle(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: bool) -> tuple[int, bool]:
+def sync_losses(task: Task, at: Position, ahead: list[Tensor], stop: list[int], due: bool) -> tuple[int, bool]:
     """Wait for the losses of the last steps, and agree with the other processes.
 
     Returns the number of the signal that any of them received (0: none) and whether the first wants to save.

@@ -24,7 +24,7 @@ from mpsams.unet import NORMS, Decoder, Encoder
 from train import batchnorm, launch, memory
 from train.state import Position
 
-LOT = 512  # images that are looked at once
+CHUNK = 512  # images that are looked at once
 Trained = TypeVar("Trained", bound=nn.Module)
 LATER = {  # options that earlier versions did not have and that do nothing while they, or their weight, are 0
     *(f"recipe.augment.{name}" for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")),
@@ -150,7 +150,7 @@ class Run:
         return module
 
 
-def resident(stack: Stack, device: torch.device) -> Stack:
+def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
     """The selected samples in the GPU's memory, when they take no more than half of what is free there; else as they are."""
     if device.type == "cuda" and stack.bytes <= torch.cuda.mem_get_info(device)[0] / 2:
         return stack.to(device)
@@ -223,7 +223,7 @@ def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
 def thumbnails(stack: Stack) -> np.ndarray:
     """Small versions of all images, to find near-duplicates on: float (N, 32, 32)."""
     side = splits.THUMBNAIL
-    lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(LOT))
+    lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(CHUNK))
     return torch.cat([F.interpolate(lot_nchw, (side, side), mode="area")[:, 0] for lot_nchw in lots]).numpy()
 
 
@@ -266,7 +266,7 @@ def without_later(config: dict, above: str = "") -> dict:
     return {key: value for key, value in inner.items() if f"{above}{key}" not in LATER or (value["weight"] if isinstance(value, dict) else value)}
 
 
-def settled(config: dict, images: str, **more) -> dict:
+def resume_fingerprint(config: dict, images: str, **more) -> dict:
     """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
     return {key: value for key, value in without_later(without_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
@@ -276,17 +276,17 @@ def settled(config: dict, images: str, **more) -> dict:
     }
 
 
-def settled_then(about: dict) -> dict:
-    """What ``settled`` was of the run that wrote these metadata with its weights; {} when they are not of a run."""
+def checkpoint_fingerprint(about: dict) -> dict:
+    """What ``resume_fingerprint`` was of the run that wrote these metadata with its weights; {} when they are not of a run."""
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}
     precise = {} if about["config"]["run"].get("precision", "auto") != "auto" else {"precision": "float32"}  # of an earlier version
-    return settled(about["config"], about["data"]["sha256"], **init) | precise
+    return resume_fingerprint(about["config"], about["data"]["sha256"], **init) | precise
 
 
 def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: str) -> Path:
-    """The default run folder: words that a person can read, and a hash of all that ``settled`` says, so that no two runs share one.
+    """The default run folder: words that a person can read, and a hash of all that ``resume_fingerprint`` says, so that no two runs share one.
 
     before: the name that earlier versions gave, which is taken for a run to be resumed that lies there.
     """

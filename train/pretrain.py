@@ -28,11 +28,21 @@ from mpsams.plots import images as figures
 from mpsams.unet import UNet
 from train import dry_run as rehearsal
 from train import launch, loop
-from train.command_line import parse, peek, run
-from train.options import Data, Model, Run, at_least, describe, open_data, resident, run_folder, settled
+from train.command_line import parse, peek_option, run
+from train.options import (
+    Data,
+    Model,
+    Run,
+    at_least,
+    describe,
+    open_data,
+    resume_fingerprint,
+    run_folder,
+    to_device_if_fits,
+)
 
 MANY = 4096  # images that are enough for the covariance of patches
-LOT = 32  # images that are clustered at once
+CHUNK = 32  # images that are clustered at once
 EPOCHS = {"simclr": 200, "byol": 200, "swav": 200, "geodesic": 30}  # by method, of the paper or ours; 800 for all others
 BATCHES = {"busi": 32, "hecktor": 48, "brats": 36}  # of the paper (3.1.2), by data set
 
@@ -88,9 +98,9 @@ class Pretrain:
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights."""
-    name = peek(argv, "method.name", "mps_ams")
+    name = peek_option(argv, "method.name", "mps_ams")
     own = methods.find(name).Config
-    paper = {"optim.epochs": EPOCHS.get(name, Optim.epochs), "optim.batch": BATCHES.get(str(peek(argv, "data.name", Data.name)), Optim.batch)}
+    paper = {"optim.epochs": EPOCHS.get(name, Optim.epochs), "optim.batch": BATCHES.get(str(peek_option(argv, "data.name", Data.name)), Optim.batch)}
     options = parse(Pretrain, "train.pretrain", argv, {"method": own}, paper | {"method.name": name})
     with launch.process_group():
         return pretrain(options, name)
@@ -104,12 +114,12 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     model = {"channels": stack.channels, "classes": stack.channels, **asdict(options.model)}
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
-    out = Path(options.out or folder(options, method.variant, settled(config, stack.sha256)))
+    out = Path(options.out or folder(options, method.variant, resume_fingerprint(config, stack.sha256)))
     options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
     config["run"] = asdict(options.run)
-    fixed = settled(config, stack.sha256)
+    fixed = resume_fingerprint(config, stack.sha256)
     method = options.run.prepare(method, device)
-    seen = resident(stack.of(split.train, options.data.slice_stride), device)
+    seen = to_device_if_fits(stack.of(split.train, options.data.slice_stride), device)
     if not options.dry_run:
         if loop.finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
             return out / loop.WEIGHTS
@@ -141,7 +151,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
     """The loop's task: batches of training images through the method's loss."""
     device = next(method.parameters()).device
     learnt = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    known = known_of(method, seen, device)
+    known = precompute_masks(method, seen, device)
     network = launch.data_parallel(method, method.idle)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
@@ -154,7 +164,7 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
             few = torch.arange(0, len(seen), 1 + len(seen) // 4)
             shown = batch_of(seen, known, few, 0.0, loop.generator(options.run.seed, 3), device)
             figures.save_sheet(method.preview(shown, epoch), out / "pictures" / f"epoch-{epoch:04d}.png")
-        return method.facts(epoch)
+        return method.epoch_metrics(epoch)
 
     return loop.Task(
         module=method,
@@ -175,25 +185,25 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
 
 def covariance(stack: Stack, patch: int) -> Tensor:
     """Covariance of the patch means over (at most ``MANY``) standardised images, which the app's information plot needs: (L, L)."""
-    some = torch.arange(len(stack))[:: 1 + len(stack) // MANY].split(LOT)
+    some = torch.arange(len(stack))[:: 1 + len(stack) // MANY].split(CHUNK)
     means = [F.avg_pool2d(transforms.standardise(stack.take(indices)[0].cpu() / 255), patch) for indices in some]
     return uncertainty.patch_covariance(torch.cat(means), 1)
 
 
 @torch.no_grad()
-def known_of(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
-    """``Method.known`` of every image, (N, rows, columns) of the method's type; each process computes a part."""
+def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
+    """``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process computes a part."""
     def ask(start: int, end: int) -> Tensor | None:
         images_bchw, truth_b1hw = stack.take(torch.arange(start, min(end, len(stack))))
-        return method.known(images_bchw.to(device).float() / 255, truth_b1hw.to(device))
+        return method.precompute_mask(images_bchw.to(device).float() / 255, truth_b1hw.to(device))
 
     one = ask(0, 1)
     if one is None:
         return None
     found = torch.zeros(len(stack), *one.shape[1:], dtype=torch.uint8)
-    lots = range(LOT * distributed.rank(), len(stack), LOT * distributed.world_size())
-    for start in tqdm(lots, desc="clustering", unit=f"x{LOT} img", disable=distributed.rank() > 0, leave=False):
-        found[start : start + LOT] = ask(start, start + LOT).cpu()  # type: ignore[union-attr]
+    lots = range(CHUNK * distributed.rank(), len(stack), CHUNK * distributed.world_size())
+    for start in tqdm(lots, desc="clustering", unit=f"x{CHUNK} img", disable=distributed.rank() > 0, leave=False):
+        found[start : start + CHUNK] = ask(start, start + CHUNK).cpu()  # type: ignore[union-attr]
     return distributed.all_reduce(found).to(device, one.dtype)
 
 

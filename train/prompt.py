@@ -31,7 +31,7 @@ from train import dry_run, launch, loop, simulated_users
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
 from train.finetune import KINDS, Averaged, origin
-from train.options import Model, Run, at_least, describe, settled
+from train.options import Model, Run, at_least, describe, resume_fingerprint
 from train.prompt_data import (
     Objects,
     Packs,
@@ -158,7 +158,7 @@ def train(options: Train) -> Path | None:
     out = Path(options.out)
     options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
     config = asdict(options)
-    fixed = settled(config, hashes(data), init=start and start.sha256)
+    fixed = resume_fingerprint(config, hashes(data), init=start and start.sha256)
     averaged = Averaged(options.run.prepare(network, device), options.learning.average)
     objects = Objects(
         [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms

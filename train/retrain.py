@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 def correct(folder: Path, steps: int, lr: float) -> dict:
     """Learn in a run folder that ``learning.prepare`` made; its verdict. Whatever goes wrong is told there in a sentence."""
-    tell = Teller(folder)
+    tell = ProgressReporter(folder)
     try:
         return learn(folder, tell, steps, lr)
     except Exception as error:
@@ -96,7 +96,7 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
         retraining.clear(folder)
 
 
-def learn(folder: Path, tell: Teller, steps: int, lr: float) -> dict:
+def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     """Read, measure, fine-tune, measure again, and write the verdict."""
     plan = retraining.read(folder / retraining.PLAN)
     begun_from, weights = folder / retraining.BASE_CHECKPOINT, folder / retraining.WEIGHTS
@@ -163,7 +163,7 @@ def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr:
     )
 
 
-def measured(weights: Path, dataset: Dataset, ids: Sequence[str], tell: Teller, when: str) -> dict[str, float]:
+def measured(weights: Path, dataset: Dataset, ids: Sequence[str], tell: ProgressReporter, when: str) -> dict[str, float]:
     """DSC of each item at its own size, a volume's over the whole volume; by the code of train.evaluate."""
     network, found = inference.open_network(weights), {}
     for id in tell.counted(when, f"measuring {when}")(ids):
@@ -204,7 +204,7 @@ def flipped(gains_n: np.ndarray) -> float:
     return farther / len(signs_bn) if every else (farther + 1) / (RESAMPLES + 1)
 
 
-class Teller:
+class ProgressReporter:
     """Writes how far a run is into its folder, at most once a second; ends the process when the run is cancelled."""
 
     def __init__(self, folder: Path) -> None:

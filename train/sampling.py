@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mpsams.datasets import Stack
 
-LOT = 256  # images that are looked at once
+CHUNK = 256  # images that are looked at once
 BOUND = 4.0  # how many times as often as the usual lesion one is drawn at most, and how many times as seldom
 RING = 1 / 16  # width of the ring around a lesion that it is compared with, as a share of the side
 LEAST_CONTRAST = 0.05  # in deviations of the image
@@ -25,7 +25,7 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
     """
     if not (balance or small or faint):
         return None
-    lots = (stack.take(indices) for indices in torch.arange(len(stack)).split(LOT))
+    lots = (stack.take(indices) for indices in torch.arange(len(stack)).split(CHUNK))
     areas_n, contrasts_n = (torch.cat(values) for values in zip(*(_measured(*lot) for lot in lots), strict=True))
     lesion_n = areas_n > 0
     if not lesion_n.any() or lesion_n.all():

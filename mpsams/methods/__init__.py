@@ -28,13 +28,13 @@ COMMON = (
 class Batch(NamedTuple):
     """What a method sees in one step.
 
-    images_b1hw: float in [0, 1]. generator: where its randomness comes from. known_brc: what ``Method.known`` said of these
+    images_b1hw: float in [0, 1]. generator: where its randomness comes from. precomputed_mask_brc: what ``Method.precompute_mask`` said of these
     images, turned with them; None when it was not asked.
     """
 
     images_b1hw: Tensor
     generator: torch.Generator
-    known_brc: Tensor | None = None
+    precomputed_mask_brc: Tensor | None = None
 
 
 class Method(nn.Module):
@@ -59,7 +59,7 @@ class Method(nn.Module):
         """The whole loss of one batch, a scalar. epoch counts from 1 to the run's last."""
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
-    def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
+    def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
         """What depends on an image alone and need not be computed in each epoch: bool or uint8 (B, rows, columns), a map of the
         image that is mirrored with it; None if there is nothing. Must not depend on the weights.
 
@@ -69,7 +69,7 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step with the share of training done (moving averages)."""
 
-    def facts(self, epoch: float) -> dict[str, float]:
+    def epoch_metrics(self, epoch: float) -> dict[str, float]:
         """Numbers worth a place in the records of this epoch."""
         return {}
 

@@ -104,12 +104,12 @@ class Contrastive(Method):
         self._told: dict[str, Tensor] = {}
 
     def remember(self, a_bd: Tensor, b_bd: Tensor, **told: Tensor) -> None:
-        """Keep the embeddings of two views of the batch, and scalars, for ``facts``; an epoch's last batch may be too small to tell."""
+        """Keep the embeddings of two views of the batch, and scalars, for ``epoch_metrics``; an epoch's last batch may be too small to tell."""
         if self._last is None or len(a_bd) >= len(self._last[0]):
             self._last = a_bd.detach(), b_bd.detach()
             self._told = {name: value.detach() for name, value in told.items()}
 
-    def facts(self, epoch: float) -> dict[str, float]:
+    def epoch_metrics(self, epoch: float) -> dict[str, float]:
         """``health`` of the last full batch, and the scalars; FloatingPointError when the representation has collapsed."""
         if self._last is None:
             return {}

@@ -84,7 +84,7 @@ class MapPrediction(Method):
 
     def changed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and their maps at the images' size in [0, 1], both changed alike at random."""
-        known_bij = self.known(batch.images_b1hw) if batch.known_brc is None else batch.known_brc
+        known_bij = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
         map_b1hw = F.interpolate(known_bij[:, None].float() / 255, batch.images_b1hw.shape[2:], mode="bilinear", align_corners=False)
         drawn = transforms.draw(len(map_b1hw), self.config.augment, batch.generator)
         images_bchw = transforms.apply_intensity(transforms.apply_geometry(batch.images_b1hw, drawn), drawn)
@@ -101,7 +101,7 @@ class MapPrediction(Method):
         at = schedule.rescaled(epoch, self.epochs, self.config.horizon) if self.config.horizon else epoch
         return schedule.mask_ratio(at, self.config.start, self.config.tau)
 
-    def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
+    def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
         """The maps to predict: uint8 (B, I, J), 255 = most like lesion. ValueError when the target is "truth" and none is given."""
         if self.config.target == "geodesic":
             map_b1ij = distance_map(images_b1hw, CELLS, CELLS)
@@ -115,7 +115,7 @@ class MapPrediction(Method):
         most_b111 = map_b1ij.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
         return (255 * map_b1ij / most_b111).round().to(torch.uint8)[:, 0]
 
-    def facts(self, epoch: float) -> dict[str, float]:
+    def epoch_metrics(self, epoch: float) -> dict[str, float]:
         return {"ratio": self.ratio(epoch)} if self.config.reconstruct else {}
 
     @torch.no_grad()

@@ -99,8 +99,8 @@ class MaskedAutoencoder(Method):
         if self.config.order == "random":
             order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
         else:
-            known_brc = self.known(batch.images_b1hw) if batch.known_brc is None else batch.known_brc
-            lesion_bl = known_brc.flatten(1)  # type: ignore[union-attr]
+            precomputed_mask_brc = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
+            lesion_bl = precomputed_mask_brc.flatten(1)  # type: ignore[union-attr]
             order_bl = masking.order(lesion_bl, batch.generator)
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
 
@@ -109,7 +109,7 @@ class MaskedAutoencoder(Method):
         how = self.config
         return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature)
 
-    def known(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
+    def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
         """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""
         if self.config.order == "random":
             return None
@@ -136,7 +136,7 @@ class MaskedAutoencoder(Method):
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
         return (x_b1hw - mean) / deviation
 
-    def facts(self, epoch: float) -> dict[str, float]:
+    def epoch_metrics(self, epoch: float) -> dict[str, float]:
         return {"ratio": self.ratio(epoch)}
 
     @torch.no_grad()

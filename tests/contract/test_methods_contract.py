@@ -138,7 +138,7 @@ def test_after_step_facts_and_state(name):
     method = built(name)
     for progress in (0.01, 0.5, 1.0):
         assert method.after_step(progress) is None
-    assert all(isinstance(value, float | int) and math.isfinite(value) for value in method.facts(1).values())
+    assert all(isinstance(value, float | int) and math.isfinite(value) for value in method.epoch_metrics(1).values())
     other = built(name)
     other.load_state_dict(method.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), method.state_dict().values(), strict=True))
@@ -174,7 +174,7 @@ def masked(images, epoch, **options):
 def test_truth_first_hides_the_lesion_by_its_masks(phantoms, images, ratio, variant):
     truth = phantoms.stored_n1hw[:8].reshape(8, 1, 64, 4, 64, 4).float().mean(dim=(3, 5)) >= 0.5
     method = mps_ams.build(mps_ams.Config(order="truth-first", ratio=ratio, patch=8), Echo(), EPOCHS)
-    known = method.known(images, truth)
+    known = method.precompute_mask(images, truth)
     by_hand = torch.tensor([[[float(t[0, r : r + 8, c : c + 8].float().mean()) > 0.25 for c in range(0, 64, 8)] for r in range(0, 64, 8)] for t in truth])
     assert method.variant == variant and torch.equal(known, by_hand) and known.any()
     hidden = method.hide(Batch(images, seeded(7), known), 1)
@@ -201,7 +201,7 @@ def test_a_variant_is_an_order_and_a_ratio(images, order, ratio, variant):
     assert method.variant == variant and method.transfers == ("encoder", "decoder")
     for epoch in (1, 17, EPOCHS):
         share = 0.75 if ratio == "fixed" else schedule.mask_ratio(1 + (epoch - 1) * 799 / (EPOCHS - 1))
-        assert method.ratio(epoch) == pytest.approx(share) and method.facts(epoch) == {"ratio": method.ratio(epoch)}
+        assert method.ratio(epoch) == pytest.approx(share) and method.epoch_metrics(epoch) == {"ratio": method.ratio(epoch)}
         lesion = clusters.lesion_patches(images) if order == "lesion-first" else torch.zeros(8, 16, dtype=torch.bool)
         expected = masking.cut(masking.order(lesion, seeded(7)), share)
         _, hidden, _ = masked(images, epoch, order=order, ratio=ratio)

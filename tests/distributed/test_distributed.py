@@ -169,7 +169,7 @@ def one_of_several(rank: int, port: int) -> Iterator[None]:
 def train(command: str, argv: list[str], out: Path, before_step=lambda step: None) -> dict:
     """A training's losses of each step, final weights, what it printed, and how it ended."""
     found: dict = {"losses": [], "ended": "well"}
-    settle, step, began = loop.settle, loop.train_step, time.monotonic()
+    settle, step, began = loop.sync_losses, loop.train_step, time.monotonic()
 
     def watched(task, at, *rest):
         settled = settle(task, at, *rest)
@@ -183,7 +183,7 @@ def train(command: str, argv: list[str], out: Path, before_step=lambda step: Non
 
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(loop, "settle", watched)
+        patch.setattr(loop, "sync_losses", watched)
         patch.setattr(loop, "train_step", warned)
         try:
             written = COMMANDS[command].main([*argv, "--out", str(out)])

@@ -101,6 +101,6 @@ def test_a_run_of_an_earlier_version_is_the_same_as_one_with_the_new_options_off
     earlier["recipe"] = {name: value for name, value in config["recipe"].items() if f"recipe.{name}" not in options.LATER}
     earlier["recipe"]["augment"] = {name: config["recipe"]["augment"][name] for name in
                                     ("flip", "rotation", "zoom", "shift", "contrast", "brightness", "gamma")}  # fmt: skip
-    assert options.settled(config, "x") == options.settled(earlier, "x") and options.settled(config, "x")["method"] == {"blur": 0.0}
+    assert options.resume_fingerprint(config, "x") == options.resume_fingerprint(earlier, "x") and options.resume_fingerprint(config, "x")["method"] == {"blur": 0.0}
     config["recipe"]["augment"]["noise"] = 0.1
-    assert options.settled(config, "x") != options.settled(earlier, "x")
+    assert options.resume_fingerprint(config, "x") != options.resume_fingerprint(earlier, "x")

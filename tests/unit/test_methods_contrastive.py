@@ -324,7 +324,7 @@ def test_swav_stops_when_all_views_belong_to_all_prototypes_alike(images):
         method.prototypes.copy_(torch.eye(16)[8:])
     method(Batch(images, seeded()), 30)
     with pytest.raises(FloatingPointError, match=r"prototypes have collapsed in epoch 30.*1\.000 of ln 8.*Stopped"):
-        method.facts(30)
+        method.epoch_metrics(30)
 
 
 def test_swav_goes_on_when_predictions_are_only_still_wrong(images):
@@ -332,15 +332,15 @@ def test_swav_goes_on_when_predictions_are_only_still_wrong(images):
     method = built("swav", prototypes=8, projection=16, crops=0)
     method.projector = Says(torch.randn(24, 16, generator=seeded(1)))
     assert float(method(Batch(images, seeded()), 30).detach()) > math.log(8)
-    state = method.facts(30)
+    state = method.epoch_metrics(30)
     assert state["loss_over_ln_k"] > 1 and state["effective_rank"] > 8 and state["spread"] > 0.5
 
 
 def test_swav_records_its_loss_over_ln_k(images):
     method = built("swav", prototypes=20)
-    assert method.facts(1) == {}
+    assert method.epoch_metrics(1) == {}
     loss = method(Batch(images, seeded()), 1)
-    state = method.facts(1)
+    state = method.epoch_metrics(1)
     assert state["loss_over_ln_k"] == pytest.approx(float(loss.detach()) / math.log(20))
     assert set(state) == {"alignment", "spread", "effective_rank", "directions", "loss_over_ln_k", "entropy_over_ln_k"}
 
@@ -439,17 +439,17 @@ def test_a_collapsed_representation_stops_the_run_with_a_sentence(name, collapse
     method = built(name)
     method.remember(*collapsed())
     with pytest.raises(FloatingPointError, match=r"representation has collapsed in epoch 17: .* directions.*spread.*learning rate.*Stopped"):
-        method.facts(17)
-    assert method.facts(7), "it stops a network that has just begun"
+        method.epoch_metrics(17)
+    assert method.epoch_metrics(7), "it stops a network that has just begun"
 
 
 @EVERY
 def test_facts_are_of_the_last_batch_and_not_part_of_the_state(name, images):
     method = built(name)
     keys = set(method.state_dict())
-    assert method.facts(1) == {}
+    assert method.epoch_metrics(1) == {}
     method(Batch(images, seeded()), 1)
-    state = method.facts(1)
+    state = method.epoch_metrics(1)
     assert {"alignment", "spread", "effective_rank"} <= set(state) and all(type(value) is float for value in state.values())
     assert set(method.state_dict()) == keys
 
@@ -459,7 +459,7 @@ def test_a_small_last_batch_that_is_told_apart_well_is_no_collapse(images):
     """So few images cannot span more directions than they are; an epoch may end on such a batch."""
     method, a = built("byol"), torch.eye(8)[:images]
     method.remember(a, a + 1e-3)
-    assert method.facts(5) is not None
+    assert method.epoch_metrics(5) is not None
 
 
 @EVERY
@@ -485,7 +485,7 @@ def test_views_of_one_image_draw_together_and_images_stay_apart(name, images):
         found = []
         for seed in range(6):
             method(Batch(images, seeded(1000 + seed)), EPOCHS)
-            found.append(method.facts(1))
+            found.append(method.epoch_metrics(1))
         return {key: float(np.mean([each[key] for each in found])) for key in ("alignment", "effective_rank")}
 
     before = state()

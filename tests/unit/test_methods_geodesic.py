@@ -30,7 +30,7 @@ def built(**options):
 
 
 def test_the_geodesic_map_is_the_selectors(images):
-    known = built().known(images)
+    known = built().precompute_mask(images)
     expected = distance_map(images, 32, 32)[:, 0]
     assert known.shape == (4, 32, 32) and known.dtype == torch.uint8 and (known.flatten(1).amax(1) == 255).all()
     torch.testing.assert_close(known / 255, expected / expected.amax(dim=(1, 2), keepdim=True), atol=0.002, rtol=0)
@@ -40,14 +40,14 @@ def test_the_geodesic_map_is_the_selectors(images):
 
 
 def test_the_other_maps_are_the_centre_and_the_truth(images):
-    centre = built(target="centre").known(images)
+    centre = built(target="centre").precompute_mask(images)
     assert (centre == centre[0]).all() and centre[0, 15:17, 15:17].min() > 240 and centre[0, 0, 0] < 5
     truth = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
     truth[:3, :, 10:20, 30:50] = True
-    known = built(target="truth").known(images, truth)
+    known = built(target="truth").precompute_mask(images, truth)
     assert torch.equal(known[:3] > 127, truth[:3, 0].reshape(3, 32, 2, 32, 2).float().mean(dim=(2, 4)) > 0.5) and not known[3].any()
     with pytest.raises(ValueError, match="needs the masks"):
-        built(target="truth").known(images)
+        built(target="truth").precompute_mask(images)
     assert [built(**how).variant for how in ({}, {"target": "centre"}, {"target": "truth"}, {"reconstruct": 1.0})] == [
         "geodesic", "centre_map", "truth_map", "geodesic_mps_ams"]  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_the_map_moves_with_its_image(images):
 def test_alone_the_loss_is_the_cross_entropy_with_the_map(images):
     method = built(augment=STILL).eval()
     logits = method.map_head(method.unet.decoder(method.unet.encoder(transforms.standardise(images))))
-    target = F.interpolate(method.known(images)[:, None] / 255.0, (64, 64), mode="bilinear")
+    target = F.interpolate(method.precompute_mask(images)[:, None] / 255.0, (64, 64), mode="bilinear")
     by_hand = -(target * F.logsigmoid(logits) + (1 - target) * F.logsigmoid(-logits)).mean()
     torch.testing.assert_close(method(Batch(images, seeded()), 3), by_hand)
 
@@ -71,7 +71,7 @@ def test_alone_the_loss_is_the_cross_entropy_with_the_map(images):
 def test_beside_it_what_the_map_points_at_is_hidden_first(images):
     method = built(augment=STILL, reconstruct=2.0).eval()
     x = transforms.standardise(images)
-    target = F.interpolate(method.known(images)[:, None] / 255.0, (64, 64), mode="bilinear")
+    target = F.interpolate(method.precompute_mask(images)[:, None] / 255.0, (64, 64), mode="bilinear")
     numbers = target.reshape(4, 4, 16, 4, 16).mean(dim=(2, 4)).flatten(1)
     generator = seeded(5)
     transforms.draw(4, STILL, generator)
@@ -81,7 +81,7 @@ def test_beside_it_what_the_map_points_at_is_hidden_first(images):
     expected = F.binary_cross_entropy_with_logits(method.map_head(features), target)
     expected = expected + 2 * losses.masked_mse(method.unet.head(features), x, hidden)
     torch.testing.assert_close(method(Batch(images, seeded(5)), 3), expected)
-    assert method.facts(3) == {"ratio": method.ratio(3)} and built().facts(3) == {}
+    assert method.epoch_metrics(3) == {"ratio": method.ratio(3)} and built().epoch_metrics(3) == {}
 
 
 @pytest.mark.parametrize("option, value", [("target", "edges"), ("reconstruct", -1.0), ("tau", 0.0), ("patch", 0), ("horizon", -1)])

@@ -216,10 +216,10 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
         return lesion(self, images_b1hw)
 
     def compare(self, batch, epoch):
-        if batch.known_brc is not None:
+        if batch.precomputed_mask_brc is not None:
             mirrored = lesion(self, batch.images_b1hw.flip(3)).unflatten(1, (4, 4)).flip(2)
             straight = lesion(self, batch.images_b1hw).unflatten(1, (4, 4))
-            known = batch.known_brc
+            known = batch.precomputed_mask_brc
             steps.append([bool((known[i] == straight[i]).all() or (known[i] == mirrored[i]).all()) for i in range(len(known))])
         return hide(self, batch, epoch)
 
@@ -234,7 +234,7 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
 
 def test_truth_first_is_handed_the_masks(tmp_path, quick_phantom, monkeypatch):
     asked = []
-    known = mps_ams.MaskedAutoencoder.known
+    known = mps_ams.MaskedAutoencoder.precompute_mask
     monkeypatch.setattr(mps_ams.MaskedAutoencoder, "known", lambda self, x, truth=None: asked.append(truth) or known(self, x, truth))
     weights = run(tmp_path, "a", "--method.order", "truth-first")
     assert checkpoint.load(weights).metadata["method"] == "oracle_ams"
@@ -360,9 +360,9 @@ def test_an_unknown_method_is_named(tmp_path):
 def test_peek_finds_an_option_before_the_others_are_known(tmp_path):
     (tmp_path / "c.toml").write_text('[method]\nname = "byol"\n')
     config = ["--config", str(tmp_path / "c.toml")]
-    assert command_line.peek(config, "method.name", "mps_ams") == "byol"
-    assert command_line.peek([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
-    assert command_line.peek(["--optim.lr", "1"], "method.name", "mps_ams") == command_line.peek([], "method.name", "mps_ams") == "mps_ams"
+    assert command_line.peek_option(config, "method.name", "mps_ams") == "byol"
+    assert command_line.peek_option([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
+    assert command_line.peek_option(["--optim.lr", "1"], "method.name", "mps_ams") == command_line.peek_option([], "method.name", "mps_ams") == "mps_ams"
 
 
 def test_a_missing_or_broken_config_file_is_named(tmp_path):
