@@ -81,7 +81,7 @@ def _slices(name: str, mask_xyz: np.ndarray, affine: np.ndarray | None) -> Itera
 
 
 def is_flat(shape_xyz: tuple[int, ...], affine: np.ndarray | None) -> bool:
-    """Whether an image is a flat one in pixel space, not a volume."""
+    """Return True if an image is a flat one in pixel space, not a volume."""
     return affine is None and shape_xyz[2] == 1
 
 

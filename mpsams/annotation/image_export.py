@@ -15,7 +15,7 @@ _SAME = 1e-6  # of 1.0, far below a step of 16 bits
 
 
 def is_picture(scan: Scan) -> bool:
-    """Whether it is flat, without geometry, and its values are brightness in [0, 1]."""
+    """Return True if it is flat, without geometry, and its values are brightness in [0, 1]."""
     if scan.affine is not None or scan.voxels_xyz.shape[2] != 1:
         return False
     values_hw = scan.slice(0)

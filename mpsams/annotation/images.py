@@ -69,7 +69,7 @@ def ending_of(file: Path) -> str:
 
 
 def named_by_content(path: Path) -> bool:
-    """Whether an image's name is what ``copy_in`` gives it, so that it is whole and one of ours."""
+    """Return True if an image's name is what ``copy_in`` gives it, so that it is whole and one of ours."""
     try:
         files = files_of(path)
         total = sum_of([_sha256(file) for file in files])

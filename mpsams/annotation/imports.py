@@ -232,7 +232,7 @@ class _Upload:
 
 
 def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
-    """Whether a file is an image and no mask, by its pixels. is_said: its folder or name says that it is a mask.
+    """Return True if a file is an image and no mask, by its pixels. is_said: its folder or name says that it is a mask.
 
     UnreadableImage where it is neither the scan itself nor like any mask.
     """

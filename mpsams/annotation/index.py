@@ -136,7 +136,7 @@ class Index:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the log is shorter than what was read of it: somebody removed it, or put another in its place."""
+        """Return True if the log is shorter than what was read of it: somebody removed it, or put another in its place."""
         ((end,),) = self._rows("SELECT log_end FROM state")
         return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
@@ -161,7 +161,7 @@ class Index:
         return next(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id,))), None)
 
     def name(self, id: str) -> str:
-        """What the user's file was called; "" where that was forgotten."""
+        """Return the name of the user's file; "" where that was forgotten."""
         return next((name for (name,) in self._rows("SELECT name FROM names WHERE id = ?", (id,))), "")
 
     def call(self, id: str, name: str) -> None:
@@ -242,7 +242,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
 
 
 def _sensible(row: dict) -> bool:
-    """Whether a line "added" says all that is needed, and nothing that leads out of the folder."""
+    """Return True if a line "added" says all that is needed, and nothing that leads out of the folder."""
     shape = row.get("shape")
     return (
         isinstance(row.get("item"), str)

@@ -57,7 +57,7 @@ def agreement(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """How many pixels (or voxels) were added and how many removed."""
+    """Return the numbers of pixels (or voxels) added and removed."""
     return int((after & ~before).sum()), int((before & ~after).sum())
 
 

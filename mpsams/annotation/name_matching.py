@@ -18,7 +18,7 @@ def stem(name: str) -> str:
 
 
 def is_marked(name: str) -> bool:
-    """Whether a file's name, its ending left out, says that it is a mask: a_mask, a_mask_1, a_seg, mask."""
+    """Return True if a file's name, its ending left out, says that it is a mask: a_mask, a_mask_1, a_seg, mask."""
     return bool(_MARK.search(name) or _MARK_ALONE.fullmatch(name))
 
 

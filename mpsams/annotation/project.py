@@ -105,7 +105,7 @@ class Project:
         return found
 
     def counts(self) -> dict[str, int]:
-        """How many items have each status."""
+        """Return the number of items of each status."""
         found = [item.status for item in self.items()]
         return {status: found.count(status) for status in STATUSES}
 
@@ -123,7 +123,7 @@ class Project:
         return queue[at % len(queue)] if queue else None
 
     def image(self, id: str) -> Path:
-        """Where an image lies: a file, or a folder with a DICOM series."""
+        """Return the path of an image: a file, or a folder with a DICOM series."""
         return self.folder / "images" / (id + self.item(id).image_ending)
 
     def scan(self, id: str) -> Scan:
@@ -156,7 +156,7 @@ class Project:
         return self._remarks.pop(id, "")
 
     def name(self, id: str) -> str:
-        """What the user's file was called, to be shown to that user and to go nowhere else; "" where that was forgotten."""
+        """Return the name of the user's file, to be shown to that user and to go nowhere else; "" where that was forgotten."""
         with self._ready() as index:
             return index.name(self.item(id).id)
 
@@ -419,7 +419,7 @@ class Project:
 
 
 def is_project(folder: Path) -> bool:
-    """Whether a folder holds a project, maybe a damaged one."""
+    """Return True if a folder holds a project, maybe a damaged one."""
     return (folder / "project.json").is_file() or (folder / "log.jsonl").is_file()
 
 

@@ -75,7 +75,7 @@ class EvaluationResult:
 
     @property
     def worse(self) -> bool:
-        """Whether the mean fell, by however little; then it is not offered."""
+        """Return True if the mean fell, by however little; then it is not offered."""
         return self.after < self.before
 
 
@@ -86,7 +86,7 @@ class Run:
     folder: Path
 
     def progress(self) -> Progress:
-        """How far it is; also of a run that another app has started."""
+        """Return how far it is; also of a run that another app has started."""
         alive = held(self.folder.parent) and last(self.folder.parent.parent) == self  # asked first: then the rest is the last word
         told, cancelled = read(self.folder / PROGRESS), (self.folder / "cancelled").exists()
         share, words = told.get("share", 0.0), told.get("words", "starting")
@@ -117,7 +117,7 @@ class Run:
             clear(self.folder)
 
     def evaluation(self) -> EvaluationResult:
-        """What came of it. ValueError while it runs, and where nothing came of it."""
+        """Return its evaluation. ValueError while it runs, and where nothing came of it."""
         told = read(self.folder / EVALUATION)
         if not told:
             raise ValueError(f"run {self.folder.name} has no verdict, it is {self.progress().state}; expected one that is done")
@@ -130,7 +130,7 @@ class Run:
 
 
 def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
-    """Whether a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p below LEVEL."""
+    """Return True if a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p below LEVEL."""
     return images >= MIN_SHOWN and interval[0] > 0 and (p is None or p < LEVEL)
 
 
@@ -196,13 +196,13 @@ def prepare(
 
 
 def needed(count: int) -> str:
-    """Why so many accepted masks are not enough."""
+    """Return a sentence on why so many accepted masks are not enough."""
     at_least = f"at least {MIN_ACCEPTED} accepted masks are needed; there are {count}"
     return at_least if count < MIN_ACCEPTED else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
 
 
 def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: Collection[str] = ()) -> set[str]:
-    """Which items are held back: those whose hash says so, and whatever was held back before.
+    """Return the items that are held back: those whose hash says so, and whatever was held back before.
 
     So an item's part does not depend on when the others come. Where that makes too few, the next by their hash are held back
     as well, and from then on. known: held back before. learned: what the checkpoint was trained on already.
@@ -257,7 +257,7 @@ def promoted(project_folder: str | Path) -> list[Path]:
 
 
 def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
-    """Where the checkpoint of a run lies while it is in use; None while it is not."""
+    """Return the path of a run's checkpoint while it is in use; None while it is not."""
     sha256 = read(run.folder / EVALUATION).get("sha256")
     return next((path for path in promoted(project_folder) if masks.sha256(path) == sha256), None)
 
@@ -319,7 +319,7 @@ def hold(runs: Path) -> BinaryIO:
 
 
 def held(runs: Path) -> bool:
-    """Whether a run is under way; the system frees the lock of one that has died."""
+    """Return True if a run is under way; the system frees the lock of one that has died."""
     import fcntl
 
     if not (runs / "lock").exists():
@@ -369,7 +369,7 @@ def _numbered(runs: Path) -> list[Path]:
 
 
 def number(name: str) -> int:
-    """Which of the checkpoints that a project has learnt, by its name, from 1; 0 for another checkpoint."""
+    """Return the number of a retrained checkpoint by its name, from 1; 0 for another checkpoint."""
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else 0
 

@@ -42,7 +42,7 @@ def role(parts: tuple[str, ...]) -> str:
 
 
 def shows_instances(parts: tuple[str, ...]) -> bool:
-    """Whether a file lies in a folder of masks that number objects, as SegmentationObject, beside one that names classes."""
+    """Return True if a file lies in a folder of masks that number objects, as SegmentationObject, beside one that names classes."""
     return any(_words(folder) & _INSTANCES and _words(folder) & _MASKS for folder in parts[:-1])
 
 
@@ -51,7 +51,7 @@ def _words(folder: str) -> set[str]:
 
 
 def is_photograph(values_hw: np.ndarray) -> bool:
-    """Whether a picture's greys, float in [0, 1], are continuous, as a photograph's and not as a mask's, soft edges included.
+    """Return True if a picture's greys, float in [0, 1], are continuous, as a photograph's and not as a mask's, soft edges included.
 
     Of what is not its commonest grey, a photograph needs many greys for four fifths, and few of them are near the brightest.
     """
@@ -66,7 +66,7 @@ def is_photograph(values_hw: np.ndarray) -> bool:
 
 
 def is_same(values: np.ndarray, image: np.ndarray) -> bool:
-    """Whether a picture is the image itself, maybe saved once more: the same values, or many of them that go with the image's."""
+    """Return True if a picture is the image itself, maybe saved once more: the same values, or many of them that go with the image's."""
     if values.shape != image.shape:
         return False
     if np.array_equal(values, image):
