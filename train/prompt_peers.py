@@ -100,5 +100,5 @@ def random_walker(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> 
 
 def classify(unit_hw: np.ndarray, marks_hw: np.ndarray, from_box: bool) -> np.ndarray:
     """The scribble classifier, with the marks as strokes and no proposal."""
-    ground = scribble.ground(unit_hw, np.full(unit_hw.shape, 0.5, np.float32))  # type: ignore[attr-defined]
-    return scribble.refine(ground, marks_hw) > 0.5
+    prepared = scribble.prepare(unit_hw, np.full(unit_hw.shape, 0.5, np.float32))
+    return scribble.refine(prepared, marks_hw) > 0.5
