@@ -73,7 +73,7 @@ def test_a_pack_is_the_stack(tmp_path, made):
     for taken, expected in zip(found.take(torch.tensor([2, 0])), stack.take(torch.tensor([2, 0]))):
         assert torch.equal(taken, expected)
     few = [stack.groups[-1], stack.groups[0]]
-    assert found.of(few, every=2).cases == stack.of(few, every=2).cases
+    assert found.of(few, slice_stride=2).cases == stack.of(few, slice_stride=2).cases
 
 
 def test_a_pack_tells_other_pixels_and_other_files_apart(two_channels, whole, tmp_path):
