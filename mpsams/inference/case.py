@@ -87,7 +87,7 @@ class Case:
         return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
 
     def is_same_image(self, other: Case) -> bool:
-        """Whether both are of one image, however they show it."""
+        """True if both are of one image, however they show it."""
         if self.scan.voxels_xyz is other.scan.voxels_xyz:
             return True
         return self.content == other.content != "" and self.scan.voxels_xyz.shape == other.scan.voxels_xyz.shape
@@ -99,12 +99,12 @@ class Case:
 
     @property
     def slices(self) -> int:
-        """How many slices the scan has in this plane."""
+        """Number of slices the scan has in this plane."""
         return len(self.scan.shown(self.plane))
 
     @property
     def is_volume(self) -> bool:
-        """Whether there is more than one slice."""
+        """True if there is more than one slice."""
         return self.scan.voxels_xyz.shape != (*self.shape_hw[::-1], 1)
 
     @cached_property
@@ -139,7 +139,7 @@ class Case:
 
     @property
     def has_lesion(self) -> bool:
-        """Whether the truth has at least one lesion patch in this slice."""
+        """True if the truth has at least one lesion patch in this slice."""
         return self.agreement is not None and self.agreement.lesion_patches > 0
 
     @property

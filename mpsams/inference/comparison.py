@@ -37,7 +37,7 @@ def parts(name: str) -> tuple[str, str, str]:
 
 
 def is_assistant(name: str) -> bool:
-    """Whether a network is an assistant, which learnt from all labels."""
+    """True if a network is an assistant, which learnt from all labels."""
     return parts(name)[1] == ASSIST
 
 
@@ -130,7 +130,7 @@ def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said 
 
 
 def same_slice(one: Case, other: Case) -> bool:
-    """Whether networks see the same in both."""
+    """True if networks see the same in both."""
     return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (other.plane, other.index, other.span, other.box)
 
 
@@ -159,7 +159,7 @@ class Compared:
 
     @cached_property
     def votes_hw(self) -> np.ndarray:
-        """How many of the networks that are compared call a pixel lesion, uint8 (H, W)."""
+        """Number of of the networks that are compared call a pixel lesion, uint8 (H, W)."""
         return sum((mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8))
 
     @cached_property

@@ -189,7 +189,7 @@ def _fault(about: dict) -> str:
 
 
 def whole(metadata: dict) -> bool:
-    """Whether a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
+    """True if a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
     return metadata.get("kind") != "pretrain" or "decoder" in metadata.get("transfers", ())
 
 

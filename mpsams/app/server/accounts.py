@@ -62,7 +62,7 @@ def add(path: Path, name: str, password: str) -> None:
 
 
 def is_name(name: str) -> bool:
-    """Whether this can be somebody's name here."""
+    """True if this can be somebody's name here."""
     return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and not set(": \t") & set(name)
 
 

@@ -263,7 +263,7 @@ def available() -> int:
 
 
 def is_memory(folder: str) -> bool:
-    """Whether a folder lies in memory instead of on a disk."""
+    """True if a folder lies in memory instead of on a disk."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -102,7 +102,7 @@ class Guard:
 
 
 def _is_foreign(path: str, method: str, said: Mapping[str, str]) -> bool:
-    """Whether a page of another site sent a request, as far as its headers tell. A link to the page may be followed from anywhere."""
+    """True if a page of another site sent a request, as far as its headers tell. A link to the page may be followed from anywhere."""
     site, origin, host = said.get("sec-fetch-site"), said.get("origin"), said.get("host", "")
     if origin is not None and not (origin == "null" and site == "same-origin"):  # a page without referrer may send "null" of itself
         return not same_origin(origin, host)
@@ -137,7 +137,7 @@ async def _understood(app, scope, receive, send) -> None:
 
 
 def _is_range(value: bytes) -> bool:
-    """Whether a Range header names one part of a file; any other is answered with the whole file."""
+    """True if a Range header names one part of a file; any other is answered with the whole file."""
     found = re.fullmatch(rb"bytes=(?:-\d{1,18}|(\d{1,18})-(\d{1,18})?)", value)
     return found is not None and int(found[1] or 0) <= int(found[2] or 10**18)
 

@@ -57,7 +57,7 @@ def split(host: str) -> tuple[str, int | None]:
 
 
 def same_origin(url: str, host: str) -> bool:
-    """Whether an Origin (or the address of a page) is that of the Host a request was sent to. A port not stated is the usual one."""
+    """True if an Origin (or the address of a page) is that of the Host a request was sent to. A port not stated is the usual one."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -85,11 +85,11 @@ class Connection(H11Protocol):
 
     @property
     def waits_for_header(self) -> bool:
-        """Whether no whole header of a request has come yet."""
+        """True if no whole header of a request has come yet."""
         return self.conn.their_state is h11.IDLE
 
     def is_late(self, now: float) -> bool:
-        """Whether the client has let the server wait for longer than it may."""
+        """True if the client has let the server wait for longer than it may."""
         if self.waits_for_header:
             return now - self.begun > HEADER_SECONDS
         if self.flow.write_paused:

@@ -50,7 +50,7 @@ def own_folder(wanted: Path) -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether this is a folder, no link to one, and this user's."""
+    """True if this is a folder, no link to one, and this user's."""
     about = folder.lstat()
     return stat.S_ISDIR(about.st_mode) and (not hasattr(os, "getuid") or about.st_uid == os.getuid())
 
