@@ -159,7 +159,7 @@ class Compared:
 
     @cached_property
     def votes_hw(self) -> np.ndarray:
-        """Number of of the networks that are compared call a pixel lesion, uint8 (H, W)."""
+        """Number of compared networks that call a pixel lesion, uint8 (H, W)."""
         return sum((mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8))
 
     @cached_property

@@ -180,7 +180,7 @@ def asked(case: Case, at: Masked, picked: int) -> str:
 
 
 def judgement(case: Case) -> str:
-    """True if the clustering finds the lesion, measured where truth is known."""
+    """Return a note on how well the clusters find the lesion, measured where the truth is known."""
     if case.agreement is None:
         return html.note(
             "Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be measured here."

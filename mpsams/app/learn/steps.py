@@ -164,7 +164,7 @@ def two_clusters(context: LessonContext) -> StepPage:
 
 
 def verdict(context: LessonContext) -> str:
-    """True if the orange cluster is the lesion, in a sentence with this image's number."""
+    """Return a sentence on how well the orange cluster fits the lesion of this image."""
     found = context.agreement
     if found is None:
         return "Whether that is right cannot be said here: this image has no lesion mask."
