@@ -180,6 +180,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
         f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
+        *further(about),
         *reading(about),
         *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
         f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
@@ -192,6 +193,15 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from `{about.get('rounded_from', 'itself')[:16]}` |",
     ]
     return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
+
+
+def further(about: dict) -> list[str]:
+    """The row on the segmentation that a network was trained further from; none where it was not."""
+    start = about.get("init") or {}
+    if start.get("kind") != "segmentation":
+        return []
+    before = start["training"]
+    return [f"| Trained further from | a segmentation of {before['steps']} steps in {before['seconds'] / 60:.0f} minutes, sha256 `{start['sha256'][:16]}` |"]
 
 
 def reading(about: dict) -> list[str]:

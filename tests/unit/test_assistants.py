@@ -175,3 +175,10 @@ def test_what_is_learnt_further_from_it_is_read_as_it_is(trained, tmp_path):
     start = trained / "weights.safetensors"
     further = finetune.main([*SMALL[: SMALL.index("--model.width")], "--labels", "1", "--recipe.epochs", "1", "--init", str(start), "--out", str(tmp_path / "more")])
     assert inference.open_network(further).readout == inference.open_network(start).readout
+
+
+def test_a_card_names_the_segmentation_it_was_trained_further_from():
+    start = {"kind": "segmentation", "training": {"steps": 650, "seconds": 1080.0}, "sha256": "ab" * 32}
+    (row,) = publish.further({"init": start})
+    assert "650 steps in 18 minutes" in row and "abababababababab" in row
+    assert publish.further({"init": start | {"kind": "pretrain"}}) == publish.further({"init": None}) == publish.further({}) == []
