@@ -77,6 +77,17 @@ def results(*sets: str) -> str:
     return table(["", "pretraining", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
 
 
+def assistants() -> str:
+    """Overlap and false lesions of the shipped assistants on the test parts, per image or slice and per volume."""
+    rows = []
+    for name, words in SETS.items():
+        means = record(ROOT / "weights" / f"{name}-assist.json")
+        volumes = f"{means['per_volume']['dsc']:.3f}" if "per_volume" in means else "–"
+        overlaps = [f"{means[key]:.3f}" for key in ("dsc_lesion", "dsc_pooled")]
+        rows.append([words, f"{means['images']} ({means['lesions']} with lesion)", *overlaps, volumes, f"{means['false_alarms']:.0%}"])
+    return table(["", "images or slices", "DSC, with lesion", "DSC, pooled", "DSC per volume", "false lesions"], rows)
+
+
 def prompts() -> str:
     """What one box and some clicks give with the shipped prompt network, and with what needs no training."""
     rows = []
@@ -343,7 +354,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "prompts": prompts}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "prompts": prompts, "assistants": assistants}
 
 
 def rewrite(text: str) -> str:
