@@ -25,7 +25,7 @@ Number = Callable[[Tensor, int], Tensor]  # images (B, 1, H, W) in [0, 1], side 
 def centre(x_b1hw: Tensor, patch: int) -> Tensor:
     """Nearness to the middle of the image, which knows nothing of what is in it: the mark to beat."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
-    return lesson.nearness(rows * columns).expand(len(x_b1hw), -1)
+    return lesson.centre_proximity(rows * columns).expand(len(x_b1hw), -1)
 
 
 def dark_blob(x_b1hw: Tensor, patch: int) -> Tensor:

@@ -150,7 +150,7 @@ def test_a_stack_of_patients_takes_every_nth_slice_of_each(tmp_path):
     first, last = "CHGJ000", "CHGJ002"
     assert stack.cases == tuple(case for case in dataset.cases if not case.endswith(("/000", "/006")))  # slices of air
     assert stack.groups == tuple(case.split("/")[0] for case in stack.cases)
-    chosen = stack.of([last, first], every=2)
+    chosen = stack.of([last, first], slice_stride=2)
     assert chosen.cases == tuple(f"{name}/{k:03d}" for name in (last, first) for k in (1, 3, 5))
     assert chosen.groups == (last,) * 3 + (first,) * 3
     rows = [stack.cases.index(case) for case in chosen.cases]
@@ -158,7 +158,7 @@ def test_a_stack_of_patients_takes_every_nth_slice_of_each(tmp_path):
     assert torch.equal(chosen.take(torch.arange(6))[1], stack.stored_n1hw[rows])
     again = chosen.of([first])
     assert again.cases == chosen.cases[3:] and torch.equal(again.take(torch.arange(3))[0], stack.stored_nchw[rows[3:]])
-    assert stack.of([first], every=99).cases == (f"{first}/001",)
+    assert stack.of([first], slice_stride=99).cases == (f"{first}/001",)
 
 
 def test_a_stack_of_nothing_is_refused(busi):

@@ -18,10 +18,10 @@ from gradio.routes import App
 
 from mpsams.annotation import protocol
 from mpsams.app import main
+from mpsams.app.gradio_compat.blocks import SAVES
 from mpsams.app.server import budget as budgets
 from mpsams.app.server.budget import RELEASED, Budget, OverBudget
 from mpsams.app.server.lanes import BUSY, Lanes, TooBusy
-from mpsams.app.server.uploads import SAVES
 from mpsams.app.tabs import annotate
 from mpsams.imaging import UnreadableImage, cost
 from tests.support.annotation_page import picture

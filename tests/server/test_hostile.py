@@ -127,7 +127,7 @@ def run(seed: int, indices: range, log: Path) -> None:
 def opened_all(indices: range, tmp_path: Path, seed: int = 0) -> tuple[list[dict], str]:
     """What became of them, and all that the process printed."""
     log = tmp_path / "log"
-    code = f"from tests import test_hostile\nfrom pathlib import Path\ntest_hostile.run({seed}, {indices!r}, Path({str(log)!r}))"
+    code = f"from tests.server import test_hostile\nfrom pathlib import Path\ntest_hostile.run({seed}, {indices!r}, Path({str(log)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=3600, env=os.environ | {"OMP_NUM_THREADS": "1"})
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert done.returncode == 0, f"the process ended with {done.returncode} at {lines[-1]}\n{done.stderr[-2000:]}"

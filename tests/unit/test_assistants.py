@@ -16,7 +16,7 @@ from mpsams.annotation.assist import SliceContext
 from mpsams.app.components import html, network_grid
 from mpsams.app.endpoints import network_name
 from mpsams.app.tabs import segment
-from mpsams.app.tabs.annotate import proposing
+from mpsams.app.tabs.annotate import describe_assistant
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison
@@ -70,7 +70,7 @@ def test_the_app_asks_it_first_and_proposes_with_it(weights):
     assert network_name(registry, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
     (weights / "busi-assist.safetensors").unlink()
     assert registry.assistant("ultrasound") is None and assist.default_model(registry, "ultrasound") == NETWORKS[0]
-    assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and proposing(registry, "ultrasound") == ""
+    assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and describe_assistant(registry, "ultrasound") == ""
 
 
 def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
@@ -113,17 +113,17 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
 
 def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     registry, path = ModelRegistry(weights), weights / "busi-assist.safetensors"
-    assert "trained on 562 images with all labels (breast lesion)" in proposing(registry, "ultrasound") and "DSC" not in proposing(registry, "ultrasound")
+    assert "trained on 562 images with all labels (breast lesion)" in describe_assistant(registry, "ultrasound") and "DSC" not in describe_assistant(registry, "ultrasound")
     measured = {"sha256": checkpoint.load(path).sha256, "split": "test", "dsc_lesion": 0.761, "false_alarms": 0.154, "images": 70, "lesions": 57, "cases": {}}
     path.with_suffix(".json").write_text(json.dumps(measured))
-    said = proposing(registry, "ultrasound")
+    said = describe_assistant(registry, "ultrasound")
     assert "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
     *_, asked = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)
     assert said in segment.say(comparison.Compared(asked, 0.5), registry)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
-    assert "DSC" not in proposing(registry, "ultrasound")
+    assert "DSC" not in describe_assistant(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
-    assert "DSC" not in proposing(registry, "ultrasound")
+    assert "DSC" not in describe_assistant(registry, "ultrasound")
     volumes = html.assistant({"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7}, measured | {"per_volume": {"dsc_lesion": 0.6}})
     assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes and "0.60 per volume" in volumes
 

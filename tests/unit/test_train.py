@@ -235,7 +235,7 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
 def test_truth_first_is_handed_the_masks(tmp_path, quick_phantom, monkeypatch):
     asked = []
     known = mps_ams.MaskedAutoencoder.precompute_mask
-    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "known", lambda self, x, truth=None: asked.append(truth) or known(self, x, truth))
+    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "precompute_mask", lambda self, x, truth=None: asked.append(truth) or known(self, x, truth))
     weights = run(tmp_path, "a", "--method.order", "truth-first")
     assert checkpoint.load(weights).metadata["method"] == "oracle_ams"
     assert all(truth.dtype == torch.bool for truth in asked) and any(truth.any() for truth in asked)
@@ -471,7 +471,7 @@ COMMANDS = sorted(path.stem for path in (Path(__file__).parents[2] / "train").gl
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_keeps_the_lines_of_the_examples_and_explains_every_option(capsys, name):
     module = importlib.import_module(f"train.{name}")
-    if not hasattr(module, "main"):  # only says how it is called
+    if not hasattr(module, "main") or name == "__main__":  # only says how it is called
         return
     with pytest.raises(SystemExit) as end:
         module.main(["--help"])
