@@ -65,7 +65,7 @@ def exported(page, form: str) -> zipfile.ZipFile:
 def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app, query, tab):  # noqa: F811
     page = browser.new_page()
     page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
-    answered = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').turn === 1"
+    answered = "() => JSON.parse(document.querySelector('#learn [data-state]')?.dataset.state || '{}').request === 1"
     page.wait_for_function(answered if query else "() => document.querySelector('.annotate.open')", timeout=WAIT)
     page.wait_for_timeout(500)
     assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab

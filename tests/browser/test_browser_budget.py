@@ -50,7 +50,7 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
     other.locator("#shown").get_by_text(WORDS).first.wait_for(timeout=WAIT)
     assert disk(address) <= 256 * MIB
     first.get_by_role("tab", name="Masking").click()
-    expect_shown(first, "Open your image again")
+    expect_shown(first, "Open the image again")
     pictured = first.locator("#shown img, #shown image").first.get_attribute("href")
     epoch(first).fill("1")
     assert first.locator("#shown").get_by_text(WORDS).first.is_visible() and first.locator("#shown img, #shown image").first.get_attribute("href") == pictured

@@ -263,7 +263,7 @@ def test_a_copied_link_brings_everything_back(page, open_page):
 ])  # fmt: skip
 def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words):
     page = open_page(query)
-    page.locator(".message").get_by_text("cannot be followed").wait_for(timeout=WAIT)
+    page.locator(".message").get_by_text("cannot be opened").wait_for(timeout=WAIT)
     assert words in page.locator(".message").inner_text() and state(page)["step"] == 1
     assert "Traceback" not in page.content() and page.locator("#shown").inner_text().startswith("Ultrasound, benign lesion")
     page.locator(".steps .next").click()

@@ -55,7 +55,7 @@ def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_els
     choose(page, [tmp_path / "four.nii.gz"])
     expect_shown(page, "axial slice 3 of 5", "#shown")
     before = page.locator("#case-image").get_attribute("href")
-    page.get_by_label("There are several in it").click()
+    page.get_by_label("The upload holds several images").click()
     page.get_by_role("option", name="volume 2 of 3").click()
     page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
     page.locator("#own").get_by_text("CT", exact=True).click()

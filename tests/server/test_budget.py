@@ -295,9 +295,9 @@ def test_an_image_that_was_let_go_of_is_asked_for_and_no_other_is_shown(served, 
     assert own != other.call(EPOCH)[0] and "56 × 40" in tab.shown()
     page.budget.close("one")
     for label, event in ((EPOCH, "input"), ("Slice", "input"), ("Seed of the random order", "input")):
-        with pytest.raises(gr.Error, match="Open your image again"):
+        with pytest.raises(gr.Error, match="Open the image again"):
             tab.call(label, event)
-    with pytest.raises(gr.Error, match="Open your image again"):
+    with pytest.raises(gr.Error, match="Open the image again"):
         tab.shown()
     tab.open(picture(tmp_path, 1))
     assert tab.call(EPOCH)[0] == own and "56 × 40" in tab.shown()
@@ -353,7 +353,7 @@ def test_volumes_are_let_go_of_before_another_is_decoded(served, tmp_path):
         assert page.budget.usage()["disk"]["used"] <= 40 * MIB
         assert "128 × 128 × 512" in tab.shown()
     for tab in tabs[:-2]:
-        with pytest.raises(gr.Error, match="Open your image again"):
+        with pytest.raises(gr.Error, match="Open the image again"):
             tab.shown()
     with pytest.raises(gr.Error, match="no room"):
         tabs[0].open(volume(tmp_path / "deeper.nii.gz", (256, 256, 512)))
@@ -415,7 +415,7 @@ def test_a_drawing_outlives_that_its_image_was_let_go_of(served, tmp_path):
     assert tab.save(sheet, one, 1)["saved"] == "memory"
     for number in range(2):
         Tab(page, f"other {number}").open(path)
-    with pytest.raises(gr.Error, match="Open your image again"):
+    with pytest.raises(gr.Error, match="Open the image again"):
         tab.shown()
     said = tab.save(sheet, other, 2)  # drawn on the page as it is still open
     assert (said["saved"], said["error"], said["key"]) == ("memory", "", sheet["key"])

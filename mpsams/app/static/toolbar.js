@@ -106,7 +106,7 @@ const KEYS = {
     f: () => choose('fill'), 4: () => choose('fill'), s: () => choose('lesion'), d: () => choose('background'), w: () => choose('window'), x: swap,
     o: ACTIONS.outline, m: ACTIONS.dashes, t: ACTIONS.truth, '[': () => change_size(-1), ']': () => change_size(1), '{': () => change_size(-1), '}': () => change_size(1),
     '+': ACTIONS.in, '=': ACTIONS.in, '-': ACTIONS.out, _: ACTIONS.out, 0: fit, '?': ACTIONS.keys, a: ACTIONS.accept, n: () => (['accepted', 'skipped'].includes(state.status) ? next() : ACTIONS.skip()),
-    load_slice: () => (open_polygon.length ? close_polygon(tool.shift) : ACTIONS.accept()), backspace: () => { open_polygon.pop(); hover(); controls(); },
+    enter: () => (open_polygon.length ? close_polygon(tool.shift) : ACTIONS.accept()), backspace: () => { open_polygon.pop(); hover(); controls(); },
     arrowup: ACTIONS.back, arrowleft: ACTIONS.back, pageup: ACTIONS.back, arrowdown: ACTIONS.on, arrowright: ACTIONS.on, pagedown: ACTIONS.on, escape: cancel,
 };
 const typing = target => target.closest('textarea, select, [contenteditable=""], [contenteditable=true], input:not([type=range], [type=checkbox], [type=radio], [type=button])');
