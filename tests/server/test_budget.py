@@ -319,7 +319,7 @@ def test_a_page_from_before_the_app_was_started_again_is_told_so(served, tmp_pat
     own = before.call(EPOCH)[0]
     tab = Tab(served(), "one")
     tab.values[tab.served.blocks.visitor_token._id] = before.values[before.served.blocks.visitor_token._id]
-    with pytest.raises(gr.Error, match="started again"):
+    with pytest.raises(gr.Error, match="restarted"):
         tab.call(EPOCH)
     tab.open(picture(tmp_path, 1))
     assert tab.call(EPOCH)[0] == own
