@@ -321,7 +321,7 @@ def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(ope
 
 
 def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_nothing_hangs_over(stand, browser):
-    stand.server = Server([RAMP] * 3, status="new", proposal=np.zeros(SHAPE, bool))
+    stand.server = Server([RAMP] * 3, prompts=True, status="new", proposal=np.zeros(SHAPE, bool))
     page = loaded(browser, stand, 390, 844, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     low = page.evaluate("() => [...document.querySelectorAll('.annotate button')].filter(b => b.checkVisibility()).map(b => Math.min(b.offsetHeight, b.offsetWidth))")
