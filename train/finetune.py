@@ -239,6 +239,19 @@ def origin(start: Checkpoint) -> dict:
     return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.seen(start).items()}}
 
 
+def moving_average(decay: float) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Tensor | int], None]:
+    """Return the update of an exponential moving average, for ``AveragedModel``.
+
+    After n updates the decay is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
+    """
+
+    def update(averaged: tuple[Tensor, ...], current: tuple[Tensor, ...], updates: Tensor | int) -> None:
+        count = float(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, updates)
+
+    return update
+
+
 class Averaged(nn.Module):
     """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics).
 
@@ -248,9 +261,7 @@ class Averaged(nn.Module):
     def __init__(self, network: UNet, decay: float, heads: nn.ModuleList | None = None) -> None:
         super().__init__()
         self.network, self.heads = network, heads
-        self.average = (
-            AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
-        )
+        self.average = AveragedModel(network, multi_avg_fn=moving_average(decay), use_buffers=True) if decay else None
 
     @property
     def kept(self) -> nn.Module:
