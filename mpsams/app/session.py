@@ -77,9 +77,9 @@ class Session:
         yield
         self._tab = None
 
-    def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component) -> None:
-        """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand."""
-        on_event(root_blocks().load, show, inputs, outputs)
+    def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
+        """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand. options: as ``on_event`` takes them."""
+        on_event(root_blocks().load, show, inputs, outputs, **options)
 
     def in_front(self, tab: str) -> dict:
         """Updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""

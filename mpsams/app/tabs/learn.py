@@ -86,4 +86,5 @@ def build(session: Session) -> None:
     on_event(stage.next_round, next_round, inputs, [lesson_state, stage], **in_order)
     session.sidebar.link_controls(stage.reshuffle, stage.set_selector)
     session.on_case(show, [lesson_state], stage, **in_order)
-    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage])
+    # In order with the redrawing of the tab that is open at first, which would else restore the first step.
+    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage], **in_order)
