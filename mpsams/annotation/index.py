@@ -10,7 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import log
@@ -19,7 +19,7 @@ STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
-VERSION = 2
+VERSION = 3
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _TABLES = """
@@ -36,9 +36,12 @@ CREATE TABLE items (
     proposal TEXT,                           -- sha256 of the file of the proposed mask
     checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
     seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
-    changed TEXT NOT NULL                    -- when
+    changed TEXT NOT NULL,                   -- when
+    image_class TEXT NOT NULL DEFAULT '',    -- of the whole image, as benign; '' where nobody gave one
+    class_before TEXT NOT NULL DEFAULT ''    -- what it was before that
 );
 CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT NOT NULL); -- private: what the user's file was called
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL); -- of the project, JSON: its classes
 CREATE TABLE state (log_end INTEGER NOT NULL);                -- up to which byte the log is in here
 INSERT INTO state VALUES (0);
 """
@@ -56,9 +59,11 @@ _CHANGES = {  # action -> what it does to the row; every line of the log also ad
     "accepted": "mask = :mask, status = 'accepted'",
     "skipped": "status = 'skipped'",
     "reopened": f"status = {_UNTOUCHED}",
+    "classified": "class_before = image_class, image_class = coalesce(:image_class, '')",
 }
 _COLUMNS = (
-    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed"
+    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed, "
+    "image_class, class_before, coalesce((SELECT name FROM names WHERE names.id = items.id), '')"
 )
 
 
@@ -68,7 +73,9 @@ class Item:
 
     id: 16 hexadecimal digits of its content. status: one of STATUSES. priority: None where nobody gave one. shape_xyz: of the
     image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none. checkpoint: the
-    name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC.
+    name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC. image_class: of the whole image, "" where
+    nobody gave one. class_before: what it was before the last change. name: of the user's file, "" where that was forgotten; it may
+    name a patient, so it is shown to the user and goes nowhere else but into an export that is to have it.
     """
 
     id: str
@@ -83,6 +90,9 @@ class Item:
     checkpoint: tuple[str, str] | None
     seconds: float
     changed: str
+    image_class: str = ""
+    class_before: str = ""
+    name: str = field(default="", repr=False)
 
 
 class Index:
@@ -164,6 +174,10 @@ class Index:
         """Return the name of the user's file; "" where that was forgotten."""
         return next((name for (name,) in self._rows("SELECT name FROM names WHERE id = ?", (id,))), "")
 
+    def setting(self, name: str) -> object:
+        """Return the last value that the log gives a setting; None where it gives none."""
+        return next((json.loads(value) for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", (name,))), None)
+
     def call(self, id: str, name: str) -> None:
         """Keep a name in the table alone; see the project's ``names`` file."""
         try:
@@ -226,7 +240,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
     """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
-    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time")}
+    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class")}
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return
@@ -236,6 +250,8 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
             "VALUES (?, 'new', ?, ?, ?, ?, ?)",
             (row["item"], row["modality"], row["image_ending"], row["mask_ending"], json.dumps(row["shape"]), str(row.get("time"))),
         )
+    if action == "configured" and isinstance(row.get("setting"), str):
+        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
     if isinstance(action, str) and action in _CHANGES:
         changes = f"{_CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
         db.execute(f"UPDATE items SET {changes} WHERE id = :item", values)
@@ -257,6 +273,6 @@ def _sensible(row: dict) -> bool:
 
 
 def _item(row: tuple) -> Item:
-    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed = row
+    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, name = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed)  # type: ignore[call-arg]
+    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, name)  # type: ignore[call-arg]

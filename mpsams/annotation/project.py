@@ -24,6 +24,7 @@ from .index import OPEN, STATUSES, Index, Item
 FORMAT, VERSION = "mps-ams annotations", 2
 FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
 FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
+BY_MODALITY = "by modality"  # in project.json: the classes of images before any are defined
 LONGEST = 200  # characters of a name, a person's or a file's
 
 
@@ -160,6 +161,11 @@ class Project:
         with self._ready() as index:
             return index.name(self.item(id).id)
 
+    def setting(self, name: str) -> object:
+        """Return the last value that the log gives a setting of the project, JSON; None where it gives none."""
+        with self._ready() as index:
+            return index.setting(name)
+
     def log(self) -> list[dict]:
         """All lines of the log, oldest first; ``docs/reference/project-folder.md`` has their fields."""
         return log.read(self._lines)[0]
@@ -265,10 +271,18 @@ class Project:
 
     # Inside
 
+    @property
+    def has_default_classes(self) -> bool:
+        """Return True if images may have the usual classes of their modality before any are defined; False for projects from before."""
+        about = self.folder / "project.json"
+        return about.is_file() and json.loads(about.read_bytes()).get("classes") == BY_MODALITY
+
     @staticmethod
     def _write_version(about: Path) -> None:
         """Write the file that says the format and its version, if there is none or it is of an earlier version."""
+        is_new = not about.is_file() and not (about.parent / "log.jsonl").is_file()
         said = json.loads(about.read_bytes()) if about.is_file() else {"format": FORMAT, "made": log.now()}
+        said |= {"classes": BY_MODALITY} if is_new else {}
         if said.get("version") != VERSION:
             checkpoint.write(about, json.dumps(said | {"version": VERSION}).encode())
 
