@@ -48,6 +48,15 @@ def steps(affine: np.ndarray, plane: str = "axial") -> np.ndarray:
     return np.array([affine[:3, axis] * (1 if up else -1) for axis, up in zip(axes, upwards, strict=True)])
 
 
+def position(affine: np.ndarray, shape_xyz: tuple[int, ...], plane: str, index_shw: tuple[int, int, int]) -> np.ndarray:
+    """Millimetres, RAS, of the middle of a voxel: its slice, row and column as ``shown`` has them -> (3,)."""
+    axes, upwards = _axes(affine, plane)
+    voxel = np.zeros(3)
+    for axis, up, index in zip(axes, upwards, index_shw, strict=True):
+        voxel[axis] = index if up else shape_xyz[axis] - 1 - index
+    return affine[:3, :3] @ voxel + affine[:3, 3]
+
+
 def voxel_mm3(affine: np.ndarray) -> float:
     """Cubic millimetres of a voxel, also where the axes are not at right angles."""
     return float(abs(np.linalg.det(affine[:3, :3])))

@@ -10,7 +10,7 @@ import math
 import torch
 
 from mpsams import clusters, inference, schedule, uncertainty
-from mpsams.app.components import html
+from mpsams.app.components import html, viewer
 from mpsams.inference import Masked
 from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
@@ -24,6 +24,7 @@ def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | No
     at = inference.mask_at(case.study, epoch)
     return "".join(
         [
+            viewer.slice_data(case, part=True),
             html.row(pictures(case, at, picked), "films three"),
             legend(case),
             html.row(cards(case, at, covariance_ll), "cards"),
@@ -47,7 +48,7 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
 
     def film(says: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
-        extra = f'role="application" tabindex="0" data-columns="{columns}" data-picked="{picked}"'
+        extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
         layers = [images.shared("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
         return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsams.app.components import html
+from mpsams.app.components import html, viewer
 from mpsams.inference.comparison import Compared, dispute, is_assistant, parts
 from mpsams.plots import images
 from mpsams.tables import HEADS
@@ -93,7 +93,7 @@ def cell(compared: Compared, which: str, truth: str) -> str:
             numbers = [f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}", f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}"]
     pressed = str(which == compared.said.shown).lower()
     return (
-        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL)}</span>'
+        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span>'
         f'<span class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
     )
 
@@ -103,22 +103,28 @@ def name_of(compared: Compared, which: str) -> str:
     return {"truth": "True lesion", "dispute": "Where they differ"}.get(which) or compared.said.titles[which]
 
 
-def picture(compared: Compared, which: str, truth: str, longest: int) -> str:
-    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ."""
+def picture(compared: Compared, which: str, truth: str, longest: int, extra: str = "") -> str:
+    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ. extra: more of its attributes."""
+    return images.svg(says(compared, which), compared.case.size_hw, layers(compared, which, truth, longest), extra)
+
+
+def says(compared: Compared, which: str) -> str:
+    """A cell's picture in words."""
+    words = {"truth": "The slice with the true lesion outlined", "dispute": "Map of where the networks differ"}
+    return words.get(which) or f"{name_of(compared, which)} outlines {share(compared.masks[which])}"
+
+
+def layers(compared: Compared, which: str, truth: str, longest: int) -> tuple[str, str]:
+    """What is drawn of a cell's picture, as SVG: the image, and what is drawn over it."""
     size = compared.case.size_hw
     if which == "truth":
-        return images.svg("The slice with the true lesion outlined", size, [images.shared("case-image", size), truth])
+        return images.shared("case-image", size), truth
     if which == "dispute":
         votes = images.shrunk_mask(compared.votes_hw, longest)
-        return images.svg("Map of where the networks differ", size, [images.raster(images.uri(images.heat(dispute(votes, len(compared.peers)))), size), truth])
+        return images.raster(images.uri(images.heat(dispute(votes, len(compared.peers)))), size), truth
     small = images.shrunk_mask(compared.masks[which], longest)
-    layers = [
-        images.shared("case-image", size),
-        f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>',
-        truth,
-        images.layer(images.edge_path(small), "outline", small.shape, size),
-    ]
-    return images.svg(f"{name_of(compared, which)} outlines {share(compared.masks[which])}", size, layers)
+    filling = f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>'
+    return images.shared("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
 
 
 def large(compared: Compared) -> str:
@@ -129,9 +135,11 @@ def large(compared: Compared) -> str:
     entries = [("truth", "true lesion")] * (case.truth_hw is not None)
     if which != "dispute":
         entries = [("outline", "outlined by the network"), *entries] if which != "truth" else entries
-    drawn = picture(compared, which, case.outline(case.size_hw), LARGE)
-    first = html.figure(drawn, heading(compared, which), caption(compared, which))
-    return first + (html.key(*entries) if entries else "") + beside(compared, which)
+    image, over = layers(compared, which, case.outline(case.size_hw), LARGE)
+    drawn = images.svg(says(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED)
+    first = html.figure(drawn, heading(compared, which), caption(compared, which) + viewer.wipe("Image", "Outlines"))
+    lesion_hw = case.truth_hw if case.truth_hw is not None and case.truth_hw.any() else compared.votes_hw > 0
+    return viewer.slice_data(case, lesion_hw) + first + (html.key(*entries) if entries else "") + beside(compared, which)
 
 
 def heading(compared: Compared, which: str) -> str:
@@ -165,10 +173,10 @@ def beside(compared: Compared, which: str) -> str:
         small = [images.shrunk_mask(mask_hw, LARGE) for mask_hw in compared.masks.values()]
         outlines = [images.layer(images.edge_path(mask_hw), "outline thin", mask_hw.shape, size) for mask_hw in small]
         says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
-        every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines])
+        every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines], viewer.LINKED)
         return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.")
     heat = images.boxed(compared.said.map(which), case.box, case.shape_hw, size)
-    drawn = images.svg(f"Chance of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)])
+    drawn = images.svg(f"Chance of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)
     highest, at = (html.percent(value) for value in (float(compared.said.chances[which].max()), compared.threshold))
     return html.figure(drawn, "Chance of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
         "0%", "100%", f'<b style="left:{100 * compared.threshold:.0f}%"></b>'

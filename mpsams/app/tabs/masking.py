@@ -9,7 +9,7 @@ import torch
 
 from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
-from mpsams.app.components import mask_maps
+from mpsams.app.components import mask_maps, viewer
 from mpsams.app.events import endpoint, on_event, serialised
 from mpsams.app.session import Session
 from mpsams.inference.case import MODALITIES, Case, with_truth
@@ -27,9 +27,9 @@ PICK_PATCH = """
 const at = event => {
     const map = event.target.closest('svg[data-columns]');
     if (!map) return null;
-    const box = map.getBoundingClientRect(), n = Number(map.dataset.columns);
-    const cell = (x, low, side) => Math.min(n - 1, Math.max(0, Math.floor((x - low) / side * n)));
-    return cell(event.clientY, box.top, box.height) * n + cell(event.clientX, box.left, box.width);
+    const box = map.getBoundingClientRect(), n = Number(map.dataset.columns), seen = map.viewBox.baseVal;  // of 256 units
+    const cell = (share, low, side) => Math.min(n - 1, Math.max(0, Math.floor((low + share * side) / 256 * n)));
+    return cell((event.clientY - box.top) / box.height, seen.y, seen.height) * n + cell((event.clientX - box.left) / box.width, seen.x, seen.width);
 };
 element.addEventListener('click', event => {
     const index = at(event);
@@ -39,7 +39,7 @@ element.addEventListener('keydown', event => {
     const map = event.target.closest('svg[data-columns]');
     const n = map && Number(map.dataset.columns);
     const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n}[event.key];
-    if (!map || !step) return;
+    if (!map || !step || event.shiftKey) return;
     event.preventDefault();
     const from = Number(map.dataset.picked), index = from + step;
     const wraps = Math.abs(step) === 1 && Math.floor(index / n) !== Math.floor(from / n);
@@ -77,6 +77,7 @@ def build(session: Session) -> None:
         epoch = gr.Slider(1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch of pretraining", min_width=240, buttons=[])
         marks = [gr.Button(str(mark), size="sm", scale=0, min_width=46, elem_classes="mark") for mark in MARKS]
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
+    viewer.build(session)
     stage = gr.HTML(show(session.first, OPENS_AT, ("", 0), "first"), js_on_load=PICK_PATCH, elem_classes="stage")
 
     turn, which = serialised(stage), [picked, session.version]

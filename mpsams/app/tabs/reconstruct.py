@@ -9,7 +9,7 @@ import gradio as gr
 
 from mpsams import inference, schedule
 from mpsams.app import endpoints
-from mpsams.app.components import html
+from mpsams.app.components import html, viewer
 from mpsams.app.events import endpoint, on_event, serialised
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.session import Session
@@ -48,6 +48,7 @@ def build(session: Session) -> None:
         way = gr.Radio(
             [(says, name) for name, says in WAYS.items()], value="first", label="Which patches are hidden", scale=3, min_width=240
         )
+    viewer.build(session)
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
@@ -102,8 +103,9 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     trained = [seen(registry.network(name)) for name in there.values()]
     return "".join(
         [
+            viewer.slice_data(case, part=True),
             html.trained_elsewhere(trained, case.modality, NAMES),
-            html.row([given(case, epoch, next(iter(found.values()))), *(column(e, r) for e, r in found.items())], "films three"),
+            html.row([given(case, epoch, next(iter(found.values()))), *(column(case, e, r) for e, r in found.items())], "films three"),
             bar(),
             numbers(case, found),
             html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.") if missing else "",
@@ -114,21 +116,23 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
 def given(case: Case, epoch: float, result: Reconstruction) -> str:
     """The image, and what the networks are given of it."""
     at = inference.mask_at(case.study, epoch)
-    whole = images.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)])
-    part = images.svg("The image with patches hidden", SIZE, [drawn(result.masked_11ss[0, 0].numpy())])
+    whole = images.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)], viewer.LINKED)
+    part = images.svg("The image with patches hidden", SIZE, [drawn(result.masked_11ss[0, 0].numpy())], viewer.LINKED)
     caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
     outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
     return html.row([html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack")
 
 
-def column(ending: str, result: Reconstruction) -> str:
+def column(case: Case, ending: str, result: Reconstruction) -> str:
     """One network's filling and error."""
     title, says = ROWS[ending]
-    picture = images.svg(f"Reconstruction by {title}", SIZE, [drawn(result.filled_11ss[0, 0].numpy())])
+    before, after = (drawn(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
+    layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
+    picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
     wrong = images.raster(images.uri(images.heat(result.error_11ss[0, 0].numpy(), TOP)), SIZE)
-    error = images.svg(f"Error of {title}", SIZE, [wrong])
+    error = images.svg(f"Error of {title}", SIZE, [wrong, case.outline(SIZE, part=True)], viewer.LINKED)
     return html.row(
-        [html.figure(picture, f"{title} <em>fills in</em>", says + "."), html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only.")],
+        [html.figure(picture, f"{title} <em>fills in</em>", f"{says}.{viewer.wipe('Original', 'Filled in')}"), html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only.")],
         "stack",
     )  # fmt: skip
 

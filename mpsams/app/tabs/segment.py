@@ -15,7 +15,7 @@ import numpy as np
 
 from mpsams import inference
 from mpsams.app import endpoints as answers
-from mpsams.app.components import figure, html, network_grid, volume_report
+from mpsams.app.components import figure, html, network_grid, viewer, volume_report
 from mpsams.app.components.volume_report import Whole
 from mpsams.app.events import endpoint, on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
@@ -55,6 +55,7 @@ def build(session: Session) -> None:
         threshold = gr.Slider(0.05, 0.95, OPENS_AT, step=0.01, label="Threshold on the chance of lesion", min_width=220, buttons=[])
         opacity = gr.Slider(0, 0.8, 0.25, step=0.05, label="Opacity of the filling", min_width=160, buttons=[])
     told = gr.HTML("", elem_classes="stage")
+    viewer.build(session)
     with gr.Row(elem_classes="compare"):
         large = gr.HTML("", elem_classes="large")
         cells = gr.HTML("", js_on_load=network_grid.SELECT)
