@@ -43,7 +43,7 @@ def build(session: Session, outlines: bool = True) -> None:
             changed = set_window(case, (float(low), float(high)))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise user_error(f"a display window from {low!r} to {high!r}; allowed are two numbers, the lower first") from None
-        level, width = transforms.middle(*changed.seen)
+        level, width = (round(value, 0 if changed.seen[1] - changed.seen[0] >= 20 else 4) for value in transforms.middle(*changed.seen))
         return sidebar.case_updates(changed) | {sidebar.preset: CUSTOM, sidebar.level: level, sidebar.width: width}
 
     window = [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width]

@@ -20,7 +20,7 @@ const draw_bar = (picture, box) => {
     if (!bar) light.append(bar = Object.assign(document.createElement('span'), {className: 'scale-bar'}));
     const {mm, points} = scale_bar(slice.mm * box.w / wide);
     bar.style.width = `${points}px`;
-    bar.textContent = length_text(mm);
+    if (bar.textContent !== length_text(mm)) bar.textContent = length_text(mm);
 };
 const draw_wipe = (picture, box) => {
     const x = box.x + view.wipe * box.w;
@@ -248,7 +248,7 @@ panel.addEventListener('input', event => {
     redraw();
 });
 new MutationObserver(changes => {
-    const ours = changes.filter(({target}) => !(target instanceof SVGElement) && !target.closest('.viewer-bar'));
+    const ours = changes.filter(({target}) => !(target instanceof SVGElement) && !target.closest('.viewer-bar, .light'));
     const values = panel.querySelector('[data-values]');
     if (values && values.dataset.values) { decode(JSON.parse(values.dataset.values)); values.removeAttribute('data-values'); }
     if (ours.length) refresh();
