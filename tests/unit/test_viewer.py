@@ -52,7 +52,7 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
     x, y, width, height = about["lesion"]
     across, down = about["pixels"][:2]
     assert x * across <= columns.min() and (x + width) * across > columns.max() and y * down <= rows.min() and (y + height) * down > rows.max()
-    assert 0 <= x and x + width <= wide + 1e-6 and width == height < wide
+    assert x >= 0 and x + width <= wide + 1e-6 and width == height < wide
     assert about["body"] == pytest.approx([ct.box.left / across, ct.box.top / down, ct.box.width / across, ct.box.height / down])
     part = told(viewer.slice_data(ct, part=True), "slice")
     assert part["size"] == [256, 256] and part["body"] is None and part["pixels"] == [ct.box.width / 256, ct.box.height / 256, ct.box.left, ct.box.top]
