@@ -15,7 +15,8 @@ from mpsams.inference.prompts import Prompt, PromptResult
 if TYPE_CHECKING:
     from mpsams.annotation.session import AnnotationSession
 
-EMPTY = "Nothing is outlined here. If there is no lesion in it, accept it once more."
+EMPTY = "Nothing is outlined here. If there is no lesion in it, press “No lesion” (Shift+Enter)."
+NOT_EMPTY = "Something is outlined here. Clear it first, or press “Accept & next”."
 NOTHING_THERE = "The network found nothing there. Draw a box around the object, or click on it elsewhere."
 UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
 CONFIDENT = 0.6  # expected DSC below which the page says that the network is unsure
@@ -113,9 +114,9 @@ def _open(session: AnnotationSession, command: Command) -> str:
 def _accept(session: AnnotationSession, command: Command) -> str:
     image = command.slice_ref.image
     project = session.project_of(image)
-    if not image.mask_xyz.any() and session.warned is not image:
-        session.warned = image
-        return session.reply(command.slice_ref.key, saved=session.save_first(command), error=EMPTY)
+    is_empty = not image.mask_xyz.any()
+    if is_empty != command.params.get("empty", False):
+        return session.reply(command.slice_ref.key, saved=session.save_first(command), error=EMPTY if is_empty else NOT_EMPTY)
     image.accept(project, session.user)
     return _open_next(session, command, "Accepted")
 
@@ -134,9 +135,27 @@ def _reopen(session: AnnotationSession, command: Command) -> str:
     return session.reply(command.slice_ref.key, saved=session.save_first(command), message="Open again.")
 
 
+def _reopen_last(session: AnnotationSession, command: Command) -> str:
+    saved = session.save_first(command)
+    if not session.can_reopen_last:
+        return session.reply(command.slice_ref.key, saved=saved, error="Nothing was accepted or skipped just now.")
+    item, session.last_finished = session.last_finished[0], ()
+    session.project.reopen(item, session.user)
+    return session.open_item(item, command.slice_ref.key, saved, "Open again.")
+
+
+def _previous(session: AnnotationSession, command: Command) -> str:
+    saved = session.save_first(command)
+    id = session.pop_previous()
+    if id is None:
+        return session.reply(command.slice_ref.key, saved=saved, message="There is no image before this one.")
+    return session.open_item(id, command.slice_ref.key, saved, is_back=True)
+
+
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
     "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "proposal": _proposal, "prompt": _prompt,
-    "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "window": _window, "open": _open,
+    "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "reopen_last": _reopen_last,
+    "window": _window, "open": _open, "previous": _previous,
 }  # fmt: skip
 
 
@@ -144,10 +163,12 @@ def _open_next(session: AnnotationSession, command: Command, done: str) -> str:
     """Open the next image of the queue after one is accepted or skipped; return the reply."""
     key, image = command.slice_ref.key, command.slice_ref.image
     following = session.project.next(image.item)
+    session.last_finished = (image.item,)
     if following is None or image is not session.image:
         return session.reply(key, saved="disk", message=f"{done}." + " That was the last one." * (following is None))
     try:
-        return session.open_item(following.id, key, "disk", f"{done}. This is the next one.")
+        session.last_finished = image.item, following.id
+        return session.open_item(following.id, key, "disk", f"{done}; Ctrl+Z takes that back. This is the next one.")
     except (ValueError, OSError) as error:
         return session.reply(key, saved="disk", message=f"{done}.", error=disk.as_sentence(error))
 

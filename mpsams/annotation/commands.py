@@ -16,7 +16,7 @@ from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
 from mpsams.transforms import Box
 
-COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "window", "open")
+COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds of work that one command may report
@@ -93,7 +93,8 @@ def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
     mask_hw = protocol.unpack(message.get("mask"), shape_hw)
     parsers = _parameter_parsers(action, shape_hw)
     params = {name: parse(message[name]) for name, parse in parsers.items() if name in message}
-    if missing := set(parsers) - set(params) - ({"step", "slice"} if action == "go" and params else set()):
+    optional = {"go": {"step", "slice"} if params else set(), "accept": {"empty"}}.get(action, set())
+    if missing := set(parsers) - set(params) - optional:
         raise ValueError(f"the command {action!r} lacks {', '.join(sorted(missing))}")
     return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id)
 
@@ -134,6 +135,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
+        "accept": {"empty": _bool},
     }.get(action, {})
 
 
@@ -147,6 +149,12 @@ def _finite(value: object) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
         raise ValueError(f"window {str(value)[:40]!r}; allowed are finite numbers")
     return float(value)
+
+
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"empty {str(value)[:40]!r}; allowed are true and false")
+    return value
 
 
 def _item(value: object) -> str:

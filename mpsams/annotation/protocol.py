@@ -24,7 +24,10 @@ STATUSES = ("", "new", "proposed", "in work", "accepted", "skipped")
 
 @dataclass(frozen=True)
 class State:
-    """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0."""
+    """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0.
+
+    can_reopen_last: True if undo may take back the last accept or skip.
+    """
 
     status: str = ""
     slice: int = 0
@@ -33,6 +36,7 @@ class State:
     proposal: bool = False
     user: str = ""
     prompts: bool = False
+    can_reopen_last: bool = False
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

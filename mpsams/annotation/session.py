@@ -16,14 +16,15 @@ import numpy as np
 from mpsams.annotation import actions, commands, disk, protocol
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.annotation.image_loader import CONFLICT, ImageLoader
+from mpsams.annotation.index import OPEN
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import ConflictError, Project
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
-ONCE = ("accept", "skip", "reopen", "open", "go", "propagate", "propagate_all")  # commands that take effect once, however often they are sent
-REMEMBERED = 64  # commands whose repetition is recognised
+ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all")  # commands that take effect once, however often they are sent
+REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
 RESTARTED = "The app was started again; what you drew is saved."
 
@@ -43,7 +44,8 @@ class AnnotationSession:
         self.loader = ImageLoader(registry, project, reserve_memory)
         self.case: Case | None = None
         self.user = ""
-        self.warned: OpenImage | None = None  # the image whose empty mask was to be accepted, which needs a second request
+        self.last_finished: tuple[str, ...] = ()  # ids of the image last accepted or skipped, and of the one shown after it
+        self._visited: list[str] = []  # ids of the images shown before the one on screen, the last one last
         self._lock = RLock()
         self._request_id, self._sent = 0, None
         self._seconds: OrderedDict[str, float] = OrderedDict()  # counted so far, by the ids of the last commands
@@ -106,7 +108,7 @@ class AnnotationSession:
             return True
         try:
             self.loader.images.compress_all_but(0)
-            self.case, self._sent, self.warned = None, None, None
+            self.case, self._sent = None, None
             return bool(self.loader.images.compressed)
         finally:
             self._lock.release()
@@ -135,7 +137,6 @@ class AnnotationSession:
             self._count_seconds(command, resumed is not None)
             if command.mask_hw is not None:
                 command.slice_ref.image.draw(command.slice_ref.plane, command.slice_ref.index, command.mask_hw)
-                self.warned = None
             is_restarted = resumed is not None and (is_fresh or resumed is self.image)
             return self._run(command, is_restarted)
 
@@ -177,6 +178,21 @@ class AnnotationSession:
             raise ValueError("this image is in no project; accept, skip and reopen are for those that are")
         return self.project
 
+    @property
+    def can_reopen_last(self) -> bool:
+        """True if the image on screen is the one last accepted or skipped here, or the one shown after it."""
+        finished = self.last_finished
+        return bool(finished) and self.case.item in finished and self.project.item(finished[0]).status not in OPEN
+
+    def pop_previous(self) -> str | None:
+        """Return the id of the image that was on screen before this one, else the one added before it; None if there is none."""
+        here, ids = self.case.item, [item.id for item in self.project.items()] if self.project else []
+        while self._visited:
+            id = self._visited.pop()
+            if id != here and id in ids:
+                return id
+        return ids[ids.index(here) - 1] if here in ids[1:] else None
+
     def move_to(self, case: Case, plane: str, index: int) -> None:
         """Show another slice of an open image."""
         self.case = _case.move_to_slice(case, plane, index, self.loader.clustering(case))
@@ -188,8 +204,11 @@ class AnnotationSession:
         self.image.update_case(self.case)
         self._sent = self._signature()
 
-    def open_item(self, id: str, key: str = "", saved: str = "", message: str = "") -> str:
-        """Put an image of the project on screen, for "" the next of the queue; return the reply with its slice."""
+    def open_item(self, id: str, key: str = "", saved: str = "", message: str = "", is_back: bool = False) -> str:
+        """Put an image of the project on screen, for "" the next of the queue; return the reply with its slice.
+
+        is_back: True if it is the image before this one, so that this one is not remembered as before it.
+        """
         if self.project is None:
             raise ValueError("there is no project; start the app with --project DIR")
         if id == "":
@@ -197,7 +216,10 @@ class AnnotationSession:
             if following is None:
                 return self.reply(key, saved=saved, message="Nothing is left in the queue.")
             id = following.id
+        before = self.case.item if self.case else ""
         self.case = self.loader.open_item(self.project.item(id), self.user).case
+        if before and before != id and not is_back:
+            self._visited = [*self._visited, before][-REMEMBERED:]
         return self.reply(key or self.slice_ref.key, saved=saved, message=message, show=True)
 
     def reply(
@@ -211,7 +233,8 @@ class AnnotationSession:
         if image.item:
             status, left = self.project.item(image.item).status, len(self.project.queue())
         has_proposal = image.proposal_xyz is not None or image.network is not None
-        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self.registry.prompt_network() is not None)
+        has_prompts = self.registry.prompt_network() is not None
+        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, has_prompts, self.can_reopen_last)
         if show:
             self._sent = self._signature()
             remark = self.project.remark(image.item) if image.item else ""

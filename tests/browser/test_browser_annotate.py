@@ -37,14 +37,15 @@ from tests.support.canvas import held, saved, until
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"), pytest.mark.filterwarnings("ignore")]
 
 
-def pick(page, id: str) -> None:
-    """Choose an image in the queue, whatever its status, and wait for its sheet."""
+def pick(page, id: str, focus: bool = True) -> None:
+    """Choose an image in the queue, whatever its status, and wait for its sheet. focus: also focus the canvas."""
     if not page.locator(f"[data-item='{id}']").count():
         page.get_by_role("radio", name="All", exact=True).locator("visible=true").first.check()
     page.locator(f"[data-item='{id}']").click(timeout=WAIT)
     page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
     page.locator(f"[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
-    page.locator("[data-part=stage]").focus()
+    if focus:
+        page.locator("[data-part=stage]").focus()
     page.wait_for_timeout(100)
 
 
@@ -106,6 +107,35 @@ def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_
     assert app.log(id)[-1]["action"] == "accepted" and not held(page)["key"].startswith(id)
     with exported(page, "Images and masks").open(f"masks/{id}.png") as file:
         assert np.array_equal(np.asarray(Image.open(file)) > 0, expected)
+
+
+def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app, ids):
+    """No click that would paint is needed: after the list, the keys are for the image. Ctrl+Z takes back Enter; the comma shows the image before."""
+    first, second = ids["picture 1"], ids["picture 2"]
+    pick(page, second, focus=False)
+    pick(page, first, focus=False)
+    page.mouse.move(5, 5)
+    if drawn(page).any():
+        do(page, "clear")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Enter")
+    told(page, "Nothing is outlined")
+    page.keyboard.press("Enter")
+    page.keyboard.press("a")
+    assert app.log(first)[-1]["action"] != "accepted"
+    page.keyboard.press(",")
+    until(lambda: held(page)["key"].startswith(second))
+    page.keyboard.press(",")
+    until(lambda: not held(page)["key"].startswith(second))
+    pick(page, first, focus=False)
+    assert not drawn(page).any() and page.locator("[data-action=empty]").is_visible()
+    page.keyboard.press("Shift+Enter")
+    told(page, "Accepted; Ctrl+Z takes that back.")
+    assert app.log(first)[-1]["action"] == "accepted" and not held(page)["key"].startswith(first)
+    page.keyboard.press("Control+z")
+    told(page, "Open again.")
+    until(lambda: held(page)["key"].startswith(first))
+    assert app.log(first)[-1]["action"] == "reopened" and page.locator("[data-part=status]").inner_text() == "in work"
 
 
 def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page, app, ids):

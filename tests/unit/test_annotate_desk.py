@@ -261,29 +261,67 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     assert answer["saved"] == "disk" and item(page) == ids[2] and answer["state"]["queue_left"] == 2
     page.send("skip")
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
-    page.send("accept")  # empty, so it asks once
-    answer = page.send("accept")
-    assert answer["slice_view"] is None and answer["state"] == {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False}
+    answer = page.send("accept", empty=True)
+    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True}
+    assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"
     assert page.send("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
     assert page.send("open", item="")["slice_view"]["key"] == page.slice_view["key"] and item(page) == ids[0]
     assert "not in this project" in page.send("open", item="0" * 16)["error"] and item(page) == ids[0]
 
 
-def test_an_empty_mask_is_accepted_only_when_that_is_wished_twice(registry, project, tmp_path):
+def test_an_empty_mask_is_accepted_only_by_a_command_that_says_so(registry, project, tmp_path):
     id = project.add(picture(tmp_path)).id
     page = Page(registry, project)
     page.open(id)
     empty_hw = np.zeros(page.shape, bool)
-    for _ in range(2):  # what is drawn in between makes it ask again
-        page.send("save", drawn(page.shape, 1))
+    page.send("save", drawn(page.shape, 1))
+    assert "Something is outlined" in page.send("accept", empty=True)["error"]
+    for _ in range(3):
         assert "Nothing is outlined" in page.send("accept", empty_hw)["error"]
         assert project.item(id).status == "in work" and not project.mask(id).any()
-    answer = page.send("accept")
+    answer = page.send("accept", empty=True)
     assert not answer["error"] and project.item(id).status == "accepted" and not project.mask(id).any()
 
 
+def test_accept_and_skip_are_taken_back_and_the_images_before_are_shown_again(registry, project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
+    page = Page(registry, project)
+    assert not page.open("")["state"]["can_reopen_last"]
+    assert "just now" in page.send("reopen_last")["error"]
+    mask_hw = drawn(page.shape, 1)
+    answer = page.send("accept", mask_hw)
+    assert answer["state"]["can_reopen_last"] and item(page) == ids[1] and "Ctrl+Z" in answer["message"]
+    answer = page.send("reopen_last")
+    assert item(page) == ids[0] and answer["state"]["status"] == "in work" and not answer["state"]["can_reopen_last"]
+    assert np.array_equal(page.mask, mask_hw) and project.log()[-1]["action"] == "reopened"
+    page.send("skip")
+    assert page.send("open", item=ids[2])["state"]["can_reopen_last"] is False  # another one than the skipped and the next
+    assert page.send("previous")["state"]["can_reopen_last"] and item(page) == ids[1]
+    page.send("reopen_last")
+    assert item(page) == ids[0] and project.item(ids[0]).status == "in work"
+
+
+def test_previous_goes_back_through_what_was_on_screen_then_through_the_order_they_were_added(registry, project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(4)]
+    page = Page(registry, project)
+    page.open(ids[2])
+    for id in (ids[0], ids[3]):
+        page.send("open", item=id)
+    mask_hw = drawn(page.shape, 1)
+    before = []
+    for _ in range(4):
+        answer = page.send("previous", mask_hw if not before else None)
+        before.append(item(page))
+    assert before == [ids[0], ids[2], ids[1], ids[0]] and np.array_equal(project.mask(ids[3])[:, :, 0].T, mask_hw)
+    answer = page.send("previous")
+    assert "no image before" in answer["message"] and answer["slice_view"] is None and item(page) == ids[0]
+    page.send("open", item="")
+    assert item(page) == ids[1] and page.send("previous")["error"] == "" and item(page) == ids[0]
+
+
 BAD = [
+    ({"action": "accept", "empty": 1}, "true and false"),
     ({"action": "format"}, "allowed are save"), ({"action": None}, "allowed are save"), ({"key": "elsewhere"}, "does not know this image"), ({"key": 3}, "does not know this image"),
     ({"request_id": "1"}, "request_id"), ({"request_id": True}, "request_id"), ({"request_id": -1}, "request_id"), ({"changed": 1}, "changed"), ({"seconds": float("nan")}, "seconds"),
     ({"seconds": -1}, "seconds"), ({"seconds": True}, "seconds"), ({"seconds": "1"}, "seconds"), ({"mask": "12"}, "run lengths"), ({"mask": ""}, "run lengths"),

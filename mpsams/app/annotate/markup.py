@@ -30,6 +30,8 @@ ICONS = {
     "fit": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 9.5h6v5H9z",
     "strokes": "M2.5 15.5C4 7 6.5 5 7.5 7.5S6 15.5 8.5 15.5 11 5 13.5 5s.5 5.5 2 6M15.5 15.5l5.5 5.5M21 15.5 15.5 21",
     "side": "M4 5h16v14H4zM9.5 5v14M6.5 8.5h.5M6.5 11.5h.5",
+    "previous": "M14.5 6 8.5 12l6 6",
+    "after": "M9.5 6l6 6-6 6",
     "back": "M6 14.5 12 8.5l6 6",
     "on": "M6 9.5l6 6 6-6",
 }  # fmt: skip
@@ -57,7 +59,8 @@ SHORTCUTS = {
         ("Right\u00a0button\u00a0twice", "the first window again"),
     ),
     "Go on": (
-        ("Enter or A", "accept and go to the next"), ("N", "skip, or the next"), ("Wheel or \u2191 \u2193", "slices, also PageUp and PageDown"), ("?", "this sheet"),
+        ("Enter or A", "accept and go to the next"), ("Shift Enter", "accept as an image without lesion"), ("Ctrl Z", "right after accept or skip: take it back"),
+        ("N", "skip, or the next"), (",", "the image before"), (".", "the next image, without skipping this one"), ("Wheel or \u2191 \u2193", "slices, also PageUp and PageDown"), ("?", "this sheet"),
     ),
     "On a touch screen": (("One\u00a0finger", "draws"), ("Two\u00a0fingers", "zoom and pan")),
 }  # fmt: skip
@@ -69,7 +72,8 @@ def markup() -> str:
 <header class="heading">{_button("side", "Samples, slices and brightness of the page", "", "side")}
 <div class="what"><div><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status" hidden></span></div>
 <p class="small"><span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status" aria-live="polite"></span></p></div>
-<div class="go">{_button("reopen", "Take it back into work", "", words="Reopen")}{_button("skip", "Put this image aside", "N", words="Skip")}{_button("next", "The next image", "N", words="Next")}{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}</div>
+<div class="go"><span class="group" role="group" aria-label="Images">{_button("previous", "The image before", "comma", "previous")}{_button("after", "The next image; this one keeps its place in the queue", "full stop", "after")}</span>
+{_button("reopen", "Take it back into work", "", words="Reopen")}{_button("skip", "Put this image aside", "N", words="Skip")}{_button("next", "The next image", "N", words="Next")}{_button("empty", "Accept this image without any lesion", "Shift Enter", words="No lesion")}{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}</div>
 {_button("keys", "Shortcuts", "?", words="?")}</header>
 <div class="options" role="toolbar" aria-label="Options">
 <span class="group">{_button("undo", "Undo", "Ctrl Z", "undo")}{_button("redo", "Redo", "Ctrl Y", "redo")}</span>

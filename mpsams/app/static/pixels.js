@@ -90,6 +90,7 @@ const push_step = box => {
     redo.length = 0;
     undo.push(step);
     for (let room = undo.reduce((sum, one) => sum + size_of(one), 0); undo.length > 1 && (undo.length > STEPS || room > ROOM);) room -= size_of(undo.shift());
+    return step;
 };
 const flip = ({box, lengths, values}) => {
     const {px, width} = slice_view;
@@ -99,13 +100,18 @@ const flip = ({box, lengths, values}) => {
     }
     commit_step(box);
 };
-// Take the last step back, or do it again: the box that changed, or null.
+// Take the last step back, or do it again, with those that belong to it: the box that changed, or null.
 const apply_step = (from, to) => {
-    const step = from.pop();
-    if (!step) return null;
-    flip(step);
-    to.push(step);
-    return step.box;
+    const gesture = from.at(-1)?.gesture;
+    let box = null;
+    do {
+        const step = from.pop();
+        if (!step) return box;
+        flip(step);
+        to.push(step);
+        box = union_box(box, step.box);
+    } while (gesture && from.at(-1)?.gesture === gesture);
+    return box;
 };
 // Throw away what was drawn since the last step.
 const discard_stroke = box => {
@@ -213,10 +219,14 @@ const fill = (x, y, erase) => {
 };
 
 // A mask of the server in place of what is drawn. After scribbles, what the hand painted or erased stays; else all begins anew.
+// scribbled: also the step of the scribble, with which it is undone. Steps are differences, so their order does not matter.
 const replace_mask = (text, scribbled) => {
     const {px, width, height} = slice_view, next = unpack(text, width, height);
     for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = next[k]; else if (!(px[k] & HAND)) px[k] = px[k] & ~MASK | next[k];
-    push_step(whole());
+    const step = push_step(whole()), {undo} = slice_view, at = undo.indexOf(scribbled);
+    if (!step || at < 0) return;
+    step.gesture = scribbled.gesture ||= {};
+    undo.splice(at + 1, 0, undo.pop());
 };
 
 // Sheets that were left, with their steps, the last twelve; what is drawn is kept as one step from nothing.

@@ -27,9 +27,10 @@ const ring = () => {
 
 // A step of the history: what was drawn is kept, shown, and sent.
 const finish_step = box => {
-    push_step(box);
+    const step = push_step(box);
     repaint(box);
     on_drawn();
+    return step;
 };
 const show_locked = () => {
     if (!slice_view || leaving()) return;
@@ -50,8 +51,8 @@ const end_stroke = keep => {
     const {box, name} = stroke;
     stroke = null;
     if (box && keep) {
-        finish_step(box);
-        if (name === 'lesion' || name === 'background') request('scribble');
+        const step = finish_step(box);
+        if (name === 'lesion' || name === 'background') request('scribble', {step_of_undo: step});
     } else if (box) {
         discard_stroke(box);
         repaint(box);
@@ -89,11 +90,21 @@ const wipe = bits => {
     for (let k = 0; k < slice_view.px.length; k++) slice_view.px[k] &= ~bits;
     finish_step(whole());
 };
+// The scribble whose step is the last one is not sent, or its reply is not shown.
+const cancel_scribble = () => {
+    const last = slice_view.undo.at(-1), is_last = command => command.action === 'scribble' && command.step_of_undo === last;
+    if (!last) return;
+    queue = queue.filter(command => !is_last(command));
+    if (in_flight && is_last(in_flight.command)) in_flight.dropped = true;
+};
+const can_reopen_last = () => Boolean(state.can_reopen_last && slice_view && !leaving() && (locked() || !slice_view.undo.length && !slice_view.redo.length));
 const undo = () => {
+    if (can_reopen_last() && !stroke && !open_polygon.length && !object) return request('reopen_last');
     if (!slice_view || locked() || stroke) return;
     if (open_polygon.length) { open_polygon.pop(); hover(); return controls(); }
     if (cancel_prompt()) return;
     if (current()) pop_gesture(object);
+    cancel_scribble();
     repaint(apply_step(slice_view.undo, slice_view.redo));
     on_drawn();
 };

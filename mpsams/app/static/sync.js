@@ -1,8 +1,8 @@
 // The exchange with the server: one command at a time, autosave, repeated attempts, and what the page says about saving.
-const LEAVING = ['go', 'accept', 'skip', 'open'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
+const LEAVING = ['go', 'accept', 'skip', 'open', 'previous', 'reopen_last'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], unsent = [];  // replies not yet read; masks of slices that were left before they were acknowledged
 const abandoned = new Map();  // attempts that got no reply although their command did: request id -> key and version
-let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false};
+let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false};
 let save_timer = 0, applying = false, failures = 0, saved_words = '', worked_ms = 0, active_at = 0, last_saved_id = 0, reload_cancelled = false;  // last_saved_id: request id whose mask was saved last
 
 const locked = () => !slice_view || ['accepted', 'skipped'].includes(state.status) || leaving();
@@ -59,6 +59,7 @@ const send_attempt = () => {
     in_flight.versions.set(++request_id, here ? slice_view.version : params.version);
     const command = {...params, action, id: in_flight.id, key: in_flight.key, request_id, mask: here ? pack(MASK) : params.mask, changed: in_flight.changed, seconds: Math.round(in_flight.seconds * 10) / 10};
     delete command.version;
+    delete command.step_of_undo;
     if (action === 'prompt') Object.assign(command, in_flight.prompt ||= prompt_parts(command.object), {object: undefined});
     if (action === 'scribble') Object.assign(command, {lesion: pack(LESION), background: pack(GROUND)});
     in_flight.timer = setTimeout(on_timeout, Number(root.dataset.patience));
@@ -168,7 +169,7 @@ const finish_command = answered => {
 };
 // What a reply says about saving holds for the mask it brings; what the hand kept beside that is not saved yet.
 const apply_mask = ({mask, saved}, mine) => {
-    replace_mask(mask, mine && ['scribble', 'prompt'].includes(mine.command.action));
+    replace_mask(mask, mine && (mine.command.action === 'scribble' ? mine.command.step_of_undo : mine.command.action === 'prompt'));
     if (saved && pack(MASK) === mask) slice_view.saved_version = slice_view.version;
     repaint(whole());
 };
@@ -190,7 +191,13 @@ const open_slice = async reply => {
     open_polygon = [];
     object = dragging = null;
     note('');
+    take_focus();
     show_slice(before && before.width === slice_view.width && before.height === slice_view.height && before.aspect === slice_view.aspect);
+};
+// Keys are for the image once it is there, unless something else was chosen meanwhile.
+const take_focus = () => {
+    const now = document.activeElement, is_free = now === document.body || now.closest('#annotate-queue');
+    if (is_free && root.checkVisibility() && !document.querySelector('dialog[open]')) stage.focus({preventScroll: true});
 };
 const show_slice = same_size => {
     slice_view.reset = slice_view.window;

@@ -35,17 +35,20 @@ const controls = () => {
     set_pressed('truth', show.truth);
     set_visible('dashes', slice_view && slice_view.proposal);
     set_visible('truth', slice_view && slice_view.truth);
-    set_enabled('undo', free && (open_polygon.length || slice_view.undo.length));
+    set_enabled('undo', free && (open_polygon.length || slice_view.undo.length) || can_reopen_last());
     set_enabled('redo', free && slice_view.redo.length);
     for (const name of ['clear', 'largest', 'holes', 'smooth']) set_enabled(name, free && slice_view.area);
     set_enabled('strokes', free);
     set_enabled('proposal', free);
     set_visible('proposal', state.proposal);
     set_visible('accept', project && !shut);
+    set_visible('empty', project && !shut && slice_view && !slice_view.area);
+    set_visible('previous', project);
+    set_visible('after', project);
     set_visible('skip', project && !shut);
     set_visible('next', project && shut);
     set_visible('reopen', project && shut);
-    set_enabled('accept', free);
+    for (const name of ['accept', 'empty']) set_enabled(name, free);
     set_enabled('skip', free);
     part('status').hidden = !project;
     part('status').dataset.status = now;
@@ -67,18 +70,19 @@ const swap = () => {
     else choose(tool.name === 'brush' ? 'eraser' : 'brush');
 };
 const if_editable = act => () => { if (slice_view && !stroke) locked() ? show_locked() : act(); };
-const finish_image = action => () => { if (state.status && !locked() && !stroke) { if (open_polygon.length) cancel(); request(action); } };
+const finish_image = (action, params) => () => { if (state.status && !locked() && !stroke) { if (open_polygon.length) cancel(); request(action, params); } };
 const next = () => { if (state.status && slice_view && !leaving()) request('open', {item: ''}); };
+const previous = () => { if (state.status && slice_view && !leaving()) request('previous'); };
 const step = by => () => { if (state.slices > 1) request('go', {step: by}); };
 const tidy = how => if_editable(() => { finish_object(); request('tidy', {how}); });
 const to_prompt = name => () => (state.prompts ? choose(name) : note('There is no network for boxes and clicks among the weights.', true));
 const ACTIONS = {
-    undo, redo, fit, rewindow, next,
+    undo, redo, fit, rewindow, next, previous, after: next,
     in: () => zoom(1.25), out: () => zoom(.8),
     plus: () => { tool.minus = false; controls(); }, minus: () => { tool.minus = true; controls(); },
     hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), truth: () => toggle('truth'),
     strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
-    accept: finish_image('accept'), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
+    accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
     propagate_all: if_editable(() => request('propagate_all')),
     propagate: if_editable(() => request('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
@@ -105,12 +109,14 @@ const KEYS = {
     b: to_prompt('box'), p: to_prompt('point'), r: () => choose('brush'), 2: () => choose('brush'), e: () => choose('eraser'), 1: () => choose('eraser'), g: () => choose('polygon'), 3: () => choose('polygon'),
     f: () => choose('fill'), 4: () => choose('fill'), s: () => choose('lesion'), d: () => choose('background'), w: () => choose('window'), x: swap,
     o: ACTIONS.outline, m: ACTIONS.dashes, t: ACTIONS.truth, '[': () => change_size(-1), ']': () => change_size(1), '{': () => change_size(-1), '}': () => change_size(1),
-    '+': ACTIONS.in, '=': ACTIONS.in, '-': ACTIONS.out, _: ACTIONS.out, 0: fit, '?': ACTIONS.keys, a: ACTIONS.accept, n: () => (['accepted', 'skipped'].includes(state.status) ? next() : ACTIONS.skip()),
-    enter: () => (open_polygon.length ? close_polygon(tool.shift) : ACTIONS.accept()), backspace: () => { open_polygon.pop(); hover(); controls(); },
+    '+': ACTIONS.in, '=': ACTIONS.in, '-': ACTIONS.out, _: ACTIONS.out, 0: fit, '?': ACTIONS.keys, ',': previous, '.': next, a: ACTIONS.accept, n: () => (['accepted', 'skipped'].includes(state.status) ? next() : ACTIONS.skip()),
+    enter: shift => (open_polygon.length ? close_polygon(tool.shift) : shift ? ACTIONS.empty() : ACTIONS.accept()), backspace: () => { open_polygon.pop(); hover(); controls(); },
     arrowup: ACTIONS.back, arrowleft: ACTIONS.back, pageup: ACTIONS.back, arrowdown: ACTIONS.on, arrowright: ACTIONS.on, pagedown: ACTIONS.on, escape: cancel,
 };
+const ONCE_A_PRESS = ['enter', 'a', 'n', ',', '.'];  // keys that leave the image: held down, they leave only this one
 const typing = target => target.closest('textarea, select, [contenteditable=""], [contenteditable=true], input:not([type=range], [type=checkbox], [type=radio], [type=button])');
-const here = event => root.isConnected && root.checkVisibility() && (root.contains(document.activeElement) || root.matches(':hover')) && !typing(event.target) && !document.querySelector('dialog[open]');
+const focused = () => document.activeElement === document.body || root.contains(document.activeElement) || document.activeElement.closest('#annotate-queue');
+const here = event => root.isConnected && root.checkVisibility() && (focused() || root.matches(':hover')) && !typing(event.target) && !document.querySelector('dialog[open]');
 document.addEventListener('keydown', event => {
     if (!here(event) || event.altKey) return;
     const key = event.key.toLowerCase(), control = event.ctrlKey || event.metaKey, button = event.target.closest('button, a, [role=tab], summary');
@@ -125,7 +131,8 @@ document.addEventListener('keydown', event => {
     if (!act) return;
     event.preventDefault();
     count_time();
-    if (slice_view || act === ACTIONS.keys) act();
+    if (event.repeat && ONCE_A_PRESS.includes(key)) return;
+    if (slice_view || act === ACTIONS.keys) act(event.shiftKey);
 });
 document.addEventListener('keyup', event => {
     if (event.key === ' ') { space = false; if (slice_view) ring(); }
