@@ -53,6 +53,11 @@ def told(page, words: str) -> None:
     page.wait_for_function("words => document.querySelector('[data-part=note]').textContent.includes(words)", arg=words, timeout=WAIT)
 
 
+def answered(page) -> None:
+    """Wait until the app has answered the last command."""
+    page.locator(".annotate:not(.busy)").wait_for(timeout=WAIT)
+
+
 def exported(page, form: str) -> zipfile.ZipFile:
     if not page.get_by_role("button", name="Download as a zip").is_visible():
         page.get_by_role("button", name="Export").click()
@@ -120,17 +125,21 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Enter")
     told(page, "Nothing is outlined")
-    page.keyboard.press("Enter")
-    page.keyboard.press("a")
+    for key in ("Enter", "a"):
+        answered(page)
+        page.keyboard.press(key)
+    answered(page)
     assert app.log(first)[-1]["action"] != "accepted"
     page.keyboard.press(",")
     until(lambda: held(page)["key"].startswith(second))
+    answered(page)
     page.keyboard.press(",")
     until(lambda: not held(page)["key"].startswith(second))
     pick(page, first, focus=False)
     assert not drawn(page).any() and page.locator("[data-action=empty]").is_visible()
     page.keyboard.press("Shift+Enter")
     told(page, "Accepted; Ctrl+Z takes that back.")
+    answered(page)
     assert app.log(first)[-1]["action"] == "accepted" and not held(page)["key"].startswith(first)
     page.keyboard.press("Control+z")
     told(page, "Open again.")
