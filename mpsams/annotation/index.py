@@ -19,7 +19,7 @@ STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
-VERSION = 3
+VERSION = 4
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _TABLES = """
@@ -34,6 +34,7 @@ CREATE TABLE items (
     shape TEXT NOT NULL,                     -- JSON [X, Y, Z], in voxels
     mask TEXT,                               -- sha256 of the file of the last saved mask
     proposal TEXT,                           -- sha256 of the file of the proposed mask
+    proposal_pixels INTEGER,                 -- that it outlines; NULL where the log does not say
     checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
     seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
     changed TEXT NOT NULL,                   -- when
@@ -49,9 +50,9 @@ _ID = re.compile("[0-9a-f]{16}")
 _UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END"
 _CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
     "prioritised": "priority = :priority",
-    "proposed": "proposal = :file, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority = coalesce(:priority, priority), "
+    "proposed": "proposal = :file, proposal_pixels = :pixels, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority = coalesce(:priority, priority), "
     "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
-    "discarded": "proposal = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
+    "discarded": "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
     "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
     "saved": "mask = :mask, status = 'in work'",
     "recovered": "mask = :mask, status = 'in work'",
@@ -63,7 +64,7 @@ _CHANGES = {  # action -> what it does to the row; every line of the log also ad
 }
 _COLUMNS = (
     "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed, "
-    "image_class, class_before, coalesce((SELECT name FROM names WHERE names.id = items.id), '')"
+    "image_class, class_before, coalesce((SELECT name FROM names WHERE names.id = items.id), ''), proposal_pixels"
 )
 
 
@@ -76,6 +77,7 @@ class Item:
     name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC. image_class: of the whole image, "" where
     nobody gave one. class_before: what it was before the last change. name: of the user's file, "" where that was forgotten; it may
     name a patient, so it is shown to the user and goes nowhere else but into an export that is to have it.
+    proposal_pixels: outlined by the proposal, None where that is not known.
     """
 
     id: str
@@ -93,6 +95,12 @@ class Item:
     image_class: str = ""
     class_before: str = ""
     name: str = field(default="", repr=False)
+    proposal_pixels: int | None = None
+
+    @property
+    def is_nothing_found(self) -> bool:
+        """True if the network found nothing in the image and nobody has worked on it yet."""
+        return self.status == "proposed" and self.proposal_pixels == 0
 
 
 class Index:
@@ -165,6 +173,10 @@ class Index:
         """All of some statuses in the order they were added."""
         marks = ", ".join("?" * len(statuses))
         return tuple(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))))
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of items of each status."""
+        return dict.fromkeys(STATUSES, 0) | dict(self._rows("SELECT status, COUNT(*) FROM items GROUP BY status"))
 
     def item(self, id: str) -> Item | None:
         """One; None where there is none of that id."""
@@ -240,7 +252,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
     """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
-    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class")}
+    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels")}
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return
@@ -250,6 +262,9 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
             "VALUES (?, 'new', ?, ?, ?, ?, ?)",
             (row["item"], row["modality"], row["image_ending"], row["mask_ending"], json.dumps(row["shape"]), str(row.get("time"))),
         )
+    if action == "removed":
+        for table in ("items", "names"):
+            db.execute(f"DELETE FROM {table} WHERE id = ?", (values["item"],))
     if action == "configured" and isinstance(row.get("setting"), str):
         db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
     if isinstance(action, str) and action in _CHANGES:
@@ -273,6 +288,6 @@ def _sensible(row: dict) -> bool:
 
 
 def _item(row: tuple) -> Item:
-    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, name = row
+    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, name, pixels = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, name)  # type: ignore[call-arg]
+    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, name, pixels)  # type: ignore[call-arg]

@@ -107,14 +107,14 @@ class Project:
 
     def counts(self) -> dict[str, int]:
         """Return the number of items of each status."""
-        found = [item.status for item in self.items()]
-        return {status: found.count(status) for status in STATUSES}
+        with self._ready() as index:
+            return index.counts()
 
     def queue(self) -> tuple[Item, ...]:
-        """What is neither accepted nor skipped: the most urgent first, those without priority last, else as added."""
+        """What is neither accepted nor skipped: where nothing was found, then the most urgent first, those without priority last, else as added."""
         with self._ready() as index:
             found = index.items(OPEN)
-        return tuple(sorted(found, key=lambda item: math.inf if item.priority is None else -item.priority))
+        return tuple(sorted(found, key=lambda item: (not item.is_nothing_found, math.inf if item.priority is None else -item.priority)))
 
     def next(self, after: str | None = None) -> Item | None:
         """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is done."""
@@ -220,7 +220,7 @@ class Project:
             item = self.item(id)
             made_by = {"checkpoint": _printable(checkpoint_name), "sha256": _printable(sha256)}
             file = self._put("proposals", item, mask_xyz)
-            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority}
+            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority, "pixels": int(np.count_nonzero(mask_xyz))}
             self._write([more | row], who)
             return self.item(id)
 
@@ -257,6 +257,18 @@ class Project:
     def reopen(self, id: str, who: str = "") -> Item:
         """Put an accepted or skipped item back into the queue; its masks stay."""
         return self._set(id, "reopened", who, 0.0)
+
+    def remove(self, id: str, who: str = "") -> None:
+        """Delete an image with its masks, proposal and name; the log keeps what was done to it."""
+        with self._ready():
+            item = self.item(id)
+            image = self.image(id)
+            self._write([{"item": id, "action": "removed"}], who)
+            self._last = None
+            for path in (image, self.accepted / "images" / image.name, *(self._file(name, item) for name in ("proposals", "masks", "accepted/masks"))):
+                images.remove(path)
+            names = [row for row in log.read(self._names)[0] if row.get("item") != id]
+            checkpoint.write(self._names, "".join(json.dumps(row) + "\n" for row in names).encode())
 
     def rebuild(self) -> None:
         """Make the SQLite file again from the log and the files; nothing that was acknowledged is lost by it."""

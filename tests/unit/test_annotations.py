@@ -132,6 +132,43 @@ def test_the_queue_has_the_most_urgent_first(project, tmp_path):
         project.save("../../etc/passwd", drawn(0, FLAT))
 
 
+def test_images_in_which_nothing_was_found_come_first_until_someone_works_on_them(project, tmp_path):
+    ids = [project.add(picture(tmp_path / f"{number}.png", number)).id for number in range(3)]
+    full, empty = np.ones(project.item(ids[0]).shape_xyz, bool), np.zeros(project.item(ids[0]).shape_xyz, bool)
+    for id, mask, priority in zip(ids, (full, full, empty), (0.2, 0.9, 0.0), strict=True):
+        project.propose(id, mask, "net", "00", priority)
+    assert [item.id for item in project.queue()] == [ids[2], ids[1], ids[0]]
+    assert [item.is_nothing_found for item in project.items()] == [False, False, True] and project.items()[0].proposal_pixels == full.sum()
+    project.rebuild()
+    assert project.queue()[0].id == ids[2]
+    project.save(ids[2], full)
+    assert [item.id for item in project.queue()] == [ids[1], ids[0], ids[2]] and not project.item(ids[2]).is_nothing_found
+    row = next(row for row in project.log() if row["action"] == "proposed")
+    del row["pixels"]  # as earlier versions wrote it
+    log.append(project.folder / "log.jsonl", [row])
+    assert project.item(ids[0]).proposal_pixels is None and not project.item(ids[0]).is_nothing_found
+
+
+def test_a_removed_image_is_gone_with_its_files_and_may_be_added_again(project, tmp_path):
+    first, second = (project.add(picture(tmp_path / f"SECRET{number}.png", number)).id for number in range(2))
+    mask = np.ones(project.item(first).shape_xyz, bool)
+    project.propose(first, mask, "net", "00")
+    project.accept(first, mask, "Dr. A")
+    project.remove(first, "Dr. A")
+    left = sorted(path.name for path in project.folder.rglob("*") if path.is_file() and path.suffix == ".png")
+    assert left == [f"{second}.png"] and "SECRET0" not in (project.folder / "names.private.jsonl").read_text()
+    assert project.counts() == {"new": 1, "proposed": 0, "in work": 0, "accepted": 0, "skipped": 0} and project.name(second) == "SECRET1.png"
+    with pytest.raises(ValueError, match="not in this project"):
+        project.remove(first)
+    project.rebuild()
+    assert [item.id for item in project.items()] == [second] and project.log()[-1] | {"time": ""} == {"time": "", "user": "Dr. A", "item": first, "action": "removed"}
+    project.close()
+    with Project(project.folder) as again:
+        assert [item.id for item in again.items()] == [second]
+        item = again.add(tmp_path / "SECRET0.png")
+        assert (item.id, item.status, item.mask, item.proposal) == (first, "new", None, None)
+
+
 def test_masks_are_read_without_us(project, tmp_path):
     flat, deep = project.add(picture(tmp_path / "a.png")), project.add(volume(tmp_path / "b.nii.gz"), modality="ct")
     for added, shape in ((flat, FLAT), (deep, DEEP)):
