@@ -22,7 +22,7 @@ FORMATS = "\n".join(f"  {name:<10} {says}" for name, says in {
     "nifti": "a NIfTI mask for each image, on the image's own grid",
     "coco": "annotations.json; a slice of a volume is the image NAME/007.png, counted from 0",
     "dicom-seg": "a DICOM-SEG for each DICOM series; other images are left out",
-    "busi": "folders benign, malignant and normal, of flat pictures; see --label",
+    "busi": "each flat picture and its mask in the folder of its class, as benign, malignant and normal",
 }.items())  # fmt: skip
 EPILOG = f"""
 formats of an export:
@@ -30,9 +30,11 @@ formats of an export:
 formats of an import (told by content, not by name):
   PNG, JPEG, TIFF and NIfTI masks named like their image, with or without _mask, _mask_1 or _seg after the name;
   COCO JSON; DICOM-SEG; a folder or a zip of these
+  a table (.csv) with the columns id or name, and class
+names.csv lies in each export: id, name of the file, class, state, reader and mask of each image.
 
-The report is printed as JSON. Of import: saved (number of masks), images (each with id, name, status, lesion_voxels), refused
-(each with name and reason) and notes (sentences on all that did not fit). Of export: out, format, which, exported (number of images), images (each with id, name, status and file; file is null
+The report is printed as JSON. Of import: saved (number of masks), classified (number of images that got a class), images (each with id, name, class, status, lesion_voxels), refused
+(each with name and reason) and notes (sentences on all that did not fit). Of export: out, format, which, exported (number of images), classes (number of each), images (each with id, name, class, status and file; file is null
 for one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
 Exit code: 0 when something was saved, exported or is in the project; 1 when nothing was; 2 for wrong options.
 A project can be used by one program at a time: close the app first.
@@ -41,7 +43,7 @@ examples:
   python -m mpsams.annotation add breasts scans/*.png              makes the project when it does not exist
   python -m mpsams.annotation import breasts masks.zip --who anne
   python -m mpsams.annotation export breasts coco breasts-coco
-  python -m mpsams.annotation export breasts folder masks.zip --which all
+  python -m mpsams.annotation export breasts folder masks.zip --which all --names hashed
 """
 
 
@@ -79,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     sending.add_argument("out", type=Path, metavar="OUT", help="new folder, or a new file that ends in .zip")
     which = "accepted images only, or all with a mask (default: accepted, or all while none is accepted; the report says which)"
     sending.add_argument("--which", choices=tuple(transfer.WHICH), help=which)
-    sending.add_argument("--label", choices=transfer.LABELS, default="lesion", help="what is marked (default: lesion); busi needs one of the others")
+    sending.add_argument("--label", choices=transfer.LABELS, default="lesion", help="what is marked on images without a class (default: lesion)")
+    named = "name images as their files, or by hashes of their content (default: keep); names.csv in the export has both"
+    sending.add_argument("--names", choices=tuple(transfer.NAMES), default="keep", help=named)
 
     adding = commands.add_parser("add", parents=[project, who], help="copy images into a project, made if need be", epilog=EPILOG, formatter_class=as_is)
     adding.add_argument("files", type=Path, nargs="+", metavar="IMAGE", help="pictures, volumes, zips, files of DICOM series, or folders of these")
@@ -91,24 +95,25 @@ def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     if not options.file.exists():
         raise ValueError(f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them")
     found = transfer.take(project, options.file, options.who)
-    saved = [
-        {"id": id, "name": project.name(id), "status": project.item(id).status, "lesion_voxels": int(project.mask(id).sum())} for id in found.saved
-    ]
+    saved = [_about(project, id) | {"lesion_voxels": int(project.mask(id).sum())} for id in found.saved]
     refused = [{"name": name, "reason": reason} for name, reason in found.refused]
-    return int(not saved), {"saved": len(saved), "images": saved, "refused": refused, "notes": found.notes}
+    return int(not saved and not found.classified), {"saved": len(saved), "classified": len(found.classified), "images": saved, "refused": refused, "notes": found.notes}
 
 
 def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     which, notes = options.which or "accepted", []
     if options.which is None and not project.items("accepted"):
         which, notes = "all", ["No image is accepted yet, so all masks were exported as they are."]
-    exported = transfer.write(project, options.format, which, options.label, options.out)
-    sent = [
-        {"id": id, "name": project.name(id), "status": project.item(id).status, "file": place} for id, place in exported.places.items()
-    ]
+    exported = transfer.write(project, options.format, which, options.label, options.out, options.names)
+    sent = [_about(project, id) | {"file": place} for id, place in exported.places.items()]
     count = sum(place is not None for place in exported.places.values())
-    report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "images": sent}
+    report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "classes": exported.classes, "images": sent}
     return 0, report | {"notes": [*notes, *exported.notes]}
+
+
+def _about(project: Project, id: str) -> dict:
+    item = project.item(id)
+    return {"id": id, "name": item.name, "class": item.image_class, "status": item.status}
 
 
 def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:

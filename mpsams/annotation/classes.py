@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from . import export_names
 from .index import Item
 from .project import Project
 
@@ -43,7 +44,7 @@ class ClassCount:
 def make(names: Iterable[str | ImageClass]) -> tuple[ImageClass, ...]:
     """Return classes with a colour and, for the first five, a key where none is given.
 
-    ValueError: no printable name of 1 to 64 characters without / and \\, two of one name or one key, no colour, too many.
+    ValueError: a name that is none of a file (classes name folders of exports), two of one name or one key, no colour, too many.
     """
     given = [one if isinstance(one, ImageClass) else ImageClass(one) for one in names]
     if len(given) > MAX_CLASSES:
@@ -128,8 +129,8 @@ def count(project: Project) -> list[ClassCount]:
 
 
 def _check(one: ImageClass) -> ImageClass:
-    if not 0 < len(one.name) <= LONGEST or not one.name.isprintable() or set(one.name) & set('/\\:,;"<>|?*#') or one.name.strip(". ") != one.name:
-        raise ValueError(f"class {one.name[:LONGEST]!r}; allowed are 1 to {LONGEST} printable characters, no / \\ : , ; # and the like, no dot at an end")
+    if len(one.name) > LONGEST or not export_names.is_safe(one.name):
+        raise ValueError(f"class {one.name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, as in a file's name")
     if not _COLOUR.fullmatch(one.colour):
         raise ValueError(f"colour {one.colour[:20]!r} of class {one.name!r}; allowed is #rrggbb")
     if one.key and (len(one.key) > 1 or not one.key.isalnum()):

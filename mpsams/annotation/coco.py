@@ -25,6 +25,7 @@ _PER_BYTE = 100  # pixels that take as long as a byte of JSON
 _PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pixel
 _PER_MASK = 2**16  # and as beginning another mask, however small
 _REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
+_CLASS = "class"  # of an image: that of the whole image
 _NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")  # names of categories that are no lesion
 
 
@@ -41,18 +42,18 @@ class Work:
             raise UnreadableImage(f"This COCO file has far more masks than its images need; {ALLOWED}.")
 
 
-def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str]]) -> bytes:
-    """The file for items of (name, bool (X, Y, Z) mask, affine, label); equal items, equal bytes.
+def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str, str]]) -> bytes:
+    """The file for items of (name, bool (X, Y, Z) mask, affine, label, class of the image); equal items, equal bytes.
 
     Of a volume the slices with a mask are images; of one without any, all slices are. An image without annotation has
-    "reviewed": true, by which ``draw`` knows it from one that nobody has looked at.
+    "reviewed": true, by which ``draw`` knows it from one that nobody has looked at; one of a class has it as "class".
     """
     images, annotations, labels = [], [], []
-    for name, mask_xyz, affine, label in items:
+    for name, mask_xyz, affine, label, image_class in items:
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
             image = len(images) + 1
-            images.append({"id": image, "file_name": file_name, "height": height, "width": width})
+            images.append({"id": image, "file_name": file_name, "height": height, "width": width} | ({_CLASS: image_class} if image_class else {}))
             labels.append(label)
             if not mask_hw.any():
                 images[-1][_REVIEWED] = True
@@ -93,6 +94,7 @@ class Entry:
     size: tuple
     annotations: tuple[dict, ...]
     is_empty: bool  # said to have been looked at, with nothing on it
+    image_class: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def read(data: bytes, names: Names, work: Work) -> Document:
             refused.append((key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own."))
             continue
         size = (image.get("height"), image.get("width"))
-        entries.setdefault(key, []).append(Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True))
+        entries.setdefault(key, []).append(Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True, label_of(image.get(_CLASS))))
     for key, _ in refused:
         entries.pop(key, None)
     lost = sum(len(those) for own, those in drawn.items() if own is None or own not in ids)

@@ -1,7 +1,7 @@
 """Annotated scans as files that others read: BUSI folder, images/ and masks/, NIfTI, DICOM-SEG, COCO; and all of it as a zip.
 
-Pixels, masks, labels and geometry leave, and nothing else: no file's name, date or text, but the UIDs that a DICOM-SEG needs.
-What is burnt into the pixels themselves stays there.
+Pixels, masks, labels and geometry leave, and what the caller gives: names, classes and the rows of names.csv. No other name, date or
+text leaves, but the UIDs that a DICOM-SEG needs. What is burnt into the pixels themselves stays there.
 
 Axes: X, Y, Z as the scan stores them.
 """
@@ -9,30 +9,26 @@ Axes: X, Y, Z as the scan stores them.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
-import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import coco, image_export
+from mpsams.annotation import class_table, coco, export_names, image_export
 from mpsams.imaging import Scan, export, geometry, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
 
 FORMATS = ("busi", "folder", "nifti", "dicom-seg", "coco")
 KINDS = ("benign", "malignant", "normal")  # the folders of BUSI
-COCO_FILE = "annotations.json"
+COCO_FILE, TABLE_FILE = "annotations.json", "names.csv"
 
 _LONGEST = 64  # characters of a label, as in DICOM
-_NAME = re.compile(r"\w([\w .()+-]{0,98}[\w)+-])?")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows keeps for itself
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first day that a zip can hold
 Placed = tuple[str | None, str]  # where in the export a mask lies, None if left out, and a sentence, "" if there is nothing to say
 
@@ -43,7 +39,8 @@ class Annotated:
 
     mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. label: what is marked, 1 to 64 printable characters.
     name: of its files, "" for a neutral one; it is written as it is given, so a name from a person's file may name a patient.
-    algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand.
+    algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand. image_class: of the whole image, "" for none.
+    record: its row of names.csv, column -> value; None for no row.
     """
 
     scan: Scan = field(repr=False)
@@ -51,6 +48,8 @@ class Annotated:
     label: str = "lesion"
     name: str = ""
     algorithm: str = ""
+    image_class: str = ""
+    record: Mapping[str, object] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,22 +68,26 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     """A new folder ``out`` with all items in one of FORMATS: whole or not at all, and the same bytes each time.
 
     Items are taken one after the other and let go of, so they may be opened when they are asked for. Items without a name are image-0001 and so on, by their place in the sequence.
-      busi       LABEL/LABEL (1).png and LABEL (1)_mask.png, of flat pictures labelled as one of KINDS; names are not used
+      busi       CLASS/NAME.png and NAME_mask.png, of flat pictures with a class or a label that is one of KINDS; without a name CLASS (1)
       folder     images/NAME and masks/NAME, .png for flat pictures and .nii.gz for volumes
       nifti      NAME.nii.gz, each mask on its scan's own grid
       dicom-seg  NAME.dcm, where ``imaging.export`` allows it
-      coco       annotations.json, see ``_coco``
+      coco       annotations.json, see ``coco``
+    Beside them lies names.csv with the items' records, where there are any, and where their masks lie in the export.
 
     ValueError: an unknown format, ``out`` is there already, a name or label or mask that is not allowed, nothing to write.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}; allowed are {', '.join(FORMATS)}")
     writer = {"busi": _busi, "folder": _folder, "nifti": _nifti, "dicom-seg": _dicom, "coco": _as_coco}[format]
+    records: list[Mapping[str, object] | None] = []
     with _new(Path(out)) as folder:
-        placed = writer(_checked(items), folder)
+        placed = writer(_checked(items, records), folder)
         places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
+        if rows := [record | {"mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None]:
+            (folder / TABLE_FILE).write_bytes(class_table.document(rows))
     if format == "busi":
         notes += _missing(places)
     return Written(Path(out), places, tuple(notes))
@@ -99,7 +102,7 @@ def named(items: Iterable[Annotated]) -> list[str]:
 def _named(number: int, item: Annotated, names: set[str]) -> str:
     """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this one."""
     name = item.name or f"image-{number:04d}"
-    if not _NAME.fullmatch(name) or _RESERVED.fullmatch(name.lower()) or unicodedata.normalize("NFC", name) != name:
+    if not export_names.is_safe(name):
         raise ValueError(f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's name")
     if name.casefold() in names:
         raise ValueError("two images have one name; allowed are different ones")
@@ -107,12 +110,13 @@ def _named(number: int, item: Annotated, names: set[str]) -> str:
     return name
 
 
-def _checked(items: Iterable[Annotated]) -> Iterator[tuple[str, Annotated]]:
-    """Items with their names. ValueError for names, labels and masks that are not allowed."""
+def _checked(items: Iterable[Annotated], records: list[Mapping[str, object] | None]) -> Iterator[tuple[str, Annotated]]:
+    """Items with their names; records: gets theirs. ValueError for names, labels, classes and masks that are not allowed."""
     names: set[str] = set()
     for number, item in enumerate(items, start=1):
         name = _named(number, item, names)
         _check(name, item)
+        records.append(item.record)
         yield name, item
         del item  # before the next one is opened
 
@@ -154,6 +158,8 @@ def _check(name: str, item: Annotated) -> None:
         raise ValueError(f"{name}: the mask is {given}; allowed is bool {item.scan.voxels_xyz.shape}")
     if not 0 < len(item.label.strip()) <= _LONGEST or "\\" in item.label or not item.label.isprintable():
         raise ValueError(f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
+    if item.image_class and not export_names.is_safe(item.image_class):
+        raise ValueError(f"{name}: class {item.image_class!r}; allowed are letters, digits, spaces and . ( ) + - _, as in a file's name")
 
 
 def _each(items: Iterable[tuple[str, Annotated]], put: Callable[[str, Annotated], Placed]) -> list[Placed]:
@@ -162,27 +168,31 @@ def _each(items: Iterable[tuple[str, Annotated]], put: Callable[[str, Annotated]
 
 def _busi(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     numbers: Counter[str] = Counter()
-    for kind in KINDS:
-        (folder / kind).mkdir()
 
     def put(name: str, item: Annotated) -> Placed:
-        if item.label not in KINDS:
-            return None, f"{name} was left out: its label is {item.label}, and a BUSI folder has {', '.join(KINDS)}."
+        kind = item.image_class or item.label
+        if not item.image_class and kind not in KINDS:
+            return None, f"{name} was left out: it has no class, and here each image lies in the folder of its class."
         if not image_export.is_picture(item.scan):
             return None, f"{name} was left out: it is no flat picture, and a BUSI folder has nothing else."
-        if item.label == "normal" and item.mask_xyz.any():
+        if kind.casefold() == "normal" and item.mask_xyz.any():
             return None, f"{name} was left out: it is labelled normal but something is marked on it."
-        numbers[item.label] += 1
-        stem = f"{item.label} ({numbers[item.label]})"
-        note = _put_picture(name, item, folder / item.label / f"{stem}.png", folder / item.label / f"{stem}_mask.png")
-        return f"{item.label}/{stem}_mask.png", note
+        numbers[kind] += 1
+        stem = item.name or f"{kind} ({numbers[kind]})"
+        (folder / kind).mkdir(exist_ok=True)
+        note = _put_picture(name, item, folder / kind / f"{stem}.png", folder / kind / f"{stem}_mask.png")
+        return f"{kind}/{stem}_mask.png", note
 
-    return _each(items, put)
+    placed = _each(items, put)
+    for kind in KINDS if set(numbers) & set(KINDS) else ():
+        (folder / kind).mkdir(exist_ok=True)
+    return placed
 
 
 def _missing(places: Sequence[str | None]) -> list[str]:
     """A sentence if a kind has no image, for then the folder is no BUSI folder to a reader."""
-    absent = [kind for kind in KINDS if not any(place and place.startswith(f"{kind}/") for place in places)]
+    found = {place.split("/")[0] for place in places if place}
+    absent = [kind for kind in KINDS if kind not in found] if found & set(KINDS) else []
     return [f"There is no image labelled {' or '.join(absent)}; to be opened as BUSI a folder needs one of each kind."] * bool(absent)
 
 
@@ -236,11 +246,11 @@ def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
 def _as_coco(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     count = 0
 
-    def marked() -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str]]:
+    def marked() -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str, str]]:
         nonlocal count
         for name, item in items:
             count += 1
-            yield name, item.mask_xyz, item.scan.affine, item.label
+            yield name, item.mask_xyz, item.scan.affine, item.label, item.image_class
 
     data = coco.document(marked())
     (folder / COCO_FILE).write_bytes(data)

@@ -9,13 +9,13 @@ Axes: X, Y, Z as the scan stores them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import coco, coco_json, name_matching, upload, upload_layout
+from mpsams.annotation import class_table, coco, coco_json, name_matching, upload, upload_layout
 from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
@@ -49,13 +49,14 @@ class Report:
     """What an import has to say, filled while it goes on.
 
     refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid of a
-    mask that was read were taken.
+    mask that was read were taken. classes: of images by their keys, as tables (CSV) say.
     """
 
     refused: list[tuple[str, str]] = field(default_factory=list)
     taken: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list, repr=False)
+    classes: dict[str, str] = field(default_factory=dict)
 
     def sentences(self) -> list[str]:
         """All of it, images with the same refusal or remark in one sentence."""
@@ -72,12 +73,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of one image, all of its files merged. label: "" where the files do not agree on one. is_whole: nothing was left out."""
+    """The mask of one image, all of its files merged.
+
+    label: what is marked, "" where the files do not agree on one. is_whole: nothing was left out. image_class: of the whole image
+    where the upload says it, by a folder of that name or in COCO, else what is marked.
+    """
 
     key: str
     voxels_xyz: np.ndarray = field(repr=False)
     label: str
     is_whole: bool
+    image_class: str = ""
 
 
 def read(path: Path, scans: Mapping[str, Scan]) -> Found:
@@ -91,10 +97,13 @@ def read(path: Path, scans: Mapping[str, Scan]) -> Found:
     return Found(masks, labels, notes, tuple(report.strangers))
 
 
-def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> Iterator[Mask]:
+def each(
+    path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report, classes: Collection[str] = KINDS
+) -> Iterator[Mask]:
     """The masks in a file, folder or zip, one image after the other, so that only one scan and its mask need be held.
 
-    scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled.
+    scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled. classes: that images
+    may have; a folder of such a name gives it to the images of its masks.
 
     A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to that.
     Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with those that are
@@ -104,13 +113,16 @@ def each(path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str
     Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report).masks()
+        yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report, classes).masks()
 
 
 class _Upload:
     """The files of an upload, sorted by the scans they belong to."""
 
-    def __init__(self, files: list[File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report) -> None:
+    def __init__(
+        self, files: list[File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report, classes: Collection[str]
+    ) -> None:
+        self.folders = {name.casefold() for name in (*KINDS, *classes)}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
         self.work, self.images = coco.Work(), 0
         self.named: dict[str, list[File]] = {}
@@ -134,6 +146,8 @@ class _Upload:
                     report.notes.append("An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as COCO or PNG.")
                 elif kind:
                     self._place(file, set(scans) if alone else matched.of_mask(file.parts[:-1], file.parts[-1]))
+                elif file.parts[-1].lower().endswith(".csv"):
+                    self._table(file, matched)
                 elif file.role != "image" and not file.parts[-1].lower().endswith(_BESIDE):
                     report.notes.append(f"A file was left out: by its content it is no mask; {_OPENS}.")
             except UnreadableImage as refusal:
@@ -144,6 +158,12 @@ class _Upload:
         self.report.refused += [(self.titles[key], reason) for key, reason in document.refused]
         self.report.notes += document.notes
         self.report.strangers += document.strangers
+
+    def _table(self, file: File, names: name_matching.Names) -> None:
+        found, strangers = class_table.read(upload.read(file.path, class_table.MAX_BYTES), self.scans.keys(), names)
+        self.report.classes |= found
+        if found and strangers:
+            self.report.notes.append(f"{strangers} row{'s' * (strangers > 1)} of a CSV file belong{'s' * (strangers == 1)} to no image here.")
 
     def _place(self, file: File, keys: set[str]) -> None:
         if file.role == "image":
@@ -165,12 +185,13 @@ class _Upload:
                 yield mask
         if not count and self.images:
             self.report.notes.append("The pictures in this upload are images and not masks, by their folders or their pixels.")
-        elif not count and not self.report.sentences():
+        elif not count and not self.report.sentences() and not self.report.classes:
             self.report.notes.append(f"There are no masks in this upload; {_OPENS}.")
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
         merged_xyz, labels, before = None, set(), len(self.report.refused)
+        classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
             for mask_xyz, said in self._parts(key):
                 merged_xyz, labels = mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz), labels | said
@@ -181,7 +202,8 @@ class _Upload:
             return None
         if len(labels - {""}) > 1:
             self.report.taken.append((self.titles[key], "what is marked on it has several names; all of it was taken as lesion."))
-        return Mask(key, merged_xyz, next(iter(labels)) if len(labels) == 1 else "", len(self.report.refused) == before)
+        label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
+        return Mask(key, merged_xyz, label, len(self.report.refused) == before, image_class or label)
 
     def _parts(self, key: str) -> Iterator[tuple[np.ndarray, set[str]]]:
         """The masks of one image, each to be changed as one likes, and what is marked in them."""
@@ -225,7 +247,7 @@ class _Upload:
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
                     self._refuse(key, "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2.")
                     return []
-                masks[stem] = mask_xyz, {next((part for part in file.parts[-2:-1] if part in KINDS), "")}
+                masks[stem] = mask_xyz, {next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")}
             except UnreadableImage as refusal:
                 self._refuse(key, str(refusal))
         return list(masks.values())

@@ -39,7 +39,8 @@ CREATE TABLE items (
     seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
     changed TEXT NOT NULL,                   -- when
     image_class TEXT NOT NULL DEFAULT '',    -- of the whole image, as benign; '' where nobody gave one
-    class_before TEXT NOT NULL DEFAULT ''    -- what it was before that
+    class_before TEXT NOT NULL DEFAULT '',   -- what it was before that
+    reader TEXT NOT NULL DEFAULT ''          -- who saved the mask last
 );
 CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT NOT NULL); -- private: what the user's file was called
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL); -- of the project, JSON: its classes
@@ -54,17 +55,17 @@ _CHANGES = {  # action -> what it does to the row; every line of the log also ad
     "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
     "discarded": "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
     "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
-    "saved": "mask = :mask, status = 'in work'",
+    "saved": "mask = :mask, status = 'in work', reader = coalesce(:user, '')",
     "recovered": "mask = :mask, status = 'in work'",
     "missing": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
-    "accepted": "mask = :mask, status = 'accepted'",
+    "accepted": "mask = :mask, status = 'accepted', reader = coalesce(:user, '')",
     "skipped": "status = 'skipped'",
     "reopened": f"status = {_UNTOUCHED}",
     "classified": "class_before = image_class, image_class = coalesce(:image_class, '')",
 }
 _COLUMNS = (
     "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed, "
-    "image_class, class_before, coalesce((SELECT name FROM names WHERE names.id = items.id), ''), proposal_pixels"
+    "image_class, class_before, reader, coalesce((SELECT name FROM names WHERE names.id = items.id), ''), proposal_pixels"
 )
 
 
@@ -75,8 +76,8 @@ class Item:
     id: 16 hexadecimal digits of its content. status: one of STATUSES. priority: None where nobody gave one. shape_xyz: of the
     image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none. checkpoint: the
     name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC. image_class: of the whole image, "" where
-    nobody gave one. class_before: what it was before the last change. name: of the user's file, "" where that was forgotten; it may
-    name a patient, so it is shown to the user and goes nowhere else but into an export that is to have it.
+    nobody gave one. class_before: what it was before the last change. reader: who saved its mask last. name: of the user's
+    file, "" where that was forgotten; it may name a patient, so it is shown to the user and goes nowhere else but into an export.
     proposal_pixels: outlined by the proposal, None where that is not known.
     """
 
@@ -94,6 +95,7 @@ class Item:
     changed: str
     image_class: str = ""
     class_before: str = ""
+    reader: str = ""
     name: str = field(default="", repr=False)
     proposal_pixels: int | None = None
 
@@ -252,7 +254,7 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
     """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
-    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels")}
+    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels", "user")}
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return
@@ -288,6 +290,6 @@ def _sensible(row: dict) -> bool:
 
 
 def _item(row: tuple) -> Item:
-    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, name, pixels = row
+    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, reader, name, pixels = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, name, pixels)  # type: ignore[call-arg]
+    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, reader, name, pixels)  # type: ignore[call-arg]

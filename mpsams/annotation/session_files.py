@@ -9,23 +9,23 @@ from pathlib import Path
 from mpsams.annotation import transfer
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import Project
-from mpsams.annotation.transfer import FORMATS, LABELS, WHICH, add, grouped
+from mpsams.annotation.transfer import FORMATS, LABELS, NAMES, WHICH, add, grouped
 
-__all__ = ["FORMATS", "LABELS", "WHICH", "add", "grouped", "history", "packed", "take"]
+__all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "grouped", "history", "packed", "take"]
 
 
-def packed(project: Project, form: str, which: str, label: str) -> tuple[bytes, list[str]]:
+def packed(project: Project, form: str, which: str, label: str, names: str = "keep") -> tuple[bytes, list[str]]:
     """An export of a project as the bytes of a zip, and its notes; see ``transfer.write``."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "annotations.zip"
-        exported = transfer.write(project, form, which, label, out)
+        exported = transfer.write(project, form, which, label, out, names)
         return out.read_bytes(), exported.notes
 
 
 def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
-    """Save the masks of an upload: how many, and sentences on what did not fit; see ``transfer.take``."""
+    """Save the masks and classes of an upload: of how many images, and sentences on what did not fit; see ``transfer.take``."""
     found = transfer.take(project, path, who)
-    return len(found.saved), found.notes
+    return len({*found.saved, *found.classified}), found.notes
 
 
 def history(project: Project | None, work: OpenImage) -> bytes:

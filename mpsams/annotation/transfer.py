@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpsams.imaging import Scan, UnreadableImage, dicom
 
-from . import disk, exports, images, imports
+from . import classes, disk, export_names, exports, images, imports
 from .exports import Annotated
 from .index import Item
 from .project import Project
@@ -20,27 +21,33 @@ FORMATS = {
 }  # fmt: skip
 WHICH = {"accepted": "Accepted ones", "all": "All that have a mask"}
 LABELS = ("lesion", *exports.KINDS)
+NAMES = {"keep": "My file names", "hashed": "Hashed names"}
 
 
 @dataclass
 class Imported:
     """Result of an import.
 
-    saved: ids of the images whose mask was saved. refused: names of images, and why a mask was not taken for each. notes:
+    saved: ids of the images whose mask was saved. classified: of those that got a class. refused: names of images, and why a mask was not taken for each. notes:
     sentences on all that did not fit, or was left alone.
     """
 
     saved: list[str] = field(default_factory=list)
+    classified: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export. places: of each image's id the file with its mask in the export, None where it was left out. notes: sentences."""
+    """Result of an export. places: of each image's id the file with its mask in the export, None where it was left out. notes: sentences.
+
+    classes: the number of images of each class, "" for those without one.
+    """
 
     places: dict[str, str | None]
     notes: list[str]
+    classes: dict[str, int] = field(default_factory=dict)
 
 
 def grouped(paths: Sequence[Path]) -> list[list[Path]]:
@@ -83,16 +90,19 @@ class _Scans(Mapping):
 
 
 def take(project: Project, path: Path, who: str) -> Imported:
-    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted.
+    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and their classes.
 
-    One image after the other. What is refused changes nothing: accepted images are left as they are, and so are images with
+    A mask is named like its image's file, like its image in an export, or by the image's id. Classes come with the masks, or
+    from a table (CSV, see ``class_table``), and count where the project defines them. One image after the other. What is refused changes nothing: accepted images are left as they are, and so are images with
     a saved mask of whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
     """
     scans, report = _Scans(project), imports.Report()
-    names = {id: tuple(filter(None, (project.name(id), id))) for id in scans}
-    result, accepted, partly = Imported(), [], []
+    known = _export_names(project)
+    names = {id: tuple(dict.fromkeys(filter(None, (project.item(id).name, known[id], id)))) for id in scans}
+    result, accepted, partly, said = Imported(), [], [], {}
+    allowed = [one.name for one in classes.defined(project)]
     try:
-        for mask in imports.each(path, scans, names, report):
+        for mask in imports.each(path, scans, names, report, allowed):
             item = project.item(mask.key)
             if item.status == "accepted":
                 accepted.append(names[item.id][0])
@@ -101,6 +111,8 @@ def take(project: Project, path: Path, who: str) -> Imported:
             else:
                 project.save(item.id, mask.voxels_xyz, who, imported=True)
                 result.saved.append(item.id)
+                said[item.id] = mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
+        _take_classes(project, said | report.classes, who, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
     report.refused += [(title, "its saved mask was kept, for not all of the new one could be read.") for title in partly]
@@ -111,36 +123,73 @@ def take(project: Project, path: Path, who: str) -> Imported:
     return result
 
 
-def write(project: Project, form: str, which: str, label: str, out: Path) -> Exported:
-    """Export a project's masks into ``out``: a new folder, or a new zip where its name ends in .zip. Images are named by their ids.
+def _take_classes(project: Project, said: Mapping[str, str], who: str, result: Imported) -> None:
+    """Give images the classes that an import says; accepted images that have one keep it. result: gets ids and notes."""
+    allowed, unknown, kept = [one.name for one in classes.defined(project)], 0, 0
+    for id, name in said.items():
+        item, found = project.item(id), classes.match(allowed, name)
+        if item.status == "accepted" and item.image_class and found != item.image_class:
+            kept += 1
+        elif found and found != item.image_class:
+            classes.classify(project, id, found, who)
+            result.classified.append(id)
+        unknown += bool(name and not found)
+    if unknown:
+        expected = f"expected {', '.join(allowed)}" if allowed else "define classes first"
+        result.notes.append(f"{unknown} image{'s have' if unknown > 1 else ' has'} a class that this project does not define; {expected}.")
+    if kept:
+        result.notes.append(f"{kept} accepted image{'s' * (kept > 1)} kept the class {'they have' if kept > 1 else 'it has'}.")
 
-    form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked.
+
+def _export_names(project: Project) -> dict[str, str]:
+    """The name in an export of each image of a project, by its id; the same whichever of them are exported."""
+    return export_names.of_images({item.id: item.name for item in project.items()})
+
+
+def write(project: Project, form: str, which: str, label: str, out: Path, names: str = "keep") -> Exported:
+    """Export a project's masks into ``out``: a new folder, or a new zip where its name ends in .zip.
+
+    form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked on images that have no
+    class. names: "keep" names images as their files, see ``export_names``; "hashed" by their ids. names.csv in the export has both.
     ValueError: nothing to export, an unknown choice, ``out`` is there already.
     """
-    for name, value, allowed in (("format", form, FORMATS), ("which", which, WHICH), ("label", label, LABELS)):
+    for name, value, allowed in (("format", form, FORMATS), ("which", which, WHICH), ("label", label, LABELS), ("names", names, NAMES)):
         if value not in allowed:
             raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {', '.join(allowed)}")
     chosen = [item for item in project.items("accepted" if which == "accepted" else None) if item.mask is not None]
     if not chosen:
         raise ValueError("there is nothing to export yet: " + ("accept an image first" if which == "accepted" else "no image has a saved mask"))
     sent: list[str] = []
+    titles = _export_names(project) if names == "keep" else {item.id: item.id for item in chosen}
+    annotated = _annotated(project, chosen, label, titles, sent)
     if out.suffix.lower() != ".zip":
-        written = exports.write(_annotated(project, chosen, label, sent), form, out)
+        written = exports.write(annotated, form, out)
     elif out.exists():
         raise ValueError(f"{out.name} is there already; allowed is a new file")
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
-            written = exports.write(_annotated(project, chosen, label, sent), form, Path(folder) / "masks")
+            written = exports.write(annotated, form, Path(folder) / "masks")
             exports.zipped(written.out).replace(out)
-    lost = [f"{item.id} was left out: {project.remark(item.id)}" for item in chosen if item.id not in sent]
-    return Exported(dict(zip(sent, written.places, strict=True)), [*written.notes, *lost])
+    lost = [f"{titles[item.id]} was left out: {project.remark(item.id)}" for item in chosen if item.id not in sent]
+    places = dict(zip(sent, written.places, strict=True))
+    return Exported(places, [*written.notes, *lost], Counter(item.image_class for item in chosen if places.get(item.id)))
 
 
-def _annotated(project: Project, items: Sequence[Item], label: str, sent: list[str]) -> Iterator[Annotated]:
-    """The images and masks to be exported, each opened when it is asked for; sent: gets their ids."""
+def _annotated(project: Project, items: Sequence[Item], label: str, titles: Mapping[str, str], sent: list[str]) -> Iterator[Annotated]:
+    """The images and masks to be exported, each opened when it is asked for. titles: their names. sent: gets their ids."""
     for item in items:
         mask_xyz = project.mask(item.id)
         if mask_xyz is not None:  # else its file was damaged meanwhile
             sent.append(item.id)
-            yield Annotated(project.scan(item.id), mask_xyz, label, item.id, item.checkpoint[0] if item.checkpoint else "")
+            checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
+            record = _record(item, int(mask_xyz.sum()))
+            yield Annotated(project.scan(item.id), mask_xyz, kind or label, titles[item.id], checkpoint, kind, record)
+
+
+def _record(item: Item, voxels: int) -> dict[str, object]:
+    """The row of names.csv for an image. voxels: marked on it."""
+    return {
+        "id": item.id, "name": item.name, "class": item.image_class, "state": item.status, "reader": item.reader, "modality": item.modality,
+        "lesion_voxels": voxels, "seconds": round(item.seconds, 1), "changed": item.changed,
+    }  # fmt: skip

@@ -19,13 +19,13 @@ from mpsams.annotation import (
     acquisition,
     assist,
     disk,
-    imports,
     lock,
     propagation,
     proposals,
     protocol,
     scribble,
     session_files,
+    transfer,
 )
 from mpsams.annotation.actions import ACTIONS
 from mpsams.annotation.commands import COMMANDS
@@ -638,8 +638,9 @@ def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
     assert session_files.add(project, [tmp_path / "SECRET.nii"], None, "Dr. A") == (0, [])
 
 
+@pytest.mark.parametrize("names", ["keep", "hashed"])
 @pytest.mark.parametrize("form", ["folder", "coco", "nifti", "busi"])
-def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp_path, form):
+def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp_path, form, names):
     expected = {}
     for seed in range(3):
         id = project.add(picture(tmp_path, seed)).id
@@ -650,15 +651,18 @@ def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp
             expected[id] = mask
         else:
             project.save(id, mask)
-    data, _ = session_files.packed(project, form, "accepted", "benign")
+    data, _ = session_files.packed(project, form, "accepted", "benign", names)
     (tmp_path / "export.zip").write_bytes(data)
-    names = zipfile.ZipFile(io.BytesIO(data)).namelist()
-    assert not any("picture" in name for name in names)
+    files = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    assert "names.csv" in files
+    assert any("picture" in name for name in files) == (names == "keep" and form != "coco")
     if form == "busi":
-        assert sorted(names) == [f"benign/benign ({n}){end}.png" for n in (1, 2) for end in ("", "_mask")]
-        return
-    found = imports.read(tmp_path / "export.zip", {id: project.scan(id) for id in expected})
-    assert found.masks.keys() == expected.keys() and all(np.array_equal(found.masks[id], mask) for id, mask in expected.items())
+        stems = ["picture 0", "picture 1"] if names == "keep" else sorted(expected)
+        assert sorted(files) == [*(f"benign/{stem}{end}.png" for stem in stems for end in ("", "_mask")), "names.csv"]
+    for id in expected:
+        project.save(id, np.zeros_like(mask))
+    assert sorted(transfer.take(project, tmp_path / "export.zip", "").saved) == sorted(expected)
+    assert all(np.array_equal(project.mask(id), mask) for id, mask in expected.items())
     with pytest.raises(ValueError, match="allowed are"):
         session_files.packed(project, "exe", "accepted", "benign")
 
@@ -744,7 +748,7 @@ def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(registr
             assert "read-only" in answer["error"] and answer["saved"] == ""
         assert session_files.add(looked, [picture(tmp_path, 5)], None, "")[0] == 0
         data, _ = session_files.packed(looked, "coco", "accepted", "lesion")
-        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["annotations.json"]
+        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["annotations.json", "names.csv"]
         assert {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()} == before
 
 

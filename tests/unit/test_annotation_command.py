@@ -42,7 +42,7 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     Image.fromarray(np.zeros((5, 400), np.uint8)).save(tmp_path / "masks" / "b_mask.png")
     code, report, said = command("import", folder, tmp_path / "masks", "--who", "Anna")
     assert (code, report["saved"], said) == (0, 1, "")
-    assert report["images"] == [{"id": first, "name": "a.png", "status": "in work", "lesion_voxels": int(mask.sum())}]
+    assert report["images"] == [{"id": first, "name": "a.png", "class": "", "status": "in work", "lesion_voxels": int(mask.sum())}]
     assert any(note.startswith("b") for note in report["notes"])
     with Project(folder) as project:
         assert np.array_equal(project.mask(first), mask) and project.mask(second) is None and project.log()[-1]["user"] == "Anna"
@@ -52,8 +52,15 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     with Project(folder) as project:
         project.accept(second, drawn(2, FLAT))
     code, report, _ = command("export", folder, "nifti", tmp_path / "out.zip")
-    assert (code, report["which"], report["images"]) == (0, "accepted", [{"id": second, "name": "b.png", "status": "accepted", "file": f"{second}.nii.gz"}])
-    assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == [f"{second}.nii.gz"]
+    assert (code, report["which"], report["images"]) == (0, "accepted", [{"id": second, "name": "b.png", "class": "", "status": "accepted", "file": "b.nii.gz"}])
+    assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == ["b.nii.gz", "names.csv"]
+    code, report, _ = command("export", folder, "nifti", tmp_path / "hashed", "--names", "hashed")
+    assert sorted(path.name for path in (tmp_path / "hashed").iterdir()) == sorted((f"{second}.nii.gz", "names.csv"))
+    (tmp_path / "classes.csv").write_text("Name;Diagnosis\na.png;Benign\nb.png;cyst\nc.png;normal\n")
+    code, report, _ = command("import", folder, tmp_path / "classes.csv")
+    assert (code, report["saved"], report["classified"]) == (0, 0, 1) and any("does not define" in note for note in report["notes"])
+    code, report, _ = command("export", folder, "coco", tmp_path / "coco", "--which", "all")
+    assert report["classes"] == {"benign": 1, "": 1} and report["images"][0]["class"] == "benign"
 
 
 def test_what_cannot_be_done_is_one_sentence(tmp_path):
@@ -134,7 +141,7 @@ def test_a_refused_image_does_not_keep_the_others_out(tmp_path):
             project.save(id, drawn(seed, FLAT))
         project.accept(ids[2])
     code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=[SQUARE], c=[SQUARE]))
-    assert (code, report["saved"]) == (0, 1) and report["images"] == [{"id": ids[1], "name": "b.png", "status": "in work", "lesion_voxels": 400}]
+    assert (code, report["saved"]) == (0, 1) and report["images"] == [{"id": ids[1], "name": "b.png", "class": "", "status": "in work", "lesion_voxels": 400}]
     assert any(note.startswith("a.png: an annotation in the COCO file has no segmentation") for note in report["notes"])
     assert any("1 accepted image was left alone" in note for note in report["notes"])
     assert [one["name"] for one in report["refused"]] == ["a.png", "c.png"] and all(one["reason"].endswith(".") for one in report["refused"])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from mpsams.annotation import disk, proposals, session_files, transfer
+from mpsams.annotation import disk, export_names, proposals, session_files, transfer
+from mpsams.annotation.name_matching import stem
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import gradio_compat
 from mpsams.app.annotate import queue
@@ -26,6 +27,7 @@ ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
 OFTEN = 10  # after so many proposals the list is shown anew
 ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
 to work through many images, with a queue, saved on the disk."""
+NAMES_INFO = "Your names may name a patient. names.csv in the zip lists both; leave it out when you pass hashed names on."
 READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
 
 
@@ -59,10 +61,11 @@ class ProjectSidebar:
         with gr.Accordion("Export all", open=False):
             self.form = gr.Radio([(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As")
             self.chosen = gr.Radio([(title, name) for name, title in session_files.WHICH.items()], value="accepted", label="Which")
-            self.label = gr.Radio(list(session_files.LABELS), value="lesion", label="What was outlined")
+            self.names = gr.Radio([(title, name) for name, title in session_files.NAMES.items()], value="keep", label="Names of the files", info=NAMES_INFO)
+            self.label = gr.Radio(list(session_files.LABELS), value="lesion", label="Label of images without a class")
             self.send = gr.Button("Download as a zip", variant="primary")
         with gr.Accordion("Import masks", open=False):
-            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, and wait to be accepted.</p>')
+            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, and wait to be accepted. Classes come with them, or from a CSV with the columns name and class.</p>')
             self.masks = gr.File(label="Masks", type="filepath", height=110)
         with gr.Accordion("What was done", open=False):
             self.log = gr.HTML("")
@@ -111,7 +114,7 @@ class ProjectSidebar:
         proposing = {"inputs": [self.user, self.state, self.filter], "outputs": shown, "concurrency_limit": 1, **lost}
         on_event(self.propose.click, self._propose, **proposing)
         on_event(self.added.success, self._propose, **proposing)
-        sending = on_event(self.send.click, self._export, [self.form, self.chosen, self.label], [self.ready, self.notice], show_progress_on=self.send, **kept)
+        sending = on_event(self.send.click, self._export, [self.form, self.chosen, self.label, self.names], [self.ready, self.notice], show_progress_on=self.send, **kept)
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
@@ -130,11 +133,11 @@ class ProjectSidebar:
         shown = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
         yield {self.notice: note([shown, *notes], bool(notes))} | self.update_counts(annotation, which)
 
-    def _export(self, form: str, which: str, label: str) -> dict:
+    def _export(self, form: str, which: str, label: str, names: str) -> dict:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "annotations.zip"
-                notes = transfer.write(self.project, form, which, label, out).notes
+                notes = transfer.write(self.project, form, which, label, out, names).notes
                 ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
@@ -146,7 +149,7 @@ class ProjectSidebar:
             count, notes = session_files.take(self.project, Path(path), user)
         except UnreadableImage as refusal:
             return note([str(refusal)], True)
-        saved = f"{count} mask{'s' * (count != 1)} saved; look at each and accept what is right." if count else "No mask was saved."
+        saved = f"{count} image{'s' * (count != 1)} got a mask or a class; look at each and accept what is right." if count else "Nothing was imported."
         return note([saved, *notes], bool(notes))
 
     def _log(self) -> str:
@@ -160,7 +163,11 @@ class ProjectSidebar:
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
-        return to_cache(data, f"lesion-mask{ending}", self.ready)
+        return to_cache(data, f"{export_names.make_safe(stem(self._name(case.item))) or 'lesion'}_mask{ending}", self.ready)
+
+    def _name(self, id: str) -> str:
+        """The file name of an image of the project, "" without one."""
+        return self.project.item(id).name if self.project is not None and id else ""
 
     def _history(self, annotation: AnnotationSession | None) -> str:
         return to_cache(session_files.history(self.project, require_image(annotation).image), "what-was-done.json", self.ready)
