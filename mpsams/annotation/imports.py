@@ -160,7 +160,7 @@ class _Upload:
         self.report.strangers += document.strangers
 
     def _table(self, file: File, names: name_matching.Names) -> None:
-        found, strangers = class_table.read(upload.read(file.path, class_table.MAX_BYTES), self.scans.keys(), names)
+        found, strangers = class_table.read(upload.read(file.path, class_table.MAX_BYTES), set(self.scans), names)
         self.report.classes |= found
         if found and strangers:
             self.report.notes.append(f"{strangers} row{'s' * (strangers > 1)} of a CSV file belong{'s' * (strangers == 1)} to no image here.")
