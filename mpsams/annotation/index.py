@@ -19,7 +19,7 @@ STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
-VERSION = 4
+VERSION = 5
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
 _TABLES = """
