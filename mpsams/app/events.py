@@ -9,8 +9,8 @@ import gradio as gr
 
 from mpsams.app import gradio_compat
 from mpsams.app.gradio_compat import blocks
-
-SAVES = {"concurrency_id": blocks.SAVES, "concurrency_limit": 4}  # for listeners that save: they wait for nothing else
+from mpsams.app.gradio_compat.fair_queue import Lane
+from mpsams.app.server.lanes import PICTURE, SAVE
 
 
 def user_error(sentence: object) -> gr.Error:
@@ -27,32 +27,26 @@ def event_values(event: gr.EventData) -> dict:
 
 
 def on_event(
-    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), **options
+    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), lane: Lane = PICTURE, saves: bool = False, **options
 ) -> gr.events.Dependency:
     """Attach a listener of the page itself: without a spinner, the last of many events wins, not in the API.
 
+    The events of one visitor in one lane are answered one at a time in their order, so that the last result stays.
     may_lose: held inputs that are passed as None where the page's budget released them; the others raise an error then.
+    lane: in which its events wait (``server.lanes``), or a function that says it of what the page sent. saves: True if they are let in as saves.
     """
     defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))
     page = gradio_compat.root_blocks()
     if fn is not None and isinstance(page, blocks.GuardedBlocks):
         page.exchange_token(page.fns[listener["id"]], may_lose)
+        page.lanes[listener["id"]] = SAVE if saves else "", lane
         listener.update(page.fns[listener["id"]].get_config())
     return listener
 
 
-def serialised(output: gr.components.Component) -> dict:
-    """Options for all listeners of one output: they run one at a time in the order of their events, so that the last result stays.
-
-    Otherwise the answer to an earlier event can come after that to a later one and restore an old picture. They run one at a
-    time among all visitors, so this is only for what is drawn quickly.
-    """
-    return {"concurrency_id": f"draws {output._id}", "concurrency_limit": 1}
-
-
-def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
-    """Register a named endpoint without anything on the page; its caller gets the sentence of an error or a ValueError."""
+def endpoint(name: str, fn: Callable, inputs: Sequence, outputs, lane: str = PICTURE) -> None:
+    """Register a named endpoint without anything on the page; its caller gets the sentence of an error or a ValueError. lane: as ``on_event``."""
 
     @functools.wraps(fn)
     def answer(*values):
@@ -61,4 +55,7 @@ def endpoint(name: str, fn: Callable, inputs: Sequence, outputs) -> None:
         except ValueError as error:
             raise user_error(error) from None
 
-    gr.Button(visible=False).click(answer, inputs, outputs, api_name=name, show_progress="hidden")
+    listener = gr.Button(visible=False).click(answer, inputs, outputs, api_name=name, show_progress="hidden")
+    page = gradio_compat.root_blocks()
+    if isinstance(page, blocks.GuardedBlocks):
+        page.lanes[listener["id"]] = "", lane

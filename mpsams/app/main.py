@@ -32,7 +32,6 @@ from mpsams.app.server.logs import configure_logging
 from mpsams.inference.registry import ModelRegistry
 
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
-WAITING = 32  # requests in the queue; who comes then is told that the app is busy
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
@@ -84,7 +83,7 @@ def create(
         said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable(), "budget": blocks.budget.usage()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
-    blocks = page(registry, project, budget).queue(max_size=WAITING, default_concurrency_limit=2)
+    blocks = page(registry, project, budget).queue()
     gr.mount_gradio_app(
         app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
         footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),

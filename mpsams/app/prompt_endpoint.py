@@ -18,6 +18,7 @@ import numpy as np
 from mpsams.annotation import run_lengths
 from mpsams.app import endpoints
 from mpsams.app.events import endpoint
+from mpsams.app.server.lanes import NETWORK
 from mpsams.inference.case import MODALITIES
 from mpsams.inference.prompts import Prompt, segment_prompt
 from mpsams.inference.registry import ModelRegistry
@@ -120,7 +121,7 @@ def register(registry: ModelRegistry) -> None:
         answer |= {"objects": objects, "mask": coco(whole_hw), "confidence": confidence, "milliseconds": round(1000 * seconds)}
         return answer | {"notes": endpoints.notes(case)}
 
-    endpoint("prompt", prompt, [image, boxes, points, number, modality], gr.JSON(visible=False))
+    endpoint("prompt", prompt, [image, boxes, points, number, modality], gr.JSON(visible=False), lane=NETWORK)
 
 
 def coco(mask_hw: np.ndarray) -> dict:

@@ -18,10 +18,8 @@ from gradio.routes import App
 
 from mpsams.annotation import protocol
 from mpsams.app import main
-from mpsams.app.gradio_compat.blocks import SAVES
 from mpsams.app.server import budget as budgets
 from mpsams.app.server.budget import RELEASED, Budget, OverBudget
-from mpsams.app.server.lanes import BUSY, Lanes, TooBusy
 from mpsams.app.tabs import annotate
 from mpsams.imaging import UnreadableImage, cost
 from tests.support.annotation_page import picture
@@ -158,53 +156,6 @@ def test_the_cost_of_files_is_known_before_they_are_decoded(tmp_path):
     assert issubclass(UnreadableImage, ValueError)
 
 
-def test_small_files_do_not_wait_behind_large_ones():
-    async def check() -> None:
-        lanes, hold, order = Lanes(patience=0.05), asyncio.Event(), []
-
-        async def large() -> str:
-            await hold.wait()
-            order.append("large")
-            return "large"
-
-        async def small() -> str:
-            order.append("small")
-            return "small"
-
-        held = [asyncio.ensure_future(lanes.through(2**30, large)) for _ in range(2)]
-        await asyncio.sleep(0)
-        assert await lanes.through(0, small) == "small"
-        with pytest.raises(TooBusy, match=BUSY):
-            await lanes.through(2**30, large)
-        hold.set()
-        assert await asyncio.gather(*held) == ["large", "large"] and order == ["small", "large", "large"]
-
-    asyncio.run(check())
-
-
-def test_what_takes_too_long_is_given_up_with_a_sentence_and_holds_its_place_until_it_ends():
-    async def check() -> None:
-        lanes, hold = Lanes(patience=0.01, longest=0.01), asyncio.Event()
-
-        async def forever() -> None:
-            await hold.wait()
-
-        for _ in range(2):
-            with pytest.raises(TooBusy, match="given up"):
-                await lanes.through(0, forever)
-        with pytest.raises(TooBusy, match="Others"):
-            await lanes.through(0, forever)
-        hold.set()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        hold.clear()
-        with pytest.raises(TooBusy, match="given up"):
-            await lanes.through(0, forever)
-        hold.set()
-
-    asyncio.run(check())
-
-
 # The page, asked by HTTP in this process
 
 
@@ -255,7 +206,6 @@ class Served:
         self.blocks, self.budget = self.gradio.get_blocks(), budget
         self.config = self.blocks.config
         self.types = {part["id"]: part["type"] for part in self.config["components"]}
-        self.blocks.lanes = Lanes()
 
     def part(self, name: str) -> int:
         return next(part["id"] for part in self.config["components"] if name in (part["props"].get("label"), part["props"].get("elem_id")))
@@ -370,22 +320,6 @@ def test_healthz_states_the_budget(served):
             return (await client.get("/healthz")).json()
 
     assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}, "busy": 0}
-
-
-def test_what_is_refused_for_a_full_queue_is_never_a_save(served):
-    page = served()
-    queue, act = page.blocks._queue, next(fn for fn in page.blocks.fns.values() if fn.concurrency_id == SAVES)
-    slow = next(fn for fn in page.blocks.fns.values() if fn.api_name == "reconstruct")
-
-    def body(fn) -> gr.data_classes.PredictBodyInternal:
-        return gr.data_classes.PredictBodyInternal(data=[], fn_index=fn._id, session_hash="one")
-
-    async def check() -> None:
-        said = [await queue.push(body=body(slow), request=None, username=None) for _ in range(40)]
-        assert [one[0] for one in said] == [True] * 32 + [False] * 8 and said[-1][1:] == ("The app is busy; try again in a moment.", "queue_full")
-        assert (await queue.push(body=body(act), request=None, username=None))[0]
-
-    asyncio.run(check())
 
 
 class Drawn(Tab):

@@ -17,6 +17,7 @@ from mpsams.app.annotate import queue
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
+from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export
 from mpsams.inference.case import MODALITIES, NAMES
@@ -110,11 +111,12 @@ class ProjectSidebar:
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
         on_event(self.filter.input, self.update_counts, [self.state, self.filter], self.outputs, **lost)
-        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state, self.filter], [self.add, self.adding, *shown], **lost)
-        proposing = {"inputs": [self.user, self.state, self.filter], "outputs": shown, "concurrency_limit": 1, **lost}
+        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state, self.filter], [self.add, self.adding, *shown], lane=LONG, **lost)
+        proposing = {"inputs": [self.user, self.state, self.filter], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
         on_event(self.propose.click, self._propose, **proposing)
         on_event(self.added.success, self._propose, **proposing)
-        sending = on_event(self.send.click, self._export, [self.form, self.chosen, self.label, self.names], [self.ready, self.notice], show_progress_on=self.send, **kept)
+        exported = [self.form, self.chosen, self.label, self.names]
+        sending = on_event(self.send.click, self._export, exported, [self.ready, self.notice], show_progress_on=self.send, lane=LONG, **kept)
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 

@@ -18,16 +18,15 @@ from gradio.block_function import BlockFunction
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
+from mpsams.app.gradio_compat.fair_queue import FairQueue, Lane
 from mpsams.app.gradio_compat.session_state import SESSIONS
 from mpsams.app.server import arguments
 from mpsams.app.server.budget import RELEASED, VISITOR, Budget, OverBudget
-from mpsams.app.server.lanes import Lanes, TooBusy
+from mpsams.app.server.lanes import LONGEST, TOO_LONG, TooLong
 from mpsams.app.server.logs import traceback_location
 from mpsams.imaging import cost
 from mpsams.inference import NotFinite
 
-SAVES, MOST_SAVES = "saves", 1000  # the queue of its own that saving has, and how many may wait in it
-FULL = "The app is busy; try again in a moment."
 WRONG = "Something went wrong on the server; try again, or another file."
 AGAIN = "Your image is no longer in memory: the app was restarted, or other users needed the memory. Open the image again."
 
@@ -42,9 +41,10 @@ class GuardedBlocks(gr.Blocks):
     """
 
     def __init__(self, *args, budget: Budget | None = None, **kwargs) -> None:
+        self.lanes: dict[int, tuple[str, Lane]] = {}  # of the listeners, for the queue
         super().__init__(*args, **kwargs)
         self.state_session_capacity = SESSIONS
-        self.budget, self.lanes = budget or Budget(), Lanes()
+        self.budget, self.longest = budget or Budget(), LONGEST
         self.held: set[int] = set()
         self.visitor_token: gr.Textbox | None = None  # on the page, invisible
         self.may_lose: dict[int, set[int]] = {}
@@ -54,19 +54,10 @@ class GuardedBlocks(gr.Blocks):
         self.visitor_token = self.visitor_token or gr.Textbox("", visible=False)
         self.held |= {state._id for state in states}
 
-    def queue(self, *args, max_size: int | None = None, **kwargs) -> gr.Blocks:
-        """As gradio's, but a listener that saves is refused only when too many saves wait."""
+    def queue(self, *args, **kwargs) -> gr.Blocks:
+        """As gradio's, but visitors take turns, and only what one visitor has waiting lets that visitor be refused."""
         super().queue(*args, **kwargs)
-        push = self._queue.push
-
-        async def push_if_room(body, *args, **kwargs):
-            fn = self.fns.get(body.fn_index)
-            is_save = fn is not None and fn.concurrency_id == SAVES
-            waiting = sum(len(one.queue) for one in self._queue.event_queue_per_concurrency_id.values() if (one.concurrency_id == SAVES) == is_save)
-            most = MOST_SAVES if is_save else max_size
-            return (False, FULL, "queue_full") if most is not None and waiting >= most else await push(body, *args, **kwargs)
-
-        self._queue.push = push_if_room
+        self._queue: FairQueue = FairQueue(self._queue, self.lanes, uploaded_files)
         return self
 
     def exchange_token(self, block_fn: BlockFunction, may_lose: Sequence[gr.State]) -> None:
@@ -137,12 +128,17 @@ class GuardedBlocks(gr.Blocks):
             paths = uploaded_files(inputs)
             if not paths:
                 return await answer()
-            memory, disk = await asyncio.to_thread(cost.of, paths)
-            return await self.lanes.through(disk, answer)
+            memory, disk = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.of, paths)
+            work = asyncio.ensure_future(answer())
+            await asyncio.wait({work}, timeout=self.longest)
+            if not work.done():
+                self._queue.hold_place(event_id, work)
+                raise TooLong(TOO_LONG.format(self.longest))
+            return work.result()
         except gr.Error as refusal:
             refusal.print_exception = False
             raise
-        except (OverBudget, TooBusy, NotFinite) as refusal:
+        except (OverBudget, TooLong, NotFinite) as refusal:
             raise gr.Error(str(refusal), title="Not possible", print_exception=False) from None
         except Exception as error:
             log.error("a request failed with %s at %s", type(error).__name__, traceback_location(error))

@@ -1,42 +1,112 @@
-"""Files are opened a few at a time, small ones beside large ones, so that nobody waits behind another's volume; each within a time limit."""
+"""The order in which requests are answered: fair between visitors, quick ones before slow ones. No gradio here.
+
+A request waits in one of four lanes. Each lane has room that the slower ones cannot take, so that a save never waits for a
+segmentation, nor a segmentation for a whole volume. Within a lane, visitors take turns, and the requests of one visitor are
+answered one after another in the order in which they came.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-AT_ONCE = 2  # requests in each lane that are worked on; others wait, so memory is bounded by the largest
-SMALL = 2**26  # bytes of temporary disk up to which an upload is small; a picture takes none
-PATIENCE = 60.0  # seconds that a request waits for its turn
-LONGEST = 300.0  # seconds that it may take
-BUSY = "Others are opening large files right now. Try again in a minute."
+SAVE, PICTURE, NETWORK, LONG = LANES = ("save", "picture", "network", "long")  # the first goes first
+SAVES_AT_ONCE = 4  # mostly waiting for the disk
+PROGRAM = "program "  # begins the name of a visitor without a session: all programs of one address together
+PROGRAM_AT_ONCE = 2  # requests of such a visitor that are worked on in one lane; of any other visitor 1
+MAX_OWN, MAX_OWN_PROGRAM = 32, 128  # requests of one visitor that may wait
+MAX_WAITING = 512  # requests of all visitors from which on only a visitor with none waiting is let in; saves are counted alone
+MAX_TOTAL = 4096  # requests that may wait at all, which bounds the memory they take
+LARGE = 2**26  # bytes of temporary disk from which on opening a file is long
+LONGEST = 300.0  # seconds that a request with files may take
+BUSY = "The app is busy: {} requests are before yours. Try again in a moment."
+OWN = "You have {} requests that are not answered yet. Wait for one of them, then try again."
 TOO_LONG = "This took longer than {:.0f} seconds and was given up. Try a smaller file, or later."
 
 
-class TooBusy(ValueError):
+class TooLong(ValueError):
     """A request that was not answered in time, in words."""
 
 
-class Lanes:
-    """Turns for requests with files."""
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A request that waits or is worked on. admission: the lane by which it is let in, where that is another."""
 
-    def __init__(self, patience: float = PATIENCE, longest: float = LONGEST) -> None:
-        self.patience, self.longest = patience, longest
-        self._small, self._large = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
+    visitor: str
+    lane: str
+    admission: str = ""
 
-    async def through(self, disk: int, work: Callable[[], Awaitable]) -> object:
-        """What ``work`` answers once it is its turn; disk: bytes it will take there. TooBusy where that takes too long.
+    def __post_init__(self) -> None:
+        if self.lane not in LANES:
+            raise ValueError(f"lane {self.lane!r}; allowed are {', '.join(LANES)}")
 
-        Work that is given up goes on until it ends, for a thread cannot be stopped, and holds its place until then.
-        """
-        lane = self._small if disk <= SMALL else self._large
-        try:
-            await asyncio.wait_for(lane.acquire(), self.patience)
-        except TimeoutError:
-            raise TooBusy(BUSY) from None
-        task = asyncio.ensure_future(work())
-        task.add_done_callback(lambda done: (lane.release(), done.cancelled() or done.exception()))  # type: ignore[func-returns-value]
-        done, _ = await asyncio.wait({task}, timeout=self.longest)
-        if not done:
-            raise TooBusy(TOO_LONG.format(self.longest))
-        return task.result()
+    @property
+    def is_save(self) -> bool:
+        """True if it is let in as a save."""
+        return (self.admission or self.lane) == SAVE
+
+
+def lane_of_file(lane: str, disk: int) -> str:
+    """Return the lane of a request with files. disk: bytes of temporary disk it takes; a picture takes none."""
+    return LONG if disk > LARGE or (disk and lane == NETWORK) else lane
+
+
+class Turns:
+    """Decides which waiting request is next. To be used by one thread."""
+
+    def __init__(self, cores: int | None = None) -> None:
+        """cores: processors that share the work; None is all there are."""
+        cores = cores or os.cpu_count() or 1
+        long = max(1, cores // 2)
+        network = max(cores, long + 1)
+        self._room = {LONG: long, NETWORK: network, PICTURE: network + 1}  # in this lane and the slower ones together
+        self.running: set[Ticket] = set()
+        self._served: dict[str, int] = {}  # visitor -> number of the turn it had last
+        self._turn = 0
+
+    def next(self, waiting: Iterable[Ticket]) -> Ticket | None:
+        """Return the request to begin with now, of those that wait, in the order they came; None if all have to wait."""
+        busy = Counter((ticket.visitor, ticket.lane) for ticket in self.running)
+        heads: dict[tuple[str, str], Ticket] = {}
+        for ticket in waiting:
+            place = ticket.visitor, ticket.lane
+            if busy[place] < (PROGRAM_AT_ONCE if ticket.visitor.startswith(PROGRAM) else 1):
+                heads.setdefault(place, ticket)
+        for lane in LANES:
+            ready = [ticket for ticket in heads.values() if ticket.lane == lane]
+            if ready and self._has_room(lane):
+                return min(ready, key=lambda ticket: self._served.get(ticket.visitor, 0))
+        return None
+
+    def begin(self, ticket: Ticket) -> None:
+        """Note that a request is worked on."""
+        self._turn += 1
+        self._served[ticket.visitor] = self._turn
+        self.running.add(ticket)
+
+    def end(self, ticket: Ticket, waiting: Iterable[Ticket] = ()) -> None:
+        """Note that a request is done. waiting: those that still wait; visitors without any lose their place in the round."""
+        self.running.discard(ticket)
+        there = {other.visitor for other in (*self.running, *waiting)}
+        self._served = {visitor: turn for visitor, turn in self._served.items() if visitor in there}
+
+    def refusal(self, ticket: Ticket, waiting: Sequence[Ticket]) -> str:
+        """Return a sentence if a request cannot be let in, "" if it can. Only what waits for one visitor refuses that visitor."""
+        alike = [other for other in waiting if other.is_save == ticket.is_save]
+        own = sum(other.visitor == ticket.visitor for other in alike)
+        if own >= (MAX_OWN_PROGRAM if ticket.visitor.startswith(PROGRAM) else MAX_OWN):
+            return OWN.format(own)
+        return BUSY.format(len(alike)) if len(alike) >= (MAX_WAITING if own else MAX_TOTAL) else ""
+
+    def usage(self, waiting: Iterable[Ticket]) -> dict[str, dict[str, int]]:
+        """Return how many requests of each lane are worked on and how many wait."""
+        running, queued = (Counter(ticket.lane for ticket in tickets) for tickets in (self.running, waiting))
+        return {lane: {"running": running[lane], "waiting": queued[lane]} for lane in LANES}
+
+    def _has_room(self, lane: str) -> bool:
+        if lane == SAVE:
+            return sum(ticket.lane == SAVE for ticket in self.running) < SAVES_AT_ONCE
+        enclosing = LANES[1 : LANES.index(lane) + 1]  # the lanes whose room it takes
+        return all(sum(LANES.index(ticket.lane) >= LANES.index(each) for ticket in self.running) < self._room[each] for each in enclosing)

@@ -16,13 +16,15 @@ from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas
 from mpsams.app.annotate.project_sidebar import ProjectSidebar, author, require_image
 from mpsams.app.components import html
-from mpsams.app.events import SAVES, on_event, user_error
+from mpsams.app.events import on_event, user_error
+from mpsams.app.server.lanes import LONG, NETWORK, SAVE
 from mpsams.app.session import Session
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
 TITLE = "Annotate"
 PLACE = 4
+QUICK = ("save", "accept", "skip", "reopen", "window", "tidy", "copy")  # commands of the canvas that ask no network
 
 INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; dashes are what a network proposes. Paint what is wrong, or choose
 Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
@@ -54,6 +56,11 @@ def build(session: Session) -> None:
     prompt_endpoint.register(session.registry)
 
 
+def lane_of(message: object) -> str:
+    """Return the lane of a command of the canvas: one that only saves what was drawn does not wait for those that ask a network."""
+    return SAVE if isinstance(message, dict) and message.get("action") in QUICK else NETWORK
+
+
 class Listeners:
     """Handlers of the tab's events; each returns the components that it changes."""
 
@@ -67,18 +74,18 @@ class Listeners:
         session, sidebar = self.session, self.sidebar
         inputs = [session.case, self.state, sidebar.user, self.filter]
         lost = {"may_lose": [session.case, self.state]}
-        on_event(self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", **SAVES, **lost)  # the page sends one at a time
+        on_event(self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", lane=lane_of, saves=True, **lost)  # the page sends one at a time
         on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
-        session.on_case(self.show, [self.state, sidebar.user, self.filter], self.outputs, may_lose=[self.state])
+        session.on_case(self.show, [self.state, sidebar.user, self.filter], self.outputs, may_lose=[self.state], lane=NETWORK)
 
     def register_project(self) -> None:
         """Connect the handlers of the project's events; the sidebar must listen already."""
         session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
         inputs = [session.case, self.state, sidebar.user, self.filter]
-        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, **lost)
-        on_event(sidebar.added.success, self.begin, inputs, self.outputs, **lost)
+        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=NETWORK, **lost)
+        on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
         masks = [sidebar.masks, sidebar.user, session.case, self.state, self.filter]
-        on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], **lost)
+        on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost)
 
     def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str, event: gr.EventData) -> dict:
         """Handle a command of the canvas."""

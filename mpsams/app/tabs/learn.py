@@ -8,7 +8,7 @@ from importlib import resources
 
 import gradio as gr
 
-from mpsams.app.events import event_values, on_event, serialised, user_error
+from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.learn import layout, quiz, quiz_page, steps, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, LessonState, make_link, parse_link
@@ -80,11 +80,11 @@ def build(session: Session) -> None:
 
     lesson_state = gr.State(DEFAULTS)
     stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
-    inputs, in_order = [session.case, lesson_state], serialised(stage)
-    on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple", **in_order)  # the page sends one at a time
-    on_event(stage.guess, guess, inputs, [lesson_state, stage], **in_order)
-    on_event(stage.next_round, next_round, inputs, [lesson_state, stage], **in_order)
+    inputs = [session.case, lesson_state]
+    on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple")  # the page sends one at a time
+    on_event(stage.guess, guess, inputs, [lesson_state, stage])
+    on_event(stage.next_round, next_round, inputs, [lesson_state, stage])
     session.sidebar.link_controls(stage.reshuffle, stage.set_selector)
-    session.on_case(show, [lesson_state], stage, **in_order)
+    session.on_case(show, [lesson_state], stage)
     # In order with the redrawing of the tab that is open at first, which would else restore the first step.
-    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage], **in_order)
+    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage])

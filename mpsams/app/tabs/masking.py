@@ -10,7 +10,7 @@ import torch
 from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps, viewer
-from mpsams.app.events import endpoint, on_event, serialised
+from mpsams.app.events import endpoint, on_event
 from mpsams.app.session import Session
 from mpsams.inference.case import MODALITIES, Case, with_truth
 from mpsams.inference.registry import ModelRegistry
@@ -80,17 +80,17 @@ def build(session: Session) -> None:
     viewer.build(session)
     stage = gr.HTML(show(session.first, OPENS_AT, ("", 0), "first"), js_on_load=PICK_PATCH, elem_classes="stage")
 
-    turn, which = serialised(stage), [picked, session.version]
-    on_event(epoch.input, show, [session.case, epoch, *which], stage, **turn)
-    on_event(stage.pick, pick, [session.case, epoch, session.version], [picked, stage], **turn)
+    which = [picked, session.version]
+    on_event(epoch.input, show, [session.case, epoch, *which], stage)
+    on_event(stage.pick, pick, [session.case, epoch, session.version], [picked, stage])
     for mark, button in zip(MARKS, marks, strict=True):
         on_event(
             button.click, lambda case, *which, mark=mark: (mark, show(case, mark, *which)),
-            [session.case, *which], [epoch, stage], **turn,
+            [session.case, *which], [epoch, stage],
         )  # fmt: skip
     on_event(player.click, play, [playing], [playing, clock, player])
-    on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player], **turn)
-    session.on_case(show, [epoch, *which], stage, **turn)
+    on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player])
+    session.on_case(show, [epoch, *which], stage)
     endpoints(registry)
 
 

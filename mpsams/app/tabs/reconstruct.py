@@ -10,8 +10,9 @@ import gradio as gr
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html, viewer
-from mpsams.app.events import endpoint, on_event, serialised
+from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import Session
 from mpsams.inference import Reconstruction
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
@@ -52,9 +53,8 @@ def build(session: Session) -> None:
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
-    turn = serialised(stage)
-    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **turn)
-    session.on_case(show, [epoch, way], stage, **turn)
+    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], lane=NETWORK)
+    session.on_case(show, [epoch, way], stage, lane=NETWORK)
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
@@ -77,7 +77,7 @@ def build(session: Session) -> None:
     def written(picture, name: str) -> str:
         return save_to_cache(images.png(picture), f"{name}.png", parts[1])
 
-    endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts)
+    endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts, lane=NETWORK)
 
 
 def filled(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:

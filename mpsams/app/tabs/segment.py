@@ -19,6 +19,7 @@ from mpsams.app.components import figure, html, network_grid, viewer, volume_rep
 from mpsams.app.components.volume_report import Whole
 from mpsams.app.events import endpoint, on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.server.lanes import LONG, NETWORK
 from mpsams.app.session import Session
 from mpsams.imaging import export, geometry
 from mpsams.inference import volumes
@@ -139,13 +140,13 @@ def build(session: Session) -> None:
     on_event(opacity.input, None, [opacity], None, js=FILL)
     on_event(cells.pick, pick, [said, threshold], [said, large, which])
     session.on_case(settle, [wanted, whole], [deep, who, wanted, form, button, whole, report, due], may_lose=[whole])
-    asking = on_event(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input], may_lose=[said])
+    asking = on_event(gr.on, infer, [session.case, threshold, wanted, said], [said, which, *pictures], triggers=[due.change, wanted.input], may_lose=[said], lane=NETWORK)
     on_event(asking.then, show, [said, threshold], pictures)  # the threshold may have been moved while they were asked
     session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
-    going = on_event(start.click, run, [said, threshold], [whole, report, button, start, stop], concurrency_limit=1)
+    going = on_event(start.click, run, [said, threshold], [whole, report, button, start, stop], lane=LONG)
     stop.click(fn=None, cancels=[going], api_visibility="private")
     on_event(stop.click, lambda: idle() | {report: html.note("Stopped.")}, [], [report, start, stop])
-    files = {"show_progress": "minimal"}
+    files = {"show_progress": "minimal", "lane": NETWORK}
     on_event(button.click, mask_file, [said, threshold, which, form, whole], ready, show_progress_on=button, **files).then(None, js=PRESS)
     on_event(print_it.click, figure_file, [said, threshold, paper], ready, show_progress_on=print_it, **files).then(None, js=PRESS)
     endpoints(registry, ready)
@@ -192,9 +193,9 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         name, case, mask_xyz = found(image, modality, weights, threshold, slice)
         return written(case, mask_xyz, format or export.formats(case.scan)[0], button), {"weights": name, "notes": answers.notes(case)}
 
-    endpoint("segment", segment, [image, truth, modality, threshold, weights, number], gr.JSON(visible=False))
+    endpoint("segment", segment, [image, truth, modality, threshold, weights, number], gr.JSON(visible=False), lane=NETWORK)
     parts = [gr.File(visible=False, label="mask"), gr.JSON(visible=False)]
-    endpoint("export", export_mask, [image, modality, threshold, weights, number, form], parts)
+    endpoint("export", export_mask, [image, modality, threshold, weights, number, form], parts, lane=NETWORK)
 
 
 def choices(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,0 +1,90 @@
+"""The order of requests: fair between visitors, quick ones first, one visitor's in turn; and who is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpsams.app.server import lanes
+from mpsams.app.server.lanes import LONG, NETWORK, PICTURE, SAVE, Ticket, Turns
+
+
+def begin_all(turns: Turns, waiting: list[Ticket]) -> list[Ticket]:
+    """Begin with as many requests as there is room for; they no longer wait."""
+    begun = []
+    while (ticket := turns.next(waiting)) is not None:
+        waiting.remove(ticket)
+        turns.begin(ticket)
+        begun.append(ticket)
+    return begun
+
+
+def test_one_visitor_is_answered_in_turn_and_others_beside():
+    turns, waiting = Turns(cores=2), [Ticket("a", PICTURE), Ticket("a", PICTURE), Ticket("b", PICTURE)]
+    first, second, other = waiting
+    assert begin_all(turns, waiting) == [first, other] and waiting == [second]
+    turns.end(first, waiting)
+    assert begin_all(turns, waiting) == [second]
+
+
+def test_who_asks_for_everything_gets_every_second_turn_beside_one_other():
+    turns, order = Turns(cores=1), []
+    waiting = [Ticket("greedy", NETWORK) for _ in range(20)] + [Ticket("greedy", LONG) for _ in range(20)] + [Ticket("other", NETWORK) for _ in range(4)]
+    while len(order) < 8:
+        begun = begin_all(turns, waiting)
+        order += [ticket.visitor for ticket in begun]
+        for ticket in begun:
+            turns.end(ticket, waiting)
+    assert order[:8].count("other") == 4
+
+
+def test_each_lane_has_room_that_slower_ones_cannot_take():
+    turns = Turns(cores=2)
+    waiting = [Ticket(f"{lane} {number}", lane) for lane in (LONG, NETWORK, PICTURE, SAVE) for number in range(9)]
+    begun = [ticket.lane for ticket in begin_all(turns, waiting[:9])]
+    assert begun == [LONG]
+    assert [ticket.lane for ticket in begin_all(turns, waiting[9:])] == [SAVE] * lanes.SAVES_AT_ONCE + [PICTURE] * 2
+    for ticket in [ticket for ticket in turns.running if ticket.lane == PICTURE]:
+        turns.end(ticket)
+    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"n{number}", NETWORK) for number in range(9)])] == [NETWORK]
+    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"p{number}", PICTURE) for number in range(9)])] == [PICTURE]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 64])
+def test_no_lane_is_ever_shut(cores):
+    turns = Turns(cores)
+    for lane in (LONG, NETWORK, PICTURE, SAVE):
+        assert begin_all(turns, [Ticket(f"{lane} {number}", lane) for number in range(100)])
+
+
+def test_one_visitors_requests_fill_no_common_queue_and_a_save_is_let_in():
+    turns, waiting, greedy = Turns(), [], Ticket("greedy", NETWORK)
+    while not turns.refusal(greedy, waiting):
+        waiting.append(Ticket("greedy", NETWORK))
+    assert len(waiting) == lanes.MAX_OWN and "You have 32 requests" in turns.refusal(greedy, waiting)
+    assert not turns.refusal(Ticket("greedy", SAVE), waiting) and not turns.refusal(Ticket("other", NETWORK), waiting)
+    waiting += [Ticket(f"visitor {number}", PICTURE) for number in range(lanes.MAX_WAITING)]
+    assert turns.refusal(Ticket("visitor 0", PICTURE), waiting) == lanes.BUSY.format(len(waiting))
+    assert not turns.refusal(Ticket("new", PICTURE), waiting)  # who has none waiting is let in
+    assert not turns.refusal(Ticket("visitor 0", SAVE), waiting) and not turns.refusal(Ticket("visitor 0", NETWORK, admission=SAVE), waiting)
+
+
+def test_programs_of_one_address_share_two_places():
+    turns = Turns(cores=8)
+    begun = begin_all(turns, [Ticket("program 10.0.0.1", PICTURE) for _ in range(9)])
+    assert len(begun) == 2
+
+
+def test_the_round_forgets_visitors_who_left():
+    turns = Turns(cores=2)
+    for number in range(1000):
+        ticket = Ticket(f"visitor {number}", PICTURE)
+        turns.begin(ticket)
+        turns.end(ticket)
+    assert not turns.running and not turns._served and turns.usage([])[PICTURE] == {"running": 0, "waiting": 0}
+
+
+def test_files_that_take_much_disk_are_long():
+    assert lanes.lane_of_file(PICTURE, lanes.LARGE + 1) == LONG and lanes.lane_of_file(PICTURE, lanes.LARGE) == PICTURE
+    assert lanes.lane_of_file(NETWORK, 1) == LONG and lanes.lane_of_file(NETWORK, 0) == NETWORK
+    with pytest.raises(ValueError, match="allowed are save, picture, network, long"):
+        Ticket("a", "other")
