@@ -13,7 +13,7 @@ import numpy as np
 from mpsams import inference, transforms
 from mpsams.annotation import propagation, retraining, scribble
 from mpsams.imaging import Scan
-from mpsams.inference import Network
+from mpsams.inference import Network, shared
 from mpsams.inference.case import SIDE, Span
 from mpsams.inference.comparison import parts
 from mpsams.inference.registry import ModelRegistry
@@ -33,16 +33,22 @@ def default_model(registry: ModelRegistry, modality: str) -> str | None:
 
 @dataclass(frozen=True)
 class SliceContext:
-    """A slice prepared for a network; nothing in it depends on what is drawn. box: the part that networks look at. network: may be None."""
+    """A slice prepared for a network; nothing in it depends on what is drawn.
+
+    box: the part that networks look at. network: may be None. is_shared: whether its probabilities are kept for all visitors.
+    """
 
     unit_hw: np.ndarray
     box: Box | None
     network: Network | None
+    is_shared: bool = True
 
     @cached_property
     def probability_ss(self) -> np.ndarray:
         """Probability of lesion at the network's size; zeros without a network."""
-        return np.zeros(GRID, np.float32) if self.network is None else inference.chance(self.network, self.unit_hw, self.box)
+        if self.network is None:
+            return np.zeros(GRID, np.float32)
+        return (shared if self.is_shared else inference).chance(self.network, self.unit_hw, self.box)
 
     @property
     def has_body(self) -> bool:
@@ -92,11 +98,11 @@ class SliceContext:
         return np.where(strokes_hw == scribble.NOTHING, result_hw, strokes_hw == scribble.LESION)
 
 
-def slice_context(scan: Scan, span: Span, plane: str, index: int, network: Network | None) -> SliceContext:
-    """Return a slice of a scan prepared for a network. span: the values that networks see as 0 and 1."""
+def slice_context(scan: Scan, span: Span, plane: str, index: int, network: Network | None, is_shared: bool = True) -> SliceContext:
+    """Return a slice of a scan prepared for a network. span: the values that networks see as 0 and 1. is_shared: see ``SliceContext``."""
     values_hw, spacing = scan.slice(index, plane), scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
-    return SliceContext(transforms.to_unit(values_hw, span), box, network)
+    return SliceContext(transforms.to_unit(values_hw, span), box, network, is_shared)
 
 
 def propagate(before: SliceContext, mask_hw: np.ndarray, after: SliceContext) -> np.ndarray:

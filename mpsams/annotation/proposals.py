@@ -29,11 +29,12 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
         raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
     others = [other for other in chosen(registry.segmenters(scan.modality), ()) if other != name]
     networks = [registry.network(one) for one in (name, *others)]
-    networks = networks if len(scan.shown()) == 1 else networks[:WITNESSES]
+    is_flat = len(scan.shown()) == 1
+    networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
     for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
-        first, *more = (assist.slice_context(scan, span, "axial", index, network) for network in networks)
-        if first.has_body or len(scan.shown()) == 1:
+        first, *more = (assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks)
+        if first.has_body or is_flat:
             mask_hw[:] = first.proposal_hw
             chance_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
             doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(chance_hw))

@@ -29,9 +29,11 @@ from mpsams.app.server.budget import Budget
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
 from mpsams.app.server.logs import configure_logging
+from mpsams.inference import shared
 from mpsams.inference.registry import ModelRegistry
 
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
+SHARED_PART = 8  # of the memory for visitors, that results shared by all of them take beside it, at most
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
@@ -80,10 +82,12 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable(), "budget": blocks.budget.usage()}
+        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable()}
+        said |= {"budget": blocks.budget.usage(), "shared_results": shared.results.usage(), "requests": blocks._queue.usage()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 
     blocks = page(registry, project, budget).queue()
+    shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
     gr.mount_gradio_app(
         app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
         footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),

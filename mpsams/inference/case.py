@@ -22,7 +22,7 @@ from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
 from mpsams.imaging import Scan, geometry, mask_files
 from mpsams.imaging.dicom import annotation_seg
 from mpsams.imaging.mask_values import Mask
-from mpsams.inference import Agreement, Study
+from mpsams.inference import Agreement, Study, shared
 from mpsams.plots import images
 from mpsams.transforms import Box
 
@@ -242,7 +242,7 @@ def _build_case(
     spacing = scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
-    study = inference.study(inference.to_grid(unit_hw, SIDE), **options)
+    study = shared.study(inference.to_grid(unit_hw, SIDE), **options)
     return _with_agreement(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, options["seed"], options["selector"]))
 
 
@@ -276,7 +276,7 @@ def set_window(case: Case, seen: Span) -> Case:
 
 def recluster(case: Case, options: dict) -> Case:
     """The same image clustered in another way or with its orders drawn from another seed."""
-    study = inference.study(case.image_11ss, **options)
+    study = shared.study(case.image_11ss, **options)
     return _with_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mpsams import calibration, inference, tables
 from mpsams.calibration import Rule
 from mpsams.imaging import geometry
+from mpsams.inference import shared
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 from mpsams.plots import images
@@ -103,7 +104,7 @@ class Said:
     def map(self, name: str) -> str:
         """A network's chances as a heat map, a PNG as data URI."""
         if name not in self.maps:
-            self.maps[name] = images.uri(images.heat(self.chances[name]))
+            self.maps[name] = shared.picture("chance", self.chances[name], lambda chance_ss: images.uri(images.heat(chance_ss)))
         return self.maps[name]
 
 
@@ -123,7 +124,7 @@ def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said 
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
     for count in range(len(missing) + 1):
         if count:
-            known[missing[count - 1]] = inference.chance(registry.network(missing[count - 1]), unit_hw, case.box)
+            known[missing[count - 1]] = shared.chance(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
             said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules)
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))

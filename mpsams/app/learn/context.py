@@ -16,7 +16,7 @@ from torch import Tensor
 from mpsams import clusters, inference, metrics
 from mpsams.app.learn import lesson
 from mpsams.app.learn.state import LessonState
-from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study
+from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study, shared
 from mpsams.inference.case import SIDE, Case
 from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
 from mpsams.inference.registry import ModelRegistry
@@ -129,7 +129,7 @@ class LessonContext:
 
     def reconstruct(self, way: str) -> Reconstruction:
         """What that network makes of the image; ``painter`` must be there."""
-        return inference.reconstruct(self.autoencoder, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
+        return shared.reconstruct(self.autoencoder, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
 
     @cached_property
     def compared(self) -> Compared | None:

@@ -14,7 +14,7 @@ from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import Session
-from mpsams.inference import Reconstruction
+from mpsams.inference import Reconstruction, shared
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
 from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
 from mpsams.plots import images
@@ -86,7 +86,7 @@ def filled(case: Case, epoch: float, way: str, registry: ModelRegistry, name: st
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
     at = inference.mask_at(case.study, epoch)
     mask_1l = at.lesion_first_1l if way == "first" else at.random_1l
-    return inference.reconstruct(registry.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
+    return shared.reconstruct(registry.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
 
 
 def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
@@ -129,7 +129,7 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
     before, after = (drawn(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
     picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
-    wrong = images.raster(images.uri(images.heat(result.error_11ss[0, 0].numpy(), TOP)), SIZE)
+    wrong = images.raster(shared.picture("error", result.error_11ss[0, 0].numpy(), lambda x: images.uri(images.heat(x, TOP))), SIZE)
     error = images.svg(f"Error of {title}", SIZE, [wrong, case.outline(SIZE, part=True)], viewer.LINKED)
     return html.row(
         [html.figure(picture, f"{title} <em>fills in</em>", f"{says}.{viewer.wipe('Original', 'Filled in')}"), html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only.")],
@@ -139,7 +139,7 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
 
 def drawn(unit_ss) -> str:
     """A grid image as an SVG layer."""
-    return images.raster(images.uri(images.preview(unit_ss)), SIZE)
+    return images.raster(shared.picture("preview", unit_ss, lambda x: images.uri(images.preview(x))), SIZE)
 
 
 def bar() -> str:

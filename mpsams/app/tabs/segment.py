@@ -13,7 +13,6 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from mpsams import inference
 from mpsams.app import endpoints as answers
 from mpsams.app.components import figure, html, network_grid, viewer, volume_report
 from mpsams.app.components.volume_report import Whole
@@ -22,7 +21,7 @@ from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.server.lanes import LONG, NETWORK
 from mpsams.app.session import Session
 from mpsams.imaging import export, geometry
-from mpsams.inference import volumes
+from mpsams.inference import shared, volumes
 from mpsams.inference.case import MODALITIES, NAMES, Case, with_truth
 from mpsams.inference.comparison import Compared, Said, ask, chosen, is_assistant, scores, slice_mask, titled
 from mpsams.inference.registry import ModelRegistry, seen
@@ -170,7 +169,7 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         case = with_truth(case, Path(truth)) if truth else case
         network = registry.network(name)
         if number or not case.is_volume:
-            return name, case, slice_mask(case, inference.chance(network, case.unit_hw, case.box), threshold, network.readout.rule)
+            return name, case, slice_mask(case, shared.chance(network, case.unit_hw, case.box), threshold, network.readout.rule)
         *_, (_, said) = volumes.segment(case, [network])
         return name, case, said[0].mask(case.scan, threshold)
 

@@ -1,0 +1,104 @@
+"""Results that visitors share: computed once whoever asks, never those of another question, within a bound."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from mpsams import inference
+from mpsams.datasets import phantom
+from mpsams.inference import case as _case
+from mpsams.inference import comparison, shared
+from mpsams.inference.registry import CLUSTERING, ModelRegistry
+from mpsams.inference.shared import Store
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch):
+    monkeypatch.setattr(shared, "results", Store())
+
+
+def test_simultaneous_calls_compute_once():
+    store, entered, go, calls, found = Store(), threading.Event(), threading.Event(), [], []
+
+    def compute() -> str:
+        calls.append(1)
+        entered.set()
+        go.wait(30)
+        return "result"
+
+    threads = [threading.Thread(target=lambda: found.append(store.get(("key",), compute))) for _ in range(8)]
+    threads[0].start()
+    entered.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    while store.usage()["waits"] < 7:
+        assert all(thread.is_alive() for thread in threads)
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert found == ["result"] * 8 and len(calls) == 1 and store.get(("key",), compute) == "result"
+    usage = store.usage()
+    assert (usage["misses"], usage["waits"], usage["hits"], usage["results"]) == (1, 7, 1, 1)
+
+
+def test_an_error_is_raised_and_not_kept():
+    store = Store()
+    with pytest.raises(ZeroDivisionError):
+        store.get(("key",), lambda: 1 / 0)
+    assert store.get(("key",), lambda: 5) == 5 and store.usage()["misses"] == 2
+
+
+def test_what_was_asked_for_least_recently_makes_room():
+    store = Store(limit=10_000)
+    for key in "abcd":
+        store.get((key,), lambda: np.zeros(1900, np.uint8))
+    store.get(("a",), lambda: None)
+    store.get(("e",), lambda: "x" * 1900)
+    assert store.usage()["used"] <= 10_000
+    computed: list = []
+    for key in "acdeb":
+        store.get((key,), lambda key=key: computed.append(key) or b"")
+    assert computed == ["b"]
+    store.get(("huge",), lambda: np.zeros(9000, np.uint8))  # would leave nothing else
+    assert store.usage()["results"] == 4
+    store.clear()
+    assert store.usage()["used"] == store.usage()["results"] == 0
+
+
+def test_sizes_and_digests_tell_arrays_apart():
+    assert shared.size_of((np.zeros(8), torch.zeros(2, 3), "ab", [b"c"], None)) == 64 + 24 + 2 + 1
+    arrays = (np.zeros((2, 3)), np.zeros((3, 2)), np.zeros((2, 3), np.float32), np.ones((2, 3)), torch.ones(6))
+    assert len({shared.digest(array) for array in arrays}) == 5 and shared.digest(np.ones((2, 3)).T.copy().T) == shared.digest(np.ones((2, 3)))
+
+
+def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weights):
+    registry, sample = ModelRegistry(small_weights), phantom.samples()[0]
+    options = _case.clustering(CLUSTERING)
+    one, other = (_case.of_sample(sample, options) for _ in range(2))
+    assert one.study is other.study and _case.recluster(one, options).study is one.study
+    assert _case.recluster(one, options | {"seed": 3}).study is not one.study
+    names = registry.segmenters(one.modality)
+    (*_, first), (*_, second) = (comparison.ask(case, names, registry) for case in (one, other))
+    assert names and all(first.chances[name] is second.chances[name] for name in names)
+    assert all(np.array_equal(first.chances[name], inference.chance(registry.network(name), one.unit_hw, one.box)) for name in names)
+    assert first.map(names[0]) is second.map(names[0])
+
+
+def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
+    registry = ModelRegistry(small_weights)
+    cases = [_case.of_sample(sample, _case.clustering(CLUSTERING)) for sample in phantom.samples()[:2]]
+    network = registry.network(registry.names("-pretrain")[0])
+    found = []
+    for case in cases:
+        for epoch in (1, 100):
+            hidden_1l = inference.mask_at(case.study, epoch).lesion_first_1l
+            for truth in (None, case.truth_11ss):
+                asked = network, case.image_11ss, hidden_1l, case.study.patch, truth
+                found.append(shared.reconstruct(*asked))
+                assert shared.reconstruct(*asked) is found[-1]
+                assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*asked).filled_11ss)
+    assert len({id(each) for each in found}) == 8
