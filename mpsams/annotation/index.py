@@ -143,7 +143,7 @@ class Index:
         for ending in ("", "-journal", "-wal", "-shm") if path is not None else ():
             path.with_name(path.name + ending).unlink(missing_ok=True)
         self.db = _connected(path)
-        self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {-VERSION}; COMMIT;")
         self._read_names()
         self._apply_log()
 
@@ -210,6 +210,8 @@ class Index:
 
     def close(self) -> None:
         if self.db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                _mark(self.db, VERSION)
             self.db.close()
         self.db = None
 
@@ -225,12 +227,19 @@ def _connected(path: Path | None) -> sqlite3.Connection:
     """path: None is a table in memory."""
     db = sqlite3.connect(":memory:" if path is None else path, timeout=PATIENCE, check_same_thread=False)
     db.execute("PRAGMA journal_mode = DELETE")  # one file, which any SQLite reads
-    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA synchronous = OFF")  # the log is the truth; after a crash the table is made again
     return db
 
 
+def _mark(db: sqlite3.Connection, version: int) -> None:
+    """Bring the table to the disk with its version: that of a table which was closed, or its negative while it is in use."""
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA user_version = {version}")
+    db.execute("PRAGMA synchronous = OFF")
+
+
 def _opened(path: Path, lines: Path) -> sqlite3.Connection | None:
-    """The table as it lies there; None where it is missing, damaged, of another version or ahead of the log."""
+    """The table as it lies there; None where it is missing, damaged, was not closed, is of another version or ahead of the log."""
     if not path.is_file():
         return None
     db = None
@@ -241,6 +250,7 @@ def _opened(path: Path, lines: Path) -> sqlite3.Connection | None:
         (end,) = db.execute("SELECT log_end FROM state").fetchone()
         db.execute(f"SELECT {_COLUMNS} FROM items LIMIT 1").fetchone()
         if (found, version) == ("ok", VERSION) and end <= (lines.stat().st_size if lines.exists() else 0):
+            _mark(db, -VERSION)
             return db
     except (sqlite3.DatabaseError, TypeError):  # TypeError: no row where one belongs
         pass

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Condition
 
 from mpsams import checkpoint
 
@@ -23,19 +26,94 @@ def append(path: Path, rows: Sequence[Mapping]) -> None:
     What an earlier crash left of a line is cut off first; it was never acknowledged. OSError says that the disk is full
     or read-only; then nothing of the rows is kept.
     """
+    _append(path, rows, synchronise)
+
+
+def synchronise(path: Path) -> None:
+    """Bring a file and its name to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    checkpoint.sync(path.parent)
+
+
+def _append(path: Path, rows: Sequence[Mapping], finish: Callable[[Path], None] = lambda path: None) -> tuple[int, int]:
+    """Append rows and finish; return the size of the file before and then. If either fails, nothing of the rows is kept."""
     left = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode("ascii")
     before = truncate_partial_line(path)
+    end = before + len(left)
     try:
         with path.open("ab", buffering=0) as file:
             while left:
                 left = left[file.write(left) :]
-            os.fsync(file.fileno())
-        if not before:
-            checkpoint.sync(path.parent)
+        finish(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.truncate(path, before)
-        raise OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands") from error
+        raise _not_written(path, error) from error
+    return before, end
+
+
+def _not_written(path: Path, error: OSError) -> OSError:
+    return OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands")
+
+
+class GroupCommit:
+    """Appends to a log for several threads and brings what they appended to the disk together, so that one fsync serves them all.
+
+    The methods that append are called while ``lock`` is held, ``commit`` while it is not. on_cut: called with the lock held after
+    rows that could not be brought to the disk were removed.
+    """
+
+    def __init__(self, path: Path, lock: AbstractContextManager, on_cut: Callable[[], object]) -> None:
+        self.path, self._lock, self._on_cut = path, lock, on_cut
+        self._changed = Condition()
+        self._end = self._synced = path.stat().st_size if path.exists() else 0  # of the whole lines, and of those on the disk
+        self._cut: list[int] = []  # where the file was cut off after each commit that failed
+        self._is_syncing = False
+
+    def append(self, rows: Sequence[Mapping]) -> tuple[int, int]:
+        """Append rows; return a position for ``commit``. OSError as the function ``append``."""
+        before, end = _append(self.path, rows)
+        with self._changed:
+            self._end, self._synced = end, min(self._synced, before)  # less where another file was put in its place
+            return len(self._cut), end
+
+    def append_now(self, rows: Sequence[Mapping]) -> None:
+        """Append rows and bring them to the disk, as the function ``append``."""
+        _, end = _append(self.path, rows, synchronise)
+        with self._changed:
+            self._end = self._synced = end
+
+    def commit(self, position: tuple[int, int]) -> None:
+        """Return once all rows up to a position are on the disk. OSError: they are not, and they were removed from the log."""
+        failures, end = position
+        with self._changed:
+            while self._is_syncing and len(self._cut) == failures and self._synced < end:
+                self._changed.wait()
+            if len(self._cut) > failures and self._cut[failures] < end:
+                raise OSError(errno.EIO, "the disk could not be written; what was there before stands")
+            if len(self._cut) > failures or self._synced >= end:
+                return
+            self._is_syncing, target = True, self._end
+        try:
+            synchronise(self.path)
+        except OSError as error:
+            with self._lock:
+                with self._changed:
+                    self._cut.append(self._synced)
+                    self._end = self._synced
+                    with contextlib.suppress(OSError):
+                        os.truncate(self.path, self._synced)
+                    self._end_sync()
+                self._on_cut()
+            raise _not_written(self.path, error) from error
+        with self._changed:
+            self._synced = max(self._synced, target) if self._end >= target else self._synced
+            self._end_sync()
+
+    def _end_sync(self) -> None:
+        self._is_syncing = False
+        self._changed.notify_all()
 
 
 def read(path: Path, start: int = 0) -> tuple[list[dict], int]:

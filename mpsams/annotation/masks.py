@@ -26,9 +26,14 @@ def encode(scan: Scan, mask_xyz: np.ndarray) -> bytes:
 
     ValueError for a mask of another type or shape.
     """
+    validate(scan, mask_xyz)
+    return export.write(scan, mask_xyz, export.formats(scan)[0])[0]
+
+
+def validate(scan: Scan, mask_xyz: np.ndarray) -> None:
+    """ValueError for a mask that is not bool or not of its image's shape."""
     if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
-    return export.write(scan, mask_xyz, export.formats(scan)[0])[0]
 
 
 def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
@@ -44,21 +49,36 @@ def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
     return np.array(mask_xyz)
 
 
+def pack(mask_xyz: np.ndarray) -> np.ndarray:
+    """Return a bool (X, Y, Z) mask as bits, uint8, X running fastest as in files; ``unpack`` is the inverse."""
+    return np.packbits(mask_xyz.ravel(order="F"))
+
+
+def unpack(bits: np.ndarray, shape_xyz: tuple[int, int, int]) -> np.ndarray:
+    """Return the bool (X, Y, Z) mask of bits that ``pack`` made."""
+    count = shape_xyz[0] * shape_xyz[1] * shape_xyz[2]
+    return np.unpackbits(bits, count=count).view(bool).reshape(shape_xyz, order="F")
+
+
 def sha256(path: Path) -> str | None:
     """Of a file's bytes; None where there is no file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """The Dice score of two bool masks of one shape, in [0, 1]; two empty masks agree."""
-    one, other = np.asarray(one, bool), np.asarray(other, bool)
-    marked = np.count_nonzero(one) + np.count_nonzero(other)
-    return 2 * np.count_nonzero(one & other) / marked if marked else 1.0
+    """The Dice score of two masks of one shape, both bool or both packed (``pack``), in [0, 1]; two empty masks agree."""
+    marked = _count(one) + _count(other)
+    return 2 * _count(one & other) / marked if marked else 1.0
 
 
 def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the numbers of pixels (or voxels) added and removed."""
-    return int((after & ~before).sum()), int((before & ~after).sum())
+    """Return the numbers of pixels (or voxels) added and removed. before, after: both bool or both packed."""
+    return _count(after & ~before), _count(before & ~after)
+
+
+def _count(mask: np.ndarray) -> int:
+    """The True pixels of a bool mask, or the bits of a packed one."""
+    return int(np.count_nonzero(mask) if mask.dtype == bool else np.bitwise_count(mask).sum(dtype=np.int64))
 
 
 def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:

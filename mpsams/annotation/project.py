@@ -6,8 +6,10 @@ A call that returns is acknowledged: what it did is on the disk. The log is the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from mpsams import checkpoint, imaging
 from mpsams.imaging import Scan
 
-from . import disk, images, lock, log, masks
+from . import caches, disk, images, lock, log, masks
 from .index import OPEN, STATUSES, Index, Item
 
 FORMAT, VERSION = "mps-ams annotations", 2
@@ -48,7 +50,9 @@ class Project:
         self.folder = Path(folder)
         self.accepted = self.folder / "accepted"
         self._lines, self._names = self.folder / "log.jsonl", self.folder / "names.private.jsonl"
-        self._lock, self._last = RLock(), None
+        self._lock, self._adding = RLock(), RLock()  # of the log and the index; of adding images
+        self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)  # of one image's files; taken before ``_lock``, never after it
+        self._scans, self._packed = caches.scans(), caches.PackedMasks()
         self._remarks: dict[str, str] = {}
         _validate_folder(self.folder)
         self.read_only, self._held = False, None
@@ -69,6 +73,7 @@ class Project:
                 images.clean(path)
             log.truncate_partial_line(self._lines)
             log.truncate_partial_line(self._names)
+            self._commits = log.GroupCommit(self._lines, self._lock, lambda: self._index.rebuild())
             self._index = Index(self.folder / "index.sqlite", self._lines, self._names)
             self._recover()
         except BaseException:
@@ -128,13 +133,15 @@ class Project:
         return self.folder / "images" / (id + self.item(id).image_ending)
 
     def scan(self, id: str) -> Scan:
-        """An image, opened; the last one stays open."""
+        """An image, opened; those used last stay open."""
         item = self.item(id)
-        with self._lock:
-            if self._last is None or self._last[0] != id:
-                self._last = None  # let go of the one before first
-                self._last = id, imaging.read(images.files_of(self.image(id)), item.modality)
-            return self._last[1]
+        with self._image_locks[id]:
+            scan = self._scans.get(id)
+            if scan is None:
+                self._scans.make_room(4 * math.prod(item.shape_xyz))
+                scan = imaging.read(images.files_of(self.image(id)), item.modality)
+                self._scans.put(id, scan)
+            return scan
 
     def mask(self, id: str) -> np.ndarray | None:
         """The last saved mask, bool (X, Y, Z); None where there is none.
@@ -142,15 +149,11 @@ class Project:
         In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else None;
         ``remark`` says so.
         """
-        with self._lock:
-            item = self.item(id)
-            return None if item.mask is None else self._read("masks", item)
+        return self._unpacked("masks", id)
 
     def proposal(self, id: str) -> np.ndarray | None:
         """The proposed mask, as ``mask``."""
-        with self._lock:
-            item = self.item(id)
-            return None if item.proposal is None else self._read("proposals", item)
+        return self._unpacked("proposals", id)
 
     def remark(self, id: str) -> str:
         """A sentence on a file of an image that was found damaged since it was last asked; "" where there is nothing to say."""
@@ -187,15 +190,15 @@ class Project:
         self._refuse_read_only()
         listed = images.listed(files)
         scan = imaging.read(listed, modality)
-        with self._ready() as index:
+        with self._adding:
             id, ending = images.copy_in(listed, self.folder / "images")
+        with self._ready() as index:
             if (known := index.item(id)) is not None:
                 return known
             given = Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
             kept = _printable(given.name if name is None else name)
             log.append(self._names, [{"item": id, "name": kept}])
             self._write(_added(id, ending, scan), who)
-            self._last = None
             index.call(id, kept)
             if notes is not None:
                 several = f"There are {len(scan.choices)} images in it; the first is taken."
@@ -216,12 +219,12 @@ class Project:
         checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say, JSON.
         """
         priority = None if priority is None else _finite("priority", priority)
-        with self._ready():
-            item = self.item(id)
+        with self._image_locks[self.item(id).id]:
             made_by = {"checkpoint": _printable(checkpoint_name), "sha256": _printable(sha256)}
-            file = self._put("proposals", item, mask_xyz)
+            data = masks.encode(self.scan(id), mask_xyz)
+            file = self._put("proposals", self.item(id), data, masks.pack(mask_xyz))
             row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority, "pixels": int(np.count_nonzero(mask_xyz))}
-            self._write([more | row], who)
+            self._acknowledge([more | row], who)
             return self.item(id)
 
     def save(
@@ -242,7 +245,7 @@ class Project:
         truth_xyz: np.ndarray | None = None, expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
         """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``. The rest as ``save``."""
-        with self._ready():
+        with self._image_locks[self.item(id).id]:
             if mask_xyz is None:
                 saved = self.mask(id)
                 mask_xyz = self.proposal(id) if saved is None else saved
@@ -260,11 +263,11 @@ class Project:
 
     def remove(self, id: str, who: str = "") -> None:
         """Delete an image with its masks, proposal and name; the log keeps what was done to it."""
-        with self._ready():
+        with self._image_locks[self.item(id).id], self._ready():
             item = self.item(id)
             image = self.image(id)
             self._write([{"item": id, "action": "removed"}], who)
-            self._last = None
+            self._scans.forget(id)
             for path in (image, self.accepted / "images" / image.name, *(self._file(name, item) for name in ("proposals", "masks", "accepted/masks"))):
                 images.remove(path)
             names = [row for row in log.read(self._names)[0] if row.get("item") != id]
@@ -341,19 +344,45 @@ class Project:
     def _file(self, folder: str, item: Item) -> Path:
         return self.folder / folder / (item.id + item.mask_ending)
 
-    def _put(self, folder: str, item: Item, mask_xyz: np.ndarray) -> str:
-        """Write a mask's file, at once or not at all; its sha256."""
+    def _bits(self, folder: str, item: Item) -> np.ndarray | None:
+        """A mask of the index as bits; as ``_read``."""
+        path = self._file(folder, item)
+        if (item.mask if folder == "masks" else item.proposal) is None:
+            return None
+        bits = self._packed.get(path)
+        if bits is None and (mask_xyz := self._read(folder, item)) is not None:
+            bits = masks.pack(mask_xyz)
+            self._packed.put(path, bits)
+        return bits
+
+    def _unpacked(self, folder: str, id: str) -> np.ndarray | None:
+        """A mask of the index, bool (X, Y, Z); as ``_read``."""
+        item = self.item(id)
+        with self._image_locks[id]:
+            bits = self._bits(folder, self.item(id))
+            return None if bits is None else masks.unpack(bits, item.shape_xyz)
+
+    def _put(self, folder: str, item: Item, data: bytes, bits: np.ndarray) -> str:
+        """Write a mask's file, at once or not at all; its sha256. bits: of the same mask."""
         self._refuse_read_only()
         path = self._file(folder, item)
-        checkpoint.write(path, masks.encode(self.scan(item.id), mask_xyz))
-        return masks.sha256(path)  # type: ignore[return-value]
+        checkpoint.write(path, data)
+        self._packed.put(path, bits)
+        return hashlib.sha256(data).hexdigest()
 
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
         self._refuse_read_only()
-        head = {"time": log.now(), "user": _printable(who)}
-        log.append(self._lines, [head | row | head for row in rows])
+        self._commits.append_now(_with_head(rows, who))
         self._index.sync_from_log()
+
+    def _acknowledge(self, rows: Sequence[dict], who: str) -> None:
+        """As ``_write``, called without the lock: the lines of several threads are brought to the disk together."""
+        self._refuse_read_only()
+        with self._ready() as index:
+            position = self._commits.append(_with_head(rows, who))
+            index.sync_from_log()
+        self._commits.commit(position)
 
     def _keep(
         self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None,
@@ -362,27 +391,27 @@ class Project:
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
         seconds = _finite("seconds", seconds)
         self._refuse_read_only()
-        with self._ready():
+        with self._image_locks[self.item(id).id]:
             item = self.item(id)
             if expected is not None and expected != (item.mask or ""):
                 raise ConflictError(f"image {id} has another mask now than when it was opened; open it again to see that one")
-            data = masks.encode(self.scan(id), mask_xyz)
-            path = self._file("masks", item)
-            proposed, saved = self.proposal(id), self.mask(id) if action == "saved" else None
-            before = next((mask for mask in (saved, proposed) if mask is not None), np.zeros(item.shape_xyz, bool))
-            if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, mask_xyz):
+            scan = self.scan(id)
+            masks.validate(scan, mask_xyz)
+            proposed, saved, after = self._bits("proposals", item), self._bits("masks", item) if action == "saved" else None, masks.pack(mask_xyz)
+            if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
-            row = _compared(before, mask_xyz, proposed, truth_xyz)
-            checkpoint.write(path, data)
+            before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
+            row = _compared(before, after, proposed, _packed_truth(truth_xyz, item))
+            sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
-            row = {"item": id, "action": action, "proposal": made_by, "mask": masks.sha256(path), "seconds": seconds} | row
-            self._write([dict(more) | row], who)
+            row = {"item": id, "action": action, "proposal": made_by, "mask": sha256, "seconds": seconds} | row
+            self._acknowledge([dict(more) | row], who)
             self._publish(self.item(id))
             return self.item(id)
 
     def _set(self, id: str, action: str, who: str, seconds: float) -> Item:
-        with self._ready():
-            self._write([{"item": self.item(id).id, "action": action, "seconds": _finite("seconds", seconds)}], who)
+        with self._image_locks[self.item(id).id]:
+            self._acknowledge([{"item": id, "action": action, "seconds": _finite("seconds", seconds)}], who)
             self._publish(self.item(id))
             return self.item(id)
 
@@ -482,10 +511,23 @@ def _added(id: str, ending: str, scan: Scan) -> list[dict]:
     return [row | {"mask_ending": masks.ending(scan), "shape": shape}]
 
 
+def _with_head(rows: Sequence[dict], who: str) -> list[dict]:
+    """Return lines of the log with their time and user."""
+    head = {"time": log.now(), "user": _printable(who)}
+    return [head | row | head for row in rows]
+
+
+def _packed_truth(truth_xyz: np.ndarray | None, item: Item) -> np.ndarray | None:
+    """Return a truth mask as bits; None where there is none. ValueError if it is of another shape than its image."""
+    if truth_xyz is None:
+        return None
+    if truth_xyz.shape != item.shape_xyz:
+        raise ValueError(f"truth is of shape {truth_xyz.shape}; expected that of the mask, {item.shape_xyz}")
+    return masks.pack(truth_xyz)
+
+
 def _compared(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
-    """What the log says of a correction: pixels, and DSC with the truth and with the proposal, None where there is none."""
-    if truth is not None and truth.shape != after.shape:
-        raise ValueError(f"truth is of shape {truth.shape}; expected that of the mask, {after.shape}")
+    """What the log says of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where there is none."""
     added, removed = masks.changes(before, after)
     return {
         "pixels_added": added,

@@ -1,0 +1,90 @@
+"""What a project keeps in memory of its files: opened images, and masks as bits. Both within a bound, for all who work on the project."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from mpsams.imaging import Scan
+
+MAX_SCANS, MAX_BITS = 2**28, 2**27  # bytes of the images, and of the masks, that are kept
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Value]):
+    """The values used last, whose sizes add up to at most ``limit`` bytes; one that is larger is kept alone. For several threads."""
+
+    def __init__(self, limit: int, size_of: Callable[[Value], int]) -> None:
+        self.limit, self._size_of = limit, size_of
+        self._values: OrderedDict[object, Value] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: object) -> Value | None:
+        """Return a value; None if it is not kept."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: object, value: Value) -> None:
+        """Keep a value; those that were used longest ago make room."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            self._shrink(self.limit, least=1)
+
+    def make_room(self, size: int) -> None:
+        """Let go of values until one of ``size`` bytes fits."""
+        with self._lock:
+            self._shrink(self.limit - size, least=0)
+
+    def forget(self, key: object) -> None:
+        """Let go of a value, if it is kept."""
+        with self._lock:
+            self._values.pop(key, None)
+
+    @property
+    def used(self) -> int:
+        """Bytes of all values."""
+        with self._lock:
+            return sum(map(self._size_of, self._values.values()))
+
+    def _shrink(self, limit: int, least: int) -> None:
+        while len(self._values) > least and sum(map(self._size_of, self._values.values())) > limit:
+            self._values.popitem(last=False)
+
+
+def scans() -> Recent[Scan]:
+    """Return an empty cache of opened images by their ids."""
+    return Recent(MAX_SCANS, lambda scan: scan.voxels_xyz.nbytes)
+
+
+class PackedMasks:
+    """The masks of files as bits (``masks.pack``), as long as the files stay what they were."""
+
+    def __init__(self) -> None:
+        self._recent: Recent[tuple[tuple, np.ndarray]] = Recent(MAX_BITS, lambda value: value[1].nbytes)
+
+    def get(self, path: Path) -> np.ndarray | None:
+        """Return the bits of a file; None if they are not kept, or the file is another one now."""
+        found = self._recent.get(path)
+        return found[1] if found is not None and found[0] == _stamp(path) else None
+
+    def put(self, path: Path, bits: np.ndarray) -> None:
+        """Keep the bits of a file as it is now."""
+        if (stamp := _stamp(path)) is not None:
+            self._recent.put(path, (stamp, bits))
+
+
+def _stamp(path: Path) -> tuple | None:
+    """What changes with a file's content; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
