@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from mpsams.annotation import assist, commands, disk, proposals
+from mpsams import imaging
+from mpsams.annotation import assist, commands, disk, images, proposals
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import ConflictError, Item, Project
+from mpsams.imaging import Scan
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
 CONFLICT = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
 image again from the list to see theirs.""".replace("\n", " ")
+MAX_PREFETCHED = 2**24  # voxels of an image that is read ahead
 NO_PROPOSAL = "No proposal was made: {}"
 NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
 
 
 class ImageLoader:
-    """Opens the images of one session and keeps them. images: those that are open."""
+    """Opens the images of one session and keeps them. images: those that are open. prefetched: the case that is likely to be opened next."""
 
     def __init__(self, registry: ModelRegistry, project: Project | None, reserve_memory: Callable[[int], None]) -> None:
         self.registry, self.project, self.reserve_memory = registry, project, reserve_memory
         self.images = OpenImages()
+        self.prefetched: Case | None = None
         self._warning = ""
 
     def pop_warning(self) -> str:
@@ -52,9 +57,26 @@ class ImageLoader:
             lambda one: one.item == item.id and one.image.sha256 == (item.mask or "")
         )
         if image is None:
-            image = self._open(self._case_of(item), user)
+            ahead, self.prefetched = self.prefetched, None
+            image = self._open(ahead if ahead is not None and ahead.item == item.id else self._case_of(item), user)
         self.images.touch(image)
         return image
+
+    def prefetch(self, item: Item, user: str) -> None:
+        """Read an item of the project and let the network propose its mask, so that ``open_item`` is fast. Not for large volumes.
+
+        May run while the session opens and saves images. An image that cannot be read is left to ``open_item``, which says why.
+        """
+        is_known = self.prefetched is not None and self.prefetched.item == item.id
+        if is_known or math.prod(item.shape_xyz) > MAX_PREFETCHED or any(image.item == item.id for image in list(self.images.in_memory.values())):
+            return
+        try:
+            scan = imaging.read(images.files_of(self.project.image(item.id)), item.modality)
+            if item.status == "new" and item.shape_xyz[2] == 1 and assist.default_model(self.registry, item.modality) is not None:
+                proposals.propose(self.project, self.registry, item.id, user)
+            self.prefetched = self._case_of(item, scan)
+        except (ValueError, OSError):
+            return
 
     def restore_token(self, token: str) -> OpenImage | None:
         """Bring a compressed image back into memory by its token; None if there is none."""
@@ -67,7 +89,7 @@ class ImageLoader:
         """
         match = commands.KEY.fullmatch(key)
         id = match[1][:16] if match and match[1] not in self.images.in_memory else ""
-        if self.project is None or all(item.id != id for item in self.project.items()):
+        if not id or self.project is None or all(item.id != id for item in self.project.items()):
             return None
         item, token = self.project.item(id), match[1]
         last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
@@ -139,8 +161,9 @@ class ImageLoader:
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
         return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
 
-    def _case_of(self, item: Item) -> Case:
-        scan = self.project.scan(item.id)
+    def _case_of(self, item: Item, scan: Scan | None = None) -> Case:
+        """Return the case of an item. scan: its image, if it is read already."""
+        scan = self.project.scan(item.id) if scan is None else scan
         settings = _case.clustering(self.registry.clustering(scan.modality))
         return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from threading import RLock
 
 import numpy as np
@@ -18,7 +19,7 @@ from mpsams.annotation.commands import Command, SliceRef
 from mpsams.annotation.image_loader import CONFLICT, ImageLoader
 from mpsams.annotation.index import OPEN
 from mpsams.annotation.open_image import OpenImage
-from mpsams.annotation.project import ConflictError, Project
+from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
@@ -44,6 +45,8 @@ class AnnotationSession:
         self.loader = ImageLoader(registry, project, reserve_memory)
         self.case: Case | None = None
         self.user = ""
+        self.is_untouched = False  # True if the page opened the image on screen by itself and nobody has worked on it
+        self.shown_state: tuple = ()  # ``state`` as the page shows it
         self.last_finished: tuple[str, ...] = ()  # ids of the image last accepted or skipped, and of the one shown after it
         self._visited: list[str] = []  # ids of the images shown before the one on screen, the last one last
         self._lock = RLock()
@@ -89,6 +92,25 @@ class AnnotationSession:
             except (ValueError, OSError) as error:
                 return self.reply(self.slice_ref.key if self.case else "", error=disk.as_sentence(error))
 
+    def prefetch(self, user: str = "") -> None:
+        """Read the next image of the queue and let the network propose its mask. The session can be used meanwhile."""
+        case = self.case
+        if self.project is None or self.project.read_only or case is None or not case.item:
+            return
+        following = self.project.next(case.item)
+        if following is not None and following.id != case.item:
+            self.loader.prefetch(following, user)
+
+    def reopen_on_screen(self, user: str = "") -> str | None:
+        """Open the image on screen again as the project has it now, or the next one if it was removed; None if there is no other."""
+        with self._lock:
+            id = self.case.item if self.case else ""
+            if self._item(id) is None:
+                others = self.project.items() if self.project else ()
+                following = self.project.next() if others else None
+                id = (following or others[0]).id if others else ""
+            return self.open(id, user) if id else None
+
     def as_truth(self) -> Case:
         """Use the mask on screen as the truth in the other tabs; return the case with it."""
         with self._lock:
@@ -100,7 +122,7 @@ class AnnotationSession:
     def held(self) -> list:
         """Everything in the session that takes memory or disk, to be measured."""
         images = self.loader.images
-        return [self.case, list(images.in_memory.values()), list(images.compressed.values()), self._last_reply]
+        return [self.case, self.loader.prefetched, list(images.in_memory.values()), list(images.compressed.values()), self._last_reply]
 
     def release(self) -> bool:
         """Compress all images; return True if any is kept, or if a command is being handled."""
@@ -108,7 +130,7 @@ class AnnotationSession:
             return True
         try:
             self.loader.images.compress_all_but(0)
-            self.case, self._sent = None, None
+            self.case, self._sent, self.loader.prefetched = None, None, None
             return bool(self.loader.images.compressed)
         finally:
             self._lock.release()
@@ -119,7 +141,7 @@ class AnnotationSession:
         message: what the page sent, which may be anything. case: None if the server no longer knows what is on screen.
         """
         with self._lock:
-            self.user = user
+            self.user, self.is_untouched = user, False
             key, request_id = commands.reply_header(message)
             self._request_id = max(self._request_id, request_id)
             try:
@@ -182,7 +204,8 @@ class AnnotationSession:
     def can_reopen_last(self) -> bool:
         """True if the image on screen is the one last accepted or skipped here, or the one shown after it."""
         finished = self.last_finished
-        return bool(finished) and self.case.item in finished and self.project.item(finished[0]).status not in OPEN
+        item = self._item(finished[0]) if finished and self.case.item in finished else None
+        return item is not None and item.status not in OPEN
 
     def pop_previous(self) -> str | None:
         """Return the id of the image that was on screen before this one, else the one added before it; None if there is none."""
@@ -230,19 +253,32 @@ class AnnotationSession:
             return protocol.reply(self._request_id, key, protocol.State(), error=error)
         here, status, left = self.slice_ref, "", 0
         image = here.image
-        if image.item:
-            status, left = self.project.item(image.item).status, len(self.project.queue())
+        item = self._item(image.item)
+        if item is not None:
+            counts = self.project.counts()
+            status, left = item.status, sum(counts[status] for status in OPEN)
         has_proposal = image.proposal_xyz is not None or image.network is not None
-        has_prompts = self.registry.prompt_network() is not None
-        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, has_prompts, self.can_reopen_last)
+        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last)
         if show:
             self._sent = self._signature()
-            remark = self.project.remark(image.item) if image.item else ""
+            remark = self.project.remark(image.item) if item else ""
             message = " ".join(filter(None, (message, remark, self.loader.pop_warning())))
         view = self._slice_view(here) if show else None
         return protocol.reply(self._request_id, key, state, saved=saved, message=message, error=error, slice_view=view, **masks_hw)
 
     # Inside
+
+    @cached_property
+    def _has_prompts(self) -> bool:
+        """True if there is a network for boxes and clicks; looked for once, as each look reads the folder of networks."""
+        return self.registry.prompt_network() is not None
+
+    def _item(self, id: str) -> Item | None:
+        """Return an item of the project; None if it is not there (any more)."""
+        try:
+            return self.project.item(id) if self.project is not None and id else None
+        except ValueError:
+            return None
 
     def _select(self, case: Case) -> None:
         """Take what is on screen from the page, as another tab may have changed it."""

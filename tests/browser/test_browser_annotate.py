@@ -147,6 +147,41 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     assert app.log(first)[-1]["action"] == "reopened" and page.locator("[data-part=status]").inner_text() == "in work"
 
 
+def test_the_list_is_searched_selected_by_keys_and_changed_at_once_after_a_question(page, app, ids):
+    """Ctrl, Shift and keys select; a question says how many; counts and the canvas follow, and a list in another tab too."""
+    pick(page, ids["picture 0"])
+    count = len(app.items())
+    page.get_by_role("radio", name="All", exact=True).locator("visible=true").check()
+    page.wait_for_function("count => document.querySelectorAll('.queue .row').length === count", arg=count, timeout=WAIT)
+    page.wait_for_function("() => [...document.querySelectorAll('.queue .thumbnail')].every(one => one.style.backgroundImage)", timeout=WAIT)
+    page.get_by_role("searchbox", name="Search by name").fill("1.png")
+    assert page.locator(".queue .row").evaluate_all("rows => rows.map(row => row.dataset.item)") == [ids["picture 1"]]
+    page.get_by_role("button", name="Show all").click()
+    page.locator("[data-set=order]").select_option("added")
+    page.locator(f"[data-item='{ids['picture 1']}']").click(modifiers=["Control"])
+    assert page.locator("[data-part=selected]").inner_text() == "1 selected" and held(page)["key"].startswith(ids["picture 0"])
+    page.keyboard.press("Shift+ArrowDown")
+    assert page.locator("[data-part=selected]").inner_text() == "2 selected"
+    page.locator("[data-batch=skip]").click()
+    assert page.get_by_text("Skip 2 images?").is_visible()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.get_by_text("Skip 2 images?").is_hidden() and not any(row["action"] == "skipped" for row in app.log(ids["picture 2"])[-1:])
+    page.locator("[data-batch=skip]").click()
+    page.get_by_role("button", name="Skip 2 images").click()
+    page.get_by_text("2 images skipped.").wait_for(timeout=WAIT)
+    assert [app.log(ids[f"picture {number}"])[-1]["action"] for number in (1, 2)] == ["skipped", "skipped"]
+    left = sum(status not in ("accepted", "skipped") for status in app.items().values())
+    page.wait_for_function("left => document.querySelector('[data-part=count-open]').textContent === String(left)", arg=left, timeout=WAIT)
+    assert page.locator("[data-part=left]").inner_text().startswith(f"{left} left")
+    page.get_by_role("radio", name="Skipped", exact=True).locator("visible=true").check()
+    page.locator(".queue").focus()
+    page.keyboard.press("Control+a")
+    page.locator("[data-batch=reopen]").click()
+    page.locator("[data-part=yes]").click()
+    page.get_by_text("reopened.").wait_for(timeout=WAIT)
+    page.wait_for_function("() => document.querySelector('[data-part=count-skipped]').textContent === '0'", timeout=WAIT)
+
+
 def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page, app, ids):
     """Drawn in a slice, left and come back to, copied, carried on, removed again, skipped, reopened, accepted, exported."""
     id, scan = ids["volume"], ids["scan"]

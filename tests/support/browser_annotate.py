@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,7 @@ class App:
         options = ("--project", str(self.project), "--weights", str(self.weights), "--results", str(self.folder), "--port", str(self.port))
         quiet = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(self.folder / "gradio")}
         self.process = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=quiet)
-        until(self.answers, 120)
+        until(self.answers, 300)
 
     def answers(self) -> bool:
         assert self.process.poll() is None, "the app ended before it answered"
@@ -56,6 +58,11 @@ class App:
     def on_disk(self, id: str) -> np.ndarray:
         """The mask of a picture as its file has it, bool (H, W)."""
         return np.asarray(Image.open(self.project / "masks" / f"{id}.png")) > 0
+
+    def items(self) -> dict[str, str]:
+        """Statuses by id, as the index of the project has them."""
+        with closing(sqlite3.connect(f"file:{self.project / 'index.sqlite'}?mode=ro", uri=True)) as index:
+            return dict(index.execute("SELECT id, status FROM items"))
 
     def log(self, id: str) -> list[dict]:
         rows = map(json.loads, (self.project / "log.jsonl").read_text().splitlines())

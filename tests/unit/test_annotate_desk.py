@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import json
@@ -18,6 +19,7 @@ from mpsams import checkpoint, imaging, inference, transforms
 from mpsams.annotation import (
     acquisition,
     assist,
+    batch,
     disk,
     lock,
     propagation,
@@ -603,8 +605,6 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
         assert project.item(id).priority == pytest.approx(acquisition.vote_disagreement(masks))
     found = [one.priority for one in project.queue()]
     assert found == sorted(found, reverse=True) and len(set(found)) > 1
-    rows = queue.listed(project, ids[0])
-    assert [rows.index(one.id) for one in project.queue()] == sorted(rows.index(one.id) for one in project.queue())
 
 
 def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):
@@ -763,16 +763,84 @@ def test_the_end_of_the_log_is_shown_without_parsing_all_of_it(project, tmp_path
     assert "Dr. 29" in said and "Dr. 11" in said and "Dr. 10<" not in said and said.count("<li>") == queue.LINES
 
 
-def test_the_list_escapes_names_and_says_how_many_more(project, tmp_path, monkeypatch):
-    for seed in range(3):
-        project.add(picture(tmp_path, seed), name="<img src=x onerror=alert(1)>.png")
-    rows = queue.listed(project, "")
-    assert "<img" not in rows and "&lt;img" in rows and rows.count("data-item") == 3
-    monkeypatch.setattr(queue, "SHOWN", 2)
-    assert "and 1 more" in queue.listed(project, "", "all")
-    assert "0 of 3 accepted" in queue.progress(project) and "added" in queue.done(project)
-    with pytest.raises(ValueError, match="open, accepted"):
-        queue.listed(project, "", "mine")
+def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(registry, project, tmp_path, monkeypatch):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
+    page = Page(registry, project)
+    page.open(ids[0])
+    page.session.prefetch("Dr. A")
+    assert [project.item(id).status for id in ids] == ["proposed", "proposed", "new"] and project.log()[-1]["user"] == "Dr. A"
+    project.scan(ids[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(imaging, "read", None)
+        patch.setattr(proposals, "propose", None)
+        page.session.prefetch()  # it is there already
+        page.send("accept", drawn(page.shape, 1))
+    assert item(page) == ids[1] and np.array_equal(page.mask, project.proposal(ids[1])[:, :, 0].T)
+    (project.folder / "images" / f"{ids[2]}.png").write_bytes(b"damaged")
+    page.session.prefetch()  # nothing to see; what is wrong is said when it is opened
+    assert page.session.loader.prefetched is None and item(page) == ids[1]
+    assert page.send("skip")["error"] and item(page) == ids[1]
+
+
+def test_the_list_is_sent_all_images_then_only_what_changed(project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed), name=f"{seed}.png").id for seed in range(4)]
+    first = queue.news(project, -1)
+    assert first["is_complete"] and [row[:4] for row in first["items"]] == [[id, number + 1, f"{number}.png", "new"] for number, id in enumerate(ids)]
+    assert json.loads(queue.pointer(project, ids[0])) == {"version": first["version"], "current": ids[0]}
+    assert queue.news(project, first["version"]) == {"version": first["version"], "is_complete": False, "items": [], "removed": []}
+    project.propose(ids[1], np.zeros(project.item(ids[1]).shape_xyz, bool), "net", "00", 0.3)
+    project.skip(ids[2])
+    project.remove(ids[0])
+    later = queue.news(project, first["version"])
+    assert not later["is_complete"] and later["removed"] == [ids[0]] and later["version"] > first["version"]
+    assert {row[0]: (row[1], row[3], row[4], row[8]) for row in later["items"]} == {ids[1]: (1, "proposed", 0.3, 1), ids[2]: (2, "skipped", None, 0)}
+    for unknown in (None, "5", later["version"] + 1, True, -1, 1.5):
+        assert queue.news(project, unknown)["is_complete"] and len(queue.news(project, unknown)["items"]) == 3
+
+
+def test_thumbnails_are_made_once_and_only_of_images_of_the_project(project, tmp_path, monkeypatch):
+    volume(tmp_path)
+    flat, deep = project.add(picture(tmp_path)), project.add(next(tmp_path.glob("*.nii.gz")), "ct")
+    _, thumbnails = queue.server_functions(project)
+    made = thumbnails([flat.id, deep.id, "0" * 16, "../../etc/passwd", 5, None])
+    assert set(made) == {flat.id, deep.id}
+    for uri in made.values():
+        with Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))) as small:
+            assert max(small.size) <= 80 and small.mode == "L" and np.asarray(small).std() > 5
+    monkeypatch.setattr(imaging, "read", None)
+    assert thumbnails([flat.id]) == {flat.id: made[flat.id]} and thumbnails("nonsense") == {}
+
+
+def test_many_images_are_accepted_skipped_and_deleted_at_once(project, tmp_path):
+    ids = [project.add(picture(tmp_path, seed)).id for seed in range(4)]
+    full, empty = np.ones(project.item(ids[0]).shape_xyz, bool), np.zeros(project.item(ids[0]).shape_xyz, bool)
+    project.save(ids[0], full)
+    project.propose(ids[1], full, "net", "00")
+    project.propose(ids[2], empty, "net", "00")
+    action, parsed = batch.parse({"action": "accept", "items": [*ids, ids[0]]})
+    problems = [problem for _, problem in batch.run(project, action, [*parsed, "0" * 16], "Dr. A")]
+    assert parsed == ids and problems[:2] == ["", ""] and problems[2:4] == [batch.NOTHING] * 2 and "not in this project" in problems[4]
+    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "proposed", "new"] and project.log()[-1]["user"] == "Dr. A"
+    assert batch.summary(action, 5, [problem for problem in problems if problem])[:2] == ["2 images accepted.", "2 left as they were: nothing is outlined."]
+    list(batch.run(project, "skip", ids, ""))
+    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "skipped", "skipped"]  # what is accepted stays so
+    list(batch.run(project, "reopen", ids[1:], ""))
+    assert [project.item(id).status for id in ids] == ["accepted", "in work", "proposed", "new"]
+    assert list(batch.run(project, "delete", ids[:2], "")) == [(1, ""), (2, "")] and [item.id for item in project.items()] == ids[2:]
+    for wrong in (None, {}, {"action": "format", "items": ids}, {"action": "skip", "items": []}, {"action": "skip", "items": [3]}, {"action": "skip", "items": "all"}):
+        with pytest.raises(ValueError, match="allowed are|are a list"):
+            batch.parse(wrong)
+
+
+def test_an_image_that_was_deleted_while_open_is_refused_in_words(registry, page, project, tmp_path):
+    other = project.add(picture(tmp_path, 9)).id
+    project.remove(item(page))
+    for do in ("save", "accept", "skip"):
+        answer = page.send(do, drawn(page.shape, 1))
+        assert "not in this project" in answer["error"] and answer["saved"] == "" and answer["state"]["status"] == ""
+    assert json.loads(page.session.reopen_on_screen())["state"]["status"] in ("new", "proposed") and item(page) == other
+    project.remove(other)
+    assert page.session.reopen_on_screen() is None
 
 
 def test_every_wish_of_the_protocol_is_known():

@@ -47,11 +47,12 @@ class ProjectSidebar:
 
     def _project(self) -> None:
         """The parts that need a project, update for the first time when the page is opened."""
-        self.progress = gr.HTML("")
         self.warning = gr.HTML("")
         self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
-        self.filter = gr.Radio([(title, name) for name, title in queue.FILTERS.items()], value="open", show_label=False, container=False, elem_classes="filter")
-        self.list = gr.HTML("", js_on_load=queue.CLICK, elem_id="annotate-queue")
+        self.list = gr.HTML(
+            queue.pointer(self.project, ""), html_template=queue.markup(), js_on_load=queue.scripts(), apply_default_css=False, elem_id="annotate-queue",
+            server_functions=queue.server_functions(self.project),
+        )  # fmt: skip
         self.notice = gr.HTML("")
         with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
             self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
@@ -82,9 +83,9 @@ class ProjectSidebar:
     @property
     def outputs(self) -> list:
         """What ``update`` sets."""
-        return [self.one] + ([self.progress, self.warning, self.list, self.log] if self.project else [])
+        return [self.one] + ([self.warning, self.list, self.log] if self.project else [])
 
-    def update(self, annotation: AnnotationSession | None, which: str = "open") -> dict:
+    def update(self, annotation: AnnotationSession | None) -> dict:
         """The column as the project and the image on screen are now."""
         shows = {}
         if annotation is not None and annotation.case is not None:
@@ -92,13 +93,13 @@ class ProjectSidebar:
             shows[self.one] = gr.Radio([(ONE[name], name) for name in allowed], value=allowed[0])
         if self.project is not None:
             read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
-            shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_counts(annotation, which)
+            shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_list(annotation)
         return shows
 
-    def update_counts(self, annotation: AnnotationSession | None, which: str) -> dict:
-        """How far the project is."""
+    def update_list(self, annotation: AnnotationSession | None) -> dict:
+        """The list and the log as they are now."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
-        return {self.progress: queue.progress(self.project), self.list: queue.listed(self.project, current, which), self.log: queue.done(self.project)}
+        return {self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
         """What happens when something of the column is touched, but for the list, which puts images on screen."""
@@ -110,30 +111,29 @@ class ProjectSidebar:
         self.retrain.listen()
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
-        on_event(self.filter.input, self.update_counts, [self.state, self.filter], self.outputs, **lost)
-        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state, self.filter], [self.add, self.adding, *shown], lane=LONG, **lost)
-        proposing = {"inputs": [self.user, self.state, self.filter], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
+        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state], [self.add, self.adding, *shown], lane=LONG, **lost)
+        proposing = {"inputs": [self.user, self.state], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
         on_event(self.propose.click, self._propose, **proposing)
-        on_event(self.added.success, self._propose, **proposing)
+        self.proposed = on_event(self.added.success, self._propose, **proposing)
         exported = [self.form, self.chosen, self.label, self.names]
         sending = on_event(self.send.click, self._export, exported, [self.ready, self.notice], show_progress_on=self.send, lane=LONG, **kept)
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
-    def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None, which: str) -> dict:
+    def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None) -> dict:
         count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(user))
         shown = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
-        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(shown, bool(notes))} | self.update(annotation, which)
+        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(shown, bool(notes))} | self.update(annotation)
 
-    def _propose(self, user: str, annotation: AnnotationSession | None, which: str) -> Iterator[dict]:
+    def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
         notes, done = [], 0
         for done, count, said in proposals.propose_all(self.project, self.session.registry, author(user)):
             notes += [said] * bool(said)
-            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.update_counts(annotation, which) if done % OFTEN == 0 else {})
+            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.update_list(annotation) if done % OFTEN == 0 else {})
         made = done - len(notes)
         shown = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
-        yield {self.notice: note([shown, *notes], bool(notes))} | self.update_counts(annotation, which)
+        yield {self.notice: note([shown, *notes], bool(notes))} | self.update_list(annotation)
 
     def _export(self, form: str, which: str, label: str, names: str) -> dict:
         try:

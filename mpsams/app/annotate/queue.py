@@ -1,29 +1,26 @@
-"""The project beside the canvas as HTML: how far it is, which image to correct first, what was done. No gradio here."""
+"""The list of a project's images beside the canvas: its markup, the rows that it is sent, and what was done. No gradio here."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
-from mpsams.annotation.index import OPEN
+from mpsams.annotation import log
 from mpsams.annotation.project import Item, Project
+from mpsams.annotation.thumbnails import Thumbnails
 from mpsams.app.components import html
 
-SHOWN = 50  # rows
 LINES = 20  # of the log
-FILTERS = {"open": "Open", "accepted": "Accepted", "skipped": "Skipped", "all": "All"}
 ACTIONS = {"proposed": "got a proposal", "recovered": "found changed", "missing": "lost its mask", "discarded": "lost its proposal"}  # others as the log says
-CLICK = """
-element.addEventListener('click', event => {
-    const row = event.target.closest('[data-item]');
-    if (row) trigger('pick', {item: row.dataset.item});
-});
-const find = () => requestAnimationFrame(() => {
-    const row = element.querySelector('[aria-current]'), box = row && row.parentElement;
-    if (row) box.scrollTop = row.offsetTop - box.offsetTop - (box.clientHeight - row.offsetHeight) / 2;
-});
-watch('value', find);
-find();"""
-STEPS = """<div class="first-steps"><h4>Three steps</h4><ol><li><b>Add images.</b> Choose files above: pictures, volumes or DICOM, many at once. They stay on this computer.</li>
+STATES = {"open": "Open", "accepted": "Accepted", "skipped": "Skipped", "all": "All"}
+ORDERS = {
+    "queue": "Most doubtful first", "sure": "Least doubtful first", "name": "By name", "added": "As added", "changed": "Last changed first",
+    "seconds": "Longest time first", "class": "By class",
+}  # fmt: skip
+DOUBTS = {"": "Any doubt", "nothing": "Nothing found", "high": "High doubt", "low": "Low doubt"}
+STEPS = """<div class="first-steps" hidden><h4>Three steps</h4><ol><li><b>Add images.</b> Choose files above: pictures, volumes or DICOM, many at once. They stay on this computer.</li>
 <li><b>Let the network propose.</b> Each image gets a mask, and the ones in doubt come first.</li>
 <li><b>Correct and accept.</b> Mend what is wrong, press <kbd>Enter</kbd>, and the next one is there.</li></ol></div>"""
 EMPTY = {
@@ -32,14 +29,85 @@ EMPTY = {
 }  # fmt: skip
 
 
-def progress(project: Project) -> str:
-    """How many images are accepted, in words and as a bar."""
-    counts = project.counts()
-    total, done = sum(counts.values()), counts["accepted"]
-    if not total:
-        return ""
-    more = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status != "accepted")
-    return f'{bar(done / total, f"{done} of {total} accepted", "Images accepted")}<p class="small">{more}</p>'
+def scripts() -> str:
+    """Return the script of the list."""
+    static = Path(__file__).parents[1] / "static"
+    return "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in ("images", "image_list"))
+
+
+def markup() -> str:
+    """Return the list without images. The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those."""
+    states = "".join(
+        f'<label><input type="radio" name="images-state" data-set="state" value="{name}"{" checked" * (name == "open")} aria-label="{title}"><span>{title}</span> '
+        f'<i data-part="count-{name}"></i></label>'
+        for name, title in STATES.items()
+    )
+    hints = " ".join(f'data-{name}="{escape(text)}"' for name, text in EMPTY.items())
+    batch = "".join(f'<button type="button" data-batch="{name}">{name.capitalize()}</button>' for name in ("accept", "skip", "reopen", "delete"))
+    return f"""<section class="images" aria-label="Images of the project">{STEPS}
+<div data-for="images" hidden><div class="going" role="progressbar" aria-label="Images accepted" aria-valuemin="0" aria-valuemax="100"><i data-part="share"></i><span data-part="done"></span></div><p class="small" data-part="rest"></p></div>
+<div class="states" role="radiogroup" aria-label="Status" data-for="images" hidden>{states}</div>
+<div class="find" data-for="images" hidden><input type="search" data-set="search" placeholder="Search by name" aria-label="Search by name">
+{_select("order", "Order", ORDERS)}<select data-set="image_class" aria-label="Class" hidden></select>{_select("doubt", "Doubt", DOUBTS)}</div>
+<div class="picked" data-part="picked" hidden><b data-part="selected" role="status"></b><span>{batch}</span><button type="button" data-action="none" aria-label="Select none" title="Select none (Escape)">×</button></div>
+<div class="queue" role="listbox" aria-label="Images" aria-multiselectable="true" tabindex="0"><div class="rows"></div></div>
+<div data-part="none" {hints} hidden><p class="note"></p></div>
+<p class="small below" data-for="images" hidden><span data-part="total"></span><button type="button" data-action="reset" data-part="reset" hidden>Show all</button><button type="button" data-action="all" title="Select all that are shown (Ctrl A)">Select all</button></p>
+<dialog data-part="confirm" aria-labelledby="images-question"><form method="dialog"><h4 id="images-question" data-part="question"></h4><p data-part="explanation"></p><div><button value="no">Cancel</button><button value="yes" data-part="yes"></button></div></form></dialog>
+</section>"""
+
+
+def _select(name: str, label: str, options: dict[str, str]) -> str:
+    choices = "".join(f'<option value="{value}">{title}</option>' for value, title in options.items())
+    return f'<select data-set="{name}" aria-label="{label}">{choices}</select>'
+
+
+def server_functions(project: Project) -> list[Callable]:
+    """Return the functions that the list calls; what it sends them may be anything."""
+    made = Thumbnails(project)
+
+    def items(since: object) -> dict:
+        return news(project, since)
+
+    def thumbnails(ids: object) -> dict[str, str]:
+        return made.get([id for id in ids if isinstance(id, str) and len(id) == 16] if isinstance(ids, list) else [])
+
+    return [items, thumbnails]
+
+
+def version(project: Project) -> int:
+    """Return a number that grows with everything that is done to the project: the size of its log in bytes."""
+    path = project.folder / "log.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+
+def pointer(project: Project, current: str) -> str:
+    """Return the value of the list as JSON. current: id of the image on screen. The list asks for rows when the version is new to it."""
+    return json.dumps({"version": version(project), "current": current})
+
+
+def news(project: Project, since: object) -> dict:
+    """Return the images that changed since a version, or all of them.
+
+    since: a version that ``news`` returned; for any other value all images are sent. ``items`` are rows as ``images.js`` reads
+    them, ``removed`` the ids of images that are no longer in the project.
+    """
+    now = version(project)
+    if type(since) is not int or not 0 <= since <= now:
+        return {"version": now, "is_complete": True, "items": [_row(item, number) for number, item in enumerate(project.items(), start=1)], "removed": []}
+    rows, end = log.read(project.folder / "log.jsonl", since)
+    changed = {row["item"] for row in rows if "item" in row}
+    if not changed:
+        return {"version": end, "is_complete": False, "items": [], "removed": []}
+    found = {item.id: _row(item, number) for number, item in enumerate(project.items(), start=1)}
+    return {"version": end, "is_complete": False, "items": [found[id] for id in changed if id in found], "removed": sorted(changed - set(found))}
+
+
+def _row(item: Item, number: int) -> list:
+    return [
+        item.id, number, item.name, item.status, item.priority, item.image_class, round(item.seconds, 1), item.changed, int(item.is_nothing_found),
+        item.shape_xyz[2],
+    ]  # fmt: skip
 
 
 def bar(share: float, says: str, what: str) -> str:
@@ -47,31 +115,6 @@ def bar(share: float, says: str, what: str) -> str:
     return (
         f'<div class="going" role="progressbar" aria-label="{what}" aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i>'
         f"<span>{escape(says)}</span></div>"
-    )
-
-
-def listed(project: Project, current: str, which: str = "open") -> str:
-    """The images of a filter as buttons, the most urgent first; current: the id of the one on screen. ValueError for an unknown filter."""
-    if which not in FILTERS:
-        raise ValueError(f"filter {which!r}; allowed are {', '.join(FILTERS)}")
-    places = {item.id: number for number, item in enumerate(project.items(), start=1)}
-    items = project.queue() if which == "open" else project.items(None if which == "all" else which)
-    top = max((item.priority or 0 for item in items), default=0)
-    rows = "".join(_row(project, item, places[item.id], current, top) for item in items[:SHOWN])
-    rest = f'<p class="small">and {len(items) - SHOWN} more</p>' if len(items) > SHOWN else ""
-    if not places:
-        return STEPS
-    return f'<div class="queue">{rows}</div>{rest}' if items else html.note(EMPTY[which])
-
-
-def _row(project: Project, item: Item, number: int, current: str, top: float) -> str:
-    name = escape(project.name(item.id) or f"Image {number}")
-    share = 100 * (item.priority or 0) / top if top and item.status in OPEN else 0
-    says = "" if item.priority is None else f"In doubt: {share:.0f} of 100, next to the image most in doubt"
-    here = ' aria-current="true"' if item.id == current else ""
-    return (
-        f'<button type="button" data-item="{item.id}"{here} title="{says}"><b>{number}</b><span>{name}</span>'
-        f'<em class="chip" data-status="{item.status}">{item.status}</em><s><i style="width:{share:.0f}%"></i></s></button>'
     )
 
 

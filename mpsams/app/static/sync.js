@@ -192,8 +192,14 @@ const open_slice = async reply => {
     object = dragging = null;
     note('');
     take_focus();
+    if (state.status && (!before || image_of(before) !== image_of(slice_view))) fetch_ahead();
     show_slice(before && before.width === slice_view.width && before.height === slice_view.height && before.aspect === slice_view.aspect);
 };
+const image_of = ({key}) => key.split('.')[0];
+// Once an image is there, the app prepares the next one, so that it comes at once.
+const AHEAD = 300;  // milliseconds after an image was shown
+let ahead_timer = 0;
+const fetch_ahead = () => { clearTimeout(ahead_timer); ahead_timer = setTimeout(() => trigger('ahead', {}), AHEAD); };
 // Keys are for the image once it is there, unless something else was chosen meanwhile.
 const take_focus = () => {
     const now = document.activeElement, is_free = now === document.body || now.closest('#annotate-queue');

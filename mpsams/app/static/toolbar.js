@@ -141,6 +141,7 @@ document.addEventListener('keyup', event => {
         peeked_at = 0;
     }
 });
+window.addEventListener('annotation-counts', ({detail: {left}}) => { if (state.status && state.queue_left !== left) { state.queue_left = left; controls(); } });
 window.addEventListener('blur', () => { space = false; });
 
 element.snapshot = () => slice_view && {key: slice_view.key, mask: pack(MASK), lesion: pack(LESION), background: pack(GROUND), steps: slice_view.undo.length};

@@ -6,15 +6,16 @@ The canvas sends commands to an annotation session and gets replies. Another sli
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import gradio as gr
 
 from mpsams import transforms
-from mpsams.annotation import assist
+from mpsams.annotation import assist, batch
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import prompt_endpoint
-from mpsams.app.annotate import canvas
-from mpsams.app.annotate.project_sidebar import ProjectSidebar, author, require_image
+from mpsams.app.annotate import canvas, queue
+from mpsams.app.annotate.project_sidebar import OFTEN, ProjectSidebar, author, note, require_image
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
 from mpsams.app.server.lanes import LONG, NETWORK, SAVE
@@ -66,74 +67,107 @@ class Listeners:
 
     def __init__(self, session: Session, state: gr.State, stage: gr.HTML, sidebar: ProjectSidebar) -> None:
         self.session, self.state, self.stage, self.sidebar = session, state, stage, sidebar
-        self.filter = sidebar.filter if session.project else gr.State("open")
         self.outputs = [*session.sidebar.all_outputs, stage, state, *sidebar.outputs]
 
     def register(self) -> None:
         """Connect the handlers to their events."""
         session, sidebar = self.session, self.sidebar
-        inputs = [session.case, self.state, sidebar.user, self.filter]
-        lost = {"may_lose": [session.case, self.state]}
+        inputs, lost = [session.case, self.state, sidebar.user], {"may_lose": [session.case, self.state]}
         on_event(self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", lane=lane_of, saves=True, **lost)  # the page sends one at a time
         on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
-        session.on_case(self.show, [self.state, sidebar.user, self.filter], self.outputs, may_lose=[self.state], lane=NETWORK)
+        session.on_case(self.show, [self.state, sidebar.user], self.outputs, may_lose=[self.state], lane=NETWORK)
 
     def register_project(self) -> None:
         """Connect the handlers of the project's events; the sidebar must listen already."""
         session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
-        inputs = [session.case, self.state, sidebar.user, self.filter]
+        inputs = [session.case, self.state, sidebar.user]
         on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=NETWORK, **lost)
         on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
-        masks = [sidebar.masks, sidebar.user, session.case, self.state, self.filter]
+        on_event(self.stage.ahead, self.prefetch, [self.state, sidebar.user], [], concurrency_limit=1, lane=LONG, may_lose=[self.state])
+        on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, **lost)
+        on_event(sidebar.list.batch, self.batch, inputs, [sidebar.notice, *self.outputs], concurrency_limit=1, lane=LONG, **lost)
+        masks = [sidebar.masks, sidebar.user, session.case, self.state]
         on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost)
 
-    def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str, event: gr.EventData) -> dict:
+    def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
         """Handle a command of the canvas."""
         annotation = self._ensure(annotation)
-        before = annotation.state
         reply = annotation.handle(event._data, case, author(user))
-        shown = self.sidebar.update(annotation, filter) if annotation.state != before else {}
+        shown, state = {}, annotation.state
+        if annotation.shown_state != state:
+            annotation.shown_state, shown = state, self.sidebar.update(annotation)
         return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
 
-    def show(self, case: Case, annotation: AnnotationSession | None, user: str, filter: str) -> dict:
+    def show(self, case: Case, annotation: AnnotationSession | None, user: str) -> dict:
         """Put the case on screen on the canvas; with a project and nothing chosen yet, the first image of the queue."""
         is_first, annotation = annotation is None and case is self.session.first, self._ensure(annotation)
         if is_first and self.session.project is not None and self.session.project.next() is not None:
-            return self._show_reply(annotation, annotation.open("", author(user)), case, filter)
-        return self._show_reply(annotation, annotation.show(case, author(user)), case, filter)
+            return self._show_reply(annotation, annotation.open("", author(user)), case)
+        return self._show_reply(annotation, annotation.show(case, author(user)), case)
 
-    def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str, event: gr.EventData) -> dict:
+    def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
         """Open the image that was clicked in the list."""
         annotation, item = self._ensure(annotation), event._data.get("item") if isinstance(event._data, dict) else None
         if not isinstance(item, str) or not item:
             raise user_error("there is no such image")
-        return self._show_reply(annotation, annotation.open(item, author(user)), case, filter)
+        return self._show_reply(annotation, annotation.open(item, author(user)), case)
 
-    def begin(self, case: Case | None, annotation: AnnotationSession | None, user: str, filter: str) -> dict:
+    def begin(self, case: Case | None, annotation: AnnotationSession | None, user: str) -> dict:
         """Open the first image of the queue after images were added, if no image of the project is on screen."""
         annotation = self._ensure(annotation)
         stays = bool(case and case.item) or self.session.project.next() is None
-        return self._show_reply(annotation, None if stays else annotation.open("", author(user)), case, filter)
+        reply = None if stays else annotation.open("", author(user))
+        annotation.is_untouched = not stays
+        return self._show_reply(annotation, reply, case)
+
+    def settle(self, case: Case | None, annotation: AnnotationSession | None, user: str) -> dict:
+        """Once the masks are proposed, open the first image of the queue in place of the one that ``begin`` opened, if nobody has worked on that."""
+        annotation, first = self._ensure(annotation), self.session.project.next()
+        if not annotation.is_untouched or first is None:
+            return self._show_reply(annotation, None, case)
+        return self._show_reply(annotation, annotation.open(first.id, author(user)), case)
+
+    def batch(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> Iterator[dict]:
+        """Accept, skip, reopen or delete the images that are selected in the list; then show the image on screen as it is now."""
+        project, annotation, problems, done = self.session.project, self._ensure(annotation), [], 0
+        try:
+            action, ids = batch.parse(event._data)
+        except ValueError as error:
+            raise user_error(error) from None
+        for done, problem in batch.run(project, action, ids, author(user)):
+            problems += [problem] * bool(problem)
+            if done % OFTEN == 0:
+                bar = queue.bar(done / len(ids), f"{batch.DONE[action].capitalize()}: {done} of {len(ids)}", "Progress")
+                yield {self.sidebar.notice: bar} | self.sidebar.update_list(annotation)
+        notice = note(batch.summary(action, done, problems), bool(problems))
+        reply = annotation.reopen_on_screen(author(user)) or annotation.show(self.session.first, author(user))
+        yield {self.sidebar.notice: notice} | self._show_reply(annotation, reply, case)
+
+    def prefetch(self, annotation: AnnotationSession | None, user: str) -> None:
+        """Prepare the next image of the queue while someone works on this one."""
+        if annotation is not None:
+            annotation.prefetch(author(user))
 
     def use(self, annotation: AnnotationSession | None) -> dict:
         """Use the mask on the canvas as the truth in the other tabs."""
         case = require_image(annotation).as_truth()
         return {self.session.case: case, self.session.version: str(time.monotonic_ns())}
 
-    def take(self, path: str | None, user: str, case: Case | None, annotation: AnnotationSession | None, filter: str) -> dict:
+    def take(self, path: str | None, user: str, case: Case | None, annotation: AnnotationSession | None) -> dict:
         """Import masks, and show the one of the image on screen."""
         notice, annotation = self.sidebar.import_masks(path, author(user)), self._ensure(annotation)
         reply = annotation.open(case.item, author(user)) if case and case.item else None
-        return {self.sidebar.notice: notice, self.sidebar.masks: None} | self._show_reply(annotation, reply, case, filter)
+        return {self.sidebar.notice: notice, self.sidebar.masks: None} | self._show_reply(annotation, reply, case)
 
     def _ensure(self, annotation: AnnotationSession | None) -> AnnotationSession:
         session = self.session
         return AnnotationSession(session.registry, session.project, session.reserve) if annotation is None else annotation
 
-    def _show_reply(self, annotation: AnnotationSession, reply: str | None, before: Case | None, filter: str) -> dict:
+    def _show_reply(self, annotation: AnnotationSession, reply: str | None, before: Case | None) -> dict:
         """Show a reply on the canvas, and what changed beside it. before: as for ``_show_case``."""
         shown = {} if reply is None else {self.stage: reply}
-        return {self.state: annotation} | shown | self._show_case(annotation, before) | self.sidebar.update(annotation, filter)
+        annotation.shown_state = annotation.state
+        return {self.state: annotation} | shown | self._show_case(annotation, before) | self.sidebar.update(annotation)
 
     def _show_case(self, annotation: AnnotationSession, before: Case | None) -> dict:
         """Show the session's case in the other tabs if it changed. before: the case that they show; None if that is not known."""
