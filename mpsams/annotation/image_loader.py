@@ -7,12 +7,10 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from mpsams import imaging
-from mpsams.annotation import assist, commands, disk, images, proposals
+from mpsams.annotation import assist, commands, disk, proposals
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import ConflictError, Item, Project
-from mpsams.imaging import Scan
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
@@ -71,10 +69,9 @@ class ImageLoader:
         if is_known or math.prod(item.shape_xyz) > MAX_PREFETCHED or any(image.item == item.id for image in list(self.images.in_memory.values())):
             return
         try:
-            scan = imaging.read(images.files_of(self.project.image(item.id)), item.modality)
             if item.status == "new" and item.shape_xyz[2] == 1 and assist.default_model(self.registry, item.modality) is not None:
                 proposals.propose(self.project, self.registry, item.id, user)
-            self.prefetched = self._case_of(item, scan)
+            self.prefetched = self._case_of(item)
         except (ValueError, OSError):
             return
 
@@ -161,9 +158,8 @@ class ImageLoader:
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
         return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
 
-    def _case_of(self, item: Item, scan: Scan | None = None) -> Case:
-        """Return the case of an item. scan: its image, if it is read already."""
-        scan = self.project.scan(item.id) if scan is None else scan
+    def _case_of(self, item: Item) -> Case:
+        scan = self.project.scan(item.id)
         settings = _case.clustering(self.registry.clustering(scan.modality))
         return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
 
