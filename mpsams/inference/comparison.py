@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -25,6 +25,7 @@ NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
 ASSISTANT = re.compile(r"(?P<data>.+)-assist")
 ASSIST = "assist"  # the method that an assistant has: the network to work with, which stands beside those that are compared
 DEFAULT = "10"  # percent of the labels of the networks that take part unless others are chosen
+DEFAULT_THRESHOLD = 0.5
 FIRST = "mps_ams"  # whose outline is large at first
 TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
 
@@ -71,7 +72,8 @@ class Said:
     """What networks say of a slice, before any threshold.
 
     chances: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
-    "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far.
+    "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far. parts: of
+    a data set that the image was in when each network was trained, keys of ``membership.MEANING``.
     """
 
     case: Case
@@ -80,6 +82,7 @@ class Said:
     waiting: int = 0
     maps: dict[str, str] = field(default_factory=dict)
     rules: dict[str, Rule | None] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Said:
         return self  # never changed but for the maps, which are the same for all, so sessions may share it
@@ -121,12 +124,13 @@ def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said 
     usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw
     rules = {name: calibration.readout(registry.about(name)).rule for name in names}
+    seen_in = {name: registry.membership(name, case.scan.content_sha256) for name in names}
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
     for count in range(len(missing) + 1):
         if count:
             known[missing[count - 1]] = shared.chance(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules)
+            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules, seen_in)
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
 
 
@@ -136,11 +140,39 @@ def same_slice(one: Case, other: Case) -> bool:
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """The thresholds that were set for the networks on one image; for another image none is set. own: by network, in (0, 1)."""
+
+    image: str = ""
+    own: Mapping[str, float] = field(default_factory=dict)
+
+    def on(self, case: Case) -> Mapping[str, float]:
+        """Those that were set on the image of a case."""
+        return self.own if self.image == image_key(case) else {}
+
+    def change(self, case: Case, names: Iterable[str], threshold: float) -> Thresholds:
+        """With another threshold for some networks. ValueError where it is not between 0 and 1."""
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold {threshold} must lie between 0 and 1")
+        return Thresholds(image_key(case), {**self.on(case), **dict.fromkeys(names, threshold)})
+
+
+def image_key(case: Case) -> str:
+    """A text that changes with the image and its modality, but not with the slice or what is displayed of it."""
+    return f"{case.title} {case.modality} {case.content} {id(case.scan.voxels_xyz)}"
+
+
+@dataclass(frozen=True)
 class Compared:
-    """The masks of the networks at a threshold and how they compare."""
+    """The masks of the networks at their thresholds and how they compare. threshold: of those that have none of their own."""
 
     said: Said
-    threshold: float
+    threshold: float = DEFAULT_THRESHOLD
+    own: Mapping[str, float] = field(default_factory=dict)
+
+    def threshold_of(self, name: str) -> float:
+        """The probability from which a network's pixel is lesion."""
+        return self.own.get(name, self.threshold)
 
     @property
     def case(self) -> Case:
@@ -151,7 +183,7 @@ class Compared:
     def masks(self) -> dict[str, np.ndarray]:
         """Bool (H, W) at the slice's size by network: ``inference.lesion_mask``."""
         rules = self.said.rules
-        return {name: lesion(self.case, chance_ss, self.threshold, rules.get(name)) for name, chance_ss in self.said.chances.items()}
+        return {name: lesion(self.case, chance_ss, self.threshold_of(name), rules.get(name)) for name, chance_ss in self.said.chances.items()}
 
     @cached_property
     def peers(self) -> dict[str, np.ndarray]:
@@ -170,9 +202,9 @@ class Compared:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
-        """DSC, PPV and Sen by network; empty without a truth."""
+        """DSC, PPV and Sen by network, NaN where they are undefined: PPV of an empty mask, Sen of an empty truth; empty without a truth."""
         truth_hw = self.case.truth_hw
-        return {} if truth_hw is None else {name: overlap(mask, np.packbits(truth_hw)) for name, mask in self.packed.items()}
+        return {} if truth_hw is None else {name: defined(overlap(mask, np.packbits(truth_hw)), mask, truth_hw) for name, mask in self.packed.items()}
 
     @cached_property
     def alike(self) -> float:
@@ -205,6 +237,12 @@ def overlap(said: np.ndarray, real: np.ndarray) -> dict[str, float]:
     if not positive + true:
         return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}
     return {"dsc": 2 * hit / (positive + true), "ppv": hit / max(positive, 1), "sen": hit / max(true, 1)}
+
+
+def defined(scores: dict[str, float], mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Scores to be shown: with NaN for the PPV of an empty mask and for the Sen of an empty truth, which are 0 / 0."""
+    undefined = {"ppv": not mask.any(), "sen": not truth.any()}
+    return {name: float("nan") if undefined.get(name) else value for name, value in scores.items()}
 
 
 def scores(mask_hw: np.ndarray, case: Case) -> dict[str, float]:

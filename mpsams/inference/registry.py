@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, inference
-from mpsams.inference import Network
+from mpsams.inference import Network, membership
 
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 LONGEST = 300  # characters of why a file cannot be used
@@ -115,6 +115,17 @@ class ModelRegistry:
             return self._measured[key]
         except (OSError, ValueError):
             return {}
+
+    def membership(self, name: str, content: str) -> str:
+        """The part of its data set that an image was in when a network was trained: a key of ``membership.MEANING``.
+
+        content: ``Scan.content_sha256``. A file of hashes that cannot be read counts as none.
+        """
+        try:
+            tables = membership.read_tables(self.folder)
+        except (OSError, ValueError, KeyError):
+            tables = {}
+        return membership.part_of(self.about(name), membership.find_cases(tables, content))
 
     def clustering(self, modality: str = "ultrasound") -> dict:
         """How patches were clustered in the MPS-AMS pretraining of this modality, else with the paper's selector as we read it.

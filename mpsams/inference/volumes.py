@@ -5,7 +5,7 @@ Axes: N axial slices, S side of a network's image; X, Y, Z voxels as stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,12 +70,12 @@ def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
     return found
 
 
-def profile(case: Case, masks: dict[str, np.ndarray]) -> str:
-    """How much lesion there is in each axial slice, as the HTML of a plot; the keys of masks are the curves' CSS classes."""
+def profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
+    """How much lesion there is in each axial slice, as the HTML of a plot, a curve for each of the masks. styles: CSS of the curves."""
     areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
     top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
     lines = [
-        images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], kind) for kind, area in areas.items()
+        images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], "cover", styles[kind]) for kind, area in areas.items()
     ]
     picture = images.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
     affine = case.scan.affine

@@ -92,6 +92,14 @@ def edge_path(mask_hw: np.ndarray) -> str:
     return level + "".join(f"M{x} {a}v{b - a}" for x, a, b in _runs(down))
 
 
+def contour_path(mask_hw: np.ndarray) -> str:
+    """Closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can be dashed."""
+    from contourpy import contour_generator
+
+    lines = contour_generator(z=np.pad(np.asarray(mask_hw, np.float32), 1)).lines(0.5)
+    return "".join(f"M{'L'.join(f'{x - 0.5:g} {y - 0.5:g}' for x, y in line_n2[:-1])}Z" for line_n2 in lines)
+
+
 def grid_path(rows: int, columns: int) -> str:
     """The inner lines of a grid of cells."""
     return "".join(f"M0 {y}h{columns}" for y in range(1, rows)) + "".join(f"M{x} 0v{rows}" for x in range(1, columns))
@@ -109,12 +117,16 @@ def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
     return zip(rows.tolist(), starts.tolist(), np.nonzero(steps == -1)[1].tolist(), strict=True)
 
 
-def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
-    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class."""
+def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float], style: str = "") -> str:
+    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class, ``style`` more of its CSS."""
     if not path:
         return ""
     y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
-    return f'<path class="{kind}" transform="scale({x:g} {y:g})" d="{path}"/>'
+    return f'<path class="{kind}"{_styled(style)} transform="scale({x:g} {y:g})" d="{path}"/>'
+
+
+def _styled(css: str) -> str:
+    return f' style="{css}"' if css else ""
 
 
 def raster(source: str, size_hw: tuple[float, float], at_yx: tuple[float, float] = (0, 0)) -> str:
@@ -158,7 +170,7 @@ def svg(says: str, size_hw: tuple[float, float], layers: Sequence[str], extra: s
     return f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}" {extra}>{"".join(layers)}</svg>'
 
 
-def line(points: Sequence[tuple[float, float]], kind: str) -> str:
-    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class."""
+def line(points: Sequence[tuple[float, float]], kind: str, style: str = "") -> str:
+    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class, ``style`` more of its CSS."""
     d = "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in points)
-    return f'<path class="{kind}" d="M{d}"/>'
+    return f'<path class="{kind}"{_styled(style)} d="M{d}"/>'

@@ -27,6 +27,12 @@ LOOKS = {
     "base_descent": (ORANGE, "p", "-."), "descent_ams": (VERMILLION, "d", "-."), "base_oracle": (SKY, "8", "-."), "oracle_ams": (BLACK, "h", "-."),
 }  # fmt: skip
 OTHER = (GREY, ".", ":")
+# Method -> colour and dashes of its outline on an image and of its curve on a page, light or dark. None is blue: the truth is.
+OUTLINES = {
+    "mps_ams": (VERMILLION, ""), "assist": (VERMILLION, "2 3"), "scratch": (GREY, ""), "mae": (ORANGE, ""), "simmim": (ORANGE, "7 4"),
+    "simclr": (GREEN, ""), "byol": (GREEN, "7 4"), "swav": (GREEN, "2 3"), "base": (PURPLE, ""), "base_ams": (PURPLE, "7 4"), "base_mps": (PURPLE, "2 3"),
+}  # fmt: skip
+OTHER_OUTLINE = (GREY, "2 3")
 CLASSES = ((BLUE, "o"), (VERMILLION, "^"), (GREEN, "s"), (PURPLE, "D"), (ORANGE, "v"))
 INK, FAINT = "#222222", "#D9D9D9"
 SMALL, NORMAL = 7.0, 8.5  # points
@@ -36,6 +42,11 @@ SUFFIXES = ("png", "pdf", "svg")
 def colour(method: str) -> str:
     """The colour that stands for a method in every plot, as "#rrggbb"; grey for one of an unknown name."""
     return LOOKS.get(method, OTHER)[0]
+
+
+def outline(method: str) -> tuple[str, str]:
+    """Colour, "#rrggbb", and dashes, "7 4" or "" for a whole line, of a method's outline beside those of others."""
+    return OUTLINES.get(method, OTHER_OUTLINE)
 
 
 def as_bytes(figure: Figure, suffix: str) -> bytes:

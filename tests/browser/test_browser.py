@@ -113,7 +113,7 @@ def compare(page) -> None:
 def test_a_small_picture_becomes_the_large_one_by_keyboard_and_keeps_the_focus(page):
     compare(page)
     large = page.locator(".compare .large")
-    expect_shown(page, "Chance of lesion", ".compare .large")
+    expect_shown(page, "Probability of lesion", ".compare .large")
     assert large.locator("h4").first.inner_text().startswith("MPS-AMS")
     cell = page.locator("[data-cell=busi-simclr-seg-10]")
     cell.focus()
@@ -139,7 +139,7 @@ def test_the_threshold_moves_every_outline_and_the_words(page):
 
 def test_a_network_that_takes_no_part_leaves_the_grid_and_the_figure_is_written(page, tmp_path):
     compare(page)
-    page.get_by_role("button", name="Which networks take part").click()
+    page.get_by_role("button", name="Networks to compare").click()
     page.get_by_role("checkbox", name="SimCLR").uncheck()
     page.wait_for_function("() => document.querySelectorAll('[data-cell]').length === 4", timeout=WAIT)
     for form, start in (("PDF", b"%PDF"), ("PNG, 300", b"\x89PNG")):

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mpsams import checkpoint, inference, metrics, tables
+from mpsams import checkpoint, inference, metrics, plots, tables
 from mpsams.app.components import figure, network_grid, result_report
 from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison
-from mpsams.inference.comparison import Compared, Said
+from mpsams.inference.comparison import Compared, Said, Thresholds
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from tests.support import made_records
@@ -109,8 +109,9 @@ def test_masks_scores_and_agreement_are_those_of_slow_loops(compared, case):
     slow = {name: inference.spread(chance_ss, case.shape_hw, case.box) >= 0.5 for name, chance_ss in compared.said.chances.items()}
     for name, mask_hw in slow.items():
         assert np.array_equal(compared.masks[name], mask_hw)
-        assert compared.scores[name] == pytest.approx(overlap(mask_hw, case.truth_hw))
-        assert comparison.scores(mask_hw, case) == compared.scores[name]
+        slow_scores = overlap(mask_hw, case.truth_hw)
+        assert comparison.scores(mask_hw, case) == pytest.approx(slow_scores)
+        assert compared.scores[name] == pytest.approx(slow_scores | ({} if mask_hw.any() else {"ppv": np.nan}), nan_ok=True)
     pairs = [overlap(slow[a], slow[b])["dsc"] for a, b in itertools.combinations(SEG, 2)]
     assert compared.alike == pytest.approx(np.mean(pairs))
     share = np.mean(list(slow.values()), axis=0)
@@ -121,6 +122,49 @@ def test_masks_that_are_empty_count_as_metrics_say():
     nothing, all_of_it = np.packbits(np.zeros(64, bool)), np.packbits(np.ones(64, bool))
     assert comparison.overlap(nothing, nothing) == {"dsc": 1, "ppv": 1, "sen": 1}
     assert comparison.overlap(all_of_it, nothing) == comparison.overlap(nothing, all_of_it) == {"dsc": 0, "ppv": 0, "sen": 0}
+
+
+def test_the_ppv_of_nothing_and_the_sensitivity_for_nothing_are_dashes(compared):
+    assert "PPV –, Sen 0.00" in network_grid.cells(compared) and "PPV – (of the outlined is lesion)" in network_grid.large(compared)
+    normal = replace(compared.case, truth_xyz=np.zeros_like(compared.case.truth_xyz))
+    scores = Compared(replace(compared.said, case=normal)).scores
+    assert np.isnan(scores[SEG[0]]["sen"]) and scores[SEG[0]]["ppv"] == 0 and np.isnan(scores[SEG[2]]["ppv"]) and scores[SEG[2]]["dsc"] == 1
+
+
+def test_each_network_has_a_threshold_of_its_own_on_its_image_alone(compared, case):
+    thresholds = Thresholds().change(case, [SEG[1]], 0.7)
+    own = Compared(compared.said, own=thresholds.on(case))
+    assert np.array_equal(own.masks[SEG[0]], compared.masks[SEG[0]]) and own.masks[SEG[1]].sum() < compared.masks[SEG[1]].sum()  # the stripe of 0.6 is gone
+    assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(Compared(replace(own.said, shown=SEG[1]), own=own.own))
+    both = thresholds.change(case, [SEG[0]], 0.3)
+    assert dict(both.on(case)) == {SEG[1]: 0.7, SEG[0]: 0.3}
+    other = _case.of_sample(phantom.samples()[1], _case.clustering(ModelRegistry("nowhere").clustering()))
+    as_ct = _case.set_modality(case, "ct", _case.clustering(ModelRegistry("nowhere").clustering()))
+    assert both.on(other) == both.on(as_ct) == {} and dict(both.change(other, [SEG[0]], 0.4).on(other)) == {SEG[0]: 0.4}
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Thresholds().change(case, SEG, 1.0)
+
+
+def test_the_networks_are_sorted_by_their_dsc_and_have_bars_in_colours_of_their_own(compared):
+    best_first = sorted(SEG, key=lambda name: -compared.scores[name]["dsc"])
+    assert network_grid.ordered(compared, "dsc")[-3:] == best_first and network_grid.ordered(compared, "paper") == compared.said.pictures
+    bars = network_grid.bars(compared, "dsc")
+    titles = [compared.said.titles[name] for name in best_first]
+    places = [bars.index(f"<dt>{title}</dt>") for title in titles]
+    assert places == sorted(places) and f"{compared.scores[SEG[1]]['dsc']:.3f}" in bars
+    assert network_grid.bars(Compared(replace(compared.said, waiting=1)), "dsc") == ""
+    looks = list(plots.OUTLINES.values())
+    assert len(set(looks)) == len(looks) and not {colour for colour, _ in looks} & {"#56B4E9", "#0072B2"}  # the truth is blue
+    every = network_grid.large(Compared(replace(compared.said, shown="dispute")))
+    assert all(f"stroke:{plots.outline(method)[0]}" in every for method in ("scratch", "simclr"))
+
+
+def test_whether_the_image_was_seen_is_said(compared):
+    assert "It is not recorded whether the networks have seen this image." in network_grid.verdict(compared)
+    said = replace(compared.said, parts=dict(zip(SEG, ("training", "held out", "unknown"), strict=True)), shown=SEG[0])
+    known = Compared(said)
+    assert "This image was training for From scratch; held out for SimCLR; unknown for MPS-AMS." in network_grid.verdict(known)
+    assert '<i class="part">held out</i>' in network_grid.cells(known) and "was trained on this image and its label" in network_grid.large(known)
 
 
 def test_the_verdict_says_how_many_agree_on_what(compared, case):

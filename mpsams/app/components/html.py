@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from html import escape
 
+from mpsams import plots
+
 LESION_FIRST = "lesion first"
 
 
@@ -38,11 +40,17 @@ def note(text: str, kind: str = "info") -> str:
     return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
 
 
-def key(*entries: tuple[str, str]) -> str:
-    """A legend: (CSS class of the swatch, words)."""
-    return (
-        '<div class="key">' + "".join(f'<span><i class="{kind}"></i>{escape(says)}</span>' for kind, says in entries) + "</div>"
-    )
+def key(*entries: tuple[str, ...]) -> str:
+    """A legend: (CSS class of the swatch, words), or with more of its CSS as a third."""
+    spans = (f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(says)}</span>' for kind, says, *style in entries)
+    return f'<div class="key">{"".join(spans)}</div>'
+
+
+def line_style(method: str) -> tuple[str, str]:
+    """CSS of a method's outline or curve, and of its swatch in a legend."""
+    colour, dashes = plots.outline(method)
+    kind = {"": "solid", "7 4": "dashed"}.get(dashes, "dotted")
+    return f"stroke:{colour}" + (f";stroke-dasharray:{dashes}" if dashes else ""), f"border-top:3px {kind} {colour}"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpsams import plots
 from mpsams.app.components import html, viewer
+from mpsams.app.components.templates import render
 from mpsams.inference.comparison import Compared, dispute, is_assistant, parts
+from mpsams.inference.membership import MEANING as PART_MEANING
+from mpsams.inference.membership import UNKNOWN
 from mpsams.plots import images
 from mpsams.tables import HEADS
 
@@ -45,7 +49,19 @@ def verdict(compared: Compared) -> str:
     if waiting:
         done = len(compared.masks)
         says = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
-    return html.note(" ".join([*beside, *says, fits(compared)]))
+    return html.note(" ".join([*beside, *says, fits(compared), known_images(compared)]))
+
+
+def known_images(compared: Compared) -> str:
+    """A sentence on whether the networks have seen this image, by what is recorded of their training."""
+    if not compared.scores or compared.said.waiting:
+        return ""
+    found: dict[str, list[str]] = {}
+    for name, part in compared.said.parts.items():
+        found.setdefault(part, []).append(compared.said.titles.get(name, name))
+    if set(found) <= {UNKNOWN}:
+        return "It is not recorded whether the networks have seen this image."
+    return "This image was " + "; ".join(f"{part} for {', '.join(names)}" for part, names in found.items()) + "."
 
 
 def fits(compared: Compared) -> str:
@@ -70,11 +86,19 @@ def share(mask_hw: np.ndarray) -> str:
     return f"{html.percent(float(mask_hw.mean()), 1)} of the picture" if mask_hw.any() else "nothing"
 
 
-def cells(compared: Compared) -> str:
-    """All pictures small, each a button that makes it large."""
+def ordered(compared: Compared, order: str) -> list[str]:
+    """The pictures in the paper's order, or ("dsc") the networks by their DSC, the highest first, after the others."""
+    pictures, scores = compared.said.pictures, compared.scores
+    if order != "dsc" or not scores:
+        return pictures
+    return [one for one in pictures if one not in scores] + sorted((one for one in pictures if one in scores), key=lambda name: -scores[name]["dsc"])
+
+
+def cells(compared: Compared, order: str = "paper") -> str:
+    """All pictures small, each a button that makes it large. order: as for ``ordered``."""
     if not compared.said.pictures:
         return ""
-    pictures, truth = compared.said.pictures, compared.case.outline(compared.case.size_hw)
+    pictures, truth = ordered(compared, order), compared.case.outline(compared.case.size_hw)
     buttons = "".join(cell(compared, which, truth) for which in pictures)
     return f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures; choose one to see it large">{buttons}</div>'
 
@@ -91,11 +115,26 @@ def cell(compared: Compared, which: str, truth: str) -> str:
         numbers = [f"area {area}"]
         if known:
             numbers = [f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}", f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}"]
+        numbers.append(f"threshold {compared.threshold_of(which):.2f}")
+        part = compared.said.parts.get(which, UNKNOWN)
+        numbers += [f'<i class="part">{part}</i>'] * (known is not None and part != UNKNOWN)
     pressed = str(which == compared.said.shown).lower()
     return (
         f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span>'
         f'<span class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
     )
+
+
+def bars(compared: Compared, order: str = "paper") -> str:
+    """DSC of every network as a bar in its colour; empty without a truth."""
+    if not compared.scores or compared.said.waiting:
+        return ""
+    rows = []
+    for name in (one for one in ordered(compared, order) if one in compared.scores):
+        colour, dashes = plots.outline(parts(name)[1])
+        dsc = compared.scores[name]["dsc"]
+        rows.append({"title": compared.said.titles[name], "colour": colour, "is_striped": bool(dashes), "share": 100 * dsc, "dsc": html.number(dsc, 3)})
+    return render("network_bars", rows=rows)
 
 
 def name_of(compared: Compared, which: str) -> str:
@@ -163,23 +202,27 @@ def caption(compared: Compared, which: str) -> str:
     outlined = f"{name_of(compared, which)} outlines {share(compared.masks[which])}."
     known = compared.scores.get(which, {})
     told = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
-    return f"{outlined} {told}{'.' * bool(told)}"
+    part = compared.said.parts.get(which, UNKNOWN)
+    seen = f" The image is {part} for it: {PART_MEANING[part]}." if part != UNKNOWN else " Whether it has seen the image is unknown."
+    return f"{outlined} {told}{'.' * bool(told)} Threshold {compared.threshold_of(which):.2f}.{seen if known else ''}"
 
 
 def beside(compared: Compared, which: str) -> str:
     """What belongs to a large picture: every outline at once, or the chances behind one."""
     case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
     if which in ("truth", "dispute"):
-        small = [images.shrunk_mask(mask_hw, LARGE) for mask_hw in compared.masks.values()]
-        outlines = [images.layer(images.edge_path(mask_hw), "outline thin", mask_hw.shape, size) for mask_hw in small]
+        looks = {name: html.line_style(parts(name)[1]) for name in compared.masks}
+        small = {name: images.shrunk_mask(mask_hw, LARGE) for name, mask_hw in compared.masks.items()}
+        outlines = [images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0]) for name, mask_hw in small.items()]
+        legend = html.key(*(("line", title, looks[name][1]) for name, title in compared.said.titles.items()), *[("truth", "true lesion")] * (case.truth_hw is not None))
         says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
         every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines], viewer.LINKED)
-        return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.")
+        return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.") + legend
     heat = images.boxed(compared.said.map(which), case.box, case.shape_hw, size)
-    drawn = images.svg(f"Chance of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)
-    highest, at = (html.percent(value) for value in (float(compared.said.chances[which].max()), compared.threshold))
-    return html.figure(drawn, "Chance of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
-        "0%", "100%", f'<b style="left:{100 * compared.threshold:.0f}%"></b>'
+    drawn = images.svg(f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)
+    highest, at = (html.percent(value) for value in (float(compared.said.chances[which].max()), compared.threshold_of(which)))
+    return html.figure(drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
+        "0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>'
     )
 
 

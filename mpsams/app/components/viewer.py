@@ -20,6 +20,7 @@ from mpsams.app.components.templates import render
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.session import Session
 from mpsams.imaging import geometry
+from mpsams.inference import comparison
 from mpsams.inference.case import SIDE, Case, set_window
 
 SCRIPTS = ("viewbox", "viewer")  # parts of one script, in this order
@@ -62,7 +63,7 @@ def slice_values(case: Case) -> str:
 
 def image_key(case: Case) -> str:
     """A text that changes with the image or the plane, but not with the slice or the display window."""
-    return f"{case.title} {case.content} {id(case.scan.voxels_xyz)} {case.plane}"
+    return f"{comparison.image_key(case)} {case.plane}"
 
 
 def slice_key(case: Case) -> str:

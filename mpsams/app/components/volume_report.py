@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from mpsams.app.components import html
 from mpsams.imaging import Scan
 from mpsams.inference import volumes
 from mpsams.inference.case import Case
-from mpsams.inference.comparison import titled
+from mpsams.inference.comparison import DEFAULT_THRESHOLD, parts, titled
+from mpsams.inference.membership import UNKNOWN
 
 COLUMNS = {"millilitres": "Lesion, ml", "voxels": "voxels", "dsc": "DSC", "ppv": "PPV", "sen": "Sen", "hd95": "HD95 <small>{}</small>"}
 _FAR = f"Distances are left out where the surfaces have more than {metrics.MOST_SURFACE:,} voxels."
@@ -22,17 +23,18 @@ DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
 
 @dataclass(frozen=True)
 class Whole:
-    """What networks said of every axial slice of a scan, by network."""
+    """What networks said of every axial slice of a scan, by network. parts: as ``comparison.Said.parts``."""
 
     scan: Scan
     said: Mapping[str, volumes.Chances]
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Whole:
         return self
 
-    def masks(self, threshold: float) -> dict[str, np.ndarray]:
-        """Bool (X, Y, Z) by network: where the chance reaches the threshold."""
-        return {name: said.mask(self.scan, threshold) for name, said in self.said.items()}
+    def masks(self, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Bool (X, Y, Z) by network: where the probability reaches its threshold."""
+        return {name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD)) for name, said in self.said.items()}
 
 
 def of(case: Case, whole: Whole | None) -> Whole | None:
@@ -50,22 +52,36 @@ def progress(done: int, case: Case) -> str:
     )
 
 
-def summary(case: Case, whole: Whole | None, threshold: float) -> str:
-    """A table and the area by slice; empty before the scan on screen was segmented."""
+def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) -> str:
+    """A table and the area by slice; empty before the scan on screen was segmented. thresholds: of networks whose own is not the default."""
     if of(case, whole) is None:
         return ""
-    masks, titles = whole.masks(threshold), titled(whole.said)
-    values = {name: volumes.numbers(case, mask_xyz) for name, mask_xyz in masks.items()}
+    masks, titles = whole.masks(thresholds), titled(whole.said)
+    values = {name: shown(volumes.numbers(case, mask_xyz)) for name, mask_xyz in masks.items()}
     known = [column for column in COLUMNS if column in next(iter(values.values()))]
-    rows = [[titles[name], *(html.number(found[column], DIGITS.get(column, 3)) for column in known)] for name, found in values.items()]
-    curves = {f"cover n{k}": mask_xyz for k, mask_xyz in enumerate(masks.values())}
-    legend = list(zip(curves, titles.values(), strict=True))
-    if case.truth_xyz is not None:
-        curves["truth"] = case.truth_xyz
-        legend.append(("truth", "true lesion"))
-    heading = "<h4>Lesion area by slice, from the feet up</h4>"
-    picture = f'<section class="panelet curve">{heading}{volumes.profile(case, curves)}{html.key(*legend)}</section>'
-    unit = "voxels" if case.scan.affine is None else "mm"
+    seen = any(part != UNKNOWN for part in whole.parts.values()) and case.truth_xyz is not None
+    heads = ["The whole volume", *(COLUMNS[column].format("voxels" if case.scan.affine is None else "mm") for column in known), "Threshold"]
+    rows = []
+    for name, found in values.items():
+        numbers = [html.number(found[column], DIGITS.get(column, 3)) for column in known]
+        rows.append([titles[name], *numbers, f"{thresholds.get(name, DEFAULT_THRESHOLD):.2f}", *[whole.parts.get(name, UNKNOWN)] * seen])
     left_out = any(math.isnan(found.get("hd95", 0.0)) for found in values.values())
     notes = html.note(_FAR, "warning") if left_out else ""
-    return html.table(["The whole volume", *(COLUMNS[column].format(unit) for column in known)], rows) + notes + picture
+    return html.table([*heads, *["Volume was"] * seen], rows) + notes + areas(case, masks, titles)
+
+
+def shown(numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers with NaN for the PPV of an empty mask, which is 0 / 0."""
+    return numbers | ({"ppv": math.nan} if "ppv" in numbers and not numbers["voxels"] else {})
+
+
+def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -> str:
+    """The area of lesion by slice, a curve for each network in its colour and one for the truth."""
+    looks = {name: html.line_style(parts(name)[1]) for name in masks}
+    legend: list[tuple[str, ...]] = [("line", titles[name], looks[name][1]) for name in masks]
+    curves, styles = dict(masks), {name: css for name, (css, _) in looks.items()}
+    if case.truth_xyz is not None:
+        curves["truth"], styles["truth"] = case.truth_xyz, "stroke:var(--truth);stroke-width:3"
+        legend.append(("truth", "true lesion"))
+    heading = "<h4>Lesion area by slice, from the feet up</h4>"
+    return f'<section class="panelet curve">{heading}{volumes.profile(case, curves, styles)}{html.key(*legend)}</section>'
