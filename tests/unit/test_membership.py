@@ -44,7 +44,7 @@ def test_the_same_picture_in_another_format_has_the_same_hash_and_another_pictur
     Image.fromarray(changed).save(tmp_path / "c.png")
     one, same, other = (imaging.read([tmp_path / name], "ultrasound").content_sha256 for name in ("a.png", "b.tiff", "c.png"))
     assert one == same != other
-    assert Scan(picture, "ct", "").content_sha256 != Scan(picture.T, "ct", "").content_sha256
+    assert Scan(picture[:, :, None], "ct", "").content_sha256 != Scan(picture.T[:, :, None], "ct", "").content_sha256
 
 
 def test_the_hashes_of_a_data_set_are_written_and_found_by_the_registry(tmp_path):
