@@ -35,13 +35,13 @@ LARGE = (512, 512, 300)
 
 
 @contextmanager
-def app():
-    """The running app: (address, process id, seconds until its page answered)."""
+def app(*options: str):
+    """The running app: (address, process id, seconds until its page answered). options: of its command line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address, began = f"http://127.0.0.1:{port}", time.perf_counter()
-    process = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "app.py", "--port", str(port), *options], stdout=subprocess.DEVNULL)
     try:
         while True:
             try:

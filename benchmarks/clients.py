@@ -5,6 +5,7 @@ Each client is a session of its own with a phantom of its own, of a size that no
 one that the same image got when it was asked alone before. "Busy" answers are tried again later. All on one machine.
 
   nice -n -6 python -m benchmarks.clients [--clients 50] [--seconds 120]
+  python -m benchmarks.clients --think 1 --clients 50 --seconds 60 [--same] [--greedy]   visitors of the page, see benchmarks/hall.py
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -193,10 +195,10 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     if len({str(visitor.alone["mask"]) for visitor in visitors}) < clients:
         raise ValueError("two pictures have the same answer, which would hide a leak")
     if warm:
-        together(visitors, warm, Tally())
+        together(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
     tally, kept = Tally(), [memory(pid)]
     load = os.getloadavg()[0]
-    together(visitors, seconds, tally, lambda: kept.append(memory(pid)))
+    together(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
     tenth = max(1, len(kept) // 10)
     start, middle, end = kept[0], statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     answers = {name: len(taken) for name, taken in tally.taken.items()}
@@ -209,10 +211,10 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     }  # fmt: skip
 
 
-def together(visitors: list[Visitor], seconds: float, tally: Tally, each_second=lambda: None) -> None:
-    """All visitors at once."""
+def together(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
+    """All visitors at once. act: called with each of them and the time until which it is to go on."""
     until = time.monotonic() + seconds
-    threads = [threading.Thread(target=visit, args=(visitor, until, tally), daemon=True) for visitor in visitors]
+    threads = [threading.Thread(target=act, args=(visitor, until), daemon=True) for visitor in visitors]
     for thread in threads:
         thread.start()
     while time.monotonic() < until:
@@ -231,10 +233,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--think", type=float, metavar="S", help="visitors of the page instead, who think for so many seconds after each answer")
+    parser.add_argument("--same", action="store_true", help="with --think: all look at one sample")
+    parser.add_argument("--greedy", action="store_true", help="with --think: one more visitor asks for everything all the time")
+    parser.add_argument("--quick", action="store_true", help="keep no record")
     options = parser.parse_args()
+    if options.think is not None:
+        from benchmarks import hall
+
+        found = hall.measure(options.clients, options.seconds, options.think, options.same, options.greedy)
+        keep("hall" + "-same" * options.same + "-greedy" * options.greedy, found, options.quick)
+        return
     with app() as (address, pid, _):
         found = measure(address, pid, options.clients, options.seconds, warm=20)
-    keep("clients", found | {"bounds": BOUNDS})
+    keep("clients", found | {"bounds": BOUNDS}, options.quick)
 
 
 if __name__ == "__main__":

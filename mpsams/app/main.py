@@ -18,13 +18,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 
 from mpsams import __version__
 from mpsams.annotation.project import Project
 from mpsams.app import gradio_compat
 from mpsams.app.components.theme import look
 from mpsams.app.page import page
-from mpsams.app.server import accounts, listen, uploads
+from mpsams.app.server import accounts, listen, metrics, uploads
 from mpsams.app.server.budget import Budget
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
@@ -59,12 +60,13 @@ def create(
     max_upload: int = MAX_UPLOAD,
     budget: Budget | None = None,
     hosts: Hosts | None = None,
+    with_metrics: bool = False,
 ) -> FastAPI:
     """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
 
     people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
     max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this computer.
-    hosts: the names it answers to; None is this computer's own, localhost.
+    hosts: the names it answers to; None is this computer's own, localhost. with_metrics: whether /metrics answers.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
     registry, folder = ModelRegistry(weights, results, learnt), gradio_compat.upload_folder()
@@ -85,6 +87,13 @@ def create(
         said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable()}
         said |= {"budget": blocks.budget.usage(), "shared_results": shared.results.usage(), "requests": blocks._queue.usage()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+
+    if with_metrics:
+
+        @app.get("/metrics")
+        def prometheus() -> PlainTextResponse:
+            text = metrics.render(blocks.budget.usage(), blocks._queue.usage(), shared.results.usage())
+            return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
 
     blocks = page(registry, project, budget).queue()
     shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
@@ -156,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS in front of it")
     named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
+    parser.add_argument("--metrics", action="store_true", help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
@@ -184,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with listen.ended_by_signal(), uploads.taken(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         budget = Budget(options.memory, options.scratch)
-        app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts)
+        app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts, options.metrics)
         address = f"[{options.host}]" if ":" in options.host else options.host
         try:
             listen.serve(app, sockets, lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +203,7 @@ class Served:
     """The app in this process."""
 
     def __init__(self, weights: Path, budget: Budget, folder: Path) -> None:
-        self.app, self.folder = main.create(weights, budget=budget), folder
+        self.app, self.folder, self.weights = main.create(weights, budget=budget), folder, weights
         self.gradio = next(route.app for route in self.app.routes if isinstance(getattr(route, "app", None), App))
         self.blocks, self.budget = self.gradio.get_blocks(), budget
         self.config = self.blocks.config
@@ -320,6 +322,47 @@ def test_healthz_states_the_budget(served):
             return (await client.get("/healthz")).json()
 
     assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}, "busy": 0}
+
+
+def test_metrics_are_off_unless_asked_for_and_in_the_format_of_prometheus(served):
+    page = served(memory=512)
+
+    async def ask(app) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+            return await client.get("/metrics")
+
+    assert "mpsams_" not in asyncio.run(ask(page.app)).text
+    answer = asyncio.run(ask(main.create(page.weights, budget=page.budget, with_metrics=True)))
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    sample = re.compile(r"(mpsams_[a-z_]+)(\{[a-z]+=\"[a-z]+\"\})? \d[\d.e+]*")
+    lines = answer.text.splitlines()
+    assert all(line.startswith(("# HELP mpsams_", "# TYPE mpsams_")) or sample.fullmatch(line) for line in lines)
+    assert f'mpsams_visitors_limit_bytes{{kind="memory"}} {512 * MIB}' in lines and 'mpsams_requests_waiting{lane="save"} 0' in lines
+    assert next(int(line.split()[1]) for line in lines if line.startswith("mpsams_process_resident_bytes ")) > 50 * MIB
+
+
+def test_a_hundred_idle_visitors_with_a_sample_and_a_picture_take_less_than_half_a_mebibyte_each(served, tmp_path):
+    page, path = served(), picture(tmp_path, 1)
+
+    def visit(number: int) -> None:
+        tab = Tab(page, f"visitor {number}")
+        if number % 2:
+            tab.open(path)
+        tab.call(EPOCH, **{EPOCH.replace(" ", "_"): 1 + number})
+        tab.call("Epoch: how much is hidden")
+
+    for number in range(10):
+        visit(number)  # opens networks
+    gc.collect()
+    before = resident()
+    for number in range(10, 110):
+        visit(number)
+    gc.collect()
+    shared_bytes = page.budget.usage()["memory"]["used"]
+    assert (resident() - before) / 100 <= MIB / 2 and shared_bytes / 110 <= MIB / 2
+    for number in range(110):
+        page.budget.close(f"visitor {number}")
+    assert page.budget.usage()["memory"]["used"] == 0
 
 
 class Drawn(Tab):

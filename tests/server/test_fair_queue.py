@@ -56,7 +56,7 @@ def test_one_visitor_fills_no_queue_for_others_and_no_save_is_refused(queue):
     said = [push(queue, 1, "greedy") for _ in range(40)]
     assert [one[0] for one in said] == [True] * lanes.MAX_OWN + [False] * 8 and said[-1][1:] == (lanes.OWN.format(lanes.MAX_OWN), "queue_full")
     assert push(queue, 2, "greedy", {"action": "propagate_all"})[0] and push(queue, 1, "other")[0]
-    assert queue.usage()[NETWORK] == {"running": 0, "waiting": lanes.MAX_OWN + 2}
+    assert queue.usage()[NETWORK] == {"running": 0, "waiting": lanes.MAX_OWN + 2, "done": 0, "refused": 8}
 
 
 def test_commands_that_ask_a_network_leave_the_room_of_saves(queue):

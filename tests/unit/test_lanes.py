@@ -80,7 +80,7 @@ def test_the_round_forgets_visitors_who_left():
         ticket = Ticket(f"visitor {number}", PICTURE)
         turns.begin(ticket)
         turns.end(ticket)
-    assert not turns.running and not turns._served and turns.usage([])[PICTURE] == {"running": 0, "waiting": 0}
+    assert not turns.running and not turns._served and turns.usage([])[PICTURE] == {"running": 0, "waiting": 0, "done": 1000, "refused": 0}
 
 
 def test_files_that_take_much_disk_are_long():

@@ -18,7 +18,6 @@ Lane = str | Callable[[object], str]  # of a listener; a function is given what 
 class FairQueue(Queue):
     """A queue whose next event is the one that ``Turns`` says, whatever listener it is for.
 
-    usage: see ``Turns.usage``.
     """
 
     def __init__(self, plain: Queue, lanes: Mapping[int, tuple[str, Lane]], files_of: Callable[[object], list]) -> None:
@@ -38,7 +37,7 @@ class FairQueue(Queue):
         return [self._tickets[event._id] for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue]
 
     def usage(self) -> dict[str, dict[str, int]]:
-        """Return how many requests of each lane are worked on and how many wait."""
+        """Return ``Turns.usage``."""
         return self.turns.usage(self.waiting())
 
     def cost_of(self, event_id: str | None) -> tuple[int, int] | None:

@@ -34,7 +34,7 @@ HEADERS = {
 
 _API = "/gradio_api/"
 _READ = re.compile(
-    rf"/|/(healthz|config/?|info/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/.*)?|login_check/?|logout|(assets|static|svelte)/.*)"
+    rf"/|/(healthz|metrics|config/?|info/?|theme\.css|favicon\.ico|manifest\.json|robots\.txt|pwa_icon(/.*)?|login_check/?|logout|(assets|static|svelte)/.*)"
     rf"|{_API}(info/?|startup-events|theme\.css|app_id/?|login_check/?|user/?|static/.*|queue/(data|status)|upload_progress|heartbeat/[^/]+"
     rf"|call/(v2/)?[^/]+/[^/]+|file=(?![A-Za-z][A-Za-z0-9+.-]+:).*)",
     re.DOTALL,

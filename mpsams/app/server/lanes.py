@@ -65,6 +65,8 @@ class Turns:
         self.running: set[Ticket] = set()
         self._served: dict[str, int] = {}  # visitor -> number of the turn it had last
         self._turn = 0
+        self._done: Counter[str] = Counter()  # requests by lane
+        self._refused: Counter[str] = Counter()
 
     def next(self, waiting: Iterable[Ticket]) -> Ticket | None:
         """Return the request to begin with now, of those that wait, in the order they came; None if all have to wait."""
@@ -89,11 +91,17 @@ class Turns:
     def end(self, ticket: Ticket, waiting: Iterable[Ticket] = ()) -> None:
         """Note that a request is done. waiting: those that still wait; visitors without any lose their place in the round."""
         self.running.discard(ticket)
+        self._done[ticket.lane] += 1
         there = {other.visitor for other in (*self.running, *waiting)}
         self._served = {visitor: turn for visitor, turn in self._served.items() if visitor in there}
 
     def refusal(self, ticket: Ticket, waiting: Sequence[Ticket]) -> str:
         """Return a sentence if a request cannot be let in, "" if it can. Only what waits for one visitor refuses that visitor."""
+        sentence = self._refusal(ticket, waiting)
+        self._refused[ticket.lane] += bool(sentence)
+        return sentence
+
+    def _refusal(self, ticket: Ticket, waiting: Sequence[Ticket]) -> str:
         alike = [other for other in waiting if other.is_save == ticket.is_save]
         own = sum(other.visitor == ticket.visitor for other in alike)
         if own >= (MAX_OWN_PROGRAM if ticket.visitor.startswith(PROGRAM) else MAX_OWN):
@@ -101,9 +109,10 @@ class Turns:
         return BUSY.format(len(alike)) if len(alike) >= (MAX_WAITING if own else MAX_TOTAL) else ""
 
     def usage(self, waiting: Iterable[Ticket]) -> dict[str, dict[str, int]]:
-        """Return how many requests of each lane are worked on and how many wait."""
+        """Return how many requests of each lane are worked on, wait, were done and were refused."""
         running, queued = (Counter(ticket.lane for ticket in tickets) for tickets in (self.running, waiting))
-        return {lane: {"running": running[lane], "waiting": queued[lane]} for lane in LANES}
+        counts = {"running": running, "waiting": queued, "done": self._done, "refused": self._refused}
+        return {lane: {name: count[lane] for name, count in counts.items()} for lane in LANES}
 
     def _has_room(self, lane: str) -> bool:
         if lane == SAVE:

@@ -1,0 +1,42 @@
+"""What the app does, as text that Prometheus reads: requests, memory, temporary disk and shared results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "mpsams_"
+STARTED = time.time()
+
+
+def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: Mapping[str, int]) -> str:
+    """Return the text. budget, requests, shared: as /healthz states them ("budget", "requests", "shared_results")."""
+    found = [
+        _metric("requests_running", "gauge", "Requests being worked on.", {f'lane="{lane}"': each["running"] for lane, each in requests.items()}),
+        _metric("requests_waiting", "gauge", "Requests that wait for their turn.", {f'lane="{lane}"': each["waiting"] for lane, each in requests.items()}),
+        _metric("requests_done_total", "counter", "Requests that were worked on.", {f'lane="{lane}"': each["done"] for lane, each in requests.items()}),
+        _metric("requests_refused_total", "counter", "Requests that were told that the app is busy.", {f'lane="{lane}"': each["refused"] for lane, each in requests.items()}),
+        _metric("visitors_bytes", "gauge", "Bytes that visitors hold.", {f'kind="{kind}"': budget[kind]["used"] for kind in ("memory", "disk")}),
+        _metric("visitors_limit_bytes", "gauge", "Bytes that visitors may hold.", {f'kind="{kind}"': budget[kind]["limit"] for kind in ("memory", "disk")}),
+        _metric("shared_results_bytes", "gauge", "Bytes of results that all visitors share.", {"": shared["used"]}),
+        _metric("shared_results_limit_bytes", "gauge", "Bytes that shared results may take.", {"": shared["limit"]}),
+        _metric("shared_results_asked_total", "counter", "Results asked for: in the store, waited for, computed.", {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")}),
+        _metric("process_resident_bytes", "gauge", "Resident memory of the process.", {"": resident()}),
+        _metric("process_start_time_seconds", "gauge", "When the process was started, in seconds since 1970.", {"": STARTED}),
+    ]  # fmt: skip
+    return "".join(found)
+
+
+def resident() -> int:
+    """Return the resident memory of this process in bytes; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def _metric(name: str, kind: str, text: str, values: Mapping[str, float]) -> str:
+    """One metric with its values by their labels; "" is no label."""
+    lines = (f"{PREFIX}{name}{'{' + labels + '}' if labels else ''} {value}\n" for labels, value in values.items())
+    return f"# HELP {PREFIX}{name} {text}\n# TYPE {PREFIX}{name} {kind}\n{''.join(lines)}"
