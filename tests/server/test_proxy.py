@@ -1,0 +1,131 @@
+"""docs/deploy/nginx.conf on loopback: TLS, one machine for each browser, time limits, events that are not held back, compressed answers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+CONFIG = Path(__file__).resolve().parents[2] / "docs" / "deploy" / "nginx.conf"
+pytestmark = pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Machine:
+    """An app that says who it is, which headers came, and sends events one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.go = name, threading.Event()
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return
+        said = {name.decode(): value.decode() for name, value in scope["headers"]}
+        kind = b"text/event-stream" if scope["path"] == "/events" else b"text/html"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind), (b"x-machine", self.name.encode())]})
+        if scope["path"] == "/events":
+            await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
+            await asyncio.to_thread(self.go.wait, 30)
+        page = f"{said.get('host')} {said.get('x-forwarded-for')} {said.get('x-forwarded-proto')} {'word ' * 2000}"
+        await send({"type": "http.response.body", "body": page.encode()})
+
+
+@contextmanager
+def serving(machine: Machine):
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(machine, port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield port
+    machine.go.set()
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory):
+    """The address of an nginx with the documented configuration, its certificate, and the machines behind it."""
+    folder, machines = tmp_path_factory.mktemp("nginx"), [Machine("one"), Machine("two")]
+    key, certificate, port = folder / "key", folder / "certificate", free_port()
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    with serving(machines[0]) as first, serving(machines[1]) as second:
+        text = CONFIG.read_text(encoding="utf-8")
+        for old, new in (
+            ("listen 443", f"listen 127.0.0.1:{port}"), ("10.0.0.11:7860", f"127.0.0.1:{first}"), ("10.0.0.12:7860", f"127.0.0.1:{second}"),
+            ("/etc/ssl/annotate.example.org.pem", str(certificate)), ("/etc/ssl/annotate.example.org.key", str(key)),
+            ("client_header_timeout 10s", "client_header_timeout 1s"), ("http {", f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
+             f" fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;"),
+        ):  # fmt: skip
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log {folder}/errors; user root;\n{text}")
+        process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
+        try:
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.05)
+            yield port, ssl.create_default_context(cafile=str(certificate)), machines
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def browser(proxy) -> httpx.Client:
+    port, trusted, _ = proxy
+    return httpx.Client(base_url=f"https://localhost:{port}", verify=trusted, timeout=30)
+
+
+def test_a_browser_stays_on_its_machine_and_browsers_are_spread(proxy):
+    seen = []
+    for _ in range(24):
+        with browser(proxy) as client:
+            first = client.get("/").headers["x-machine"]
+            assert {client.get(f"/{number}").headers["x-machine"] for number in range(3)} == {first}
+            seen.append(first)
+    assert set(seen) == {"one", "two"}
+
+
+def test_the_machine_is_told_whom_it_serves_and_answers_are_compressed(proxy):
+    with browser(proxy) as client:
+        answer = client.get("/")
+    assert answer.text.startswith(f"localhost:{proxy[0]} 127.0.0.1 https") and answer.headers["content-encoding"] == "gzip"
+    assert re.search("Secure; HttpOnly; SameSite=Lax", answer.headers["set-cookie"]) and "max-age" in answer.headers["strict-transport-security"]
+
+
+def test_events_are_not_held_back(proxy):
+    with browser(proxy) as client, client.stream("GET", "/events") as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "data: first"  # while the machine has not ended its answer
+        for machine in proxy[2]:
+            machine.go.set()
+        assert any("word" in line for line in lines)
+
+
+def test_a_header_that_never_ends_is_cut_off_and_metrics_stay_inside(proxy):
+    port, trusted, _ = proxy
+    with socket.create_connection(("localhost", port)) as plain, trusted.wrap_socket(plain, server_hostname="localhost") as slow:
+        slow.settimeout(30)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        assert slow.recv(1000) == b""
+    with browser(proxy) as client:
+        assert client.get("/metrics").status_code == 403
