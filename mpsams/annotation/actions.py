@@ -90,6 +90,16 @@ def _propagate_all(session: AnnotationSession, command: Command) -> str:
     return session.reply(here.key, saved=session.save(here.image), message=message)
 
 
+def _interpolate(session: AnnotationSession, command: Command) -> str:
+    here = command.slice_ref
+    filled = here.image.interpolate(here.plane)
+    if not filled:
+        message = "There is no empty slice between two slices with a mask. Draw on two slices first, with some between them."
+        return session.reply(here.key, saved=session.save_first(command), error=message)
+    message = f"Filled {len(filled)} slice{'s' * (len(filled) > 1)} between those that were drawn, {filled[0] + 1} to {filled[-1] + 1}; look at each."
+    return _reply_with_mask(session, here, here.mask_hw, message) if here.index in filled else session.reply(here.key, saved=session.save(here.image), message=message)
+
+
 def _go(session: AnnotationSession, command: Command) -> str:
     saved = session.save_first(command)
     here = command.slice_ref if command.slice_ref.image is session.image else session.slice_ref
@@ -153,7 +163,7 @@ def _previous(session: AnnotationSession, command: Command) -> str:
 
 
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
-    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "proposal": _proposal, "prompt": _prompt,
+    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "interpolate": _interpolate, "proposal": _proposal, "prompt": _prompt,
     "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "reopen_last": _reopen_last,
     "window": _window, "open": _open, "previous": _previous,
 }  # fmt: skip

@@ -81,6 +81,18 @@ def _count(mask: np.ndarray) -> int:
     return int(np.count_nonzero(mask) if mask.dtype == bool else np.bitwise_count(mask).sum(dtype=np.int64))
 
 
+def interpolate(first_hw: np.ndarray, last_hw: np.ndarray, share: float) -> np.ndarray:
+    """Return the mask between two bool masks (H, W) by interpolating their signed distances.
+
+    share: of the way from the first to the last, in (0, 1). As in Raya and Udupa, "Shape-based interpolation of
+    multidimensional objects", 1990. The two should overlap; else the result may be empty. ValueError for an empty mask.
+    """
+    if not (first_hw.any() and last_hw.any()):
+        raise ValueError("a mask is empty; interpolation needs two that are not")
+    first, last = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw) for mask_hw in (first_hw, last_hw))
+    return (1 - share) * first + share * last > 0
+
+
 def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
     """A bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth outline ("smooth").
 

@@ -77,6 +77,10 @@ class OpenImage:
         """Return the mask of one slice, bool (H, W), a view that may be written to."""
         return geometry.shown(self.mask_xyz, self.case.scan.affine, plane)[index]
 
+    def voxels_elsewhere(self, plane: str, index: int) -> int:
+        """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image."""
+        return int(np.count_nonzero(self.mask_xyz) - np.count_nonzero(self.mask(plane, index))) if self.mask_xyz.shape[2] > 1 else 0
+
     def context(self, plane: str, index: int) -> assist.SliceContext:
         """Return a slice prepared for the network, from the cache if it is there."""
         at = plane, index
@@ -129,6 +133,23 @@ class OpenImage:
         found = segment_prompt(network, self.context(plane, index).unit_hw, prompt)
         self.last_prompt = at, prompt, found.mask
         return found
+
+    def interpolate(self, plane: str) -> list[int]:
+        """Fill the empty slices between each two with a mask by interpolation; returns the indices that got one, in order.
+
+        An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says how.
+        """
+        slices = geometry.shown(self.mask_xyz, self.case.scan.affine, plane)
+        drawn, filled = [index for index in range(len(slices)) if slices[index].any()], []
+        for first, last in itertools.pairwise(drawn):
+            for index in range(first + 1, last):
+                mask_hw = masks.interpolate(slices[first], slices[last], (index - first) / (last - first))
+                if mask_hw.any():
+                    self._append_history(plane, index, slices[index], mask_hw)
+                    slices[index][:] = mask_hw
+                    filled.append(index)
+        self.is_dirty = self.is_dirty or bool(filled)
+        return filled
 
     def propagate(self, plane: str, index: int, step: int, count: int) -> tuple[int, bool]:
         """Propagate a slice's mask through ``count`` slices; return how many got one, and True if an edited slice was in the way."""

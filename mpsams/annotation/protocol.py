@@ -26,7 +26,7 @@ STATUSES = ("", "new", "proposed", "in work", "accepted", "skipped")
 class State:
     """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0.
 
-    can_reopen_last: True if undo may take back the last accept or skip.
+    can_reopen_last: True if undo may take back the last accept or skip. voxels_elsewhere: outlined on the other slices.
     """
 
     status: str = ""
@@ -37,6 +37,7 @@ class State:
     user: str = ""
     prompts: bool = False
     can_reopen_last: bool = False
+    voxels_elsewhere: int = 0
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -87,12 +88,13 @@ def slice_view(
     window: tuple[float, float] | None = None,
     aspect: float = 1.0,
     unit: str = "",
+    spacing: tuple[float, float, float] | None = None,
 ) -> dict:
     """Return one slice to draw on, as the browser reads it.
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height of a pixel
-    over its width. unit: of the values, "HU" or "".
+    over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns, None in pixel space.
 
     Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
     """
@@ -107,7 +109,7 @@ def slice_view(
         "key": key, "title": title, "width": int(values_hw.shape[1]), "height": int(values_hw.shape[0]), "aspect": float(aspect),
         "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": pack(mask_hw),
         "proposal": None if proposal_hw is None else pack(proposal_hw), "truth": None if truth_hw is None else pack(truth_hw),
-        "unit": unit,
+        "unit": unit, "spacing": None if spacing is None else list(map(float, spacing)),
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
-ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all")  # commands that take effect once, however often they are sent
+ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all", "interpolate")  # commands that take effect once, however often they are sent
 REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
 RESTARTED = "The app was started again; what you drew is saved."
@@ -169,7 +169,7 @@ class AnnotationSession:
             if is_restarted:
                 return self._reply_after_restart(command)
             repeats = command.id in self._done and command.action in ONCE
-            if repeats and not (command.action.startswith("propagate") and command.slice_ref.image.is_dirty):
+            if repeats and not (command.action.startswith(("propagate", "interpolate")) and command.slice_ref.image.is_dirty):
                 return self._repeat_reply(command)
             answer = actions.ACTIONS[command.action](self, command)
             if command.id:
@@ -258,7 +258,7 @@ class AnnotationSession:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
         has_proposal = image.proposal_xyz is not None or image.network is not None
-        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last)
+        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last, image.voxels_elsewhere(here.plane, here.index))
         if show:
             self._sent = self._signature()
             remark = self.project.remark(image.item) if item else ""
@@ -341,6 +341,6 @@ class AnnotationSession:
         return protocol.slice_view(
             here.key, image.title + suffix, case.scan.slice(index, plane), here.mask_hw, proposal_hw=image.proposal(plane, index),
             truth_hw=image.truth(plane, index), window=case.seen, aspect=height / width,
-            unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
+            spacing=case.scan.spacing(plane), unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import test from 'node:test';
 
 const source = fs.readFileSync(new URL('../../mpsams/app/static/images.js', import.meta.url), 'utf8');
-const names = ['arrange', 'counts_of', 'ids_between', 'rows_in_view', 'merge_images', 'eligible'];
+const names = ['arrange', 'counts_of', 'ids_between', 'rows_in_view', 'merge_images', 'eligible', 'median_seconds'];
 const list = Function(`${source}; return {${names.join(', ')}};`)();
 
 const row = (number, fields = {}) => ({id: `id${number}`, number, name: `scan ${number}.png`, status: 'proposed', priority: null, image_class: '', seconds: 0, changed: `2026-11-${10 + number}`, is_empty: 0, slices: 1, ...fields});
@@ -67,6 +67,13 @@ test('what changed is taken in, what is gone is left out, and counts follow', ()
     assert.deepEqual(list.counts_of([...images.values()]), {new: 0, proposed: 1, 'in work': 1, accepted: 2, skipped: 1});
     list.merge_images(images, {is_complete: true, items: [], removed: []});
     assert.equal(images.size, 0);
+});
+
+test('the median time is that of accepted images', () => {
+    const taken = seconds => row(1, {status: 'accepted', seconds});
+    assert.equal(list.median_seconds(all), null);
+    assert.equal(list.median_seconds([taken(4), taken(0), taken(10), ...all]), 7);
+    assert.equal(list.median_seconds([taken(4), taken(6), taken(100)]), 6);
 });
 
 test('a batch action is about the images it can change', () => {

@@ -82,7 +82,8 @@ def test_flat_and_extreme_pictures_and_those_that_are_none():
 
 def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
-    told = json.loads(json.dumps(protocol.slice_view("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU")))
+    told = json.loads(json.dumps(protocol.slice_view("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU", spacing=(5, 2.5, 1))))
+    assert told["spacing"] == [5, 2.5, 1] and protocol.slice_view("k", "t", values_hw, mask_hw)["spacing"] is None
     assert (told["width"], told["height"], told["aspect"], told["window"], told["unit"]) == (4, 3, 2.5, [2, 5], "HU")
     assert told["mask"] == runs_slowly(mask_hw) and told["proposal"] == runs_slowly(~mask_hw) and told["truth"] is None
     assert (told["low"], told["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [0, 11]
@@ -93,7 +94,7 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
 
 def test_an_answer_says_what_the_protocol_asks():
     told = json.loads(protocol.reply(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
-    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False, "can_reopen_last": False}
+    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False, "can_reopen_last": False, "voxels_elsewhere": 0}
     assert told == {"request_id": 3, "key": "a/1", "saved": "disk", "message": "", "error": "", "mask": "0 4", "preview": None, "slice_view": None, "state": state}
     with pytest.raises(ValueError, match="'gone'"):
         protocol.reply(1, "k", protocol.State(), saved="gone")

@@ -264,7 +264,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     page.send("skip")
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
     answer = page.send("accept", empty=True)
-    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True}
+    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True, "voxels_elsewhere": 0}
     assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"
     assert page.send("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
@@ -761,6 +761,25 @@ def test_the_end_of_the_log_is_shown_without_parsing_all_of_it(project, tmp_path
     monkeypatch.setattr(project, "log", None)
     said = queue.done(project)
     assert "Dr. 29" in said and "Dr. 11" in said and "Dr. 10<" not in said and said.count("<li>") == queue.LINES
+
+
+def test_empty_slices_between_drawn_ones_are_filled(registry, project, tmp_path):
+    volume(tmp_path)
+    added = project.add(next(tmp_path.glob("*.nii.gz")), "ct")
+    page = Page(registry, project)
+    page.open(added.id)
+    page.send("go", slice=0)
+    assert "no empty slice between" in page.send("interpolate")["error"]
+    rows, columns = np.ogrid[: page.shape[0], : page.shape[1]]
+    discs = {radius: (rows - page.shape[0] / 2) ** 2 + (columns - page.shape[1] / 2) ** 2 <= radius**2 for radius in (3, 5, 7)}
+    page.send("go", discs[3], slice=4)
+    answer = page.send("interpolate", discs[7])
+    assert answer["message"] == "Filled 3 slices between those that were drawn, 2 to 4; look at each." and answer["saved"] == "disk"
+    slices = geometry.shown(project.mask(added.id), project.scan(added.id).affine, "axial")
+    counts = [int(np.count_nonzero(mask_hw)) for mask_hw in slices[:5]]
+    assert counts == sorted(counts) and counts[0] == discs[3].sum() and counts[4] == discs[7].sum() and not slices[5:].any()
+    assert np.count_nonzero(slices[2] ^ discs[5]) <= 0.1 * discs[5].sum()  # the disc halfway between
+    assert answer["state"]["voxels_elsewhere"] == sum(counts[:4]) and page.slice_view["spacing"] == pytest.approx(project.scan(added.id).spacing("axial"))
 
 
 def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(registry, project, tmp_path, monkeypatch):

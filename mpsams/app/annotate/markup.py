@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from html import escape
 
+from mpsams.transforms import CT_WINDOWS
+
 PATIENCE = 20_000  # milliseconds without an answer, after which the page tries again
 
 ICONS = {
@@ -30,6 +32,7 @@ ICONS = {
     "fit": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 9.5h6v5H9z",
     "strokes": "M2.5 15.5C4 7 6.5 5 7.5 7.5S6 15.5 8.5 15.5 11 5 13.5 5s.5 5.5 2 6M15.5 15.5l5.5 5.5M21 15.5 15.5 21",
     "side": "M4 5h16v14H4zM9.5 5v14M6.5 8.5h.5M6.5 11.5h.5",
+    "exact": "M4.5 4.5h15v15h-15zM4.5 12h15M12 4.5v15",
     "previous": "M14.5 6 8.5 12l6 6",
     "after": "M9.5 6l6 6-6 6",
     "back": "M6 14.5 12 8.5l6 6",
@@ -54,7 +57,7 @@ SHORTCUTS = {
         ("S", "scribble on lesion, the mask follows"), ("D", "scribble on what is no lesion"), ("M", "show or hide its proposal"),
     ),
     "See": (
-        ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("T", "the true outline, where there is one"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
+        ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("I", "pixels as squares or smooth"), ("T", "the true outline, where there is one"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
         ("Space", "hold and drag to pan, also the middle button"), ("W", "window and level: drag; also the right button"),
         ("Right\u00a0button\u00a0twice", "the first window again"),
     ),
@@ -81,22 +84,28 @@ def markup() -> str:
 <span class="group pair" data-for="minus" role="group" aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
 {_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
 <label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity" min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
-<span class="group" role="group" aria-label="What is shown">{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
+<span class="group" role="group" aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
 <span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span class="group" role="group" aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
 <div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
 <p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>
 <span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
 <span class="windowed"><output data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
+<label class="presets" data-part="presets" hidden><select data-set="preset" aria-label="Window">{_presets()}</select></label>
 <span class="zooming" role="group" aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="says-so" data-part="note" role="status" hidden></p></div></div>
 <p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span>
 <output data-part="zoom"></output><output data-part="under"></output></p>
 <div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
-{_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
+{_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}{_button("interpolate", "Fill the empty slices between those with a mask", "", words="Fill between slices")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
 <select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>
 <dialog data-part="shortcuts" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
 </section>"""
+
+
+def _presets() -> str:
+    options = "".join(f'<option value="{level:g} {width:g}">{name} ({width:g} / {level:g})</option>' for name, (level, width) in CT_WINDOWS.items())
+    return f'<option value="">Window: width / level</option>{options}'
 
 
 def _icon(name: str) -> str:

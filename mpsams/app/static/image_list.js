@@ -54,12 +54,16 @@ const show = () => {
     draw();
 };
 const is_filtered = () => Boolean(filters.search || filters.image_class || filters.doubt);
+const median_time = () => {
+    const median = median_seconds([...images.values()]);
+    return median === null ? [] : `median ${Math.round(median)} s per accepted image`;
+};
 const show_counts = (counts, total) => {
     const {accepted, skipped} = counts, left = total - accepted - skipped, share = total ? accepted / total : 0;
     part('share').style.width = `${100 * share}%`;
     part('share').parentElement.setAttribute('aria-valuenow', Math.round(100 * share));
     part('done').textContent = `${accepted} of ${total} accepted`;
-    part('rest').textContent = Object.entries(counts).filter(([status, count]) => count && status !== 'accepted').map(([status, count]) => `${count} ${status}`).join(', ');
+    part('rest').textContent = Object.entries(counts).filter(([status, count]) => count && status !== 'accepted').map(([status, count]) => `${count} ${status}`).concat(median_time()).join(', ');
     for (const [state, count] of Object.entries({open: left, accepted, skipped, all: total})) part(`count-${state}`).textContent = count;
     window.dispatchEvent(new CustomEvent('annotation-counts', {detail: {left}}));
 };

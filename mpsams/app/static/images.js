@@ -13,6 +13,11 @@ const counts_of = images => {
     return counts;
 };
 
+// The median of the seconds worked on accepted images; null where none were recorded.
+const median_seconds = images => {
+    const taken = images.filter(image => image.status === 'accepted' && image.seconds > 0).map(image => image.seconds).sort((a, b) => a - b), half = taken.length >> 1;
+    return !taken.length ? null : taken.length % 2 ? taken[half] : (taken[half - 1] + taken[half]) / 2;
+};
 const STATES = {open: is_open, accepted: image => image.status === 'accepted', skipped: image => image.status === 'skipped', all: () => true};
 const DOUBTS = {
     '': () => true, nothing: image => image.is_empty,

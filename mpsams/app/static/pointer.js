@@ -121,11 +121,12 @@ const drag_window = (x, y) => {
     slice_view.window = [level - width / 2, level + width / 2];
     moving.late ||= requestAnimationFrame(() => { if (moving) moving.late = 0; apply_window(); });
 };
-const rewindow = () => {
-    slice_view.window = slice_view.reset;
+const set_window = window => {
+    slice_view.window = window;
     apply_window();
-    request('window', {low: slice_view.window[0], high: slice_view.window[1]});
+    request('window', {low: window[0], high: window[1]});
 };
+const rewindow = () => set_window(slice_view.reset);
 
 stage.addEventListener('pointerdown', event => {
     if (!slice_view || event.target.closest('button')) return;

@@ -29,6 +29,7 @@ const controls = () => {
     slider.value = SIZES.findIndex(size => size >= tool.size);
     set_visible('side', page_sidebar());
     set_pressed('side', page_sidebar() && page_sidebar().checkVisibility());
+    set_pressed('exact', show.exact);
     set_pressed('hide', show.hidden);
     set_pressed('outline', show.outline);
     set_pressed('dashes', show.proposal);
@@ -60,7 +61,7 @@ const controls = () => {
     text('over', `Copy slice ${slice + 2}`);
     set_enabled('back', slice > 0);
     set_enabled('on', slice < slices - 1);
-    for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true], ['propagate_all', true]]) set_enabled(name, free && there);
+    for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true], ['propagate_all', true], ['interpolate', true]]) set_enabled(name, free && there);
     stage.dataset.cursor = locked() && !leaving() ? 'locked' : stage.dataset.cursor === 'locked' ? tool.name : stage.dataset.cursor || tool.name;
 };
 const page_sidebar = () => document.querySelector('#side');  // of the page; hidden at first where a project gives the images
@@ -80,11 +81,11 @@ const ACTIONS = {
     undo, redo, fit, rewindow, next, previous, after: next,
     in: () => zoom(1.25), out: () => zoom(.8),
     plus: () => { tool.minus = false; controls(); }, minus: () => { tool.minus = true; controls(); },
-    hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), truth: () => toggle('truth'),
+    exact: () => toggle('exact'), hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), truth: () => toggle('truth'),
     strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
-    propagate_all: if_editable(() => request('propagate_all')),
+    interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(() => request('propagate_all')),
     propagate: if_editable(() => request('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
     largest: tidy('largest'), holes: tidy('holes'), smooth: tidy('smooth'),
     keys: () => part('shortcuts').showModal(),
@@ -102,13 +103,17 @@ root.addEventListener('click', event => {
 root.addEventListener('input', event => {
     const {set} = event.target.dataset;
     if (set === 'size') resize(SIZES[event.target.value]);
+    if (set === 'preset' && slice_view && event.target.value) {
+        const [level, width] = event.target.value.split(' ').map(Number);
+        set_window([level - width / 2, level + width / 2]);
+    }
     if (set === 'opacity') { show.opacity = event.target.value / 100; redraw(); }
 });
 
 const KEYS = {
     b: to_prompt('box'), p: to_prompt('point'), r: () => choose('brush'), 2: () => choose('brush'), e: () => choose('eraser'), 1: () => choose('eraser'), g: () => choose('polygon'), 3: () => choose('polygon'),
     f: () => choose('fill'), 4: () => choose('fill'), s: () => choose('lesion'), d: () => choose('background'), w: () => choose('window'), x: swap,
-    o: ACTIONS.outline, m: ACTIONS.dashes, t: ACTIONS.truth, '[': () => change_size(-1), ']': () => change_size(1), '{': () => change_size(-1), '}': () => change_size(1),
+    o: ACTIONS.outline, i: ACTIONS.exact, m: ACTIONS.dashes, t: ACTIONS.truth, '[': () => change_size(-1), ']': () => change_size(1), '{': () => change_size(-1), '}': () => change_size(1),
     '+': ACTIONS.in, '=': ACTIONS.in, '-': ACTIONS.out, _: ACTIONS.out, 0: fit, '?': ACTIONS.keys, ',': previous, '.': next, a: ACTIONS.accept, n: () => (['accepted', 'skipped'].includes(state.status) ? next() : ACTIONS.skip()),
     enter: shift => (open_polygon.length ? close_polygon(tool.shift) : shift ? ACTIONS.empty() : ACTIONS.accept()), backspace: () => { open_polygon.pop(); hover(); controls(); },
     arrowup: ACTIONS.back, arrowleft: ACTIONS.back, pageup: ACTIONS.back, arrowdown: ACTIONS.on, arrowright: ACTIONS.on, pagedown: ACTIONS.on, escape: cancel,

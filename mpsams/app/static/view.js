@@ -3,7 +3,7 @@ const root = element.querySelector('.annotate');
 const part = name => root.querySelector(`[data-part="${name}"]`);
 const stage = part('stage'), screen = part('screen').getContext('2d'), above = part('above').getContext('2d');
 const TILE = 128, SHARP = 3;  // pixels of a tile of outlines; from this enlargement on, pixels are seen as squares
-const show = {opacity: .45, hidden: false, outline: false, proposal: true, truth: true};
+const show = {exact: false, opacity: .45, hidden: false, outline: false, proposal: true, truth: true};
 const viewport = {scale: 1, left: 0, top: 0, fitted: true};
 const layers = {};  // canvases of the image's own size: grey, ink, strokes
 let edge_tiles = new Map(), frame_request = 0, pointer = null, open_polygon = [];
@@ -54,6 +54,9 @@ const apply_window = () => {
     }
     const unit = slice_view.unit && ' ' + slice_view.unit;
     text('window', `level ${format_value((black + white) / 2)}, width ${format_value(white - black)}${unit}`);
+    part('presets').hidden = unit !== ' HU';
+    const preset = `${(black + white) / 2} ${white - black}`, choices = root.querySelector('[data-set=preset]');
+    choices.value = [...choices.options].some(option => option.value === preset) ? preset : '';
     root.classList.toggle('as-it-came', !unit && slice_view.window === slice_view.reset);
     redraw();
 };
@@ -174,11 +177,11 @@ const draw = () => {
     if (seen) {
         const paste = (new_layer, sharp) => {
             screen.imageSmoothingEnabled = viewport.scale * dots < sharp;
-            screen.imageSmoothingQuality = 'medium';
+            screen.imageSmoothingQuality = show.exact ? 'medium' : 'high';
             const {x, y} = on_screen(seen);
             screen.drawImage(new_layer.canvas, seen.x, seen.y, seen.w, seen.h, x, y, seen.w * across(), seen.h * down());
         };
-        paste(layers.grey, SHARP);
+        paste(layers.grey, show.exact ? SHARP : Infinity);
         const place = new DOMMatrix([across(), 0, 0, down(), viewport.left, viewport.top]);
         if (!show.hidden) {
             screen.globalAlpha = show.opacity;
@@ -234,9 +237,16 @@ const hover = () => {
     stroke_path(above, ring, new DOMMatrix(), style, 1.4, tool.name === 'eraser' || tool.name === 'background' ? [4, 3] : []);
 };
 const group_digits = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
+// The area in mm\u00b2 and the volume of all slices in ml, where the spacing is known.
+const in_millimetres = area => {
+    if (!slice_view.spacing) return '';
+    const [between, rows, columns] = slice_view.spacing, volume = (area + (state.voxels_elsewhere || 0)) * between * rows * columns / 1000;
+    return ` \u00b7 ${short_number(area * rows * columns)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml in all slices` : ''}`;
+};
+const short_number = value => value >= 100 ? group_digits(Math.round(value)) : String(Number(value.toPrecision(3)));
 const update_numbers = () => {
     const {area, added, removed, proposal, width, height, codes} = slice_view;
-    text('area', `${group_digits(area)} px drawn`);
+    text('area', `${group_digits(area)} px drawn${in_millimetres(area)}`);
     text('change', proposal ? `+${group_digits(added)} \u2212${group_digits(removed)} against the proposal` : '');
     text('zoom', `${viewport.scale < .1 ? (100 * viewport.scale).toFixed(1) : Math.round(100 * viewport.scale)}%`);
     const x = pointer ? Math.floor(pointer.x) : -1, y = pointer ? Math.floor(pointer.y) : -1;
