@@ -106,6 +106,7 @@ root.addEventListener('input', event => {
     if (set === 'preset' && slice_view && event.target.value) {
         const [level, width] = event.target.value.split(' ').map(Number);
         set_window([level - width / 2, level + width / 2]);
+        stage.focus({preventScroll: true});
     }
     if (set === 'opacity') { show.opacity = event.target.value / 100; redraw(); }
 });
