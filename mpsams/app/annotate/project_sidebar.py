@@ -13,7 +13,7 @@ from mpsams.annotation import disk, export_names, proposals, session_files, tran
 from mpsams.annotation.name_matching import stem
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import gradio_compat
-from mpsams.app.annotate import queue
+from mpsams.app.annotate import class_bar, queue
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
@@ -28,7 +28,7 @@ ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
 OFTEN = 10  # after so many proposals the list is shown anew
 ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
 to work through many images, with a queue, saved on the disk."""
-NAMES_INFO = "Your names may name a patient. names.csv in the zip lists both; leave it out when you pass hashed names on."
+NAMES_INFO = "File names can identify patients. names.csv in the zip lists both names; leave it out when you share hashed ones."
 READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
 
 
@@ -49,6 +49,7 @@ class ProjectSidebar:
         """The parts that need a project, update for the first time when the page is opened."""
         self.warning = gr.HTML("")
         self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.classes = class_bar.component()
         self.list = gr.HTML(
             queue.pointer(self.project, ""), html_template=queue.markup(), js_on_load=queue.scripts(), apply_default_css=False, elem_id="annotate-queue",
             server_functions=queue.server_functions(self.project),
@@ -83,7 +84,7 @@ class ProjectSidebar:
     @property
     def outputs(self) -> list:
         """What ``update`` sets."""
-        return [self.one] + ([self.warning, self.list, self.log] if self.project else [])
+        return [self.one] + ([self.warning, self.classes, self.list, self.log] if self.project else [])
 
     def update(self, annotation: AnnotationSession | None) -> dict:
         """The column as the project and the image on screen are now."""
@@ -99,7 +100,8 @@ class ProjectSidebar:
     def update_list(self, annotation: AnnotationSession | None) -> dict:
         """The list and the log as they are now."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
-        return {self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
+        shown = class_bar.show(self.project, current)
+        return {self.classes: shown, self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
         """What happens when something of the column is touched, but for the list, which puts images on screen."""
@@ -111,6 +113,7 @@ class ProjectSidebar:
         self.retrain.listen()
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
+        on_event(self.classes.act, self._class, [self.user, self.state], self.outputs, trigger_mode="multiple", **lost)
         self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state], [self.add, self.adding, *shown], lane=LONG, **lost)
         proposing = {"inputs": [self.user, self.state], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
         on_event(self.propose.click, self._propose, **proposing)
@@ -119,6 +122,10 @@ class ProjectSidebar:
         sending = on_event(self.send.click, self._export, exported, [self.ready, self.notice], show_progress_on=self.send, lane=LONG, **kept)
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
+
+    def _class(self, user: str, annotation: AnnotationSession | None, event: gr.EventData) -> dict:
+        class_bar.handle(self.project, event, author(user))
+        return self.update_list(annotation)
 
     def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None) -> dict:
         count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(user))

@@ -13,7 +13,7 @@ from mpsams.annotation.thumbnails import Thumbnails
 from mpsams.app.components import html
 
 LINES = 20  # of the log
-ACTIONS = {"proposed": "got a proposal", "recovered": "found changed", "missing": "lost its mask", "discarded": "lost its proposal"}  # others as the log says
+ACTIONS = {"proposed": "got a proposal", "recovered": "found changed", "missing": "lost its mask", "discarded": "lost its proposal", "classified": "has the class", "configured": "settings changed"}  # others as the log says
 STATES = {"open": "Open", "accepted": "Accepted", "skipped": "Skipped", "all": "All"}
 ORDERS = {
     "queue": "Most doubtful first", "sure": "Least doubtful first", "name": "By name", "added": "As added", "changed": "Last changed first",
@@ -132,6 +132,7 @@ def _line(row: dict, places: dict[str, str]) -> str:
     time, action = str(row.get("time"))[5:16].replace("T", " "), row.get("action")
     changed = f"+{row['pixels_added']} −{row['pixels_removed']} px" if {"pixels_added", "pixels_removed"} <= set(row) else ""
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
-    what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)}".strip()
+    named = str(row["image_class"] or "none") if "image_class" in row else ""
+    what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)} {named}".strip()
     said = escape(", ".join(filter(None, (what, str(row.get("user") or ""), changed, seconds))))
     return f"<time>{escape(time)}</time> {said}"

@@ -1,0 +1,57 @@
+"""The classes of a project beside the canvas: which the image on screen has, how many images have each, and their editing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import gradio as gr
+
+from mpsams.annotation import classes, disk
+from mpsams.annotation.classes import ImageClass
+from mpsams.annotation.project import Project
+from mpsams.app.components.templates import render
+from mpsams.app.events import event_values, user_error
+
+SCRIPTS = ("classes", "initials")
+
+
+def component() -> gr.HTML:
+    """The bar; its event is ``act``, see ``handle``."""
+    static = Path(__file__).parents[1] / "static"
+    script = "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    return gr.HTML("", js_on_load=script, elem_id="annotate-classes")
+
+
+def show(project: Project, current: str) -> str:
+    """The bar as HTML; "" while the project is empty. current: id of the image on screen, "" for none of the project's."""
+    items, defined = project.items(), classes.defined(project)
+    if not items:
+        return ""
+    counts = {one.name: one for one in classes.count(project)}
+    item = next((one for one in items if one.id == current), None)
+    others = sum(count.images for name, count in counts.items() if name and name not in {one.name for one in defined})
+    can_undo = item is not None and item.image_class != item.class_before and not project.read_only
+    suggested = defined or classes.make(classes.DEFAULTS.get(items[0].modality, ()))
+    return render(
+        "class_bar", item=item, classes=defined, counts=counts, others=others, can_undo=can_undo, read_only=project.read_only,
+        defined=json.dumps([asdict(one) for one in suggested]),
+    )  # fmt: skip
+
+
+def handle(project: Project, event: gr.EventData, who: str) -> None:
+    """Do what was asked on the page: give the image a class, undo that, or define the classes; errors are told to the user."""
+    values = event_values(event)
+    action, item, image_class, rows = (values.get(name) for name in ("action", "item", "image_class", "classes"))
+    try:
+        if action == "define" and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+            classes.define(project, [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows], who)
+        elif action == "classify" and isinstance(image_class, str):
+            classes.classify(project, str(item), image_class, who)
+        elif action == "undo":
+            classes.undo(project, str(item), who)
+        else:
+            raise ValueError(f"action {str(action)[:40]!r}; allowed are classify, undo and define")
+    except (ValueError, OSError) as error:
+        raise user_error(disk.as_sentence(error)) from None
