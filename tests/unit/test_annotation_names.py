@@ -139,7 +139,7 @@ def test_accepted_images_keep_their_class_and_unknown_ones_are_named(project, tm
     found = transfer.take(project, tmp_path / "given.csv", "")
     assert found.classified == [] and found.saved == [] and len(found.notes) == 2
     assert "1 image has a class that this project does not define; expected benign, malignant, normal." in found.notes
-    (tmp_path / "given.csv").write_text(f"id,name,class\n,other.png,malignant\n9,strange.png,normal\n")
+    (tmp_path / "given.csv").write_text("id,name,class\n,other.png,malignant\n9,strange.png,normal\n")
     assert transfer.take(project, tmp_path / "given.csv", "Bert").classified == [third] and project.log()[-1]["user"] == "Bert"
 
 

@@ -113,7 +113,7 @@ class ProjectSidebar:
         self.retrain.listen()
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
-        on_event(self.classes.act, self._class, [self.user, self.state], self.outputs, trigger_mode="multiple", **lost)
+        on_event(self.classes.act, self._class, [self.user, self.state], self.outputs, trigger_mode="multiple", saves=True, **lost)
         self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state], [self.add, self.adding, *shown], lane=LONG, **lost)
         proposing = {"inputs": [self.user, self.state], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
         on_event(self.propose.click, self._propose, **proposing)
