@@ -26,27 +26,24 @@ def test_one_visitor_is_answered_in_turn_and_others_beside():
     assert begin_all(turns, waiting) == [second]
 
 
-def test_who_asks_for_everything_gets_every_second_turn_beside_one_other():
+def test_who_asks_for_everything_gets_no_more_than_every_second_turn_beside_one_other():
     turns, order = Turns(cores=1), []
     waiting = [Ticket("greedy", NETWORK) for _ in range(20)] + [Ticket("greedy", LONG) for _ in range(20)] + [Ticket("other", NETWORK) for _ in range(4)]
-    while len(order) < 8:
+    while any(ticket.visitor == "other" for ticket in waiting):
         begun = begin_all(turns, waiting)
-        order += [ticket.visitor for ticket in begun]
+        order += [ticket.visitor for ticket in begun if ticket.lane == NETWORK]
         for ticket in begun:
             turns.end(ticket, waiting)
-    assert order[:8].count("other") == 4
+    assert order.count("other") == 4 and order.count("greedy") <= 4
 
 
-def test_each_lane_has_room_that_slower_ones_cannot_take():
+def test_each_lane_has_room_that_others_cannot_take():
     turns = Turns(cores=2)
     waiting = [Ticket(f"{lane} {number}", lane) for lane in (LONG, NETWORK, PICTURE, SAVE) for number in range(9)]
-    begun = [ticket.lane for ticket in begin_all(turns, waiting[:9])]
-    assert begun == [LONG]
-    assert [ticket.lane for ticket in begin_all(turns, waiting[9:])] == [SAVE] * lanes.SAVES_AT_ONCE + [PICTURE] * 2
-    for ticket in [ticket for ticket in turns.running if ticket.lane == PICTURE]:
-        turns.end(ticket)
-    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"n{number}", NETWORK) for number in range(9)])] == [NETWORK]
-    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"p{number}", PICTURE) for number in range(9)])] == [PICTURE]
+    assert [ticket.lane for ticket in begin_all(turns, waiting[:9])] == [LONG]
+    assert [ticket.lane for ticket in begin_all(turns, waiting[9:])] == [SAVE] * lanes.SAVES_AT_ONCE + [PICTURE] * 2 + [NETWORK] * 2
+    turns.end(next(ticket for ticket in turns.running if ticket.lane == NETWORK))
+    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"{lane} again", lane) for lane in (LONG, PICTURE, NETWORK)])] == [NETWORK]
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 64])

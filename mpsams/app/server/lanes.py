@@ -1,7 +1,7 @@
 """The order in which requests are answered: fair between visitors, quick ones before slow ones. No gradio here.
 
-A request waits in one of four lanes. Each lane has room that the slower ones cannot take, so that a save never waits for a
-segmentation, nor a segmentation for a whole volume. Within a lane, visitors take turns, and the requests of one visitor are
+A request waits in one of four lanes. Each lane has room of its own, so that a save never waits for a segmentation, nor a
+segmentation for a whole volume, and none waits for ever. Within a lane, visitors take turns, and the requests of one visitor are
 answered one after another in the order in which they came.
 """
 
@@ -59,9 +59,7 @@ class Turns:
     def __init__(self, cores: int | None = None) -> None:
         """cores: processors that share the work; None is all there are."""
         cores = cores or os.cpu_count() or 1
-        long = max(1, cores // 2)
-        network = max(cores, long + 1)
-        self._room = {LONG: long, NETWORK: network, PICTURE: network + 1}  # in this lane and the slower ones together
+        self._room = {SAVE: SAVES_AT_ONCE, PICTURE: cores, NETWORK: cores, LONG: max(1, cores // 2)}  # requests that are worked on in each lane
         self.running: set[Ticket] = set()
         self._served: dict[str, int] = {}  # visitor -> number of the turn it had last
         self._turn = 0
@@ -78,7 +76,7 @@ class Turns:
                 heads.setdefault(place, ticket)
         for lane in LANES:
             ready = [ticket for ticket in heads.values() if ticket.lane == lane]
-            if ready and self._has_room(lane):
+            if ready and sum(ticket.lane == lane for ticket in self.running) < self._room[lane]:
                 return min(ready, key=lambda ticket: self._served.get(ticket.visitor, 0))
         return None
 
@@ -113,9 +111,3 @@ class Turns:
         running, queued = (Counter(ticket.lane for ticket in tickets) for tickets in (self.running, waiting))
         counts = {"running": running, "waiting": queued, "done": self._done, "refused": self._refused}
         return {lane: {name: count[lane] for name, count in counts.items()} for lane in LANES}
-
-    def _has_room(self, lane: str) -> bool:
-        if lane == SAVE:
-            return sum(ticket.lane == SAVE for ticket in self.running) < SAVES_AT_ONCE
-        enclosing = LANES[1 : LANES.index(lane) + 1]  # the lanes whose room it takes
-        return all(sum(LANES.index(ticket.lane) >= LANES.index(each) for ticket in self.running) < self._room[each] for each in enclosing)
