@@ -81,6 +81,14 @@ def page(small_weights, tmp_path_factory):
         yield panels.page(ModelRegistry(small_weights), project), project
 
 
+def test_only_an_image_that_nobody_has_opened_waits_with_those_that_ask_networks(page):
+    blocks, project = page
+    _, lane_of = next(blocks.lanes[fn._id] for fn in Tab(blocks).ours if fn.name == "pick")
+    lanes = {item.id: lane_of({"item": item.id}) for item in project.items()}
+    assert lanes == {item.id: "network" if item.status == "new" else "picture" for item in project.items()} and "network" in lanes.values()
+    assert lane_of(None) == lane_of({"item": 5}) == "picture"
+
+
 def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     blocks, project = page
     tab, (flat, deep) = Tab(blocks), project.items()

@@ -18,7 +18,7 @@ from mpsams.app.annotate import canvas, queue
 from mpsams.app.annotate.project_sidebar import OFTEN, ProjectSidebar, author, note, require_image
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
-from mpsams.app.server.lanes import LONG, NETWORK, SAVE
+from mpsams.app.server.lanes import LONG, NETWORK, PICTURE, SAVE
 from mpsams.app.session import Session
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
@@ -81,13 +81,18 @@ class Listeners:
         """Connect the handlers of the project's events; the sidebar must listen already."""
         session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
         inputs = [session.case, self.state, sidebar.user]
-        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=NETWORK, **lost)
+        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
         on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
         on_event(self.stage.ahead, self.prefetch, [self.state, sidebar.user], [], concurrency_limit=1, lane=LONG, may_lose=[self.state])
         on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, **lost)
         on_event(sidebar.list.batch, self.batch, inputs, [sidebar.notice, *self.outputs], concurrency_limit=1, lane=LONG, **lost)
         masks = [sidebar.masks, sidebar.user, session.case, self.state]
         on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost)
+
+    def lane_of_pick(self, message: object) -> str:
+        """Return the lane of a click in the list: the networks are asked about an image that nobody has opened yet."""
+        id = message.get("item") if isinstance(message, dict) else None
+        return NETWORK if any(item.id == id for item in self.session.project.items("new")) else PICTURE
 
     def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
         """Handle a command of the canvas."""
