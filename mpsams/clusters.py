@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mpsams import selectors
 from mpsams.selectors._covariance import NORMALISATIONS as NORMALISATIONS
+from mpsams.selectors._covariance import SIMILARITIES as SIMILARITIES
+from mpsams.selectors._covariance import similarities as similarities
 from mpsams.selectors._two_means import ITERATIONS as ITERATIONS
 from mpsams.selectors._two_means import Clusters as Clusters
 from mpsams.selectors._two_means import split_numbers as split_numbers
@@ -22,54 +24,63 @@ SELECTORS = (*PAPER_SELECTORS, *(name for name in selectors.available() if name 
 def relation(
     x_bchw: Tensor,
     patch: int = 16,
-    selector: str = "covariance-of-softmax",
+    selector: str = PAPER_SELECTORS[0],
     normalise: str = "standardised",
     temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
     """The matrix between patches whose rows a selector of the paper clusters: (B, C, H, W) -> (B, L, L), finite.
 
     The paper says "a covariance matrix after a softmax layer according to the degree of similarity between different patches"
-    (2.1), which can be read in two ways, ``PAPER_SELECTORS``. normalise: "standardised" sets each image to mean 0, deviation 1
-    first; "raw" takes it as it is. ValueError names the value and what is allowed.
+    (2.1), which can be read in two ways, ``PAPER_SELECTORS``. It names no measure of similarity; these are its parameters:
+
+    normalise: "standardised" (default) sets each image to mean 0, deviation 1 first; "raw" takes it as it is.
+    temperature: positive divisor of the similarity before the softmax; 1 by default.
+    similarity: one of ``SIMILARITIES``, "inner-product" by default.
+
+    ValueError names the value and what is allowed.
     """
     if selector not in PAPER_SELECTORS:
         raise ValueError(f"selector {selector!r} has no matrix between patches; available: {', '.join(PAPER_SELECTORS)}")
-    return selectors.find(selector).relation(x_bchw, patch, normalise, temperature)
+    return selectors.find(selector).relation(x_bchw, patch, normalise, temperature, similarity)
 
 
 def split(
     x_bchw: Tensor,
     patch: int = 16,
-    selector: str = "covariance-of-softmax",
+    selector: str = PAPER_SELECTORS[0],
     normalise: str = "standardised",
     temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Clusters:
     """Cluster each image's patches in two and call one cluster lesion, as the selector does.
 
-    x_bchw: finite floats (B, C, H, W). selector: one of ``SELECTORS``. normalise, temperature: of the paper's selectors, see
+    x_bchw: finite floats (B, C, H, W). selector: one of ``SELECTORS``. normalise, temperature, similarity: of the paper's selectors, see
     ``relation``; the others ignore them. The result is deterministic. With the paper's selectors an image whose patches are all alike
     has one cluster, background.
     """
-    return selectors.find(selector).split(x_bchw, patch, normalise, temperature)
+    return selectors.find(selector).split(x_bchw, patch, normalise, temperature, similarity)
 
 
 def lesion_patches(
     x_bchw: Tensor,
     patch: int = 16,
-    selector: str = "covariance-of-softmax",
+    selector: str = PAPER_SELECTORS[0],
     normalise: str = "standardised",
     temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
     """Bool (B, L), True = the patch is in the lesion cluster; see ``split``."""
-    return split(x_bchw, patch, selector, normalise, temperature).lesion_bl
+    return split(x_bchw, patch, selector, normalise, temperature, similarity).lesion_bl
 
 
 def scores(
     x_bchw: Tensor,
     patch: int = 16,
-    selector: str = "covariance-of-softmax",
+    selector: str = PAPER_SELECTORS[0],
     normalise: str = "standardised",
     temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
     """Float (B, L), larger = more like lesion; see ``Clusters.score_bl``."""
-    return split(x_bchw, patch, selector, normalise, temperature).score_bl
+    return split(x_bchw, patch, selector, normalise, temperature, similarity).score_bl

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +26,10 @@ from train.state import Position
 
 CHUNK = 512  # images that are looked at once
 Trained = TypeVar("Trained", bound=nn.Module)
-LATER = {  # options that earlier versions did not have and that do nothing while they, or their weight, are 0
-    *(f"recipe.augment.{name}" for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")),
-    *(f"recipe.{name}" for name in ("presence", "deep", "balance", "small", "faint", "teacher")),
+LATER = {  # options that earlier versions did not have, and the value (of teacher, its weight) with which a run is as theirs
+    **{f"recipe.augment.{name}": 0 for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")},
+    **{f"recipe.{name}": 0 for name in ("presence", "deep", "balance", "small", "faint", "teacher")},
+    "method.similarity": "inner-product",
 }
 
 
@@ -261,9 +262,13 @@ def without_paths(config: dict) -> dict:
 
 
 def without_later(config: dict, above: str = "") -> dict:
-    """The configuration without the options of ``LATER`` that are off, so that runs of earlier versions are the same."""
+    """Return the configuration without the options of ``LATER`` that have their first value, so that runs of earlier versions are the same."""
     inner = {key: without_later(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
-    return {key: value for key, value in inner.items() if f"{above}{key}" not in LATER or (value["weight"] if isinstance(value, dict) else value)}
+
+    def is_first(name: str, value: Any) -> bool:
+        return name in LATER and (value["weight"] if isinstance(value, dict) else value) == LATER[name]
+
+    return {key: value for key, value in inner.items() if not is_first(f"{above}{key}", value)}
 
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:

@@ -43,6 +43,7 @@ class Config:
             "softmax-of-covariance", or by our own "geodesic" distance.
         normalise: images to cluster: "standardised" or "raw".
         temperature: temperature of the similarity's softmax.
+        similarity: measure of the similarity between patches: "inner-product", "cosine" or "distance" (not for "softmax-of-covariance").
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
     """
 
@@ -56,6 +57,7 @@ class Config:
     selector: str = "covariance-of-softmax"
     normalise: str = "standardised"
     temperature: float = 1.0
+    similarity: str = "inner-product"
     normalise_target: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Config:
             )
         if not 0 <= self.fixed_ratio <= 1:
             raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
-        for name, allowed in (("selector", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS)):
+        for name, allowed in (("selector", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS), ("similarity", clusters.SIMILARITIES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(allowed)}")
         if not (self.tau > 0 and self.temperature > 0 and self.patch >= 1 and self.horizon >= 0):
@@ -107,7 +109,7 @@ class MaskedAutoencoder(Method):
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
         how = self.config
-        return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature)
+        return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature, how.similarity)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
         """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""

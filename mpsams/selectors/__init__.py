@@ -1,7 +1,7 @@
 """Selectors: ways to choose the patches that look like lesion, one file each, found by the file's name.
 
-A selector's file has ``split(x_bchw, patch, normalise, temperature) -> Clusters``. The selector "my-selector" is in the file
-``my_selector.py``. Names with an underscore at the start are shared code.
+A selector's file has ``split(x_bchw, patch, normalise, temperature, similarity) -> Clusters``. The selector "my-selector" is in the
+file ``my_selector.py``. Names with an underscore at the start are shared code.
 """
 
 from __future__ import annotations

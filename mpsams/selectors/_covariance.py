@@ -6,6 +6,7 @@ Axes: B batch, C channels, H x W pixels, L patches (row-major), D values of a pa
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mpsams import transforms
@@ -13,6 +14,7 @@ from mpsams.patches import patchify
 from mpsams.selectors._two_means import Clusters, two_means
 
 NORMALISATIONS = ("standardised", "raw")
+SIMILARITIES = ("inner-product", "cosine", "distance")
 
 
 def to_patches(x_bchw: Tensor, patch: int, normalise: str, temperature: float) -> Tensor:
@@ -26,6 +28,22 @@ def to_patches(x_bchw: Tensor, patch: int, normalise: str, temperature: float) -
         raise ValueError(f"temperature {temperature} must be positive")
     x = x_bchw.float()
     return patchify(transforms.standardise(x) if normalise == "standardised" else x, patch)
+
+
+def similarities(patches_bld: Tensor, kind: str = "inner-product") -> Tensor:
+    """Similarity of each pair of patches: (B, L, D) -> (B, L, L), larger = more alike.
+
+    "inner-product" is divided by sqrt(D); "cosine" is that of the angle between the patches, in [-1, 1], and 0 for a patch that is
+    zero; "distance" is minus the root mean square of the difference. ValueError for another kind.
+    """
+    if kind == "cosine":
+        unit_bld = F.normalize(patches_bld, dim=2)
+        return unit_bld @ unit_bld.mT
+    if kind == "distance":
+        return -torch.cdist(patches_bld, patches_bld, compute_mode="donot_use_mm_for_euclid_dist") / patches_bld.shape[2] ** 0.5
+    if kind == "inner-product":
+        return patches_bld @ patches_bld.mT / patches_bld.shape[2] ** 0.5
+    raise ValueError(f"unknown similarity {kind!r}; available: {', '.join(SIMILARITIES)}")
 
 
 def covariance(rows_bln: Tensor) -> Tensor:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mpsams.selectors._covariance import covariance, split_rows, to_patches
+from mpsams.selectors._covariance import covariance, similarities, split_rows, to_patches
 from mpsams.selectors._two_means import Clusters
 
 
-def relation(x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Tensor:
+def relation(
+    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+) -> Tensor:
     """The matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
-    Inner products of patches divided by sqrt(D) * temperature, a softmax over each row, then the covariance of those rows.
+    A softmax over each row of the patches' similarity divided by the temperature, then the covariance of those rows.
+    similarity: as in ``similarities``.
     """
     patches_bld = to_patches(x_bchw, patch, normalise, temperature)
-    similarity_bll = patches_bld @ patches_bld.mT / (patches_bld.shape[2] ** 0.5 * temperature)
-    return covariance(similarity_bll.softmax(dim=2))
+    return covariance((similarities(patches_bld, similarity) / temperature).softmax(dim=2))
 
 
-def split(x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Clusters:
+def split(
+    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+) -> Clusters:
     """Cluster the rows of ``relation`` in two; the smaller cluster is lesion."""
-    return split_rows(x_bchw, patch, relation(x_bchw, patch, normalise, temperature))
+    return split_rows(x_bchw, patch, relation(x_bchw, patch, normalise, temperature, similarity))

@@ -22,8 +22,8 @@ BLUR, SMOOTH = 0.75, 0.7  # deviations of the smoothing of the image, in cells, 
 NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right)
 
 
-def split(x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Clusters:
-    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size. normalise and temperature are ignored."""
+def split(x_bchw: Tensor, patch: int, *ignored: str | float) -> Clusters:
+    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size. ignored: of the paper's selectors."""
     return split_numbers(distance(x_bchw, patch))
 
 

@@ -28,26 +28,39 @@ def slow_softmax(rows):
     return np.stack([np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in rows])
 
 
-def slow_relation(image_hw, patch, selector, normalise="standardised", temperature=1.0):
+def slow_similarity(p, kind):
+    """Of each pair of patches."""
+    if kind == "cosine":
+        return np.array([[a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for b in p] for a in p])
+    if kind == "distance":
+        return np.array([[-np.sqrt(((a - b) ** 2).mean()) for b in p] for a in p])
+    return np.array([[a @ b for b in p] for a in p]) / np.sqrt(p.shape[1])
+
+
+def slow_relation(image_hw, patch, selector, normalise="standardised", temperature=1.0, kind="inner-product"):
     image = image_hw.astype(np.float64)
     if normalise == "standardised":
         image = (image - image.mean()) / image.std()
     p = slow_patches(image, patch)
     if selector == "covariance-of-softmax":
-        similarity = np.array([[a @ b for b in p] for a in p]) / (np.sqrt(p.shape[1]) * temperature)
-        return np.cov(slow_softmax(similarity))
-    return slow_softmax(np.cov(p) / temperature)
+        return np.cov(slow_softmax(slow_similarity(p, kind) / temperature))
+    return slow_softmax((np.corrcoef(p) if kind == "cosine" else np.cov(p)) / temperature)
 
 
 @BOTH
 @EACH
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_relation_is_numpys(selector, normalise, temperature):
+@pytest.mark.parametrize("similarity", clusters.SIMILARITIES)
+def test_relation_is_numpys(selector, normalise, temperature, similarity):
+    if (selector, similarity) == ("softmax-of-covariance", "distance"):
+        with pytest.raises(ValueError, match="'distance'.*inner-product or cosine"):
+            clusters.relation(noise(1), 8, selector, normalise, temperature, similarity)
+        return
     x = noise(3, 48)
-    found = clusters.relation(x, 8, selector, normalise, temperature)
+    found = clusters.relation(x, 8, selector, normalise, temperature, similarity)
     assert found.shape == (3, 36, 36)
     for image, matrix in zip(x, found):
-        expected = slow_relation(image[0].numpy(), 8, selector, normalise, temperature)
+        expected = slow_relation(image[0].numpy(), 8, selector, normalise, temperature, similarity)
         np.testing.assert_allclose(matrix, expected, rtol=2e-3, atol=1e-5 * np.abs(expected).max())
 
 
@@ -65,6 +78,7 @@ def test_relation_takes_any_shape_and_several_channels():
     [
         ("selector", "cosine", "'cosine'.*covariance-of-softmax, geodesic, softmax-of-covariance"),
         ("normalise", "no", "'no'.*standardised, raw"),
+        ("similarity", "dot", "'dot'.*inner-product, cosine, distance"),
         ("temperature", 0.0, "temperature 0.0"),
         ("temperature", float("nan"), "temperature nan"),
         ("patch", 7, "patch side 7"),

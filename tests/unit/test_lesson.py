@@ -19,16 +19,16 @@ def image(phantoms):
 
 
 def test_similarity_is_the_sum_of_products_over_the_root_of_their_number(image):
-    found = lesson.similarity(image, 16, temperature=2.0)
+    found = lesson.scaled_similarity(image, 16, temperature=2.0)
     pixels = image[0, 0].double().numpy()
     pixels = (pixels - pixels.mean()) / pixels.std()
     cut = [pixels[16 * (k // 16) : 16 * (k // 16) + 16, 16 * (k % 16) : 16 * (k % 16) + 16].ravel() for k in range(256)]
     for a, b in ((0, 0), (3, 250), (17, 18), (255, 128)):
         assert float(found[a, b]) == pytest.approx(sum(x * y for x, y in zip(cut[a], cut[b])) / (16 * 2.0), rel=1e-3, abs=1e-3)
-    raw = lesson.similarity(image, 16, "raw")
+    raw = lesson.scaled_similarity(image, 16, "raw")
     assert float(raw[5, 9]) == pytest.approx(float((image[0, 0, :16, 80:96] * image[0, 0, :16, 144:160]).sum()) / 16, rel=1e-4)
     with pytest.raises(ValueError, match="standardised, raw"):
-        lesson.similarity(image, 16, "loud")
+        lesson.scaled_similarity(image, 16, "loud")
 
 
 @pytest.mark.parametrize("selector", clusters.PAPER_SELECTORS)

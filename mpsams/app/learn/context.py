@@ -72,7 +72,8 @@ class LessonContext:
     @cached_property
     def similarity_l(self) -> Tensor:
         """Of every patch with the one that is asked about."""
-        return lesson.similarity(self.image_11ss, self.clustering_options["patch"], self.clustering_options["normalise"], self.clustering_options["temperature"])[self.patch]
+        options = {key: value for key, value in self.clustering_options.items() if key != "selector"}
+        return lesson.scaled_similarity(self.image_11ss, **options)[self.patch]
 
     @cached_property
     def rounds(self) -> list[Tensor]:

@@ -24,19 +24,23 @@ def patch_values(image_11ss: Tensor, patch: int, normalise: str = "standardised"
     return patchify(transforms.standardise(image_11ss) if normalise == "standardised" else image_11ss, patch)[0]
 
 
-def similarity(image_11ss: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0) -> Tensor:
-    """Similarity of patches: inner products divided by sqrt(D) * temperature, float (L, L) (paper 2.1)."""
-    patches_ld = patch_values(image_11ss, patch, normalise)
-    return patches_ld @ patches_ld.T / (patches_ld.shape[1] ** 0.5 * temperature)
+def scaled_similarity(
+    image_11ss: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+) -> Tensor:
+    """Similarity of patches divided by the temperature, float (L, L) (paper 2.1); ``similarity`` as in ``clusters.relation``."""
+    return clusters.similarities(patch_values(image_11ss, patch, normalise)[None], similarity)[0] / temperature
 
 
-def relation_stages(image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float) -> dict[str, Tensor]:
+def relation_stages(
+    image_11ss: Tensor, patch: int, selector: str, normalise: str, temperature: float, similarity: str = "inner-product"
+) -> dict[str, Tensor]:
     """The matrices (L, L) of a reading of the paper in the order they are made; the last is ``clusters.relation``."""
-    rows_ll = clusters.relation(image_11ss, patch, selector, normalise, temperature)[0]
+    rows_ll = clusters.relation(image_11ss, patch, selector, normalise, temperature, similarity)[0]
     if selector == "covariance-of-softmax":
-        similarity_ll = similarity(image_11ss, patch, normalise, temperature)
+        similarity_ll = scaled_similarity(image_11ss, patch, normalise, temperature, similarity)
         return {"similarity": similarity_ll, "softmax": similarity_ll.softmax(dim=1), "covariance": rows_ll}
-    return {"covariance": torch.cov(patch_values(image_11ss, patch, normalise)), "softmax": rows_ll}
+    between_ll = torch.cov if similarity == "inner-product" else torch.corrcoef
+    return {"covariance": between_ll(patch_values(image_11ss, patch, normalise)), "softmax": rows_ll}
 
 
 def two_means_rounds(image_11ss: Tensor, rows_1ll: Tensor, patch: int) -> list[Tensor]:
