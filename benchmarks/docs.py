@@ -62,6 +62,18 @@ def _rounded(told: Iterable[dict]) -> list[dict]:
     return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
 
 
+def selector_parameters() -> str:
+    """The parameters chosen for the paper's selectors on the training parts, and AUC and pooled lift on the rest, beside the references."""
+    rows = []
+    for name, words in SETS.items():
+        measured = record(ROOT / "benchmarks" / f"selector_parameters-{name}.json")["rest"]
+        for each in measured["selectors"]:
+            chosen = [f"{each[key]}" if key in each else "" for key in ("similarity", "normalise", "temperature")]
+            numbers = [f"{each['auc']:.3f}", f"{each['lift']:.2f}", f"{each['size']:.0%}"]
+            rows.append([words, each["selector"].replace("-", " "), *chosen, *numbers, str(measured["images"])])
+    return table(["", "selector", "similarity", "image", "temperature", "AUC", "pooled lift", "size of the cluster", "images"], rows)
+
+
 def results(*sets: str) -> str:
     """The included segmentation networks on the test images or patients of these data sets."""
     rows = []
@@ -354,7 +366,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
 TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "prompts": prompts, "assistants": assistants}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
 
 
 def rewrite(text: str) -> str:

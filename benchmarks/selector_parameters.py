@@ -2,7 +2,7 @@
 
 The paper names no measure of similarity between patches. Each combination is measured by ROC AUC (mean over images with a lesion
 patch) and pooled lift (how many times as often a patch of the lesion clusters is lesion as a random patch). Chosen is, for each
-selector, the highest AUC among those with a pooled lift above 1 on the training part.
+selector, the highest AUC on the training part among those with a pooled lift above 1 whose median lesion cluster is not nearly empty.
 
   python -m benchmarks.selector_parameters --data.name busi --data.root Dataset_BUSI_with_GT
 """
@@ -10,6 +10,7 @@ selector, the highest AUC among those with a pooled lift above 1 on the training
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,8 @@ from mpsams.datasets import Stack
 from train.command_line import parse
 from train.options import Data, at_least, divide, read
 
-TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+LEAST = 0.03  # of the patches in the median lesion cluster: with fewer, hiding it first is hardly different from a random order
 DEFAULT = {"selector": clusters.PAPER_SELECTORS[0], "normalise": "standardised", "temperature": 1.0, "similarity": "inner-product"}
 
 
@@ -64,9 +66,11 @@ def cluster(row: dict, x_b1hw: Tensor, patch: int) -> Clusters:
 
 
 def measure(stack: Stack, indices: Tensor, patch: int, rows: Sequence[dict]) -> list[dict]:
-    """Return each row with its ``auc``, ``lift`` (pooled) and ``size`` (mean share of the lesion cluster) over these images."""
+    """Return each row with its ``auc``, ``lift`` (pooled) and ``size`` (share of patches in the median lesion cluster) over these images."""
     chosen = torch.zeros(len(rows), 2)  # patches of lesion clusters, and the lesion patches among them
-    total, lesions, auc = 0, 0, [[] for _ in rows]  # type: ignore[var-annotated]
+    total, lesions = 0, 0
+    auc: list[list[float]] = [[] for _ in rows]
+    sizes: list[list[float]] = [[] for _ in rows]
     for batch in tqdm(indices.split(BATCH), unit=f"x{BATCH} img", leave=False):
         images_b1hw, masks_b1hw = stack.take(batch)
         truth_bl, x_b1hw = patches.is_lesion(masks_b1hw, patch), images_b1hw[:, :1].float() / 255
@@ -74,24 +78,26 @@ def measure(stack: Stack, indices: Tensor, patch: int, rows: Sequence[dict]) -> 
         for number, row in enumerate(rows):
             found = cluster(row, x_b1hw, patch)
             auc[number] += [metrics.auc(score_l, truth_l) for score_l, truth_l in zip(score(found), truth_bl, strict=True)]
+            sizes[number] += found.lesion_bl.float().mean(dim=1).tolist()
             chosen[number] += torch.tensor([found.lesion_bl.sum(), (found.lesion_bl & truth_bl).sum()])
+    lifts = (chosen[:, 1] / chosen[:, 0].clamp(min=1) * total / lesions).tolist()
     return [
-        row
-        | {
-            "auc": round(sum(values) / len(values), 4),
-            "lift": round(hits / max(size, 1) * total / lesions, 3),
-            "size": round(size / total, 4),
-        }
-        for row, values, (size, hits) in zip(rows, auc, chosen.tolist(), strict=True)
+        row | {"auc": round(statistics.fmean(auc[number]), 4), "lift": round(lifts[number], 3), "size": round(statistics.median(sizes[number]), 4)}
+        for number, row in enumerate(rows)
     ]
 
 
 def choose(measured: Sequence[dict]) -> list[dict]:
-    """The combination of highest AUC of each selector among those with a pooled lift above 1, or of all if none has; the best selector first."""
-    each = [[row for row in measured if row["selector"] == selector] for selector in clusters.PAPER_SELECTORS]
-    best = [max([row for row in rows if row["lift"] > 1] or rows, key=lambda row: row["auc"]) for rows in each]
-    best.sort(key=lambda row: (row["lift"] > 1, row["auc"]), reverse=True)
-    return [{key: row[key] for key in DEFAULT} for row in best]
+    """The combination to use of each selector, as the module says, the better selector first.
+
+    Of a selector none of whose combinations finds more than chance, the one of highest AUC.
+    """
+
+    def order(row: dict) -> tuple[bool, float]:
+        return row["lift"] > 1 and row["size"] >= LEAST, row["auc"]
+
+    best = [max((row for row in measured if row["selector"] == selector), key=order) for selector in clusters.PAPER_SELECTORS]
+    return [{key: row[key] for key in DEFAULT} for row in sorted(best, key=order, reverse=True)]
 
 
 def part(stack: Stack, groups: Sequence[str], options: Parameters) -> tuple[Stack, Tensor]:

@@ -21,6 +21,37 @@ GEODESIC = "geodesic"
 SELECTORS = (*PAPER_SELECTORS, *(name for name in selectors.available() if name not in PAPER_SELECTORS))
 
 
+# By modality, parameters of the paper's selectors, the better selector first. They were chosen on the training parts of three data
+# sets and measured on the rest (benchmarks/selector_parameters.py, docs/results/selectors.md).
+CHOSEN: dict[str, dict[str, dict[str, str | float]]] = {
+    "ultrasound": {
+        "softmax-of-covariance": {"normalise": "standardised", "temperature": 0.05, "similarity": "inner-product"},
+        "covariance-of-softmax": {"normalise": "raw", "temperature": 0.1, "similarity": "cosine"},
+    },
+    "ct": {
+        "covariance-of-softmax": {"normalise": "standardised", "temperature": 1.0, "similarity": "cosine"},
+        "softmax-of-covariance": {"normalise": "raw", "temperature": 0.5, "similarity": "cosine"},
+    },
+    "mri": {
+        "covariance-of-softmax": {"normalise": "standardised", "temperature": 0.1, "similarity": "cosine"},
+        "softmax-of-covariance": {"normalise": "raw", "temperature": 2.0, "similarity": "cosine"},
+    },
+}
+
+
+def chosen(modality: str, selector: str | None = None) -> dict[str, str | float]:
+    """Return the selector and the parameters chosen for a modality, as keywords of ``split``.
+
+    selector: None for the better one of the paper's. A selector that is not the paper's has no parameters.
+    ValueError for an unknown modality or selector.
+    """
+    if modality not in CHOSEN:
+        raise ValueError(f"unknown modality {modality!r}; available: {', '.join(CHOSEN)}")
+    name = selectors.current_name(selector or next(iter(CHOSEN[modality])))
+    selectors.find(name)
+    return {"selector": name, **CHOSEN[modality].get(name, {})}
+
+
 def relation(
     x_bchw: Tensor,
     patch: int = 16,

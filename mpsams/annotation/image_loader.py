@@ -38,7 +38,7 @@ class ImageLoader:
 
     def clustering(self, case: Case) -> dict:
         """Return the clustering settings of a case for ``case.moved``."""
-        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.selector)
+        return _case.clustering(self.registry.clustering(case.modality, case.selector), case.seed)
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
@@ -152,7 +152,7 @@ class ImageLoader:
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["selector"])
+        settings = _case.clustering(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
         if case.modality != view["modality"]:
             case = _case.set_modality(case, view["modality"], settings)
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane

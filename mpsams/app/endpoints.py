@@ -23,7 +23,7 @@ def case_of(registry: ModelRegistry, file: str | None, modality: str, number: fl
         raise ValueError("no image was given")
 
     def how(modality: str) -> dict:
-        return clustering(registry.clustering(modality), seed, selector)
+        return clustering(registry.clustering(modality, selector), seed)
 
     case = of_upload([Path(file)], modality or None, how)
     if not number:

@@ -50,7 +50,7 @@ class Session:
 
     def clustering(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
         """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
-        return _case.clustering(self.registry.clustering(modality), seed or 0, selector)
+        return _case.clustering(self.registry.clustering(modality, selector), seed or 0)
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.

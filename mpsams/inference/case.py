@@ -176,11 +176,11 @@ class Case:
         return images.layer(images.edge_path(mask), "truth", mask.shape, size_hw)
 
 
-def clustering(settings: dict, seed: float | None = 0, selector: str | None = None) -> dict:
-    """What ``inference.study`` needs, from the registry's settings and what the user chose."""
+def clustering(settings: dict, seed: float | None = 0) -> dict:
+    """Return the options of ``inference.study``: the registry's settings and the seed. ValueError for a seed that is not allowed."""
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
-    return settings | {"seed": int(seed)} | ({"selector": selector} if selector else {})
+    return settings | {"seed": int(seed)}
 
 
 def of_sample(built_in: BuiltIn, options: dict) -> Case:

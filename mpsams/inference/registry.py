@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams import checkpoint, inference
+from mpsams import checkpoint, clusters, inference
 from mpsams.inference import Network, membership
 
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 LONGEST = 300  # characters of why a file cannot be used
 ASSISTANT = "-assist"  # how the names of networks to work with end
-CLUSTERING = {"patch": 16, "selector": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}
+PATCH = 16  # pixels; side of a patch of the app's grid image
 
 
 class ModelRegistry:
@@ -127,15 +127,9 @@ class ModelRegistry:
             tables = {}
         return membership.part_of(self.about(name), membership.find_cases(tables, content))
 
-    def clustering(self, modality: str = "ultrasound") -> dict:
-        """How patches were clustered in the MPS-AMS pretraining of this modality, else with the paper's selector as we read it.
-
-        The size of patches is not taken over: the app's grid image has as many patches as any network's.
-        """
-        name = self.find("-mps_ams-pretrain", modality)
-        fits = name is not None and trained_on(self.about(name))[0] == modality
-        stated = self.about(name).get("config", {}).get("method", {}) if fits else {}  # type: ignore[arg-type]
-        return CLUSTERING | {key: stated[key] for key in CLUSTERING if key in stated and key != "patch"}
+    def clustering(self, modality: str = "ultrasound", selector: str | None = None) -> dict:
+        """Return how the app clusters patches: ``clusters.chosen`` and the side of a patch, which gives the grid image 16 × 16 patches."""
+        return {"patch": PATCH} | clusters.chosen(modality, selector)
 
     def records(self) -> tuple[Path, ...]:
         """The files of records, sorted; empty without a results folder."""

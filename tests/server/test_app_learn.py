@@ -85,7 +85,8 @@ def test_numbers_are_those_of_the_case(case, registry):
 
 
 def test_similarity_names_the_most_and_the_least_alike(case, registry):
-    row = lesson.scaled_similarity(case.image_11ss, 16)[37].tolist()
+    options = {key: value for key, value in registry.clustering(case.modality).items() if key != "selector"}
+    row = lesson.scaled_similarity(case.image_11ss, **options)[37].tolist()
     most = max((k for k in range(256) if k != 37), key=row.__getitem__)
     least = min(range(256), key=row.__getitem__)
     said = text(html(case, registry, step=2, patch=37))

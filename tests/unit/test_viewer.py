@@ -17,10 +17,10 @@ from mpsams.app.components import viewer
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
-from mpsams.inference.registry import CLUSTERING
+from mpsams.inference.registry import ModelRegistry
 from tests.support.affines import AFFINES
 
-HOW = _case.clustering(CLUSTERING)
+HOW = _case.clustering(ModelRegistry("nowhere").clustering())
 
 
 @pytest.fixture(scope="module")

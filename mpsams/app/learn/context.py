@@ -59,10 +59,9 @@ class LessonContext:
 
     @cached_property
     def clustering_options(self) -> dict:
-        """patch, selector, normalise and temperature of the matrices: the case's, or one of the paper's when it has another selector."""
-        clustering_options = self.registry.clustering(self.case.modality)
-        selector = next(one for one in (self.case.selector, clustering_options["selector"], *clusters.PAPER_SELECTORS) if one in clusters.PAPER_SELECTORS)
-        return clustering_options | {"selector": selector}
+        """patch, selector, normalise, temperature and similarity of the matrices: the case's, or one of the paper's when it has another selector."""
+        selector = self.case.selector if self.case.selector in clusters.PAPER_SELECTORS else None
+        return self.registry.clustering(self.case.modality, selector)
 
     @cached_property
     def stages(self) -> dict[str, Tensor]:

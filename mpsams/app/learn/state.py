@@ -14,11 +14,11 @@ from mpsams import clusters, schedule
 from mpsams.app.learn import lesson
 from mpsams.app.learn.quiz import Quiz
 from mpsams.inference.case import SIDE, Case
-from mpsams.inference.registry import CLUSTERING
+from mpsams.inference.registry import PATCH
 
 STEPS = ("Cut", "Similarity", "Covariance", "Clusters", "Order", "Ratio", "Hide", "Reconstruct", "Compare", "Transfer", "Quiz")
 WAYS = {"first": "Lesion first", "random": "At random", "own": "Your own"}
-PATCHES = (SIDE // CLUSTERING["patch"]) ** 2
+PATCHES = (SIDE // PATCH) ** 2
 MAX_LENGTH = 400  # characters of a value in a link; the rest is cut off
 
 

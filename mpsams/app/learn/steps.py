@@ -63,6 +63,29 @@ def cut(context: LessonContext) -> StepPage:
     )
 
 
+MEASURES = {  # how two patches are compared, by the measure of similarity
+    "inner-product": (
+        "Two patches are compared pixel by pixel: multiply the values in the same place, add everything up and divide by the "
+        "root of the number of pixels.",
+        "Before that the image is shifted so that its mean is 0. Bright times bright is positive, and so is dark times dark; bright times dark is negative.",
+    ),
+    "cosine": (
+        "Two patches are compared pixel by pixel: multiply the values in the same place, add everything up and divide by the "
+        "lengths of both patches. This is the cosine of the angle between them.",
+        "Dividing by the lengths takes overall brightness out: a patch and a copy of it at half the brightness have similarity 1.",
+    ),
+    "distance": (
+        "Two patches are compared pixel by pixel: subtract the values in the same place, square the differences, and take the root of their mean.",
+        "The similarity is minus this distance, so 0 is a patch like itself and other values are negative.",
+    ),
+}
+SEES = {
+    "inner-product": "It sees mostly how bright a patch is.",
+    "cosine": "It sees the pattern inside a patch, not how bright the patch is as a whole.",
+    "distance": "It sees both brightness and pattern.",
+}
+
+
 def similarity(context: LessonContext) -> StepPage:
     """Step 2."""
     values_l = context.similarity_l
@@ -73,17 +96,14 @@ def similarity(context: LessonContext) -> StepPage:
         "Which patches are alike?",
         film(pictures.similarity(context), pictures.ramp(f"unlike ({low})", f"alike ({high})"), html.key(("picked", "your patch"))),
         [
-            "Two patches are compared pixel by pixel: multiply what stands in the same place, add everything up and divide by the "
-            "root of the number of pixels. "
-            "Before that the image is shifted so that its mean is 0, so darker than usual counts as negative.",
-            "Bright times bright is positive, and so is dark times dark; bright times dark is negative.",
+            *MEASURES[context.clustering_options["similarity"]],
             f"Of all others, the patch in {pictures.where(context, most)} is <strong>most like</strong> yours "
             f"({signed(float(values_l[most]))}), "
             f"the one in {pictures.where(context, least)} is <strong>least like</strong> it ({signed(float(values_l[least]))}).",
         ],
-        f"<h4>Try it</h4><p>{CHOOSE} Compare a dark patch with a bright one: each lights up its own kind.</p>",
+        f"<h4>Try it</h4><p>{CHOOSE} Compare a dark patch with a bright one.</p>",
         "what does this similarity see, and what does it miss?",
-        "It sees mostly how bright a patch is. Texture counts only where it lies on the same pixels in both patches, so the same "
+        f"{SEES[context.clustering_options['similarity']]} Texture counts only where it lies on the same pixels in both patches, so the same "
         "tissue shifted by a few pixels may look unlike.",
     )
 
