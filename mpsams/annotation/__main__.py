@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams.annotation import disk, transfer
+from mpsams.annotation import disk, readers, transfer
 from mpsams.annotation.project import Project, is_project
 from mpsams.imaging import MODALITIES
 
@@ -43,6 +43,8 @@ examples:
   python -m mpsams.annotation add breasts scans/*.png              makes the project when it does not exist
   python -m mpsams.annotation import breasts masks.zip --who anne
   python -m mpsams.annotation export breasts coco breasts-coco
+  python -m mpsams.annotation second breasts breasts-cd            the same images for a second reader: app.py --project breasts-cd
+  python -m mpsams.annotation agreement breasts breasts-cd agreement.csv
   python -m mpsams.annotation export breasts folder masks.zip --which all --names hashed
 """
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command != "add" and not is_project(options.project):
             raise ValueError(f"{options.project} is no project of annotations; make one with: python -m mpsams.annotation add {options.project} IMAGE...")
         with Project(options.project) as project:
-            code, report = {"import": _import, "export": _export, "add": _add}[options.command](project, options)
+            code, report = {"import": _import, "export": _export, "add": _add, "second": _second, "agreement": _agreement}[options.command](project, options)
     except OSError as error:
         code, report = 1, {"error": disk.sentence(error)}
     except ValueError as error:
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     as_is = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add|second|agreement")
     project = argparse.ArgumentParser(add_help=False)
     project.add_argument("project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it")
     who = argparse.ArgumentParser(add_help=False)
@@ -88,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     adding = commands.add_parser("add", parents=[project, who], help="copy images into a project, made if need be", epilog=EPILOG, formatter_class=as_is)
     adding.add_argument("files", type=Path, nargs="+", metavar="IMAGE", help="pictures, volumes, zips, files of DICOM series, or folders of these")
     adding.add_argument("--modality", choices=MODALITIES, help="modality of the images (default: as the files state it, else guessed)")
+
+    copying = commands.add_parser("second", parents=[project, who], help="make a project with the same images for a second reader", epilog=EPILOG, formatter_class=as_is)
+    copying.add_argument("folder", type=Path, metavar="FOLDER", help="of the second reader's project; what it lacks is added if it is there")
+    copying.add_argument("--show-masks", action="store_true", help="propose the first reader's masks in it (default: blind, none of them is in it)")
+
+    comparing = commands.add_parser("agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=as_is)
+    comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
+    comparing.add_argument("out", type=Path, metavar="OUT", help="new CSV file: for each image DSC, HD95 and both classes")
     return parser
 
 
@@ -109,6 +119,22 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     count = sum(place is not None for place in exported.places.values())
     report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "classes": exported.classes, "images": sent}
     return 0, report | {"notes": [*notes, *exported.notes]}
+
+
+def _second(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    count = readers.start(project, options.folder, not options.show_masks, options.who)
+    return 0, {"added": count, "folder": str(options.folder), "blind": not options.show_masks}
+
+
+def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    if not is_project(options.other):
+        raise ValueError(f"{options.other} is no project of annotations; make it with: python -m mpsams.annotation second {project.folder} {options.other}")
+    if options.out.exists():
+        raise ValueError(f"{options.out.name} is there already; allowed is a new file")
+    with Project(options.other) as other:
+        found = readers.measure(project, other)
+    options.out.write_bytes(found.csv())
+    return 0, {"out": str(options.out), "overall": found.overall, "images": found.rows}
 
 
 def _about(project: Project, id: str) -> dict:

@@ -1,0 +1,110 @@
+"""A second reader: the same images in a project of their own, and how far the masks and classes of two projects agree."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mpsams import metrics
+
+from . import class_table, classes
+from .index import Item
+from .project import Project
+
+FIRST = "mask of the first reader"  # what proposed, in a second project that is not blind
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two readers agree.
+
+    rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit of hd95, mm or
+    px; "" where there is none. overall: images (with a mask of both), dsc, hd95_mm and hd95_px (means over these), classified
+    (images with a class of both), same_class (their share) and kappa (Cohen's); None where there is nothing to measure.
+    """
+
+    rows: list[dict[str, object]]
+    overall: dict[str, float | None]
+
+    def csv(self) -> bytes:
+        """Return the rows as a CSV file. ValueError where there are none."""
+        if not self.rows:
+            raise ValueError("no image has a mask or a class of both readers; expected at least one")
+        return class_table.document(self.rows)
+
+
+def start(project: Project, folder: str | Path, blind: bool = True, who: str = "") -> int:
+    """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how many images are new.
+
+    folder: of the second project. blind: nothing of the first reader's masks is in it; else they are its proposals. The classes
+    that images have are never copied. ValueError: the folder holds something else, or is the project's own.
+    """
+    if Path(folder).resolve() == project.folder.resolve():
+        raise ValueError("the folder is that of the project itself; expected another one for the second reader")
+    with Project(folder) as second:
+        before = {item.id for item in second.items()}
+        for item in project.items():
+            if item.id in before:
+                continue
+            second.add(project.image(item.id), item.modality, item.name, who)
+            mask_xyz = None if blind or item.mask is None else project.mask(item.id)
+            if mask_xyz is not None:
+                second.propose(item.id, mask_xyz, FIRST, item.mask or "", who=who)
+        if not before:
+            classes.define(second, classes.defined(project), who)
+        return len(second.items()) - len(before)
+
+
+def measure(first: Project, second: Project) -> Agreement:
+    """Compare the saved or accepted masks and the classes of the images that are in two projects."""
+    others = {item.id: item for item in second.items()}
+    rows, values = [], []
+    for item in first.items():
+        other = others.get(item.id)
+        has_masks, has_classes = (other is not None and all(pair) for pair in ((item.mask, other and other.mask), (item.image_class, other and other.image_class)))
+        if other is None or not (has_masks or has_classes):
+            continue
+        measured = _compare(first, second, item) if has_masks else {"dsc": "", "hd95": "", "unit": ""}
+        rows.append({
+            "id": item.id, "name": item.name, "reader_1": item.reader, "reader_2": other.reader, "class_1": item.image_class, "class_2": other.image_class,
+        } | measured)  # fmt: skip
+        values += [(item.image_class, other.image_class)] if has_classes else []
+    measured_rows = [row for row in rows if row["unit"]]
+    distances = {unit: [float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit] for unit in ("mm", "px")}
+    overall = {"images": float(len(measured_rows)), "dsc": _mean([float(str(row["dsc"])) for row in measured_rows])}
+    overall |= {f"hd95_{unit}": _mean(found) for unit, found in distances.items()}
+    same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
+    return Agreement(rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)})  # type: ignore[operator]
+
+
+def _compare(first: Project, second: Project, item: Item) -> dict[str, object]:
+    """DSC and HD95 of an image's two masks; no values where the file of one was damaged meanwhile."""
+    one, other, affine = first.mask(item.id), second.mask(item.id), first.scan(item.id).affine
+    if one is None or other is None:
+        return {"dsc": "", "hd95": "", "unit": ""}
+    if item.shape_xyz[2] == 1 and affine is None:
+        one, other = one[:, :, 0], other[:, :, 0]
+    found = metrics.case(one, other, None if affine is None else affine[:3, :3].T)
+    return {"dsc": round(found["dsc"], 4), "hd95": round(found["hd95"], 3), "unit": "px" if affine is None else "mm"}
+
+
+def _kappa(values: Sequence[tuple[str, str]]) -> float | None:
+    """Cohen's kappa of pairs of classes; None where it is not defined, as for a single class."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if not values or len({name.casefold() for pair in values for name in pair}) < 2:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kappa = float(cohen_kappa_score(*([name.casefold() for name in side] for side in zip(*values, strict=True))))
+    return kappa if math.isfinite(kappa) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else None

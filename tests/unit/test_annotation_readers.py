@@ -1,0 +1,103 @@
+"""A second reader's project, and the agreement of two readers against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from mpsams.annotation import classes, readers
+from mpsams.annotation.__main__ import main
+from mpsams.annotation.project import Project
+from tests.support.projects import AFFINE, DEEP, FLAT, picture, volume
+
+
+def box(shape: tuple[int, int, int], start: int) -> np.ndarray:
+    """A box of 8 x 8 pixels on one slice, that begins at a column."""
+    mask = np.zeros(shape, bool)
+    mask[start : start + 8, 4:12, 0] = True
+    return mask
+
+
+@pytest.fixture
+def first(tmp_path):
+    with Project(tmp_path / "first") as project:
+        for seed in range(4):
+            project.add(picture(tmp_path / f"{seed}.png", seed), "ultrasound")
+        project.add(volume(tmp_path / "deep.nii.gz"), "ct")
+        yield project
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_a_second_project_has_the_images_and_only_if_wished_the_masks(first, tmp_path, blind):
+    item, deep = first.items()[0], first.items()[-1]
+    first.accept(item.id, box(FLAT, 2), who="AB")
+    first.save(deep.id, box(DEEP, 2), who="AB")
+    classes.define(first, ["benign", "cyst"])
+    classes.classify(first, item.id, "cyst")
+    assert readers.start(first, tmp_path / "second", blind) == 5 and readers.start(first, tmp_path / "second", blind) == 0
+    with Project(tmp_path / "second") as second:
+        assert [(one.id, one.name) for one in second.items()] == [(one.id, one.name) for one in first.items()]
+        assert [one.name for one in classes.defined(second)] == ["benign", "cyst"] and not second.item(item.id).image_class
+        assert all(one.mask is None for one in second.items())
+        assert second.proposal(item.id) is None if blind else np.array_equal(second.proposal(item.id), box(FLAT, 2))
+        assert (second.proposal(deep.id) is None) == blind
+        assert ("AB" in (second.folder / "log.jsonl").read_text()) is False
+    with pytest.raises(ValueError, match="project itself"):
+        readers.start(first, first.folder)
+
+
+def test_agreement_is_what_the_masks_and_classes_give(first, tmp_path):
+    readers.start(first, tmp_path / "second")
+    one, two, three, four, deep = (item.id for item in first.items())
+    with Project(tmp_path / "second") as second:
+        assert readers.measure(first, second).rows == []
+        with pytest.raises(ValueError, match="both readers"):
+            readers.measure(first, second).csv()
+        for project, start, who in ((first, 2, "AB"), (second, 4, "CD")):
+            project.accept(one, box(FLAT, start), who=who)
+            project.save(two, np.zeros(FLAT, bool), who=who)
+            project.save(deep, box(DEEP, start), who=who)
+        first.save(three, box(FLAT, 2))
+        for id, name, other in ((one, "benign", "benign"), (two, "normal", "normal"), (three, "benign", "malignant"), (four, "malignant", "malignant")):
+            classes.classify(first, id, name)
+            classes.classify(second, id, other)
+        found = readers.measure(first, second)
+    rows = {row["id"]: row for row in csv.DictReader(io.StringIO(found.csv().decode()))}
+    assert rows.keys() == {one, two, three, four, deep}
+    assert (rows[one]["dsc"], rows[one]["hd95"], rows[one]["unit"], rows[one]["reader_1"], rows[one]["reader_2"]) == ("0.75", "2.0", "px", "AB", "CD")
+    assert (rows[two]["dsc"], rows[two]["hd95"]) == ("1.0", "0.0") and rows[three]["dsc"] == rows[four]["unit"] == ""
+    assert float(rows[deep]["hd95"]) == pytest.approx(2 * abs(AFFINE[0, 0])) and rows[deep]["unit"] == "mm"
+    assert found.overall["images"] == 3 and found.overall["dsc"] == pytest.approx((0.75 + 1 + 0.75) / 3)
+    assert found.overall["hd95_px"] == 1 and found.overall["hd95_mm"] == pytest.approx(4)
+    chance = (2 * 1 + 1 * 2 + 1 * 1) / 16  # benign, malignant, normal: shares of both readers multiplied
+    assert found.overall["classified"] == 4 and found.overall["same_class"] == 0.75 and found.overall["kappa"] == pytest.approx((0.75 - chance) / (1 - chance))
+
+
+def test_one_class_alone_has_no_kappa(first, tmp_path):
+    readers.start(first, tmp_path / "second")
+    with Project(tmp_path / "second") as second:
+        for project in (first, second):
+            classes.classify(project, first.items()[0].id, "benign")
+        overall = readers.measure(first, second).overall
+    assert overall["kappa"] is None and overall["same_class"] == 1 and overall["dsc"] is None
+
+
+def test_the_command_line_starts_a_second_reader_and_measures(first, tmp_path, capsys):
+    id = first.items()[0].id
+    first.accept(id, box(FLAT, 2), who="AB")
+    first.close()
+    assert main(["second", str(first.folder), str(tmp_path / "other"), "--show-masks"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"added": 5, "folder": str(tmp_path / "other"), "blind": False}
+    assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 1
+    assert "both readers" in json.loads(capsys.readouterr().out)["error"]
+    with Project(tmp_path / "other") as second:
+        second.accept(id, who="CD")
+    assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["overall"]["dsc"] == 1 and report["overall"]["kappa"] is None and (tmp_path / "a.csv").read_text().count("\n") == 2
+    assert main(["agreement", str(first.folder), str(tmp_path / "none"), str(tmp_path / "b.csv")]) == 1
+    assert not (tmp_path / "none").exists()
