@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mpsams.annotation import acquisition, assist, disk
+from mpsams.annotation import acquisition, assist, disk, readers
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.inference.case import span_of
@@ -44,11 +44,14 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
 
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:
-    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now."""
+    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now.
+
+    The masks of a first reader stay, see ``readers.start``.
+    """
     now = {modality: assist.default_model(registry, modality) for modality in MODALITIES}
 
     def is_stale(item: Item) -> bool:
-        return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0])
+        return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0]) and item.checkpoint[0] != readers.FIRST
 
     return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
 

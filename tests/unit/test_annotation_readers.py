@@ -9,9 +9,10 @@ import json
 import numpy as np
 import pytest
 
-from mpsams.annotation import classes, readers
+from mpsams.annotation import classes, proposals, readers
 from mpsams.annotation.__main__ import main
 from mpsams.annotation.project import Project
+from tests.support.annotation_page import registry  # noqa: F401
 from tests.support.projects import AFFINE, DEEP, FLAT, picture, volume
 
 
@@ -48,6 +49,14 @@ def test_a_second_project_has_the_images_and_only_if_wished_the_masks(first, tmp
         assert ("AB" in (second.folder / "log.jsonl").read_text()) is False
     with pytest.raises(ValueError, match="project itself"):
         readers.start(first, first.folder)
+
+
+def test_the_first_readers_masks_are_not_proposed_over(first, tmp_path, registry):  # noqa: F811
+    items = first.items()
+    first.save(items[0].id, box(FLAT, 2))
+    readers.start(first, tmp_path / "second", blind=False)
+    with Project(tmp_path / "second") as second:
+        assert proposals.waiting(second, registry) == [item.id for item in items[1:]]
 
 
 def test_agreement_is_what_the_masks_and_classes_give(first, tmp_path):
