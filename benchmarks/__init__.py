@@ -61,5 +61,5 @@ def keep(name: str, values: dict, quick: bool = False, folder: Path = Path(__fil
 
 
 def here(name: str) -> str:
-    """What a record of that benchmark is called on this machine: "NAME-gpu" where torch sees a GPU, which is then what was measured."""
+    """Name of the benchmark's record on this machine: "NAME-gpu" where torch sees a GPU, which is then measured."""
     return f"{name}-gpu" if torch.cuda.is_available() else name

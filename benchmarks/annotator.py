@@ -169,14 +169,14 @@ def pen(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.
 
 @dataclass(frozen=True)
 class Session:
-    """How one image went. dsc: before the first stroke and after each. lengths: of the strokes in pixels. ms: that each took to be followed."""
+    """The annotation of one image. dsc: before the first stroke and after each. lengths: of the strokes in pixels. ms: to answer each of them."""
 
     dsc: tuple[float, ...]
     lengths: tuple[int, ...]
     ms: tuple[float, ...]
 
     def strokes(self, goal: float) -> int | None:
-        """How many strokes it took; None when the goal was not reached."""
+        """Number of strokes to the goal; None when it was not reached."""
         return next((count for count, dsc in enumerate(self.dsc) if dsc >= goal), None)
 
 

@@ -29,7 +29,7 @@ def centre(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def dark_blob(x_b1hw: Tensor, patch: int) -> Tensor:
-    """How much darker a patch is than what lies around it: a difference of Gaussians."""
+    """Darkness of a patch relative to its surroundings: a difference of Gaussians."""
     cells = fine(x_b1hw, patch)
     return per_patch(blur(cells, 9.0) - blur(cells, 3.0))
 
@@ -50,7 +50,7 @@ def saliency(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def edges(x_b1hw: Tensor, patch: int) -> Tensor:
-    """How much edge there is around a patch."""
+    """Edge strength around a patch."""
     return per_patch(blur(slope(fine(transforms.standardise(x_b1hw), patch)), 4.0))
 
 
@@ -70,7 +70,7 @@ def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def of_network(network: Network) -> dict[str, Number]:
-    """What a pretrained network adds: 2-means on what its decoder makes of a patch, and how badly it fills a patch in
+    """Selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its reconstruction
     when half of the image is hidden."""
 
     @torch.inference_mode()

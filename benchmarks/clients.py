@@ -43,7 +43,7 @@ class Busy(Exception):
 
 
 class Page:
-    """What the page is made of, by its /config and /info: which events open a file and show a case, and what endpoints take."""
+    """The page's structure, from its /config and /info: the events that open a file and show a case, and the endpoints' arguments."""
 
     def __init__(self, address: str, login: httpx.Cookies | None = None) -> None:
         config = httpx.get(f"{address}/config", timeout=60, cookies=login).raise_for_status().json()
@@ -88,7 +88,7 @@ class Visitor:
         raise ValueError("the stream ended without an answer")
 
     def look(self, file: dict) -> str:
-        """What the page shows after the picture was opened on it: the size that it says, and a digest of the picture."""
+        """The page after the picture was opened on it: the stated size, and a digest of the picture."""
         modality, seed = "", 0
         self._event(self.page.open, [[file], modality, seed, None][: len(self.page.open["inputs"])])
         (shown,) = self._event(self.page.show, [None])
@@ -113,7 +113,7 @@ class Visitor:
         return self.look(file) if what == "page" else self.call(what, file)
 
     def own(self, what: str, answer: object) -> bool:
-        """Whether an answer is about this visitor's picture: its size where that is said, and all of it as when asked alone."""
+        """True if an answer is about this visitor's picture: its size where stated, and all of it as without other visitors."""
         if what == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
             return False
         if what == "page" and f"{self.width} × {self.height}" not in answer:
@@ -141,7 +141,7 @@ def picture(number: int) -> tuple[bytes, tuple[int, int]]:
 
 
 class Tally:
-    """What all clients saw."""
+    """Counts over all clients."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = {name: [] for name in ("upload", *ENDPOINTS, "page")}

@@ -1,4 +1,4 @@
-"""What a segmentation network gains from corrected masks: mean DSC on held-back images before and after, as the app measures it.
+"""Gain of a segmentation network from corrected masks: mean DSC on held-out images before and after, as the app measures it.
 
 A project is filled with images that the network was not trained on, their true masks are accepted as a person's corrections
 of its proposals, and it learns from them as the app lets it (``train.retrain``). Images of the network's own data set are

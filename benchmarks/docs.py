@@ -101,7 +101,7 @@ def assistants() -> str:
 
 
 def prompts() -> str:
-    """What one box and some clicks give with the shipped prompt network, and with what needs no training."""
+    """Results of one box and some clicks with the shipped prompt network, and with methods that need no training."""
     rows = []
     for name, words in SETS.items():
         told = record(ROOT / "weights" / f"prompt-{name}.json")

@@ -73,7 +73,7 @@ def opened(turn: Callable, pack: Path, size: int, train: bool, out: Path, **how)
 
 
 def measure(count: int, each: int, size: int, **how) -> dict:
-    """What one number of images takes."""
+    """Time and memory for one number of images."""
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", count, size, each)
         bytes_ = sum((pack / name).stat().st_size for name in (packs.IMAGES, packs.MASKS))

@@ -1,4 +1,4 @@
-"""What masks leave undecided (H1, H2, H3 of paper Eq. 1-3) and what hidden and visible patches share, on the masks of a data set.
+"""Uncertainty of masks (H1, H2, H3 of paper Eq. 1-3) and mutual information of hidden and visible patches, on a data set.
 
   python -m benchmarks.information --data.name busi --data.root Dataset_BUSI_with_GT
   python -m benchmarks.information --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8
@@ -109,7 +109,7 @@ def bits_of(length: int) -> dict[str, Callable[[int, int], float]]:
 
 
 def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
-    """How often H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and how often a mask drawn is none of those counted.
+    """Share of cases in which H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and number of masks that are none of those counted.
 
     largest_cluster, first_epoch: of the images and epochs where H3 > H2, and most_bits by how much at most; 0 without any.
     """
@@ -148,7 +148,7 @@ def mean_shared(means_n1hw: Tensor, order_nl: Tensor) -> list[float]:
 
 
 def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
-    """What is shared, and that per hidden patch, on average over images and the 800 epochs, with a fixed and an adaptive ratio."""
+    """Mutual information, also per hidden patch, on average over images and the 800 epochs, with a fixed and an adaptive ratio."""
     mean_k = shared_nk.mean(dim=0)
     found = {}
     for ratio in mps_ams.RATIOS:

@@ -51,7 +51,7 @@ def piece(name: str, line: Connection) -> dict:
 
 
 def heard(name: str, line: Connection) -> dict:
-    """What a contestant tells next; RuntimeError when it has ended."""
+    """The next message of a contestant; RuntimeError when it has ended."""
     try:
         return line.recv()
     except EOFError:
@@ -69,7 +69,7 @@ def end(process, line: Connection) -> None:
 
 
 def take_part(work: Work, how: dict, line: Connection) -> None:
-    """What a contestant's process does."""
+    """Run a contestant in its own process."""
     began, worked = time.perf_counter(), time.process_time()
 
     def turn(**facts) -> None:

@@ -1,4 +1,4 @@
-"""How well selectors find lesion patches, on a data set with truth: the paper's readings, ours, others that were tried, and marks.
+"""Ranking of lesion patches by selectors, on a data set with truth: the paper's, ours, others that were tried, and baselines.
 
 Of each selector: ROC AUC of its ranking, lift of the cluster it calls lesion and of its first 15% (how many times as often a
 patch is lesion as one drawn blindly), the share of the lesion that is hidden at some epochs, and milliseconds per image. With
@@ -100,7 +100,7 @@ def at_random(truth_bl: Tensor) -> Clusters:
 
 
 def score(found: Clusters) -> Tensor:
-    """What patches are ranked by: (B, L)."""
+    """Scores by which patches are ranked: (B, L)."""
     return found.rows_bln[:, :, 0] if found.rows_bln.shape[2] == 1 else found.score_bl
 
 
@@ -126,7 +126,7 @@ def measure(stack: Stack, indices: Tensor, patch: int, select: Select, name: str
 
 
 def ranked(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
-    """What ``measure`` tells of a batch, but for its time."""
+    """The values of ``measure`` for a batch, without its time."""
     number_bl, length = score(found), truth_bl.shape[1]
     top_bl = masking.cut(number_bl.argsort(dim=1, descending=True), TOP)
     order_bl = masking.order(found.lesion_bl, torch.Generator().manual_seed(0))

@@ -85,7 +85,7 @@ tell(began, batches * batch, kept_mib=most, mapped_mib=mib("RssFile") - mapped)
 
 
 def job(code: str, *arguments, fed: object = None) -> dict[str, float]:
-    """What a program of the above tells, run in a fresh process; its progress goes where ours goes."""
+    """Run one of the programs above in a fresh process and return its output; its progress goes to our stderr."""
     command = [sys.executable, "-c", WATCH + code, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, input=json.dumps(fed), text=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])

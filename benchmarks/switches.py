@@ -1,4 +1,4 @@
-"""What each switch of the training is worth: on ÷ off, images/s of steps of ``train.loop``, everything else at its default.
+"""Speed-up of each switch of the training: on ÷ off, images/s of steps of ``train.loop``, everything else at its default.
 
 A switch that does not help should be off or gone. Both take turns, each in a process of its own, a few steps at a time. What
 the machine cannot do is skipped with its reason. On the GPU where torch sees one, else on the CPU.
@@ -45,7 +45,7 @@ IMAGES = 128
 
 
 def impossible(switch: str) -> str:
-    """Why a switch cannot be measured here; empty when it can."""
+    """The reason why a switch cannot be measured here; empty when it can."""
     gpu = torch.cuda.is_available()
     if switch == "bf16" and not (torch.cuda.is_bf16_supported(including_emulation=False) if gpu else precision.cpu_has_bfloat16()):
         return f"this {'GPU' if gpu else 'CPU'} has no instructions for bf16"

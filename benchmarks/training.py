@@ -1,4 +1,4 @@
-"""What the benchmarks of training measure: our loop on a pack, and bare steps of the same network on one fixed batch."""
+"""Contestants of the benchmarks of training: our loop on a pack, and bare steps of the same network on one fixed batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a network's logits to a probability that can be believed, and to a mask that may be empty: fitted on validation images.
+"""From a network's logits to calibrated probabilities and to masks that may be empty, fitted on validation images.
 
 Axes: B batch, C channels, H x W pixels, K bins.
 """
@@ -23,7 +23,7 @@ EIGHT = np.ones((3, 3), int)  # pixels that touch at a corner belong together
 
 @dataclass(frozen=True)
 class Rule:
-    """When a connected part of a mask is taken for no lesion; 0 switches one off.
+    """Limits below which a connected part of a mask is removed; 0 switches one off.
 
     smallest_area: share of what the network looks at that it must cover. least_peak: probability that it must reach somewhere, at
     threshold 0.5; at another threshold it moves along in logits, so that a lower one shows what the rule had hidden.
@@ -41,7 +41,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Readout:
-    """How logits are read, as a checkpoint says; by default they are taken as they are.
+    """The way from logits to probabilities and masks, as stated by a checkpoint; by default logits are used unchanged.
 
     flips_averaged: the mean of the logits of an image and of its mirror image. slope, intercept: of Platt's calibration, applied to
     the logits. rule: None keeps every part of a mask.
@@ -53,7 +53,7 @@ class Readout:
     rule: Rule | None = None
 
     def logits(self, network: torch.nn.Module, standard_bchw: Tensor) -> Tensor:
-        """What a network says of standardised images, before calibration: (B, C, H, W) -> (B, 1, H, W)."""
+        """Logits of standardised images, before calibration: (B, C, H, W) -> (B, 1, H, W)."""
         if not self.flips_averaged:
             return network(standard_bchw)
         both = network(torch.cat([standard_bchw, standard_bchw.flip(3)]).contiguous(memory_format=torch.channels_last))
@@ -66,14 +66,14 @@ class Readout:
 
 
 def readout(metadata: Mapping) -> Readout:
-    """How a checkpoint with these metadata is read; as it is, when they say nothing."""
+    """The readout that a checkpoint's metadata state; the default one when they state none."""
     fitted, rule = metadata.get("calibration") or {}, metadata.get("rule")
     found = Rule(rule["smallest_area"], rule["least_peak"]) if rule else None
     return Readout(bool(metadata.get("flips_averaged", False)), fitted.get("slope", 1.0), fitted.get("intercept", 0.0), found)
 
 
 def carried(metadata: Mapping) -> dict:
-    """What these metadata say of how the network is read, for a network that was begun from it and not calibrated anew."""
+    """The readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and is not calibrated again."""
     return {key: metadata[key] for key in FOUND if key in metadata}
 
 
@@ -83,7 +83,7 @@ def logit(probability: float) -> float:
 
 
 def outlined(chance_hw: np.ndarray, threshold: float, rule: Rule | None, looked_at: int) -> np.ndarray:
-    """Bool (H, W): where the probability reaches the threshold, without the parts that the rule takes for no lesion.
+    """Bool (H, W): the pixels whose probability reaches the threshold, without the parts that the rule removes.
 
     looked_at: pixels that the network looks at, of which ``Rule.smallest_area`` is a share.
     """
@@ -188,7 +188,7 @@ class Outcomes:
 
 
 def outcomes(chances_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.ndarray], threshold: float = 0.5) -> Outcomes:
-    """The parts of the masks of images at a threshold, and how each of them fits the truth."""
+    """Compare the masks of images at a threshold, part by part, with their truth."""
     real, rows = [], []
     for number, (chance_hw, truth_hw) in enumerate(zip(chances_nhw, truths_nhw, strict=True)):
         labels_hw, said, peaks = parts(chance_hw >= threshold, chance_hw)
@@ -234,6 +234,6 @@ def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
 
 
 def described(rule: Rule) -> str:
-    """A rule in words."""
+    """Describe a rule in a sentence."""
     share, peak = 100 * rule.smallest_area, 100 * rule.least_peak
     return f"a part counts as lesion from {share:.2g}% of the image and where it reaches {peak:.3g}% somewhere"

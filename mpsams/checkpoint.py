@@ -27,7 +27,7 @@ PARTS = ("encoder", "decoder", "head")  # of a U-Net
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The contents of a checkpoint file.
 
     tensors: name -> tensor; the network's are named "encoder.", "decoder.", "head." as in ``UNet``.
     metadata: kind, method, model and whatever the training wrote about where it came from.
@@ -117,7 +117,7 @@ def sync(folder: Path) -> None:
 
 
 def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convolution kernels in half precision, which halves a file; everything else as it is. ``unet`` reads both."""
+    """Round convolution kernels to half precision, which halves a file; other tensors stay. ``unet`` reads both."""
     return {name: tensor.half() if tensor.ndim == 4 and tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
@@ -142,7 +142,7 @@ def metadata(path: str | Path) -> dict:
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
-    """The open file of a checkpoint and its metadata; ValueError, also for errors while it is read, as ``load``."""
+    """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also for errors while it is read."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is no file; expected a .safetensors checkpoint of this project")
@@ -195,7 +195,7 @@ def unet(checkpoint: Checkpoint) -> UNet:
 
 
 def seen(checkpoint: Checkpoint) -> dict[str, set[str]]:
-    """What a checkpoint, and those it was begun from, may have been trained on: data set -> patients of the training parts."""
+    """Patients that a checkpoint, and those it started from, may have been trained on: data set -> patients of the training parts."""
     found = {dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()}
     about = checkpoint.metadata
     for values in [*([about["split"]] if "split" in about else []), *about.get("splits", ())]:

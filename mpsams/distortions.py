@@ -24,7 +24,7 @@ EVERY = ("elastic", "bias", "blur", "speckle", "noise", "cutout")
 
 @dataclass(frozen=True)
 class Distorted:
-    """One drawn change per image; None where it is off.
+    """Parameters of the changes, one of each kind per image; None for a kind that is off.
 
     elastic_b2gg: displacements (columns, rows) at the nodes, where the image's side is 2. bias_b1gg: logarithm of the factor at the
     nodes. blur_b: deviation in pixels. speckle_b1hw, noise_b1hw: the fields, scaled. cutout_b4: top, left, height, width as shares.
@@ -39,7 +39,7 @@ class Distorted:
 
 
 def draw(batch: int, how: Augmentation, size: int, generator: torch.Generator) -> Distorted:
-    """Draw the changes of ``batch`` images of ``size`` pixels a side; what is off draws nothing from ``generator``."""
+    """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off uses no numbers of ``generator``."""
 
     def uniform(*shape: int) -> Tensor:
         return distributed.uniform(batch, *shape, generator=generator)
@@ -95,7 +95,7 @@ def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
 
 
 def _inside(box_b4: Tensor, size: int) -> Tensor:
-    """Whether the middle of a pixel lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S, S)."""
+    """True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S, S)."""
     middle_s = (torch.arange(size, device=box_b4.device) + 0.5) / size
     low_b2, high_b2 = box_b4[:, :2], box_b4[:, :2] + box_b4[:, 2:]
     rows_bs, columns_bs = ((middle_s >= low_b2[:, k, None]) & (middle_s < high_b2[:, k, None]) for k in (0, 1))

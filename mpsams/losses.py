@@ -125,7 +125,7 @@ def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
 
 
 def presence(logits_b1hw: Tensor, truth_b1hw: Tensor) -> Tensor:
-    """Cross-entropy of whether an image has a lesion at all, told by the mean logit of its likeliest pixels (``TOP`` of them)."""
+    """Cross-entropy of the image-level label "has a lesion", predicted by the mean logit of its likeliest pixels (``TOP`` of them)."""
     logits_bp = logits_b1hw.flatten(1)
     top_b = logits_bp.topk(max(1, round(TOP * logits_bp.shape[1])), dim=1).values.mean(dim=1)
     return F.binary_cross_entropy_with_logits(top_b, truth_b1hw.flatten(1).any(dim=1).to(top_b.dtype))

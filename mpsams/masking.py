@@ -1,4 +1,4 @@
-"""Which patches are hidden: every strategy is an order of the patches and a ratio at which it is cut.
+"""Masks over patches: every strategy is an order of the patches and a ratio at which it is cut.
 
 Axes: B batch, L patches. In masks True = hidden.
 """

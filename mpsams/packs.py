@@ -136,7 +136,7 @@ def parts(path: Path, kind: type, length: int, count: int = 16) -> Iterator[np.n
 
 
 def is_pack(folder: str | Path) -> bool:
-    """Whether a folder holds a finished pack."""
+    """True if a folder holds a finished pack."""
     return (Path(folder) / ABOUT).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What changes with the epoch, as pure floats: the mask ratio (paper 2.2) and learning-rate factors."""
+"""Schedules over epochs, as pure floats: the mask ratio (paper 2.2) and learning-rate factors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def mask_ratio(epoch: float, start: float = 0.25, tau: float = 12.0) -> float:
 
 
 def rescaled(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
-    """Where epoch 1..epochs of a run lies on the paper's axis 1..horizon (linear, ends meet).
+    """Map epoch 1..epochs of a run to the paper's axis 1..horizon (linear, ends meet).
 
-    So a short run still sweeps the ratio from its first to its last value, and spends the same
+    A short run then still sweeps the ratio from its first to its last value, and spends the same
     share of its time at each ratio as a run of ``horizon`` epochs does. A run of one epoch lies at 1.
     """
     if epochs < 1 or not 1 <= epoch <= epochs:

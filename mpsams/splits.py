@@ -1,4 +1,4 @@
-"""Which cases train, validate and test: 8:1:1, near-duplicates kept together, labels nested.
+"""Division of cases into training, validation and test, 8:1:1: near-duplicates stay together, labels are nested.
 
 Axes: N images, S x S pixels of a thumbnail.
 """
@@ -116,7 +116,7 @@ def make(dataset: str, cases: Sequence[str], groups: Sequence, seed: int = 0, gr
 
 
 def leakage(split: Split, cases: Sequence[str], pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """How much of a split leaks through near-duplicates.
+    """Leakage of a split through near-duplicates.
 
     pairs: index pairs into ``cases``. Returns pairs (all), torn (pairs whose halves lie in different
     parts), and test_leaked: share of test cases with a near-duplicate in train.

@@ -1,4 +1,4 @@
-"""What a masking strategy leaves undecided, in bits (paper Eq. 1-3), and what hidden and visible share.
+"""Uncertainty of masking strategies in bits (paper Eq. 1-3), and mutual information of hidden and visible patches.
 
 The paper's H1, H2 and H3 are expectations over masks that it does not spell out. Here they are entropies over the masks
 that can be drawn: at random, at random once the patches are classified, and lesion first (``docs/results/information.md``).
@@ -68,9 +68,9 @@ def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor
 
 
 def chance_hidden(length: int, lesion: int, hidden: int) -> tuple[float, float]:
-    """Chance to be hidden of a lesion patch and of a background patch, under lesion first.
+    """Probability that a lesion patch and that a background patch is hidden, under lesion first.
 
-    A cluster without patches has chance 0.
+    A cluster without patches has probability 0.
     """
     if not 0 <= hidden <= length:
         raise ValueError(f"cannot hide {hidden} of {length} patches")

@@ -19,11 +19,11 @@ BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the blur as a share of the side (S
 
 @dataclass(frozen=True)
 class How:
-    """How far a view may be from its image; chances in [0, 1].
+    """Limits of the random changes that make a view of an image.
 
     smallest, largest: share of the image's area that is kept. aspect: sides of the crop differ up to this factor.
-    flip: chance of a left-right flip. jitter: chance of another brightness and contrast, ``strength`` to either
-    side. blur, solarise: chance of each.
+    flip: probability of a left-right flip. jitter: probability of another brightness and contrast, by ``strength`` to
+    either side. blur, solarise: probability of each.
     """
 
     smallest: float = 0.2
@@ -45,7 +45,7 @@ class How:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and yes or no, each (B,)."""
+    """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and bools, each (B,)."""
 
     affine_b23: Tensor
     brightness_b: Tensor

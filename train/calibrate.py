@@ -39,7 +39,7 @@ CHUNK = 16  # images that go through the network at once
 
 @dataclass(frozen=True)
 class Where:
-    """Where the images are.
+    """The images to calibrate on.
 
     Args:
         root: folder of the data set that the checkpoint was trained on, or a pack of it.
@@ -113,7 +113,7 @@ def validation(metadata: dict, root: str | None) -> Stack:
 
 
 def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
-    """What a network says of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
+    """Logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
     said, truth = [], []
     for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
         images_bchw, masks_b1hw = val.take(indices)
@@ -162,7 +162,7 @@ def known(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
-    """What was found, in lines."""
+    """Report the calibration and the rule, in lines."""
     fitted, rule = told["calibration"], told["rule"]
     lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
     lines += [f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}" for when in ("before", "after")]

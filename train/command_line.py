@@ -205,7 +205,7 @@ def early(argv: Sequence[str] | None, option: str) -> str | None:
 
 
 def config_of(argv: Sequence[str] | None) -> dict:
-    """What the TOML file named by --config holds; empty without one. ValueError says what is wrong with the file."""
+    """The contents of the TOML file named by --config; empty without one. ValueError says what is wrong with the file."""
     name = early(argv, "config")
     if name is None:
         return {}

@@ -1,4 +1,4 @@
-"""What a training will cost, from a few of its steps: speed, time, memory, and the largest batch that fits."""
+"""The cost of a training, measured on a few of its steps: speed, time, memory, and the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def measured(work: Callable[[], None]) -> float:
 
 
 def processes_here() -> int:
-    """How many processes of the training share this machine's memory, if machines are alike."""
+    """Number of processes of the training that share this machine's memory, if machines are alike."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
@@ -168,7 +168,7 @@ def largest_tried(task: Task, fits: int) -> int:
 
 
 def possible(task: Task, batch: int) -> bool:
-    """Whether one step on so many images fits into the GPU's memory."""
+    """True if one step on so many images fits into the GPU's memory."""
     try:
         step(task, Position(), batch)
     except torch.OutOfMemoryError:

@@ -32,7 +32,7 @@ PARTS = ("all", "train", "val", "test")
 
 @dataclass(frozen=True)
 class Source:
-    """Which images.
+    """The images to measure on.
 
     Args:
         name: data set; the checkpoint's own when not given.
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def is_of(path: Path, about: dict) -> bool:
-    """Whether a file holds an earlier result of the measurement that is about to be made."""
+    """True if a file holds an earlier result of the same measurement."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def network_answer(network: inference.Network) -> Answer:
-    """How a prompt network answers a prompt."""
+    """A function that answers a prompt with a prompt network."""
 
     def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, float | None]:
         found = prompts.segment_prompt(network, unit_hw, prompt)

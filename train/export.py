@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
-    """What a file of this checkpoint computes, with ``unet`` as its network. ValueError when that would be of no use."""
+    """The module that is exported of this checkpoint, with ``unet`` as its network. ValueError for a checkpoint that cannot be exported."""
     kind, method = found.metadata.get("kind"), found.metadata.get("config", {}).get("method") or {}
     if kind == "segmentation":
         return Segmenting(unet, calibration.readout(found.metadata)).eval()
@@ -187,7 +187,7 @@ def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[
 
 
 def properties(path: Path, found: Checkpoint) -> dict[str, str]:
-    """What the file says of itself, by name; what the checkpoint does not state is left out."""
+    """Metadata of the exported file, by name; entries that the checkpoint does not state are left out."""
     about, data = found.metadata, found.metadata.get("data", {})
     said = {
         "kind": about.get("kind"),
@@ -209,20 +209,20 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 
 
 def rule_in_words(metadata: dict) -> str | None:
-    """What a program must do to the mask itself, for "no lesion here"; None when the checkpoint has no rule."""
+    """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no rule."""
     rule = calibration.readout(metadata).rule
     return None if rule is None else f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
 
 
 def preparation(modality: str | None, size: int) -> str:
-    """How pixels become the file's input, in words, as ``transforms`` does it."""
+    """Describe the preparation of the file's input, as ``transforms`` does it."""
     level, width = transforms.CT_WINDOWS["soft tissue"]
     first = WINDOWS.get(modality or "", "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
     return f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16 run, untried."
 
 
 def purpose(card: Path) -> str:
-    """What the model card says first, which ends in what the network is for; without a card, only that."""
+    """The first sentences of the model card, which end with the network's purpose; without a card, only that."""
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     return next((line for line in lines if line and not line.startswith("#")), PURPOSE)
 

@@ -234,7 +234,7 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
 
 
 def origin(start: Checkpoint) -> dict:
-    """What a fine-tuned checkpoint says of the one it was begun from, and of what that one has seen."""
+    """Metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was trained on."""
     told = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
     return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.seen(start).items()}}
 

@@ -28,7 +28,7 @@ LOOK = 20  # steps between looks at what a GPU has done so far; a CPU is looked 
 
 @dataclass
 class Task:
-    """What is trained and how.
+    """A training: the network and its loss, batches, optimiser, schedule and records.
 
     module: everything with weights that a resume must restore. network: the part that ``loss`` calls, as
     ``launch.data_parallel`` made it. loss: (indices (B,), epoch, generator) -> scalar. rate: share of training done ->
@@ -60,7 +60,7 @@ class Task:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.module.parameters()).device
 
 
@@ -184,7 +184,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
 
 
 def agreed(resume: bool) -> bool:
-    """Whether any process wants to go on: a machine that joined later does not know that it is a restart."""
+    """True if any process asks to resume: a machine that joined later does not know that it is a restart."""
     return any(launch.sum_values([resume]))
 
 

@@ -1,4 +1,4 @@
-"""How the C library hands out memory, which on a CPU decides much of a training's speed; how much there is and how much was taken."""
+"""The C library's allocation of memory, which affects a training's speed on a CPU; memory that is there and that was used."""
 
 from __future__ import annotations
 

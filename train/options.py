@@ -229,7 +229,7 @@ def thumbnails(stack: Stack) -> np.ndarray:
 
 
 def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, at: Position) -> dict:
-    """What every checkpoint of ours says of where it came from."""
+    """Metadata that every checkpoint has on its origin."""
     return {
         "kind": kind,
         "method": method,
@@ -272,7 +272,7 @@ def without_later(config: dict, above: str = "") -> dict:
 
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:
-    """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
+    """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what they hold."""
     return {key: value for key, value in without_later(without_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
         "precision": config["run"].get("precision", "float32"),
@@ -282,7 +282,7 @@ def resume_fingerprint(config: dict, images: str, **more) -> dict:
 
 
 def checkpoint_fingerprint(about: dict) -> dict:
-    """What ``resume_fingerprint`` was of the run that wrote these metadata with its weights; {} when they are not of a run."""
+    """The ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not of a run."""
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}

@@ -60,7 +60,7 @@ class Job:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What tells this job from the others in the records."""
+        """Identity of this job in the records."""
         key = {"method": self.method, "seed": self.seed}
         return key if self.kind == "pretrain" else key | {"draw": self.draw, "labels": self.labels, "recipe": self.recipe}
 
@@ -84,7 +84,7 @@ class Plan:
         return self.parts["data"]
 
     def jobs(self, table: str, labels: Sequence[float] = ()) -> list[Job]:
-        """What a table needs, in the order in which to do it: one draw of labels after the other, a pretraining when first needed.
+        """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when first needed.
 
         labels: only these shares, also such as the plan does not name.
         """

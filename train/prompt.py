@@ -50,7 +50,7 @@ from train.state import Position
 
 @dataclass(frozen=True)
 class Learning:
-    """How the network learns.
+    """Options of the training.
 
     Args:
         size: side of the crop that the network sees, in pixels; must divide by 16.
@@ -310,7 +310,7 @@ def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: in
 
 
 def describe_prompts(config: dict, model: dict, data: Sequence[PartedSet], at: Position, images: int) -> dict:
-    """What the checkpoint says of where it came from: as of other trainings, but of several data sets."""
+    """Metadata of the checkpoint on its origin: as of other trainings, but of several data sets."""
     each = [describe("prompt", "prompt", config, part.stack, part.split, at) for part in data]
     first = {name: value for name, value in each[0].items() if name not in ("data", "split")}
     sets = {"sha256": hashes(data), "sets": [about["data"] for about in each]}

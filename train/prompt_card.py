@@ -10,7 +10,7 @@ from mpsams.checkpoint import Checkpoint
 
 
 def evaluations(path: Path, sha256: str) -> list[dict]:
-    """What train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set, "prompt-busi.json".
+    """Results that train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set, "prompt-busi.json".
 
     ValueError when one measured another file.
     """

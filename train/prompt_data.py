@@ -29,7 +29,7 @@ SMALLEST = 16  # pixels of an object to learn from
 
 @dataclass(frozen=True)
 class Packs:
-    """Which images.
+    """The images to train on.
 
     Args:
         packs: folders that train.pack made, all of one size and of one channel.
@@ -198,5 +198,5 @@ def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
 
 
 def cropped_truth(truth_hw: np.ndarray, crop: Box, size: int) -> Tensor:
-    """What of an object lies in a crop, as the network is to answer it: bool (1, S, S)."""
+    """The part of an object that lies in a crop, as the network is to answer it: bool (1, S, S)."""
     return transforms.resize_mask(transforms.crop(truth_hw, crop), size, size)[0]

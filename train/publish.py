@@ -103,7 +103,7 @@ def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> Non
 
 
 def described(path: Path) -> str:
-    """What a shipped checkpoint is: its hash, when its training was finished, and whether an evaluation lies beside it."""
+    """Describe a shipped checkpoint: its hash, when its training was finished, and whether an evaluation lies beside it."""
     try:
         about = checkpoint.metadata(path)
     except ValueError:
@@ -126,7 +126,7 @@ def ship(source: Path, path: Path, why: str | None = None) -> Path:
 
 
 def evaluation(path: Path) -> dict | None:
-    """What train.evaluate wrote beside a shipped checkpoint. ValueError when it measured another file."""
+    """Results that train.evaluate wrote beside a shipped checkpoint. ValueError when they are of another file."""
     record = path.with_suffix(".json")
     if not record.exists():
         return None
@@ -219,7 +219,7 @@ def reading(about: dict) -> list[str]:
 
 
 def reliable(measured: dict) -> list[str]:
-    """How far the probabilities can be believed, as lines of Markdown; none of evaluations of earlier versions."""
+    """The calibration of the probabilities, as lines of Markdown; none of evaluations of earlier versions."""
     table = measured.get("reliability")
     if not table:
         return []
@@ -236,7 +236,7 @@ def reliable(measured: dict) -> list[str]:
 
 
 def masking(how: dict) -> str:
-    """How patches were hidden, in words; the options of a method that is not the paper's as they are."""
+    """Describe the masking of patches; the options of a method that is not the paper's as they are."""
     if "order" not in how:
         return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in how.items() if name != "name")
     order = how["order"] + (f" ({how['selector']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
@@ -246,13 +246,13 @@ def masking(how: dict) -> str:
 
 
 def epochs(steps: int, schedule: dict, images: int) -> str:
-    """How many passes over the images were made, and of how many planned when it was fewer."""
+    """Describe the number of epochs, and of the planned ones when they are more."""
     done = steps / math.ceil(images / schedule["batch"])
     return f"{done:.3g} epochs" + ("" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)")
 
 
 def volumes(data: dict) -> bool:
-    """Whether a checkpoint's data are slices of patients rather than single images."""
+    """True if a checkpoint's data are slices of patients rather than single images."""
     return data.get("patients", data["images"]) != data["images"]
 
 
@@ -262,7 +262,7 @@ def counted(images: int, patients: int, data: dict) -> str:
 
 
 def every(config: dict) -> str:
-    """Which slices were used, when not all."""
+    """Describe the slices that were used, when not all were."""
     step = config["data"].get("slice_stride", 1)
     return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""
 

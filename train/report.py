@@ -61,7 +61,7 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
 
 
 def scale(results: Results) -> list[str]:
-    """How large the runs are, and how long they took."""
+    """A table of the runs' sizes and durations."""
     about = results.runs[0].about
     hours = [sum(row["seconds"] for row in rows) / 3600 for rows in (results.pretrainings, [run.about for run in results.runs])]
     lesions = int((results.runs[0].scores_nk[:, 5] > 0).sum())
@@ -87,7 +87,7 @@ def scale(results: Results) -> list[str]:
 
 
 def leaks(paths: Sequence[Path], name: str) -> list[str]:
-    """How many test images have a near-duplicate in training, with our split and with the paper's; nothing if it is not recorded."""
+    """Number of test images with a near-duplicate in training, with our split and with the paper's; nothing if it is not recorded."""
     found = [row for path in paths for row in jsonl.read(path, "leakage") if row["plan"] == name]
     if not found:
         return []
@@ -101,7 +101,7 @@ def leaks(paths: Sequence[Path], name: str) -> list[str]:
 
 
 def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
-    """What these rows have under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
+    """The values of these rows under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
     said = []
     for key in keys:
         values = sorted({row[key] for row in rows if row.get(key) is not None})
@@ -111,7 +111,7 @@ def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
 
 
 def missing(results: Results, name: str) -> list[str]:
-    """Which runs of the plan have no record; of a plan that is not ours, which runs others have."""
+    """The runs of the plan without a record; of a plan that is not ours, the runs that other methods have."""
     lines = ["", "## Missing", ""]
     if name in plan.available():
         planned = plan.read(name)
@@ -142,7 +142,7 @@ def listed(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]
 
 
 def reading(results: Results, paper: Mapping) -> list[str]:
-    """How the numbers are to be read."""
+    """Notes on reading the numbers."""
     lines = [
         "",
         "## How to read this",
@@ -215,7 +215,7 @@ def said(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> lis
 
 
 def in_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
-    """What the paper's own DSC say of the same comparison; nothing where it has none."""
+    """The same comparison by the paper's own DSC; empty where it has none."""
     known = {name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)}
     if method not in known or len(known) < 2:
         return ""

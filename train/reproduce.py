@@ -92,7 +92,7 @@ def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
 
 
 def chain(job: Job) -> tuple:
-    """What keeps jobs in one shard: the pretraining, or from scratch the draw."""
+    """The name of a chain of jobs that must be in one shard: the pretraining, or from scratch the draw."""
     return (job.method, job.seed) if job.seed is not None else (job.method, job.draw)
 
 
@@ -117,7 +117,7 @@ class Work:
         return [job for job in jobs if job.name not in done]
 
     def listed(self, jobs: Sequence[Job]) -> str:
-        """How many runs are done, which are missing, and how long those may take, from those that are done."""
+        """Report the runs that are done and missing, and the time that the missing ones may take."""
         missing, done = self.missing(jobs), self.done()
         lines = [f"{self.plan.name}: {len(jobs) - len(missing)} of {len(jobs)} runs done, records in {self.records}"]
         for kind in EVENTS:
@@ -199,7 +199,7 @@ def fingerprint(job: Job) -> str:
 
 
 def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
-    """What the record of a run says of its training."""
+    """Entries of a run's record on its training."""
     config, schedule = about["config"], about["config"]["optim" if job.kind == "pretrain" else "recipe"]
     own = {"size": about["size"], "width": about["model"]["width"], "epochs": schedule["epochs"], "batch": schedule["batch"]}
     training = {key: about["training"][key] for key in ("steps", "seconds")}
@@ -215,7 +215,7 @@ def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
 
 
 def measured(weights: Path, source: evaluate.Source) -> dict:
-    """What a segmentation reaches on the test part, per image (and volume), as columns."""
+    """Scores of a segmentation on the test part, per image (and volume), as columns."""
     network = inference.open_network(weights, "float32")
     found = evaluate.measure(network, evaluate.chosen(network, source, "test"), 0.5)
     cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))

@@ -24,7 +24,7 @@ PREVIOUS = "state.previous.safetensors"
 
 @dataclass
 class Position:
-    """Where a run stands: optimiser steps done, seconds spent, and the losses of the epoch under way."""
+    """The position of a run: optimiser steps done, seconds spent, and the losses of the epoch under way."""
 
     step: int = 0
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""What data sets of volumes share: patients' files read as axial slices, one patient open at a time.
+"""Shared parts of data sets of volumes: patients' files read as axial slices, one patient open at a time.
 
 A flat picture is a volume of one slice.
 
@@ -27,7 +27,7 @@ ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may mis
 
 @dataclass(frozen=True)
 class Patient:
-    """Where a patient's volumes lie.
+    """The files of a patient's volumes.
 
     images: one file per channel (a folder is a DICOM series). mask: the file with the truth; None where there is none.
     corners: two opposite corners (x, y, z) in millimetres, RAS, of the part to be used; None is all.
@@ -57,7 +57,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is known of a file before its voxels are asked for.
+    """Shape and geometry of a file, read before its voxels are.
 
     shape: voxels (X, Y, Z). affine: of a Scan. notes: what the reader says. modality: as the file states it, None
     where it does not.
@@ -103,7 +103,7 @@ class Reader:
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """What a patient is read from: files, those of a DICOM series one by one."""
+        """The files that a patient is read from, those of a DICOM series one by one."""
         return tuple(file for path in self.patients[name].files for file in _files_of(path))
 
 
@@ -228,7 +228,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether this is a NIfTI file with its voxels, told by content, never by name."""
+    """True if this is a NIfTI file with its voxels, by its content, never by its name."""
     return path.is_file() and opening.kind(path) == "nifti" and not nifti.is_half(path)
 
 

@@ -114,7 +114,7 @@ class Scan:
         return float(lowest) if np.isfinite(lowest) else 0.0
 
     def missing(self, voxels: np.ndarray) -> np.ndarray:
-        """Which of these stored voxels have no value, being padding or not finite: bool of the same shape."""
+        """True for stored voxels without a value, being padding or not finite: bool of the same shape."""
         return np.isnan(self.scaled(voxels))
 
     def empty_mask(self) -> np.ndarray:
@@ -141,7 +141,7 @@ class Scan:
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
-    """An upload as a Scan, its format told by content, never by name.
+    """Read an upload as a Scan; its format is recognised by content, never by name.
 
     files: one file, or the several files of a DICOM series; a zip counts as what is in it.
     modality: as stated by the user; None lets the file say, or guesses. choice: which of ``Scan.choices``.

@@ -53,7 +53,7 @@ def unpack(path: Path, folder: Path) -> list[Path]:
 
 
 def _members(file: io.FileIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
-    """What is worth unpacking."""
+    """The open zip and the members to unpack; UnreadableImage where it is damaged or beyond the limits."""
     try:
         zipped = zipfile.ZipFile(file)
     except Exception as error:  # BadZipFile, NotImplementedError, struct.error, OSError, UnicodeDecodeError and more

@@ -39,7 +39,7 @@ def _picture(file: Path) -> int:
 
 
 def _nifti(file: Path) -> int:
-    """What its header declares; the reader decodes no more of it."""
+    """Bytes that its header declares; the reader decodes no more of it."""
     try:
         with open(file, "rb") as plain:
             is_packed = plain.read(2) == nifti.GZIP

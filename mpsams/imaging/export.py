@@ -41,7 +41,7 @@ def write(
 
 
 def _referable(scan: Scan) -> bool:
-    """Whether ``dicom.seg`` can write a mask of it."""
+    """True if ``dicom.seg`` can write a mask of it."""
     from .dicom import Series
 
     return isinstance(scan.source, Series) and scan.affine is not None and scan.source.referable

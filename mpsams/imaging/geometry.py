@@ -1,4 +1,4 @@
-"""Which way round voxels lie: stored order to the radiologist's view, and back, by views that copy nothing.
+"""Orientation of voxels: from stored order to the radiologist's view and back, by views that copy nothing.
 
 Axes: X, Y, Z as stored; S slices of H x W pixels as shown. Millimetres are RAS (right, anterior and superior
 are positive, as in NIfTI); DICOM's own are LPS.
@@ -76,7 +76,7 @@ def angle(affine: np.ndarray) -> float:
 
 
 def usable(affine: np.ndarray) -> bool:
-    """Whether a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
+    """True if a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = np.abs(np.linalg.det(affine[:3, :3] / lengths))  # of a voxel with sides of 1
@@ -84,7 +84,7 @@ def usable(affine: np.ndarray) -> bool:
 
 
 def sheared(affine: np.ndarray) -> bool:
-    """Whether voxel axes are not at right angles, to about 0.01 degrees."""
+    """True if voxel axes are not at right angles, to about 0.01 degrees."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
 

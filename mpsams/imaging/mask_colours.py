@@ -19,7 +19,7 @@ _NO_LABEL = "The colour of index 255 was taken as not labelled, so not as lesion
 
 
 def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """How far each pixel of a colour picture is from the background: uint8 (H, W), and sentences on how that was told.
+    """Distance of each pixel of a colour picture from the background: uint8 (H, W), and sentences on how it was found.
 
     rgb_hwc: uint8. index_hw: the numbers of the colours in a palette, else None. Grey pictures give their brightness, those
     with black the largest of the three colours, and those without black, as RGB of one-hot channels, the distance to the
@@ -44,7 +44,7 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
 
 
 def _unlabelled(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Where a palette says "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones: bool (H, W)."""
+    """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones: bool (H, W)."""
     none_hw = np.zeros(rgb_hwc.shape[:2], bool)
     if index_hw is None:
         found_hw = (rgb_hwc == _VOC_VOID).all(2)

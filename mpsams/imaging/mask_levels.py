@@ -42,7 +42,7 @@ class Levels:
 
     @property
     def few(self) -> bool:
-        """Whether there are no more than FEW values."""
+        """True if there are no more than FEW values."""
         return not self.many and len(self.values) <= FEW
 
 

@@ -35,7 +35,7 @@ _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
 class Grid(NamedTuple):
-    """What a header alone tells: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
+    """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
 
     shape: tuple[int, int, int]
     volumes: int
@@ -55,7 +55,7 @@ def grid(path: Path) -> Grid:
 
 
 def is_half(path: Path) -> bool:
-    """Whether a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
+    """True if a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
     try:
         with open(path, "rb") as file:
             return magic(parse(_stream(file).read(540)))[:2] != b"n+"

@@ -45,7 +45,7 @@ _NO_SIZE = "The file states a voxel size of {} along {}; {} is used."
 
 
 class Layout(NamedTuple):
-    """Where the voxels are in a file; shape (C, X, Y, Z, V), the first running fastest; offset in bytes."""
+    """Position and type of the voxels in a file; shape (C, X, Y, Z, V), the first running fastest; offset in bytes."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -94,7 +94,7 @@ def mended(header):
 
 
 def layout_of(header) -> Layout:
-    """Where the header says that the voxels are, if we allow it."""
+    """The layout that a header states. UnreadableImage if we do not allow it."""
     count, *dim = (int(n) for n in header["dim"])
     dim = dim[: max(0, count)]
     if not 1 <= count <= 7 or min(dim) < 1:

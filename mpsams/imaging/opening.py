@@ -1,4 +1,4 @@
-"""Which reader an upload belongs to, told by content, never by name."""
+"""The reader of an upload, chosen by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def kind(file: Path) -> str:
 
 
 def _begins_with_element(head: bytes) -> bool:
-    """Whether this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even length."""
+    """True if this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even length."""
     if len(head) < 8:
         return False
     group, element, length = struct.unpack("<HHI", head[:8])
@@ -112,7 +112,7 @@ def _begins_with_element(head: bytes) -> bool:
 
 
 def _nothing(kinds: list[str]) -> str:
-    """Why there is nothing to open, as a sentence."""
+    """A sentence on why there is nothing to open."""
     if set(kinds) == {"empty"}:
         return f"The file is empty; {_OPENS}."
     if "zip" in kinds:

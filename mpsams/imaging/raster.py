@@ -33,7 +33,7 @@ _COLOURS = {
 
 
 class _Decoded(NamedTuple):
-    """What a picture's file says about its samples; mode: Pillow's."""
+    """A decoded picture and the meaning of its samples; mode: Pillow's."""
 
     form: str
     mode: str

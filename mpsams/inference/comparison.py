@@ -69,7 +69,7 @@ def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Said:
-    """What networks say of a slice, before any threshold.
+    """The predictions of networks for a slice, before any threshold.
 
     chances: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
     "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far. parts: of
@@ -94,7 +94,7 @@ class Said:
 
     @property
     def pictures(self) -> list[str]:
-        """What there is to be seen large; nothing before a network has answered."""
+        """Names of the pictures that can be shown large; empty before the first prediction."""
         truth = ["truth"] * (self.case.truth_hw is not None and bool(self.chances))
         first = [name for name in self.chances if is_assistant(name)]
         return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.chances if name not in first)]

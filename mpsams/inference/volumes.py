@@ -21,7 +21,7 @@ from mpsams.transforms import Box
 
 @dataclass(frozen=True)
 class Chances:
-    """What a network says of every axial slice: float32 (N, S, S) in [0, 1], where it looked, and its rule for when there is no lesion."""
+    """Probabilities of a network for every axial slice, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule for "no lesion"."""
 
     chance_nss: np.ndarray
     boxes: tuple[Box | None, ...]
@@ -71,7 +71,7 @@ def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
 
 
 def profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
-    """How much lesion there is in each axial slice, as the HTML of a plot, a curve for each of the masks. styles: CSS of the curves."""
+    """HTML of a plot of the lesion area in each axial slice, a curve for each of the masks. styles: CSS of the curves."""
     areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
     top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
     lines = [

@@ -1,4 +1,4 @@
-"""What the masked methods that keep only an encoder share: which units are hidden, a head that is thrown away, pictures.
+"""Shared parts of the masked methods that keep only an encoder: hidden units, a head for pretraining alone, pictures.
 
 Axes: B batch, C channels, L units, H x W pixels. In masks True = hidden.
 """
@@ -40,13 +40,13 @@ def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
 
 
 def filled(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
-    """Images in [0, 1] with their hidden pixels as predicted, which is of the standardised image."""
+    """Images in [0, 1] with hidden pixels replaced by the prediction, which is of the standardised image."""
     mean, deviation = transforms.moments(images_b1hw)
     return torch.where(hidden_b1hw, predicted_b1hw * deviation + mean, images_b1hw).clamp(0, 1)
 
 
 def pictures(images_b1hw: Tensor, hidden_b1hw: Tensor, filled: Tensor) -> dict[str, Tensor]:
-    """Image, what is visible of it, the image with its hidden pixels filled in, and the error there."""
+    """Four pictures: the image, its visible part, the image with hidden pixels filled in, and the error there."""
     return {
         "image": images_b1hw,
         "visible": images_b1hw.masked_fill(hidden_b1hw, 0.5),

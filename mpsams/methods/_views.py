@@ -1,4 +1,4 @@
-"""What the contrastive methods share: views, embeddings, perceptrons, and the measures that betray a collapse.
+"""Shared parts of the contrastive methods: views, embeddings, perceptrons, and measures of a collapse.
 
 Axes: B batch, D features, H x W pixels.
 """
@@ -23,7 +23,7 @@ EARLY = 10  # epochs in which either may be: a network that has just begun tells
 
 
 def features(unet: UNet) -> int:
-    """How many numbers ``embed`` gives for a view."""
+    """Number of features that ``embed`` returns for a view."""
     return unet.head.in_channels * 2 ** (LEVELS - 1)
 
 
@@ -39,7 +39,7 @@ def view(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
 
 
 def normalised(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
-    """As ``view``, by the mean and deviation of the whole image: by its own, a view would lose its brightness and contrast again."""
+    """A view as of ``view``, normalised by the whole image's mean and deviation; by its own it would lose its brightness and contrast again."""
     mean, deviation = transforms.moments(batch.images_b1hw)
     return (view(batch, how, side) - mean) / deviation.clamp(min=1e-6)
 
@@ -55,7 +55,7 @@ def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequent
 
 @torch.no_grad()
 def effective_rank(z_bd: Tensor, power: int = 1) -> float:
-    """How many directions the centred rows really use: exp of the entropy of their normalised singular values.
+    """Effective number of directions of the centred rows: exp of the entropy of their normalised singular values.
 
     Between 1 and min(B - 1, D) (Roy and Vetterli, EUSIPCO 2007); 1 when all rows are the same. power 2 weighs
     directions by variance, so that a little noise in many of them does not count.
@@ -67,7 +67,7 @@ def effective_rank(z_bd: Tensor, power: int = 1) -> float:
 
 @torch.no_grad()
 def health(a_bd: Tensor, b_bd: Tensor) -> dict[str, float]:
-    """How a representation stands: two views' embeddings, twice (B, D), row i of both of one image.
+    """Measures of a representation, from two views' embeddings, twice (B, D), row i of both of one image.
 
     alignment: cosine of two views of one image, less that of views of different images. spread: variance of the
     unit vectors, 0 (one point) to 1. effective_rank: see there; directions: the same by variance.

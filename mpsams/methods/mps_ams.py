@@ -28,7 +28,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Config:
-    """How patches are hidden and what is reconstructed; the defaults are the paper's.
+    """Selection and masking of patches, and the target of the reconstruction; the defaults are the paper's.
 
     Args:
         order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's; "truth-first" uses the
@@ -132,7 +132,7 @@ class MaskedAutoencoder(Method):
         return schedule.mask_ratio(at, how.start, how.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
-        """What is to be predicted: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
+        """Target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
         if not self.config.normalise_target:
             return x_b1hw
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
@@ -143,7 +143,7 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Image, what is visible of it, the image with hidden patches as predicted, and the error there."""
+        """Four pictures: the image, its visible part, the image with hidden patches as predicted, and the error there."""
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)

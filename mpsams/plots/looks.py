@@ -1,4 +1,4 @@
-"""How all figures look: colours, letters, axes, and how a figure becomes a file.
+"""The style of all figures: colours, letters, axes; and writing a figure to a file.
 
 All colours are of Okabe and Ito's palette, which people with any colour vision can tell apart; lines differ in their dashes
 and points in their markers as well. Nothing touches matplotlib's global state but ``as_bytes``, which sets how fonts are

@@ -12,7 +12,7 @@ from mpsams.plots.looks import BLACK, CLASSES, FAINT, GREY, INK, LOOKS, OTHER, S
 
 
 class Measured(Protocol):
-    """What ``against_labels`` draws: a mean with its interval, such as ``tables.Cell``."""
+    """A mean with its interval, as ``against_labels`` draws it, such as ``tables.Cell``."""
 
     method: str
     labels: float
@@ -143,7 +143,7 @@ def _legend(figure: Figure, methods: Sequence[str], titles: Mapping[str, str], w
 
 
 def _aside(method: str, others: Iterable[str]) -> float:
-    """How far a method stands from the middle of a label share, among those that are there."""
+    """Horizontal offset of a method from the middle of a label share, among those that are there."""
     names = sorted(set(others), key=_place)
     return (names.index(method) - (len(names) - 1) / 2) * min(0.09, 0.7 / len(names))
 

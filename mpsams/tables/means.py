@@ -114,7 +114,7 @@ def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.n
 
 
 def resample(groups: Sequence[str], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """How often each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B, N)."""
+    """Number of times that each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B, N)."""
     names, group_n = np.unique(np.asarray(groups), return_inverse=True)
     times_bg = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
     return times_bg[:, group_n].astype(float)

@@ -27,7 +27,7 @@ COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 
 @dataclass(frozen=True)
 class Run:
-    """What one fine-tuned network scored on the test images.
+    """The scores of one fine-tuned network on the test images.
 
     seed: of the pretraining, None from scratch. draw: of the fine-tuning and of its labelled images. labels: share of the
     training part. scores_nk: (N, 6) as in ``COLUMNS``, in the order of ``Results.cases``. about: the rest of the record.
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def key(self) -> tuple:
-        """What tells runs apart; of two with the same key one counts."""
+        """Identity of a run; of two runs with the same key one counts."""
         return self.method, self.seed, self.draw, self.labels, self.recipe
 
 
@@ -91,12 +91,12 @@ class Results:
 
     @property
     def volumes(self) -> bool:
-        """Whether the runs were measured per volume too."""
+        """True if the runs were measured per volume too."""
         return any(run.about["volumes"] for run in self.runs)
 
     @property
     def resampled(self) -> str:
-        """What intervals and tests count as independent: images, or patients where they have several."""
+        """The independent units of intervals and tests: images, or patients where they have several."""
         return f"{self.per}s" if self.groups == self.cases else "patients"
 
 

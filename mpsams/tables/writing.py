@@ -163,7 +163,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def note(t: Table) -> str:
-    """What the numbers of a table are and how many runs are behind each line, in a sentence or two."""
+    """Sentences on the numbers of a table and the number of runs behind each line."""
     counts: dict[str, list[str]] = {}
     for block in _blocks(t):
         said = ", ".join(f"{TITLES.get(line.method, line.method)} {line.runs or DASH}" for line in block)
@@ -212,7 +212,7 @@ def _small(cell: Cell) -> str:
 
 
 def _best(block: Sequence[Line], cell: Cell, what: str) -> bool:
-    """Whether a cell has the best value of its column, as printed, among two or more; fewest for false alarms."""
+    """True if a cell has the best value of its column, as printed, among two or more; fewest for false alarms."""
     values = [round(value, 3) for line in block if (value := getattr(line.cells[cell.measure], what)) is not None]
     best = min(values) if cell.measure == "false_alarms" else max(values)
     return len(values) > 1 and round(getattr(cell, what), 3) == best

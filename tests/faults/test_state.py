@@ -65,7 +65,7 @@ def ended(processes, root: Path, out: Path, kill_when=lambda began: False, *more
 
 
 def same(a: Path, b: Path) -> bool:
-    """Whether two checkpoints hold the same tensors, to the bit."""
+    """True if two checkpoints hold the same tensors, to the bit."""
     one, other = (checkpoint.load(path / "weights.safetensors").tensors for path in (a, b))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -118,7 +118,7 @@ def test_one_run_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, pa
 
 
 def further(out: Path, step: int):
-    """Whether a run has saved a state after that step."""
+    """True if a run has saved a state after that step."""
 
     def is_there(_: float) -> bool:
         try:
@@ -401,7 +401,7 @@ def test_a_state_is_written_while_training_goes_on_and_is_of_the_step_it_was_sav
 
 
 def same_as_stopped(other: Path, out: Path, packed: Path, monkeypatch, step: int) -> bool:
-    """Whether the state before the last of ``out`` is that of a run stopped after that step."""
+    """True if the state before the last of ``out`` is that of a run stopped after that step."""
     stopped(monkeypatch, step, [*SMALL, "--data.root", str(packed), "--out", str(other)])
     one, two = checkpoint.load(out / PREVIOUS).tensors, checkpoint.load(other / STATE).tensors
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

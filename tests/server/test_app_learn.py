@@ -38,7 +38,7 @@ def html(case, registry, **state) -> str:
 
 
 def text(page: str) -> str:
-    """What can be read on it."""
+    """The text that can be read on it."""
     return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
 
 

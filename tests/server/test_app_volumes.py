@@ -47,7 +47,7 @@ def uploads(volume, tmp_path_factory) -> dict[str, Path]:
 
 
 def chance_of(volume: phantom.Volume, network, index: int) -> np.ndarray:
-    """What a network says of a slice by the library's own functions, float32 (H, W)."""
+    """A network's probabilities for a slice by the library's own functions, float32 (H, W)."""
     values = volume.voxels_shw[index].astype(np.float32)
     box = transforms.frame(values, volume.spacing[1:], "ct")
     return inference.probability(network, transforms.to_unit(values, transforms.window(values, "ct")), box)

@@ -1,4 +1,4 @@
-"""What visitors hold together: within bounds, the idle let go first, drawings never; each answer about the visitor's own image, or none."""
+"""Memory and disk that visitors hold together: within bounds, the idle let go first, drawings never; each answer about the visitor's own image, or none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @dataclass
 class Drawing:
-    """What cannot be made again, beside what can."""
+    """Values that cannot be made again, beside others that can."""
 
     bulk: np.ndarray | None
     lines: bytes = b"x" * 10

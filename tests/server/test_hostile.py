@@ -125,7 +125,7 @@ def run(seed: int, indices: range, log: Path) -> None:
 
 
 def opened_all(indices: range, tmp_path: Path, seed: int = 0) -> tuple[list[dict], str]:
-    """What became of them, and all that the process printed."""
+    """The results for all files, and the output of the process."""
     log = tmp_path / "log"
     code = f"from tests.server import test_hostile\nfrom pathlib import Path\ntest_hostile.run({seed}, {indices!r}, Path({str(log)!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=3600, env=os.environ | {"OMP_NUM_THREADS": "1"})

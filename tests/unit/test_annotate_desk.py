@@ -204,7 +204,7 @@ def again(page: Page, registry: ModelRegistry, project: Project) -> None:
 
 
 def told_again(page: Page, mask: np.ndarray, action: str = "save") -> dict:
-    """What a page says to an app that was started meanwhile."""
+    """The message of a page to an app that was started meanwhile."""
     page.request_id += 1
     said = {"action": action, "key": page.slice_view["key"], "request_id": page.request_id, "mask": protocol.pack(mask), "changed": True, "seconds": 1.5}
     return page.hear(page.session.handle(said, page.first, page.user))

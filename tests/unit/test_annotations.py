@@ -77,7 +77,7 @@ def facts(project: Project) -> list:
 
 
 def accepted(project: Project) -> dict[str, set[str]]:
-    """What lies in the folder for training."""
+    """The files in the folder for training."""
     return {part: {path.name.split(".")[0] for path in (project.accepted / part).iterdir()} for part in ("images", "masks")}
 
 

@@ -517,7 +517,7 @@ def test_opening_reads_headers_and_reading_opens_one_patient_at_a_time(tmp_path,
 
 
 def crops_keep_the_target(dataset: Dataset, patients: list[str]) -> int:
-    """How many lesion slices of these patients there are; in none does what the network looks at cut off target."""
+    """Number of lesion slices of these patients; in none does what the network looks at cut off target."""
     slices = 0
     for sample in dataset.of(patients):
         if sample.mask.any():

@@ -48,7 +48,7 @@ def exported(tmp_path_factory, quick_phantom):
 
 
 def answer(file, **given: torch.Tensor) -> np.ndarray:
-    """What ONNX Runtime alone makes of it."""
+    """The output of ONNX Runtime alone."""
     return onnxruntime.InferenceSession(str(file)).run(None, {name: tensor.numpy() for name, tensor in given.items()})[0]
 
 

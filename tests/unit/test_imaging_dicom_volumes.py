@@ -1,4 +1,4 @@
-"""Which DICOM slices make one volume: phases, echoes and kinds of image told apart, with slices lost, named anew or rounded."""
+"""Division of DICOM slices into volumes: phases, echoes and kinds of image told apart, with slices lost, named anew or rounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way round slices lie: judged by the world coordinates of their voxels, whatever order these are stored in."""
+"""Orientation of slices: judged by the world coordinates of their voxels, whatever order these are stored in."""
 
 from __future__ import annotations
 

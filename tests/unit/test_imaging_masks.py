@@ -1,4 +1,4 @@
-"""What a mask's values mean and whether it lies on its image's grid: one table of inputs through every entry that reads masks."""
+"""The meaning of a mask's values and its position on the image's grid: one table of inputs through every entry that reads masks."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def test_same_names_are_two_files(tmp_path):
 
 
 def refusal(data: bytes, upload) -> str:
-    """What `imaging.read` says to it."""
+    """The sentence with which `imaging.read` refuses a file."""
     with pytest.raises(UnreadableImage) as caught:
         imaging.read(upload(data))
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""What the app and the evaluation call: epochs only cut, visible pixels stay, sizes come back."""
+"""The functions that the app and the evaluation call: epochs only cut, visible pixels stay, sizes come back."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the benchmark of information keeps, on made-up images; its figure; and that docs/results/information.md says what its records do."""
+"""Records of the benchmark of information, on synthetic images; its figure; and that docs/results/information.md says what its records do."""
 
 from __future__ import annotations
 

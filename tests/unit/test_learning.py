@@ -470,7 +470,7 @@ def section():
 
 
 def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
-    """What the section says, and the buttons that can be pressed."""
+    """The section's text, and the buttons that can be pressed."""
     told, buttons = teach.filled(), ("start", "cancel", "use", "back")
     there = {name for name in buttons if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False}
     assert told[teach.clock].active == ("cancel" in there)

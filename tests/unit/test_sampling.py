@@ -1,4 +1,4 @@
-"""How often each image is drawn: by lesion or not, by its size and its contrast."""
+"""Sampling weights of images: by lesion or not, by its size and its contrast."""
 
 from __future__ import annotations
 

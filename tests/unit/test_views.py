@@ -23,7 +23,7 @@ def pictures(batch=4, side=24, channels=1):
 
 
 def ramps(batch, side):
-    """Where each pixel lies from left to right and from top to bottom, in (0, 1)."""
+    """Position of each pixel from left to right and from top to bottom, in (0, 1)."""
     at = (torch.arange(side) + 0.5) / side
     return at.expand(batch, 1, side, side), at[:, None].expand(batch, 1, side, side)
 

@@ -166,7 +166,7 @@ def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
 
 
 def _rle_fits(image: Image, data: bytes) -> bool:
-    """Whether each run-length coded byte plane becomes the size of the image, but for some padding."""
+    """True if each run-length coded byte plane decodes to the size of the image, but for some padding."""
     planes, *starts = struct.unpack_from("<16L", data)
     if planes != image.samples * image.allocated // 8 or planes > 15:
         return False
@@ -176,7 +176,7 @@ def _rle_fits(image: Image, data: bytes) -> bool:
 
 
 def _rle_length(data: bytes, at: int, end: int, limit: int) -> int:
-    """How many bytes data[at:end] become, counted until beyond the limit."""
+    """Number of bytes that data[start:end] decode to, counted until beyond the limit."""
     total = 0
     while at < end and total <= limit:
         code = data[at]

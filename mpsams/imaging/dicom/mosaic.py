@@ -19,7 +19,7 @@ TAGS = (0x00290010, 0x00190010, _CSA, _COUNT)
 
 
 def is_one(data: Any) -> bool:
-    """Whether a header says that its image is a mosaic."""
+    """True if a header says that its image is a mosaic."""
     return "MOSAIC" in text(data, "ImageType").split()
 
 
@@ -51,7 +51,7 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
 
 
 def _stated(data: Any) -> tuple[int, np.ndarray | None]:
-    """How many slices there are, 0 where nothing says it, and in which direction, unit (3,), they follow each other."""
+    """The stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they follow each other."""
     from nibabel.nicom import csareader
 
     element, header = raw(data, _CSA), {}

@@ -50,7 +50,7 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """What differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones belong to later parts."""
+    """An attribute that differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones belong to later parts."""
 
     name: str
     codes: np.ndarray
@@ -58,7 +58,7 @@ class _Attribute:
 
 
 def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray) -> list[_Attribute]:
-    """What differs among frames, in the order in which it explains them."""
+    """The attributes that differ among frames, in the order in which they are tried."""
     found: dict[bytes, _Attribute] = {}
     numbers = np.array([frame.index + 1 if frame.image.frames > 1 else frame.number for frame in frames])
     counted = _by_count(numbers, members, places)
@@ -140,7 +140,7 @@ def _parts(members: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
 
 
 def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
-    """Whether no two frames at one place have the same code."""
+    """True if no two frames at one position have the same code."""
     return len(np.unique(codes * (int(places.max()) + 1) + places)) == len(codes)
 
 
@@ -184,7 +184,7 @@ def _cut(blocks: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
 
 
 def _overlap(parts: list[np.ndarray], places: np.ndarray) -> bool:
-    """Whether each part has more than half of its places in common with the largest.
+    """True if each part has more than half of its positions in common with the largest.
 
     One that has not may be the rest of the part before it, which a single repeated image has cut in two.
     """
