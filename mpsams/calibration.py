@@ -176,7 +176,7 @@ def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the masks of N images came to, in P connected parts: pixels of lesion in each image's truth, and of each part its
+    """Masks of N images compared with their truth, in P connected parts: pixels of lesion in each image's truth, and of each part its
     image, share of the image's area, highest probability, pixels, and how many of them are lesion."""
 
     real_n: np.ndarray

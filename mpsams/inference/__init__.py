@@ -68,12 +68,12 @@ class Network:
 
     @cached_property
     def readout(self) -> Readout:
-        """How its logits become a probability and a mask; of checkpoints that say nothing of it, as they are."""
+        """The way its logits become a probability and a mask; a checkpoint that does not state it takes logits as they are."""
         return calibration.readout(self.metadata)
 
     @property
     def predicts_normalised_patches(self) -> bool:
-        """Whether it was trained to predict each patch at mean 0 and deviation 1 instead of the image's pixels."""
+        """True if it was trained to predict each patch at mean 0 and deviation 1 instead of the image's pixels."""
         return self.metadata.get("config", {}).get("method", {}).get("normalise_target", False)
 
 
@@ -145,7 +145,7 @@ def study(image_11ss: Tensor, seed: int = 0, patch: int = 16, **clustering) -> S
 
 @dataclass(frozen=True)
 class Masked:
-    """What is hidden at an epoch of the paper's axis, lesion first and at random.
+    """The patches hidden at an epoch of the paper's axis, lesion first and at random.
 
     ratio: sigma in [0, 1]. hidden: n patches. lesion_first_1l, random_1l: bool (1, L), True = hidden.
     bits, random_bits: entropy of the masks either strategy can draw. chance_lesion, chance_background:
@@ -182,7 +182,7 @@ def mask_at(of: Study, epoch: float) -> Masked:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the lesion cluster fits a truth mask.
+    """Agreement of the lesion cluster with a truth mask.
 
     A patch counts as lesion when more than a quarter of it is. lift: precision of the cluster over
     the share of lesion patches (1 is chance). auc: of the clusters' score. lesion_patches: how many;
@@ -209,7 +209,7 @@ def coverage(hidden_1l: Tensor, truth_1l: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What a pretrained network makes of a masked image, all float (1, 1, S, S) in [0, 1].
+    """A masked image as a pretrained network reconstructs it, all float (1, 1, S, S) in [0, 1].
 
     masked: hidden pixels at the image's mean, which is what the network sees as zero. filled: hidden
     pixels as predicted, the others as they are. error: |filled - image|, zero where visible.
@@ -271,7 +271,7 @@ def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor]) -> float:
 
 @torch.inference_mode()
 def logits(network: Network, x_bchw: Tensor) -> Tensor:
-    """What a segmentation network says of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must divide by 16.
+    """Logits of a segmentation network for grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must divide by 16.
 
     Of a network that averages flips, the mean over the image and its mirror image. Standardised in double precision: in float32 the
     deviation of an image with much darkness is off by 1e-4.
@@ -303,7 +303,7 @@ def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.nda
 
 
 def _finite(x: Tensor) -> Tensor:
-    """What a network answered. NotFinite for NaN and infinity, which no threshold finds, so that they would read as "no lesion"."""
+    """Return a network's output. NotFinite for NaN and infinity, which no threshold finds, so that they would read as "no lesion"."""
     if not torch.isfinite(x).all():
         raise NotFinite("the network answers this image with NaN or infinity; use other weights, or an image of another range of values")
     return x
@@ -311,7 +311,7 @@ def _finite(x: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def features(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """What the decoder's last level says of each pixel: unit image (H, W) -> float32 (K, S, S), K the U-Net's width.
+    """Features of the decoder's last level at each pixel: unit image (H, W) -> float32 (K, S, S), K the U-Net's width.
 
     The numbers that the 1x1 head makes a lesion's chance or a pixel of. unit, box, ValueError: as for ``chance``.
     """
@@ -332,7 +332,7 @@ def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> n
 
 
 def lesion_mask(rule: Rule | None, chance_hw: np.ndarray, threshold: float = 0.5, box: Box | None = None) -> np.ndarray:
-    """What is lesion at the image's own size: bool (H, W), where the chance reaches the threshold, less what the network's rule forbids.
+    """The lesion at the image's own size: bool (H, W), where the chance reaches the threshold, less what the network's rule forbids.
 
     Every mask of a network is made here. rule: ``network.readout.rule``. chance_hw: of ``probability`` or ``spread``. box: where
     the network looked; areas count as a share of it.

@@ -47,7 +47,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Case:
-    """What is on the screen; never changed, only replaced.
+    """The slice on the screen with its scan, clusters and truth; immutable, a change makes a new one.
 
     title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
     plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.

@@ -1,4 +1,4 @@
-"""Several segmentation networks on one slice: what each says, how well it fits the truth, where they agree. No gradio here.
+"""Several segmentation networks on one slice: their masks, their scores against the truth, where they agree. No gradio here.
 
 Axes: M networks; H x W pixels of the slice; chances at a network's own size, S x S. Masks: True = lesion.
 """
@@ -112,9 +112,9 @@ class Said:
 
 
 def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said | None = None) -> Iterator[Said]:
-    """Let networks look at a slice, the one to be seen large first; yields what is known after each of them.
+    """Predict a slice with each network, the one shown large first; yields the predictions so far after each of them.
 
-    What was already said of the same slice is not asked again. Of no networks one empty answer.
+    Predictions of the same slice in ``before`` are used again. Without networks it yields one empty answer.
     """
     names = list(titled(names))
     again = before is not None and same_slice(before.case, case)
@@ -232,7 +232,7 @@ def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule |
 
 
 def overlap(said: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """DSC, PPV and Sen of two masks of bits, with the undefined cases of ``metrics.overlap``."""
+    """DSC, PPV and Sen of two packed masks (``np.packbits``), with the undefined cases of ``metrics.overlap``."""
     hit, positive, true = (int(np.bitwise_count(bits).sum()) for bits in (said & real, said, real))
     if not positive + true:
         return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}

@@ -33,7 +33,7 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a person marked on an image, in its pixels.
+    """The marks of a person on an image, in its pixels.
 
     box: about the object; it may reach over the image's edge. positive, negative: clicks (row, column) inside the
     object and outside it. scribbles: int8 (H, W), 1 object, -1 background, 0 nothing. mask: bool (H, W), an answer to

@@ -1,4 +1,4 @@
-"""What the app can use: the networks of a weights folder and of more folders, opened when first needed, and records of results."""
+"""The networks of a weights folder and of project folders, opened when first needed, and the records of results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ModelRegistry:
         return [name for name, about in told.items() if isinstance(about, dict) and whole(about)]
 
     def unusable(self) -> dict[str, str]:
-        """The files of the folders that cannot be used, and why, in words that name no folder. States of trainings are none of them."""
+        """The checkpoint files that cannot be used, with the reason, which names no folder; states of trainings are left out."""
         told = {name: self._read(path) for name, path in self._catalogue().items()}
         return {name: about for name, about in told.items() if isinstance(about, str) and about}
 
@@ -59,7 +59,7 @@ class ModelRegistry:
             return self._open[key]
 
     def path(self, name: str) -> Path:
-        """Where the checkpoint of that name lies. ValueError as for ``network``."""
+        """Path of the checkpoint of that name. ValueError as for ``network``."""
         found = self._catalogue()
         if name not in found:
             raise ValueError(f"no weights are named {name!r}; there are: {', '.join(self.names()) or 'none at all'}")
@@ -69,7 +69,7 @@ class ModelRegistry:
         return found[name]
 
     def about(self, name: str) -> dict:
-        """What training wrote of a checkpoint, without opening its network; empty when the file is none of ours."""
+        """Metadata that training wrote into a checkpoint, without opening its network; empty when the file is not usable."""
         path = self._catalogue().get(name)
         about = "" if path is None else self._read(path)
         return about if isinstance(about, dict) else {}
@@ -103,7 +103,7 @@ class ModelRegistry:
         return next((name for name in self.names() if self.about(name).get("kind") == "prompt"), None)
 
     def measured(self, name: str) -> dict:
-        """What train.evaluate wrote beside a checkpoint; empty where there is nothing, or it measured another file."""
+        """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are of another file."""
         path = self.path(name)
         record = path.with_suffix(".json")
         try:
@@ -156,7 +156,7 @@ class ModelRegistry:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """What changes with a file: its time and its size; (0, 0) where nothing can be known of it, as of a broken link."""
+    """Modification time (ns) and size (bytes) of a file; (0, 0) if it cannot be read, such as a broken link."""
     try:
         about = path.stat()
     except OSError:
@@ -204,7 +204,7 @@ def channels(metadata: dict) -> int:
 
 
 def trained_on(metadata: dict) -> tuple[str, str, int]:
-    """What a network was trained on: modality, what was outlined, and how many images (0 when not stated)."""
+    """Training data of a network: modality, outlined target, and number of images (0 when not stated)."""
     data = metadata.get("data", {})
     return data.get("modality", "unknown"), data.get("target", "unknown"), int(data.get("images", 0))
 

@@ -1,4 +1,4 @@
-"""A whole volume through segmentation networks, slice by slice, and what is said of it. No gradio here.
+"""Segmentation of a whole volume, slice by slice, its measurements and a plot of areas. No gradio here.
 
 Axes: N axial slices, S side of a network's image; X, Y, Z voxels as stored.
 """
@@ -40,7 +40,7 @@ class Chances:
 
 
 def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[Chances] | None]]:
-    """Take every axial slice through the networks; yields how many are done, and at the end what each network said."""
+    """Predict every axial slice with every network; yields the number of slices done, at the end with the predictions."""
     scan, spacing = case.scan, case.scan.spacing()
     count, boxes = len(scan.shown()), []
     found = [np.zeros((count, network.size, network.size), np.float32) for network in networks]
