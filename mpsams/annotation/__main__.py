@@ -10,6 +10,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from mpsams.annotation import disk, readers, transfer
@@ -45,6 +46,7 @@ examples:
   python -m mpsams.annotation export breasts coco breasts-coco
   python -m mpsams.annotation second breasts breasts-cd            the same images for a second reader: app.py --project breasts-cd
   python -m mpsams.annotation agreement breasts breasts-cd agreement.csv
+  python -m mpsams.annotation consensus breasts breasts-cd breasts-ef breasts-consensus
   python -m mpsams.annotation export breasts folder masks.zip --which all --names hashed
 """
 
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command != "add" and not is_project(options.project):
             raise ValueError(f"{options.project} is no project of annotations; make one with: python -m mpsams.annotation add {options.project} IMAGE...")
         with Project(options.project) as project:
-            code, report = {"import": _import, "export": _export, "add": _add, "second": _second, "agreement": _agreement}[options.command](project, options)
+            code, report = {"import": _import, "export": _export, "add": _add, "second": _second, "agreement": _agreement, "consensus": _consensus}[options.command](project, options)
     except OSError as error:
         code, report = 1, {"error": disk.sentence(error)}
     except ValueError as error:
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     as_is = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add|second|agreement")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add|second|agreement|consensus")
     project = argparse.ArgumentParser(add_help=False)
     project.add_argument("project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it")
     who = argparse.ArgumentParser(add_help=False)
@@ -98,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     comparing = commands.add_parser("agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=as_is)
     comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
     comparing.add_argument("out", type=Path, metavar="OUT", help="new CSV file: for each image DSC, HD95 and both classes")
+
+    joining = commands.add_parser("consensus", parents=[project], help="make a project of what most readers say, to be exported", epilog=EPILOG, formatter_class=as_is)
+    joining.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="folders of the other readers' projects")
+    joining.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, of the project with the consensus")
     return parser
 
 
@@ -127,14 +133,27 @@ def _second(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
 
 
 def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
-    if not is_project(options.other):
-        raise ValueError(f"{options.other} is no project of annotations; make it with: python -m mpsams.annotation second {project.folder} {options.other}")
+    _require_project(options.other, project.folder)
     if options.out.exists():
         raise ValueError(f"{options.out.name} is there already; allowed is a new file")
     with Project(options.other) as other:
         found = readers.measure(project, other)
     options.out.write_bytes(found.csv())
     return 0, {"out": str(options.out), "overall": found.overall, "images": found.rows}
+
+
+def _consensus(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
+    for path in options.others:
+        _require_project(path, project.folder)
+    with ExitStack() as opened:
+        projects = [project, *(opened.enter_context(Project(path)) for path in options.others)]
+        count = readers.consensus(projects, options.folder)
+    return int(not count), {"folder": str(options.folder), "readers": len(projects), "masks": count}
+
+
+def _require_project(path: Path, first: Path) -> None:
+    if not is_project(path):
+        raise ValueError(f"{path} is no project of annotations; make it with: python -m mpsams.annotation second {first} {path}")
 
 
 def _about(project: Project, id: str) -> dict:

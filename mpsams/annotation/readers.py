@@ -1,4 +1,4 @@
-"""A second reader: the same images in a project of their own, and how far the masks and classes of two projects agree."""
+"""Several readers: the same images in a project for each, how far two of them agree, and the majority of all as another project."""
 
 from __future__ import annotations
 
@@ -58,6 +58,30 @@ def start(project: Project, folder: str | Path, blind: bool = True, who: str = "
         if not before:
             classes.define(second, classes.defined(project), who)
         return len(second.items()) - len(before)
+
+
+def consensus(projects: Sequence[Project], folder: str | Path, who: str = "consensus") -> int:
+    """Make a project of the majority of two or more readers; return how many images have a mask in it, in work.
+
+    A voxel is lesion, and an image has a class, where more than half of the readers who have a mask, or a class, say so: of two, both.
+    Images of which fewer than two have a mask get none. It is exported as any project. ValueError: fewer than two, or a folder in use.
+    """
+    if len(projects) < 2:
+        raise ValueError(f"{len(projects)} projects; expected those of two readers or more")
+    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise ValueError(f"{Path(folder).name} is there already; expected a new folder for the consensus")
+    start(projects[0], folder, True, who)
+    with Project(folder) as result:
+        for item in result.items():
+            own = [(project, found) for project in projects for found in project.items() if found.id == item.id]
+            masks = [mask for project, found in own if found.mask is not None and (mask := project.mask(item.id)) is not None]
+            if len(masks) > 1:
+                result.save(item.id, np.sum(masks, axis=0, dtype=np.uint16) * 2 > len(masks), who)
+            named = [found.image_class for _, found in own if found.image_class]
+            allowed = [one.name for one in classes.defined(result)]
+            winner = next((name for name in allowed if 2 * sum(name.casefold() == said.casefold() for said in named) > len(named) > 1), "")
+            classes.classify(result, item.id, winner, who)
+        return sum(item.mask is not None for item in result.items())
 
 
 def measure(first: Project, second: Project) -> Agreement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -110,3 +111,31 @@ def test_the_command_line_starts_a_second_reader_and_measures(first, tmp_path, c
     assert report["overall"]["dsc"] == 1 and report["overall"]["kappa"] is None and (tmp_path / "a.csv").read_text().count("\n") == 2
     assert main(["agreement", str(first.folder), str(tmp_path / "none"), str(tmp_path / "b.csv")]) == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_the_consensus_is_what_more_than_half_say(first, tmp_path, capsys):
+    ids = [item.id for item in first.items()]
+    for name in ("second", "third"):
+        readers.start(first, tmp_path / name)
+    given = {"first": (2, "benign", "benign"), "second": (4, "benign", "normal"), "third": (6, "malignant", "")}
+    for folder, (start, image_class, other) in given.items():
+        with Project(tmp_path / folder) if folder != "first" else contextlib.nullcontext(first) as project:
+            project.accept(ids[0], box(FLAT, start), who=folder)
+            project.save(ids[4], box(DEEP, start), who=folder)
+            classes.classify(project, ids[0], image_class)
+            classes.classify(project, ids[1], other)
+    first.save(ids[2], box(FLAT, 2))
+    first.close()
+    words = ["consensus", *(str(tmp_path / name) for name in ("first", "second", "third", "both"))]
+    assert main(words) == 0 and json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "both"), "readers": 3, "masks": 2}
+    with Project(tmp_path / "both") as both:
+        assert np.array_equal(both.mask(ids[0]), box(FLAT, 4)) and np.array_equal(both.mask(ids[4]), box(DEEP, 4))  # of 2-9, 4-11 and 6-13
+        assert [both.item(id).image_class for id in ids[:2]] == ["benign", ""] and both.mask(ids[2]) is None
+        assert both.item(ids[0]).status == "in work" and both.item(ids[0]).reader == "consensus"
+    assert main(words) == 1 and "is there already" in json.loads(capsys.readouterr().out)["error"]
+    with Project(tmp_path / "second") as second, pytest.raises(ValueError, match="two readers"):
+        readers.consensus([second], tmp_path / "none")
+    with Project(tmp_path / "second") as second, Project(tmp_path / "third") as third:
+        readers.consensus([second, third], tmp_path / "two")
+    with Project(tmp_path / "two") as two:
+        assert np.array_equal(two.mask(ids[0]), box(FLAT, 4) & box(FLAT, 6)) and two.item(ids[0]).image_class == ""
