@@ -95,6 +95,7 @@ def measure(page, count: int, times: int) -> dict:
 
     def skip(number: int) -> None:
         before = page.locator("[data-part=count-skipped]").inner_text()
+        page.locator(".annotate:not(.busy)").wait_for()
         page.keyboard.press("n")
         page.wait_for_function("before => document.querySelector('[data-part=count-skipped]').textContent !== before", arg=before)
 
@@ -111,6 +112,7 @@ def measure(page, count: int, times: int) -> dict:
         "sort": p95(settled(lambda number: page.locator("[data-set=order]").select_option(orders[number % 4])), times),
     }
     search.fill("")
+    page.get_by_role("radio", name="Open", exact=True).locator("visible=true").check()
     found["scroll"] = p95(settled(lambda number: box.evaluate("(box, to) => { box.scrollTop = to; }", number * count)), times)
     box.evaluate("box => { box.scrollTop = 0; }")
     box.focus()
