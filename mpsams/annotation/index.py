@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from . import log
@@ -299,7 +300,13 @@ def _sensible(row: dict) -> bool:
     )
 
 
+@lru_cache(4096)
+def _shape(text: str) -> tuple[int, int, int]:
+    """Return a shape from its JSON; most images of a project share few."""
+    return tuple(json.loads(text))
+
+
 def _item(row: tuple) -> Item:
     *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, reader, name, pixels = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, tuple(json.loads(shape)), mask, proposal, made_by, seconds, changed, image_class, class_before, reader, name, pixels)  # type: ignore[call-arg]
+    return Item(*first, _shape(shape), mask, proposal, made_by, seconds, changed, image_class, class_before, reader, name, pixels)  # type: ignore[call-arg]

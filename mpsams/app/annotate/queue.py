@@ -121,8 +121,8 @@ def bar(share: float, says: str, what: str) -> str:
 def done(project: Project) -> str:
     """The last lines of the log, the newest first."""
     rows = project.last_lines(LINES)[::-1]
-    numbers = {item.id: number for number, item in enumerate(project.items(), start=1)}
-    places = {id: project.name(id) or f"image {numbers[id]}" for row in rows if (id := row.get("item")) in numbers}
+    items = {item.id: (number, item.name) for number, item in enumerate(project.items(), start=1)}
+    places = {id: items[id][1] or f"image {items[id][0]}" for row in rows if (id := row.get("item")) in items}
     lines = "".join(f"<li>{_line(row, places)}</li>" for row in rows)
     return f'<ul class="done">{lines}</ul>' if rows else html.note("Nothing was done yet.")
 
