@@ -39,11 +39,11 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt
 
 def pick(page, id: str, focus: bool = True) -> None:
     """Choose an image in the queue, whatever its status, and wait for its sheet. focus: also focus the canvas."""
-    if not page.locator(f"[data-item='{id}']").count():
+    if not page.locator(f".row[data-item='{id}']").count():
         page.get_by_role("radio", name="All", exact=True).locator("visible=true").first.check()
-    page.locator(f"[data-item='{id}']").click(timeout=WAIT)
+    page.locator(f".row[data-item='{id}']").click(timeout=WAIT)
     page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
-    page.locator(f"[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
+    page.locator(f".row[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
     if focus:
         page.locator("[data-part=stage]").focus()
     page.wait_for_timeout(100)
@@ -158,7 +158,7 @@ def test_the_list_is_searched_selected_by_keys_and_changed_at_once_after_a_quest
     assert page.locator(".queue .row").evaluate_all("rows => rows.map(row => row.dataset.item)") == [ids["picture 1"]]
     page.get_by_role("button", name="Show all").click()
     page.locator("[data-set=order]").select_option("added")
-    page.locator(f"[data-item='{ids['picture 1']}']").click(modifiers=["Control"])
+    page.locator(f".row[data-item='{ids['picture 1']}']").click(modifiers=["Control"])
     assert page.locator("[data-part=selected]").inner_text() == "1 selected" and held(page)["key"].startswith(ids["picture 0"])
     page.keyboard.press("Shift+ArrowDown")
     assert page.locator("[data-part=selected]").inner_text() == "2 selected"
@@ -265,7 +265,7 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
         other.get_by_role("button", name="Download the mask").click()
     assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, sketched)
     old = held(other)["key"]
-    other.locator(f"[data-item='{id}']").click()
+    other.locator(f".row[data-item='{id}']").click()
     until(lambda: held(other)["key"] != old)
     assert np.array_equal(drawn(other), theirs)
     both = theirs | stroke(other, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)

@@ -241,7 +241,7 @@ const group_digits = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 const in_millimetres = area => {
     if (!slice_view.spacing) return '';
     const [between, rows, columns] = slice_view.spacing, volume = (area + (state.voxels_elsewhere || 0)) * between * rows * columns / 1000;
-    return ` \u00b7 ${short_number(area * rows * columns)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml in all slices` : ''}`;
+    return ` \u00b7 ${short_number(area * rows * columns)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml` : ''}`;
 };
 const short_number = value => value >= 100 ? group_digits(Math.round(value)) : String(Number(value.toPrecision(3)));
 const update_numbers = () => {
