@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from html import escape
+from importlib import resources
 from types import ModuleType
 
 import gradio as gr
@@ -23,8 +24,12 @@ from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
+SCRIPT = resources.files("mpsams.app").joinpath("static/page.js")
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
-lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p></header>"""
+lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p>
+<button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image: <span></span></button></header>
+<div class="backdrop" hidden></div>
+<div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""
 FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection and adaptive masking strategy based self-supervised
 medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
 
@@ -58,7 +63,7 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
     modules = all_tabs()
     with GuardedBlocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
         session = Session(registry, project, opens=tab_name(modules[0]))
-        gr.HTML(HEADER, elem_id="top")
+        gr.HTML(HEADER, js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="top")
         unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")
         session.on_open(lambda: unusable_weights(registry), [], unusable)
         with gr.Row(elem_id="desk", equal_height=False):
@@ -69,5 +74,6 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
                     with gr.Tab(module.TITLE, id=tab_name(module), render_children=True) as tab, session.within(tab):
                         module.build(session)
         gr.HTML(FOOTER, elem_id="end")
+        session.sidebar.notice.render()
         blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))
     return blocks

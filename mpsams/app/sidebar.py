@@ -24,6 +24,10 @@ element.addEventListener('click', event => {
     const sample = event.target.closest('[data-sample]');
     if (sample) trigger('pick', {index: Number(sample.dataset.sample)});
 });"""
+DRAWER_HEAD = '<div class="drawer-head"><h2>Image and settings</h2><button type="button" data-close-side>Close</button></div>'
+OPEN_FILE = "Open an image or volume"
+FORMATS = """<p class="small">Or drop files anywhere on the page: PNG, JPEG, TIFF, NIfTI, DICOM, or a zip of them. They stay on the computer
+that runs this app and are deleted within a day.</p>"""
 SELECTORS = {
     "covariance-of-softmax": "Covariance of the softmax of similarity",
     "softmax-of-covariance": "Softmax of the covariance",
@@ -40,6 +44,8 @@ class Sidebar:
     def __init__(self, session: Session) -> None:
         self.session = session
         first = session.first
+        self.notice = gr.HTML("", elem_id="notice", render=False)  # above everything, where the page renders it
+        gr.HTML(DRAWER_HEAD, elem_id="side-head")
         self.shown = gr.HTML(slice_view.current_slice(first), elem_id="shown")
         with gr.Group(visible=False, elem_id="volume") as self.volume:
             self.slice = gr.Slider(1, 2, 1, step=1, label="Slice", buttons=[])
@@ -48,17 +54,14 @@ class Sidebar:
             self.preset = gr.Dropdown([CUSTOM], value=CUSTOM, label="Display window (networks do not use it)")
             self.level = gr.Slider(-1000, 1000, 0, label="Level", buttons=[])
             self.width = gr.Slider(1, 4000, 400, label="Width", buttons=[])
-        gallery = gr.HTML(slice_view.gallery(session.cases, session.volumes), js_on_load=PICK_SAMPLE, elem_id="samples")
-        with gr.Accordion("Open your own", open=False, elem_id="own"):
-            self.file = gr.File(label="Image, NIfTI volume or DICOM files", file_count="multiple", type="filepath", height=120)
-            self.notice = gr.HTML("", elem_id="notice")
+        with gr.Column(elem_id="own"):
+            self.file = gr.UploadButton(OPEN_FILE, file_count="multiple", type="filepath", variant="primary")
+            gr.HTML(FORMATS)
             self.choice = gr.Dropdown([], label="The upload holds several images", visible=False, type="index")
+        gallery = gr.HTML(slice_view.gallery(session.cases, session.volumes), js_on_load=PICK_SAMPLE, elem_id="samples")
+        with gr.Accordion("Modality and lesion mask", open=False, elem_id="image-details"):
             self.modality = gr.Radio([("From the file", ""), *((NAMES[m], m) for m in _case.MODALITIES)], value="", label="Modality")
-            self.truth = gr.File(label="Lesion mask of the same size (optional)", type="filepath", height=120)
-            gr.HTML(
-                '<p class="small">PNG, JPEG, TIFF (8 or 16 bit), NIfTI (.nii, .nii.gz), DICOM (one file, all files of a series at once, '
-                "or a zip of them). Files stay on the computer that runs this app and are deleted within a day.</p>"
-            )
+            self.truth = gr.File(label="Lesion mask of the same size", type="filepath", height=120)
         with gr.Accordion("How patches are clustered", open=False):
             self.selector = gr.Radio(
                 [(SELECTORS[name], name) for name in clusters.SELECTORS],
@@ -143,7 +146,8 @@ class Sidebar:
 
     def _error_updates(self, error: Exception, case: Case | None) -> dict:
         """Updates after a file that cannot be opened: its message, and what is still shown; None is not known any more."""
-        return {self.notice: html.note(f"{error}" + (f" <br>Still showing: {case.title}." if case else ""), "error")}
+        still = f" <br>Still showing: {case.title}." if case else ""
+        return {self.notice: html.toast(f"<strong>This file cannot be used.</strong> {error}{still}")}
 
     def _open_sample(self, seed: float | None, event: gr.EventData) -> dict:
         count = len(self.session.cases) + len(self.session.volumes)

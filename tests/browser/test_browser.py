@@ -1,5 +1,7 @@
 """The page in a headless Chromium: samples, upload, slider, tabs, patch, download, phone width, and nothing from outside."""
 
+import base64
+import io
 
 import numpy as np
 import pytest
@@ -68,7 +70,14 @@ def test_an_uploaded_image_with_its_mask_goes_through_every_panel(page, tmp_path
 def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     upload(page, tmp_path / "bad.png")
-    expect_shown(page, "PNG, JPEG or TIFF", "#notice")
+    toast = page.get_by_role("alert")
+    toast.get_by_text("PNG, JPEG or TIFF").wait_for(timeout=WAIT)
+    box = toast.bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900 and "Still showing: Ultrasound" in toast.inner_text()
+    page.get_by_role("button", name="Close this message").click()
+    assert not toast.is_visible()
+    upload(page, tmp_path / "bad.png")
+    toast.get_by_text("PNG, JPEG or TIFF").wait_for(timeout=WAIT)  # the same again
     epoch(page).fill("10")
     epoch(page).press("Enter")
     expect_shown(page, "44.2%")
@@ -91,6 +100,55 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
         expect_shown(page, text)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     context.close()
+
+
+@pytest.fixture
+def phone(browser, app_address):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto(app_address, wait_until="domcontentloaded")
+    page.get_by_role("tab", name="Masking").click(timeout=WAIT)
+    expect_shown(page, "Clusters")
+    yield page
+    context.close()
+
+
+def test_a_phone_begins_with_the_tabs_and_has_the_sidebar_in_a_drawer(phone):
+    opener, drawer = phone.get_by_role("button", name="Image: "), phone.locator("#side")
+    assert phone.get_by_role("tab", name="Masking").bounding_box()["y"] < 140 and not drawer.is_visible()
+    first = opener.inner_text()
+    opener.click()
+    drawer.locator("[data-sample]").first.wait_for(timeout=WAIT)
+    assert phone.evaluate("document.activeElement.matches('#side [data-close-side]')") and opener.get_attribute("aria-expanded") == "true"
+    for _ in range(30):
+        phone.keyboard.press("Tab")
+        assert not phone.evaluate("Boolean(document.activeElement.closest('#main'))")
+    phone.keyboard.press("Escape")
+    drawer.wait_for(state="hidden", timeout=WAIT)
+    assert phone.evaluate("document.activeElement.matches('[data-open-side]')")
+    opener.press("Enter")
+    drawer.get_by_role("button", name="Ultrasound, cyst").click()
+    drawer.wait_for(state="hidden", timeout=WAIT)
+    expect_shown(phone, "Ultrasound, cyst", "[data-open-side]")
+    assert opener.inner_text() != first and phone.locator("#main").get_attribute("inert") is None
+    opener.click()
+    phone.mouse.click(380, 700)  # beside it
+    drawer.wait_for(state="hidden", timeout=WAIT)
+
+
+def test_a_file_dropped_anywhere_is_opened(page):
+    Image.linear_gradient("L").save(picture := io.BytesIO(), "PNG")
+    drop = """data => {
+        const files = new DataTransfer();
+        files.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], 'mine.png'));
+        const send = name => document.querySelector('#main').dispatchEvent(new DragEvent(name, {dataTransfer: files, bubbles: true, cancelable: true}));
+        send('dragover');
+        const shown = document.querySelector('.drop-here').checkVisibility();
+        send('drop');
+        return shown && !document.querySelector('.drop-here').checkVisibility();
+    }"""
+    assert page.evaluate(drop, base64.b64encode(picture.getvalue()).decode())
+    expect_shown(page, "Your ultrasound image", "#shown")
 
 
 def test_every_picture_has_words(page):

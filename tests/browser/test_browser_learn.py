@@ -273,7 +273,6 @@ def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words)
 
 def test_an_upload_is_in_no_link(page, tmp_path):
     Image.linear_gradient("L").save(tmp_path / "mine.png")
-    page.get_by_role("button", name="Open your own").click()
     page.locator("#own input[type=file]").first.set_input_files(str(tmp_path / "mine.png"))
     page.locator("#learn").get_by_text("A link can restore the samples of this page only").wait_for(timeout=WAIT)
     assert page.get_by_role("button", name="Copy link").count() == 0

@@ -9,7 +9,7 @@ import pytest
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
-from tests.support.browser import WAIT, browser, expect_shown, page, pytestmark, upload  # noqa: F401
+from tests.support.browser import WAIT, browser, expect_shown, open_details, page, pytestmark, upload  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,6 @@ def number(page, label: str):
 
 def choose(page, paths) -> None:
     """Choose files in the sidebar, several at once."""
-    page.get_by_role("button", name="Open your own").click()
     page.locator("#own input[type=file]").first.set_input_files([str(path) for path in paths])
 
 
@@ -58,7 +57,8 @@ def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_els
     page.get_by_label("The upload holds several images").click()
     page.get_by_role("option", name="volume 2 of 3").click()
     page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
-    page.locator("#own").get_by_text("CT", exact=True).click()
+    open_details(page)
+    page.locator("#image-details").get_by_text("CT", exact=True).click()
     expect_shown(page, "Your CT", "#shown")
     expect_shown(page, "Networks look at the framed part", "#shown")
 

@@ -48,7 +48,13 @@ def epoch(page) -> Locator:  # noqa: F821
 
 
 def upload(page, path: Path, which: int = 0) -> None:
-    """Choose a file in the sidebar: 0 the image, 1 its mask."""
-    if not page.get_by_text("What is it?").is_visible():
-        page.get_by_role("button", name="Open your own").click()
-    page.locator("#own input[type=file]").nth(which).set_input_files(str(path))
+    """Choose a file in the sidebar: 0 the image, -1 its mask."""
+    if which:
+        open_details(page)
+    page.locator("#side input[type=file]").nth(which).set_input_files(str(path))
+
+
+def open_details(page) -> None:
+    """Open the part of the sidebar with modality and lesion mask."""
+    if not page.locator("#image-details").get_by_text("Ultrasound", exact=True).is_visible():
+        page.get_by_role("button", name="Modality and lesion mask").click()

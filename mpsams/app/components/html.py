@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from html import escape
 
@@ -38,6 +39,12 @@ def note(text: str, kind: str = "info") -> str:
     """A short paragraph set apart: "info", "warning" (read this first) or "error"."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
+
+
+def toast(text: str) -> str:
+    """An error that can be closed; ``data-at`` differs each time, so that the same error is shown again."""
+    close = '<button type="button" data-dismiss aria-label="Close this message">×</button>'
+    return f'<div class="note error toast" role="alert" data-at="{time.monotonic_ns()}"><span>{text}</span>{close}</div>'
 
 
 def key(*entries: tuple[str, ...]) -> str:
