@@ -56,7 +56,7 @@ class ImageLoader:
         )
         if image is None:
             ahead, self.prefetched = self.prefetched, None
-            image = self._open(ahead if ahead is not None and ahead.item == item.id else self._case_of(item), user)
+            image = self._open(ahead if ahead is not None and ahead.item == item.id else self.case_of(item), user)
         self.images.touch(image)
         return image
 
@@ -71,7 +71,7 @@ class ImageLoader:
         try:
             if item.status == "new" and item.shape_xyz[2] == 1 and assist.default_model(self.registry, item.modality) is not None:
                 proposals.propose(self.project, self.registry, item.id, user)
-            self.prefetched = self._case_of(item)
+            self.prefetched = self.case_of(item)
         except (ValueError, OSError):
             return
 
@@ -94,7 +94,7 @@ class ImageLoader:
             raise ConflictError(CONFLICT)
         image = self.images.find(lambda image: image.item == id and image.is_current(item) and not image.is_dirty)
         if image is None:
-            return self._open(self._case_of(item), user, token)
+            return self._open(self.case_of(item), user, token)
         self.images.rename(image, token)
         return image
 
@@ -143,7 +143,7 @@ class ImageLoader:
         """Return the case of a compressed image as it was seen last."""
         case, view = compressed.case, compressed.view
         if compressed.item:
-            case = self._case_of(self.project.item(compressed.item))
+            case = self.case_of(self.project.item(compressed.item))
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
@@ -158,7 +158,8 @@ class ImageLoader:
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
         return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
 
-    def _case_of(self, item: Item) -> Case:
+    def case_of(self, item: Item) -> Case:
+        """Return the case of a project's item, at its middle slice."""
         scan = self.project.scan(item.id)
         settings = _case.clustering(self.registry.clustering(scan.modality))
         return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)

@@ -17,6 +17,7 @@ import gradio as gr
 
 from mpsams.annotation.project import Project
 from mpsams.app import tabs
+from mpsams.app.address import Address
 from mpsams.app.components import html
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.server.budget import VISITOR, Budget
@@ -24,7 +25,7 @@ from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
-SCRIPT = resources.files("mpsams.app").joinpath("static/page.js")
+SCRIPTS = ("page.js", "address.js")
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
 lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p>
 <button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image: <span></span></button></header>
@@ -32,6 +33,12 @@ lesion, hide more of them each epoch, and have it fill them in. Then a few label
 <div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""
 FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection and adaptive masking strategy based self-supervised
 medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
+
+
+def scripts() -> str:
+    """The scripts of the page itself, each in a block of its own."""
+    folder = resources.files("mpsams.app").joinpath("static")
+    return "".join(f"{{{folder.joinpath(name).read_text(encoding='utf-8')}}}\n" for name in SCRIPTS)
 
 
 def tab_names() -> list[str]:
@@ -62,8 +69,8 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
     """
     modules = all_tabs()
     with GuardedBlocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
-        session = Session(registry, project, opens=tab_name(modules[0]))
-        gr.HTML(HEADER, js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="top")
+        session = Session(registry, project, opens=tab_name(modules[0]) if project is None else "annotate")
+        header = gr.HTML(HEADER, js_on_load=scripts(), elem_id="top")
         unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")
         session.on_open(lambda: unusable_weights(registry), [], unusable)
         with gr.Row(elem_id="desk", equal_height=False):
@@ -75,5 +82,6 @@ def page(registry: ModelRegistry, project: Project | None = None, budget: Budget
                         module.build(session)
         gr.HTML(FOOTER, elem_id="end")
         session.sidebar.notice.render()
+        Address(session, [tab_name(module) for module in modules]).register(header)
         blocks.unload(lambda: blocks.budget.close(VISITOR.get() or ""))
     return blocks

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import gradio as gr
 
@@ -18,12 +19,24 @@ from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
 
+@dataclass(frozen=True)
+class TabSettings:
+    """What a tab keeps in the address of the page.
+
+    components: key in the query -> what holds its value. read: values of these keys as text, and the case they are for ->
+    updates of the components; a missing key gets its default. ValueError for a value that is not allowed.
+    """
+
+    components: Mapping[str, gr.components.Component]
+    read: Callable[[Mapping[str, str], Case], dict]
+
+
 class Session:
     """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared components.
 
     case: ``gr.State`` with the Case on screen. version: ``gr.State`` with a string that changes with the case, so that no
     tensor is ever compared. first: the Case that is shown at first. open_tab: hidden text with the name of the tab in front;
-    opens: its first value. tabs: all of them, rendered by the page. sidebar: set by the page.
+    opens: its first value. tabs: all of them, rendered by the page. sidebar: set by the page. settings: of the tabs, by name.
     """
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
@@ -39,6 +52,7 @@ class Session:
         self.open_tab = gr.Textbox(opens, visible=False, label="tab in front")
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self.sidebar = None
+        self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
 
     def hold(self, *states: gr.State) -> None:
@@ -72,14 +86,23 @@ class Session:
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:
         """Within this context ``on_case`` registers listeners of the tab."""
-        on_event(tab.select, None, [], self.open_tab, js=f"() => {tab.id!r}")  # in the browser, so that selections stay in order
+        # in the browser, so that selections stay in order
+        on_event(tab.select, None, [], self.open_tab, js=f"() => {{ window.address?.changed(); return {tab.id!r}; }}")
         self._tab = tab
         yield
         self._tab = None
 
-    def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
+    def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> gr.events.Dependency:
         """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand. options: as ``on_event`` takes them."""
-        on_event(root_blocks().load, show, inputs, outputs, **options)
+        return on_event(root_blocks().load, show, inputs, outputs, **options)
+
+    def keep_in_address(self, components: Mapping[str, gr.components.Component], read: Callable[[Mapping[str, str], Case], dict]) -> None:
+        """Keep settings of the tab that is laid out in the address; a user's change of a component is written at once."""
+        self.settings[self._tab.id] = TabSettings(components, read)
+        for key, component in components.items():
+            if not isinstance(component, gr.State):
+                changed = component.input if isinstance(component, gr.CheckboxGroup) else component.change
+                on_event(changed, None, [component], None, js=f"value => window.address?.note({self._tab.id!r}, {{{key}: value}})")
 
     def in_front(self, tab: str) -> dict:
         """Updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import gradio as gr
 
 from mpsams import clusters, selectors, transforms
+from mpsams.annotation.image_loader import ImageLoader
 from mpsams.app.components import html, slice_view
 from mpsams.app.events import on_event, user_error
 from mpsams.app.gradio_compat.blocks import AGAIN
@@ -46,7 +50,7 @@ class Sidebar:
         first = session.first
         self.notice = gr.HTML("", elem_id="notice", render=False)  # above everything, where the page renders it
         gr.HTML(DRAWER_HEAD, elem_id="side-head")
-        self.shown = gr.HTML(slice_view.current_slice(first), elem_id="shown")
+        self.shown = gr.HTML(self._shown(first), elem_id="shown")
         with gr.Group(visible=False, elem_id="volume") as self.volume:
             self.slice = gr.Slider(1, 2, 1, step=1, label="Slice", buttons=[])
             self.plane = gr.Radio([(label, name) for name, label in PLANES.items()], value="axial", show_label=False)
@@ -94,7 +98,7 @@ class Sidebar:
         on_event(self.truth.clear, self._set_truth, [self.truth, case], case_outputs)
         on_event(gr.on, self._cluster, [self.seed, self.selector, case], case_outputs, triggers=[self.seed.input, self.selector.input])
         on_event(reshuffle.click, self._reshuffle, [self.selector, case], [self.seed, *case_outputs])
-        self.session.on_case(slice_view.current_slice, [], self.shown)
+        self.session.on_case(self._shown, [], self.shown)
 
     def link_controls(self, reshuffle: Callable, set_selector: Callable) -> None:
         """Let events of a tab draw another order, and set the ``selector`` they carry."""
@@ -104,13 +108,10 @@ class Sidebar:
     def open_link(self, link: SliceLink) -> dict:
         """Updates that show the slice of a sample that a link names. ValueError names what is not allowed."""
         session = self.session
-        titles = {slug(sample.title): index for index, sample in enumerate((*session.cases, *session.volumes))}
         seed, selector = parse_number("seed", link.seed, 0, MAX_SEED), selectors.current_name(link.selector)
-        if link.sample and link.sample not in titles:
-            raise ValueError(f"sample {link.sample!r}; allowed are {', '.join(titles)}")
         if selector and selector not in SELECTORS:
             raise ValueError(f"selector {selector!r}; allowed are {', '.join(SELECTORS)}")
-        case = session.sample(titles.get(link.sample, 0))
+        case = self._case_of(link)
         options = session.clustering(case.modality, seed, selector or None)
         if not link.plane and not link.slice:
             return self.show_case(_case.recluster(case, options))
@@ -118,6 +119,32 @@ class Sidebar:
         middle = _case.move_to_slice(case, plane, case.index, options)
         index = parse_number("slice", link.slice or str(middle.index + 1), 1, middle.slices) - 1
         return self.show_case(_case.move_to_slice(middle, plane, index, options))
+
+    def _case_of(self, link: SliceLink) -> Case:
+        """The sample, or the image of the project, that a link names; without either the first case."""
+        session = self.session
+        titles = {slug(sample.title): index for index, sample in enumerate((*session.cases, *session.volumes))}
+        if link.sample and link.sample not in titles:
+            raise ValueError(f"sample {link.sample!r}; allowed are {', '.join(titles)}")
+        if not link.image:
+            return session.sample(titles[link.sample]) if link.sample else session.first
+        if session.project is None:
+            raise ValueError(f"image {link.image!r}; no project is open")
+        return ImageLoader(session.registry, session.project, session.reserve).case_of(session.project.item(link.image))
+
+    def link_to(self, case: Case) -> SliceLink:
+        """The link to what is on screen; an empty one of an upload, which no link restores. Defaults are left out."""
+        if not case.item and not self.session.is_sample(case):
+            return SliceLink()
+        name = {"image": case.item} if case.item else {"sample": slug(case.title)}
+        where = {"plane": case.plane, "slice": str(case.index + 1)} if case.is_volume else {}
+        usual = self.session.clustering(case.modality)["selector"]
+        return SliceLink(**name, **where, selector="" if case.selector == usual else case.selector, seed=str(case.seed))
+
+    def _shown(self, case: Case) -> str:
+        """The slice on screen, with the part of the page's address that names it."""
+        query = {name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)}
+        return f'<div data-address="{escape(urlencode(query))}">{slice_view.current_slice(case)}</div>'
 
     def show_case(self, case: Case) -> dict:
         """Updates of ``all_outputs`` that show another case, which was not uploaded here."""

@@ -26,7 +26,7 @@ def open_page(browser, app_address):  # noqa: F811
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app_address + query, wait_until="domcontentloaded")
-        page.locator(".learn h3").wait_for(timeout=WAIT)
+        page.locator("#shown figcaption").wait_for(timeout=WAIT)
         return page
 
     yield opened
@@ -263,12 +263,63 @@ def test_a_copied_link_brings_everything_back(page, open_page):
 ])  # fmt: skip
 def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words):
     page = open_page(query)
-    page.locator(".message").get_by_text("cannot be opened").wait_for(timeout=WAIT)
-    assert words in page.locator(".message").inner_text() and state(page)["step"] == 1
+    page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
+    assert words in page.get_by_role("alert").inner_text() and state(page)["step"] == 1
     assert "Traceback" not in page.content() and page.locator("#shown").inner_text().startswith("Ultrasound, benign lesion")
     page.locator(".steps .next").click()
     until(page, step=2)
-    assert page.locator(".message").inner_text() == ""
+    in_address(page, "step=2")
+
+
+def in_address(page, *parts: str) -> None:
+    """Wait until the page's address has these parts."""
+    page.wait_for_function("parts => parts.every(part => location.search.includes(part))", arg=list(parts), timeout=WAIT)
+
+
+def in_front(page, name: str) -> None:
+    """Wait until a tab is in front."""
+    page.locator("[role=tab][aria-selected=true]", has_text=name).wait_for(timeout=WAIT)
+
+
+def test_the_address_follows_tab_image_and_step_and_back_undoes_each(open_page):
+    page = open_page()
+    page.locator(".steps .next").click()
+    in_address(page, "tab=learn", "step=2")
+    page.get_by_role("button", name="Ultrasound, cyst").click()
+    in_address(page, "sample=ultrasound-cyst", "step=2")
+    page.get_by_role("tab", name="Masking").click()
+    in_address(page, "tab=masking", "sample=ultrasound-cyst")
+    page.get_by_role("tabpanel").get_by_role("button", name="10", exact=True).locator("visible=true").click()
+    in_address(page, "epoch=10")
+    page.go_back()
+    in_front(page, "Learn")
+    until(page, step=2)
+    page.go_back()
+    page.locator("#shown").get_by_text("Ultrasound, benign lesion").first.wait_for(timeout=WAIT)
+    page.go_back()
+    until(page, step=1)
+    page.go_forward()
+    until(page, step=2)
+
+
+def test_a_reload_brings_back_tab_slice_and_epoch(open_page):
+    page = open_page("?tab=masking&sample=t1-brain-nifti-volume&plane=coronal&slice=40&epoch=10")
+    for _ in range(2):
+        in_front(page, "Masking")
+        page.locator("#shown").get_by_text("coronal slice 40").first.wait_for(timeout=WAIT)
+        page.locator("[role=tabpanel] .stage").get_by_text("44.2%").locator("visible=true").first.wait_for(timeout=WAIT)
+        in_address(page, "tab=masking", "slice=40", "epoch=10")
+        page.reload(wait_until="domcontentloaded")
+
+
+def test_chosen_networks_are_in_the_address(open_page):
+    page = open_page("?tab=segment&sample=ultrasound-cyst&networks=busi-mps_ams-seg-10,busi-simclr-seg-10")
+    in_front(page, "Segment")
+    page.locator("[data-cell=busi-simclr-seg-10]").wait_for(timeout=WAIT)
+    assert page.locator("[data-cell=busi-scratch-seg-10]").count() == 0
+    page.get_by_role("button", name="Which networks take part").click()
+    page.get_by_role("checkbox", name="SimCLR").uncheck()
+    page.wait_for_function("() => location.search.includes('mps_ams') && !location.search.includes('simclr')", timeout=WAIT)
 
 
 def test_an_upload_is_in_no_link(page, tmp_path):
@@ -276,6 +327,7 @@ def test_an_upload_is_in_no_link(page, tmp_path):
     page.locator("#own input[type=file]").first.set_input_files(str(tmp_path / "mine.png"))
     page.locator("#learn").get_by_text("A link can restore the samples of this page only").wait_for(timeout=WAIT)
     assert page.get_by_role("button", name="Copy link").count() == 0
+    page.wait_for_function("() => !location.search.includes('sample')", timeout=WAIT)
 
 
 def test_a_phone_shows_every_step_without_sideways_scrolling(page):

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from mpsams import clusters, inference, masking, metrics, patches, schedule
+from mpsams.app.address import Address
 from mpsams.app.learn import layout, lesson, quiz, quiz_page
 from mpsams.app.learn.context import LessonContext
-from mpsams.app.learn.state import LessonState, SliceLink, make_link, parse_link
+from mpsams.app.learn.state import DEFAULTS, LessonState, SliceLink, make_link
 from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.app.tabs import learn
+from mpsams.app.tabs import masking as masking_tab
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference.registry import ModelRegistry
@@ -120,17 +122,32 @@ def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
         assert torch.equal(hidden, inference.mask_at(case.study, epoch).lesion_first_1l[0])
 
 
+@pytest.fixture(scope="module")
+def address(registry):
+    """The address of a page with the tabs Learn and Masking, without a server."""
+    with gr.Blocks():
+        made = Session(registry, None, "learn")
+        made.sidebar = Sidebar(made)
+        with made.tabs.render():
+            for module in (learn, masking_tab):
+                with gr.Tab(id=module.__name__.rpartition(".")[2]) as tab, made.within(tab):
+                    module.build(made)
+        return Address(made, ["learn", "masking"])
+
+
 STATES = [
     LessonState(), LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_link_brings_the_state_back(case, state):
+def test_a_link_brings_the_state_back(address, case, state):
     query = make_link(state, case)
-    place, found = parse_link({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
-    assert found == state and len(query) < 300
-    assert (place.sample, place.selector, place.seed) == ("ultrasound-benign-lesion", case.selector, "0")
+    shows = address.open({name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()})
+    found = shows[address.session.settings["learn"].components["step"]]
+    assert replace(found, quiz=state.quiz) == state and len(query) < 300
+    shown = shows[address.session.case]
+    assert (shown.title, shown.selector, shown.seed) == (case.title, case.selector, 0) and shows[address.session.open_tab] == "learn"
 
 
 @pytest.mark.parametrize("query", [
@@ -138,10 +155,13 @@ def test_a_link_brings_the_state_back(case, state):
     {"epoch": "1.5"}, {"epoch": "nan"}, {"patch": "256"}, {"swap": "yes"}, {"rounds": "26"}, {"way": "theirs"}, {"way": "<script>"}, {"own": "xyz"}, {"own": "f" * 65},
     {"own": "f" * 100_000}, {"step": "1\n"}, {"patch": "None"},
 ])  # fmt: skip
-def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(query):
+def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(address, query):
     with pytest.raises(ValueError, match="allowed|digits") as refusal:
-        parse_link(query)
+        DEFAULTS.update(query)
     assert len(str(refusal.value)) < 200
+    shows = address.open(query)
+    assert set(shows) == {address.session.sidebar.notice, address.accepted} and shows[address.accepted] == ""
+    assert "cannot be opened" in shows[address.session.sidebar.notice] and "<script" not in shows[address.session.sidebar.notice]
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +194,35 @@ def test_a_place_that_is_not_there_is_refused(session, place, words):
         session.sidebar.open_link(place)
 
 
-def test_a_link_of_version_1_0_names_its_selector_reading():
-    link, state = parse_link({"sample": "ct-tumour", "step": "4", "reading": "softmax-of-covariance", "seed": "3"})
-    assert (link.selector, link.seed, state.step) == ("softmax-of-covariance", "3", 4)
+def test_a_link_of_version_1_0_names_its_selector_reading(address):
+    shows = address.open({"sample": "ct-of-the-neck-nifti-volume", "step": "4", "reading": "softmax-of-covariance", "seed": "3"})
+    case = shows[address.session.case]
+    assert (case.selector, case.seed, case.modality) == ("softmax-of-covariance", 3, "ct") and shows[address.session.open_tab] == "learn"
+    assert shows[address.session.settings["learn"].components["step"]].step == 4
 
 
-def test_a_query_of_others_is_no_link_of_ours():
-    assert parse_link({}) is None and parse_link({"__theme": "dark", "utm_source": "x"}) is None
+def test_a_query_of_others_is_no_link_of_ours(address):
+    assert address.open({}) == address.open({"__theme": "dark", "utm_source": "x"}) == {address.accepted: ""}
+
+
+def test_a_link_to_another_tab_sets_what_that_tab_keeps_and_nothing_else(address):
+    session, epoch = address.session, address.session.settings["masking"].components["epoch"]
+    shows = address.open({"tab": "masking", "epoch": "10"}, session.first)
+    assert shows[session.open_tab] == "masking" and shows[epoch] == 10 and session.case not in shows and session.settings["learn"].components["step"] not in shows
+    assert address.open({"tab": "masking"})[epoch] == masking_tab.OPENS_AT
+    for query in ({"tab": "masking", "epoch": "801"}, {"tab": "../x"}, {"tab": "masking", "image": "1c1c90c0e85dc056"}):
+        assert "cannot be opened" in address.open(query)[session.sidebar.notice]
+
+
+def test_the_image_on_screen_is_opened_again_only_when_the_link_names_another(address):
+    session = address.session
+    case = session.sidebar.open_link(SliceLink("t1-brain-nifti-volume", "coronal", "40"))[session.case]
+    link = session.sidebar.link_to(case)
+    assert link == SliceLink("t1-brain-nifti-volume", "coronal", "40")
+    same = {"tab": "masking", "sample": link.sample, "plane": "coronal", "slice": "40"}
+    assert session.case not in address.open(same, case) and address.open(same | {"slice": "41"}, case)[session.case].index == 40
+    upload = replace(case, title="Your MRI")
+    assert session.sidebar.link_to(upload) == SliceLink() and session.case not in address.open({"tab": "masking"}, upload)
 
 
 @pytest.mark.parametrize("values", [{"step": True}, {"step": 1.0}, {"step": None}, {"epoch": [5]}, {"own": {"a": 1}}, {"own": 7}, {"way": 3}, {"swap": "on"}, {"request": -1}, {"patch": 10**30}])

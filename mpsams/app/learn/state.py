@@ -29,7 +29,7 @@ class LessonState:
     step: 1 to 11, the last is the quiz. epoch: on the paper's axis. patch: the selected one; None is the most lesion-like.
     swap: True if the other cluster is called lesion. rounds: of 2-means that are shown; None is all. way: of hiding patches,
     a key of ``WAYS``. own: the drawn mask as ``lesson.pack_mask``. request: number of the page's last request that is answered.
-    message: a sentence about the link. quiz: its rounds and score.
+    quiz: its rounds and score.
     """
 
     step: int = 1
@@ -40,7 +40,6 @@ class LessonState:
     way: str = "first"
     own: str = ""
     request: int = 0
-    message: str = ""
     quiz: Quiz = field(default_factory=Quiz)
 
     @cached_property
@@ -61,7 +60,7 @@ class LessonState:
             "own": parse_mask,
             "request": lambda value: parse_number("request", value, 0, 10**9),
         }
-        return replace(self, message="", **{name: check(values[name]) for name, check in checks.items() if name in values})
+        return replace(self, **{name: check(values[name]) for name, check in checks.items() if name in values})
 
     def to_page(self) -> dict:
         """The values that the page gets, and sends back with its next request."""
@@ -92,7 +91,8 @@ def parse_mask(value: object) -> str:
 class SliceLink:
     """The slice that a link names, as text; each value is checked where it is used.
 
-    sample: a title as ``slug``. plane, slice: of a volume. selector, seed: of its clusters and its orders.
+    sample: a title as ``slug``. image: the id of an image of the project, instead of a sample. plane, slice: of a volume.
+    selector, seed: of its clusters and its orders.
     """
 
     sample: str = ""
@@ -100,6 +100,7 @@ class SliceLink:
     slice: str = ""
     selector: str = ""
     seed: str = "0"
+    image: str = ""
 
 
 DEFAULTS = LessonState()
@@ -123,13 +124,3 @@ def make_link(state: LessonState, case: Case) -> str:
         if name != "step" and value != getattr(DEFAULTS, name):
             query[name] = int(value) if isinstance(value, bool) else value
     return urlencode(query)
-
-
-def parse_link(query: Mapping[str, str]) -> tuple[SliceLink, LessonState] | None:
-    """Return the slice and the state that a link names; None when it has no key of ours. ValueError for a value that is not allowed."""
-    values = {OLD_KEYS.get(name, name): str(value)[:MAX_LENGTH] for name, value in query.items()}
-    values = {name: value for name, value in values.items() if name in STATE_KEYS or name in SLICE_KEYS}
-    if not values:
-        return None
-    slice_link = SliceLink(**{name: values[name] for name in SLICE_KEYS if name in values})
-    return slice_link, DEFAULTS.update({name: values[name] for name in STATE_KEYS if name in values})

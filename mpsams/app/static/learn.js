@@ -32,6 +32,7 @@ const restore = () => {
 };
 watch('value', () => {
     const now = answered();
+    window.address?.note_query('learn', root().dataset.link);
     if (wanted && now.request >= wanted.request) wanted = null;
     if (wanted && wanted.step === now.step && !playing) restore();
     if (sent && now.request >= sent) {
@@ -95,12 +96,6 @@ const play = button => {
     };
     requestAnimationFrame(next);
 };
-
-// While a link is being opened the page is pale, until the answer of the server, which has no such class.
-if (/[?&](sample|step)=/.test(location.search) && Number(answered().request) === 0) {
-    root().classList.add('opening');
-    setTimeout(() => root().classList.remove('opening'), 20000);
-}
 
 // The patch of a picture that an event lies on.
 const under = (map, event) => {

@@ -35,6 +35,7 @@ document.addEventListener('keydown', event => event.key === 'Escape' && close_dr
 const label = () => {
     const title = document.querySelector('#shown figcaption strong');
     if (title) opener.querySelector('span').textContent = title.textContent;
+    window.address?.note_image();
 };
 const watch_image = () => {
     const shown = document.querySelector('#shown');

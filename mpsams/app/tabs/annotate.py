@@ -103,11 +103,12 @@ class Listeners:
             annotation.shown_state, shown = state, self.sidebar.update(annotation)
         return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
 
-    def show(self, case: Case, annotation: AnnotationSession | None, user: str) -> dict:
-        """Put the case on screen on the canvas; with a project and nothing chosen yet, the first image of the queue."""
+    def show(self, case: Case, annotation: AnnotationSession | None, user: str, request: gr.Request = None) -> dict:
+        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address or the first of the queue."""
         is_first, annotation = annotation is None and case is self.session.first, self._ensure(annotation)
         if is_first and self.session.project is not None and self.session.project.next() is not None:
-            return self._show_reply(annotation, annotation.open("", author(user)), case)
+            linked = request.query_params.get("image", "") if request else ""
+            return self._show_reply(annotation, annotation.open(linked, author(user)), case)
         return self._show_reply(annotation, annotation.show(case, author(user)), case)
 
     def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 
@@ -11,7 +12,7 @@ import gradio as gr
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.learn import layout, quiz, quiz_page, steps, uses
 from mpsams.app.learn.context import LessonContext
-from mpsams.app.learn.state import DEFAULTS, LessonState, make_link, parse_link
+from mpsams.app.learn.state import DEFAULTS, STATE_KEYS, LessonState, make_link
 from mpsams.app.session import Session
 from mpsams.inference.case import Case
 
@@ -27,7 +28,7 @@ CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
 def build(session: Session) -> None:
-    """Lay out the tab, register its events, and restore the state of a link when the page is opened."""
+    """Lay out the tab, register its events."""
     registry = session.registry
     round_of = functools.lru_cache(CACHED_ROUNDS)(lambda seed, number: quiz.make_round(seed, number, registry.clustering))
 
@@ -63,20 +64,8 @@ def build(session: Session) -> None:
         state = replace(state, quiz=quiz.next_round(quiz.start(state.quiz)))
         return state, show(case, state)
 
-    def follow_link(request: gr.Request) -> dict:
-        """Show what a link names; one that cannot be read leaves the page as it is, with a sentence.
-
-        Without a link the page goes on to its project, if it has one.
-        """
-        try:
-            found = parse_link(dict(request.query_params))
-            if found is None:
-                return {lesson_state: gr.skip()} if session.project is None else session.in_front("annotate")
-            slice_link, state = found
-            return session.sidebar.open_link(slice_link) | {lesson_state: replace(start_quiz(state), request=1)}
-        except ValueError as error:
-            state = replace(DEFAULTS, request=1, message=f"This link cannot be opened: {error}. The lesson starts at its first step.")
-            return {lesson_state: state, stage: show(session.first, state)}
+    def read_settings(values: Mapping[str, str], case: Case) -> dict:
+        return {lesson_state: start_quiz(DEFAULTS.update(values))}
 
     lesson_state = gr.State(DEFAULTS)
     stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
@@ -86,5 +75,4 @@ def build(session: Session) -> None:
     on_event(stage.next_round, next_round, inputs, [lesson_state, stage])
     session.sidebar.link_controls(stage.reshuffle, stage.set_selector)
     session.on_case(show, [lesson_state], stage)
-    # In order with the redrawing of the tab that is open at first, which would else restore the first step.
-    session.on_open(follow_link, [], [*session.sidebar.all_outputs, session.tabs, session.open_tab, lesson_state, stage])
+    session.keep_in_address(dict.fromkeys(STATE_KEYS, lesson_state), read_settings)

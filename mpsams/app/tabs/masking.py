@@ -11,6 +11,7 @@ from mpsams import clusters, inference, schedule
 from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps, viewer
 from mpsams.app.events import endpoint, on_event
+from mpsams.app.learn.state import parse_number
 from mpsams.app.session import Session
 from mpsams.inference.case import MODALITIES, Case, with_truth
 from mpsams.inference.registry import ModelRegistry
@@ -91,6 +92,7 @@ def build(session: Session) -> None:
     on_event(player.click, play, [playing], [playing, clock, player])
     on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player])
     session.on_case(show, [epoch, *which], stage)
+    session.keep_in_address({"epoch": epoch}, lambda values, case: {epoch: parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)})
     endpoints(registry)
 
 

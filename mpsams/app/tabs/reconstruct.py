@@ -12,6 +12,7 @@ from mpsams.app import endpoints
 from mpsams.app.components import html, viewer
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.learn.state import parse_number
 from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import Session
 from mpsams.inference import Reconstruction, shared
@@ -55,6 +56,7 @@ def build(session: Session) -> None:
     inputs = [session.case, epoch, way]
     on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], lane=NETWORK)
     session.on_case(show, [epoch, way], stage, lane=NETWORK)
+    session.keep_in_address({"epoch": epoch}, lambda values, case: {epoch: parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)})
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")

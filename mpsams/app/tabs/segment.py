@@ -6,7 +6,7 @@ Axes: H x W pixels of the slice; X, Y, Z voxels as stored.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import gradio as gr
@@ -127,6 +127,7 @@ class SegmentTab:
         on_event(self.opacity.input, None, [self.opacity], None, js=FILL)
         on_event(self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold])
         settled = [self.deep, self.who, self.wanted, self.form, self.download, self.whole, self.report, self.due, self.thresholds, self.threshold]
+        session.keep_in_address({"networks": self.wanted}, self._read_networks)
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
         inputs = [session.case, self.thresholds, self.order, self.wanted, said]
         asking = on_event(gr.on, self._infer, inputs, [said, self.which, *self.pictures], triggers=[self.due.change, self.wanted.input], may_lose=[said], lane=NETWORK)
@@ -182,6 +183,11 @@ class SegmentTab:
         return shows | ({} if kept else {self.whole: None, self.report: ""})
 
     # --- the whole volume
+
+    def _read_networks(self, values: Mapping[str, str], case: Case) -> dict:
+        """Updates for the networks that the page's address names; those that are not there are left out."""
+        there = self.registry.segmenters(case.modality)
+        return {self.wanted: gr.CheckboxGroup(choices(there), value=chosen(there, values.get("networks", "").split(",")))}
 
     def _listen_to_volume(self) -> None:
         on_event(self.threshold.release, self._report, [self.session.case, self.whole, self.thresholds], self.report)
