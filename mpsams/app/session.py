@@ -13,10 +13,11 @@ from mpsams.annotation.project import Project
 from mpsams.app.events import on_event
 from mpsams.app.gradio_compat import root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
+from mpsams.app.learn.examples import finds_lesion
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
-from mpsams.inference.registry import ModelRegistry
+from mpsams.inference.registry import ModelRegistry, trained_on
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Session:
         self.cases = [_case.of_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
         self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
-        self.first = self.cases[0]
+        self.first = self._choose_first()
         self.case = gr.State(self.first)
         self.version = gr.State("first")
         self.reserve: Callable[[int], None] = lambda size: None  # reserves bytes of memory; OverBudget where there are none left
@@ -54,6 +55,12 @@ class Session:
         self.sidebar = None
         self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
+
+    def _choose_first(self) -> Case:
+        """The first volume whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""
+        known = {trained_on(self.registry.about(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
+        volumes = (self.volume(index) for index, built_in in enumerate(self.volumes) if built_in.modality in known)
+        return next(filter(finds_lesion, volumes), self.cases[0])
 
     def hold(self, *states: gr.State) -> None:
         """Hold the values of these states within the page's budget of memory, which may release them."""

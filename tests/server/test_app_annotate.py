@@ -196,7 +196,7 @@ def test_the_column_warns_of_a_network_from_elsewhere_and_knows_who_signed_in(pa
     annotation.open(flat.id)
     assert project_sidebar.warn_untrained(None) == "" and project_sidebar.warn_untrained(annotation) == ""
     annotation.open(deep.id)
-    assert "only ever seen" in project_sidebar.warn_untrained(annotation)
+    assert "outside its training domain" in project_sidebar.warn_untrained(annotation)
     assert project_sidebar.show_user(SimpleNamespace(username=None)).value is None
     field = project_sidebar.show_user(SimpleNamespace(username="anne"))
     assert field.value == "anne" and field.interactive is False

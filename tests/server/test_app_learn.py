@@ -3,15 +3,16 @@
 import re
 from dataclasses import replace
 from html import unescape
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import gradio as gr
 import pytest
 import torch
 
-from mpsams import clusters, inference, masking, metrics, patches, schedule
+from mpsams import checkpoint, clusters, inference, masking, metrics, patches, schedule
 from mpsams.app.address import Address
-from mpsams.app.learn import layout, lesson, quiz, quiz_page
+from mpsams.app.learn import examples, layout, lesson, quiz, quiz_page, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, LessonState, SliceLink, make_link
 from mpsams.app.session import Session
@@ -21,6 +22,7 @@ from mpsams.app.tabs import masking as masking_tab
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference.registry import ModelRegistry
+from mpsams.unet import UNet
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_numbers_are_those_of_the_case(case, registry):
     study, found = case.study, case.agreement
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
     said = text(html(case, registry, step=4))
-    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} times" in said
+    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} × as often as random patches" in said
     assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
     at = inference.mask_at(study, 10)
     assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, registry, step=6, epoch=10))
@@ -84,6 +86,35 @@ def test_numbers_are_those_of_the_case(case, registry):
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
     assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
+
+
+def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeypatch):
+    context = LessonContext(case, LessonState(step=10), registry)
+    for scores, words in (((0.917, 0.916), "no difference"), ((0.92, 0.8), "does better"), ((0.5, 0.8), "does worse")):
+        found = {f"busi-{name}-seg-10": {"dsc": dsc} for name, dsc in zip(("mps_ams", "scratch"), scores)}
+        monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores=found))
+        assert words in uses.judged(context) and f"{scores[0]:.3f}" in uses.judged(context)
+
+
+def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):
+    assert session.first is session.cases[0]  # there are networks for ultrasound only
+    about = {"kind": "pretrain", "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "size": 256, "method": "mps_ams"}
+    data = {"name": "brats", "modality": "mri", "target": "tumour", "images": 9}
+    checkpoint.save(tmp_path / "brats-mps_ams-pretrain.safetensors", UNet(width=2).state_dict(), about | {"data": data})
+    with gr.Blocks():
+        first = Session(ModelRegistry(tmp_path), None, "learn").first
+    assert first.modality == "mri" and first.is_volume and first.agreement.lift > 1
+
+
+def test_the_examples_have_computed_numbers_and_links_that_open_them(address):
+    session = address.session
+    found = examples.find_examples(session.first, session.cases, session.registry)
+    assert found[-1].lift > 1 > found[-2].lift and found[-2].case.title == found[-1].case.title
+    page = examples.links(found, 4, session.first)
+    for query, one in zip(re.findall(r'href="\?([^"]+)"', page), found, strict=True):
+        shows = address.open({name: values[0] for name, values in parse_qs(unescape(query)).items()})
+        assert (shows[session.case].title, shows[session.case].selector) == (one.case.title, one.case.selector)
+        assert shows[session.case].agreement.lift == pytest.approx(one.lift) and f"{one.lift:.2f}×" in page
 
 
 def test_similarity_names_the_most_and_the_least_alike(case, registry):

@@ -86,8 +86,8 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
     count = f" ({images} images)" if images else ""
     kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{names.get(trained, trained)} images"
     return note(
-        f"<strong>A network here has only ever seen {kind}{count}.</strong> You are looking at {names.get(modality, modality)}: "
-        "whatever it answers is a guess far from home, shown to teach and not to trust.",
+        f"<strong>A network here was trained on {kind}{count} only.</strong> This image, {names.get(modality, modality)}, is outside its "
+        "training domain: do not rely on the result.",
         "warning",
     )
 
@@ -112,5 +112,5 @@ def assistant(about: dict, measured: dict) -> str:
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:
     """What a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
     _, target, _ = seen
-    other = "" if plane == "axial" else f" It was taught on axial slices; this one is {plane}."
-    return note(f"Taught to outline: <strong>{escape(target)}</strong>.{other}", "warning" if other else "info")
+    other = "" if plane == "axial" else f" It was trained on axial slices; this one is {plane}."
+    return note(f"Trained to segment: <strong>{escape(target)}</strong>.{other}", "warning" if other else "info")

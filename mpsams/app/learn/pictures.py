@@ -97,6 +97,12 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
     return images.svg(f"{says}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.", SIZE, [drawn, row], extra)
 
 
+def axes(picture: str, length: int) -> str:
+    """A matrix between its axes, which count the patches from 1."""
+    ticks = "".join(f"<span>{k}</span>" for k in (1, *(length * part // 4 for part in range(1, 5))))
+    return f'<div class="axes"><div class="down"><b>row: patch</b>{ticks}</div>{picture}<div class="along">{ticks}<b>column: compared with patch</b></div></div>'
+
+
 def picker(context: LessonContext) -> str:
     """The image, small, to choose a patch in."""
     return choosing(context, "The image.", [image(), lines(context.columns)])

@@ -113,16 +113,16 @@ def covariance(context: LessonContext) -> StepPage:
     names, length = list(context.stages), context.study.length
     selector = context.clustering_options["selector"]
     told = {
-        "covariance-of-softmax": "Read one way: the softmax turns every row of the similarities into shares that sum to 1, and the <strong>covariance</strong> "
+        "covariance-of-softmax": "In this reading, the softmax turns every row of the similarities into shares that sum to 1, and the <strong>covariance</strong> "
         "asks of any two patches whether their shares rise and fall together.",
-        "softmax-of-covariance": "Read the other way: the covariance of the patches’ own pixels comes first, and the <strong>softmax</strong> turns each of its rows "
+        "softmax-of-covariance": "In this reading, the covariance of the patches’ own pixels comes first, and the <strong>softmax</strong> turns each of its rows "
         "into shares that sum to 1.",
     }
     other = "" if context.case.selector in clusters.PAPER_SELECTORS else " The clusters of the next steps are made by another selector, chosen in the sidebar; this is the paper’s."
     strip = "".join(small(pictures.matrix(context, name), f"{k}. {name}") for k, name in enumerate(names, 1))
     return StepPage(
         "A row of numbers for every patch",
-        film(pictures.matrix(context, names[-1], True), pictures.ramp("low", "high"), html.key(("picked", f"row of patch {context.patch + 1}"))),
+        film(pictures.axes(pictures.matrix(context, names[-1], True), length), pictures.ramp("low", "high"), html.key(("picked", f"row of patch {context.patch + 1}"))),
         [
             f"All similarities together are a table of {length} × {length}: row {context.patch + 1} tells how patch {context.patch + 1} "
             "relates to every other.",
@@ -192,8 +192,8 @@ def verdict(context: LessonContext) -> str:
         return "This image holds no lesion at all, and still one cluster is called lesion."
     inside = int((context.study.clusters.lesion_bl & context.truth_1l).sum())
     return (
-        f"Is it right? Of the {found.lesion_patches} patches that truly are lesion, <strong>{inside}</strong> are orange. An orange patch is "
-        f"<strong>{html.number(found.lift)} times</strong> as often lesion as one drawn blindly; 1 would be chance."
+        f"Is it right? Of the {found.lesion_patches} patches that truly are lesion, <strong>{inside}</strong> are orange. Orange patches "
+        f"are lesion <strong>{html.number(found.lift)}×</strong> as often as random patches (1 = chance)."
     )
 
 

@@ -16,6 +16,7 @@ from mpsams.inference.comparison import TITLES, parts
 from mpsams.inference.registry import trained_on
 from mpsams.plots import images
 
+SAME_DSC = 0.02  # a smaller difference on one image says nothing
 NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
 
 
@@ -187,7 +188,7 @@ def honest(context: LessonContext) -> str:
             "Whoever took the image put what matters in the middle; a clever method must beat that before it may be called clever."
         )
     why = (
-        "Lift: how many times as often lesion an orange patch is than one drawn blindly (1 is chance; over many images, "
+        "Lift: how many times as often orange patches are lesion as random patches (1 = chance; over many images, "
         "their mean). AUC: how often a lesion patch ranks before a healthy one (0.5 is chance)."
     )
     swap = " The data set’s numbers are for clusters that are not swapped." if context.state.swap and measured is not None else ""
@@ -205,7 +206,7 @@ def transfer(context: LessonContext) -> StepPage:
     )
     if compared is None:
         return StepPage(title, film(pictures.cut(context)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
-    truth, size = context.case.outline(context.case.size_hw), context.case.size_hw
+    truth = context.case.outline(context.case.size_hw)
     films = []
     for name in sorted(compared.masks, key=lambda name: COMPARED.index(parts(name)[1])):
         begun = "from nothing" if parts(name)[1] == "scratch" else "pretrained without labels"
@@ -225,7 +226,7 @@ def transfer(context: LessonContext) -> StepPage:
     taught = "" if elsewhere else html.taught_on(trained_on(about[0]), context.case.plane)
     return StepPage(
         title,
-        elsewhere + html.row(films, "films two" if size[1] <= 1.25 * size[0] else "films") + key,
+        elsewhere + html.row(films, "films two") + key,
         says,
         "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp; compare has all "
         "networks and a threshold to move.</p>"
@@ -239,14 +240,15 @@ def judged(context: LessonContext) -> str:
     """Which of the two fits better, from the numbers of this image."""
     compared = context.compared
     if not compared.scores:
-        return f"The outline runs where the chance of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
+        return f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
     if not context.case.truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
     dsc = {parts(name)[1]: scores["dsc"] for name, scores in compared.scores.items()}
     if set(dsc) != set(COMPARED):
         return f"Overlap with the true lesion (DSC, 1 is perfect): {', '.join(html.number(value, 3) for value in dsc.values())}."
-    better = "better" if dsc["mps_ams"] > dsc["scratch"] else "worse" if dsc["mps_ams"] < dsc["scratch"] else "equally well"
+    gain = dsc["mps_ams"] - dsc["scratch"]
+    verdict = "no difference on this image" if abs(gain) < SAME_DSC else "here pretraining does better" if gain > 0 else "here pretraining does worse"
     return (
         f"Overlap with the true lesion (DSC, 1 is perfect): pretrained <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from nothing "
-        f"<strong>{html.number(dsc['scratch'], 3)}</strong>. Here pretraining does {better}."
+        f"<strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}."
     )

@@ -56,4 +56,15 @@ addEventListener('popstate', event => {
     start();
     trigger('visit', {query});
 });
+// A link within the page is opened without loading the page again.
+document.addEventListener('click', event => {
+    const link = event.target.closest('a[href^="?"]');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    event.preventDefault();
+    const query = '?' + new URLSearchParams({tab: tab_in_front(), ...parse(link.getAttribute('href'))});
+    history.pushState({query}, '', query);
+    current = query;
+    start();
+    trigger('visit', {query});
+});
 if (location.search) start();

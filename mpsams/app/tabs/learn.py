@@ -10,7 +10,7 @@ from importlib import resources
 import gradio as gr
 
 from mpsams.app.events import event_values, on_event, user_error
-from mpsams.app.learn import layout, quiz, quiz_page, steps, uses
+from mpsams.app.learn import examples, layout, quiz, quiz_page, steps, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, STATE_KEYS, LessonState, make_link
 from mpsams.app.session import Session
@@ -24,6 +24,7 @@ STEP_PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,
 )  # fmt: skip
+EXAMPLE_STEPS = (4, 9)  # clusters, and how well they find the lesion
 CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
@@ -32,11 +33,15 @@ def build(session: Session) -> None:
     registry = session.registry
     round_of = functools.lru_cache(CACHED_ROUNDS)(lambda seed, number: quiz.make_round(seed, number, registry.clustering))
 
+    found_examples = functools.cache(lambda: examples.find_examples(session.first, session.cases, registry))
+
     def show(case: Case, state: LessonState) -> str:
         if state.step > len(STEP_PAGES):
             page = quiz_page.guess(state.quiz, round_of(state.quiz.seed, state.quiz.round))
         else:
             page = STEP_PAGES[state.step - 1](LessonContext(case, state, registry))
+        if state.step in EXAMPLE_STEPS:
+            page = replace(page, below=page.below + examples.links(found_examples(), state.step, case))
         return layout.lesson(page, state, make_link(state, case) if session.is_sample(case) else "")
 
     def start_quiz(state: LessonState) -> LessonState:
