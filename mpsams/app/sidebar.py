@@ -189,7 +189,7 @@ class Sidebar:
         try:
             opened = _case.of_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
         except UnreadableImage as error:
-            return self._error_updates(error, case)
+            return self._error_updates(error, case) | {self.file: None}
         return self._scan_updates(opened) | {self.truth: None}
 
     def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case | None) -> dict:

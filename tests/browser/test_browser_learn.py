@@ -26,7 +26,7 @@ def open_page(browser, app_address):  # noqa: F811
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(app_address + query, wait_until="domcontentloaded")
-        page.locator("#shown figcaption").wait_for(timeout=WAIT)
+        page.locator(".learn h3").wait_for(state="attached", timeout=WAIT)
         return page
 
     yield opened
@@ -259,7 +259,7 @@ def test_a_copied_link_brings_everything_back(page, open_page):
 
 
 @pytest.mark.parametrize("query, words", [
-    ("?sample=../../etc/passwd&own=%3Cscript%3E", "64 digits"), ("?sample=t1-brain-nifti-volume&slice=9999&step=2", "slice '9999'"),
+    ("?sample=../../etc/passwd&own=%3Cscript%3E", "allowed are ultrasound-benign-lesion"), ("?step=7&own=%3Cscript%3E", "64 digits"), ("?sample=t1-brain-nifti-volume&slice=9999&step=2", "slice '9999'"),
 ])  # fmt: skip
 def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words):
     page = open_page(query)

@@ -17,8 +17,8 @@ const write = () => {
     if (current === query) return;
     const before = parse(current || ''), chosen = navigator.userActivation?.hasBeenActive ?? true;
     const is_entry = chosen && ENTRY.some(key => before[key] !== String(values[key] ?? '') && (key in before || key in values));
-    if (current === null) history.replaceState({query}, '');  // a plain address stays plain until something is chosen
-    else history[is_entry ? 'pushState' : 'replaceState']({query}, '', query);
+    if (current === null && !chosen) history.replaceState({query}, '');  // a plain address stays plain until something is chosen
+    else history[is_entry && current !== null ? 'pushState' : 'replaceState']({query}, '', query);
     current = query;
 };
 const changed = () => { clearTimeout(timer); timer = setTimeout(write, 250); };

@@ -47,7 +47,7 @@ watch_image();
 
 // A message can be closed; it also goes when the next image is opened.
 document.addEventListener('click', event => {
-    if (event.target.closest('[data-dismiss]')) event.target.closest('.note').hidden = true;
+    event.target.closest('[data-dismiss]')?.closest('.note').remove();
 });
 
 // Files dropped anywhere are opened like those of the button, except over a field that takes files itself.
