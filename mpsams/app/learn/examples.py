@@ -45,7 +45,7 @@ def find_examples(first: Case, cases: Sequence[Case], registry: ModelRegistry) -
     tried = [_case.recluster(weakest, _case.clustering(options, 0, selector)) for selector in clusters.SELECTORS]
     best = max(tried, key=lambda case: case.agreement.lift)
     found = [Example(first, "the example"), Example(weakest, "the counter-example"), Example(best, "another selector")]
-    return [one for k, one in enumerate(found) if one.case not in [other.case for other in found[:k]]]
+    return list({(one.case.title, one.case.selector): one for one in reversed(found)}.values())[::-1]
 
 
 def links(examples: Sequence[Example], step: int, shown: Case) -> str:

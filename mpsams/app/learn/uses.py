@@ -209,7 +209,7 @@ def transfer(context: LessonContext) -> StepPage:
     truth = context.case.outline(context.case.size_hw)
     films = []
     for name in sorted(compared.masks, key=lambda name: COMPARED.index(parts(name)[1])):
-        begun = "from nothing" if parts(name)[1] == "scratch" else "pretrained without labels"
+        begun = "from nothing" if parts(name)[1] == "scratch" else "pretrained"
         known = compared.scores.get(name)
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
