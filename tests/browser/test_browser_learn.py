@@ -283,6 +283,7 @@ def in_front(page, name: str) -> None:
 
 def test_the_address_follows_tab_image_and_step_and_back_undoes_each(open_page):
     page = open_page()
+    page.wait_for_function("() => history.state?.query", timeout=WAIT)
     page.locator(".steps .next").click()
     in_address(page, "tab=learn", "step=2")
     page.get_by_role("button", name="Ultrasound, cyst").click()

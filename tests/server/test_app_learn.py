@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_case(case, registry):
     study, found = case.study, case.agreement
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
     said = text(html(case, registry, step=4))
-    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f} × as often as random patches" in said
+    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f}× as often as random patches" in said
     assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
     at = inference.mask_at(study, 10)
     assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, registry, step=6, epoch=10))
@@ -98,7 +98,8 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
 
 def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):
     assert session.first is session.cases[0]  # there are networks for ultrasound only
-    about = {"kind": "pretrain", "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "size": 256, "method": "mps_ams"}
+    about = {"kind": "pretrain", "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "size": 256, "method": "mps_ams", "transfers": ["encoder", "decoder"]}
+    about |= {"config": {"method": {"patch": 16, "selector": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}}}
     data = {"name": "brats", "modality": "mri", "target": "tumour", "images": 9}
     checkpoint.save(tmp_path / "brats-mps_ams-pretrain.safetensors", UNet(width=2).state_dict(), about | {"data": data})
     with gr.Blocks():
