@@ -1,20 +1,34 @@
-"""Figure 2 of the paper from a reproduction's runs: cases as rows; image, truth and every method as columns.
+"""Draw images as rows, networks as columns: the outlines of chosen networks on chosen images, as in Figure 2 of the paper.
 
-It is drawn by train.reproduce, which first trains what the figure needs and is not there yet:
+The file's ending says what is written: .pdf (vector), .png (300 dpi) or .csv (the numbers). Masks stand in the order of the images.
 
-  python -m train.reproduce fig2 --data.name phantom
+  python -m train.figure --images '[a.png, b.png]' --truths '[a_mask.png, b_mask.png]' --out figure.pdf
+  python -m train.figure --images '[ct.nii.gz]' --slices '[41]' --networks '[hecktor-assist]' --crop body --out figure.png
+
+Figure 2 from a reproduction's runs is drawn by train.reproduce, which first trains what the figure needs and is not there yet:
+
   python -m train.reproduce fig2 --plan busi-cpu --data.root Dataset_BUSI_with_GT
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mpsams import checkpoint, datasets, inference, plots, splits, tables
+from mpsams.imaging import MODALITIES
+from mpsams.inference import case as _case
+from mpsams.inference import comparison
+from mpsams.inference.comparison import DEFAULT_THRESHOLD
+from mpsams.inference.figure_rows import CROPS, FORMS, FigureRow, make_row
+from mpsams.inference.figure_rows import draw as draw_rows
+from mpsams.inference.registry import ModelRegistry
+from train.command_line import may_replace, parse, run
 from train.evaluate import Source
+from train.options import one_of
 from train.plan import Job
 
 ROWS = 6
@@ -53,5 +67,71 @@ def chosen(results: Sequence[Mapping], count: int) -> list[str]:
     return [ranked[index] for index in at]
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Options of the figure.
+
+    Args:
+        images: files of the images, a row each.
+        truths: files of their lesion masks, as many as images; none is no truth.
+        slices: of volumes, from 1, as many as images; none is the middle.
+        weights: folder of the networks.
+        networks: names of networks, a column each; none is those that the app compares.
+        modality: ultrasound, ct or mri; empty for what the files say.
+        threshold: probability from which a pixel is lesion.
+        crop: whole, body or lesion.
+        out: file to write, ending in .pdf, .png or .csv.
+        overwrite: replace the file if it exists.
+    """
+
+    out: str
+    images: tuple[str, ...]
+    truths: tuple[str, ...] = ()
+    slices: tuple[int, ...] = ()
+    weights: str = "weights"
+    networks: tuple[str, ...] = ()
+    modality: str = ""
+    threshold: float = DEFAULT_THRESHOLD
+    crop: str = "whole"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("crop", self.crop, CROPS)
+        one_of("the ending of out", Path(self.out).suffix[1:], FORMS)
+        one_of("modality", self.modality, ("", *MODALITIES))
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold {self.threshold} must lie between 0 and 1")
+        for name, given in {"truths": self.truths, "slices": self.slices}.items():
+            if given and len(given) != len(self.images):
+                raise ValueError(f"{len(given)} {name} for {len(self.images)} images; expected as many, or none")
+
+
+def rows_of(options: Drawing) -> list[FigureRow]:
+    """Every image with what the networks outline on it."""
+    registry, rows = ModelRegistry(options.weights), []
+    for number, file in enumerate(options.images):
+        case = _case.of_upload([Path(file)], options.modality or None, lambda modality: _case.clustering(registry.clustering(modality)))
+        if options.slices:
+            index = options.slices[number] - 1
+            if not 0 <= index < case.slices:
+                raise ValueError(f"slice {index + 1} of {file} does not exist; there are 1 to {case.slices}")
+            case = _case.move_to_slice(case, case.plane, index, _case.clustering(registry.clustering(case.modality)))
+        case = _case.with_truth(case, Path(options.truths[number])) if options.truths else case
+        names = comparison.chosen(registry.segmenters(case.modality), ()) if not options.networks else options.networks
+        if not names:
+            raise ValueError(f"no segmentation network is in {options.weights}; expected files such as busi-mps_ams-seg-10.safetensors")
+        *_, said = comparison.ask(replace(case, title=Path(file).name), names, registry)
+        rows.append(make_row(comparison.Compared(said, options.threshold)))
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, ask the networks, draw, write."""
+    options = parse(Drawing, "train.figure", argv)
+    out = Path(options.out)
+    may_replace(out, options.overwrite)
+    checkpoint.write(out, draw_rows(rows_of(options), options.crop, out.suffix[1:]))
+
+
 if __name__ == "__main__":
-    print(__doc__)
+    run(main, "train.figure")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,12 +17,16 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Row:
-    """A case of ``comparison``. image_hw: floats in [0, 1]. truth_hw: bool (H, W), None if unknown. masks: name -> bool (H, W)."""
+    """A case of ``comparison``. image_hw: floats in [0, 1]. truth_hw: bool (H, W), None if unknown. masks: name -> bool (H, W).
+
+    scores: name -> measures, "dsc" among them, where they are not those of the masks, because these are cropped.
+    """
 
     title: str
     image_hw: np.ndarray
     truth_hw: np.ndarray | None
     masks: Mapping[str, np.ndarray]
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = np.shape(self.image_hw)
@@ -32,12 +37,12 @@ class Row:
                 raise ValueError(f"{name} of {self.title!r} has shape {np.shape(mask_hw)}; its image has {shape}")
 
 
-def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str, str] = {}) -> Figure:
+def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str, str] = {}, caption: str = "") -> Figure:
     """Rows of cases; columns image, truth, each method, and where the methods disagree (with two methods or more).
 
     columns: names of ``Row.masks`` in order; titles: what to write above them. Outlines: truth solid, method dashed; the
     number in a cell is its DSC. The last column is 4p(1 - p), p the share of the methods that call a pixel lesion: 0 where all
-    agree, 1 where they are split in halves. A method without a mask leaves its cell empty.
+    agree, 1 where they are split in halves. A method without a mask leaves its cell empty. caption: sentences below the cells.
     """
     if not rows:
         raise ValueError("no cases to compare; expected at least one row")
@@ -48,6 +53,8 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
     heads = ["Image", *(["Truth"] if known else []), *(titles.get(name, name) for name in columns), *(["Disagreement"] if split else [])]
     cell, gap, left, top, bottom = min(max(9.5 / len(heads), 0.8), 1.4), 0.05, 0.34, 0.26, 0.27  # inches
     right = 0.56 if split else 0.08
+    lines = textwrap.wrap(caption, max(30, int((left + len(heads) * (cell + gap) + right) / 0.056)))
+    bottom += 0.13 * len(lines)
     heights = [cell * np.shape(row.image_hw)[0] / np.shape(row.image_hw)[1] for row in rows]
     width, height = left + len(heads) * (cell + gap) + right, top + sum(heights) + gap * len(rows) + bottom
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -71,7 +78,9 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
         bar.tick_params(labelsize=SMALL, length=2, color=INK, labelcolor=INK)
         bar.set_ylabel("4p(1 − p)", fontsize=SMALL, color=INK, labelpad=3)
         bar.spines[:].set_visible(False)
-    _outline_legend(figure, known)
+    _outline_legend(figure, known, 0.13 * len(lines) / height)
+    if lines:
+        figure.text(0.5, 0.05 / height, "\n".join(lines), ha="center", va="bottom", fontsize=SMALL, color=INK, linespacing=1.2)
     return figure
 
 
@@ -90,7 +99,8 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
         _show(ax, row.image_hw, row.truth_hw, said_hw)
         if row.truth_hw is not None:
             pair = (torch.as_tensor(np.array(mask, bool))[None] for mask in (said_hw, row.truth_hw))
-            _badge(ax, f"{float(metrics.overlap(*pair)['dsc']):.2f}")
+            dsc = row.scores[name]["dsc"] if name in row.scores else float(metrics.overlap(*pair)["dsc"])
+            _badge(ax, f"{dsc:.2f}")
     if not split:
         return None
     there = [np.asarray(row.masks[name], bool) for name in columns if name in row.masks]
@@ -136,20 +146,18 @@ def _nothing(ax: Axes, text: str) -> None:
 
 def _beside(figure: Figure, at_xy: tuple[float, float], title: str, inches: float) -> None:
     """A case's title, upwards, in up to two lines of words; in smaller letters where a line is too long."""
-    import textwrap
-
     lines = textwrap.wrap(title, max(10, int(inches / 0.06)), max_lines=2, placeholder=" …", break_long_words=False, break_on_hyphens=False)
     size = min(SMALL, inches * 72 / (0.62 * max(map(len, lines), default=1)))
     figure.text(*at_xy, "\n".join(lines), rotation=90, ha="center", va="center", fontsize=size, color=INK, linespacing=1.1)
 
 
-def _outline_legend(figure: Figure, known: bool) -> None:
-    """Draw the legend of outlines and numbers below the cells."""
+def _outline_legend(figure: Figure, known: bool, above: float) -> None:
+    """Draw the legend of outlines and numbers below the cells. above: share of the figure\'s height that is left below it."""
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=SAID, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]
     if known:
         lines.insert(0, Line2D([], [], color=TRUTH, linewidth=1.4, label="truth"))
         lines.append(Line2D([], [], color=INK, linestyle="", marker="$0.85$", markersize=15, markeredgewidth=0, label="DSC"))
-    figure.legend(handles=lines, loc="lower center", ncols=len(lines), frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.4,
+    figure.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, above), ncols=len(lines), frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.4,
                   borderaxespad=0.2)  # fmt: skip

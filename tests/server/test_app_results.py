@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import os
 from dataclasses import replace
@@ -11,12 +12,12 @@ import pytest
 import torch
 
 from mpsams import checkpoint, inference, metrics, plots, tables
-from mpsams.app.components import figure, network_grid, result_report
+from mpsams.app.components import network_grid, result_report
 from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison
+from mpsams.inference import comparison, figure_rows
 from mpsams.inference.comparison import Compared, Said, Thresholds
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
@@ -199,7 +200,34 @@ def test_every_cell_is_a_button_with_words_and_one_is_pressed(compared):
 
 
 def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
-    assert figure.comparison(compared, "pdf").startswith(b"%PDF")
+    row = figure_rows.make_row(compared)
+    assert figure_rows.draw([row], "whole", "pdf").startswith(b"%PDF") and figure_rows.draw([row, row], "lesion", "png").startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="allowed are whole, body, lesion"):
+        figure_rows.draw([row], "half", "pdf")
+    with pytest.raises(ValueError, match="expected at least one"):
+        figure_rows.draw([], "whole", "pdf")
+
+
+def test_the_caption_and_the_numbers_say_thresholds_and_scores(compared, case):
+    own = Compared(replace(compared.said, parts={SEG[1]: "held out"}), own={SEG[1]: 0.7})
+    rows = [figure_rows.make_row(compared), figure_rows.make_row(own)]
+    titles = compared.said.titles
+    says = figure_rows.caption(rows, titles, "lesion")
+    mean = np.mean([compared.scores[SEG[1]]["dsc"], own.scores[SEG[1]]["dsc"]])
+    assert says.startswith("Threshold 0.50, but SimCLR 0.50 and 0.70.") and f"SimCLR {mean:.3f}" in says and "Mean DSC over 2 images" in says and "Cropped to the lesion" in says
+    head, *lines = figure_rows.table(rows).splitlines()
+    assert head == "image,network,threshold,dsc,ppv,sen,area_share,image_was" and len(lines) == 6
+    found = dict(zip(head.split(","), next(csv.reader([lines[4]])), strict=True))
+    assert found["network"] == SEG[1] and found["threshold"] == "0.70" and found["dsc"] == f"{own.scores[SEG[1]]['dsc']:.4f}" and found["image_was"] == "held out"
+    empty = dict(zip(head.split(","), next(csv.reader([lines[2]])), strict=True))
+    assert empty["network"] == SEG[2] and empty["ppv"] == "" and empty["dsc"] == "0.0000"
+
+
+def test_a_crop_holds_the_lesion_and_keeps_the_scores_of_the_whole(compared):
+    row = figure_rows.make_row(compared)
+    cut = figure_rows._cut(row, "one", "lesion")
+    assert cut.truth_hw.sum() and not (cut.truth_hw[0].any() or cut.truth_hw[:, 0].any()) and cut.image_hw.size < row.image_hw.size
+    assert cut.scores == compared.scores and figure_rows._cut(row, "one", "body").image_hw.shape == figure_rows._cut(row, "one", "whole").image_hw.shape
 
 
 # --- results

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from html import escape
 
 import gradio as gr
 
-from mpsams.app.components import figure, html, network_grid, viewer, volume_report
+from mpsams.app.components import html, network_grid, viewer, volume_report
 from mpsams.app.components.volume_report import Whole
 from mpsams.app.events import on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
@@ -19,7 +20,7 @@ from mpsams.app.segment_endpoints import DEFAULT, FORMATS, endpoints, write_mask
 from mpsams.app.server.lanes import LONG, NETWORK
 from mpsams.app.session import Session
 from mpsams.imaging import export
-from mpsams.inference import volumes
+from mpsams.inference import figure_rows, volumes
 from mpsams.inference.case import NAMES, Case
 from mpsams.inference.comparison import (
     DEFAULT_THRESHOLD,
@@ -33,6 +34,7 @@ from mpsams.inference.comparison import (
     slice_mask,
     titled,
 )
+from mpsams.inference.figure_rows import CROPS, FORMS, MOST_ROWS, FigureRow
 from mpsams.inference.registry import ModelRegistry, seen
 
 __all__ = ["DEFAULT", "PLACE", "TITLE", "build"]
@@ -71,7 +73,8 @@ class SegmentTab:
         usual = chosen(there, ())
         self.said, self.whole, self.due = gr.State(Said(session.first, {})), gr.State(None), gr.State(0)
         self.thresholds = gr.State(Thresholds())
-        session.hold(self.said, self.whole)
+        self.rows = gr.State(())
+        session.hold(self.said, self.whole, self.rows)
         gr.HTML(INTRO)
         self._lay_out_pictures(there, usual)
         self._lay_out_volume()
@@ -113,9 +116,14 @@ class SegmentTab:
             self.form = gr.Radio([("PNG", "png")], value="png", label="As", min_width=110)
             self.download = gr.Button("Download the mask", variant="primary", min_width=180)
         with gr.Row(elem_classes="controls export", equal_height=True):
-            self.paper = gr.Radio([("PDF, vector", "pdf"), ("PNG, 300 dpi", "png")], value="pdf", label="All pictures in a row, for print", min_width=240)
+            self.crop = gr.Radio([(label, name) for name, label in CROPS.items()], value="whole", label="Comparison figure: crop", min_width=210)
+            self.paper = gr.Radio([(label, name) for name, label in FORMS.items()], value="pdf", label="As", min_width=240)
+        with gr.Row(elem_classes="controls export", equal_height=True):
+            self.add = gr.Button("Add this image as a row", min_width=180)
+            self.clear = gr.Button("Clear rows", min_width=110, interactive=False)
             self.print_it = gr.Button("Download the figure", min_width=180)
             self.file = gr.DownloadButton("File", elem_id="made-file")  # never seen: pressed when the file is written
+        self.rows_note = gr.HTML("", elem_classes="stage")
 
     # --- the slice on screen
 
@@ -220,8 +228,11 @@ class SegmentTab:
         files = {"show_progress": "minimal", "lane": NETWORK}
         inputs = [self.said, self.thresholds, self.which, self.form, self.whole]
         on_event(self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **files).then(None, js=PRESS)
-        inputs = [self.said, self.thresholds, self.paper]
-        on_event(self.print_it.click, self._figure_file, inputs, self.file, show_progress_on=self.print_it, **files).then(None, js=PRESS)
+        changed = [self.rows, self.rows_note, self.clear]
+        on_event(self.add.click, self._add_row, [self.said, self.thresholds, self.rows], changed, may_lose=[self.rows], show_progress_on=self.add, **files)
+        on_event(self.clear.click, lambda: self._rows_updates(()), [], changed)
+        inputs = [self.said, self.thresholds, self.rows, self.crop, self.paper]
+        on_event(self.print_it.click, self._figure_file, inputs, self.file, may_lose=[self.rows], show_progress_on=self.print_it, **files).then(None, js=PRESS)
 
     def _mask_file(self, now: Said, thresholds: Thresholds, name: str, form: str, result: Whole | None) -> str:
         if name not in now.chances:
@@ -235,10 +246,25 @@ class SegmentTab:
             mask_xyz = slice_mask(now.case, now.chances[name], threshold, now.rules.get(name))
         return write_mask(now.case, mask_xyz, form, self.file)
 
-    def _figure_file(self, now: Said, thresholds: Thresholds, form: str) -> str:
-        if not now.chances:
+    def _add_row(self, now: Said, thresholds: Thresholds, rows: Sequence[FigureRow] | None) -> dict:
+        """The image on screen becomes the last row of the figure."""
+        if not now.chances or now.waiting:
+            raise user_error("there is no image to add before every network has answered")
+        if len(rows or ()) >= MOST_ROWS:
+            raise user_error(f"a figure has at most {MOST_ROWS} rows; download this one, then clear the rows")
+        return self._rows_updates((*(rows or ()), figure_rows.make_row(compare(now, thresholds))))
+
+    def _rows_updates(self, rows: Sequence[FigureRow]) -> dict:
+        listed = "; ".join(f"{number} {escape(row.title)}" for number, row in enumerate(rows, 1))
+        says = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
+        return {self.rows: tuple(rows), self.rows_note: says, self.clear: gr.Button(interactive=bool(rows))}
+
+    def _figure_file(self, now: Said, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str) -> str:
+        """The rows that were added as a file; of none, the image on screen."""
+        if not rows and not now.chances:
             raise user_error("there is no network to draw a figure of")
-        return save_to_cache(figure.comparison(compare(now, thresholds), form), f"comparison.{form}", self.file)
+        drawn = figure_rows.draw(rows or [figure_rows.make_row(compare(now, thresholds))], crop, form)
+        return save_to_cache(drawn, f"comparison.{form}", self.file)
 
 
 def compare(now: Said, thresholds: Thresholds) -> Compared:

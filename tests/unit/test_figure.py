@@ -1,0 +1,39 @@
+"""train.figure: images as rows, networks as columns, by the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.datasets import phantom
+from mpsams.imaging import raster
+from train import figure
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figure")
+    image_hw, mask_hw = phantom.ultrasound(14)
+    Image.fromarray((image_hw * 255).astype(np.uint8)).save(folder / "one.png")
+    (folder / "truth.png").write_bytes(raster.write_mask(mask_hw))
+    return folder / "one.png"
+
+
+def test_a_figure_and_its_numbers_are_written(image, small_weights, tmp_path):
+    how = ["--images", f"[{image}, {image}]", "--truths", f"[{image.with_name('truth.png')}, {image.with_name('truth.png')}]", "--weights", str(small_weights)]
+    for name, start in (("a.pdf", b"%PDF"), ("a.png", b"\x89PNG"), ("a.csv", b"image,network,threshold,dsc")):
+        figure.main([*how, "--crop", "lesion", "--threshold", "0.4", "--out", str(tmp_path / name)])
+        assert (tmp_path / name).read_bytes().startswith(start)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert len(lines) > 2 and len(lines) % 2 == 1 and lines[1].startswith("1 one.png,") and ",0.40," in lines[1] and lines[-1].startswith("2 one.png,")
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [(["--out", "a.gif"], "gif"), (["--out", "a.pdf", "--crop", "half"], "half"), (["--out", "a.pdf", "--truths", "[x, y]"], "2 truths for 1 images")],
+)
+def test_what_is_not_allowed_is_named(more, message, image, capsys):
+    with pytest.raises((SystemExit, ValueError)) as refusal:
+        figure.main(["--images", f"[{image}]", *more])
+    assert message in capsys.readouterr().err + str(refusal.value)
