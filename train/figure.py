@@ -2,8 +2,8 @@
 
 The file's ending says what is written: .pdf (vector), .png (300 dpi) or .csv (the numbers). Masks stand in the order of the images.
 
-  python -m train.figure --images '[a.png, b.png]' --truths '[a_mask.png, b_mask.png]' --out figure.pdf
-  python -m train.figure --images '[ct.nii.gz]' --slices '[41]' --networks '[hecktor-assist]' --crop body --out figure.png
+  python -m train.figure --images '["a.png", "b.png"]' --truths '["a_mask.png", "b_mask.png"]' --out figure.pdf
+  python -m train.figure --images '["ct.nii.gz"]' --slices '[41]' --networks '["hecktor-assist"]' --crop body --out figure.png
 
 Figure 2 from a reproduction's runs is drawn by train.reproduce, which first trains what the figure needs and is not there yet:
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +23,8 @@ def image(tmp_path_factory):
 
 
 def test_a_figure_and_its_numbers_are_written(image, small_weights, tmp_path):
-    how = ["--images", f"[{image}, {image}]", "--truths", f"[{image.with_name('truth.png')}, {image.with_name('truth.png')}]", "--weights", str(small_weights)]
+    truth = str(image.with_name("truth.png"))
+    how = ["--images", json.dumps([str(image)] * 2), "--truths", json.dumps([truth] * 2), "--weights", str(small_weights)]
     for name, start in (("a.pdf", b"%PDF"), ("a.png", b"\x89PNG"), ("a.csv", b"image,network,threshold,dsc")):
         figure.main([*how, "--crop", "lesion", "--threshold", "0.4", "--out", str(tmp_path / name)])
         assert (tmp_path / name).read_bytes().startswith(start)
@@ -31,9 +34,9 @@ def test_a_figure_and_its_numbers_are_written(image, small_weights, tmp_path):
 
 @pytest.mark.parametrize(
     "more, message",
-    [(["--out", "a.gif"], "gif"), (["--out", "a.pdf", "--crop", "half"], "half"), (["--out", "a.pdf", "--truths", "[x, y]"], "2 truths for 1 images")],
+    [(["--out", "a.gif"], "gif"), (["--out", "a.pdf", "--crop", "half"], "half"), (["--out", "a.pdf", "--truths", '["x", "y"]'], "2 truths for 1 images")],
 )
 def test_what_is_not_allowed_is_named(more, message, image, capsys):
     with pytest.raises((SystemExit, ValueError)) as refusal:
-        figure.main(["--images", f"[{image}]", *more])
+        figure.main(["--images", json.dumps([str(image)]), *more])
     assert message in capsys.readouterr().err + str(refusal.value)
