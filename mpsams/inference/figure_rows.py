@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpsams import plots, transforms
-from mpsams.inference.comparison import Compared, titled
+from mpsams import plots, tables, transforms
+from mpsams.inference.comparison import Compared, is_assistant, parts, titled
 from mpsams.transforms import Box
 
 KEPT = 1024  # pixels of the longest side that is kept of an image, to be cropped
@@ -81,20 +81,29 @@ def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
         raise ValueError("no image to draw; expected at least one")
     if form == "csv":
         return table(rows).encode("utf-8")
-    titles = titled({name for row in rows for name in row.masks})
     numbered = [f"{number} {row.title}" if len(rows) > 1 else row.title for number, row in enumerate(rows, 1)]
     cut = [_cut(row, title, crop) for row, title in zip(rows, numbered, strict=True)]
-    return plots.as_bytes(plots.comparison(cut, list(titles), titles, caption(rows, titles, crop)), form)
+    return plots.as_bytes(plots.comparison(cut, columns(rows), caption=caption(rows, crop)), form)
 
 
-def caption(rows: Sequence[FigureRow], titles: Mapping[str, str], crop: str = "whole") -> str:
-    """What is said below a figure: the thresholds, the mean DSC of each network over the images that have a truth, and the crop."""
-    used = {name: sorted({row.thresholds[name] for row in rows if name in row.masks}) for name in titles}
+def columns(rows: Sequence[FigureRow]) -> list[str]:
+    """The titles of the figure's columns in the paper's order: networks of one method share a column, whatever data set they learnt from."""
+    within = {name: title for row in rows for name, title in titled(row.masks).items()}
+    places = {method: place for place, method in enumerate(tables.METHODS)}
+    order = sorted(within, key=lambda name: (not is_assistant(name), places.get(parts(name)[1], len(places)), within[name]))
+    return list(dict.fromkeys(within[name] for name in order))
+
+
+def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
+    """What is said below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and the crop."""
+    names = [{title: name for name, title in titled(row.masks).items()} for row in rows]
+    pairs = {title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own] for title in columns(rows)}
+    used = {title: sorted({row.thresholds[name] for row, name in cells}) for title, cells in pairs.items()}
     common = max((value for values in used.values() for value in values), key=lambda value: sum(value in values for values in used.values()))
-    others = [f"{titles[name]} {' and '.join(f'{value:.2f}' for value in values)}" for name, values in used.items() if values != [common]]
+    others = [f"{title} {' and '.join(f'{value:.2f}' for value in values)}" for title, values in used.items() if values != [common]]
     says = [f"Threshold {common:.2f}" + (f", but {', '.join(others)}" if others else "") + "."]
-    known = {name: [row.scores[name]["dsc"] for row in rows if name in row.scores] for name in titles}
-    means = [f"{titles[name]} {np.mean(values):.3f}" for name, values in known.items() if values]
+    known = {title: [row.scores[name]["dsc"] for row, name in cells if name in row.scores] for title, cells in pairs.items()}
+    means = [f"{title} {np.mean(values):.3f}" for title, values in known.items() if values]
     if means:
         count = max(map(len, known.values()))
         says.append(f"{'DSC' if count == 1 else f'Mean DSC over {count} images'}: {', '.join(means)}.")
@@ -116,7 +125,7 @@ def table(rows: Sequence[FigureRow]) -> str:
 
 
 def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
-    """A row of the figure, cropped and no larger than paper can show."""
+    """A row of the figure with its networks by title, cropped and no larger than paper can show."""
     box = row.frame if crop == "body" else _lesion_box(row) if crop == "lesion" else None
     image_hw = row.image_hw if box is None else transforms.crop(row.image_hw, box)
     shrink = min(1.0, LONGEST / max(image_hw.shape))
@@ -127,7 +136,9 @@ def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
 
     unit_hw = np.clip(transforms.resize(image_hw.astype(np.float32) / 255, *size)[0, 0].numpy(), 0, 1)
     truth_hw = None if row.truth_hw is None else small(row.truth_hw)
-    return plots.Row(title, unit_hw, truth_hw, {name: small(mask_hw) for name, mask_hw in row.masks.items()}, row.scores)
+    titles = titled(row.masks)
+    scores = {titles[name]: values for name, values in row.scores.items()}
+    return plots.Row(title, unit_hw, truth_hw, {titles[name]: small(mask_hw) for name, mask_hw in row.masks.items()}, scores)
 
 
 def _lesion_box(row: FigureRow) -> Box | None:

@@ -67,7 +67,7 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
             axes.append(figure.add_axes(place))
             axes[-1].set_axis_off()
             if r == 0:
-                axes[-1].set_title(head, fontsize=NORMAL, color=INK, pad=4)
+                axes[-1].set_title(head, fontsize=min(NORMAL, 72 * (cell + gap) / (0.6 * len(head))), color=INK, pad=4)
         _beside(figure, (left / 2 / width, 1 - (above + tall / 2) / height), row.title, tall)
         heat = _draw_row(row, axes, columns, known, split) or heat
         above += tall + gap

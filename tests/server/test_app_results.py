@@ -211,8 +211,7 @@ def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
 def test_the_caption_and_the_numbers_say_thresholds_and_scores(compared, case):
     own = Compared(replace(compared.said, parts={SEG[1]: "held out"}), own={SEG[1]: 0.7})
     rows = [figure_rows.make_row(compared), figure_rows.make_row(own)]
-    titles = compared.said.titles
-    says = figure_rows.caption(rows, titles, "lesion")
+    says = figure_rows.caption(rows, "lesion")
     mean = np.mean([compared.scores[SEG[1]]["dsc"], own.scores[SEG[1]]["dsc"]])
     assert says.startswith("Threshold 0.50, but SimCLR 0.50 and 0.70.") and f"SimCLR {mean:.3f}" in says and "Mean DSC over 2 images" in says and "Cropped to the lesion" in says
     head, *lines = figure_rows.table(rows).splitlines()
@@ -223,11 +222,23 @@ def test_the_caption_and_the_numbers_say_thresholds_and_scores(compared, case):
     assert empty["network"] == SEG[2] and empty["ppv"] == "" and empty["dsc"] == "0.0000"
 
 
+def test_networks_of_one_method_share_a_column_whatever_they_learnt_from(compared):
+    row = figure_rows.make_row(compared)
+
+    def renamed(values):
+        return {name.replace("busi", "hecktor"): value for name, value in values.items()}
+
+    other = replace(row, **{field: renamed(getattr(row, field)) for field in ("masks", "thresholds", "scores", "areas", "parts")})
+    assert figure_rows.columns([row, other]) == ["From scratch", "SimCLR", "MPS-AMS"]
+    assert "Mean DSC over 2 images: From scratch" in figure_rows.caption([row, other])
+
+
 def test_a_crop_holds_the_lesion_and_keeps_the_scores_of_the_whole(compared):
     row = figure_rows.make_row(compared)
     cut = figure_rows._cut(row, "one", "lesion")
     assert cut.truth_hw.sum() and not (cut.truth_hw[0].any() or cut.truth_hw[:, 0].any()) and cut.image_hw.size < row.image_hw.size
-    assert cut.scores == compared.scores and figure_rows._cut(row, "one", "body").image_hw.shape == figure_rows._cut(row, "one", "whole").image_hw.shape
+    assert cut.scores == {compared.said.titles[name]: values for name, values in compared.scores.items()}
+    assert figure_rows._cut(row, "one", "body").image_hw.shape == figure_rows._cut(row, "one", "whole").image_hw.shape
 
 
 # --- results

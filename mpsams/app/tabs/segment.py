@@ -86,10 +86,10 @@ class SegmentTab:
     def _lay_out_pictures(self, there: Sequence[str], usual: Sequence[str]) -> None:
         with gr.Row(elem_classes="controls", equal_height=True):
             self.threshold = gr.Slider(
-                0.05, 0.95, DEFAULT_THRESHOLD, step=0.01, label="Threshold on the probability of lesion", min_width=220, buttons=[]
+                0.05, 0.95, DEFAULT_THRESHOLD, step=0.01, label="Threshold", min_width=220, buttons=[]
             )
-            self.scope = gr.Radio([(label, name) for name, label in SCOPES.items()], value="one", label="Threshold of", min_width=210)
-            self.opacity = gr.Slider(0, 0.8, 0.25, step=0.05, label="Opacity of the filling", min_width=140, buttons=[])
+            self.scope = gr.Radio([(label, name) for name, label in SCOPES.items()], value="one", label="Threshold of", min_width=230)
+            self.opacity = gr.Slider(0, 0.8, 0.25, step=0.05, label="Opacity", min_width=140, buttons=[])
             self.reset = gr.Button("Reset thresholds", size="sm", min_width=130, scale=0)
         self.verdict = gr.HTML("", elem_classes="stage")
         viewer.build(self.session)
