@@ -30,7 +30,7 @@ class Address:
         """Connect the listeners; all tabs must be built. header: sends ``visit`` with the query to go back to."""
         session = self.session
         outputs = {*session.sidebar.all_outputs, session.tabs, session.open_tab, self.accepted}
-        outputs |= {component for one in session.settings.values() for component in one.components.values()}
+        outputs |= {session.epoch} | {component for one in session.settings.values() for component in one.components.values()}
         opened = session.on_open(self.visit_first, [], outputs)
         visited = on_event(header.visit, self.visit, [session.case], outputs, may_lose=[session.case])
         for listener in (opened, visited):

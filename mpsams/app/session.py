@@ -31,13 +31,16 @@ class TabSettings:
     components: Mapping[str, gr.components.Component]
     read: Callable[[Mapping[str, str], Case], dict]
 
+FIRST_EPOCH = 100
+
 
 class Session:
     """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared components.
 
     case: ``gr.State`` with the Case on screen. version: ``gr.State`` with a string that changes with the case, so that no
     tensor is ever compared. first: the Case that is shown at first. open_tab: hidden text with the name of the tab in front;
-    opens: its first value. tabs: all of them, rendered by the page. sidebar: set by the page. settings: of the tabs, by name.
+    opens: its first value. epoch: hidden number that the sliders of epochs share. tabs: all of them, rendered by the page. sidebar: set by
+    the page. settings: of the tabs, by name.
     """
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
@@ -51,6 +54,7 @@ class Session:
         self.reserve: Callable[[int], None] = lambda size: None  # reserves bytes of memory; OverBudget where there are none left
         self.hold(self.case)
         self.open_tab = gr.Textbox(opens, visible=False, label="tab in front")
+        self.epoch = gr.Number(FIRST_EPOCH, visible=False, label="epoch of the tabs that show one")
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
         self.sidebar = None
         self.settings: dict[str, TabSettings] = {}
@@ -98,6 +102,11 @@ class Session:
         self._tab = tab
         yield
         self._tab = None
+
+    def link_epoch(self, slider: gr.Slider) -> None:
+        """Let the slider of the tab that is being built share its epoch with those of other tabs: an image has one epoch. In the browser."""
+        on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
+        on_event(self._tab.select, None, [self.epoch], slider, js="epoch => epoch")  # type: ignore[union-attr]
 
     def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> gr.events.Dependency:
         """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand. options: as ``on_event`` takes them."""

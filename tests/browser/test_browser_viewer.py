@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.browser import WAIT, browser, expect_shown, page, pytestmark  # noqa: F401
+from tests.support.browser import WAIT, browser, epoch, expect_shown, page, pytestmark  # noqa: F401
 
 BOXES = "[...document.querySelectorAll('svg[data-view]')].filter(one => one.checkVisibility()).map(one => one.getAttribute('viewBox'))"
 READ = "[...document.querySelectorAll('.viewer-bar [data-part=read]')].map(one => one.textContent).join('')"
@@ -89,3 +89,17 @@ def test_the_line_moves_in_both_reconstructions(page):
     page.locator("input[data-wipe]").locator("visible=true").first.fill("25")
     shares = "[...document.querySelectorAll('[data-cut=left]')].filter(one => one.closest('svg').checkVisibility()).map(one => Number(one.getAttribute('width')))"
     page.wait_for_function(f"() => {shares}.length === 2 && {shares}.every(width => width === 64)", timeout=WAIT)
+
+
+def test_masking_and_reconstruct_share_the_epoch(page):
+    page.get_by_role("button", name="800", exact=True).click()
+    expect_shown(page, "80.7%")
+    page.get_by_role("tab", name="Reconstruct").click()
+    expect_shown(page, "patches hidden (81%)")
+    assert epoch(page).input_value() == "800"
+    epoch(page).fill("10")
+    epoch(page).press("Enter")
+    expect_shown(page, "patches hidden (44%)")
+    page.get_by_role("tab", name="Masking").click()
+    expect_shown(page, "44.2%")
+    assert epoch(page).input_value() == "10"

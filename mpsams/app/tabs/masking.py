@@ -12,14 +12,14 @@ from mpsams.app import endpoints as answers
 from mpsams.app.components import mask_maps, viewer
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.learn.state import parse_number
-from mpsams.app.session import Session
+from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference.case import MODALITIES, Case, with_truth
 from mpsams.inference.registry import ModelRegistry
 
 TITLE = "Masking"
 PLACE = 1
 
-OPENS_AT = 100
+OPENS_AT = FIRST_EPOCH
 MARKS = (1, 10, 100, 800)
 INTRO = """<p class="lead"><strong>What you see.</strong> The image is cut into 256 patches, and the patches into two clusters; one
 (orange) is taken for lesion. MPS-AMS hides those first, and hides more each epoch: σ = 25% + ln(epoch) / 12.
@@ -91,8 +91,11 @@ def build(session: Session) -> None:
         )  # fmt: skip
     on_event(player.click, play, [playing], [playing, clock, player])
     on_event(clock.tick, tick, [session.case, epoch, *which], [epoch, stage, playing, clock, player])
-    session.on_case(show, [epoch, *which], stage)
-    session.keep_in_address({"epoch": epoch}, lambda values, case: {epoch: parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)})
+    session.link_epoch(epoch)
+    session.on_case(show, [session.epoch, *which], stage)
+    session.keep_in_address(
+        {"epoch": epoch}, lambda values, case: dict.fromkeys((epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON))
+    )
     endpoints(registry)
 
 

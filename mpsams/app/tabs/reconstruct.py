@@ -14,7 +14,7 @@ from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.learn.state import parse_number
 from mpsams.app.server.lanes import NETWORK
-from mpsams.app.session import Session
+from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference import Reconstruction, shared
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
 from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
@@ -23,7 +23,7 @@ from mpsams.plots import images
 TITLE = "Reconstruct"
 PLACE = 2
 
-OPENS_AT = 100
+OPENS_AT = FIRST_EPOCH
 SIZE = (SIDE, SIDE)
 TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
@@ -55,8 +55,11 @@ def build(session: Session) -> None:
 
     inputs = [session.case, epoch, way]
     on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], lane=NETWORK)
-    session.on_case(show, [epoch, way], stage, lane=NETWORK)
-    session.keep_in_address({"epoch": epoch}, lambda values, case: {epoch: parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)})
+    session.link_epoch(epoch)
+    session.on_case(show, [session.epoch, way], stage, lane=NETWORK)
+    session.keep_in_address(
+        {"epoch": epoch}, lambda values, case: dict.fromkeys((epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON))
+    )
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
