@@ -95,7 +95,7 @@ def columns(rows: Sequence[FigureRow]) -> list[str]:
 
 
 def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
-    """What is said below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and the crop."""
+    """The sentences below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and the crop."""
     names = [{title: name for name, title in titled(row.masks).items()} for row in rows]
     pairs = {title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own] for title in columns(rows)}
     used = {title: sorted({row.thresholds[name] for row, name in cells}) for title, cells in pairs.items()}

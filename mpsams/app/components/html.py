@@ -93,7 +93,7 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
 
 
 def assistant(about: dict, measured: dict) -> str:
-    """What an assistant was trained on, and how good it is on the images that were held back. about: its checkpoint's metadata; measured: by train.evaluate."""
+    """A note on what an assistant was trained on, and how good it is on the images that were held back. about: its checkpoint's metadata; measured: by train.evaluate."""
     data, rule = about.get("data", {}), about.get("rule")
     seen = f" on {about['seen']} {'slices' if data.get('patients', data.get('images')) != data.get('images') else 'images'}" if "seen" in about else ""
     says = [f"<strong>The assistant</strong> was trained{seen} with all labels ({escape(data.get('target') or 'lesion')})."]
@@ -110,7 +110,7 @@ def assistant(about: dict, measured: dict) -> str:
 
 
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:
-    """What a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
+    """A note on what a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
     _, target, _ = seen
     other = "" if plane == "axial" else f" It was trained on axial slices; this one is {plane}."
     return note(f"Trained to segment: <strong>{escape(target)}</strong>.{other}", "warning" if other else "info")

@@ -83,7 +83,7 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
 
 
 def legend(case: Case) -> str:
-    """What the colours mean."""
+    """The legend of the colours."""
     entries = [("lesion", "lesion cluster"), ("hidden lesion-patch", "hidden, lesion cluster"), ("hidden", "hidden, background")]
     return html.key(*entries, *([("truth", "true lesion")] if case.has_lesion else []), ("picked", "your patch"))
 
@@ -197,7 +197,7 @@ def judgement(case: Case) -> str:
         verdict = "<strong>Here the clustering does worse than chance:</strong> its “lesion” cluster avoids the lesion."
     else:
         verdict = "<strong>Here the clustering does no better than chance.</strong>"
-    times = f"A patch of the orange cluster is {html.number(lift)} times as often lesion as a patch drawn blindly (lift; 1.0 is chance)"
+    times = f"Orange patches are lesion {html.number(lift)}× as often as random patches (lift; 1 = chance)"
     rank = f"ranked by likeness, a lesion patch stands before a healthy one in {html.percent(auc)} of all pairs (AUC {html.number(auc)}; 0.5 is chance, 1.0 perfect)"
     kind = "info" if lift > 1.2 and auc > 0.55 else "warning"
     return html.note(

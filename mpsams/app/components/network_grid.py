@@ -82,7 +82,7 @@ def fits(compared: Compared) -> str:
 
 
 def share(mask_hw: np.ndarray) -> str:
-    """How much of the picture a mask covers, in words."""
+    """The share of the picture that a mask covers, in words."""
     return f"{html.percent(float(mask_hw.mean()), 1)} of the picture" if mask_hw.any() else "nothing"
 
 
@@ -154,7 +154,7 @@ def says(compared: Compared, which: str) -> str:
 
 
 def layers(compared: Compared, which: str, truth: str, longest: int) -> tuple[str, str]:
-    """What is drawn of a cell's picture, as SVG: the image, and what is drawn over it."""
+    """The layers of a cell's picture, as SVG: the image, and what is drawn over it."""
     size = compared.case.size_hw
     if which == "truth":
         return images.shared("case-image", size), truth
@@ -208,7 +208,7 @@ def caption(compared: Compared, which: str) -> str:
 
 
 def beside(compared: Compared, which: str) -> str:
-    """What belongs to a large picture: every outline at once, or the chances behind one."""
+    """A second picture below the large one: every outline at once, or the probabilities behind one."""
     case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
     if which in ("truth", "dispute"):
         looks = {name: html.line_style(parts(name)[1]) for name in compared.masks}

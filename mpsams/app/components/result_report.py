@@ -16,7 +16,7 @@ METHOD = "mps_ams"  # what the others are compared with
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for: a plan, one of ``tables.TABLES``, a recipe, a way of averaging, a measure, per "image" or "volume"."""
+    """The numbers that are asked for: a plan, one of ``tables.TABLES``, a recipe, a way of averaging, a measure, per "image" or "volume"."""
 
     plan: str
     table: str
@@ -27,7 +27,7 @@ class Choice:
 
 
 def scale(results: Results) -> str:
-    """How large the runs behind the numbers are, in a sentence."""
+    """A sentence on how large the runs behind the numbers are."""
     about, lesions = results.runs[0].about, int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.resampled == "patients" else ""
     return html.note(
@@ -104,7 +104,7 @@ def range_of(cell: Cell, ends: tuple[float, float]) -> str:
 
 
 def key(paper: bool) -> str:
-    """What the marks in the table are."""
+    """The legend of the marks in the table."""
     return html.key(("mean", "our mean"), ("reach", "95% interval for other draws of labels, pretrainings and images"), *([("paper", "the paper’s number")] * paper))
 
 

@@ -19,7 +19,7 @@ TEAL = colors.Color(
 
 
 def look() -> dict:
-    """What ``gr.mount_gradio_app`` takes to dress the page."""
+    """The arguments of ``gr.mount_gradio_app`` that dress the page."""
     theme = gr.themes.Base(
         primary_hue=TEAL,
         secondary_hue=TEAL,

@@ -72,7 +72,7 @@ def slice_key(case: Case) -> str:
 
 
 def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = False) -> str:
-    """What the viewer knows of the pictures of a tab, as hidden HTML.
+    """The viewer's knowledge of the pictures of a tab, as hidden HTML.
 
     lesion_hw: bool (H, W), around which can be cropped; None for the truth. part: the pictures show the part that networks look
     at, SIDE units high and wide, instead of the whole slice at ``Case.size_hw``.

@@ -1,4 +1,4 @@
-"""What the page says of a whole volume that networks went through: a bar while they do, then a table and areas by slice. No gradio here."""
+"""The report on a whole volume that networks segment: a bar while they do, then a table and areas by slice. No gradio here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
 
 @dataclass(frozen=True)
 class Whole:
-    """What networks said of every axial slice of a scan, by network. parts: as ``comparison.Said.parts``."""
+    """The probabilities of every axial slice of a scan, by network. parts: as ``comparison.Said.parts``."""
 
     scan: Scan
     said: Mapping[str, volumes.Chances]
@@ -38,7 +38,7 @@ class Whole:
 
 
 def of(case: Case, whole: Whole | None) -> Whole | None:
-    """What was said, if it was said of the scan on screen."""
+    """The probabilities, if they are of the scan on screen; else None."""
     return whole if whole is not None and whole.scan is case.scan else None
 
 

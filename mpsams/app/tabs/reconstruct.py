@@ -86,7 +86,7 @@ def build(session: Session) -> None:
 
 
 def filled(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
-    """What a network makes of the case at an epoch, hiding lesion "first" or at "random"."""
+    """The reconstruction of the case by a network at an epoch, hiding lesion "first" or at "random"."""
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
     at = inference.mask_at(case.study, epoch)

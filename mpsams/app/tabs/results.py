@@ -36,7 +36,7 @@ MAKE = """<strong>No records here yet.</strong> The tables and plots of this tab
 
 @dataclass(frozen=True)
 class Shelf:
-    """Which records there are: plans with their files, and what is wrong with files that cannot be read. key: their ``state``."""
+    """The records there are: plans with their files, and what is wrong with files that cannot be read. key: their ``state``."""
 
     key: str
     plans: Mapping[str, tuple[Path, ...]]

@@ -278,7 +278,7 @@ def choices(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def say(compared: Compared, registry: ModelRegistry) -> tuple[str, str]:
-    """What stands above the pictures and below them: the networks' verdict in words, and what they were taught."""
+    """The notes above the pictures and below them: the networks' verdict in words, and what they were taught."""
     said = compared.said
     if not said.chances:
         return html.note(MAKE, "warning"), ""
