@@ -18,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gradio as gr
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import PlainTextResponse
 
 from mpsams import __version__
@@ -33,6 +34,7 @@ from mpsams.app.server.logs import configure_logging
 from mpsams.inference import shared
 from mpsams.inference.registry import ModelRegistry
 
+COMPRESSION = 4  # of 9, of answers
 MAX_UPLOAD = 2**30  # bytes of all files of an upload
 SHARED_PART = 8  # of the memory for visitors, that results shared by all of them take beside it, at most
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
@@ -80,6 +82,7 @@ def create(
             await sweeping
 
     app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)  # not of events, and not once more what gradio compressed
     app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
 
     @app.get("/healthz")

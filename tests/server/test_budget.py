@@ -324,6 +324,18 @@ def test_healthz_states_the_budget(served):
     assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}, "busy": 0}
 
 
+def test_the_page_goes_over_the_wire_compressed(served):
+    page = served()
+
+    async def ask(coding: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(page.app), base_url="http://127.0.0.1") as client:
+            return await client.get("/", headers={"Accept-Encoding": coding})
+
+    packed, plain = asyncio.run(ask("gzip")), asyncio.run(ask("identity"))
+    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers and "MPS-AMS" in packed.text
+    assert packed.num_bytes_downloaded < 0.7 * plain.num_bytes_downloaded
+
+
 def test_metrics_are_off_unless_asked_for_and_in_the_format_of_prometheus(served):
     page = served(memory=512)
 
