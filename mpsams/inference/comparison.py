@@ -159,7 +159,7 @@ class Thresholds:
 
 def image_key(case: Case) -> str:
     """A text that changes with the image and its modality, but not with the slice or what is displayed of it."""
-    return f"{case.title} {case.modality} {case.content} {id(case.scan.voxels_xyz)}"
+    return f"{case.title} {case.modality} {case.content or id(case.scan.voxels_xyz)}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mpsams import inference
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison, shared
-from mpsams.inference.registry import CLUSTERING, ModelRegistry
+from mpsams.inference.registry import ModelRegistry
 from mpsams.inference.shared import Store
 
 
@@ -77,7 +77,7 @@ def test_sizes_and_digests_tell_arrays_apart():
 
 def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weights):
     registry, sample = ModelRegistry(small_weights), phantom.samples()[0]
-    options = _case.clustering(CLUSTERING)
+    options = _case.clustering(registry.clustering())
     one, other = (_case.of_sample(sample, options) for _ in range(2))
     assert one.study is other.study and _case.recluster(one, options).study is one.study
     assert _case.recluster(one, options | {"seed": 3}).study is not one.study
@@ -90,7 +90,7 @@ def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weight
 
 def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
     registry = ModelRegistry(small_weights)
-    cases = [_case.of_sample(sample, _case.clustering(CLUSTERING)) for sample in phantom.samples()[:2]]
+    cases = [_case.of_sample(sample, _case.clustering(registry.clustering())) for sample in phantom.samples()[:2]]
     network = registry.network(registry.names("-pretrain")[0])
     found = []
     for case in cases:
