@@ -70,6 +70,7 @@ def p95(taken: list[float]) -> float:
 
 def slider(calls: int) -> list[float]:
     """Seconds the server spends on each of many slider events, on all pictures."""
+    from mpsams.app.components import mask_maps
     from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
     from mpsams.inference import case as _case
@@ -80,7 +81,7 @@ def slider(calls: int) -> list[float]:
     how = _case.clustering(registry.clustering())
     cases = [_case.of_sample(sample, how) for sample in phantom.samples()]
     events = random.Random(0)
-    return seconds(lambda: masking.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
+    return seconds(lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
 
 
 def large_volume(folder: Path) -> Path:
@@ -116,7 +117,7 @@ def first_slice(address: str, path: Path) -> float:
 
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
     """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
-    from mpsams.app.components import network_grid, slice_view
+    from mpsams.app.components import mask_maps, network_grid, slice_view
     from mpsams.app.tabs import masking, reconstruct
     from mpsams.inference import case as _case
     from mpsams.inference import comparison
@@ -135,7 +136,7 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
             draw(compared)
 
     tabs = {
-        "masking": lambda case: masking.view(case, 100, 0, covariance),
+        "masking": lambda case: mask_maps.view(case, 100, 0, covariance),
         "reconstruct": lambda case: reconstruct.view(case, 100, "first", registry),
         "segment": compare,
     }

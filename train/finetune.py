@@ -239,13 +239,16 @@ def origin(start: Checkpoint) -> dict:
     return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.seen(start).items()}}
 
 
-def moving_average(decay: float) -> Callable[[tuple[Tensor, ...], tuple[Tensor, ...], Tensor | int], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Return the update of an exponential moving average, for ``AveragedModel``.
 
     After n updates the decay is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
     """
 
-    def update(averaged: tuple[Tensor, ...], current: tuple[Tensor, ...], updates: Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
         count = float(updates)
         get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, updates)
 

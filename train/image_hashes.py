@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse and write."""
     options = parse(Hashing, "train.image_hashes", argv)
     if not options.data.name:
-        raise ValueError(f"--data.name is not given; allowed are {', '.join(datasets.names())}")
+        raise ValueError(f"--data.name is not given; allowed are {', '.join(datasets.available())}")
     out = Path(options.out)
     may_replace(out, options.overwrite)
     dataset = datasets.open_dataset(options.data.name, options.data.root, (), options.data.modality)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,7 +158,7 @@ def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
     return stack
 
 
-def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def one_of(name: str, value: str, allowed: Collection[str]) -> None:
     """ValueError unless ``value`` is allowed, naming both, and the one that may have been meant."""
     if value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, 1)

@@ -97,7 +97,7 @@ def contour_path(mask_hw: np.ndarray) -> str:
     from contourpy import contour_generator
 
     lines = contour_generator(z=np.pad(np.asarray(mask_hw, np.float32), 1)).lines(0.5)
-    return "".join(f"M{'L'.join(f'{x - 0.5:g} {y - 0.5:g}' for x, y in line_n2[:-1])}Z" for line_n2 in lines)
+    return "".join(f"M{'L'.join(f'{x - 0.5:g} {y - 0.5:g}' for x, y in line_n2[:-1])}Z" for line_n2 in lines)  # type: ignore[misc]
 
 
 def grid_path(rows: int, columns: int) -> str:
