@@ -96,8 +96,8 @@ class Drawing:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        one_of("crop", self.crop, CROPS)
-        one_of("the ending of out", Path(self.out).suffix[1:], FORMS)
+        one_of("crop", self.crop, tuple(CROPS))
+        one_of("the ending of out", Path(self.out).suffix[1:], tuple(FORMS))
         one_of("modality", self.modality, ("", *MODALITIES))
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold {self.threshold} must lie between 0 and 1")

@@ -67,3 +67,8 @@ def test_a_file_that_is_no_table_is_named_and_the_registry_goes_on(tmp_path):
     with pytest.raises(ValueError, match=r"busi-images\.json"):
         membership.read_tables(tmp_path)
     assert ModelRegistry(tmp_path).membership("busi-mae-seg-10", "x") == "unknown"
+
+
+def test_a_data_set_must_be_named(tmp_path):
+    with pytest.raises(ValueError, match="allowed are brats, busi"):
+        image_hashes.main(["--out", str(tmp_path / "x-images.json")])
