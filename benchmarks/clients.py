@@ -35,7 +35,7 @@ from mpsams.datasets import phantom
 ENDPOINTS = ("mask", "clusters", "segment")
 BOUNDS = {"other_errors": 0, "leaks": 0, "second_half_growth": 0.10}
 LONGEST_WAIT = 4.0  # seconds between two tries of a busy app
-PICTURE = "Image, NIfTI volume or DICOM files"
+PICTURE = "Open an image or volume"
 
 
 class Busy(Exception):

@@ -195,7 +195,7 @@ class Tab:
         return self.run(listener, {})[0]
 
 
-PICTURE = "Image, NIfTI volume or DICOM files"
+PICTURE = "Open an image or volume"
 EPOCH = "Epoch of pretraining"
 
 
