@@ -110,7 +110,7 @@ def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_
     do(page, "accept")
     told(page, "Accepted")
     assert app.log(id)[-1]["action"] == "accepted" and not held(page)["key"].startswith(id)
-    with exported(page, "Images and masks").open(f"masks/{id}.png") as file:
+    with exported(page, "Images and masks").open("masks/0.png") as file:
         assert np.array_equal(np.asarray(Image.open(file)) > 0, expected)
 
 
@@ -232,7 +232,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     page.keyboard.press("Enter")
     told(page, "Accepted")
     with exported(page, "Masks as NIfTI") as packed:
-        (name,) = (one for one in packed.namelist() if id in one)
+        (name,) = (one for one in packed.namelist() if "SECRET" in one)
         (ids["folder"] / "out.nii.gz").write_bytes(packed.read(name))
     out, source = nibabel.load(ids["folder"] / "out.nii.gz"), nibabel.load(next(ids["folder"].glob("*SECRET*.nii.gz")))
     assert np.array_equal(out.affine, source.affine) and out.shape == source.shape[:3]
