@@ -39,8 +39,7 @@ pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt
 
 def pick(page, id: str, focus: bool = True) -> None:
     """Choose an image in the queue, whatever its status, and wait for its sheet. focus: also focus the canvas."""
-    if not page.locator(f".row[data-item='{id}']").count():
-        page.get_by_role("radio", name="All", exact=True).locator("visible=true").first.check()
+    page.locator("[data-set=state][value=all]").check()
     page.locator(f".row[data-item='{id}']").click(timeout=WAIT)
     page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
     page.locator(f".row[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)

@@ -7,8 +7,8 @@ const source = fs.readFileSync(new URL('../../mpsams/app/static/images.js', impo
 const names = ['arrange', 'counts_of', 'ids_between', 'rows_in_view', 'merge_images', 'eligible', 'median_seconds'];
 const list = Function(`${source}; return {${names.join(', ')}};`)();
 
-const row = (number, fields = {}) => ({id: `id${number}`, number, name: `scan ${number}.png`, status: 'proposed', priority: null, image_class: '', seconds: 0, changed: `2026-11-${10 + number}`, is_empty: 0, slices: 1, ...fields});
-const sent = image => [image.id, image.number, image.name, image.status, image.priority, image.image_class, image.seconds, image.changed, image.is_empty, image.slices];
+const row = (number, fields = {}) => ({id: `id${number}`, number, name: `scan ${number}.png`, status: 'proposed', priority: null, image_class: '', seconds: 0, changed: `2026-11-${10 + number}`, is_empty: 0, is_volume: 0, ...fields});
+const sent = image => [image.id, image.number, image.name, image.status, image.priority, image.image_class, image.seconds, image.changed, image.is_empty, image.is_volume];
 const all = [
     row(1, {priority: .2, image_class: 'benign'}), row(2, {priority: .8, name: 'Left breast 10.png', seconds: 30}), row(3, {is_empty: 1, priority: 0}),
     row(4, {status: 'accepted', priority: .9, image_class: 'malignant'}), row(5, {status: 'skipped', name: ''}), row(6, {status: 'in work', name: 'Left breast 9.png'}),

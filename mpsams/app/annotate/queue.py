@@ -106,7 +106,7 @@ def news(project: Project, since: object) -> dict:
 def _row(item: Item, number: int) -> list:
     return [
         item.id, number, item.name, item.status, item.priority, item.image_class, round(item.seconds, 1), item.changed, int(item.is_nothing_found),
-        item.shape_xyz[2],
+        int(item.shape_xyz[2] > 1),
     ]  # fmt: skip
 
 

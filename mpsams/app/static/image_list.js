@@ -87,7 +87,7 @@ const draw = () => {
 };
 const row_of = (image, place, top) => {
     const doubt = is_open(image) && !image.is_empty ? doubt_of(image, top) : null, picture = thumbnails.get(image.id);
-    const details = [image.image_class, image.slices > 1 && `${image.slices} slices`, image.seconds >= 1 && `${Math.round(image.seconds)} s`].filter(Boolean).join(' \u00b7 ');
+    const details = [image.image_class, image.is_volume && 'volume', image.seconds >= 1 && `${Math.round(image.seconds)} s`].filter(Boolean).join(' \u00b7 ');
     const chip = make('em', {className: 'chip', textContent: image.is_empty ? 'nothing found' : image.status});
     chip.dataset.status = image.is_empty ? 'nothing found' : image.status;
     const row = make('div', {className: 'row', id: `image-${image.id}`, title: title_of(image) + (doubt === null ? '' : `. Doubt ${Math.round(100 * doubt)} of 100, compared with the most doubtful image.`)},

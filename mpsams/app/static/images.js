@@ -1,6 +1,6 @@
 // The images of a project without the page: which are shown, in which order, and which rows of a long list are in view.
 const OPEN = ['new', 'proposed', 'in work'];  // statuses of what stands in the queue
-const FIELDS = ['id', 'number', 'name', 'status', 'priority', 'image_class', 'seconds', 'changed', 'is_empty', 'slices'];  // of a row that the server sends
+const FIELDS = ['id', 'number', 'name', 'status', 'priority', 'image_class', 'seconds', 'changed', 'is_empty', 'is_volume'];  // of a row that the server sends
 
 const is_open = image => OPEN.includes(image.status);
 const title_of = image => image.name || `Image ${image.number}`;
