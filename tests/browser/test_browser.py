@@ -100,6 +100,9 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
         page.get_by_role("tab", name=tab).click(timeout=WAIT)
         expect_shown(page, text)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    page.goto(f"{app_address}?tab=annotate&sample=t1-brain-nifti-volume", wait_until="domcontentloaded")
+    page.locator(".annotate [data-part=volume]").wait_for(timeout=WAIT)
+    assert page.evaluate("Math.max(document.documentElement.scrollWidth, document.querySelector('.annotate').getBoundingClientRect().right)") <= 390
     context.close()
 
 

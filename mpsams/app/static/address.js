@@ -23,7 +23,13 @@ const write = () => {
 };
 const changed = () => { clearTimeout(timer); timer = setTimeout(write, 250); };
 const start = () => { opening = true; main()?.classList.add('opening'); setTimeout(done, 20000); };
-const done = () => { opening = false; main()?.classList.remove('opening'); changed(); };
+const done = () => {
+    opening = false;
+    main()?.classList.remove('opening');
+    const bar = document.querySelector('#tabs .tab-container'), tab = bar?.querySelector('[aria-selected=true]');
+    if (tab) bar.scrollLeft = tab.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;  // on a phone the tabs are wider than the page
+    changed();
+};
 
 window.address = {
     changed,
