@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from mpsams import checkpoint
 from mpsams.annotation import disk, readers, transfer
 from mpsams.annotation.project import Project, is_project
 from mpsams.imaging import MODALITIES
@@ -138,7 +139,7 @@ def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict
         raise ValueError(f"{options.out.name} is there already; allowed is a new file")
     with Project(options.other) as other:
         found = readers.measure(project, other)
-    options.out.write_bytes(found.csv())
+    checkpoint.write(options.out, found.csv())
     return 0, {"out": str(options.out), "overall": found.overall, "images": found.rows}
 
 

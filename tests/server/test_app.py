@@ -17,7 +17,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from mpsams import inference, metrics, transforms
+from mpsams import clusters, inference, metrics, transforms
 from mpsams.app import page as panels
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
@@ -40,7 +40,7 @@ def case(tmp_path_factory):
 
 
 def study_of(case, **more):
-    how = {"selector": "softmax-of-covariance"} | more
+    how = clusters.chosen("ultrasound") | more
     return inference.study(inference.to_grid(case[2], 256), **how)
 
 

@@ -574,7 +574,7 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
 
 WRITERS = re.compile(r"""\.write_text\(|\.write_bytes\(|open\([^)\n]*["']w|\bsavez|json\.dump\(""")
 WHOLE = ("temporary.write_", "unfinished.write_", "(images / file).write_bytes", "(masks / file).write_bytes", "image.write_bytes", "mask.write_bytes",
-         "(folder / f", "(folder / COCO_FILE)")  # fmt: skip
+         "(folder / f", "(folder / COCO_FILE)", "(folder / TABLE_FILE)")  # fmt: skip
 
 
 def test_what_is_written_under_its_own_name_is_written_whole_or_not_at_all():

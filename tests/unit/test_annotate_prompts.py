@@ -42,6 +42,7 @@ def prompted(monkeypatch, page):  # noqa: F811
     monkeypatch.setattr(open_image, "segment_prompt", asked)
     monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
     monkeypatch.setattr(page.session.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
+    vars(page.session).pop("_has_prompts", None)  # of the registry as it was
     return asked
 
 

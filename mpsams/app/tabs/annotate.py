@@ -107,7 +107,7 @@ class Listeners:
         """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address or the first of the queue."""
         is_first, annotation = annotation is None and case is self.session.first, self._ensure(annotation)
         if is_first and self.session.project is not None and self.session.project.next() is not None:
-            linked = request.query_params.get("image", "") if request else ""
+            linked = getattr(request, "query_params", {}).get("image", "")
             return self._show_reply(annotation, annotation.open(linked, author(user)), case)
         return self._show_reply(annotation, annotation.show(case, author(user)), case)
 
