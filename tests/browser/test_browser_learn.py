@@ -318,7 +318,7 @@ def test_chosen_networks_are_in_the_address(open_page):
     in_front(page, "Segment")
     page.locator("[data-cell=busi-simclr-seg-10]").wait_for(timeout=WAIT)
     assert page.locator("[data-cell=busi-scratch-seg-10]").count() == 0
-    page.get_by_role("button", name="Which networks take part").click()
+    page.get_by_role("button", name="Networks to compare").click()
     page.get_by_role("checkbox", name="SimCLR").uncheck()
     page.wait_for_function("() => location.search.includes('mps_ams') && !location.search.includes('simclr')", timeout=WAIT)
 
