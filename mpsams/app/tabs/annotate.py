@@ -104,11 +104,16 @@ class Listeners:
         return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
 
     def show(self, case: Case, annotation: AnnotationSession | None, user: str, request: gr.Request = None) -> dict:
-        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address or the first of the queue."""
+        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address or the first of the queue.
+
+        While the page is opened with a link to something else nothing is shown here: the link has its own image.
+        """
         is_first, annotation = annotation is None and case is self.session.first, self._ensure(annotation)
         if is_first and self.session.project is not None and self.session.project.next() is not None:
-            linked = getattr(request, "query_params", {}).get("image", "")
-            return self._show_reply(annotation, annotation.open(linked, author(user)), case)
+            query = getattr(request, "query_params", {})
+            if query.keys() & {"sample", "step"} or query.get("tab", "annotate") != "annotate":
+                return {self.state: annotation}
+            return self._show_reply(annotation, annotation.open(query.get("image", ""), author(user)), case)
         return self._show_reply(annotation, annotation.show(case, author(user)), case)
 
     def pick(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
