@@ -141,6 +141,7 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     until(lambda: not held(page)["key"].startswith(second))
     pick(page, first, focus=False)
     answered(page)
+    page.wait_for_function("() => document.activeElement.matches('[data-part=stage]')", timeout=WAIT)
     assert not drawn(page).any() and page.locator("[data-action=empty]").is_visible()
     page.keyboard.press("Shift+Enter")
     told(page, "Accepted; Ctrl+Z takes that back.")

@@ -125,7 +125,14 @@ const ask_thumbnails = () => {
 };
 
 // Choosing and selecting, as in a file manager: a click opens, with Ctrl or Shift it selects.
-const open = id => { if (id) { active = anchor = id; draw(); trigger('pick', {item: id}); } };
+// Keys are for an image once it is there; of the one on screen that is now.
+const open = id => {
+    if (!id) return;
+    active = anchor = id;
+    draw();
+    if (id === current) document.querySelector('#annotate [data-part=stage]')?.focus({preventScroll: true});
+    trigger('pick', {item: id});
+};
 const toggle = id => { selected.delete(id) || selected.add(id); active = anchor = id; draw(); };
 const extend = id => {
     selected.clear();
