@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, inference, splits
+from mpsams import calibration, checkpoint, inference, splits, transforms
 from mpsams.calibration import Outcomes, Readout, Reliability, Rule
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
@@ -93,8 +93,10 @@ def main(argv: Sequence[str] | None = None) -> dict:
     origin = found.metadata.get("calibrated", {}).get("from", found.sha256)
     told = {"flips_averaged": chosen.flips_averaged, "calibration": fitted, "rule": rule}
     told["calibrated"] = {"from": origin, "part": "val", "images": len(val), "sha256": val.sha256}
+    images = (transforms.standardise(val.take(indices)[0].double() / 255).float() for indices in torch.arange(len(val)).split(CHUNK))
+    agreement = inference.agreement_in_bfloat16(network.unet, images, read)  # calibration moves the masks' edges, so it is measured again
     out = Path(chosen.out or chosen.weights)
-    checkpoint.save(out, found.tensors, plain | told)
+    checkpoint.save(out, found.tensors, plain | told | {"bfloat16_dsc": agreement})
     print(report(told, outcomes(network.readout, logits_nss, truth_nss), judged))
     print(f"wrote {out}")
     return told

@@ -257,14 +257,15 @@ def reconstruct(
 
 
 @torch.inference_mode()
-def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor]) -> float:
+def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor], readout: Readout | None = None) -> float:
     """Pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both are empty, which compares nothing.
 
-    batches: standardised images (B, C, H, W). The network is left in float32.
+    batches: standardised images (B, C, H, W). readout: of the network, without its rule; None for logits as they are. The network is left in float32.
     """
+    readout = readout or Readout()
     both = total = 0
     for x_bchw in batches:
-        said = [unet.compute_in(each)(x_bchw) > 0 for each in (torch.bfloat16, torch.float32)]
+        said = [readout.probabilities(readout.logits(unet.compute_in(each), x_bchw)) > 0.5 for each in (torch.bfloat16, torch.float32)]
         both, total = both + int((said[0] & said[1]).sum()), total + int(said[0].sum() + said[1].sum())
     return 2 * both / total if total else 0.0
 

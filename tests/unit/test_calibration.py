@@ -207,6 +207,7 @@ def test_the_command_writes_what_every_use_then_follows(trained, tmp_path):
     assert again == told  # nothing of the first is left in the second, and it still names the network
     network = inference.open_network(weights, "float32")
     assert network.readout == calibration.readout(told)
+    assert 0.9 < after.metadata["bfloat16_dsc"] <= 1 and after.metadata["bfloat16_dsc"] != before.metadata["bfloat16_dsc"]  # of the calibrated masks
 
 
 def test_evaluation_follows_the_rule_and_says_which(trained, tmp_path):
