@@ -42,6 +42,19 @@ class Busy(Exception):
     """The app asks to be called later."""
 
 
+def outputs(http: httpx.Client, asked: dict) -> list:
+    """Send an event of the page and return its outputs; ValueError with what the server said where it failed."""
+    number = told(http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
+    with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": asked["session_hash"]}) as answer:
+        for line in told(answer).iter_lines():
+            said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if said.get("msg") == "process_completed" and said["event_id"] == number:
+                if not said["success"]:
+                    raise ValueError(str(said["output"])[:200])
+                return said["output"]["data"]
+    raise ValueError("the stream ended without an answer")
+
+
 class Page:
     """The page's structure, from its /config and /info: the events that open a file and show a case, and the endpoints' arguments."""
 
@@ -98,15 +111,7 @@ class Visitor:
     def _event(self, event: dict, data: list) -> list:
         """The outputs of one of the page's own events."""
         asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None, "event_data": None}
-        number = told(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
-            for line in told(answer).iter_lines():
-                said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-                if said.get("msg") == "process_completed" and said["event_id"] == number:
-                    if not said["success"]:
-                        raise ValueError(str(said["output"]))
-                    return said["output"]["data"]
-        raise ValueError("the stream ended without an answer")
+        return outputs(self.http, asked)
 
     def ask(self, what: str, file: dict) -> object:
         """One answer; "page" is the page's."""

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 
 from benchmarks.app import app
-from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, percentile, picture, together, told
+from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, outputs, percentile, picture, together
 from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 
@@ -94,15 +94,7 @@ class Guest(Visitor):
         event, given = self.find(name, kind), {self.part(label): value for label, value in (values or {}).items()}
         data = [None if self.parts[id]["type"] == "state" else given.get(id, self.parts[id]["props"].get("value")) for id in event["inputs"]]
         asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": self.part(name), "event_data": event_data}
-        number = told(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
-            for line in told(answer).iter_lines():
-                said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-                if said.get("msg") == "process_completed" and said["event_id"] == number:
-                    if not said["success"]:
-                        raise ValueError(str(said["output"])[:200])
-                    return said["output"]["data"]
-        raise ValueError("the stream ended without an answer")
+        return outputs(self.http, asked)
 
 
 class Record:
