@@ -142,6 +142,21 @@ def test_while_a_box_is_drawn_its_outline_is_previewed(boxing):
     until(lambda: len(prompts(server)) == 1 and mask_of(page, SHAPE).any())
 
 
+def test_the_box_at_which_the_pointer_rests_is_previewed(boxing):
+    """A single move is enough, and the last of many moves is the box whose outline is shown."""
+    page, server = boxing()
+    points = [page_point(page, 10, 8), *(page_point(page, 20 + step, 20) for step in range(8))]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point)
+    (ax, ay), (bx, by) = image_points(page, [points[0], points[-1]])
+    last = [int(ay), int(ax), int(np.ceil(by)) - int(ay), int(np.ceil(bx)) - int(ax)]
+    until(lambda: prompts(server, "preview") and prompts(server, "preview")[-1]["box"] == last)
+    page.mouse.up()
+    until(lambda: len(prompts(server)) == 1)
+
+
 def test_where_nothing_is_found_the_gesture_is_forgotten(boxing):
     page, server = boxing(nothing=True)
     drag_box(page, (10, 8), (40, 30))

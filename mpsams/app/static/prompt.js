@@ -54,14 +54,21 @@ const click_point = (point, beside) => {
     if (!inside(Math.floor(point.x), Math.floor(point.y))) return;
     gesture(beside ? 'negative' : 'positive', [point.y - .5, point.x - .5].map(place => Math.max(0, place)));
 };
-const begin_box = (event, point) => { dragging = {id: event.pointerId, from: point, to: point, x: event.clientX, y: event.clientY, path: null, at: 0}; };
+const begin_box = (event, point) => { dragging = {id: event.pointerId, from: point, to: point, x: event.clientX, y: event.clientY, path: null, at: 0, asked: '', timer: 0}; };
 const drag_box = (event, point) => {
     dragging.to = point;
     hover();
-    const now = performance.now();
-    if (in_flight || queue.length || now - dragging.at < PREVIEW_EVERY || is_click(event)) return;
-    dragging.at = now;
-    queue.push({action: 'preview', box: whole_box(dragging.from, dragging.to), positive: [], negative: []});
+    if (!is_click(event)) request_preview();
+};
+// The outline of the box as it is now; where the server is busy or was just asked, a little later, also if the pointer rests.
+const request_preview = () => {
+    if (!dragging) return;
+    clearTimeout(dragging.timer);
+    const now = performance.now(), box = whole_box(dragging.from, dragging.to);
+    if (String(box) === dragging.asked) return;
+    if (in_flight || queue.length || applying || now - dragging.at < PREVIEW_EVERY) { dragging.timer = setTimeout(request_preview, PREVIEW_EVERY); return; }
+    Object.assign(dragging, {at: now, asked: String(box)});
+    queue.push({action: 'preview', box, positive: [], negative: []});
     send();
 };
 const is_click = event => Math.hypot(event.clientX - dragging.x, event.clientY - dragging.y) < DRAG;
