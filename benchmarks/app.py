@@ -70,6 +70,7 @@ def p95(taken: list[float]) -> float:
 
 def slider(calls: int) -> list[float]:
     """Seconds the server spends on each of many slider events, on all pictures."""
+    from mpsams.app.components import mask_maps
     from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
     from mpsams.inference import case as _case
@@ -77,10 +78,10 @@ def slider(calls: int) -> list[float]:
 
     registry = ModelRegistry(Path("weights"))
     covariance = masking.covariance(registry, "ultrasound")
-    how = _case.clustering(registry.clustering())
-    cases = [_case.of_sample(sample, how) for sample in phantom.samples()]
+    clustering = _case.clustering_options(registry.clustering())
+    cases = [_case.open_sample(sample, clustering) for sample in phantom.samples()]
     events = random.Random(0)
-    return seconds(lambda: masking.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
+    return seconds(lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
 
 
 def large_volume(folder: Path) -> Path:
@@ -116,32 +117,32 @@ def first_slice(address: str, path: Path) -> float:
 
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
     """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
-    from mpsams.app.components import network_grid, slice_view
+    from mpsams.app.components import mask_maps, network_grid, slice_view
     from mpsams.app.tabs import masking, reconstruct
     from mpsams.inference import case as _case
     from mpsams.inference import comparison
     from mpsams.inference.registry import ModelRegistry
 
     registry = ModelRegistry(Path("weights"))
-    case = _case.of_upload([path], None, lambda modality: _case.clustering(registry.clustering(modality)))
-    how = _case.clustering(registry.clustering(case.modality))
+    case = _case.open_upload([path], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
+    clustering = _case.clustering_options(registry.clustering(case.modality))
     covariance = masking.covariance(registry, case.modality)
     events = random.Random(0)
 
     def compare(case) -> None:
-        *_, said = comparison.ask(case, registry.segmenters(case.modality), registry)
-        compared = comparison.Compared(said, 0.5)
+        *_, said = comparison.predict_slice(case, registry.segmenters(case.modality), registry)
+        compared = comparison.SliceComparison(said, 0.5)
         for draw in (network_grid.verdict, network_grid.large, network_grid.cells):
             draw(compared)
 
     tabs = {
-        "masking": lambda case: masking.view(case, 100, 0, covariance),
+        "masking": lambda case: mask_maps.view(case, 100, 0, covariance),
         "reconstruct": lambda case: reconstruct.view(case, 100, "first", registry),
         "segment": compare,
     }
 
     def move(show) -> None:
-        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), how)
+        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), clustering)
         slice_view.current_slice(moved)
         show(moved)
 

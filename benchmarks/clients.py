@@ -43,7 +43,7 @@ class Busy(Exception):
 
 
 class Page:
-    """What the page is made of, by its /config and /info: which events open a file and show a case, and what endpoints take."""
+    """The page's structure, from its /config and /info: the events that open a file and show a case, and the endpoints' arguments."""
 
     def __init__(self, address: str, login: httpx.Cookies | None = None) -> None:
         config = httpx.get(f"{address}/config", timeout=60, cookies=login).raise_for_status().json()
@@ -70,16 +70,16 @@ class Visitor:
     def upload(self) -> dict:
         """The picture as the app knows it from now on."""
         answer = self.http.post("/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")})
-        (path,) = told(answer).json()
+        (path,) = check_answer(answer).json()
         return {"path": path, "orig_name": f"{self.number}.png", "meta": {"_type": "gradio.FileData"}}
 
     def call(self, name: str, file: dict) -> object:
         """The answer of an endpoint, as a program gets it."""
         data = [file, *(about.get("parameter_default") for about in self.page.takes[name][1:])]
-        event = told(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
+        event = check_answer(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
         kind = None
         with self.http.stream("GET", f"/gradio_api/call/{name}/{event}") as answer:
-            for line in told(answer).iter_lines():
+            for line in check_answer(answer).iter_lines():
                 kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
                 if line.startswith("data: ") and kind in ("complete", "error"):
                     if kind == "error":
@@ -88,7 +88,7 @@ class Visitor:
         raise ValueError("the stream ended without an answer")
 
     def look(self, file: dict) -> str:
-        """What the page shows after the picture was opened on it: the size that it says, and a digest of the picture."""
+        """The page after the picture was opened on it: the stated size, and a digest of the picture."""
         modality, seed = "", 0
         self._event(self.page.open, [[file], modality, seed, None][: len(self.page.open["inputs"])])
         (shown,) = self._event(self.page.show, [None])
@@ -98,9 +98,9 @@ class Visitor:
     def _event(self, event: dict, data: list) -> list:
         """The outputs of one of the page's own events."""
         asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None, "event_data": None}
-        number = told(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
+        number = check_answer(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
-            for line in told(answer).iter_lines():
+            for line in check_answer(answer).iter_lines():
                 said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
                 if said.get("msg") == "process_completed" and said["event_id"] == number:
                     if not said["success"]:
@@ -108,12 +108,12 @@ class Visitor:
                     return said["output"]["data"]
         raise ValueError("the stream ended without an answer")
 
-    def ask(self, what: str, file: dict) -> object:
+    def predict_slice(self, what: str, file: dict) -> object:
         """One answer; "page" is the page's."""
         return self.look(file) if what == "page" else self.call(what, file)
 
     def own(self, what: str, answer: object) -> bool:
-        """Whether an answer is about this visitor's picture: its size where that is said, and all of it as when asked alone."""
+        """True if an answer is about this visitor's picture: its size where stated, and all of it as without other visitors."""
         if what == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
             return False
         if what == "page" and f"{self.width} × {self.height}" not in answer:
@@ -121,7 +121,7 @@ class Visitor:
         return answer == self.alone.get(what, answer)
 
 
-def told(answer: httpx.Response) -> httpx.Response:
+def check_answer(answer: httpx.Response) -> httpx.Response:
     """The answer, unless it is a refusal. Busy where the app says so."""
     if answer.status_code == 503:
         raise Busy
@@ -141,7 +141,7 @@ def picture(number: int) -> tuple[bytes, tuple[int, int]]:
 
 
 class Tally:
-    """What all clients saw."""
+    """Counts over all clients."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = {name: [] for name in ("upload", *ENDPOINTS, "page")}
@@ -195,10 +195,10 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     if len({str(visitor.alone["mask"]) for visitor in visitors}) < clients:
         raise ValueError("two pictures have the same answer, which would hide a leak")
     if warm:
-        together(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
+        run_clients(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
     tally, kept = Tally(), [memory(pid)]
     load = os.getloadavg()[0]
-    together(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
+    run_clients(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
     tenth = max(1, len(kept) // 10)
     start, middle, end = kept[0], statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     answers = {name: len(taken) for name, taken in tally.taken.items()}
@@ -211,7 +211,7 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     }  # fmt: skip
 
 
-def together(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
+def run_clients(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
     """All visitors at once. act: called with each of them and the time until which it is to go on."""
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=act, args=(visitor, until), daemon=True) for visitor in visitors]

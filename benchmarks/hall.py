@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 
 from benchmarks.app import app
-from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, percentile, picture, together, told
+from benchmarks.clients import PICTURE, Busy, Page, Visitor, check_answer, memory, percentile, picture, run_clients
 from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 
@@ -95,9 +95,9 @@ class Guest(Visitor):
         event, given = self.find(name, kind), {self.part(label): value for label, value in (values or {}).items()}
         data = [None if self.parts[id]["type"] == "state" else given.get(id, self.parts[id]["props"].get("value")) for id in event["inputs"]]
         asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": self.part(name), "event_data": event_data}
-        number = told(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
+        number = check_answer(self.http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
-            for line in told(answer).iter_lines():
+            for line in check_answer(answer).iter_lines():
                 said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
                 if said.get("msg") == "process_completed" and said["event_id"] == number:
                     if not said["success"]:
@@ -173,7 +173,7 @@ def measure(users: int, seconds: float, think: float, same: bool = False, greedy
         if greedy:
             greed = (guests.pop(), time.monotonic() + seconds, Record(), 0.0, dict.fromkeys(MIX, 1))
             threading.Thread(target=visit, args=greed, daemon=True).start()
-        together(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(pid)))
+        run_clients(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(pid)))
         answers = sum(map(len, record.taken.values()))
         health = httpx.get(f"{address}/healthz", timeout=60).json()
         cost = (cpu_seconds(pid) - before) / max(1, answers)

@@ -1,4 +1,4 @@
-"""What the benchmarks of training measure: our loop on a pack, and bare steps of the same network on one fixed batch."""
+"""Contestants of the benchmarks of training: our loop on a pack, and bare steps of the same network on one fixed batch."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
     return pretrain.task(chosen, {}, method, to_device_if_fits(packs.read(pack), device), out)
 
 
-def ours(turn: Callable, pack: Path, out: Path, **how) -> None:
+def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
     """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its pictures.
 
     Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
     """
     out.mkdir(parents=True)
-    work = task(options(**how), pack, out)
+    work = task(options(**settings), pack, out)
     turn(clustering_s=seconds(lambda: pretrain.precompute_masks(work.module, packs.read(pack), work.device), 1)[0])
     run_with(work, out, turn)
 
@@ -59,9 +59,9 @@ def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
         loop.fit(replace(work, after_epoch=after_epoch), out)
 
 
-def bare(turn: Callable, steps: int, **how) -> None:
+def bare(turn: Callable, steps: int, **settings) -> None:
     """A contestant: so many steps a piece, of nothing but forward, backward and optimiser on one fixed batch."""
-    chosen = options(**how)
+    chosen = options(**settings)
     step = bare_step(chosen, chosen.run.start())
     turn()
     while True:

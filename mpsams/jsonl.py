@@ -1,4 +1,4 @@
-"""Run records: JSON lines, one event a line, appended as it happens."""
+"""Records as JSON lines, one event a line, appended as it happens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(path: Path, event: str | None = None) -> list[dict]:
 
 
 def keep(path: Path, wanted: Callable[[dict], bool]) -> None:
-    """Drop the records that are not wanted, and a last line that was not finished; nothing if there is no file."""
+    """Keep the records for which ``wanted`` is true; drops an unfinished last line too. Does nothing without a file."""
     if not path.exists():
         return
     rows = [json.dumps(row) + "\n" for row in read(path) if wanted(row)]

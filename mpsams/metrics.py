@@ -1,4 +1,4 @@
-"""How good a segmentation is, per image and over a set (SPEC of the protocol: every undefined case is stated).
+"""Scores of a segmentation, per image and over a set; every undefined case is stated.
 
 Axes: B batch, H x W pixels, S slices of a volume.
 """
@@ -91,7 +91,9 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
-    """All numbers of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, voxel counts hit, said, real.
+    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd and three voxel counts.
+
+    hit: voxels in both masks; said: in the prediction; real: in the truth.
 
     spacing: as for ``surface``. Fastest where both masks lie in memory in the same order.
     """

@@ -1,4 +1,4 @@
-"""What changes with the epoch, as pure floats: the mask ratio (paper 2.2) and learning-rate factors."""
+"""Schedules over epochs, as pure floats: the mask ratio (paper 2.2) and learning-rate factors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def mask_ratio(epoch: float, start: float = 0.25, tau: float = 12.0) -> float:
     return min(1.0, max(0.0, start + math.log(epoch) / tau))
 
 
-def rescaled(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
-    """Where epoch 1..epochs of a run lies on the paper's axis 1..horizon (linear, ends meet).
+def rescale(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
+    """Map epoch 1..epochs of a run to the paper's axis 1..horizon (linear, ends meet).
 
-    So a short run still sweeps the ratio from its first to its last value, and spends the same
+    A short run then still sweeps the ratio from its first to its last value, and spends the same
     share of its time at each ratio as a run of ``horizon`` epochs does. A run of one epoch lies at 1.
     """
     if epochs < 1 or not 1 <= epoch <= epochs:
@@ -48,7 +48,7 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-def rising(start: float, progress: float) -> float:
+def cosine_rise(start: float, progress: float) -> float:
     """BYOL's decay of the moving average: from ``start`` to 1 along half a cosine (Grill et al. 2020, appendix J).
 
     progress: share of the training done, in [0, 1].

@@ -1,4 +1,4 @@
-"""From a sample to what the network sees: units, size, normalisation, augmentation.
+"""From a sample to the network's input: units, size, normalisation, augmentation.
 
 Axes: B batch, C channels, H x W pixels. Augmentation draws and applies in two functions.
 """
@@ -81,7 +81,7 @@ class Box(NamedTuple):
 
 
 def frame(values_hw: np.ndarray, spacing_hw: tuple[float, float] | None, modality: str) -> Box | None:
-    """Where a network looks at a slice: None is all of it.
+    """The part of a slice that a network sees: None is all of it.
 
     A CT slice of known pixel spacing (millimetres) is mostly air, and scanners differ in their field of view: there
     it is a square of ``BODY`` mm around the middle of the largest thing denser than air (``AIR`` Hounsfield units).
@@ -101,7 +101,7 @@ def frame(values_hw: np.ndarray, spacing_hw: tuple[float, float] | None, modalit
 
 
 def crop(image_hw: np.ndarray, box: Box | None) -> np.ndarray:
-    """What lies in the box, zeros beyond the image's edge: (..., H, W) -> (..., box.height, box.width)."""
+    """Cut out a box, with zeros beyond the image's edge: (..., H, W) -> (..., box.height, box.width)."""
     if box is None:
         return image_hw
     part = np.zeros((*image_hw.shape[:-2], box.height, box.width), image_hw.dtype)
@@ -111,7 +111,7 @@ def crop(image_hw: np.ndarray, box: Box | None) -> np.ndarray:
 
 
 def paste(part_hw: np.ndarray, box: Box | None, shape_hw: tuple[int, int]) -> np.ndarray:
-    """Put what ``crop`` took back into an image of zeros: (box.height, box.width) -> shape_hw."""
+    """Put a crop back into an image of zeros, the inverse of ``crop``: (box.height, box.width) -> shape_hw."""
     if box is None:
         return part_hw
     image = np.zeros(shape_hw, part_hw.dtype)
@@ -121,7 +121,7 @@ def paste(part_hw: np.ndarray, box: Box | None, shape_hw: tuple[int, int]) -> np
 
 
 def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where image and box overlap, counted in the image and counted in the box."""
+    """The overlap of image and box: slices of the image, and slices of the box."""
     spans = [
         (max(0, start), max(0, min(side, start + length)), start)
         for side, start, length in zip(shape_hw, (box.top, box.left), (box.height, box.width), strict=True)
@@ -131,7 +131,7 @@ def _overlap(shape_hw: tuple[int, int], box: Box) -> tuple[tuple[slice, slice], 
 
 
 def has_body(unit_hw: np.ndarray) -> bool:
-    """Whether a slice shows more than air: at least 2% of it brighter than 0.1."""
+    """True if a slice shows more than air: at least 2% of it brighter than 0.1."""
     return float(np.mean(unit_hw > 0.1)) >= 0.02
 
 
@@ -164,7 +164,7 @@ def moments(x_bchw: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far the random changes reach; 0 switches one off. The last six are drawn and applied by ``distortions``.
+    """Largest random changes of an image; 0 switches one off. The last six are drawn and applied by ``distortions``.
 
     Args:
         flip: probability of a left-right flip.
@@ -203,7 +203,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AugmentationParameters:
     """One drawn change per image: affine_b23 for ``grid_sample``, and three intensity numbers each (B,)."""
 
     affine_b23: Tensor
@@ -212,38 +212,38 @@ class Drawn:
     gamma_b: Tensor
 
 
-def draw(batch: int, how: Augmentation, generator: torch.Generator) -> Drawn:
+def draw(batch: int, options: Augmentation, generator: torch.Generator) -> AugmentationParameters:
     """Draw the changes of ``batch`` images from ``generator``."""
 
     def uniform(reach: float) -> Tensor:
         return (2 * distributed.uniform(batch, generator=generator) - 1) * reach
 
-    angle = torch.deg2rad(uniform(how.rotation))
-    scale = 1 + uniform(how.zoom)
-    mirror = torch.where(distributed.uniform(batch, generator=generator) < how.flip, -1.0, 1.0)
+    angle = torch.deg2rad(uniform(options.rotation))
+    scale = 1 + uniform(options.zoom)
+    mirror = torch.where(distributed.uniform(batch, generator=generator) < options.flip, -1.0, 1.0)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     affine_b23 = torch.stack(
-        [mirror * cosine, -sine, 2 * uniform(how.shift), mirror * sine, cosine, 2 * uniform(how.shift)], dim=1
+        [mirror * cosine, -sine, 2 * uniform(options.shift), mirror * sine, cosine, 2 * uniform(options.shift)], dim=1
     ).reshape(batch, 2, 3)
-    exponent = torch.exp2(uniform(1.0) * np.log2(1 + how.gamma))
-    return Drawn(affine_b23, 1 + uniform(how.contrast), uniform(how.brightness), exponent)
+    exponent = torch.exp2(uniform(1.0) * np.log2(1 + options.gamma))
+    return AugmentationParameters(affine_b23, 1 + uniform(options.contrast), uniform(options.brightness), exponent)
 
 
-def apply_geometry(x_bchw: Tensor, drawn: Drawn, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
+def apply_geometry(x_bchw: Tensor, changes: AugmentationParameters, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
     """Turn, zoom, shift and flip (B, C, H, W); outside the image is zero.
 
     offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2 (``distortions.offset``).
     """
-    grid = F.affine_grid(drawn.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
+    grid = F.affine_grid(changes.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
     if offset_bhw2 is not None:
         grid = grid + offset_bhw2.to(grid)
     return F.grid_sample(x_bchw, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
-def apply_intensity(x_bchw: Tensor, drawn: Drawn) -> Tensor:
+def apply_intensity(x_bchw: Tensor, changes: AugmentationParameters) -> Tensor:
     """Change contrast about the image's mean, brightness and gamma of intensities in [0, 1]; clipped to it."""
     contrast, brightness, gamma = (
-        value.to(x_bchw).reshape(-1, 1, 1, 1) for value in (drawn.contrast_b, drawn.brightness_b, drawn.gamma_b)
+        value.to(x_bchw).reshape(-1, 1, 1, 1) for value in (changes.contrast_b, changes.brightness_b, changes.gamma_b)
     )
     mean = x_bchw.mean(dim=(1, 2, 3), keepdim=True)
     return ((x_bchw - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma

@@ -1,4 +1,4 @@
-"""What many tests share: phantoms at the network's size, read once, and the folder of real data."""
+"""Shared fixtures: phantoms at the network's size, read once, and the folder of real data."""
 
 from __future__ import annotations
 

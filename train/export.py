@@ -31,7 +31,7 @@ from mpsams.calibration import Readout
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
-from train.command_line import Parser, may_replace, run
+from train.command_line import Parser, check_replace, run
 
 OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
 OPSET = 17
@@ -47,7 +47,7 @@ WINDOWS = {
 
 
 class Segmenting(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.chances``: standardised in double precision, read as ``readout`` says."""
+    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.probabilities``: standardised in double precision, read as ``readout`` says."""
 
     output = "probability"
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     path = options.out or options.weights.with_suffix(".onnx")
     if path.suffix != ".onnx":
         raise ValueError(f"--out {path} must end in .onnx")
-    may_replace(path, options.overwrite)
+    check_replace(path, options.overwrite)
     found, network = checkpoint.load(options.weights), inference.open_network(options.weights)
     batches = trials(network)
     data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
-    """What a file of this checkpoint computes, with ``unet`` as its network. ValueError when that would be of no use."""
+    """The module that is exported of this checkpoint, with ``unet`` as its network. ValueError for a checkpoint that cannot be exported."""
     kind, method = found.metadata.get("kind"), found.metadata.get("config", {}).get("method") or {}
     if kind == "segmentation":
         return Segmenting(unet, calibration.readout(found.metadata)).eval()
@@ -111,7 +111,7 @@ def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
 
 def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
     """The same as the app and the evaluation compute it, to compare with."""
-    return partial(inference.chances, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
+    return partial(inference.probabilities, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
 
 
 def trials(network: Network) -> list[tuple[Tensor, ...]]:
@@ -126,10 +126,10 @@ def trials(network: Network) -> list[tuple[Tensor, ...]]:
     dark = noise[0].clone()
     dark[..., 16:, :] = 0
     images = [pictures.expand(-1, network.channels, -1, -1), pictures[:1].expand(-1, network.channels, -1, -1), *noise, dark]
-    return [(x_bchw, hidden(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
+    return [(x_bchw, hide_rows(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
 
 
-def hidden(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+def hide_rows(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """Patches of 16 pixels hidden at random: bool (B, 1, H, W)."""
     batch, _, height, width = x_bchw.shape
     rows, columns = patches.grid(height, width, 16)
@@ -187,7 +187,7 @@ def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[
 
 
 def properties(path: Path, found: Checkpoint) -> dict[str, str]:
-    """What the file says of itself, by name; what the checkpoint does not state is left out."""
+    """Metadata of the exported file, by name; entries that the checkpoint does not state are left out."""
     about, data = found.metadata, found.metadata.get("data", {})
     said = {
         "kind": about.get("kind"),
@@ -209,20 +209,20 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 
 
 def rule_in_words(metadata: dict) -> str | None:
-    """What a program must do to the mask itself, for "no lesion here"; None when the checkpoint has no rule."""
+    """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no rule."""
     rule = calibration.readout(metadata).rule
-    return None if rule is None else f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
+    return None if rule is None else f"Of the mask at probability 0.5, {calibration.describe(rule)}; other connected parts (8 neighbours) are left out."
 
 
 def preparation(modality: str | None, size: int) -> str:
-    """How pixels become the file's input, in words, as ``transforms`` does it."""
+    """Describe the preparation of the file's input, as ``transforms`` does it."""
     level, width = transforms.CT_WINDOWS["soft tissue"]
     first = WINDOWS.get(modality or "", "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
     return f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16 run, untried."
 
 
 def purpose(card: Path) -> str:
-    """What the model card says first, which ends in what the network is for; without a card, only that."""
+    """The first sentences of the model card, which end with the network's purpose; without a card, only that."""
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     return next((line for line in lines if line and not line.startswith("#")), PURPOSE)
 

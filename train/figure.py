@@ -29,7 +29,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     dataset = datasets.open_dataset(source.name, source.root, network.sequences, modality)  # type: ignore[arg-type]
     test = dataset.of(splits.restore(network.metadata["split"]).test)
     rows = []
-    for case in chosen([done[job.name] for job in runs], count):
+    for case in choose_cases([done[job.name] for job in runs], count):
         sample = test.read(case)
         masks = {
             name: inference.lesion_mask(each.readout.rule, inference.probability(each, sample.unit, sample.box), box=sample.box)
@@ -43,7 +43,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     return written
 
 
-def chosen(results: Sequence[Mapping], count: int) -> list[str]:
+def choose_cases(results: Sequence[Mapping], count: int) -> list[str]:
     """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods; nothing is picked by hand."""
     columns = results[0]["columns"]
     dsc, real = columns.index("dsc"), columns.index("real")

@@ -201,11 +201,11 @@ def read(options: Data, track: Callable = iter) -> Stack:
         if options.cases:
             dataset = dataset.select(dataset.cases[: options.cases])
         stack = datasets.stack(dataset, options.size, track)
-    tell(stack.notes)
+    print_notes(stack.notes)
     return replace(stack, target=options.target or stack.target, source=options.source or stack.source)
 
 
-def tell(notes: Sequence[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """Print what should be known of the data before the numbers are trusted, each sentence once."""
     if distributed.rank() == 0:
         for note in dict.fromkeys(notes):
@@ -228,11 +228,11 @@ def thumbnails(stack: Stack) -> np.ndarray:
 
 
 def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, at: Position) -> dict:
-    """What every checkpoint of ours says of where it came from."""
+    """Metadata that every checkpoint has on its origin."""
     return {
         "kind": kind,
         "method": method,
-        "config": without_paths(config),
+        "config": drop_paths(config),
         "size": config["data"]["size"],
         "data": {
             "name": stack.name,
@@ -254,21 +254,21 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
     }
 
 
-def without_paths(config: dict) -> dict:
+def drop_paths(config: dict) -> dict:
     """The configuration without what only means something on one machine."""
-    inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
+    inner = {key: drop_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in inner.items() if key not in LOCAL and not (key in NEWER and not value)}
 
 
-def without_later(config: dict, above: str = "") -> dict:
+def drop_later_options(config: dict, above: str = "") -> dict:
     """The configuration without the options of ``LATER`` that are off, so that runs of earlier versions are the same."""
-    inner = {key: without_later(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
+    inner = {key: drop_later_options(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in inner.items() if f"{above}{key}" not in LATER or (value["weight"] if isinstance(value, dict) else value)}
 
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:
-    """What must not change between a run and its resumption: the options, and in place of the paths hashes of what they hold."""
-    return {key: value for key, value in without_later(without_paths(config)).items() if key != "run"} | {
+    """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what they hold."""
+    return {key: value for key, value in drop_later_options(drop_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
         "precision": config["run"].get("precision", "float32"),
         "images": images,
@@ -277,7 +277,7 @@ def resume_fingerprint(config: dict, images: str, **more) -> dict:
 
 
 def checkpoint_fingerprint(about: dict) -> dict:
-    """What ``resume_fingerprint`` was of the run that wrote these metadata with its weights; {} when they are not of a run."""
+    """The ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not of a run."""
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}

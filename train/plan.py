@@ -60,13 +60,13 @@ class Job:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What tells this job from the others in the records."""
+        """Identity of this job in the records."""
         key = {"method": self.method, "seed": self.seed}
         return key if self.kind == "pretrain" else key | {"draw": self.draw, "labels": self.labels, "recipe": self.recipe}
 
     def argv(self) -> list[str]:
         """The options as a command line of train.pretrain or train.finetune."""
-        return words(dict(self.options))
+        return arguments(dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Plan:
         return self.parts["data"]
 
     def jobs(self, table: str, labels: Sequence[float] = ()) -> list[Job]:
-        """What a table needs, in the order in which to do it: one draw of labels after the other, a pretraining when first needed.
+        """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when first needed.
 
         labels: only these shares, also such as the plan does not name.
         """
@@ -178,6 +178,6 @@ def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def words(options: Mapping[str, Any]) -> list[str]:
+def arguments(options: Mapping[str, Any]) -> list[str]:
     """Dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
     return [word for name, value in options.items() for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))]

@@ -29,7 +29,7 @@ SMALLEST = 16  # pixels of an object to learn from
 
 @dataclass(frozen=True)
 class Packs:
-    """Which images.
+    """The images to train on.
 
     Args:
         packs: folders that train.pack made, all of one size and of one channel.
@@ -65,7 +65,7 @@ class PartedSet:
 
     def labelled(self, slice_stride: int) -> Stack:
         """The images of the training part that have an object to learn from."""
-        return with_objects(self.stack.of(self.split.train, slice_stride))
+        return select_with_objects(self.stack.of(self.split.train, slice_stride))
 
 
 def open_sets(options: Packs) -> list[PartedSet]:
@@ -95,7 +95,7 @@ def name_of_pack(root: str) -> str:
     return packs.read(root).name
 
 
-def with_objects(stack: Stack) -> Stack:
+def select_with_objects(stack: Stack) -> Stack:
     """Only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
     lots = torch.arange(len(stack)).split(256)
     chosen = (
@@ -141,7 +141,7 @@ class Objects:
         return images.float() / 255, masks
 
 
-def changed(
+def augment(
     images_bchw: Tensor, masks_b1hw: Tensor, augment: Augmentation, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""
@@ -198,5 +198,5 @@ def moved_crop(crop: Box, prompt: Prompt, rng: np.random.Generator) -> Box:
 
 
 def cropped_truth(truth_hw: np.ndarray, crop: Box, size: int) -> Tensor:
-    """What of an object lies in a crop, as the network is to answer it: bool (1, S, S)."""
+    """The part of an object that lies in a crop, as the network is to answer it: bool (1, S, S)."""
     return transforms.resize_mask(transforms.crop(truth_hw, crop), size, size)[0]

@@ -1,4 +1,4 @@
-"""How a segmentation is learnt: the recipes "paper", "strong", "teacher" and "assist", and their loss.
+"""Recipes of fine-tuning: "paper", "strong", "teacher" and "assist", and their loss.
 
 Axes: B batch, H x W pixels.
 """

@@ -21,7 +21,7 @@ from mpsams.transforms import Augmentation
 
 @dataclass(frozen=True)
 class Teacher:
-    """How unlabelled images are used.
+    """Options of training with unlabelled images.
 
     Args:
         weight: weight of the loss on unlabelled images (as many as labelled ones in each step); 0 is off.

@@ -38,7 +38,7 @@ class ImageLoader:
 
     def clustering(self, case: Case) -> dict:
         """Return the clustering settings of a case for ``case.moved``."""
-        return _case.clustering(self.registry.clustering(case.modality), case.seed, case.selector)
+        return _case.clustering_options(self.registry.clustering(case.modality), case.seed, case.selector)
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
@@ -147,21 +147,21 @@ class ImageLoader:
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
-                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.registry.clustering(m)), upload.choice)
+                case = _case.open_upload(upload.files, upload.modality, lambda m: _case.clustering_options(self.registry.clustering(m)), upload.choice)
             except (ValueError, OSError):
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = _case.clustering(self.registry.clustering(view["modality"]), view["seed"], view["selector"])
+        settings = _case.clustering_options(self.registry.clustering(view["modality"]), view["seed"], view["selector"])
         if case.modality != view["modality"]:
             case = _case.set_modality(case, view["modality"], settings)
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
-        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
+        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), display_span=view["seen"])
 
     def _case_of(self, item: Item) -> Case:
         scan = self.project.scan(item.id)
-        settings = _case.clustering(self.registry.clustering(scan.modality))
-        return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
+        settings = _case.clustering_options(self.registry.clustering(scan.modality))
+        return _case.open_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
 
     def _reserve_memory(self, case: Case) -> None:
         """Reserve the memory of an image's mask and proposal; other images are compressed if need be. ValueError if there is none."""

@@ -46,7 +46,7 @@ def tab_name(tab: ModuleType) -> str:
 
 def unusable_weights(registry: ModelRegistry) -> str:
     """Return a note on the files of weights that cannot be used, as HTML; empty when all can."""
-    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable().items()]
+    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable_files().items()]
     return html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning") if lines else ""
 
 

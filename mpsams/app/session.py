@@ -28,9 +28,9 @@ class Session:
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
         self.registry, self.project = registry, project
-        self.cases = [_case.of_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
+        self.cases = [_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
-        self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
+        self.volume = functools.cache(lambda index: _case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
         self.first = self.cases[0]
         self.case = gr.State(self.first)
         self.version = gr.State("first")
@@ -50,7 +50,7 @@ class Session:
 
     def clustering(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
         """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
-        return _case.clustering(self.registry.clustering(modality), seed or 0, selector)
+        return _case.clustering_options(self.registry.clustering(modality), seed or 0, selector)
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.

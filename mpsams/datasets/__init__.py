@@ -1,4 +1,4 @@
-"""What a data set is, and how one is found by its name (one file per data set).
+"""The interface of a data set, samples and stacks, and the data sets by name (one file each).
 
 A data set is a module with ``load(root) -> Dataset`` and a sentence ``SOURCE`` in this folder;
 ``available()`` lists them, ``open_dataset(name, root)`` opens one. Adding a data set is adding a file.
@@ -205,14 +205,14 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
         if found := prepare(sample, size):
             kept.append((index, *found))
     if not kept:
-        raise ValueError(nothing(dataset))
+        raise ValueError(no_slices_message(dataset))
     order, images, masks = zip(*kept, strict=True)
     images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
-    made = gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
-    return replace(made, notes=dataset.notes + with_names(notes))
+    made = group_samples(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
+    return replace(made, notes=dataset.notes + add_names(notes))
 
 
-def with_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def add_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Sentences by whom they are about, each once: "NAME: sentence", "NAME and 2 others: sentence"."""
     about: dict[str, list[str]] = {}
     for name, note in dict.fromkeys(notes):
@@ -223,12 +223,12 @@ def with_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     )
 
 
-def nothing(dataset: Dataset) -> str:
-    """What is wrong with a data set of which ``prepare`` keeps no slice."""
+def no_slices_message(dataset: Dataset) -> str:
+    """The error message for a data set of which ``prepare`` keeps no slice."""
     return f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really {dataset.modality}?"
 
 
-def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
+def group_samples(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
     """A Stack from arrays that hold the data set's samples of these numbers."""
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
@@ -237,7 +237,7 @@ def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, ma
 
 
 def prepare(sample: Sample, size: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What a network sees of a sample: uint8 (C, size, size) with 255 = 1.0, and its mask, bool (1, size, size).
+    """Resize a sample to a network's input: uint8 (C, size, size) with 255 = 1.0, and its mask, bool (1, size, size).
 
     None for a slice that shows neither body nor lesion.
     """
@@ -289,7 +289,7 @@ def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[
 
 
 def source(name: str) -> str:
-    """Where a data set comes from and under which terms, in a sentence. ValueError as ``open_dataset``."""
+    """Origin and terms of use of a data set, in a sentence. ValueError as ``open_dataset``."""
     return find(name).SOURCE
 
 

@@ -1,4 +1,4 @@
-"""What data sets of volumes share: patients' files read as axial slices, one patient open at a time.
+"""Shared parts of data sets of volumes: patients' files read as axial slices, one patient open at a time.
 
 A flat picture is a volume of one slice.
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import imaging, transforms
-from mpsams.datasets import Dataset, Sample, _files, with_names
+from mpsams.datasets import Dataset, Sample, _files, add_names
 from mpsams.imaging import Scan, UnreadableImage, geometry, mask_files, nifti, opening
 from mpsams.imaging.grid import OtherGrid, onto
 from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
@@ -27,7 +27,7 @@ ON_EDGE = 1e-3  # voxels by which a centre on the edge of a bounding box may mis
 
 @dataclass(frozen=True)
 class Patient:
-    """Where a patient's volumes lie.
+    """The files of a patient's volumes.
 
     images: one file per channel (a folder is a DICOM series). mask: the file with the truth; None where there is none.
     corners: two opposite corners (x, y, z) in millimetres, RAS, of the part to be used; None is all.
@@ -57,7 +57,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is known of a file before its voxels are asked for.
+    """Shape and geometry of a file, read before its voxels are.
 
     shape: voxels (X, Y, Z). affine: of a Scan. notes: what the reader says. modality: as the file states it, None
     where it does not.
@@ -99,11 +99,11 @@ class Reader:
         heard = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
         notes = tuple(note for note in heard if note not in said)
         affine = volumes.scans[0].affine
-        steps = geometry.steps(affine) if affine is not None and geometry.sheared(affine) else None
+        steps = geometry.steps(affine) if affine is not None and geometry.is_sheared(affine) else None
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
-        """What a patient is read from: files, those of a DICOM series one by one."""
+        """The files that a patient is read from, those of a DICOM series one by one."""
         return tuple(file for path in self.patients[name].files for file in _files_of(path))
 
 
@@ -124,12 +124,12 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
     mixed = []
     if modality is None:
         first = patients[0]
-        scan = opened(first.images[0])
+        scan = open_scan(first.images[0])
         modality = scan.modality
         said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
         mixed = others(firsts, modality)
     reader = Reader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
-    notes = (*mixed, *with_names((name, note) for name, own in said.items() for note in own))
+    notes = (*mixed, *add_names((name, note) for name, own in said.items() for note in own))
     return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
 
@@ -154,12 +154,12 @@ def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
     if patient.corners is not None:
         low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
-    return range(len(geometry.shown(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
+    return range(len(geometry.radiological_view(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
 
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
     """Open a patient's volumes. ValueError names the file: unreadable, on another grid, with unknown codes."""
-    first, *others = (opened(path, modality) for path in patient.images)
+    first, *others = (open_scan(path, modality) for path in patient.images)
     try:
         scans = (first, *(onto(scan, first, f"channel {number}") for number, scan in enumerate(others, start=2)))
         mask = Mask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
@@ -170,7 +170,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     spans = tuple(transforms.scan_window(each, modality) for each in values)
     notes = mask.notes + tuple(dict.fromkeys(note for each in values for note in like_a_mask(each) if patient.mask))
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
-    return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, notes)
+    return Opened(scans, geometry.radiological_view(mask.lesion, first.affine), spans, box, notes)
 
 
 def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:
         raise ValueError(f"{path}: {error}") from None
 
 
-def opened(path: Path, modality: str | None = None) -> Scan:
+def open_scan(path: Path, modality: str | None = None) -> Scan:
     """A file, or a folder with a DICOM series. ValueError names it when it cannot be read."""
     try:
         return _read(path, modality)
@@ -218,7 +218,7 @@ def grid(path: Path, may_be_4d: bool = False) -> Grid:
 
 
 def _read(path: Path, modality: str | None) -> Scan:
-    """See ``opened``. UnreadableImage when it cannot be read."""
+    """See ``open_scan``. UnreadableImage when it cannot be read."""
     return nifti.read(path, modality) if is_nifti(path) else imaging.read(_files_of(path), modality)
 
 
@@ -228,7 +228,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether this is a NIfTI file with its voxels, told by content, never by name."""
+    """True if this is a NIfTI file with its voxels, by its content, never by its name."""
     return path.is_file() and opening.kind(path) == "nifti" and not nifti.is_half(path)
 
 
@@ -240,7 +240,7 @@ def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -
     inside = np.zeros(shape, bool)
     ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE, strict=True)
     inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
-    found = geometry.shown(inside, affine).nonzero()
+    found = geometry.radiological_view(inside, affine).nonzero()
     if not len(found[0]):
         raise ValueError(f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts them (LPS)")
     (low, high), (top, bottom), (left, right) = ((int(axis.min()), int(axis.max()) + 1) for axis in found)

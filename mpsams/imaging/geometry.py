@@ -1,4 +1,4 @@
-"""Which way round voxels lie: stored order to the radiologist's view, and back, by views that copy nothing.
+"""Orientation of voxels: from stored order to the radiologist's view and back, by views that copy nothing.
 
 Axes: X, Y, Z as stored; S slices of H x W pixels as shown. Millimetres are RAS (right, anterior and superior
 are positive, as in NIfTI); DICOM's own are LPS.
@@ -19,7 +19,7 @@ _SHOWN = {
 _PIXELS = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to the left, rows to the back: shown as stored
 
 
-def shown(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
+def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
     """Slices as a radiologist expects them: a view (S, H, W) of the voxels, so writing to it writes to them.
 
     Axial slices run from the feet up, coronal ones from front to back, sagittal ones from right to left. An
@@ -76,20 +76,20 @@ def angle(affine: np.ndarray) -> float:
 
 
 def usable(affine: np.ndarray) -> bool:
-    """Whether a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
+    """True if a (4, 4) matrix is finite, spans space, and has voxels at most 1000 times as long as wide."""
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         volume = np.abs(np.linalg.det(affine[:3, :3] / lengths))  # of a voxel with sides of 1
     return bool(np.isfinite(affine).all() and lengths.max() <= 1000 * lengths.min() and volume > 0.01)
 
 
-def sheared(affine: np.ndarray) -> bool:
-    """Whether voxel axes are not at right angles, to about 0.01 degrees."""
+def is_sheared(affine: np.ndarray) -> bool:
+    """True if voxel axes are not at right angles, to about 0.01 degrees."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
 
 
-def differing(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
+def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
     """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
     places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))} for matrix in (affine, other)]
     return tuple(world for world in range(3) if places[0].get(world) != places[1].get(world))

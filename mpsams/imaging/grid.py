@@ -43,7 +43,7 @@ def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
 
 
 def _is_placed(scan: Scan) -> bool:
-    """Whether a scan states where it lies; of a NIfTI file of unknown orientation the affine is made up."""
+    """True if a scan states its position; of a NIfTI file of unknown orientation the affine is made up."""
     if scan.affine is None or scan.source is None:
         return scan.affine is not None
     from nibabel import Nifti1Header
@@ -53,7 +53,7 @@ def _is_placed(scan: Scan) -> bool:
 
 
 def _differs(scan: Scan, image: Scan) -> bool:
-    """Whether what is known of both would make them two grids."""
+    """True if the stated geometry of both differs, so that they are two grids."""
     if scan.affine is None or image.affine is None:
         return image.affine is not None
     return _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape) is None

@@ -48,7 +48,7 @@ def _picture(file: Path, image: Scan) -> Mask:
     with file.open("rb") as stream:
         found = raster.mask_of(stream.read(raster.MAX_BYTES + 1), tuple(shape_hw))
     mask_xyz = image.empty_mask()
-    geometry.shown(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
+    geometry.radiological_view(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
     return Mask(mask_xyz, found.notes)
 
 

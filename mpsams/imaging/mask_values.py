@@ -1,4 +1,4 @@
-"""What the values of a mask mean: the one rule by which read values become a lesion mask, wherever a mask is read.
+"""The meaning of a mask's values: the one rule by which read values become a lesion mask, wherever a mask is read.
 
 Axes: X, Y, Z as stored, C channels. Values are scaled; those that are missing or not finite count as background.
 """
@@ -35,7 +35,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Codes:
-    """What the numbers in a data set's masks mean: which of them are lesion, and all that may stand there."""
+    """The codes in a data set's masks: those that are lesion, and all that are allowed."""
 
     lesion: tuple[int, ...]
     known: tuple[int, ...]
@@ -67,7 +67,7 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     (channel,) = channels
     levels = levels_of(channel)
     if codes is not None:
-        return _coded(channel, levels, codes)
+        return _from_codes(channel, levels, codes)
     _refuse_negative(levels)
     above, notes = _threshold(channel, levels)
     below = np.inf
@@ -77,10 +77,10 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     mask_xyz = channel.empty_mask()
     for z, values in planes(channel):
         mask_xyz[:, :, z] = (values > above) & (values < below)
-    return Mask(mask_xyz, notes + inverted(mask_xyz))
+    return Mask(mask_xyz, notes + is_inverted(mask_xyz))
 
 
-def inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
+def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
     """A note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all; else nothing."""
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
@@ -123,7 +123,7 @@ def _refuse_negative(levels: Levels) -> None:
 
 
 def _has_void(levels: Levels) -> bool:
-    """Whether 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray pixels."""
+    """True if 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray pixels."""
     if levels.many or not levels.whole or levels.high != VOID:
         return False
     others, counts = levels.values[:-1], levels.counts[:-1]
@@ -132,7 +132,7 @@ def _has_void(levels: Levels) -> bool:
 
 
 def _between(channel: Scan, high: float) -> tuple[bool, bool]:
-    """Whether values between 10% and 90% of the highest fill areas, and whether they are most of what is above 10%.
+    """Two bools: values between 10% and 90% of the highest fill areas; they are most of the values above 10%.
 
     Labels fill areas, soft edges change from pixel to pixel; an image has more between than a mask's edges have.
     """
@@ -147,7 +147,7 @@ def _between(channel: Scan, high: float) -> tuple[bool, bool]:
     return bool(inner > 0.1 * between), bool(2 * between > above)
 
 
-def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
+def _from_codes(channel: Scan, levels: Levels, codes: Codes) -> Mask:
     """By a data set's own codes; shares of 1 are cut at one half where 1 is a lesion."""
     soft = not levels.whole and levels.low >= -0.5 and levels.high <= 1.5 and 1 in codes.lesion
     found = np.rint(levels.values) if levels.whole else levels.values
@@ -188,7 +188,7 @@ def _one_hot(channels: Sequence[Scan]) -> Mask:
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:
-    """Whether it is set in more than half of the voxels and on more than three quarters of the edges of the slices Z."""
+    """True if it is set in more than half of the voxels and on more than three quarters of the edges of the slices Z."""
     if 2 * np.count_nonzero(mask_xyz) <= mask_xyz.size:
         return False
     edges = [mask_xyz[[0, -1], :, :], mask_xyz[:, [0, -1], :]]

@@ -35,7 +35,7 @@ _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
 class Grid(NamedTuple):
-    """What a header alone tells: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
+    """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
 
     shape: tuple[int, int, int]
     volumes: int
@@ -55,7 +55,7 @@ def grid(path: Path) -> Grid:
 
 
 def is_half(path: Path) -> bool:
-    """Whether a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
+    """True if a file that begins as NIfTI is the header (.hdr) of a pair, the voxels lying in another file (.img)."""
     try:
         with open(path, "rb") as file:
             return magic(parse(_stream(file).read(540)))[:2] != b"n+"
@@ -72,7 +72,7 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
     Raises UnreadableImage whatever the bytes, ValueError for an unknown choice.
     """
-    header, voxels_cxyzv = _mapped(path, image)
+    header, voxels_cxyzv = _map_voxels(path, image)
     count = voxels_cxyzv.shape[-1]
     if choice not in range(count):
         raise ValueError(f"volume {choice}; allowed are 0 to {count - 1}")
@@ -81,11 +81,11 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
 def volumes(path: Path) -> list[Scan]:
     """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped together."""
-    header, voxels_cxyzv = _mapped(path, None)
+    header, voxels_cxyzv = _map_voxels(path, None)
     return [_scan(header, voxels_cxyzv, number, "mri") for number in range(voxels_cxyzv.shape[-1])]
 
 
-def _mapped(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
+def _map_voxels(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
     """The header, and the voxels (C, X, Y, Z, V) mapped from a copy without a name."""
     with tempfile.TemporaryFile() as store:
         header, layout = _copy_voxels(path, store) if image is None else _copy_pair(path, image, store)
@@ -220,7 +220,7 @@ def _mask_header(scan: Scan):
             header.set_xyzt_units("mm")
             header.set_zooms(np.linalg.norm(scan.affine[:3, :3], axis=0))
             header.set_sform(scan.affine, 1)
-            if not geometry.sheared(scan.affine):
+            if not geometry.is_sheared(scan.affine):
                 header.set_qform(scan.affine, 1)
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)

@@ -1,4 +1,4 @@
-"""Which reader an upload belongs to, told by content, never by name."""
+"""The reader of an upload, chosen by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
     else:
         several = [file for file, own in zip(files, kinds, strict=True) if own in ("raster", "nifti")]
         if not several:
-            raise UnreadableImage(_nothing(kinds))
+            raise UnreadableImage(_nothing_to_open(kinds))
         halves = _halves(several, [file for file, own in zip(files, kinds, strict=True) if own == "unknown"])
         scan = _one_of(several, modality, choice, halves)
         several += halves.values()
@@ -103,7 +103,7 @@ def kind(file: Path) -> str:
 
 
 def _begins_with_element(head: bytes) -> bool:
-    """Whether this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even length."""
+    """True if this is DICOM without its preamble: little-endian group 2 or 8, then a type or a small even length."""
     if len(head) < 8:
         return False
     group, element, length = struct.unpack("<HHI", head[:8])
@@ -111,8 +111,8 @@ def _begins_with_element(head: bytes) -> bool:
     return group in (2, 8) and element < 256 and (typed or (length <= 1024 and length % 2 == 0))
 
 
-def _nothing(kinds: list[str]) -> str:
-    """Why there is nothing to open, as a sentence."""
+def _nothing_to_open(kinds: list[str]) -> str:
+    """A sentence on why there is nothing to open."""
     if set(kinds) == {"empty"}:
         return f"The file is empty; {_OPENS}."
     if "zip" in kinds:

@@ -33,7 +33,7 @@ _COLOURS = {
 
 
 class _Decoded(NamedTuple):
-    """What a picture's file says about its samples; mode: Pillow's."""
+    """A decoded picture and the meaning of its samples; mode: Pillow's."""
 
     form: str
     mode: str
@@ -75,7 +75,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
         grey_hw = 1 - grey_hw
     if alpha_hw is not None:
         grey_hw *= alpha_hw / np.float32(255)
-    grey_hw = _upright(grey_hw, decoded.picture.orientation)
+    grey_hw = _turn_upright(grey_hw, decoded.picture.orientation)
     form, mode = decoded.form, decoded.mode
     colour = "grey with transparency" if form == "PNG" and data[25] == 4 else _COLOURS.get(mode, "grey")
     pages = ", first of several pictures" if decoded.picture.several else ""
@@ -107,7 +107,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
             samples, notes = alpha_hw, (*notes, "The mask is black; what is not transparent in it was taken as lesion.")
         else:
             samples = np.where(alpha_hw == 255, samples, samples * (alpha_hw / 255))
-    mask_hw = _upright(samples, decoded.picture.orientation)
+    mask_hw = _turn_upright(samples, decoded.picture.orientation)
     if mask_hw.shape != tuple(shape_hw):
         raise UnreadableImage(
             f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
@@ -231,7 +231,7 @@ def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
     return unit_hw.astype(np.float32), f" scaled from {low:g} to {high:g}"
 
 
-def _upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
+def _turn_upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         grey_hw = grey_hw.T

@@ -1,4 +1,4 @@
-"""Whether a network has seen an image: in which part of its data set the image lies, found by the image's content. No gradio here.
+"""The part of a network's data set that an image lies in, found by the image's content. No gradio here.
 
 A table of a data set, written by ``python -m train.image_hashes`` as ``weights/NAME-images.json``, has the hash of each image and the
 case it belongs to; a checkpoint says which cases it was trained, chosen and tested on.

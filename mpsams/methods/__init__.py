@@ -1,8 +1,8 @@
-"""What a pretraining method is, and how one is found by its name (one file per method).
+"""The interface of a pretraining method, and the methods by name (one file each).
 
 A method's file has a frozen dataclass ``Config`` and ``build(config, unet, epochs) -> Method``;
 the file's name is the method's name. Adding a method is adding a file. ``DEVIATIONS``, where a file has it,
-says in what the method differs here from its own paper.
+states the differences from the method's own paper.
 
 Axes: B batch, H x W pixels.
 """
@@ -26,10 +26,10 @@ COMMON = (
 
 
 class Batch(NamedTuple):
-    """What a method sees in one step.
+    """The input of a method in one step.
 
-    images_b1hw: float in [0, 1]. generator: where its randomness comes from. precomputed_mask_brc: what ``Method.precompute_mask`` said of these
-    images, turned with them; None when it was not asked.
+    images_b1hw: float in [0, 1]. generator: source of its randomness. precomputed_mask_brc: result of ``Method.precompute_mask`` for
+    these images, mirrored with them; None when it was not computed.
     """
 
     images_b1hw: Tensor
@@ -41,7 +41,7 @@ class Method(nn.Module):
     """A pretraining method around a U-Net.
 
     transfers: the parts of the U-Net that fine-tuning may take, of "encoder" and "decoder"; others are not trained.
-    variant: what tables and files call this configuration of the method. idle: some parameters get no gradient in some steps.
+    variant: name of this configuration in tables and files. idle: some parameters get no gradient in some steps.
     """
 
     transfers: tuple[str, ...] = ("encoder",)
@@ -60,10 +60,11 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """What depends on an image alone and need not be computed in each epoch: bool or uint8 (B, rows, columns), a map of the
-        image that is mirrored with it; None if there is nothing. Must not depend on the weights.
+        """A map that depends on the image alone and is computed once, before training: bool or uint8 (B, rows, columns), mirrored
+        with the image; None if the method has none. Must not depend on the weights.
 
-        truth_b1hw: the images' masks, bool. Only an experiment that says so may look at them."""
+        truth_b1hw: the images' masks, bool, for upper bounds only.
+        """
         return None
 
     def after_step(self, progress: float) -> None:
@@ -74,7 +75,7 @@ class Method(nn.Module):
         return {}
 
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Named pictures, each float (B, 1, H, W) in [0, 1], of what the method does; may be empty."""
+        """Named pictures of a step, each float (B, 1, H, W) in [0, 1]; may be empty."""
         return {}
 
 
@@ -91,5 +92,5 @@ def find(name: str) -> ModuleType:
 
 
 def deviations() -> dict[str, str]:
-    """In what the rivals differ here from their papers, by name, after what all of them share ("all")."""
+    """Differences of the other methods from their papers, by name; those that all share are under "all"."""
     return {"all": COMMON} | {name: find(name).DEVIATIONS for name in available() if hasattr(find(name), "DEVIATIONS")}

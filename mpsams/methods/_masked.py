@@ -1,4 +1,4 @@
-"""What the masked methods that keep only an encoder share: which units are hidden, a head that is thrown away, pictures.
+"""Shared parts of the masked methods that keep only an encoder: hidden units, a head for pretraining alone, pictures.
 
 Axes: B batch, C channels, L units, H x W pixels. In masks True = hidden.
 """
@@ -22,7 +22,7 @@ def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
     size, _, height, width = batch.images_b1hw.shape
     rows, columns = patches.grid(height, width, unit)
     order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
-    hidden_bl = masking.first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
+    hidden_bl = masking.hide_first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
     return patches.to_pixels(hidden_bl, unit, height, width)
 
 
@@ -39,14 +39,14 @@ def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(inputs, unet.head.out_channels * STEP**2, 1), nn.PixelShuffle(STEP))
 
 
-def filled(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
-    """Images in [0, 1] with their hidden pixels as predicted, which is of the standardised image."""
+def fill_hidden(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
+    """Images in [0, 1] with hidden pixels replaced by the prediction, which is of the standardised image."""
     mean, deviation = transforms.moments(images_b1hw)
     return torch.where(hidden_b1hw, predicted_b1hw * deviation + mean, images_b1hw).clamp(0, 1)
 
 
 def pictures(images_b1hw: Tensor, hidden_b1hw: Tensor, filled: Tensor) -> dict[str, Tensor]:
-    """Image, what is visible of it, the image with its hidden pixels filled in, and the error there."""
+    """Four pictures: the image, its visible part, the image with hidden pixels filled in, and the error there."""
     return {
         "image": images_b1hw,
         "visible": images_b1hw.masked_fill(hidden_b1hw, 0.5),

@@ -28,7 +28,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Config:
-    """How patches are hidden and what is reconstructed; the defaults are the paper's.
+    """Selection and masking of patches, and the target of the reconstruction; the defaults are the paper's.
 
     Args:
         order: "lesion-first" is masked patches selection (MPS, paper 2.1), "random" is MAE's; "truth-first" uses the
@@ -39,8 +39,8 @@ class Config:
         tau: divisor of the adaptive ratio's growth: start + ln(epoch) / tau.
         horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
         patch: side of a patch in pixels; must divide the image.
-        selector: how lesion patches are chosen: by the paper's "covariance after a softmax", read as "covariance-of-softmax" or
-            "softmax-of-covariance", or by our own "geodesic" distance.
+        selector: method that chooses lesion patches: the paper's "covariance after a softmax", read as "covariance-of-softmax" or
+            "softmax-of-covariance", or our own "geodesic" distance.
         normalise: images to cluster: "standardised" or "raw".
         temperature: temperature of the similarity's softmax.
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
@@ -106,11 +106,11 @@ class MaskedAutoencoder(Method):
 
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
-        how = self.config
-        return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature)
+        config = self.config
+        return clusters.lesion_patches(images_b1hw, config.patch, config.selector, config.normalise, config.temperature)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""
+        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which needs none."""
         if self.config.order == "random":
             return None
         if self.config.order == "lesion-first":
@@ -123,14 +123,14 @@ class MaskedAutoencoder(Method):
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""
-        how = self.config
-        if how.ratio == "fixed":
-            return how.fixed_ratio
-        at = schedule.rescaled(epoch, self.epochs, how.horizon) if how.horizon else epoch
-        return schedule.mask_ratio(at, how.start, how.tau)
+        config = self.config
+        if config.ratio == "fixed":
+            return config.fixed_ratio
+        paper_epoch = schedule.rescale(epoch, self.epochs, config.horizon) if config.horizon else epoch
+        return schedule.mask_ratio(paper_epoch, config.start, config.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
-        """What is to be predicted: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
+        """Target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
         if not self.config.normalise_target:
             return x_b1hw
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
@@ -141,7 +141,7 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Image, what is visible of it, the image with hidden patches as predicted, and the error there."""
+        """Four pictures: the image, its visible part, the image with hidden patches as predicted, and the error there."""
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)

@@ -144,7 +144,7 @@ def _beside(figure: Figure, at_xy: tuple[float, float], title: str, inches: floa
 
 
 def _outline_legend(figure: Figure, known: bool) -> None:
-    """What the outlines and numbers are, below the cells."""
+    """Draw the legend of outlines and numbers below the cells."""
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=SAID, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]

@@ -1,4 +1,4 @@
-"""How all figures look: colours, letters, axes, and how a figure becomes a file.
+"""The style of all figures: colours, letters, axes; and writing a figure to a file.
 
 All colours are of Okabe and Ito's palette, which people with any colour vision can tell apart; lines differ in their dashes
 and points in their markers as well. Nothing touches matplotlib's global state but ``as_bytes``, which sets how fonts are
@@ -65,7 +65,7 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
     return file.getvalue()
 
 
-def settled(figure: Figure) -> Figure:
+def fix_layout(figure: Figure) -> Figure:
     """With its layout found once and for all, so that every file of it looks the same."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -8,11 +8,25 @@ from typing import Protocol
 
 import numpy as np
 
-from mpsams.plots.looks import BLACK, CLASSES, FAINT, GREY, INK, LOOKS, OTHER, SMALL, Axes, Figure, head, plain, settled
+from mpsams.plots.looks import (
+    BLACK,
+    CLASSES,
+    FAINT,
+    GREY,
+    INK,
+    LOOKS,
+    OTHER,
+    SMALL,
+    Axes,
+    Figure,
+    fix_layout,
+    head,
+    plain,
+)
 
 
 class Measured(Protocol):
-    """What ``against_labels`` draws: a mean with its interval, such as ``tables.Cell``."""
+    """A mean with its interval, as ``against_labels`` draws it, such as ``tables.Cell``."""
 
     method: str
     labels: float
@@ -49,7 +63,7 @@ def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
         ax.set_axis_off()
     if facts:
         _legend(figure, methods, titles, "outside lower center", 5)
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, measure: str = "DSC") -> Figure:
@@ -85,7 +99,7 @@ def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, me
     head(ax, "", measure, "share of the training images that have labels")
     ax.tick_params(axis="x", length=0)
     _legend(figure, methods, titles, "outside right center")
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_title: str) -> Figure:
@@ -116,7 +130,7 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
     ax.set_aspect("equal")
     head(ax, "", f"DSC, {y_title}", f"DSC, {x_title}")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK, handletextpad=0.2, columnspacing=1.0)
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def _lines(ax: Axes, drawn: Sequence[tuple[str, Sequence[float]]], every: bool) -> None:
@@ -143,7 +157,7 @@ def _legend(figure: Figure, methods: Sequence[str], titles: Mapping[str, str], w
 
 
 def _aside(method: str, others: Iterable[str]) -> float:
-    """How far a method stands from the middle of a label share, among those that are there."""
+    """Horizontal offset of a method from the middle of a label share, among those that are there."""
     names = sorted(set(others), key=_place)
     return (names.index(method) - (len(names) - 1) / 2) * min(0.09, 0.7 / len(names))
 

@@ -27,7 +27,7 @@ COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 
 @dataclass(frozen=True)
 class Run:
-    """What one fine-tuned network scored on the test images.
+    """The scores of one fine-tuned network on the test images.
 
     seed: of the pretraining, None from scratch. draw: of the fine-tuning and of its labelled images. labels: share of the
     training part. scores_nk: (N, 6) as in ``COLUMNS``, in the order of ``Results.cases``. about: the rest of the record.
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def key(self) -> tuple:
-        """What tells runs apart; of two with the same key one counts."""
+        """Identity of a run; of two runs with the same key one counts."""
         return self.method, self.seed, self.draw, self.labels, self.recipe
 
 
@@ -91,12 +91,12 @@ class Results:
 
     @property
     def volumes(self) -> bool:
-        """Whether the runs were measured per volume too."""
+        """True if the runs were measured per volume too."""
         return any(run.about["volumes"] for run in self.runs)
 
     @property
-    def resampled(self) -> str:
-        """What intervals and tests count as independent: images, or patients where they have several."""
+    def unit(self) -> str:
+        """The independent units of intervals and tests: images, or patients where they have several."""
         return f"{self.per}s" if self.groups == self.cases else "patients"
 
 
@@ -136,7 +136,7 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
     for where, row in rows:
         if row["event"] == "pretraining":
             _agree(first, found[0][1].about, where, row, ("data",))
-            before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _checked(row, where))
+            before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _check_pretraining(row, where))
     patients = set(found[0][1].about["volumes"] or ())
     groups = tuple(name.rpartition("/")[0] if name.rpartition("/")[0] in patients else name for name in names)
     ordered = tuple(sorted(runs.values(), key=lambda run: (_place(run.method), run.labels, run.recipe, -1 if run.seed is None else run.seed, run.draw)))
@@ -185,7 +185,7 @@ def _run(row: Mapping, where: str, per: str) -> tuple[Run, tuple[tuple[str, ...]
     return run, (names, scores_nk)
 
 
-def _checked(row: Mapping, where: str) -> Mapping:
+def _check_pretraining(row: Mapping, where: str) -> Mapping:
     """A pretraining's row, if it has a loss per epoch and lists of facts."""
     lists = [row.get("loss"), *row.get("facts", {}).values()]
     if not all(isinstance(values, list) and all(isinstance(v, int | float) for v in values) for values in lists):

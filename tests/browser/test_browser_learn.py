@@ -49,7 +49,7 @@ def at(page, step: int, **more):
 
 
 def state(page) -> dict:
-    """Where the page stands."""
+    """The state of the page."""
     return json.loads(page.locator(".learn").get_attribute("data-state"))
 
 

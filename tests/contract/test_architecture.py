@@ -139,7 +139,7 @@ def module_started(node: ast.AST) -> str:
 
 
 def steps_up(node: ast.AST) -> int:
-    """How many folders an expression goes up from its module's file: 1 of Path(__file__).parent, 3 of Path(__file__).parents[2].
+    """Number of folders that an expression goes up from its module's file: 1 of Path(__file__).parent, 3 of Path(__file__).parents[2].
 
     resources.files(...) stands for the folder of the module's top-level package; its parent is always too high.
     """

@@ -37,7 +37,7 @@ def contrast(module, a_bd, b_bd):
 
 
 def work(rank, folder):
-    """What one process does; its findings go into a file."""
+    """Run one process; its findings go into a file."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
     mine = slice(rank * BATCH // WORLD, (rank + 1) * BATCH // WORLD)

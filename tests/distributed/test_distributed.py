@@ -131,7 +131,7 @@ def segmented(kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 
 def told_apart() -> dict:
-    """What needs a process group but no training."""
+    """Run the checks that need a process group but no training."""
     how = transforms.Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.1, contrast=0.2, brightness=0.1, gamma=0.3)
     found = {f"norm {name}": normalised(batchnorm.sync_batchnorm(layer(name)), *map(mine, rows(name))) for name in NORMS}
     found["replaced"] = isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)
@@ -158,7 +158,7 @@ def refuse(sentence: str) -> None:
 
 @contextlib.contextmanager
 def one_of_several(rank: int, port: int) -> Iterator[None]:
-    """What torchrun tells a process of two."""
+    """Set the variables that torchrun gives a process of two."""
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in told.items():
@@ -210,7 +210,7 @@ def unwritable(out: Path):
 
 
 def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, list[str], Path, object]]:
-    """What two processes do, one after the other: name, command, options, folder, what happens in this one."""
+    """The trainings of two processes, one after the other: name, command, options, folder, what happens in this one."""
     data = ["--data.root", pack]
     for name, (command, argv) in TRAININGS.items():
         yield name, command, [*argv, *data], folder / name, lambda step: None
@@ -234,7 +234,7 @@ def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, li
 
 
 def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
-    """What one of two processes does; its findings go into a file."""
+    """Run one of two processes; its findings go into a file."""
     torch.set_num_threads(1)
     launch.TIMEOUT = timedelta(seconds=30)  # after an error both live on here, and one may wait for what the other left undone
     with one_of_several(rank, ports.pop()), launch.process_group():
@@ -360,7 +360,7 @@ def test_two_processes_train_as_one_does(several, alone, name):
 
 
 def test_a_batch_in_parts_is_a_batch(alone):
-    """Where neither layers nor loss look over the edge of a part."""
+    """Equal if neither layers nor loss look over the edge of a part."""
     whole, parts = alone("plain"), alone("plain in parts")
     torch.testing.assert_close(parts["losses"], whole["losses"], rtol=0, atol=1e-5)
     for name, tensor in whole["weights"].items():
@@ -391,7 +391,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(several, pack):
 
 
 def same(one: dict, other: dict) -> bool:
-    """Whether all tensors are equal to the bit."""
+    """True if all tensors are equal to the bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -428,7 +428,7 @@ def torchrun(*argv: str, **environment: str) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen, seconds: float = 300) -> str:
-    """What a command printed until its end; it and all that it started are killed if that does not come."""
+    """The output of a command until its end; it and all that it started are killed if that does not come."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:

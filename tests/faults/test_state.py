@@ -65,7 +65,7 @@ def ended(processes, root: Path, out: Path, kill_when=lambda began: False, *more
 
 
 def same(a: Path, b: Path) -> bool:
-    """Whether two checkpoints hold the same tensors, to the bit."""
+    """True if two checkpoints hold the same tensors, to the bit."""
     one, other = (checkpoint.load(path / "weights.safetensors").tensors for path in (a, b))
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -118,7 +118,7 @@ def test_one_run_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, pa
 
 
 def further(out: Path, step: int):
-    """Whether a run has saved a state after that step."""
+    """True if a run has saved a state after that step."""
 
     def is_there(_: float) -> bool:
         try:
@@ -304,7 +304,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
     pretrain.main([*argv, "--optim.epochs", "1", "--overwrite"])
     assert checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(told(out)) == 1
     assert jsonl.read(out / loop.RECORDS)[0]["config"]["optim"]["epochs"] == 1
-    assert state.about(out)["step"] == 4
+    assert state.saved_metadata(out)["step"] == 4
 
 
 def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed, monkeypatch):
@@ -313,7 +313,7 @@ def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed
     argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
     pretrain.main(argv)
     stopped(monkeypatch, 3, [*argv, "--overwrite", "--optim.lr", "0.02"])
-    assert not (out / "weights.safetensors").exists() and state.about(out)["step"] == 3
+    assert not (out / "weights.safetensors").exists() and state.saved_metadata(out)["step"] == 3
     before = contents(out)
     with pytest.raises(ValueError, match=HELD):
         pretrain.main([*argv, "--optim.lr", "0.03"])
@@ -401,7 +401,7 @@ def test_a_state_is_written_while_training_goes_on_and_is_of_the_step_it_was_sav
 
 
 def same_as_stopped(other: Path, out: Path, packed: Path, monkeypatch, step: int) -> bool:
-    """Whether the state before the last of ``out`` is that of a run stopped after that step."""
+    """True if the state before the last of ``out`` is that of a run stopped after that step."""
     stopped(monkeypatch, step, [*SMALL, "--data.root", str(packed), "--out", str(other)])
     one, two = checkpoint.load(out / PREVIOUS).tensors, checkpoint.load(other / STATE).tensors
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -418,7 +418,7 @@ def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkey
     with pytest.raises(KeyboardInterrupt), state.Saver(tmp_path) as saver:
         saver.save(*made, Position(1), {"lr": 0.1})
         raise KeyboardInterrupt
-    assert state.about(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))
+    assert state.saved_metadata(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))
 
     def fail(*_):
         raise OSError(28, "could not write it")
@@ -432,4 +432,4 @@ def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkey
     with pytest.raises(FloatingPointError), state.Saver(tmp_path) as saver:
         saver.save(*made, Position(2), {"lr": 0.1})
         raise FloatingPointError
-    assert "could not write it" in capsys.readouterr().out and state.about(tmp_path)["step"] == 1
+    assert "could not write it" in capsys.readouterr().out and state.saved_metadata(tmp_path)["step"] == 1

@@ -1,4 +1,4 @@
-"""What strangers send: foreign hosts and origins, requests that make no sense, half requests, many connections; and how the app begins and ends."""
+"""Requests of strangers: foreign hosts and origins, requests that make no sense, half requests, many connections; and how the app begins and ends."""
 
 from __future__ import annotations
 
@@ -430,7 +430,7 @@ class Slow(sign_in_limits.Guesses):
         super().__init__(names, lambda: self.now)
 
     def tries(self, name: str, address: str, seconds: int) -> int:
-        """How many tries of a name are allowed to one that tries once a second."""
+        """Number of tries of a name that are allowed to one that tries once a second."""
         allowed = 0
         for _ in range(seconds):
             allowed += not self.ask(name, address)

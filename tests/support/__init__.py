@@ -1,4 +1,4 @@
-"""What tests share: files made by code, pages, servers, browsers."""
+"""Shared parts of tests: files made by code, pages, servers, browsers."""
 
 from pathlib import Path
 

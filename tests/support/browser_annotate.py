@@ -122,7 +122,7 @@ def shape_of(page) -> tuple[int, int]:
 
 
 def drawn(page) -> np.ndarray:
-    """What the canvas holds, bool (H, W)."""
+    """The mask on the canvas, bool (H, W)."""
     return protocol.unpack(held(page)["mask"], shape_of(page))
 
 

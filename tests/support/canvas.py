@@ -20,7 +20,7 @@ WAIT = 20_000
 
 @dataclass
 class Server:
-    """What a server of the protocol does, as plainly as it can be done."""
+    """A minimal server of the protocol."""
 
     slices: list[np.ndarray]
     aspect: float = 1.0
@@ -86,7 +86,7 @@ class Server:
 
 
 def marked(wish: dict, shape_hw: tuple[int, int]) -> np.ndarray:
-    """What this server finds for a prompt: the whole box, and 3 x 3 pixels more or less at each click."""
+    """The mask that this server returns for a prompt: the whole box, and 3 x 3 pixels more or less at each click."""
     mask_hw = np.zeros(shape_hw, bool)
     if wish["box"]:
         top, left, height, width = wish["box"]
@@ -170,7 +170,7 @@ def opened(stand, desktop, request):
 
 
 def held(page) -> dict:
-    """What the canvas holds: key, mask and strokes as run lengths, and how many steps can be undone."""
+    """The state of the canvas: key, mask and strokes as run lengths, and how many steps can be undone."""
     return page.evaluate("() => document.querySelector('#annotate .annotate').parentElement.snapshot()")
 
 
@@ -179,7 +179,7 @@ def mask_of(page, shape_hw: tuple[int, int], bit: str = "mask") -> np.ndarray:
 
 
 def place(page) -> tuple[float, float, float, float]:
-    """Where the image lies on the page: left, top, and page pixels for a pixel's width; and the same for the aspect."""
+    """Position of the image on the page: left, top, and page pixels for a pixel's width; and the same for the aspect."""
     view = json.loads(page.locator("[data-part=stage]").get_attribute("data-view"))
     left, top = page.evaluate("() => { const b = document.querySelector('[data-part=stage]').getBoundingClientRect(); return [b.left, b.top]; }")
     return left + view["left"], top + view["top"], view["scale"], view["scale"]

@@ -1,4 +1,4 @@
-"""What tests of this share."""
+"""Shared parts of the tests of opening."""
 
 from __future__ import annotations
 

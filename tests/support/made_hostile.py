@@ -59,7 +59,7 @@ def one(seed: int, index: int) -> tuple[str, bytes]:
 
 
 def family(index: int) -> str:
-    """Which kind an upload is of."""
+    """The kind of an upload."""
     return FAMILIES[index % len(FAMILIES)].__name__
 
 
@@ -68,7 +68,7 @@ def family(index: int) -> str:
 
 @cache
 def scans() -> dict[str, Scan]:
-    """What masks are for: a picture, a NIfTI volume and a DICOM series, by name."""
+    """Images for masks: a picture, a NIfTI volume and a DICOM series, by name."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "flat").write_bytes(png())
@@ -603,7 +603,7 @@ def coco_bomb(source: random.Random) -> bytes:
 
 
 def named(source: random.Random) -> bytes:
-    """What is valid, and only its name may be strange."""
+    """Valid files of which only the name is strange."""
     return bytes(some(source))
 
 

@@ -21,7 +21,7 @@ ORIENTATIONS = (AXES, "RAS", "RPI", "LIA", "PSR", "SAL")
 
 
 class Made(NamedTuple):
-    """What was written of a patient: values of each channel, and the codes of the mask."""
+    """The data written for a patient: values of each channel, and the codes of the mask."""
 
     channels: tuple[np.ndarray, ...]
     codes_shw: np.ndarray

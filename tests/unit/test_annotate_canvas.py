@@ -1,4 +1,4 @@
-"""What server and canvas send one another: run lengths, 16-bit pictures, sheets, answers, and the page's markup."""
+"""Messages between server and canvas: run lengths, 16-bit pictures, sheets, answers, and the page's markup."""
 
 import base64
 import io

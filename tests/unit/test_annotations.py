@@ -77,7 +77,7 @@ def facts(project: Project) -> list:
 
 
 def accepted(project: Project) -> dict[str, set[str]]:
-    """What lies in the folder for training."""
+    """The files in the folder for training."""
     return {part: {path.name.split(".")[0] for path in (project.accepted / part).iterdir()} for part in ("images", "masks")}
 
 
@@ -193,7 +193,7 @@ def test_accepted_masks_are_a_data_set(project, tmp_path):
     found = folder.load(project.accepted)
     assert set(found.groups) == {ids[0], ids[2]}
     case = f"{ids[2]}/003"
-    assert np.array_equal(found.read(case).mask, geometry.shown(drawn(2, DEEP), AFFINE)[3])
+    assert np.array_equal(found.read(case).mask, geometry.radiological_view(drawn(2, DEEP), AFFINE)[3])
 
 
 @pytest.mark.parametrize("name", ["../../up.png", "Müller^Jörg 1950-01-02.png", "a'; DROP TABLE items;--.png", "x\ny\r.png", "<img src=x>.png"])

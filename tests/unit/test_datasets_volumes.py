@@ -333,7 +333,7 @@ def test_the_window_of_a_volume_is_that_of_the_app(tmp_path, modality, low, high
     made_volumes.save(tmp_path / "images" / "a.nii.gz", scaled.round().astype(np.uint8) if high > 1 else scaled.astype(np.float32))
     made_volumes.save(tmp_path / "masks" / "a.nii.gz", ball.astype(np.uint8))
     sample = datasets.open_dataset("folder", tmp_path, modality=modality)[3]
-    case = _case.of_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"})
+    case = _case.open_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"})
     assert sample.spans == ((low, high),) == (case.span,) and sample.unit.std() > 0.1
 
 
@@ -517,7 +517,7 @@ def test_opening_reads_headers_and_reading_opens_one_patient_at_a_time(tmp_path,
 
 
 def crops_keep_the_target(dataset: Dataset, patients: list[str]) -> int:
-    """How many lesion slices of these patients there are; in none does what the network looks at cut off target."""
+    """Number of lesion slices of these patients; in none does what the network looks at cut off target."""
     slices = 0
     for sample in dataset.of(patients):
         if sample.mask.any():

@@ -32,7 +32,7 @@ def built(name, channels=1, **options):
 
 
 def hidden_of(method, images, seed=7):
-    """What the method hides when it draws from that seed."""
+    """The pixels that the method hides with that seed."""
     return _masked.hide(Batch(images, seeded(seed)), method.config.patch, method.config.ratio)
 
 

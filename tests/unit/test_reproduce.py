@@ -226,8 +226,8 @@ def test_the_cases_of_figure_2_go_from_easy_to_hard():
     from train import figure
 
     row = {"columns": ["dsc", "real"], "cases": {f"c{i}": [i / 10, 5] for i in range(10)} | {"normal": [1.0, 0]}}
-    assert figure.chosen([row, row], 4) == ["c9", "c6", "c3", "c0"]
-    assert figure.chosen([row], 99) == [f"c{i}" for i in reversed(range(10))]
+    assert figure.choose_cases([row, row], 4) == ["c9", "c6", "c3", "c0"]
+    assert figure.choose_cases([row], 99) == [f"c{i}" for i in reversed(range(10))]
 
 
 def test_states_are_saved_once_a_minute_and_at_the_end_of_a_run(small, quick_phantom, monkeypatch):
@@ -277,9 +277,9 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
 
 
 def test_a_lock_is_had_once_and_freed(tmp_path):
-    with reproduce.claimed(tmp_path / "lock") as first, reproduce.claimed(tmp_path / "lock") as second:
+    with reproduce.claim(tmp_path / "lock") as first, reproduce.claim(tmp_path / "lock") as second:
         assert first and not second
-    with reproduce.claimed(tmp_path / "lock") as third:
+    with reproduce.claim(tmp_path / "lock") as third:
         assert third
 
 

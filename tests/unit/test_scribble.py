@@ -51,7 +51,7 @@ def test_without_strokes_the_proposal_stands(both):
 
 
 def scribble_chance(logit: float) -> float:
-    """What a chance of 0.9 becomes, cut at a logit."""
+    """A probability of 0.9, cut at a logit."""
     return float(1 / (1 + np.exp(-min(np.log(9), logit))))
 
 

@@ -79,7 +79,7 @@ def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path):
 
 
 def same(a: loop.Task, b: loop.Task) -> bool:
-    """Whether weights, running statistics and the optimiser's moments are equal to the bit."""
+    """True if weights, running statistics and the optimiser's moments are equal to the bit."""
     pairs = list(zip(a.module.state_dict().values(), b.module.state_dict().values(), strict=True))
     one, other = (t.optimizer.state_dict()["state"] for t in (a, b))
     pairs += [(one[i][k], other[i][k]) for i in one for k in one[i]]
@@ -207,7 +207,7 @@ def test_pretraining_writes_what_it_promises(tmp_path, quick_phantom):
 
 @pytest.mark.parametrize("order", ["lesion-first", "random"])
 def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick_phantom, monkeypatch, order):
-    """What the method knows of an image before the training is what it would find out in each step, but for the mirror."""
+    """The mask computed before the training is the one that each step would compute, but for the mirror."""
     clustered, steps = [], []
     lesion, hide = mps_ams.MaskedAutoencoder.lesion, mps_ams.MaskedAutoencoder.hide
 

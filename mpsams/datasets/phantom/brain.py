@@ -118,7 +118,7 @@ def _below_the_tent(grid: Grid, tissue: np.ndarray, z: float, y, side) -> None:
 
 
 def _fluid(rng: np.random.Generator, grid: Grid, z, y, x, surface: np.ndarray) -> np.ndarray:
-    """Where fluid touches the cortex: outside the brain, in the sulci and in the fissures, (S, H, W) bool."""
+    """Pixels in which fluid touches the cortex: outside the brain, in the sulci and in the fissures, (S, H, W) bool."""
     side = np.abs(x)
     cycles = [np.fft.fftfreq(size, step) for size, step in zip(grid.shape[:2], grid.spacing[:2], strict=True)]
     cycles.append(np.fft.rfftfreq(grid.shape[2], grid.spacing[2]))  # per millimetre

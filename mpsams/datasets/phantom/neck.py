@@ -106,7 +106,7 @@ def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.n
         paint(image, distance, density, soft=1.2)
     _airway(rng, grid, image, z, y, x)
     bone = skeleton.paint(rng, grid, image, z, y, x)
-    return _reconstructed(rng, image), (distance < 0) & (bone > 0) & (image > -300)
+    return _reconstruct(rng, image), (distance < 0) & (bone > 0) & (image > -300)
 
 
 def _table(grid: Grid, image: np.ndarray, y, x) -> None:
@@ -173,7 +173,7 @@ def _airway(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_
             grid.paint(image, ellipse(y, np.abs(x), 26, 44, 24, 22, 0, z + 126, 29), -860, 2)  # lung
 
 
-def _reconstructed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _reconstruct(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The scanner's blur, and noise with little power at low frequencies as back-projection leaves it."""
     white = rng.standard_normal(image.shape, np.float32)
     noise = gaussian_filter(white, 0.8, axes=(1, 2)) - 0.8 * gaussian_filter(white, 2.5, axes=(1, 2))

@@ -56,7 +56,7 @@ class Grid:
 
 
 def beyond(z: float, low: float, high: float) -> float:
-    """What to add to a distance so that a shape soon ends outside these heights."""
+    """Addition to a distance by which a shape soon ends outside these heights."""
     return 4 * max(low - z, z - high, 0)
 
 
@@ -117,7 +117,7 @@ def blob(rng: np.random.Generator, y, x, roughness: float, finest: int = 7, z=0.
 
 
 def cover(distance: np.ndarray, soft: float | np.ndarray) -> np.ndarray:
-    """How much of a pixel lies inside: 1 to 0 over ``soft`` to either side of the edge."""
+    """Share of a pixel that lies inside: 1 to 0 over ``soft`` to either side of the edge."""
     return np.clip(0.5 - distance / (2 * soft), 0, 1)
 
 

@@ -19,7 +19,7 @@ def tent(y, side) -> np.ndarray:
 
 
 def petrous(side) -> np.ndarray:
-    """How far back the petrous ridges lie, in front of the cerebellum."""
+    """Position of the petrous ridges from front to back, in front of the cerebellum."""
     return 0.45 * side
 
 

@@ -26,7 +26,7 @@ _MODALITIES = {"CT": "ct", "MR": "mri", "US": "ultrasound", "IVUS": "ultrasound"
 
 @dataclass(frozen=True)
 class Series:
-    """What a DICOM-SEG of a Scan needs of the files it came from; nothing in it names the patient but ``patient``.
+    """Attributes of the files of a Scan that a DICOM-SEG needs; nothing in it names the patient but ``patient``.
 
     images: for each slice Z the UID of its file and its frame there, counted from 1, 0 in a file of one frame.
     series: of each slice Z. places: of each slice, none without geometry. patient: a Dataset of the elements that name the patient, unparsed.
@@ -44,7 +44,7 @@ class Series:
 
     @property
     def referable(self) -> bool:
-        """Whether all UIDs are there that a DICOM-SEG refers to."""
+        """True if all UIDs that a DICOM-SEG refers to are present."""
         return all((self.sop_class, self.study, *self.series, self.frame_of_reference, *(uid for uid, _ in self.images)))
 
 
@@ -89,7 +89,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     )  # fmt: skip
 
 
-def grouped(files: Sequence[Path]) -> list[list[Path]]:
+def group_series(files: Sequence[Path]) -> list[list[Path]]:
     """Files by what they make together, a series or a volume; by itself is what is no image, or damaged.
 
     Of headers less is read than ``read`` does, and nothing of single frames.

@@ -72,12 +72,12 @@ def _bytes(data: Any) -> bytes:
 
 
 def allowance() -> Allowance:
-    """How much of headers is read of all files of an upload."""
+    """A limit on the bytes of headers that are read of all files of an upload."""
     return Allowance(_STEPS)
 
 
 def is_segmentation(path: Path) -> bool:
-    """Whether a file is a DICOM-SEG, by the kind that its first KiB names; False for anything else."""
+    """True if a file is a DICOM-SEG, by the SOP class in its first KiB; False for anything else."""
     with path.open("rb") as file:
         head = file.read(1024)
     return head[128:132] == b"DICM" and _KIND.encode() in head
@@ -178,7 +178,7 @@ def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
 
 
 def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
-    """Whether a frame says it lies where its image does; what either does not say is no contradiction."""
+    """True if a frame states the position of its image; a position that either does not state is no contradiction."""
     for keyword, tag, length in (
         ("PlanePositionSequence", "ImagePositionPatient", 3), ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
     ):  # fmt: skip

@@ -22,7 +22,7 @@ _MAX_TEXT = 1024  # bytes of a value that is parsed
 
 @dataclass
 class Allowance:
-    """How many reads of a file are still allowed."""
+    """A limit on the reads of a file that are still allowed."""
 
     left: int
 

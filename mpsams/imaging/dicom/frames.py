@@ -1,4 +1,4 @@
-"""What is known of a DICOM image before its pixels are decoded: the file, its frames, where they lie, what samples mean."""
+"""DICOM images before their pixels are decoded: the file, its frames, their positions, the meaning of samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lut:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a frame lies, in DICOM's millimetres, in which left, posterior and superior are positive.
+    """The position of a frame, in DICOM's millimetres, in which left, posterior and superior are positive.
 
     position: of the centre of its first pixel. across, down: unit vectors along rows and columns, at right angles.
     spacing: between rows, between columns. thickness: of the slice, or the distance to the next; None if unsaid.

@@ -62,11 +62,11 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
         image = _image(path, data, *ends[_PIXELS], _aspect(data, file))
         _refuse_length(image, file.size)
         frames = list(_frames(image, data, file))
-        return mosaic.tiles(frames[0], data) if mosaic.is_one(data) else frames
+        return mosaic.tiles(frames[0], data) if mosaic.is_mosaic(data) else frames
 
 
 def outline(path: Path, allowance: Allowance) -> Frame:
-    """What a file says of itself as a whole, without a place where it has several frames; raises what ``read`` raises."""
+    """The header of a file as a whole, without a position where it has several frames; raises what ``read`` raises."""
     with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
         data, ends = _elements(file, (tag_of(_SHARED), tag_of(_EACH), _PIXELS, *_FLOAT_PIXELS))
         frame = _frame(_image(path, data, "OW", None, 0, None), 0, data, file)
@@ -200,7 +200,7 @@ def _frames(image: Image, data: Any, file: Steps) -> Iterator[Frame]:
 
 
 def _add_groups(header: Any, item: Any, file: Steps) -> None:
-    """What an item of functional groups says, as if it stood in the header itself."""
+    """Attributes of an item of functional groups, as if they stood in the header itself."""
     for keyword in _GROUPS:
         for group in items(item, keyword, file)[:1]:
             header.update(group)

@@ -1,4 +1,4 @@
-"""What a header says that can tell frames at one place apart: phase, echo, b-value, kind of image, time."""
+"""Attributes of a header that distinguish frames at one position: phase, echo, b-value, kind of image, time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ TAGS = (
 
 
 def read(data: Any, file: Steps) -> dict[str, Any]:
-    """What is there of ``ORDER``, by its name: numbers, words, or tuples of numbers."""
+    """The attributes of ``ORDER`` that a header has, by name: numbers, words, or tuples of numbers."""
     marks: dict[str, Any] = {}
     for names, parse in ((_NUMBERS, _number), (_MOMENTS, _moment), (_TEXTS, text)):
         for name, keywords in names.items():

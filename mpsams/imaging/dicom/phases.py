@@ -36,7 +36,7 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
     if _depth(members, places) == 1:
         return Parts([members])
     attributes = _attributes(frames, members, places)
-    if found := _resolved(members, places, attributes, _LEVELS):
+    if found := _resolve(members, places, attributes, _LEVELS):
         return found
     even = len(set(np.bincount(places))) == 1
     order = next((attribute.codes for attribute in attributes if _distinct(attribute.codes, places)), None)
@@ -50,7 +50,7 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """What differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones belong to later parts."""
+    """An attribute that differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones belong to later parts."""
 
     name: str
     codes: np.ndarray
@@ -58,7 +58,7 @@ class _Attribute:
 
 
 def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray) -> list[_Attribute]:
-    """What differs among frames, in the order in which it explains them."""
+    """The attributes that differ among frames, in the order in which they are tried."""
     found: dict[bytes, _Attribute] = {}
     numbers = np.array([frame.index + 1 if frame.image.frames > 1 else frame.number for frame in frames])
     counted = _by_count(numbers, members, places)
@@ -90,7 +90,7 @@ def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> n
     return None
 
 
-def _resolved(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> Parts | None:
+def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> Parts | None:
     """See ``separate``; None where attributes leave two frames of a part at one place."""
     depth = _depth(members, places)
     if depth == 1:
@@ -99,7 +99,7 @@ def _resolved(members: np.ndarray, places: np.ndarray, attributes: list[_Attribu
     for attribute, parts in split:
         if len(parts) == depth and all(_depth(part, places) == 1 for part in parts):
             return Parts(parts, (attribute.name,))
-    if levels and (found := _combined(places, split, depth, levels)):
+    if levels and (found := _combine(places, split, depth, levels)):
         return found
     for attribute in attributes:
         if attribute.values is not None and (found := _runs(members, attribute, places, depth)):
@@ -110,7 +110,7 @@ def _resolved(members: np.ndarray, places: np.ndarray, attributes: list[_Attribu
     return None
 
 
-def _combined(places: np.ndarray, split: list, depth: int, levels: int) -> Parts | None:
+def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> Parts | None:
     """Parts by one attribute whose values leave less to explain, each of them resolved by those after it."""
     coarse = [k for k, (_, parts) in enumerate(split) if 1 < len(parts) < depth][:_MOST_ATTRIBUTES]
     for k in coarse:
@@ -118,7 +118,7 @@ def _combined(places: np.ndarray, split: list, depth: int, levels: int) -> Parts
         if sum(_depth(part, places) for part in parts) == depth:
             rest, found = [later for later, _ in split[k + 1 :]], []
             for part in parts:
-                found.append(_resolved(part, places, rest, levels - 1))
+                found.append(_resolve(part, places, rest, levels - 1))
                 if found[-1] is None:
                     break
             else:
@@ -140,7 +140,7 @@ def _parts(members: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
 
 
 def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
-    """Whether no two frames at one place have the same code."""
+    """True if no two frames at one position have the same code."""
     return len(np.unique(codes * (int(places.max()) + 1) + places)) == len(codes)
 
 
@@ -184,7 +184,7 @@ def _cut(blocks: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
 
 
 def _overlap(parts: list[np.ndarray], places: np.ndarray) -> bool:
-    """Whether each part has more than half of its places in common with the largest.
+    """True if each part has more than half of its positions in common with the largest.
 
     One that has not may be the rest of the part before it, which a single repeated image has cut in two.
     """

@@ -47,9 +47,9 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
     volumes (``phases.separate``), which stay together in their order.
     """
     found: list[list[Stack]] = []
-    for alike in _divided(frames, _kind):
+    for alike in _divide(frames, _kind):
         if alike[0].place is None:
-            found += [[_film(film)] for film in _divided(alike, _film_of)]
+            found += [[_film(film)] for film in _divide(alike, _film_of)]
             continue
         for lying_alike in _by_orientation(alike):
             found += [_volumes(group, notes) for group, notes in _series(lying_alike)]
@@ -72,7 +72,7 @@ def _beside(parts: list[Stack], frames: Sequence[Frame]) -> list[Stack]:
     return [replace(stack, notes=(*stack.notes, note)) for stack in parts]
 
 
-def _divided(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
+def _divide(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
     """Frames by a key, in the order in which keys occur."""
     groups: dict[Hashable, list[Frame]] = {}
     for frame in frames:
@@ -112,7 +112,7 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     Images of which each names another one make a single group: all else that they say is the same, so UIDs were made anew
     for each image, as some scanners and programs that anonymise do.
     """
-    groups = _divided(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
+    groups = _divide(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
     single = all(frame.image.frames == 1 for frame in frames) and all(len({f.image for f in group}) == 1 for group in groups)
     if len(groups) == 1 or not single or frames[0].image.localizer:
         return [(group, []) for group in groups]
@@ -142,27 +142,27 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[Stack]:
     """
     frames = sorted(frames, key=lambda frame: frame.order)
     heights = np.array([frame.place.position for frame in frames]) @ frames[0].place.normal
-    places = _numbered(heights, frames[0].place.thickness)
+    places = _number(heights, frames[0].place.thickness)
     found = phases.separate(frames, places)
     total, parts, counts = len(found.parts), [], np.bincount(places)
     for k, members in enumerate(found.parts, start=1):
         members = members[np.argsort(heights[members], kind="stable")]
         stack = _volume([frames[index] for index in members])
-        said = [_told(counts, found, k)] if total > 1 else []
+        said = [_describe_parts(counts, found, k)] if total > 1 else []
         parts.append(replace(stack, notes=(*notes, *stack.notes, *said), part=(k, total)))
     half = max(stack.voxels for stack in parts) / 2
     return sorted(parts, key=lambda stack: (stack.voxels < half, stack.part))
 
 
-def _told(counts: np.ndarray, found: phases.Parts, k: int) -> str:
+def _describe_parts(counts: np.ndarray, found: phases.Parts, k: int) -> str:
     """A sentence on why a volume is only a part of the images. counts: of images at each place."""
     many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
-    how = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
+    suffix = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
     doubt = "" if found.certain else ", and may mix them, as nothing says for certain which belong together"
-    return f"There are {many}{how}; this volume takes number {k} of each{doubt}."
+    return f"There are {many}{suffix}; this volume takes number {k} of each{doubt}."
 
 
-def _numbered(heights: np.ndarray, thickness: float | None) -> np.ndarray:
+def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
     """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are one."""
     order = np.argsort(heights, kind="stable")
     distances = np.diff(heights[order])
