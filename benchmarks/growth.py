@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks import keep, row, synthetic, training
 from benchmarks.interleaved import contest
 from mpsams import packs
-from train.options import Run, open_data
+from train.options import RunOptions, open_data
 
 IMAGES, UNKNOWN = (1000, 4000, 16000, 64000), (1000, 4000, 16000)
 EACH = 20  # slices of a patient, where patients are known
@@ -58,7 +58,7 @@ class Watch:
 
 def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **settings) -> None:
     """A contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
-    chosen = training.options(size=size, run=Run(device="cpu"), **settings)
+    chosen = training.options(size=size, run=RunOptions(device="cpu"), **settings)
     training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()  # what libraries take once
     watch = Watch()
     turn()

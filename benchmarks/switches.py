@@ -25,7 +25,7 @@ from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams import packs, precision
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Run, to_device_if_fits
+from train.options import RunOptions, to_device_if_fits
 from train.state import Position
 
 SWITCHES = {
@@ -56,11 +56,11 @@ def impossible(switch: str) -> str:
     return ""
 
 
-def run_of(switch: str, on: bool) -> Run:
+def run_of(switch: str, on: bool) -> RunOptions:
     """The run's options with a switch on or off; bf16's other side is float32, on a GPU too."""
     if switch == "bf16":
-        return Run(precision="bf16" if on else "float32")
-    return Run(compile=switch == "compile" and on)
+        return RunOptions(precision="bf16" if on else "float32")
+    return RunOptions(compile=switch == "compile" and on)
 
 
 def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, batch: int) -> Task:

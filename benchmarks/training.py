@@ -16,15 +16,15 @@ from mpsams import methods, packs
 from mpsams.unet import UNet
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Data, Model, Run, to_device_if_fits
+from train.options import Data, Model, RunOptions, to_device_if_fits
 
 EPOCHS = 800  # the paper's, of which a benchmark does the first few
 
 
-def options(width: int, size: int, batch: int, run: Run | None = None) -> pretrain.Pretrain:
+def options(width: int, size: int, batch: int, run: RunOptions | None = None) -> pretrain.Pretrain:
     """A pretraining with MPS-AMS; everything else at its default."""
     learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
-    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or Run())
+    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or RunOptions())
 
 
 def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:

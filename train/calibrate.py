@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, inference, splits
+from mpsams import calibration, checkpoint, inference, jsonl, splits
 from mpsams.calibration import Outcomes, Readout, Reliability, Rule
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
@@ -153,12 +153,7 @@ def choose(judged: Outcomes, most_alarms: float) -> dict:
     rule, quiet = calibration.find_rule(judged, most_alarms)
     about = {"smallest_area": rule.smallest_area, "least_peak": rule.least_peak, "most_false_alarms": most_alarms, "quiet_enough": quiet}
     about |= {"lesions": int((judged.truth_n > 0).sum()), "without": int((judged.truth_n == 0).sum())}
-    return about | {when: known(calibration.score_rule(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
-
-
-def known(values: dict[str, float]) -> dict[str, float | None]:
-    """The values with None for NaN, which JSON does not have."""
-    return {name: None if value != value else value for name, value in values.items()}
+    return about | {when: jsonl.nan_to_none(calibration.score_rule(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
 
 
 def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
@@ -166,7 +161,7 @@ def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
     fitted, rule = told["calibration"], told["rule"]
     lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
     lines += [f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}" for when in ("before", "after")]
-    steps = [(name, known(calibration.score_rule(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
+    steps = [(name, jsonl.nan_to_none(calibration.score_rule(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
     if rule:
         lines.append(f"rule: {calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}")
         if not rule["quiet_enough"]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mpsams import checkpoint, datasets, inference, metrics, splits
+from mpsams import checkpoint, datasets, inference, jsonl, metrics, splits
 from mpsams.calibration import Reliability
 from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
@@ -101,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if options.json:
         about |= {"cases": found["image"], "notes": notes, "reliability": reliability.table()}
         if "volume" in means:
-            about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
+            about |= {"per_volume": jsonl.nan_to_none(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(Path(options.json), (json.dumps(known(means["image"]) | about, indent=1) + "\n").encode())
+        checkpoint.write(Path(options.json), (json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1) + "\n").encode())
     return means["image"]
 
 
@@ -114,11 +113,6 @@ def is_same_measurement(path: Path, about: dict) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(held, dict) and all(held.get(key) == value for key, value in about.items())
-
-
-def known(means: dict[str, float]) -> dict[str, float | None]:
-    """The means with None for NaN, which JSON does not have."""
-    return {name: None if math.isnan(value) else value for name, value in means.items()}
 
 
 def select_cases(network: Network, source: Source, part: str) -> Dataset:

@@ -50,7 +50,7 @@ from train.command_line import parse, peek_option, run
 from train.options import (
     Data,
     Model,
-    Run,
+    RunOptions,
     describe,
     one_of,
     open_data,
@@ -84,7 +84,7 @@ class Finetune:
     recipe: Recipe
     data: Data = Data()
     model: Model = Model()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     init: str | None = None
     transfer: str = "all"
     labels: float = 0.1
@@ -185,7 +185,7 @@ def learn(
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
     rest = to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
-    work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
+    work = task(options, fixed, averaged, SampleParts(seen, val, rest), watch)
     if options.dry_run:
         rehearsal.measure_and_print(work)
         return None
@@ -279,7 +279,7 @@ class Averaged(nn.Module):
             self.average.update_parameters(self.network)
 
 
-class Parts(NamedTuple):
+class SampleParts(NamedTuple):
     """Samples to learn from, to validate on, and those of the training part without labels (None where they are not used)."""
 
     labelled: Stack
@@ -288,7 +288,7 @@ class Parts(NamedTuple):
 
 
 def task(
-    options: Finetune, config: dict, model: Averaged, parts: Parts, watch: Callable[[float], None] = lambda done: None
+    options: Finetune, config: dict, model: Averaged, parts: SampleParts, watch: Callable[[float], None] = lambda done: None
 ) -> loop.Task:
     """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val

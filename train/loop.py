@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mpsams import checkpoint, distributed, jsonl, precision, splits
 from mpsams.splits import Split
 from train import launch, sampling, state
-from train.options import Run, checkpoint_fingerprint
+from train.options import RunOptions, checkpoint_fingerprint
 from train.state import STATE, Position
 
 RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
@@ -96,7 +96,7 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
     launch.call_on_first(make)
 
 
-def resolve_precision(run: Run, device: torch.device, out: Path, resume: bool) -> Run:
+def resolve_precision(run: RunOptions, device: torch.device, out: Path, resume: bool) -> RunOptions:
     """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it began with."""
     resume = agree_to_resume(resume)
 

@@ -89,7 +89,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunOptions:
     """Device, randomness and saving of a run.
 
     Args:

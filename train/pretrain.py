@@ -32,7 +32,7 @@ from train.command_line import parse, peek_option, run
 from train.options import (
     Data,
     Model,
-    Run,
+    RunOptions,
     at_least,
     describe,
     open_data,
@@ -86,7 +86,7 @@ class Pretrain:
     data: Data = Data()
     model: Model = Model()
     optim: Optim = Optim()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     out: str | None = None
     resume: bool = False
     overwrite: bool = False

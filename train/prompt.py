@@ -31,7 +31,7 @@ from train import dry_run, launch, loop, simulated_users
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
 from train.finetune import KINDS, Averaged, origin
-from train.options import Model, Run, at_least, describe, resume_fingerprint
+from train.options import Model, RunOptions, at_least, describe, resume_fingerprint
 from train.prompt_data import (
     Objects,
     Packs,
@@ -130,7 +130,7 @@ class Train:
     data: Packs = Packs()
     model: Model = Model(width=16)
     learning: Learning = Learning()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     init: str | None = None
     validate_every: int = 1
     validate: int = 40

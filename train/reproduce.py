@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if not planned.parts.get(options.table):
         raise ValueError(f"the plan {planned.name!r} has no [{options.table}]")
     jobs = share(planned.jobs(options.table, options.labels or ()), options.shard)
-    work = Work(planned, Path(options.out or f"runs/{planned.name}"), options.root)
+    work = Reproduction(planned, Path(options.out or f"runs/{planned.name}"), options.root)
     print(work.report(jobs))
     if not options.list:
         with time_limit(options.minutes) as over:
@@ -96,7 +96,7 @@ def chain(job: Job) -> tuple:
     return (job.method, job.seed) if job.seed is not None else (job.method, job.draw)
 
 
-class Work:
+class Reproduction:
     """A reproduction's folder: runs below it, and the records of the finished ones."""
 
     def __init__(self, planned: Plan, out: Path, root: str | None) -> None:

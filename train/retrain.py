@@ -26,7 +26,7 @@ from mpsams.splits import Split
 from train import evaluate, finetune, memory
 from train.command_line import parse, run
 from train.finetune import RECIPES, Finetune
-from train.options import Data, Run, at_least, thumbnails
+from train.options import Data, RunOptions, at_least, thumbnails
 
 RESAMPLES = 10_000  # bootstrap resamples of the held-back items
 THRESHOLD = 0.5  # chance from which a pixel counts as lesion
@@ -155,7 +155,7 @@ def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps
     return Finetune(
         recipe=replace(recipe, epochs=epochs),
         data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
-        run=Run(device=plan["device"]),
+        run=RunOptions(device=plan["device"]),
         init=str(folder / retraining.BASE_CHECKPOINT),
         labels=1.0,
         validate_every=0,

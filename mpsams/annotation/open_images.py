@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpsams.annotation.open_image import OpenImage
-from mpsams.inference.case import Case, Upload
+from mpsams.inference.case import Case, UploadedFiles
 
 MAX_IMAGES, MAX_VOXELS = 8, 2**28  # images in memory for a tab, and voxels of their masks
 LAST = 2  # images that always stay in memory: the one on screen, and the one that a late command may be about
@@ -35,7 +35,7 @@ class CompressedImage:
     order: str
     item: str
     content: str
-    upload: Upload | None
+    upload: UploadedFiles | None
     case: Case | None
     view: dict
 

@@ -62,7 +62,7 @@ class Sample:
         return np.stack([transforms.to_unit(channel, span) for channel, span in zip(self.image, self.spans, strict=True)])
 
 
-def made_up(group: str) -> tuple[Path, ...]:
+def no_files(group: str) -> tuple[Path, ...]:
     """The files of a patient who has none."""
     return ()
 
@@ -84,7 +84,7 @@ class Dataset:
     cases: tuple[str, ...]
     groups: tuple[str, ...]
     read: Callable[[str], Sample]
-    files: Callable[[str], tuple[Path, ...]] = made_up
+    files: Callable[[str], tuple[Path, ...]] = no_files
     sequences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -18,7 +18,7 @@ from mpsams import imaging, transforms
 from mpsams.datasets import Dataset, Sample, _files, add_names
 from mpsams.imaging import Scan, UnreadableImage, geometry, mask_files, nifti, opening
 from mpsams.imaging.grid import OtherGrid, onto
-from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
+from mpsams.imaging.mask_values import Codes, LesionMask, UnknownCodes
 from mpsams.transforms import Box
 
 FEW = 2**16  # values among which any image has more than two
@@ -56,7 +56,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Grid:
+class FileGrid:
     """Shape and geometry of a file, read before its voxels are.
 
     shape: voxels (X, Y, Z). affine: of a Scan. notes: what the reader says. modality: as the file states it, None
@@ -70,7 +70,7 @@ class Grid:
 
 
 @dataclass
-class Reader:
+class VolumeReader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
     codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that the data set holds.
@@ -128,7 +128,7 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
         modality = scan.modality
         said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
         mixed = others(firsts, modality)
-    reader = Reader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
+    reader = VolumeReader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
     notes = (*mixed, *add_names((name, note) for name, own in said.items() for note in own))
     return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
@@ -145,7 +145,7 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
     return [f"All images are read as {modality}, as the first one is, but these are of another kind: {named}. State the modality, or separate them."]
 
 
-def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
+def slices(patient: Patient, grids: Sequence[FileGrid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
     if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
         sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True))
@@ -162,7 +162,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     first, *others = (open_scan(path, modality) for path in patient.images)
     try:
         scans = (first, *(onto(scan, first, f"channel {number}") for number, scan in enumerate(others, start=2)))
-        mask = Mask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
+        mask = LesionMask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
     except OtherGrid as error:
         what = str(error).removesuffix(".")
         raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
@@ -179,7 +179,7 @@ def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
     return ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",) if len(np.unique(few)) <= 2 else ()
 
 
-def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:
+def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
     """The lesion mask of an image, by the rules of ``imaging.mask_files``. ValueError names the file, OtherGrid does not."""
     try:
         return mask_files.read(_files_of(path), image, codes)
@@ -199,7 +199,7 @@ def open_scan(path: Path, modality: str | None = None) -> Scan:
         raise ValueError(f"{path}: {error}") from None
 
 
-def grid(path: Path, may_be_4d: bool = False) -> Grid:
+def grid(path: Path, may_be_4d: bool = False) -> FileGrid:
     """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read.
 
     may_be_4d: whether several volumes are allowed, as the channels of a mask are.
@@ -208,13 +208,13 @@ def grid(path: Path, may_be_4d: bool = False) -> Grid:
         if not is_nifti(path):
             scan = _read(path, None)
             several = (f"This holds {len(scan.choices)} images; the first is used ({scan.choices[0]}).",) if len(scan.choices) > 1 else ()
-            return Grid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
+            return FileGrid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
         shape, volumes, affine, notes = nifti.grid(path)
     except UnreadableImage as error:
         raise ValueError(f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}") from None
     if volumes > 1 and not may_be_4d:
         raise ValueError(f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be used alone")
-    return Grid(shape, affine, notes, None)
+    return FileGrid(shape, affine, notes, None)
 
 
 def _read(path: Path, modality: str | None) -> Scan:

@@ -21,7 +21,7 @@ import numpy as np
 from . import Scan, UnreadableImage, geometry, modality_guess
 from .nifti_header import ALLOWED, DAMAGED, MAX_BYTES, SIGNATURES, Layout, affine_of, layout_of, magic, parse, scaling
 
-__all__ = ["GZIP", "MAX_BYTES", "SIGNATURES", "Grid", "grid", "is_half", "read", "write_mask"]
+__all__ = ["GZIP", "MAX_BYTES", "SIGNATURES", "NiftiGrid", "grid", "is_half", "read", "write_mask"]
 
 GZIP = b"\x1f\x8b"
 
@@ -34,7 +34,7 @@ _LOWEST = (-np.inf, -3.4e38)  # the most negative float32, with which some progr
 _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
-class Grid(NamedTuple):
+class NiftiGrid(NamedTuple):
     """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
 
     shape: tuple[int, int, int]
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
     notes: tuple[str, ...]
 
 
-def grid(path: Path) -> Grid:
+def grid(path: Path) -> NiftiGrid:
     """The grid of a NIfTI file, its voxels unread. UnreadableImage as ``read``."""
     try:
         with open(path, "rb") as file:
@@ -51,7 +51,7 @@ def grid(path: Path) -> Grid:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImage(DAMAGED) from error
     _, *shape, volumes = layout_of(header).shape
-    return Grid(tuple(shape), volumes, *affine_of(header))
+    return NiftiGrid(tuple(shape), volumes, *affine_of(header))
 
 
 def is_half(path: Path) -> bool:

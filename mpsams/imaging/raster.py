@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from . import Scan, UnreadableImage, mask_colours, mask_values, pixels_only
-from .mask_values import Mask
+from .mask_values import LesionMask
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 4096 * 4096
@@ -87,7 +87,7 @@ def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
     return mask_of(data, shape_hw).lesion
 
 
-def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
+def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
     """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see ``mask_values.lesion``.
 
     Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever it
@@ -114,7 +114,7 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
             "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
         )
     found = mask_values.lesion([Scan(mask_hw.T[:, :, None], "mri", "")])
-    return Mask(found.lesion[:, :, 0].T, notes + found.notes)
+    return LesionMask(found.lesion[:, :, 0].T, notes + found.notes)
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:

@@ -21,7 +21,7 @@ from mpsams import imaging, inference, schedule, transforms
 from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
 from mpsams.imaging import Scan, geometry, mask_files
 from mpsams.imaging.dicom import annotation_seg
-from mpsams.imaging.mask_values import Mask
+from mpsams.imaging.mask_values import LesionMask
 from mpsams.inference import Agreement, Study, shared
 from mpsams.plots import images
 from mpsams.transforms import Box
@@ -36,7 +36,7 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadedFiles:
     """Uploaded files by which a case can be opened again, as long as they are there. digest: of their bytes, in hexadecimal."""
 
     files: tuple[Path, ...]
@@ -70,7 +70,7 @@ class Case:
     seed: int
     selector: str
     item: str = ""
-    upload: Upload | None = None
+    upload: UploadedFiles | None = None
     truth_notes: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict) -> Case:
@@ -200,7 +200,7 @@ def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[
     """
     scan = imaging.read(files, modality, choice)
     case = open_scan(YOURS[scan.modality], scan, options(scan.modality))
-    return replace(case, upload=Upload(tuple(map(Path, files)), modality, scan.choice, digest(files)))
+    return replace(case, upload=UploadedFiles(tuple(map(Path, files)), modality, scan.choice, digest(files)))
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -291,10 +291,10 @@ def set_truth(case: Case, file: Path | None) -> Case:
     return _with_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
 
 
-def _truth(scan: Scan, file: Path) -> Mask:
+def _truth(scan: Scan, file: Path) -> LesionMask:
     """A mask in any of the formats in which masks leave, and in those of ``mask_files``."""
     if annotation_seg.is_segmentation(file):
-        return Mask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
+        return LesionMask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
     return mask_files.read(file, scan)
 
 

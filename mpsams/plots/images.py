@@ -159,7 +159,7 @@ def alias(name: str, held_name: str) -> str:
     return f'<defs><use id="{name}" href="#{held_name}"/></defs>'
 
 
-def shared(name: str, size_hw: tuple[float, float]) -> str:
+def use_image(name: str, size_hw: tuple[float, float]) -> str:
     """An image that the page has ``hold_image`` elsewhere, stretched over a picture of size_hw."""
     return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mpsams.tables import effects
 from mpsams.tables.means import AVERAGED, TABLES, choose, mean_sd, scores, seeds_by_draws
-from mpsams.tables.results import COLUMNS, Results, Run
+from mpsams.tables.results import COLUMNS, Results, RunScores
 
 SOUGHT = 0.02  # the difference we want to detect
 
@@ -100,7 +100,7 @@ def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
     }  # fmt: skip
 
 
-def _signed_ranks(results: Results, ours: Sequence[Run], theirs: Sequence[Run], averaging: str, measure: str) -> float | None:
+def _signed_ranks(results: Results, ours: Sequence[RunScores], theirs: Sequence[RunScores], averaging: str, measure: str) -> float | None:
     """Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
     from scipy.stats import wilcoxon
 
@@ -115,7 +115,7 @@ def _signed_ranks(results: Results, ours: Sequence[Run], theirs: Sequence[Run], 
     return 1.0 if not values.any() else float(wilcoxon(values, zero_method="pratt").pvalue)
 
 
-def _by_image(runs: Sequence[Run], measure: str) -> np.ndarray:
+def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
     """Each image's mean over draws, seeds averaged within each: (N,)."""
     return np.mean([np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0) for draw in {run.draw for run in runs}], axis=0)
 

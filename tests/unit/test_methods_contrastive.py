@@ -352,7 +352,7 @@ def test_swav_stops_when_every_view_belongs_to_all_prototypes_alike(images):
     state = _views.health(*healthy()) | {"entropy_over_ln_k": 0.9}
     method.refuse_collapse(state, 30)
     with pytest.raises(FloatingPointError, match="prototypes have collapsed in epoch 30: every view belongs to all 8 alike .*fewer prototypes"):
-        method.refuse_collapse(state | {"entropy_over_ln_k": method._told["entropy_over_ln_k"]}, 30)
+        method.refuse_collapse(state | {"entropy_over_ln_k": method._scalars["entropy_over_ln_k"]}, 30)
 
 
 # Collapse.

@@ -1,4 +1,4 @@
-"""What the image viewer is told of a slice: units, crops, millimetres of the patient, and pixel values."""
+"""Data of the image viewer for a slice: units, crops, millimetres of the patient, and pixel values."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
     def film(says: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
-        layers = [images.shared("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
+        layers = [images.use_image("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
         return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
 
     def hides(mask_1l) -> list[str]:

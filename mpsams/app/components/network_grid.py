@@ -157,13 +157,13 @@ def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> t
     """What is drawn of a cell's picture, as SVG: the image, and what is drawn over it."""
     size = compared.case.size_hw
     if which == "truth":
-        return images.shared("case-image", size), truth
+        return images.use_image("case-image", size), truth
     if which == "dispute":
         votes = images.shrunk_mask(compared.votes_hw, longest)
         return images.raster(images.uri(images.heat(disagreement(votes, len(compared.peers)))), size), truth
     small = images.shrunk_mask(compared.masks[which], longest)
     filling = f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>'
-    return images.shared("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
+    return images.use_image("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
 
 
 def large(compared: SliceComparison) -> str:
@@ -216,7 +216,7 @@ def beside(compared: SliceComparison, which: str) -> str:
         outlines = [images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0]) for name, mask_hw in small.items()]
         legend = html.key(*(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()), *[("truth", "true lesion")] * (case.truth_hw is not None))
         says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
-        every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines], viewer.LINKED)
+        every = images.svg(says, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED)
         return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.") + legend
     heat = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)
     drawn = images.svg(f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)

@@ -22,7 +22,7 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class FrameStack:
     """Frames of one size that make one volume, Z in their order along the normal, or in time without places.
 
     affine: (4, 4) from column, row and slice to RAS millimetres, None without geometry. part: this is the first
@@ -39,14 +39,14 @@ class Stack:
         return len(self.frames) * self.frames[0].rows * self.frames[0].columns
 
 
-def stacks(frames: Sequence[Frame]) -> list[Stack]:
+def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
     """All volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
     Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what rounding
     changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make several
     volumes (``phases.separate``), which stay together in their order.
     """
-    found: list[list[Stack]] = []
+    found: list[list[FrameStack]] = []
     for alike in _divide(frames, _kind):
         if alike[0].place is None:
             found += [[_film(film)] for film in _divide(alike, _film_of)]
@@ -58,7 +58,7 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
     return [stack for parts in found for stack in parts]
 
 
-def _beside(parts: list[Stack], frames: Sequence[Frame]) -> list[Stack]:
+def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack]:
     """Volumes with a note where their series has other images, which are no part of them."""
     first = parts[0].frames[0]
     if first.place is None or not first.image.series or first.image.localizer:
@@ -122,7 +122,7 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     return [(list(frames), [note])]
 
 
-def _film(frames: list[Frame]) -> Stack:
+def _film(frames: list[Frame]) -> FrameStack:
     """Frames without places, by their number."""
     frames = sorted(frames, key=lambda frame: (frame.number, frame.index))
     notes = []
@@ -132,10 +132,10 @@ def _film(frames: list[Frame]) -> Stack:
         notes.append("The frames count as moments, not places, as they do not say where they lie; distances are unknown.")
     elif len(frames) > 1:
         notes.append("The images do not say where they lie, so they are in the order of their numbers and distances are unknown.")
-    return Stack(tuple(frames), None, tuple(notes))
+    return FrameStack(tuple(frames), None, tuple(notes))
 
 
-def _volumes(frames: list[Frame], notes: list[str]) -> list[Stack]:
+def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
     """Frames of one orientation as volumes in which each place is taken once.
 
     These are in the order of their phases, but do not begin with one that is less than half as large as the largest.
@@ -154,7 +154,7 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[Stack]:
     return sorted(parts, key=lambda stack: (stack.voxels < half, stack.part))
 
 
-def _describe_parts(counts: np.ndarray, found: phases.Parts, k: int) -> str:
+def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str:
     """A sentence on why a volume is only a part of the images. counts: of images at each place."""
     many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
     suffix = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
@@ -173,10 +173,10 @@ def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
     return numbers
 
 
-def _volume(frames: list[Frame]) -> Stack:
+def _volume(frames: list[Frame]) -> FrameStack:
     """Frames at places of their own, in the order of these."""
     affine, notes = _affine([frame.place for frame in frames])
-    return Stack(tuple(frames), affine, tuple(notes))
+    return FrameStack(tuple(frames), affine, tuple(notes))
 
 
 def _affine(places: list[Place]) -> tuple[np.ndarray | None, list[str]]:
