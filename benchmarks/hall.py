@@ -107,7 +107,7 @@ class Guest(Visitor):
 
 
 class Record:
-    """What all visitors saw. owners: whose picture an answer was about."""
+    """Counts over all visitors. owners: of the picture that an answer was about."""
 
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = defaultdict(list)

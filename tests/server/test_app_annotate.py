@@ -60,7 +60,7 @@ class Tab:
         return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
 
     def listed(self, outputs: dict) -> tuple[str, dict[str, str]]:
-        """What the list shows after an event: the id of the image on screen, and the status of each image."""
+        """The list after an event: the id of the image on screen, and the status of each image."""
         (said,) = (value for block, value in outputs.items() if getattr(block, "elem_id", None) == "annotate-queue")
         project = next(fn.fn.__self__.session.project for fn in self.ours if fn.name == "act")
         current, news = json.loads(said["value"] if isinstance(said, dict) else said), queue.news(project, None)

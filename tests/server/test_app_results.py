@@ -1,4 +1,4 @@
-"""What Segment & compare and Results say, without a browser: agreement, scores, which networks take part, tables and sentences."""
+"""Texts of Segment & compare and Results, without a browser: agreement, scores, which networks take part, tables and sentences."""
 
 from __future__ import annotations
 

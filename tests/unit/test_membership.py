@@ -1,4 +1,4 @@
-"""Whether a network has seen an image: by its content, through the split of the checkpoint and of the one it was begun from."""
+"""Membership of an image in a network's training: by its content, through the split of the checkpoint and of the one it was begun from."""
 
 from __future__ import annotations
 
