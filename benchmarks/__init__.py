@@ -60,6 +60,6 @@ def keep(name: str, values: dict, quick: bool = False, folder: Path = Path(__fil
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def here(name: str) -> str:
+def record_name(name: str) -> str:
     """Name of the benchmark's record on this machine: "NAME-gpu" where torch sees a GPU, which is then measured."""
     return f"{name}-gpu" if torch.cuda.is_available() else name

@@ -128,7 +128,7 @@ def ways(place_hw: np.ndarray, depth_hw: np.ndarray) -> coo_array:
     return coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)).tocsr()
 
 
-def drawn(line_n2: np.ndarray, radius: float, shape_hw: tuple[int, int], noise: float, rng: np.random.Generator) -> np.ndarray:
+def draw_stroke(line_n2: np.ndarray, radius: float, shape_hw: tuple[int, int], noise: float, rng: np.random.Generator) -> np.ndarray:
     """The pixels that a round pen touches along a line, by a hand that strays slowly: bool (H, W)."""
     strayed_n2 = line_n2.astype(float)
     if noise:
@@ -148,7 +148,7 @@ def brush(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.rando
     lesion, best, most = bool(truth_hw[region_hw][0]), None, -np.inf
     for radius in radii:
         line_n2, depth = middle(region_hw, radius + 1)
-        pixels_hw = drawn(line_n2, min(radius, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
+        pixels_hw = draw_stroke(line_n2, min(radius, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
         right_hw = pixels_hw & (truth_hw == lesion)
         mended = int((right_hw & (mask_hw != lesion)).sum() - (pixels_hw & ~right_hw).sum())
         if mended > most:
@@ -163,7 +163,7 @@ def pen(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.
         return None
     deepest = float(ndimage.distance_transform_edt(np.pad(region_hw, 1)).max())
     line_n2, depth = middle(region_hw, DEEP * deepest)
-    pixels_hw = drawn(line_n2, min(PEN, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
+    pixels_hw = draw_stroke(line_n2, min(PEN, max(0.0, np.ceil(depth) - 1)), region_hw.shape, noise, rng)
     return Stroke(pixels_hw, bool(truth_hw[region_hw][0]), len(line_n2))
 
 
@@ -185,7 +185,7 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
     return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
 
 
-def by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int) -> Session:
+def annotate_by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int) -> Session:
     """Paint until the goal is reached, from a mask, bool (H, W)."""
     rng, mask_hw, dsc, lengths = np.random.default_rng(seed), start_hw, [dice(start_hw, truth_hw)], []
     while dsc[-1] < goal and len(lengths) < most and (stroke := brush(truth_hw, mask_hw, noise, rng)):
@@ -195,7 +195,7 @@ def by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int,
     return Session(tuple(dsc), tuple(lengths), ())
 
 
-def by_scribble(truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int) -> Session:
+def annotate_by_scribble(truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int) -> Session:
     """Scribble until the goal is reached; a later stroke goes over an earlier one."""
     rng, strokes_hw = np.random.default_rng(seed), np.zeros(truth_hw.shape, np.int8)
     mask_hw = follow(strokes_hw)
@@ -210,7 +210,7 @@ def by_scribble(truth_hw: np.ndarray, follow: Draw, goal: float, most: int, nois
     return Session(tuple(dsc), tuple(lengths), tuple(ms))
 
 
-def chosen(options: Annotator, stack: Stack, networks: Sequence[Network]) -> list[int]:
+def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network]) -> list[int]:
     """The numbers of the images to outline: with a lesion and, where the data set is the networks' own, held out.
 
     Of the first network's part, and in no network's training part.
@@ -229,19 +229,19 @@ def sessions(
     unit_hw: np.ndarray, truth_hw: np.ndarray, proposer: Network, networks: dict[str, Network | None], options: Annotator, seed: int
 ) -> dict[str, Session]:
     """Everything that is compared on one image: "brush, from nothing", and so on."""
-    chance_hw, none_hw = inference.spread(inference.chance(proposer, unit_hw), truth_hw.shape), np.zeros(truth_hw.shape, np.float32)
-    how = options.dsc, options.most, options.noise, seed
+    probability_hw, none_hw = inference.to_image(inference.grid_probability(proposer, unit_hw), truth_hw.shape), np.zeros(truth_hw.shape, np.float32)
+    limits = options.dsc, options.most, options.noise, seed
     found = {}
-    proposal_hw = inference.lesion_mask(proposer.readout.rule, chance_hw)
-    for start, from_hw, mask_hw in (("nothing", none_hw, none_hw > 0.5), ("proposal", chance_hw, proposal_hw)):
-        found[f"brush, from {start}"] = by_brush(truth_hw, mask_hw, *how)
+    proposal_hw = inference.lesion_mask(proposer.readout.rule, probability_hw)
+    for start, from_hw, mask_hw in (("nothing", none_hw, none_hw > 0.5), ("proposal", probability_hw, proposal_hw)):
+        found[f"brush, from {start}"] = annotate_by_brush(truth_hw, mask_hw, *limits)
         for name, network in networks.items():
             of = scribble.prepare(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
-            found[f"scribble, from {start}, {name}"] = by_scribble(truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *how)
+            found[f"scribble, from {start}, {name}"] = annotate_by_scribble(truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *limits)
     return found
 
 
-def told(found: Sequence[Session], goal: float, most: int) -> dict:
+def summarise_sessions(found: Sequence[Session], goal: float, most: int) -> dict:
     """Median and quartiles of strokes (those who gave up count as ``most``), who reached the goal, Dice after some strokes, ms a stroke."""
     strokes = [most if (count := one.strokes(goal)) is None else count for one in found]
     ms = [value for one in found for value in one.ms]
@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     proposer = inference.open_network(options.weights)
     networks = {Path(path).stem: inference.open_network(path) for path in options.features}
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
-    indices = chosen(options, stack, [proposer, *networks.values()])
+    indices = choose_images(options, stack, [proposer, *networks.values()])
     kept: dict[str, list[Session]] = {}
     for i in tqdm(indices, desc="outlining", unit="img"):
         images_1chw, masks_11hw = stack.take(torch.tensor([i]))
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "called": stack.name, "images": len(indices), "part": options.part, "size": stack.size, "proposal": Path(options.weights).stem,
         "dsc": options.dsc, "most": options.most, "noise": options.noise, "source": stack.source,
     }  # fmt: skip
-    keep(f"annotator-{stack.name}", {"ways": {name: told(found, options.dsc, options.most) for name, found in kept.items()}} | about, options.quick)
+    keep(f"annotator-{stack.name}", {"ways": {name: summarise_sessions(found, options.dsc, options.most) for name, found in kept.items()}} | about, options.quick)
 
 
 if __name__ == "__main__":

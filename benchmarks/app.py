@@ -78,8 +78,8 @@ def slider(calls: int) -> list[float]:
 
     registry = ModelRegistry(Path("weights"))
     covariance = masking.covariance(registry, "ultrasound")
-    how = _case.clustering(registry.clustering())
-    cases = [_case.of_sample(sample, how) for sample in phantom.samples()]
+    clustering = _case.clustering_options(registry.clustering())
+    cases = [_case.open_sample(sample, clustering) for sample in phantom.samples()]
     events = random.Random(0)
     return seconds(lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
 
@@ -124,14 +124,14 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     from mpsams.inference.registry import ModelRegistry
 
     registry = ModelRegistry(Path("weights"))
-    case = _case.of_upload([path], None, lambda modality: _case.clustering(registry.clustering(modality)))
-    how = _case.clustering(registry.clustering(case.modality))
+    case = _case.open_upload([path], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
+    clustering = _case.clustering_options(registry.clustering(case.modality))
     covariance = masking.covariance(registry, case.modality)
     events = random.Random(0)
 
     def compare(case) -> None:
-        *_, said = comparison.ask(case, registry.segmenters(case.modality), registry)
-        compared = comparison.Compared(said, 0.5)
+        *_, said = comparison.predict_slice(case, registry.segmenters(case.modality), registry)
+        compared = comparison.SliceComparison(said, 0.5)
         for draw in (network_grid.verdict, network_grid.large, network_grid.cells):
             draw(compared)
 
@@ -142,7 +142,7 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     }
 
     def move(show) -> None:
-        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), how)
+        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), clustering)
         slice_view.current_slice(moved)
         show(moved)
 

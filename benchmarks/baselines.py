@@ -38,7 +38,7 @@ def border(x_b1hw: Tensor, patch: int) -> Tensor:
     """Unlikeness to the border of the image: mean distance to the five likest border patches, in mean and deviation."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     values_bld = patches.patchify(x_b1hw, patch)
-    known_blk = z_scored(torch.stack([values_bld.mean(dim=2), values_bld.std(dim=2)], dim=2))
+    known_blk = standardise_scores(torch.stack([values_bld.mean(dim=2), values_bld.std(dim=2)], dim=2))
     edge = torch.ones(rows, columns, dtype=torch.bool)
     edge[1:-1, 1:-1] = False
     return torch.cdist(known_blk, known_blk[:, edge.flatten()]).topk(5, largest=False).values.mean(dim=2)
@@ -46,7 +46,7 @@ def border(x_b1hw: Tensor, patch: int) -> Tensor:
 
 def saliency(x_b1hw: Tensor, patch: int) -> Tensor:
     """Centre + border unlikeness + dark blob, each z-scored in its image: the sum that the project set out from."""
-    return sum(z_scored(part(x_b1hw, patch)) for part in (centre, border, dark_blob))
+    return sum(standardise_scores(part(x_b1hw, patch)) for part in (centre, border, dark_blob))
 
 
 def edges(x_b1hw: Tensor, patch: int) -> Tensor:
@@ -54,7 +54,7 @@ def edges(x_b1hw: Tensor, patch: int) -> Tensor:
     return per_patch(blur(slope(fine(transforms.standardise(x_b1hw), patch)), 4.0))
 
 
-def enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
+def edges_enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
     """The least total change of brightness, up or down, along a path from the border: the geodesic selector without its direction."""
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     cells = F.adaptive_avg_pool2d(transforms.standardise(x_b1hw), (geodesic.CELLS * rows, geodesic.CELLS * columns))
@@ -66,10 +66,10 @@ def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
     """2-means on means and deviations of patches at three scales; the cluster that keeps away from the border."""
     cells = fine(transforms.standardise(x_b1hw), patch)
     scales = [per_patch(blur(cells, s)) for s in (2.0, 4.0, 8.0)] + [per_patch(blur(slope(cells), s)) for s in (2.0, 4.0)]
-    return inner(z_scored(torch.stack(scales, dim=2)), x_b1hw, patch)
+    return inner(standardise_scores(torch.stack(scales, dim=2)), x_b1hw, patch)
 
 
-def of_network(network: Network) -> dict[str, Number]:
+def network_selectors(network: Network) -> dict[str, Number]:
     """Selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its reconstruction
     when half of the image is hidden."""
 
@@ -78,7 +78,7 @@ def of_network(network: Network) -> dict[str, Number]:
         skips = network.unet.encoder(transforms.standardise(x_b1hw).contiguous(memory_format=torch.channels_last))
         map_bkhw = network.unet.decoder(skips)
         known = F.avg_pool2d(map_bkhw, map_bkhw.shape[-1] * patch // x_b1hw.shape[-1]).flatten(2).mT
-        return inner(z_scored(known), x_b1hw, patch)
+        return inner(standardise_scores(known), x_b1hw, patch)
 
     @torch.inference_mode()
     def difficulty(x_b1hw: Tensor, patch: int) -> Tensor:
@@ -119,7 +119,7 @@ def slope(cells_b1ij: Tensor) -> Tensor:
     return (down**2 + right**2).sqrt()
 
 
-def z_scored(known_bl: Tensor) -> Tensor:
+def standardise_scores(known_bl: Tensor) -> Tensor:
     """Mean 0 and deviation 1 over the patches of each image: (B, L) or (B, L, K)."""
     mean, deviation = known_bl.mean(dim=1, keepdim=True), known_bl.std(dim=1, keepdim=True)
     return (known_bl - mean) / deviation.clamp(min=1e-6)
@@ -131,6 +131,6 @@ ALONE: dict[str, Number] = {
     "unlike the border": border,
     "centre + border + dark blob": saliency,
     "edges around": edges,
-    "edges enclosing": enclosed,
+    "edges enclosing": edges_enclosed,
     "2-means, multi-scale": multi_scale,
 }

@@ -43,10 +43,10 @@ class Busy(Exception):
 
 
 def outputs(http: httpx.Client, asked: dict) -> list:
-    """Send an event of the page and return its outputs; ValueError with what the server said where it failed."""
-    number = told(http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
+    """Send an event of the page's and return its outputs; ValueError with what the server said where it failed."""
+    number = check_answer(http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
     with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": asked["session_hash"]}) as answer:
-        for line in told(answer).iter_lines():
+        for line in check_answer(answer).iter_lines():
             said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if said.get("msg") == "process_completed" and said["event_id"] == number:
                 if not said["success"]:
@@ -83,16 +83,16 @@ class Visitor:
     def upload(self) -> dict:
         """The picture as the app knows it from now on."""
         answer = self.http.post("/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")})
-        (path,) = told(answer).json()
+        (path,) = check_answer(answer).json()
         return {"path": path, "orig_name": f"{self.number}.png", "meta": {"_type": "gradio.FileData"}}
 
     def call(self, name: str, file: dict) -> object:
         """The answer of an endpoint, as a program gets it."""
         data = [file, *(about.get("parameter_default") for about in self.page.takes[name][1:])]
-        event = told(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
+        event = check_answer(self.http.post(f"/gradio_api/call/{name}", json={"data": data})).json()["event_id"]
         kind = None
         with self.http.stream("GET", f"/gradio_api/call/{name}/{event}") as answer:
-            for line in told(answer).iter_lines():
+            for line in check_answer(answer).iter_lines():
                 kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
                 if line.startswith("data: ") and kind in ("complete", "error"):
                     if kind == "error":
@@ -126,7 +126,7 @@ class Visitor:
         return answer == self.alone.get(what, answer)
 
 
-def told(answer: httpx.Response) -> httpx.Response:
+def check_answer(answer: httpx.Response) -> httpx.Response:
     """The answer, unless it is a refusal. Busy where the app says so."""
     if answer.status_code == 503:
         raise Busy
@@ -200,10 +200,10 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     if len({str(visitor.alone["mask"]) for visitor in visitors}) < clients:
         raise ValueError("two pictures have the same answer, which would hide a leak")
     if warm:
-        together(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
+        run_clients(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
     tally, kept = Tally(), [memory(pid)]
     load = os.getloadavg()[0]
-    together(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
+    run_clients(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
     tenth = max(1, len(kept) // 10)
     start, middle, end = kept[0], statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     answers = {name: len(taken) for name, taken in tally.taken.items()}
@@ -216,7 +216,7 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     }  # fmt: skip
 
 
-def together(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
+def run_clients(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:
     """All visitors at once. act: called with each of them and the time until which it is to go on."""
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=act, args=(visitor, until), daemon=True) for visitor in visitors]

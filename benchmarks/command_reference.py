@@ -56,14 +56,14 @@ def groups(parser: argparse.ArgumentParser) -> dict[str, Rows]:
     """Title of a group of options -> its rows; groups without options are left out."""
     found = {}
     for group in parser._action_groups:
-        rows = [row(action, parser.prog) for action in group._group_actions if not hidden(action)]
+        rows = [row(action, parser.prog) for action in group._group_actions if not is_hidden(action)]
         if rows:
             title = " ".join((group.title or "").split()).rstrip(".")
             found.setdefault(title[:1].upper() + title[1:], []).extend(rows)
     return found
 
 
-def hidden(action: argparse.Action) -> bool:
+def is_hidden(action: argparse.Action) -> bool:
     """True if an option is left out: help, which every command has, and a group of options given as a file of its own."""
     return action.help in (argparse.SUPPRESS, GROUP) or "--help" in action.option_strings or isinstance(action, argparse._SubParsersAction)
 

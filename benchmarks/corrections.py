@@ -54,7 +54,7 @@ class Corrections:
     quick: bool = False
 
 
-def unseen(network: Network, source: Source, most: int) -> Dataset:
+def unseen_images(network: Network, source: Source, most: int) -> Dataset:
     """The images that the network was not trained on."""
     dataset, split = datasets.open_dataset(source.name or "phantom", source.root), splits.restore(network.metadata["split"])
     dataset = dataset.of(split.val + split.test) if dataset.name == split.dataset else dataset
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(Corrections, "benchmarks.corrections", argv)
     weights = Path(options.weights)
     network = inference.open_network(weights)
-    dataset, found = unseen(network, options.data, options.images), []
+    dataset, found = unseen_images(network, options.data, options.images), []
     with tempfile.TemporaryDirectory() as folder:
         with Project(Path(folder) / "project") as project:
             fill(project, dataset, network, weights.stem)

@@ -31,18 +31,18 @@ METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
 
 def ranking() -> str:
     """AUC and lifts of the paper's selectors, of ours and of the references, on each data set."""
-    found = {name: lesion_ranking.recorded()[name] for name in SETS}
+    found = {name: lesion_ranking.read_records()[name] for name in SETS}
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
         told = [found[name]["selectors"][selector] for name in SETS]
-        rows.append([_title(selector), *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _rounded(told))])
+        rows.append([_title(selector), *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _round_text(told))])
     rows.append(["images with a lesion patch", *(str(found[name]["images"]) for name in SETS)])
     return table(["AUC / lift of the first 15% / lift of the cluster", *SETS.values()], rows)
 
 
-def ranked(name: str) -> str:
+def ranking_table(name: str) -> str:
     """All measurements of all selectors on one data set, best first."""
-    selectors = lesion_ranking.recorded()[name]["selectors"]
+    selectors = lesion_ranking.read_records()[name]["selectors"]
     rows = []
     for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
         intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_second']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
@@ -57,7 +57,7 @@ def _title(selector: str) -> str:
     return f"**{said}**" if selector == clusters.GEODESIC else said
 
 
-def _rounded(told: Iterable[dict]) -> list[dict]:
+def _round_text(told: Iterable[dict]) -> list[dict]:
     """Copies with the cluster's lift as text, empty where there is no cluster."""
     return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
 
@@ -105,13 +105,13 @@ def prompts() -> str:
     rows = []
     for name, words in SETS.items():
         told = record(ROOT / "weights" / f"prompt-{name}.json")
-        rows += [prompted(words, "**prompt network**", told["images"], told)]
+        rows += [prompt_row(words, "**prompt network**", told["images"], told)]
         for peer, values in told.get("peers", {}).items():
-            rows += [prompted(words, peer, values["images"], values)]
+            rows += [prompt_row(words, peer, values["images"], values)]
     return table(["", "", "objects", "box", "1 click", "3 clicks", "5 clicks", "clicks to 0.90", "ms (p95)"], rows)
 
 
-def prompted(words: str, who: str, images: int, told: dict) -> list[str]:
+def prompt_row(words: str, who: str, images: int, told: dict) -> list[str]:
     """A row of ``prompts``."""
     overlaps = (f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (told["box"], *told["clicks"].values()))
     needed = told["clicks_to_90"]
@@ -157,7 +157,7 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
     return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *said])
 
 
-def compared(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
+def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
     """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a sentence."""
     found = tables.read(RESULTS / f"{plan}.jsonl")
     paper = tables.paper_numbers() if recipe == "strong" else None
@@ -213,7 +213,7 @@ def longer(plan: str = "busi-cpu-long") -> str:
             scratch = _dsc(few, "scratch", labels, recipe)
             alone = f"{np.mean([scratch[None, draw] for draw in draws]):.3f}" if all((None, draw) in scratch for draw in draws) else tables.DASH
             means = [f"{np.mean([found[run] for run in both]):.3f}" for found in (before, after)]
-            gains = ", ".join(tables.signed(after[run] - before[run]) for run in both)
+            gains = ", ".join(tables.format_signed(after[run] - before[run]) for run in both)
             rows.append([f"{100 * labels:g}%", recipe, tables.TITLES[method], alone, *means, gains])
     heads = ["Labels", "Recipe", "Method", "from scratch", *(f"{count} epochs" for count in epochs), "gain, each draw"]
     pairs = [(recipe, each) for recipe in many.recipes for each in tables.compare(many, "table2", recipe) if each.rival == "base"]
@@ -226,7 +226,7 @@ def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict
     return {(run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0]) for run in found.of(method, labels, recipe)}
 
 
-def undecided() -> str:
+def mask_uncertainty() -> str:
     """Entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2 <= H1 fails."""
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
 
@@ -256,7 +256,7 @@ def undecided() -> str:
     return table(["", *SETS.values()], rows)
 
 
-def shared() -> str:
+def shared_information() -> str:
     """Mutual information of hidden and visible patches on each data set: at random, lesion first by both readings, one block."""
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
     orders = ("random", *READINGS, "block")
@@ -312,7 +312,7 @@ def strokes() -> str:
     return table([f"to DSC {first['dsc']:.2f}", *heads, "ms per stroke, p95"], rows)
 
 
-def learnt() -> str:
+def learning_table() -> str:
     """Mean DSC on held-out images before and after retraining on accepted masks."""
     rows = []
     for name, words in (("busi", "BUSI, images not seen before"), ("phantom", "phantoms")):
@@ -363,10 +363,10 @@ def rivals() -> str:
     return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
 
 
-TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(compared, "table1"), "table2": partial(compared, "table2")}
-TABLES |= {"short": partial(compared, "table1", "busi-cpu-short", "short"), "longer": longer}
-TABLES |= {"undecided": undecided, "shared": shared, **{f"ranked_{name}": partial(ranked, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learnt, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
+TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(comparison_table, "table1"), "table2": partial(comparison_table, "table2")}
+TABLES |= {"short": partial(comparison_table, "table1", "busi-cpu-short", "short"), "longer": longer}
+TABLES |= {"undecided": mask_uncertainty, "shared": shared_information, **{f"ranked_{name}": partial(ranking_table, name) for name in SETS}}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learning_table, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
 
 
 def rewrite(text: str) -> str:

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import keep, row, synthetic, training
 from train import loop
 from train.loop import Task
-from train.options import Run
+from train.options import RunOptions
 from train.state import Position
 
 FULL = {"width": 64, "size": 256, "batch": 32, "images": 624}  # BUSI's 780, eight in ten
@@ -105,11 +105,11 @@ def whole_training(preparing: float, epochs: list[float]) -> float:
 
 def measure(device: torch.device, epochs: int, compiled: bool, width: int, size: int, batch: int, images: int, side: int = SIDE) -> dict:
     """Everything, for one size."""
-    chosen = training.options(width, size, batch, Run(compile=compiled, device=device.type))
+    chosen = training.options(width, size, batch, RunOptions(compile=compiled, device=device.type))
     with tempfile.TemporaryDirectory() as folder:
         pack, out = synthetic.pack(Path(folder) / "pack", images, size), Path(folder) / "run"
         out.mkdir()
-        plain = training.task(training.options(width, size, batch, Run(device=device.type)), pack, out)  # what is compiled is not counted
+        plain = training.task(training.options(width, size, batch, RunOptions(device=device.type)), pack, out)  # what is compiled is not counted
         counted = flops(step_of(plain))
         del plain
         began = time.perf_counter()

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks import keep, row, synthetic, training
 from benchmarks.interleaved import contest
 from mpsams import packs
-from train.options import Run, open_data
+from train.options import RunOptions, open_data
 
 IMAGES, UNKNOWN = (1000, 4000, 16000, 64000), (1000, 4000, 16000)
 EACH = 20  # slices of a patient, where patients are known
@@ -50,36 +50,36 @@ class Watch:
         while not over.wait(EVERY):
             self.most = max(self.most, mib("RssAnon"))
 
-    def told(self) -> dict[str, float]:
+    def usage(self) -> dict[str, float]:
         """MiB: anonymous memory at its most, how much of that came to be since, and pages of files that did."""
         self.most = max(self.most, mib("RssAnon"))
         return {"anonymous_mib": self.most, "grown_mib": self.most - self.before, "mapped_mib": mib("RssFile") - self.mapped}
 
 
-def opened(turn: Callable, pack: Path, size: int, train: bool, out: Path, **how) -> None:
+def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **settings) -> None:
     """A contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
-    chosen = training.options(size=size, run=Run(device="cpu"), **how)
+    chosen = training.options(size=size, run=RunOptions(device="cpu"), **settings)
     training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()  # what libraries take once
     watch = Watch()
     turn()
     stack, _ = open_data(replace(chosen.data, root=str(pack)))
-    turn(images=len(stack), **watch.told())
+    turn(images=len(stack), **watch.usage())
     if not train:
         return
     work = training.task(chosen, pack, out)
-    turn(**watch.told())
+    turn(**watch.usage())
     out.mkdir()
-    training.run_with(work, out, lambda: turn(**watch.told()))
+    training.run_with(work, out, lambda: turn(**watch.usage()))
 
 
-def measure(count: int, each: int, size: int, **how) -> dict:
+def measure(count: int, each: int, size: int, **settings) -> dict:
     """Time and memory for one number of images."""
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", count, size, each)
         bytes_ = sum((pack / name).stat().st_size for name in (packs.IMAGES, packs.MASKS))
         train = each > 1
-        work = {"pack": pack, "size": size, "train": train, "out": Path(folder) / "run", **how}
-        _, *pieces = contest({str(count): (opened, work)}, rounds=3 if train else 1, warm=0)[str(count)]
+        work = {"pack": pack, "size": size, "train": train, "out": Path(folder) / "run", **settings}
+        _, *pieces = contest({str(count): (open_pack, work)}, rounds=3 if train else 1, warm=0)[str(count)]
     stages = dict(zip(("opening_s", "clustering_s", "epoch_s"), (piece["seconds"] for piece in pieces), strict=True))
     whole = sum(stages.values())
     memory = {key: pieces[-1][key] for key in ("anonymous_mib", "grown_mib", "mapped_mib")}
@@ -103,12 +103,12 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--unknown", type=int, nargs="*", default=UNKNOWN, help="how many, of unknown patients, which are only opened")
     parser.add_argument("--quick", action="store_true", help="a few images, printed and not kept: to see that it runs")
     options = parser.parse_args(argv)
-    how = QUICK if options.quick else FULL
+    settings = QUICK if options.quick else FULL
     known, unknown = ((200, 400), (100,)) if options.quick else (options.images, options.unknown)
     results = {
-        "size": how["size"],
-        "known": [measure(count, EACH, **how) for count in tqdm(known, desc="known patients")],
-        "unknown": [measure(count, 1, **how) for count in tqdm(unknown, desc="unknown patients")],
+        "size": settings["size"],
+        "known": [measure(count, EACH, **settings) for count in tqdm(known, desc="known patients")],
+        "unknown": [measure(count, 1, **settings) for count in tqdm(unknown, desc="unknown patients")],
     }
     results["ratios"] = lines(results["known"], "patients known")
     if unknown:

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 
 from benchmarks.app import app
-from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, outputs, percentile, picture, together
+from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, outputs, percentile, picture, run_clients
 from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 
@@ -164,7 +164,7 @@ def measure(users: int, seconds: float, think: float, same: bool = False, greedy
         if greedy:
             greed = (guests.pop(), time.monotonic() + seconds, Record(), 0.0, dict.fromkeys(MIX, 1))
             threading.Thread(target=visit, args=greed, daemon=True).start()
-        together(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(pid)))
+        run_clients(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(pid)))
         answers = sum(map(len, record.taken.values()))
         health = httpx.get(f"{address}/healthz", timeout=60).json()
         cost = (cpu_seconds(pid) - before) / max(1, answers)

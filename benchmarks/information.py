@@ -86,12 +86,12 @@ def block_order(batch: int, rows: int, columns: int, generator: torch.Generator)
 
 def hidden_by_epoch(length: int, ratio: str) -> Tensor:
     """Patches hidden at epochs 1 to 800, adaptive or fixed: int64 (E,)."""
-    how = mps_ams.Config()
-    shares = [schedule.mask_ratio(epoch, how.start, how.tau) if ratio == "adaptive" else how.fixed_ratio for epoch in EPOCHS.tolist()]
+    config = mps_ams.Config()
+    shares = [schedule.mask_ratio(epoch, config.start, config.tau) if ratio == "adaptive" else config.fixed_ratio for epoch in EPOCHS.tolist()]
     return torch.tensor([masking.hidden_count(length, share) for share in shares])
 
 
-def undecided(length: int, lesion_n: Tensor, order: str) -> dict[str, dict[str, list[float]]]:
+def mask_uncertainty(length: int, lesion_n: Tensor, order: str) -> dict[str, dict[str, list[float]]]:
     """Bits on the kept epochs of the two variants of the method that hide in this order."""
     bits = bits_of(length)["h1" if order == "random" else "h3"]
     at = torch.tensor(KEPT) - 1
@@ -117,7 +117,7 @@ def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
     h1_ne, h2_ne, h3_ne = (uncertainty.course(bits, lesion_n, hidden_e) for bits in bits_of(length).values())
     failed_ne = h3_ne > h2_ne + ALIKE
     counts, epochs = hidden_e.unique(return_counts=True)
-    foreign = [((masking.first(order_nl, n) & lesion_nl).sum(dim=1) != lesion_n.clamp(max=n)).sum() for n in counts.tolist()]
+    foreign = [((masking.hide_first(order_nl, n) & lesion_nl).sum(dim=1) != lesion_n.clamp(max=n)).sum() for n in counts.tolist()]
     return {
         "compared": failed_ne.numel(),
         "h2_above_h1": int((h2_ne > h1_ne + ALIKE).sum()),
@@ -131,7 +131,7 @@ def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
     }
 
 
-def shared(covariance_ll: Tensor, order_nl: Tensor) -> Tensor:
+def shared_information(covariance_ll: Tensor, order_nl: Tensor) -> Tensor:
     """Mutual information of hidden and visible, with 0 to L patches hidden: float64 (N, L + 1) in bits."""
     return torch.cat([uncertainty.shared_course(covariance_ll, part) for part in order_nl.split(64)])
 
@@ -144,7 +144,7 @@ def at_ratios(length: int) -> Tensor:
 def mean_shared(means_n1hw: Tensor, order_nl: Tensor) -> list[float]:
     """The mean over orders of what is shared at each of ``RATIOS``, when the covariance is that of these patch means."""
     covariance_ll = uncertainty.patch_covariance(means_n1hw, 1)
-    return spread(shared(covariance_ll, order_nl[:200])[:, at_ratios(len(covariance_ll))])["mean"]
+    return spread(shared_information(covariance_ll, order_nl[:200])[:, at_ratios(len(covariance_ll))])["mean"]
 
 
 def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
@@ -158,7 +158,7 @@ def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
     return found
 
 
-def mixed(means_n1hw: Tensor, generator: torch.Generator) -> Tensor:
+def mixed_mask_share(means_n1hw: Tensor, generator: torch.Generator) -> Tensor:
     """Images put together of patches of different images, which share nothing: (N, 1, rows, columns) likewise."""
     flat_nl = means_n1hw.flatten(1)
     return flat_nl.gather(0, torch.rand(flat_nl.shape, generator=generator).argsort(dim=0)).view_as(means_n1hw)
@@ -174,7 +174,7 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
     lesion = {selector: lesions(stack, indices, patch, selector) for selector in clusters.PAPER_SELECTORS}
     orders = {selector: masking.order(lesion_nl, generator) for selector, lesion_nl in lesion.items()}
     random_nl, block_nl = masking.random_order(count, length, generator), block_order(count, *means_n1hw.shape[2:], generator)
-    bits = {name: shared(covariance_ll, order_nl) for name, order_nl in {"random": random_nl, **orders, "block": block_nl}.items()}
+    bits = {name: shared_information(covariance_ll, order_nl) for name, order_nl in {"random": random_nl, **orders, "block": block_nl}.items()}
     at = at_ratios(length)
     more = {selector: (bits[selector] > bits["random"])[:, at].double().mean(dim=0).tolist() for selector in lesion}
     return {
@@ -186,14 +186,14 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
         "patches": length,
         "epochs": KEPT,
         "adaptive": [round(schedule.mask_ratio(epoch), 4) for epoch in (1, schedule.HORIZON)],
-        "undecided": {"random": undecided(length, torch.zeros(1, dtype=torch.int64), "random")}
-        | {selector: undecided(length, lesion_nl.sum(dim=1), "lesion-first") for selector, lesion_nl in lesion.items()},
+        "undecided": {"random": mask_uncertainty(length, torch.zeros(1, dtype=torch.int64), "random")}
+        | {selector: mask_uncertainty(length, lesion_nl.sum(dim=1), "lesion-first") for selector, lesion_nl in lesion.items()},
         "cluster_size": {selector: spread(lesion_nl.sum(dim=1, keepdim=True).double()) for selector, lesion_nl in lesion.items()},
         "ordering": {selector: ordering(lesion[selector], orders[selector]) for selector in lesion},
         "ratios": RATIOS,
         "shared": {name: spread(values_nk[:, at]) for name, values_nk in bits.items()},
         "shared_over_epochs": {name: over_epochs(values_nk) for name, values_nk in bits.items()},
-        "random_mixed": mean_shared(mixed(means_n1hw, generator), random_nl),
+        "random_mixed": mean_shared(mixed_mask_share(means_n1hw, generator), random_nl),
         "random_from_half": mean_shared(means_n1hw[::2], random_nl),
         "more_than_random": {selector: [round(share, 3) for share in shares] for selector, shares in more.items()},
     }

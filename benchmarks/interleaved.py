@@ -1,6 +1,6 @@
 """Contestants, each in a process of its own, that work in turns: what else the machine does meanwhile hits all of them alike.
 
-A contestant is a function of this package, ``work(turn, **how)``. It prepares, calls ``turn()``, does a piece of work, calls
+A contestant is a function of this package, ``work(turn, **options)``. It prepares, calls ``turn()``, does a piece of work, calls
 ``turn()``, does the next, for ever; ``turn`` waits until it may go on, and ends the process when the contest is over.
 """
 
@@ -30,13 +30,13 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
     with contextlib.ExitStack() as ends:
         lines: dict[str, Connection] = {}
         told: dict[str, list[dict]] = {}
-        for name, (work, how) in contestants.items():
+        for name, (work, options) in contestants.items():
             lines[name], other = away.Pipe()
-            process = away.Process(target=take_part, args=(work, how, other))
+            process = away.Process(target=take_part, args=(work, options, other))
             process.start()
             other.close()
             ends.callback(end, process, lines[name])
-            told[name] = [heard(name, lines[name])]
+            told[name] = [receive(name, lines[name])]
             told[name][0]["warm_s"] = sum(piece(name, lines[name])["seconds"] for _ in range(warm))
         for _ in range(rounds):
             for name, line in lines.items():
@@ -47,10 +47,10 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
 def piece(name: str, line: Connection) -> dict:
     """Let a contestant do its next piece of work."""
     line.send(True)
-    return heard(name, line)
+    return receive(name, line)
 
 
-def heard(name: str, line: Connection) -> dict:
+def receive(name: str, line: Connection) -> dict:
     """The next message of a contestant; RuntimeError when it has ended."""
     try:
         return line.recv()
@@ -68,7 +68,7 @@ def end(process, line: Connection) -> None:
         process.kill()
 
 
-def take_part(work: Work, how: dict, line: Connection) -> None:
+def take_part(work: Work, options: dict, line: Connection) -> None:
     """Run a contestant in its own process."""
     began, worked = time.perf_counter(), time.process_time()
 
@@ -82,7 +82,7 @@ def take_part(work: Work, how: dict, line: Connection) -> None:
         began, worked = time.perf_counter(), time.process_time()
 
     with contextlib.suppress(EOFError):  # of a contest that was broken off
-        work(turn, **how)
+        work(turn, **options)
 
 
 def speeds(told: list[dict], images: int) -> list[float]:

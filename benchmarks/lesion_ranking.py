@@ -77,15 +77,15 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
     }
     for selector in clusters.PAPER_SELECTORS:
         for normalise in clusters.NORMALISATIONS:
-            found[f"{selector} {normalise}"] = lambda x, truth, patch, how=(selector, normalise): clusters.split(x, patch, *how)
+            found[f"{selector} {normalise}"] = lambda x, truth, patch, options=(selector, normalise): clusters.split(x, patch, *options)
     found[clusters.GEODESIC] = lambda x, truth, patch: clusters.split(x, patch, clusters.GEODESIC)
-    numbers = baselines.ALONE | (baselines.of_network(inference.open_network(weights)) if weights else {})
+    numbers = baselines.ALONE | (baselines.network_selectors(inference.open_network(weights)) if weights else {})
     for name, number in numbers.items():
         found[name] = lambda x, truth, patch, number=number: clusters.split_numbers(number(x, patch))
     return found
 
 
-def asked(options: Ranking) -> dict[str, Select]:
+def choose_selectors(options: Ranking) -> dict[str, Select]:
     """The selectors that are to be measured. ValueError names those there are."""
     found = selectors(options.weights)
     if unknown := set(options.only) - set(found):
@@ -119,13 +119,13 @@ def measure(stack: Stack, indices: Tensor, patch: int, select: Select, name: str
         began = time.perf_counter()
         found = select(x_b1hw, truth_bl, patch)
         took = 1000 * (time.perf_counter() - began) / len(lot)
-        values = ranked(found, truth_bl) | {"ms": [took] * len(lot)}
+        values = rank_scores(found, truth_bl) | {"ms": [took] * len(lot)}
         for key, column in values.items():
             kept.setdefault(key, []).extend(column)
     return {key: np.array(column, float) for key, column in kept.items()}
 
 
-def ranked(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
+def rank_scores(found: Clusters, truth_bl: Tensor) -> dict[str, list[float]]:
     """The values of ``measure`` for a batch, without its time."""
     number_bl, length = score(found), truth_bl.shape[1]
     top_bl = masking.cut(number_bl.argsort(dim=1, descending=True), TOP)
@@ -145,7 +145,7 @@ def share(hidden_bl: Tensor, truth_bl: Tensor) -> list[float]:
     return ((hidden_bl & truth_bl).sum(dim=1) / truth_bl.sum(dim=1)).tolist()
 
 
-def told(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
+def summarise_scores(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
     """Means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the others: no held-out part)."""
     def mean(column_n: np.ndarray) -> list[float]:
         low, high = np.quantile(weights_bn @ column_n / weights_bn.sum(axis=1), (0.025, 0.975))
@@ -171,13 +171,13 @@ def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots
     return plots.comparison(rows, ["lesion cluster"])
 
 
-def recorded(folder: Path = RECORDS) -> dict[str, dict]:
+def read_records(folder: Path = RECORDS) -> dict[str, dict]:
     """The records that were kept, by data set; those of ``CALLED`` first."""
     found = {path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("lesion_ranking-*.json"))}
     return {name: found[name] for name in (*CALLED, *found) if name in found}
 
 
-def drawn(records: Mapping[str, dict]) -> plots.Figure:
+def draw_figure(records: Mapping[str, dict]) -> plots.Figure:
     """All records in one figure, selectors from best to worst."""
     found = {record["called"]: record["selectors"] for record in records.values()}
     names = {name for selectors in found.values() for name in selectors if name != TRUTH}
@@ -192,14 +192,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, draw and keep."""
     options = parse(Ranking, "benchmarks.lesion_ranking", argv)
     if options.draw:
-        save(drawn(recorded()), Path(options.draw), ("png", "pdf"))
+        save(draw_figure(read_records()), Path(options.draw), ("png", "pdf"))
         return
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
     stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.slice_stride)
     indices = with_lesion(stack, options.patch)
     indices = indices[:: -(-len(indices) // options.images)] if options.images else indices
     weights_bn = tables.resample([stack.groups[i] for i in indices])
-    each = {name: measure(stack, indices, options.patch, select, name) for name, select in asked(options).items()}
+    each = {name: measure(stack, indices, options.patch, select, name) for name, select in choose_selectors(options).items()}
     if clusters.GEODESIC in each:
         out = Path(options.out or f"runs/lesion_ranking-{stack.name}")
         save(worst(stack, indices, options.patch, each[clusters.GEODESIC]["auc"]), out / "worst", ("png",))
@@ -208,11 +208,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "called": CALLED.get(stack.name, stack.name), "images": len(indices), "patients": len({stack.groups[i] for i in indices}), "size": stack.size, "patch": options.patch,
         "network": Path(options.weights).stem if options.weights else None, "source": stack.source, "target": stack.target,
     }  # fmt: skip
-    before = recorded().get(stack.name, {}) if options.only else {}
+    before = read_records().get(stack.name, {}) if options.only else {}
     if before and any(before[key] != about[key] for key in ("images", "size", "patch")):
         raise ValueError(f"the record of {stack.name} is of {before['images']} images of {before['size']} pixels, this is of {len(indices)} of {stack.size}")
     about["network"] = about["network"] or before.get("network")
-    selectors = before.get("selectors", {}) | {name: told(values, weights_bn) for name, values in each.items()}
+    selectors = before.get("selectors", {}) | {name: summarise_scores(values, weights_bn) for name, values in each.items()}
     keep(f"lesion_ranking-{stack.name}", {"selectors": selectors} | about, options.quick, RECORDS)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import here, keep, row, synthetic
+from benchmarks import keep, record_name, row, synthetic
 from benchmarks.interleaved import by_cpu_time, contest, speeds
 from benchmarks.training import EPOCHS, bare, ours
 
@@ -28,15 +28,15 @@ QUICK = ((4, 32, 4, 2),)
 
 def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple[dict, dict]:
     """The line of one size, and what was measured for it."""
-    how = {"width": width, "size": size, "batch": batch}
+    details = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)
-        told = contest({"ours": (ours, how | {"pack": pack, "out": Path(folder) / "run"}), "bare": (bare, how | {"steps": steps})}, rounds)
+        told = contest({"ours": (ours, details | {"pack": pack, "out": Path(folder) / "run"}), "bare": (bare, details | {"steps": steps})}, rounds)
     clustering = told["ours"][0]["clustering_s"]
     mine, peer = (speeds(told[name], steps * batch) for name in ("ours", "bare"))
     line = row(f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}", list(zip(mine, peer, strict=True)), "≥ 0.95")
     line["by_cpu_time"] = by_cpu_time(told["ours"], told["bare"])
-    details = how | {
+    details = details | {
         "images_an_epoch": steps * batch,
         "ours_images_per_s": statistics.median(mine),
         "bare_images_per_s": statistics.median(peer),
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> dict:
     sizes = QUICK if options.quick else ON_GPU if torch.cuda.is_available() else ON_CPU
     measured = [measure(*size, 2 if options.quick else options.rounds) for size in sizes]
     results = {"ratios": [line for line, _ in measured], "details": [details for _, details in measured]}
-    keep(here("loop"), results, options.quick)
+    keep(record_name("loop"), results, options.quick)
     return results
 
 

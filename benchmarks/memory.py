@@ -35,10 +35,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     taken: dict[str, list[float]] = {"kept": [], "default": []}
     for _ in range(rounds):
-        for how, values in taken.items():
-            done = subprocess.run([sys.executable, "-c", STEP, how], check=True, capture_output=True, text=True)
+        for policy, values in taken.items():
+            done = subprocess.run([sys.executable, "-c", STEP, policy], check=True, capture_output=True, text=True)
             values.append(float(done.stdout))
-    medians = {f"{how}_s": statistics.median(values) for how, values in taken.items()}
+    medians = {f"{policy}_s": statistics.median(values) for policy, values in taken.items()}
     keep("memory", medians | {"default_over_kept": medians["default_s"] / medians["kept_s"], "rounds": rounds})
 
 

@@ -29,7 +29,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "busi-mps_ams-seg-10
 SIDE, BATCHES, THREADS, LEAST, MOST = 256, (1, 8), (1, 2), 3, 15
 
 
-def made_up(path: Path, width: int) -> Path:
+def write_synthetic(path: Path, width: int) -> Path:
     """A segmentation checkpoint with random weights."""
     torch.manual_seed(0)
     metadata = {"kind": "segmentation", "size": SIDE, "model": {"channels": 1, "classes": 1, "width": width, "norm": "batch"}}
@@ -37,7 +37,7 @@ def made_up(path: Path, width: int) -> Path:
     return path
 
 
-def opened(path: Path, precise: str) -> tuple[Network, bytes]:
+def open_session(path: Path, precise: str) -> tuple[Network, bytes]:
     """Our network in a precision, and the same as an ONNX file."""
     found = checkpoint.load(path)
     example = (torch.rand(1, 1, SIDE, SIDE),)
@@ -58,8 +58,8 @@ def compare(network: Network, data: bytes, batch: int, threads: int, lasting: fl
     torch.set_num_threads(threads)
     x_bchw = torch.rand(batch, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     session, image = export.session(data, threads), x_bchw.numpy()
-    gap = export.difference(data, lambda x_11ss: inference.chances(network, x_11ss), [(x_bchw[:1],)])  # also warms up
-    taken = pairs(lambda: session.run(None, {"image": image}), lambda: inference.chances(network, x_bchw).numpy(), lasting)
+    gap = export.difference(data, lambda x_11ss: inference.probabilities(network, x_11ss), [(x_bchw[:1],)])  # also warms up
+    taken = pairs(lambda: session.run(None, {"image": image}), lambda: inference.probabilities(network, x_bchw).numpy(), lasting)
     theirs, ours = (batch / statistics.median(times) for times in zip(*taken, strict=True))
     about = {"batch": batch, "threads": threads, "ours_images_per_s": ours, "onnx_runtime_images_per_s": theirs, "difference": gap}
     return taken, about
@@ -73,8 +73,8 @@ def main() -> None:
     options = parser.parse_args()
     ours = ["float32"] + ["bf16"] * (precision.choose("auto") == torch.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
-        paths = {w: SHIPPED if w == 16 else made_up(Path(folder) / f"{w}.safetensors", w) for w in options.widths}
-        networks = {(w, precise): opened(path, precise) for w, path in paths.items() for precise in ours}
+        paths = {w: SHIPPED if w == 16 else write_synthetic(Path(folder) / f"{w}.safetensors", w) for w in options.widths}
+        networks = {(w, precise): open_session(path, precise) for w, path in paths.items() for precise in ours}
     rows = []
     for kept in (False, True):
         if kept and not memory.keep_freed():
@@ -85,9 +85,9 @@ def main() -> None:
             for batch, threads in itertools.product(BATCHES, THREADS):
                 taken, about = compare(network, data, batch, threads, options.seconds)
                 what = f"inference ÷ ONNX Runtime, width {width}, batch {batch}, {threads} thread{'s' * (threads > 1)}, {precise}"
-                how = {"width": width, "freed_memory_kept": kept, "precision": precise}
+                setting = {"width": width, "freed_memory_kept": kept, "precision": precise}
                 aim = "" if not kept else "≥ 1.3" if precise == "bf16" else "≥ 0.9"
-                rows.append(row(what + ("" if kept else ", glibc's defaults"), taken, aim, **how, **about))
+                rows.append(row(what + ("" if kept else ", glibc's defaults"), taken, aim, **setting, **about))
     import onnxruntime
 
     keep("onnx_runtime", {"size": SIDE, "opset": export.OPSET, "onnxruntime": onnxruntime.__version__, "ratios": rows})

@@ -103,7 +103,7 @@ def compare(name: str, root: Path, size: int, top: Path) -> dict:
     return {"patients": len(pairs), "slices": len(dataset), "size": size, **ratios, "ours": ours, "peer": peer}
 
 
-def shortened(name: str, root: Path, patients: int, into: Path) -> Path:
+def copy_patients(name: str, root: Path, patients: int, into: Path) -> Path:
     """A folder with links to the first few patients of a data set."""
     dataset = datasets.open_dataset(name, root)
     for patient in list(dict.fromkeys(dataset.groups))[:patients]:
@@ -114,7 +114,7 @@ def shortened(name: str, root: Path, patients: int, into: Path) -> Path:
     return into
 
 
-def made_up(root: Path, patients: int, slices: int, side: int) -> Path:
+def write_synthetic(root: Path, patients: int, slices: int, side: int) -> Path:
     """CT of an ellipse with noise and a ball in it, 256 mm wide, in HECKTOR's layout; returns the folder."""
     import nibabel
 
@@ -137,7 +137,7 @@ def growth(patients: tuple[int, ...], slices: int, side: int, batches: int, top:
     """``compare`` on made-up data of several sizes, and batches of training from each pack."""
     rows = []
     for count in patients:
-        root = made_up(top / f"made-{count}", count, slices, side)
+        root = write_synthetic(top / f"made-{count}", count, slices, side)
         rows.append(compare("hecktor", root, side, top) | {"read": job(READ, top / "pack", batches, BATCH)})
         shutil.rmtree(root)
     return rows
@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> dict:
         for name in ("hecktor", "brats"):
             if not (given := getattr(options, name)):
                 continue
-            root = shortened(name, given, 2, top / name) if options.quick else given.resolve()
+            root = copy_patients(name, given, 2, top / name) if options.quick else given.resolve()
             for size in (QUICK["side"],) if options.quick else SIZES:
                 results[f"{name}-{size}"] = compare(name, root, size, top)
         results["made_up"] = rows = growth(**(QUICK if options.quick else MADE_UP), top=top)

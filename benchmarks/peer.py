@@ -111,9 +111,9 @@ def train(turn: Callable, pack: Path, width: int, batch: int, epochs: int, caref
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
 
     def loader(number: int) -> DataLoader:
-        how = {"num_workers": number, "persistent_workers": number > 0, "pin_memory": device.type == "cuda"}
-        how |= {"multiprocessing_context": "fork"} if number else {}  # as on any Linux; a contestant's own default is another
-        return DataLoader(dataset, batch_size=batch, shuffle=True, **how)
+        loading = {"num_workers": number, "persistent_workers": number > 0, "pin_memory": device.type == "cuda"}
+        loading |= {"multiprocessing_context": "fork"} if number else {}  # as on any Linux; a contestant's own default is another
+        return DataLoader(dataset, batch_size=batch, shuffle=True, **loading)
 
     def timed(number: int) -> tuple[float, int]:
         each = loader(number)

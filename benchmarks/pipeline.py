@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import here, keep, row, synthetic, training
+from benchmarks import keep, record_name, row, synthetic, training
 from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams.unet import UNet
 
@@ -30,11 +30,11 @@ QUICK = ((2, 32, 4, 2),)
 VERSIONS = {"ordinary": False, "careful": True}
 
 
-def theirs(turn: Callable, **how) -> None:
+def theirs(turn: Callable, **settings) -> None:
     """The peer as a contestant; only its own process imports MONAI."""
     from benchmarks import peer
 
-    peer.train(turn, epochs=training.EPOCHS, **how)
+    peer.train(turn, epochs=training.EPOCHS, **settings)
 
 
 def measure(width: int, size: int, batch: int, steps: int, rounds: int, workers: tuple[int, ...]) -> tuple[list[dict], dict]:
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> dict:
         results["ratios"] += lines
         results["details"].append(details)
         workers = (details["ordinary"]["workers"],)  # tried where loading weighs most
-    keep(here("pipeline"), results, options.quick)
+    keep(record_name("pipeline"), results, options.quick)
     return results
 
 

@@ -36,11 +36,11 @@ def command(processes: int, synced: bool, pack: Path, out: Path, width: int, siz
     return [sys.executable, *start, "-m", "train.pretrain", *(f"--{name}={value}" for name, value in given.items())]
 
 
-def trained(processes: int, synced: bool, pack: Path, out: Path, **how) -> dict[str, float]:
+def measure_training(processes: int, synced: bool, pack: Path, out: Path, **settings) -> dict[str, float]:
     """Train once: images/s of the median epoch after the first, and the seconds until training began."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     began = time.time()
-    done = subprocess.run(command(processes, synced, pack, out, **how), env=alone, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command(processes, synced, pack, out, **settings), env=alone, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
     start, *_ = found = jsonl.read(out / RECORDS)
@@ -56,19 +56,19 @@ def main(argv: list[str] | None = None) -> dict:
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each that count")
     parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
     options = parser.parse_args(argv)
-    how = dict(QUICK if options.quick else FULL)
+    settings = dict(QUICK if options.quick else FULL)
     kinds = {"one": (1, True), "two": (2, True), "apart": (2, False)}
     told: dict[str, list[dict]] = {name: [] for name in kinds}
     with tempfile.TemporaryDirectory() as folder:
-        pack = synthetic.pack(Path(folder) / "pack", how.pop("images"), how["size"], each=2)
+        pack = synthetic.pack(Path(folder) / "pack", settings.pop("images"), settings["size"], each=2)
         for number in range(1 if options.quick else options.rounds):
             for name, runs in told.items():
-                runs.append(trained(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **how))
+                runs.append(measure_training(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **settings))
     one, two, apart = ([each["images_per_s"] for each in runs] for runs in told.values())
-    what = f"two processes ÷ one, of one thread, width {how['width']}, {how['size']} px, batch {how['batch']} in all, BatchNorm over"
+    what = f"two processes ÷ one, of one thread, width {settings['width']}, {settings['size']} px, batch {settings['batch']} in all, BatchNorm over"
     medians = {f"{name}_{key}": statistics.median(each[key] for each in runs) for name, runs in told.items() for key in ("images_per_s", "starting_s")}
     rows = [row(f"{what} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1) for words, runs in (("both", two), ("each", apart))]
-    results = {"ratios": rows, "details": how | medians}
+    results = {"ratios": rows, "details": settings | medians}
     keep("processes", results, options.quick)
     return results
 

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks import here, keep, row, synthetic, training
+from benchmarks import keep, record_name, row, synthetic, training
 from benchmarks.interleaved import by_cpu_time, contest, speeds
 from mpsams import packs, precision
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Run, to_device_if_fits
+from train.options import RunOptions, to_device_if_fits
 from train.state import Position
 
 SWITCHES = {
@@ -56,11 +56,11 @@ def impossible(switch: str) -> str:
     return ""
 
 
-def run_of(switch: str, on: bool) -> Run:
+def run_of(switch: str, on: bool) -> RunOptions:
     """The run's options with a switch on or off; bf16's other side is float32, on a GPU too."""
     if switch == "bf16":
-        return Run(precision="bf16" if on else "float32")
-    return Run(compile=switch == "compile" and on)
+        return RunOptions(precision="bf16" if on else "float32")
+    return RunOptions(compile=switch == "compile" and on)
 
 
 def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, batch: int) -> Task:
@@ -85,9 +85,9 @@ def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, ba
     return replace(work, loss=loss)
 
 
-def stepping(turn: Callable, steps: int, switch: str, on: bool, **how) -> None:
+def run_steps(turn: Callable, steps: int, switch: str, on: bool, **settings) -> None:
     """A contestant (``turns``): a few steps a piece."""
-    work, at = task(switch, on, **how), Position()
+    work, at = task(switch, on, **settings), Position()
     turn()
     while True:
         losses = []
@@ -104,8 +104,8 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
         top = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(top / "compiled")  # none from before, for compile's first steps
         pack = synthetic.pack(top / "pack", IMAGES, size)
-        how = {"pack": pack, "out": top / "run", "width": width, "size": size, "batch": batch, "steps": steps, "switch": switch}
-        told = contest({name: (stepping, how | {"on": name == "on"}) for name in ("on", "off")}, rounds)
+        settings = {"pack": pack, "out": top / "run", "width": width, "size": size, "batch": batch, "steps": steps, "switch": switch}
+        told = contest({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
     on, off = (speeds(told[name], steps * batch) for name in ("on", "off"))
     what = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
     cpu_time = by_cpu_time(told["on"], told["off"])
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> dict:
     sizes = [(switch, each) for switch in asked for each in [size, *larger.get(switch, [])]]
     lines = [measure(switch, *each, 2 if options.quick else options.rounds) for switch, each in tqdm(sizes, desc="switches")]
     results = {"ratios": lines, "skipped": skipped}
-    keep(here("switches"), results, options.quick or set(options.only) < set(SWITCHES))
+    keep(record_name("switches"), results, options.quick or set(options.only) < set(SWITCHES))
     return results
 
 

@@ -24,7 +24,7 @@ def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> 
     source = np.random.default_rng(seed)
     with open(folder / packs.IMAGES, "wb") as pixels, open(folder / packs.MASKS, "wb") as masks:
         for start in range(0, images, CHUNK):
-            images_nhw, masks_nhw = drawn(min(CHUNK, images - start), size, source)
+            images_nhw, masks_nhw = draw_images(min(CHUNK, images - start), size, source)
             images_nhw.tofile(pixels)
             masks_nhw.tofile(masks)
     cases = tuple(f"made-up-{number:06d}" for number in range(images))
@@ -35,7 +35,7 @@ def pack(folder: Path, images: int, size: int, each: int = 1, seed: int = 0) -> 
     return folder
 
 
-def drawn(count: int, size: int, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_images(count: int, size: int, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, H, W) and their masks bool (N, H, W)."""
     y_h1, x_w = np.linspace(-1, 1, size, dtype=np.float32)[:, None], np.linspace(-1, 1, size, dtype=np.float32)
     low, most = (-0.5, -0.5, 0.1, 0.1, 0.1, 1), (0.5, 0.5, 0.4, 0.4, 0.5, 6)

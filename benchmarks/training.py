@@ -16,15 +16,15 @@ from mpsams import methods, packs
 from mpsams.unet import UNet
 from train import loop, pretrain
 from train.loop import Task
-from train.options import Data, Model, Run, to_device_if_fits
+from train.options import Data, Model, RunOptions, to_device_if_fits
 
 EPOCHS = 800  # the paper's, of which a benchmark does the first few
 
 
-def options(width: int, size: int, batch: int, run: Run | None = None) -> pretrain.Pretrain:
+def options(width: int, size: int, batch: int, run: RunOptions | None = None) -> pretrain.Pretrain:
     """A pretraining with MPS-AMS; everything else at its default."""
     learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
-    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or Run())
+    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or RunOptions())
 
 
 def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:
@@ -36,13 +36,13 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
     return pretrain.task(chosen, {}, method, to_device_if_fits(packs.read(pack), device), out)
 
 
-def ours(turn: Callable, pack: Path, out: Path, **how) -> None:
+def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
     """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its pictures.
 
     Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
     """
     out.mkdir(parents=True)
-    work = task(options(**how), pack, out)
+    work = task(options(**settings), pack, out)
     turn(clustering_s=seconds(lambda: pretrain.precompute_masks(work.module, packs.read(pack), work.device), 1)[0])
     run_with(work, out, turn)
 
@@ -59,9 +59,9 @@ def run_with(work: Task, out: Path, turn: Callable[[], None]) -> None:
         loop.fit(replace(work, after_epoch=after_epoch), out)
 
 
-def bare(turn: Callable, steps: int, **how) -> None:
+def bare(turn: Callable, steps: int, **settings) -> None:
     """A contestant: so many steps a piece, of nothing but forward, backward and optimiser on one fixed batch."""
-    chosen = options(**how)
+    chosen = options(**settings)
     step = bare_step(chosen, chosen.run.start())
     turn()
     while True:

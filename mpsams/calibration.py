@@ -26,7 +26,7 @@ class Rule:
     """Limits below which a connected part of a mask is removed; 0 switches one off.
 
     smallest_area: share of what the network looks at that it must cover. least_peak: probability that it must reach somewhere, at
-    threshold 0.5; at another threshold it moves along in logits, so that a lower one shows what the rule had hidden.
+    threshold 0.5; at another threshold it moves along in logits, so that a lower one shows parts that the rule removed.
     """
 
     smallest_area: float = 0.0
@@ -72,7 +72,7 @@ def readout(metadata: Mapping) -> Readout:
     return Readout(bool(metadata.get("flips_averaged", False)), fitted.get("slope", 1.0), fitted.get("intercept", 0.0), found)
 
 
-def carried(metadata: Mapping) -> dict:
+def readout_metadata(metadata: Mapping) -> dict:
     """The readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and is not calibrated again."""
     return {key: metadata[key] for key in FOUND if key in metadata}
 
@@ -82,38 +82,38 @@ def logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def outlined(chance_hw: np.ndarray, threshold: float, rule: Rule | None, looked_at: int) -> np.ndarray:
+def threshold_mask(probability_hw: np.ndarray, threshold: float, rule: Rule | None, field_pixels: int) -> np.ndarray:
     """Bool (H, W): the pixels whose probability reaches the threshold, without the parts that the rule removes.
 
-    looked_at: pixels that the network looks at, of which ``Rule.smallest_area`` is a share.
+    field_pixels: pixels of the field that the network sees, of which ``Rule.smallest_area`` is a share.
     """
-    mask_hw = chance_hw >= threshold
+    mask_hw = probability_hw >= threshold
     if rule is None or not mask_hw.any():
         return mask_hw
-    labels_hw, areas, peaks = parts(mask_hw, chance_hw)
-    kept = (areas >= rule.smallest_area * looked_at) & (peaks >= rule.peak_at(threshold))
+    labels_hw, areas, peaks = parts(mask_hw, probability_hw)
+    kept = (areas >= rule.smallest_area * field_pixels) & (peaks >= rule.peak_at(threshold))
     return np.concatenate([[False], kept])[labels_hw]
 
 
-def parts(mask_hw: np.ndarray, chance_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def parts(mask_hw: np.ndarray, probability_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The connected parts of a mask, numbered from 1 in (H, W); of each its pixels and its highest probability."""
     from scipy import ndimage
 
     labels_hw, count = ndimage.label(mask_hw, EIGHT)
     areas = np.bincount(labels_hw.ravel(), minlength=count + 1)[1:]
-    return labels_hw, areas, np.asarray(ndimage.maximum(chance_hw, labels_hw, np.arange(1, count + 1)))
+    return labels_hw, areas, np.asarray(ndimage.maximum(probability_hw, labels_hw, np.arange(1, count + 1)))
 
 
 class Reliability:
     """Counts pixels by the probability they were given, to compare it with the share that is lesion."""
 
     def __init__(self) -> None:
-        self.pixels_k, self.lesion_k, self.chances_k = (np.zeros(BINS) for _ in range(3))
+        self.pixels_k, self.lesion_k, self.probabilities_k = (np.zeros(BINS) for _ in range(3))
 
     def add(self, chance: np.ndarray, truth: np.ndarray) -> None:
         """Count pixels: probabilities in [0, 1] and bool, of one shape."""
         places = np.minimum((chance.ravel() * BINS).astype(int), BINS - 1)
-        for counts, values in ((self.pixels_k, None), (self.lesion_k, truth.ravel()), (self.chances_k, chance.ravel())):
+        for counts, values in ((self.pixels_k, None), (self.lesion_k, truth.ravel()), (self.probabilities_k, chance.ravel())):
             counts += np.bincount(places, values, BINS)
 
     def table(self) -> dict:
@@ -121,12 +121,12 @@ class Reliability:
 
         Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None without a pixel.
         """
-        rows = zip(range(BINS), self.pixels_k, self.chances_k, self.lesion_k, strict=True)
+        rows = zip(range(BINS), self.pixels_k, self.probabilities_k, self.lesion_k, strict=True)
         bins = [
             {"from": k / BINS, "to": (k + 1) / BINS, "pixels": int(n), "probability": p / n if n else None, "lesion": real / n if n else None}
             for k, n, p, real in rows
         ]
-        gaps_k = np.abs(self.chances_k - self.lesion_k)
+        gaps_k = np.abs(self.probabilities_k - self.lesion_k)
         error, above = (
             float(gaps_k[first:].sum() / self.pixels_k[first:].sum()) if self.pixels_k[first:].any() else None for first in (0, 1)
         )
@@ -170,53 +170,56 @@ def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
             break
     slope, shift = float(w[0]), float(w[1]) if intercept else 0.0
     if not slope > 0:
-        raise ValueError("on the validation images lesions are no more likely where the network says so; it has learnt nothing to be calibrated")
+        raise ValueError("on the validation images lesions are no more likely where the network predicts them; it has learnt nothing to be calibrated")
     return slope, shift
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Masks of N images compared with their truth, in P connected parts: pixels of lesion in each image's truth, and of each part its
-    image, share of the image's area, highest probability, pixels, and how many of them are lesion."""
+    """Masks of N images compared with their truth, in P connected parts.
 
-    real_n: np.ndarray
+    truth_n: lesion pixels of each image. Of each part: image_p, its image; areas_p, share of the image's area; peaks_p, highest
+    probability; pixels_p, its pixels; hits_p, those that are lesion.
+    """
+
+    truth_n: np.ndarray
     image_p: np.ndarray
     areas_p: np.ndarray
     peaks_p: np.ndarray
-    said_p: np.ndarray
+    pixels_p: np.ndarray
     hits_p: np.ndarray
 
 
-def outcomes(chances_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.ndarray], threshold: float = 0.5) -> Outcomes:
+def outcomes(probabilities_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.ndarray], threshold: float = 0.5) -> Outcomes:
     """Compare the masks of images at a threshold, part by part, with their truth."""
     real, rows = [], []
-    for number, (chance_hw, truth_hw) in enumerate(zip(chances_nhw, truths_nhw, strict=True)):
-        labels_hw, said, peaks = parts(chance_hw >= threshold, chance_hw)
+    for number, (probability_hw, truth_hw) in enumerate(zip(probabilities_nhw, truths_nhw, strict=True)):
+        labels_hw, said, peaks = parts(probability_hw >= threshold, probability_hw)
         hits = np.bincount(labels_hw[truth_hw], minlength=len(said) + 1)[1:]
         real.append(int(truth_hw.sum()))
-        rows.append(np.stack([np.full(len(said), number), said / chance_hw.size, peaks, said, hits]))
+        rows.append(np.stack([np.full(len(said), number), said / probability_hw.size, peaks, said, hits]))
     image_p, *columns = np.concatenate(rows, axis=1)
     return Outcomes(np.array(real), image_p.astype(int), *columns)
 
 
-def judge(found: Outcomes, rule: Rule) -> dict[str, float]:
+def score_rule(found: Outcomes, rule: Rule) -> dict[str, float]:
     """Mean DSC of the images with lesion ("dsc_lesion") and share of the others that get one ("false_alarms") under a rule; NaN of none."""
     kept_p = (found.areas_p >= rule.smallest_area) & (found.peaks_p >= rule.least_peak)
     said_n, hits_n = (
-        np.bincount(found.image_p[kept_p], values_p[kept_p], len(found.real_n)) for values_p in (found.said_p, found.hits_p)
+        np.bincount(found.image_p[kept_p], values_p[kept_p], len(found.truth_n)) for values_p in (found.pixels_p, found.hits_p)
     )
-    lesion_n = found.real_n > 0
-    dsc, alarms = 2 * hits_n[lesion_n] / (said_n + found.real_n)[lesion_n], said_n[~lesion_n] > 0
+    lesion_n = found.truth_n > 0
+    dsc, alarms = 2 * hits_n[lesion_n] / (said_n + found.truth_n)[lesion_n], said_n[~lesion_n] > 0
     return {"dsc_lesion": float(dsc.mean()) if len(dsc) else math.nan, "false_alarms": float(alarms.mean()) if len(alarms) else math.nan}
 
 
 def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
     """The rule of the highest DSC on lesions among those with no more than this share of false alarms, and whether there is one.
 
-    Areas and peaks are sought among those of the parts. Of equals the mildest. When no rule is so quiet, the quietest.
+    Areas and peaks are sought among those of the parts. Of equals the mildest. When none has so few false alarms, the one with fewest.
     ValueError when no image has a lesion.
     """
-    if not found.real_n.any():
+    if not found.truth_n.any():
         raise ValueError("the validation images show no lesion; a rule for when there is none needs some")
 
     def candidates(values_p: np.ndarray) -> list[float]:
@@ -229,11 +232,11 @@ def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
         return quiet, 0.0 if quiet else -alarms, values["dsc_lesion"], -rule.least_peak, -rule.smallest_area
 
     rules = [Rule(area, peak) for area in candidates(found.areas_p) for peak in candidates(found.peaks_p)]
-    best = max(((rule, judge(found, rule)) for rule in rules), key=order)
+    best = max(((rule, score_rule(found, rule)) for rule in rules), key=order)
     return best[0], order(best)[0]
 
 
-def described(rule: Rule) -> str:
+def describe(rule: Rule) -> str:
     """Describe a rule in a sentence."""
     share, peak = 100 * rule.smallest_area, 100 * rule.least_peak
     return f"a part counts as lesion from {share:.2g}% of the image and where it reaches {peak:.3g}% somewhere"

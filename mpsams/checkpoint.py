@@ -30,7 +30,7 @@ class Checkpoint:
     """The contents of a checkpoint file.
 
     tensors: name -> tensor; the network's are named "encoder.", "decoder.", "head." as in ``UNet``.
-    metadata: kind, method, model and whatever the training wrote about where it came from.
+    metadata: kind, method, model and all that the training wrote of its data, options and origin.
     sha256: of the file.
     """
 
@@ -55,18 +55,18 @@ def save_large(path: Path, tensors: dict[str, Tensor], metadata: Mapping, keep: 
 
     tensors: contiguous, on the CPU. keep: a name in the same folder for the file that was there before.
     """
-    with replacing(path, keep) as temporary:
+    with atomic_path(path, keep) as temporary:
         save_file(tensors, temporary, {KEY: json.dumps(metadata)})
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file atomically, as ``save`` does; its folder is made when it is not there."""
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
+def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
     """Yield a name to write to; afterwards that file is brought to the disk and takes the place of ``path``, or nothing changes.
 
     The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed process leaves behind.
@@ -88,7 +88,7 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[Path]:
         number = error.errno if isinstance(error, OSError) else system_error(error)
         if number is None:
             raise
-        raise OSError(number, f"could not write {path}: {os.strerror(number)}; what was there before stands") from error
+        raise OSError(number, f"could not write {path}: {os.strerror(number)}; the previous file is unchanged") from error
     finally:
         clear(room)
 
@@ -116,7 +116,7 @@ def sync(folder: Path) -> None:
             os.close(handle)
 
 
-def rounded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round convolution kernels to half precision, which halves a file; other tensors stay. ``unet`` reads both."""
     return {name: tensor.half() if tensor.ndim == 4 and tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
@@ -126,7 +126,7 @@ def load(path: str | Path) -> Checkpoint:
 
     The state of a run is not searched for these, since a training that failed is told by its loss.
     """
-    with opened(path) as (file, metadata):
+    with open_checkpoint(path) as (file, metadata):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     for name, tensor in tensors.items() if metadata.get("kind") != "state" else ():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -136,12 +136,12 @@ def load(path: str | Path) -> Checkpoint:
 
 def metadata(path: str | Path) -> dict:
     """The metadata of a checkpoint, without reading its tensors; ValueError as ``load``."""
-    with opened(path) as (_, found):
+    with open_checkpoint(path) as (_, found):
         return found
 
 
 @contextlib.contextmanager
-def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
+def open_checkpoint(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
     """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also for errors while it is read."""
     path = Path(path)
     if not path.is_file():
@@ -151,12 +151,12 @@ def opened(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
             stated = (file.metadata() or {}).get(KEY)
             if stated is None:
                 raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
-            yield file, _parsed(stated, path)
+            yield file, _parse_metadata(stated, path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be cut off or foreign") from None
 
 
-def _parsed(stated: str, path: Path) -> dict:
+def _parse_metadata(stated: str, path: Path) -> dict:
     """The metadata of a file from their text. ValueError when they are no JSON object."""
     try:
         found = json.loads(stated)
@@ -167,7 +167,7 @@ def _parsed(stated: str, path: Path) -> dict:
     return renames.update_metadata(found)
 
 
-def compare(checkpoint: Checkpoint) -> None:
+def check_shapes(checkpoint: Checkpoint) -> None:
     """ValueError when a checkpoint's tensors are not those of the network that its metadata describe. Takes no memory."""
     model = checkpoint.metadata["model"]
     try:
@@ -188,13 +188,13 @@ def unet(checkpoint: Checkpoint) -> UNet:
     """
     if "model" not in checkpoint.metadata:
         raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a segmentation")
-    compare(checkpoint)
+    check_shapes(checkpoint)
     network = UNet(**checkpoint.metadata["model"])
     network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in network.state_dict()})
     return network.eval()
 
 
-def seen(checkpoint: Checkpoint) -> dict[str, set[str]]:
+def training_patients(checkpoint: Checkpoint) -> dict[str, set[str]]:
     """Patients that a checkpoint, and those it started from, may have been trained on: data set -> patients of the training parts."""
     found = {dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()}
     about = checkpoint.metadata

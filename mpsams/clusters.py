@@ -39,7 +39,7 @@ CHOSEN: dict[str, dict[str, dict[str, str | float]]] = {
 }
 
 
-def chosen(modality: str, selector: str | None = None) -> dict[str, str | float]:
+def default_options(modality: str, selector: str | None = None) -> dict[str, str | float]:
     """Return the selector and the parameters chosen for a modality, as keywords of ``split``.
 
     selector: None for the better one of the paper's. A selector that is not the paper's has no parameters.

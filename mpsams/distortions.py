@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mpsams import distributed
 from mpsams.transforms import Augmentation
-from mpsams.views import blurred
+from mpsams.views import gaussian_blur
 
 ELASTIC_NODES = 6  # per axis of the coarse field of displacements
 BIAS_NODES = 4  # likewise of the bias field
@@ -23,7 +23,7 @@ EVERY = ("elastic", "bias", "blur", "speckle", "noise", "cutout")
 
 
 @dataclass(frozen=True)
-class Distorted:
+class Distortions:
     """Parameters of the changes, one of each kind per image; None for a kind that is off.
 
     elastic_b2gg: displacements (columns, rows) at the nodes, where the image's side is 2. bias_b1gg: logarithm of the factor at the
@@ -38,7 +38,7 @@ class Distorted:
     cutout_b4: Tensor | None = None
 
 
-def draw(batch: int, how: Augmentation, size: int, generator: torch.Generator) -> Distorted:
+def draw(batch: int, options: Augmentation, size: int, generator: torch.Generator) -> Distortions:
     """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off uses no numbers of ``generator``."""
 
     def uniform(*shape: int) -> Tensor:
@@ -48,44 +48,44 @@ def draw(batch: int, how: Augmentation, size: int, generator: torch.Generator) -
         return torch.special.ndtri(uniform(1, side, side).clamp(1e-6, 1 - 1e-6)) * uniform(1, 1, 1)
 
     drawn: dict[str, Tensor] = {}
-    if how.elastic:
-        drawn["elastic_b2gg"] = 2 * how.elastic * (2 * uniform(2, ELASTIC_NODES, ELASTIC_NODES) - 1) * uniform(1, 1, 1)
-    if how.bias:
-        drawn["bias_b1gg"] = torch.log1p(torch.tensor(how.bias)) * (2 * uniform(1, BIAS_NODES, BIAS_NODES) - 1)
-    if how.blur:
-        drawn["blur_b"] = how.blur * uniform()
-    if how.speckle:
-        drawn["speckle_b1hw"] = how.speckle * _spread(normal(-(-size // GRAIN)), size, "bilinear")
-    if how.noise:
-        drawn["noise_b1hw"] = how.noise * normal(size)
-    if how.cutout:
-        sides_b2 = how.cutout * uniform(2)
+    if options.elastic:
+        drawn["elastic_b2gg"] = 2 * options.elastic * (2 * uniform(2, ELASTIC_NODES, ELASTIC_NODES) - 1) * uniform(1, 1, 1)
+    if options.bias:
+        drawn["bias_b1gg"] = torch.log1p(torch.tensor(options.bias)) * (2 * uniform(1, BIAS_NODES, BIAS_NODES) - 1)
+    if options.blur:
+        drawn["blur_b"] = options.blur * uniform()
+    if options.speckle:
+        drawn["speckle_b1hw"] = options.speckle * _spread(normal(-(-size // GRAIN)), size, "bilinear")
+    if options.noise:
+        drawn["noise_b1hw"] = options.noise * normal(size)
+    if options.cutout:
+        sides_b2 = options.cutout * uniform(2)
         drawn["cutout_b4"] = torch.cat([uniform(2) * (1 - sides_b2), sides_b2], dim=1)
-    return Distorted(**drawn)
+    return Distortions(**drawn)
 
 
-def offset(drawn: Distorted, size: int) -> Tensor | None:
+def offset(changes: Distortions, size: int) -> Tensor | None:
     """The elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when it is off."""
-    return None if drawn.elastic_b2gg is None else _spread(drawn.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
+    return None if changes.elastic_b2gg is None else _spread(changes.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
 
 
-def apply_intensity(x_bchw: Tensor, drawn: Distorted) -> Tensor:
+def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
     """Bias field, blur, speckle, noise and cut-outs, in this order, of square images in [0, 1]; clipped to it.
 
     A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around it.
     """
     size = x_bchw.shape[-1]
-    if drawn.bias_b1gg is not None:
-        x_bchw = x_bchw * _spread(drawn.bias_b1gg.to(x_bchw), size, "bicubic").exp()
-    if drawn.blur_b is not None:
-        each_b1hw, deviation_b = x_bchw.flatten(0, 1).unsqueeze(1), drawn.blur_b.repeat_interleave(x_bchw.shape[1])
-        x_bchw = blurred(each_b1hw, deviation_b).reshape(x_bchw.shape)
-    if drawn.speckle_b1hw is not None:
-        x_bchw = x_bchw * (1 + drawn.speckle_b1hw.to(x_bchw))
-    if drawn.noise_b1hw is not None:
-        x_bchw = x_bchw + drawn.noise_b1hw.to(x_bchw)
-    if drawn.cutout_b4 is not None:
-        x_bchw = torch.where(_inside(drawn.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw)
+    if changes.bias_b1gg is not None:
+        x_bchw = x_bchw * _spread(changes.bias_b1gg.to(x_bchw), size, "bicubic").exp()
+    if changes.blur_b is not None:
+        each_b1hw, deviation_b = x_bchw.flatten(0, 1).unsqueeze(1), changes.blur_b.repeat_interleave(x_bchw.shape[1])
+        x_bchw = gaussian_blur(each_b1hw, deviation_b).reshape(x_bchw.shape)
+    if changes.speckle_b1hw is not None:
+        x_bchw = x_bchw * (1 + changes.speckle_b1hw.to(x_bchw))
+    if changes.noise_b1hw is not None:
+        x_bchw = x_bchw + changes.noise_b1hw.to(x_bchw)
+    if changes.cutout_b4 is not None:
+        x_bchw = torch.where(_inside(changes.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw)
     return x_bchw.clamp(0, 1)
 
 

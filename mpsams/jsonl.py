@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -36,3 +37,8 @@ def keep(path: Path, wanted: Callable[[dict], bool]) -> None:
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text("".join(rows), encoding="utf-8")
     temporary.replace(path)
+
+
+def nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The values with None for NaN, which JSON does not have."""
+    return {name: None if math.isnan(value) else value for name, value in values.items()}

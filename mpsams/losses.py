@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mpsams import distributed
 
 SEGMENTATION = ("dice-ce", "ce", "dice-focal", "image-dice-ce")
-TOP = 0.005  # share of an image's pixels, the likeliest ones, that say whether it has a lesion
+TOP = 0.005  # share of an image's pixels, the likeliest ones, by which an image is classified
 
 
 def masked_mse(pred_bchw: Tensor, target_bchw: Tensor, hidden_b1hw: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce")
 
 def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
     """One minus soft Dice, the mean over the images (B, pixels) with lesion; 0 when there is none."""
-    said_bp = torch.sigmoid(logits_bp)
-    lost_b = 1 - 2 * (said_bp * truth_bp).sum(dim=1) / (said_bp + truth_bp).sum(dim=1).clamp(min=1e-6)
+    predicted_bp = torch.sigmoid(logits_bp)
+    lost_b = 1 - 2 * (predicted_bp * truth_bp).sum(dim=1) / (predicted_bp + truth_bp).sum(dim=1).clamp(min=1e-6)
     lesion_b = truth_bp.amax(dim=1)
     return (lost_b * lesion_b).sum() / lesion_b.sum().clamp(min=1)
 

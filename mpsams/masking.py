@@ -40,10 +40,10 @@ def cut(order_bl: Tensor, ratio: float) -> Tensor:
 
     The same order cut at a larger ratio hides a superset.
     """
-    return first(order_bl, hidden_count(order_bl.shape[1], ratio))
+    return hide_first(order_bl, hidden_count(order_bl.shape[1], ratio))
 
 
-def first(order_bl: Tensor, count: int) -> Tensor:
+def hide_first(order_bl: Tensor, count: int) -> Tensor:
     """Hide the first ``count`` patches of each order: int64 (B, L) -> bool (B, L), True = hidden."""
     mask_bl = torch.zeros_like(order_bl, dtype=torch.bool)
     return mask_bl.scatter_(1, order_bl[:, :count], True)

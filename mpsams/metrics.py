@@ -91,7 +91,7 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
-    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, and voxel counts
+    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd and three and voxel counts
 
     hit (in both), said (in the prediction) and real (in the truth).
 

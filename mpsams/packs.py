@@ -105,7 +105,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
     """Write pack.json, which makes the folder a pack."""
     cases = [case for row in rows for case in row["cases"]]
     if not cases:
-        raise ValueError(datasets.nothing(dataset))
+        raise ValueError(datasets.no_slices_message(dataset))
     about = {
         "name": dataset.name,
         "modality": dataset.modality,
@@ -119,7 +119,7 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
         "sha256": datasets.fingerprint(parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)),
         "cases": cases,
         "groups": [row["patient"] for row in rows for _ in row["cases"]],
-        "notes": [*dataset.notes, *datasets.with_names((row["patient"], note) for row in rows for note in row.get("notes", ()))],
+        "notes": [*dataset.notes, *datasets.add_names((row["patient"], note) for row in rows for note in row.get("notes", ()))],
     }
     unfinished = folder / f"{ABOUT}.part"
     unfinished.write_text(json.dumps(about) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ def mask_ratio(epoch: float, start: float = 0.25, tau: float = 12.0) -> float:
     return min(1.0, max(0.0, start + math.log(epoch) / tau))
 
 
-def rescaled(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
+def rescale(epoch: float, epochs: int, horizon: int = HORIZON) -> float:
     """Map epoch 1..epochs of a run to the paper's axis 1..horizon (linear, ends meet).
 
     A short run then still sweeps the ratio from its first to its last value, and spends the same
@@ -48,7 +48,7 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-def rising(start: float, progress: float) -> float:
+def cosine_rise(start: float, progress: float) -> float:
     """BYOL's decay of the moving average: from ``start`` to 1 along half a cosine (Grill et al. 2020, appendix J).
 
     progress: share of the training done, in [0, 1].

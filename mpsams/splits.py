@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 BLOCK = 512  # thumbnails that are compared with all others at once
-NEARLY = 1e-4  # how far below the threshold a correlation in single precision is looked at again
+NEARLY = 1e-4  # distance below the threshold from which a correlation in single precision is computed again in double
 THUMBNAIL = 32  # side of the thumbnails that near-duplicates are found on
 ALIKE = 0.98  # thumbnail correlation above which two images are near-duplicates
 
@@ -26,7 +26,7 @@ ALIKE = 0.98  # thumbnail correlation above which two images are near-duplicates
 class Split:
     """A division of a data set's cases, with the numbers that made it.
 
-    dataset: name. seed: of the shuffle. grouped: whether near-duplicates were kept together.
+    dataset: name. seed: of the shuffle. grouped: True if near-duplicates were kept together.
     train, val, test: case names, sorted.
     """
 
@@ -63,7 +63,7 @@ class Split:
 def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> list[tuple[int, int]]:
     """Pairs i < j of images whose thumbnails correlate above the threshold: (N, S, S) -> index pairs.
 
-    A constant thumbnail correlates with nothing. Compared in blocks, so that memory grows with N, though time with its square.
+    A constant thumbnail correlates with nothing. Comparison in blocks, so that memory grows with N, though time with its square.
     """
     flat = np.asarray(thumbnails_nss, dtype=np.float32).reshape(len(thumbnails_nss), -1)
     flat = flat - flat.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)

@@ -203,7 +203,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AugmentationParameters:
     """One drawn change per image: affine_b23 for ``grid_sample``, and three intensity numbers each (B,)."""
 
     affine_b23: Tensor
@@ -212,38 +212,38 @@ class Drawn:
     gamma_b: Tensor
 
 
-def draw(batch: int, how: Augmentation, generator: torch.Generator) -> Drawn:
+def draw(batch: int, options: Augmentation, generator: torch.Generator) -> AugmentationParameters:
     """Draw the changes of ``batch`` images from ``generator``."""
 
     def uniform(reach: float) -> Tensor:
         return (2 * distributed.uniform(batch, generator=generator) - 1) * reach
 
-    angle = torch.deg2rad(uniform(how.rotation))
-    scale = 1 + uniform(how.zoom)
-    mirror = torch.where(distributed.uniform(batch, generator=generator) < how.flip, -1.0, 1.0)
+    angle = torch.deg2rad(uniform(options.rotation))
+    scale = 1 + uniform(options.zoom)
+    mirror = torch.where(distributed.uniform(batch, generator=generator) < options.flip, -1.0, 1.0)
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     affine_b23 = torch.stack(
-        [mirror * cosine, -sine, 2 * uniform(how.shift), mirror * sine, cosine, 2 * uniform(how.shift)], dim=1
+        [mirror * cosine, -sine, 2 * uniform(options.shift), mirror * sine, cosine, 2 * uniform(options.shift)], dim=1
     ).reshape(batch, 2, 3)
-    exponent = torch.exp2(uniform(1.0) * np.log2(1 + how.gamma))
-    return Drawn(affine_b23, 1 + uniform(how.contrast), uniform(how.brightness), exponent)
+    exponent = torch.exp2(uniform(1.0) * np.log2(1 + options.gamma))
+    return AugmentationParameters(affine_b23, 1 + uniform(options.contrast), uniform(options.brightness), exponent)
 
 
-def apply_geometry(x_bchw: Tensor, drawn: Drawn, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
+def apply_geometry(x_bchw: Tensor, changes: AugmentationParameters, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
     """Turn, zoom, shift and flip (B, C, H, W); outside the image is zero.
 
     offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2 (``distortions.offset``).
     """
-    grid = F.affine_grid(drawn.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
+    grid = F.affine_grid(changes.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
     if offset_bhw2 is not None:
         grid = grid + offset_bhw2.to(grid)
     return F.grid_sample(x_bchw, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
-def apply_intensity(x_bchw: Tensor, drawn: Drawn) -> Tensor:
+def apply_intensity(x_bchw: Tensor, changes: AugmentationParameters) -> Tensor:
     """Change contrast about the image's mean, brightness and gamma of intensities in [0, 1]; clipped to it."""
     contrast, brightness, gamma = (
-        value.to(x_bchw).reshape(-1, 1, 1, 1) for value in (drawn.contrast_b, drawn.brightness_b, drawn.gamma_b)
+        value.to(x_bchw).reshape(-1, 1, 1, 1) for value in (changes.contrast_b, changes.brightness_b, changes.gamma_b)
     )
     mean = x_bchw.mean(dim=(1, 2, 3), keepdim=True)
     return ((x_bchw - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma

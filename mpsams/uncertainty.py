@@ -34,7 +34,7 @@ def classified_bits(length: int, lesion: int, hidden: int) -> float:
     """H2 (Eq. 2), the entropy in bits of a random mask of which is known how many patches it hides in each cluster.
 
     The mean of log2 C(a, K) C(L - a, n - K) over the number K of hidden lesion patches, which is hypergeometric. Below
-    ``random_bits`` by the entropy of K, which is what classifying the patches tells of a random mask.
+    ``random_bits`` by the entropy of K, the information that classifying the patches gives about a random mask.
     lesion: a, the size of the lesion cluster. ValueError unless a and n lie in [0, L].
     """
     every, background = random_bits(length, hidden), length - lesion
@@ -67,7 +67,7 @@ def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor
     return table[size_n][:, count_e]
 
 
-def chance_hidden(length: int, lesion: int, hidden: int) -> tuple[float, float]:
+def hidden_probability(length: int, lesion: int, hidden: int) -> tuple[float, float]:
     """Probability that a lesion patch and that a background patch is hidden, under lesion first.
 
     A cluster without patches has probability 0.
@@ -112,7 +112,7 @@ def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
     """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B, L + 1).
 
     One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the sum
-    of the logarithms of its first n diagonal values. So two factors an order, from either end, tell all its masks.
+    of the logarithms of its first n diagonal values. So two factors an order, from either end, give the values of all its masks.
     """
 
     def leading(order_bl: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ def auxiliary_heads(width: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Conv2d(factor * width, 1, 1) for factor in (2, 4))
 
 
-def folded(unet: UNet) -> UNet:
+def fold_batchnorm(unet: UNet) -> UNet:
     """A copy with each batch normalisation worked into the convolution before it: the same outputs but for rounding, sooner.
 
     For use, not for training. Instance and group normalisation depend on the image and stay. ValueError in training mode,

@@ -18,7 +18,7 @@ BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the blur as a share of the side (S
 
 
 @dataclass(frozen=True)
-class How:
+class ViewOptions:
     """Limits of the random changes that make a view of an image.
 
     smallest, largest: share of the image's area that is kept. aspect: sides of the crop differ up to this factor.
@@ -44,7 +44,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ViewParameters:
     """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and bools, each (B,)."""
 
     affine_b23: Tensor
@@ -54,43 +54,43 @@ class Drawn:
     solarise_b: Tensor
 
 
-def draw(batch: int, how: How, generator: torch.Generator) -> Drawn:
+def draw(batch: int, options: ViewOptions, generator: torch.Generator) -> ViewParameters:
     """Draw a view of each of ``batch`` images from ``generator``."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * distributed.uniform(batch, generator=generator)
 
-    def happens(chance: float) -> Tensor:
-        return distributed.uniform(batch, generator=generator) < chance
+    def happens(probability: float) -> Tensor:
+        return distributed.uniform(batch, generator=generator) < probability
 
-    side_b = uniform(how.smallest, how.largest).sqrt()
-    stretch_b = uniform(-1, 1).mul(0.5 * math.log(how.aspect)).exp().clamp(side_b, 1 / side_b)  # no further than the image
+    side_b = uniform(options.smallest, options.largest).sqrt()
+    stretch_b = uniform(-1, 1).mul(0.5 * math.log(options.aspect)).exp().clamp(side_b, 1 / side_b)  # no further than the image
     height_b, width_b = side_b * stretch_b, side_b / stretch_b
     top_b, left_b = (1 - height_b) * uniform(-1, 1), (1 - width_b) * uniform(-1, 1)
-    mirror_b = torch.where(happens(how.flip), -1.0, 1.0)
+    mirror_b = torch.where(happens(options.flip), -1.0, 1.0)
     zero_b = torch.zeros(batch)
     affine_b23 = torch.stack([mirror_b * width_b, zero_b, left_b, zero_b, height_b, top_b], dim=1).reshape(batch, 2, 3)
-    jitter_b = happens(how.jitter)
-    brightness_b, contrast_b = (torch.where(jitter_b, uniform(1 - how.strength, 1 + how.strength), 1.0) for _ in range(2))
-    blur_b = torch.where(happens(how.blur), uniform(*BLUR), 0.0)
-    return Drawn(affine_b23, brightness_b, contrast_b, blur_b, happens(how.solarise))
+    jitter_b = happens(options.jitter)
+    brightness_b, contrast_b = (torch.where(jitter_b, uniform(1 - options.strength, 1 + options.strength), 1.0) for _ in range(2))
+    blur_b = torch.where(happens(options.blur), uniform(*BLUR), 0.0)
+    return ViewParameters(affine_b23, brightness_b, contrast_b, blur_b, happens(options.solarise))
 
 
-def apply(x_b1hw: Tensor, drawn: Drawn, side: int) -> Tensor:
+def apply(x_b1hw: Tensor, parameters: ViewParameters, side: int) -> Tensor:
     """Make the views: (B, 1, H, W) in [0, 1] -> (B, 1, side, side) in [0, 1]."""
-    grid = F.affine_grid(drawn.affine_b23.to(x_b1hw), [len(x_b1hw), 1, side, side], align_corners=False)
+    grid = F.affine_grid(parameters.affine_b23.to(x_b1hw), [len(x_b1hw), 1, side, side], align_corners=False)
     x_b1ss = F.grid_sample(x_b1hw, grid, mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast, solarise = (
-        value.to(x_b1ss.device).reshape(-1, 1, 1, 1) for value in (drawn.brightness_b, drawn.contrast_b, drawn.solarise_b)
+        value.to(x_b1ss.device).reshape(-1, 1, 1, 1) for value in (parameters.brightness_b, parameters.contrast_b, parameters.solarise_b)
     )
     x_b1ss = (x_b1ss * brightness).clamp(0, 1)
     mean = x_b1ss.mean(dim=(1, 2, 3), keepdim=True)
     x_b1ss = ((x_b1ss - mean) * contrast + mean).clamp(0, 1)
-    x_b1ss = blurred(x_b1ss, drawn.blur_b * side)
+    x_b1ss = gaussian_blur(x_b1ss, parameters.blur_b * side)
     return torch.where(solarise & (x_b1ss >= 0.5), 1 - x_b1ss, x_b1ss)
 
 
-def blurred(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
+def gaussian_blur(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
     """Each image through its own Gaussian of ``deviation_b`` pixels; 0 leaves it as it is. Edges repeat."""
     reach = math.ceil(3 * float(deviation_b.max()))  # before it goes to a GPU, which need not be waited for
     if reach == 0:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mpsams import calibration, checkpoint, inference, splits, transforms
+from mpsams import calibration, checkpoint, inference, jsonl, splits, transforms
 from mpsams.calibration import Outcomes, Readout, Reliability, Rule
 from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
@@ -83,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if found.metadata.get("kind") != "segmentation":
         raise ValueError(f"{chosen.weights} is a {found.metadata.get('kind')} checkpoint; expected a segmentation")
     plain = {key: value for key, value in found.metadata.items() if key not in calibration.FOUND} | {"flips_averaged": chosen.flips_averaged}
-    network = inference.network_of(Checkpoint(found.tensors, plain, found.sha256), "float32")  # as train.evaluate
+    network = inference.build_network(Checkpoint(found.tensors, plain, found.sha256), "float32")  # as train.evaluate
     val = validation(found.metadata, chosen.data.root)
-    logits_nss, truth_nss = looked_at(network, val)
+    logits_nss, truth_nss = predict_logits(network, val)
     fitted = fit(logits_nss, truth_nss, chosen.calibration)
     read = replace(network.readout, slope=fitted["slope"], intercept=fitted["intercept"])
     judged = outcomes(read, logits_nss, truth_nss)
@@ -114,7 +114,7 @@ def validation(metadata: dict, root: str | None) -> Stack:
     return stack.of(split.val, config.get("slice_stride", 1))
 
 
-def looked_at(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
+def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
     said, truth = [], []
     for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
@@ -136,31 +136,26 @@ def reliability(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) ->
     """``Reliability.table`` over all pixels of the images."""
     counted = Reliability()
     for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True):
-        counted.add(chances(read, logits_ss), truth_ss)
+        counted.add(probabilities(read, logits_ss), truth_ss)
     return counted.table()
 
 
-def chances(read: Readout, logits_ss: np.ndarray) -> np.ndarray:
+def probabilities(read: Readout, logits_ss: np.ndarray) -> np.ndarray:
     """Calibrated probabilities of an image, float32."""
     return read.probabilities(torch.from_numpy(logits_ss)).numpy()
 
 
 def outcomes(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> Outcomes:
     """``calibration.outcomes`` of the calibrated probabilities."""
-    return calibration.outcomes((chances(read, logits_ss) for logits_ss in logits_nss), truth_nss)
+    return calibration.outcomes((probabilities(read, logits_ss) for logits_ss in logits_nss), truth_nss)
 
 
 def choose(judged: Outcomes, most_alarms: float) -> dict:
     """The rule and what it does on the validation part, as metadata."""
     rule, quiet = calibration.find_rule(judged, most_alarms)
     about = {"smallest_area": rule.smallest_area, "least_peak": rule.least_peak, "most_false_alarms": most_alarms, "quiet_enough": quiet}
-    about |= {"lesions": int((judged.real_n > 0).sum()), "without": int((judged.real_n == 0).sum())}
-    return about | {when: known(calibration.judge(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
-
-
-def known(values: dict[str, float]) -> dict[str, float | None]:
-    """The values with None for NaN, which JSON does not have."""
-    return {name: None if value != value else value for name, value in values.items()}
+    about |= {"lesions": int((judged.truth_n > 0).sum()), "without": int((judged.truth_n == 0).sum())}
+    return about | {when: jsonl.nan_to_none(calibration.score_rule(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
 
 
 def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
@@ -168,9 +163,9 @@ def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
     fitted, rule = told["calibration"], told["rule"]
     lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
     lines += [f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}" for when in ("before", "after")]
-    steps = [(name, known(calibration.judge(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
+    steps = [(name, jsonl.nan_to_none(calibration.score_rule(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
     if rule:
-        lines.append(f"rule: {calibration.described(Rule(rule['smallest_area'], rule['least_peak']))}")
+        lines.append(f"rule: {calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}")
         if not rule["quiet_enough"]:
             lines.append(f"  no rule has at most {rule['most_false_alarms']:.0%} false alarms; this one has the fewest")
         steps.append(("with the rule", rule["after"]))

@@ -35,7 +35,7 @@ class Sentence:
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[misc]
         """End the program with exit code 2 and the message."""
         names = [name.lstrip("-") for action in self._actions for name in action.option_strings if name.startswith("--")]  # type: ignore[attr-defined]
-        self.exit(2, f"{self.prog}: {in_words(message, names)} (--help lists all options)\n")  # type: ignore[attr-defined]
+        self.exit(2, f"{self.prog}: {describe_default(message, names)} (--help lists all options)\n")  # type: ignore[attr-defined]
 
 
 class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -56,7 +56,7 @@ class Parser(Sentence, argparse.ArgumentParser):
         super().__init__(**about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def in_words(message: str, names: Sequence[str]) -> str:
+def describe_default(message: str, names: Sequence[str]) -> str:
     """A parser's message as a sentence on the option that it is about; names: the options that there are."""
     if unknown := re.match(r"unrecognized arguments: (.*)", message):
         words = unknown[1].split()
@@ -218,7 +218,7 @@ def config_of(argv: Sequence[str] | None) -> dict:
         raise ValueError(f"--config {path} is not TOML: {error}") from None
 
 
-def may_replace(path: Path, overwrite: bool) -> None:
+def check_replace(path: Path, overwrite: bool) -> None:
     """ValueError when there is a file of that name, unless it is empty or is to be replaced."""
     if path.exists() and not overwrite and not (path.is_file() and path.stat().st_size == 0):
         raise ValueError(f"{path} exists already; --overwrite replaces it")

@@ -24,30 +24,30 @@ COPIES = 3  # of the weights that training adds: gradients and Adam's two moment
 GIB = 2**30
 
 
-def tell(task: Task) -> None:
+def measure_and_print(task: Task) -> None:
     """Measure and print; the task's weights are spoilt afterwards, nothing is written.
 
     Batches grow from a few images to the task's. On a CPU none is computed that is predicted to need more memory than is free; on a GPU
     the first that does not fit ends the growth. Speed is that of the last.
     """
-    grow = grown_on_gpu if task.device.type == "cuda" else grown_on_cpu
+    grow = grow_on_gpu if task.device.type == "cuda" else grow_on_cpu
     batch, each = grow(task)
     if batch == 0:
         return
     runs = Position()
-    taken = measured(lambda: step(task, runs, batch))
+    taken = time_calls(lambda: step(task, runs, batch))
     speed, total = batch / taken, task.images * task.epochs
     print(f"{speed:.1f} images/s in batches of {batch}" + (f" over {distributed.world_size()} processes" if distributed.world_size() > 1 else ""))
-    print(f"an epoch of {task.images} images takes {spoken(task.images / speed)}, all {task.epochs} epochs {spoken(total / speed)}")
+    print(f"an epoch of {task.images} images takes {format_duration(task.images / speed)}, all {task.epochs} epochs {format_duration(total / speed)}")
     print(f"largest batch that fits: {largest(task, batch, each)}")
 
 
-def grown_on_cpu(task: Task) -> tuple[int, float]:
+def grow_on_cpu(task: Task) -> tuple[int, float]:
     """The largest batch, up to the task's, that was computed, and the bytes of memory that each image more takes in its process.
 
     What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
     """
-    runs, batch, each, sizes = Position(), 0, 0.0, growing(task)
+    runs, batch, each, sizes = Position(), 0, 0.0, growing_batches(task)
     for number, size in enumerate(sizes):
         needed = each * (size - batch) / distributed.world_size() if number else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
         if launch.sum_values([needed > SHARE * free()])[0]:
@@ -65,7 +65,7 @@ def grown_on_cpu(task: Task) -> tuple[int, float]:
     return batch, each
 
 
-def growing(task: Task) -> list[int]:
+def growing_batches(task: Task) -> list[int]:
     """Batches to compute one after the other: from a few images of each process and part, doubled, to the task's."""
     sizes = [min(whole(task), FEW * distributed.world_size() * task.parts)]
     while sizes[-1] < whole(task):
@@ -90,10 +90,10 @@ def refuse(task: Task, batch: int, each: float, needed: float) -> None:
     )
 
 
-def grown_on_gpu(task: Task) -> tuple[int, float]:
+def grow_on_gpu(task: Task) -> tuple[int, float]:
     """The largest batch, up to the task's, that fits; each image's memory is not told, as batches can be tried."""
     batch = 0
-    for size in growing(task):
+    for size in growing_batches(task):
         if not possible(task, size):
             print(f"a batch of {size} does not fit into the GPU's memory; compute it in parts (accumulate) or take a smaller one")
             break
@@ -139,7 +139,7 @@ def free() -> float:
     return math.inf if left is None else left / processes_here()
 
 
-def measured(work: Callable[[], None]) -> float:
+def time_calls(work: Callable[[], None]) -> float:
     """Median seconds of a few calls of what was done once before; of one alone when it takes long."""
     began = time.monotonic()
     taken: list[float] = []
@@ -178,7 +178,7 @@ def possible(task: Task, batch: int) -> bool:
     return True
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """90 -> "1 min 30 s"."""
     days, rest = divmod(round(seconds), 86400)
     hours, rest = divmod(rest, 3600)

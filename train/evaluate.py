@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mpsams import checkpoint, datasets, inference, metrics, splits
+from mpsams import checkpoint, datasets, inference, jsonl, metrics, splits
 from mpsams.calibration import Reliability
 from mpsams.datasets import Dataset
 from mpsams.imaging import MODALITIES
 from mpsams.inference import Network
 from train import memory
-from train.command_line import may_replace, parse, run
-from train.options import one_of, tell
+from train.command_line import check_replace, parse, run
+from train.options import one_of, print_notes
 
 PARTS = ("all", "train", "val", "test")
 
@@ -83,31 +82,31 @@ def main(argv: Sequence[str] | None = None) -> dict:
     if network.metadata["kind"] != "segmentation":
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     network = network if options.rule else replace(network, metadata=network.metadata | {"rule": None})
-    dataset = chosen(network, options.data, options.split)
+    dataset = select_cases(network, options.data, options.split)
     about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split, "data": dataset.name, "threshold": options.threshold}
     about |= {key: network.metadata.get(key) for key in ("rule", "flips_averaged", "calibrated")}
-    if options.json and not is_of(Path(options.json), about):
-        may_replace(Path(options.json), options.overwrite)
+    if options.json and not is_same_measurement(Path(options.json), about):
+        check_replace(Path(options.json), options.overwrite)
     if not dataset.target:
         raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
     heard: list[tuple[str, str]] = []
     reliability = Reliability()
-    found = measure(network, listening(dataset, heard), options.threshold, reliability=reliability)
-    notes = [*dataset.notes, *datasets.with_names(heard)]
-    tell(notes)
+    found = measure(network, collect_notes(dataset, heard), options.threshold, reliability=reliability)
+    notes = [*dataset.notes, *datasets.add_names(heard)]
+    print_notes(notes)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
         about |= {"cases": found["image"], "notes": notes, "reliability": reliability.table()}
         if "volume" in means:
-            about |= {"per_volume": known(means["volume"]), "volumes": found["volume"]}
+            about |= {"per_volume": jsonl.nan_to_none(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(Path(options.json), (json.dumps(known(means["image"]) | about, indent=1) + "\n").encode())
+        checkpoint.write(Path(options.json), (json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1) + "\n").encode())
     return means["image"]
 
 
-def is_of(path: Path, about: dict) -> bool:
+def is_same_measurement(path: Path, about: dict) -> bool:
     """True if a file holds an earlier result of the same measurement."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
@@ -116,12 +115,7 @@ def is_of(path: Path, about: dict) -> bool:
     return isinstance(held, dict) and all(held.get(key) == value for key, value in about.items())
 
 
-def known(means: dict[str, float]) -> dict[str, float | None]:
-    """The means with None for NaN, which JSON does not have."""
-    return {name: None if math.isnan(value) else value for name, value in means.items()}
-
-
-def chosen(network: Network, source: Source, part: str) -> Dataset:
+def select_cases(network: Network, source: Source, part: str) -> Dataset:
     """The cases to measure: of the checkpoint's own split, or everything when the data set is another."""
     split = splits.restore(network.metadata["split"])
     name, trained = source.name or split.dataset, network.metadata.get("data", {}).get("modality", "")
@@ -137,7 +131,7 @@ def chosen(network: Network, source: Source, part: str) -> Dataset:
     return dataset.of(split.part(part))
 
 
-def listening(dataset: Dataset, heard: list[tuple[str, str]]) -> Dataset:
+def collect_notes(dataset: Dataset, heard: list[tuple[str, str]]) -> Dataset:
     """The same data set, which adds to ``heard`` what is noted of the samples that are read: patient and sentence."""
     group = dict(zip(dataset.cases, dataset.groups, strict=True))
 
@@ -167,10 +161,10 @@ def measure(
     for group, samples in itertools.groupby(cases, key=lambda pair: pair[0]):
         slices = []
         for _, sample in samples:
-            chance_hw = inference.probability(network, sample.unit, sample.box)
-            said_hw = inference.lesion_mask(network.readout.rule, chance_hw, threshold, sample.box)
+            probability_hw = inference.probability(network, sample.unit, sample.box)
+            said_hw = inference.lesion_mask(network.readout.rule, probability_hw, threshold, sample.box)
             if reliability:
-                reliability.add(chance_hw, sample.mask)
+                reliability.add(probability_hw, sample.mask)
             images[sample.case] = score(said_hw, sample.mask, sample.spacing_hw)
             slices.append((said_hw, sample.mask))
         if group != sample.case:

@@ -24,9 +24,9 @@ from mpsams import checkpoint, datasets, inference
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
 from train import memory, prompt_peers, simulated_users
-from train.command_line import may_replace, parse, run
-from train.evaluate import PARTS, Source, is_of
-from train.options import at_least, one_of, tell
+from train.command_line import check_replace, parse, run
+from train.evaluate import PARTS, Source, is_same_measurement
+from train.options import at_least, one_of, print_notes
 from train.prompt_targets import Target, open_images, targets
 
 BOX_JITTER = 0.08
@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> dict:
         "box_jitter": BOX_JITTER,
         "most_clicks": MOST_CLICKS,
     }
-    if options.json and not is_of(Path(options.json), about):
-        may_replace(Path(options.json), options.overwrite)
+    if options.json and not is_same_measurement(Path(options.json), about):
+        check_replace(Path(options.json), options.overwrite)
     peers: dict[str, Answer] = prompt_peers.available() if options.peers else {}  # type: ignore[assignment]
-    tell(images.notes)
+    print_notes(images.notes)
     rows = measure_all(
         network_answer(network), peers, targets(images, options.limit), options.seed, options.peers_every
     )
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     found = {"images": len(rows["network"])} | summarise(list(rows["network"].values()))
     if peers:
         found["peers"] = {name: compare(rows["network"], rows[name]) for name in peers}
-    print("\n".join(described(name, found["peers"][name] if name in peers else found) for name in rows))
+    print("\n".join(describe_row(name, found["peers"][name] if name in peers else found) for name in rows))
     if options.json:
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(Path(options.json), (json.dumps(found | about | {"cases": rows}, indent=1) + "\n").encode())
@@ -205,7 +205,7 @@ def overlap(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def described(name: str, means: dict) -> str:
+def describe_row(name: str, means: dict) -> str:
     """A line of the means for the terminal."""
     values = {"box": means["box"]} | {
         f"{count} click{'s' * (count != '1')}": each for count, each in means["clicks"].items()

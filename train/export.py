@@ -31,7 +31,7 @@ from mpsams.calibration import Readout
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
-from train.command_line import Parser, may_replace, run
+from train.command_line import Parser, check_replace, run
 
 OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
 OPSET = 17
@@ -47,7 +47,7 @@ WINDOWS = {
 
 
 class Segmenting(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.chances``: standardised in double precision, read as ``readout`` says."""
+    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.probabilities``: standardised in double precision, read as ``readout`` says."""
 
     output = "probability"
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     path = options.out or options.weights.with_suffix(".onnx")
     if path.suffix != ".onnx":
         raise ValueError(f"--out {path} must end in .onnx")
-    may_replace(path, options.overwrite)
+    check_replace(path, options.overwrite)
     found, network = checkpoint.load(options.weights), inference.open_network(options.weights)
     batches = trials(network)
     data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))
@@ -111,7 +111,7 @@ def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
 
 def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
     """The same as the app and the evaluation compute it, to compare with."""
-    return partial(inference.chances, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
+    return partial(inference.probabilities, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
 
 
 def trials(network: Network) -> list[tuple[Tensor, ...]]:
@@ -126,10 +126,10 @@ def trials(network: Network) -> list[tuple[Tensor, ...]]:
     dark = noise[0].clone()
     dark[..., 16:, :] = 0
     images = [pictures.expand(-1, network.channels, -1, -1), pictures[:1].expand(-1, network.channels, -1, -1), *noise, dark]
-    return [(x_bchw, hidden(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
+    return [(x_bchw, hide_rows(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
 
 
-def hidden(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+def hide_rows(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """Patches of 16 pixels hidden at random: bool (B, 1, H, W)."""
     batch, _, height, width = x_bchw.shape
     rows, columns = patches.grid(height, width, 16)
@@ -211,7 +211,7 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 def rule_in_words(metadata: dict) -> str | None:
     """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no rule."""
     rule = calibration.readout(metadata).rule
-    return None if rule is None else f"Of the mask at probability 0.5, {calibration.described(rule)}; other connected parts (8 neighbours) are left out."
+    return None if rule is None else f"Of the mask at probability 0.5, {calibration.describe(rule)}; other connected parts (8 neighbours) are left out."
 
 
 def preparation(modality: str | None, size: int) -> str:

@@ -26,7 +26,7 @@ from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.figure_rows import CROPS, FORMS, FigureRow, make_row
 from mpsams.inference.figure_rows import draw as draw_rows
 from mpsams.inference.registry import ModelRegistry
-from train.command_line import may_replace, parse, run
+from train.command_line import check_replace, parse, run
 from train.evaluate import Source
 from train.options import one_of
 from train.plan import Job
@@ -43,7 +43,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     dataset = datasets.open_dataset(source.name, source.root, network.sequences, modality)  # type: ignore[arg-type]
     test = dataset.of(splits.restore(network.metadata["split"]).test)
     rows = []
-    for case in chosen([done[job.name] for job in runs], count):
+    for case in choose_cases([done[job.name] for job in runs], count):
         sample = test.read(case)
         masks = {
             name: inference.lesion_mask(each.readout.rule, inference.probability(each, sample.unit, sample.box), box=sample.box)
@@ -57,7 +57,7 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     return written
 
 
-def chosen(results: Sequence[Mapping], count: int) -> list[str]:
+def choose_cases(results: Sequence[Mapping], count: int) -> list[str]:
     """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods; nothing is picked by hand."""
     columns = results[0]["columns"]
     dsc, real = columns.index("dsc"), columns.index("real")
@@ -110,18 +110,18 @@ def rows_of(options: Drawing) -> list[FigureRow]:
     """Every image with what the networks outline on it."""
     registry, rows = ModelRegistry(options.weights), []
     for number, file in enumerate(options.images):
-        case = _case.of_upload([Path(file)], options.modality or None, lambda modality: _case.clustering(registry.clustering(modality)))
+        case = _case.open_upload([Path(file)], options.modality or None, lambda modality: _case.clustering_options(registry.clustering(modality)))
         if options.slices:
             index = options.slices[number] - 1
             if not 0 <= index < case.slices:
                 raise ValueError(f"slice {index + 1} of {file} does not exist; there are 1 to {case.slices}")
-            case = _case.move_to_slice(case, case.plane, index, _case.clustering(registry.clustering(case.modality)))
-        case = _case.with_truth(case, Path(options.truths[number])) if options.truths else case
-        names = comparison.chosen(registry.segmenters(case.modality), ()) if not options.networks else options.networks
+            case = _case.move_to_slice(case, case.plane, index, _case.clustering_options(registry.clustering(case.modality)))
+        case = _case.set_truth(case, Path(options.truths[number])) if options.truths else case
+        names = comparison.choose_networks(registry.segmenters(case.modality), ()) if not options.networks else options.networks
         if not names:
             raise ValueError(f"no segmentation network is in {options.weights}; expected files such as busi-mps_ams-seg-10.safetensors")
-        *_, said = comparison.ask(replace(case, title=Path(file).name), names, registry)
-        rows.append(make_row(comparison.Compared(said, options.threshold)))
+        *_, said = comparison.predict_slice(replace(case, title=Path(file).name), names, registry)
+        rows.append(make_row(comparison.SliceComparison(said, options.threshold)))
     return rows
 
 
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse, ask the networks, draw, write."""
     options = parse(Drawing, "train.figure", argv)
     out = Path(options.out)
-    may_replace(out, options.overwrite)
+    check_replace(out, options.overwrite)
     checkpoint.write(out, draw_rows(rows_of(options), options.crop, out.suffix[1:]))
 
 

@@ -50,7 +50,7 @@ from train.command_line import parse, peek_option, run
 from train.options import (
     Data,
     Model,
-    Run,
+    RunOptions,
     describe,
     one_of,
     open_data,
@@ -84,7 +84,7 @@ class Finetune:
     recipe: Recipe
     data: Data = Data()
     model: Model = Model()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     init: str | None = None
     transfer: str = "all"
     labels: float = 0.1
@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     data, init = str(peek_option(argv, "data.name", Data.name)), peek_option(argv, "init", None)
     if name == "paper":
         preset["recipe.batch"] = batch_of_paper(data, peek_option(argv, "labels", Finetune.labels))
-    about = begun_from(init) if init else {}
-    options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | inherited(about, data))
+    about = init_metadata(init) if init else {}
+    options = parse(Finetune, "train.finetune", argv, {"recipe": Recipe}, preset | inherit_defaults(about, data))
     with launch.process_group():
         for sentence in differences(about, options):
             print(sentence)
@@ -124,7 +124,7 @@ def batch_of_paper(data: str, labels: str | float) -> int:
         return Recipe.batch  # what is wrong with it, the parser says
 
 
-def begun_from(init: str) -> dict:
+def init_metadata(init: str) -> dict:
     """The metadata of the checkpoint to begin from, before any image is read; ValueError when it is none to begin from."""
     about = checkpoint.metadata(init)
     if about.get("kind") not in KINDS:
@@ -132,7 +132,7 @@ def begun_from(init: str) -> dict:
     return about
 
 
-def inherited(about: dict, data: str) -> dict[str, Any]:
+def inherit_defaults(about: dict, data: str) -> dict[str, Any]:
     """Defaults of options that a checkpoint to begin from sets, by dotted name: size, sequences, width and normalisation."""
     found = {"data.size": about.get("size"), **{f"model.{name}": about.get("model", {}).get(name) for name in ("width", "norm")}}
     if data in datasets.available() and hasattr(datasets.find(data), "SEQUENCES"):
@@ -173,7 +173,7 @@ def learn(
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     init = start and start.sha256
     out = Path(options.out or folder(options, name, method, model["width"], resume_fingerprint(config, stack.sha256, init=init)))
-    options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
+    options = replace(options, run=loop.resolve_precision(options.run, device, out, options.resume))
     config["run"] = asdict(options.run)
     fixed = resume_fingerprint(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
@@ -181,13 +181,13 @@ def learn(
     averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
     seen, val = (to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
     if not options.dry_run:
-        if loop.finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
+        if loop.is_finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
     rest = to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
-    work = task(options, fixed, averaged, Parts(seen, val, rest), watch)
+    work = task(options, fixed, averaged, SampleParts(seen, val, rest), watch)
     if options.dry_run:
-        rehearsal.tell(work)
+        rehearsal.measure_and_print(work)
         return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
@@ -197,11 +197,11 @@ def learn(
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
-        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.kept, val if len(val) else seen, device, options.recipe.batch)),  # type: ignore[arg-type]
+        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.averaged_network, val if len(val) else seen, device, options.recipe.batch)),  # type: ignore[arg-type]
     }
     if start and start.metadata["kind"] == "segmentation":
-        metadata |= calibration.carried(start.metadata)
-    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), metadata))
+        metadata |= calibration.readout_metadata(start.metadata)
+    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.averaged_network.state_dict(), metadata))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS
 
@@ -224,7 +224,7 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
     kind = KINDS[start.metadata["kind"]]
     if start.metadata["model"]["channels"] != channels:
         raise ValueError(f"the {kind} has {start.metadata['model']['channels']} channels, the images have {channels}; use one data.sequences")
-    leaked = (set(split.test) | set(split.val)) & checkpoint.seen(start).get(split.dataset, set())
+    leaked = (set(split.test) | set(split.val)) & checkpoint.training_patients(start).get(split.dataset, set())
     if leaked:
         own = splits.restore(start.metadata["split"])
         use = f"data.split_seed {own.seed}, data.grouped {str(own.grouped).lower()}, and the same images"
@@ -236,7 +236,7 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
 def origin(start: Checkpoint) -> dict:
     """Metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was trained on."""
     told = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
-    return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.seen(start).items()}}
+    return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.training_patients(start).items()}}
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -267,12 +267,12 @@ class Averaged(nn.Module):
         self.average = AveragedModel(network, multi_avg_fn=moving_average(decay), use_buffers=True) if decay else None
 
     @property
-    def kept(self) -> nn.Module:
+    def averaged_network(self) -> nn.Module:
         """The network to keep: the average where there is one."""
         return self.network if self.average is None else self.average.module
 
     @property
-    def trained(self) -> nn.Module:
+    def training_module(self) -> nn.Module:
         """The module to train: images -> logits, with deep supervision one at each of its sides, the whole side first."""
         return self.network if self.heads is None else Supervised(self.network, self.heads)
 
@@ -282,7 +282,7 @@ class Averaged(nn.Module):
             self.average.update_parameters(self.network)
 
 
-class Parts(NamedTuple):
+class SampleParts(NamedTuple):
     """Samples to learn from, to validate on, and those of the training part without labels (None where they are not used)."""
 
     labelled: Stack
@@ -291,12 +291,12 @@ class Parts(NamedTuple):
 
 
 def task(
-    options: Finetune, config: dict, model: Averaged, parts: Parts, watch: Callable[[float], None] = lambda done: None
+    options: Finetune, config: dict, model: Averaged, parts: SampleParts, watch: Callable[[float], None] = lambda done: None
 ) -> loop.Task:
     """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val
     device = next(model.parameters()).device
-    network = launch.data_parallel(model.trained)
+    network = launch.data_parallel(model.training_module)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         x_bchw, truth_b1hw = batch_of(labelled, indices, recipe.augment, generator, device)
@@ -305,7 +305,7 @@ def task(
         numbers = teacher.draw(len(parts.unlabelled), len(indices), generator)
         images_bchw = teacher.take(parts.unlabelled, numbers, device)
         plain_bchw, changed_bchw = teacher.views(images_bchw, recipe.teacher, generator)
-        labels = teacher.labels(model.kept, plain_bchw, recipe.teacher.sure)
+        labels = teacher.labels(model.averaged_network, plain_bchw, recipe.teacher.sure)
         logits = network(torch.cat([x_bchw, changed_bchw]))
         sides = [each.split(len(indices)) for each in (logits if isinstance(logits, list) else [logits])]
         more = teacher.weight(recipe.teacher, epoch, recipe.epochs) * teacher.loss(sides[0][1], *labels)
@@ -319,7 +319,7 @@ def task(
         every = options.validate_every
         if not every or (epoch % every and epoch != recipe.epochs):
             return {}
-        return validate(model.kept, val, device, recipe.batch)
+        return validate(model.averaged_network, val, device, recipe.batch)
 
     optimiser = OPTIMISERS[recipe.optimiser]
     weights = [{"params": [*model.network.parameters(), *(model.heads.parameters() if model.heads else ())], "initial_lr": recipe.lr}]
@@ -342,14 +342,14 @@ def task(
 
 
 def batch_of(
-    stack: Stack, indices: Tensor, how: Augmentation, generator: torch.Generator, device: torch.device
+    stack: Stack, indices: Tensor, augment: Augmentation, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
     x_bchw, truth_b1hw = (taken.to(device) for taken in stack.take(indices))
     x_bchw = x_bchw.float() / 255
-    if how != Augmentation():
-        drawn = transforms.draw(len(indices), how, generator)
-        more = distortions.draw(len(indices), how, stack.size, generator)
+    if augment != Augmentation():
+        drawn = transforms.draw(len(indices), augment, generator)
+        more = distortions.draw(len(indices), augment, stack.size, generator)
         bent = distortions.offset(more, stack.size)
         x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn, offset_bhw2=bent), drawn)
         x_bchw = distortions.apply_intensity(x_bchw, more)

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from mpsams import checkpoint, datasets, imaging
 from mpsams.imaging import UnreadableImage
-from train.command_line import may_replace, parse, run
+from train.command_line import check_replace, parse, run
 from train.evaluate import Source
-from train.options import tell
+from train.options import print_notes
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not options.data.name:
         raise ValueError(f"--data.name is not given; allowed are {', '.join(datasets.available())}")
     out = Path(options.out)
-    may_replace(out, options.overwrite)
+    check_replace(out, options.overwrite)
     dataset = datasets.open_dataset(options.data.name, options.data.root, (), options.data.modality)
     images = hash_images(dataset)
     checkpoint.write(out, _lines(dataset.name, images).encode())
-    tell([*dataset.notes, f"{out} holds {len(images)} images of {len(set().union(*images.values()))} cases"])
+    print_notes([*dataset.notes, f"{out} holds {len(images)} images of {len(set().union(*images.values()))} cases"])
 
 
 def _lines(name: str, images: dict[str, list[str]]) -> str:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mpsams import checkpoint, distributed, jsonl, precision, splits
 from mpsams.splits import Split
 from train import launch, sampling, state
-from train.options import Run, checkpoint_fingerprint
+from train.options import RunOptions, checkpoint_fingerprint
 from train.state import STATE, Position
 
 RECORDS, WEIGHTS, SPLIT = "records.jsonl", "weights.safetensors", "split.json"
@@ -80,7 +80,7 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
 
     ValueError when the folder holds another run and neither ``resume`` nor ``overwrite``, which deletes it, is wanted.
     """
-    resume = agreed(resume)
+    resume = agree_to_resume(resume)
 
     def make() -> None:
         refuse_other_records(out)
@@ -96,9 +96,9 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
     launch.call_on_first(make)
 
 
-def with_precision(run: Run, device: torch.device, out: Path, resume: bool) -> Run:
+def resolve_precision(run: RunOptions, device: torch.device, out: Path, resume: bool) -> RunOptions:
     """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it began with."""
-    resume = agreed(resume)
+    resume = agree_to_resume(resume)
 
     def find() -> str:
         starts = jsonl.read(out / RECORDS, "start") if resume and (out / RECORDS).exists() else []
@@ -123,24 +123,24 @@ def forget(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
+def is_finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
     """Return whether a run to be resumed is finished, with its weights in the folder, and print a sentence if so.
 
     steps: of the whole run. config: as ``Task.config``. ValueError when the folder holds a run with other options.
     """
 
     def look() -> bool:
-        saved = state.about(out)
+        saved = state.saved_metadata(out)
         if saved:
             state.check(out, saved["config"], config)
         if not (out / WEIGHTS).exists() or (saved and saved["step"] < steps):
             return False
-        differing = state.changed(checkpoint_fingerprint(checkpoint.metadata(out / WEIGHTS)), config)
+        differing = state.changed_options(checkpoint_fingerprint(checkpoint.metadata(out / WEIGHTS)), config)
         if differing and not saved:
             raise ValueError(f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out starts a new one")
         return not differing
 
-    done = agreed(resume) and launch.call_on_first(look)
+    done = agree_to_resume(resume) and launch.call_on_first(look)
     if done:
         print(f"this run is finished, nothing is left to do: {out / WEIGHTS}")
     return done
@@ -152,7 +152,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     Writes a record per epoch and, every ``save_minutes`` (0: after each epoch), the state into ``out``. A loss that is
     not finite raises FloatingPointError naming epoch and step; the last saved state stands.
     """
-    resume = agreed(resume)
+    resume = agree_to_resume(resume)
     at = (state.restore(out, task.module, task.optimizer, task.config) if resume else None) or Position()
     if resume and distributed.rank() == 0:
         print(f"going on after step {at.step}" if at.step else f"nothing to resume in {out}; starting at epoch 1")
@@ -183,7 +183,7 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
     return at
 
 
-def agreed(resume: bool) -> bool:
+def agree_to_resume(resume: bool) -> bool:
     """True if any process asks to resume: a machine that joined later does not know that it is a restart."""
     return any(launch.sum_values([resume]))
 
@@ -191,7 +191,7 @@ def agreed(resume: bool) -> bool:
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
     """The batches of image indices of an epoch in its own random order, without the first ``skip``."""
     source = generator(task.seed, 1, epoch)
-    order = torch.randperm(task.images, generator=source) if task.weights is None else sampling.drawn(task.weights, source)
+    order = torch.randperm(task.images, generator=source) if task.weights is None else sampling.draw(task.weights, source)
     yield from order.split(task.batch)[skip:]
 
 
@@ -253,8 +253,8 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
 def progress(task: Task, at: Position) -> tqdm:
     """A bar over all images of the run: images/s and time left."""
     done = at.step // task.steps * task.images + at.step % task.steps * task.batch
-    how = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": distributed.rank() > 0}
-    return tqdm(total=task.images * task.epochs, initial=done, **how)
+    style = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": distributed.rank() > 0}
+    return tqdm(total=task.images * task.epochs, initial=done, **style)
 
 
 @contextmanager

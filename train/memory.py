@@ -45,7 +45,7 @@ def available() -> int | None:
 
     None where the system does not tell.
     """
-    free = field(Path("/proc/meminfo"), "MemAvailable") or unused()
+    free = field(Path("/proc/meminfo"), "MemAvailable") or cached_memory()
     if free is None:
         return None
     import resource
@@ -58,7 +58,7 @@ def available() -> int | None:
     return max(0, min(left))
 
 
-def unused() -> int | None:
+def cached_memory() -> int | None:
     """Bytes of the machine that this process has not taken, where no more is known (macOS); None where not even that is."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - (peak() or 0)
@@ -85,11 +85,11 @@ def control_groups() -> list[tuple[int, int]]:
         top = CGROUPS / controllers
         own = top / below.lstrip("/")
         for folder in {top, own, *(above for above in own.parents if top in above.parents)}:
-            found += limited(folder, *(("memory.max", "memory.current") if controllers == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")))
+            found += cgroup_limits(folder, *(("memory.max", "memory.current") if controllers == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")))
     return found
 
 
-def limited(folder: Path, limit: str, used: str) -> list[tuple[int, int]]:
+def cgroup_limits(folder: Path, limit: str, used: str) -> list[tuple[int, int]]:
     """Limit and use of one control group; nothing when it has no limit."""
     try:
         allowed, taken = (folder / limit).read_text().strip(), int((folder / used).read_text())

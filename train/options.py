@@ -90,7 +90,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunOptions:
     """Device, randomness and saving of a run.
 
     Args:
@@ -202,11 +202,11 @@ def read(options: Data, track: Callable = iter) -> Stack:
         if options.cases:
             dataset = dataset.select(dataset.cases[: options.cases])
         stack = datasets.stack(dataset, options.size, track)
-    tell(stack.notes)
+    print_notes(stack.notes)
     return replace(stack, target=options.target or stack.target, source=options.source or stack.source)
 
 
-def tell(notes: Sequence[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """Print what should be known of the data before the numbers are trusted, each sentence once."""
     if distributed.rank() == 0:
         for note in dict.fromkeys(notes):
@@ -233,7 +233,7 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
     return {
         "kind": kind,
         "method": method,
-        "config": without_paths(config),
+        "config": drop_paths(config),
         "size": config["data"]["size"],
         "data": {
             "name": stack.name,
@@ -255,15 +255,15 @@ def describe(kind: str, method: str, config: dict, stack: Stack, split: Split, a
     }
 
 
-def without_paths(config: dict) -> dict:
+def drop_paths(config: dict) -> dict:
     """The configuration without what only means something on one machine."""
-    inner = {key: without_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
+    inner = {key: drop_paths(value) if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in inner.items() if key not in LOCAL and not (key in NEWER and not value)}
 
 
-def without_later(config: dict, above: str = "") -> dict:
+def drop_later_options(config: dict, above: str = "") -> dict:
     """Return the configuration without the options of ``LATER`` that have their first value, so that runs of earlier versions are the same."""
-    inner = {key: without_later(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
+    inner = {key: drop_later_options(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
 
     def is_first(name: str, value: Any) -> bool:
         return name in LATER and (value["weight"] if isinstance(value, dict) else value) == LATER[name]
@@ -273,7 +273,7 @@ def without_later(config: dict, above: str = "") -> dict:
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:
     """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what they hold."""
-    return {key: value for key, value in without_later(without_paths(config)).items() if key != "run"} | {
+    return {key: value for key, value in drop_later_options(drop_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
         "precision": config["run"].get("precision", "float32"),
         "images": images,

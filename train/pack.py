@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mpsams import datasets, packs
 from train import memory
 from train.command_line import parse, run
-from train.options import Data, tell
+from train.options import Data, print_notes
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if data.cases:
         dataset = dataset.select(dataset.cases[: data.cases])
     about = packs.write(dataset, data.size, out, partial(tqdm, desc="packing", unit="patient"))
-    tell(about["notes"])
+    print_notes(about["notes"])
     taken, peak = time.monotonic() - began, memory.peak()
     print(
         f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']} pixels, "

@@ -66,7 +66,7 @@ class Job:
 
     def argv(self) -> list[str]:
         """The options as a command line of train.pretrain or train.finetune."""
-        return words(dict(self.options))
+        return arguments(dict(self.options))
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,6 @@ def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def words(options: Mapping[str, Any]) -> list[str]:
+def arguments(options: Mapping[str, Any]) -> list[str]:
     """Dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
     return [word for name, value in options.items() for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))]

@@ -32,7 +32,7 @@ from train.command_line import parse, peek_option, run
 from train.options import (
     Data,
     Model,
-    Run,
+    RunOptions,
     at_least,
     describe,
     open_data,
@@ -86,7 +86,7 @@ class Pretrain:
     data: Data = Data()
     model: Model = Model()
     optim: Optim = Optim()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     out: str | None = None
     resume: bool = False
     overwrite: bool = False
@@ -115,18 +115,18 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     method = methods.find(name).build(options.method, UNet(**model), options.optim.epochs)
     config = asdict(options) | {"method": {"name": name, **asdict(options.method)}}
     out = Path(options.out or folder(options, method.variant, resume_fingerprint(config, stack.sha256)))
-    options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
+    options = replace(options, run=loop.resolve_precision(options.run, device, out, options.resume))
     config["run"] = asdict(options.run)
     fixed = resume_fingerprint(config, stack.sha256)
     method = options.run.prepare(method, device)
     seen = to_device_if_fits(stack.of(split.train, options.data.slice_stride), device)
     if not options.dry_run:
-        if loop.finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
+        if loop.is_finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
             return out / loop.WEIGHTS
         loop.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
     work = task(options, fixed, method, seen, out)
     if options.dry_run:
-        rehearsal.tell(work)
+        rehearsal.measure_and_print(work)
         return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("pretrain", method.variant, config, stack, split, at) | {

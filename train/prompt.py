@@ -31,19 +31,19 @@ from train import dry_run, launch, loop, simulated_users
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
 from train.finetune import KINDS, Averaged, origin
-from train.options import Model, Run, at_least, describe, resume_fingerprint
+from train.options import Model, RunOptions, at_least, describe, resume_fingerprint
 from train.prompt_data import (
     Objects,
     Packs,
     PartedSet,
-    changed,
+    augment,
     choose_object,
     cropped_truth,
     hashes,
     moved_crop,
     objects_of,
     open_sets,
-    with_objects,
+    select_with_objects,
 )
 from train.state import Position
 
@@ -130,7 +130,7 @@ class Train:
     data: Packs = Packs()
     model: Model = Model(width=16)
     learning: Learning = Learning()
-    run: Run = Run()
+    run: RunOptions = RunOptions()
     init: str | None = None
     validate_every: int = 1
     validate: int = 40
@@ -156,7 +156,7 @@ def train(options: Train) -> Path | None:
     network = begin(options.model, start, data)
     norm = start.metadata["model"]["norm"] if start else options.model.norm
     out = Path(options.out)
-    options = replace(options, run=loop.with_precision(options.run, device, out, options.resume))
+    options = replace(options, run=loop.resolve_precision(options.run, device, out, options.resume))
     config = asdict(options)
     fixed = resume_fingerprint(config, hashes(data), init=start and start.sha256)
     averaged = Averaged(options.run.prepare(network, device), options.learning.average)
@@ -164,7 +164,7 @@ def train(options: Train) -> Path | None:
         [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms
     )
     if not options.dry_run:
-        if loop.finished(
+        if loop.is_finished(
             out, options.resume, loop.steps(len(objects), options.learning.batch, options.learning.epochs), fixed
         ):
             return out / loop.WEIGHTS
@@ -179,15 +179,15 @@ def train(options: Train) -> Path | None:
         )
     work = task(options, fixed, averaged, objects, data)
     if options.dry_run:
-        dry_run.tell(work)
+        dry_run.measure_and_print(work)
         return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     model = {"channels": len(prompts.CHANNELS), "classes": 1, "width": network.head.in_channels, "norm": norm}
     about = describe_prompts(config, model, data, at, len(objects)) | {"init": start and origin(start)}
     about["bfloat16_dsc"] = launch.call_on_first(
-        partial(agreement, averaged.kept, objects, options.learning.size, device)  # type: ignore[arg-type]
+        partial(agreement, averaged.averaged_network, objects, options.learning.size, device)  # type: ignore[arg-type]
     )
-    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.kept.state_dict(), about))
+    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.averaged_network.state_dict(), about))
     print(f"wrote {out / loop.WEIGHTS}")
     return out / loop.WEIGHTS
 
@@ -206,7 +206,7 @@ def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> 
         )
     for each in data:
         held_out = set(each.split.test) | set(each.split.val)
-        if leaked := held_out & checkpoint.seen(start).get(each.split.dataset, set()):
+        if leaked := held_out & checkpoint.training_patients(start).get(each.split.dataset, set()):
             raise ValueError(
                 f"--init has seen {len(leaked)} images held out from {each.split.dataset}; use one of the same split"
             )
@@ -222,60 +222,60 @@ def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> 
 
 def task(options: Train, config: dict, model: Averaged, objects: Objects, data: Sequence[PartedSet]) -> loop.Task:
     """The loop's task: in every step simulated users mark objects, and correct the answers, for some turns."""
-    how = options.learning
+    learning = options.learning
     device = next(model.parameters()).device
-    network = launch.data_parallel(model.trained)
+    network = launch.data_parallel(model.training_module)
 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        images_bhw, masks_bhw = changed(*objects.take(indices), how.augment, generator)
+        images_bhw, masks_bhw = augment(*objects.take(indices), learning.augment, generator)
         turns, seed = (
-            int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, how.turns + 1), (0, 2**62))
+            int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, learning.turns + 1), (0, 2**62))
         )
         rng = np.random.default_rng([seed, distributed.rank()])
         chosen = [
-            choose_object(*pair, how.shapes, how.structures, rng) for pair in zip(images_bhw, masks_bhw, strict=True)
+            choose_object(*pair, learning.shapes, learning.structures, rng) for pair in zip(images_bhw, masks_bhw, strict=True)
         ]
-        asked, found = [simulated_users.first_prompt(truth_hw, how.box_jitter, rng) for _, truth_hw in chosen], []
+        asked, found = [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen], []
         for turn in range(turns):
             crops = [
-                moved_crop(prompts.crop_of(prompt, image_hw.shape), prompt, rng)
+                moved_crop(prompts.find_crop(prompt, image_hw.shape), prompt, rng)
                 for prompt, (image_hw, _) in zip(asked, chosen, strict=True)
             ]
             seen = [
-                prompts.encode(image_hw, prompt, crop, how.size)
+                prompts.encode(image_hw, prompt, crop, learning.size)
                 for (image_hw, _), prompt, crop in zip(chosen, asked, crops, strict=True)
             ]
-            truth = [cropped_truth(truth_hw, crop, how.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)]
+            truth = [cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)]
             logits_b1ss = network(torch.stack(seen).to(device))
             found.append(losses.segmentation(logits_b1ss, torch.stack(truth).to(device), "image-dice-ce"))
             if turn + 1 < turns:
-                asked = go_on(asked, chosen, crops, torch.sigmoid(logits_b1ss.detach())[:, 0].cpu().numpy(), rng)
+                asked = next_prompts(asked, chosen, crops, torch.sigmoid(logits_b1ss.detach())[:, 0].cpu().numpy(), rng)
         return torch.stack(found).mean()
 
     def after_epoch(epoch: int) -> dict:
-        if not options.validate_every or (epoch % options.validate_every and epoch != how.epochs):
+        if not options.validate_every or (epoch % options.validate_every and epoch != learning.epochs):
             return {}
-        return validate(model.kept, how.size, data, options.validate)
+        return validate(model.averaged_network, learning.size, data, options.validate)
 
-    weights = [{"params": list(model.network.parameters()), "initial_lr": how.lr}]
+    weights = [{"params": list(model.network.parameters()), "initial_lr": learning.lr}]
     return loop.Task(
         module=model,
         network=network,
-        optimizer=torch.optim.AdamW(weights, lr=how.lr, weight_decay=how.weight_decay, fused=True),
+        optimizer=torch.optim.AdamW(weights, lr=learning.lr, weight_decay=learning.weight_decay, fused=True),
         loss=loss,
-        rate=partial(schedule.warmup_cosine, warmup=how.warmup),
+        rate=partial(schedule.warmup_cosine, warmup=learning.warmup),
         after_step=model.update,
         after_epoch=after_epoch,
         images=len(objects),
-        batch=how.batch,
-        epochs=how.epochs,
+        batch=learning.batch,
+        epochs=learning.epochs,
         seed=options.run.seed,
         config=config,
         weights=objects.weights,
     )
 
 
-def go_on(
+def next_prompts(
     asked: Sequence[Prompt],
     chosen: Sequence[tuple[np.ndarray, np.ndarray]],
     crops: Sequence[Box],
@@ -285,7 +285,7 @@ def go_on(
     """The prompts of the next turn, after users have seen the answers to those they asked."""
     following = []
     for prompt, (image_hw, truth_hw), crop, probability_ss in zip(asked, chosen, crops, probabilities_bss, strict=True):
-        answer_hw = prompts.marked_parts(
+        answer_hw = prompts.keep_marked_parts(
             prompts.paste(probability_ss, crop, image_hw.shape) >= prompts.THRESHOLD, prompt
         )
         following.append(simulated_users.next_prompt(prompt, answer_hw, truth_hw, rng))
@@ -297,7 +297,7 @@ def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: in
     found: dict[str, float] = {}
     wrapped = inference.Network(network, {"kind": "prompt", "size": size}, "", None)  # type: ignore[arg-type]
     for each in data:
-        val = with_objects(each.stack.of(each.split.val))
+        val = select_with_objects(each.stack.of(each.split.val))
         chosen = torch.linspace(0, len(val) - 1, min(count, len(val))).round().long() if len(val) else torch.arange(0)
         rows = [
             measure(network_answer(wrapped), *pair, np.random.default_rng([0, number]), 1)
@@ -331,7 +331,7 @@ def agreement(network: UNet, objects: Objects, size: int, device: torch.device) 
         prompt = simulated_users.Prompt(
             box=simulated_users.jittered_box(simulated_users.largest_part(mask_hw), 0.08, rng)
         )
-        crops.append(prompts.encode(image_hw, prompt, prompts.crop_of(prompt, image_hw.shape), size))
+        crops.append(prompts.encode(image_hw, prompt, prompts.find_crop(prompt, image_hw.shape), size))
     return inference.agreement_in_bfloat16(network.eval(), torch.stack(crops).to(device).split(16))
 
 

@@ -25,7 +25,7 @@ def evaluations(path: Path, sha256: str) -> list[dict]:
 
 def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
     """The model card as Markdown."""
-    about, how = found.metadata, found.metadata["config"]["learning"]
+    about, learning = found.metadata, found.metadata["config"]["learning"]
     model, training = about["model"], about["training"]
     numbers = sum(
         each.numel() for key, each in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head")
@@ -47,11 +47,11 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
         f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation |",
         f"| Input | a crop around the prompt at {size} × {size} pixels: image, box, points, mask |",
         *(data_row(data, split) for data, split in zip(about["data"]["sets"], about["splits"], strict=True)),
-        f"| Also | shapes painted into them ({how['shapes']:.0%}), structures in them ({how['structures']:.0%}) |",
+        f"| Also | shapes painted into them ({learning['shapes']:.0%}), structures in them ({learning['structures']:.0%}) |",
         f"| Begun from | {begun} |",
-        f"| Schedule | {how['epochs']} epochs of {about['seen']} draws in batches of {how['batch']}, "
-        f"up to {how['turns']} turns each, "
-        f"learning rate {how['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, "
+        f"| Schedule | {learning['epochs']} epochs of {about['seen']} draws in batches of {learning['batch']}, "
+        f"up to {learning['turns']} turns each, "
+        f"learning rate {learning['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, "
         f"seed {about['config']['run']['seed']} |",
         f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from "
         f"`{about.get('rounded_from', 'itself')[:16]}` |",

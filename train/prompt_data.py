@@ -65,7 +65,7 @@ class PartedSet:
 
     def labelled(self, slice_stride: int) -> Stack:
         """The images of the training part that have an object to learn from."""
-        return with_objects(self.stack.of(self.split.train, slice_stride))
+        return select_with_objects(self.stack.of(self.split.train, slice_stride))
 
 
 def open_sets(options: Packs) -> list[PartedSet]:
@@ -95,7 +95,7 @@ def name_of_pack(root: str) -> str:
     return packs.read(root).name
 
 
-def with_objects(stack: Stack) -> Stack:
+def select_with_objects(stack: Stack) -> Stack:
     """Only the images of a data set whose masks have at least ``SMALLEST`` pixels."""
     lots = torch.arange(len(stack)).split(256)
     chosen = (
@@ -141,7 +141,7 @@ class Objects:
         return images.float() / 255, masks
 
 
-def changed(
+def augment(
     images_bchw: Tensor, masks_b1hw: Tensor, augment: Augmentation, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and masks after random changes: float32 (B, H, W) in [0, 1] and bool (B, H, W)."""

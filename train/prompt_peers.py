@@ -30,15 +30,15 @@ Peer = Callable[[np.ndarray, Prompt], tuple[np.ndarray, None]]
 
 def available() -> dict[str, Peer]:
     """The peers whose library is installed, by name."""
-    found: dict[str, Peer] = {"scribble classifier": resized(classify)}
+    found: dict[str, Peer] = {"scribble classifier": resize(classify)}
     if importlib.util.find_spec("cv2"):
-        found["grabcut"] = resized(grabcut)
+        found["grabcut"] = resize(grabcut)
     if importlib.util.find_spec("skimage"):
-        found["random walker"] = resized(random_walker)
+        found["random walker"] = resize(random_walker)
     return found
 
 
-def resized(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Peer:
+def resize(segment: Callable[[np.ndarray, np.ndarray, bool], np.ndarray]) -> Peer:
     """A peer from a function of image, marks and whether these come from a box, which works at a limited size."""
 
     def answer(unit_hw: np.ndarray, prompt: Prompt) -> tuple[np.ndarray, None]:

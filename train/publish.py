@@ -99,10 +99,10 @@ def refuse_replacing(names: Sequence[str], folder: Path, overwrite: bool) -> Non
         raise ValueError(f"several of these runs would be shipped as {', '.join(twice)}; give one run of each kind")
     held = [name for name in names if (folder / f"{name}.safetensors").exists()]
     if held and not overwrite:
-        raise ValueError("; ".join(f"{folder / name}.safetensors exists already ({described(folder / f'{name}.safetensors')})" for name in held) + "; --overwrite replaces it")
+        raise ValueError("; ".join(f"{folder / name}.safetensors exists already ({describe_file(folder / f'{name}.safetensors')})" for name in held) + "; --overwrite replaces it")
 
 
-def described(path: Path) -> str:
+def describe_file(path: Path) -> str:
     """Describe a shipped checkpoint: its hash, when its training was finished, and whether an evaluation lies beside it."""
     try:
         about = checkpoint.metadata(path)
@@ -115,7 +115,7 @@ def described(path: Path) -> str:
 def ship(source: Path, path: Path, why: str | None = None) -> Path:
     """Copy one run's checkpoint, rounded, with how it was chosen; an evaluation of what it replaces goes. ValueError if it is too large."""
     found = checkpoint.load(source / "weights.safetensors")
-    about, tensors = {"rounded_from": found.sha256} | ({"chosen": why} if why else {}), checkpoint.rounded(found.tensors)
+    about, tensors = {"rounded_from": found.sha256} | ({"chosen": why} if why else {}), checkpoint.to_half(found.tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if size > LARGEST:
         raise ValueError(f"{source} would be {size / 2**20:.1f} MiB in half precision; expected at most {LARGEST / 2**20:.0f}, so a smaller model.width")
@@ -159,12 +159,12 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     if about["kind"] == "pretrain":
         schedule, images = config["optim"], about.get("seen", len(split["train"]))
         task = "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
-        seen = f"{counted(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the training part{every(config)})"
+        seen = f"{count_images(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the training part{describe_stride(config)})"
     else:
         schedule, images = config["recipe"], about.get("seen", len(about["labelled"]))
         task = f"It gives each pixel a probability of “{data['target']}”. Begun from {NAMES.get(about['method'], about['method'])}."
         seen = (
-            f"{counted(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the training part{every(config)}), "
+            f"{count_images(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the training part{describe_stride(config)}), "
             f"recipe “{about['recipe']}”"
         )
     lines = [
@@ -180,10 +180,10 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
         f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
         f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
-        *further(about),
+        *further_training_row(about),
         *reading(about),
         *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
-        f"| Data | {counted(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
+        f"| Data | {count_images(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
         f"hash of pixels and masks `{data['sha256'][:16]}` |",
         f"| Outlined there | {data['target']} |",
         f"| Source and terms | {data.get('source') or datasets.source(data['name'])} |",
@@ -195,7 +195,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
 
 
-def further(about: dict) -> list[str]:
+def further_training_row(about: dict) -> list[str]:
     """The row on the segmentation that a network was trained further from; none where it was not."""
     start = about.get("init") or {}
     if start.get("kind") != "segmentation":
@@ -213,7 +213,7 @@ def reading(about: dict) -> list[str]:
     if rule:
         before, after = rule["before"], rule["after"]
         rows.append(("No lesion", (
-            f"{calibration.described(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation part: lesion-only DSC "
+            f"{calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation part: lesion-only DSC "
             f"{number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}")))
     return [f"| {name} | {text} |" for name, text in rows]
 
@@ -235,14 +235,14 @@ def reliable(measured: dict) -> list[str]:
     ]
 
 
-def masking(how: dict) -> str:
+def masking(method: dict) -> str:
     """Describe the masking of patches; the options of a method that is not the paper's as they are."""
-    if "order" not in how:
-        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in how.items() if name != "name")
-    order = how["order"] + (f" ({how['selector']}, {how['normalise']} image)" if how["order"] == "lesion-first" else "")
-    ratio = f"fixed at {how['fixed_ratio']:.0%}" if how["ratio"] == "fixed" else f"{how['start']:.0%} + ln(epoch) / {how['tau']:g}"
-    stretched = f", epochs stretched to {how['horizon']}" if how["ratio"] == "adaptive" and how["horizon"] else ""
-    return f"patches of {how['patch']} pixels, order {order}, ratio {ratio}{stretched}"
+    if "order" not in method:
+        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in method.items() if name != "name")
+    order = method["order"] + (f" ({method['selector']}, {method['normalise']} image)" if method["order"] == "lesion-first" else "")
+    ratio = f"fixed at {method['fixed_ratio']:.0%}" if method["ratio"] == "fixed" else f"{method['start']:.0%} + ln(epoch) / {method['tau']:g}"
+    stretched = f", epochs stretched to {method['horizon']}" if method["ratio"] == "adaptive" and method["horizon"] else ""
+    return f"patches of {method['patch']} pixels, order {order}, ratio {ratio}{stretched}"
 
 
 def epochs(steps: int, schedule: dict, images: int) -> str:
@@ -256,12 +256,12 @@ def volumes(data: dict) -> bool:
     return data.get("patients", data["images"]) != data["images"]
 
 
-def counted(images: int, patients: int, data: dict) -> str:
+def count_images(images: int, patients: int, data: dict) -> str:
     """"562 images", or "560 slices of 112 patients"."""
     return f"{images} slices of {patients} patients" if volumes(data) else f"{images} images"
 
 
-def every(config: dict) -> str:
+def describe_stride(config: dict) -> str:
     """Describe the slices that were used, when not all were."""
     step = config["data"].get("slice_stride", 1)
     return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""

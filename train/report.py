@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     for name, paths in tables.plans(files).items():
         results = tables.read(paths, name)
         written.append(write(results, paths, options.out / name, options.against))
-        print(f"{name}\n\n{in_short(results)}\nwrote {written[-1]}, and beside it tables (CSV, LaTeX) and plots (PNG, PDF)\n")
+        print(f"{name}\n\n{short_summary(results)}\nwrote {written[-1]}, and beside it tables (CSV, LaTeX) and plots (PNG, PDF)\n")
     return written
 
 
@@ -47,7 +47,7 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
     folder.mkdir(parents=True, exist_ok=True)
     paper = tables.paper_numbers()
     (name,) = results.plans
-    text = [f"# {name}: {results.data}", "", *scale(results), *leaks(paths, name), *missing(results, name), *reading(results, paper)]
+    text = [f"# {name}: {results.data}", "", *scale(results), *leaks(paths, name), *missing_runs(results, name), *reading(results, paper)]
     kinds = [results, *([tables.read(paths, name, "volume")] if results.volumes else [])]
     for measured in kinds:
         text += numbers(measured, paper, folder, against)
@@ -65,7 +65,7 @@ def scale(results: Results) -> list[str]:
     about = results.runs[0].about
     hours = [sum(row["seconds"] for row in rows) / 3600 for rows in (results.pretrainings, [run.about for run in results.runs])]
     lesions = int((results.runs[0].scores_nk[:, 5] > 0).sum())
-    patients = f" of {len(set(results.groups))} patients" if results.resampled == "patients" else ""
+    patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
     kept = {True: ", near-duplicates and patients kept in one part", False: ", near-duplicates not kept in one part"}.get(about.get("grouped"), "")  # type: ignore[arg-type]
     lines = [
         f"U-Net of width {about['width']} at {about['size']} × {about['size']} pixels. Measured on {len(results.cases)} test {results.per}s"
@@ -74,9 +74,9 @@ def scale(results: Results) -> list[str]:
     ]
     lines += [f"{results.repeats} runs were recorded more than once; the first record counts."] if results.repeats else []
     methods = list(dict.fromkeys(row["method"] for row in results.pretrainings))
-    before = [[TITLES.get(m, m), *described([r for r in results.pretrainings if r["method"] == m], ("seed", "epochs", "steps", "images"))] for m in methods]
+    before = [[TITLES.get(m, m), *describe_values([r for r in results.pretrainings if r["method"] == m], ("seed", "epochs", "steps", "images"))] for m in methods]
     after = [
-        [f"{100 * labels:g}%", recipe, *described(rows, ("labelled", "epochs", "steps", "draw")), str(len(rows))]
+        [f"{100 * labels:g}%", recipe, *describe_values(rows, ("labelled", "epochs", "steps", "draw")), str(len(rows))]
         for labels in results.labels
         for recipe in results.recipes
         if (rows := [run.about for run in results.runs if (run.labels, run.recipe) == (labels, recipe)])
@@ -100,7 +100,7 @@ def leaks(paths: Sequence[Path], name: str) -> list[str]:
     ]
 
 
-def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
+def describe_values(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
     """The values of these rows under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
     said = []
     for key in keys:
@@ -110,7 +110,7 @@ def described(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
     return said
 
 
-def missing(results: Results, name: str) -> list[str]:
+def missing_runs(results: Results, name: str) -> list[str]:
     """The runs of the plan without a record; of a plan that is not ours, the runs that other methods have."""
     lines = ["", "## Missing", ""]
     if name in plan.available():
@@ -121,14 +121,14 @@ def missing(results: Results, name: str) -> list[str]:
         lines.append(f"Of the {len(jobs)} fine-tunings of the plan `{name}` {len(jobs) - len(lacking)} are recorded.")
     else:
         lacking = list(dict.fromkeys(
-            (method, seed, draw, labels, recipe) for part in tables.shown(results) for recipe in results.recipes
+            (method, seed, draw, labels, recipe) for part in tables.tables_with_runs(results) for recipe in results.recipes
             for labels, method, seed, draw in tables.table(results, part, recipe).missing
         ))  # fmt: skip
         lines.append(f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have.")
-    return [*lines, *([""] if lacking else []), *listed(lacking)]  # type: ignore[arg-type]
+    return [*lines, *([""] if lacking else []), *list_keys(lacking)]  # type: ignore[arg-type]
 
 
-def listed(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
+def list_keys(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[str]:
     """Runs in words: recipe “strong” first, shares of labels rising, methods that lack the same runs in one line."""
     draws_of: dict[tuple, dict[int | None, list[int]]] = {}
     for method, seed, draw, labels, recipe in keys:
@@ -152,13 +152,13 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         "lesion that got one. Bold: the best of a column.",
         "",
         "Means are over draws, seeds averaged within each. Their 95% intervals are for other draws of labels, other pretrainings and other "
-        f"{results.resampled}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test "
-        f"{results.resampled}. They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between "
+        f"{results.unit}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test "
+        f"{results.unit}. They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between "
         "pretrainings is pooled over the methods that were pretrained more than once, or the method's own where that is larger. Where no method "
         "was, it is unknown, and the interval is marked as one for these pretrainings only.",
         "",
         "Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are shared, pretrainings are not. Their "
-        f"interval and the p over runs are for other draws and pretrainings, on these test {results.resampled}. The p over {results.resampled} "
+        f"interval and the p over runs are for other draws and pretrainings, on these test {results.unit}. The p over {results.unit} "
         "(Wilcoxon's signed ranks) is for these trained networks only. Both p are corrected after Holm over all comparisons of their table. A "
         f"difference is called shown when both are below {tables.LEVEL:g}; where the interval is for these pretrainings only, so is the verdict. What "
         f"is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws and "
@@ -179,7 +179,7 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
     """Both tables with each recipe and averaging, their comparisons, and their files."""
     suffix = "" if results.per == "image" else f"-{results.per}"
     lines, made, compared = [], [], []
-    for name in tables.shown(results):
+    for name in tables.tables_with_runs(results):
         for recipe in results.recipes:
             lines += ["", f"## {tables.NAMED[name]}, recipe “{recipe}”, per {results.per}"]
             for averaging in AVERAGED:
@@ -187,7 +187,7 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
                 comparisons = tables.compare(results, name, recipe, averaging, against)
                 lines += ["", f"### {AVERAGED[averaging].capitalize()}", "", tables.markdown(found)]
                 if comparisons:
-                    lines += said(comparisons, against, paper.get(results.data, {}))
+                    lines += comparison_sentences(comparisons, against, paper.get(results.data, {}))
                 made.append(found)
                 compared.append(((name, recipe, averaging), comparisons))
                 checkpoint.write(folder / f"{name}-{recipe}-{averaging}{suffix}.tex", tables.latex(found).encode())
@@ -196,7 +196,7 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
     return lines
 
 
-def said(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> list[str]:
+def comparison_sentences(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> list[str]:
     """The comparisons of one table: all as a table, those with the strongest rivals in words."""
     lines = [f"{TITLES.get(against, against)} against each, positive where it is ahead ({len(comparisons)} comparisons):", ""]
     lines += [tables.comparison_table(comparisons)]
@@ -204,29 +204,29 @@ def said(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> lis
         strongest = tables.strongest(comparisons, labels)
         if strongest is None:
             continue
-        by_draw = ", ".join(tables.signed(difference) for _, difference in strongest.by_draw)
+        by_draw = ", ".join(tables.format_signed(difference) for _, difference in strongest.by_draw)
         rivals = [c.rival for c in comparisons if c.labels == labels]
         lines.append(
             f"- Against the strongest rival: {tables.sentence(strongest)}"
             + (f" By draw: {by_draw}." if len(strongest.by_draw) > 1 else "")
-            + in_paper(against, rivals, labels, paper)
+            + compare_with_paper(against, rivals, labels, paper)
         )
     return lines
 
 
-def in_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
+def compare_with_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
     """The same comparison by the paper's own DSC; empty where it has none."""
     known = {name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)}
     if method not in known or len(known) < 2:
         return ""
     rival = max((name for name in known if name != method), key=lambda name: known[name])
-    return f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference {tables.signed(known[method] - known[rival])}."
+    return f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference {tables.format_signed(known[method] - known[rival])}."
 
 
-def in_short(results: Results) -> str:
+def short_summary(results: Results) -> str:
     """DSC over images with a lesion and over all, for a terminal."""
     lines = []
-    for name in tables.shown(results):
+    for name in tables.tables_with_runs(results):
         for recipe in results.recipes:
             means = [
                 {(line.method, line.labels): line.cells["dsc"].mean for line in tables.table(results, name, recipe, averaging).rows}
@@ -257,13 +257,13 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
     if any(row["loss"] for row in results.pretrainings):
         figures["curves"] = "Losses of the pretrainings", plots.curves(results.pretrainings, TITLES)
     for recipe in results.recipes:
-        both = [line for name in tables.shown(results) for line in tables.table(results, name, recipe).rows]
+        both = [line for name in tables.tables_with_runs(results) for line in tables.table(results, name, recipe).rows]
         cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
         if any(cell.mean is not None for cell in cells):
             words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”, {tables.intervals(cells)}"
             figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")  # type: ignore[arg-type]
         for labels in results.labels:
-            strongest = tables.strongest(tables.compare(results, tables.shown(results)[0], recipe, method=against), labels)
+            strongest = tables.strongest(tables.compare(results, tables.tables_with_runs(results)[0], recipe, method=against), labels)
             x, y = (tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against))
             if x and y:
                 titles = [TITLES.get(m, m) for m in (strongest.rival, against)]  # type: ignore[union-attr]

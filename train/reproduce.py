@@ -47,15 +47,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if not planned.parts.get(options.table):
         raise ValueError(f"the plan {planned.name!r} has no [{options.table}]")
     jobs = share(planned.jobs(options.table, options.labels or ()), options.shard)
-    work = Work(planned, Path(options.out or f"runs/{planned.name}"), options.root)
-    print(work.listed(jobs))
+    work = Reproduction(planned, Path(options.out or f"runs/{planned.name}"), options.root)
+    print(work.report(jobs))
     if not options.list:
-        with until(options.minutes) as over:
+        with time_limit(options.minutes) as over:
             work.finish(jobs, over)
         if options.table == "fig2" and not over.is_set():
             drawn = figure.draw(jobs, work.done(), work.out, evaluate.Source(planned.data["name"], work.root))
             print("wrote " + ", ".join(map(str, drawn)))
-        print(work.listed(jobs))
+        print(work.report(jobs))
     return work.records
 
 
@@ -96,7 +96,7 @@ def chain(job: Job) -> tuple:
     return (job.method, job.seed) if job.seed is not None else (job.method, job.draw)
 
 
-class Work:
+class Reproduction:
     """A reproduction's folder: runs below it, and the records of the finished ones."""
 
     def __init__(self, planned: Plan, out: Path, root: str | None) -> None:
@@ -108,7 +108,7 @@ class Work:
         """The records of finished jobs by name."""
         return {row["run"]: row for row in jsonl.read(self.records) if "run" in row} if self.records.exists() else {}
 
-    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+    def missing_jobs(self, jobs: Sequence[Job]) -> list[Job]:
         """The jobs that have no record yet. ValueError when a record was made with other options than the plan has now."""
         done = self.done()
         for job in jobs:
@@ -116,9 +116,9 @@ class Work:
                 raise ValueError(f"{self.out / job.name} was made with other options than the plan has now; use another --out, or delete its record")
         return [job for job in jobs if job.name not in done]
 
-    def listed(self, jobs: Sequence[Job]) -> str:
+    def report(self, jobs: Sequence[Job]) -> str:
         """Report the runs that are done and missing, and the time that the missing ones may take."""
-        missing, done = self.missing(jobs), self.done()
+        missing, done = self.missing_jobs(jobs), self.done()
         lines = [f"{self.plan.name}: {len(jobs) - len(missing)} of {len(jobs)} runs done, records in {self.records}"]
         for kind in EVENTS:
             left = [job for job in missing if job.kind == kind]
@@ -133,7 +133,7 @@ class Work:
         self.prepare()
         failed: dict[str, str] = {}
         while not over.is_set():
-            missing = [job for job in self.missing(jobs) if job.name not in failed and job.needs not in failed]
+            missing = [job for job in self.missing_jobs(jobs) if job.name not in failed and job.needs not in failed]
             if not missing:
                 break
             done = self.done()
@@ -145,15 +145,15 @@ class Work:
 
     def prepare(self) -> None:
         """Pack the data set at the network's size and record what leaks between its parts, once; other processes wait."""
-        with claimed(self.out / "pack.lock", wait=True):
+        with claim(self.out / "pack.lock", wait=True):
             if packs.is_pack(self.pack) and self.root:
                 packs.check(self.pack, self.dataset())
             if not packs.is_pack(self.pack):
                 root = ["--data.root", self.root] if self.root else []
-                pack.main([*plan.words(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
+                pack.main([*plan.arguments(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
             if not (self.records.exists() and jsonl.read(self.records, "leakage")):
                 told = {name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data}
-                found = leakage.main([*plan.words(plan.flat({"data": told})), "--data.root", str(self.pack)])
+                found = leakage.main([*plan.arguments(plan.flat({"data": told})), "--data.root", str(self.pack)])
                 jsonl.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
 
     def dataset(self) -> datasets.Dataset:
@@ -166,7 +166,7 @@ class Work:
         """Do a job unless another process has it or has done it; whether it was ours. A refusal goes into ``failed``."""
         folder = self.out / job.name
         folder.mkdir(parents=True, exist_ok=True)
-        with claimed(folder / "lock") as mine:
+        with claim(folder / "lock") as mine:
             if not mine or job.name in self.done():
                 return False
             print(f"\n{job.name}")
@@ -185,9 +185,9 @@ class Work:
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)
-        row = facts(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / loop.RECORDS, "epoch"))
+        row = training_entries(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / loop.RECORDS, "epoch"))
         if job.kind == "finetune":
-            row |= measured(weights, evaluate.Source(self.plan.data["name"], self.root))
+            row |= measure(weights, evaluate.Source(self.plan.data["name"], self.root))
         jsonl.append(self.records, EVENTS[job.kind], **row)
         state.forget(folder)
 
@@ -198,7 +198,7 @@ def fingerprint(job: Job) -> str:
     return hashlib.sha256(json.dumps(options).encode()).hexdigest()[:16]
 
 
-def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
+def training_entries(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
     """Entries of a run's record on its training."""
     config, schedule = about["config"], about["config"]["optim" if job.kind == "pretrain" else "recipe"]
     own = {"size": about["size"], "width": about["model"]["width"], "epochs": schedule["epochs"], "batch": schedule["batch"]}
@@ -214,16 +214,16 @@ def facts(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
     return row | {"weights": about["sha256"], "init": init, "labelled": len(about["labelled"]), "images": about["seen"]} | valid
 
 
-def measured(weights: Path, source: evaluate.Source) -> dict:
+def measure(weights: Path, source: evaluate.Source) -> dict:
     """Scores of a segmentation on the test part, per image (and volume), as columns."""
     network = inference.open_network(weights, "float32")
-    found = evaluate.measure(network, evaluate.chosen(network, source, "test"), 0.5)
+    found = evaluate.measure(network, evaluate.select_cases(network, source, "test"), 0.5)
     cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))
     return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})
 
 
 @contextmanager
-def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
+def claim(path: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a lock file while inside; whether it could be had. The system frees it when the process dies.
 
     ValueError on systems without such locks.
@@ -242,7 +242,7 @@ def claimed(path: Path, wait: bool = False) -> Iterator[bool]:
 
 
 @contextmanager
-def until(minutes: float) -> Iterator[threading.Event]:
+def time_limit(minutes: float) -> Iterator[threading.Event]:
     """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it came.
 
     A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.

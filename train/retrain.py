@@ -26,7 +26,7 @@ from mpsams.splits import Split
 from train import evaluate, finetune, memory
 from train.command_line import parse, run
 from train.finetune import RECIPES, Finetune
-from train.options import Data, Run, at_least, thumbnails
+from train.options import Data, RunOptions, at_least, thumbnails
 
 RESAMPLES = 10_000  # bootstrap resamples of the held-back items
 THRESHOLD = 0.5  # chance from which a pixel counts as lesion
@@ -101,18 +101,18 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     plan = retraining.read(folder / retraining.PLAN)
     begun_from, weights = folder / retraining.BASE_CHECKPOINT, folder / retraining.WEIGHTS
     network = inference.open_network(begun_from)
-    dataset = corrected(folder, plan["modality"])
-    stack = datasets.stack(dataset, network.size, tell.counted("reading", "reading"))
+    dataset = corrected_stack(folder, plan["modality"])
+    stack = datasets.stack(dataset, network.size, tell.count("reading", "reading"))
     stack = replace(stack, target="lesion, corrected by hand", source="an annotation project, under its owner's terms")
-    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.seen(checkpoint.load(begun_from)).get("folder", set()))
+    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.training_patients(checkpoint.load(begun_from)).get("folder", set()))
     print(f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out")
-    before = measured(begun_from, dataset, split.test, tell, "before")
-    options = chosen(folder, plan, stack, split, steps, lr)
+    before = measure(begun_from, dataset, split.test, tell, "before")
+    options = finetune_options(folder, plan, stack, split, steps, lr)
     trained = finetune.learn(options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split))
     trained.replace(weights)  # type: ignore[union-attr]
     (trained.parent / "records.jsonl").replace(folder / "records.jsonl")  # type: ignore[union-attr]
-    after = measured(weights, dataset, split.test, tell, "after")
-    verdict = compared(before, after) | {
+    after = measure(weights, dataset, split.test, tell, "after")
+    verdict = compare_scores(before, after) | {
         "changed_by_hand": len(set(plan["changed"]) & set(split.test)),
         "learned": len(split.train),
         "left_out": len(left_out),
@@ -124,7 +124,7 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     return verdict
 
 
-def corrected(folder: Path, modality: str) -> Dataset:
+def corrected_stack(folder: Path, modality: str) -> Dataset:
     """The images and masks of a run as a data set, of the modality that the project says they are."""
     return datasets.open_dataset("folder", folder, modality=modality)
 
@@ -147,7 +147,7 @@ def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: s
     return Split(stack.name, 0, True, tuple(train), (), tuple(test)), left_out
 
 
-def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
+def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
     """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if need be."""
     recipe = replace(RECIPES["strong"], lr=lr)
     slice_stride = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
@@ -155,7 +155,7 @@ def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr:
     return Finetune(
         recipe=replace(recipe, epochs=epochs),
         data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
-        run=Run(device=plan["device"]),
+        run=RunOptions(device=plan["device"]),
         init=str(folder / retraining.BASE_CHECKPOINT),
         labels=1.0,
         validate_every=0,
@@ -163,10 +163,10 @@ def chosen(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr:
     )
 
 
-def measured(weights: Path, dataset: Dataset, ids: Sequence[str], tell: ProgressReporter, when: str) -> dict[str, float]:
+def measure(weights: Path, dataset: Dataset, ids: Sequence[str], tell: ProgressReporter, when: str) -> dict[str, float]:
     """DSC of each item at its own size, a volume's over the whole volume; by the code of train.evaluate."""
     network, found = inference.open_network(weights), {}
-    for id in tell.counted(when, f"measuring {when}")(ids):
+    for id in tell.count(when, f"measuring {when}")(ids):
         numbers = evaluate.measure(network, dataset.of([id]), THRESHOLD, overlap)
         found[id] = (numbers["volume"] or numbers["image"])[id]["dsc"]
     return found
@@ -177,19 +177,19 @@ def overlap(said: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict
     return {"dsc": masks.agreement(said, truth)}
 
 
-def compared(before: dict[str, float], after: dict[str, float]) -> dict:
+def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:
     """Means over the items; a bootstrap 95% interval of the mean paired difference, its p, and whether a gain is shown by them."""
     pairs_n2 = np.array([[before[id], after[id]] for id in before])
     gains_n = pairs_n2[:, 1] - pairs_n2[:, 0]
     drawn_bn = np.random.default_rng(0).integers(len(gains_n), size=(RESAMPLES, len(gains_n)))
     interval = [float(end) for end in np.percentile(gains_n[drawn_bn].mean(axis=1), (2.5, 97.5))]
     first, second = (float(mean) for mean in pairs_n2.mean(axis=0))
-    p = flipped(gains_n)
+    p = sign_flip_p(gains_n)
     better = retraining.is_shown(interval, p, len(gains_n))
     return {"before": first, "after": second, "interval": interval, "p": p, "images": len(gains_n), "better": better}
 
 
-def flipped(gains_n: np.ndarray) -> float:
+def sign_flip_p(gains_n: np.ndarray) -> float:
     """Two-sided p of the paired sign-flip test: how many ways to swap before and after move the mean at least as far.
 
     All ways where there are at most RESAMPLES of them, else that many at random and the one that was seen.
@@ -224,7 +224,7 @@ class ProgressReporter:
         """Whatever time it is."""
         retraining.write(self.folder / retraining.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
 
-    def counted(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
+    def count(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
         """Wraps a sequence, to tell which of it is being done."""
 
         def each(values: Sequence) -> Iterator:

@@ -26,7 +26,7 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
     if not (balance or small or faint):
         return None
     lots = (stack.take(indices) for indices in torch.arange(len(stack)).split(CHUNK))
-    areas_n, contrasts_n = (torch.cat(values) for values in zip(*(_measured(*lot) for lot in lots), strict=True))
+    areas_n, contrasts_n = (torch.cat(values) for values in zip(*(_measure(*lot) for lot in lots), strict=True))
     lesion_n = areas_n > 0
     if not lesion_n.any() or lesion_n.all():
         balance = 0.0
@@ -41,7 +41,7 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
     return weights_n / weights_n.sum()
 
 
-def _measured(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
+def _measure(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
     """Of each image the lesion's area as a share of the image, and its contrast: each (B,), on the CPU; both 0 without lesion."""
     return masks_b1hw.float().mean(dim=(1, 2, 3)).cpu(), contrast(images_bchw.float(), masks_b1hw).cpu()
 
@@ -63,7 +63,7 @@ def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
     return torch.where(both_b, ((mean(inside) - mean(ring)) / deviation_bc).abs().amax(dim=1), 0.0)
 
 
-def drawn(weights_n: Tensor, generator: torch.Generator) -> Tensor:
+def draw(weights_n: Tensor, generator: torch.Generator) -> Tensor:
     """N image numbers in random order, each as often as its weight says, rounded up or down at random: int64 (N,)."""
     count = len(weights_n)
     points_n = (torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)) / count

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from mpsams.inference.prompts import BACKGROUND, OBJECT, Prompt, box_of
+from mpsams.inference.prompts import BACKGROUND, OBJECT, Prompt, bounding_box
 from mpsams.transforms import Box
 
 STARTS = {
@@ -33,7 +33,7 @@ def largest_part(mask_hw: np.ndarray) -> np.ndarray:
 
 def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
     """The bounding box of a mask with each side moved by up to ``share`` of the box, in whole pixels, at least one."""
-    top, left, height, width = box_of(mask_hw)
+    top, left, height, width = bounding_box(mask_hw)
     move = rng.uniform(-share, share, 4) * (height, width, height, width)
     low = np.round((top + move[0], left + move[1])).astype(int)
     high = np.round((top + height + move[2], left + width + move[3])).astype(int)
@@ -43,7 +43,7 @@ def jittered_box(mask_hw: np.ndarray, share: float, rng: Generator) -> Box:
 def depth(mask_hw: np.ndarray) -> np.ndarray:
     """The distance of each pixel of a mask to what is not mask, beyond the image's edge included: float (H, W)."""
     found_hw = np.zeros(mask_hw.shape)
-    top, left, height, width = box_of(mask_hw)
+    top, left, height, width = bounding_box(mask_hw)
     part = (slice(top, top + height), slice(left, left + width))
     found_hw[part] = ndimage.distance_transform_edt(np.pad(mask_hw[part], 1))[1:-1, 1:-1]
     return found_hw
@@ -116,7 +116,7 @@ def add_scribble(prompt: Prompt, region_hw: np.ndarray, positive: bool, rng: Gen
 
 def wrong_mask(truth_hw: np.ndarray, rng: Generator) -> np.ndarray:
     """A mask to be corrected: the truth moved, and then grown or shrunk; bool (H, W), never empty."""
-    _, _, height, width = box_of(truth_hw)
+    _, _, height, width = bounding_box(truth_hw)
     shift = np.round(rng.uniform(-0.4, 0.4, 2) * (height, width)).astype(int)
     mask_hw = ndimage.shift(truth_hw.astype(np.uint8), shift, order=0).astype(bool)
     steps = int(rng.integers(1, max(2, round(0.3 * min(height, width)))))

@@ -104,11 +104,11 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
         parts[kind][rest] = tensor
     module.load_state_dict(parts["module"])
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    entries = {int(number): laid_out(entry, weights[int(number)]) for number, entry in nested(parts["optimizer"]).items()}
+    entries = {int(number): lay_out(entry, weights[int(number)]) for number, entry in nest(parts["optimizer"]).items()}
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
     told = found.metadata["random"]
     if distributed.rank() < len(told):  # a process more than there were has no state to go on from
-        set_random_state(nested(parts["random"])[str(distributed.rank())], told[distributed.rank()])
+        set_random_state(nest(parts["random"])[str(distributed.rank())], told[distributed.rank()])
     return Position(found.metadata["step"], found.metadata["seconds"], found.metadata["losses"])
 
 
@@ -116,32 +116,32 @@ def check(out: Path, then: dict, now: dict) -> None:
     """ValueError names the options that have changed since the state in ``out`` was saved."""
     if "precision" in now:
         then = {"precision": "float32"} | then  # states of earlier versions say nothing of it
-    if differing := changed(then, now):
+    if differing := changed_options(then, now):
         raise ValueError(f"the state in {out} comes from a run with other options in: {differing}; use those, or another --out")
 
 
-def changed(then: dict, now: dict) -> str:
+def changed_options(then: dict, now: dict) -> str:
     """The names of the options that differ, with commas between them; then: as read from a file."""
-    then, now = completed(renames.update_config(then)), completed(json.loads(json.dumps(now)))  # tuples become lists
+    then, now = complete(renames.update_config(then)), complete(json.loads(json.dumps(now)))  # tuples become lists
     return ", ".join(key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key))
 
 
-def completed(config: dict) -> dict:
+def complete(config: dict) -> dict:
     """A configuration with the options that an earlier version did not have, at their defaults, which change nothing."""
     from train import options, pretrain, recipes  # which import this module
 
     kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": recipes.Recipe}
-    return {name: filled(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value for name, value in config.items()}
+    return {name: fill(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value for name, value in config.items()}
 
 
-def filled(values: object, defaults: object) -> object:
+def fill(values: object, defaults: object) -> object:
     """Tables with what they lack of the defaults, at any depth; anything else as it is."""
     if not isinstance(values, dict) or not isinstance(defaults, dict):
         return values
-    return defaults | {name: filled(value, defaults.get(name)) for name, value in values.items()}
+    return defaults | {name: fill(value, defaults.get(name)) for name, value in values.items()}
 
 
-def laid_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+def lay_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
     """An optimiser's tensors for a weight in the weight's own memory layout, without which a fused step would mix them up."""
     return {name: torch.empty_like(weight).copy_(x) if x.shape == weight.shape else x for name, x in entry.items()}
 
@@ -161,7 +161,7 @@ def newest(out: Path) -> Checkpoint | None:
     return None
 
 
-def about(out: Path) -> dict | None:
+def saved_metadata(out: Path) -> dict | None:
     """The metadata of the last whole state of a run folder; None when there is none."""
     for path in (out / STATE, out / PREVIOUS):
         with contextlib.suppress(ValueError):
@@ -184,7 +184,7 @@ def whole(path: Path) -> Checkpoint:
     return found
 
 
-def nested(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def nest(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """{"0.step": x} -> {"0": {"step": x}}."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in flat.items():

@@ -15,7 +15,7 @@ from mpsams.annotation import propagation, retraining, scribble
 from mpsams.imaging import Scan
 from mpsams.inference import Network, shared
 from mpsams.inference.case import SIDE, Span
-from mpsams.inference.comparison import parts
+from mpsams.inference.comparison import parse_name
 from mpsams.inference.registry import ModelRegistry
 from mpsams.transforms import Box
 
@@ -27,7 +27,7 @@ GRID = (SIDE, SIDE)
 def default_model(registry: ModelRegistry, modality: str) -> str | None:
     """Return the name of the network that proposes: the last one the project retrained, else the assistant, else the usual one; or None."""
     names = registry.segmenters(modality)
-    usual = registry.assistant(modality) or next((name for name in names if parts(name)[1] == PREFERRED_METHOD), next(iter(names), None))
+    usual = registry.assistant(modality) or next((name for name in names if parse_name(name)[1] == PREFERRED_METHOD), next(iter(names), None))
     return max((name for name in names if retraining.number(name)), key=retraining.number, default=usual)
 
 
@@ -48,7 +48,7 @@ class SliceContext:
         """Probability of lesion at the network's size; zeros without a network."""
         if self.network is None:
             return np.zeros(GRID, np.float32)
-        return (shared if self.is_shared else inference).chance(self.network, self.unit_hw, self.box)
+        return (shared if self.is_shared else inference).grid_probability(self.network, self.unit_hw, self.box)
 
     @property
     def has_body(self) -> bool:
@@ -74,7 +74,7 @@ class SliceContext:
 
     def from_grid(self, probability_gg: np.ndarray) -> np.ndarray:
         """Return probabilities of a grid at the slice's size, 0 outside the box."""
-        return inference.spread(probability_gg, self.unit_hw.shape, self.box)
+        return inference.to_image(probability_gg, self.unit_hw.shape, self.box)
 
     def to_grid(self, mask_hw: np.ndarray) -> np.ndarray:
         """Return a mask of the slice on the working grid, bool."""

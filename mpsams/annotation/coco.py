@@ -72,7 +72,7 @@ def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str, str]
 
 
 def _slices(name: str, mask_xyz: np.ndarray, affine: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
-    shown = geometry.shown(mask_xyz, affine)
+    shown = geometry.radiological_view(mask_xyz, affine)
     if is_flat(mask_xyz.shape, affine):
         yield f"{name}.png", shown[0]
         return
@@ -175,7 +175,7 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
     """
     mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
-    shown_shw = geometry.shown(mask_xyz, scan.affine)
+    shown_shw = geometry.radiological_view(mask_xyz, scan.affine)
     work.spend(mask_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
         number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)

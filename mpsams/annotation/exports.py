@@ -217,7 +217,7 @@ def _folder(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed
 def _put_picture(name: str, item: Annotated, image: Path, mask: Path) -> str:
     data, exact = image_export.png(item.scan)
     image.write_bytes(data)
-    mask.write_bytes(raster.write_mask(geometry.shown(item.mask_xyz, None)[0]))
+    mask.write_bytes(raster.write_mask(geometry.radiological_view(item.mask_xyz, None)[0]))
     return "" if exact else f"{name}: no PNG holds the image's values exactly, so they were rounded."
 
 

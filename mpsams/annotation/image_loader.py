@@ -38,7 +38,7 @@ class ImageLoader:
 
     def clustering(self, case: Case) -> dict:
         """Return the clustering settings of a case for ``case.moved``."""
-        return _case.clustering(self.registry.clustering(case.modality, case.selector), case.seed)
+        return _case.clustering_options(self.registry.clustering(case.modality, case.selector), case.seed)
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
@@ -115,7 +115,7 @@ class ImageLoader:
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
             image.mask_xyz = image.mask_xyz if start_xyz is None else start_xyz.copy()
             image.token = token or item.id + _start(item) + secrets.token_hex(4)
-            image.sha256, image.title = item.mask or "", proposals.titled(self.project, item.id)
+            image.sha256, image.title = item.mask or "", proposals.titles_of(self.project, item.id)
         elif not case.is_volume and network is not None:
             image.mask(case.plane, case.index)[:] = image.context(case.plane, case.index).proposal_hw
         self.images.add(image)
@@ -147,22 +147,22 @@ class ImageLoader:
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
-                case = _case.of_upload(upload.files, upload.modality, lambda m: _case.clustering(self.registry.clustering(m)), upload.choice)
+                case = _case.open_upload(upload.files, upload.modality, lambda m: _case.clustering_options(self.registry.clustering(m)), upload.choice)
             except (ValueError, OSError):
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = _case.clustering(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
+        settings = _case.clustering_options(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
         if case.modality != view["modality"]:
             case = _case.set_modality(case, view["modality"], settings)
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
-        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), seen=view["seen"])
+        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), display_span=view["display_span"])
 
     def case_of(self, item: Item) -> Case:
         """Return the case of a project's item, at its middle slice."""
         scan = self.project.scan(item.id)
-        settings = _case.clustering(self.registry.clustering(scan.modality))
-        return _case.of_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
+        settings = _case.clustering_options(self.registry.clustering(scan.modality))
+        return _case.open_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
 
     def _reserve_memory(self, case: Case) -> None:
         """Reserve the memory of an image's mask and proposal; other images are compressed if need be. ValueError if there is none."""

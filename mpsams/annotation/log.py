@@ -54,7 +54,7 @@ def _append(path: Path, rows: Sequence[Mapping], finish: Callable[[Path], None] 
 
 
 def _not_written(path: Path, error: OSError) -> OSError:
-    return OSError(error.errno, f"could not write {path}: {error.strerror}; what was there before stands")
+    return OSError(error.errno, f"could not write {path}: {error.strerror}; the previous file is unchanged")
 
 
 class GroupCommit:
@@ -91,7 +91,7 @@ class GroupCommit:
             while self._is_syncing and len(self._cut) == failures and self._synced < end:
                 self._changed.wait()
             if len(self._cut) > failures and self._cut[failures] < end:
-                raise OSError(errno.EIO, "the disk could not be written; what was there before stands")
+                raise OSError(errno.EIO, "the disk could not be written; the previous file is unchanged")
             if len(self._cut) > failures or self._synced >= end:
                 return
             self._is_syncing, target = True, self._end

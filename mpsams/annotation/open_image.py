@@ -75,7 +75,7 @@ class OpenImage:
 
     def mask(self, plane: str, index: int) -> np.ndarray:
         """Return the mask of one slice, bool (H, W), a view that may be written to."""
-        return geometry.shown(self.mask_xyz, self.case.scan.affine, plane)[index]
+        return geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)[index]
 
     def voxels_elsewhere(self, plane: str, index: int) -> int:
         """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image."""
@@ -94,12 +94,12 @@ class OpenImage:
     def proposal(self, plane: str, index: int) -> np.ndarray | None:
         """Return the proposed mask of a slice, bool (H, W); None without network and proposal."""
         if self.proposal_xyz is not None:
-            return geometry.shown(self.proposal_xyz, self.case.scan.affine, plane)[index]
+            return geometry.radiological_view(self.proposal_xyz, self.case.scan.affine, plane)[index]
         return None if self.network is None else self.context(plane, index).proposal_hw
 
     def truth(self, plane: str, index: int) -> np.ndarray | None:
         """Return the true mask of a slice, bool (H, W), or None."""
-        return None if self.truth_xyz is None else geometry.shown(self.truth_xyz, self.case.scan.affine, plane)[index]
+        return None if self.truth_xyz is None else geometry.radiological_view(self.truth_xyz, self.case.scan.affine, plane)[index]
 
     def draw(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
         """Replace the mask of one slice by one that a person made."""
@@ -139,7 +139,7 @@ class OpenImage:
 
         An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says how.
         """
-        slices = geometry.shown(self.mask_xyz, self.case.scan.affine, plane)
+        slices = geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)
         drawn, filled = [index for index in range(len(slices)) if slices[index].any()], []
         for first, last in itertools.pairwise(drawn):
             for index in range(first + 1, last):

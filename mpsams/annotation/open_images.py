@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mpsams.annotation.open_image import OpenImage
-from mpsams.inference.case import Case, Upload
+from mpsams.inference.case import Case, UploadedFiles
 
 MAX_IMAGES, MAX_VOXELS = 8, 2**28  # images in memory for a tab, and voxels of their masks
 LAST = 2  # images that always stay in memory: the one on screen, and the one that a late command may be about
@@ -26,7 +26,7 @@ class CompressedImage:
 
     image: without its mask and whatever else can be computed again. mask: compressed. order: of the mask's axes in memory. case:
     of a sample, which all sessions share; None if the image is opened again from the project or its upload. view: slice, window
-    and clustering as last seen.
+    and clustering as last shown.
     """
 
     image: OpenImage
@@ -35,7 +35,7 @@ class CompressedImage:
     order: str
     item: str
     content: str
-    upload: Upload | None
+    upload: UploadedFiles | None
     case: Case | None
     view: dict
 
@@ -56,7 +56,7 @@ def compress(image: OpenImage) -> CompressedImage:
     case, order = image.case, "F" if image.mask_xyz.flags.f_contiguous else "C"
     mask = zlib.compress(np.packbits(image.mask_xyz.ravel(order=order)), 1)
     rest = replace(image, case=None, network=None, mask_xyz=None, proposal_xyz=None, truth_copy=None, contexts=OrderedDict(), scribbles={})
-    view = {name: getattr(case, name) for name in ("plane", "index", "seen", "seed", "selector", "modality")}
+    view = {name: getattr(case, name) for name in ("plane", "index", "display_span", "seed", "selector", "modality")}
     return CompressedImage(rest, mask, image.mask_xyz.shape, order, case.item, case.content, case.upload, None if case.content else case, view)
 
 

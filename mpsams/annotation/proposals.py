@@ -9,8 +9,8 @@ import numpy as np
 from mpsams.annotation import acquisition, assist, disk, readers
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
-from mpsams.inference.case import span_of
-from mpsams.inference.comparison import chosen
+from mpsams.inference.case import network_span
+from mpsams.inference.comparison import choose_networks
 from mpsams.inference.registry import ModelRegistry
 
 WITNESSES = 3  # networks that are asked about a volume, at most; of a flat image all with the usual share of labels are
@@ -27,17 +27,17 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
     name = assist.default_model(registry, scan.modality)
     if name is None:
         raise ValueError("there is no segmentation network to propose a mask; --weights names the folder of networks")
-    others = [other for other in chosen(registry.segmenters(scan.modality), ()) if other != name]
+    others = [other for other in choose_networks(registry.segmenters(scan.modality), ()) if other != name]
     networks = [registry.network(one) for one in (name, *others)]
     is_flat = len(scan.shown()) == 1
     networks = networks if is_flat else networks[:WITNESSES]
-    mask_xyz, doubts, span = scan.empty_mask(), [], span_of(scan)
-    for index, mask_hw in enumerate(geometry.shown(mask_xyz, scan.affine)):
+    mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
+    for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
         first, *more = (assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks)
         if first.has_body or is_flat:
             mask_hw[:] = first.proposal_hw
-            chance_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
-            doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(chance_hw))
+            probability_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
+            doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(probability_hw))
         else:
             doubts.append(0.0)
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
@@ -76,6 +76,6 @@ def number(project: Project, id: str) -> int:
     return 1 + [item.id for item in project.items()].index(id)
 
 
-def titled(project: Project, id: str) -> str:
+def titles_of(project: Project, id: str) -> str:
     """What an image is called on the page, as plain text: its file's name where that is known."""
     return project.name(id) or f"Image {id[:KNOWN]}"

@@ -20,7 +20,7 @@ FIRST = "mask of the first reader"  # what proposed, in a second project that is
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ReaderAgreement:
     """How far two readers agree.
 
     rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit of hd95, mm or
@@ -84,7 +84,7 @@ def consensus(projects: Sequence[Project], folder: str | Path, who: str = "conse
         return sum(item.mask is not None for item in result.items())
 
 
-def measure(first: Project, second: Project) -> Agreement:
+def measure(first: Project, second: Project) -> ReaderAgreement:
     """Compare the saved or accepted masks and the classes of the images that are in two projects."""
     others = {item.id: item for item in second.items()}
     rows, values = [], []
@@ -103,7 +103,7 @@ def measure(first: Project, second: Project) -> Agreement:
     overall = {"images": float(len(measured_rows)), "dsc": _mean([float(str(row["dsc"])) for row in measured_rows])}
     overall |= {f"hd95_{unit}": _mean(found) for unit, found in distances.items()}
     same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
-    return Agreement(rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)})  # type: ignore[operator]
+    return ReaderAgreement(rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)})  # type: ignore[operator]
 
 
 def _compare(first: Project, second: Project, item: Item) -> dict[str, object]:

@@ -171,7 +171,7 @@ def prepare(
         told = log.read(folder / "log.jsonl")[0]
         ids, modality = select_modality(folder / "accepted", told, begun)
         known = (read(folder / HOLDOUT) or read(folder / HOLDOUT_V1)).get("items", [])
-        learned = checkpoint.seen(begun).get("folder", set())
+        learned = checkpoint.training_patients(begun).get("folder", set())
         kept = select_holdout(ids, known, learned)
         if len(ids) < MIN_ACCEPTED or len(kept - learned) < MIN_HOLDOUT or len(ids - kept) < MIN_HOLDOUT:
             raise ValueError(needed(len(ids)))

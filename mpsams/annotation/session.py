@@ -332,7 +332,7 @@ class AnnotationSession:
     def _signature(self) -> tuple:
         """A value that tells whether the canvas shows what is on screen."""
         truth_xyz = self.image.truth_xyz
-        return self.slice_ref.key, self.case.seen, None if truth_xyz is None else id(truth_xyz)
+        return self.slice_ref.key, self.case.display_span, None if truth_xyz is None else id(truth_xyz)
 
     def _slice_view(self, here: SliceRef) -> dict:
         case, (image, plane, index) = self.case, (here.image, here.plane, here.index)
@@ -340,7 +340,7 @@ class AnnotationSession:
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
         return protocol.slice_view(
             here.key, image.title + suffix, case.scan.slice(index, plane), here.mask_hw, proposal_hw=image.proposal(plane, index),
-            truth_hw=image.truth(plane, index), window=case.seen, aspect=height / width,
+            truth_hw=image.truth(plane, index), window=case.display_span, aspect=height / width,
             spacing=case.scan.spacing(plane), unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
 

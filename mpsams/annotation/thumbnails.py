@@ -14,7 +14,7 @@ from PIL import Image
 from mpsams import imaging, transforms
 from mpsams.annotation import images
 from mpsams.annotation.project import Project
-from mpsams.inference.case import span_of
+from mpsams.inference.case import network_span
 
 SIDE = 80  # pixels of a thumbnail's longer side
 MOST_AT_ONCE = 32  # thumbnails of one call
@@ -48,7 +48,7 @@ class Thumbnails:
         except (ValueError, OSError):
             return ""
         values_hw = scan.slice(len(scan.shown("axial")) // 2, "axial")
-        return encode(transforms.to_unit(values_hw, span_of(scan)))
+        return encode(transforms.to_unit(values_hw, network_span(scan)))
 
 
 def encode(unit_hw: np.ndarray) -> str:

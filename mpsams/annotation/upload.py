@@ -34,7 +34,7 @@ def files(path: Path, folder: Path) -> list[File]:
             return [File((name_matching.clean(path.name),), path)]
     unpacked = archive.unpack(path, folder)  # which refuses all that is no honest zip
     with zipfile.ZipFile(path) as file:
-        members = sorted(filter(archive._wanted, file.infolist()), key=lambda member: member.filename)
+        members = sorted(filter(archive._is_wanted, file.infolist()), key=lambda member: member.filename)
     parts = [tuple(name_matching.clean(part) for part in re.split(r"[/\\]", member.filename)) for member in members]
     return [File(*both) for both in zip(parts, unpacked, strict=True)]
 

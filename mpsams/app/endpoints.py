@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from mpsams.inference import Masked
-from mpsams.inference.case import SIDE, Case, clustering, move_to_slice, of_upload
+from mpsams.inference import MaskedPatches
+from mpsams.inference.case import SIDE, Case, clustering_options, move_to_slice, open_upload
 from mpsams.inference.registry import ASSISTANT, ModelRegistry
 
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
@@ -23,9 +23,9 @@ def case_of(registry: ModelRegistry, file: str | None, modality: str, number: fl
         raise ValueError("no image was given")
 
     def how(modality: str) -> dict:
-        return clustering(registry.clustering(modality, selector), seed)
+        return clustering_options(registry.clustering(modality, selector), seed)
 
-    case = of_upload([Path(file)], modality or None, how)
+    case = open_upload([Path(file)], modality or None, how)
     if not number:
         return case
     if not 1 <= number <= case.slices:
@@ -61,7 +61,7 @@ def clusters(case: Case) -> dict:
     return answer
 
 
-def mask(case: Case, at: Masked) -> dict:
+def mask(case: Case, at: MaskedPatches) -> dict:
     """What is hidden at an epoch; patches are row-major indices."""
     return {
         "epoch": at.epoch,
@@ -71,7 +71,7 @@ def mask(case: Case, at: Masked) -> dict:
         "lesion_first": indices(at.lesion_first_1l),
         "random": indices(at.random_1l),
         "bits": {"lesion_first": at.bits, "random": at.random_bits},
-        "chance": {"lesion": at.chance_lesion, "background": at.chance_background},
+        "chance": {"lesion": at.probability_lesion, "background": at.probability_background},
         "notes": notes(case),
     }
 

@@ -87,7 +87,7 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable()}
+        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable_files()}
         said |= {"budget": blocks.budget.usage(), "shared_results": shared.results.usage(), "requests": blocks._queue.usage()}
         return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
 

@@ -31,7 +31,7 @@ lesion, hide more of them each epoch, and have it fill them in. Then a few label
 <button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image: <span></span></button></header>
 <div class="backdrop" hidden></div>
 <div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""
-FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: Masked patches selection and adaptive masking strategy based self-supervised
+FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: MaskedPatches patches selection and adaptive masking strategy based self-supervised
 medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
 
 
@@ -58,7 +58,7 @@ def tab_name(tab: ModuleType) -> str:
 
 def unusable_weights(registry: ModelRegistry) -> str:
     """Return a note on the files of weights that cannot be used, as HTML; empty when all can."""
-    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable().items()]
+    lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable_files().items()]
     return html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning") if lines else ""
 
 

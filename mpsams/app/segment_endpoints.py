@@ -16,7 +16,7 @@ from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.server.lanes import NETWORK
 from mpsams.imaging import export, geometry
 from mpsams.inference import shared, volumes
-from mpsams.inference.case import MODALITIES, Case, with_truth
+from mpsams.inference.case import MODALITIES, Case, set_truth
 from mpsams.inference.comparison import DEFAULT_THRESHOLD, scores, slice_mask
 from mpsams.inference.registry import ModelRegistry
 
@@ -39,10 +39,10 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
         case = answers.case_of(registry, image, modality, number)
         name = answers.network_name(registry, weights, DEFAULT, case.modality)
-        case = with_truth(case, Path(truth)) if truth else case
+        case = set_truth(case, Path(truth)) if truth else case
         network = registry.network(name)
         if number or not case.is_volume:
-            return name, case, slice_mask(case, shared.chance(network, case.unit_hw, case.box), threshold, network.readout.rule)
+            return name, case, slice_mask(case, shared.grid_probability(network, case.unit_hw, case.box), threshold, network.readout.rule)
         *_, (_, said) = volumes.segment(case, [network])
         return name, case, said[0].mask(case.scan, threshold)
 
@@ -51,11 +51,11 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         name, case, mask_xyz = found(image, modality, weights, threshold, slice, truth)
         answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold, "notes": answers.notes(case)}
         if case.is_volume and not slice:
-            areas = geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2))
+            areas = geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
             per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
-            numbers = {name: answers.finite(value) for name, value in volumes.numbers(case, mask_xyz).items()}
+            numbers = {name: answers.finite(value) for name, value in volumes.measure(case, mask_xyz).items()}
             return answer | numbers | {"slices": len(areas), "lesion_pixels": per_slice}
-        mask_hw = geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index]
+        mask_hw = geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index]
         rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
         box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
         return answer | {"lesion_pixels": int(mask_hw.sum()), "box": box} | scores(mask_hw, case)

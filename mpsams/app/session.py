@@ -17,7 +17,7 @@ from mpsams.app.learn.examples import finds_lesion
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
-from mpsams.inference.registry import ModelRegistry, trained_on
+from mpsams.inference.registry import ModelRegistry, training_data
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Session:
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
         self.registry, self.project = registry, project
-        self.cases = [_case.of_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
+        self.cases = [_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
-        self.volume = functools.cache(lambda index: _case.of_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
+        self.volume = functools.cache(lambda index: _case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
         self.first = self._choose_first()
         self.case = gr.State(self.first)
         self.version = gr.State("first")
@@ -62,7 +62,7 @@ class Session:
 
     def _choose_first(self) -> Case:
         """The first volume whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""
-        known = {trained_on(self.registry.about(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
+        known = {training_data(self.registry.metadata(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
         volumes = (self.volume(index) for index, built_in in enumerate(self.volumes) if built_in.modality in known)
         return next(filter(finds_lesion, volumes), self.cases[0])
 
@@ -75,7 +75,7 @@ class Session:
 
     def clustering(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
         """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
-        return _case.clustering(self.registry.clustering(modality, selector), seed or 0)
+        return _case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
 
     def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.

@@ -156,7 +156,7 @@ class Sidebar:
 
     def _scan_updates(self, case: Case) -> dict:
         """Updates for another scan, modality or plane: also the controls that fit it."""
-        presets, (low, high), (level, width) = slice_view.presets(case), slice_view.extent(case), transforms.middle(*case.seen)
+        presets, (low, high), (level, width) = slice_view.presets(case), slice_view.extent(case), transforms.middle(*case.display_span)
         step = max((high - low) / 1000, 1e-4) if high - low < 100 else 1
         several = len(case.scan.choices) > 1
         return self.case_updates(case) | {
@@ -187,7 +187,7 @@ class Sidebar:
         if not paths:
             return {self.notice: ""}
         try:
-            opened = _case.of_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
+            opened = _case.open_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
         except UnreadableImage as error:
             return self._error_updates(error, case) | {self.file: None}
         return self._scan_updates(opened) | {self.truth: None}
@@ -208,7 +208,7 @@ class Sidebar:
         return self.case_updates(moved) if plane == case.plane else self._scan_updates(moved)
 
     def _set_preset(self, name: str, case: Case) -> dict:
-        level, width = slice_view.presets(case).get(name, transforms.middle(*case.seen))
+        level, width = slice_view.presets(case).get(name, transforms.middle(*case.display_span))
         return self.case_updates(_case.set_window(case, transforms.ends(level, width))) | {self.level: level, self.width: width}
 
     def _set_window(self, level: float, width: float, case: Case) -> dict:
@@ -217,7 +217,7 @@ class Sidebar:
     def _set_truth(self, path: str | None, case: Case) -> dict:
         try:
             self.session.reserve(case.scan.voxels_xyz.size if path else 0)
-            return self.case_updates(_case.with_truth(case, Path(path) if path else None))
+            return self.case_updates(_case.set_truth(case, Path(path) if path else None))
         except UnreadableImage as error:
             return self._error_updates(error, case)
 

@@ -62,7 +62,7 @@ class Sample:
         return np.stack([transforms.to_unit(channel, span) for channel, span in zip(self.image, self.spans, strict=True)])
 
 
-def made_up(group: str) -> tuple[Path, ...]:
+def no_files(group: str) -> tuple[Path, ...]:
     """The files of a patient who has none."""
     return ()
 
@@ -84,7 +84,7 @@ class Dataset:
     cases: tuple[str, ...]
     groups: tuple[str, ...]
     read: Callable[[str], Sample]
-    files: Callable[[str], tuple[Path, ...]] = made_up
+    files: Callable[[str], tuple[Path, ...]] = no_files
     sequences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -205,14 +205,14 @@ def stack(dataset: Dataset, size: int, track: Callable[[Iterable], Iterable] = i
         if found := prepare(sample, size):
             kept.append((index, *found))
     if not kept:
-        raise ValueError(nothing(dataset))
+        raise ValueError(no_slices_message(dataset))
     order, images, masks = zip(*kept, strict=True)
     images_nchw, masks_n1hw = np.stack(images), np.stack(masks)
-    made = gathered(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
-    return replace(made, notes=dataset.notes + with_names(notes))
+    made = group_samples(dataset, order, images_nchw, masks_n1hw, fingerprint([images_nchw], [masks_n1hw]))
+    return replace(made, notes=dataset.notes + add_names(notes))
 
 
-def with_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def add_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """Sentences by whom they are about, each once: "NAME: sentence", "NAME and 2 others: sentence"."""
     about: dict[str, list[str]] = {}
     for name, note in dict.fromkeys(notes):
@@ -223,12 +223,12 @@ def with_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     )
 
 
-def nothing(dataset: Dataset) -> str:
+def no_slices_message(dataset: Dataset) -> str:
     """The error message for a data set of which ``prepare`` keeps no slice."""
     return f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really {dataset.modality}?"
 
 
-def gathered(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
+def group_samples(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
     """A Stack from arrays that hold the data set's samples of these numbers."""
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)

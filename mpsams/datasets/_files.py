@@ -18,12 +18,12 @@ def stem(path: Path) -> str:
     return ENDING.sub("", path.name) if path.is_file() else path.name
 
 
-def hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
     """True if a name begins with a dot, as those of .DS_Store and of macOS's companions (._NAME) do."""
     return path.name.startswith(".")
 
 
-def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
+def list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Name -> image, or folder with a DICOM series; and a sentence on what was passed over, if anything was.
 
     A file is an image by its content, or because it is named like one: then what is wrong with it is found on opening.
@@ -31,20 +31,20 @@ def listed(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """
     found: dict[str, Path] = {}
     paths = sorted(folder.iterdir())
-    images = [path for path in paths if not hidden(path) and is_image(path)]
+    images = [path for path in paths if not is_hidden(path) and is_image(path)]
     for path in images:
         name = stem(path)
         if name in found:
             raise ValueError(f"{found[name].name} and {path.name} in {folder} have one name; expected one file per image")
         found[name] = path
     used = {*images, *(half for path in images for half in halves(path))}
-    return found, passed_over([path for path in paths if path not in used], folder)
+    return found, skipped_note([path for path in paths if path not in used], folder)
 
 
 def is_image(path: Path) -> bool:
     """True if a file is an image by its content or its name, or a folder that holds any file."""
     if path.is_dir():
-        return any(inner.is_file() and not hidden(inner) for inner in path.rglob("*"))
+        return any(inner.is_file() and not is_hidden(inner) for inner in path.rglob("*"))
     return bool(ENDING.search(path.name)) or opening.kind(path) not in ("unknown", "empty")
 
 
@@ -55,11 +55,11 @@ def halves(path: Path) -> list[Path]:
     return [other for other in path.parent.iterdir() if other.stem == path.stem and other.suffix.lower() == ".img"]
 
 
-def passed_over(paths: Sequence[Path], folder: Path, wanted: str = "images") -> list[str]:
+def skipped_note(paths: Sequence[Path], folder: Path, wanted: str = "images") -> list[str]:
     """A sentence that names files which are not what is wanted; none without any, and hidden ones are only counted."""
     if not paths:
         return []
-    names = [path.name for path in paths if not hidden(path)]
+    names = [path.name for path in paths if not is_hidden(path)]
     named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
     unseen = len(paths) - len(names)
     words = " and ".join([named] * bool(names) + [f"{unseen} hidden file{'s' * (unseen > 1)}"] * bool(unseen))
@@ -70,7 +70,7 @@ def volumes(folder: Path) -> dict[str, Path]:
     """Name -> NIfTI file of a folder, by endings in whatever case. ValueError when two share a name."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.is_file() and not hidden(path) and NIFTI.search(path.name):
+        if path.is_file() and not is_hidden(path) and NIFTI.search(path.name):
             if stem(path) in found:
                 raise ValueError(f"{found[stem(path)].name} and {path.name} in {folder} have one name; expected one of them")
             found[stem(path)] = path

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import imaging, transforms
-from mpsams.datasets import Dataset, Sample, _files, with_names
+from mpsams.datasets import Dataset, Sample, _files, add_names
 from mpsams.imaging import Scan, UnreadableImage, geometry, mask_files, nifti, opening
 from mpsams.imaging.grid import OtherGrid, onto
-from mpsams.imaging.mask_values import Codes, Mask, UnknownCodes
+from mpsams.imaging.mask_values import Codes, LesionMask, UnknownCodes
 from mpsams.transforms import Box
 
 FEW = 2**16  # values among which any image has more than two
@@ -56,7 +56,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Grid:
+class FileGrid:
     """Shape and geometry of a file, read before its voxels are.
 
     shape: voxels (X, Y, Z). affine: of a Scan. notes: what the reader says. modality: as the file states it, None
@@ -70,7 +70,7 @@ class Grid:
 
 
 @dataclass
-class Reader:
+class VolumeReader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
     codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that the data set holds.
@@ -99,7 +99,7 @@ class Reader:
         heard = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
         notes = tuple(note for note in heard if note not in said)
         affine = volumes.scans[0].affine
-        steps = geometry.steps(affine) if affine is not None and geometry.sheared(affine) else None
+        steps = geometry.steps(affine) if affine is not None and geometry.is_sheared(affine) else None
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
 
     def files(self, name: str) -> tuple[Path, ...]:
@@ -124,12 +124,12 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
     mixed = []
     if modality is None:
         first = patients[0]
-        scan = opened(first.images[0])
+        scan = open_scan(first.images[0])
         modality = scan.modality
         said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
         mixed = others(firsts, modality)
-    reader = Reader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
-    notes = (*mixed, *with_names((name, note) for name, own in said.items() for note in own))
+    reader = VolumeReader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
+    notes = (*mixed, *add_names((name, note) for name, own in said.items() for note in own))
     return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
 
@@ -145,7 +145,7 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
     return [f"All images are read as {modality}, as the first one is, but these are of another kind: {named}. State the modality, or separate them."]
 
 
-def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
+def slices(patient: Patient, grids: Sequence[FileGrid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
     if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
         sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True))
@@ -154,15 +154,15 @@ def slices(patient: Patient, grids: Sequence[Grid]) -> tuple[range, bool]:
     if patient.corners is not None:
         low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
-    return range(len(geometry.shown(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
+    return range(len(geometry.radiological_view(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
 
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
     """Open a patient's volumes. ValueError names the file: unreadable, on another grid, with unknown codes."""
-    first, *others = (opened(path, modality) for path in patient.images)
+    first, *others = (open_scan(path, modality) for path in patient.images)
     try:
         scans = (first, *(onto(scan, first, f"channel {number}") for number, scan in enumerate(others, start=2)))
-        mask = Mask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
+        mask = LesionMask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
     except OtherGrid as error:
         what = str(error).removesuffix(".")
         raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
@@ -170,7 +170,7 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
     spans = tuple(transforms.scan_window(each, modality) for each in values)
     notes = mask.notes + tuple(dict.fromkeys(note for each in values for note in like_a_mask(each) if patient.mask))
     box = None if patient.corners is None else _part(patient, first.voxels_xyz.shape, first.affine)[2]
-    return Opened(scans, geometry.shown(mask.lesion, first.affine), spans, box, notes)
+    return Opened(scans, geometry.radiological_view(mask.lesion, first.affine), spans, box, notes)
 
 
 def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
     return ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",) if len(np.unique(few)) <= 2 else ()
 
 
-def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:
+def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
     """The lesion mask of an image, by the rules of ``imaging.mask_files``. ValueError names the file, OtherGrid does not."""
     try:
         return mask_files.read(_files_of(path), image, codes)
@@ -191,7 +191,7 @@ def truth(path: Path, image: Scan, codes: Codes | None) -> Mask:
         raise ValueError(f"{path}: {error}") from None
 
 
-def opened(path: Path, modality: str | None = None) -> Scan:
+def open_scan(path: Path, modality: str | None = None) -> Scan:
     """A file, or a folder with a DICOM series. ValueError names it when it cannot be read."""
     try:
         return _read(path, modality)
@@ -199,7 +199,7 @@ def opened(path: Path, modality: str | None = None) -> Scan:
         raise ValueError(f"{path}: {error}") from None
 
 
-def grid(path: Path, may_be_4d: bool = False) -> Grid:
+def grid(path: Path, may_be_4d: bool = False) -> FileGrid:
     """The grid of a file or folder, of a NIfTI file without reading its voxels. ValueError names what cannot be read.
 
     may_be_4d: whether several volumes are allowed, as the channels of a mask are.
@@ -208,17 +208,17 @@ def grid(path: Path, may_be_4d: bool = False) -> Grid:
         if not is_nifti(path):
             scan = _read(path, None)
             several = (f"This holds {len(scan.choices)} images; the first is used ({scan.choices[0]}).",) if len(scan.choices) > 1 else ()
-            return Grid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
+            return FileGrid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
         shape, volumes, affine, notes = nifti.grid(path)
     except UnreadableImage as error:
         raise ValueError(f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}") from None
     if volumes > 1 and not may_be_4d:
         raise ValueError(f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be used alone")
-    return Grid(shape, affine, notes, None)
+    return FileGrid(shape, affine, notes, None)
 
 
 def _read(path: Path, modality: str | None) -> Scan:
-    """See ``opened``. UnreadableImage when it cannot be read."""
+    """See ``open_scan``. UnreadableImage when it cannot be read."""
     return nifti.read(path, modality) if is_nifti(path) else imaging.read(_files_of(path), modality)
 
 
@@ -240,7 +240,7 @@ def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -
     inside = np.zeros(shape, bool)
     ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE, strict=True)
     inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
-    found = geometry.shown(inside, affine).nonzero()
+    found = geometry.radiological_view(inside, affine).nonzero()
     if not len(found[0]):
         raise ValueError(f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts them (LPS)")
     (low, high), (top, bottom), (left, right) = ((int(axis.min()), int(axis.max()) + 1) for axis in found)

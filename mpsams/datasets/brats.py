@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mpsams.datasets import Dataset, _files, _volumes, with_names
+from mpsams.datasets import Dataset, _files, _volumes, add_names
 from mpsams.datasets._volumes import Codes, Patient
 
 SOURCE = (
@@ -34,7 +34,7 @@ def load(root: str | Path | None, sequences: Sequence[str] = ("t1",)) -> Dataset
     patients = [patient for patient in found.values() if isinstance(patient, Patient)]
     if not patients:
         raise ValueError(f"{root} has no patient with {', '.join(sequences)} and seg; expected {LAYOUT}")
-    notes = with_names((name, lacking) for name, lacking in found.items() if isinstance(lacking, str))
+    notes = add_names((name, lacking) for name, lacking in found.items() if isinstance(lacking, str))
     dataset = _volumes.dataset("brats", "mri", "whole brain tumour", patients, CODES)
     return replace(dataset, sequences=tuple(sequences), notes=notes + dataset.notes)
 

@@ -71,7 +71,7 @@ def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
     ValueError names what has no partner.
     """
     paths = sorted(folder.iterdir())
-    pngs = [path for path in paths if path.suffix.lower() == ".png" and path.is_file() and not _files.hidden(path)]
+    pngs = [path for path in paths if path.suffix.lower() == ".png" and path.is_file() and not _files.is_hidden(path)]
     images: dict[str, tuple[Path, ...]] = {}
     for path in pngs:
         if not MASK.search(path.stem):
@@ -91,7 +91,7 @@ def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
             raise ValueError(f"{image} has no mask: expected '{case}_mask.png' beside it")
         if not case.startswith(f"{folder.name} ("):
             raise ValueError(f"{image}: expected a name like '{folder.name} (1).png'")
-    return images, _files.passed_over([path for path in paths if path not in pngs], folder, "PNG images")
+    return images, _files.skipped_note([path for path in paths if path not in pngs], folder, "PNG images")
 
 
 def check_sizes(files: tuple[Path, ...]) -> None:
@@ -115,9 +115,9 @@ def read(files: dict[str, tuple[Path, ...]], case: str) -> Sample:
     return Sample(image, np.logical_or.reduce([mask.lesion for mask in masks]), case, notes=notes)  # type: ignore[attr-defined]
 
 
-def decode(file: Path, how) -> np.ndarray:
+def decode(file: Path, decoder) -> np.ndarray:
     """Apply a decoder to a file's bytes, naming the file when it refuses them."""
     try:
-        return how(file.read_bytes())
+        return decoder(file.read_bytes())
     except UnreadableImage as error:
         raise ValueError(f"{file}: {error}") from None

@@ -30,10 +30,10 @@ def load(root: str | Path | None, modality: str | None = None) -> Dataset:
         raise ValueError(f"a folder of one's own needs --data.root DIR; expected {LAYOUT}")
     if not (Path(root) / "images").is_dir():
         raise ValueError(f"{root} has no folder images/; expected {LAYOUT}")
-    images, notes = _files.listed(Path(root) / "images")
+    images, notes = _files.list_files(Path(root) / "images")
     if not images:
         raise ValueError(f"{Path(root) / 'images'} holds no image; expected {LAYOUT}. {' '.join(notes)}".strip())
-    masks, more = _files.listed(Path(root) / "masks") if (Path(root) / "masks").is_dir() else (None, [])
+    masks, more = _files.list_files(Path(root) / "masks") if (Path(root) / "masks").is_dir() else (None, [])
     patients = [Patient(name, (path,), None if masks is None else mask_of(name, masks)) for name, path in images.items()]
     strange = set(masks or ()) - {_files.stem(patient.mask) for patient in patients if patient.mask}
     if strange:

@@ -45,16 +45,16 @@ def load(root: str | Path | None) -> Dataset:
 def of_2020(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Case -> its CT and mask, in the layout of 2020; empty when it is another."""
     files = _files.volumes(folder)
-    return {name: pair(files, f"{name}_ct", files, f"{name}_gtvt", folder) for name in named(files, "_ct")}
+    return {name: pair(files, f"{name}_ct", files, f"{name}_gtvt", folder) for name in files_by_name(files, "_ct")}
 
 
 def of_2022(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Case -> its CT and mask, in the layout of 2022; empty when it is another."""
     images, masks = _files.volumes(folder / "imagesTr"), _files.volumes(folder / "labelsTr")
-    return {name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in named(images, "__CT")}
+    return {name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in files_by_name(images, "__CT")}
 
 
-def named(files: dict[str, Path], ending: str) -> list[str]:
+def files_by_name(files: dict[str, Path], ending: str) -> list[str]:
     """The cases of the files whose names end so."""
     return [name.removesuffix(ending) for name in files if name.endswith(ending)]
 
@@ -68,7 +68,7 @@ def pair(images: dict[str, Path], image: str, masks: dict[str, Path], mask: str,
 
 def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
     """A sentence that names masks without CT; none without any."""
-    masks = named(_files.volumes(folder), "_gtvt") + list(_files.volumes(folder / "labelsTr"))
+    masks = files_by_name(_files.volumes(folder), "_gtvt") + list(_files.volumes(folder / "labelsTr"))
     left = sorted(set(masks) - set(pairs))
     return [f"Left out, for they have a mask but no CT: {', '.join(left[:5])}{' and more' if len(left) > 5 else ''}."] if left else []
 

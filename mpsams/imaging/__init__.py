@@ -36,10 +36,10 @@ class Scan:
         units for CT, the scanner's own for MRI.
     affine: (4, 4) from voxel indices to millimetres, RAS; None where there is no geometry ("pixel space").
     modality: one of MODALITIES; stated by the file, else guessed.
-    origin: what it was, in words for the user: "PNG, 8-bit RGB, 500 × 471 pixels".
-    notes: sentences about what the user should know before trusting it; mostly none.
+    origin: its format, in words for the user: "PNG, 8-bit RGB, 500 × 471 pixels".
+    notes: sentences that the user should know before trusting it; mostly none.
     choices, choice: titles of everything in the upload that could have been opened, and which of them this is.
-    source: what writing a mask back needs; the reader's own affair. None for raster formats.
+    source: data of the reader for writing a mask back. None for raster formats.
     padding: the lowest and the highest voxel, as stored, that stand for "no value here"; None where there are none.
         Voxels that are not finite have no value either (see ``missing``).
     aspect: of pixel space, the height of a pixel over its width; no distances follow from it.
@@ -66,8 +66,8 @@ class Scan:
         return tuple(plane for plane in geometry.PLANES if min(self.shown(plane).shape[1:]) > 1)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
-        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see ``geometry.shown``)."""
-        return geometry.shown(self.voxels_xyz, self.affine, plane)
+        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see ``geometry.radiological_view``)."""
+        return geometry.radiological_view(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
         """One slice in values: float32 (H, W), ``background`` where there is none. ValueError for an index outside."""
@@ -144,7 +144,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     """Read an upload as a Scan; its format is recognised by content, never by name.
 
     files: one file, or the several files of a DICOM series; a zip counts as what is in it.
-    modality: as stated by the user; None lets the file say, or guesses. choice: which of ``Scan.choices``.
+    modality: as stated by the user; None takes the file's, or guesses. choice: index into ``Scan.choices``.
 
     Raises UnreadableImage for whatever the files are, ValueError for an unknown modality or choice.
     """

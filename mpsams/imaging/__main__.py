@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable(logging.CRITICAL)
     code, answer = 0, {"file": options.files[0].resolve().name}
     try:
-        answer |= describe(imaging.read(listed(options.files), options.modality, options.choice))
+        answer |= describe(imaging.read(list_files(options.files), options.modality, options.choice))
     except OSError as error:
         code, answer = 1, {"error": f"{error.strerror or type(error).__name__}.", **answer}
     except ValueError as error:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def listed(paths: Sequence[Path]) -> list[Path]:
+def list_files(paths: Sequence[Path]) -> list[Path]:
     """The files, and in place of a folder all files in it and below."""
     return [
         file for path in paths for file in (sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import UnreadableImage
 
-SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip begins; the second is an empty one
+SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the first bytes of a zip; the second is an empty one
 MAX_FILES = 4096
 MAX_BYTES = 2**30  # of all files, unpacked
 
@@ -58,7 +58,7 @@ def _members(file: io.FileIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
         zipped = zipfile.ZipFile(file)
     except Exception as error:  # BadZipFile, NotImplementedError, struct.error, OSError, UnicodeDecodeError and more
         raise UnreadableImage(_DAMAGED) from error
-    members = sorted(filter(_wanted, zipped.infolist()), key=lambda member: member.filename)
+    members = sorted(filter(_is_wanted, zipped.infolist()), key=lambda member: member.filename)
     if len(members) > MAX_FILES:
         raise UnreadableImage(f"This zip file holds {len(members)} files; {_ALLOWED}.")
     if any(member.flag_bits & 1 for member in members):
@@ -70,7 +70,7 @@ def _members(file: io.FileIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
     return zipped, members
 
 
-def _wanted(member: zipfile.ZipInfo) -> bool:
+def _is_wanted(member: zipfile.ZipInfo) -> bool:
     parts = re.split(r"[/\\]", member.filename)
     hidden = any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts)
     kind = stat.S_IFMT(member.external_attr >> 16)

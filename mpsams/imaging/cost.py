@@ -1,4 +1,4 @@
-"""Bytes that an upload takes once it is decoded, told by the heads of its files before anything is."""
+"""Bytes that an upload takes once it is decoded, estimated from the heads of its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
-def of(files: Sequence[Path]) -> tuple[int, int]:
+def estimate(files: Sequence[Path]) -> tuple[int, int]:
     """Bytes of memory and of temporary disk that opening these files takes, about and rather too many than too few.
 
     Of several files one is open at a time, but for those of a DICOM series.

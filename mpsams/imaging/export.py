@@ -32,7 +32,7 @@ def write(
     if mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(f"mask is of shape {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
     if format == "png":
-        return raster.write_mask(geometry.shown(mask_xyz, None)[0]), ENDINGS[format]
+        return raster.write_mask(geometry.radiological_view(mask_xyz, None)[0]), ENDINGS[format]
     if format == "nifti":
         return nifti.write_mask(scan, mask_xyz), ENDINGS[format]
     from .dicom import seg

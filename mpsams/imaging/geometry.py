@@ -19,7 +19,7 @@ _SHOWN = {
 _PIXELS = np.diag([-1.0, -1.0, 1.0, 1.0])  # columns to the left, rows to the back: shown as stored
 
 
-def shown(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
+def radiological_view(voxels_xyz: np.ndarray, affine: np.ndarray | None, plane: str = "axial") -> np.ndarray:
     """Slices as a radiologist expects them: a view (S, H, W) of the voxels, so writing to it writes to them.
 
     Axial slices run from the feet up, coronal ones from front to back, sagittal ones from right to left. An
@@ -83,13 +83,13 @@ def usable(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and lengths.max() <= 1000 * lengths.min() and volume > 0.01)
 
 
-def sheared(affine: np.ndarray) -> bool:
+def is_sheared(affine: np.ndarray) -> bool:
     """True if voxel axes are not at right angles, to about 0.01 degrees."""
     unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return not np.allclose(unit.T @ unit, np.eye(3), rtol=0, atol=1e-4)
 
 
-def differing(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
+def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
     """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
     places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))} for matrix in (affine, other)]
     return tuple(world for world in range(3) if places[0].get(world) != places[1].get(world))

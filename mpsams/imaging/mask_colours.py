@@ -28,7 +28,7 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
     low_hw, high_hw = rgb_hwc.min(2), rgb_hwc.max(2)
     if np.count_nonzero(high_hw - low_hw > _GREY) <= 0.001 * high_hw.size and (high_hw - low_hw).max(initial=0) <= 4 * _GREY:
         return rgb_hwc.mean(2).round().astype(np.uint8), ()
-    found_hw, notes = _unlabelled(rgb_hwc, index_hw)
+    found_hw, notes = _unlabelled_pixels(rgb_hwc, index_hw)
     dark = np.count_nonzero(high_hw <= _DARK)
     if dark >= 0.01 * high_hw.size or (dark and len(np.unique(rgb_hwc.reshape(-1, 3), axis=0)) <= SMALL):
         return np.where(found_hw, 0, high_hw).astype(np.uint8), notes
@@ -43,7 +43,7 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
     return far_hw.astype(np.uint8), (*notes, ground)
 
 
-def _unlabelled(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _unlabelled_pixels(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones: bool (H, W)."""
     none_hw = np.zeros(rgb_hwc.shape[:2], bool)
     if index_hw is None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from . import Scan, UnreadableImage, archive, geometry, grid, mask_values, nifti, opening, raster
-from .mask_values import Codes, Mask
+from .mask_values import Codes, LesionMask
 
 _ALLOWED = "a mask is one PNG, JPEG or TIFF of a flat image, or one NIfTI or DICOM volume, also zipped"
 
 
-def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) -> Mask:
+def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) -> LesionMask:
     """The lesion mask of an image, bool (X, Y, Z) on its grid, and notes on the values and the grid.
 
     files: one file, or those of a DICOM series; told by content. Values: ``mask_values.lesion``. A volume lies on the image's
@@ -28,7 +28,7 @@ def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) 
     return _read(files, image, codes)
 
 
-def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
+def _read(files: list[Path], image: Scan, codes: Codes | None) -> LesionMask:
     kinds = [opening.kind(file) for file in files]
     if kinds == ["raster"]:
         return _picture(files[0], image)
@@ -40,7 +40,7 @@ def _read(files: list[Path], image: Scan, codes: Codes | None) -> Mask:
     return _on_grid([scan], image, codes)
 
 
-def _picture(file: Path, image: Scan) -> Mask:
+def _picture(file: Path, image: Scan) -> LesionMask:
     """A picture on the one slice of a flat image, with or without geometry."""
     slices, *shape_hw = image.shown(image.planes[0]).shape
     if slices != 1:
@@ -48,13 +48,13 @@ def _picture(file: Path, image: Scan) -> Mask:
     with file.open("rb") as stream:
         found = raster.mask_of(stream.read(raster.MAX_BYTES + 1), tuple(shape_hw))
     mask_xyz = image.empty_mask()
-    geometry.shown(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
-    return Mask(mask_xyz, found.notes)
+    geometry.radiological_view(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
+    return LesionMask(mask_xyz, found.notes)
 
 
-def _on_grid(scans: list[Scan], image: Scan, codes: Codes | None) -> Mask:
+def _on_grid(scans: list[Scan], image: Scan, codes: Codes | None) -> LesionMask:
     placed = [grid.onto(scan, image) for scan in scans]
     found = mask_values.lesion(placed, codes)
     mask_xyz = image.empty_mask()
     np.copyto(mask_xyz, found.lesion)
-    return Mask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes)
+    return LesionMask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes)

@@ -49,13 +49,13 @@ class Levels:
 def planes(channel: Scan) -> Iterator[tuple[int, np.ndarray]]:
     """Each Z with its values, float32 (X, Y): 0 where there is none, and where rounding left less than TINY of it."""
     for z in range(channel.voxels_xyz.shape[2]):
-        yield z, _known(channel.scaled(channel.voxels_xyz[:, :, z]))
+        yield z, _are_known(channel.scaled(channel.voxels_xyz[:, :, z]))
 
 
 def levels_of(channel: Scan) -> Levels:
     """The levels of a channel, plane by plane."""
     kind = channel.voxels_xyz.dtype
-    parts = iter([_counted(channel)]) if kind.kind in "iu" and kind.itemsize <= 2 else _unique(channel)
+    parts = iter([_count_levels(channel)]) if kind.kind in "iu" and kind.itemsize <= 2 else _unique(channel)
     values, counts, low, high, whole = np.zeros(0, np.float32), np.zeros(0, np.int64), np.inf, -np.inf, True
     for found, number in parts:
         low, high = min(low, float(found.min())), max(high, float(found.max()))
@@ -73,17 +73,17 @@ def _unique(channel: Scan) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.unique(plane, return_counts=True)
 
 
-def _counted(channel: Scan) -> tuple[np.ndarray, np.ndarray]:
+def _count_levels(channel: Scan) -> tuple[np.ndarray, np.ndarray]:
     """The values of all voxels stored in 8 or 16 bits and their counts, which is faster than to sort them."""
     kind = channel.voxels_xyz.dtype
     low, total = np.iinfo(kind).min, np.zeros(2 ** (8 * kind.itemsize), np.int64)
     for z in range(channel.voxels_xyz.shape[2]):
         total += np.bincount(channel.voxels_xyz[:, :, z].ravel(order="K").astype(np.intp) - low, minlength=len(total))
     found = np.flatnonzero(total)
-    return _known(channel.scaled((found + low).astype(kind))), total[found]
+    return _are_known(channel.scaled((found + low).astype(kind))), total[found]
 
 
-def _known(values: np.ndarray) -> np.ndarray:
+def _are_known(values: np.ndarray) -> np.ndarray:
     """The values, changed in place to 0 where there is none or rounding left less than TINY."""
     values[~(np.abs(values) >= TINY)] = 0
     return values

@@ -26,7 +26,7 @@ _IMAGE = "Most of the mask's values lie between its lowest and its highest, as i
 
 
 @dataclass(frozen=True)
-class Mask:
+class LesionMask:
     """A lesion mask, bool (X, Y, Z), or (H, W) of a picture, and sentences on how its values were taken."""
 
     lesion: np.ndarray = field(repr=False)
@@ -45,7 +45,7 @@ class UnknownCodes(UnreadableImage):
     """A mask with other numbers than its data set's; the message goes on from the file's name."""
 
 
-def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
+def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
     """The lesion mask, bool (X, Y, Z) in the voxels' memory order, that the channels of a file stand for.
 
     channels: one Scan each, all of one shape. codes: those of a data set that states its labels; None is the general rule:
@@ -67,7 +67,7 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     (channel,) = channels
     levels = levels_of(channel)
     if codes is not None:
-        return _coded(channel, levels, codes)
+        return _from_codes(channel, levels, codes)
     _refuse_negative(levels)
     above, notes = _threshold(channel, levels)
     below = np.inf
@@ -77,10 +77,10 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> Mask:
     mask_xyz = channel.empty_mask()
     for z, values in planes(channel):
         mask_xyz[:, :, z] = (values > above) & (values < below)
-    return Mask(mask_xyz, notes + inverted(mask_xyz))
+    return LesionMask(mask_xyz, notes + is_inverted(mask_xyz))
 
 
-def inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
+def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
     """A note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all; else nothing."""
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
@@ -147,7 +147,7 @@ def _between(channel: Scan, high: float) -> tuple[bool, bool]:
     return bool(inner > 0.1 * between), bool(2 * between > above)
 
 
-def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
+def _from_codes(channel: Scan, levels: Levels, codes: Codes) -> LesionMask:
     """By a data set's own codes; shares of 1 are cut at one half where 1 is a lesion."""
     soft = not levels.whole and levels.low >= -0.5 and levels.high <= 1.5 and 1 in codes.lesion
     found = np.rint(levels.values) if levels.whole else levels.values
@@ -157,10 +157,10 @@ def _coded(channel: Scan, levels: Levels, codes: Codes) -> Mask:
     mask_xyz = channel.empty_mask()
     for z, values in planes(channel):
         mask_xyz[:, :, z] = values > 0.5 if soft else np.isin(np.rint(values), codes.lesion)
-    return Mask(mask_xyz, (_SHARES,) * soft)
+    return LesionMask(mask_xyz, (_SHARES,) * soft)
 
 
-def _one_hot(channels: Sequence[Scan]) -> Mask:
+def _one_hot(channels: Sequence[Scan]) -> LesionMask:
     """All but the background, which is the one channel that fills most of the image and of its border."""
     levels = [levels_of(channel) for channel in channels]
     high, low = max(level.high for level in levels), min(level.low for level in levels)
@@ -184,7 +184,7 @@ def _one_hot(channels: Sequence[Scan]) -> Mask:
     for z, values in planes(channels[ground]):
         mask_xyz[:, :, z] = values <= full / 2
     words = f"The mask is one-hot: channel {ground + 1} of {len(channels)} was taken as background and all others as lesion."
-    return Mask(mask_xyz, (words,))
+    return LesionMask(mask_xyz, (words,))
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:

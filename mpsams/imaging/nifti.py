@@ -21,7 +21,7 @@ import numpy as np
 from . import Scan, UnreadableImage, geometry, modality_guess
 from .nifti_header import ALLOWED, DAMAGED, MAX_BYTES, SIGNATURES, Layout, affine_of, layout_of, magic, parse, scaling
 
-__all__ = ["GZIP", "MAX_BYTES", "SIGNATURES", "Grid", "grid", "is_half", "read", "write_mask"]
+__all__ = ["GZIP", "MAX_BYTES", "SIGNATURES", "NiftiGrid", "grid", "is_half", "read", "write_mask"]
 
 GZIP = b"\x1f\x8b"
 
@@ -34,7 +34,7 @@ _LOWEST = (-np.inf, -3.4e38)  # the most negative float32, with which some progr
 _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
-class Grid(NamedTuple):
+class NiftiGrid(NamedTuple):
     """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
 
     shape: tuple[int, int, int]
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
     notes: tuple[str, ...]
 
 
-def grid(path: Path) -> Grid:
+def grid(path: Path) -> NiftiGrid:
     """The grid of a NIfTI file, its voxels unread. UnreadableImage as ``read``."""
     try:
         with open(path, "rb") as file:
@@ -51,7 +51,7 @@ def grid(path: Path) -> Grid:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImage(DAMAGED) from error
     _, *shape, volumes = layout_of(header).shape
-    return Grid(tuple(shape), volumes, *affine_of(header))
+    return NiftiGrid(tuple(shape), volumes, *affine_of(header))
 
 
 def is_half(path: Path) -> bool:
@@ -72,7 +72,7 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
     Raises UnreadableImage whatever the bytes, ValueError for an unknown choice.
     """
-    header, voxels_cxyzv = _mapped(path, image)
+    header, voxels_cxyzv = _map_voxels(path, image)
     count = voxels_cxyzv.shape[-1]
     if choice not in range(count):
         raise ValueError(f"volume {choice}; allowed are 0 to {count - 1}")
@@ -81,11 +81,11 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
 def volumes(path: Path) -> list[Scan]:
     """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped together."""
-    header, voxels_cxyzv = _mapped(path, None)
+    header, voxels_cxyzv = _map_voxels(path, None)
     return [_scan(header, voxels_cxyzv, number, "mri") for number in range(voxels_cxyzv.shape[-1])]
 
 
-def _mapped(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
+def _map_voxels(path: Path, image: Path | None) -> tuple[Any, np.ndarray]:
     """The header, and the voxels (C, X, Y, Z, V) mapped from a copy without a name."""
     with tempfile.TemporaryFile() as store:
         header, layout = _copy_voxels(path, store) if image is None else _copy_pair(path, image, store)
@@ -220,7 +220,7 @@ def _mask_header(scan: Scan):
             header.set_xyzt_units("mm")
             header.set_zooms(np.linalg.norm(scan.affine[:3, :3], axis=0))
             header.set_sform(scan.affine, 1)
-            if not geometry.sheared(scan.affine):
+            if not geometry.is_sheared(scan.affine):
                 header.set_qform(scan.affine, 1)
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)

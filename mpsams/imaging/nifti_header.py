@@ -73,7 +73,7 @@ def parse(head: bytes):
     if magic(header) not in (b"", b"n+1", b"n+2", b"ni1", b"ni2"):
         raise UnreadableImage(f"This begins like a NIfTI header but is none; {ALLOWED}.")
     try:
-        mended(header)
+        repair_affine(header)
     except HeaderDataError as error:
         raise UnreadableImage(DAMAGED) from error
     return header
@@ -84,7 +84,7 @@ def magic(header) -> bytes:
     return header["magic"].item()[:3]
 
 
-def mended(header):
+def repair_affine(header):
     """A copy as nibabel mends it on loading: voxel sizes positive, unknown codes 0. HeaderDataError if beyond that."""
     copied = header.copy()
     if magic(header) == b"":
@@ -135,7 +135,7 @@ def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
     As in nibabel and ITK the sform comes before the qform, but one that makes no sense is passed over. Where neither is
     stated the affine is the one that nibabel makes up from the voxel size.
     """
-    whole, notes = mended(header), []
+    whole, notes = repair_affine(header), []
     unit, factor = _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     stated = {name: code > 0 for name, code in (("sform", int(whole["sform_code"])), ("qform", int(whole["qform_code"])))}
     found = {name: _usable(getattr(whole, f"get_{name}"), factor) for name, is_stated in stated.items() if is_stated}
@@ -185,7 +185,7 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) 
     moved = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
     if moved <= _APART * np.linalg.norm(sform[:3, :3], axis=0).min():
         return []
-    swapped = geometry.differing(sform, qform)
+    swapped = geometry.differing_axes(sform, qform)
     words = f"disagree on {' and on '.join(_AXES[axis] for axis in swapped)}" if swapped else f"lie up to {moved:.3g} mm apart"
     return [_DIFFERENT.format(words)]
 

@@ -50,7 +50,7 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
     else:
         several = [file for file, own in zip(files, kinds, strict=True) if own in ("raster", "nifti")]
         if not several:
-            raise UnreadableImage(_nothing(kinds))
+            raise UnreadableImage(_nothing_to_open(kinds))
         halves = _halves(several, [file for file, own in zip(files, kinds, strict=True) if own == "unknown"])
         scan = _one_of(several, modality, choice, halves)
         several += halves.values()
@@ -111,7 +111,7 @@ def _begins_with_element(head: bytes) -> bool:
     return group in (2, 8) and element < 256 and (typed or (length <= 1024 and length % 2 == 0))
 
 
-def _nothing(kinds: list[str]) -> str:
+def _nothing_to_open(kinds: list[str]) -> str:
     """A sentence on why there is nothing to open."""
     if set(kinds) == {"empty"}:
         return f"The file is empty; {_OPENS}."

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from . import Scan, UnreadableImage, mask_colours, mask_values, pixels_only
-from .mask_values import Mask
+from .mask_values import LesionMask
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 4096 * 4096
@@ -75,7 +75,7 @@ def grey(data: bytes) -> tuple[np.ndarray, str]:
         grey_hw = 1 - grey_hw
     if alpha_hw is not None:
         grey_hw *= alpha_hw / np.float32(255)
-    grey_hw = _upright(grey_hw, decoded.picture.orientation)
+    grey_hw = _turn_upright(grey_hw, decoded.picture.orientation)
     form, mode = decoded.form, decoded.mode
     colour = "grey with transparency" if form == "PNG" and data[25] == 4 else _COLOURS.get(mode, "grey")
     pages = ", first of several pictures" if decoded.picture.several else ""
@@ -87,7 +87,7 @@ def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
     return mask_of(data, shape_hw).lesion
 
 
-def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
+def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
     """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see ``mask_values.lesion``.
 
     Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever it
@@ -107,14 +107,14 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> Mask:
             samples, notes = alpha_hw, (*notes, "The mask is black; what is not transparent in it was taken as lesion.")
         else:
             samples = np.where(alpha_hw == 255, samples, samples * (alpha_hw / 255))
-    mask_hw = _upright(samples, decoded.picture.orientation)
+    mask_hw = _turn_upright(samples, decoded.picture.orientation)
     if mask_hw.shape != tuple(shape_hw):
         raise UnreadableImage(
             f"The mask is {_size(mask_hw.shape)} but its image is {_size(shape_hw)}; "
             "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
         )
     found = mask_values.lesion([Scan(mask_hw.T[:, :, None], "mri", "")])
-    return Mask(found.lesion[:, :, 0].T, notes + found.notes)
+    return LesionMask(found.lesion[:, :, 0].T, notes + found.notes)
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:
@@ -231,7 +231,7 @@ def _to_unit(grey_hw: np.ndarray) -> tuple[np.ndarray, str]:
     return unit_hw.astype(np.float32), f" scaled from {low:g} to {high:g}"
 
 
-def _upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
+def _turn_upright(grey_hw: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         grey_hw = grey_hw.T

@@ -21,7 +21,7 @@ from mpsams import imaging, inference, schedule, transforms
 from mpsams.datasets.phantom import BuiltIn, BuiltInVolume
 from mpsams.imaging import Scan, geometry, mask_files
 from mpsams.imaging.dicom import annotation_seg
-from mpsams.imaging.mask_values import Mask
+from mpsams.imaging.mask_values import LesionMask
 from mpsams.inference import Agreement, Study, shared
 from mpsams.plots import images
 from mpsams.transforms import Box
@@ -36,7 +36,7 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadedFiles:
     """Uploaded files by which a case can be opened again, as long as they are there. digest: of their bytes, in hexadecimal."""
 
     files: tuple[Path, ...]
@@ -50,7 +50,7 @@ class Case:
     """The slice on the screen with its scan, clusters and truth; immutable, a change makes a new one.
 
     title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
-    plane, index: which slice. span: the values networks see as 0 and 1; seen: those shown as black and white.
+    plane, index: of the slice. span: the values networks see as 0 and 1; display_span: those shown as black and white.
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
     agreement: of the clusters with the truth; None without one. seed, selector: how the study was made. item: its id in the
     project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
@@ -63,14 +63,14 @@ class Case:
     plane: str
     index: int
     span: Span
-    seen: Span
+    display_span: Span
     box: Box | None
     study: Study
     agreement: Agreement | None
     seed: int
     selector: str
     item: str = ""
-    upload: Upload | None = None
+    upload: UploadedFiles | None = None
     truth_notes: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict) -> Case:
@@ -127,8 +127,8 @@ class Case:
 
     @cached_property
     def pictures(self) -> tuple[str, str | None]:
-        """Grey PNGs as data URIs, as bright as is wished: the slice, and the part networks look at (None is the same)."""
-        shown_hw = transforms.to_unit(self.scan.slice(self.index, self.plane), self.seen)
+        """Grey PNGs as data URIs, at the chosen window: the slice, and the part networks look at (None is the same)."""
+        shown_hw = transforms.to_unit(self.scan.slice(self.index, self.plane), self.display_span)
         part = None if self.box is None else images.uri(images.preview(transforms.crop(shown_hw, self.box)))
         return images.uri(images.preview(shown_hw)), part
 
@@ -145,7 +145,7 @@ class Case:
     @property
     def truth_hw(self) -> np.ndarray | None:
         """The truth of this slice, bool (H, W), or None."""
-        return None if self.truth_xyz is None else geometry.shown(self.truth_xyz, self.scan.affine, self.plane)[self.index]
+        return None if self.truth_xyz is None else geometry.radiological_view(self.truth_xyz, self.scan.affine, self.plane)[self.index]
 
     @property
     def truth_11ss(self) -> Tensor | None:
@@ -176,14 +176,14 @@ class Case:
         return images.layer(images.edge_path(mask), "truth", mask.shape, size_hw)
 
 
-def clustering(settings: dict, seed: float | None = 0) -> dict:
+def clustering_options(settings: dict, seed: float | None = 0) -> dict:
     """Return the options of ``inference.study``: the registry's settings and the seed. ValueError for a seed that is not allowed."""
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
     return settings | {"seed": int(seed)}
 
 
-def of_sample(built_in: BuiltIn, options: dict) -> Case:
+def open_sample(built_in: BuiltIn, options: dict) -> Case:
     """A built-in phantom, drawn and clustered."""
     sample = built_in.draw()
     origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
@@ -192,15 +192,15 @@ def of_sample(built_in: BuiltIn, options: dict) -> Case:
     return _build_case(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, options)
 
 
-def of_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
+def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
     """Uploaded files, at their middle slice.
 
-    modality: as stated, None for what the files say. how: modality -> ``clustering``. UnreadableImage when we refuse
+    modality: as stated, None for what the files say. options: modality -> ``clustering_options``. UnreadableImage when we refuse
     them, ValueError for an unknown modality or choice.
     """
     scan = imaging.read(files, modality, choice)
-    case = of_scan(YOURS[scan.modality], scan, options(scan.modality))
-    return replace(case, upload=Upload(tuple(map(Path, files)), modality, scan.choice, digest(files)))
+    case = open_scan(YOURS[scan.modality], scan, options(scan.modality))
+    return replace(case, upload=UploadedFiles(tuple(map(Path, files)), modality, scan.choice, digest(files)))
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -212,30 +212,30 @@ def digest(files: Sequence[Path]) -> str:
     return found.hexdigest()
 
 
-def of_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
+def open_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
     """An open scan, at its middle slice. item: its id in the project of annotations."""
-    span, plane = span_of(scan), scan.planes[0]
+    span, plane = network_span(scan), scan.planes[0]
     return replace(_build_case(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, options), item=item)
 
 
-def of_volume(built_in: BuiltInVolume, options: dict) -> Case:
+def open_volume(built_in: BuiltInVolume, options: dict) -> Case:
     """A built-in volume, written as the file it would come in, opened like an upload, at its largest lesion slice."""
     drawn = built_in.draw()
     with tempfile.TemporaryDirectory() as folder:
         scan = imaging.read(built_in.save(drawn, Path(folder)), built_in.modality)
     truth_xyz = scan.empty_mask()
-    geometry.shown(truth_xyz, scan.affine)[:] = drawn.mask_shw
-    span, largest = span_of(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
+    geometry.radiological_view(truth_xyz, scan.affine)[:] = drawn.mask_shw
+    span, largest = network_span(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
     return _build_case(built_in.title, scan, truth_xyz, "axial", largest, span, span, options)
 
 
-def span_of(scan: Scan) -> Span:
+def network_span(scan: Scan) -> Span:
     """The values of a scan that networks see as 0 and 1."""
     return transforms.scan_window(scan.values(), scan.modality)
 
 
 def _build_case(
-    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, seen: Span, options: dict
+    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, display_span: Span, options: dict
 ) -> Case:
     """A case whose slice is read and clustered."""
     values_hw = scan.slice(index, plane)
@@ -243,7 +243,7 @@ def _build_case(
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = shared.study(inference.to_grid(unit_hw, SIDE), **options)
-    return _with_agreement(Case(title, scan, truth_xyz, plane, index, span, seen, box, study, None, options["seed"], options["selector"]))
+    return _with_agreement(Case(title, scan, truth_xyz, plane, index, span, display_span, box, study, None, options["seed"], options["selector"]))
 
 
 def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
@@ -252,7 +252,7 @@ def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    drawn = _build_case(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.seen, options)
+    drawn = _build_case(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.display_span, options)
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
@@ -261,17 +261,17 @@ def set_modality(case: Case, modality: str, options: dict) -> Case:
     if modality not in MODALITIES:
         raise ValueError(f"modality {modality!r}; allowed are {', '.join(MODALITIES)}")
     scan = replace(case.scan, modality=modality)
-    span = span_of(scan)
+    span = network_span(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
     drawn = _build_case(title, scan, case.truth_xyz, case.plane, case.index, span, span, options)
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 
-def set_window(case: Case, seen: Span) -> Case:
+def set_window(case: Case, display_span: Span) -> Case:
     """The same slice with other values shown as black and white; what networks see stays. ValueError for an empty span."""
-    if not seen[0] < seen[1]:
-        raise ValueError(f"window from {seen[0]:g} to {seen[1]:g}; its width must be above 0")
-    return replace(case, seen=seen)
+    if not display_span[0] < display_span[1]:
+        raise ValueError(f"window from {display_span[0]:g} to {display_span[1]:g}; its width must be above 0")
+    return replace(case, display_span=display_span)
 
 
 def recluster(case: Case, options: dict) -> Case:
@@ -280,7 +280,7 @@ def recluster(case: Case, options: dict) -> Case:
     return _with_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
 
 
-def with_truth(case: Case, file: Path | None) -> Case:
+def set_truth(case: Case, file: Path | None) -> Case:
     """The same case with an uploaded truth mask, or without one. UnreadableImage when it does not fit.
 
     Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
@@ -291,10 +291,10 @@ def with_truth(case: Case, file: Path | None) -> Case:
     return _with_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
 
 
-def _truth(scan: Scan, file: Path) -> Mask:
+def _truth(scan: Scan, file: Path) -> LesionMask:
     """A mask in any of the formats in which masks leave, and in those of ``mask_files``."""
     if annotation_seg.is_segmentation(file):
-        return Mask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
+        return LesionMask(annotation_seg.read(file, {"": scan}, annotation_seg.allowance())[1])
     return mask_files.read(file, scan)
 
 

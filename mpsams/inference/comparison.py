@@ -1,6 +1,6 @@
 """Several segmentation networks on one slice: their masks, their scores against the truth, where they agree. No gradio here.
 
-Axes: M networks; H x W pixels of the slice; chances at a network's own size, S x S. Masks: True = lesion.
+Axes: M networks; H x W pixels of the slice; probabilities at a network's own size, S x S. Masks: True = lesion.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST = "mps_ams"  # whose outline is large at first
 TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
 
 
-def parts(name: str) -> tuple[str, str, str]:
+def parse_name(name: str) -> tuple[str, str, str]:
     """Data set, method and percent of labels in a network's name; a name of another form is all method. An assistant's method is ``ASSIST``."""
     if found := ASSISTANT.fullmatch(name):
         return found["data"], ASSIST, ""
@@ -40,12 +40,12 @@ def parts(name: str) -> tuple[str, str, str]:
 
 def is_assistant(name: str) -> bool:
     """True if a network is an assistant, which learnt from all labels."""
-    return parts(name)[1] == ASSIST
+    return parse_name(name)[1] == ASSIST
 
 
-def titled(names: Iterable[str]) -> dict[str, str]:
+def titles_of(names: Iterable[str]) -> dict[str, str]:
     """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only where they differ."""
-    told = {name: parts(name) for name in names}
+    told = {name: parse_name(name) for name in names}
     several = [len({part[k] for part in told.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
 
     def title(name: str) -> str:
@@ -61,76 +61,76 @@ def titled(names: Iterable[str]) -> dict[str, str]:
     return {name: title(name) for name in sorted(told, key=place)}
 
 
-def chosen(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the labels, or all."""
-    usual = [name for name in there if parts(name)[2] == DEFAULT or is_assistant(name)]
+    usual = [name for name in there if parse_name(name)[2] == DEFAULT or is_assistant(name)]
     return [name for name in there if name in wanted] or usual or list(there)
 
 
 @dataclass(frozen=True)
-class Said:
+class SlicePredictions:
     """The predictions of networks for a slice, before any threshold.
 
-    chances: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
+    probabilities: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
     "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far. parts: of
     a data set that the image was in when each network was trained, keys of ``membership.MEANING``.
     """
 
     case: Case
-    chances: dict[str, np.ndarray]
+    probabilities: dict[str, np.ndarray]
     shown: str = ""
     waiting: int = 0
     maps: dict[str, str] = field(default_factory=dict)
     rules: dict[str, Rule | None] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict) -> Said:
+    def __deepcopy__(self, memo: dict) -> SlicePredictions:
         return self  # never changed but for the maps, which are the same for all, so sessions may share it
 
     @cached_property
     def titles(self) -> dict[str, str]:
         """The networks in order, with titles for people."""
-        return titled(self.chances)
+        return titles_of(self.probabilities)
 
     @property
     def pictures(self) -> list[str]:
         """Names of the pictures that can be shown large; empty before the first prediction."""
-        truth = ["truth"] * (self.case.truth_hw is not None and bool(self.chances))
-        first = [name for name in self.chances if is_assistant(name)]
-        return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.chances if name not in first)]
+        truth = ["truth"] * (self.case.truth_hw is not None and bool(self.probabilities))
+        first = [name for name in self.probabilities if is_assistant(name)]
+        return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.probabilities if name not in first)]
 
     @property
     def peers(self) -> list[str]:
         """The networks that are compared with each other: all but the assistant, which learnt from more labels; it alone where there is no other."""
-        return [name for name in self.chances if not is_assistant(name)] or list(self.chances)
+        return [name for name in self.probabilities if not is_assistant(name)] or list(self.probabilities)
 
     def map(self, name: str) -> str:
-        """A network's chances as a heat map, a PNG as data URI."""
+        """A network's probabilities as a heat map, a PNG as data URI."""
         if name not in self.maps:
-            self.maps[name] = shared.picture("chance", self.chances[name], lambda chance_ss: images.uri(images.heat(chance_ss)))
+            self.maps[name] = shared.picture("chance", self.probabilities[name], lambda probability_ss: images.uri(images.heat(probability_ss)))
         return self.maps[name]
 
 
-def ask(case: Case, names: Sequence[str], registry: ModelRegistry, before: Said | None = None) -> Iterator[Said]:
+def predict_slice(case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None) -> Iterator[SlicePredictions]:
     """Predict a slice with each network, the one shown large first; yields the predictions so far after each of them.
 
     Predictions of the same slice in ``before`` are used again. Without networks it yields one empty answer.
     """
-    names = list(titled(names))
+    names = list(titles_of(names))
     again = before is not None and same_slice(before.case, case)
-    known = {name: before.chances[name] for name in names if name in before.chances} if again else {}  # type: ignore[union-attr]
+    known = {name: before.probabilities[name] for name in names if name in before.probabilities} if again else {}  # type: ignore[union-attr]
     maps = before.maps if again else {}  # type: ignore[union-attr]
     wish = before.shown if before is not None else ""
-    usual = next((name for first in (ASSIST, FIRST) for name in names if parts(name)[1] == first), next(iter(names), ""))
+    usual = next((name for first in (ASSIST, FIRST) for name in names if parse_name(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw
-    rules = {name: calibration.readout(registry.about(name)).rule for name in names}
+    rules = {name: calibration.readout(registry.metadata(name)).rule for name in names}
     seen_in = {name: registry.membership(name, case.scan.content_sha256) for name in names}
     missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
     for count in range(len(missing) + 1):
         if count:
-            known[missing[count - 1]] = shared.chance(registry.network(missing[count - 1]), unit_hw, case.box)
+            known[missing[count - 1]] = shared.grid_probability(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = Said(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules, seen_in)
+            said = SlicePredictions(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules, seen_in)
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
 
 
@@ -163,10 +163,10 @@ def image_key(case: Case) -> str:
 
 
 @dataclass(frozen=True)
-class Compared:
+class SliceComparison:
     """The masks of the networks at their thresholds and how they compare. threshold: of those that have none of their own."""
 
-    said: Said
+    predictions: SlicePredictions
     threshold: float = DEFAULT_THRESHOLD
     own: Mapping[str, float] = field(default_factory=dict)
 
@@ -177,18 +177,18 @@ class Compared:
     @property
     def case(self) -> Case:
         """The slice."""
-        return self.said.case
+        return self.predictions.case
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
         """Bool (H, W) at the slice's size by network: ``inference.lesion_mask``."""
-        rules = self.said.rules
-        return {name: lesion(self.case, chance_ss, self.threshold_of(name), rules.get(name)) for name, chance_ss in self.said.chances.items()}
+        rules = self.predictions.rules
+        return {name: slice_lesion(self.case, probability_ss, self.threshold_of(name), rules.get(name)) for name, probability_ss in self.predictions.probabilities.items()}
 
     @cached_property
     def peers(self) -> dict[str, np.ndarray]:
-        """The masks of ``Said.peers``."""
-        return {name: self.masks[name] for name in self.said.peers}
+        """The masks of ``SlicePredictions.peers``."""
+        return {name: self.masks[name] for name in self.predictions.peers}
 
     @cached_property
     def votes_hw(self) -> np.ndarray:
@@ -207,27 +207,27 @@ class Compared:
         return {} if truth_hw is None else {name: defined(overlap(mask, np.packbits(truth_hw)), mask, truth_hw) for name, mask in self.packed.items()}
 
     @cached_property
-    def alike(self) -> float:
+    def mean_agreement(self) -> float:
         """Mean DSC between two of the networks that are compared over all pairs, in [0, 1]; NaN when there is no pair. Two that say nothing agree: 1."""
-        pairs = [overlap(self.packed[one], self.packed[other])["dsc"] for one, other in itertools.combinations(self.said.peers, 2)]
+        pairs = [overlap(self.packed[one], self.packed[other])["dsc"] for one, other in itertools.combinations(self.predictions.peers, 2)]
         return float(np.mean(pairs)) if pairs else float("nan")
 
 
-def dispute(votes_hw: np.ndarray, count: int) -> np.ndarray:
+def disagreement(votes_hw: np.ndarray, count: int) -> np.ndarray:
     """4 p (1 - p) for p = votes / count, float32 (H, W): 0 where all agree, 1 where half say lesion."""
     share_hw = votes_hw.astype(np.float32) / max(count, 1)
     return 4 * share_hw * (1 - share_hw)
 
 
-def lesion(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+def slice_lesion(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
     """``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
-    return inference.lesion_mask(rule, inference.spread(chance_ss, case.shape_hw, case.box), threshold, case.box)
+    return inference.lesion_mask(rule, inference.to_image(probability_ss, case.shape_hw, case.box), threshold, case.box)
 
 
-def slice_mask(case: Case, chance_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
+def slice_mask(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
     """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
     mask_xyz = case.scan.empty_mask()
-    geometry.shown(mask_xyz, case.scan.affine, case.plane)[case.index] = lesion(case, chance_ss, threshold, rule)
+    geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index] = slice_lesion(case, probability_ss, threshold, rule)
     return mask_xyz
 
 

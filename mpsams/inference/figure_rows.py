@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams import plots, tables, transforms
-from mpsams.inference.comparison import Compared, is_assistant, parts, titled
+from mpsams.inference.comparison import SliceComparison, is_assistant, parse_name, titles_of
 from mpsams.transforms import Box
 
 KEPT = 1024  # pixels of the longest side that is kept of an image, to be cropped
@@ -30,7 +30,7 @@ HEAD = ("image", "network", "threshold", "dsc", "ppv", "sen", "area_share", "ima
 class FigureRow:
     """An image with what networks outline on it.
 
-    image_hw: uint8, as bright as on screen. masks, thresholds, scores, parts: by network (``Compared``). areas: share of the image that each
+    image_hw: uint8, as bright as on screen. masks, thresholds, scores, parts: by network (``SliceComparison``). areas: share of the image that each
     outlines. frame: what networks look at, in pixels of image_hw; None is all.
     """
 
@@ -48,7 +48,7 @@ class FigureRow:
         return self  # never changed
 
 
-def make_row(compared: Compared) -> FigureRow:
+def make_row(compared: SliceComparison) -> FigureRow:
     """The slice of a comparison, with every network that was asked, at most ``KEPT`` pixels long."""
     case = compared.case
     shrink = min(1.0, KEPT / max(case.size_hw))
@@ -57,7 +57,7 @@ def make_row(compared: Compared) -> FigureRow:
     def resize(mask_hw: np.ndarray) -> np.ndarray:
         return transforms.resize_mask(mask_hw, height, width)[0, 0].numpy()
 
-    unit_hw = transforms.resize(transforms.to_unit(case.scan.slice(case.index, case.plane), case.seen), height, width)[0, 0].numpy()
+    unit_hw = transforms.resize(transforms.to_unit(case.scan.slice(case.index, case.plane), case.display_span), height, width)[0, 0].numpy()
     y, x = height / case.shape_hw[0], width / case.shape_hw[1]
     frame = case.box and Box(round(case.box.top * y), round(case.box.left * x), round(case.box.height * y), round(case.box.width * x))
     return FigureRow(
@@ -69,7 +69,7 @@ def make_row(compared: Compared) -> FigureRow:
         {name: compared.threshold_of(name) for name in compared.masks},
         compared.scores,
         {name: float(mask_hw.mean()) for name, mask_hw in compared.masks.items()},
-        {name: compared.said.parts.get(name, "unknown") for name in compared.masks},
+        {name: compared.predictions.parts.get(name, "unknown") for name in compared.masks},
     )
 
 
@@ -88,15 +88,15 @@ def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
 
 def columns(rows: Sequence[FigureRow]) -> list[str]:
     """The titles of the figure's columns in the paper's order: networks of one method share a column, whatever data set they learnt from."""
-    within = {name: title for row in rows for name, title in titled(row.masks).items()}
+    within = {name: title for row in rows for name, title in titles_of(row.masks).items()}
     places = {method: place for place, method in enumerate(tables.METHODS)}
-    order = sorted(within, key=lambda name: (not is_assistant(name), places.get(parts(name)[1], len(places)), within[name]))
+    order = sorted(within, key=lambda name: (not is_assistant(name), places.get(parse_name(name)[1], len(places)), within[name]))
     return list(dict.fromkeys(within[name] for name in order))
 
 
 def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
     """The sentences below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and the crop."""
-    names = [{title: name for name, title in titled(row.masks).items()} for row in rows]
+    names = [{title: name for name, title in titles_of(row.masks).items()} for row in rows]
     pairs = {title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own] for title in columns(rows)}
     used = {title: sorted({row.thresholds[name] for row, name in cells}) for title, cells in pairs.items()}
     common = max((value for values in used.values() for value in values), key=lambda value: sum(value in values for values in used.values()))
@@ -117,7 +117,7 @@ def table(rows: Sequence[FigureRow]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEAD)
     for number, row in enumerate(rows, 1):
-        for name in titled(row.masks):
+        for name in titles_of(row.masks):
             scores = [row.scores.get(name, {}).get(measure, math.nan) for measure in ("dsc", "ppv", "sen")]
             values = ["" if math.isnan(value) else f"{value:.4f}" for value in (*scores, row.areas[name])]
             writer.writerow([f"{number} {row.title}", name, f"{row.thresholds[name]:.2f}", *values, row.parts[name]])
@@ -136,7 +136,7 @@ def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
 
     unit_hw = np.clip(transforms.resize(image_hw.astype(np.float32) / 255, *size)[0, 0].numpy(), 0, 1)
     truth_hw = None if row.truth_hw is None else small(row.truth_hw)
-    titles = titled(row.masks)
+    titles = titles_of(row.masks)
     scores = {titles[name]: values for name, values in row.scores.items()}
     return plots.Row(title, unit_hw, truth_hw, {titles[name]: small(mask_hw) for name, mask_hw in row.masks.items()}, scores)
 

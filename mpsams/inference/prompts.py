@@ -1,7 +1,7 @@
 """Segment one object from a box, clicks, scribbles or a mask to correct.
 
-A small U-Net looks at a square crop that follows the prompt. Its input channels are ``CHANNELS``: the image, and what a
-person marked as maps, as in RITM (Sofiiuk et al., ICIP 2022) and ScribblePrompt (Wong et al., ECCV 2024).
+A small U-Net looks at a square crop that follows the prompt. Its input channels are ``CHANNELS``: the image, and the
+person's marks as maps, as in RITM (Sofiiuk et al., ICIP 2022) and ScribblePrompt (Wong et al., ECCV 2024).
 
 Axes: B batch, C channels, N points, H x W pixels of the image, S x S pixels of the crop as the network sees it.
 """
@@ -80,12 +80,12 @@ def segment_prompt(network: Network, image_hw: np.ndarray, prompt: Prompt) -> Pr
     check_network(network)
     unit_hw = to_unit(image_hw)
     check_prompt(prompt, unit_hw.shape)
-    crop = crop_of(prompt, unit_hw.shape)
+    crop = find_crop(prompt, unit_hw.shape)
     for remaining in reversed(range(PASSES)):
         probability_hw = paste(predict(network, encode(unit_hw, prompt, crop, network.size)), crop, unit_hw.shape)
-        mask_hw = marked_parts(probability_hw >= THRESHOLD, prompt)
+        mask_hw = keep_marked_parts(probability_hw >= THRESHOLD, prompt)
         following = replace(prompt, mask=mask_hw if mask_hw.any() else prompt.mask)
-        wanted = crop_of(following, unit_hw.shape)
+        wanted = find_crop(following, unit_hw.shape)
         ratio = wanted.height / crop.height
         if not remaining or 1 / SAME_CROP < ratio < SAME_CROP:
             break
@@ -133,7 +133,7 @@ def overlaps(box: Box, shape_hw: tuple[int, int]) -> bool:
     return box.top < shape_hw[0] and box.left < shape_hw[1] and box.top + box.height > 0 and box.left + box.width > 0
 
 
-def crop_of(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
+def find_crop(prompt: Prompt, shape_hw: tuple[int, int]) -> Box:
     """The square part of an image to look at for a prompt; it may reach over the edge.
 
     Its middle is that of box, mask and positive points together, and its side ``MARGIN`` times their longer side;
@@ -163,7 +163,7 @@ def extent(mask_hw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([rows[0], columns[0]]), np.array([rows[-1] + 1, columns[-1] + 1])
 
 
-def box_of(mask_hw: np.ndarray) -> Box:
+def bounding_box(mask_hw: np.ndarray) -> Box:
     """The bounding box of a mask that is not empty."""
     low, high = extent(mask_hw)
     return Box(*(int(value) for value in (*low, *(high - low))))
@@ -184,7 +184,7 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
     x_css[0] = (transforms.resize(filled_hw, size, size)[0, 0] - mean) / max(deviation, 1e-6)
     if prompt.box is not None:
         rows_s, columns_s = (
-            covered(start - first, length, side, size)
+            pixels_in_span(start - first, length, side, size)
             for first, start, length, side in zip(crop[:2], prompt.box[:2], prompt.box[2:], crop[2:], strict=True)
         )
         x_css[1] = rows_s[:, None] & columns_s[None, :]
@@ -194,7 +194,7 @@ def encode(unit_hw: np.ndarray, prompt: Prompt, crop: Box, size: int) -> Tensor:
     return x_css
 
 
-def covered(start: float, length: float, side: int, size: int) -> Tensor:
+def pixels_in_span(start: float, length: float, side: int, size: int) -> Tensor:
     """True for the pixels along a side of the crop whose middles lie in a span, in pixels of the image: bool (S,)."""
     middle_s = (torch.arange(size) + 0.5) * side / size
     return (middle_s >= start) & (middle_s < start + length)
@@ -224,7 +224,7 @@ def paste(probability_ss: np.ndarray, crop: Box, shape_hw: tuple[int, int]) -> n
     return transforms.paste(transforms.resize(probability_ss, crop.height, crop.width)[0, 0].numpy(), crop, shape_hw)
 
 
-def marked_parts(mask_hw: np.ndarray, prompt: Prompt) -> np.ndarray:
+def keep_marked_parts(mask_hw: np.ndarray, prompt: Prompt) -> np.ndarray:
     """The connected parts of a mask that hold a positive point; without one, the largest part."""
     labels_hw, count = ndimage.label(mask_hw)
     if count < 2:

@@ -21,7 +21,7 @@ class ModelRegistry:
     """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
     Files that arrive while the app runs are found; a file that changed is opened again; one that cannot be used is left out. results: a folder of
-    ``*.jsonl``; None is none. more: further folders of checkpoints, such as those a project has learnt; they come last.
+    ``*.jsonl``; None is none. more: further folders of checkpoints, such as those trained in a project; they come last.
     """
 
     def __init__(self, folder: str | Path, results: str | Path | None = None, more: Sequence[str | Path] = ()) -> None:
@@ -38,13 +38,13 @@ class ModelRegistry:
         A pretraining of the encoder alone (SimCLR, BYOL, SwAV, MAE, SimMIM) is left out: what stands in its decoder
         was never trained, or thrown away.
         """
-        told = {name: self._read(path) for name, path in self._catalogue().items() if name.endswith(ending)}
-        return [name for name, about in told.items() if isinstance(about, dict) and whole(about)]
+        found = {name: self._read(path) for name, path in self._catalogue().items() if name.endswith(ending)}
+        return [name for name, about in found.items() if isinstance(about, dict) and has_whole_network(about)]
 
-    def unusable(self) -> dict[str, str]:
+    def unusable_files(self) -> dict[str, str]:
         """The checkpoint files that cannot be used, with the reason, which names no folder; states of trainings are left out."""
-        told = {name: self._read(path) for name, path in self._catalogue().items()}
-        return {name: about for name, about in told.items() if isinstance(about, str) and about}
+        found = {name: self._read(path) for name, path in self._catalogue().items()}
+        return {name: about for name, about in found.items() if isinstance(about, str) and about}
 
     def network(self, name: str) -> Network:
         """The network of that name. ValueError lists the names there are, or says what is wrong with the file."""
@@ -68,7 +68,7 @@ class ModelRegistry:
             raise ValueError(f"the weights {name!r} cannot be used: {about or 'they are the state of a training'}")
         return found[name]
 
-    def about(self, name: str) -> dict:
+    def metadata(self, name: str) -> dict:
         """Metadata that training wrote into a checkpoint, without opening its network; empty when the file is not usable."""
         path = self._catalogue().get(name)
         about = "" if path is None else self._read(path)
@@ -79,30 +79,30 @@ class ModelRegistry:
 
         Networks of several channels are passed over: what is opened here has one.
         """
-        names = [name for name in self.names(ending) if channels(self.about(name)) == 1]
-        fitting = [name for name in names if trained_on(self.about(name))[0] == modality]
+        names = [name for name in self.names(ending) if channels(self.metadata(name)) == 1]
+        fitting = [name for name in names if training_data(self.metadata(name))[0] == modality]
         return next(iter(fitting or names), None)
 
     def segmenters(self, modality: str) -> list[str]:
         """The segmentation networks of one channel that were trained on the modality, sorted.
 
-        When there is none, those of one data set of another modality: a guess far from home.
+        When there is none, those of one data set of another modality.
         """
-        told = {name: self.about(name) for name in self.names()}
+        told = {name: self.metadata(name) for name in self.names()}
         names = [name for name, about in told.items() if about.get("kind") == "segmentation" and channels(about) == 1]
-        fitting = [name for name in names if trained_on(told[name])[0] == modality]
-        return fitting or [name for name in names if trained_on(told[name]) == trained_on(told[names[0]])]
+        fitting = [name for name in names if training_data(told[name])[0] == modality]
+        return fitting or [name for name in names if training_data(told[name]) == training_data(told[names[0]])]
 
     def assistant(self, modality: str) -> str | None:
         """The network to work with that was trained on the modality, "busi-assist"; None where there is none."""
         names = [name for name in self.segmenters(modality) if name.endswith(ASSISTANT)]
-        return next((name for name in names if trained_on(self.about(name))[0] == modality), None)
+        return next((name for name in names if training_data(self.metadata(name))[0] == modality), None)
 
     def prompt_network(self) -> str | None:
         """The name of the network that segments from boxes and clicks; None where there is none."""
-        return next((name for name in self.names() if self.about(name).get("kind") == "prompt"), None)
+        return next((name for name in self.names() if self.metadata(name).get("kind") == "prompt"), None)
 
-    def measured(self, name: str) -> dict:
+    def evaluation(self, name: str) -> dict:
         """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are of another file."""
         path = self.path(name)
         record = path.with_suffix(".json")
@@ -125,11 +125,11 @@ class ModelRegistry:
             tables = membership.read_tables(self.folder)
         except (OSError, ValueError, KeyError):
             tables = {}
-        return membership.part_of(self.about(name), membership.find_cases(tables, content))
+        return membership.part_of(self.metadata(name), membership.find_cases(tables, content))
 
     def clustering(self, modality: str = "ultrasound", selector: str | None = None) -> dict:
-        """Return how the app clusters patches: ``clusters.chosen`` and the side of a patch, which gives the grid image 16 × 16 patches."""
-        return {"patch": PATCH} | clusters.chosen(modality, selector)
+        """Return how the app clusters patches: ``clusters.default_options`` and the side of a patch, which gives the grid image 16 × 16 patches."""
+        return {"patch": PATCH} | clusters.default_options(modality, selector)
 
     def records(self) -> tuple[Path, ...]:
         """The files of records, sorted; empty without a results folder."""
@@ -139,7 +139,7 @@ class ModelRegistry:
         """The checkpoints of all folders by name; a name that is taken gets the folder's number before it: "2-busi-…"."""
         found: dict[str, Path] = {}
         for number, folder in enumerate((self.folder, *self.more), 1):
-            for name, path in inference.catalogue(folder).items():
+            for name, path in inference.list_checkpoints(folder).items():
                 found[name if name not in found else f"{number}-{name}"] = path
         return found
 
@@ -149,7 +149,7 @@ class ModelRegistry:
         if key not in self._told:
             try:
                 is_state = path.is_file() and checkpoint.metadata(path).get("kind") == "state"
-                self._told[key] = "" if is_state else verified(path)
+                self._told[key] = "" if is_state else verify(path)
             except ValueError as error:
                 self._told[key] = str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
         return self._told[key]
@@ -164,7 +164,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return about.st_mtime_ns, about.st_size
 
 
-def verified(path: str | Path) -> dict:
+def verify(path: str | Path) -> dict:
     """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
 
     Every number in the file is read. ValueError as ``checkpoint.load`` and ``checkpoint.unet``, or names the entry of the metadata that is wrong.
@@ -173,7 +173,7 @@ def verified(path: str | Path) -> dict:
     if fault:
         raise ValueError(f"the metadata of {path} have no usable {fault!r}; expected those that a training writes")
     found = checkpoint.load(path)
-    checkpoint.compare(found)
+    checkpoint.check_shapes(found)
     return found.metadata
 
 
@@ -193,7 +193,7 @@ def _fault(about: dict) -> str:
     return next(iter(wrong), "")
 
 
-def whole(metadata: dict) -> bool:
+def has_whole_network(metadata: dict) -> bool:
     """True if a checkpoint's network can be used as it is: no pretraining that hands on the encoder alone."""
     return metadata.get("kind") != "pretrain" or "decoder" in metadata.get("transfers", ())
 
@@ -203,12 +203,12 @@ def channels(metadata: dict) -> int:
     return metadata.get("model", {}).get("channels", 1)
 
 
-def trained_on(metadata: dict) -> tuple[str, str, int]:
+def training_data(metadata: dict) -> tuple[str, str, int]:
     """Training data of a network: modality, outlined target, and number of images (0 when not stated)."""
     data = metadata.get("data", {})
     return data.get("modality", "unknown"), data.get("target", "unknown"), int(data.get("images", 0))
 
 
-def seen(network: Network) -> tuple[str, str, int]:
-    """``trained_on`` of an open network."""
-    return trained_on(network.metadata)
+def training_data_of(network: Network) -> tuple[str, str, int]:
+    """``training_data`` of an open network."""
+    return training_data(network.metadata)

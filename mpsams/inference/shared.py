@@ -114,9 +114,9 @@ def digest(array: np.ndarray | Tensor) -> bytes:
     return hashlib.sha256(f"{values.shape}{values.dtype}".encode() + values.tobytes()).digest()
 
 
-def chance(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """``inference.chance``, from the store if it is there."""
-    return results.get(("chance", *_name(network), digest(unit), box), lambda: inference.chance(network, unit, box))
+def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
+    """``inference.grid_probability``, from the store if it is there."""
+    return results.get(("chance", *_name(network), digest(unit), box), lambda: inference.grid_probability(network, unit, box))
 
 
 def study(image_11ss: Tensor, **options) -> Study:

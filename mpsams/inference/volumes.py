@@ -20,26 +20,26 @@ from mpsams.transforms import Box
 
 
 @dataclass(frozen=True)
-class Chances:
+class VolumePrediction:
     """Probabilities of a network for every axial slice, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule for "no lesion"."""
 
-    chance_nss: np.ndarray
+    probability_nss: np.ndarray
     boxes: tuple[Box | None, ...]
     rule: Rule | None = None
 
-    def __deepcopy__(self, memo: dict) -> Chances:
+    def __deepcopy__(self, memo: dict) -> VolumePrediction:
         return self
 
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
         """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
         mask_xyz = scan.empty_mask()
-        for mask_hw, chance_ss, box in zip(geometry.shown(mask_xyz, scan.affine), self.chance_nss, self.boxes, strict=True):
-            if chance_ss.max() >= threshold:
-                mask_hw[:] = inference.lesion_mask(self.rule, inference.spread(chance_ss, mask_hw.shape, box), threshold, box)
+        for mask_hw, probability_ss, box in zip(geometry.radiological_view(mask_xyz, scan.affine), self.probability_nss, self.boxes, strict=True):
+            if probability_ss.max() >= threshold:
+                mask_hw[:] = inference.lesion_mask(self.rule, inference.to_image(probability_ss, mask_hw.shape, box), threshold, box)
         return mask_xyz
 
 
-def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[Chances] | None]]:
+def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[VolumePrediction] | None]]:
     """Predict every axial slice with every network; yields the number of slices done, at the end with the predictions."""
     scan, spacing = case.scan, case.scan.spacing()
     count, boxes = len(scan.shown()), []
@@ -49,13 +49,13 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
         boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
         unit_hw = transforms.to_unit(values_hw, case.span)
         if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
-            for network, chance_nss in zip(networks, found, strict=True):
-                chance_nss[k] = inference.chance(network, unit_hw, boxes[-1])
+            for network, probability_nss in zip(networks, found, strict=True):
+                probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
         yield k + 1, None
-    yield count, [Chances(chance_nss, tuple(boxes), network.readout.rule) for network, chance_nss in zip(networks, found, strict=True)]
+    yield count, [VolumePrediction(probability_nss, tuple(boxes), network.readout.rule) for network, probability_nss in zip(networks, found, strict=True)]
 
 
-def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
+def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
     """Voxels and, where the geometry is known, millilitres; against a truth also DSC, PPV, Sen and HD95 of the volume.
 
     HD95 is in millimetres, in voxels without geometry, and NaN where the surfaces are too large (``metrics.surface``).
@@ -70,9 +70,9 @@ def numbers(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
     return found
 
 
-def profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
+def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
     """HTML of a plot of the lesion area in each axial slice, a curve for each of the masks. styles: CSS of the curves."""
-    areas = {kind: geometry.shown(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
+    areas = {kind: geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
     top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
     lines = [
         images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], "cover", styles[kind]) for kind, area in areas.items()

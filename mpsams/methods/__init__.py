@@ -2,7 +2,7 @@
 
 A method's file has a frozen dataclass ``Config`` and ``build(config, unet, epochs) -> Method``;
 the file's name is the method's name. Adding a method is adding a file. ``DEVIATIONS``, where a file has it,
-says in what the method differs here from its own paper.
+states the differences from the method's own paper.
 
 Axes: B batch, H x W pixels.
 """
@@ -41,7 +41,7 @@ class Method(nn.Module):
     """A pretraining method around a U-Net.
 
     transfers: the parts of the U-Net that fine-tuning may take, of "encoder" and "decoder"; others are not trained.
-    variant: what tables and files call this configuration of the method. idle: some parameters get no gradient in some steps.
+    variant: name of this configuration in tables and files. idle: some parameters get no gradient in some steps.
     """
 
     transfers: tuple[str, ...] = ("encoder",)

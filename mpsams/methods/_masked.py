@@ -22,7 +22,7 @@ def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
     size, _, height, width = batch.images_b1hw.shape
     rows, columns = patches.grid(height, width, unit)
     order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
-    hidden_bl = masking.first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
+    hidden_bl = masking.hide_first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
     return patches.to_pixels(hidden_bl, unit, height, width)
 
 
@@ -39,7 +39,7 @@ def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(inputs, unet.head.out_channels * STEP**2, 1), nn.PixelShuffle(STEP))
 
 
-def filled(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
+def fill_hidden(images_b1hw: Tensor, hidden_b1hw: Tensor, predicted_b1hw: Tensor) -> Tensor:
     """Images in [0, 1] with hidden pixels replaced by the prediction, which is of the standardised image."""
     mean, deviation = transforms.moments(images_b1hw)
     return torch.where(hidden_b1hw, predicted_b1hw * deviation + mean, images_b1hw).clamp(0, 1)

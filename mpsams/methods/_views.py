@@ -18,8 +18,8 @@ from mpsams.unet import LEVELS, Encoder, UNet
 
 POINT = 1e-3  # of the variance of unit vectors (at most 1), below which they are all one point
 LINE = 1.2  # directions below which they lie on one line
-FEW = 4  # images below which a batch says nothing of either: so few span few directions anyway
-EARLY = 10  # epochs in which either may be: a network that has just begun tells little apart
+FEW = 4  # images of a batch below which a collapse cannot be seen: so few span few directions anyway
+EARLY = 10  # first epochs, in which a collapse is not an error: the network still separates few images
 
 
 def features(unet: UNet) -> int:
@@ -32,16 +32,16 @@ def embed(encoder: Encoder, x_b1hw: Tensor) -> Tensor:
     return encoder(x_b1hw)[-1].float().mean(dim=(2, 3))
 
 
-def view(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
+def view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> Tensor:
     """One random view of each image in [0, 1], as large as the image or of that side."""
-    drawn = views.draw(len(batch.images_b1hw), how, batch.generator)
+    drawn = views.draw(len(batch.images_b1hw), options, batch.generator)
     return views.apply(batch.images_b1hw, drawn, side or batch.images_b1hw.shape[-1])
 
 
-def normalised(batch: Batch, how: views.How, side: int | None = None) -> Tensor:
+def normalised_view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> Tensor:
     """A view as of ``view``, normalised by the whole image's mean and deviation; by its own it would lose its brightness and contrast again."""
     mean, deviation = transforms.moments(batch.images_b1hw)
-    return (view(batch, how, side) - mean) / deviation.clamp(min=1e-6)
+    return (view(batch, options, side) - mean) / deviation.clamp(min=1e-6)
 
 
 def perceptron(sizes: Sequence[int], normalised_end: bool = False) -> nn.Sequential:
@@ -86,34 +86,34 @@ def refuse_collapse(state: dict[str, float], epoch: float) -> None:
     """FloatingPointError when ``health`` is that of a representation that has collapsed."""
     if state["spread"] < POINT or state["directions"] < LINE:
         raise FloatingPointError(
-            f"the representation has collapsed in epoch {epoch:g}: images are told apart in {state['directions']:.2f} directions "
+            f"the representation has collapsed in epoch {epoch:g}: images differ in {state['directions']:.2f} directions "
             f"(spread {state['spread']:.2g}); a lower learning rate or a larger batch may help. Stopped"
         )
 
 
 class Contrastive(Method):
-    """Abstract: a method that compares views; it records how the representation stands and stops when it collapses.
+    """Abstract: a method that compares views; it records ``health`` and stops when the representation collapses.
 
-    hows: the two kinds of views, for the preview.
+    view_options: of the two kinds of views, also for the preview.
     """
 
-    def __init__(self, unet: UNet, hows: tuple[views.How, views.How]) -> None:
+    def __init__(self, unet: UNet, view_options: tuple[views.ViewOptions, views.ViewOptions]) -> None:
         super().__init__(unet)
-        self.hows = hows
+        self.view_options = view_options
         self._last: tuple[Tensor, Tensor] | None = None
-        self._told: dict[str, Tensor] = {}
+        self._scalars: dict[str, Tensor] = {}
 
-    def remember(self, a_bd: Tensor, b_bd: Tensor, **told: Tensor) -> None:
-        """Keep the embeddings of two views of the batch, and scalars, for ``epoch_metrics``; an epoch's last batch may be too small to tell."""
+    def remember(self, a_bd: Tensor, b_bd: Tensor, **scalars: Tensor) -> None:
+        """Keep the embeddings of two views of the batch, and scalars, for ``epoch_metrics``; an epoch's last batch may be too small for them."""
         if self._last is None or len(a_bd) >= len(self._last[0]):
             self._last = a_bd.detach(), b_bd.detach()
-            self._told = {name: value.detach() for name, value in told.items()}
+            self._scalars = {name: value.detach() for name, value in scalars.items()}
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
         """``health`` of the last full batch, and the scalars; FloatingPointError when the representation has collapsed."""
         if self._last is None:
             return {}
-        state = health(*self._last) | {name: float(value) for name, value in self._told.items()}
+        state = health(*self._last) | {name: float(value) for name, value in self._scalars.items()}
         if len(self._last[0]) >= FEW and epoch > EARLY:
             self.refuse_collapse(state, epoch)
         return state
@@ -125,4 +125,4 @@ class Contrastive(Method):
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Each image, and a view of either kind."""
-        return {"image": batch.images_b1hw, "one view": view(batch, self.hows[0]), "another": view(batch, self.hows[1])}
+        return {"image": batch.images_b1hw, "one view": view(batch, self.view_options[0]), "another": view(batch, self.view_options[1])}

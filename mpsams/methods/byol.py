@@ -1,4 +1,4 @@
-"""BYOL (Grill et al., NeurIPS 2020): from one view, predict what a slowly following copy says of another.
+"""BYOL (Grill et al., NeurIPS 2020): from one view, predict the embedding that a slowly following copy gives another.
 
 Axes: B batch, D features, H x W pixels.
 """
@@ -44,7 +44,7 @@ class Config:
     solarise: float = 0.2
 
     def __post_init__(self) -> None:
-        views.How(smallest=self.smallest, strength=self.strength, blur=self.blur, solarise=self.solarise)
+        views.ViewOptions(smallest=self.smallest, strength=self.strength, blur=self.blur, solarise=self.solarise)
         if not (0 <= self.tau <= 1 and self.hidden >= 0 and self.projection >= 1):
             raise ValueError(
                 f"tau {self.tau} must lie in [0, 1], hidden {self.hidden} be at least 0 and projection {self.projection} at least 1"
@@ -60,8 +60,8 @@ class BYOL(_views.Contrastive):
     variant = "byol"
 
     def __init__(self, config: Config, unet: UNet) -> None:
-        first = views.How(smallest=config.smallest, strength=config.strength, blur=config.blur)
-        second = views.How(smallest=config.smallest, strength=config.strength, blur=config.blur / 10, solarise=config.solarise)
+        first = views.ViewOptions(smallest=config.smallest, strength=config.strength, blur=config.blur)
+        second = views.ViewOptions(smallest=config.smallest, strength=config.strength, blur=config.blur / 10, solarise=config.solarise)
         super().__init__(unet, (first, second))
         self.tau = config.tau
         hidden = config.hidden or 64 * unet.head.in_channels
@@ -72,7 +72,7 @@ class BYOL(_views.Contrastive):
             parameter.requires_grad_(False)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        both_v1hw = torch.cat([_views.normalised(batch, how) for how in self.hows])
+        both_v1hw = torch.cat([_views.normalised_view(batch, options) for options in self.view_options])
         online_vd = self.projector(_views.embed(self.unet.encoder, both_v1hw))
         with torch.no_grad():
             target_vd = self.target_projector(_views.embed(self.target_encoder, both_v1hw))  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ class BYOL(_views.Contrastive):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Let the target follow by 1 - tau, which falls to 0 along half a cosine."""
-        tau = schedule.rising(self.tau, progress)
+        tau = schedule.cosine_rise(self.tau, progress)
         online = [*self.unet.encoder.parameters(), *self.projector.parameters()]
         for mine, its in zip(self.target_parameters(), online, strict=True):
             mine.lerp_(its, 1 - tau)

@@ -1,7 +1,7 @@
 """Pretraining by predicting a map of where lesions may be: the geodesic selector teaches (ours).
 
-The paper hides what a selector points at. Here the U-Net learns, without labels, to predict the selector's map of each
-image, alone or together with masked reconstruction, so that what is pointed at is both hidden and taught.
+The paper hides the patches that a selector chooses. Here the U-Net learns, without labels, to predict the selector's map of
+each image, alone or together with masked reconstruction.
 
 Axes: B batch, C channels, L patches, H x W pixels, I x J cells of a map. In masks True = hidden.
 """
@@ -69,7 +69,7 @@ class MapPrediction(Method):
         self.idle = not config.reconstruct  # the U-Net's own head learns nothing then
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        images_bchw, target_b1hw = self.changed(batch)
+        images_bchw, target_b1hw = self.augment(batch)
         x_bchw = transforms.standardise(images_bchw)
         if not self.config.reconstruct:
             return F.binary_cross_entropy_with_logits(self.map_head(self.features(x_bchw)), target_b1hw)
@@ -82,13 +82,13 @@ class MapPrediction(Method):
         """The decoder's last level: (B, C, H, W) -> float32 (B, width, H, W)."""
         return self.unet.decoder(self.unet.encoder(x_bchw)).float()
 
-    def changed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def augment(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and their maps at the images' size in [0, 1], both changed alike at random."""
-        known_bij = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
-        map_b1hw = F.interpolate(known_bij[:, None].float() / 255, batch.images_b1hw.shape[2:], mode="bilinear", align_corners=False)
-        drawn = transforms.draw(len(map_b1hw), self.config.augment, batch.generator)
-        images_bchw = transforms.apply_intensity(transforms.apply_geometry(batch.images_b1hw, drawn), drawn)
-        return images_bchw, transforms.apply_geometry(map_b1hw, drawn).clamp(0, 1)
+        map_bij = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
+        map_b1hw = F.interpolate(map_bij[:, None].float() / 255, batch.images_b1hw.shape[2:], mode="bilinear", align_corners=False)
+        changes = transforms.draw(len(map_b1hw), self.config.augment, batch.generator)
+        images_bchw = transforms.apply_intensity(transforms.apply_geometry(batch.images_b1hw, changes), changes)
+        return images_bchw, transforms.apply_geometry(map_b1hw, changes).clamp(0, 1)
 
     def hide(self, target_b1hw: Tensor, epoch: float, generator: torch.Generator) -> Tensor:
         """The pixels hidden: of the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W)."""
@@ -98,8 +98,8 @@ class MapPrediction(Method):
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""
-        at = schedule.rescaled(epoch, self.epochs, self.config.horizon) if self.config.horizon else epoch
-        return schedule.mask_ratio(at, self.config.start, self.config.tau)
+        paper_epoch = schedule.rescale(epoch, self.epochs, self.config.horizon) if self.config.horizon else epoch
+        return schedule.mask_ratio(paper_epoch, self.config.start, self.config.tau)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
         """The maps to predict: uint8 (B, I, J), 255 = most like lesion. ValueError when the target is "truth" and none is given."""
@@ -121,7 +121,7 @@ class MapPrediction(Method):
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Changed images, the maps to predict and the maps as predicted."""
-        images_bchw, target_b1hw = self.changed(batch)
+        images_bchw, target_b1hw = self.augment(batch)
         predicted_b1hw = torch.sigmoid(self.map_head(self.features(transforms.standardise(images_bchw))))
         return {"image": images_bchw[:, :1], "map": target_b1hw, "predicted": predicted_b1hw}
 

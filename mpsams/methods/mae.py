@@ -40,7 +40,7 @@ class Config:
 
 
 class MAE(Method):
-    """The encoder sees the image with hidden patches at zero; what is predicted is each patch at mean 0 and deviation 1."""
+    """The encoder sees the image with hidden patches at zero; the target is each patch at mean 0 and deviation 1."""
 
     variant = "mae"
 
@@ -65,7 +65,7 @@ class MAE(Method):
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         x_b1hw = transforms.standardise(batch.images_b1hw)
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
-        filled = _masked.filled(batch.images_b1hw, hidden_b1hw, self.predict(x_b1hw, hidden_b1hw) * deviation + mean)
+        filled = _masked.fill_hidden(batch.images_b1hw, hidden_b1hw, self.predict(x_b1hw, hidden_b1hw) * deviation + mean)
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)
 
 

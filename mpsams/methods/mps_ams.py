@@ -39,8 +39,8 @@ class Config:
         tau: divisor of the adaptive ratio's growth: start + ln(epoch) / tau.
         horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
         patch: side of a patch in pixels; must divide the image.
-        selector: how lesion patches are chosen: by the paper's "covariance after a softmax", read as "covariance-of-softmax" or
-            "softmax-of-covariance", or by our own "geodesic" distance.
+        selector: method that chooses lesion patches: the paper's "covariance after a softmax", read as "covariance-of-softmax" or
+            "softmax-of-covariance", or our own "geodesic" distance.
         normalise: images to cluster: "standardised" or "raw".
         temperature: temperature of the similarity's softmax.
         similarity: measure of the similarity between patches: "inner-product", "cosine" or "distance" (not for "softmax-of-covariance").
@@ -108,11 +108,11 @@ class MaskedAutoencoder(Method):
 
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
-        how = self.config
-        return clusters.lesion_patches(images_b1hw, how.patch, how.selector, how.normalise, how.temperature, how.similarity)
+        config = self.config
+        return clusters.lesion_patches(images_b1hw, config.patch, config.selector, config.normalise, config.temperature, config.similarity)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which asks for none."""
+        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which needs none."""
         if self.config.order == "random":
             return None
         if self.config.order == "lesion-first":
@@ -125,11 +125,11 @@ class MaskedAutoencoder(Method):
 
     def ratio(self, epoch: float) -> float:
         """The share of patches hidden at an epoch of this run, in [0, 1]."""
-        how = self.config
-        if how.ratio == "fixed":
-            return how.fixed_ratio
-        at = schedule.rescaled(epoch, self.epochs, how.horizon) if how.horizon else epoch
-        return schedule.mask_ratio(at, how.start, how.tau)
+        config = self.config
+        if config.ratio == "fixed":
+            return config.fixed_ratio
+        paper_epoch = schedule.rescale(epoch, self.epochs, config.horizon) if config.horizon else epoch
+        return schedule.mask_ratio(paper_epoch, config.start, config.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
         """Target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""

@@ -39,7 +39,7 @@ class Config:
     blur: float = 0.5
 
     def __post_init__(self) -> None:
-        views.How(smallest=self.smallest, strength=self.strength, blur=self.blur)
+        views.ViewOptions(smallest=self.smallest, strength=self.strength, blur=self.blur)
         if not (self.temperature > 0 and self.projection >= 1):
             raise ValueError(f"temperature {self.temperature} must be positive and projection {self.projection} at least 1")
 
@@ -50,14 +50,14 @@ class SimCLR(_views.Contrastive):
     variant = "simclr"
 
     def __init__(self, config: Config, unet: UNet) -> None:
-        how = views.How(smallest=config.smallest, strength=config.strength, blur=config.blur)
-        super().__init__(unet, (how, how))
+        options = views.ViewOptions(smallest=config.smallest, strength=config.strength, blur=config.blur)
+        super().__init__(unet, (options, options))
         self.temperature = config.temperature
         size = _views.features(unet)
         self.projector = _views.perceptron([size, size, config.projection], normalised_end=True)
 
     def forward(self, batch: Batch, epoch: float) -> Tensor:
-        both_v1hw = torch.cat([_views.normalised(batch, how) for how in self.hows])
+        both_v1hw = torch.cat([_views.normalised_view(batch, options) for options in self.view_options])
         a_bd, b_bd = self.projector(_views.embed(self.unet.encoder, both_v1hw)).chunk(2)
         self.remember(a_bd, b_bd)
         return losses.nt_xent(a_bd, b_bd, self.temperature)

@@ -63,7 +63,7 @@ class SimMIM(Method):
         """See ``_masked.pictures``."""
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         predicted = self.predict(transforms.standardise(batch.images_b1hw), hidden_b1hw)
-        return _masked.pictures(batch.images_b1hw, hidden_b1hw, _masked.filled(batch.images_b1hw, hidden_b1hw, predicted))
+        return _masked.pictures(batch.images_b1hw, hidden_b1hw, _masked.fill_hidden(batch.images_b1hw, hidden_b1hw, predicted))
 
 
 def build(config: Config, unet: UNet, epochs: int) -> SimMIM:

@@ -56,7 +56,7 @@ class Config:
     blur: float = 0.5
 
     def __post_init__(self) -> None:
-        views.How(smallest=self.smallest, largest=self.divide, strength=self.strength, blur=self.blur)
+        views.ViewOptions(smallest=self.smallest, largest=self.divide, strength=self.strength, blur=self.blur)
         if not (self.prototypes >= 2 and self.iterations >= 1 and self.projection >= 1 and self.crops >= 0):
             raise ValueError(
                 f"prototypes {self.prototypes} must be at least 2, iterations {self.iterations} and projection {self.projection} "
@@ -73,8 +73,8 @@ class SwAV(_views.Contrastive):
     idle = True  # the prototypes, at first
 
     def __init__(self, config: Config, unet: UNet, epochs: int) -> None:
-        large = views.How(smallest=config.divide, strength=config.strength, blur=config.blur)
-        small = views.How(smallest=config.smallest, largest=config.divide, strength=config.strength, blur=config.blur)
+        large = views.ViewOptions(smallest=config.divide, strength=config.strength, blur=config.blur)
+        small = views.ViewOptions(smallest=config.smallest, largest=config.divide, strength=config.strength, blur=config.blur)
         super().__init__(unet, (large, small))
         self.config = config
         self.thawed = 1 + math.ceil(config.frozen * epochs)
@@ -88,7 +88,7 @@ class SwAV(_views.Contrastive):
         scores_vk = torch.cat([large_vd, small_vd]) @ F.normalize(prototypes_kd, dim=1).T
         views_bk = scores_vk.split(len(batch.images_b1hw))
         codes_bk = [losses.sinkhorn(scores_bk.detach(), self.config.epsilon, self.config.iterations) for scores_bk in views_bk[:2]]
-        loss = torch.stack([self.swapped(views_bk, one, code_bk) for one, code_bk in enumerate(codes_bk)]).mean()
+        loss = torch.stack([self.swapped_loss(views_bk, one, code_bk) for one, code_bk in enumerate(codes_bk)]).mean()
         entropy, most = torch.special.entr(torch.cat(codes_bk)).sum(dim=1).mean(), math.log(self.config.prototypes)
         self.remember(*large_vd.chunk(2), loss_over_ln_k=loss / most, entropy_over_ln_k=entropy / most)
         return loss
@@ -96,17 +96,17 @@ class SwAV(_views.Contrastive):
     def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unit vectors of two large views (2B, D), one after the other, and of the small crops (crops * B, D)."""
         side = batch.images_b1hw.shape[-1]
-        large, small = self.hows
+        large, small = self.view_options
         sizes = ((large, side, 2), (small, max(32, 8 * round(SMALL * side / 8)), self.config.crops))
         found = [
-            _views.embed(self.unet.encoder, torch.cat([_views.normalised(batch, how, side) for _ in range(count)]))
-            for how, side, count in sizes
+            _views.embed(self.unet.encoder, torch.cat([_views.normalised_view(batch, options, side) for _ in range(count)]))
+            for options, side, count in sizes
             if count
         ]
         z_vd = F.normalize(self.projector(torch.cat(found)), dim=1)
         return z_vd[: len(found[0])], z_vd[len(found[0]) :]
 
-    def swapped(self, views_bk: tuple[Tensor, ...], one: int, code_bk: Tensor) -> Tensor:
+    def swapped_loss(self, views_bk: tuple[Tensor, ...], one: int, code_bk: Tensor) -> Tensor:
         """Cross-entropy of all other views' predictions with the assignment of large view ``one``."""
         log_bk = [F.log_softmax(scores_bk / self.config.temperature, dim=1) for index, scores_bk in enumerate(views_bk) if index != one]
         return torch.stack([-(code_bk * each).sum(dim=1).mean() for each in log_bk]).mean()
@@ -114,7 +114,7 @@ class SwAV(_views.Contrastive):
     def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
         """Also when all views are assigned to all prototypes alike.
 
-        A loss of ln K alone does not tell: it is also that of sharp predictions that are still wrong.
+        A loss of ln K alone is no sign: sharp predictions that are still wrong have it too.
         """
         super().refuse_collapse(state, epoch)
         if state["entropy_over_ln_k"] > NEAR:

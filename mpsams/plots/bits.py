@@ -20,8 +20,8 @@ from mpsams.plots.looks import (
     VERMILLION,
     Axes,
     Figure,
+    fix_layout,
     plain,
-    settled,
 )
 
 STRATEGIES = {"base": "base:\nrandom, fixed 75%", "base_ams": "base+AMS:\nrandom, adaptive", "base_mps": "base+MPS:\nlesion first, fixed 75%",
@@ -56,9 +56,9 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
     for column, (title, record) in enumerate(records.items()):
         by_epoch, by_ratio, per_patch = grid[:, column]
         names = column == len(records) - 1
-        _draw(by_epoch, undecided(record, selector), names)
-        _draw(by_ratio, shared(record), names)
-        _draw(per_patch, shared(record, each=True), names)
+        _draw(by_epoch, draw_undecided(record, selector), names)
+        _draw(by_ratio, draw_shared(record), names)
+        _draw(per_patch, draw_shared(record, each=True), names)
         by_epoch.set_xscale("log")
         by_epoch.set_xticks(EPOCHS, [str(epoch) for epoch in EPOCHS])
         by_epoch.minorticks_off()
@@ -78,16 +78,16 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
     low, high = (f"{100 * share:.0f}%" for share in next(iter(records.values()))["adaptive"])
     grid[1, 0].annotate(f"adaptive masking: {low} to {high}", (0.5, 0.03), xycoords="axes fraction", ha="center", fontsize=SMALL - 1, color=GREY)
     _name_all(figure, grid)
-    return settled(figure)
+    return fix_layout(figure)
 
 
-def undecided(record: Mapping, selector: str) -> list[Curve]:
+def draw_undecided(record: Mapping, selector: str) -> list[Curve]:
     """Bits left undecided by epoch, a curve per variant."""
     found = record["undecided"]["random"] | record["undecided"][selector]
     return [(words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()]
 
 
-def shared(record: Mapping, each: bool = False) -> list[Curve]:
+def draw_shared(record: Mapping, each: bool = False) -> list[Curve]:
     """Bits shared by hidden and visible patches by ratio, a curve per order; each: per hidden patch."""
     ratios = np.array(record["ratios"])
     inside = (ratios > 0) & (ratios <= LAST)
@@ -113,13 +113,13 @@ def _name_all(figure: Figure, grid: np.ndarray) -> None:
         row[0].set_ylim(0, top)
         lines = sorted(row[-1].lines, key=lambda line: line.get_ydata()[-1])
         ends = [float(line.get_ydata()[-1]) / top for line in lines]
-        for line, end, at in zip(lines, ends, apart(ends, APART), strict=True):
+        for line, end, at in zip(lines, ends, draw_by_cluster(ends, APART), strict=True):
             leader = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.0, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
             row[-1].annotate(line.get_label(), (line.get_xdata()[-1], end * top), xytext=(1.1, at), textcoords="axes fraction", va="center",
                              fontsize=SMALL, color=INK, linespacing=1.05, annotation_clip=False, arrowprops=leader)  # fmt: skip
 
 
-def apart(values: Sequence[float], gap: float) -> list[float]:
+def draw_by_cluster(values: Sequence[float], gap: float) -> list[float]:
     """Rising values moved up until neighbours are ``gap`` apart, then all moved by as much so that their mean stays."""
     moved = list(values)
     for i in range(1, len(moved)):

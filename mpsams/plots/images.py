@@ -135,7 +135,7 @@ def raster(source: str, size_hw: tuple[float, float], at_yx: tuple[float, float]
     return f'<image href="{source}" {place} preserveAspectRatio="none"/>'
 
 
-def boxed(source: str, box: Box | None, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
+def box_on_image(source: str, box: Box | None, shape_hw: tuple[int, int], size_hw: tuple[float, float]) -> str:
     """A data URI as SVG over a box of a picture of shape_hw pixels that is drawn at size_hw; None is all of it."""
     if box is None:
         return raster(source, size_hw)
@@ -148,19 +148,19 @@ def box_path(top: int, left: int, height: int, width: int) -> str:
     return f"M{left} {top}h{width}v{height}h{-width}z"
 
 
-def held(name: str, source: str, size_hw: tuple[float, float]) -> str:
+def hold_image(name: str, source: str, size_hw: tuple[float, float]) -> str:
     """A data URI as SVG, of size_hw, that other pictures of the page may show by ``shared(name)``."""
     image = f'<image id="{name}" href="{source}" width="1000" height="1000" preserveAspectRatio="none"/>'
     return f'<g transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})">{image}</g>'
 
 
 def alias(name: str, held_name: str) -> str:
-    """Another name under which an image that is ``held`` may be ``shared``; draws nothing."""
+    """Another name under which an image that is ``hold_image`` may be ``shared``; draws nothing."""
     return f'<defs><use id="{name}" href="#{held_name}"/></defs>'
 
 
-def shared(name: str, size_hw: tuple[float, float]) -> str:
-    """An image that the page has ``held`` elsewhere, stretched over a picture of size_hw."""
+def use_image(name: str, size_hw: tuple[float, float]) -> str:
+    """An image that the page has ``hold_image`` elsewhere, stretched over a picture of size_hw."""
     return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
 
 

@@ -65,7 +65,7 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
     return file.getvalue()
 
 
-def settled(figure: Figure) -> Figure:
+def fix_layout(figure: Figure) -> Figure:
     """With its layout found once and for all, so that every file of it looks the same."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

@@ -8,7 +8,21 @@ from typing import Protocol
 
 import numpy as np
 
-from mpsams.plots.looks import BLACK, CLASSES, FAINT, GREY, INK, LOOKS, OTHER, SMALL, Axes, Figure, head, plain, settled
+from mpsams.plots.looks import (
+    BLACK,
+    CLASSES,
+    FAINT,
+    GREY,
+    INK,
+    LOOKS,
+    OTHER,
+    SMALL,
+    Axes,
+    Figure,
+    fix_layout,
+    head,
+    plain,
+)
 
 
 class Measured(Protocol):
@@ -49,7 +63,7 @@ def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:
         ax.set_axis_off()
     if facts:
         _legend(figure, methods, titles, "outside lower center", 5)
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, measure: str = "DSC") -> Figure:
@@ -85,7 +99,7 @@ def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, me
     head(ax, "", measure, "share of the training images that have labels")
     ax.tick_params(axis="x", length=0)
     _legend(figure, methods, titles, "outside right center")
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_title: str) -> Figure:
@@ -116,7 +130,7 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
     ax.set_aspect("equal")
     head(ax, "", f"DSC, {y_title}", f"DSC, {x_title}")
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK, handletextpad=0.2, columnspacing=1.0)
-    return settled(figure)
+    return fix_layout(figure)
 
 
 def _lines(ax: Axes, drawn: Sequence[tuple[str, Sequence[float]]], every: bool) -> None:

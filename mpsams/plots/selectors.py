@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mpsams.plots.looks import BLUE, FAINT, GREY, INK, NORMAL, SMALL, VERMILLION, Figure, plain, settled
+from mpsams.plots.looks import BLUE, FAINT, GREY, INK, NORMAL, SMALL, VERMILLION, Figure, fix_layout, plain
 
 MEASURES = {"auc": ("AUC of the ranking", 0.5), "lift_top": ("lift of the first 15%", 1.0)}  # what it is called, what chance gives
 
@@ -51,4 +51,4 @@ def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], 
     for label, name in zip(grid[0].get_yticklabels(), names, strict=True):
         label.set_fontweight("bold" if name == marked else "normal")
         label.set_fontsize(NORMAL if name == marked else SMALL)
-    return settled(figure)
+    return fix_layout(figure)

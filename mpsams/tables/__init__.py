@@ -17,10 +17,10 @@ from mpsams.tables.means import (
     per_image,
     resample,
     score,
-    shown,
     table,
+    tables_with_runs,
 )
-from mpsams.tables.results import METHODS, TITLES, Results, Run, plans, read
+from mpsams.tables.results import METHODS, TITLES, Results, RunScores, plans, read
 from mpsams.tables.writing import (
     DASH,
     HOLDS,
@@ -28,18 +28,18 @@ from mpsams.tables.writing import (
     comparison_table,
     comparisons_csv,
     csv,
+    format_signed,
     intervals,
     latex,
     markdown,
     note,
     number,
     sentence,
-    signed,
 )
 
 __all__ = [
     "AVERAGED", "AVERAGINGS", "DASH", "HEADS", "HOLDS", "LEVEL", "MARKS", "MEASURES", "METHODS", "NAMED", "POWER",
-    "TABLES", "TITLES", "Cell", "Comparison", "Line", "Results", "Run", "Table", "compare", "comparison_table",
-    "comparisons_csv", "csv", "holm", "intervals", "latex", "markdown", "note", "number", "over_images", "paper_numbers",
-    "per_image", "plans", "read", "resample", "score", "sentence", "shown", "signed", "strongest", "table",
+    "TABLES", "TITLES", "Cell", "Comparison", "Line", "Results", "RunScores", "Table", "compare", "comparison_table",
+    "comparisons_csv", "csv", "holm", "format_signed", "intervals", "latex", "markdown", "note", "number", "over_images", "paper_numbers",
+    "per_image", "plans", "read", "resample", "score", "sentence", "strongest", "table", "tables_with_runs",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams.tables import effects
-from mpsams.tables.means import AVERAGED, TABLES, chosen, crossed, mean_sd, scores
-from mpsams.tables.results import COLUMNS, Results, Run
+from mpsams.tables.means import AVERAGED, TABLES, choose, mean_sd, scores, seeds_by_draws
+from mpsams.tables.results import COLUMNS, Results, RunScores
 
 SOUGHT = 0.02  # the difference we want to detect
 
@@ -21,7 +21,7 @@ class Comparison:
 
     by_draw: (draw, difference) of each, seeds averaged, positive where the method is ahead. seeds: how many pretrainings of the
     method and of the rival stand behind them, 0 from scratch. scope, mean, error, df, low, high, p_runs: as in
-    ``effects.Estimate``, by the model of that module. p_cases: Wilcoxon's signed ranks over ``resampled`` (each the mean
+    ``effects.Estimate``, by the model of that module. p_cases: Wilcoxon's signed ranks over ``unit`` (each the mean
     of its runs), for these trained networks only; None for pooled scores. Both after Holm's correction. smallest: the
     difference detected with a probability of 80% by as many runs; needed: from how many to how many draws (pretrainings, where
     scope is one draw) detect 0.02 as often; needed_seeds: with so many pretrainings. rival_mean: of all the rival's runs.
@@ -32,7 +32,7 @@ class Comparison:
     rival: str
     labels: float
     rival_mean: float | None
-    resampled: str
+    unit: str
     by_draw: tuple[tuple[int, float], ...] = ()
     seeds: tuple[int, int] = (0, 0)
     scope: str = effects.NETWORKS
@@ -61,8 +61,8 @@ class Comparison:
 def compare(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", method: str = "mps_ams",
             measure: str = "dsc") -> tuple[Comparison, ...]:  # fmt: skip
     """One method against each other method of a table, at each of its label shares; p-values corrected over all of them."""
-    methods = chosen("table", name, TABLES)
-    chosen("averaging", averaging, AVERAGED)
+    methods = choose("table", name, TABLES)
+    choose("averaging", averaging, AVERAGED)
     shares = [labels for labels in results.labels if any(results.of(m, labels, recipe) for m in {method, *methods} - {"scratch"})]
     found = [_pair(results, method, rival, labels, recipe, averaging, measure) for labels in shares for rival in methods if rival != method]
     corrected = zip(found, holm([c.p_runs for c in found]), holm([c.p_cases for c in found]), strict=True)
@@ -73,12 +73,12 @@ def _pair(results: Results, method: str, rival: str, labels: float, recipe: str,
     """A comparison before correction."""
     scored = scores(results, labels, recipe, averaging, measure)
     ours, theirs = scored.get(method, {}), scored.get(rival, {})
-    about = (method, rival, labels, mean_sd(tuple(theirs.values()))[0], results.resampled)
+    about = (method, rival, labels, mean_sd(tuple(theirs.values()))[0], results.unit)
     draws = sorted({draw for _, draw in ours} & {draw for _, draw in theirs})
     if not draws:
         return Comparison(*about)
-    a, b = crossed(ours, draws), crossed(theirs, draws)
-    found = effects.estimate(a, b, [crossed(each, draws) for each in scored.values()])
+    a, b = seeds_by_draws(ours, draws), seeds_by_draws(theirs, draws)
+    found = effects.estimate(a, b, [seeds_by_draws(each, draws) for each in scored.values()])
     by_draw = tuple(zip(draws, (np.nanmean(a.score_sd, axis=0) - np.nanmean(b.score_sd, axis=0)).tolist(), strict=True))
     seeds = tuple(len(runs.score_sd) if runs.pretrained else 0 for runs in (a, b))
     runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in (method, rival)]
@@ -100,7 +100,7 @@ def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
     }  # fmt: skip
 
 
-def _signed_ranks(results: Results, ours: Sequence[Run], theirs: Sequence[Run], averaging: str, measure: str) -> float | None:
+def _signed_ranks(results: Results, ours: Sequence[RunScores], theirs: Sequence[RunScores], averaging: str, measure: str) -> float | None:
     """Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
     from scipy.stats import wilcoxon
 
@@ -115,7 +115,7 @@ def _signed_ranks(results: Results, ours: Sequence[Run], theirs: Sequence[Run], 
     return 1.0 if not values.any() else float(wilcoxon(values, zero_method="pratt").pvalue)
 
 
-def _by_image(runs: Sequence[Run], measure: str) -> np.ndarray:
+def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
     """Each image's mean over draws, seeds averaged within each: (N,)."""
     return np.mean([np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0) for draw in {run.draw for run in runs}], axis=0)
 

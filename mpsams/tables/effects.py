@@ -161,7 +161,7 @@ def detectable(error: float, df: float) -> float:
     return error * float(brentq(lambda shift: power(shift, 1.0, df) - POWER, 0.0, 100.0)) if error else 0.0
 
 
-def needed(sd: float, difference: float) -> int:
+def runs_needed(sd: float, difference: float) -> int:
     """The number of paired runs that find a difference with a probability of 80% when their differences have this sd; at least 2."""
     few, many = 1, 2
     while sd and power(difference, sd / many**0.5, many - 1) < POWER:
@@ -180,4 +180,4 @@ def times_larger(error: float, df: float, difference: float) -> tuple[float, flo
     from scipy.special import chdtri
 
     ends = [df / float(chdtri(df, tail)) for tail in (0.1, 0.9)]
-    return tuple(needed(error * (end * (df + 1)) ** 0.5, difference) / (df + 1) for end in ends)  # type: ignore[return-value]
+    return tuple(runs_needed(error * (end * (df + 1)) ** 0.5, difference) / (df + 1) for end in ends)  # type: ignore[return-value]

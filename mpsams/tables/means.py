@@ -131,8 +131,8 @@ def table(results: Results, name: str = "table1", recipe: str = "strong", averag
     paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as ``paper_numbers``. A method without a run
     keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
     """
-    methods = chosen("table", name, TABLES)
-    chosen("averaging", averaging, AVERAGED)
+    methods = choose("table", name, TABLES)
+    choose("averaging", averaging, AVERAGED)
     weights_bn = resample(results.groups)
     rows, missing = [], []
     for labels in results.labels:
@@ -147,11 +147,11 @@ def table(results: Results, name: str = "table1", recipe: str = "strong", averag
             images = {m: over_images(results.groups, np.array([run.scores_nk for run in runs]), averaging, m, weights_bn) for m in HEADS if method in scored[m]}
             cells = {m: _cell((method, labels, m), scored[m], images.get(m), papers.get(m)) for m in HEADS}
             rows.append(Line(method, labels, len(runs), cells))
-        missing += [(labels, *run) for run in absent(results, wanted, labels, recipe)]
+        missing += [(labels, *run) for run in absent_runs(results, wanted, labels, recipe)]
     return Table(name, results.data, recipe, averaging, tuple(rows), tuple(missing))
 
 
-def shown(results: Results) -> tuple[str, ...]:
+def tables_with_runs(results: Results) -> tuple[str, ...]:
     """The names of the tables to which there are runs beyond those of other tables; Table 1 where there are none."""
     there = set(results.methods)
     return tuple(name for name, telling in TELLING.items() if there & set(telling)) or ("table1",)
@@ -167,7 +167,7 @@ def scores(results: Results, labels: float, recipe: str, averaging: str, measure
     return found
 
 
-def crossed(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
+def seeds_by_draws(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
     """A method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there are left out."""
     seeds = list(dict.fromkeys(seed for seed, draw in scored if draw in draws))
     return Runs(np.array([[scored.get((seed, draw), np.nan) for draw in draws] for seed in seeds]).reshape(-1, len(draws)), seeds != [None])
@@ -192,13 +192,13 @@ def _cell(about: tuple[str, float, str], scored: Mapping[str, Mapping], images: 
     if own is None:
         return Cell(*about, (), None, None, None, None, paper)
     draws = sorted({draw for _, draw in own})
-    found = effects.estimate(crossed(own, draws), None, [crossed(each, draws) for each in scored.values()], images)
+    found = effects.estimate(seeds_by_draws(own, draws), None, [seeds_by_draws(each, draws) for each in scored.values()], images)
     low, high = (float(np.clip(end, 0, 1)) for end in found.interval) if found.error else (None, None)
     values = tuple(own.values())
     return Cell(*about, values, float(found.mean), mean_sd(values)[1], low, high, paper, found.scope)
 
 
-def absent(results: Results, methods: Sequence[str], labels: float, recipe: str) -> list[tuple[str, int | None, int]]:
+def absent_runs(results: Results, methods: Sequence[str], labels: float, recipe: str) -> list[tuple[str, int | None, int]]:
     """(method, seed, draw) without a run, of all seeds and draws that any of the methods has at these labels."""
     there = {(run.method, run.seed, run.draw) for method in methods for run in results.of(method, labels, recipe)}
     seeds = sorted({seed for _, seed, _ in there if seed is not None})
@@ -228,5 +228,5 @@ def one_of(what: str, name: str, allowed: Iterable[str]) -> str:
     return name
 
 
-def chosen(what: str, name: str, allowed: Mapping):
+def choose(what: str, name: str, allowed: Mapping):
     return allowed[one_of(what, name, allowed)]

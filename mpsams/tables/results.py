@@ -26,7 +26,7 @@ COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunScores:
     """The scores of one fine-tuned network on the test images.
 
     seed: of the pretraining, None from scratch. draw: of the fine-tuning and of its labelled images. labels: share of the
@@ -61,11 +61,11 @@ class Results:
     per: str
     cases: tuple[str, ...]
     groups: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RunScores, ...]
     pretrainings: tuple[Mapping, ...]
     repeats: int
 
-    def of(self, method: str, labels: float, recipe: str) -> tuple[Run, ...]:
+    def of(self, method: str, labels: float, recipe: str) -> tuple[RunScores, ...]:
         """The runs of one cell of a table, by seed and draw."""
         return tuple(run for run in self.runs if (run.method, run.labels, run.recipe) == (method, labels, recipe))
 
@@ -95,7 +95,7 @@ class Results:
         return any(run.about["volumes"] for run in self.runs)
 
     @property
-    def resampled(self) -> str:
+    def unit(self) -> str:
         """The independent units of intervals and tests: images, or patients where they have several."""
         return f"{self.per}s" if self.groups == self.cases else "patients"
 
@@ -129,14 +129,14 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
         _agree(first, found[0][1].about, where, run.about)
         if cases != names or (scores_nk[:, 5] != found[0][2][1][:, 5]).any():
             raise ValueError(f"{where} measured other {per}s than {first} ({len(cases)} and {len(names)}), or has another truth of them")
-    runs: dict[tuple, Run] = {}
+    runs: dict[tuple, RunScores] = {}
     before: dict[tuple, Mapping] = {}
     for _, run, _ in found:
         runs.setdefault(run.key, run)
     for where, row in rows:
         if row["event"] == "pretraining":
             _agree(first, found[0][1].about, where, row, ("data",))
-            before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _checked(row, where))
+            before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _check_pretraining(row, where))
     patients = set(found[0][1].about["volumes"] or ())
     groups = tuple(name.rpartition("/")[0] if name.rpartition("/")[0] in patients else name for name in names)
     ordered = tuple(sorted(runs.values(), key=lambda run: (_place(run.method), run.labels, run.recipe, -1 if run.seed is None else run.seed, run.draw)))
@@ -156,7 +156,7 @@ def _rows(path: Path) -> list[tuple[int, dict]]:
         raise ValueError(f"{path}, line {bad} is no record: expected an object with an event") from None
 
 
-def _run(row: Mapping, where: str, per: str) -> tuple[Run, tuple[tuple[str, ...], np.ndarray]]:
+def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str, ...], np.ndarray]]:
     """A row of a result as a run, with its cases. ValueError says what is wrong with the row."""
     measured = row.get("cases" if per == "image" else "volumes")
     if not isinstance(measured, dict) or not measured:
@@ -181,11 +181,11 @@ def _run(row: Mapping, where: str, per: str) -> tuple[Run, tuple[tuple[str, ...]
     share = _number(row, "labels", where)
     if not 0 < share <= 1:
         raise ValueError(f"{where} has labels {share}; expected a share above 0 and up to 1")
-    run = Run(_text(row, "plan", where), _text(row, "method", where), seed, _whole(row, "draw", where), share, _text(row, "recipe", where), scores_nk, about)
+    run = RunScores(_text(row, "plan", where), _text(row, "method", where), seed, _whole(row, "draw", where), share, _text(row, "recipe", where), scores_nk, about)
     return run, (names, scores_nk)
 
 
-def _checked(row: Mapping, where: str) -> Mapping:
+def _check_pretraining(row: Mapping, where: str) -> Mapping:
     """A pretraining's row, if it has a loss per epoch and lists of facts."""
     lists = [row.get("loss"), *row.get("facts", {}).values()]
     if not all(isinstance(values, list) and all(isinstance(v, int | float) for v in values) for values in lists):

@@ -30,24 +30,24 @@ def sentence(c: Comparison) -> str:
     if c.mean is None:
         return f"{who} and {rival} share no draw {where}: they cannot be compared."
     lead = f"{who} is {'ahead of' if c.mean > 0 else 'behind'} {rival} by {abs(c.mean):.3f}" if round(abs(c.mean), 3) else f"{who} and {rival} are level"
-    cases = [] if c.p_cases is None else [f"p {_p(c.p_cases)} over {c.resampled} for these trained networks only"]
+    cases = [] if c.p_cases is None else [f"p {_p(c.p_cases)} over {c.unit} for these trained networks only"]
     if c.low is None:
         tests = f" (after correction {cases[0]})" if cases else ""
         return f"{lead} {where}, on one draw and with one pretraining{tests}: no interval can be given, and no difference could be shown."
     tests = " and ".join([f"p {_p(c.p_runs)} over runs", *cases])  # type: ignore[arg-type]
-    numbers = f"(95% interval {signed(c.low)} … {signed(c.high)} {HOLDS[c.scope]}, from {_runs(c)}; after correction {tests})"
+    numbers = f"(95% interval {format_signed(c.low)} … {format_signed(c.high)} {HOLDS[c.scope]}, from {_runs(c)}; after correction {tests})"
     verdict = "no difference could be shown" if not c.shown_here else "a difference is shown" + ("" if c.shown else f" {HOLDS[c.scope]}")
-    return f"{lead} {where} {numbers}: {verdict}. Detectable at 80% power: {c.smallest:.3f}; detecting {SOUGHT:g} would need about {_needed(c)}."
+    return f"{lead} {where} {numbers}: {verdict}. Detectable at 80% power: {c.smallest:.3f}; detecting {SOUGHT:g} would need about {_runs_needed(c)}."
 
 
 def _runs(c: Comparison) -> str:
     """"3 draws × 2 pretrainings"; with "2 and 1" where the methods differ."""
     counts = sorted({count for count in c.seeds if count}, reverse=True)
-    draws = _counted(len(c.by_draw), "draw")
+    draws = _count(len(c.by_draw), "draw")
     return f"{draws} × {' and '.join(map(str, counts))} {'pretraining' if counts == [1] else 'pretrainings'}" if counts else draws
 
 
-def _needed(c: Comparison) -> str:
+def _runs_needed(c: Comparison) -> str:
     """"40 to 110 draws and 27 to 73 pretrainings", to two digits."""
     more = f" and {_range(c.needed_seeds)} pretrainings of each method" if c.needed_seeds else ""
     return f"{_range(c.needed)} {'pretrainings' if c.scope == effects.DRAW else 'draws'}{more}"  # type: ignore[arg-type]
@@ -59,11 +59,11 @@ def _range(ends: tuple[int, int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _counted(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def signed(value: float | None, digits: int = 3) -> str:
+def format_signed(value: float | None, digits: int = 3) -> str:
     """With a real minus sign; a dash for None."""
     if value is None:
         return DASH
@@ -87,7 +87,7 @@ def markdown(t: Table) -> str:
         for line in block:
             cells = [f"{100 * line.labels:g}%", TITLES.get(line.method, line.method)]
             for measure, cell in line.cells.items():
-                cells.append(_spelled(cell, "**{}**" if cell.mean is not None and _best(block, cell, "mean") else "{}"))
+                cells.append(_spell(cell, "**{}**" if cell.mean is not None and _best(block, cell, "mean") else "{}"))
                 if paper and measure in MEASURES:
                     best = cell.paper is not None and _best(block, cell, "paper")
                     cells.append(("**{}**" if best else "{}").format(number(cell.paper)))
@@ -153,12 +153,12 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
     lines = [head, ["---", "---", *["---:"] * (len(head) - 3), "---"]]
     for c in comparisons:
         tests = [DASH if p is None else _p(p).removeprefix("= ") for p in (c.p_runs, c.p_cases)]
-        cells = [f"{100 * c.labels:g}%", TITLES.get(c.rival, c.rival), signed(c.mean)]
+        cells = [f"{100 * c.labels:g}%", TITLES.get(c.rival, c.rival), format_signed(c.mean)]
         if c.low is None:
             lines.append([*cells, DASH, DASH, _runs(c) if c.by_draw else DASH, *tests, DASH, DASH, "cannot be said"])
             continue
         verdict = "no" if not c.shown_here else "yes" if c.shown else f"only {HOLDS[c.scope].removesuffix(' only')}"
-        lines.append([*cells, f"{signed(c.low)} … {signed(c.high)}", HOLDS[c.scope], _runs(c), *tests, number(c.smallest), _needed(c), verdict])
+        lines.append([*cells, f"{format_signed(c.low)} … {format_signed(c.high)}", HOLDS[c.scope], _runs(c), *tests, number(c.smallest), _runs_needed(c), verdict])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
@@ -194,7 +194,7 @@ def interval(cell: Cell, dash: str = "–") -> str:
     return "" if cell.low is None else f"({number(cell.low)}{dash}{number(cell.high)}){MARKS.get(cell.scope, '')}"
 
 
-def _spelled(cell: Cell, form: str) -> str:
+def _spell(cell: Cell, form: str) -> str:
     """"**0.591** ± 0.012 (0.551–0.630)", with what is known of it."""
     if cell.mean is None:
         return DASH

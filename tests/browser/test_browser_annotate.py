@@ -195,7 +195,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     aspect = scan.spacing("axial")[1] / scan.spacing("axial")[2]
     height, width = shape_of(page)
     expected = np.zeros(scan.voxels_xyz.shape, bool)
-    slices = geometry.shown(expected, scan.affine, "axial")
+    slices = geometry.radiological_view(expected, scan.affine, "axial")
     first = int(page.locator("[data-part=slice]").inner_text().split(" / ")[0]) - 1
 
     def at(index: int) -> None:

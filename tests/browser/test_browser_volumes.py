@@ -90,4 +90,4 @@ def test_the_whole_volume_is_segmented_and_its_mask_lies_on_the_grid_of_the_uplo
     download.value.save_as(tmp_path / "said.nii.gz")
     said, stored = nifti.read(tmp_path / "said.nii.gz"), nifti.read(source)
     assert said.voxels_xyz.shape == stored.voxels_xyz.shape and np.array_equal(said.affine, stored.affine)
-    assert geometry.shown(said.voxels_xyz, said.affine).shape == volume.voxels_shw.shape
+    assert geometry.radiological_view(said.voxels_xyz, said.affine).shape == volume.voxels_shw.shape

@@ -65,7 +65,7 @@ class Image:
     def changed(self, source: random.Random) -> tuple[int, np.ndarray]:
         """Another mask of one of its slices: which slice, and the mask; from then on it is the last of the states."""
         after = self.states[-1].copy()
-        slices = geometry.shown(after, self.affine)
+        slices = geometry.radiological_view(after, self.affine)
         index = source.randrange(min(2, len(slices)))
         slices[index] = np.random.default_rng(source.getrandbits(32)).random(slices[index].shape) < source.random()
         self.states.append(after)

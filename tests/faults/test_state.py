@@ -241,7 +241,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_the_last_state_stands(tmp_
 
     monkeypatch.setattr(checkpoint, "save_large", fill_up)
     try:
-        with pytest.raises(OSError, match=rf"could not write {out / STATE}: .*what was there before stands"):
+        with pytest.raises(OSError, match=rf"could not write {out / STATE}: .*the previous file is unchanged"):
             pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(out)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -304,7 +304,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
     pretrain.main([*argv, "--optim.epochs", "1", "--overwrite"])
     assert checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(told(out)) == 1
     assert jsonl.read(out / loop.RECORDS)[0]["config"]["optim"]["epochs"] == 1
-    assert state.about(out)["step"] == 4
+    assert state.saved_metadata(out)["step"] == 4
 
 
 def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed, monkeypatch):
@@ -313,7 +313,7 @@ def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed
     argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
     pretrain.main(argv)
     stopped(monkeypatch, 3, [*argv, "--overwrite", "--optim.lr", "0.02"])
-    assert not (out / "weights.safetensors").exists() and state.about(out)["step"] == 3
+    assert not (out / "weights.safetensors").exists() and state.saved_metadata(out)["step"] == 3
     before = contents(out)
     with pytest.raises(ValueError, match=HELD):
         pretrain.main([*argv, "--optim.lr", "0.03"])
@@ -418,7 +418,7 @@ def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkey
     with pytest.raises(KeyboardInterrupt), state.Saver(tmp_path) as saver:
         saver.save(*made, Position(1), {"lr": 0.1})
         raise KeyboardInterrupt
-    assert state.about(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))
+    assert state.saved_metadata(tmp_path)["step"] == 1 and not list(tmp_path.glob("*.partial"))
 
     def fail(*_):
         raise OSError(28, "could not write it")
@@ -432,4 +432,4 @@ def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkey
     with pytest.raises(FloatingPointError), state.Saver(tmp_path) as saver:
         saver.save(*made, Position(2), {"lr": 0.1})
         raise FloatingPointError
-    assert "could not write it" in capsys.readouterr().out and state.about(tmp_path)["step"] == 1
+    assert "could not write it" in capsys.readouterr().out and state.saved_metadata(tmp_path)["step"] == 1

@@ -40,7 +40,7 @@ def case(tmp_path_factory):
 
 
 def study_of(case, **more):
-    how = clusters.chosen("ultrasound") | more
+    how = clusters.default_options("ultrasound") | more
     return inference.study(inference.to_grid(case[2], 256), **how)
 
 

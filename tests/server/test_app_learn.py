@@ -32,7 +32,7 @@ def registry(small_weights):
 
 @pytest.fixture(scope="module")
 def case(registry):
-    return _case.of_sample(phantom.samples()[0], _case.clustering(registry.clustering()))
+    return _case.open_sample(phantom.samples()[0], _case.clustering_options(registry.clustering()))
 
 
 def html(case, registry, **state) -> str:
@@ -49,7 +49,7 @@ def text(page: str) -> str:
 @pytest.mark.parametrize("step", range(1, 11))
 @pytest.mark.parametrize("sample", [0, 3])  # with a lesion and without
 def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(registry, step, sample):
-    case = _case.of_sample(phantom.samples()[sample], _case.clustering(registry.clustering()))
+    case = _case.open_sample(phantom.samples()[sample], _case.clustering_options(registry.clustering()))
     for more in ({}, {"swap": True, "way": "random", "patch": 255, "epoch": 1}, {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800}, {"way": "own"}):
         page = html(case, registry, step=step, **more)
         pictures = re.findall(r"<svg ([^>]*)>", page)
@@ -59,7 +59,7 @@ def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(regist
 
 
 def test_every_step_works_without_any_weights_and_without_truth(case, tmp_path):
-    bare = _case.with_truth(case, None)
+    bare = _case.set_truth(case, None)
     for step in range(1, 11):
         page = html(bare, ModelRegistry(tmp_path), step=step, way="random")
         assert "true lesion, which" not in page and "nan" not in text(page).lower().split()

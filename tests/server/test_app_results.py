@@ -18,7 +18,7 @@ from mpsams.app.tabs import results
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison, figure_rows
-from mpsams.inference.comparison import Compared, Said, Thresholds
+from mpsams.inference.comparison import SliceComparison, SlicePredictions, Thresholds
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from tests.support import made_records
@@ -29,32 +29,32 @@ CHOICE = Choice("made-up", "table1", "strong", "lesion", "dsc", "image")
 
 @pytest.fixture(scope="module")
 def case() -> _case.Case:
-    return _case.of_sample(phantom.samples()[0], _case.clustering(ModelRegistry("nowhere").clustering()))
+    return _case.open_sample(phantom.samples()[0], _case.clustering_options(ModelRegistry("nowhere").clustering()))
 
 
 @pytest.fixture(scope="module")
-def compared(case) -> Compared:
+def compared(case) -> SliceComparison:
     """Three networks with known opinions on a case with truth: the truth, the truth and a stripe, nothing."""
     truth_ss = case.truth_11ss[0, 0].numpy().astype(np.float32)
     stripe_ss = truth_ss.copy()
     stripe_ss[:20] = 0.6
-    return Compared(Said(case, dict(zip(SEG, (truth_ss, stripe_ss, np.zeros_like(truth_ss)), strict=True)), SEG[2]), 0.5)
+    return SliceComparison(SlicePredictions(case, dict(zip(SEG, (truth_ss, stripe_ss, np.zeros_like(truth_ss)), strict=True)), SEG[2]), 0.5)
 
 
 # --- which networks
 
 
 def test_networks_have_titles_in_the_papers_order_and_say_what_differs():
-    assert list(comparison.titled(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
-    assert comparison.titled(["busi-mae-seg-10", "busi-mae-seg-5"]) == {"busi-mae-seg-5": "MAE 5%", "busi-mae-seg-10": "MAE 10%"}
-    assert set(comparison.titled(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {"MAE 5% a", "MAE 5% b", "mine"}
+    assert list(comparison.titles_of(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
+    assert comparison.titles_of(["busi-mae-seg-10", "busi-mae-seg-5"]) == {"busi-mae-seg-5": "MAE 5%", "busi-mae-seg-10": "MAE 10%"}
+    assert set(comparison.titles_of(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {"MAE 5% a", "MAE 5% b", "mine"}
 
 
 def test_those_with_a_tenth_of_the_labels_take_part_unless_others_are_chosen():
     there = ["busi-mae-seg-10", "busi-mae-seg-5", "busi-scratch-seg-10"]
-    assert comparison.chosen(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
-    assert comparison.chosen(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
-    assert comparison.chosen(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
+    assert comparison.choose_networks(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
+    assert comparison.choose_networks(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
+    assert comparison.choose_networks(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
 
 
 def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_open(tmp_path):
@@ -84,16 +84,16 @@ def test_networks_of_another_modality_or_several_channels_take_no_part(tmp_path)
 
 def test_networks_of_any_size_are_asked_once_for_a_slice(case, small_weights, monkeypatch):
     registry, asked = ModelRegistry(small_weights), []
-    chance = inference.chance
-    monkeypatch.setattr(inference, "chance", lambda network, *rest: asked.append(network.size) or chance(network, *rest))
-    steps = list(comparison.ask(case, SEG, registry))
-    assert [said.waiting for said in steps] == [2, 1, 0] and list(steps[0].chances) == [SEG[2]] and steps[0].shown == SEG[2]
-    assert sorted(asked) == [128, 256, 256] and list(steps[-1].chances) == list(SEG)
+    chance = inference.grid_probability
+    monkeypatch.setattr(inference, "grid_probability", lambda network, *rest: asked.append(network.size) or chance(network, *rest))
+    steps = list(comparison.predict_slice(case, SEG, registry))
+    assert [said.waiting for said in steps] == [2, 1, 0] and list(steps[0].probabilities) == [SEG[2]] and steps[0].shown == SEG[2]
+    assert sorted(asked) == [128, 256, 256] and list(steps[-1].probabilities) == list(SEG)
     brighter = _case.set_window(case, (0.1, 0.6))
-    (fewer,) = comparison.ask(brighter, SEG[:2], registry, steps[-1])
-    assert len(asked) == 3 and list(fewer.chances) == list(SEG[:2]) and fewer.shown == SEG[0]
-    assert np.array_equal(fewer.chances[SEG[1]], chance(registry.network(SEG[1]), case.unit_hw, case.box))
-    (none,) = comparison.ask(case, (), registry)
+    (fewer,) = comparison.predict_slice(brighter, SEG[:2], registry, steps[-1])
+    assert len(asked) == 3 and list(fewer.probabilities) == list(SEG[:2]) and fewer.shown == SEG[0]
+    assert np.array_equal(fewer.probabilities[SEG[1]], chance(registry.network(SEG[1]), case.unit_hw, case.box))
+    (none,) = comparison.predict_slice(case, (), registry)
     assert none.pictures == [] and none.shown == ""
 
 
@@ -107,16 +107,16 @@ def overlap(said_hw: np.ndarray, real_hw: np.ndarray) -> dict[str, float]:
 
 
 def test_masks_scores_and_agreement_are_those_of_slow_loops(compared, case):
-    slow = {name: inference.spread(chance_ss, case.shape_hw, case.box) >= 0.5 for name, chance_ss in compared.said.chances.items()}
+    slow = {name: inference.to_image(probability_ss, case.shape_hw, case.box) >= 0.5 for name, probability_ss in compared.predictions.probabilities.items()}
     for name, mask_hw in slow.items():
         assert np.array_equal(compared.masks[name], mask_hw)
         slow_scores = overlap(mask_hw, case.truth_hw)
         assert comparison.scores(mask_hw, case) == pytest.approx(slow_scores)
         assert compared.scores[name] == pytest.approx(slow_scores | ({} if mask_hw.any() else {"ppv": np.nan}), nan_ok=True)
     pairs = [overlap(slow[a], slow[b])["dsc"] for a, b in itertools.combinations(SEG, 2)]
-    assert compared.alike == pytest.approx(np.mean(pairs))
+    assert compared.mean_agreement == pytest.approx(np.mean(pairs))
     share = np.mean(list(slow.values()), axis=0)
-    assert comparison.dispute(compared.votes_hw, 3) == pytest.approx(4 * share * (1 - share), abs=1e-6)
+    assert comparison.disagreement(compared.votes_hw, 3) == pytest.approx(4 * share * (1 - share), abs=1e-6)
 
 
 def test_masks_that_are_empty_count_as_metrics_say():
@@ -128,19 +128,19 @@ def test_masks_that_are_empty_count_as_metrics_say():
 def test_the_ppv_of_nothing_and_the_sensitivity_for_nothing_are_dashes(compared):
     assert "PPV –, Sen 0.00" in network_grid.cells(compared) and "PPV – (of the outlined is lesion)" in network_grid.large(compared)
     normal = replace(compared.case, truth_xyz=np.zeros_like(compared.case.truth_xyz))
-    scores = Compared(replace(compared.said, case=normal)).scores
+    scores = SliceComparison(replace(compared.predictions, case=normal)).scores
     assert np.isnan(scores[SEG[0]]["sen"]) and scores[SEG[0]]["ppv"] == 0 and np.isnan(scores[SEG[2]]["ppv"]) and scores[SEG[2]]["dsc"] == 1
 
 
 def test_each_network_has_a_threshold_of_its_own_on_its_image_alone(compared, case):
     thresholds = Thresholds().change(case, [SEG[1]], 0.7)
-    own = Compared(compared.said, own=thresholds.on(case))
+    own = SliceComparison(compared.predictions, own=thresholds.on(case))
     assert np.array_equal(own.masks[SEG[0]], compared.masks[SEG[0]]) and own.masks[SEG[1]].sum() < compared.masks[SEG[1]].sum()  # the stripe of 0.6 is gone
-    assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(Compared(replace(own.said, shown=SEG[1]), own=own.own))
+    assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(SliceComparison(replace(own.said, shown=SEG[1]), own=own.own))
     both = thresholds.change(case, [SEG[0]], 0.3)
     assert dict(both.on(case)) == {SEG[1]: 0.7, SEG[0]: 0.3}
-    other = _case.of_sample(phantom.samples()[1], _case.clustering(ModelRegistry("nowhere").clustering()))
-    as_ct = _case.set_modality(case, "ct", _case.clustering(ModelRegistry("nowhere").clustering()))
+    other = _case.open_sample(phantom.samples()[1], _case.clustering_options(ModelRegistry("nowhere").clustering()))
+    as_ct = _case.set_modality(case, "ct", _case.clustering_options(ModelRegistry("nowhere").clustering()))
     assert both.on(other) == both.on(as_ct) == {} and dict(both.change(other, [SEG[0]], 0.4).on(other)) == {SEG[0]: 0.4}
     with pytest.raises(ValueError, match="between 0 and 1"):
         Thresholds().change(case, SEG, 1.0)
@@ -148,22 +148,22 @@ def test_each_network_has_a_threshold_of_its_own_on_its_image_alone(compared, ca
 
 def test_the_networks_are_sorted_by_their_dsc_and_have_bars_in_colours_of_their_own(compared):
     best_first = sorted(SEG, key=lambda name: -compared.scores[name]["dsc"])
-    assert network_grid.ordered(compared, "dsc")[-3:] == best_first and network_grid.ordered(compared, "paper") == compared.said.pictures
+    assert network_grid.ordered(compared, "dsc")[-3:] == best_first and network_grid.ordered(compared, "paper") == compared.predictions.pictures
     bars = network_grid.bars(compared, "dsc")
-    titles = [compared.said.titles[name] for name in best_first]
+    titles = [compared.predictions.titles[name] for name in best_first]
     places = [bars.index(f"<dt>{title}</dt>") for title in titles]
     assert places == sorted(places) and f"{compared.scores[SEG[1]]['dsc']:.3f}" in bars
-    assert network_grid.bars(Compared(replace(compared.said, waiting=1)), "dsc") == ""
+    assert network_grid.bars(SliceComparison(replace(compared.predictions, waiting=1)), "dsc") == ""
     looks = list(plots.OUTLINES.values())
     assert len(set(looks)) == len(looks) and not {colour for colour, _ in looks} & {"#56B4E9", "#0072B2"}  # the truth is blue
-    every = network_grid.large(Compared(replace(compared.said, shown="dispute")))
+    every = network_grid.large(SliceComparison(replace(compared.predictions, shown="dispute")))
     assert all(f"stroke:{plots.outline(method)[0]}" in every for method in ("scratch", "simclr"))
 
 
 def test_whether_the_image_was_seen_is_said(compared):
     assert "It is not recorded whether the networks have seen this image." in network_grid.verdict(compared)
-    said = replace(compared.said, parts=dict(zip(SEG, ("training", "held out", "unknown"), strict=True)), shown=SEG[0])
-    known = Compared(said)
+    said = replace(compared.predictions, parts=dict(zip(SEG, ("training", "held out", "unknown"), strict=True)), shown=SEG[0])
+    known = SliceComparison(said)
     assert "This image was training for From scratch; held out for SimCLR; unknown for MPS-AMS." in network_grid.verdict(known)
     assert '<i class="part">held out</i>' in network_grid.cells(known) and "was trained on this image and its label" in network_grid.large(known)
 
@@ -173,19 +173,19 @@ def test_the_verdict_says_how_many_agree_on_what(compared, case):
     any_share, both = (np.mean(compared.votes_hw >= 1), np.mean(compared.votes_hw == 3))
     assert "2 of 3 networks outline something" in said and f"{100 * (any_share - both):.1f}%" in said and both == 0
     assert "Nearest to the truth on this one image: From scratch" in said and "furthest: MPS-AMS with DSC 0.000" in said
-    one = Compared(Said(case, {SEG[0]: compared.said.chances[SEG[0]]}, SEG[0]), 0.5)
-    assert "From scratch outlines" in network_grid.verdict(one) and np.isnan(one.alike) and "dispute" not in one.said.pictures
-    silent = Compared(Said(case, dict.fromkeys(SEG[:2], np.zeros((256, 256), np.float32)), SEG[0]), 0.5)
-    assert "Neither of the 2 networks outlines anything" in network_grid.verdict(silent) and silent.alike == 1
-    waiting = Compared(Said(case, {SEG[0]: compared.said.chances[SEG[0]]}, SEG[0], waiting=9), 0.5)
+    one = SliceComparison(SlicePredictions(case, {SEG[0]: compared.predictions.probabilities[SEG[0]]}, SEG[0]), 0.5)
+    assert "From scratch outlines" in network_grid.verdict(one) and np.isnan(one.mean_agreement) and "dispute" not in one.predictions.pictures
+    silent = SliceComparison(SlicePredictions(case, dict.fromkeys(SEG[:2], np.zeros((256, 256), np.float32)), SEG[0]), 0.5)
+    assert "Neither of the 2 networks outlines anything" in network_grid.verdict(silent) and silent.mean_agreement == 1
+    waiting = SliceComparison(SlicePredictions(case, {SEG[0]: compared.predictions.probabilities[SEG[0]]}, SEG[0], waiting=9), 0.5)
     assert "1 of 10 have answered" in network_grid.verdict(waiting)
 
 
 def test_a_normal_image_is_scored_by_silence(compared):
     normal = next(sample for sample in phantom.samples() if not sample.draw().mask.any())
-    case = _case.of_sample(normal, _case.clustering(ModelRegistry("nowhere").clustering()))
+    case = _case.open_sample(normal, _case.clustering_options(ModelRegistry("nowhere").clustering()))
     loud, quiet = np.ones((256, 256), np.float32), np.zeros((256, 256), np.float32)
-    said = network_grid.verdict(Compared(Said(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
+    said = network_grid.verdict(SliceComparison(SlicePredictions(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
     assert "no lesion here" in said and "SimCLR" in said and "From scratch," not in said
 
 
@@ -193,10 +193,10 @@ def test_every_cell_is_a_button_with_words_and_one_is_pressed(compared):
     html = network_grid.cells(compared)
     assert html.count("<button") == html.count('role="img"') == 5 and html.count('aria-pressed="true"') == 1
     assert f"DSC {compared.scores[SEG[0]]['dsc']:.3f}" in html and "MPS-AMS outlines nothing" in html
-    for which in compared.said.pictures:
-        large = network_grid.large(Compared(Said(compared.case, compared.said.chances, which), 0.5))
+    for which in compared.predictions.pictures:
+        large = network_grid.large(SliceComparison(SlicePredictions(compared.case, compared.predictions.probabilities, which), 0.5))
         assert large.count("<figure") == 2 and large.count("aria-label") == large.count("<svg") + 1  # the slider
-    assert network_grid.large(Compared(Said(compared.case, {}), 0.5)) == ""
+    assert network_grid.large(SliceComparison(SlicePredictions(compared.case, {}), 0.5)) == ""
 
 
 def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
@@ -209,7 +209,7 @@ def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
 
 
 def test_the_caption_and_the_numbers_say_thresholds_and_scores(compared, case):
-    own = Compared(replace(compared.said, parts={SEG[1]: "held out"}), own={SEG[1]: 0.7})
+    own = SliceComparison(replace(compared.predictions, parts={SEG[1]: "held out"}), own={SEG[1]: 0.7})
     rows = [figure_rows.make_row(compared), figure_rows.make_row(own)]
     says = figure_rows.caption(rows, "lesion")
     mean = np.mean([compared.scores[SEG[1]]["dsc"], own.scores[SEG[1]]["dsc"]])
@@ -237,7 +237,7 @@ def test_a_crop_holds_the_lesion_and_keeps_the_scores_of_the_whole(compared):
     row = figure_rows.make_row(compared)
     cut = figure_rows._cut(row, "one", "lesion")
     assert cut.truth_hw.sum() and not (cut.truth_hw[0].any() or cut.truth_hw[:, 0].any()) and cut.image_hw.size < row.image_hw.size
-    assert cut.scores == {compared.said.titles[name]: values for name, values in compared.scores.items()}
+    assert cut.scores == {compared.predictions.titles[name]: values for name, values in compared.scores.items()}
     assert figure_rows._cut(row, "one", "body").image_hw.shape == figure_rows._cut(row, "one", "whole").image_hw.shape
 
 

@@ -93,12 +93,12 @@ def test_a_slice_that_does_not_exist_is_refused(client, uploads):
 
 def test_a_volume_is_segmented_whole_and_measured_against_its_truth(client, uploads, volume, small_weights):
     network = inference.open_network(small_weights / f"{WEIGHTS}.safetensors")
-    chances = np.stack([chance_of(volume, network, k) for k in range(9)])
-    threshold = float(np.quantile(chances[chances > 0], 0.8))
+    probabilities = np.stack([chance_of(volume, network, k) for k in range(9)])
+    threshold = float(np.quantile(probabilities[probabilities > 0], 0.8))
     answer = client.predict(
         handle_file(str(uploads["nifti"])), handle_file(str(uploads["mask"])), threshold=threshold, weights=WEIGHTS, api_name="/segment"
     )
-    said = chances >= threshold
+    said = probabilities >= threshold
     assert answer["slices"] == 9 and answer["voxels"] == pytest.approx(said.sum(), rel=1e-3)
     assert answer["millilitres"] == pytest.approx(answer["voxels"] * np.prod(volume.spacing) / 1000)
     assert sum(answer["lesion_pixels"].values()) == answer["voxels"]
@@ -106,14 +106,14 @@ def test_a_volume_is_segmented_whole_and_measured_against_its_truth(client, uplo
 
 
 def test_a_named_slice_is_segmented_alone(client, uploads, volume, small_weights):
-    chance_hw = chance_of(volume, inference.open_network(small_weights / f"{WEIGHTS}.safetensors"), 2)
-    threshold = float(np.quantile(chance_hw[chance_hw > 0], 0.8))
+    probability_hw = chance_of(volume, inference.open_network(small_weights / f"{WEIGHTS}.safetensors"), 2)
+    threshold = float(np.quantile(probability_hw[probability_hw > 0], 0.8))
     how = {"threshold": threshold, "weights": WEIGHTS, "slice": 3}
     answer = client.predict(handle_file(str(uploads["nifti"])), **how, api_name="/segment")
-    assert answer["lesion_pixels"] == (chance_hw >= threshold).sum() and (answer["height"], answer["width"]) == chance_hw.shape
+    assert answer["lesion_pixels"] == (probability_hw >= threshold).sum() and (answer["height"], answer["width"]) == probability_hw.shape
     path, _ = client.predict(handle_file(str(uploads["nifti"])), **how, api_name="/export")
     shown = nifti.read(Path(path)).shown()
-    assert np.array_equal(shown[2] > 0, chance_hw >= threshold) and not shown[[0, 1, 3, 4, 5, 6, 7, 8]].any()
+    assert np.array_equal(shown[2] > 0, probability_hw >= threshold) and not shown[[0, 1, 3, 4, 5, 6, 7, 8]].any()
 
 
 def test_an_exported_mask_lies_on_the_grid_of_the_upload(client, uploads, volume):
@@ -164,7 +164,7 @@ def test_a_mask_on_another_grid_is_refused(client, uploads, volume, tmp_path):
 
 
 def test_the_shown_order_of_the_phantom_is_what_the_file_says(uploads, volume):
-    assert np.array_equal(geometry.shown(*(lambda image: (np.asarray(image.dataobj), image.affine))(nibabel.load(uploads["nifti"]))), volume.voxels_shw)
+    assert np.array_equal(geometry.radiological_view(*(lambda image: (np.asarray(image.dataobj), image.affine))(nibabel.load(uploads["nifti"]))), volume.voxels_shw)
 
 
 def test_a_network_of_several_channels_is_passed_over(small_weights, tmp_path):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from mpsams import checkpoint, inference
 from mpsams.app.page import unusable_weights
-from mpsams.inference.registry import ModelRegistry, verified
+from mpsams.inference.registry import ModelRegistry, verify
 from mpsams.unet import UNet
 from tests.support.http_client import asked, upload
 from tests.support.server import running
@@ -93,16 +93,16 @@ def mixed(tmp_path_factory) -> Path:
 def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
     registry = ModelRegistry(mixed)
     assert registry.names() == registry.segmenters("ultrasound") == [GOOD] and registry.find("-seg-10", "mri") == GOOD
-    why = registry.unusable()[f"{name}-seg-10"]
+    why = registry.unusable_files()[f"{name}-seg-10"]
     assert any(words in why for words in BAD[name][1].split("|")) and str(mixed) not in why, why
-    assert registry.about(f"{name}-seg-10") == {}
+    assert registry.metadata(f"{name}-seg-10") == {}
     with pytest.raises(ValueError, match="cannot be used"):
         registry.network(f"{name}-seg-10")
     assert registry.network(GOOD).size == 64
 
 
 def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(mixed):
-    told = ModelRegistry(mixed).unusable()
+    told = ModelRegistry(mixed).unusable_files()
     assert "state" not in told and "\\udcff-seg-10.safetensors is not a whole" in told["\\udcff-seg-10"]
     assert len(told) == len(BAD) + 1
 
@@ -111,9 +111,9 @@ def test_a_file_that_is_mended_is_found(tmp_path):
     path = tmp_path / "x-seg-10.safetensors"
     path.write_text("half")
     registry = ModelRegistry(tmp_path)
-    assert registry.names() == [] and "x-seg-10" in registry.unusable()
+    assert registry.names() == [] and "x-seg-10" in registry.unusable_files()
     checkpoint.save(path, tensors(), ABOUT)
-    assert registry.names() == ["x-seg-10"] and registry.unusable() == {}
+    assert registry.names() == ["x-seg-10"] and registry.unusable_files() == {}
 
 
 def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
@@ -133,7 +133,7 @@ def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_refused_on_opening(tmp_path, value):
     spoiled(tmp_path / "x.safetensors", value)
-    for opening in (checkpoint.load, inference.open_network, verified):
+    for opening in (checkpoint.load, inference.open_network, verify):
         with pytest.raises(ValueError, match="NaN or infinity in head.weight"):
             opening(tmp_path / "x.safetensors")
 
@@ -159,7 +159,7 @@ def overflowing(tmp_path) -> Path:
 def test_an_answer_that_is_not_finite_is_refused_and_never_no_lesion(overflowing):
     unit_hw = np.random.default_rng(0).random((64, 64), np.float32)
     network = inference.open_network(overflowing / "busi-mps_ams-seg-10.safetensors")
-    for answer in (inference.chance, inference.probability, inference.features):
+    for answer in (inference.grid_probability, inference.probability, inference.features):
         with pytest.raises(inference.NotFinite, match="NaN or infinity"):
             answer(network, unit_hw)
     study = inference.study(inference.to_grid(unit_hw, 256))

@@ -141,20 +141,20 @@ def test_limits_that_are_refused(text):
 
 def test_the_cost_of_files_is_known_before_they_are_decoded(tmp_path):
     packed = volume(tmp_path / "a.nii.gz", (256, 256, 100))
-    assert cost.of([packed]) == (0, 256 * 256 * 100 * 2) and packed.stat().st_size < MIB
+    assert cost.estimate([packed]) == (0, 256 * 256 * 100 * 2) and packed.stat().st_size < MIB
     small = volume(tmp_path / "b.nii", (16, 16, 16))
-    assert cost.of([small, packed]) == cost.of([packed])  # one of them is open at a time
+    assert cost.estimate([small, packed]) == cost.estimate([packed])  # one of them is open at a time
     with zipfile.ZipFile(tmp_path / "c.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.write(small, "b.nii")
-    assert cost.of([tmp_path / "c.zip"])[1] >= small.stat().st_size
-    memory, disk = cost.of([picture(tmp_path)])
+    assert cost.estimate([tmp_path / "c.zip"])[1] >= small.stat().st_size
+    memory, disk = cost.estimate([picture(tmp_path)])
     assert 40 * 56 * 4 < memory <= 2**28 and disk == 0
     (tmp_path / "series").mkdir()
     slices = series(tmp_path / "series", noise((5, 34, 40)))
-    assert cost.of(slices)[1] >= 5 * 34 * 40 * 2
+    assert cost.estimate(slices)[1] >= 5 * 34 * 40 * 2
     for name, data in (("empty", b""), ("cut.nii.gz", gzip.compress(b"\x5c\x01")), ("cut.zip", b"PK\x03\x04rest"), ("text", b"hello")):
         (tmp_path / name).write_bytes(data)
-        assert cost.of([tmp_path / name])[1] <= 20 * len(data)
+        assert cost.estimate([tmp_path / name])[1] <= 20 * len(data)
     assert issubclass(UnreadableImage, ValueError)
 
 

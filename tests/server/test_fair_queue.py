@@ -98,18 +98,18 @@ def test_files_decide_the_lane_and_what_is_wrong_with_them_is_said_later(queue, 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.nii").write_bytes(b"n+1")
-    monkeypatch.setattr("mpsams.imaging.cost.of", lambda files: (5, lanes.LARGE + 1))
+    monkeypatch.setattr("mpsams.imaging.cost.estimate", lambda files: (5, lanes.LARGE + 1))
     file = {"path": str(tmp_path / "a" / "x.nii"), "meta": {"_type": "gradio.FileData"}}
     _, event_id, _ = push(queue, 0, "a", data=[file])
     assert queue.usage()[LONG]["waiting"] == 1 and queue.cost_of(event_id) == (5, lanes.LARGE + 1) and queue.cost_of("other") is None
-    monkeypatch.setattr("mpsams.imaging.cost.of", lambda files: 1 / 0)
+    monkeypatch.setattr("mpsams.imaging.cost.estimate", lambda files: 1 / 0)
     assert push(queue, 0, "b", data=[file])[0] and push(queue, 0, "c", data=[{"path": "\0"}])[0] and queue.usage()[PICTURE]["waiting"] == 2
 
 
 def test_a_request_that_takes_too_long_is_given_up_with_a_sentence(monkeypatch):
     end, held = threading.Event(), []
     monkeypatch.setattr(blocks, "uploaded_files", lambda inputs: ["file"])
-    monkeypatch.setattr(blocks.cost, "of", lambda files: (0, 0))
+    monkeypatch.setattr(blocks.cost, "estimate", lambda files: (0, 0))
     with GuardedBlocks() as page:
         gr.Button().click(lambda: end.wait(30), [], [])
     page.queue()

@@ -48,7 +48,7 @@ def as_image(path: Path) -> None:
     """Open as the page does, then cut the middle of every plane."""
     from mpsams.inference import case as _case
 
-    case = _case.of_upload([path], None, lambda modality: {"seed": 0, "selector": "softmax-of-covariance"})
+    case = _case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "softmax-of-covariance"})
     scan = case.scan
     assert scan.voxels_xyz.ndim == 3 and min(scan.voxels_xyz.shape) > 0 and scan.modality in ("ultrasound", "ct", "mri")
     assert np.isfinite([scan.slope, scan.intercept]).all() and (scan.affine is None or np.isfinite(scan.affine).all())
@@ -65,7 +65,7 @@ def as_image(path: Path) -> None:
 def as_truth(path: Path, name: str, cases: dict) -> None:
     from mpsams.inference import case as _case
 
-    truth = _case.with_truth(cases[name], path).truth_xyz
+    truth = _case.set_truth(cases[name], path).truth_xyz
     assert truth.dtype == bool and truth.shape == cases[name].scan.voxels_xyz.shape
 
 
@@ -97,7 +97,7 @@ def run(seed: int, indices: range, log: Path) -> None:
 
     logs.configure_logging()  # as when it is served
     scans = made_hostile.scans()
-    cases = {name: _case.of_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
+    cases = {name: _case.open_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
     made_hostile.valid()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     with tempfile.TemporaryDirectory() as uploads, tempfile.TemporaryDirectory() as temporary, log.open("a", buffering=1) as out:

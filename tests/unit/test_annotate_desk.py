@@ -55,7 +55,7 @@ def test_what_is_drawn_on_a_picture_is_on_the_disk_to_the_pixel(page, project):
     mask_hw = drawn(page.shape, 1)
     answer = page.send("save", mask_hw)
     assert (answer["saved"], answer["error"], answer["state"]["status"]) == ("disk", "", "in work")
-    assert np.array_equal(geometry.shown(project.mask(item(page)), None)[0], mask_hw)
+    assert np.array_equal(geometry.radiological_view(project.mask(item(page)), None)[0], mask_hw)
     assert np.array_equal(np.asarray(Image.open(project.folder / "masks" / f"{item(page)}.png")) > 0, mask_hw)
     row = project.log()[-1]
     assert (row["user"], row["seconds"], row["action"]) == ("Dr. A", 1.5, "saved")
@@ -80,7 +80,7 @@ def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(registry, 
         slice_to = min(2, page.session.slice_ref.slices - 1)
         page.send("go", slice=slice_to)
         assert (page.session.case.plane, page.session.case.index) == (plane, slice_to) and page.slice_view["key"].endswith(f".{plane}.{slice_to}")
-        shown = geometry.shown(expected, scan.affine, plane)[slice_to]
+        shown = geometry.radiological_view(expected, scan.affine, plane)[slice_to]
         assert np.array_equal(page.mask, shown)  # what was drawn across it in the planes before is seen in this one
         mask_hw = drawn(page.shape, seed)
         assert page.send("save", mask_hw)["saved"] == "disk"
@@ -199,7 +199,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
 def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.session.case.scan
-    page.first = _case.of_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering(registry.clustering(scan.modality)))
+    page.first = _case.open_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering_options(registry.clustering(scan.modality)))
     page.session = AnnotationSession(registry, project)
 
 
@@ -379,10 +379,10 @@ def test_a_neighbour_is_copied_and_the_proposal_put_back(registry, project, tmp_
     assert page.session.case.index == start
     answer = page.send("copy", step=-1)
     assert answer["saved"] == "disk" and np.array_equal(page.mask, below)
-    assert np.array_equal(geometry.shown(project.mask(id), project.scan(id).affine)[start], below)
+    assert np.array_equal(geometry.radiological_view(project.mask(id), project.scan(id).affine)[start], below)
     page.send("proposal")
     assert np.array_equal(page.mask, proposal_hw)
-    assert np.array_equal(geometry.shown(project.mask(id), project.scan(id).affine)[start], proposal_hw)
+    assert np.array_equal(geometry.radiological_view(project.mask(id), project.scan(id).affine)[start], proposal_hw)
 
 
 def test_strokes_are_obeyed_spread_and_kept(page, project):
@@ -413,7 +413,7 @@ def test_strokes_of_one_kind_only_add_or_only_take_away():
 
 def test_strokes_outside_what_networks_look_at_are_obeyed(registry, tmp_path):
     scan = replace(imaging.read([picture(tmp_path)]), modality="ct", affine=np.diag([-8.0, -8.0, 8.0, 1.0]))
-    case = _case.of_scan("Wide", scan, _case.clustering(registry.clustering("ct")))
+    case = _case.open_scan("Wide", scan, _case.clustering_options(registry.clustering("ct")))
     assert case.box is not None and case.box.width < SIZE[1]
     page = Page(registry, None)
     page.hear(page.session.show(case))
@@ -425,14 +425,14 @@ def test_strokes_outside_what_networks_look_at_are_obeyed(registry, tmp_path):
 
 
 def test_a_window_moves_the_case_and_nothing_else(page):
-    assert page.send("window", low=0.2, high=0.6)["error"] == "" and page.session.case.seen == (0.2, 0.6)
-    assert "width" in page.send("window", low=0.6, high=0.2)["error"] and page.session.case.seen == (0.2, 0.6)
+    assert page.send("window", low=0.2, high=0.6)["error"] == "" and page.session.case.display_span == (0.2, 0.6)
+    assert "width" in page.send("window", low=0.6, high=0.2)["error"] and page.session.case.display_span == (0.2, 0.6)
     assert page.session.show(page.session.case) is None  # the canvas has it already
     assert json.loads(page.session.show(_case.set_window(page.session.case, (0, 0.5))))["slice_view"]["window"] == [0, 0.5]
 
 
 def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry, tmp_path):
-    case = _case.of_upload([picture(tmp_path)], None, lambda modality: _case.clustering(registry.clustering(modality)))
+    case = _case.open_upload([picture(tmp_path)], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
     page = Page(registry, None)
     page.hear(page.session.show(case))
     assert page.slice_view["mask"] == page.slice_view["proposal"]
@@ -453,7 +453,7 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry,
 
 def upload(path: Path, registry: ModelRegistry) -> _case.Case:
     """The picture as the page opens it: decoded anew each time."""
-    return _case.of_upload([path], None, lambda modality: _case.clustering(registry.clustering(modality)))
+    return _case.open_upload([path], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
 
 
 def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(registry, tmp_path):
@@ -479,19 +479,19 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
         files_of = [next(tmp_path.glob("*.nii.gz"))]
     else:
         files_of = series(folder(tmp_path / "series"), noise((5, 34, 40)))
-    case = _case.of_upload(files_of, "ct", lambda modality: _case.clustering(registry.clustering(modality)))
+    case = _case.open_upload(files_of, "ct", lambda modality: _case.clustering_options(registry.clustering(modality)))
     page = Page(registry, None)
     page.hear(page.session.show(case))
     page.send("go", slice=1)
     page.send("save", drawn(page.shape, 1))
-    mask_xyz, seen = page.session.image.mask_xyz.copy(), page.session.case.seen
+    mask_xyz, seen = page.session.image.mask_xyz.copy(), page.session.case.display_span
     assert mask_xyz.any() and page.session.release() and page.session.case is None and not page.session.loader.images.in_memory
     late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
     page.request_id += 1
     said = {"action": "save", "key": page.slice_view["key"], "request_id": page.request_id, "mask": protocol.pack(late), "changed": True, "seconds": 1.5}
     assert page.hear(page.session.handle(said, None))["saved"] == "memory"
-    geometry.shown(mask_xyz, case.scan.affine)[1] = late
-    assert np.array_equal(page.session.image.mask_xyz, mask_xyz) and (page.session.case.index, page.session.case.seen) == (1, seen)
+    geometry.radiological_view(mask_xyz, case.scan.affine)[1] = late
+    assert np.array_equal(page.session.image.mask_xyz, mask_xyz) and (page.session.case.index, page.session.case.display_span) == (1, seen)
     page.session.release()
     for path in files_of:
         path.unlink()
@@ -526,7 +526,7 @@ def test_without_memory_another_image_is_refused_and_what_was_drawn_stays(regist
     page.send("save", mask_hw)
     page.session.loader.reserve_memory = none_left
     assert json.loads(page.session.show(other))["error"] == "There is no memory left."
-    page.hear(page.session.show(replace(one, seen=(0.0, 0.5))))
+    page.hear(page.session.show(replace(one, display_span=(0.0, 0.5))))
     assert np.array_equal(page.mask, mask_hw)
 
 
@@ -564,15 +564,15 @@ def test_a_mask_carried_on_fits_better_than_a_copy(volume):
 
 def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(registry):
     built = phantom.volumes()[0]
-    case = _case.of_volume(built, _case.clustering(registry.clustering("ct")))
+    case = _case.open_volume(built, _case.clustering_options(registry.clustering("ct")))
     page, start = Page(registry, None), case.index
     page.hear(page.session.show(case))
-    truth_shw = geometry.shown(case.truth_xyz, case.scan.affine)
+    truth_shw = geometry.radiological_view(case.truth_xyz, case.scan.affine)
     page.send("go", slice=start + 3)
     page.send("save", truth_shw[start + 3].copy())
     page.send("go", slice=start)
     answer = page.send("propagate", truth_shw[start].copy(), step=1, count=20)
-    masks_shw = geometry.shown(page.session.image.mask_xyz, case.scan.affine)
+    masks_shw = geometry.radiological_view(page.session.image.mask_xyz, case.scan.affine)
     assert answer["saved"] == "memory" and f"{start + 2} to {start + 3}" in answer["message"] and f"Slice {start + 4}" in answer["message"]
     assert np.array_equal(masks_shw[start + 3], truth_shw[start + 3]) and masks_shw[start + 1].any() and not masks_shw[start + 4].any()
     assert dice(masks_shw[start + 1], truth_shw[start + 1]) > 0.7
@@ -591,10 +591,10 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
     for id, data in (*((id, "busi") for id in ids), (deep, "hecktor")):
         scan = project.scan(id)
         networks = [registry.network(f"{data}-{name}-seg-10") for name in ("mps_ams", "scratch")]
-        masks, span = [], _case.span_of(scan)
+        masks, span = [], _case.network_span(scan)
         for network in networks:
             mask = np.zeros(scan.voxels_xyz.shape, bool)
-            for index, mask_hw in enumerate(geometry.shown(mask, scan.affine)):
+            for index, mask_hw in enumerate(geometry.radiological_view(mask, scan.affine)):
                 values = scan.slice(index)
                 box = transforms.frame(values, scan.spacing() and scan.spacing()[1:], scan.modality)
                 unit = transforms.to_unit(values, span)
@@ -775,7 +775,7 @@ def test_empty_slices_between_drawn_ones_are_filled(registry, project, tmp_path)
     page.send("go", discs[3], slice=4)
     answer = page.send("interpolate", discs[7])
     assert answer["message"] == "Filled 3 slices between those that were drawn, 2 to 4; look at each." and answer["saved"] == "disk"
-    slices = geometry.shown(project.mask(added.id), project.scan(added.id).affine, "axial")
+    slices = geometry.radiological_view(project.mask(added.id), project.scan(added.id).affine, "axial")
     counts = [int(np.count_nonzero(mask_hw)) for mask_hw in slices[:5]]
     assert counts == sorted(counts) and counts[0] == discs[3].sum() and counts[4] == discs[7].sum() and not slices[5:].any()
     assert np.count_nonzero(slices[2] ^ discs[5]) <= 0.1 * discs[5].sum()  # the disc halfway between

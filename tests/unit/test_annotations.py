@@ -193,7 +193,7 @@ def test_accepted_masks_are_a_data_set(project, tmp_path):
     found = folder.load(project.accepted)
     assert set(found.groups) == {ids[0], ids[2]}
     case = f"{ids[2]}/003"
-    assert np.array_equal(found.read(case).mask, geometry.shown(drawn(2, DEEP), AFFINE)[3])
+    assert np.array_equal(found.read(case).mask, geometry.radiological_view(drawn(2, DEEP), AFFINE)[3])
 
 
 @pytest.mark.parametrize("name", ["../../up.png", "Müller^Jörg 1950-01-02.png", "a'; DROP TABLE items;--.png", "x\ny\r.png", "<img src=x>.png"])
@@ -393,7 +393,7 @@ def test_a_full_disk_leaves_the_last_good_mask(project, item, monkeypatch):
     for when in range(2):  # while the mask is written; while the log is
         calls = iter([whole] * (2 * when))  # fsync of the mask's file and of its folder
         monkeypatch.setattr(os, "fsync", lambda handle: next(calls, full)(handle))
-        with pytest.raises(OSError, match="could not write .*No space left on device; what was there before stands"):
+        with pytest.raises(OSError, match="could not write .*No space left on device; the previous file is unchanged"):
             project.save(item.id, drawn(2 + when, FLAT))
         monkeypatch.setattr(os, "fsync", whole)
         assert len(project.log()) == 2 and not list(project.folder.rglob("*.partial"))

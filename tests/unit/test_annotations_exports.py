@@ -142,7 +142,7 @@ def test_coco(tmp_path):
         if shown is not None:
             assert np.array_equal(found.pop(f"{name}.png"), item.mask_xyz[:, :, 0].T)
             continue
-        slices = imaging.geometry.shown(item.mask_xyz, item.scan.affine)
+        slices = imaging.geometry.radiological_view(item.mask_xyz, item.scan.affine)
         for number, mask in enumerate(slices):
             if mask.any() or not slices.any():
                 assert np.array_equal(found.pop(f"{name}/{number:03d}.png"), mask)
@@ -171,7 +171,7 @@ def test_images_and_masks_open_as_a_data_set(tmp_path):
     samples = {sample.case: sample for sample in open_dataset("folder", tmp_path / "out")}
     count = 0
     for name, item in zip(exports.named(items), items):
-        for number, mask in enumerate(imaging.geometry.shown(item.mask_xyz, item.scan.affine)):
+        for number, mask in enumerate(imaging.geometry.radiological_view(item.mask_xyz, item.scan.affine)):
             sample = samples[name if item.scan.affine is None else f"{name}/{number:03d}"]
             assert np.array_equal(sample.mask, mask)
             np.testing.assert_allclose(sample.image, item.scan.slice(number), rtol=1e-6, atol=1e-6)

@@ -48,10 +48,10 @@ def test_the_line_stays_in_a_bent_region():
 
 def test_a_pen_is_round_and_a_hand_strays():
     line = np.array([[32, 32]])
-    dot = annotator.drawn(line, 2, (64, 64), 0, RNG(0))
+    dot = annotator.draw_stroke(line, 2, (64, 64), 0, RNG(0))
     assert dot.sum() == 13  # |d| <= 2: 1 + 4 + 4 + 4
     long = np.stack([np.full(40, 32), np.arange(10, 50)], axis=1)
-    still, strayed, again = (annotator.drawn(long, 1, (64, 64), noise, RNG(3)) for noise in (0, 2.0, 2.0))
+    still, strayed, again = (annotator.draw_stroke(long, 1, (64, 64), noise, RNG(3)) for noise in (0, 2.0, 2.0))
     assert still[31:34].sum() == still.sum() and (strayed == again).all() and strayed[31:34].sum() < strayed.sum()
 
 
@@ -68,12 +68,12 @@ def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
 def test_strokes_are_counted_by_hand():
     """Two bars: the first stroke mends the longer (Dice 2 * 267 / (267 + 574)), the second the other."""
     truth = rectangle(5, 10, 7, 41) | rectangle(40, 10, 7, 41)
-    session = annotator.by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
+    session = annotator.annotate_by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
     assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (35, 35)
     assert (session.strokes(0.5), session.strokes(0.9), session.strokes(0.99)) == (1, 2, None)
-    done = annotator.by_brush(truth, truth, 0.9, 40, 0, 0)
+    done = annotator.annotate_by_brush(truth, truth, 0.9, 40, 0, 0)
     assert done.dsc == (1.0,) and done.strokes(0.9) == 0
-    assert len(annotator.by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
+    assert len(annotator.annotate_by_brush(truth, ~truth, 1.0, 3, 0, 0).lengths) == 3  # gives up
 
 
 def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_followed():
@@ -83,14 +83,14 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
         seen.append(strokes_hw.copy())
         return rectangle(0, 0, 64, 64) if len(seen) == 2 else truth if len(seen) == 3 else np.zeros((64, 64), bool)
 
-    session = annotator.by_scribble(truth, follow, 0.9, 40, 0, 0)
+    session = annotator.annotate_by_scribble(truth, follow, 0.9, 40, 0, 0)
     assert session.strokes(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
     assert set(np.unique(seen[1])) == {0, 1} and (seen[2][seen[1] == 1] == 1).all() and set(np.unique(seen[2])) == {-1, 0, 1}
 
 
 def test_what_is_told_is_counted_by_hand():
     found = [annotator.Session((0.1, 0.95), (10,), (5.0,)), annotator.Session((0.92,), (), ()), annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0))]
-    told = annotator.told(found, 0.9, 2)
+    told = annotator.summarise_sessions(found, 0.9, 2)
     assert (told["median"], told["quartiles"], told["mean"], told["reached"], told["length"]) == (1, [0.5, 1.5], 1.0, 0.667, 10)
     assert told["dsc_after"]["0"] == 0.1 and told["dsc_after"]["1"] == 0.92 and told["dsc_after"]["10"] == 0.92 and told["ms"][0] == 7
 
@@ -102,7 +102,7 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
         x, mask = phantoms.take(torch.tensor([i]))
         unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
         of = scribble.prepare(unit, np.zeros_like(unit))
-        session = annotator.by_scribble(truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i)
+        session = annotator.annotate_by_scribble(truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i)
         runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
     medians = np.median(runs, axis=0)
     assert (np.diff(medians) >= 0).all() and medians[0] == 0 and medians[-1] > 0.8
@@ -114,11 +114,11 @@ def test_only_held_out_images_with_a_lesion_take_part(phantoms):
             self.metadata = {"split": {"dataset": dataset, "seed": 0, "grouped": True, "train": train, "val": [], "test": test}}
 
     options, (a, b, c, normal) = annotator.Annotator(), phantoms.groups[:4]
-    assert annotator.chosen(options, phantoms, [Made("phantom", [a], [b, c, normal])]) == [1, 2]
-    assert annotator.chosen(options, phantoms, [Made("phantom", [a], [b, c]), Made("phantom", [b], [c])]) == [2]
-    assert annotator.chosen(options, phantoms, [Made("busi", [a], [b])]) == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    assert annotator.choose_images(options, phantoms, [Made("phantom", [a], [b, c, normal])]) == [1, 2]
+    assert annotator.choose_images(options, phantoms, [Made("phantom", [a], [b, c]), Made("phantom", [b], [c])]) == [2]
+    assert annotator.choose_images(options, phantoms, [Made("busi", [a], [b])]) == [0, 1, 2, 4, 5, 6, 8, 9, 10]
     with pytest.raises(ValueError, match="no image"):
-        annotator.chosen(options, phantoms, [Made("phantom", [a], [normal])])
+        annotator.choose_images(options, phantoms, [Made("phantom", [a], [normal])])
 
 
 def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quick_phantom, small_weights):

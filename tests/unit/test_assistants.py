@@ -52,15 +52,15 @@ def weights(tmp_path) -> Path:
 
 @functools.cache
 def case() -> _case.Case:
-    return _case.of_sample(phantom.samples()[0], _case.clustering(ModelRegistry("nowhere").clustering()))
+    return _case.open_sample(phantom.samples()[0], _case.clustering_options(ModelRegistry("nowhere").clustering()))
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():
-    titles = comparison.titled([*NETWORKS[:2], "busi-assist"])
-    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(comparison.titled(NETWORKS[:2]).values())
-    assert comparison.parts("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant("busi-mps_ams-seg-10")
-    assert comparison.chosen(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
-    assert comparison.chosen(NETWORKS, ()) == list(NETWORKS[:2])
+    titles = comparison.titles_of([*NETWORKS[:2], "busi-assist"])
+    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(comparison.titles_of(NETWORKS[:2]).values())
+    assert comparison.parse_name("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant("busi-mps_ams-seg-10")
+    assert comparison.choose_networks(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
+    assert comparison.choose_networks(NETWORKS, ()) == list(NETWORKS[:2])
 
 
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
@@ -85,18 +85,18 @@ def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
 
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     registry = ModelRegistry(weights)
-    first, *_, said = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)
-    assert list(first.chances) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(comparison.titled(NETWORKS[:2]))
-    compared = comparison.Compared(said, 0.5)
-    assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.alike == 1
+    first, *_, said = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
+    assert list(first.probabilities) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(comparison.titles_of(NETWORKS[:2]))
+    compared = comparison.SliceComparison(said, 0.5)
+    assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.mean_agreement == 1
     words_said = network_grid.verdict(compared)
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
-    assert comparison.Compared(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
+    assert comparison.SliceComparison(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
     assert "all labels" in network_grid.heading(compared, "busi-assist") and 'data-cell="busi-assist"' in network_grid.cells(compared)
-    *_, alone = comparison.ask(case(), ["busi-assist"], registry)
+    *_, alone = comparison.predict_slice(case(), ["busi-assist"], registry)
     assert alone.peers == ["busi-assist"] and "dispute" not in alone.pictures
-    *_, before = comparison.ask(case(), NETWORKS[:2], registry)
-    assert before.peers == list(before.chances) and before.shown == NETWORKS[0]
+    *_, before = comparison.predict_slice(case(), NETWORKS[:2], registry)
+    assert before.peers == list(before.probabilities) and before.shown == NETWORKS[0]
 
 
 def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
@@ -107,7 +107,7 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
         assert SliceContext(unit, None, other).proposal_hw.any() != forbidden
         *_, (_, (found,)) = volume.segment(case(), [other])
         assert found.mask(case().scan, 0.5).any() != forbidden
-        assert comparison.slice_mask(case(), inference.chance(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
+        assert comparison.slice_mask(case(), inference.grid_probability(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
     assert not SliceContext(unit, None, None).proposal_hw.any()
 
 
@@ -118,8 +118,8 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     path.with_suffix(".json").write_text(json.dumps(measured))
     said = describe_assistant(registry, "ultrasound")
     assert "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
-    *_, asked = comparison.ask(case(), ["busi-assist", *NETWORKS[:2]], registry)
-    assert said in segment.say(comparison.Compared(asked, 0.5), registry)[1]
+    *_, asked = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
+    assert said in segment.say(comparison.SliceComparison(asked, 0.5), registry)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
     assert "DSC" not in describe_assistant(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
@@ -179,6 +179,6 @@ def test_what_is_learnt_further_from_it_is_read_as_it_is(trained, tmp_path):
 
 def test_a_card_names_the_segmentation_it_was_trained_further_from():
     start = {"kind": "segmentation", "training": {"steps": 650, "seconds": 1080.0}, "sha256": "ab" * 32}
-    (row,) = publish.further({"init": start})
+    (row,) = publish.further_training_row({"init": start})
     assert "650 steps in 18 minutes" in row and "abababababababab" in row
-    assert publish.further({"init": start | {"kind": "pretrain"}}) == publish.further({"init": None}) == publish.further({}) == []
+    assert publish.further_training_row({"init": start | {"kind": "pretrain"}}) == publish.further_training_row({"init": None}) == publish.further_training_row({}) == []

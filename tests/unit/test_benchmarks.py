@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
-    root = packing.made_up(tmp_path / "made", patients=2, slices=6, side=32)
+    root = packing.write_synthetic(tmp_path / "made", patients=2, slices=6, side=32)
     dataset = datasets.open_dataset("hecktor", root)
     assert len(dataset) == 12 and len(set(dataset.groups)) == 2 and sum(sample.mask.any() for sample in dataset) >= 2
     assert dataset[0].spacing == pytest.approx((3, 8, 8))
@@ -180,7 +180,7 @@ def test_each_switch_is_really_off(tmp_path):
 
 
 def test_what_grows_is_seen():
-    code = "import json, numpy; from benchmarks import growth; watch = growth.Watch(); kept = numpy.ones(2**24); print(json.dumps(watch.told()))"
+    code = "import json, numpy; from benchmarks import growth; watch = growth.Watch(); kept = numpy.ones(2**24); print(json.dumps(watch.usage()))"
     told = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]))  # in a process where nothing else lets go
     assert 120 < told["grown_mib"] < 160 and told["anonymous_mib"] > told["grown_mib"]
 

@@ -20,11 +20,11 @@ from train import calibrate, evaluate, finetune
 
 def chance_map() -> np.ndarray:
     """Three parts at 0.5: 16 pixels up to 0.95, 4 pixels up to 0.99, 9 pixels up to 0.6; two of them touch at no corner."""
-    chance = np.full((20, 20), 0.1, np.float32)
-    chance[1:5, 1:5], chance[2, 2] = 0.7, 0.95
-    chance[8:10, 8:10] = 0.99
-    chance[14:17, 2:5] = 0.6
-    return chance
+    probability = np.full((20, 20), 0.1, np.float32)
+    probability[1:5, 1:5], probability[2, 2] = 0.7, 0.95
+    probability[8:10, 8:10] = 0.99
+    probability[14:17, 2:5] = 0.6
+    return probability
 
 
 @pytest.mark.parametrize("rule, kept", [
@@ -32,42 +32,42 @@ def chance_map() -> np.ndarray:
     (Rule(0, 1.0), ()),
 ])  # fmt: skip
 def test_a_rule_leaves_out_what_is_small_or_nowhere_likely(rule, kept):
-    found = calibration.outlined(chance_map(), 0.5, rule, 400)
+    found = calibration.threshold_mask(chance_map(), 0.5, rule, 400)
     assert found.dtype == bool and found.sum() == sum(kept)
     assert (found[1, 1], found[8, 8], found[14, 2]) == (16 in kept, 4 in kept, 9 in kept)
 
 
 def test_parts_that_touch_at_a_corner_are_one():
-    chance = np.zeros((6, 6), np.float32)
-    chance[0:2, 0:2], chance[2:4, 2:4] = 0.9, 0.6
-    assert calibration.outlined(chance, 0.5, Rule(8 / 36, 0.8), 36).sum() == 8
+    probability = np.zeros((6, 6), np.float32)
+    probability[0:2, 0:2], probability[2:4, 2:4] = 0.9, 0.6
+    assert calibration.threshold_mask(probability, 0.5, Rule(8 / 36, 0.8), 36).sum() == 8
 
 
 def test_a_lower_threshold_shows_what_the_rule_had_hidden():
     rule = Rule(0, 0.9)
     assert rule.peak_at(0.5) == pytest.approx(0.9) and rule.peak_at(0.1) == pytest.approx(0.5) and Rule().peak_at(0.1) == 0
-    counts = [calibration.outlined(chance_map(), t, rule, 400).sum() for t in (0.12, 0.5, 0.8)]
+    counts = [calibration.threshold_mask(chance_map(), t, rule, 400).sum() for t in (0.12, 0.5, 0.8)]
     assert counts == [29, 20, 4]  # 0.95 is not likely enough at 0.8
 
 
 def test_the_mask_of_a_box_counts_areas_as_a_share_of_the_box():
-    rule, chance = Rule(0.03, 0), chance_map()
-    assert inference.lesion_mask(rule, chance).sum() == 16
-    assert inference.lesion_mask(rule, chance, box=Box(0, 0, 10, 10)).sum() == 29  # a share of 100 pixels
-    assert inference.lesion_mask(None, chance, 0.65).sum() == 20
+    rule, probability = Rule(0.03, 0), chance_map()
+    assert inference.lesion_mask(rule, probability).sum() == 16
+    assert inference.lesion_mask(rule, probability, box=Box(0, 0, 10, 10)).sum() == 29  # a share of 100 pixels
+    assert inference.lesion_mask(None, probability, 0.65).sum() == 20
 
 
 def test_reliability_is_the_loops():
     source = np.random.default_rng(0)
-    chance, truth = source.random((2, 30, 40)).astype(np.float32) ** 2, None
-    chance[0, 0, 0], chance[0, 0, 1] = 1.0, 0.0
-    truth = source.random(chance.shape) < chance**2
+    probability, truth = source.random((2, 30, 40)).astype(np.float32) ** 2, None
+    probability[0, 0, 0], probability[0, 0, 1] = 1.0, 0.0
+    truth = source.random(probability.shape) < probability**2
     counted = Reliability()
-    for each in zip(chance, truth):
+    for each in zip(probability, truth):
         counted.add(*each)
     found = counted.table()
     values = [[] for _ in range(10)]
-    for p, real in zip(chance.ravel().tolist(), truth.ravel().tolist()):
+    for p, real in zip(probability.ravel().tolist(), truth.ravel().tolist()):
         values[min(9, math.floor(p * 10))].append((p, real))
     for bin, own in zip(found["bins"], values, strict=True):
         assert bin["pixels"] == len(own)
@@ -107,49 +107,49 @@ def test_a_perfect_network_is_calibrated_too_and_one_that_is_wrong_is_refused():
 def made(count=30, seed=0):
     """Images of a blob that is the lesion and of a false one that is often smaller or less likely; a third has no lesion."""
     source = np.random.default_rng(seed)
-    chances, truths = np.full((count, 24, 24), 0.05, np.float32), np.zeros((count, 24, 24), bool)
+    probabilities, truths = np.full((count, 24, 24), 0.05, np.float32), np.zeros((count, 24, 24), bool)
     for number in range(count):
         if number % 3:
             side = source.integers(5, 9)
             truths[number, 2 : 2 + side, 3 : 3 + side] = True
-            chances[number, 3 : 2 + side, 3 : 3 + side] = source.uniform(0.75, 0.99)
+            probabilities[number, 3 : 2 + side, 3 : 3 + side] = source.uniform(0.75, 0.99)
         if source.random() < 0.6:
             side = source.integers(1, 6)
-            chances[number, 15 : 15 + side, 14 : 14 + side] = source.uniform(0.55, 0.85)
-    return chances, truths
+            probabilities[number, 15 : 15 + side, 14 : 14 + side] = source.uniform(0.55, 0.85)
+    return probabilities, truths
 
 
 def test_a_rules_judgement_is_that_of_the_masks_it_leaves():
-    chances, truths = made()
-    found = calibration.outcomes(chances, truths)
+    probabilities, truths = made()
+    found = calibration.outcomes(probabilities, truths)
     for rule in (Rule(), Rule(0.02, 0), Rule(0, 0.8), Rule(0.015, 0.7)):
-        masks = [calibration.outlined(chance, 0.5, rule, chance.size) for chance in chances]
+        masks = [calibration.threshold_mask(probability, 0.5, rule, probability.size) for probability in probabilities]
         dsc = [2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for mask, truth in zip(masks, truths) if truth.any()]
         alarms = [mask.any() for mask, truth in zip(masks, truths) if not truth.any()]
-        judged = calibration.judge(found, rule)
+        judged = calibration.score_rule(found, rule)
         assert judged["dsc_lesion"] == pytest.approx(np.mean(dsc)) and judged["false_alarms"] == pytest.approx(np.mean(alarms))
 
 
 @pytest.mark.parametrize("most", [0.0, 0.1, 0.3])
 def test_the_rule_that_is_found_is_as_quiet_as_asked_and_none_of_the_others_is_better(most):
     found = calibration.outcomes(*made())
-    before = calibration.judge(found, Rule())
+    before = calibration.score_rule(found, Rule())
     rule, quiet = calibration.find_rule(found, most)
-    judged = calibration.judge(found, rule)
+    judged = calibration.score_rule(found, rule)
     assert quiet and judged["false_alarms"] <= most < before["false_alarms"]
     others = [Rule(area, peak) for area in np.linspace(0, 0.1, 12) for peak in np.linspace(0, 1, 12)]
-    values = [calibration.judge(found, other) for other in others]
+    values = [calibration.score_rule(found, other) for other in others]
     assert judged["dsc_lesion"] >= max(v["dsc_lesion"] for v in values if v["false_alarms"] <= most) - 0.01
 
 
 def test_without_normals_or_alarms_the_mildest_rule_is_taken_and_without_lesions_none():
-    chances, truths = made()
+    probabilities, truths = made()
     clean = np.where(truths, 0.9, 0.1).astype(np.float32)
     assert calibration.find_rule(calibration.outcomes(clean, truths), 0.1) == (Rule(), True)
     lesions = truths.any(axis=(1, 2))
     assert calibration.find_rule(calibration.outcomes(clean[lesions], truths[lesions]), 0.0) == (Rule(), True)
     with pytest.raises(ValueError, match="no lesion"):
-        calibration.find_rule(calibration.outcomes(chances, truths & False), 0.1)
+        calibration.find_rule(calibration.outcomes(probabilities, truths & False), 0.1)
 
 
 def test_metadata_of_old_checkpoints_mean_that_nothing_is_changed():
@@ -169,10 +169,10 @@ def test_flips_are_averaged_and_probabilities_calibrated_in_one_place(tmp_path):
     with torch.no_grad():
         x = transforms.standardise(inference.to_grid(unit, 32))
         straight, mirrored = unet.eval()(x), unet(x.flip(3)).flip(3)
-    before, after = (inference.chance(inference.open_network(path, "float32"), unit) for path in (plain, read))
+    before, after = (inference.grid_probability(inference.open_network(path, "float32"), unit) for path in (plain, read))
     np.testing.assert_allclose(before, torch.sigmoid(straight)[0, 0], atol=1e-5)
     np.testing.assert_allclose(after, torch.sigmoid(1.5 * (straight + mirrored) / 2 - 0.3)[0, 0], atol=1e-5)
-    np.testing.assert_allclose(inference.chance(inference.open_network(read, "float32"), unit[:, ::-1].copy()), after[:, ::-1], atol=1e-4)
+    np.testing.assert_allclose(inference.grid_probability(inference.open_network(read, "float32"), unit[:, ::-1].copy()), after[:, ::-1], atol=1e-4)
 
 
 # The command
@@ -236,7 +236,7 @@ def test_masks_stay_as_they_are_without_intercept_rule_and_flips(trained, tmp_pa
     one, other = (inference.open_network(path, "float32") for path in (weights, out))
     assert other.readout.intercept == 0 and (other.readout.slope == 1) == (kind == "none") and other.readout.rule is None
     unit = datasets.open_dataset("phantom")[0].unit
-    np.testing.assert_array_equal(inference.chance(one, unit) >= 0.5, inference.chance(other, unit) >= 0.5)
+    np.testing.assert_array_equal(inference.grid_probability(one, unit) >= 0.5, inference.grid_probability(other, unit) >= 0.5)
 
 
 def test_what_cannot_be_calibrated_is_refused_in_a_sentence(trained, tmp_path, capsys):

@@ -84,7 +84,7 @@ def test_a_disk_that_fills_up_half_way_leaves_the_old_file(file):
     old, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, limits[1]))  # writing beyond raises OSError
     try:
-        with pytest.raises(OSError, match=f"could not write {file}: File too large; what was there before stands"):
+        with pytest.raises(OSError, match=f"could not write {file}: File too large; the previous file is unchanged"):
             checkpoint.save(file, network(1).state_dict(), METADATA)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -9,13 +9,13 @@ from scipy.ndimage import binary_erosion, binary_fill_holes, label
 
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import brain, files, neck
-from mpsams.datasets.phantom.paint import Grid, beyond, course, ellipse, window
+from mpsams.datasets.phantom.paint import PixelGrid, beyond, course, ellipse, window
 from mpsams.imaging import MODALITIES, geometry, nifti
 
 MAKERS = {"neck": phantom.neck_volume, "brain": phantom.brain_volume}
 COARSE = {
-    "neck": (neck.slices, Grid((24, 72, 72), (8, 4.2, 4.2), -110)),
-    "brain": (brain.slices, Grid((18, 64, 64), (9, 3.6, 3.6), -70)),
+    "neck": (neck.slices, PixelGrid((24, 72, 72), (8, 4.2, 4.2), -110)),
+    "brain": (brain.slices, PixelGrid((18, 64, 64), (9, 3.6, 3.6), -70)),
 }
 
 
@@ -142,7 +142,7 @@ def test_the_brain_shrinks_to_the_vertex_and_has_ventricles_and_bright_white_mat
     it = volume("brain")
     areas = body("brain", it.voxels_shw).sum(axis=(1, 2))
     assert (np.diff(areas[20:34]) < 0).all() and areas[34] < 0.2 * areas[16]
-    healthy = brain.slices(1, Grid((1, 192, 192), (4.5, 1.25, 1.25), 0), lesion=False)[0][0]
+    healthy = brain.slices(1, PixelGrid((1, 192, 192), (4.5, 1.25, 1.25), 0), lesion=False)[0][0]
     assert np.median(healthy[66:70, 85:90]) > np.median(healthy[92:100, 95:97]) + 40  # white matter, third ventricle
     corner = it.voxels_shw[:, :12, :12] / 4
     assert 2 < corner.mean() < 7  # Rician noise of sigma 3.5

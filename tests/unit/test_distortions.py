@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from mpsams import distortions, transforms
-from mpsams.distortions import EVERY, Distorted
+from mpsams.distortions import EVERY, Distortions
 from mpsams.transforms import Augmentation
 
 ALL = Augmentation(elastic=0.04, bias=0.4, blur=1.5, speckle=0.2, noise=0.05, cutout=0.4)
@@ -26,14 +26,14 @@ def images(batch=3, channels=2):
     return torch.rand(batch, channels, SIDE, SIDE, generator=seeded(5))
 
 
-def draw(how=ALL, batch=3, seed=0):
-    return distortions.draw(batch, how, SIDE, seeded(seed))
+def draw(options=ALL, batch=3, seed=0):
+    return distortions.draw(batch, options, SIDE, seeded(seed))
 
 
 def alone(name, drawn):
     """One of the changes without the others."""
-    field = next(field.name for field in dataclasses.fields(Distorted) if field.name.startswith(name))
-    return Distorted(**{field: getattr(drawn, field)})
+    field = next(field.name for field in dataclasses.fields(Distortions) if field.name.startswith(name))
+    return Distortions(**{field: getattr(drawn, field)})
 
 
 def test_what_is_off_draws_nothing_and_changes_nothing():
@@ -46,8 +46,8 @@ def test_what_is_off_draws_nothing_and_changes_nothing():
 
 @pytest.mark.parametrize("name", EVERY)
 def test_each_depends_on_the_generator_only_and_is_drawn_alone(name):
-    how = Augmentation(**{name: getattr(ALL, name)})
-    first, again, other = (draw(how, seed=seed) for seed in (1, 1, 2))
+    options = Augmentation(**{name: getattr(ALL, name)})
+    first, again, other = (draw(options, seed=seed) for seed in (1, 1, 2))
     values = {field: value for field, value in vars(first).items() if value is not None}
     assert len(values) == 1 and all(torch.equal(value, getattr(again, field)) for field, value in values.items())
     assert not any(torch.equal(value, getattr(other, field)) for field, value in values.items())
@@ -80,8 +80,8 @@ def test_an_elastic_deformation_moves_pixels_as_the_loop_does():
 
 
 def test_nothing_folds_at_the_reach_that_is_promised():
-    how = Augmentation(elastic=0.05)
-    bent = distortions.offset(distortions.draw(200, how, 64, seeded()), 64).double() * 32  # in pixels
+    options = Augmentation(elastic=0.05)
+    bent = distortions.offset(distortions.draw(200, options, 64, seeded()), 64).double() * 32  # in pixels
     across, down = bent[:, :-1, 1:] - bent[:, :-1, :-1], bent[:, 1:, :-1] - bent[:, :-1, :-1]
     determinant = (1 + across[..., 0]) * (1 + down[..., 1]) - across[..., 1] * down[..., 0]
     assert determinant.min() > 0
@@ -127,7 +127,7 @@ def test_all_together_stay_in_range_and_do_not_depend_on_the_other_images():
     x, drawn = images(), draw()
     found = distortions.apply_intensity(x, drawn)
     assert found.min() >= 0 and found.max() <= 1 and found.isfinite().all() and not torch.equal(found, x)
-    one = Distorted(**{name: value[1:2] for name, value in vars(drawn).items()})
+    one = Distortions(**{name: value[1:2] for name, value in vars(drawn).items()})
     torch.testing.assert_close(distortions.apply_intensity(x[1:2], one), found[1:2], atol=1e-6, rtol=0)
     torch.testing.assert_close(distortions.offset(one, SIDE), distortions.offset(drawn, SIDE)[1:2])
 

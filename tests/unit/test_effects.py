@@ -208,18 +208,18 @@ def test_a_detectable_difference_has_a_power_of_80_percent(df):
 
 @pytest.mark.parametrize("sd", [0.002, 0.01, 0.02, 0.05])
 def test_needed_is_the_first_number_with_enough_power(sd):
-    n = effects.needed(sd, 0.02)
+    n = effects.runs_needed(sd, 0.02)
     assert effects.power(0.02, sd / math.sqrt(n), n - 1) >= 0.8 and (n == 2 or effects.power(0.02, sd / math.sqrt(n - 1), n - 2) < 0.8)
 
 
 def test_textbook_sample_sizes():
-    assert [effects.needed(1.0, effect) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]  # G*Power, two-sided paired t, 80%
-    assert effects.needed(0.0, 0.02) == 2
+    assert [effects.runs_needed(1.0, effect) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]  # G*Power, two-sided paired t, 80%
+    assert effects.runs_needed(0.0, 0.02) == 2
 
 
 def test_the_range_of_what_is_needed_holds_the_truth_in_80_percent_of_experiments():
     """A paired design of 4 draws: the number that the true sd needs lies between the ends."""
-    truth = effects.needed(0.05, 0.02)
+    truth = effects.runs_needed(0.05, 0.02)
     differences = np.random.default_rng(2).normal(0, 0.05, (400, 4))
     ranges = [effects.times_larger(each.std(ddof=1) / 2, 3, 0.02) for each in differences]
     assert np.mean([4 * low <= truth <= 4 * high for low, high in ranges]) == pytest.approx(0.8, abs=0.06)

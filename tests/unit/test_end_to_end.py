@@ -61,8 +61,8 @@ def test_evaluation_is_what_inference_says(runs):
     evaluate.main(["--weights", str(path), "--split", "test", "--json", str(runs / "one.json")])
     case, numbers = next(iter(json.loads((runs / "one.json").read_text())["cases"].items()))
     sample = datasets.open_dataset("phantom").select([case])[0]
-    chance = inference.probability(inference.open_network(path, "float32"), sample.unit)
-    assert numbers == metrics.case(chance >= 0.5, sample.mask)
+    probability = inference.probability(inference.open_network(path, "float32"), sample.unit)
+    assert numbers == metrics.case(probability >= 0.5, sample.mask)
 
 
 def test_pretraining_that_saw_the_test_images_is_refused(runs):
@@ -82,7 +82,7 @@ def test_a_segmentation_is_learnt_further_whole(runs):
     assert found.metadata["model"] == begun.metadata["model"] and found.metadata["method"] == "mps_ams"
     told = found.metadata["init"]
     assert (told["kind"], told["sha256"], told["training"]) == ("segmentation", begun.sha256, begun.metadata["training"])
-    assert checkpoint.seen(found) == {"phantom": set(splits.restore(begun.metadata["split"]).train)}
+    assert checkpoint.training_patients(found) == {"phantom": set(splits.restore(begun.metadata["split"]).train)}
     with pytest.raises(ValueError, match="the segmentation has seen .* images of this split's test"):
         finetune.main([*SMALL, *how, "--init", str(still), "--data.split_seed", "1", "--out", str(runs / "leak2")])
     elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": told}
@@ -255,18 +255,18 @@ def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
     path, out = volumes / "packed" / "seg" / "weights.safetensors", volumes / "all.json"
     network = inference.open_network(path, "float32")
     dataset = datasets.open_dataset("brats", volumes / "data", ("t1", "flair"))
-    chances = {sample.case: inference.probability(network, sample.unit) for sample in dataset}
-    threshold = float(np.quantile(np.stack(list(chances.values())), 0.9))  # so that there is something to count
+    probabilities = {sample.case: inference.probability(network, sample.unit) for sample in dataset}
+    threshold = float(np.quantile(np.stack(list(probabilities.values())), 0.9))  # so that there is something to count
     means = evaluate.main(["--weights", str(path), "--data.root", str(volumes / "data"), "--split", "all", "--threshold", str(threshold), "--json", str(out)])
     written = json.loads(out.read_text())
     assert set(written["cases"]) == set(dataset.cases) and set(written["volumes"]) == set(dataset.groups)
     assert written["images"] == 10 * 5 == means["images"] and written["per_volume"]["images"] == 10 == written["per_volume"]["lesions"]
     for sample in list(dataset)[:10]:
-        expected = slow_case(chances[sample.case] >= threshold, sample.mask, made_volumes.SPACING[1:])
+        expected = slow_case(probabilities[sample.case] >= threshold, sample.mask, made_volumes.SPACING[1:])
         assert written["cases"][sample.case] == pytest.approx(expected, abs=1e-4), sample.case
     for patient in dict.fromkeys(dataset.groups):
         own = list(dataset.of([patient]))
-        said, truth = np.stack([chances[sample.case] >= threshold for sample in own]), np.stack([sample.mask for sample in own])
+        said, truth = np.stack([probabilities[sample.case] >= threshold for sample in own]), np.stack([sample.mask for sample in own])
         assert written["volumes"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4), patient
     rows = list(written["volumes"].values())
     assert len({row["dsc"] for row in rows}) > 3
@@ -293,13 +293,13 @@ def test_evaluation_looks_where_training_looked(tmp_path):
     dataset = datasets.open_dataset("hecktor", tmp_path)
     torch.manual_seed(0)
     network = inference.Network(UNet(width=2).eval(), {"size": 32}, "", None)
-    chances = {sample.case: inference.probability(network, transforms.crop(sample.unit, sample.box)) for sample in dataset}
-    threshold = float(np.median(np.concatenate([chance.ravel() for chance in chances.values()])))
+    probabilities = {sample.case: inference.probability(network, transforms.crop(sample.unit, sample.box)) for sample in dataset}
+    threshold = float(np.median(np.concatenate([probability.ravel() for probability in probabilities.values()])))
     found = evaluate.measure(network, dataset, threshold)
     assert list(found["image"]) == list(dataset.cases) and list(found["volume"]) == ["CHGJ000", "CHGJ001"]
     masks = {}
     for sample in dataset:
-        said = transforms.paste(chances[sample.case] >= threshold, sample.box, sample.mask.shape)
+        said = transforms.paste(probabilities[sample.case] >= threshold, sample.box, sample.mask.shape)
         assert found["image"][sample.case] == pytest.approx(slow_case(said, sample.mask, made_volumes.SPACING[1:]), abs=1e-4)
         masks.setdefault(sample.case.split("/")[0], []).append((said, sample.mask))
     for patient, slices in masks.items():

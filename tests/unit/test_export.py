@@ -60,7 +60,7 @@ def test_a_calibrated_network_that_averages_flips_is_exported_as_it_is_used(tmp_
     more = {"flips_averaged": True, "calibration": {"slope": 0.7, "intercept": -0.4}, "rule": {"smallest_area": 0.004, "least_peak": 0.8}}
     path = saved(tmp_path, network(), **more)
     file, x = export.main([str(path)]), noise(2, 1, 32, 48)
-    own = inference.chances(inference.open_network(path, "float32"), x).numpy()
+    own = inference.probabilities(inference.open_network(path, "float32"), x).numpy()
     assert np.abs(answer(file, image=x) - own).max() < 1e-4
     np.testing.assert_allclose(answer(file, image=x.flip(3)), own[..., ::-1], atol=1e-4)
     said = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
@@ -76,7 +76,7 @@ def test_a_segmentation_answers_as_the_checkpoints_own_network(exported, shape):
         expected = torch.sigmoid(checkpoint.unet(checkpoint.load(path))((x - mean) / deviation)).numpy()
     found = answer(file, image=x)
     assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-4 and expected.std() > 0.01
-    np.testing.assert_allclose(inference.chances(inference.open_network(path), x).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(inference.probabilities(inference.open_network(path), x).numpy(), expected, atol=1e-5)
 
 
 def test_brightness_and_contrast_do_not_matter(exported):
@@ -174,8 +174,8 @@ def test_options_that_are_not_allowed_are_refused(tmp_path):
 @pytest.mark.parametrize("wrong", [2e-4, float("nan")])
 def test_a_file_that_answers_otherwise_is_not_written(tmp_path, monkeypatch, wrong):
     path, file = saved(tmp_path, network()), tmp_path / "small.onnx"
-    right = inference.chances
-    monkeypatch.setattr(inference, "chances", lambda of, x_bchw: right(of, x_bchw) + wrong * (x_bchw.shape[0] == 3))
+    right = inference.probabilities
+    monkeypatch.setattr(inference, "probabilities", lambda of, x_bchw: right(of, x_bchw) + wrong * (x_bchw.shape[0] == 3))
     file.write_bytes(b"before")
     with pytest.raises(ValueError, match="differs from our network by .* was not written"):
         export.main([str(path), "--overwrite"])

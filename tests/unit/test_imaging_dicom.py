@@ -627,7 +627,7 @@ def test_volume_limits_are_judged_before_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(dicom_pixels, "MAX_BYTES", 4 * ROWS * COLUMNS * 2)
     dicom.read(files)
     monkeypatch.setattr(dicom_pixels, "MAX_BYTES", 4 * ROWS * COLUMNS * 2 - 1)
-    monkeypatch.setattr(dicom_pixels, "decoded", None)
+    monkeypatch.setattr(dicom_pixels, "decode", None)
     refused(files, "40 × 34 × 4 voxels takes 1 MiB; allowed")
     monkeypatch.setattr(dicom, "MAX_FRAMES", 3)
     refused(files, "too many images; allowed are up to 3")
@@ -653,13 +653,13 @@ def test_sorting_an_upload_into_series_reads_little(tmp_path, monkeypatch):
         files.append(file)
     (tmp_path / "no image").write_bytes(b"\x08\0\x05\0CS\x02\0AB" + bytes(300))
     files.append(tmp_path / "no image")
-    assert [set(group) for group in dicom.grouped(files)] == [set(files[:3]), set(files[3:5]), {files[5]}]
+    assert [set(group) for group in dicom.group_series(files)] == [set(files[:3]), set(files[3:5]), {files[5]}]
     taken = []
     outline = dicom.header.outline
     monkeypatch.setattr(dicom.header, "outline", lambda path, steps: taken.append((path, steps)) or outline(path, steps))
     many = struct.pack("<HHL", 0x0029, 0x1010, 0) * 60_000
     (tmp_path / "many").write_bytes(files[0].read_bytes().replace(b"\x28\0\x02\0US", many + b"\x28\0\x02\0US"))
-    assert len(dicom.grouped([*files, tmp_path / "many"])) == 4
+    assert len(dicom.group_series([*files, tmp_path / "many"])) == 4
     used = {path.name: dicom._OUTLINE_STEPS - steps.left for path, steps in taken}
     assert used.pop("many") == dicom._OUTLINE_STEPS + 1 and max(used.values()) < 300
 

@@ -194,7 +194,7 @@ def test_a_series_for_each_slice_is_one_volume(tmp_path):
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 1
     assert "Each image states a series of its own" in scan.notes[0]
-    assert [set(group) for group in dicom.grouped(files)] == [set(files)] == [set(g) for g in session_files.grouped(files)]
+    assert [set(group) for group in dicom.group_series(files)] == [set(files)] == [set(g) for g in session_files.grouped(files)]
 
 
 def test_a_series_for_each_slice_of_several_phases(tmp_path):
@@ -421,5 +421,5 @@ def test_regions_of_an_ultrasound(tmp_path, units, steps, aspect):
 
 def test_pages_draw_pixels_as_high_as_they_are(tmp_path):
     path = save(instance(np.zeros((64, 80), np.uint8), "1", **PICTURE, PixelAspectRatio=[2, 1], PixelSpacing=None), tmp_path / "a")
-    case = _case.of_upload([path], None, lambda modality: {"seed": 0, "selector": "geodesic"})
+    case = _case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "geodesic"})
     assert case.size_hw == (128, 80) and any("distances are unknown" in note for note in case.scan.notes)

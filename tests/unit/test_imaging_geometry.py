@@ -34,7 +34,7 @@ def test_all_48_orientations_are_there():
 @pytest.mark.parametrize("name", AFFINES)
 def test_slices_run_as_a_radiologist_expects(name, plane):
     affine = AFFINES[name]
-    coordinates = [geometry.shown(world(affine)[..., way], affine, plane) for way in range(3)]
+    coordinates = [geometry.radiological_view(world(affine)[..., way], affine, plane) for way in range(3)]
     for axis, (way, sign) in enumerate(SENSE[plane]):
         assert (np.diff(coordinates[way], axis=axis) * sign > 0).all()
         if name in STRAIGHT:  # and nothing else changes along it
@@ -44,7 +44,7 @@ def test_slices_run_as_a_radiologist_expects(name, plane):
 @pytest.mark.parametrize("plane", geometry.PLANES)
 def test_spacing_is_the_distance_of_neighbours(plane):
     for affine in AFFINES.values():
-        points = np.stack([geometry.shown(world(affine)[..., way], affine, plane) for way in range(3)], -1)
+        points = np.stack([geometry.radiological_view(world(affine)[..., way], affine, plane) for way in range(3)], -1)
         distances = [np.linalg.norm(np.diff(points, axis=axis), axis=-1) for axis in range(3)]
         for stated, distance in zip(geometry.spacing(affine, plane), distances, strict=True):
             np.testing.assert_allclose(distance, stated, rtol=1e-9)
@@ -55,7 +55,7 @@ def test_axial_slices_are_canonical_ones_turned_half_around(name):
     """Against nibabel's way to canonical order."""
     affine, stored = AFFINES[name], np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
     canonical = np.asarray(nibabel.as_closest_canonical(nibabel.Nifti1Image(stored, affine)).dataobj)
-    shown = geometry.shown(stored, affine)
+    shown = geometry.radiological_view(stored, affine)
     assert len(shown) == canonical.shape[2]
     for k, slice_hw in enumerate(shown):
         assert np.array_equal(slice_hw, np.flip(canonical[:, :, k].T, (0, 1)))
@@ -65,7 +65,7 @@ def test_axial_slices_are_canonical_ones_turned_half_around(name):
 def test_a_stroke_on_a_slice_is_a_stroke_on_the_volume(plane):
     for affine in STRAIGHT.values():
         mask_xyz = np.zeros(SHAPE, bool)
-        shown = geometry.shown(mask_xyz, affine, plane)
+        shown = geometry.radiological_view(mask_xyz, affine, plane)
         assert np.shares_memory(shown, mask_xyz)
         shown[1, 2, 0] = True
         (found,) = world(affine)[mask_xyz]
@@ -76,13 +76,13 @@ def test_a_stroke_on_a_slice_is_a_stroke_on_the_volume(plane):
 
 def test_pixels_without_geometry_are_shown_as_stored():
     stored = np.arange(np.prod(SHAPE)).reshape(SHAPE)
-    assert np.array_equal(geometry.shown(stored, None), stored.T)
-    assert np.shares_memory(geometry.shown(stored, None), stored)
+    assert np.array_equal(geometry.radiological_view(stored, None), stored.T)
+    assert np.shares_memory(geometry.radiological_view(stored, None), stored)
 
 
 def test_an_unknown_plane_names_those_there_are():
     with pytest.raises(ValueError, match="'frontal'; allowed are axial, coronal, sagittal"):
-        geometry.shown(np.zeros(SHAPE), None, "frontal")
+        geometry.radiological_view(np.zeros(SHAPE), None, "frontal")
     with pytest.raises(ValueError, match="'frontal'; allowed are axial"):
         geometry.spacing(np.eye(4), "frontal")
 
@@ -99,7 +99,7 @@ def test_the_angle_is_that_of_the_rotation(degrees):
 @pytest.mark.parametrize("name", AFFINES)
 def test_what_is_usable_and_what_is_sheared(name):
     affine = AFFINES[name]
-    assert geometry.usable(affine) and geometry.sheared(affine) == name.endswith("sheared")
+    assert geometry.usable(affine) and geometry.is_sheared(affine) == name.endswith("sheared")
     for row, column in product(range(3), range(4)):
         for bad in (np.nan, np.inf, 1e300):
             broken = affine.copy()

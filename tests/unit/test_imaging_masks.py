@@ -101,7 +101,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> _case.Case:
     path = nifti(tmp_path_factory.mktemp("case") / "case.nii.gz", np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16))
-    return _case.of_upload([path], "mri", lambda modality: HOW)
+    return _case.open_upload([path], "mri", lambda modality: HOW)
 
 
 def by_import(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -110,7 +110,7 @@ def by_import(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def by_truth(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]]:
-    found = _case.with_truth(case, path)
+    found = _case.set_truth(case, path)
     return found.truth_xyz, found.truth_notes
 
 
@@ -127,7 +127,7 @@ def by_folder(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]
     shutil.copy(path, root / "masks" / "x.nii.gz")
     samples = list(datasets.open_dataset("folder", root, modality="mri"))
     mask_xyz = case.scan.empty_mask()
-    geometry.shown(mask_xyz, case.scan.affine)[:] = [sample.mask for sample in samples]
+    geometry.radiological_view(mask_xyz, case.scan.affine)[:] = [sample.mask for sample in samples]
     return mask_xyz, tuple(dict.fromkeys(note for sample in samples for note in sample.notes))
 
 
@@ -228,8 +228,8 @@ def test_an_image_taken_for_a_mask_is_told():
 
 def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
     path = nifti(tmp_path / "x.nii.gz", labels(3).astype(np.uint8))
-    opened = _case.with_truth(case, path)
-    assert "every label above 0 is lesion" in slice_view.current_slice(opened) and "every label" not in slice_view.current_slice(_case.with_truth(opened, None))
+    opened = _case.set_truth(case, path)
+    assert "every label above 0 is lesion" in slice_view.current_slice(opened) and "every label" not in slice_view.current_slice(_case.set_truth(opened, None))
     assert "every label" in slice_view.current_slice(_case.move_to_slice(opened, "axial", 3, HOW))
 
 
@@ -326,7 +326,7 @@ def coded(root: Path, name: str, values: np.ndarray, affine: np.ndarray = AFFINE
 
 def in_xyz(found: datasets.Dataset) -> np.ndarray:
     mask_xyz = np.zeros(SHAPE, bool)
-    geometry.shown(mask_xyz, AFFINE)[:] = [sample.mask for sample in found]
+    geometry.radiological_view(mask_xyz, AFFINE)[:] = [sample.mask for sample in found]
     return mask_xyz
 
 
@@ -350,7 +350,7 @@ def test_a_sequence_in_another_orientation_is_turned(tmp_path):
     coded(tmp_path, "brats", BALL.astype(np.uint8))
     nifti(tmp_path / "HGG/A/A_flair.nii.gz", values.transpose(2, 0, 1)[::-1], (AFFINE @ turn(SHAPE[2]))[:, [2, 0, 1, 3]])
     found = datasets.open_dataset("brats", tmp_path, ("t1", "flair"))
-    shown_shw = geometry.shown(values, AFFINE)
+    shown_shw = geometry.radiological_view(values, AFFINE)
     assert all(np.array_equal(sample.image[1], shown_hw) for sample, shown_hw in zip(found, shown_shw, strict=True))
 
 
@@ -372,7 +372,7 @@ def test_notes_on_masks_reach_the_command_line(tmp_path, case, capsys):
     path = nifti(tmp_path / "x_mask.nii.gz", labels(3).astype(np.uint8))
     by_folder(path, case)
     found = datasets.stack(datasets.open_dataset("folder", tmp_path / "set", modality="mri"), 32)
-    options.tell(found.notes)
+    options.print_notes(found.notes)
     assert capsys.readouterr().out == "note: x: The mask holds 3 labels; every label above 0 is lesion.\n"
 
 
@@ -407,11 +407,11 @@ def test_volumes_and_areas_of_a_sheared_grid():
 
 def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
     """The volume of a voxel is the determinant of the affine, and distances are taken through it."""
-    opened = _case.of_scan("", tilted(tmp_path), HOW)
+    opened = _case.open_scan("", tilted(tmp_path), HOW)
     truth_xyz = opened.scan.empty_mask()
     mask_xyz, steps = truth_xyz.copy(), opened.scan.affine[:3, :3]
     truth_xyz[4, 5, 6], mask_xyz[6, 8, 12] = True, True
-    found = volumes.numbers(replace(opened, truth_xyz=truth_xyz), mask_xyz)
+    found = volumes.measure(replace(opened, truth_xyz=truth_xyz), mask_xyz)
     assert found["millilitres"] * 1000 == pytest.approx(abs(np.linalg.det(steps))) == pytest.approx(2 * 1.5 * 3)
     assert found["hd95"] == pytest.approx(np.linalg.norm(steps @ (2, 3, 6)))
     assert found["millilitres"] * 1000 < np.prod(opened.scan.spacing()) * 0.95
@@ -432,7 +432,7 @@ def test_a_fractional_dicom_seg_is_cut_at_half(tmp_path, entry, full):
         fractional_type="PROBABILITY", max_fractional_value=full, omit_empty_frames=False,
     )  # fmt: skip
     made.save_as(tmp_path / "x_mask.dcm")
-    mask_xyz, _ = entry(tmp_path / "x_mask.dcm", _case.of_scan("", scan, HOW))
+    mask_xyz, _ = entry(tmp_path / "x_mask.dcm", _case.open_scan("", scan, HOW))
     assert np.array_equal(mask_xyz, share_xyz > 0.5)
 
 
@@ -471,7 +471,7 @@ KINDS: dict[str, Callable[[Path], Scan]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_exported_masks_come_back(tmp_path, kind):
     scan = KINDS[kind](tmp_path)
-    opened = _case.of_scan("", scan, HOW)
+    opened = _case.open_scan("", scan, HOW)
     mask_xyz = scan.empty_mask()
     mask_xyz[np.random.default_rng(3).random(mask_xyz.shape) < 0.1] = True
     formats = export.formats(scan)

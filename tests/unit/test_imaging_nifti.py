@@ -61,7 +61,7 @@ def test_a_mask_drawn_on_slices_lies_where_it_was_drawn(opened, name, version, o
     data = nii(noise(), affine, order, version=version, codes=(2, 0 if "sheared" in name else 1))
     scan = opened(gzip.compress(data, 1) if version == 1 else data, "mri")
     mask_xyz = np.zeros(SHAPE, bool)
-    shown = geometry.shown(mask_xyz, scan.affine)
+    shown = geometry.radiological_view(mask_xyz, scan.affine)
     shown[0, 1:3, 2:5], shown[1:3, 3, 4], shown[-1, 0, 0] = True, True, True
 
     exported = nifti.write_mask(scan, mask_xyz)

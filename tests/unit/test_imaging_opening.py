@@ -387,7 +387,7 @@ def test_a_picture_leaves_as_png(upload):
     data, ending = export.write(scan, mask_hw.T[:, :, None], "png")
     assert ending == ".png" and np.array_equal(raster.read_mask(data, GREY.shape), mask_hw)
     mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
-    imaging.geometry.shown(mask_xyz, None)[0, 3:9, 20:] = True
+    imaging.geometry.radiological_view(mask_xyz, None)[0, 3:9, 20:] = True
     assert export.write(scan, mask_xyz, "png")[0] == data
 
 
@@ -434,7 +434,7 @@ def test_zipped_dicom_leaves_as_nifti_and_dicom_seg(upload, temporary):
         assert np.array_equal(scan.slice(k), 1000 * k - 1000 + np.arange(480).reshape(20, 24))
     assert export.formats(scan) == ("nifti", "dicom-seg")
     mask_xyz = np.zeros(scan.voxels_xyz.shape, bool)
-    scan_slices = imaging.geometry.shown(mask_xyz, scan.affine)
+    scan_slices = imaging.geometry.radiological_view(mask_xyz, scan.affine)
     scan_slices[2, 3, 4] = True
     data, ending = export.write(scan, mask_xyz, "nifti")
     image = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))

@@ -47,8 +47,8 @@ def truth(phantoms):
 def test_open_network_and_catalogue(weights, network, tmp_path):
     assert network.size == 64 and not network.unet.training and torch.equal(network.patch_covariance, torch.eye(16))
     assert network.sha256 == checkpoint.load(weights).sha256
-    assert inference.catalogue(weights.parent) == {"phantom-mps_ams-pretrain": weights}
-    assert inference.catalogue(tmp_path) == {} == inference.catalogue(tmp_path / "none")
+    assert inference.list_checkpoints(weights.parent) == {"phantom-mps_ams-pretrain": weights}
+    assert inference.list_checkpoints(tmp_path) == {} == inference.list_checkpoints(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_mask_at_holds_the_formulas_numbers(image):
         assert mask.hidden == math.floor(256 * (0.25 + math.log(epoch) / 12))
         assert mask.bits == uncertainty.lesion_first_bits(256, of.lesion_size, mask.hidden) <= mask.random_bits
         lesion = of.clusters.lesion_bl
-        assert float(mask.lesion_first_1l[lesion].float().mean()) == pytest.approx(mask.chance_lesion)
-        assert float(mask.lesion_first_1l[~lesion].float().mean()) == pytest.approx(mask.chance_background)
+        assert float(mask.lesion_first_1l[lesion].float().mean()) == pytest.approx(mask.probability_lesion)
+        assert float(mask.lesion_first_1l[~lesion].float().mean()) == pytest.approx(mask.probability_background)
 
 
 def test_agreement_and_coverage_by_hand(image, truth):
@@ -204,7 +204,7 @@ def test_features_are_what_the_head_makes_the_chance_of(network, weights):
     assert found.shape == (2, 64, 64) and found.dtype == np.float32 and found.min() >= 0 < found.std()  # after a ReLU
     head = network.unet.head
     logit = np.einsum("k,khw->hw", head.weight.detach().numpy()[0, :, 0, 0], found) + head.bias.item()
-    np.testing.assert_allclose(1 / (1 + np.exp(-logit)), inference.chance(network, unit, box), atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logit)), inference.grid_probability(network, unit, box), atol=1e-5)
     plain = checkpoint.unet(checkpoint.load(weights))
     with torch.no_grad():
         expected = plain.decoder(plain.encoder(transforms.standardise(inference.to_grid(transforms.crop(unit, box), 64))))[0]

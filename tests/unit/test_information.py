@@ -104,7 +104,7 @@ def test_means_over_epochs_are_a_loop_over_epochs():
 
 def test_mixed_images_keep_each_patchs_values():
     means = torch.rand(30, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    other = information.mixed(means, torch.Generator().manual_seed(1))
+    other = information.mixed_mask_share(means, torch.Generator().manual_seed(1))
     assert torch.equal(other.sort(dim=0).values, means.sort(dim=0).values) and not torch.equal(other, means)
 
 
@@ -158,10 +158,10 @@ def test_every_line_has_its_name_beside_it_and_no_two_look_alike(found):
 
 
 def test_names_move_apart_and_keep_their_middle():
-    assert drawing.apart([0.1, 0.5], 0.2) == [0.1, 0.5]
-    moved = drawing.apart([0.3, 0.3, 0.31], 0.2)
+    assert drawing.draw_by_cluster([0.1, 0.5], 0.2) == [0.1, 0.5]
+    moved = drawing.draw_by_cluster([0.3, 0.3, 0.31], 0.2)
     assert np.diff(moved) == pytest.approx([0.2, 0.2]) and np.mean(moved) == pytest.approx(np.mean([0.3, 0.3, 0.31]))
-    assert drawing.apart([], 0.2) == []
+    assert drawing.draw_by_cluster([], 0.2) == []
 
 
 def test_no_record_is_no_figure():

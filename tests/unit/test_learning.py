@@ -149,7 +149,7 @@ def test_the_checkpoint_says_what_it_was_begun_from_and_what_it_has_seen(learnt,
     assert (init["kind"], init["method"], init["sha256"]) == ("segmentation", "mps_ams", checkpoint.load(weights).sha256)
     assert sorted(told["labelled"]) == plan["learn"] and told["split"]["test"] == plan["held_back"]
     assert told["data"]["modality"] == "ultrasound" and "by hand" in told["data"]["target"] and "project" in told["data"]["source"]
-    assert checkpoint.seen(found) == {"folder": set(plan["learn"])}
+    assert checkpoint.training_patients(found) == {"folder": set(plan["learn"])}
 
 
 def test_masks_that_are_proposals_as_they_were_are_counted(learnt):
@@ -202,7 +202,7 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
         assert retraining.promote(project, run, "me") == path == retraining.promoted(folder)[0]  # a second click
         assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
-        assert comparison.titled([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
+        assert comparison.titles_of([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
         (row,) = [row for row in project.log() if row["action"] == "learned"]
         assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["base_checkpoint"]["name"] == NAME and row["user"] == "me"
         assert row["items"] == run.evaluation().learned and row["after"] == run.evaluation().after
@@ -210,7 +210,7 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
         following, own = retraining.prepare(folder, path, path.stem)
         own.close()
         first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
-        assert second["held_back"] == first["held_back"] and not checkpoint.seen(checkpoint.load(path))["folder"] & set(second["held_back"])
+        assert second["held_back"] == first["held_back"] and not checkpoint.training_patients(checkpoint.load(path))["folder"] & set(second["held_back"])
         withdrawn = retraining.rollback(project, "me")
         assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
         assert retraining.promoted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "rolled back"
@@ -376,18 +376,18 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
     found = checkpoint.load(run.folder / "weights.safetensors").metadata
     assert found["data"]["modality"] == "mri" and found["config"]["data"]["slice_stride"] == told["learned"] * 6 // 24 > 1
     id, numbers = next(iter(told["items"].items()))
-    dataset, network = retrain.corrected(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
+    dataset, network = retrain.corrected_stack(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
     said, truth = (np.stack(each) for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset]))
     assert len(said) == 6 and numbers["before"] == pytest.approx(2 * (said & truth).sum() / (said.sum() + truth.sum()))
 
 
 def test_the_interval_is_of_pairs():
     before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
-    told = retrain.compared(before, after)
+    told = retrain.compare_scores(before, after)
     assert told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
-    assert retrain.compared(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
+    assert retrain.compare_scores(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
     drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]  # all resamples there are
-    told = retrain.compared(before, {"a": 0.7, "b": 0.5, "c": 0.6})
+    told = retrain.compare_scores(before, {"a": 0.7, "b": 0.5, "c": 0.6})
     assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
 
 
@@ -397,7 +397,7 @@ def test_the_interval_is_of_pairs():
 ])  # fmt: skip
 def test_better_is_said_only_where_a_gain_is_shown(gains, better):
     before = {str(number): 0.5 for number in range(len(gains))}
-    told = retrain.compared(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
+    told = retrain.compare_scores(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
     assert told["better"] is better
     if len(gains) < 10:
         sums = [abs(sum(sign * gain for sign, gain in zip(signs, gains))) for signs in itertools.product((1, -1), repeat=len(gains))]
@@ -432,9 +432,9 @@ def test_the_benchmark_takes_no_image_that_the_network_has_seen():
     split = splits.make("phantom", phantom.CASES, phantom.CASES)
     network = inference.Network(UNet(**MODEL), {"split": split.__dict__}, "", None)
     source = benchmark.Source(name="phantom")
-    assert set(benchmark.unseen(network, source, 0).cases) == {*split.val, *split.test} and len(benchmark.unseen(network, source, 5)) == 5
+    assert set(benchmark.unseen_images(network, source, 0).cases) == {*split.val, *split.test} and len(benchmark.unseen_images(network, source, 5)) == 5
     elsewhere = inference.Network(network.unet, {"split": split.__dict__ | {"dataset": "busi"}}, "", None)
-    assert benchmark.unseen(elsewhere, source, 0).cases == phantom.CASES
+    assert benchmark.unseen_images(elsewhere, source, 0).cases == phantom.CASES
 
 
 def test_two_networks_of_one_name_are_told_apart(tmp_path):
@@ -447,7 +447,7 @@ def test_two_networks_of_one_name_are_told_apart(tmp_path):
     assert shelf.names() == [NAME, "x0-mps_ams-seg-10", f"2-{NAME}", "x1-mps_ams-seg-10"]
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
-    assert comparison.parts(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
+    assert comparison.parse_name(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
 
 
 # On the page

@@ -39,7 +39,7 @@ def test_what_is_told_of_an_image_is_counted_by_hand():
     numbers = torch.tensor([[0.0, 0.1, 0.2, 0.9, 0.0, 0.1, 0.1, 0.0, 0.1, 0.8]])
     truth = torch.zeros(1, 10, dtype=torch.bool)
     truth[0, [2, 3]] = True
-    told = lesion_ranking.ranked(clusters.split_numbers(numbers), truth)
+    told = lesion_ranking.rank_scores(clusters.split_numbers(numbers), truth)
     assert told["auc"] == [pytest.approx(15 / 16)] and told["size"] == [pytest.approx(0.2)]
     assert told["lift"] == [pytest.approx(0.5 / 0.2)] and told["lift_top"] == [pytest.approx(1 / 0.2)]
     assert told["cover-1"] == [0.5]  # two of ten are hidden, 3 and 9
@@ -53,7 +53,7 @@ def test_the_score_of_rows_of_numbers_is_the_number_and_of_others_the_clusters(p
 
 def test_intervals_hold_the_mean_and_the_other_half_is_every_second_image():
     values = {name: np.arange(8.0) for name in ("auc", "lift", "lift_top", "size", "ms", *(f"cover-{epoch}" for epoch in lesion_ranking.EPOCHS))}
-    told = lesion_ranking.told(values, np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), size=500).astype(float))
+    told = lesion_ranking.summarise_scores(values, np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), size=500).astype(float))
     mean, low, high = told["auc"]
     assert mean == 3.5 and low < mean < high and told["auc_second"] == 4.0 and told["ms"] == 3.5
 
@@ -84,10 +84,10 @@ def test_unlike_the_border_is_the_loops():
 def test_candidates_of_a_network_hide_each_patch_once(small_weights, phantoms):
     network = inference.open_network(next(small_weights.glob("*-pretrain.safetensors")))
     x = phantoms.stored_nchw[:2].float() / 255
-    for name, number in baselines.of_network(network).items():
+    for name, number in baselines.network_selectors(network).items():
         values = number(x, PATCH)
         assert values.shape == (2, 64) and values.isfinite().all() and values.std() > 0, name
-    difficulty = baselines.of_network(network)["difficulty of filling in"](x, PATCH)
+    difficulty = baselines.network_selectors(network)["difficulty of filling in"](x, PATCH)
     assert (difficulty > 0).all()
 
 
@@ -104,7 +104,7 @@ def test_the_command_draws_the_worst_and_keeps_nothing_when_quick(capsys, quick_
 
 def test_the_figure_shows_the_records_values(tmp_path):
     record = {"called": "CT", "selectors": {name: {"auc": [a, a - 0.1, a + 0.05], "lift_top": [2 * a, a, 3 * a]} for name, a in (("geodesic", 0.9), ("other", 0.6))}}
-    figure = lesion_ranking.drawn({"hecktor": record})
+    figure = lesion_ranking.draw_figure({"hecktor": record})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["geodesic", "other"] and len(figure.axes) == 2
     for ax, times in zip(figure.axes, (1, 2)):
         dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("o", "D")]
@@ -114,7 +114,7 @@ def test_the_figure_shows_the_records_values(tmp_path):
 
 
 def test_the_records_name_no_path_and_their_selectors_exist():
-    for name, record in lesion_ranking.recorded().items():
+    for name, record in lesion_ranking.read_records().items():
         assert set(lesion_ranking.selectors()) <= set(record["selectors"]), name
         assert "/" not in json.dumps({key: record[key] for key in ("called", "network", "images")})
         geodesic = record["selectors"]["geodesic"]
@@ -124,7 +124,7 @@ def test_the_records_name_no_path_and_their_selectors_exist():
 def test_only_some_are_measured_and_the_others_stay(capsys, quick_phantom, tmp_path, monkeypatch):
     options = ["--data.name", "phantom", "--data.size", "64", "--patch", "8", "--images", "4", "--out", str(tmp_path), "--quick", "true"]
     kept = {"images": 4, "size": 64, "patch": 8, "network": "one", "selectors": {"geodesic": {"auc": [9, 9, 9]}, "other": {}}}
-    monkeypatch.setattr(lesion_ranking, "recorded", lambda: {"phantom": kept})
+    monkeypatch.setattr(lesion_ranking, "read_records", lambda: {"phantom": kept})
     lesion_ranking.main([*options, "--only", '["geodesic"]'])
     text = capsys.readouterr().out
     told = json.loads(text[text.index("{") :])

@@ -87,13 +87,13 @@ def test_focal_and_dice_of_each_lesion_are_the_loops():
     generator = seeded(4)
     logits, truth = 2 * torch.randn(4, 1, 3, 5, generator=generator), torch.rand(4, 1, 3, 5, generator=generator) < 0.4
     truth[1] = False
-    chance = torch.sigmoid(logits.double()).flatten(1)
+    probability = torch.sigmoid(logits.double()).flatten(1)
     real = truth.flatten(1)
-    right = torch.where(real, chance, 1 - chance)
+    right = torch.where(real, probability, 1 - probability)
     focal = float((-((1 - right) ** 2) * right.log()).mean())
     pooled = float(losses.segmentation(logits, truth, "dice-ce") - losses.segmentation(logits, truth, "ce"))
     assert float(losses.segmentation(logits, truth, "dice-focal")) == pytest.approx(focal + pooled, rel=1e-5)
-    each = [1 - 2 * float((chance[b] * real[b]).sum()) / float(chance[b].sum() + real[b].sum()) for b in (0, 2, 3)]
+    each = [1 - 2 * float((probability[b] * real[b]).sum()) / float(probability[b].sum() + real[b].sum()) for b in (0, 2, 3)]
     found = losses.segmentation(logits, truth, "image-dice-ce") - losses.segmentation(logits, truth, "ce")
     assert float(found) == pytest.approx(sum(each) / 3, rel=1e-4)
     assert torch.equal(losses.segmentation(logits, truth & False, "image-dice-ce"), losses.segmentation(logits, truth & False, "ce"))

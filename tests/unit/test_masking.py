@@ -95,9 +95,9 @@ def test_lesion_patches_are_hidden_before_any_background():
 def test_first_hides_so_many_of_each_order_and_cut_is_first_at_a_ratio():
     order = masking.order(lesions(), seeded(0))
     for count in (0, 1, 13, 39, 40):
-        mask = masking.first(order, count)
+        mask = masking.hide_first(order, count)
         assert mask.dtype == torch.bool and mask.shape == order.shape
         for row, hidden in zip(order, mask):
             assert set(hidden.nonzero().flatten().tolist()) == set(row[:count].tolist())
     for ratio in (0, 0.33, 0.75, 1):
-        assert torch.equal(masking.cut(order, ratio), masking.first(order, masking.hidden_count(40, ratio)))
+        assert torch.equal(masking.cut(order, ratio), masking.hide_first(order, masking.hidden_count(40, ratio)))

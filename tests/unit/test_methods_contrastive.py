@@ -90,7 +90,7 @@ def test_the_encoder_sees_different_views_of_each_image_in_order(name, images):
     method = built(name)
     given = seen_by(method.unet.encoder)
     method(Batch(images, seeded(3)), 1)
-    first, second = method.hows
+    first, second = method.view_options
     kinds = [(first, SIDE), (second if name == "byol" else first, SIDE)] + ([(second, SIDE)] * 4 if name == "swav" else [])
     expected = shown(images, seeded(3), kinds)
     found = [view for group in given for view in group.split(len(images))]
@@ -103,10 +103,10 @@ def test_the_encoder_sees_different_views_of_each_image_in_order(name, images):
 @EVERY
 def test_brightness_and_contrast_of_a_view_reach_the_encoder(name, images, monkeypatch):
     """Normalising each view by its own moments would undo exactly what was drawn; nothing is clipped here."""
-    still, seen = views.How(smallest=1, largest=1, aspect=1, flip=0, jitter=0, blur=0), []
+    still, seen = views.ViewOptions(smallest=1, largest=1, aspect=1, flip=0, jitter=0, blur=0), []
     for factor in (1.0, 1.3):
         drawn = views.draw(len(images), still, seeded())
-        drawn = views.Drawn(drawn.affine_b23, factor * torch.ones(len(images)), drawn.contrast_b / factor, drawn.blur_b, drawn.solarise_b)
+        drawn = views.ViewParameters(drawn.affine_b23, factor * torch.ones(len(images)), drawn.contrast_b / factor, drawn.blur_b, drawn.solarise_b)
         monkeypatch.setattr(views, "draw", lambda *_, drawn=drawn: drawn)
         method = built(name)
         seen.append(seen_by(method.unet.encoder))
@@ -120,7 +120,7 @@ def test_brightness_and_contrast_of_a_view_reach_the_encoder(name, images, monke
 def test_simclr_is_the_loss_of_both_views_among_all(images):
     method = built("simclr", temperature=0.2)
     found = method(Batch(images, seeded(5)), 1)
-    z = through(method.projector, embedded(method.unet.encoder, shown(images, seeded(5), [(method.hows[0], SIDE)] * 2)))
+    z = through(method.projector, embedded(method.unet.encoder, shown(images, seeded(5), [(method.view_options[0], SIDE)] * 2)))
     count, total = len(images), 0.0
     for i in range(2 * count):
         scores = torch.stack([cosine(z[i], z[k]) / 0.2 for k in range(2 * count) if k != i])
@@ -158,7 +158,7 @@ def stirred(method, share=0.3):
 def test_byol_is_the_sum_of_both_directions(images):
     method = stirred(built("byol"))
     found = method(Batch(images, seeded(5)), 1)
-    expected = byol_loss(method, shown(images, seeded(5), [(how, SIDE) for how in method.hows]))
+    expected = byol_loss(method, shown(images, seeded(5), [(how, SIDE) for how in method.view_options]))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     ours = torch.autograd.grad(found, list(method.predictor.parameters()) + list(method.unet.encoder.parameters()))
     theirs = torch.autograd.grad(expected, list(method.predictor.parameters()) + list(method.unet.encoder.parameters()))
@@ -221,7 +221,7 @@ def test_byols_hidden_size_follows_the_width(width, hidden, expected):
 
 
 def test_byols_two_kinds_of_views():
-    first, second = built("byol").hows
+    first, second = built("byol").view_options
     assert (first.blur, second.blur, first.solarise, second.solarise) == (1.0, 0.1, 0.0, 0.2)
     assert first.smallest == second.smallest == 0.08 and first.largest == second.largest == 1
 
@@ -243,7 +243,7 @@ class Says(nn.Module):
 def test_swav_predicts_the_codes_of_the_large_views_from_all_others(images):
     method = built("swav", crops=3, prototypes=7, temperature=0.2, epsilon=0.1)
     found = method(Batch(images, seeded(5)), 30)
-    large, small = method.hows
+    large, small = method.view_options
     drawn = shown(images, seeded(5), [(large, SIDE)] * 2 + [(small, SIDE)] * 3)
     z = through(method.projector, torch.cat([embedded(method.unet.encoder, drawn[:2]), embedded(method.unet.encoder, drawn[2:])]))
     scores = torch.stack([torch.stack([cosine(row, c) for c in method.prototypes]) for row in z]).split(len(images))
@@ -276,7 +276,7 @@ def test_swavs_crops(monkeypatch, crops, side, small):
     assert shapes == [(6, 1, side, side)] + [(3 * crops, 1, small, small)] * bool(crops)
     assert [tuple(scores.shape) for scores in coded] == [(3, 64)] * 2 and not torch.equal(*coded)
     assert not any(scores.requires_grad for scores in coded)
-    large, few = method.hows
+    large, few = method.view_options
     assert (large.smallest, large.largest, few.smallest, few.largest) == (0.5, 1, 0.2, 0.5)
 
 
@@ -352,7 +352,7 @@ def test_swav_stops_when_every_view_belongs_to_all_prototypes_alike(images):
     state = _views.health(*healthy()) | {"entropy_over_ln_k": 0.9}
     method.refuse_collapse(state, 30)
     with pytest.raises(FloatingPointError, match="prototypes have collapsed in epoch 30: every view belongs to all 8 alike .*fewer prototypes"):
-        method.refuse_collapse(state | {"entropy_over_ln_k": method._told["entropy_over_ln_k"]}, 30)
+        method.refuse_collapse(state | {"entropy_over_ln_k": method._scalars["entropy_over_ln_k"]}, 30)
 
 
 # Collapse.

@@ -54,8 +54,8 @@ def test_the_other_maps_are_the_centre_and_the_truth(images):
 
 def test_the_map_moves_with_its_image(images):
     method = built(augment=Augmentation(flip=1.0))
-    changed, target = method.changed(Batch(images, seeded()))
-    _, still = built(augment=STILL).changed(Batch(images, seeded()))
+    changed, target = method.augment(Batch(images, seeded()))
+    _, still = built(augment=STILL).augment(Batch(images, seeded()))
     torch.testing.assert_close(changed, images.flip(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(target, still.flip(3), atol=1e-5, rtol=0)
 

@@ -39,7 +39,7 @@ def network(unet, kind="prompt"):
     "box", [Box(10, 20, 12, 8), Box(-6, -9, 20, 20), Box(30, 55, 40, 40), Box(0, 0, 40, 70), Box(0, 69, 1, 1)]
 )
 def test_a_crop_is_a_square_around_the_box_also_beyond_the_border(box):
-    crop = prompts.crop_of(Prompt(box=box), SHAPE)
+    crop = prompts.find_crop(Prompt(box=box), SHAPE)
     assert crop.height == crop.width == max(prompts.LEAST_SIDE, round(prompts.MARGIN * max(box[2:])))
     for start, side, first, length in zip(crop[:2], crop[2:], box[:2], box[2:], strict=True):
         assert abs(start + side / 2 - (first + length / 2)) <= 0.5
@@ -80,7 +80,7 @@ def test_clicks_scribbles_and_mask_lie_where_they_were_drawn():
 
 
 def test_clicks_alone_get_a_wide_view_which_their_answer_narrows():
-    wide = prompts.crop_of(Prompt(positive=((20, 30),)), SHAPE)
+    wide = prompts.find_crop(Prompt(positive=((20, 30),)), SHAPE)
     assert wide.height == round(prompts.FIRST_VIEW * 70)
     image = np.where(DISC, 0.9, 0.1).astype(np.float32)
     found = prompts.segment_prompt(network(Bright()), image, Prompt(positive=((20, 30),)))
@@ -127,11 +127,11 @@ def test_the_parts_that_hold_a_click_are_kept_else_the_largest():
     mask = np.zeros(SHAPE, bool)
     mask[2:6, 2:6] = mask[10:20, 10:20] = mask[30:33, 60:63] = True
     largest, clicked = (
-        prompts.marked_parts(mask, prompt) for prompt in (Prompt(), Prompt(positive=((3, 3), (31, 61))))
+        prompts.keep_marked_parts(mask, prompt) for prompt in (Prompt(), Prompt(positive=((3, 3), (31, 61))))
     )
     assert largest.sum() == 100 and largest[15, 15] and clicked.sum() == 25 and not clicked[15, 15]
-    assert np.array_equal(prompts.marked_parts(mask, Prompt(positive=((0, 0),))), largest)
-    assert not prompts.marked_parts(np.zeros(SHAPE, bool), Prompt(positive=((3, 3),))).any()
+    assert np.array_equal(prompts.keep_marked_parts(mask, Prompt(positive=((0, 0),))), largest)
+    assert not prompts.keep_marked_parts(np.zeros(SHAPE, bool), Prompt(positive=((3, 3),))).any()
 
 
 def test_confidence_is_the_dice_to_expect():

@@ -29,7 +29,7 @@ def task(per_image: float, batch: int = 8, seen: list | None = None) -> loop.Tas
 
 
 def test_speed_and_time_are_those_of_the_steps(capsys):
-    dry_run.tell(task(0.004))
+    dry_run.measure_and_print(task(0.004))
     said = capsys.readouterr().out
     speed = float(re.search(r"^([\d.]+) images/s in batches of 8$", said, re.M)[1])
     assert 120 < speed <= 251
@@ -46,7 +46,7 @@ def seconds(words: str) -> float:
 
 def test_it_measures_a_few_steps_of_the_whole_batch(capsys):
     seen = []
-    dry_run.tell(task(0.0, seen=seen))
+    dry_run.measure_and_print(task(0.0, seen=seen))
     assert seen[:3] == [2, 4, 8] and set(seen[3:]) == {8} and len(seen) == 3 + dry_run.STEPS
 
 
@@ -54,7 +54,7 @@ def test_it_measures_a_few_steps_of_the_whole_batch(capsys):
     (0.26, "0.3 s"), (1, "1 s"), (90, "1 min 30 s"), (3600, "1 h"), (3661, "1 h 1 min"), (100_000, "1 d 3 h"), (86400, "1 d"),
 ])  # fmt: skip
 def test_durations_are_spoken_in_two_words(value, words):
-    assert dry_run.spoken(value) == words
+    assert dry_run.format_duration(value) == words
 
 
 @pytest.mark.parametrize("limit", [8, 9, 100, 777, 5000])
@@ -108,7 +108,7 @@ def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkey
     made = hungry(64, MIB, seen)
     loss = made.loss
     made.loss = lambda indices, *rest: (taken.__setitem__(0, max(taken[0], len(indices))), loss(indices, *rest))[1]
-    dry_run.tell(made)
+    dry_run.measure_and_print(made)
     said = capsys.readouterr().out
     assert max(seen) == computed and max(seen) <= 0.9 * free
     assert ("does not fit" in said) == (computed < 64)
@@ -125,14 +125,14 @@ def test_memory_that_c_keeps_from_before_hides_no_need(monkeypatch, capsys):
     monkeypatch.setattr(dry_run.memory, "peak", lambda: 500 * MIB)
     monkeypatch.setattr(dry_run.memory, "available", lambda: 20 * MIB)
     seen = []
-    dry_run.tell(hungry(64, MIB, seen))
+    dry_run.measure_and_print(hungry(64, MIB, seen))
     assert max(seen) == 32 and "does not fit" in capsys.readouterr().out
 
 
 def test_a_network_that_does_not_fit_is_not_computed_at_all(monkeypatch, capsys):
     monkeypatch.setattr(dry_run.memory, "available", lambda: 3)
     seen = []
-    assert dry_run.tell(task(0.0, seen=seen)) is None
+    assert dry_run.measure_and_print(task(0.0, seen=seen)) is None
     assert seen == [] and "nothing was computed" in capsys.readouterr().out
 
 

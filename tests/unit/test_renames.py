@@ -69,8 +69,8 @@ def test_a_checkpoint_of_an_earlier_version_is_read_with_the_names_of_this_one(t
 
 
 def test_a_state_of_an_earlier_version_is_resumed_and_a_change_is_still_seen():
-    assert state.changed(OLD, NEW) == ""
-    assert state.changed(OLD, NEW | {"data": NEW["data"] | {"slice_stride": 4}}) == "data"
+    assert state.changed_options(OLD, NEW) == ""
+    assert state.changed_options(OLD, NEW | {"data": NEW["data"] | {"slice_stride": 4}}) == "data"
 
 
 def test_run_folders_and_fingerprints_of_plans_stay_what_they_were():

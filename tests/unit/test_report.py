@@ -97,7 +97,7 @@ def test_a_report_leaves_its_files_beside_it(reported):
 
 def test_the_terminal_shows_lesion_only_and_all(reported):
     results = reported[1]
-    text = report.in_short(results)
+    text = report.short_summary(results)
     means = [next(line for line in tables.table(results, averaging=a).rows if line.method == "mps_ams").cells["dsc"].mean for a in ("lesion", "all")]
     assert re.search(rf"MPS-AMS +{means[0]:.3f} \| {means[1]:.3f}", text) and "BYOL" in text and "– | –" in text
 
@@ -106,7 +106,7 @@ def test_a_plan_of_ours_lists_what_it_has_no_record_of(reported):
     from train import plan
 
     results = reported[1]
-    lines = report.missing(results, "phantom")
+    lines = report.missing_runs(results, "phantom")
     jobs = {job.name: job for part in ("table1", "table2") for job in plan.read("phantom").jobs(part) if job.kind == "finetune"}
     done = {run.key for run in results.runs}
     lacking = [job for job in jobs.values() if (job.method, job.seed, job.draw, job.labels, job.recipe) not in done]

@@ -226,8 +226,8 @@ def test_the_cases_of_figure_2_go_from_easy_to_hard():
     from train import figure
 
     row = {"columns": ["dsc", "real"], "cases": {f"c{i}": [i / 10, 5] for i in range(10)} | {"normal": [1.0, 0]}}
-    assert figure.chosen([row, row], 4) == ["c9", "c6", "c3", "c0"]
-    assert figure.chosen([row], 99) == [f"c{i}" for i in reversed(range(10))]
+    assert figure.choose_cases([row, row], 4) == ["c9", "c6", "c3", "c0"]
+    assert figure.choose_cases([row], 99) == [f"c{i}" for i in reversed(range(10))]
 
 
 def test_states_are_saved_once_a_minute_and_at_the_end_of_a_run(small, quick_phantom, monkeypatch):
@@ -247,12 +247,12 @@ def test_another_folder_of_data_is_not_taken_for_the_one_that_was_packed(small, 
             for number in range(count):
                 values = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8) if part == "images" else np.eye(32, dtype=np.uint8) * 255
                 Image.fromarray(values).save(tmp_path / name / part / f"{number}.png")
-    work = reproduce.Work(plan.read(small), small.parent / "out", str(tmp_path / "one"))
+    work = reproduce.Reproduction(plan.read(small), small.parent / "out", str(tmp_path / "one"))
     (small.parent / "out").mkdir()
     work.prepare()
     work.prepare()
     with pytest.raises(ValueError, match="was made from other patients"):
-        reproduce.Work(plan.read(small), small.parent / "out", str(tmp_path / "two")).prepare()
+        reproduce.Reproduction(plan.read(small), small.parent / "out", str(tmp_path / "two")).prepare()
 
 
 def test_a_list_does_nothing(small, capsys):
@@ -262,14 +262,14 @@ def test_a_list_does_nothing(small, capsys):
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, monkeypatch):
-    perform = reproduce.Work.perform
+    perform = reproduce.Reproduction.perform
 
     def failing(self, job, folder):
         if job.name == "pretrain/mae-0":
             raise FloatingPointError("loss is nan in epoch 1")
         perform(self, job, folder)
 
-    monkeypatch.setattr(reproduce.Work, "perform", failing)
+    monkeypatch.setattr(reproduce.Reproduction, "perform", failing)
     with pytest.raises(ValueError, match="could not do pretrain/mae-0: loss is nan in epoch 1"):
         reproduce.main(command(small, "--draws", "0"))
     done = set(told(jsonl.read(small.parent / "out" / "records.jsonl")))
@@ -277,14 +277,14 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
 
 
 def test_a_lock_is_had_once_and_freed(tmp_path):
-    with reproduce.claimed(tmp_path / "lock") as first, reproduce.claimed(tmp_path / "lock") as second:
+    with reproduce.claim(tmp_path / "lock") as first, reproduce.claim(tmp_path / "lock") as second:
         assert first and not second
-    with reproduce.claimed(tmp_path / "lock") as third:
+    with reproduce.claim(tmp_path / "lock") as third:
         assert third
 
 
 def test_the_time_given_ends_a_run_which_goes_on_later(small, quick_phantom, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce.Work, "finish", lambda self, jobs, over: time.sleep(30))
+    monkeypatch.setattr(reproduce.Reproduction, "finish", lambda self, jobs, over: time.sleep(30))
     began = time.monotonic()
     reproduce.main(command(small, "--minutes", "0.005"))
     assert time.monotonic() - began < 15 and "0.005 minutes are over" in capsys.readouterr().out

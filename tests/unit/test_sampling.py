@@ -71,7 +71,7 @@ def test_contrast_is_the_loops():
 
 def test_draws_follow_the_weights_to_within_one_and_the_generator_alone():
     weights = torch.tensor([0.05, 0.3, 0.15, 0.5], dtype=torch.float64).repeat_interleave(10) / 10
-    found, again, other = (sampling.drawn(weights, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    found, again, other = (sampling.draw(weights, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(found, again) and not torch.equal(found, other) and len(found) == 40
     counts = torch.bincount(found, minlength=40)
     assert (counts - 40 * weights).abs().max() <= 1 and not torch.equal(found, found.sort().values)

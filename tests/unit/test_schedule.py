@@ -32,16 +32,16 @@ def test_mask_ratio_refuses_a_tau_that_is_not_positive(tau):
 
 
 def test_rescaled_meets_both_ends_and_is_linear():
-    assert [schedule.rescaled(e, 3) for e in (1, 2, 3)] == pytest.approx([1, 400.5, 800])
-    assert [schedule.rescaled(e, 800) for e in (1, 17, 800)] == pytest.approx([1, 17, 800])
-    assert schedule.rescaled(1, 1) == 1 and schedule.rescaled(5, 5, horizon=9) == pytest.approx(9)
-    assert schedule.mask_ratio(schedule.rescaled(20, 20)) == pytest.approx(0.8071, abs=5e-5)
+    assert [schedule.rescale(e, 3) for e in (1, 2, 3)] == pytest.approx([1, 400.5, 800])
+    assert [schedule.rescale(e, 800) for e in (1, 17, 800)] == pytest.approx([1, 17, 800])
+    assert schedule.rescale(1, 1) == 1 and schedule.rescale(5, 5, horizon=9) == pytest.approx(9)
+    assert schedule.mask_ratio(schedule.rescale(20, 20)) == pytest.approx(0.8071, abs=5e-5)
 
 
 @pytest.mark.parametrize("epoch, epochs", [(0, 5), (6, 5), (1, 0), (math.nan, 5)])
 def test_rescaled_refuses_epochs_outside_the_run(epoch, epochs):
     with pytest.raises(ValueError, match="between 1 and the number of epochs"):
-        schedule.rescaled(epoch, epochs)
+        schedule.rescale(epoch, epochs)
 
 
 def test_warmup_cosine_rises_then_falls_to_the_floor():
@@ -63,18 +63,18 @@ def test_warmup_cosine_refuses_progress_outside(progress):
 
 @pytest.mark.parametrize("start", [0.99, 0.996, 0.5, 0.0])
 def test_rising_is_byols_formula(start):
-    assert schedule.rising(start, 0.0) == pytest.approx(start) and schedule.rising(start, 1.0) == 1.0
-    assert schedule.rising(start, 0.5) == pytest.approx((1 + start) / 2)
+    assert schedule.cosine_rise(start, 0.0) == pytest.approx(start) and schedule.cosine_rise(start, 1.0) == 1.0
+    assert schedule.cosine_rise(start, 0.5) == pytest.approx((1 + start) / 2)
     steps = 40
     for step in range(steps + 1):
         by_hand = 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
-        assert schedule.rising(start, step / steps) == pytest.approx(by_hand, rel=1e-12)
-    values = [schedule.rising(start, step / steps) for step in range(steps + 1)]
+        assert schedule.cosine_rise(start, step / steps) == pytest.approx(by_hand, rel=1e-12)
+    values = [schedule.cosine_rise(start, step / steps) for step in range(steps + 1)]
     assert all(a < b for a, b in zip(values, values[1:]))
-    assert schedule.rising(1.0, 0.3) == 1.0
+    assert schedule.cosine_rise(1.0, 0.3) == 1.0
 
 
 @pytest.mark.parametrize("progress", [-0.01, 1.01, math.nan])
 def test_rising_refuses_progress_outside(progress):
     with pytest.raises(ValueError, match="progress"):
-        schedule.rising(0.99, progress)
+        schedule.cosine_rise(0.99, progress)

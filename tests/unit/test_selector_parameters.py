@@ -19,16 +19,16 @@ def test_the_app_uses_the_parameters_that_were_chosen(data, modality):
     record = json.loads((RECORDS / f"selector_parameters-{data}.json").read_text(encoding="utf-8"))
     assert selector_parameters.choose(record["train"]["combinations"]) == record["best"]
     assert [{"selector": name, **values} for name, values in clusters.CHOSEN[modality].items()] == record["best"]
-    assert clusters.chosen(modality) == record["best"][0]
-    assert clusters.chosen(modality, record["best"][1]["selector"]) == record["best"][1]
+    assert clusters.default_options(modality) == record["best"][0]
+    assert clusters.default_options(modality, record["best"][1]["selector"]) == record["best"][1]
 
 
 def test_other_selectors_have_no_parameters_and_unknown_names_are_refused():
-    assert clusters.chosen("ct", "geodesic") == clusters.chosen("ct", "descent") == {"selector": "geodesic"}
+    assert clusters.default_options("ct", "geodesic") == clusters.default_options("ct", "descent") == {"selector": "geodesic"}
     with pytest.raises(ValueError, match="'pet'.*ultrasound, ct, mri"):
-        clusters.chosen("pet")
+        clusters.default_options("pet")
     with pytest.raises(ValueError, match="'softmax'"):
-        clusters.chosen("ct", "softmax")
+        clusters.default_options("ct", "softmax")
 
 
 def row(selector, auc, lift=2.0, size=0.2, temperature=1.0):

@@ -77,20 +77,20 @@ def test_sizes_and_digests_tell_arrays_apart():
 
 def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weights):
     registry, sample = ModelRegistry(small_weights), phantom.samples()[0]
-    options = _case.clustering(registry.clustering())
-    one, other = (_case.of_sample(sample, options) for _ in range(2))
+    options = _case.clustering_options(registry.clustering())
+    one, other = (_case.open_sample(sample, options) for _ in range(2))
     assert one.study is other.study and _case.recluster(one, options).study is one.study
     assert _case.recluster(one, options | {"seed": 3}).study is not one.study
     names = registry.segmenters(one.modality)
-    (*_, first), (*_, second) = (comparison.ask(case, names, registry) for case in (one, other))
-    assert names and all(first.chances[name] is second.chances[name] for name in names)
-    assert all(np.array_equal(first.chances[name], inference.chance(registry.network(name), one.unit_hw, one.box)) for name in names)
+    (*_, first), (*_, second) = (comparison.predict_slice(case, names, registry) for case in (one, other))
+    assert names and all(first.probabilities[name] is second.probabilities[name] for name in names)
+    assert all(np.array_equal(first.probabilities[name], inference.grid_probability(registry.network(name), one.unit_hw, one.box)) for name in names)
     assert first.map(names[0]) is second.map(names[0])
 
 
 def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
     registry = ModelRegistry(small_weights)
-    cases = [_case.of_sample(sample, _case.clustering(registry.clustering())) for sample in phantom.samples()[:2]]
+    cases = [_case.open_sample(sample, _case.clustering_options(registry.clustering())) for sample in phantom.samples()[:2]]
     network = registry.network(registry.names("-pretrain")[0])
     found = []
     for case in cases:

@@ -50,7 +50,7 @@ def test_runs_of_several_machines_make_the_same_results_in_any_order(made, resul
     assert merged.pretrainings == results.pretrainings and len(merged.pretrainings) == 3 * 2
     assert results.repeats == 0 and merged.repeats == sum(json.loads(t)["event"] == "result" for t in text[::2])
     assert results.methods == ("scratch", "simclr", "mae", "mps_ams") and results.labels == (0.05, 0.1, 0.5, 1.0)
-    assert results.cases == tuple(sorted(made_records.CASES)) and results.resampled == "images" and not results.volumes
+    assert results.cases == tuple(sorted(made_records.CASES)) and results.unit == "images" and not results.volumes
 
 
 def test_the_first_record_of_a_run_counts(tmp_path):
@@ -71,8 +71,8 @@ def test_rows_of_a_plan_and_of_volumes(tmp_path):
     other = lines(tmp_path / "other.jsonl", [row(plan="busi-cpu")])
     assert tables.plans([other, path]) == {"brats-gpu": [path], "busi-cpu": [other]}
     slices, volumes = tables.read([path, other], "brats-gpu"), tables.read([path, other], "brats-gpu", per="volume")
-    assert slices.volumes and slices.resampled == "patients" and slices.groups[:7] == ("p00",) * 6 + ("p01",)
-    assert volumes.cases == volumes.groups == ("p00", "p01", "p02") and volumes.resampled == "volumes"
+    assert slices.volumes and slices.unit == "patients" and slices.groups[:7] == ("p00",) * 6 + ("p01",)
+    assert volumes.cases == volumes.groups == ("p00", "p01", "p02") and volumes.unit == "volumes"
     assert (volumes.runs[0].scores_nk[:, 5] == slices.runs[0].scores_nk[:, 5].reshape(3, 6).sum(axis=1)).all()
     with pytest.raises(ValueError, match="brats.*'busi'|busi.*'brats'"):
         tables.read([path, other])
@@ -368,7 +368,7 @@ def test_the_strongest_rival_has_the_highest_mean(results):
     assert tables.strongest(found, 0.5) is None and {c.labels for c in found} == {0.05, 0.1} and len(found) == 12
 
 
-ABOUT = {"method": "mps_ams", "rival": "simclr", "labels": 0.1, "rival_mean": 0.6, "resampled": "images", "by_draw": ((0, 0.012),) * 6, "seeds": (2, 2), "mean": 0.012}
+ABOUT = {"method": "mps_ams", "rival": "simclr", "labels": 0.1, "rival_mean": 0.6, "unit": "images", "by_draw": ((0, 0.012),) * 6, "seeds": (2, 2), "mean": 0.012}
 KNOWN = {"scope": "all", "error": 0.007, "df": 5.0, "low": -0.004, "high": 0.028, "p_runs": 0.31, "p_cases": 0.04, "smallest": 0.021, "needed": (41, 1106), "needed_seeds": (14, 369)}
 
 
@@ -457,4 +457,4 @@ def test_comparisons_as_table_and_csv(results):
 
 def test_a_table_without_runs_says_so(results):
     assert "No run of its methods" in tables.markdown(tables.table(results, recipe="paper"))
-    assert tables.signed(-0.0001) == "0.000" and tables.signed(-0.02) == "−0.020" and tables.signed(None) == "–"
+    assert tables.format_signed(-0.0001) == "0.000" and tables.format_signed(-0.02) == "−0.020" and tables.format_signed(None) == "–"

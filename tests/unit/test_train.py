@@ -504,7 +504,7 @@ from pathlib import Path
 memory.STATUS = Path("/nowhere")
 print(memory.peak())
 try:
-    with train.reproduce.claimed(Path(sys.argv[1])):
+    with train.reproduce.claim(Path(sys.argv[1])):
         pass
 except ValueError as error:
     print(error)

@@ -74,7 +74,7 @@ def trained(tmp_path_factory, quick_phantom):
 
 
 def test_a_box_moves_each_side_by_at_most_its_share_and_the_seed_decides():
-    exact = prompts.box_of(DISC)
+    exact = prompts.bounding_box(DISC)
     boxes = [simulated_users.jittered_box(DISC, 0.08, rng(seed)) for seed in range(40)]
     assert simulated_users.jittered_box(DISC, 0.0, rng()) == exact and len(set(boxes)) > 10
     assert boxes == [simulated_users.jittered_box(DISC, 0.08, rng(seed)) for seed in range(40)]
@@ -179,7 +179,7 @@ def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
     found = checkpoint.load(trained)
     torch.manual_seed(0)
     before = inference.Network(UNet(**found.metadata["model"]).eval(), found.metadata, "", None)
-    after = inference.network_of(found, "float32")
+    after = inference.build_network(found, "float32")
     data = prompt_data.open_sets(prompt_data.Packs(size=64))
     start, end = (prompt.validate(network.unet, 32, data, 6)["val_phantom_box"] for network in (before, after))
     assert end > start + 0.2 and end > 0.6
@@ -195,7 +195,7 @@ def test_the_checkpoint_says_what_it_was_trained_on(trained):
     )
     split = splits.restore(about["splits"][0])
     assert (
-        checkpoint.seen(found) == {"phantom": set(split.train)}
+        checkpoint.training_patients(found) == {"phantom": set(split.train)}
         and about["data"]["sets"][0]["source"] == "drawn for this test"
     )
     assert 0 <= about["bfloat16_dsc"] <= 1 and about["seen"] <= len(split.train)

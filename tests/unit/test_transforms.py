@@ -227,7 +227,7 @@ def test_masks_follow_their_images():
 
 def test_geometry_of_one_image_does_not_depend_on_the_others():
     x, drawn = images(), transforms.draw(4, ALL, seeded())
-    one = transforms.Drawn(*(getattr(drawn, name)[2:3] for name in ("affine_b23", "contrast_b", "brightness_b", "gamma_b")))
+    one = transforms.AugmentationParameters(*(getattr(drawn, name)[2:3] for name in ("affine_b23", "contrast_b", "brightness_b", "gamma_b")))
     torch.testing.assert_close(transforms.apply_geometry(x, drawn)[2:3], transforms.apply_geometry(x[2:3], one))
     torch.testing.assert_close(transforms.apply_intensity(x, drawn)[2:3], transforms.apply_intensity(x[2:3], one))
 
@@ -235,18 +235,18 @@ def test_geometry_of_one_image_does_not_depend_on_the_others():
 def test_shift_and_turn_by_hand():
     x = images(1, 8)
     still = {"contrast_b": torch.ones(1), "brightness_b": torch.zeros(1), "gamma_b": torch.ones(1)}
-    right = transforms.Drawn(affine_b23=torch.tensor([[[1.0, 0, -0.5], [0, 1, 0]]]), **still)  # a quarter of the side
+    right = transforms.AugmentationParameters(affine_b23=torch.tensor([[[1.0, 0, -0.5], [0, 1, 0]]]), **still)  # a quarter of the side
     moved = transforms.apply_geometry(x, right)
     torch.testing.assert_close(moved[..., 2:], x[..., :-2], atol=1e-5, rtol=0)
     assert moved[..., :2].abs().max() < 1e-5
-    quarter = transforms.Drawn(affine_b23=torch.tensor([[[0.0, -1, 0], [1, 0, 0]]]), **still)
+    quarter = transforms.AugmentationParameters(affine_b23=torch.tensor([[[0.0, -1, 0], [1, 0, 0]]]), **still)
     turned = transforms.apply_geometry(x, quarter)
     assert min(float((turned - x.rot90(k, (2, 3))).abs().max()) for k in (1, 3)) < 1e-5
 
 
 def test_intensity_by_hand_and_within_bounds():
     x = torch.tensor([0.2, 0.4, 0.6, 0.8]).reshape(1, 1, 2, 2)
-    drawn = transforms.Drawn(torch.zeros(1, 2, 3), torch.tensor([1.5]), torch.tensor([0.1]), torch.tensor([2.0]))
+    drawn = transforms.AugmentationParameters(torch.zeros(1, 2, 3), torch.tensor([1.5]), torch.tensor([0.1]), torch.tensor([2.0]))
     expected = np.clip((np.array([0.2, 0.4, 0.6, 0.8]) - 0.5) * 1.5 + 0.6, 0, 1) ** 2
     np.testing.assert_allclose(transforms.apply_intensity(x, drawn).flatten(), expected, atol=1e-6)
     found = transforms.apply_intensity(images(), transforms.draw(4, ALL, seeded()))

@@ -44,7 +44,7 @@ def test_bits_at_the_papers_scale_are_exact():
 
 @pytest.mark.parametrize("call", [lambda: uncertainty.log2_choose(4, 5), lambda: uncertainty.log2_choose(4, -1),
                                   lambda: uncertainty.random_bits(4, 5), lambda: uncertainty.lesion_first_bits(4, 2, 5),
-                                  lambda: uncertainty.chance_hidden(4, 2, 5)])  # fmt: skip
+                                  lambda: uncertainty.hidden_probability(4, 2, 5)])  # fmt: skip
 def test_impossible_counts_are_refused(call):
     with pytest.raises(ValueError):
         call()
@@ -55,7 +55,7 @@ def test_chance_hidden_is_what_real_masks_do(lesion, hidden):
     own = torch.zeros(4000, 12, dtype=torch.bool)
     own[:, :lesion] = True
     mask = masking.cut(masking.order(own, torch.Generator().manual_seed(0)), hidden / 12)
-    in_lesion, in_background = uncertainty.chance_hidden(12, lesion, hidden)
+    in_lesion, in_background = uncertainty.hidden_probability(12, lesion, hidden)
     # every patch of a cluster alike: 4000 draws, five standard deviations
     for patch in range(12):
         chance = in_lesion if patch < lesion else in_background
@@ -202,7 +202,7 @@ def test_an_orders_course_is_the_mutual_information_of_each_of_its_masks(length)
     found = uncertainty.shared_course(s, orders)
     assert found.shape == (6, length + 1)
     for hidden in range(length + 1):
-        torch.testing.assert_close(found[:, hidden], uncertainty.mutual_information(s, masking.first(orders, hidden)), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found[:, hidden], uncertainty.mutual_information(s, masking.hide_first(orders, hidden)), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(uncertainty.shared_course(s, orders.flip(1)), found.flip(1))  # who is hidden does not matter
     assert torch.equal(uncertainty.shared_course(s.clone(), orders), found)
 

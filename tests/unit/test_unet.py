@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mpsams.unet import NORMS, UNet, folded
+from mpsams.unet import NORMS, UNet, fold_batchnorm
 
 
 @pytest.mark.parametrize("width, millions", [(64, 31.0), (32, 7.8), (16, 1.9)])
@@ -68,7 +68,7 @@ def test_folded_gives_the_same_and_leaves_the_original(norm):
         if tensor.ndim == 1:
             tensor.uniform_(0.3, 2) if name.endswith(("weight", "running_var")) else tensor.normal_(0, 0.5)
     before, x = {name: tensor.clone() for name, tensor in net.state_dict().items()}, torch.rand(2, 2, 48, 32)
-    found = folded(net)
+    found = fold_batchnorm(net)
     with torch.no_grad():
         expected = net(x)
         torch.testing.assert_close(found(x), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
@@ -82,4 +82,4 @@ def test_folded_gives_the_same_and_leaves_the_original(norm):
 
 def test_folding_is_for_evaluation():
     with pytest.raises(ValueError, match="training mode"):
-        folded(UNet(width=2))
+        fold_batchnorm(UNet(width=2))

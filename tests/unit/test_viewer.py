@@ -20,13 +20,13 @@ from mpsams.inference import case as _case
 from mpsams.inference.registry import ModelRegistry
 from tests.support.affines import AFFINES
 
-HOW = _case.clustering(ModelRegistry("nowhere").clustering())
+HOW = _case.clustering_options(ModelRegistry("nowhere").clustering())
 
 
 @pytest.fixture(scope="module")
 def ct():
     volume = next(volume for volume in phantom.volumes() if volume.modality == "ct")
-    return _case.of_volume(volume, HOW)
+    return _case.open_volume(volume, HOW)
 
 
 def told(html: str, name: str) -> dict:
@@ -39,7 +39,7 @@ def test_a_position_is_that_of_the_voxel_that_is_shown(affine, plane):
     shape = (4, 5, 6)
     index_xyz = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     millimetres = index_xyz @ affine[:3, :3].T + affine[:3, 3]
-    slow = np.stack([geometry.shown(millimetres[..., axis], affine, plane) for axis in range(3)], axis=-1)
+    slow = np.stack([geometry.radiological_view(millimetres[..., axis], affine, plane) for axis in range(3)], axis=-1)
     for index in ((0, 0, 0), (1, 2, 3), (3, 3, 2)):
         np.testing.assert_allclose(geometry.position(affine, shape, plane, index), slow[index], atol=1e-9)
 
@@ -59,7 +59,7 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
 
 
 def test_nothing_is_said_of_millimetres_where_there_are_none():
-    sample = _case.of_sample(phantom.samples()[0], HOW)
+    sample = _case.open_sample(phantom.samples()[0], HOW)
     about = told(viewer.slice_data(replace(sample, truth_xyz=None)), "slice")
     assert about["mm"] is None and about["patient"] is None and about["lesion"] is None and about["body"] is None
     empty = viewer.slice_data(sample, np.zeros(sample.shape_hw, bool))

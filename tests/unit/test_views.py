@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from mpsams import views
-from mpsams.views import How
+from mpsams.views import ViewOptions
 
-STILL = How(smallest=1, largest=1, aspect=1, flip=0, jitter=0, blur=0)  # the image itself
+STILL = ViewOptions(smallest=1, largest=1, aspect=1, flip=0, jitter=0, blur=0)  # the image itself
 
 
 def seeded(seed=0):
@@ -28,29 +28,29 @@ def ramps(batch, side):
     return at.expand(batch, 1, side, side), at[:, None].expand(batch, 1, side, side)
 
 
-def drawn(how=STILL, batch=4, seed=0, **given):
-    """Drawn, with some of its numbers given as lists."""
-    return replace(views.draw(batch, how, seeded(seed)), **{name: torch.tensor(value) for name, value in given.items()})
+def drawn(options=STILL, batch=4, seed=0, **given):
+    """View parameters, with some of its numbers given as lists."""
+    return replace(views.draw(batch, options, seeded(seed)), **{name: torch.tensor(value) for name, value in given.items()})
 
 
-RANGES = [How(), How(smallest=0.08), How(smallest=0.05, largest=0.14), How(smallest=0.5, largest=0.5, aspect=2),
-          How(smallest=0.9), How(smallest=1.0), How(smallest=0.7, largest=0.95, aspect=3)]  # fmt: skip
+RANGES = [ViewOptions(), ViewOptions(smallest=0.08), ViewOptions(smallest=0.05, largest=0.14), ViewOptions(smallest=0.5, largest=0.5, aspect=2),
+          ViewOptions(smallest=0.9), ViewOptions(smallest=1.0), ViewOptions(smallest=0.7, largest=0.95, aspect=3)]  # fmt: skip
 
 
-@pytest.mark.parametrize("how", RANGES, ids=lambda how: f"{how.smallest}-{how.largest}-{how.aspect:.2f}")
-def test_crops_lie_inside_the_image_and_have_the_area_and_aspect_they_should(how):
-    affine = views.draw(20000, how, seeded()).affine_b23.double()
+@pytest.mark.parametrize("options", RANGES, ids=lambda options: f"{options.smallest}-{options.largest}-{options.aspect:.2f}")
+def test_crops_lie_inside_the_image_and_have_the_area_and_aspect_they_should(options):
+    affine = views.draw(20000, options, seeded()).affine_b23.double()
     width, left, height, top = affine[:, 0, 0].abs(), affine[:, 0, 2], affine[:, 1, 1], affine[:, 1, 2]
     assert not affine[:, 0, 1].any() and not affine[:, 1, 0].any()
     assert (width + left.abs()).max() <= 1 + 1e-6 and (height + top.abs()).max() <= 1 + 1e-6
-    assert (width * height).max() <= how.largest + 1e-5
+    assert (width * height).max() <= options.largest + 1e-5
     ratio = width / height
-    assert ratio.max() <= how.aspect + 1e-4 and ratio.min() >= 1 / how.aspect - 1e-4
-    assert (width * height).min() >= how.smallest - 1e-5, "less of the image is kept than asked for"
+    assert ratio.max() <= options.aspect + 1e-4 and ratio.min() >= 1 / options.aspect - 1e-4
+    assert (width * height).min() >= options.smallest - 1e-5, "less of the image is kept than asked for"
 
 
 def test_areas_are_uniform_aspects_log_uniform_and_places_anywhere():
-    affine = views.draw(40000, How(smallest=0.1, largest=0.5), seeded(1)).affine_b23.double()
+    affine = views.draw(40000, ViewOptions(smallest=0.1, largest=0.5), seeded(1)).affine_b23.double()
     width, left, height, top = affine[:, 0, 0].abs(), affine[:, 0, 2], affine[:, 1, 1], affine[:, 1, 2]
     for values, low, high in (
         (width * height, 0.1, 0.5),
@@ -64,9 +64,9 @@ def test_areas_are_uniform_aspects_log_uniform_and_places_anywhere():
 
 def test_what_is_cropped_is_what_the_affine_says():
     """On ramps a view's values are the places it shows: they rise by the crop's share and stay inside."""
-    how, side = replace(STILL, smallest=0.1, flip=0.5, aspect=4 / 3), 40
+    options, side = replace(STILL, smallest=0.1, flip=0.5, aspect=4 / 3), 40
     across, down = ramps(64, 128)
-    draw = drawn(how, 64, seed=3)
+    draw = drawn(options, 64, seed=3)
     for ramp, axis, share, shift in ((across, 3, draw.affine_b23[:, 0, 0], draw.affine_b23[:, 0, 2]),
                                      (down, 2, draw.affine_b23[:, 1, 1], draw.affine_b23[:, 1, 2])):  # fmt: skip
         line = views.apply(ramp, draw, side).transpose(axis, 3)[:, 0, 7]
@@ -122,25 +122,25 @@ def test_solarising_inverts_what_is_bright():
 
 def test_blur_is_scipys_image_by_image():
     x, deviations = pictures(4, 20), [0.8, 1.7, 0.0, 2.2]
-    found = views.blurred(x, torch.tensor(deviations))
+    found = views.gaussian_blur(x, torch.tensor(deviations))
     for b, deviation in enumerate(deviations):
         image = x[b, 0].double().numpy()
         expected = gaussian_filter(image, deviation, mode="nearest", radius=7) if deviation else image
         np.testing.assert_allclose(found[b, 0].numpy(), expected, atol=1e-5)
-    assert torch.equal(found[2], x[2]) and views.blurred(x, torch.zeros(4)) is x
+    assert torch.equal(found[2], x[2]) and views.gaussian_blur(x, torch.zeros(4)) is x
     three = pictures(2, 20, channels=3)
-    each = torch.cat([views.blurred(three[:, c : c + 1], torch.tensor([0.5, 1.0])) for c in range(3)], dim=1)
-    torch.testing.assert_close(views.blurred(three, torch.tensor([0.5, 1.0])), each)
+    each = torch.cat([views.gaussian_blur(three[:, c : c + 1], torch.tensor([0.5, 1.0])) for c in range(3)], dim=1)
+    torch.testing.assert_close(views.gaussian_blur(three, torch.tensor([0.5, 1.0])), each)
 
 
 def test_a_view_is_blurred_in_proportion_to_its_side():
     x = pictures(2, 32)
     found = views.apply(x, drawn(batch=2, blur_b=[2 / 224, 0.05]), 32)
-    torch.testing.assert_close(found, views.blurred(x, torch.tensor([2 / 7, 1.6])))
+    torch.testing.assert_close(found, views.gaussian_blur(x, torch.tensor([2 / 7, 1.6])))
 
 
 def test_chances_and_reaches_are_those_asked_for():
-    draw = views.draw(20000, How(flip=0.3, jitter=0.8, strength=0.4, blur=0.1, solarise=0.2), seeded())
+    draw = views.draw(20000, ViewOptions(flip=0.3, jitter=0.8, strength=0.4, blur=0.1, solarise=0.2), seeded())
     jittered = draw.brightness_b != 1
     assert torch.equal(jittered, draw.contrast_b != 1)
     for happened, chance in ((draw.affine_b23[:, 0, 0] < 0, 0.3), (jittered, 0.8), (draw.blur_b > 0, 0.1), (draw.solarise_b, 0.2)):
@@ -158,15 +158,15 @@ def equal(a, b):
 
 
 def test_the_generator_decides_what_is_drawn_and_nothing_decides_how_it_is_applied():
-    how, x, state = How(solarise=0.5), pictures(8), torch.get_rng_state()
-    first = views.draw(8, how, seeded(1))
+    options, x, state = ViewOptions(solarise=0.5), pictures(8), torch.get_rng_state()
+    first = views.draw(8, options, seeded(1))
     applied = views.apply(x, first, 16)
     assert torch.equal(torch.get_rng_state(), state), "the world's randomness was used"
     torch.manual_seed(99)
-    assert equal(first, views.draw(8, how, seeded(1))) and not equal(first, views.draw(8, how, seeded(2)))
+    assert equal(first, views.draw(8, options, seeded(1))) and not equal(first, views.draw(8, options, seeded(2)))
     assert torch.equal(applied, views.apply(x, first, 16))
     source = seeded(1)
-    again = [views.apply(x, views.draw(8, how, source), 16) for _ in range(2)]
+    again = [views.apply(x, views.draw(8, options, source), 16) for _ in range(2)]
     assert torch.equal(again[0], applied) and not torch.equal(again[1], applied)
 
 
@@ -176,7 +176,7 @@ def test_values_stay_in_the_unit_interval_and_the_image_as_it_was(channels):
     x[0], x[1] = 0, 1
     before = x.clone()
     for seed in range(4):
-        found = views.apply(x, views.draw(16, How(strength=1, jitter=1, blur=1, solarise=0.5), seeded(seed)), 20)
+        found = views.apply(x, views.draw(16, ViewOptions(strength=1, jitter=1, blur=1, solarise=0.5), seeded(seed)), 20)
         assert found.shape == (16, channels, 20, 20) and found.isfinite().all() and found.dtype == torch.float32
         assert found.min() >= 0 and found.max() <= 1 + 1e-6
     assert torch.equal(x, before)
@@ -189,4 +189,4 @@ def test_values_stay_in_the_unit_interval_and_the_image_as_it_was(channels):
 )  # fmt: skip
 def test_views_that_make_no_sense_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{value}"):
-        replace(How(), **{option: value})
+        replace(ViewOptions(), **{option: value})

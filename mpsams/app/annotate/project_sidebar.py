@@ -21,7 +21,7 @@ from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export
 from mpsams.inference.case import MODALITIES, NAMES
-from mpsams.inference.registry import seen
+from mpsams.inference.registry import training_data_of
 
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
@@ -198,7 +198,7 @@ def warn_untrained(annotation: AnnotationSession | None) -> str:
     """A warning where the network that proposes has never seen such images."""
     if annotation is None or annotation.case is None or annotation.image.network is None:
         return ""
-    return html.trained_elsewhere([seen(annotation.image.network)], annotation.case.modality, NAMES)
+    return html.trained_elsewhere([training_data_of(annotation.image.network)], annotation.case.modality, NAMES)
 
 
 def note(sentences: list[str], care: bool) -> str:

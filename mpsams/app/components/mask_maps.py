@@ -11,7 +11,7 @@ import torch
 
 from mpsams import clusters, inference, schedule, uncertainty
 from mpsams.app.components import html, viewer
-from mpsams.inference import Masked
+from mpsams.inference import MaskedPatches
 from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
 
@@ -34,7 +34,7 @@ def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | No
     )
 
 
-def pictures(case: Case, at: Masked, picked: int) -> list[str]:
+def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
     """Cluster map, lesion first, at random."""
     study = case.study
     columns = SIDE // study.patch
@@ -49,7 +49,7 @@ def pictures(case: Case, at: Masked, picked: int) -> list[str]:
     def film(says: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
-        layers = [images.shared("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
+        layers = [images.use_image("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
         return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
 
     def hides(mask_1l) -> list[str]:
@@ -88,7 +88,7 @@ def legend(case: Case) -> str:
     return html.key(*entries, *([("truth", "true lesion")] if case.has_lesion else []), ("picked", "your patch"))
 
 
-def cards(case: Case, at: Masked, covariance_ll: torch.Tensor | None) -> list[str]:
+def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> list[str]:
     """Numbers of this epoch."""
     length = case.study.length
     most = max(at.random_bits, 1e-9)
@@ -128,7 +128,7 @@ def cards(case: Case, at: Masked, covariance_ll: torch.Tensor | None) -> list[st
     return found
 
 
-def curve(case: Case, at: Masked) -> str:
+def curve(case: Case, at: MaskedPatches) -> str:
     """σ over the epochs, as wide as the slider above it, with the point of this epoch."""
 
     def x(epoch: float) -> float:
@@ -156,13 +156,13 @@ def curve(case: Case, at: Masked) -> str:
     )
 
 
-def asked(case: Case, at: Masked, picked: int) -> str:
+def asked(case: Case, at: MaskedPatches, picked: int) -> str:
     """The patch that was clicked."""
     found, columns = case.study.clusters, SIDE // case.study.patch
     inside = bool(found.lesion_bl[0, picked])
     near, far = float(found.to_lesion_bl[0, picked]), float(found.to_background_bl[0, picked])
     now = [f"<strong>{'hidden' if mask[0, picked] else 'visible'}</strong>" for mask in (at.lesion_first_1l, at.random_1l)]
-    chance = at.chance_lesion if inside else at.chance_background
+    chance = at.probability_lesion if inside else at.probability_background
     rows = [
         ("Cluster", f'<span class="chip {"lesion" if inside else "ground"}">{"lesion" if inside else "background"}</span>'),
         *([("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")] if case.selector == clusters.GEODESIC else []),

@@ -7,7 +7,7 @@ import numpy as np
 from mpsams import plots
 from mpsams.app.components import html, viewer
 from mpsams.app.components.templates import render
-from mpsams.inference.comparison import Compared, dispute, is_assistant, parts
+from mpsams.inference.comparison import SliceComparison, disagreement, is_assistant, parse_name
 from mpsams.inference.membership import MEANING as PART_MEANING
 from mpsams.inference.membership import UNKNOWN
 from mpsams.plots import images
@@ -26,9 +26,9 @@ element.addEventListener('click', event => {
 MEANING = {"dsc": "overlap with the truth", "ppv": "of the outlined is lesion", "sen": "of the lesion is outlined"}
 
 
-def verdict(compared: Compared) -> str:
+def verdict(compared: SliceComparison) -> str:
     """In words: how much is called lesion by all, by some, by none, and who fits the truth."""
-    count, titles, waiting = len(compared.peers), compared.said.titles, compared.said.waiting
+    count, titles, waiting = len(compared.peers), compared.predictions.titles, compared.predictions.waiting
     if not count:
         return ""
     by_all, by_any = (float((compared.votes_hw >= least).mean()) for least in (count, 1))
@@ -44,7 +44,7 @@ def verdict(compared: Compared) -> str:
             f"<strong>{who} networks outline something.</strong>",
             f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)} is not; "
             f"over the remaining {html.percent(by_any - by_all, 1)} they differ.",
-            f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of {html.number(compared.alike)}{' on average' * (count > 2)}.",
+            f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of {html.number(compared.mean_agreement)}{' on average' * (count > 2)}.",
         ]
     if waiting:
         done = len(compared.masks)
@@ -52,21 +52,21 @@ def verdict(compared: Compared) -> str:
     return html.note(" ".join([*beside, *says, fits(compared), known_images(compared)]))
 
 
-def known_images(compared: Compared) -> str:
+def known_images(compared: SliceComparison) -> str:
     """A sentence on whether the networks have seen this image, by what is recorded of their training."""
-    if not compared.scores or compared.said.waiting:
+    if not compared.scores or compared.predictions.waiting:
         return ""
     found: dict[str, list[str]] = {}
-    for name, part in compared.said.parts.items():
-        found.setdefault(part, []).append(compared.said.titles.get(name, name))
+    for name, part in compared.predictions.parts.items():
+        found.setdefault(part, []).append(compared.predictions.titles.get(name, name))
     if set(found) <= {UNKNOWN}:
         return "It is not recorded whether the networks have seen this image."
     return "This image was " + "; ".join(f"{part} for {', '.join(names)}" for part, names in found.items()) + "."
 
 
-def fits(compared: Compared) -> str:
+def fits(compared: SliceComparison) -> str:
     """A sentence on which network is nearest to the truth, if there is one."""
-    titles = compared.said.titles
+    titles = compared.predictions.titles
     if not compared.scores:
         return "With a lesion mask (sidebar) DSC, PPV and sensitivity appear below."
     if not compared.case.truth_hw.any():
@@ -86,89 +86,89 @@ def share(mask_hw: np.ndarray) -> str:
     return f"{html.percent(float(mask_hw.mean()), 1)} of the picture" if mask_hw.any() else "nothing"
 
 
-def ordered(compared: Compared, order: str) -> list[str]:
+def ordered(compared: SliceComparison, order: str) -> list[str]:
     """The pictures in the paper's order, or ("dsc") the networks by their DSC, the highest first, after the others."""
-    pictures, scores = compared.said.pictures, compared.scores
+    pictures, scores = compared.predictions.pictures, compared.scores
     if order != "dsc" or not scores:
         return pictures
     return [one for one in pictures if one not in scores] + sorted((one for one in pictures if one in scores), key=lambda name: -scores[name]["dsc"])
 
 
-def cells(compared: Compared, order: str = "paper") -> str:
+def cells(compared: SliceComparison, order: str = "paper") -> str:
     """All pictures small, each a button that makes it large. order: as for ``ordered``."""
-    if not compared.said.pictures:
+    if not compared.predictions.pictures:
         return ""
     pictures, truth = ordered(compared, order), compared.case.outline(compared.case.size_hw)
     buttons = "".join(cell(compared, which, truth) for which in pictures)
     return f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures; choose one to see it large">{buttons}</div>'
 
 
-def cell(compared: Compared, which: str, truth: str) -> str:
+def cell(compared: SliceComparison, which: str, truth: str) -> str:
     """One small picture with its numbers; truth: its outline as SVG."""
     title = name_of(compared, which)
     if which == "truth":
         numbers = [f"area {html.percent(compared.case.truth_hw.mean(), 1)}"]
     elif which == "dispute":
-        numbers = [f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}: {html.number(compared.alike)}"]
+        numbers = [f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}: {html.number(compared.mean_agreement)}"]
     else:
         area, known = html.percent(compared.masks[which].mean(), 1), compared.scores.get(which)
         numbers = [f"area {area}"]
         if known:
             numbers = [f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}", f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}"]
         numbers.append(f"threshold {compared.threshold_of(which):.2f}")
-        part = compared.said.parts.get(which, UNKNOWN)
+        part = compared.predictions.parts.get(which, UNKNOWN)
         numbers += [f'<i class="part">{part}</i>'] * (known is not None and part != UNKNOWN)
-    pressed = str(which == compared.said.shown).lower()
+    pressed = str(which == compared.predictions.shown).lower()
     return (
         f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span>'
         f'<span class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
     )
 
 
-def bars(compared: Compared, order: str = "paper") -> str:
+def bars(compared: SliceComparison, order: str = "paper") -> str:
     """DSC of every network as a bar in its colour; empty without a truth."""
-    if not compared.scores or compared.said.waiting:
+    if not compared.scores or compared.predictions.waiting:
         return ""
     rows = []
     for name in (one for one in ordered(compared, order) if one in compared.scores):
-        colour, dashes = plots.outline(parts(name)[1])
+        colour, dashes = plots.outline(parse_name(name)[1])
         dsc = compared.scores[name]["dsc"]
-        rows.append({"title": compared.said.titles[name], "colour": colour, "is_striped": bool(dashes), "share": 100 * dsc, "dsc": html.number(dsc, 3)})
+        rows.append({"title": compared.predictions.titles[name], "colour": colour, "is_striped": bool(dashes), "share": 100 * dsc, "dsc": html.number(dsc, 3)})
     return render("network_bars", rows=rows)
 
 
-def name_of(compared: Compared, which: str) -> str:
+def name_of(compared: SliceComparison, which: str) -> str:
     """A picture's title."""
-    return {"truth": "True lesion", "dispute": "Where they differ"}.get(which) or compared.said.titles[which]
+    return {"truth": "True lesion", "dispute": "Where they differ"}.get(which) or compared.predictions.titles[which]
 
 
-def picture(compared: Compared, which: str, truth: str, longest: int, extra: str = "") -> str:
+def picture(compared: SliceComparison, which: str, truth: str, longest: int, extra: str = "") -> str:
     """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ. extra: more of its attributes."""
     return images.svg(says(compared, which), compared.case.size_hw, layers(compared, which, truth, longest), extra)
 
 
-def says(compared: Compared, which: str) -> str:
+def says(compared: SliceComparison, which: str) -> str:
     """A cell's picture in words."""
     words = {"truth": "The slice with the true lesion outlined", "dispute": "Map of where the networks differ"}
     return words.get(which) or f"{name_of(compared, which)} outlines {share(compared.masks[which])}"
 
 
-def layers(compared: Compared, which: str, truth: str, longest: int) -> tuple[str, str]:
+def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> tuple[str, str]:
     """The layers of a cell's picture, as SVG: the image, and what is drawn over it."""
     size = compared.case.size_hw
     if which == "truth":
-        return images.shared("case-image", size), truth
+        return images.use_image("case-image", size), truth
     if which == "dispute":
         votes = images.shrunk_mask(compared.votes_hw, longest)
-        return images.raster(images.uri(images.heat(dispute(votes, len(compared.peers)))), size), truth
+        return images.raster(images.uri(images.heat(disagreement(votes, len(compared.peers)))), size), truth
     small = images.shrunk_mask(compared.masks[which], longest)
     filling = f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>'
-    return images.shared("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
+    return images.use_image("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
 
 
-def large(compared: Compared) -> str:
+def large(compared: SliceComparison) -> str:
     """The chosen picture large, and below it what else belongs to it."""
-    which, case = compared.said.shown, compared.case
+    which, case = compared.predictions.shown, compared.case
     if not which:
         return ""
     entries = [("truth", "true lesion")] * (case.truth_hw is not None)
@@ -181,11 +181,11 @@ def large(compared: Compared) -> str:
     return viewer.slice_data(case, lesion_hw) + first + (html.key(*entries) if entries else "") + beside(compared, which)
 
 
-def heading(compared: Compared, which: str) -> str:
+def heading(compared: SliceComparison, which: str) -> str:
     """A large picture's title, for a network with how it was taught."""
     if which in ("truth", "dispute"):
         return name_of(compared, which)
-    _, method, percent = parts(which)
+    _, method, percent = parse_name(which)
     if is_assistant(which):
         return f"{name_of(compared, which)} <em>all labels: to work with, beside the networks that are compared</em>"
     begun = "from nothing" if method == "scratch" else "pretrained without labels"
@@ -193,7 +193,7 @@ def heading(compared: Compared, which: str) -> str:
     return f"{name_of(compared, which)} {taught}"
 
 
-def caption(compared: Compared, which: str) -> str:
+def caption(compared: SliceComparison, which: str) -> str:
     """A large picture in words."""
     if which == "truth":
         return f"The truth covers {share(compared.case.truth_hw)}."
@@ -202,25 +202,25 @@ def caption(compared: Compared, which: str) -> str:
     outlined = f"{name_of(compared, which)} outlines {share(compared.masks[which])}."
     known = compared.scores.get(which, {})
     told = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
-    part = compared.said.parts.get(which, UNKNOWN)
+    part = compared.predictions.parts.get(which, UNKNOWN)
     seen = f" The image is {part} for it: {PART_MEANING[part]}." if part != UNKNOWN else " Whether it has seen the image is unknown."
     return f"{outlined} {told}{'.' * bool(told)} Threshold {compared.threshold_of(which):.2f}.{seen if known else ''}"
 
 
-def beside(compared: Compared, which: str) -> str:
+def beside(compared: SliceComparison, which: str) -> str:
     """A second picture below the large one: every outline at once, or the probabilities behind one."""
     case, size, count = compared.case, compared.case.size_hw, len(compared.masks)
     if which in ("truth", "dispute"):
-        looks = {name: html.line_style(parts(name)[1]) for name in compared.masks}
+        looks = {name: html.line_style(parse_name(name)[1]) for name in compared.masks}
         small = {name: images.shrunk_mask(mask_hw, LARGE) for name, mask_hw in compared.masks.items()}
         outlines = [images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0]) for name, mask_hw in small.items()]
-        legend = html.key(*(("line", title, looks[name][1]) for name, title in compared.said.titles.items()), *[("truth", "true lesion")] * (case.truth_hw is not None))
+        legend = html.key(*(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()), *[("truth", "true lesion")] * (case.truth_hw is not None))
         says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
-        every = images.svg(says, size, [images.shared("case-image", size), case.outline(size), *outlines], viewer.LINKED)
+        every = images.svg(says, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED)
         return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.") + legend
-    heat = images.boxed(compared.said.map(which), case.box, case.shape_hw, size)
+    heat = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)
     drawn = images.svg(f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)
-    highest, at = (html.percent(value) for value in (float(compared.said.chances[which].max()), compared.threshold_of(which)))
+    highest, at = (html.percent(value) for value in (float(compared.predictions.probabilities[which].max()), compared.threshold_of(which)))
     return html.figure(drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
         "0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>'
     )

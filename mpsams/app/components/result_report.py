@@ -29,7 +29,7 @@ class Choice:
 def scale(results: Results) -> str:
     """A sentence on how large the runs behind the numbers are."""
     about, lesions = results.runs[0].about, int((results.runs[0].scores_nk[:, 5] > 0).sum())
-    patients = f" of {len(set(results.groups))} patients" if results.resampled == "patients" else ""
+    patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
     return html.note(
         f"<strong>{escape(results.data.upper())}</strong>, a U-Net of width {about['width']} at {about['size']} × {about['size']} pixels; "
         f"measured on {len(results.cases)} {results.per}s{patients} held back, {lesions} of them with a lesion. "

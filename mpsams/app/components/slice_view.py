@@ -17,11 +17,11 @@ from mpsams.plots import images
 def current_slice(case: Case) -> str:
     """The slice on screen with its truth, held once for the whole page as #case-image, and its part as #case-part."""
     size, (whole, part) = case.size_hw, case.pictures
-    layers = [images.held("case-image", whole, size)]
+    layers = [images.hold_image("case-image", whole, size)]
     if part is None:
         layers.append(images.alias("case-part", "case-image"))
     else:
-        layers.append(f"<defs>{images.held('case-part', part, size)}</defs>")
+        layers.append(f"<defs>{images.hold_image('case-part', part, size)}</defs>")
         layers.append(images.layer(images.box_path(*case.box), "box", case.shape_hw, size))
     words = "no truth mask"
     if case.truth_hw is not None:

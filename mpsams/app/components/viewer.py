@@ -44,7 +44,7 @@ def build(session: Session, outlines: bool = True) -> None:
             changed = set_window(case, (float(low), float(high)))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             raise user_error(f"a display window from {low!r} to {high!r}; allowed are two numbers, the lower first") from None
-        level, width = (round(value, 0 if changed.seen[1] - changed.seen[0] >= 20 else 4) for value in transforms.middle(*changed.seen))
+        level, width = (round(value, 0 if changed.display_span[1] - changed.display_span[0] >= 20 else 4) for value in transforms.middle(*changed.display_span))
         return sidebar.case_updates(changed) | {sidebar.preset: CUSTOM, sidebar.level: level, sidebar.width: width}
 
     window = [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width]
@@ -86,7 +86,7 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
     lesion_hw = case.truth_hw if lesion_hw is None else lesion_hw
     about = {
         "image": image_key(case), "key": slice_key(case), "size": [wide, tall], "shape": [columns, rows], "pixels": [across, down, left, top],
-        "mm": spacing and spacing[2] * across, "window": list(map(float, case.seen)),
+        "mm": spacing and spacing[2] * across, "window": list(map(float, case.display_span)),
         "body": None if part or case.box is None else [case.box.left / across, case.box.top / down, case.box.width / across, case.box.height / down],
         "lesion": None if lesion_hw is None else _around(lesion_hw[top : top + height, left : left + width], across, down),
         "framed": None if case.box is None else [case.box.left, case.box.top, case.box.width, case.box.height],

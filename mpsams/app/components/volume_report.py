@@ -13,7 +13,7 @@ from mpsams.app.components import html
 from mpsams.imaging import Scan
 from mpsams.inference import volumes
 from mpsams.inference.case import Case
-from mpsams.inference.comparison import DEFAULT_THRESHOLD, parts, titled
+from mpsams.inference.comparison import DEFAULT_THRESHOLD, parse_name, titles_of
 from mpsams.inference.membership import UNKNOWN
 
 COLUMNS = {"millilitres": "Lesion, ml", "voxels": "voxels", "dsc": "DSC", "ppv": "PPV", "sen": "Sen", "hd95": "HD95 <small>{}</small>"}
@@ -23,10 +23,10 @@ DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
 
 @dataclass(frozen=True)
 class Whole:
-    """The probabilities of every axial slice of a scan, by network. parts: as ``comparison.Said.parts``."""
+    """The probabilities of every axial slice of a scan, by network. parts: as ``comparison.SlicePredictions.parts``."""
 
     scan: Scan
-    said: Mapping[str, volumes.Chances]
+    predictions: Mapping[str, volumes.VolumePrediction]
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Whole:
@@ -34,7 +34,7 @@ class Whole:
 
     def masks(self, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Bool (X, Y, Z) by network: where the probability reaches its threshold."""
-        return {name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD)) for name, said in self.said.items()}
+        return {name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD)) for name, said in self.predictions.items()}
 
 
 def of(case: Case, whole: Whole | None) -> Whole | None:
@@ -56,8 +56,8 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
     """A table and the area by slice; empty before the scan on screen was segmented. thresholds: of networks whose own is not the default."""
     if of(case, whole) is None:
         return ""
-    masks, titles = whole.masks(thresholds), titled(whole.said)
-    values = {name: shown(volumes.numbers(case, mask_xyz)) for name, mask_xyz in masks.items()}
+    masks, titles = whole.masks(thresholds), titles_of(whole.predictions)
+    values = {name: shown(volumes.measure(case, mask_xyz)) for name, mask_xyz in masks.items()}
     known = [column for column in COLUMNS if column in next(iter(values.values()))]
     seen = any(part != UNKNOWN for part in whole.parts.values()) and case.truth_xyz is not None
     heads = ["The whole volume", *(COLUMNS[column].format("voxels" if case.scan.affine is None else "mm") for column in known), "Threshold"]
@@ -77,11 +77,11 @@ def shown(numbers: dict[str, float]) -> dict[str, float]:
 
 def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -> str:
     """The area of lesion by slice, a curve for each network in its colour and one for the truth."""
-    looks = {name: html.line_style(parts(name)[1]) for name in masks}
+    looks = {name: html.line_style(parse_name(name)[1]) for name in masks}
     legend: list[tuple[str, ...]] = [("line", titles[name], looks[name][1]) for name in masks]
     curves, styles = dict(masks), {name: css for name, (css, _) in looks.items()}
     if case.truth_xyz is not None:
         curves["truth"], styles["truth"] = case.truth_xyz, "stroke:var(--truth);stroke-width:3"
         legend.append(("truth", "true lesion"))
     heading = "<h4>Lesion area by slice, from the feet up</h4>"
-    return f'<section class="panelet curve">{heading}{volumes.profile(case, curves, styles)}{html.key(*legend)}</section>'
+    return f'<section class="panelet curve">{heading}{volumes.area_profile(case, curves, styles)}{html.key(*legend)}</section>'

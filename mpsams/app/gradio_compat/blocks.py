@@ -128,7 +128,7 @@ class GuardedBlocks(gr.Blocks):
             paths = uploaded_files(inputs)
             if not paths:
                 return await answer()
-            memory, disk = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.of, paths)
+            memory, disk = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.estimate, paths)
             work = asyncio.ensure_future(answer())
             await asyncio.wait({work}, timeout=self.longest)
             if not work.done():

@@ -54,7 +54,7 @@ class FairQueue(Queue):
         found = None
         with suppress(Exception):  # whatever is wrong with them is said when the event is worked on
             files = self.files_of(body.data)
-            found = await asyncio.to_thread(cost.of, files) if files else None
+            found = await asyncio.to_thread(cost.estimate, files) if files else None
         lane = lane_of_file(lane, found[1]) if found else lane
         ticket = Ticket(body.session_hash or f"{PROGRAM}{username or CLIENT.get()}", lane, admission)
         if refusal := self.turns.refusal(ticket, self.waiting()):

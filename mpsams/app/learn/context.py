@@ -16,9 +16,9 @@ from torch import Tensor
 from mpsams import clusters, inference, metrics
 from mpsams.app.learn import lesson
 from mpsams.app.learn.state import LessonState
-from mpsams.inference import Agreement, Masked, Network, Reconstruction, Study, shared
+from mpsams.inference import Agreement, MaskedPatches, Network, Reconstruction, Study, shared
 from mpsams.inference.case import SIDE, Case
-from mpsams.inference.comparison import DEFAULT, Compared, ask, parts
+from mpsams.inference.comparison import DEFAULT, SliceComparison, parse_name, predict_slice
 from mpsams.inference.registry import ModelRegistry
 
 DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}
@@ -89,7 +89,7 @@ class LessonContext:
         return last if self.state.rounds is None else min(self.state.rounds, last)
 
     @cached_property
-    def masked(self) -> Masked:
+    def masked(self) -> MaskedPatches:
         """What is hidden at the epoch."""
         return inference.mask_at(self.study, self.state.epoch)
 
@@ -132,14 +132,14 @@ class LessonContext:
         return shared.reconstruct(self.autoencoder, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
 
     @cached_property
-    def compared(self) -> Compared | None:
+    def compared(self) -> SliceComparison | None:
         """The network begun from the pretraining beside the one begun from nothing; None when they are not there."""
         there = self.registry.segmenters(self.case.modality)
-        wanted = [name for name in there if parts(name)[1] in COMPARED and parts(name)[2] == DEFAULT]
+        wanted = [name for name in there if parse_name(name)[1] in COMPARED and parse_name(name)[2] == DEFAULT]
         if not wanted:
             return None
-        *_, said = ask(self.case, wanted, self.registry)
-        return Compared(said, THRESHOLD)
+        *_, said = predict_slice(self.case, wanted, self.registry)
+        return SliceComparison(said, THRESHOLD)
 
     @cached_property
     def dataset_agreement(self) -> dict | None:

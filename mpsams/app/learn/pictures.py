@@ -56,7 +56,7 @@ def grey(unit_11ss: Tensor) -> str:
 
 def image() -> str:
     """The image on the page, as bright as is wished."""
-    return images.shared("case-part", SIZE)
+    return images.use_image("case-part", SIZE)
 
 
 def choosing(context: LessonContext, says: str, layers: Sequence[str], live: str = "") -> str:

@@ -12,8 +12,8 @@ from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.state import WAYS
 from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
-from mpsams.inference.comparison import TITLES, parts
-from mpsams.inference.registry import trained_on
+from mpsams.inference.comparison import TITLES, parse_name
+from mpsams.inference.registry import training_data
 from mpsams.plots import images
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
@@ -101,7 +101,7 @@ def reconstruct(context: LessonContext) -> StepPage:
     trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
     return StepPage(
         title,
-        html.trained_elsewhere([trained_on(context.autoencoder.metadata)], context.case.modality, NAMES) + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
+        html.trained_elsewhere([training_data(context.autoencoder.metadata)], context.case.modality, NAMES) + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
         [
             f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
             f"On average a hidden pixel is off by <strong>{html.percent(error, 1)}</strong> of full brightness. Plain grey would be "
@@ -208,13 +208,13 @@ def transfer(context: LessonContext) -> StepPage:
         return StepPage(title, film(pictures.cut(context)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
     truth = context.case.outline(context.case.size_hw)
     films = []
-    for name in sorted(compared.masks, key=lambda name: COMPARED.index(parts(name)[1])):
-        begun = "from nothing" if parts(name)[1] == "scratch" else "pretrained"
+    for name in sorted(compared.masks, key=lambda name: COMPARED.index(parse_name(name)[1])):
+        begun = "from nothing" if parse_name(name)[1] == "scratch" else "pretrained"
         known = compared.scores.get(name)
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
-        films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parts(name)[1]]} <em>{begun}</em>", says))
-    about = [context.registry.about(name) for name in compared.masks]
+        films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>", says))
+    about = [context.registry.metadata(name) for name in compared.masks]
     says = [
         "The network that filled in patches gets a new last layer and a few images with outlined lesions, 10% of those there are. "
         "Beside it, a network of the same shape that begins from nothing.",
@@ -222,8 +222,8 @@ def transfer(context: LessonContext) -> StepPage:
         "One image proves nothing: the tab Results shows the averages over images that no training saw.",
     ]
     key = html.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if context.case.truth_hw is not None else []))
-    elsewhere = html.trained_elsewhere([trained_on(one) for one in about], context.case.modality, NAMES)
-    taught = "" if elsewhere else html.taught_on(trained_on(about[0]), context.case.plane)
+    elsewhere = html.trained_elsewhere([training_data(one) for one in about], context.case.modality, NAMES)
+    taught = "" if elsewhere else html.taught_on(training_data(about[0]), context.case.plane)
     return StepPage(
         title,
         elsewhere + html.row(films, "films two") + key,
@@ -243,7 +243,7 @@ def judged(context: LessonContext) -> str:
         return f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
     if not context.case.truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
-    dsc = {parts(name)[1]: scores["dsc"] for name, scores in compared.scores.items()}
+    dsc = {parse_name(name)[1]: scores["dsc"] for name, scores in compared.scores.items()}
     if set(dsc) != set(COMPARED):
         return f"Overlap with the true lesion (DSC, 1 is perfect): {', '.join(html.number(value, 3) for value in dsc.values())}."
     gain = dsc["mps_ams"] - dsc["scratch"]

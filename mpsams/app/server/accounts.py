@@ -56,7 +56,7 @@ def add(path: Path, name: str, password: str) -> None:
         raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
     there = read(path) if path.is_file() and path.read_text(encoding="utf-8").strip() else {}
     there[name] = hashed(password)
-    with checkpoint.replacing(path) as temporary:
+    with checkpoint.atomic_path(path) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text("".join(f"{name}:{rest}\n" for name, rest in there.items()), encoding="utf-8")
 

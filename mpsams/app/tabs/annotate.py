@@ -34,7 +34,7 @@ Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything 
 def describe_assistant(registry: ModelRegistry, modality: str) -> str:
     """Return as HTML what the assistant that proposes was trained on and how good it is; "" if it is another network."""
     name = assist.default_model(registry, modality)
-    return html.assistant(registry.about(name), registry.measured(name)) if name and name == registry.assistant(modality) else ""
+    return html.assistant(registry.metadata(name), registry.evaluation(name)) if name and name == registry.assistant(modality) else ""
 
 
 def build(session: Session) -> None:
@@ -187,6 +187,6 @@ class Listeners:
             return {}
         if before is None or case.scan.voxels_xyz is not before.scan.voxels_xyz:
             return session.sidebar.show_case(case)
-        level, width = transforms.middle(*case.seen)
-        window = {session.sidebar.level: level, session.sidebar.width: width} if case.seen != before.seen else {}
+        level, width = transforms.middle(*case.display_span)
+        window = {session.sidebar.level: level, session.sidebar.width: width} if case.display_span != before.display_span else {}
         return {session.case: case, session.version: str(time.monotonic_ns()), session.sidebar.slice: case.index + 1} | window

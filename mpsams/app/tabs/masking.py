@@ -13,7 +13,7 @@ from mpsams.app.components import mask_maps, viewer
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.learn.state import parse_number
 from mpsams.app.session import FIRST_EPOCH, Session
-from mpsams.inference.case import MODALITIES, Case, with_truth
+from mpsams.inference.case import MODALITIES, Case, set_truth
 from mpsams.inference.registry import ModelRegistry
 
 TITLE = "Masking"
@@ -114,7 +114,7 @@ def endpoints(registry: ModelRegistry) -> None:
     def clusters_of(image, truth=None, modality="", seed=0, selector="", slice=0, reading=""):
         """The two clusters of an image's patches; with a truth mask also how well they agree with it."""
         case = answers.case_of(registry, image, modality, slice, seed, selector or reading)
-        return answers.clusters(with_truth(case, Path(truth)) if truth else case)
+        return answers.clusters(set_truth(case, Path(truth)) if truth else case)
 
     def mask(image, epoch=OPENS_AT, modality="", seed=0, selector="", slice=0, reading=""):
         """The patches hidden at an epoch, lesion first and at random, with ratio and uncertainty."""

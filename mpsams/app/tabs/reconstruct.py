@@ -17,7 +17,7 @@ from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import FIRST_EPOCH, Session
 from mpsams.inference import Reconstruction, shared
 from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
-from mpsams.inference.registry import ModelRegistry, seen  # fmt: skip
+from mpsams.inference.registry import ModelRegistry, training_data_of  # fmt: skip
 from mpsams.plots import images
 
 TITLE = "Reconstruct"
@@ -105,7 +105,7 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
-    trained = [seen(registry.network(name)) for name in there.values()]
+    trained = [training_data_of(registry.network(name)) for name in there.values()]
     return "".join(
         [
             viewer.slice_data(case, part=True),

@@ -89,7 +89,7 @@ class Reader:
 
     def _by_labels(self, key: str, choice: Choice) -> str:
         results = self.results(key, choice.plan, choice.per)
-        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in tables.shown(results)]
+        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in tables.tables_with_runs(results)]
         with self._lock:
             return result_report.against_labels(both, choice)
 
@@ -108,7 +108,7 @@ class Reader:
         if form == "tex":
             return tables.latex(self.table(key, choice))
         results = self.results(key, choice.plan, choice.per)
-        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.shown(results) for recipe in results.recipes for averaging in AVERAGED)
+        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.tables_with_runs(results) for recipe in results.recipes for averaging in AVERAGED)
 
 
 def rivals() -> str:
@@ -167,7 +167,7 @@ def build(session: Session) -> None:
         shares = [(f"{100 * labels:g}%", labels) for labels in results.labels]
         kept = {
             plan: name,
-            table: kept_of(values[table], tables.shown(results)),
+            table: kept_of(values[table], tables.tables_with_runs(results)),
             recipe: kept_of(values[recipe], results.recipes),
             per: values[per] if results.volumes else "image",
             across: kept_of(values[across], [m for m in results.methods if m != result_report.METHOD] or results.methods),
@@ -178,7 +178,7 @@ def build(session: Session) -> None:
             nothing: wrong,
             body: gr.Column(visible=True),
             plan: gr.Dropdown(list(there.plans), value=name),
-            table: gr.Radio([(NAMED[t], t) for t in tables.shown(results)], value=kept[table]),
+            table: gr.Radio([(NAMED[t], t) for t in tables.tables_with_runs(results)], value=kept[table]),
             recipe: gr.Radio([(r.capitalize(), r) for r in results.recipes], value=kept[recipe]),
             per: gr.Radio(value=kept[per], visible=results.volumes),
             across: gr.Dropdown(methods, value=kept[across]),

@@ -24,18 +24,18 @@ from mpsams.inference import figure_rows, volumes
 from mpsams.inference.case import NAMES, Case
 from mpsams.inference.comparison import (
     DEFAULT_THRESHOLD,
-    Compared,
-    Said,
+    SliceComparison,
+    SlicePredictions,
     Thresholds,
-    ask,
-    chosen,
+    choose_networks,
     image_key,
     is_assistant,
+    predict_slice,
     slice_mask,
-    titled,
+    titles_of,
 )
 from mpsams.inference.figure_rows import CROPS, FORMS, MOST_ROWS, FigureRow
-from mpsams.inference.registry import ModelRegistry, seen
+from mpsams.inference.registry import ModelRegistry, training_data_of
 
 __all__ = ["DEFAULT", "PLACE", "TITLE", "build"]
 TITLE = "Segment & compare"
@@ -70,8 +70,8 @@ class SegmentTab:
     def __init__(self, session: Session) -> None:
         self.session, self.registry = session, session.registry
         there = self.registry.segmenters(session.first.modality)
-        usual = chosen(there, ())
-        self.said, self.whole, self.due = gr.State(Said(session.first, {})), gr.State(None), gr.State(0)
+        usual = choose_networks(there, ())
+        self.said, self.whole, self.due = gr.State(SlicePredictions(session.first, {})), gr.State(None), gr.State(0)
         self.thresholds = gr.State(Thresholds())
         self.rows = gr.State(())
         session.hold(self.said, self.whole, self.rows)
@@ -142,39 +142,39 @@ class SegmentTab:
         on_event(asking.then, self._show, redraw, self.pictures)  # a threshold may have been moved while they were asked
         session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
 
-    def _show(self, now: Said, thresholds: Thresholds, order: str) -> dict:
+    def _show(self, now: SlicePredictions, thresholds: Thresholds, order: str) -> dict:
         compared = compare(now, thresholds)
         above, below = say(compared, self.registry)
         drawn = {self.verdict: above, self.large: network_grid.large(compared), self.taught: below}
         return drawn | {self.cells: network_grid.cells(compared, order), self.bars: network_grid.bars(compared, order)}
 
-    def _infer(self, case: Case, thresholds: Thresholds, order: str, names: list[str], before: Said) -> Iterator[dict]:
+    def _infer(self, case: Case, thresholds: Thresholds, order: str, names: list[str], before: SlicePredictions) -> Iterator[dict]:
         """Ask the networks that take part; what is known is shown about twice a second."""
-        names, drawn = chosen(self.registry.segmenters(case.modality), names), 0.0
-        for now in ask(case, names, self.registry, before):
+        names, drawn = choose_networks(self.registry.segmenters(case.modality), names), 0.0
+        for now in predict_slice(case, names, self.registry, before):
             if not now.waiting or time.monotonic() - drawn > PATIENCE:
                 picked = now.shown if now.shown in names else next(iter(names), None)
                 yield {self.said: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(now, thresholds, order)
                 drawn = time.monotonic()
 
-    def _pick(self, now: Said, thresholds: Thresholds, event: gr.EventData) -> dict:
+    def _pick(self, now: SlicePredictions, thresholds: Thresholds, event: gr.EventData) -> dict:
         if event.index not in now.pictures:
             raise user_error(f"there is no picture {event.index!r}; there are: {', '.join(now.pictures)}")
         now = replace(now, shown=event.index)
         compared = compare(now, thresholds)
         shows = {self.said: now, self.large: network_grid.large(compared)}
-        return shows | ({self.which: event.index, self.threshold: compared.threshold_of(event.index)} if event.index in now.chances else {})
+        return shows | ({self.which: event.index, self.threshold: compared.threshold_of(event.index)} if event.index in now.probabilities else {})
 
-    def _set_threshold(self, threshold: float, scope: str, now: Said, thresholds: Thresholds, order: str) -> dict:
+    def _set_threshold(self, threshold: float, scope: str, now: SlicePredictions, thresholds: Thresholds, order: str) -> dict:
         """Another threshold for the large network, or for all where none is large."""
-        names = [now.shown] if scope == "one" and now.shown in now.chances else list(now.chances)
+        names = [now.shown] if scope == "one" and now.shown in now.probabilities else list(now.probabilities)
         try:
             thresholds = thresholds.change(now.case, names, threshold)
         except ValueError as error:
             raise user_error(error) from None
         return {self.thresholds: thresholds} | self._show(now, thresholds, order)
 
-    def _reset(self, now: Said, order: str) -> dict:
+    def _reset(self, now: SlicePredictions, order: str) -> dict:
         return {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD} | self._show(now, Thresholds(), order)
 
     def _settle(self, case: Case, names: list[str], before: Whole | None, thresholds: Thresholds) -> dict:
@@ -184,7 +184,7 @@ class SegmentTab:
         allowed = export.formats(case.scan)
         label = "Download the mask" + (" (of the whole volume)" if kept else " (of this slice)" if case.is_volume else "")
         shows = {self.deep: gr.Row(visible=case.is_volume and bool(there)), self.download: gr.Button(label), self.who: gr.Accordion(visible=len(there) > 1)}
-        shows |= {self.wanted: gr.CheckboxGroup(choices(there), value=chosen(there, names))}
+        shows |= {self.wanted: gr.CheckboxGroup(choices(there), value=choose_networks(there, names))}
         shows |= {self.form: gr.Radio([(FORMATS[name], name) for name in allowed], value=allowed[0]), self.due: time.monotonic_ns()}
         if thresholds.image != image_key(case):
             shows |= {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD}
@@ -195,7 +195,7 @@ class SegmentTab:
     def _read_networks(self, values: Mapping[str, str], case: Case) -> dict:
         """Updates for the networks that the page's address names; those that are not there are left out."""
         there = self.registry.segmenters(case.modality)
-        return {self.wanted: gr.CheckboxGroup(choices(there), value=chosen(there, values.get("networks", "").split(",")))}
+        return {self.wanted: gr.CheckboxGroup(choices(there), value=choose_networks(there, values.get("networks", "").split(",")))}
 
     def _listen_to_volume(self) -> None:
         on_event(self.threshold.release, self._report, [self.session.case, self.whole, self.thresholds], self.report)
@@ -211,8 +211,8 @@ class SegmentTab:
     def _report(self, case: Case, result: Whole | None, thresholds: Thresholds) -> str:
         return volume_report.summary(case, result, thresholds.on(case))
 
-    def _run(self, now: Said, thresholds: Thresholds) -> Iterator[dict]:
-        case, names = now.case, list(now.chances)
+    def _run(self, now: SlicePredictions, thresholds: Thresholds) -> Iterator[dict]:
+        case, names = now.case, list(now.probabilities)
         self.session.reserve(len(case.scan.shown()) * sum(4 * self.registry.network(name).size ** 2 for name in names))
         busy = {self.start: gr.Button(interactive=False), self.stop: gr.Button(interactive=True)}
         for done, found in volumes.segment(case, [self.registry.network(name) for name in names]):
@@ -234,21 +234,21 @@ class SegmentTab:
         inputs = [self.said, self.thresholds, self.rows, self.crop, self.paper]
         on_event(self.print_it.click, self._figure_file, inputs, self.file, may_lose=[self.rows], show_progress_on=self.print_it, **files).then(None, js=PRESS)
 
-    def _mask_file(self, now: Said, thresholds: Thresholds, name: str, form: str, result: Whole | None) -> str:
-        if name not in now.chances:
+    def _mask_file(self, now: SlicePredictions, thresholds: Thresholds, name: str, form: str, result: Whole | None) -> str:
+        if name not in now.probabilities:
             raise user_error("there is no network to make a mask with")
         whole, threshold = volume_report.of(now.case, result), compare(now, thresholds).threshold_of(name)
-        if whole and name not in whole.said:
-            raise user_error(f"{titled([name])[name]} has not seen the whole volume; segment it again")
+        if whole and name not in whole.predictions:
+            raise user_error(f"{titles_of([name])[name]} has not seen the whole volume; segment it again")
         if whole:
-            mask_xyz = whole.said[name].mask(now.case.scan, threshold)
+            mask_xyz = whole.predictions[name].mask(now.case.scan, threshold)
         else:
-            mask_xyz = slice_mask(now.case, now.chances[name], threshold, now.rules.get(name))
+            mask_xyz = slice_mask(now.case, now.probabilities[name], threshold, now.rules.get(name))
         return write_mask(now.case, mask_xyz, form, self.file)
 
-    def _add_row(self, now: Said, thresholds: Thresholds, rows: Sequence[FigureRow] | None) -> dict:
+    def _add_row(self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None) -> dict:
         """The image on screen becomes the last row of the figure."""
-        if not now.chances or now.waiting:
+        if not now.probabilities or now.waiting:
             raise user_error("there is no image to add before every network has answered")
         if len(rows or ()) >= MOST_ROWS:
             raise user_error(f"a figure has at most {MOST_ROWS} rows; download this one, then clear the rows")
@@ -259,30 +259,30 @@ class SegmentTab:
         says = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
         return {self.rows: tuple(rows), self.rows_note: says, self.clear: gr.Button(interactive=bool(rows))}
 
-    def _figure_file(self, now: Said, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str) -> str:
+    def _figure_file(self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str) -> str:
         """The rows that were added as a file; of none, the image on screen."""
-        if not rows and not now.chances:
+        if not rows and not now.probabilities:
             raise user_error("there is no network to draw a figure of")
         drawn = figure_rows.draw(rows or [figure_rows.make_row(compare(now, thresholds))], crop, form)
         return save_to_cache(drawn, f"comparison.{form}", self.file)
 
 
-def compare(now: Said, thresholds: Thresholds) -> Compared:
+def compare(now: SlicePredictions, thresholds: Thresholds) -> SliceComparison:
     """The masks at the thresholds that were set on the image."""
-    return Compared(now, own=thresholds.on(now.case))
+    return SliceComparison(now, own=thresholds.on(now.case))
 
 
 def choices(names: Sequence[str]) -> list[tuple[str, str]]:
     """Networks to choose from: titles and names, in the paper's order."""
-    return [(title, name) for name, title in titled(names).items()]
+    return [(title, name) for name, title in titles_of(names).items()]
 
 
-def say(compared: Compared, registry: ModelRegistry) -> tuple[str, str]:
+def say(compared: SliceComparison, registry: ModelRegistry) -> tuple[str, str]:
     """The notes above the pictures and below them: the networks' verdict in words, and what they were taught."""
-    said = compared.said
-    if not said.chances:
+    said = compared.predictions
+    if not said.probabilities:
         return html.note(MAKE, "warning"), ""
-    trained, case = [seen(registry.network(name)) for name in said.chances], said.case
-    assistant = next((html.assistant(registry.about(name), registry.measured(name)) for name in said.chances if is_assistant(name)), "")
+    trained, case = [training_data_of(registry.network(name)) for name in said.probabilities], said.case
+    assistant = next((html.assistant(registry.metadata(name), registry.evaluation(name)) for name in said.probabilities if is_assistant(name)), "")
     elsewhere = html.trained_elsewhere(trained, case.modality, NAMES)
     return elsewhere + network_grid.verdict(compared), "" if elsewhere else assistant + html.taught_on(trained[0], case.plane)

@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from mpsams.datasets.phantom import skull
 from mpsams.datasets.phantom.paint import (
-    Grid,
+    PixelGrid,
     beyond,
     course,
     cover,
@@ -22,7 +22,7 @@ from mpsams.datasets.phantom.paint import (
     window,
 )
 
-SLICE = Grid((1, 256, 256), (4, 1, 1))
+SLICE = PixelGrid((1, 256, 256), (4, 1, 1))
 
 _STEM = course((-76, 25, 7, 8), (-56, 20, 8, 10), (-43, 16, 9, 13), (-30, 12, 13, 18), (-14, 14, 11, 17), (-3, 12, 9, 13))
 
@@ -38,7 +38,7 @@ def t1(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
     return image_shw[0], mask_shw[0]
 
 
-def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """As ``t1``, on any grid: (S, H, W) float32 and bool. There is anatomy from 76 mm below the thalamus to the vertex."""
     rng = generator(seed, 2)
     z, y, x = grid.coordinates()
@@ -59,7 +59,7 @@ def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.n
     return np.hypot(image + noise[0], noise[1]).astype(np.float32), (distance < 0) & (surface < 0)
 
 
-def _brain(rng: np.random.Generator, grid: Grid, z_s, y_shw, x_shw, surface_shw: np.ndarray) -> np.ndarray:
+def _brain(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw, surface_shw: np.ndarray) -> np.ndarray:
     """White matter, folded cortex, deep grey matter and ventricles; cerebellum and brainstem, (S, H, W) float32."""
     tissue_shw = 150 + 3 * grid.field(rng, 12)
     fluid_shw = _fluid(rng, grid, z_s[:, None, None], y_shw, x_shw, surface_shw)
@@ -81,7 +81,7 @@ def _brain(rng: np.random.Generator, grid: Grid, z_s, y_shw, x_shw, surface_shw:
     return tissue_shw
 
 
-def _deep_grey(grid: Grid, tissue: np.ndarray, z: float, y, side) -> None:
+def _deep_grey(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> None:
     grey = np.minimum.reduce([
         ellipse(y, side, -24, 14, 9, 5.5, -15, z, 14),  # caudate head
         ellipse(y, side, -6, 29, 15, 5.5, -14, z, 17),  # putamen
@@ -91,7 +91,7 @@ def _deep_grey(grid: Grid, tissue: np.ndarray, z: float, y, side) -> None:
     grid.paint(tissue, ellipse(y, side, -3, 22, 8, 3.5, -22, z, 9), 136, 1.5)  # pallidum
 
 
-def _ventricles(grid: Grid, tissue: np.ndarray, z: float, y, side, swell: float) -> None:
+def _ventricles(grid: PixelGrid, tissue: np.ndarray, z: float, y, side, swell: float) -> None:
     bowed = side - 0.0036 * (y - 4) ** 2  # the horns curve outwards
     ventricles = np.minimum.reduce([
         stroke(y, bowed, -32, 9, -8, 2.5, 2.6, 1.6) + 0.5 * beyond(z, -7, 14),
@@ -104,7 +104,7 @@ def _ventricles(grid: Grid, tissue: np.ndarray, z: float, y, side, swell: float)
     grid.paint(tissue, np.maximum(side - 0.7, np.abs(y + 20) - 14) + beyond(z, -5, 20), 125, 0.6)  # septum
 
 
-def _below_the_tent(grid: Grid, tissue: np.ndarray, z: float, y, side) -> None:
+def _below_the_tent(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> None:
     """Brainstem and cerebellum in their fluid."""
     tent = np.maximum(z - skull.tent(y, side), skull.petrous(side) - y)
     grid.paint(tissue, tent, 45, 1)
@@ -117,7 +117,7 @@ def _below_the_tent(grid: Grid, tissue: np.ndarray, z: float, y, side) -> None:
     grid.paint(tissue, ellipse(y, side, 30, 0, 5, 8, 0, z + 36, 14), 45, 0.8)  # fourth ventricle
 
 
-def _fluid(rng: np.random.Generator, grid: Grid, z, y, x, surface: np.ndarray) -> np.ndarray:
+def _fluid(rng: np.random.Generator, grid: PixelGrid, z, y, x, surface: np.ndarray) -> np.ndarray:
     """Pixels in which fluid touches the cortex: outside the brain, in the sulci and in the fissures, (S, H, W) bool."""
     side = np.abs(x)
     cycles = [np.fft.fftfreq(size, step) for size, step in zip(grid.shape[:2], grid.spacing[:2], strict=True)]

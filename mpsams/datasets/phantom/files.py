@@ -38,7 +38,7 @@ def dicom(volume: Volume, folder: str | Path) -> list[Path]:
     """
     places = np.random.default_rng(0).permutation(len(volume.voxels_shw)).tolist()
     paths = [_path(folder, f"{_name(volume)}-{number:03d}.dcm") for number in range(len(places))]
-    shared = _shared(volume) | (_CT if volume.modality == "ct" else _MR | {"SpacingBetweenSlices": volume.spacing[0]})
+    shared = _common_attributes(volume) | (_CT if volume.modality == "ct" else _MR | {"SpacingBetweenSlices": volume.spacing[0]})
     for place, path in zip(places, paths, strict=True):
         _write_slice(volume, place, shared, path)
     return paths
@@ -72,7 +72,7 @@ def _identifier(volume: Volume, *what: object) -> str:
     return generate_uid(entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, what)])
 
 
-def _shared(volume: Volume) -> dict:
+def _common_attributes(volume: Volume) -> dict:
     """The attributes that all slices have in common, by keyword; positions are DICOM's, LPS."""
     affine_lps = np.diag([-1, -1, 1, 1]) @ volume.affine
     _, to_back, to_left = (affine_lps[:3, :3] / volume.spacing).T

@@ -9,9 +9,20 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from mpsams.datasets.phantom import skeleton
-from mpsams.datasets.phantom.paint import Grid, course, cover, ellipse, field, generator, paint, threads, tumour, window
+from mpsams.datasets.phantom.paint import (
+    PixelGrid,
+    course,
+    cover,
+    ellipse,
+    field,
+    generator,
+    paint,
+    threads,
+    tumour,
+    window,
+)
 
-SLICE = Grid((1, 512, 512), (4, 0.46, 0.46))
+SLICE = PixelGrid((1, 512, 512), (4, 0.46, 0.46))
 
 # Body: the neck's and head's ellipse from nape to face (centre y, radii y and x), and the jaw's.
 _BODY = course(
@@ -87,7 +98,7 @@ def ct(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
     return image_shw[0], mask_shw[0]
 
 
-def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """As ``ct``, on any grid: (S, H, W) float32 and bool. There is anatomy from 112 mm below the jaw to 80 above."""
     rng = generator(seed, 1)
     z, y, x = grid.coordinates()
@@ -106,10 +117,10 @@ def slices(seed: int, grid: Grid, lesion: bool = True) -> tuple[np.ndarray, np.n
         paint(image, distance, density, soft=1.2)
     _airway(rng, grid, image, z, y, x)
     bone = skeleton.paint(rng, grid, image, z, y, x)
-    return _reconstructed(rng, image), (distance < 0) & (bone > 0) & (image > -300)
+    return _reconstruct(rng, image), (distance < 0) & (bone > 0) & (image > -300)
 
 
-def _table(grid: Grid, image: np.ndarray, y, x) -> None:
+def _table(grid: PixelGrid, image: np.ndarray, y, x) -> None:
     """A headrest: foam between two thin shells, hollowed for the head."""
     top = 102 - 0.0022 * x**2
     for edge in (top, np.full_like(x, 113)):
@@ -117,7 +128,7 @@ def _table(grid: Grid, image: np.ndarray, y, x) -> None:
     grid.paint(image, np.maximum(np.maximum(top + 1.5 - y, y - 111), np.abs(x) - 97), -930, 1)
 
 
-def _soft_tissue(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
+def _soft_tissue(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
     """Skin, fat, muscles, glands and vessels."""
     fat_shw = -102 + 7 * grid.field(rng, 3.68)
     fat_shw += 70 * threads(grid.field(rng, 18.4), 0.8) * np.clip(grid.field(rng, 13.8), 0, 1)
@@ -156,7 +167,7 @@ def _body(z: float, y, x) -> np.ndarray:
     return -8 * np.logaddexp.reduce(parts)  # a smooth union
 
 
-def _airway(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
+def _airway(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> None:
     """The way of the breath from the nasopharynx to the trachea, and the tips of the lungs."""
     wide = rng.uniform(0.8, 1.15)
     rough_shw = 1.2 * grid.field(rng, 4.6)
@@ -173,7 +184,7 @@ def _airway(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_
             grid.paint(image, ellipse(y, np.abs(x), 26, 44, 24, 22, 0, z + 126, 29), -860, 2)  # lung
 
 
-def _reconstructed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _reconstruct(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The scanner's blur, and noise with little power at low frequencies as back-projection leaves it."""
     white = rng.standard_normal(image.shape, np.float32)
     noise = gaussian_filter(white, 0.8, axes=(1, 2)) - 0.8 * gaussian_filter(white, 2.5, axes=(1, 2))

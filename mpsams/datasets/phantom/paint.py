@@ -21,7 +21,7 @@ def generator(seed: int, stream: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True)
-class Grid:
+class PixelGrid:
     """The pixels of one slice or of many, and where they lie.
 
     shape: (S, H, W); spacing: millimetres between slices, rows and columns; bottom: height of the lowest slice, in
@@ -145,7 +145,7 @@ def threads(level: np.ndarray, width: float, step: float = 1.0) -> np.ndarray:
     return np.exp(-(level**2) / (width**2 * sum(slope**2 for slope in slopes) + 1e-9))
 
 
-def tumour(rng: np.random.Generator, grid: Grid, z, y, x, sites: tuple) -> tuple[np.ndarray, ...]:
+def tumour(rng: np.random.Generator, grid: PixelGrid, z, y, x, sites: tuple) -> tuple[np.ndarray, ...]:
     """Draws a tumour at height 0 and one of the sites (y, |x|, radius), on either side; millimetres.
 
     Returns the distance to its irregular outline, and y and x with the anatomy around it pushed aside.

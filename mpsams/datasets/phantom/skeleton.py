@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsams.datasets.phantom.paint import Grid, beyond, course, ellipse, stroke, window
+from mpsams.datasets.phantom.paint import PixelGrid, beyond, course, ellipse, stroke, window
 
 _LEVELS = (-126, -107, -88, -69, -51, -34, -17, 0, 17)  # middle of each vertebral body, from T3 to C2
 _SPINE = course((-112, 15, 1.2), (-90, 7, 1.15), (-50, -3, 1.05), (0, 0, 1), (24, -1, 1), (50, -2, 1))  # back by, size
@@ -18,7 +18,7 @@ _TEETH = course((8, -38, 48, 29), (20, -38, 49, 29), (34, -39, 49, 29), (42, -42
 _THYROID = course((-54, -24), (-44, -31), (-34, -30), (-26, -24))  # its front, y
 
 
-def paint(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> np.ndarray:
+def paint(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s, y_shw, x_shw) -> np.ndarray:
     """Paints the bones of every slice; returns the distance to them, (S, H, W)."""
     rough_shw = 0.6 * grid.field(rng, 5.52)
     spongy_shw, jaw_shw = (270 + 60 * grid.field(rng, 1.38) for _ in range(2))
@@ -30,7 +30,7 @@ def paint(rng: np.random.Generator, grid: Grid, image_shw: np.ndarray, z_s, y_sh
     return distance_shw
 
 
-def _slice(grid: Grid, z: float, image: np.ndarray, y, x, rough, spongy, spongy_jaw) -> np.ndarray:
+def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, rough, spongy, spongy_jaw) -> np.ndarray:
     """Paints the bones of one slice; returns the distance to them."""
     side = np.abs(x)
     bones = [_spine(grid, image, z, y, side, spongy)]
@@ -47,14 +47,14 @@ def _slice(grid: Grid, z: float, image: np.ndarray, y, x, rough, spongy, spongy_
     return np.minimum.reduce(bones)
 
 
-def _hollow_bone(grid: Grid, image, distance, cortex: float, spongy, shell: float) -> np.ndarray:
+def _hollow_bone(grid: PixelGrid, image, distance, cortex: float, spongy, shell: float) -> np.ndarray:
     """A shell of cortex around spongy bone; returns the distance."""
     grid.paint(image, distance, cortex, 0.6)
     grid.paint(image, distance + shell, spongy, 0.8)
     return distance
 
 
-def _spine(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
+def _spine(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Vertebrae, discs, the canal with the cord, the vertebral arteries."""
     back, size = _SPINE(z)
     y, side = (y - back) / size, side / size
@@ -100,7 +100,7 @@ def _jaw(z: float, y, x, rough) -> np.ndarray:
     return np.minimum(arch, stroke(y, np.abs(x), front, 48.5, back, 47.5, 2.2, 3) + rough)
 
 
-def _teeth(grid: Grid, image: np.ndarray, z: float, y, x) -> np.ndarray:
+def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
     """Both rows, apart from height 20 to 24; the sockets of the upper ones, the hard palate."""
     centre, tall, broad = _TEETH(z)
     row = np.maximum(np.abs(ellipse(y, x, centre, 0, tall, broad)), y + 34)
@@ -118,7 +118,7 @@ def _teeth(grid: Grid, image: np.ndarray, z: float, y, x) -> np.ndarray:
     return teeth
 
 
-def _base(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
+def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Occiput, mastoids, petrous bones and clivus around the posterior fossa with cerebellum and brainstem."""
     fossa = ellipse(y, side, 38, 0, 46, 62, 0, z - 94, 46)
     foramen = ellipse(y, side, 42, 0, 14, 13)
@@ -141,7 +141,7 @@ def _base(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarra
     return np.minimum(bone, mastoid)
 
 
-def _face(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
+def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Upper jaw, cheek bones, pterygoid plates; the air of the nose and its sinuses."""
     sinus = 3 * np.logaddexp.reduce([  # a pyramid
         ellipse(y, side, -52, 27, 24, 17, 0, z - 62, 21) / 3, (-0.5 * y + 0.87 * side - 59) / 3, (17 - side) / 3
@@ -165,7 +165,7 @@ def _face(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarra
     return bone
 
 
-def _larynx(grid: Grid, image: np.ndarray, z: float, y, side) -> np.ndarray:
+def _larynx(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray:
     """Hyoid bone, thyroid and cricoid cartilage."""
     hyoid = np.maximum(np.abs(ellipse(y, side, -14, 0, 23, 21)) - 2.2, y + 4) + beyond(z, -22, -16)
     front = _THYROID(z)[0]
@@ -176,7 +176,7 @@ def _larynx(grid: Grid, image: np.ndarray, z: float, y, side) -> np.ndarray:
     return np.minimum.reduce([hyoid, thyroid, cricoid])
 
 
-def _shoulder(grid: Grid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
+def _shoulder(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Clavicle, first rib and the head of the humerus."""
     clavicle = np.minimum(stroke(y, side, -24, 12, -14, 62, 6, 5) + beyond(z, -111, -105),
                           stroke(y, side, -14, 62, 24, 140, 5, 5) + beyond(z, -107, -101))  # fmt: skip

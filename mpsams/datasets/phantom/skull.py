@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpsams.datasets.phantom.paint import Grid, beyond, course, cover, ellipse, stroke, window
+from mpsams.datasets.phantom.paint import PixelGrid, beyond, course, cover, ellipse, stroke, window
 
 _FACE = course((-76, -26, 62, 58), (-60, -27, 67, 63), (-40, -24, 70, 68), (-14, -18, 70, 64))
 _NOSE = course((-76, -88, 8, 14), (-64, -94, 15, 14), (-52, -92, 13, 11), (-34, -86, 8, 8))
@@ -23,7 +23,7 @@ def petrous(side) -> np.ndarray:
     return 0.45 * side
 
 
-def paint(rng: np.random.Generator, grid: Grid, z_s, y_shw, x_shw) -> tuple[np.ndarray, np.ndarray]:
+def paint(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw) -> tuple[np.ndarray, np.ndarray]:
     """The head without its brain, and the distance to the brain's surface, both (S, H, W) float32."""
     z, side = z_s[:, None, None], np.abs(x_shw)
     image = np.zeros(grid.shape, np.float32)
@@ -68,7 +68,7 @@ def _with_face(head: np.ndarray, z: float, y, x) -> np.ndarray:
     return -5 * np.logaddexp.reduce(parts)
 
 
-def _face(grid: Grid, z: float, image: np.ndarray, y, side, head, fat) -> None:
+def _face(grid: PixelGrid, z: float, image: np.ndarray, y, side, head, fat) -> None:
     """Muscles, orbits, sinuses, nose, clivus and mastoids."""
     muscle = np.minimum.reduce([
         ellipse(y, side, -22, 65, 26, 5, 6, z + 34, 26),  # temporal

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams.datasets.phantom import brain, neck
-from mpsams.datasets.phantom.paint import Grid
+from mpsams.datasets.phantom.paint import PixelGrid
 
-NECK = Grid((48, 192, 192), (4.0, 1.6, 1.6), bottom=-110)
-BRAIN = Grid((36, 192, 192), (4.5, 1.25, 1.25), bottom=-70)
+NECK = PixelGrid((48, 192, 192), (4.0, 1.6, 1.6), bottom=-110)
+BRAIN = PixelGrid((36, 192, 192), (4.5, 1.25, 1.25), bottom=-70)
 MR_GAIN = 4  # steps of a stored MR voxel per unit of ``brain.slices``
 
 

@@ -16,7 +16,7 @@ from . import header, pixels
 from .elements import DAMAGED, OPENS, Allowance
 from .frames import Frame, Place
 from .header import MAX_FRAMES
-from .stacks import Stack, stacks
+from .stacks import FrameStack, stacks
 
 MAX_FILES = 4096
 _FILE_STEPS, _STEPS_PER_FILE = 400_000, 1000  # reads of headers: for any one file; for each file on the average
@@ -89,7 +89,7 @@ def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) ->
     )  # fmt: skip
 
 
-def grouped(files: Sequence[Path]) -> list[list[Path]]:
+def group_series(files: Sequence[Path]) -> list[list[Path]]:
     """Files by what they make together, a series or a volume; by itself is what is no image, or damaged.
 
     Of headers less is read than ``read`` does, and nothing of single frames.
@@ -140,7 +140,7 @@ def _frames(files: Sequence[Path]) -> tuple[list[Frame], int, int]:
     return frames, len(refusals), repeated
 
 
-def _modality(stack: Stack) -> str:
+def _modality(stack: FrameStack) -> str:
     """As the file states it, else brightness for projections, colour and 8 bits, MR's free scale for other volumes."""
     image = stack.frames[0].image
     if image.colour:
@@ -148,12 +148,12 @@ def _modality(stack: Stack) -> str:
     return _MODALITIES.get(image.modality, "mri" if stack.affine is not None and image.allocated > 8 else "ultrasound")
 
 
-def _count(stack: Stack) -> str:
+def _count(stack: FrameStack) -> str:
     count = len(stack.frames)
     return "" if count == 1 else f"{count} {'frames' if stack.affine is None else 'slices'} of "
 
 
-def _titles(found: list[Stack]) -> tuple[str, ...]:
+def _titles(found: list[FrameStack]) -> tuple[str, ...]:
     """Each stack in words of our own, no two the same."""
     titles = []
     for stack in found:
@@ -171,7 +171,7 @@ def _titles(found: list[Stack]) -> tuple[str, ...]:
     return tuple(titles)
 
 
-def _origin(stack: Stack) -> str:
+def _origin(stack: FrameStack) -> str:
     first = stack.frames[0]
     image = first.image
     words = f"DICOM {image.modality}".strip() + f", {_count(stack)}{first.columns} × {first.rows} pixels"
@@ -180,7 +180,7 @@ def _origin(stack: Stack) -> str:
     return words + ", " + " × ".join(f"{mm:.2f}" for mm in np.linalg.norm(stack.affine[:3, :3], axis=0)) + " mm"
 
 
-def _series(stack: Stack) -> Series:
+def _series(stack: FrameStack) -> Series:
     image = stack.frames[0].image
     images = tuple(
         ("" if frame.tile else frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames

@@ -26,11 +26,11 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while line := sys.stdin.buffer.readline():
-        how = json.loads(line)
-        decoder, frame = get_decoder(how.pop("syntax")), sys.stdin.buffer.read(how.pop("size"))
+        request = json.loads(line)
+        decoder, frame = get_decoder(request.pop("syntax")), sys.stdin.buffer.read(request.pop("size"))
         if hasattr(signal, "setitimer"):  # whose signal ends the process
-            signal.setitimer(signal.ITIMER_PROF, SECONDS + SECONDS_PER_MEGAPIXEL * how["rows"] * how["columns"] / 1e6)
-        samples, meant = decoder.as_array(frame, **how)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS + SECONDS_PER_MEGAPIXEL * request["rows"] * request["columns"] / 1e6)
+        samples, meant = decoder.as_array(frame, **request)
         answer = {"dtype": samples.dtype.str, "shape": samples.shape, "photometric": str(meant["photometric_interpretation"])}
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.write(np.ascontiguousarray(samples).data)

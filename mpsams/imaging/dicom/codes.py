@@ -25,7 +25,7 @@ _STEPS = 2**19  # reads of a file's fragments
 _FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressive, lossless; JPEG-LS
 _BEFORE_THEM = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)}  # tables, restart interval, applications' own, comments
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over the image
-_CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # of JPEG 2000: how it begins
+_CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # the first bytes of JPEG 2000
 _STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")  # pydicom's plugins; tests crashed or stalled these
 
 
@@ -63,13 +63,13 @@ class Elsewhere:
             self._child.kill()
             self._child.communicate()
 
-    def as_array(self, frame: bytes, **how: Any) -> tuple[np.ndarray, dict[str, str]]:
+    def as_array(self, frame: bytes, **options: Any) -> tuple[np.ndarray, dict[str, str]]:
         """As pydicom's ``Decoder.as_array``, with "syntax". Raises UnreadableImage where that raises, crashes or lasts."""
         if self._child is None:
             program = [sys.executable, "-P", str(Path(__file__).with_name("child.py"))]
             self._child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
-            self._child.stdin.write(json.dumps(how | {"size": len(frame)}).encode() + b"\n" + frame)
+            self._child.stdin.write(json.dumps(options | {"size": len(frame)}).encode() + b"\n" + frame)
             self._child.stdin.flush()
         except OSError:
             raise UnreadableImage(DAMAGED) from None
@@ -81,7 +81,7 @@ class Elsewhere:
         return samples, {"photometric_interpretation": answer["photometric"]}
 
 
-def decoded(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iterator[tuple[int, np.ndarray, str]]:
+def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iterator[tuple[int, np.ndarray, str]]:
     """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their order.
 
     Raises UnreadableImage, or whatever pydicom and its decoders raise, for frames that are damaged or missing.
@@ -90,22 +90,22 @@ def decoded(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iter
     from pydicom.uid import UID
 
     decoder, compressed = get_decoder(image.syntax), UID(image.syntax).is_encapsulated
-    how = {
+    options = {
         "rows": image.rows, "columns": image.columns, "samples_per_pixel": image.samples, "bits_allocated": image.allocated,
         "photometric_interpretation": image.photometric, "planar_configuration": image.planar, "bits_stored": image.bits,
         "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr, "raw": True,
     }  # fmt: skip
     decode = decoder.as_array
     if compressed:
-        how["decoding_plugin"] = next(name for name in (*_STURDY, *_FRAIL) if name in decoder.available_plugins)
-        if how["decoding_plugin"] in _FRAIL:
-            decode, how["syntax"] = elsewhere.as_array, image.syntax
+        options["decoding_plugin"] = next(name for name in (*_STURDY, *_FRAIL) if name in decoder.available_plugins)
+        if options["decoding_plugin"] in _FRAIL:
+            decode, options["syntax"] = elsewhere.as_array, image.syntax
     left = set(wanted)
     with open(image.path, "rb", buffering=0) as opened, Steps(opened, Allowance(_STEPS)) as file:
         file.seek(image.at)
-        each = _compressed(image, file, left) if compressed else ((index, file, index, image.frames) for index in sorted(left))
+        each = _decode_compressed(image, file, left) if compressed else ((index, file, index, image.frames) for index in sorted(left))
         for index, source, there, frames in each:
-            samples, meant = decode(source, index=there, number_of_frames=frames, **how)
+            samples, meant = decode(source, index=there, number_of_frames=frames, **options)
             left.remove(index)
             yield index, samples, str(meant["photometric_interpretation"])
             if not left:
@@ -113,7 +113,7 @@ def decoded(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iter
     raise UnreadableImage(DAMAGED)
 
 
-def _compressed(image: Image, file: Any, wanted: Collection[int]) -> Iterator[tuple[int, bytes, int, int]]:
+def _decode_compressed(image: Image, file: Any, wanted: Collection[int]) -> Iterator[tuple[int, bytes, int, int]]:
     """The index of each wanted frame, and its fragments in one, as frame 0 of 1, if they claim the header's size."""
     from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import JPEG2000TransferSyntaxes, RLELossless

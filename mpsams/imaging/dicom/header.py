@@ -62,7 +62,7 @@ def read(path: Path, allowance: Allowance) -> list[Frame]:
         image = _image(path, data, *ends[_PIXELS], _aspect(data, file))
         _refuse_length(image, file.size)
         frames = list(_frames(image, data, file))
-        return mosaic.tiles(frames[0], data) if mosaic.is_one(data) else frames
+        return mosaic.tiles(frames[0], data) if mosaic.is_mosaic(data) else frames
 
 
 def outline(path: Path, allowance: Allowance) -> Frame:

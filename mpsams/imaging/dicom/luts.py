@@ -25,7 +25,7 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
     if first >= 2**15 and (signed or first + entries > 2**16):
         first -= 2**16
     if body is None and segments is not None:
-        expanded = _expanded(segments.value or b"", bits, order, entries)
+        expanded = _expand(segments.value or b"", bits, order, entries)
         return None if expanded is None else Lut(first, bits, entries, f"{order}u2", np.array(expanded, f"{order}u2").tobytes())
     held = len(body.value or b"") if body is not None else 0
     if held < entries:
@@ -34,7 +34,7 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
     return Lut(first, bits if wide else 8, entries, f"{order}u2" if wide else "u1", body.value)
 
 
-def _expanded(stored: bytes, bits: int, order: str, entries: int) -> list[int] | None:
+def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | None:
     """The entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes no sense."""
     wide = bits > 8
     words = np.frombuffer(stored, f"{order}u2" if wide else "u1", len(stored) // (2 if wide else 1))

@@ -18,14 +18,14 @@ _MIN_SIDE = 16
 TAGS = (0x00290010, 0x00190010, _CSA, _COUNT)
 
 
-def is_one(data: Any) -> bool:
+def is_mosaic(data: Any) -> bool:
     """True if a header says that its image is a mosaic."""
     return "MOSAIC" in text(data, "ImageType").split()
 
 
 def tiles(frame: Frame, data: Any) -> list[Frame]:
     """The slices of a mosaic as frames, each a tile of it. UnreadableImage where it is not known how many, or where they lie."""
-    count, normal = _stated(data)
+    count, normal = _stated_slices(data)
     across = math.ceil(math.sqrt(count))
     rows, columns = frame.image.rows // max(1, across), frame.image.columns // max(1, across)
     if not 1 <= count <= _MAX_SLICES or frame.image.frames != 1 or min(rows, columns) < _MIN_SIDE:
@@ -50,7 +50,7 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
     ]
 
 
-def _stated(data: Any) -> tuple[int, np.ndarray | None]:
+def _stated_slices(data: Any) -> tuple[int, np.ndarray | None]:
     """The stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they follow each other."""
     from nibabel.nicom import csareader
 

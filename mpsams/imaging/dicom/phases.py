@@ -17,7 +17,7 @@ _MOST_ATTRIBUTES, _LEVELS = 12, 2
 
 
 @dataclass(frozen=True)
-class Parts:
+class FrameParts:
     """Indices of frames, part by part, no place twice in any. names: what tells parts apart, () where it is only the order
     of the frames at each place. certain: whether the parts are known not to mix phases."""
 
@@ -26,7 +26,7 @@ class Parts:
     certain: bool = True
 
 
-def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
+def separate(frames: Sequence[Frame], places: np.ndarray) -> FrameParts:
     """Frames, each at the place (N,) of that number, as parts: what tells them apart explains as much as possible.
 
     First what has one value for each part, then combinations of such values, then what only grows from part to part,
@@ -34,9 +34,9 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
     """
     members = np.arange(len(frames))
     if _depth(members, places) == 1:
-        return Parts([members])
+        return FrameParts([members])
     attributes = _attributes(frames, members, places)
-    if found := _resolved(members, places, attributes, _LEVELS):
+    if found := _resolve(members, places, attributes, _LEVELS):
         return found
     even = len(set(np.bincount(places))) == 1
     order = next((attribute.codes for attribute in attributes if _distinct(attribute.codes, places)), None)
@@ -45,7 +45,7 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> Parts:
     ranked = np.lexsort((*order, places))
     firsts = np.searchsorted(places[ranked], places[ranked])
     ranks[ranked] = np.arange(len(frames)) - firsts
-    return Parts(_parts(members, ranks), certain=even)
+    return FrameParts(_parts(members, ranks), certain=even)
 
 
 @dataclass(frozen=True)
@@ -90,27 +90,27 @@ def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> n
     return None
 
 
-def _resolved(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> Parts | None:
+def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribute], levels: int) -> FrameParts | None:
     """See ``separate``; None where attributes leave two frames of a part at one place."""
     depth = _depth(members, places)
     if depth == 1:
-        return Parts([members])
+        return FrameParts([members])
     split = [(attribute, _parts(members, attribute.codes)) for attribute in attributes]
     for attribute, parts in split:
         if len(parts) == depth and all(_depth(part, places) == 1 for part in parts):
-            return Parts(parts, (attribute.name,))
-    if levels and (found := _combined(places, split, depth, levels)):
+            return FrameParts(parts, (attribute.name,))
+    if levels and (found := _combine(places, split, depth, levels)):
         return found
     for attribute in attributes:
         if attribute.values is not None and (found := _runs(members, attribute, places, depth)):
             return found
     for attribute, parts in split:
         if len(parts) * len(set(places[members])) < 2 * len(members) and all(_depth(part, places) == 1 for part in parts):
-            return Parts(parts, (attribute.name,))
+            return FrameParts(parts, (attribute.name,))
     return None
 
 
-def _combined(places: np.ndarray, split: list, depth: int, levels: int) -> Parts | None:
+def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> FrameParts | None:
     """Parts by one attribute whose values leave less to explain, each of them resolved by those after it."""
     coarse = [k for k, (_, parts) in enumerate(split) if 1 < len(parts) < depth][:_MOST_ATTRIBUTES]
     for k in coarse:
@@ -118,13 +118,13 @@ def _combined(places: np.ndarray, split: list, depth: int, levels: int) -> Parts
         if sum(_depth(part, places) for part in parts) == depth:
             rest, found = [later for later, _ in split[k + 1 :]], []
             for part in parts:
-                found.append(_resolved(part, places, rest, levels - 1))
+                found.append(_resolve(part, places, rest, levels - 1))
                 if found[-1] is None:
                     break
             else:
                 names = dict.fromkeys((attribute.name, *(inner for part in found for inner in part.names)))
                 resolved = [part for inner in found for part in inner.parts]
-                return Parts(resolved, tuple(names), all(inner.certain for inner in found))
+                return FrameParts(resolved, tuple(names), all(inner.certain for inner in found))
     return None
 
 
@@ -144,7 +144,7 @@ def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
     return len(np.unique(codes * (int(places.max()) + 1) + places)) == len(codes)
 
 
-def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth: int) -> Parts | None:
+def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth: int) -> FrameParts | None:
     """Members in the order of an attribute's values, a new part beginning where places repeat; None where these are not depth.
 
     Where images are missing at a part's ends, it depends on the direction of reading where the parts meet. The widest steps
@@ -166,7 +166,7 @@ def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth:
     best = max(rank for rank, _ in ranked)
     found = [parts for rank, parts in ranked if rank == best]
     certain = len(found) == 1 or all(set(one) == set(other) for one, other in zip(*found, strict=True))
-    return Parts(found[0], (attribute.name,), certain)
+    return FrameParts(found[0], (attribute.name,), certain)
 
 
 def _cut(blocks: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:

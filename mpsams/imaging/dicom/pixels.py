@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .. import UnreadableImage
-from .codes import Elsewhere, decoded
+from .codes import Elsewhere, decode
 from .frames import Frame
 
 MAX_BYTES = 2**30  # of the voxels
@@ -35,7 +35,7 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
         files.setdefault(frame.image, {}).setdefault(frame.index, []).append(z)
     with Elsewhere() as elsewhere:
         for image, places in files.items():
-            for index, samples, photometric in decoded(image, places, elsewhere):
+            for index, samples, photometric in decode(image, places, elsewhere):
                 grey = _luminance(samples, photometric, image.bits) if image.samples == 3 else samples
                 for z in places[index]:
                     voxels = _part(meaning(grey, frames[z]), frames[z])
@@ -124,7 +124,7 @@ def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
     if frame.voi_lut:
         shown = frame.voi_lut(values) / np.float32(2**frame.voi_lut.bits - 1)
     elif frame.window:
-        shown = _windowed(values, *frame.window)
+        shown = _apply_window(values, *frame.window)
     elif frame.modality_lut:
         shown = values / np.float32(2**frame.modality_lut.bits - 1)
     else:
@@ -134,7 +134,7 @@ def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
     return 1 - shown if image.photometric == "MONOCHROME1" else shown
 
 
-def _windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+def _apply_window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
     """DICOM PS3.3 C.11.2.1: black is 0, white is 1, beyond them not yet clipped."""
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - np.float32(centre)) / np.float32(width), -80, 80)))

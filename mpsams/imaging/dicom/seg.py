@@ -36,10 +36,10 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    series = _checked(scan, mask_xyz, label, algorithm)
-    how = hd.AlgorithmIdentificationSequence(algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"])
+    series = _check(scan, mask_xyz, label, algorithm)
+    method = hd.AlgorithmIdentificationSequence(algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"])
     lesion, abnormal = codes.SCT.Lesion, codes.SCT.MorphologicallyAbnormalStructure
-    segment = hd.seg.SegmentDescription(1, label, abnormal, lesion, "AUTOMATIC", how)
+    segment = hd.seg.SegmentDescription(1, label, abnormal, lesion, "AUTOMATIC", method)
     try:
         patient = {keyword: str(series.patient.get(keyword) or "") for keyword in _PATIENT} if identified else {}
         seg = hd.seg.Segmentation(
@@ -57,7 +57,7 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
     return file.getvalue()
 
 
-def _checked(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Series:
+def _check(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Series:
     series = scan.source
     if not isinstance(series, Series) or scan.affine is None:
         raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")

@@ -22,7 +22,7 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class FrameStack:
     """Frames of one size that make one volume, Z in their order along the normal, or in time without places.
 
     affine: (4, 4) from column, row and slice to RAS millimetres, None without geometry. part: this is the first
@@ -39,17 +39,17 @@ class Stack:
         return len(self.frames) * self.frames[0].rows * self.frames[0].columns
 
 
-def stacks(frames: Sequence[Frame]) -> list[Stack]:
+def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
     """All volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
     Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what rounding
     changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make several
     volumes (``phases.separate``), which stay together in their order.
     """
-    found: list[list[Stack]] = []
-    for alike in _divided(frames, _kind):
+    found: list[list[FrameStack]] = []
+    for alike in _divide(frames, _kind):
         if alike[0].place is None:
-            found += [[_film(film)] for film in _divided(alike, _film_of)]
+            found += [[_film(film)] for film in _divide(alike, _film_of)]
             continue
         for lying_alike in _by_orientation(alike):
             found += [_volumes(group, notes) for group, notes in _series(lying_alike)]
@@ -58,7 +58,7 @@ def stacks(frames: Sequence[Frame]) -> list[Stack]:
     return [stack for parts in found for stack in parts]
 
 
-def _beside(parts: list[Stack], frames: Sequence[Frame]) -> list[Stack]:
+def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack]:
     """Volumes with a note where their series has other images, which are no part of them."""
     first = parts[0].frames[0]
     if first.place is None or not first.image.series or first.image.localizer:
@@ -72,7 +72,7 @@ def _beside(parts: list[Stack], frames: Sequence[Frame]) -> list[Stack]:
     return [replace(stack, notes=(*stack.notes, note)) for stack in parts]
 
 
-def _divided(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
+def _divide(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
     """Frames by a key, in the order in which keys occur."""
     groups: dict[Hashable, list[Frame]] = {}
     for frame in frames:
@@ -112,7 +112,7 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     Images of which each names another one make a single group: all else that they say is the same, so UIDs were made anew
     for each image, as some scanners and programs that anonymise do.
     """
-    groups = _divided(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
+    groups = _divide(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
     single = all(frame.image.frames == 1 for frame in frames) and all(len({f.image for f in group}) == 1 for group in groups)
     if len(groups) == 1 or not single or frames[0].image.localizer:
         return [(group, []) for group in groups]
@@ -122,7 +122,7 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     return [(list(frames), [note])]
 
 
-def _film(frames: list[Frame]) -> Stack:
+def _film(frames: list[Frame]) -> FrameStack:
     """Frames without places, by their number."""
     frames = sorted(frames, key=lambda frame: (frame.number, frame.index))
     notes = []
@@ -132,37 +132,37 @@ def _film(frames: list[Frame]) -> Stack:
         notes.append("The frames count as moments, not places, as they do not say where they lie; distances are unknown.")
     elif len(frames) > 1:
         notes.append("The images do not say where they lie, so they are in the order of their numbers and distances are unknown.")
-    return Stack(tuple(frames), None, tuple(notes))
+    return FrameStack(tuple(frames), None, tuple(notes))
 
 
-def _volumes(frames: list[Frame], notes: list[str]) -> list[Stack]:
+def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
     """Frames of one orientation as volumes in which each place is taken once.
 
     These are in the order of their phases, but do not begin with one that is less than half as large as the largest.
     """
     frames = sorted(frames, key=lambda frame: frame.order)
     heights = np.array([frame.place.position for frame in frames]) @ frames[0].place.normal
-    places = _numbered(heights, frames[0].place.thickness)
+    places = _number(heights, frames[0].place.thickness)
     found = phases.separate(frames, places)
     total, parts, counts = len(found.parts), [], np.bincount(places)
     for k, members in enumerate(found.parts, start=1):
         members = members[np.argsort(heights[members], kind="stable")]
         stack = _volume([frames[index] for index in members])
-        said = [_told(counts, found, k)] if total > 1 else []
+        said = [_describe_parts(counts, found, k)] if total > 1 else []
         parts.append(replace(stack, notes=(*notes, *stack.notes, *said), part=(k, total)))
     half = max(stack.voxels for stack in parts) / 2
     return sorted(parts, key=lambda stack: (stack.voxels < half, stack.part))
 
 
-def _told(counts: np.ndarray, found: phases.Parts, k: int) -> str:
+def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str:
     """A sentence on why a volume is only a part of the images. counts: of images at each place."""
     many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
-    how = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
+    suffix = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
     doubt = "" if found.certain else ", and may mix them, as nothing says for certain which belong together"
-    return f"There are {many}{how}; this volume takes number {k} of each{doubt}."
+    return f"There are {many}{suffix}; this volume takes number {k} of each{doubt}."
 
 
-def _numbered(heights: np.ndarray, thickness: float | None) -> np.ndarray:
+def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
     """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are one."""
     order = np.argsort(heights, kind="stable")
     distances = np.diff(heights[order])
@@ -173,10 +173,10 @@ def _numbered(heights: np.ndarray, thickness: float | None) -> np.ndarray:
     return numbers
 
 
-def _volume(frames: list[Frame]) -> Stack:
+def _volume(frames: list[Frame]) -> FrameStack:
     """Frames at places of their own, in the order of these."""
     affine, notes = _affine([frame.place for frame in frames])
-    return Stack(tuple(frames), affine, tuple(notes))
+    return FrameStack(tuple(frames), affine, tuple(notes))
 
 
 def _affine(places: list[Place]) -> tuple[np.ndarray | None, list[str]]:
