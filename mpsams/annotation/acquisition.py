@@ -1,4 +1,4 @@
-"""Which image to correct first: numbers that grow with what is in doubt.
+"""Priorities of images: numbers that grow with the uncertainty of the network.
 
 Masks and maps may have any axes, as long as those of one image are the same.
 """

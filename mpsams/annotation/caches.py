@@ -1,4 +1,4 @@
-"""What a project keeps in memory of its files: opened images, and masks as bits. Both within a bound, for all who work on the project."""
+"""Caches of a project's files: opened images, and masks as bits, both of limited size and shared by all who work on the project."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class PackedMasks:
 
 
 def _stamp(path: Path) -> tuple | None:
-    """What changes with a file's content; None where there is none."""
+    """A value that changes with the file's content; None if there is no file."""
     try:
         about = path.stat()
     except OSError:

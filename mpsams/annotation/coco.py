@@ -31,7 +31,7 @@ _NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlab
 
 @dataclass
 class Work:
-    """How many pixels may still be drawn."""
+    """A limit on the pixels that may still be drawn."""
 
     left: int = MAX_WORK
 
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Document:
-    """What a COCO file says of our images. entries: by the image's key. strangers: file names that mean no image of ours.
+    """The annotations of a COCO file that belong to our images. entries: by the image's key. strangers: file names that match no image.
 
     refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file.
     """
@@ -190,7 +190,7 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
                 continue
             try:
                 work.spend(_PER_MASK)
-                part_hw = _drawn(annotation.get("segmentation"), shown_shw.shape[1:], work)
+                part_hw = _draw_segmentation(annotation.get("segmentation"), shown_shw.shape[1:], work)
             except UnreadableImage as refusal:
                 reasons.append(str(refusal))
                 if work.left < 0:
@@ -208,7 +208,7 @@ def _titles(categories: list[dict]) -> dict[object, str]:
     return {own: label_of(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := id_of(category.get("id"))) is not None}
 
 
-def _drawn(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
+def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
     """A bool (H, W) mask of a segmentation in any of COCO's forms."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")

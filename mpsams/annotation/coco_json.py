@@ -27,11 +27,11 @@ def read(data: bytes) -> tuple[list[dict], list[dict], list[dict]]:
         raise UnreadableImage(f"This is no JSON that can be read; {ALLOWED}.") from None
     if not isinstance(whole, dict) or not {"images", "annotations"} <= set(whole):
         raise UnreadableImage(f"This JSON is {_form(whole)}; {ALLOWED}.")
-    return tuple(_listed(whole, key) for key in ("images", "annotations", "categories"))  # type: ignore[return-value]
+    return tuple(_entries(whole, key) for key in ("images", "annotations", "categories"))  # type: ignore[return-value]
 
 
 def _form(whole: object) -> str:
-    """What a JSON that is not COCO's is."""
+    """Describe a JSON file that is not COCO's."""
     keys = set(whole) if isinstance(whole, dict) else set()
     first = whole[0] if isinstance(whole, list) and whole and isinstance(whole[0], dict) else {}
     if {"shapes", "imagePath"} <= keys:
@@ -45,7 +45,7 @@ def _form(whole: object) -> str:
     return "not of COCO's form"
 
 
-def _listed(whole: dict, key: str) -> list[dict]:
+def _entries(whole: dict, key: str) -> list[dict]:
     found = whole.get(key, [])
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise UnreadableImage(f"This JSON is not of COCO's form; {ALLOWED}.")

@@ -23,7 +23,7 @@ def as_sentence(error: Exception) -> str:
 
 
 def sentence(error: OSError) -> str:
-    """What is wrong, and that nothing was lost by it; it names neither file nor folder."""
+    """Describe an error of the disk and say that nothing was lost; names neither file nor folder."""
     if error.errno in FULL:
         return "The disk is full, so this was not written; what was saved before stands. Free some space and try again."
     if error.errno in READ_ONLY:

@@ -54,7 +54,7 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written. places: for each item the file with its mask, from ``out``, None where it was left out.
+    """The result of an export. places: for each item the file with its mask, relative to ``out``; None where it was left out.
 
     notes: sentences on what was left out or rounded. They know items by the names in the export alone.
     """
@@ -82,7 +82,7 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     writer = {"busi": _busi, "folder": _folder, "nifti": _nifti, "dicom-seg": _dicom, "coco": _as_coco}[format]
     records: list[Mapping[str, object] | None] = []
     with _new(Path(out)) as folder:
-        placed = writer(_checked(items, records), folder)
+        placed = writer(_check_items(items, records), folder)
         places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
@@ -93,13 +93,13 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     return Written(Path(out), places, tuple(notes))
 
 
-def named(items: Iterable[Annotated]) -> list[str]:
+def names_in_export(items: Iterable[Annotated]) -> list[str]:
     """The items' names in an export, neutral ones where none is given. ValueError for unsafe and for equal names."""
     names: set[str] = set()
-    return [_named(number, item, names) for number, item in enumerate(items, start=1)]
+    return [_unique_name(number, item, names) for number, item in enumerate(items, start=1)]
 
 
-def _named(number: int, item: Annotated, names: set[str]) -> str:
+def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
     """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this one."""
     name = item.name or f"image-{number:04d}"
     if not export_names.is_safe(name):
@@ -110,11 +110,11 @@ def _named(number: int, item: Annotated, names: set[str]) -> str:
     return name
 
 
-def _checked(items: Iterable[Annotated], records: list[Mapping[str, object] | None]) -> Iterator[tuple[str, Annotated]]:
+def _check_items(items: Iterable[Annotated], records: list[Mapping[str, object] | None]) -> Iterator[tuple[str, Annotated]]:
     """Items with their names; records: gets theirs. ValueError for names, labels, classes and masks that are not allowed."""
     names: set[str] = set()
     for number, item in enumerate(items, start=1):
-        name = _named(number, item, names)
+        name = _unique_name(number, item, names)
         _check(name, item)
         records.append(item.record)
         yield name, item

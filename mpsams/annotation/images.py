@@ -16,7 +16,7 @@ UNFINISHED = ".partial"  # how the names of files end that are being written
 _PICTURES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 
 
-def listed(given: Path | Sequence[Path]) -> list[Path]:
+def list_files(given: Path | Sequence[Path]) -> list[Path]:
     """A file, the files of a series, or all files in a folder. ValueError where one is missing or there is none."""
     paths = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()]

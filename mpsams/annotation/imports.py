@@ -46,7 +46,7 @@ class Found:
 
 @dataclass
 class Report:
-    """What an import has to say, filled while it goes on.
+    """The messages of an import, collected while it runs.
 
     refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid of a
     mask that was read were taken. classes: of images by their keys, as tables (CSV) say.
@@ -208,7 +208,7 @@ class _Upload:
     def _parts(self, key: str) -> Iterator[tuple[np.ndarray, set[str]]]:
         """The masks of one image, each to be changed as one likes, and what is marked in them."""
         if key in self.named:
-            yield from self._named(key)
+            yield from self._named_masks(key)
         for document in self.documents:
             if key not in document.entries:
                 continue
@@ -228,7 +228,7 @@ class _Upload:
     def _refuse(self, key: str, reason: str) -> None:
         self.report.refused.append((self.titles[key], reason))
 
-    def _named(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
+    def _named_masks(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
         """The masks of a scan's files and the labels of their folders."""
         files, scan, masks = self.named[key], self.scans[key], {}
         said = [file for file in files if file.role == "mask"]

@@ -1,4 +1,4 @@
-"""What is known of each image, in SQLite: a fold of the log, which can be thrown away and made again from it.
+"""An index of the images in SQLite, built from the log; it may be deleted and is then built again.
 
 One connection, guarded by the lock of the project that holds it.
 """
@@ -119,7 +119,7 @@ class Index:
         lines: of the log. names: of the file with the private names. read_only: the table is kept in memory.
         """
         self.path, self.lines, self.names, self.in_memory = path, lines, names, read_only
-        self.db = None if read_only else _opened(path, lines)
+        self.db = None if read_only else _open_table(path, lines)
         if self.db is None:
             self.rebuild()
         else:
@@ -239,7 +239,7 @@ def _mark(db: sqlite3.Connection, version: int) -> None:
     db.execute("PRAGMA synchronous = OFF")
 
 
-def _opened(path: Path, lines: Path) -> sqlite3.Connection | None:
+def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
     """The table as it lies there; None where it is missing, damaged, was not closed, is of another version or ahead of the log."""
     if not path.is_file():
         return None

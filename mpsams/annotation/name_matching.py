@@ -1,4 +1,4 @@
-"""Which image a file's name belongs to: one rule for masks, for COCO's file names and for what lies in a zip."""
+"""Matching of file names to images: one rule for masks, for COCO's file names and for files in a zip."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clean(name: str) -> str:
 
 
 class Names:
-    """What images are called. A name is matched from the most to the least exact: as a file's whole name, the same in other
+    """The names of images. A name is matched from the most to the least exact: as a file's whole name, the same in other
     capitals, without its ending, that in other capitals, and without what images have after their name, such as nnU-Net's _0000."""
 
     def __init__(self, known: Mapping[str, Iterable[str]]) -> None:

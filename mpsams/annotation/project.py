@@ -116,7 +116,7 @@ class Project:
             return index.counts()
 
     def queue(self) -> tuple[Item, ...]:
-        """What is neither accepted nor skipped: where nothing was found, then the most urgent first, those without priority last, else as added."""
+        """Images neither accepted nor skipped: first those where nothing was found, then by falling priority, those without one last, else as added."""
         with self._ready() as index:
             found = index.items(OPEN)
         return tuple(sorted(found, key=lambda item: (not item.is_nothing_found, math.inf if item.priority is None else -item.priority)))
@@ -188,7 +188,7 @@ class Project:
         which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why it is no image we open.
         """
         self._refuse_read_only()
-        listed = images.listed(files)
+        listed = images.list_files(files)
         scan = imaging.read(listed, modality)
         with self._adding:
             id, ending = images.copy_in(listed, self.folder / "images")
@@ -401,7 +401,7 @@ class Project:
             if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
             before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
-            row = _compared(before, after, proposed, _packed_truth(truth_xyz, item))
+            row = _compare_masks(before, after, proposed, _packed_truth(truth_xyz, item))
             sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
             row = {"item": id, "action": action, "proposal": made_by, "mask": sha256, "seconds": seconds} | row
@@ -428,7 +428,7 @@ class Project:
             images.link(self.image(item.id), self.accepted / "images")
 
     def _recover(self) -> None:
-        """What the log does not know yet: images and masks that a crash or a person left in the folder, or took from it."""
+        """Differences of the folder from the log: images and masks that a crash or a person added or removed."""
         known = {item.id + item.image_ending for item in self._index.items()}
         for path in sorted((self.folder / "images").iterdir()):
             if path.name not in known:
@@ -526,8 +526,8 @@ def _packed_truth(truth_xyz: np.ndarray | None, item: Item) -> np.ndarray | None
     return masks.pack(truth_xyz)
 
 
-def _compared(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
-    """What the log says of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where there is none."""
+def _compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
+    """The log entry of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where there is none."""
     added, removed = masks.changes(before, after)
     return {
         "pixels_added": added,

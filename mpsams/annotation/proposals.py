@@ -72,10 +72,10 @@ def propose_all(project: Project, registry: ModelRegistry, who: str = "") -> Ite
 
 
 def number(project: Project, id: str) -> int:
-    """Which image of the project it is, in the order they were added, from 1."""
+    """Number of the image in the project, in the order of adding, from 1."""
     return 1 + [item.id for item in project.items()].index(id)
 
 
 def titles_of(project: Project, id: str) -> str:
-    """What an image is called on the page, as plain text: its file's name where that is known."""
+    """Title of an image on the page, as plain text: its file's name where that is known."""
     return project.name(id) or f"Image {id[:KNOWN]}"

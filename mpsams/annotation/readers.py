@@ -21,7 +21,7 @@ FIRST = "mask of the first reader"  # what proposed, in a second project that is
 
 @dataclass(frozen=True)
 class ReaderAgreement:
-    """How far two readers agree.
+    """Agreement of two readers.
 
     rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit of hd95, mm or
     px; "" where there is none. overall: images (with a mask of both), dsc, hd95_mm and hd95_px (means over these), classified

@@ -45,7 +45,7 @@ _TAIL = re.compile(r"[^-]+-seg-\d+$")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is. share: done, in [0, 1]. words: for people. state: "running", "done", "failed" or "cancelled"."""
+    """Progress of a run. share: done, in [0, 1]. words: for people. state: "running", "done", "failed" or "cancelled"."""
 
     share: float
     words: str
@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What a run has brought, measured on held-back items that neither checkpoint was trained on.
+    """The gain of a run, measured on held-back items that neither checkpoint was trained on.
 
     before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after - before.
     images: how many items were measured. manually_edited: how many of them a person has changed, or drawn alone; the others
@@ -174,7 +174,7 @@ def prepare(
         learned = checkpoint.training_patients(begun).get("folder", set())
         kept = select_holdout(ids, known, learned)
         if len(ids) < MIN_ACCEPTED or len(kept - learned) < MIN_HOLDOUT or len(ids - kept) < MIN_HOLDOUT:
-            raise ValueError(needed(len(ids)))
+            raise ValueError(too_few_sentence(len(ids)))
         write(folder / HOLDOUT, {"items": sorted(kept | set(known))})
         for earlier in _numbered(runs):
             clear(earlier)
@@ -195,7 +195,7 @@ def prepare(
     return run, own
 
 
-def needed(count: int) -> str:
+def too_few_sentence(count: int) -> str:
     """Return a sentence on why so many accepted masks are not enough."""
     at_least = f"at least {MIN_ACCEPTED} accepted masks are needed; there are {count}"
     return at_least if count < MIN_ACCEPTED else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
@@ -339,7 +339,7 @@ def clear(run: Path) -> None:
 
 
 def read(path: Path) -> dict:
-    """What a JSON file of ours says; empty where there is none. ValueError names a damaged one."""
+    """Read a JSON file of a project; empty if there is none. ValueError names a damaged one."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -53,7 +53,7 @@ class ScribbleConfig:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """What is computed of an image before the first stroke.
+    """Features of an image that are computed before the first stroke.
 
     rows_pn: the numbers by which pixels are compared, in units of the kernel's deviation, the place first. coarse_qn: the same
     of every 2 x 2 pixels. logit_hw: of the proposal, cut.

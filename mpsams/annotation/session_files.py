@@ -1,4 +1,4 @@
-"""What the page moves into a project and out of it (``annotation.transfer``), and the history of one image. No gradio here."""
+"""Imports and exports of the page (``annotation.transfer``), and the history of one image. No gradio here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from mpsams.annotation import transfer
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import Project
-from mpsams.annotation.transfer import FORMATS, LABELS, NAMES, WHICH, add, grouped
+from mpsams.annotation.transfer import FORMATS, LABELS, NAMES, WHICH, add, group_files
 
-__all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "grouped", "history", "packed", "take"]
+__all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "group_files", "history", "packed", "take"]
 
 
 def packed(project: Project, form: str, which: str, label: str, names: str = "keep") -> tuple[bytes, list[str]]:
@@ -29,6 +29,6 @@ def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
 
 
 def history(project: Project | None, work: OpenImage) -> bytes:
-    """What was done to one image, as JSON: its lines of the project's log, or what this tab remembers."""
+    """The history of one image as JSON: its lines of the project's log, or the memory of this tab."""
     rows = [row for row in project.log() if row.get("item") == work.item] if work.item else work.history
     return (json.dumps(rows, indent=1) + "\n").encode()

@@ -50,7 +50,7 @@ class Exported:
     classes: dict[str, int] = field(default_factory=dict)
 
 
-def grouped(paths: Sequence[Path]) -> list[list[Path]]:
+def group_files(paths: Sequence[Path]) -> list[list[Path]]:
     """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make together."""
     files = dict.fromkeys(path for path in paths if images.ending_of(path) == ".dcm")
     series = {group[0]: group for group in dicom.group_series(list(files))}
@@ -60,7 +60,7 @@ def grouped(paths: Sequence[Path]) -> list[list[Path]]:
 def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:
     """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place in the upload."""
     before, notes = len(project.items()), []
-    for number, group in enumerate(grouped(paths), start=1):
+    for number, group in enumerate(group_files(paths), start=1):
         noticed: list[str] = []
         try:
             project.add(group if len(group) > 1 else group[0], modality, group[0].name, who, noticed)

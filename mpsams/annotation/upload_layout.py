@@ -1,4 +1,4 @@
-"""Which files of an upload are masks: by the folders they lie in, by their names, and else by their pixels.
+"""Separation of an upload into images and masks: by folders, by names, and else by pixels.
 
 Axes: H x W pixels.
 """

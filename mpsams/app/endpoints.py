@@ -1,4 +1,4 @@
-"""What the named endpoints answer with: clusters and masks as plain values, and which network was meant."""
+"""Answers of the named endpoints: clusters and masks as plain values, and the network's name."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def clusters(case: Case) -> dict:
 
 
 def mask(case: Case, at: MaskedPatches) -> dict:
-    """What is hidden at an epoch; patches are row-major indices."""
+    """The patches hidden at an epoch, as row-major indices."""
     return {
         "epoch": at.epoch,
         "ratio": at.ratio,

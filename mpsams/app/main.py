@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     user = os.getuid() if hasattr(os, "getuid") else "user"
     usual = Path(tempfile.gettempdir()) / f"mpsams-{user}-{options.port}"
-    with listen.ended_by_signal(), uploads.taken(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
+    with listen.ended_by_signal(), uploads.uploads_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         budget = Budget(options.memory, options.scratch)
         app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts, options.metrics)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -15,14 +16,18 @@ from mpsams.app.gradio_compat import root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.learn.examples import finds_lesion
 from mpsams.datasets import phantom
+from mpsams.datasets.phantom import BuiltInVolume
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry, training_data
 
+if TYPE_CHECKING:
+    from mpsams.app.sidebar import Sidebar
+
 
 @dataclass(frozen=True)
 class TabSettings:
-    """What a tab keeps in the address of the page.
+    """The settings of a tab that are kept in the address of the page.
 
     components: key in the query -> what holds its value. read: values of these keys as text, and the case they are for ->
     updates of the components; a missing key gets its default. ValueError for a value that is not allowed.
@@ -56,7 +61,7 @@ class Session:
         self.open_tab = gr.Textbox(opens, visible=False, label="tab in front")
         self.epoch = gr.Number(FIRST_EPOCH, visible=False, label="epoch of the tabs that show one")
         self.tabs = gr.Tabs(selected=opens, elem_id="tabs", overflow_behavior="wrap", render=False)
-        self.sidebar = None
+        self.sidebar: Sidebar
         self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
 
@@ -124,10 +129,15 @@ class Session:
         """Updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""
         return {self.tabs: gr.Tabs(selected=tab), self.open_tab: tab}
 
+    @property
+    def samples(self) -> list[Case | BuiltInVolume]:
+        """The samples in the order of their numbers: images, then volumes that may not be drawn yet."""
+        return [*self.cases, *self.volumes]
+
     def sample(self, index: int) -> Case:
         """A sample by its number: the images first, then the volumes, which are drawn when they are first asked for."""
         return self.cases[index] if index < len(self.cases) else self.volume(index - len(self.cases))
 
     def is_sample(self, case: Case) -> bool:
         """True if a case is one of the samples with its own modality."""
-        return (case.title, case.modality) in {(sample.title, sample.modality) for sample in (*self.cases, *self.volumes)}
+        return (case.title, case.modality) in {(sample.title, sample.modality) for sample in self.samples}

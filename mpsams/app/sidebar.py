@@ -50,7 +50,7 @@ class Sidebar:
         first = session.first
         self.notice = gr.HTML("", elem_id="notice", render=False)  # above everything, where the page renders it
         gr.HTML(DRAWER_HEAD, elem_id="side-head")
-        self.shown = gr.HTML(self._shown(first), elem_id="shown")
+        self.shown = gr.HTML(self._on_screen(first), elem_id="shown")
         with gr.Group(visible=False, elem_id="volume") as self.volume:
             self.slice = gr.Slider(1, 2, 1, step=1, label="Slice", buttons=[])
             self.plane = gr.Radio([(label, name) for name, label in PLANES.items()], value="axial", show_label=False)
@@ -98,7 +98,7 @@ class Sidebar:
         on_event(self.truth.clear, self._set_truth, [self.truth, case], case_outputs)
         on_event(gr.on, self._cluster, [self.seed, self.selector, case], case_outputs, triggers=[self.seed.input, self.selector.input])
         on_event(reshuffle.click, self._reshuffle, [self.selector, case], [self.seed, *case_outputs])
-        self.session.on_case(self._shown, [], self.shown)
+        self.session.on_case(self._on_screen, [], self.shown)
 
     def link_controls(self, reshuffle: Callable, set_selector: Callable) -> None:
         """Let events of a tab draw another order, and set the ``selector`` they carry."""
@@ -123,7 +123,7 @@ class Sidebar:
     def _case_of(self, link: SliceLink) -> Case:
         """The sample, or the image of the project, that a link names; without either the first case."""
         session = self.session
-        titles = {slug(sample.title): index for index, sample in enumerate((*session.cases, *session.volumes))}
+        titles = {slug(sample.title): index for index, sample in enumerate(session.samples)}
         if link.sample and link.sample not in titles:
             raise ValueError(f"sample {link.sample!r}; allowed are {', '.join(titles)}")
         if not link.image:
@@ -141,7 +141,7 @@ class Sidebar:
         usual = self.session.clustering(case.modality)["selector"]
         return SliceLink(**name, **where, selector="" if case.selector == usual else case.selector, seed=str(case.seed))
 
-    def _shown(self, case: Case) -> str:
+    def _on_screen(self, case: Case) -> str:
         """The slice on screen, with the part of the page's address that names it."""
         query = {name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)}
         return f'<div data-address="{escape(urlencode(query))}">{slice_view.current_slice(case)}</div>'

@@ -267,10 +267,10 @@ def test_every_choice_has_its_own_numbers(reader):
 
 def test_what_was_shown_is_counted_from_the_comparisons(reader, small_records):
     compared = tables.compare(tables.read(small_records / "made-up.jsonl"))
-    html = result_report.shown(compared, CHOICE)
+    html = result_report.difference_report(compared, CHOICE)
     ahead = sum(c.shown and c.mean > 0 for c in compared)
     assert f"ahead in {ahead} of {len(compared)} comparisons" in html and html.count("<li>") == len(compared) + 2
-    assert "nothing can be compared yet" in result_report.shown((), CHOICE)
+    assert "nothing can be compared yet" in result_report.difference_report((), CHOICE)
 
 
 def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown(tmp_path):
@@ -279,7 +279,7 @@ def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown
     found = tables.read(path)
     compared = tables.compare(found)
     assert sum(c.shown_here for c in compared) == 2 and not any(c.shown for c in compared)
-    html = result_report.shown(compared, CHOICE)
+    html = result_report.difference_report(compared, CHOICE)
     assert "ahead in 0 of 2 comparisons" in html and "2 of these differences are shown for these pretrainings or this draw of labels only" in html
     cell = next(line for line in tables.table(found).rows if line.method == "mae").cells["dsc"]
     assert f"{cell.high:.3f}†</small>" in result_report.table(tables.table(found), "dsc") and "† for these pretrainings only" in result_report.table(tables.table(found), "dsc")

@@ -410,11 +410,11 @@ def test_what_killed_apps_left_is_removed_and_what_runs_is_not(tmp_path, monkeyp
     (tmp_path / "mpsams-thesis" / "thesis.txt").write_text("not ours")
     running_app = uploads.own_folder(tmp_path / "mpsams-0-7862")
     (running_app / "seen.png").write_bytes(b"x")
-    with uploads.taken(tmp_path / "mpsams-0-7860") as folder:
+    with uploads.uploads_folder(tmp_path / "mpsams-0-7860") as folder:
         assert folder == tmp_path / "mpsams-0-7860"
         assert sorted(path.name for path in tmp_path.iterdir()) == ["mpsams-0-7860", "mpsams-0-7862", "mpsams-thesis"]
         assert (running_app / "seen.png").is_file() and (tmp_path / "mpsams-thesis" / "thesis.txt").is_file()
-        with uploads.taken(tmp_path / "mpsams-0-7860") as second:  # for the first is held
+        with uploads.uploads_folder(tmp_path / "mpsams-0-7860") as second:  # for the first is held
             assert second != folder and second.is_dir()
         assert not second.exists() and folder.is_dir()
 

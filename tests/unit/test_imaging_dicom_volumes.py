@@ -194,7 +194,7 @@ def test_a_series_for_each_slice_is_one_volume(tmp_path):
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 1
     assert "Each image states a series of its own" in scan.notes[0]
-    assert [set(group) for group in dicom.group_series(files)] == [set(files)] == [set(g) for g in session_files.grouped(files)]
+    assert [set(group) for group in dicom.group_series(files)] == [set(files)] == [set(g) for g in session_files.group_files(files)]
 
 
 def test_a_series_for_each_slice_of_several_phases(tmp_path):

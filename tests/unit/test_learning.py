@@ -22,7 +22,7 @@ from mpsams import checkpoint, datasets, inference, metrics, splits
 from mpsams.annotation import assist, log, proposals, retraining
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining import Run
-from mpsams.app.annotate.retrain_panel import RetrainPanel, brought
+from mpsams.app.annotate.retrain_panel import RetrainPanel, describe_result
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
 from mpsams.inference import comparison
@@ -409,7 +409,7 @@ def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(t
 
     def said(**more) -> str:
         retraining.write(tmp_path / "verdict.json", facts | more)
-        return brought(Run(tmp_path).evaluation())
+        return describe_result(Run(tmp_path).evaluation())
 
     assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])
     assert "not shown to be better" in said(interval=[-0.05, 0.2], images=20)
@@ -471,7 +471,7 @@ def section():
 
 def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
     """The section's text, and the buttons that can be pressed."""
-    told, buttons = teach.filled(), ("start", "cancel", "use", "back")
+    told, buttons = teach.update(), ("start", "cancel", "use", "back")
     there = {name for name in buttons if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False}
     assert told[teach.clock].active == ("cancel" in there)
     return told[teach.said], there

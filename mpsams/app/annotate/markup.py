@@ -112,17 +112,17 @@ def _icon(name: str) -> str:
     return f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{ICONS[name]}"/></svg>' if name else ""
 
 
-def _titled(label: str, keys: str) -> str:
+def _title_attributes(label: str, keys: str) -> str:
     return f'title="{escape(label)}{f" ({escape(keys)})" if keys else ""}" aria-label="{escape(label)}"'
 
 
 def _tool(name: str, label: str, keys: str) -> str:
-    return f'<button type="button" data-tool="{name}" aria-pressed="false" {_titled(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>'
+    return f'<button type="button" data-tool="{name}" aria-pressed="false" {_title_attributes(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>'
 
 
 def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:
     said = f'<span data-part="{does}">{words}</span>' if words else ""
-    return f'<button type="button" data-action="{does}" {_titled(label, keys)}>{_icon(icon)}{said}</button>'
+    return f'<button type="button" data-action="{does}" {_title_attributes(label, keys)}>{_icon(icon)}{said}</button>'
 
 
 def _shortcuts(group: str, rows: tuple[tuple[str, str], ...]) -> str:

@@ -83,7 +83,7 @@ class ProjectSidebar:
 
     @property
     def outputs(self) -> list:
-        """What ``update`` sets."""
+        """The components that ``update`` sets."""
         return [self.one] + ([self.warning, self.classes, self.list, self.log] if self.project else [])
 
     def update(self, annotation: AnnotationSession | None) -> dict:
@@ -104,7 +104,7 @@ class ProjectSidebar:
         return {self.classes: shown, self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
-        """What happens when something of the column is touched, but for the list, which puts images on screen."""
+        """Connect the events of the column, except those of the list, which puts images on screen."""
         kept = {"show_progress": "minimal"}
         on_event(self.save_one.click, self._one, [self.one, self.state], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
         on_event(self.save_history.click, self._history, [self.state], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)

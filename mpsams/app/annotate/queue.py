@@ -111,7 +111,7 @@ def _row(item: Item, number: int) -> list:
 
 
 def bar(share: float, says: str, what: str) -> str:
-    """How far something is, from 0 to 1, with words in it. what: is on its way, for those who do not see it."""
+    """A progress bar from 0 to 1 with words in it. what: its name for screen readers."""
     return (
         f'<div class="going" role="progressbar" aria-label="{what}" aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.1f}%"></i>'
         f"<span>{escape(says)}</span></div>"

@@ -49,17 +49,17 @@ class RetrainPanel:
 
     @property
     def outputs(self) -> list:
-        """What ``filled`` sets."""
+        """The components that ``update`` sets."""
         return [self.said, self.start, self.cancel, self.use, self.back, self.clock]
 
-    def filled(self) -> dict:
+    def update(self) -> dict:
         """The section as the project's last run is now."""
         try:
-            return self._filled()
+            return self._update()
         except ValueError as error:  # a file of the runs is damaged
             return {self.said: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
 
-    def _filled(self) -> dict:
+    def _update(self) -> dict:
         run, in_use = retraining.last(self.project.folder), retraining.promoted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
@@ -70,7 +70,7 @@ class RetrainPanel:
             used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
-            told = [html.note(brought(verdict), "info" if verdict.better else "warning")]
+            told = [html.note(describe_result(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
             told = [html.note(escape(f"The last time: {progress.words}."), "warning")]
         if in_use:
@@ -85,13 +85,13 @@ class RetrainPanel:
         }  # fmt: skip
 
     def listen(self) -> None:
-        """What happens when something of the section is touched, or a run goes on."""
+        """Connect the events of the section and of a run that continues."""
         on_event(self.start.click, self._start, [], self.outputs)
         on_event(self.cancel.click, self._cancel, [], self.outputs)
         on_event(self.use.click, self._use, [self.who], self.outputs)
         on_event(self.back.click, self._back, [self.who], self.outputs)
-        on_event(self.clock.tick, self.filled, [], self.outputs)
-        self.session.on_case(lambda case: self.filled(), [], self.outputs)
+        on_event(self.clock.tick, self.update, [], self.outputs)
+        self.session.on_case(lambda case: self.update(), [], self.outputs)
 
     def _start(self) -> dict:
         def begin(project: Project) -> None:
@@ -111,7 +111,7 @@ class RetrainPanel:
     def _cancel(self) -> dict:
         if (run := retraining.last(self.project.folder)) is not None:
             run.cancel()
-        return self.filled()
+        return self.update()
 
     def _use(self, who: str) -> dict:
         return self._done(lambda project: retraining.promote(project, retraining.last(project.folder), author(who)))
@@ -125,7 +125,7 @@ class RetrainPanel:
             what(self.project)
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
-        return self.filled()
+        return self.update()
 
 
 def author(typed: str) -> str:
@@ -134,8 +134,8 @@ def author(typed: str) -> str:
     return (request.username if request is not None else None) or typed
 
 
-def brought(verdict: EvaluationResult) -> str:
-    """What a run has brought, in words, with what speaks against it."""
+def describe_result(verdict: EvaluationResult) -> str:
+    """Describe the result of a run and its limits."""
     low, high = verdict.interval
     says = [BROUGHT.format(
         before=verdict.before, after=verdict.after, gain=verdict.after - verdict.before, low=low, high=high, images=verdict.images,

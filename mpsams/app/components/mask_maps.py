@@ -28,7 +28,7 @@ def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | No
             html.row(pictures(case, at, picked), "films three"),
             legend(case),
             html.row(cards(case, at, covariance_ll), "cards"),
-            html.row([curve(case, at), asked(case, at, picked)], "pair"),
+            html.row([curve(case, at), clicked_patch(case, at, picked)], "pair"),
             judgement(case),
         ]
     )
@@ -156,7 +156,7 @@ def curve(case: Case, at: MaskedPatches) -> str:
     )
 
 
-def asked(case: Case, at: MaskedPatches, picked: int) -> str:
+def clicked_patch(case: Case, at: MaskedPatches, picked: int) -> str:
     """The patch that was clicked."""
     found, columns = case.study.clusters, SIDE // case.study.patch
     inside = bool(found.lesion_bl[0, picked])

@@ -111,7 +111,7 @@ def key(paper: bool) -> str:
 # --- in words
 
 
-def shown(comparisons: Sequence[Comparison], choice: Choice) -> str:
+def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
     """Differences that could and that could not be shown: a count, the strongest rivals, and all of them to open."""
     known = [c for c in comparisons if c.mean is not None]
     if not known:
@@ -142,8 +142,8 @@ def figure(drawn, heading: str, says: str, kind: str = "") -> str:
 
 def against_labels(found: Sequence[Table], choice: Choice) -> str:
     """The measure against the share of labels, of all methods of both tables; empty without a mean."""
-    cells = {(line.method, line.labels): line.cells[choice.measure] for one in found for line in one.rows}
-    cells = [cell for cell in cells.values() if cell.mean is not None]
+    by_run = {(line.method, line.labels): line.cells[choice.measure] for one in found for line in one.rows}
+    cells = [cell for cell in by_run.values() if cell.mean is not None]
     if not cells:
         return ""
     said = []

@@ -58,7 +58,7 @@ def slice_values(case: Case) -> str:
     step = math.ceil(max(values_hw.shape) / MOST)
     picture, low, high = encode_picture(values_hw[::step, ::step])
     unit = "HU" if case.modality == "ct" else ""
-    return _hidden("values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step})
+    return _hidden_data("values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step})
 
 
 def image_key(case: Case) -> str:
@@ -92,7 +92,7 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
         "framed": None if case.box is None else [case.box.left, case.box.top, case.box.width, case.box.height],
         "patient": _patient(case),
     }  # fmt: skip
-    return _hidden("slice", about)
+    return _hidden_data("slice", about)
 
 
 def wiped(name: str, left: str, right: str = "") -> str:
@@ -131,5 +131,5 @@ def _patient(case: Case) -> list[list[float]] | None:
     return [[round(float(value), 4) for value in vector] for vector in (first, column, row)]
 
 
-def _hidden(name: str, about: dict) -> str:
+def _hidden_data(name: str, about: dict) -> str:
     return f'<i hidden data-{name}="{escape(json.dumps(about))}"></i>'

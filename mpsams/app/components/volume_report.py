@@ -57,7 +57,7 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
     if of(case, whole) is None:
         return ""
     masks, titles = whole.masks(thresholds), titles_of(whole.predictions)
-    values = {name: shown(volumes.measure(case, mask_xyz)) for name, mask_xyz in masks.items()}
+    values = {name: undefined_as_nan(volumes.measure(case, mask_xyz)) for name, mask_xyz in masks.items()}
     known = [column for column in COLUMNS if column in next(iter(values.values()))]
     seen = any(part != UNKNOWN for part in whole.parts.values()) and case.truth_xyz is not None
     heads = ["The whole volume", *(COLUMNS[column].format("voxels" if case.scan.affine is None else "mm") for column in known), "Threshold"]
@@ -70,7 +70,7 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
     return html.table([*heads, *["Volume was"] * seen], rows) + notes + areas(case, masks, titles)
 
 
-def shown(numbers: dict[str, float]) -> dict[str, float]:
+def undefined_as_nan(numbers: dict[str, float]) -> dict[str, float]:
     """The numbers with NaN for the PPV of an empty mask, which is 0 / 0."""
     return numbers | ({"ppv": math.nan} if "ppv" in numbers and not numbers["voxels"] else {})
 

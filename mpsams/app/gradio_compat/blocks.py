@@ -107,9 +107,10 @@ class GuardedBlocks(gr.Blocks):
         return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
 
     def _store_held(self, visitor: str, block: object, value: object) -> object:
-        if getattr(block, "_id", None) not in self.held:
+        id = getattr(block, "_id", None)
+        if id not in self.held:
             return value
-        self.budget.put(visitor, block._id, value)
+        self.budget.put(visitor, id, value)
         return gr.skip()
 
     async def process_api(self, block_fn, inputs, *args, session_hash: str | None = None, event_id: str | None = None, **kwargs):

@@ -1,4 +1,4 @@
-"""How an upload is parsed: as gradio does it, but nothing is left of one that is broken off or cannot be understood."""
+"""Parsing of uploads, as gradio does it, but an upload that is broken off or malformed leaves no file."""
 
 from __future__ import annotations
 

@@ -84,23 +84,23 @@ class LessonContext:
 
     @property
     def round(self) -> int:
-        """Which of the rounds is shown."""
+        """Index of the round on screen."""
         last = len(self.rounds) - 1
         return last if self.state.rounds is None else min(self.state.rounds, last)
 
     @cached_property
     def masked(self) -> MaskedPatches:
-        """What is hidden at the epoch."""
+        """The patches hidden at the epoch."""
         return inference.mask_at(self.study, self.state.epoch)
 
-    def hidden(self, way: str) -> Tensor:
+    def hidden_patches(self, way: str) -> Tensor:
         """Hidden patches (1, L) of a way of ``WAYS``."""
         return {"first": self.masked.lesion_first_1l, "random": self.masked.random_1l, "own": self.state.own_1l}[way]
 
     @property
     def hidden_1l(self) -> Tensor:
         """Hidden patches of the way that is chosen."""
-        return self.hidden(self.state.way)
+        return self.hidden_patches(self.state.way)
 
     def order(self, way: str) -> list[int]:
         """The patches as they get hidden, first one first."""
@@ -128,8 +128,8 @@ class LessonContext:
         return None if name is None else self.registry.network(name)
 
     def reconstruct(self, way: str) -> Reconstruction:
-        """What that network makes of the image; ``painter`` must be there."""
-        return shared.reconstruct(self.autoencoder, self.image_11ss, self.hidden(way), self.study.patch, self.case.truth_11ss)
+        """Reconstruction of the image by that network; ``painter`` must not be None."""
+        return shared.reconstruct(self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss)
 
     @cached_property
     def compared(self) -> SliceComparison | None:
@@ -143,7 +143,7 @@ class LessonContext:
 
     @cached_property
     def dataset_agreement(self) -> dict | None:
-        """What ``benchmarks.lesion_ranking`` found on images of this modality with the same clustering; None when not there.
+        """Results of ``benchmarks.lesion_ranking`` on images of this modality with the same clustering; None if there are none.
 
         lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
         """

@@ -28,7 +28,7 @@ class Example:
 
     @property
     def lift(self) -> float:
-        """How many times as often lesion the patches of the lesion cluster are as random ones."""
+        """Lift: share of lesion patches in the lesion cluster over their share in the image."""
         return self.case.agreement.lift
 
 

@@ -79,7 +79,7 @@ def pixels(context: LessonContext) -> str:
 
 
 def similarity(context: LessonContext) -> str:
-    """How alike every patch is to the chosen one."""
+    """Similarity of every patch to the chosen one."""
     says = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
     return choosing(context, says, [image(), heat(lesson.rescale(context.similarity_l, 0.01), context.columns), lines(context.columns)])
 
@@ -133,7 +133,7 @@ def order(context: LessonContext) -> str:
 
 
 def live(context: LessonContext, way: str) -> str:
-    """What the page needs to hide patches by itself: the order, who is lesion, how many are hidden at every epoch."""
+    """Data with which the page hides patches by itself: the order, the lesion cluster, the number hidden at every epoch."""
     epochs = range(1, schedule.HORIZON + 1)
     ratios = [schedule.mask_ratio(epoch) for epoch in epochs]
     counts = ",".join(str(masking.hidden_count(context.study.length, ratio)) for ratio in ratios)
@@ -144,7 +144,7 @@ def live(context: LessonContext, way: str) -> str:
 
 def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
     """The image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other epochs."""
-    hidden_1l, lesion_1l = context.hidden(way), context.study.clusters.lesion_bl
+    hidden_1l, lesion_1l = context.hidden_patches(way), context.study.clusters.lesion_bl
     layers = [image(), cells(hidden_1l & ~lesion_1l, context.columns, "hidden"), cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch")]
     outline = context.case.outline(SIZE, part=True) if truth else ""
     says = f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them from the lesion cluster"
@@ -166,8 +166,8 @@ def played(context: LessonContext) -> str:
     return images.svg(says, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra)
 
 
-def drawn(context: LessonContext) -> str:
-    """What the network sees; patches can be hidden and shown by hand, and the page hides those of other epochs."""
+def network_input(context: LessonContext) -> str:
+    """The network's input; patches can be hidden and shown by hand, and the page hides those of other epochs."""
     state, mean = context.state, float(context.image_11ss.mean())
     shape = (context.columns, context.columns)
     path = images.fill_path(images.cells(context.hidden_1l, context.columns)) or "M0 0"

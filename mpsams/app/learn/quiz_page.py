@@ -44,7 +44,7 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
     return StepPage(
         "Guess where the lesion is hidden",
         film(picture, key),
-        told(quiz, of, hidden),
+        question(quiz, of, hidden),
         tries(quiz, is_over) + score(quiz),
         "what did you use to guess?",
         "Mostly what is still to be seen: an outline that stops, a shadow below, and the middle of the image. The clustering knows "
@@ -52,8 +52,8 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
     )
 
 
-def told(quiz: Quiz, of: Round, hidden: int) -> list[str]:
-    """What is asked, or how it went."""
+def question(quiz: Quiz, of: Round, hidden: int) -> list[str]:
+    """The question, or the score at the end."""
     count = int(of.truth_1l.sum())
     if not quiz.picks:
         return [
@@ -71,7 +71,7 @@ def told(quiz: Quiz, of: Round, hidden: int) -> list[str]:
 
 
 def tries(quiz: Quiz, is_over: bool) -> str:
-    """What to press."""
+    """The buttons."""
     if is_over:
         return '<h4>Go on</h4><p>The next image is another one, and more of it is hidden.</p><button type="button" class="do" data-again>Another image</button>'
     return (

@@ -29,7 +29,7 @@ def small(picture: str, says: str) -> str:
     return f'<figure class="film small"><div class="light">{picture}</div><figcaption>{says}</figcaption></figure>'
 
 
-def signed(value: float) -> str:
+def signed_number(value: float) -> str:
     """A number of either sign."""
     return html.number(value).replace("-", "−")
 
@@ -91,15 +91,15 @@ def similarity(context: LessonContext) -> StepPage:
     values_l = context.similarity_l
     others_l = torch.arange(len(values_l)) != context.patch
     most, least = lesson.top_patches(values_l, others_l, 1)[0], lesson.top_patches(-values_l, others_l, 1)[0]
-    low, high = (signed(float(value)) for value in (values_l.min(), values_l.max()))
+    low, high = (signed_number(float(value)) for value in (values_l.min(), values_l.max()))
     return StepPage(
         "Which patches are alike?",
         film(pictures.similarity(context), pictures.ramp(f"unlike ({low})", f"alike ({high})"), html.key(("picked", "your patch"))),
         [
             *MEASURES[context.clustering_options["similarity"]],
             f"Of all others, the patch in {pictures.where(context, most)} is <strong>most like</strong> yours "
-            f"({signed(float(values_l[most]))}), "
-            f"the one in {pictures.where(context, least)} is <strong>least like</strong> it ({signed(float(values_l[least]))}).",
+            f"({signed_number(float(values_l[most]))}), "
+            f"the one in {pictures.where(context, least)} is <strong>least like</strong> it ({signed_number(float(values_l[least]))}).",
         ],
         f"<h4>Try it</h4><p>{CHOOSE} Compare a dark patch with a bright one.</p>",
         "what does this similarity see, and what does it miss?",

@@ -28,7 +28,7 @@ def ways(context: LessonContext) -> str:
 
 
 def hidden_words(context: LessonContext) -> str:
-    """How much is hidden in the way that is chosen."""
+    """Number and share of hidden patches in the chosen way."""
     count, length = int(context.hidden_1l.sum()), context.study.length
     if context.state.way == "own":
         return f'You hide <b data-say="hidden">{count}</b> of {length} patches.'
@@ -60,7 +60,7 @@ def hide(context: LessonContext) -> StepPage:
         told = f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(context.truth_1l.sum())} patches are hidden now."
     return StepPage(
         "Hide patches: this is all the network sees",
-        film(pictures.drawn(context), html.key(("flat", "hidden: plain grey, the image’s mean"))),
+        film(pictures.network_input(context), html.key(("flat", "hidden: plain grey, the image’s mean"))),
         [
             f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the mean grey of the "
             f"image. {hidden_words(context)}",
@@ -85,7 +85,7 @@ def reconstruct(context: LessonContext) -> StepPage:
     if context.autoencoder is None:
         return StepPage(title, film(pictures.hiding(context, context.state.way)), [NO_NETWORK.format(kind="pretrained")], tries, *ask)
     if not context.hidden_1l.any():
-        return StepPage(title, film(pictures.drawn(context)), ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."], tries, *ask)
+        return StepPage(title, film(pictures.network_input(context)), ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."], tries, *ask)
     result = context.reconstruct(context.state.way)
     mean = lesson.mean_error(result.masked_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
     error = lesson.mean_error(result.filled_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
@@ -152,7 +152,7 @@ def compare(context: LessonContext) -> StepPage:
 def numbers(context: LessonContext, names: list[str]) -> str:
     """The ways to hide patches side by side."""
     at, split = context.masked, context.case.has_lesion
-    hidden = {name: context.hidden(name) for name in names}
+    hidden = {name: context.hidden_patches(name) for name in names}
     chance = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
     rows = [["Patches hidden", *(str(int(mask_1l.sum())) for mask_1l in hidden.values())]]
     if split:
@@ -166,7 +166,7 @@ def numbers(context: LessonContext, names: list[str]) -> str:
 
 
 def honest(context: LessonContext) -> str:
-    """What lift and AUC are on this image and on a whole data set, beside the nearness to the middle."""
+    """Lift and AUC on this image and on a whole data set, beside those of the distance to the image's middle."""
     rows, found, measured = [], context.agreement, context.dataset_agreement
     if found is not None and context.case.has_lesion:
         rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(context.centre_auc)])
@@ -237,7 +237,7 @@ def transfer(context: LessonContext) -> StepPage:
 
 
 def judged(context: LessonContext) -> str:
-    """Which of the two fits better, from the numbers of this image."""
+    """Compare the two by the numbers of this image."""
     compared = context.compared
     if not compared.scores:
         return f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."

@@ -67,7 +67,7 @@ def is_name(name: str) -> bool:
 
 
 def checker(accounts: Mapping[str, str], guesses: Guesses | None = None) -> Callable[[str, str], Awaitable[bool]]:
-    """What gradio asks whether a name and a password belong together. HTTPException 429 where there were too many tries.
+    """Check a name and a password for gradio. HTTPException 429 after too many attempts.
 
     A wrong guess is answered after a second, for a name that there is not as for one that there is. Only a name that there is
     costs a hash, and a try that is refused costs none.

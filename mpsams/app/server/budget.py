@@ -1,4 +1,4 @@
-"""How much memory and temporary disk the visitors of the page may hold together, and what each of them holds. No gradio here.
+"""Budgets of memory and temporary disk that the visitors share, and the amounts each of them holds. No gradio here.
 
 A visitor is one browser tab. What it opened, its values, is held here and nowhere else. Where there is no room, the values of
 those who have not asked for longest are let go of; only what cannot be made again, drawings, is kept as long as the tab is open.
@@ -73,7 +73,7 @@ class Budget:
             return bytes_of | {"busy": sum(visitor.busy for visitor in self._visitors.values())}
 
     def token(self, visitor: str) -> str:
-        """What a page sends back to show that it means what is held for it now; "" where nothing was ever held."""
+        """Token that a page sends back to refer to the data held for it now; "" if none was ever held."""
         with self._lock:
             known = self._visitors.get(visitor)
             return known.name if known is not None and (known.values or known.lost) else ""

@@ -1,4 +1,4 @@
-"""What stands between strangers and the app: who may ask, which addresses there are, how long a request may be, and headers on every answer.
+"""Protection of the app from strangers: sign-in, allowed addresses, limits on requests, and headers on every answer.
 
 gradio has more addresses than the page uses, some of which fetch what a request names; only those the page and
 gradio_client use are let through.
@@ -72,7 +72,7 @@ class Guard:
         most = self.max_upload + _OVERHEAD if scope["path"] == _UPLOAD else MAX_BODY
         CLIENT.set((scope.get("client") or ("",))[0])
         scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name != b"range" or _is_range(value)]}
-        await _understood(self.app, scope, _measured(receive, most), _headed(send))
+        await _understood(self.app, scope, _limit_length(receive, most), _headed(send))
 
     def _refusal(self, scope) -> tuple[int, str] | None:
         """Status and sentence of what is refused before anything reads it."""
@@ -143,12 +143,12 @@ def _is_range(value: bytes) -> bool:
 
 
 def _misgiven(error: Exception) -> str:
-    """What gradio says of the arguments of /call/v2 when they are not those of the endpoint; "" for any other error."""
+    """The message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other error."""
     said = str(error).partition(". Please")[0]
     return f"{said}; {_LISTED}" if isinstance(error, TypeError) and said.startswith(("Parameter `", "No value provided")) else ""
 
 
-def _measured(receive, most: int):
+def _limit_length(receive, most: int):
     """The request, which ends where it is longer than it may be."""
     left = most
 

@@ -1,4 +1,4 @@
-"""What the app does, as text that Prometheus reads: requests, memory, temporary disk and shared results."""
+"""Metrics of the app in the text format of Prometheus: requests, memory, temporary disk and shared results."""
 
 from __future__ import annotations
 

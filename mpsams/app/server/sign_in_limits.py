@@ -1,4 +1,4 @@
-"""How many passwords may be tried: a limit for each name from each address, and a looser one for each name, with delays that grow."""
+"""Limits on sign-in attempts: one for each name from each address, and a looser one for each name, with growing delays."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Guesses:
 
 
 def network(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 one, which a single computer may have all of."""
+    """The part of an address that counts as one: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one computer may own."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -16,7 +16,7 @@ _PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
 
 @contextlib.contextmanager
-def taken(wanted: Path) -> Iterator[Path]:
+def uploads_folder(wanted: Path) -> Iterator[Path]:
     """A folder of uploads for as long as this app runs; what it holds, and what killed apps left beside it, is deleted."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if left != wanted:

@@ -73,7 +73,7 @@ def build(session: Session) -> None:
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
         case = endpoints.case_of(registry, image, modality, slice, seed)
         name, epoch = endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality), endpoints.epoch_of(epoch)
-        found = filled(case, epoch, "first", registry, name)
+        found = reconstruct_case(case, epoch, "first", registry, name)
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
         numbers = {"weights": name, "epoch": epoch, "hidden": inference.mask_at(case.study, epoch).hidden}
@@ -85,7 +85,7 @@ def build(session: Session) -> None:
     endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts, lane=NETWORK)
 
 
-def filled(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
+def reconstruct_case(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
     """The reconstruction of the case by a network at an epoch, hiding lesion "first" or at "random"."""
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
@@ -101,7 +101,7 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     if not there:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
     try:
-        found = {ending: filled(case, epoch, way, registry, name) for ending, name in there.items()}
+        found = {ending: reconstruct_case(case, epoch, way, registry, name) for ending, name in there.items()}
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
@@ -110,7 +110,7 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
         [
             viewer.slice_data(case, part=True),
             html.trained_elsewhere(trained, case.modality, NAMES),
-            html.row([given(case, epoch, next(iter(found.values()))), *(column(case, e, r) for e, r in found.items())], "films three"),
+            html.row([input_pictures(case, epoch, next(iter(found.values()))), *(column(case, e, r) for e, r in found.items())], "films three"),
             bar(),
             numbers(case, found),
             html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.") if missing else "",
@@ -118,11 +118,11 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     )
 
 
-def given(case: Case, epoch: float, result: Reconstruction) -> str:
+def input_pictures(case: Case, epoch: float, result: Reconstruction) -> str:
     """The image, and what the networks are given of it."""
     at = inference.mask_at(case.study, epoch)
-    whole = images.svg("The image as it is", SIZE, [drawn(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)], viewer.LINKED)
-    part = images.svg("The image with patches hidden", SIZE, [drawn(result.masked_11ss[0, 0].numpy())], viewer.LINKED)
+    whole = images.svg("The image as it is", SIZE, [image_layer(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)], viewer.LINKED)
+    part = images.svg("The image with patches hidden", SIZE, [image_layer(result.masked_11ss[0, 0].numpy())], viewer.LINKED)
     caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
     outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
     return html.row([html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack")
@@ -131,7 +131,7 @@ def given(case: Case, epoch: float, result: Reconstruction) -> str:
 def column(case: Case, ending: str, result: Reconstruction) -> str:
     """One network's filling and error."""
     title, says = ROWS[ending]
-    before, after = (drawn(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
+    before, after = (image_layer(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
     picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
     wrong = images.raster(shared.picture("error", result.error_11ss[0, 0].numpy(), lambda x: images.uri(images.heat(x, TOP))), SIZE)
@@ -142,7 +142,7 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
     )  # fmt: skip
 
 
-def drawn(unit_ss) -> str:
+def image_layer(unit_ss) -> str:
     """A grid image as an SVG layer."""
     return images.raster(shared.picture("preview", unit_ss, lambda x: images.uri(images.preview(x))), SIZE)
 

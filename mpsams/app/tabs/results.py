@@ -85,7 +85,7 @@ class Reader:
         results, found = self.results(key, choice.plan, choice.per), self.table(key, choice)
         compared = tables.compare(results, choice.table, choice.recipe, choice.averaging, result_report.METHOD, choice.measure)
         paper = any(line.cells[choice.measure].paper is not None for line in found.rows)
-        return result_report.scale(results) + result_report.table(found, choice.measure) + result_report.key(paper) + result_report.shown(compared, choice)
+        return result_report.scale(results) + result_report.table(found, choice.measure) + result_report.key(paper) + result_report.difference_report(compared, choice)
 
     def _by_labels(self, key: str, choice: Choice) -> str:
         results = self.results(key, choice.plan, choice.per)
