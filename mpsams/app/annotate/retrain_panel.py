@@ -129,7 +129,7 @@ class RetrainPanel:
 
 
 def author(typed: str) -> str:
-    """Who does what is being asked, for the log: the name that was signed in with, whatever was typed; that, where nobody signs in."""
+    """Name of the user for the log: the one signed in with, else the typed one."""
     request = LocalContext.request.get(None)
     return (request.username if request is not None else None) or typed
 

@@ -1,4 +1,4 @@
-"""Who may sign in: a file of names and hashed passwords, and the check of one.
+"""Accounts that may sign in: a file of names and hashed passwords, and the check of one.
 
 A line is ``name:scrypt:N:r:p:salt:hash``, numbers in decimal, bytes in hex. Source: RFC 7914.
 """

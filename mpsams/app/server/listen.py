@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def why(error: OSError, host: str, port: int) -> str:
-    """Why a port cannot be listened on, in words."""
+    """Explain in a sentence why a port cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} of {host} is in use by another program; choose another with --port"
     if error.errno in (errno.EACCES, errno.EPERM):

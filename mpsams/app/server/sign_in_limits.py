@@ -63,7 +63,7 @@ class Limit:
 
 
 class Guesses:
-    """Who may try a password now. names: those that have an account; others are limited alike, but cannot crowd these out."""
+    """Limits on attempts to sign in. names: those that have an account; others are limited alike, but cannot crowd these out."""
 
     def __init__(self, names: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._names, self._clock = names, clock
