@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import keep, row, synthetic
 from mpsams import jsonl
-from train.loop import RECORDS
+from train.run_files import RECORDS
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = {"width": 16, "size": 128, "batch": 16, "images": 120, "epochs": 4}  # eight in ten are trained on

@@ -20,48 +20,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from tqdm import tqdm
 
 from mpsams import (
     calibration,
     checkpoint,
-    datasets,
-    distortions,
     distributed,
-    inference,
-    metrics,
     schedule,
-    splits,
-    transforms,
 )
-from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
-from mpsams.transforms import Augmentation
-from mpsams.unet import Supervised, UNet, auxiliary_heads
+from mpsams.unet import UNet, auxiliary_heads
 from train import dry_run as rehearsal
-from train import launch, loop, sampling, teacher
+from train import launch, loop, run_files, sampling, teacher
+from train.averaging import Averaged
 from train.command_line import parse, peek_option, run
-from train.options import (
-    Data,
-    Model,
-    RunOptions,
-    describe,
-    one_of,
-    open_data,
-    resume_fingerprint,
-    run_folder,
-    to_device_if_fits,
-)
+from train.options import Data, Model, RunOptions, one_of, open_data, to_device_if_fits
 from train.recipes import BATCHES, OPTIMISERS, RECIPES, Recipe, loss_of
+from train.run_metadata import describe, resume_fingerprint, run_folder
+from train.segmentation_batches import SampleParts, agreement, batch_of, validate
+from train.starting_point import begin, inherit_defaults, init_metadata, origin
 
 TRANSFERS = {"all": ("encoder", "decoder", "head"), "encoder": ("encoder",)}
-KINDS = {"pretrain": "pretraining", "segmentation": "segmentation"}  # of checkpoints to begin from
 
 
 @dataclass(frozen=True)
@@ -124,22 +107,6 @@ def batch_of_paper(data: str, labels: str | float) -> int:
         return Recipe.batch  # what is wrong with it, the parser says
 
 
-def init_metadata(init: str) -> dict:
-    """The metadata of the checkpoint to begin from, before any image is read; ValueError when it is none to begin from."""
-    about = checkpoint.metadata(init)
-    if about.get("kind") not in KINDS:
-        raise ValueError(f"--init is a {about.get('kind')} checkpoint; expected the weights of a pretraining or a segmentation")
-    return about
-
-
-def inherit_defaults(about: dict, data: str) -> dict[str, Any]:
-    """Defaults of options that a checkpoint to begin from sets, by dotted name: size, sequences, width and normalisation."""
-    found = {"data.size": about.get("size"), **{f"model.{name}": about.get("model", {}).get(name) for name in ("width", "norm")}}
-    if data in datasets.available() and hasattr(datasets.find(data), "SEQUENCES"):
-        found["data.sequences"] = tuple(about.get("data", {}).get("sequences", ()))
-    return {name: value for name, value in found.items() if value}
-
-
 def differences(about: dict, options: Finetune) -> list[str]:
     """Sentences on options that were given and are not what the checkpoint to begin from has."""
     found = []
@@ -181,9 +148,9 @@ def learn(
     averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
     seen, val = (to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
     if not options.dry_run:
-        if loop.is_finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
-            return out / loop.WEIGHTS
-        loop.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
+        if run_files.is_finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
+            return out / run_files.WEIGHTS
+        run_files.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
     rest = to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
     work = task(options, fixed, averaged, SampleParts(seen, val, rest), watch)
     if options.dry_run:
@@ -201,9 +168,9 @@ def learn(
     }
     if start and start.metadata["kind"] == "segmentation":
         metadata |= calibration.readout_metadata(start.metadata)
-    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.averaged_network.state_dict(), metadata))
-    print(f"wrote {out / loop.WEIGHTS}")
-    return out / loop.WEIGHTS
+    launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), metadata))
+    print(f"wrote {out / run_files.WEIGHTS}")
+    return out / run_files.WEIGHTS
 
 
 def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:
@@ -212,82 +179,6 @@ def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -
     first = f"{data.name}-{method}-seg-{100 * options.labels:g}-{name}"
     words = (first, f"{data.size}px", f"w{width}", f"{options.recipe.epochs}ep", seed)
     return run_folder(words, fixed, options.resume, f"{first}-{seed}")
-
-
-def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -> tuple[dict, str]:
-    """The sizes of the U-Net to fine-tune, and the name of the method it comes from.
-
-    ValueError when the start has seen patients that this split tests or validates on, or other channels.
-    """
-    if start is None:
-        return {"channels": channels, "classes": 1, **asdict(model)}, "scratch"
-    kind = KINDS[start.metadata["kind"]]
-    if start.metadata["model"]["channels"] != channels:
-        raise ValueError(f"the {kind} has {start.metadata['model']['channels']} channels, the images have {channels}; use one data.sequences")
-    leaked = (set(split.test) | set(split.val)) & checkpoint.training_patients(start).get(split.dataset, set())
-    if leaked:
-        own = splits.restore(start.metadata["split"])
-        use = f"data.split_seed {own.seed}, data.grouped {str(own.grouped).lower()}, and the same images"
-        hint = f"use its split: {use}" if own.dataset == split.dataset else "it was begun from one that was trained on them"
-        raise ValueError(f"the {kind} has seen {len(leaked)} images of this split's test and validation parts; {hint}")
-    return start.metadata["model"] | {"classes": 1}, start.metadata["method"]
-
-
-def origin(start: Checkpoint) -> dict:
-    """Metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was trained on."""
-    told = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
-    return told | {"seen": {dataset: sorted(patients) for dataset, patients in checkpoint.training_patients(start).items()}}
-
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Return the update of an exponential moving average, for ``AveragedModel``.
-
-    After n updates the decay is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
-    """
-
-    def update(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
-        count = float(updates)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, updates)
-
-    return update
-
-
-class Averaged(nn.Module):
-    """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics).
-
-    heads: of deep supervision, which are trained with it and not kept.
-    """
-
-    def __init__(self, network: UNet, decay: float, heads: nn.ModuleList | None = None) -> None:
-        super().__init__()
-        self.network, self.heads = network, heads
-        self.average = AveragedModel(network, multi_avg_fn=moving_average(decay), use_buffers=True) if decay else None
-
-    @property
-    def averaged_network(self) -> nn.Module:
-        """The network to keep: the average where there is one."""
-        return self.network if self.average is None else self.average.module
-
-    @property
-    def training_module(self) -> nn.Module:
-        """The module to train: images -> logits, with deep supervision one at each of its sides, the whole side first."""
-        return self.network if self.heads is None else Supervised(self.network, self.heads)
-
-    def update(self, progress: float) -> None:
-        """Let the average follow the network, after each optimiser step."""
-        if self.average is not None:
-            self.average.update_parameters(self.network)
-
-
-class SampleParts(NamedTuple):
-    """Samples to learn from, to validate on, and those of the training part without labels (None where they are not used)."""
-
-    labelled: Stack
-    val: Stack
-    unlabelled: Stack | None = None
 
 
 def task(
@@ -339,40 +230,6 @@ def task(
         parts=recipe.accumulate,
         weights=sampling.weights(labelled, recipe.balance, recipe.small, recipe.faint),
     )
-
-
-def batch_of(
-    stack: Stack, indices: Tensor, augment: Augmentation, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
-    x_bchw, truth_b1hw = (taken.to(device) for taken in stack.take(indices))
-    x_bchw = x_bchw.float() / 255
-    if augment != Augmentation():
-        drawn = transforms.draw(len(indices), augment, generator)
-        more = distortions.draw(len(indices), augment, stack.size, generator)
-        bent = distortions.offset(more, stack.size)
-        x_bchw = transforms.apply_intensity(transforms.apply_geometry(x_bchw, drawn, offset_bhw2=bent), drawn)
-        x_bchw = distortions.apply_intensity(x_bchw, more)
-        truth_b1hw = transforms.apply_geometry(truth_b1hw.float(), drawn, "nearest", bent) > 0.5
-    return transforms.standardise(x_bchw), truth_b1hw
-
-
-def agreement(network: UNet, stack: Stack, device: torch.device, batch: int) -> float:
-    """``inference.agreement_in_bfloat16`` on a data set at the network's size."""
-    lots = torch.arange(len(stack)).split(batch)
-    images = (batch_of(stack, indices, Augmentation(), torch.Generator(), device)[0] for indices in lots)
-    return inference.agreement_in_bfloat16(network.eval(), images)
-
-
-@torch.inference_mode()
-def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -> dict[str, float]:
-    """Mean overlap on the validation part at the network's size and threshold 0.5."""
-    found = []
-    for indices in torch.arange(len(val)).split(batch):
-        x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator(), device)
-        said_b1hw = network(x_bchw) > 0
-        found.append(metrics.overlap(said_b1hw[:, 0], truth_b1hw[:, 0]))
-    return {f"val_{name}": float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}
 
 
 if __name__ == "__main__":

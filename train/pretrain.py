@@ -27,19 +27,10 @@ from mpsams.methods import Batch, Method
 from mpsams.plots import images as figures
 from mpsams.unet import UNet
 from train import dry_run as rehearsal
-from train import launch, loop
+from train import launch, loop, run_files
 from train.command_line import parse, peek_option, run
-from train.options import (
-    Data,
-    Model,
-    RunOptions,
-    at_least,
-    describe,
-    open_data,
-    resume_fingerprint,
-    run_folder,
-    to_device_if_fits,
-)
+from train.options import Data, Model, RunOptions, at_least, open_data, to_device_if_fits
+from train.run_metadata import describe, resume_fingerprint, run_folder
 
 MANY = 4096  # images that are enough for the covariance of patches
 CHUNK = 32  # images that are clustered at once
@@ -121,9 +112,9 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     method = options.run.prepare(method, device)
     seen = to_device_if_fits(stack.of(split.train, options.data.slice_stride), device)
     if not options.dry_run:
-        if loop.is_finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
-            return out / loop.WEIGHTS
-        loop.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
+        if run_files.is_finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
+            return out / run_files.WEIGHTS
+        run_files.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
     work = task(options, fixed, method, seen, out)
     if options.dry_run:
         rehearsal.measure_and_print(work)
@@ -135,9 +126,9 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         "transfers": list(method.transfers),
     }
     tensors = method.unet.state_dict() | {"patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()}
-    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, tensors, metadata))
-    print(f"wrote {out / loop.WEIGHTS}")
-    return out / loop.WEIGHTS
+    launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, tensors, metadata))
+    print(f"wrote {out / run_files.WEIGHTS}")
+    return out / run_files.WEIGHTS
 
 
 def folder(options: Pretrain, variant: str, fixed: dict) -> Path:

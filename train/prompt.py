@@ -13,7 +13,7 @@ an object and correct the network's own answers; every turn is learnt from. The 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,16 +25,15 @@ from mpsams import checkpoint, distributed, inference, losses, schedule
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
-from mpsams.transforms import Augmentation, Box
+from mpsams.transforms import Box
 from mpsams.unet import UNet
-from train import dry_run, launch, loop, simulated_users
+from train import dry_run, launch, loop, run_files, simulated_users
+from train.averaging import Averaged
 from train.command_line import parse, run
 from train.evaluate_prompts import measure, network_answer
-from train.finetune import KINDS, Averaged, origin
-from train.options import Model, RunOptions, at_least, describe, resume_fingerprint
+from train.options import Model
 from train.prompt_data import (
     Objects,
-    Packs,
     PartedSet,
     augment,
     choose_object,
@@ -45,99 +44,10 @@ from train.prompt_data import (
     open_sets,
     select_with_objects,
 )
+from train.prompt_options import Train
+from train.run_metadata import describe, resume_fingerprint
+from train.starting_point import KINDS, origin
 from train.state import Position
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Options of the training.
-
-    Args:
-        size: side of the crop that the network sees, in pixels; must divide by 16.
-        epochs: passes over as many images as there are.
-        batch: images per step.
-        turns: most turns of a user with the network on each image; their number is drawn anew for each step.
-        lr: highest learning rate, reached after the warm-up, then a cosine to zero.
-        warmup: share of the training that is warm-up.
-        weight_decay: of AdamW.
-        average: decay of the moving average of the weights, which is what is kept; 0 keeps the last weights.
-        box_jitter: largest share of a box by which its sides are moved.
-        shapes: share of the images whose object is a shape painted into it.
-        structures: share of the images whose object is a structure of similar brightness.
-        root: power of the number of a data set's images with an object, in proportion to which it is drawn; 1 draws
-            every image as often.
-        augment: random changes of the images.
-    """
-
-    size: int = 96
-    epochs: int = 10
-    batch: int = 16
-    turns: int = 3
-    lr: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 1e-2
-    average: float = 0.995
-    box_jitter: float = 0.15
-    shapes: float = 0.1
-    structures: float = 0.15
-    root: float = 0.1
-    augment: Augmentation = Augmentation(
-        flip=0.5,
-        rotation=20,
-        zoom=0.15,
-        shift=0.03,
-        contrast=0.3,
-        brightness=0.15,
-        gamma=0.4,
-        elastic=0.02,
-        bias=0.2,
-        blur=1.0,
-        speckle=0.1,
-        noise=0.03,
-    )
-
-    def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 16:
-            raise ValueError(f"learning.size {self.size} must be a positive multiple of 16")
-        for name in ("epochs", "batch", "turns"):
-            at_least(f"learning.{name}", getattr(self, name), 1)
-        if not (
-            0 <= self.average < 1
-            and 0 <= self.box_jitter < 0.5
-            and min(self.shapes, self.structures) >= 0
-            and self.shapes + self.structures <= 1
-        ):
-            raise ValueError(
-                "learning.average must lie in [0, 1), box_jitter in [0, 0.5), shapes + structures in [0, 1]"
-            )
-
-
-@dataclass(frozen=True)
-class Train:
-    """Options of a training on prompts.
-
-    Args:
-        init: checkpoint of a pretraining, a segmentation or a prompt network to begin from; it then sets the U-Net's
-            width and normalisation.
-        validate_every: epochs between measurements on the validation parts (for the records only); 0 is never.
-        validate: objects of each validation part to measure.
-        out: run folder.
-        resume: go on from the state saved in the run folder.
-        overwrite: replace the run that is in the run folder.
-        dry_run: only measure a few steps.
-    """
-
-    data: Packs = Packs()
-    model: Model = Model(width=16)
-    learning: Learning = Learning()
-    run: RunOptions = RunOptions()
-    init: str | None = None
-    validate_every: int = 1
-    validate: int = 40
-    out: str = "runs/prompt"
-    resume: bool = False
-    overwrite: bool = False
-    dry_run: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
@@ -164,11 +74,11 @@ def train(options: Train) -> Path | None:
         [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms
     )
     if not options.dry_run:
-        if loop.is_finished(
+        if run_files.is_finished(
             out, options.resume, loop.steps(len(objects), options.learning.batch, options.learning.epochs), fixed
         ):
-            return out / loop.WEIGHTS
-        loop.begin(
+            return out / run_files.WEIGHTS
+        run_files.begin(
             out,
             options.resume,
             options.overwrite,
@@ -187,9 +97,9 @@ def train(options: Train) -> Path | None:
     about["bfloat16_dsc"] = launch.call_on_first(
         partial(agreement, averaged.averaged_network, objects, options.learning.size, device)  # type: ignore[arg-type]
     )
-    launch.call_on_first(partial(checkpoint.save, out / loop.WEIGHTS, averaged.averaged_network.state_dict(), about))
-    print(f"wrote {out / loop.WEIGHTS}")
-    return out / loop.WEIGHTS
+    launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), about))
+    print(f"wrote {out / run_files.WEIGHTS}")
+    return out / run_files.WEIGHTS
 
 
 def begin(model: Model, start: Checkpoint | None, data: Sequence[PartedSet]) -> UNet:

@@ -16,17 +16,15 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, jsonl, packs, renames
-from train import evaluate, figure, finetune, leakage, loop, pack, plan, pretrain, state
+from train import evaluate, figure, finetune, leakage, pack, plan, pretrain, run_files, state
 from train.command_line import Parser, run
+from train.job_claims import claim, time_limit
 from train.plan import Job, Plan
 
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")
@@ -101,7 +99,7 @@ class Reproduction:
 
     def __init__(self, planned: Plan, out: Path, root: str | None) -> None:
         self.plan, self.out, self.root = planned, out, root
-        self.records = out / loop.RECORDS
+        self.records = out / run_files.RECORDS
         self.pack = out / f"pack-{planned.data['size']}"
 
     def done(self) -> dict[str, dict]:
@@ -185,7 +183,7 @@ class Reproduction:
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)
-        row = training_entries(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / loop.RECORDS, "epoch"))
+        row = training_entries(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / run_files.RECORDS, "epoch"))
         if job.kind == "finetune":
             row |= measure(weights, evaluate.Source(self.plan.data["name"], self.root))
         jsonl.append(self.records, EVENTS[job.kind], **row)
@@ -220,56 +218,6 @@ def measure(weights: Path, source: evaluate.Source) -> dict:
     found = evaluate.measure(network, evaluate.select_cases(network, source, "test"), 0.5)
     cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))
     return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})
-
-
-@contextmanager
-def claim(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file while inside; whether it could be had. The system frees it when the process dies.
-
-    ValueError on systems without such locks.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        raise ValueError("train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL") from None
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-@contextmanager
-def time_limit(minutes: float) -> Iterator[threading.Event]:
-    """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it came.
-
-    A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.
-    """
-    over = threading.Event()
-
-    def ring() -> None:
-        over.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def leave(number: int, _frame) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    timer = threading.Timer(60 * minutes, ring)
-    timer.daemon = True
-    if minutes:
-        timer.start()
-    try:
-        yield over
-    except SystemExit:
-        if not over.is_set():
-            raise
-        print(f"{minutes:g} minutes are over; the same command goes on")
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import contextlib
 import io
 import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +26,11 @@ from train import evaluate, finetune, memory
 from train.command_line import parse, run
 from train.finetune import RECIPES, Finetune
 from train.options import Data, RunOptions, at_least, thumbnails
+from train.progress_file import ProgressReporter
 
 RESAMPLES = 10_000  # bootstrap resamples of the held-back items
 THRESHOLD = 0.5  # chance from which a pixel counts as lesion
 NICE = 10  # how far behind the app the process stands
-SHARES = {"reading": (0.0, 0.05), "before": (0.05, 0.15), "learning": (0.15, 0.9), "after": (0.9, 1.0)}  # of the whole
 
 
 @dataclass(frozen=True)
@@ -202,49 +201,6 @@ def sign_flip_p(gains_n: np.ndarray) -> float:
         signs_bn = 1 - 2 * np.random.default_rng(0).integers(2, size=(RESAMPLES, count))
     farther = int((np.abs(signs_bn @ gains_n) >= abs(gains_n.sum()) - 1e-12).sum())
     return farther / len(signs_bn) if every else (farther + 1) / (RESAMPLES + 1)
-
-
-class ProgressReporter:
-    """Writes how far a run is into its folder, at most once a second; ends the process when the run is cancelled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.share, self.written = folder, 0.0, -math.inf
-
-    def __call__(self, part: str, done: float, words: str) -> None:
-        """part: of ``SHARES``. done: its share that is done."""
-        if (self.folder / "cancelled").exists():
-            raise SystemExit("cancelled")
-        low, high = SHARES[part]
-        self.share = low + (high - low) * done
-        if time.monotonic() - self.written >= 1 or done == 0:
-            self.write(words)
-            self.written = time.monotonic()
-
-    def write(self, words: str, failed: bool = False) -> None:
-        """Whatever time it is."""
-        retraining.write(self.folder / retraining.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
-
-    def count(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
-        """Wraps a sequence, to tell which of it is being done."""
-
-        def each(values: Sequence) -> Iterator:
-            for number, value in enumerate(values):
-                self(part, number / len(values), f"{words}: {number + 1} of {len(values)}")
-                yield value
-
-        return each  # type: ignore[return-value]
-
-    def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
-        """For the training: is told the share that is done after each step."""
-        total = options.recipe.epochs * math.ceil(len(stack.of(split.train, options.data.slice_stride)) / options.recipe.batch)
-        began = time.monotonic()
-
-        def watch(done: float) -> None:
-            left = (time.monotonic() - began) * (1 - done) / done
-            more = f"about {left / 60:.0f} minutes left" if left >= 90 else f"about {left:.0f} seconds left"
-            self("learning", done, f"learning: step {round(done * total)} of {total}, {more}")
-
-        return watch
 
 
 if __name__ == "__main__":

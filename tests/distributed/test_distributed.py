@@ -28,7 +28,7 @@ from torch.distributed import run
 from torch.nn.parallel import DistributedDataParallel
 
 from mpsams import checkpoint, datasets, distributed, jsonl, losses, methods, packs, transforms
-from train import batchnorm, finetune, launch, loop, pretrain, state
+from train import batchnorm, finetune, launch, loop, pretrain, run_files, state
 from train import pack as pack_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -370,7 +370,7 @@ def test_a_batch_in_parts_is_a_batch(alone):
 def test_only_the_first_prints_and_writes_records(several):
     first, second = (found["mps_ams for 50 steps"] for found in several)
     assert "wrote" in first["printed"] and second["printed"] == ""
-    rows = jsonl.read(several[0]["folder"] / "mps_ams for 50 steps" / loop.RECORDS)
+    rows = jsonl.read(several[0]["folder"] / "mps_ams for 50 steps" / run_files.RECORDS)
     assert [row.get("epoch") for row in rows if row["event"] == "epoch"] == list(range(1, 14))
     assert [row["processes"] for row in rows if row["event"] == "start"] == [WORLD]
 
@@ -386,7 +386,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(several, pack):
     again = [*PRETRAIN, *PATCH, "--optim.epochs", "3", "--data.root", pack, "--resume"]
     one = train("pretrain", again, several[0]["folder"] / "stopped alone")  # goes on with what two have saved
     assert one["ended"] == "well" and one["losses"] == pytest.approx(resumed[0]["losses"], abs=1e-4)
-    kept = jsonl.read(several[0]["folder"] / "stopped" / loop.RECORDS, "epoch")
+    kept = jsonl.read(several[0]["folder"] / "stopped" / run_files.RECORDS, "epoch")
     assert [row["epoch"] for row in kept] == [1, 2, 3]
 
 
@@ -453,7 +453,7 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen, seconds: fl
     """Until a training's records have come so far."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
-        if (out / loop.RECORDS).exists() and any(row["epoch"] >= epoch for row in jsonl.read(out / loop.RECORDS, "epoch")):
+        if (out / run_files.RECORDS).exists() and any(row["epoch"] >= epoch for row in jsonl.read(out / run_files.RECORDS, "epoch")):
             return
         time.sleep(0.05)
     pytest.fail(f"no epoch {epoch} in {out}: {ended(process, 1)[-3000:]}")
@@ -466,7 +466,7 @@ def lasting(pack: str, out: Path, epochs: int = 40) -> list[str]:
 
 
 def epochs(out: Path) -> list[int]:
-    return [row["epoch"] for row in jsonl.read(out / loop.RECORDS, "epoch")]
+    return [row["epoch"] for row in jsonl.read(out / run_files.RECORDS, "epoch")]
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes through /proc")
@@ -482,7 +482,7 @@ def test_a_worker_is_killed_and_the_run_completes(tmp_path, pack):
     text = ended(process)
     assert process.returncode == 0, text[-3000:]
     assert epochs(out) == list(range(1, 41)) and (out / "weights.safetensors").exists()
-    assert len(jsonl.read(out / loop.RECORDS, "start")) == 2
+    assert len(jsonl.read(out / run_files.RECORDS, "start")) == 2
     assert text.count("going on after step") == 1 and text.count("wrote") == 1
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from mpsams import checkpoint, jsonl
 from mpsams.transforms import Augmentation
-from train import finetune, loop, pack, pretrain, state
+from train import finetune, loop, pack, pretrain, run_files, state
 from train.options import Data
 from train.state import PREVIOUS, STATE, Position
 
@@ -72,7 +72,7 @@ def same(a: Path, b: Path) -> bool:
 
 def told(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / loop.RECORDS, "epoch")]
+    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / run_files.RECORDS, "epoch")]
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
@@ -292,7 +292,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
         stopped(monkeypatch, 6, argv)
     else:
         pretrain.main(argv)
-        only = {"weights": "weights.safetensors", "state": PREVIOUS, "records": loop.RECORDS}.get(held)
+        only = {"weights": "weights.safetensors", "state": PREVIOUS, "records": run_files.RECORDS}.get(held)
         for path in out.iterdir():
             if only and path.name != only:
                 path.unlink()
@@ -303,7 +303,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
         assert contents(out) == before
     pretrain.main([*argv, "--optim.epochs", "1", "--overwrite"])
     assert checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(told(out)) == 1
-    assert jsonl.read(out / loop.RECORDS)[0]["config"]["optim"]["epochs"] == 1
+    assert jsonl.read(out / run_files.RECORDS)[0]["config"]["optim"]["epochs"] == 1
     assert state.saved_metadata(out)["step"] == 4
 
 
@@ -340,7 +340,7 @@ def test_a_finished_run_says_so_and_is_not_trained_again(tmp_path, packed, capsy
 
 
 def test_records_of_a_reproduction_are_never_deleted(tmp_path, packed):
-    jsonl.append(tmp_path / loop.RECORDS, "result", run="a")
+    jsonl.append(tmp_path / run_files.RECORDS, "result", run="a")
     before = contents(tmp_path)
     for more in ([], ["--overwrite"], ["--resume"]):
         with pytest.raises(ValueError, match="holds the records of many runs"):

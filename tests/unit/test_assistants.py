@@ -23,7 +23,7 @@ from mpsams.inference import comparison
 from mpsams.inference import volumes as volume
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
-from train import calibrate, evaluate, finetune, publish
+from train import calibrate, card, evaluate, finetune, publish
 
 NETWORKS = ("busi-mps_ams-seg-10", "busi-scratch-seg-10", "busi-scratch-seg-100")
 RULE = {"smallest_area": 0.0, "least_peak": 0.0, "before": {}, "after": {}}
@@ -179,6 +179,6 @@ def test_what_is_learnt_further_from_it_is_read_as_it_is(trained, tmp_path):
 
 def test_a_card_names_the_segmentation_it_was_trained_further_from():
     start = {"kind": "segmentation", "training": {"steps": 650, "seconds": 1080.0}, "sha256": "ab" * 32}
-    (row,) = publish.further_training_row({"init": start})
+    (row,) = card.further_training_row({"init": start})
     assert "650 steps in 18 minutes" in row and "abababababababab" in row
-    assert publish.further_training_row({"init": start | {"kind": "pretrain"}}) == publish.further_training_row({"init": None}) == publish.further_training_row({}) == []
+    assert card.further_training_row({"init": start | {"kind": "pretrain"}}) == card.further_training_row({"init": None}) == card.further_training_row({}) == []

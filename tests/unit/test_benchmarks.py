@@ -16,7 +16,7 @@ from benchmarks import docs, gpu, growth, interleaved, packing, peer, pipeline, 
 from benchmarks import loop as loop_bench
 from mpsams import clusters, datasets, jsonl, losses, masking, packs, patches, schedule, splits, transforms
 from mpsams.unet import UNet
-from train import loop
+from train import loop, run_files
 from train.state import Position
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +144,7 @@ def test_the_arithmetic_of_a_whole_training(tmp_path):
     assert gpu.whole_training(5.0, [9.0, 1.0, 3.0, 2.0]) == 5 + 15 + 796 * 2
     work = training.task(training.options(2, 32, 4), synthetic.pack(tmp_path / "pack", 8, 32), tmp_path)
     assert len(taken := gpu.epochs_of(work, tmp_path, 2)) == 2 and min(taken) > 0
-    assert len(jsonl.read(tmp_path / loop.RECORDS, "epoch")) == 1  # the second was broken off before its record
+    assert len(jsonl.read(tmp_path / run_files.RECORDS, "epoch")) == 1  # the second was broken off before its record
     found = gpu.where_time_goes(gpu.step_of(work), work.device, steps=1)
     assert any("convolution" in each["name"] for each in found) and sum(each["share"] for each in found) <= 1
     assert found == sorted(found, key=lambda each: -each["share"]) and gpu.matrix_rate(work.device, 64, 3) > 0

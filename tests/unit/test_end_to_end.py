@@ -10,7 +10,7 @@ from test_metrics import slow_case
 from mpsams import checkpoint, datasets, inference, jsonl, metrics, splits, transforms
 from mpsams.unet import UNet
 from tests.support import made_volumes
-from train import evaluate, finetune, leakage, pack, pretrain, publish
+from train import evaluate, finetune, leakage, pack, pretrain, publish, starting_point
 
 SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
 
@@ -88,8 +88,8 @@ def test_a_segmentation_is_learnt_further_whole(runs):
     elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": told}
     other = checkpoint.Checkpoint(found.tensors, found.metadata | elsewhere | {"split": elsewhere["split"].__dict__}, "")
     with pytest.raises(ValueError, match="it was begun from one that was trained on them"):
-        finetune.begin(None, 1, other, splits.make("phantom", (p := datasets.open_dataset("phantom")).cases[:40], p.cases[:40], 1))
-    assert finetune.begin(None, 1, other, splits.make("busi", p.cases[:40], p.cases[:40], 1))[1] == "mps_ams"  # another data set
+        starting_point.begin(None, 1, other, splits.make("phantom", (p := datasets.open_dataset("phantom")).cases[:40], p.cases[:40], 1))
+    assert starting_point.begin(None, 1, other, splits.make("busi", p.cases[:40], p.cases[:40], 1))[1] == "mps_ams"  # another data set
 
 
 def test_the_state_of_a_run_cannot_start_a_fine_tuning(runs):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mpsams import checkpoint, jsonl, losses
 from mpsams.unet import Supervised, UNet, auxiliary_heads
-from train import finetune, loop, options, sampling
+from train import finetune, loop, options, run_files, run_metadata, sampling
 from train.finetune import RECIPES, Recipe
 
 TINY = ["--data.name", "phantom", "--data.size", "32", "--data.cases", "20", "--model.width", "2", "--labels", "1", "--run.precision", "float32",
@@ -61,7 +61,7 @@ def test_the_assistant_is_a_plain_unet_and_says_how_it_was_trained(tmp_path, qui
     how = found.metadata["config"]["recipe"]
     assert how["deep"] == RECIPES["assist"].deep > 0 and how["augment"]["speckle"] == 0.1
     assert any(name.startswith("module.heads.") for name in checkpoint.load(path.parent / loop.STATE).tensors)
-    assert [row["epoch"] for row in jsonl.read(path.parent / loop.RECORDS, "epoch")] == [1, 2]
+    assert [row["epoch"] for row in jsonl.read(path.parent / run_files.RECORDS, "epoch")] == [1, 2]
 
 
 def test_stopped_and_resumed_it_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):
@@ -101,6 +101,6 @@ def test_a_run_of_an_earlier_version_is_the_same_as_one_with_the_new_options_off
     earlier["recipe"] = {name: value for name, value in config["recipe"].items() if f"recipe.{name}" not in options.LATER}
     earlier["recipe"]["augment"] = {name: config["recipe"]["augment"][name] for name in
                                     ("flip", "rotation", "zoom", "shift", "contrast", "brightness", "gamma")}  # fmt: skip
-    assert options.resume_fingerprint(config, "x") == options.resume_fingerprint(earlier, "x") and options.resume_fingerprint(config, "x")["method"] == {"blur": 0.0}
+    assert run_metadata.resume_fingerprint(config, "x") == run_metadata.resume_fingerprint(earlier, "x") and run_metadata.resume_fingerprint(config, "x")["method"] == {"blur": 0.0}
     config["recipe"]["augment"]["noise"] = 0.1
-    assert options.resume_fingerprint(config, "x") != options.resume_fingerprint(earlier, "x")
+    assert run_metadata.resume_fingerprint(config, "x") != run_metadata.resume_fingerprint(earlier, "x")

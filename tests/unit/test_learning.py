@@ -28,7 +28,7 @@ from mpsams.datasets import phantom
 from mpsams.inference import comparison
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
-from train import retrain
+from train import progress_file, retrain
 
 SIDE, ITEMS, EPOCHS, RATE = 64, 24, 60, 1e-2
 NAME = "busi-mps_ams-seg-10"
@@ -184,7 +184,7 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
 
 
 def test_the_steps_of_a_training_are_told(tmp_path):
-    tell = retrain.ProgressReporter(tmp_path)
+    tell = progress_file.ProgressReporter(tmp_path)
     tell("before", 0.5, "not yet")
     tell.written -= 2
     tell("learning", 0.2, "learning: step 2 of 10")

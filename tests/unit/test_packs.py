@@ -18,7 +18,7 @@ import torch
 from mpsams import datasets, packs
 from mpsams.datasets import Dataset, phantom
 from tests.support import made_volumes
-from train import options, pack
+from train import options, pack, run_metadata
 
 SIZE = 16
 FILES = (packs.IMAGES, packs.MASKS, packs.ABOUT)
@@ -364,6 +364,6 @@ def test_an_older_pack_has_no_notes(whole):
 
 def test_an_empty_modality_changes_nothing_that_a_resumed_run_compares():
     config = {"data": asdict(options.Data()), "run": {"seed": 0}}
-    assert "modality" not in options.resume_fingerprint(config, "")["data"]
+    assert "modality" not in run_metadata.resume_fingerprint(config, "")["data"]
     config["data"] = asdict(options.Data("folder", modality="mri"))
-    assert options.resume_fingerprint(config, "")["data"]["modality"] == "mri"
+    assert run_metadata.resume_fingerprint(config, "")["data"]["modality"] == "mri"

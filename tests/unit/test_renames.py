@@ -9,7 +9,7 @@ import torch
 from mpsams import checkpoint, clusters, renames, selectors
 from mpsams.methods import mps_ams
 from mpsams.unet import UNet
-from train import finetune, options, plan, pretrain, reproduce, state
+from train import finetune, plan, pretrain, reproduce, run_metadata, state
 from train.command_line import parse
 
 OLD = {
@@ -74,7 +74,7 @@ def test_a_state_of_an_earlier_version_is_resumed_and_a_change_is_still_seen():
 
 
 def test_run_folders_and_fingerprints_of_plans_stay_what_they_were():
-    assert options.run_folder(["busi"], NEW, False, "busi") == options.run_folder(["busi"], OLD, False, "busi")
+    assert run_metadata.run_folder(["busi"], NEW, False, "busi") == run_metadata.run_folder(["busi"], OLD, False, "busi")
     old, new = (plan.Job("pretrain", "base", 0, tuple(plan.flat(config).items())) for config in (OLD, NEW))
     assert reproduce.fingerprint(old) == reproduce.fingerprint(new)
 

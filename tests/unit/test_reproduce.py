@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mpsams import checkpoint, jsonl, tables
-from train import plan, publish, reproduce
+from train import job_claims, plan, publish, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL, FIRST = 2 + 2 * 3 + 1, 2 + 3 + 1  # runs of the plan below; of its first draw
@@ -277,9 +277,9 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
 
 
 def test_a_lock_is_had_once_and_freed(tmp_path):
-    with reproduce.claim(tmp_path / "lock") as first, reproduce.claim(tmp_path / "lock") as second:
+    with job_claims.claim(tmp_path / "lock") as first, job_claims.claim(tmp_path / "lock") as second:
         assert first and not second
-    with reproduce.claim(tmp_path / "lock") as third:
+    with job_claims.claim(tmp_path / "lock") as third:
         assert third
 
 

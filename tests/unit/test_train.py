@@ -17,7 +17,7 @@ from torch import nn
 
 from mpsams import checkpoint, jsonl, precision, splits
 from mpsams.methods import mps_ams
-from train import command_line, finetune, loop, options, pretrain
+from train import command_line, finetune, loop, options, pretrain, run_files
 
 IMAGES, BATCH, EPOCHS = 10, 4, 3  # three steps an epoch, the last of two images
 
@@ -51,7 +51,7 @@ def task(before_loss=lambda step: None, **changes) -> loop.Task:
 
 def told(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / loop.RECORDS, "epoch")]
+    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / run_files.RECORDS, "epoch")]
 
 
 def folder(tmp_path: Path, name: str) -> Path:
@@ -254,7 +254,7 @@ def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
 def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom, monkeypatch, dtype, name):
     monkeypatch.setattr(precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked])
     made = checkpoint.load(run(tmp_path, "auto"))
-    (start,) = jsonl.read(tmp_path / "auto" / loop.RECORDS, "start")
+    (start,) = jsonl.read(tmp_path / "auto" / run_files.RECORDS, "start")
     assert start["config"]["run"]["precision"] == made.metadata["config"]["run"]["precision"] == name
     stated = checkpoint.load(run(tmp_path, name, "--run.precision", name))
     assert all(torch.equal(made.tensors[key], stated.tensors[key]) for key in stated.tensors)
