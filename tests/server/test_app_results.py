@@ -136,7 +136,7 @@ def test_each_network_has_a_threshold_of_its_own_on_its_image_alone(compared, ca
     thresholds = Thresholds().change(case, [SEG[1]], 0.7)
     own = SliceComparison(compared.predictions, own=thresholds.on(case))
     assert np.array_equal(own.masks[SEG[0]], compared.masks[SEG[0]]) and own.masks[SEG[1]].sum() < compared.masks[SEG[1]].sum()  # the stripe of 0.6 is gone
-    assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(SliceComparison(replace(own.said, shown=SEG[1]), own=own.own))
+    assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(SliceComparison(replace(own.predictions, shown=SEG[1]), own=own.own))
     both = thresholds.change(case, [SEG[0]], 0.3)
     assert dict(both.on(case)) == {SEG[1]: 0.7, SEG[0]: 0.3}
     other = _case.open_sample(phantom.samples()[1], _case.clustering_options(ModelRegistry("nowhere").clustering()))
