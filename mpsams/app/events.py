@@ -9,7 +9,7 @@ import gradio as gr
 
 from mpsams.app import gradio_compat
 from mpsams.app.gradio_compat import blocks
-from mpsams.app.gradio_compat.fair_queue import Lane
+from mpsams.app.gradio_compat.fair_queue import Keys, Lane
 from mpsams.app.server.lanes import PICTURE, SAVE
 
 
@@ -27,13 +27,16 @@ def event_values(event: gr.EventData) -> dict:
 
 
 def on_event(
-    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), lane: Lane = PICTURE, saves: bool = False, **options
-) -> gr.events.Dependency:
+    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), lane: Lane = PICTURE,
+    saves: bool = False, needs: Callable[..., Keys] | None = None, **options,
+) -> gr.events.Dependency:  # fmt: skip
     """Attach a listener of the page itself: without a spinner, the last of many events wins, not in the API.
 
     The events of one visitor in one lane are answered one at a time in their order, so that the last result stays.
     may_lose: held inputs that are passed as None where the page's budget released them; the others raise an error then.
     lane: in which its events wait (``server.lanes``), or a function that says it of what the page sent. saves: True if they are let in as saves.
+    needs: called with the inputs, as the page sent them, of an event that asks networks; returns the keys of the shared results that it needs,
+    so that it does not wait for networks where they are all there; None where that cannot be said.
     """
     defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))
@@ -41,6 +44,8 @@ def on_event(
     if fn is not None and isinstance(page, blocks.GuardedBlocks):
         page.exchange_token(page.fns[listener["id"]], may_lose)
         page.lanes[listener["id"]] = SAVE if saves else "", lane
+        if needs is not None:
+            page.needs[listener["id"]] = needs
         listener.update(page.fns[listener["id"]].get_config())
     return listener
 

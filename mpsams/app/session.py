@@ -14,6 +14,7 @@ from mpsams.annotation.project import Project
 from mpsams.app.events import on_event
 from mpsams.app.gradio_compat import root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
+from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.examples import finds_lesion
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import BuiltInVolume
@@ -82,22 +83,27 @@ class Session:
         """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
         return _case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
 
-    def on_case(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> None:
+    def on_case(
+        self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, needs: Callable[..., Keys] = lambda *values: None, **options
+    ) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
 
-        A listener of a tab is only called while the tab is open, and when it is opened. options: as ``on_event`` takes them.
+        A listener of a tab is only called while the tab is open, and when it is opened. needs, options: as ``on_event`` takes them.
         """
         tab, inputs = self._tab, [self.case, *inputs]
         if tab is None:
-            on_event(self.version.change, show, inputs, outputs, **options)
+            on_event(self.version.change, show, inputs, outputs, needs=needs, **options)
             return
         count = len(outputs) if isinstance(outputs, Sequence) else 1
 
         def show_if_open(open_tab: str, *values):
             return show(*values) if open_tab == tab.id else (gr.skip(),) * count if count > 1 else gr.skip()
 
-        on_event(self.version.change, show_if_open, [self.open_tab, *inputs], outputs, **options)
-        on_event(tab.select, show, inputs, outputs, **options)
+        def needs_if_open(open_tab: str, *values) -> Keys:
+            return needs(*values) if open_tab == tab.id else ()
+
+        on_event(self.version.change, show_if_open, [self.open_tab, *inputs], outputs, needs=needs_if_open, **options)
+        on_event(tab.select, show, inputs, outputs, needs=needs, **options)
 
     @contextmanager
     def within(self, tab: gr.Tab) -> Iterator[None]:

@@ -134,6 +134,12 @@ def predict_slice(case: Case, names: Sequence[str], registry: ModelRegistry, bef
             yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
 
 
+def needed_results(case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None) -> tuple:
+    """Return the keys of the shared results that ``predict_slice`` has to ask networks for."""
+    known = before.probabilities if before is not None and same_slice(before.case, case) else {}
+    return shared.probability_keys([registry.network(name) for name in names if name not in known], case.unit_hw, case.box)
+
+
 def same_slice(one: Case, other: Case) -> bool:
     """True if networks see the same in both."""
     return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (other.plane, other.index, other.span, other.box)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import fields, is_dataclass
 from threading import Lock
@@ -64,6 +64,10 @@ class Store:
         mine.set_result(result)
         return result
 
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            return key in self._results
+
     def usage(self) -> dict[str, int]:
         """Return bytes used and allowed, results, and how many calls were answered from the store, waited for another, and computed."""
         with self._lock:
@@ -114,9 +118,21 @@ def digest(array: np.ndarray | Tensor) -> bytes:
     return hashlib.sha256(f"{values.shape}{values.dtype}".encode() + values.tobytes()).digest()
 
 
+def is_known(key: object) -> bool:
+    """Return True if the result for a key is in the store now."""
+    return key in results
+
+
 def grid_probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
     """``inference.grid_probability``, from the store if it is there."""
-    return results.get(("chance", *_name(network), digest(unit), box), lambda: inference.grid_probability(network, unit, box))
+    (key,) = probability_keys([network], unit, box)
+    return results.get(key, lambda: inference.grid_probability(network, unit, box))
+
+
+def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | None = None) -> tuple:
+    """Return the keys by which ``grid_probability`` of each network is kept."""
+    seen = digest(unit)
+    return tuple(("chance", *_name(network), seen, box) for network in networks)
 
 
 def study(image_11ss: Tensor, **options) -> Study:
@@ -126,9 +142,14 @@ def study(image_11ss: Tensor, **options) -> Study:
 
 def reconstruct(network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None) -> Reconstruction:
     """``inference.reconstruct``, from the store if it is there."""
-    truth = None if truth_11ss is None else digest(truth_11ss)
-    key = ("reconstruct", *_name(network), digest(image_11ss), digest(hidden_1l), patch, truth)
+    (key,) = reconstruction_keys([network], image_11ss, hidden_1l, patch, truth_11ss)
     return results.get(key, lambda: inference.reconstruct(network, image_11ss, hidden_1l, patch, truth_11ss))
+
+
+def reconstruction_keys(networks: Sequence[Network], image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None) -> tuple:
+    """Return the keys by which ``reconstruct`` of each network is kept."""
+    seen = digest(image_11ss), digest(hidden_1l), patch, None if truth_11ss is None else digest(truth_11ss)
+    return tuple(("reconstruct", *_name(network), *seen) for network in networks)
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:

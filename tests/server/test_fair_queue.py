@@ -11,11 +11,13 @@ import pytest
 from gradio.queueing import Queue
 
 from benchmarks import clients
+from mpsams.app.events import on_event
 from mpsams.app.gradio_compat import blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.server import lanes
 from mpsams.app.server.lanes import LONG, NETWORK, PICTURE, SAVE
 from mpsams.app.tabs.annotate import lane_of
+from mpsams.inference import shared
 from tests.support.server import running
 
 
@@ -62,6 +64,28 @@ def test_one_visitor_fills_no_queue_for_others_and_no_save_is_refused(queue):
 def test_commands_that_ask_a_network_leave_the_room_of_saves(queue):
     assert lane_of({"action": "save"}) == lane_of({"action": "accept"}) == SAVE
     assert lane_of({"action": "propagate_all"}) == lane_of({"action": "go"}) == lane_of(None) == lane_of([1]) == NETWORK
+
+
+def test_a_listener_says_what_it_needs_from_networks(monkeypatch):
+    monkeypatch.setattr(shared, "results", shared.Store())
+    with GuardedBlocks() as page:
+        held, number, button = gr.State("image"), gr.Number(), gr.Button()
+        page.hold([held])
+        for needs in (lambda image, value: ((image, value),), lambda image, value: 1 / 0, None):
+            on_event(button.click, lambda image, value: (image, value), [held, number], [held, number], lane=NETWORK, needs=needs)
+    queue = page.queue()._queue
+    numbers = [fn for fn in page.fns if fn in page.lanes]
+    for fn in numbers:
+        assert push(queue, fn, f"visitor {fn}", data=[None, 5, ""])[0]
+    tickets = {ticket.visitor: ticket for ticket in queue.waiting()}
+    keys = [tickets[f"visitor {fn}"].keys for fn in numbers]
+    assert keys == [(("image", 5),), None, None]
+    page.budget.put("visitor with another image", held._id, "other")
+    assert push(queue, numbers[0], "visitor with another image", data=[None, 6])[0]  # from a page that sends no token
+    first, last = tickets[f"visitor {numbers[0]}"], queue.waiting()[1]
+    assert last.keys == (("other", 6),) and queue.turns.lane_now(last) == NETWORK
+    shared.results.get(("image", 5), lambda: "result")
+    assert queue.turns.lane_now(first) == PICTURE
 
 
 def test_events_that_are_taken_back_are_forgotten(queue):

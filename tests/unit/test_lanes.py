@@ -46,6 +46,36 @@ def test_each_lane_has_room_that_others_cannot_take():
     assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"{lane} again", lane) for lane in (LONG, PICTURE, NETWORK)])] == [NETWORK]
 
 
+def test_what_networks_have_answered_before_does_not_wait_for_them():
+    there = {"old"}
+    turns = Turns(cores=1, is_known=there.__contains__)
+    asks, waits, drawn, none = (Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("new",), None, ("old",), ()]))
+    assert begin_all(turns, [asks, waits, drawn]) == [drawn, asks]  # the first has the room of pictures
+    assert turns.usage([waits])[PICTURE]["running"] == turns.usage([waits])[NETWORK]["running"] == 1
+    turns.end(drawn)
+    assert begin_all(turns, [none]) == [none]
+    there.add("new")
+    turns.end(asks)
+    assert turns.usage([])[NETWORK] == {"running": 0, "waiting": 0, "done": 1, "refused": 0}
+
+
+def test_requests_for_one_result_take_one_room_until_it_is_there():
+    there: set = set()
+    turns = Turns(cores=2, is_known=there.__contains__)
+    first, same, other = (Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("a", "b"), ("b",), ("c",)]))
+    assert begin_all(turns, waiting := [first, same, other]) == [first, other] and waiting == [same]
+    there |= {"a", "b"}
+    assert turns.lane_now(same) == PICTURE and begin_all(turns, waiting) == [same]
+
+
+def test_one_visitors_requests_stay_in_order_whether_networks_are_asked_or_not():
+    turns = Turns(cores=2, is_known={"old"}.__contains__)
+    asks, drawn = Ticket("a", NETWORK, keys=("new",)), Ticket("a", NETWORK, keys=("old",))
+    assert begin_all(turns, waiting := [asks, drawn]) == [asks] and waiting == [drawn]
+    turns.end(asks)
+    assert begin_all(turns, waiting) == [drawn]
+
+
 @pytest.mark.parametrize("cores", [1, 2, 3, 64])
 def test_no_lane_is_ever_shut(cores):
     turns = Turns(cores)

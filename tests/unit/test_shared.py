@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpsams import inference
+from mpsams.app.tabs import reconstruct
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
 from mpsams.inference import comparison, shared
@@ -102,3 +103,20 @@ def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
                 assert shared.reconstruct(*asked) is found[-1]
                 assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*asked).filled_11ss)
     assert len({id(each) for each in found}) == 8
+
+
+def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weights):
+    registry = ModelRegistry(small_weights)
+    case = _case.open_sample(phantom.samples()[0], _case.clustering_options(registry.clustering()))
+    names = registry.segmenters(case.modality)
+    for needed, draw in (
+        (lambda: comparison.needed_results(case, names, registry), lambda: list(comparison.predict_slice(case, names, registry))),
+        (lambda: reconstruct.needed_results(case, 100, "first", registry), lambda: reconstruct.view(case, 100, "first", registry)),
+    ):
+        assert needed() and not any(map(shared.is_known, needed()))
+        draw()
+        assert all(map(shared.is_known, needed()))
+    assert not any(map(shared.is_known, reconstruct.needed_results(case, 1, "random", registry)))
+    *_, said = comparison.predict_slice(case, names, registry)
+    shared.results.clear()
+    assert comparison.needed_results(case, names, registry, said) == ()  # the visitor holds them

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
 from gradio.block_function import BlockFunction
+from gradio.data_classes import PredictBodyInternal
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
-from mpsams.app.gradio_compat.fair_queue import FairQueue, Lane
+from mpsams.app.gradio_compat.fair_queue import FairQueue, Keys, Lane
 from mpsams.app.gradio_compat.session_state import SESSIONS
 from mpsams.app.server import arguments
 from mpsams.app.server.budget import RELEASED, VISITOR, Budget, OverBudget
@@ -42,6 +44,7 @@ class GuardedBlocks(gr.Blocks):
 
     def __init__(self, *args, budget: Budget | None = None, **kwargs) -> None:
         self.lanes: dict[int, tuple[str, Lane]] = {}  # of the listeners, for the queue
+        self.needs: dict[int, Callable[..., Keys]] = {}  # of the listeners that can say before they are called what they need from networks
         super().__init__(*args, **kwargs)
         self.state_session_capacity = SESSIONS
         self.budget, self.longest = budget or Budget(), LONGEST
@@ -57,8 +60,19 @@ class GuardedBlocks(gr.Blocks):
     def queue(self, *args, **kwargs) -> gr.Blocks:
         """As gradio's, but visitors take turns, and only what one visitor has waiting lets that visitor be refused."""
         super().queue(*args, **kwargs)
-        self._queue: FairQueue = FairQueue(self._queue, self.lanes, uploaded_files)
+        self._queue: FairQueue = FairQueue(self._queue, self.lanes, uploaded_files, self.keys_of)
         return self
+
+    def keys_of(self, body: PredictBodyInternal) -> Keys:
+        """Return the keys of the shared results that an event needs from networks, as its listener says; None where it does not."""
+        needs = self.needs.get(body.fn_index)  # type: ignore[arg-type]
+        if needs is None:
+            return None
+        with suppress(Exception):  # whatever is wrong with the values is said when the event is worked on
+            inputs = [block for block in self.fns[body.fn_index].inputs if block is not self.visitor_token]  # type: ignore[index]
+            pairs, visitor = zip(inputs, body.data, strict=False), body.session_hash or ""
+            return needs(*(self.budget.value(visitor, block._id, block.value) if block._id in self.held else value for block, value in pairs))
+        return None
 
     def exchange_token(self, block_fn: BlockFunction, may_lose: Sequence[gr.State]) -> None:
         """Add the visitor's token to the inputs and outputs of a listener with held states.

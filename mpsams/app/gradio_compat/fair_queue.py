@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 
+from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, Queue
 
 from mpsams.app.server.guard import CLIENT
-from mpsams.app.server.lanes import PICTURE, PROGRAM, Ticket, Turns, lane_of_file
+from mpsams.app.server.lanes import NETWORK, PICTURE, PROGRAM, Ticket, Turns, lane_of_file
 from mpsams.imaging import cost
+from mpsams.inference import shared
 
 Lane = str | Callable[[object], str]  # of a listener; a function is given what the page sent with the event
+Keys = tuple[Hashable, ...] | None  # of shared results; None where they are not known
 
 
 class FairQueue(Queue):
-    """A queue whose next event is the one that ``Turns`` says, whatever listener it is for.
+    """A queue whose next event is the one that ``Turns`` says, whatever listener it is for."""
 
-    """
-
-    def __init__(self, plain: Queue, lanes: Mapping[int, tuple[str, Lane]], files_of: Callable[[object], list]) -> None:
+    def __init__(
+        self, plain: Queue, lanes: Mapping[int, tuple[str, Lane]], files_of: Callable[[object], list], keys_of: Callable[[PredictBodyInternal], Keys]
+    ) -> None:
         """plain: gradio's queue, whose place this one takes, with its settings. lanes: by the numbers of listeners, the lane by which
         they are let in ("" for their own) and their own; PICTURE for the others. files_of: the uploaded files that a request's data names.
+        keys_of: the shared results that a request needs from networks.
         """
         super().__init__(plain.live_updates, plain.max_thread_count, plain.update_intervals, None, plain.blocks, None)
-        self.turns, self.lanes, self.files_of = Turns(), lanes, files_of
+        self.turns, self.lanes, self.files_of, self.keys_of = Turns(is_known=shared.is_known), lanes, files_of, keys_of
         self._tickets: dict[str, Ticket] = {}  # of the events that wait or are worked on, by id
         self._costs: dict[str, tuple[int, int]] = {}
         self._overtime: dict[str, asyncio.Future] = {}
@@ -56,7 +60,8 @@ class FairQueue(Queue):
             files = self.files_of(body.data)
             found = await asyncio.to_thread(cost.estimate, files) if files else None
         lane = lane_of_file(lane, found[1]) if found else lane
-        ticket = Ticket(body.session_hash or f"{PROGRAM}{username or CLIENT.get()}", lane, admission)
+        keys = await asyncio.to_thread(self.keys_of, body) if lane == NETWORK else None
+        ticket = Ticket(body.session_hash or f"{PROGRAM}{username or CLIENT.get()}", lane, admission, keys)
         if refusal := self.turns.refusal(ticket, self.waiting()):
             return False, refusal, "queue_full"
         pushed, event_id, state = await super().push(body, request, username)

@@ -2,14 +2,15 @@
 
 A request waits in one of four lanes. Each lane has room of its own, so that a save never waits for a segmentation, nor a
 segmentation for a whole volume, and none waits for ever. Within a lane, visitors take turns, and the requests of one visitor are
-answered one after another in the order in which they came.
+answered one after another in the order in which they came. A request whose networks have answered before, for whomever, is begun
+as a picture is; one whose answer is being computed for somebody else waits for that, and takes no room.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 SAVE, PICTURE, NETWORK, LONG = LANES = ("save", "picture", "network", "long")  # the first goes first
@@ -32,11 +33,16 @@ class TooLong(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """A request that waits or is worked on. admission: the lane by which it is let in, where that is another."""
+    """A request that waits or is worked on.
+
+    admission: the lane by which it is let in, where that is another. keys: of the shared results that it needs from networks;
+    None where that is not known before it is worked on.
+    """
 
     visitor: str
     lane: str
     admission: str = ""
+    keys: tuple[Hashable, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.lane not in LANES:
@@ -56,11 +62,12 @@ def lane_of_file(lane: str, disk: int) -> str:
 class Turns:
     """Decides which waiting request is next. To be used by one thread."""
 
-    def __init__(self, cores: int | None = None) -> None:
-        """cores: processors that share the work; None is all there are."""
+    def __init__(self, cores: int | None = None, is_known: Callable[[Hashable], bool] = lambda key: False) -> None:
+        """cores: processors that share the work; None is all there are. is_known: says of a key whether its result is there."""
         cores = cores or os.cpu_count() or 1
         self._room = {SAVE: SAVES_AT_ONCE, PICTURE: cores, NETWORK: cores, LONG: max(1, cores // 2)}  # requests that are worked on in each lane
-        self.running: set[Ticket] = set()
+        self.running: dict[Ticket, str] = {}  # with the lane whose room it takes
+        self._is_known = is_known
         self._served: dict[str, int] = {}  # visitor -> number of the turn it had last
         self._turn = 0
         self._done: Counter[str] = Counter()  # requests by lane
@@ -74,22 +81,29 @@ class Turns:
             place = ticket.visitor, ticket.lane
             if busy[place] < (PROGRAM_AT_ONCE if ticket.visitor.startswith(PROGRAM) else 1):
                 heads.setdefault(place, ticket)
+        lanes = {ticket: self.lane_now(ticket) for ticket in heads.values()}
+        taken = Counter(self.running.values())
+        computing = {key for ticket, lane in self.running.items() if lane == NETWORK for key in ticket.keys or () if not self._is_known(key)}
         for lane in LANES:
-            ready = [ticket for ticket in heads.values() if ticket.lane == lane]
-            if ready and sum(ticket.lane == lane for ticket in self.running) < self._room[lane]:
+            ready = [ticket for ticket, its in lanes.items() if its == lane and computing.isdisjoint(ticket.keys or ())]
+            if ready and taken[lane] < self._room[lane]:
                 return min(ready, key=lambda ticket: self._served.get(ticket.visitor, 0))
         return None
+
+    def lane_now(self, ticket: Ticket) -> str:
+        """Return the lane whose room a request takes if it is begun now: that of pictures where no network has to be asked."""
+        is_drawn = ticket.lane == NETWORK and ticket.keys is not None and all(map(self._is_known, ticket.keys))
+        return PICTURE if is_drawn else ticket.lane
 
     def begin(self, ticket: Ticket) -> None:
         """Note that a request is worked on."""
         self._turn += 1
         self._served[ticket.visitor] = self._turn
-        self.running.add(ticket)
+        self.running[ticket] = self.lane_now(ticket)
 
     def end(self, ticket: Ticket, waiting: Iterable[Ticket] = ()) -> None:
         """Note that a request is done. waiting: those that still wait; visitors without any lose their place in the round."""
-        self.running.discard(ticket)
-        self._done[ticket.lane] += 1
+        self._done[self.running.pop(ticket, ticket.lane)] += 1
         there = {other.visitor for other in (*self.running, *waiting)}
         self._served = {visitor: turn for visitor, turn in self._served.items() if visitor in there}
 
@@ -108,6 +122,6 @@ class Turns:
 
     def usage(self, waiting: Iterable[Ticket]) -> dict[str, dict[str, int]]:
         """Return how many requests of each lane are worked on, wait, were done and were refused."""
-        running, queued = (Counter(ticket.lane for ticket in tickets) for tickets in (self.running, waiting))
+        running, queued = Counter(self.running.values()), Counter(ticket.lane for ticket in waiting)
         counts = {"running": running, "waiting": queued, "done": self._done, "refused": self._refused}
         return {lane: {name: count[lane] for name, count in counts.items()} for lane in LANES}

@@ -6,6 +6,7 @@ Axes: L patches, S side of the grid image.
 from __future__ import annotations
 
 import gradio as gr
+from torch import Tensor
 
 from mpsams import inference, schedule
 from mpsams.app import endpoints
@@ -54,9 +55,10 @@ def build(session: Session) -> None:
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
-    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], lane=NETWORK)
+    waits = {"lane": NETWORK, "needs": lambda case, epoch, way: needed_results(case, epoch, way, registry)}
+    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **waits)
     session.link_epoch(epoch)
-    session.on_case(show, [session.epoch, way], stage, lane=NETWORK)
+    session.on_case(show, [session.epoch, way], stage, **waits)
     session.keep_in_address(
         {"epoch": epoch}, lambda values, case: dict.fromkeys((epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON))
     )
@@ -87,17 +89,32 @@ def build(session: Session) -> None:
 
 def reconstruct_case(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
     """The reconstruction of the case by a network at an epoch, hiding lesion "first" or at "random"."""
+    return shared.reconstruct(registry.network(name), case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss)
+
+
+def hidden_patches(case: Case, epoch: float, way: str) -> Tensor:
+    """The patches hidden at an epoch, lesion "first" or at "random": bool (1, L)."""
     if way not in WAYS:
         raise ValueError(f"unknown way {way!r} to hide patches; allowed are {', '.join(WAYS)}")
     at = inference.mask_at(case.study, epoch)
-    mask_1l = at.lesion_first_1l if way == "first" else at.random_1l
-    return shared.reconstruct(registry.network(name), case.image_11ss, mask_1l, case.study.patch, case.truth_11ss)
+    return at.lesion_first_1l if way == "first" else at.random_1l
+
+
+def networks_for(case: Case, registry: ModelRegistry) -> dict[str, str]:
+    """The pretrained networks that are there for the modality of a case, by the endings of ``ROWS``."""
+    names = {ending: registry.find(ending, case.modality) for ending in ROWS}
+    return {ending: name for ending, name in names.items() if name}
+
+
+def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) -> tuple:
+    """Keys of the shared results that ``view`` is drawn from."""
+    networks = [registry.network(name) for name in networks_for(case, registry).values()]
+    return shared.reconstruction_keys(networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss)
 
 
 def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     """Everything below the controls, as HTML."""
-    names = {ending: registry.find(ending, case.modality) for ending in ROWS}
-    there = {ending: name for ending, name in names.items() if name}
+    there = networks_for(case, registry)
     if not there:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
     try:

@@ -30,6 +30,7 @@ from mpsams.inference.comparison import (
     choose_networks,
     image_key,
     is_assistant,
+    needed_results,
     predict_slice,
     slice_mask,
     titles_of,
@@ -138,7 +139,9 @@ class SegmentTab:
         session.keep_in_address({"networks": self.wanted}, self._read_networks)
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
         inputs = [session.case, self.thresholds, self.order, self.wanted, said]
-        asking = on_event(gr.on, self._infer, inputs, [said, self.which, *self.pictures], triggers=[self.due.change, self.wanted.input], may_lose=[said], lane=NETWORK)
+        shows = [said, self.which, *self.pictures]
+        waits = {"lane": NETWORK, "needs": self._needed_results}
+        asking = on_event(gr.on, self._infer, inputs, shows, triggers=[self.due.change, self.wanted.input], may_lose=[said], **waits)
         on_event(asking.then, self._show, redraw, self.pictures)  # a threshold may have been moved while they were asked
         session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
 
@@ -156,6 +159,10 @@ class SegmentTab:
                 picked = now.shown if now.shown in names else next(iter(names), None)
                 yield {self.said: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(now, thresholds, order)
                 drawn = time.monotonic()
+
+    def _needed_results(self, case: Case, thresholds: object, order: str, names: list[str], before: SlicePredictions) -> tuple:
+        """Keys of the shared results that ``_infer`` asks networks for."""
+        return needed_results(case, choose_networks(self.registry.segmenters(case.modality), names), self.registry, before)
 
     def _pick(self, now: SlicePredictions, thresholds: Thresholds, event: gr.EventData) -> dict:
         if event.index not in now.pictures:
@@ -227,7 +234,8 @@ class SegmentTab:
     def _listen_to_downloads(self) -> None:
         files = {"show_progress": "minimal", "lane": NETWORK}
         inputs = [self.said, self.thresholds, self.which, self.form, self.whole]
-        on_event(self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **files).then(None, js=PRESS)
+        of_slice = {"needs": lambda *values: None if values[-1] else ()}  # no network is asked, but the mask of a volume takes its time
+        on_event(self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **of_slice, **files).then(None, js=PRESS)
         changed = [self.rows, self.rows_note, self.clear]
         on_event(self.add.click, self._add_row, [self.said, self.thresholds, self.rows], changed, may_lose=[self.rows], show_progress_on=self.add, **files)
         on_event(self.clear.click, lambda: self._rows_updates(()), [], changed)
