@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mpsams import checkpoint
 from mpsams.annotation import disk, readers, transfer
+from mpsams.annotation.consensus import METHODS
 from mpsams.annotation.project import Project, is_project
 from mpsams.imaging import MODALITIES
 
@@ -102,9 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
     comparing.add_argument("out", type=Path, metavar="OUT", help="new CSV file: for each image DSC, HD95 and both classes")
 
-    joining = commands.add_parser("consensus", parents=[project], help="make a project of what most readers say, to be exported", epilog=EPILOG, formatter_class=as_is)
+    joining = commands.add_parser("consensus", parents=[project], help="make a project of what the readers agree on, to be exported", epilog=EPILOG, formatter_class=as_is)
     joining.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="folders of the other readers' projects")
     joining.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, of the project with the consensus")
+    method = "voxels that more than half of the readers outline, or that STAPLE gives a probability of at least one half (default: majority)"
+    joining.add_argument("--method", choices=tuple(METHODS), default="majority", help=method)
     return parser
 
 
@@ -148,7 +151,7 @@ def _consensus(project: Project, options: argparse.Namespace) -> tuple[int, dict
         _require_project(path, project.folder)
     with ExitStack() as opened:
         projects = [project, *(opened.enter_context(Project(path)) for path in options.others)]
-        count = readers.consensus(projects, options.folder)
+        count = readers.consensus(projects, options.folder, method=options.method)
     return int(not count), {"folder": str(options.folder), "readers": len(projects), "masks": count}
 
 

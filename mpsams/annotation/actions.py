@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpsams.annotation import disk, masks
+from mpsams.annotation import classes, consensus, disk, masks
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.inference import Network
 from mpsams.inference.prompts import Prompt, PromptResult
@@ -19,6 +19,7 @@ EMPTY = "Nothing is outlined here. If there is no lesion in it, press “No lesi
 NOT_EMPTY = "Something is outlined here. Clear it first, or press “Accept & next”."
 NOTHING_THERE = "The network found nothing there. Draw a box around the object, or click on it elsewhere."
 UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
+LABELS = {"staple": "STAPLE estimate"}
 CONFIDENT = 0.6  # expected DSC below which the page says that the network is unsure
 
 
@@ -162,10 +163,27 @@ def _previous(session: AnnotationSession, command: Command) -> str:
     return session.open_item(id, command.slice_ref.key, saved, is_back=True)
 
 
+def _take(session: AnnotationSession, command: Command) -> str:
+    """Take the mask of another reader, or what is made of all of them, on all slices; in a consensus also the class, where there is none."""
+    here, source = command.slice_ref, command.params["source"]
+    found = session.reader_masks(here.image)
+    own = [one for one in found if one.name == source] or found * (session.is_consensus and source in consensus.MERGES)
+    if not own:
+        raise ValueError(f"source {source!r}; allowed are {', '.join([one.name for one in found] + [*consensus.MERGES] * session.is_consensus) or 'none'}")
+    here.image.replace(here.plane, consensus.merge([one.mask_xyz for one in own], source if len(own) > 1 else "union"))
+    saved, project = session.save(here.image), session.project_of(here.image)
+    allowed = [one.name for one in classes.defined(project)]
+    name = classes.match(allowed, own[0].image_class) if len(own) == 1 else consensus.common_class((one.image_class for one in own), allowed)
+    if session.is_consensus and name and not project.item(here.image.item).image_class:
+        classes.classify(project, here.image.item, name, session.user)
+    message = f"This is the {LABELS.get(source, source)} of the readers" if source in consensus.MERGES else f"This is the mask of {source}"
+    return session.reply(here.key, saved=saved, message=message + (", on all slices." if here.slices > 1 else "."), mask_hw=here.mask_hw)
+
+
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
     "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "interpolate": _interpolate, "proposal": _proposal, "prompt": _prompt,
     "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "reopen_last": _reopen_last,
-    "window": _window, "open": _open, "previous": _previous,
+    "window": _window, "open": _open, "previous": _previous, "take": _take,
 }  # fmt: skip
 
 

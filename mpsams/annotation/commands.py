@@ -16,7 +16,7 @@ from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
 from mpsams.transforms import Box
 
-COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "interpolate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous")
+COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "interpolate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous", "take")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds of work that one command may report
@@ -135,6 +135,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
+        "take": {"source": _source},
         "accept": {"empty": _bool},
     }.get(action, {})
 
@@ -160,6 +161,12 @@ def _bool(value: object) -> bool:
 def _item(value: object) -> str:
     if not isinstance(value, str) or len(value) > 64:
         raise ValueError("an image of the project is named by its id")
+    return value
+
+
+def _source(value: object) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_KEY:
+        raise ValueError("a mask is taken from a reader by name, or made of the readers' masks by a method")
     return value
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from mpsams.annotation import assist, commands, disk, proposals
+import numpy as np
+
+from mpsams.annotation import assist, commands, consensus, disk, proposals
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import ConflictError, Item, Project
+from mpsams.annotation.reader_views import ReaderView
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
@@ -25,8 +29,10 @@ NO_FILE = "the file of this image is no longer here, so this was not saved. Open
 class ImageLoader:
     """Opens the images of one session and keeps them. images: those that are open. prefetched: the case that is likely to be opened next."""
 
-    def __init__(self, registry: ModelRegistry, project: Project | None, reserve_memory: Callable[[int], None]) -> None:
+    def __init__(self, registry: ModelRegistry, project: Project | None, reserve_memory: Callable[[int], None], view: ReaderView | None = None) -> None:
+        """view: of the reader whose project it is; None is the first reader."""
         self.registry, self.project, self.reserve_memory = registry, project, reserve_memory
+        self.view = view
         self.images = OpenImages()
         self.prefetched: Case | None = None
         self._warning = ""
@@ -69,7 +75,7 @@ class ImageLoader:
         if is_known or math.prod(item.shape_xyz) > MAX_PREFETCHED or any(image.item == item.id for image in list(self.images.in_memory.values())):
             return
         try:
-            if item.status == "new" and item.shape_xyz[2] == 1 and assist.default_model(self.registry, item.modality) is not None:
+            if item.status == "new" and item.shape_xyz[2] == 1 and not self._is_consensus and assist.default_model(self.registry, item.modality) is not None:
                 proposals.propose(self.project, self.registry, item.id, user)
             self.prefetched = self.case_of(item)
         except (ValueError, OSError):
@@ -90,7 +96,7 @@ class ImageLoader:
             return None
         item, token = self.project.item(id), match[1]
         last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
-        if last.get("token") != token and token[16:24] != _start(item):
+        if last.get("token") != token and token[16:24] != self._start(item):
             raise ConflictError(CONFLICT)
         image = self.images.find(lambda image: image.item == id and image.is_current(item) and not image.is_dirty)
         if image is None:
@@ -105,21 +111,37 @@ class ImageLoader:
         network = None if name is None else self.registry.network(name)
         image = OpenImage(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
         if case.item:
-            if not case.is_volume and network is not None and self.project.item(case.item).status == "new":
+            if not case.is_volume and network is not None and not self._is_consensus and self.project.item(case.item).status == "new":
                 try:
                     proposals.propose(self.project, self.registry, case.item, user)
                 except OSError as error:  # the image can be shown all the same
                     self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
-            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self.project.proposal(case.item)
+            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self._proposal(case.item)
             item = self.project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
             image.mask_xyz = image.mask_xyz if start_xyz is None else start_xyz.copy()
-            image.token = token or item.id + _start(item) + secrets.token_hex(4)
+            image.token = token or item.id + self._start(item) + secrets.token_hex(4)
             image.sha256, image.title = item.mask or "", proposals.titles_of(self.project, item.id)
         elif not case.is_volume and network is not None:
             image.mask(case.plane, case.index)[:] = image.context(case.plane, case.index).proposal_hw
         self.images.add(image)
         return image
+
+    @property
+    def _is_consensus(self) -> bool:
+        return self.view is not None and self.view.is_consensus
+
+    def _proposal(self, id: str) -> np.ndarray | None:
+        """Return the proposed mask of an image; for the consensus the majority of the readers, empty while fewer than two have a mask."""
+        if not self._is_consensus:
+            return self.project.proposal(id)
+        found = [one.mask_xyz for one in self.view.masks(id)]
+        return consensus.majority(found) if len(found) > 1 else np.zeros(self.project.item(id).shape_xyz, bool)
+
+    def _start(self, item: Item) -> str:
+        """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each other reader different ones."""
+        reader = self.view.name if self.view else ""
+        return hashlib.sha256(f"{reader} {item.mask}".encode()).hexdigest()[:8] if reader else (item.mask or "0" * 8)[:8]
 
     def _restore(self, matches: Callable[[CompressedImage], bool], case: Case | None = None) -> OpenImage | None:
         """Bring a compressed image back into memory; None if none matches. case: of it, if open. ValueError: it cannot be opened."""
@@ -135,7 +157,7 @@ class ImageLoader:
         image = restore(compressed, case)
         name = assist.default_model(self.registry, case.modality)
         image.network = None if name is None else self.registry.network(name)
-        image.proposal_xyz = self.project.proposal(compressed.item) if compressed.item else None
+        image.proposal_xyz = self._proposal(compressed.item) if compressed.item else None
         self.images.add(image)
         return image
 
@@ -172,8 +194,3 @@ class ImageLoader:
         except ValueError:
             self.images.compress_all_but(LAST)
             self.reserve_memory(size)
-
-
-def _start(item: Item) -> str:
-    """Return the first 8 digits of the sha256 of the mask an image is opened with; zeros without one."""
-    return (item.mask or "0" * 8)[:8]

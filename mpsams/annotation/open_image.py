@@ -110,6 +110,13 @@ class OpenImage:
             here_hw[:] = mask_hw
             self.is_dirty = True
 
+    def replace(self, plane: str, mask_xyz: np.ndarray) -> None:
+        """Replace the mask of all slices by one that a person chose."""
+        after = geometry.radiological_view(mask_xyz, self.case.scan.affine, plane)
+        for index, mask_hw in enumerate(after):
+            if not np.array_equal(mask_hw, self.mask(plane, index)):
+                self.draw(plane, index, mask_hw)
+
     def scribble(self, plane: str, index: int, strokes_hw: np.ndarray) -> np.ndarray:
         """Return the mask after strokes, bool (H, W).
 

@@ -54,6 +54,7 @@ class Project:
         self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)  # of one image's files; taken before ``_lock``, never after it
         self._scans, self._packed = caches.scans(), caches.PackedMasks()
         self._remarks: dict[str, str] = {}
+        self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
         _validate_folder(self.folder)
         self.read_only, self._held = False, None
         try:
@@ -89,9 +90,18 @@ class Project:
     def close(self) -> None:
         """Let go of the folder; nothing is waiting to be written."""
         with self._lock:
+            for project in self._inside.values():
+                project.close()
             self._index.close()
             if self._held is not None:
                 self._held.close()
+
+    def open_inside(self, path: str) -> Project:
+        """Return the project of a folder in this one, made if need be; it is open as long as this one. Raises as ``Project``."""
+        with self._lock:
+            if path not in self._inside:
+                self._inside[path] = Project(self.folder / path)
+            return self._inside[path]
 
     # What there is
 
@@ -187,7 +197,7 @@ class Project:
         modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own. notes: a list to
         which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why it is no image we open.
         """
-        self._refuse_read_only()
+        self.refuse_read_only()
         listed = images.list_files(files)
         scan = imaging.read(listed, modality)
         with self._adding:
@@ -318,7 +328,7 @@ class Project:
                     self._recover()
             yield self._index
 
-    def _refuse_read_only(self) -> None:
+    def refuse_read_only(self) -> None:
         if self.read_only:
             raise disk.ReadOnly
 
@@ -364,7 +374,7 @@ class Project:
 
     def _put(self, folder: str, item: Item, data: bytes, bits: np.ndarray) -> str:
         """Write a mask's file, at once or not at all; its sha256. bits: of the same mask."""
-        self._refuse_read_only()
+        self.refuse_read_only()
         path = self._file(folder, item)
         checkpoint.write(path, data)
         self._packed.put(path, bits)
@@ -372,13 +382,13 @@ class Project:
 
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
-        self._refuse_read_only()
+        self.refuse_read_only()
         self._commits.append_now(_with_head(rows, who))
         self._index.sync_from_log()
 
     def _acknowledge(self, rows: Sequence[dict], who: str) -> None:
         """As ``_write``, called without the lock: the lines of several threads are brought to the disk together."""
-        self._refuse_read_only()
+        self.refuse_read_only()
         with self._ready() as index:
             position = self._commits.append(_with_head(rows, who))
             index.sync_from_log()
@@ -390,7 +400,7 @@ class Project:
     ) -> Item:  # fmt: skip
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
         seconds = _finite("seconds", seconds)
-        self._refuse_read_only()
+        self.refuse_read_only()
         with self._image_locks[self.item(id).id]:
             item = self.item(id)
             if expected is not None and expected != (item.mask or ""):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -89,16 +90,19 @@ def slice_view(
     aspect: float = 1.0,
     unit: str = "",
     spacing: tuple[float, float, float] | None = None,
+    readers: Sequence[tuple[str, str, np.ndarray]] = (),
+    merges: Sequence[str] = (),
 ) -> dict:
     """Return one slice to draw on, as the browser reads it.
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height of a pixel
     over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns, None in pixel space.
+    readers: name, class and bool (H, W) mask of each other reader. merges: methods that may make one mask of theirs.
 
     Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
     """
-    for name, other_hw in (("mask", mask_hw), ("proposal", proposal_hw), ("truth", truth_hw)):
+    for name, other_hw in (("mask", mask_hw), ("proposal", proposal_hw), ("truth", truth_hw), *((f"mask of {name}", reader_hw) for name, _, reader_hw in readers)):
         if other_hw is not None and other_hw.shape != values_hw.shape:
             raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {values_hw.shape}")
     if not (np.isfinite(aspect) and aspect > 0):
@@ -109,7 +113,8 @@ def slice_view(
         "key": key, "title": title, "width": int(values_hw.shape[1]), "height": int(values_hw.shape[0]), "aspect": float(aspect),
         "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": pack(mask_hw),
         "proposal": None if proposal_hw is None else pack(proposal_hw), "truth": None if truth_hw is None else pack(truth_hw),
-        "unit": unit, "spacing": None if spacing is None else list(map(float, spacing)),
+        "readers": [{"name": name, "image_class": image_class, "mask": pack(reader_hw)} for name, image_class, reader_hw in readers],
+        "merges": list(merges), "unit": unit, "spacing": None if spacing is None else list(map(float, spacing)),
     }  # fmt: skip
 
 

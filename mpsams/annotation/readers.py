@@ -1,10 +1,10 @@
-"""Several readers: the same images in a project for each, how far two of them agree, and the majority of all as another project."""
+"""Several readers: the same images in a project for each, how far two of them agree, and the consensus of all as another project."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import numpy as np
 
 from mpsams import metrics
 
-from . import class_table, classes
-from .index import Item
+from . import class_table, classes, images
+from .consensus import METHODS, common_class, merge
+from .index import OPEN, Item
 from .project import Project
 
+AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
 FIRST = "mask of the first reader"  # what proposed, in a second project that is not blind
 
 
@@ -24,8 +26,9 @@ class ReaderAgreement:
     """Agreement of two readers.
 
     rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit of hd95, mm or
-    px; "" where there is none. overall: images (with a mask of both), dsc, hd95_mm and hd95_px (means over these), classified
-    (images with a class of both), same_class (their share) and kappa (Cohen's); None where there is nothing to measure.
+    px; "" where there is none. Those that agree least come first. overall: images (with a mask of both), dsc, hd95_mm and hd95_px (means
+    over these), their medians with _median, classified (images with a class of both), same_class (their share) and kappa (Cohen's); None
+    where there is nothing to measure.
     """
 
     rows: list[dict[str, object]]
@@ -47,24 +50,32 @@ def start(project: Project, folder: str | Path, blind: bool = True, who: str = "
     if Path(folder).resolve() == project.folder.resolve():
         raise ValueError("the folder is that of the project itself; expected another one for the second reader")
     with Project(folder) as second:
-        before = {item.id for item in second.items()}
-        for item in project.items():
-            if item.id in before:
-                continue
-            second.add(project.image(item.id), item.modality, item.name, who)
-            mask_xyz = None if blind or item.mask is None else project.mask(item.id)
+        is_new = not second.items()
+        added = copy_images(project, second, who)
+        for item in () if blind else map(project.item, added):
+            mask_xyz = None if item.mask is None else project.mask(item.id)
             if mask_xyz is not None:
                 second.propose(item.id, mask_xyz, FIRST, item.mask or "", who=who)
-        if not before:
+        if is_new:
             classes.define(second, classes.defined(project), who)
-        return len(second.items()) - len(before)
+        return len(added)
 
 
-def consensus(projects: Sequence[Project], folder: str | Path, who: str = "consensus") -> int:
-    """Make a project of the majority of two or more readers; return how many images have a mask in it, in work.
+def copy_images(project: Project, other: Project, who: str = "") -> list[str]:
+    """Add the images that another project lacks, and their names; return their ids. The files are hard links, which take no space."""
+    known, added = {item.id for item in other.items()}, []
+    for item in project.items():
+        if item.id not in known:
+            images.link(project.image(item.id), other.folder / "images")
+            other.add(project.image(item.id), item.modality, item.name, who)
+            added.append(item.id)
+    return added
 
-    A voxel is lesion, and an image has a class, where more than half of the readers who have a mask, or a class, say so: of two, both.
-    Images of which fewer than two have a mask get none. It is exported as any project. ValueError: fewer than two, or a folder in use.
+
+def consensus(projects: Sequence[Project], folder: str | Path, who: str = "consensus", method: str = "majority") -> int:
+    """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in it, in work.
+
+    It is exported as any project. method, who: see ``fill_consensus``. ValueError: fewer than two, another method, or a folder in use.
     """
     if len(projects) < 2:
         raise ValueError(f"{len(projects)} projects; expected those of two readers or more")
@@ -72,16 +83,35 @@ def consensus(projects: Sequence[Project], folder: str | Path, who: str = "conse
         raise ValueError(f"{Path(folder).name} is there already; expected a new folder for the consensus")
     start(projects[0], folder, True, who)
     with Project(folder) as result:
-        for item in result.items():
-            own = [(project, found) for project in projects for found in project.items() if found.id == item.id]
-            masks = [mask for project, found in own if found.mask is not None and (mask := project.mask(item.id)) is not None]
-            if len(masks) > 1:
-                result.save(item.id, np.sum(masks, axis=0, dtype=np.uint16) * 2 > len(masks), who)
-            named = [found.image_class for _, found in own if found.image_class]
-            allowed = [one.name for one in classes.defined(result)]
-            winner = next((name for name in allowed if 2 * sum(name.casefold() == said.casefold() for said in named) > len(named) > 1), "")
-            classes.classify(result, item.id, winner, who)
+        for _ in fill_consensus(projects, result, method, who):
+            pass
         return sum(item.mask is not None for item in result.items())
+
+
+def fill_consensus(projects: Sequence[Project], result: Project, method: str = "majority", who: str = "") -> Iterator[tuple[int, int]]:
+    """Save the consensus of the readers for each image of a project; yields how many images are done, of how many.
+
+    method: "majority", the voxels that more than half of the readers outline who have a mask, of two both; or "staple", those that
+    STAPLE gives a probability of at least one half. The class is that of more than half of the readers who gave one. Images of which
+    fewer than two readers have a mask get none. Accepted images, masks that a person drew, and classes that are given stay. who: for the
+    log; "" names the method. ValueError for another method.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method[:40]!r}; allowed are {', '.join(METHODS)}")
+    who = who or AUTHOR.format(method)
+    makers = {who, *(AUTHOR.format(each) for each in METHODS)}
+    allowed, found = [one.name for one in classes.defined(result)], result.items()
+    given = [{item.id: item for item in project.items()} for project in projects]
+    for done, item in enumerate(found, start=1):
+        own = [(project, items[item.id]) for project, items in zip(projects, given, strict=True) if item.id in items]
+        is_free = item.status in OPEN and (item.mask is None or item.reader in makers)
+        masks = [mask for project, one in own if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None]
+        if len(masks) > 1:
+            result.save(item.id, merge(masks, method), who)
+        name = common_class((one.image_class for _, one in own), allowed)
+        if name and not item.image_class:
+            classes.classify(result, item.id, name, who)
+        yield done, len(found)
 
 
 def measure(first: Project, second: Project) -> ReaderAgreement:
@@ -100,9 +130,11 @@ def measure(first: Project, second: Project) -> ReaderAgreement:
         values += [(item.image_class, other.image_class)] if has_classes else []
     measured_rows = [row for row in rows if row["unit"]]
     distances = {unit: [float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit] for unit in ("mm", "px")}
-    overall = {"images": float(len(measured_rows)), "dsc": _mean([float(str(row["dsc"])) for row in measured_rows])}
-    overall |= {f"hd95_{unit}": _mean(found) for unit, found in distances.items()}
+    numbers = {"dsc": [float(str(row["dsc"])) for row in measured_rows]} | {f"hd95_{unit}": found for unit, found in distances.items()}
+    overall = {"images": float(len(measured_rows))} | {name: _mean(found) for name, found in numbers.items()}
+    overall |= {f"{name}_median": _median(found) for name, found in numbers.items()}
     same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
+    rows.sort(key=_agreement_of)
     return ReaderAgreement(rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)})  # type: ignore[operator]
 
 
@@ -132,3 +164,14 @@ def _kappa(values: Sequence[tuple[str, str]]) -> float | None:
 def _mean(values: Sequence[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]
     return float(np.mean(finite)) if finite else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.median(finite)) if finite else None
+
+
+def _agreement_of(row: Mapping[str, object]) -> tuple[float, bool, str]:
+    """Return a value that is the smaller, the less two readers agree; images without two masks are behind those with them."""
+    one, other = str(row["class_1"]).casefold(), str(row["class_2"]).casefold()
+    return (float(str(row["dsc"])) if row["unit"] else 2.0), not (one and other and one != other), str(row["name"])

@@ -16,10 +16,13 @@ import numpy as np
 
 from mpsams.annotation import actions, commands, disk, protocol
 from mpsams.annotation.commands import Command, SliceRef
+from mpsams.annotation.consensus import MERGES
 from mpsams.annotation.image_loader import CONFLICT, ImageLoader
 from mpsams.annotation.index import OPEN
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import ConflictError, Item, Project
+from mpsams.annotation.reader_views import ReaderMask, ReaderView
+from mpsams.imaging import geometry
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
@@ -38,11 +41,12 @@ class AnnotationSession:
     """
 
     def __init__(
-        self, registry: ModelRegistry, project: Project | None = None, reserve_memory: Callable[[int], None] = lambda size: None
+        self, registry: ModelRegistry, project: Project | None = None, reserve_memory: Callable[[int], None] = lambda size: None, view: ReaderView | None = None
     ) -> None:
-        """reserve_memory: called with a number of bytes before they are used; raises ValueError if there are too few."""
-        self.registry, self.project = registry, project
-        self.loader = ImageLoader(registry, project, reserve_memory)
+        """reserve_memory: called with a number of bytes before they are used; raises ValueError if there are too few. view: of the reader
+        whose project it is; None is the first reader."""
+        self.registry, self.project, self.view = registry, project, view
+        self.loader = ImageLoader(registry, project, reserve_memory, view)
         self.case: Case | None = None
         self.user = ""
         self.is_untouched = False  # True if the page opened the image on screen by itself and nobody has worked on it
@@ -194,6 +198,15 @@ class AnnotationSession:
         image = command.slice_ref.image
         return self.save(image) if command.mask_hw is not None or image.is_dirty else ""
 
+    def reader_masks(self, image: OpenImage) -> list[ReaderMask]:
+        """Return the masks of an image by other readers that may be seen here."""
+        return self.view.masks(image.item) if self.view is not None and image.item else []
+
+    @property
+    def is_consensus(self) -> bool:
+        """True if the masks are the consensus of several readers."""
+        return self.view is not None and self.view.is_consensus
+
     def project_of(self, image: OpenImage) -> Project:
         """Return the project of an image. ValueError if it is in none."""
         if self.project is None or not image.item:
@@ -257,7 +270,7 @@ class AnnotationSession:
         if item is not None:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
-        has_proposal = image.proposal_xyz is not None or image.network is not None
+        has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
         state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last, image.voxels_elsewhere(here.plane, here.index))
         if show:
             self._sent = self._signature()
@@ -338,9 +351,11 @@ class AnnotationSession:
         case, (image, plane, index) = self.case, (here.image, here.plane, here.index)
         height, width = case.scan.pixel_hw(plane)
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
+        others = [(one.name, one.image_class, geometry.radiological_view(one.mask_xyz, case.scan.affine, plane)[index]) for one in self.reader_masks(image)]
+        merges = tuple(MERGES) if self.is_consensus and len(others) > 1 else ()
         return protocol.slice_view(
-            here.key, image.title + suffix, case.scan.slice(index, plane), here.mask_hw, proposal_hw=image.proposal(plane, index),
+            here.key, image.title + suffix, case.scan.slice(index, plane), here.mask_hw, proposal_hw=None if self.is_consensus else image.proposal(plane, index),
             truth_hw=image.truth(plane, index), window=case.display_span, aspect=height / width,
-            spacing=case.scan.spacing(plane), unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
+            spacing=case.scan.spacing(plane), readers=others, merges=merges, unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
         )  # fmt: skip
 

@@ -1,0 +1,120 @@
+"""The readers of a project: each has a project of their own in its folder ``readers``, and sees the masks of others or does not.
+
+The first reader works in the project itself. A second reader who is blind sees nothing of the first: their project holds the images
+and the classes to choose from, nothing else. The consensus is one more such project, which sees the masks of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import classes, export_names, readers
+from .consensus import MERGES
+from .project import Project, is_project
+
+FOLDER, SETTING = "readers", "reader"
+FIRST, CONSENSUS = "first reader", "consensus"
+RESERVED = {FIRST, CONSENSUS, *MERGES}  # names that no second reader may have
+LONGEST = 40  # characters of a name
+
+
+@dataclass(frozen=True)
+class ReaderMask:
+    """The saved mask of a reader, bool (X, Y, Z), and the class they gave the image, "" for none."""
+
+    name: str
+    image_class: str
+    mask_xyz: np.ndarray
+
+
+@dataclass(frozen=True)
+class ReaderView:
+    """The project that one reader works in, and the others whose masks they see. project: with their masks. name: "" for the first reader. is_blind: True if they see no other's
+    masks. visible: the readers whose masks they see beside their own, by name."""
+
+    project: Project
+    name: str = ""
+    is_blind: bool = False
+    visible: tuple[tuple[str, Project], ...] = ()
+
+    @property
+    def is_consensus(self) -> bool:
+        """True if this is the consensus of all readers."""
+        return self.name == CONSENSUS
+
+    def masks(self, id: str) -> list[ReaderMask]:
+        """Return the saved masks of an image that this reader sees beside their own."""
+        found = []
+        for name, project in self.visible:
+            with suppress(ValueError):  # the image is not in the project of that reader, or not any more
+                item, mask_xyz = project.item(id), project.mask(id)
+                if mask_xyz is not None:
+                    found.append(ReaderMask(name, item.image_class, mask_xyz))
+        return found
+
+
+class ReaderViews:
+    """The readers of a project. May be used from several threads."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def names(self) -> list[str]:
+        """Return the names of the second readers, sorted."""
+        folder = self.project.folder / FOLDER
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted((path.name for path in found if path.name != CONSENSUS and is_project(path)), key=str.casefold)
+
+    def view(self, name: str) -> ReaderView:
+        """Return the view of a reader: "" is the first, "consensus" that of all. ValueError if there is no such reader."""
+        if not name:
+            return ReaderView(self.project)
+        first = ((FIRST, self.project),)
+        if name == CONSENSUS and self.names():
+            return ReaderView(self._open(CONSENSUS), CONSENSUS, visible=first + tuple((each, self._open(each)) for each in self.names()))
+        if name not in self.names():
+            raise ValueError(f"reader {name[:LONGEST]!r}; allowed are {', '.join(self.names()) or 'none, as nobody has joined as second reader'}")
+        project = self._open(name)
+        setting = project.setting(SETTING)
+        is_blind = not (isinstance(setting, dict) and setting.get("blind") is False)
+        return ReaderView(project, name, is_blind, () if is_blind else first)
+
+    def join(self, name: str, is_blind: bool, who: str = "") -> ReaderView:
+        """Return the view of a second reader, who begins now if they are new. ValueError: the name is not allowed, or begun otherwise."""
+        name = " ".join(name.split())
+        known = classes.match(self.names(), name)
+        if known:
+            view = self.view(known)
+            if view.is_blind != is_blind:
+                raise ValueError(f"{known} began {'blind' if view.is_blind else 'with the masks of the first reader in view'}, which cannot be changed; choose another name")
+            self.update(known, who)
+            return view
+        if len(name) > LONGEST or not export_names.is_safe(name) or name.casefold() in RESERVED:
+            raise ValueError(f"name {name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, but not {', '.join(sorted(RESERVED))}")
+        self.project.refuse_read_only()
+        self._open(name).append_log("configured", who, setting=SETTING, value={"name": name, "blind": bool(is_blind)})
+        self.update(name, who)
+        return self.view(name)
+
+    def update(self, name: str, who: str = "") -> int:
+        """Add the images and classes to choose from that a reader's project lacks; return how many images are new."""
+        other, defined = self._open(name), classes.defined(self.project)
+        if other.read_only:
+            return 0
+        count = len(readers.copy_images(self.project, other, who))
+        if defined != classes.defined(other):
+            classes.define(other, defined, who)
+        return count
+
+    def make_consensus(self, method: str, who: str = "") -> Iterator[tuple[int, int]]:
+        """Save the consensus of all readers, as ``readers.fill_consensus``, which says what it yields and raises."""
+        view = self.view(CONSENSUS)
+        self.update(CONSENSUS, who)
+        yield from readers.fill_consensus([project for _, project in view.visible], view.project, method, "")
+
+    def _open(self, name: str) -> Project:
+        return self.project.open_inside(f"{FOLDER}/{name}")
