@@ -336,3 +336,67 @@ def test_a_phone_shows_every_step_without_sideways_scrolling(page):
     for step in range(1, 12):
         at(page, step)
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW, step
+
+
+FITS = """() => ['.says', '.board'].every(name => {
+    const part = document.querySelector('.presenting ' + name);
+    return part.scrollHeight <= part.clientHeight && part.scrollWidth <= part.clientWidth;
+})"""
+
+
+@pytest.mark.parametrize("width, height", [(1280, 720), (1920, 1080)])
+def test_a_presentation_fills_the_window_and_no_step_needs_scrolling(open_page, width, height):
+    page = open_page("?step=1&present=1")
+    page.set_viewport_size({"width": width, "height": height})
+    for step in range(1, 12):
+        until(page, step=step, present=True)
+        page.wait_for_function(FITS, timeout=WAIT)
+        assert page.locator(".learn").bounding_box() == {"x": 0, "y": 0, "width": width, "height": height}
+        shown = page.locator(".learn .board svg").first.bounding_box()
+        assert shown["height"] > 0.3 * height and page.evaluate("parseFloat(getComputedStyle(document.querySelector('.text p')).fontSize)") >= height / 48
+        assert page.locator(".steps .count").inner_text() == (f"{step} / 10" if step < 11 else "Quiz")
+        page.keyboard.press("PageDown")
+
+
+def test_a_presentation_is_begun_moved_and_left_by_keys_and_is_in_the_address(open_page):
+    page = open_page()
+    page.keyboard.press("p")
+    until(page, present=True, step=1)
+    in_address(page, "present=1")
+    for key, step in {"PageDown": 2, "ArrowRight": 3, "Space": 4, "PageUp": 3, "ArrowLeft": 2}.items():
+        page.keyboard.press(key)
+        until(page, step=step, present=True)
+    assert page.evaluate("document.querySelector('#side').inert && document.querySelector('#top').inert")
+    page.locator(".board svg[data-choose]").click(position={"x": 3, "y": 3})  # the focus is in the picture, as a clicker may find it
+    until(page, patch=0)
+    page.keyboard.press("PageDown")
+    until(page, step=3)
+    in_address(page, "present=1", "step=3")
+    page.reload(wait_until="domcontentloaded")
+    page.locator(".learn.presenting").wait_for(timeout=WAIT)
+    until(page, present=True, step=3)
+    page.keyboard.press("Escape")
+    until(page, present=False)
+    assert page.locator(".learn.presenting").count() == 0 and not page.evaluate("document.querySelector('#side').inert")
+    page.wait_for_function("() => !location.search.includes('present')", timeout=WAIT)
+    page.keyboard.press("PageDown")  # scrolls again
+    page.keyboard.press("ArrowRight")
+    until(page, step=4)
+
+
+def test_the_button_presents_full_screen_and_another_tab_shows_the_page_again(open_page):
+    page = open_page("?tab=masking")
+    in_front(page, "Masking")
+    page.get_by_role("tab", name="Learn").click()
+    page.get_by_role("button", name="Present").click()
+    until(page, present=True)
+    page.wait_for_function("() => document.fullscreenElement !== null", timeout=WAIT)
+    page.evaluate("document.exitFullscreen()")
+    until(page, present=False)
+    page.get_by_role("button", name="Present").click()
+    until(page, present=True)
+    in_address(page, "tab=learn", "present=1")
+    page.evaluate("document.querySelector('[data-tab-id=masking]').click()")
+    in_front(page, "Masking")
+    page.wait_for_function("() => !document.querySelector('#side').inert", timeout=WAIT)
+    assert page.get_by_role("tab", name="Masking").is_visible()

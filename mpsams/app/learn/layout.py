@@ -32,7 +32,7 @@ def lesson(page: StepPage, state: LessonState, query: str) -> str:
 
     query: of the link to this state; "" when there is none.
     """
-    return render("lesson", page=page, step=state.step, steps=STEPS, data=json.dumps(state.to_page()), query=query)
+    return render("lesson", page=page, step=state.step, present=state.present, steps=STEPS, data=json.dumps(state.to_page()), query=query)
 
 
 def toggle(name: str, choices: Mapping[str, str], selected: object) -> str:

@@ -28,7 +28,7 @@ class LessonState:
 
     step: 1 to 11, the last is the quiz. epoch: on the paper's axis. patch: the selected one; None is the most lesion-like.
     swap: True if the other cluster is called lesion. rounds: of 2-means that are shown; None is all. way: of hiding patches,
-    a key of ``WAYS``. own: the drawn mask as ``lesson.pack_mask``. request: number of the page's last request that is answered.
+    a key of ``WAYS``. own: the drawn mask as ``lesson.pack_mask``. present: True to fill the screen, for a projector. request: number of the page's last request that is answered.
     quiz: its rounds and score.
     """
 
@@ -39,6 +39,7 @@ class LessonState:
     rounds: int | None = None
     way: str = "first"
     own: str = ""
+    present: bool = False
     request: int = 0
     quiz: Quiz = field(default_factory=Quiz)
 
@@ -54,10 +55,11 @@ class LessonState:
             "step": lambda value: parse_number("step", value, 1, len(STEPS)),
             "epoch": lambda value: parse_number("epoch", value, 1, schedule.HORIZON),
             "patch": lambda value: None if value is None else parse_number("patch", value, 0, last),
-            "swap": lambda value: bool(parse_number("swap", int(value) if isinstance(value, bool) else value, 0, 1)),
+            "swap": lambda value: parse_flag("swap", value),
             "rounds": lambda value: None if value is None else parse_number("rounds", value, 0, clusters.ITERATIONS),
             "way": parse_way,
             "own": parse_mask,
+            "present": lambda value: parse_flag("present", value),
             "request": lambda value: parse_number("request", value, 0, 10**9),
         }
         return replace(self, **{name: check(values[name]) for name, check in checks.items() if name in values})
@@ -73,6 +75,11 @@ def parse_number(name: str, value: object, low: int, high: int) -> int:
     if not (digits or type(value) is int) or not low <= int(value) <= high:
         raise ValueError(f"{name} {str(value)[:80]!r}; allowed are {low} to {high}")
     return int(value)
+
+
+def parse_flag(name: str, value: object) -> bool:
+    """Return True or False from a page (a bool) or a link (0 or 1). ValueError for any other value."""
+    return bool(parse_number(name, int(value) if isinstance(value, bool) else value, 0, 1))
 
 
 def parse_way(value: object) -> str:
@@ -104,7 +111,7 @@ class SliceLink:
 
 
 DEFAULTS = LessonState()
-STATE_KEYS = ("step", "epoch", "patch", "swap", "rounds", "way", "own")
+STATE_KEYS = ("step", "epoch", "patch", "swap", "rounds", "way", "own", "present")
 SLICE_KEYS = tuple(one.name for one in fields(SliceLink))
 OLD_KEYS = {"reading": "selector"}  # names in links of version 1.0
 

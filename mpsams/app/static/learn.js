@@ -41,6 +41,7 @@ watch('value', () => {
         if (due) send();
     }
     if (!root().querySelector('[data-play]')) playing = 0;
+    lay_out_presentation();
 });
 const go = step => {
     playing = 0;
@@ -180,8 +181,10 @@ element.addEventListener('click', event => {
     else if (map && 'row' in map.dataset) ask({patch: under(map, event)});
     else if (map && 'guess' in map.dataset) pick(map, under(map, event));
     if (!button || button.getAttribute('aria-disabled') === 'true') return;
-    const {go: step, set: name, value, selector} = button.dataset;
+    const {go: step, set: name, value, selector, present} = button.dataset;
     if (step) go(Number(step));
+    else if (present) set_presenting(present === '1');
+    else if ('fullscreen' in button.dataset) enter_fullscreen();
     else if (name) { playing = 0; ask({[name]: JSON.parse(value)}); }
     else if (selector) trigger('set_selector', {selector});
     else if ('order' in button.dataset) trigger('reshuffle', {});
@@ -224,9 +227,9 @@ element.addEventListener('keydown', event => {
     }
 });
 document.addEventListener('keydown', event => {
-    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key], here = root();
+    const step = step_of_key(event), here = root();
     if (!step || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || !here || !here.checkVisibility()) return;
-    if (event.target.closest('input, textarea, select, [role=tab], [role=slider], [role=radio], svg[data-columns], [contenteditable]')) return;
+    if (!event.key.startsWith('Page') && event.target.closest('input, textarea, select, [role=tab], [role=slider], [role=radio], svg[data-columns], [contenteditable]')) return;
     const to = (wanted || answered()).step + step;
     if (to < 1 || to > here.querySelectorAll('nav.steps li').length) return;
     event.preventDefault();

@@ -19,13 +19,19 @@ from mpsams.inference.case import Case
 TITLE = "Learn"
 PLACE = 0
 
-SCRIPT = resources.files("mpsams.app").joinpath("static/learn.js")
+SCRIPTS = ("learn.js", "present.js")  # parts of one script, in this order
 STEP_PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,
 )  # fmt: skip
 EXAMPLE_STEPS = (4, 9)  # clusters, and how well they find the lesion
 CACHED_ROUNDS = 32  # images of the quiz that are kept
+
+
+def read_scripts() -> str:
+    """The script of the tab."""
+    static = resources.files("mpsams.app").joinpath("static")
+    return "\n".join(static.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def build(session: Session) -> None:
@@ -73,7 +79,7 @@ def build(session: Session) -> None:
         return {lesson_state: start_quiz(DEFAULTS.update(values))}
 
     lesson_state = gr.State(DEFAULTS)
-    stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="learn")
+    stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=read_scripts(), elem_id="learn")
     inputs = [session.case, lesson_state]
     on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple")  # the page sends one at a time
     on_event(stage.guess, guess, inputs, [lesson_state, stage])
