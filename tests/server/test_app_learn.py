@@ -168,7 +168,7 @@ def address(registry):
 
 
 STATES = [
-    LessonState(), LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random"),
+    LessonState(), LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random", present=True),
 ]  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def test_a_link_brings_the_state_back(address, case, state):
 @pytest.mark.parametrize("query", [
     {"step": "0"}, {"step": "12"}, {"step": "two"}, {"step": ""}, {"step": "1e1"}, {"step": "-1"}, {"step": "٣"}, {"step": "1" * 300}, {"epoch": "0"}, {"epoch": "801"},
     {"epoch": "1.5"}, {"epoch": "nan"}, {"patch": "256"}, {"swap": "yes"}, {"rounds": "26"}, {"way": "theirs"}, {"way": "<script>"}, {"own": "xyz"}, {"own": "f" * 65},
-    {"own": "f" * 100_000}, {"step": "1\n"}, {"patch": "None"},
+    {"own": "f" * 100_000}, {"step": "1\n"}, {"patch": "None"}, {"present": "2"}, {"present": "yes"},
 ])  # fmt: skip
 def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(address, query):
     with pytest.raises(ValueError, match="allowed|digits") as refusal:
