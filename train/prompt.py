@@ -13,15 +13,15 @@ an object and correct the network's own answers; every turn is learnt from. The 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mpsams import checkpoint, distributed, inference, losses, schedule
+from mpsams import checkpoint, distributed, losses, schedule
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import prompts
 from mpsams.inference.prompts import Prompt
@@ -30,24 +30,51 @@ from mpsams.unet import UNet
 from train import dry_run, launch, loop, run_files, simulated_users
 from train.averaging import Averaged
 from train.command_line import parse, run
-from train.evaluate_prompts import measure, network_answer
-from train.options import Model
+from train.options import Model, RunOptions
+from train.prompt_card import describe_prompts
 from train.prompt_data import (
     Objects,
+    Packs,
     PartedSet,
     augment,
     choose_object,
     cropped_truth,
     hashes,
     moved_crop,
-    objects_of,
     open_sets,
-    select_with_objects,
 )
-from train.prompt_options import Train
-from train.run_metadata import describe, resume_fingerprint
+from train.prompt_options import Learning
+from train.prompt_validation import agreement, validate
+from train.run_metadata import resume_fingerprint
 from train.starting_point import KINDS, origin
-from train.state import Position
+
+
+@dataclass(frozen=True)
+class Train:
+    """Options of a training on prompts.
+
+    Args:
+        init: checkpoint of a pretraining, a segmentation or a prompt network to begin from; it then sets the U-Net's
+            width and normalisation.
+        validate_every: epochs between measurements on the validation parts (for the records only); 0 is never.
+        validate: objects of each validation part to measure.
+        out: run folder.
+        resume: go on from the state saved in the run folder.
+        overwrite: replace the run that is in the run folder.
+        dry_run: only measure a few steps.
+    """
+
+    data: Packs = Packs()
+    model: Model = Model(width=16)
+    learning: Learning = Learning()
+    run: RunOptions = RunOptions()
+    init: str | None = None
+    validate_every: int = 1
+    validate: int = 40
+    out: str = "runs/prompt"
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
@@ -202,48 +229,7 @@ def next_prompts(
     return following
 
 
-def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: int) -> dict[str, float]:
-    """Mean DSC from one box and from one click, over some objects of each validation part, spread evenly."""
-    found: dict[str, float] = {}
-    wrapped = inference.Network(network, {"kind": "prompt", "size": size}, "", None)  # type: ignore[arg-type]
-    for each in data:
-        val = select_with_objects(each.stack.of(each.split.val))
-        chosen = torch.linspace(0, len(val) - 1, min(count, len(val))).round().long() if len(val) else torch.arange(0)
-        rows = [
-            measure(network_answer(wrapped), *pair, np.random.default_rng([0, number]), 1)
-            for number, pair in enumerate(objects_of(val, chosen))
-        ]
-        if rows:
-            found |= {f"val_{each.stack.name}_box": float(np.mean([row["box"] for row in rows]))}
-            found |= {f"val_{each.stack.name}_click": float(np.mean([row["clicks"][0] for row in rows]))}
-    return found
-
-
-def describe_prompts(config: dict, model: dict, data: Sequence[PartedSet], at: Position, images: int) -> dict:
-    """Metadata of the checkpoint on its origin: as of other trainings, but of several data sets."""
-    each = [describe("prompt", "prompt", config, part.stack, part.split, at) for part in data]
-    first = {name: value for name, value in each[0].items() if name not in ("data", "split")}
-    sets = {"sha256": hashes(data), "sets": [about["data"] for about in each]}
-    return first | {
-        "size": config["learning"]["size"],
-        "model": model,
-        "data": sets,
-        "splits": [about["split"] for about in each],
-        "seen": images,
-    }
-
-
-def agreement(network: UNet, objects: Objects, size: int, device: torch.device) -> float:
-    """``inference.agreement_in_bfloat16`` on crops around boxes in some images of the training parts."""
-    indices = torch.linspace(0, len(objects) - 1, min(64, len(objects))).round().long()
-    rng, crops = np.random.default_rng(0), []
-    for image_hw, mask_hw in zip(*(taken[:, 0].numpy() for taken in objects.take(indices)), strict=True):
-        prompt = simulated_users.Prompt(
-            box=simulated_users.jittered_box(simulated_users.largest_part(mask_hw), 0.08, rng)
-        )
-        crops.append(prompts.encode(image_hw, prompt, prompts.find_crop(prompt, image_hw.shape), size))
-    return inference.agreement_in_bfloat16(network.eval(), torch.stack(crops).to(device).split(16))
-
-
 if __name__ == "__main__":
     run(main, "train.prompt")
+
+

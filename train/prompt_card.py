@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import datasets
 from mpsams.checkpoint import Checkpoint
+from train.prompt_data import (
+    PartedSet,
+    hashes,
+)
+from train.run_metadata import describe
+from train.state import Position
 
 
 def evaluations(path: Path, sha256: str) -> list[dict]:
@@ -101,3 +108,17 @@ def row(name: str, images: int, values: dict) -> str:
     needed = values["clicks_to_90"]
     reached = f"{'–' if needed['median'] is None else format(needed['median'], 'g')} ({needed['reached']:.0%})"
     return f"| {name} | {images} | {' | '.join(words)} | {reached} | {values['ms_p95']:.0f} |"
+
+
+def describe_prompts(config: dict, model: dict, data: Sequence[PartedSet], at: Position, images: int) -> dict:
+    """Metadata of the checkpoint on its origin: as of other trainings, but of several data sets."""
+    each = [describe("prompt", "prompt", config, part.stack, part.split, at) for part in data]
+    first = {name: value for name, value in each[0].items() if name not in ("data", "split")}
+    sets = {"sha256": hashes(data), "sets": [about["data"] for about in each]}
+    return first | {
+        "size": config["learning"]["size"],
+        "model": model,
+        "data": sets,
+        "splits": [about["split"] for about in each],
+        "seen": images,
+    }

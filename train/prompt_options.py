@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpsams.transforms import Augmentation
-from train.options import Model, RunOptions, at_least
-from train.prompt_data import (
-    Packs,
-)
+from train.options import at_least
 
 
 @dataclass(frozen=True)
@@ -75,29 +72,3 @@ class Learning:
             )
 
 
-@dataclass(frozen=True)
-class Train:
-    """Options of a training on prompts.
-
-    Args:
-        init: checkpoint of a pretraining, a segmentation or a prompt network to begin from; it then sets the U-Net's
-            width and normalisation.
-        validate_every: epochs between measurements on the validation parts (for the records only); 0 is never.
-        validate: objects of each validation part to measure.
-        out: run folder.
-        resume: go on from the state saved in the run folder.
-        overwrite: replace the run that is in the run folder.
-        dry_run: only measure a few steps.
-    """
-
-    data: Packs = Packs()
-    model: Model = Model(width=16)
-    learning: Learning = Learning()
-    run: RunOptions = RunOptions()
-    init: str | None = None
-    validate_every: int = 1
-    validate: int = 40
-    out: str = "runs/prompt"
-    resume: bool = False
-    overwrite: bool = False
-    dry_run: bool = False
