@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     if path.suffix != ".onnx":
         raise ValueError(f"--out {path} must end in .onnx")
     check_replace(path, options.overwrite)
-    found, network = checkpoint.load(options.weights), inference.open_network(options.weights)
+    found, network = checkpoint.load(options.weights), inference.open_network(options.weights, "float32")
     batches = trials(network)
     data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))
     gap = difference(data, ours(found, network), batches)

@@ -100,7 +100,7 @@ def test_a_pretraining_fills_in_as_the_app_does(tmp_path, normalise, patch, chan
     path = saved(tmp_path, network(channels=channels, classes=channels), kind="pretrain", transfers=["encoder", "decoder"], config=config)
     file = export.main([str(path), "--out", str(tmp_path / "deep" / "filling.onnx"), "--opset", "18"])
     assert onnxruntime.InferenceSession(str(file)).get_outputs()[0].shape == ["batch", channels, "height", "width"]
-    x, own = noise(3, channels, 32, 48), inference.open_network(path)
+    x, own = noise(3, channels, 32, 48), inference.open_network(path, "float32")
     hidden = patches.to_pixels(masking.cut(masking.random_order(3, 6, torch.Generator().manual_seed(0)), 0.5), 16, 32, 48)
     found = answer(file, image=x, hidden=hidden)
     visible = ~hidden.expand_as(x).numpy()

@@ -25,7 +25,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(weights):
-    return inference.open_network(weights)
+    return inference.open_network(weights, "float32")
 
 
 @pytest.fixture
@@ -65,11 +65,22 @@ def test_open_network_and_catalogue(weights, network, tmp_path):
 def test_bfloat16_is_for_networks_whose_masks_agree(weights, tmp_path, monkeypatch, agreement, asked, hardware, expected):
     found = checkpoint.load(weights)
     path = tmp_path / "one.safetensors"
-    checkpoint.save(path, found.tensors, found.metadata | ({} if agreement is None else {"bfloat16_dsc": agreement}))
+    checkpoint.save(path, found.tensors, found.metadata | {"kind": "segmentation"} | ({} if agreement is None else {"bfloat16_dsc": agreement}))
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: hardware)
     monkeypatch.setattr(precision, "cpu_speedup", lambda: 2.0)
     unet = inference.open_network(path, asked).unet
     assert unet.encoder.precision == unet.decoder.precision == expected
+
+
+def test_pretrained_networks_fill_in_alike_in_bfloat16(weights, image, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "cpu_speedup", lambda: 2.0)
+    quick, exact = inference.open_network(weights), inference.open_network(weights, "float32")
+    assert (quick.unet.encoder.precision, exact.unet.encoder.precision) == (torch.bfloat16, torch.float32)
+    hidden_1l = torch.arange(256)[None] % 2 == 0
+    pictures = [inference.reconstruct(each, image, hidden_1l, 16).filled_11ss for each in (quick, exact)]
+    difference = (pictures[0] - pictures[1]).abs()
+    assert 0 < difference.max() < 0.02 and difference.mean() < 0.002
 
 
 def test_agreement_in_bfloat16_is_the_pooled_dsc_of_the_masks():
