@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -400,3 +401,13 @@ def test_the_button_presents_full_screen_and_another_tab_shows_the_page_again(op
     in_front(page, "Masking")
     page.wait_for_function("() => !document.querySelector('#side').inert", timeout=WAIT)
     assert page.get_by_role("tab", name="Masking").is_visible()
+
+
+def test_the_handout_is_downloaded_as_a_page_with_a_link_to_this_step(open_page):
+    page = open_page("?step=4")
+    until(page, step=4)
+    with page.expect_download(timeout=WAIT) as waiting:
+        page.get_by_role("button", name="Handout").click()
+    made = Path(waiting.value.path()).read_bytes()
+    address = page.url.partition("?")[0].encode()
+    assert waiting.value.suggested_filename == "ten-steps.pdf" and made.startswith(b"%PDF") and b"/URI (" + address + b"?sample=ultrasound-benign-lesion&step=4" in made

@@ -10,11 +10,11 @@ import gradio as gr
 import pytest
 import torch
 
-from mpsams import checkpoint, clusters, inference, masking, metrics, patches, schedule
+from mpsams import checkpoint, clusters, inference, masking, metrics, patches, plots, schedule
 from mpsams.app.address import Address
-from mpsams.app.learn import examples, layout, lesson, quiz, quiz_page, uses
+from mpsams.app.learn import examples, handout, layout, lesson, quiz, quiz_page, uses
 from mpsams.app.learn.context import LessonContext
-from mpsams.app.learn.state import DEFAULTS, LessonState, SliceLink, make_link
+from mpsams.app.learn.state import DEFAULTS, STEPS, LessonState, SliceLink, make_link
 from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.app.tabs import learn
@@ -318,3 +318,37 @@ def test_two_rounds_differ_and_the_same_round_does_not(registry, round_):
     assert torch.equal(quiz.make_round(7, 0, registry.clustering).image_11ss, round_.image_11ss)
     other = quiz.make_round(7, 1, registry.clustering)
     assert other.title != round_.title and int(other.hidden_1l.sum()) > int(round_.hidden_1l.sum())
+
+
+@pytest.fixture(scope="module")
+def handed_out(registry):
+    """The texts and figure of a handout: (panels, lines, link)."""
+
+    def drawn(case, state, is_sample=True):
+        with pytest.MonkeyPatch.context() as patch:
+            kept = []
+            patch.setattr(plots, "handout", lambda *values: kept.append(values))
+            patch.setattr(plots, "as_bytes", lambda figure, form: b"")
+            handout.draw(LessonContext(case, state, registry), "http://127.0.0.1:7860/", is_sample)
+        (_, lines, panels, _, link), = kept
+        return panels, lines, link
+
+    return drawn
+
+
+def test_a_handout_has_the_ten_steps_with_the_numbers_of_the_image(handed_out, case):
+    state = LessonState(epoch=10, present=True)
+    panels, lines, link = handed_out(case, state)
+    assert [panel.title for panel in panels] == list(STEPS[:10]) and any("σ = 0.25 + ln(epoch) / 12" in line for line in lines)
+    assert f"{case.study.lesion_size} of 256 patches" in panels[3].text and "44.2%" in panels[5].text and "113 of 256 patches" in panels[6].text
+    hidden = masking.cut(case.study.random_1l, schedule.mask_ratio(10)).reshape(16, 16).numpy()
+    assert (panels[8].masks[0][1] == hidden).all() and panels[5].curve[1][9] == schedule.mask_ratio(10)
+    assert all(len(panel.text) < 330 for panel in panels)
+    query = {name: values[0] for name, values in parse_qs(link.partition("?")[2]).items()}
+    assert query["epoch"] == "10" and "present" not in query and link.startswith("http://127.0.0.1:7860/?")
+    assert handed_out(case, state, False)[2] == "http://127.0.0.1:7860/"
+
+
+@pytest.mark.parametrize("page, allowed", [("http://127.0.0.1:7860/", True), ("https://a.example/mps/", True), ("javascript:alert(1)", False), ("http://a b/", False), ("", False), (None, False), (7, False), ("http://" + "a" * 300, False)])
+def test_only_an_address_of_a_page_goes_into_a_handout(page, allowed):
+    assert handout.is_page(page) == allowed

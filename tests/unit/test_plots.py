@@ -213,3 +213,32 @@ def test_a_scatter_counts_cases_and_tells_classes_apart():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["benign (2)", "malignant (2)", "mean (0.575, 0.675)"]
     assert ax.get_aspect() == 1 and ax.get_xlim() == ax.get_ylim() == (0, 1)
     assert len(plots.scatter({"p/1": 0.5}, {"p/1": 0.6}, "a", "b").axes[0].collections) == 1
+
+
+# --- the handout
+
+
+def test_a_handout_is_one_page_in_a4_with_embedded_fonts_and_a_link_that_can_be_followed():
+    long = "A sentence of twelve words that is as long as any there is. " * 4
+    image, coarse = IMAGE[:40, :40], np.eye(4, dtype=bool)
+    shown = [plots.Panel(f"Step {k}", long, image, [("lesion", coarse)], [("truth", TRUTH[:, :40])], 4) for k in range(9)]
+    figure = plots.handout("Title", ["first line", "second line"], [*shown, plots.Panel("Curve", long, curve=([1, 2], [0.25, 0.5], 1))], "Source " * 30, "http://x/?step=1&" + "a" * 150)
+    made = plots.as_bytes(figure, "pdf")
+    assert made == plots.as_bytes(figure, "pdf") and made.count(b"/Type /Page ") == 1 and b"/FontFile2" in made and b"/URI (http://x/?step=1&aaa" in made
+    width, height = map(float, re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", made).groups())
+    assert abs(width - 595.3) < 1 and abs(height - 841.9) < 1
+    figure.draw_without_rendering()
+    boxes = {text: text.get_window_extent() for text in figure.texts}
+    page = figure.bbox
+    assert all(page.x0 < box.x0 and box.x1 < page.x1 - 20 and page.y0 < box.y0 and box.y1 < page.y1 for box in boxes.values())
+    ordered = list(boxes.values())
+    assert not any(one.overlaps(other) for i, one in enumerate(ordered) for other in ordered[:i])
+    pictures = [ax.get_window_extent() for ax in figure.axes]
+    assert len(pictures) == 10 and not any(box.overlaps(picture) for box in ordered for picture in pictures)
+    marked = figure.axes[-1].lines[1]
+    assert list(marked.get_xdata()) == [2] and list(marked.get_ydata()) == [0.5]
+
+
+def test_a_handout_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        plots.handout("Title", [], [], "", "")

@@ -190,6 +190,7 @@ element.addEventListener('click', event => {
     else if ('order' in button.dataset) trigger('reshuffle', {});
     else if ('play' in button.dataset) play(button);
     else if ('copy' in button.dataset) copy();
+    else if ('handout' in button.dataset) trigger('handout', {page: location.origin + location.pathname});
     else if ('again' in button.dataset) trigger('next_round', {});
     else if ('reveal' in button.dataset) {
         const asked = root().querySelector('svg[data-guess]'), picks = numbers(asked.dataset.picks);

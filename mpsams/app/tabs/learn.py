@@ -10,9 +10,11 @@ from importlib import resources
 import gradio as gr
 
 from mpsams.app.events import event_values, on_event, user_error
-from mpsams.app.learn import examples, layout, quiz, quiz_page, steps, uses
+from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.learn import examples, handout, layout, quiz, quiz_page, steps, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, STATE_KEYS, LessonState, make_link
+from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import Session
 from mpsams.inference.case import Case
 
@@ -25,6 +27,7 @@ STEP_PAGES = (
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,
 )  # fmt: skip
 EXAMPLE_STEPS = (4, 9)  # clusters, and how well they find the lesion
+PRESS = "() => setTimeout(() => document.querySelector('#handout-file').click(), 200)"
 CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
@@ -75,15 +78,23 @@ def build(session: Session) -> None:
         state = replace(state, quiz=quiz.next_round(quiz.start(state.quiz)))
         return state, show(case, state)
 
+    def make_handout(case: Case, state: LessonState, event: gr.EventData) -> str:
+        page = event_values(event).get("page")
+        if not handout.is_page(page):
+            raise user_error(f"page {str(page)[:80]!r} is not the address of this page")
+        return save_to_cache(handout.draw(LessonContext(case, state, registry), page, session.is_sample(case)), "ten-steps.pdf", file)
+
     def read_settings(values: Mapping[str, str], case: Case) -> dict:
         return {lesson_state: start_quiz(DEFAULTS.update(values))}
 
     lesson_state = gr.State(DEFAULTS)
     stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=read_scripts(), elem_id="learn")
+    file = gr.DownloadButton("File", elem_id="handout-file")  # never seen: pressed when the file is written
     inputs = [session.case, lesson_state]
     on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple")  # the page sends one at a time
     on_event(stage.guess, guess, inputs, [lesson_state, stage])
     on_event(stage.next_round, next_round, inputs, [lesson_state, stage])
+    on_event(stage.handout, make_handout, inputs, file, lane=NETWORK).then(None, js=PRESS)
     session.sidebar.link_controls(stage.reshuffle, stage.set_selector)
     session.on_case(show, [lesson_state], stage)
     session.keep_in_address(dict.fromkeys(STATE_KEYS, lesson_state), read_settings)
