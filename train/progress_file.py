@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mpsams.annotation import retraining
+from mpsams.annotation import retraining_run
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from train.finetune import Finetune
@@ -33,7 +33,7 @@ class ProgressReporter:
 
     def write(self, words: str, failed: bool = False) -> None:
         """Whatever time it is."""
-        retraining.write(self.folder / retraining.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
+        retraining_run.write(self.folder / retraining_run.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
 
     def count(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
         """Wraps a sequence, to tell which of it is being done."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import checkpoint, datasets, inference, splits
-from mpsams.annotation import masks, retraining
+from mpsams.annotation import masks, retraining, retraining_run
 from mpsams.datasets import Dataset, Stack
 from mpsams.splits import Split
 from train import evaluate, finetune, memory
@@ -92,13 +92,13 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
         tell.write(words if expected else f"an error in the program ({type(error).__name__}); log.txt says more", failed=True)
         raise
     finally:
-        retraining.clear(folder)
+        retraining_run.clear(folder)
 
 
 def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     """Read, measure, fine-tune, measure again, and write the verdict."""
-    plan = retraining.read(folder / retraining.PLAN)
-    begun_from, weights = folder / retraining.BASE_CHECKPOINT, folder / retraining.WEIGHTS
+    plan = retraining_run.read(folder / retraining_run.PLAN)
+    begun_from, weights = folder / retraining_run.BASE_CHECKPOINT, folder / retraining_run.WEIGHTS
     network = inference.open_network(begun_from)
     dataset = corrected_stack(folder, plan["modality"])
     stack = datasets.stack(dataset, network.size, tell.count("reading", "reading"))
@@ -119,7 +119,7 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
         "sha256": checkpoint.load(weights).sha256,
         "items": {id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test},
     }
-    retraining.write(folder / retraining.EVALUATION, verdict)
+    retraining_run.write(folder / retraining_run.EVALUATION, verdict)
     return verdict
 
 
@@ -155,7 +155,7 @@ def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps
         recipe=replace(recipe, epochs=epochs),
         data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
         run=RunOptions(device=plan["device"]),
-        init=str(folder / retraining.BASE_CHECKPOINT),
+        init=str(folder / retraining_run.BASE_CHECKPOINT),
         labels=1.0,
         validate_every=0,
         out=str(folder / "training"),
@@ -184,7 +184,7 @@ def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:
     interval = [float(end) for end in np.percentile(gains_n[drawn_bn].mean(axis=1), (2.5, 97.5))]
     first, second = (float(mean) for mean in pairs_n2.mean(axis=0))
     p = sign_flip_p(gains_n)
-    better = retraining.is_shown(interval, p, len(gains_n))
+    better = retraining_run.is_shown(interval, p, len(gains_n))
     return {"before": first, "after": second, "interval": interval, "p": p, "images": len(gains_n), "better": better}
 
 

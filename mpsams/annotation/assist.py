@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from mpsams import inference, transforms
-from mpsams.annotation import propagation, retraining, scribble
+from mpsams.annotation import adoption, propagation, scribble
 from mpsams.imaging import Scan
 from mpsams.inference import Network, shared
 from mpsams.inference.case import SIDE, Span
@@ -28,7 +28,7 @@ def default_model(registry: ModelRegistry, modality: str) -> str | None:
     """Return the name of the network that proposes: the last one the project retrained, else the assistant, else the usual one; or None."""
     names = registry.segmenters(modality)
     usual = registry.assistant(modality) or next((name for name in names if parse_name(name)[1] == PREFERRED_METHOD), next(iter(names), None))
-    return max((name for name in names if retraining.number(name)), key=retraining.number, default=usual)
+    return max((name for name in names if adoption.number(name)), key=adoption.number, default=usual)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpsams.annotation import retraining, transfer
+from mpsams.annotation import adoption, retraining, retraining_run, transfer
 from mpsams.annotation.project import Project
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "project-v1.zip"
@@ -57,12 +57,12 @@ def test_a_project_of_version_1_is_edited_and_exported(folder, tmp_path):
 
 
 def test_what_version_1_has_retrained_is_still_known(folder):
-    evaluation = retraining.last(folder).evaluation()
+    evaluation = retraining_run.last(folder).evaluation()
     assert (evaluation.images, evaluation.learned, evaluation.manually_edited, evaluation.better) == (3, 9, 2, False)
-    assert [path.stem for path in retraining.promoted(folder)] == ["corrected-2-mps_ams-seg-10"]
+    assert [path.stem for path in adoption.promoted(folder)] == ["corrected-2-mps_ams-seg-10"]
     held = json.loads((folder / "held_back.json").read_text())["items"]
     assert len(held) == 3 and set(held) <= {path.stem for path in (folder / "accepted" / "images").iterdir()}
-    base = retraining.promoted(folder)[0]
+    base = adoption.promoted(folder)[0]
     run, lock = retraining.prepare(folder, base, base.stem, epochs=1)
     lock.close()
     assert json.loads((run.folder / "plan.json").read_text())["held_back"] == held

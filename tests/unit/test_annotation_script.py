@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams.annotation import proposals, protocol, retraining, transfer
+from mpsams.annotation import proposals, protocol, retraining, retraining_run, transfer
 from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from tests.support.annotation_page import picture, registry  # noqa: F401
@@ -44,7 +44,7 @@ def test_a_script_annotates_a_project_exports_it_and_prepares_retraining(registr
         name = registry.segmenters("ultrasound")[0]
         run, lock = retraining.prepare(project.folder, registry.path(name), name, epochs=1)
         lock.close()
-        plan = json.loads((run.folder / retraining.PLAN).read_text())
+        plan = json.loads((run.folder / retraining_run.PLAN).read_text())
         assert sorted(plan["learn"] + plan["held_back"]) == sorted(drawn) and len(plan["held_back"]) >= retraining.MIN_HOLDOUT
 
 

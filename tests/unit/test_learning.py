@@ -19,9 +19,9 @@ from PIL import Image
 
 from benchmarks import corrections as benchmark
 from mpsams import checkpoint, datasets, inference, metrics, splits
-from mpsams.annotation import assist, log, proposals, retraining
+from mpsams.annotation import adoption, assist, log, proposals, retraining, retraining_run
 from mpsams.annotation.project import Project
-from mpsams.annotation.retraining import Run
+from mpsams.annotation.retraining_run import Run
 from mpsams.app.annotate.retrain_panel import RetrainPanel, describe_result
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
@@ -128,7 +128,7 @@ def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_wo
     folder, run = learnt
     verdict, plan = run.evaluation(), json.loads((run.folder / "plan.json").read_text())
     assert not verdict.worse and verdict.after > verdict.before + 0.2 and verdict.interval[0] > 0
-    assert verdict.better == (verdict.images >= retraining.MIN_SHOWN)
+    assert verdict.better == (verdict.images >= retraining_run.MIN_SHOWN)
     assert verdict.images == len(plan["held_back"]) >= 3 and verdict.learned == len(plan["learn"]) >= 3
     assert verdict.images + verdict.learned == ITEMS and verdict.left_out == 0
     for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
@@ -163,7 +163,7 @@ def test_masks_that_are_proposals_as_they_were_are_counted(learnt):
 def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(folder, weights, start):
     run = start(folder, weights, NAME, epochs=3)
     seen = [run.progress()]
-    assert seen[0].state == "running" and retraining.last(folder) == run
+    assert seen[0].state == "running" and retraining_run.last(folder) == run
     with pytest.raises(ValueError, match="learning already"):
         retraining.start(folder, weights, NAME)
     with Project(folder) as project:  # the app's lock is free, and what it does meanwhile disturbs nothing
@@ -172,7 +172,7 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
         project.accept(item.id)
     while seen[-1].state == "running":
         time.sleep(0.1)
-        seen.append(retraining.last(folder).progress())
+        seen.append(retraining_run.last(folder).progress())
     assert seen[-1].state == "done", (run.folder / "log.txt").read_text()
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
@@ -188,18 +188,18 @@ def test_the_steps_of_a_training_are_told(tmp_path):
     tell("before", 0.5, "not yet")
     tell.written -= 2
     tell("learning", 0.2, "learning: step 2 of 10")
-    assert retraining.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
+    assert retraining_run.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
 
 
 def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
-    run = retraining.last(folder)
+    run = retraining_run.last(folder)
     sha256 = checkpoint.load(run.evaluation().checkpoint).sha256
     shelf = ModelRegistry(tmp_path, more=[folder / "checkpoints"])
     with Project(folder) as project:
-        assert retraining.promoted(folder) == [] and shelf.names() == []
-        path = retraining.promote(project, run, "me")
-        assert retraining.promote(project, run, "me") == path == retraining.promoted(folder)[0]  # a second click
+        assert adoption.promoted(folder) == [] and shelf.names() == []
+        path = adoption.promote(project, run, "me")
+        assert adoption.promote(project, run, "me") == path == adoption.promoted(folder)[0]  # a second click
         assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
         assert comparison.titles_of([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
@@ -211,16 +211,16 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
         own.close()
         first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
         assert second["held_back"] == first["held_back"] and not checkpoint.training_patients(checkpoint.load(path))["folder"] & set(second["held_back"])
-        withdrawn = retraining.rollback(project, "me")
+        withdrawn = adoption.rollback(project, "me")
         assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
-        assert retraining.promoted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "rolled back"
+        assert adoption.promoted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "rolled back"
         with pytest.raises(ValueError, match="nothing to take back"):
-            retraining.rollback(project)
+            adoption.rollback(project)
         with pytest.raises(ValueError, match="no longer there"):
-            retraining.promote(project, run)
+            adoption.promote(project, run)
         project.rebuild()  # the index reads past lines that are of no item
         assert project.counts()["accepted"] == ITEMS
-        assert retraining._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
+        assert adoption._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
 
 
 def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
@@ -237,9 +237,9 @@ def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
     verdict = run.evaluation()
     assert verdict.before > 0.4 > verdict.after and not verdict.better and verdict.interval[1] < 0
     with Project(folder) as project, pytest.raises(ValueError, match="the mean DSC fell from 0"):
-        retraining.promote(project, run)
-    assert retraining.promoted(folder) == []
-    assert not (retraining.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
+        adoption.promote(project, run)
+    assert adoption.promoted(folder) == []
+    assert not (retraining_run.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
 
 
 def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt, tmp_path):
@@ -247,7 +247,7 @@ def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt
     (folder / "checkpoints").mkdir()
     checkpoint.save(folder / "checkpoints" / "corrected-3-mps_ams-seg-10.safetensors", UNet(**MODEL).state_dict(), {})
     with Project(folder) as project, pytest.raises(ValueError, match="did not begin from corrected-3"):
-        retraining.promote(project, retraining.last(folder))
+        adoption.promote(project, retraining_run.last(folder))
 
 
 def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
@@ -312,10 +312,10 @@ def test_too_few_masks_and_what_is_no_segmentation_are_refused(tmp_path, picture
     checkpoint.save(pretraining, UNet(**MODEL).state_dict(), {"kind": "pretrain", "model": MODEL})
     with pytest.raises(ValueError, match="'pretrain' checkpoint; expected a segmentation"):
         retraining.start(tmp_path / "project", pretraining, "pre")
-    assert retraining.last(tmp_path / "project") is None
+    assert retraining_run.last(tmp_path / "project") is None
     with pytest.raises(ValueError, match="damaged"):
         (tmp_path / "x.json").write_text("{")
-        retraining.read(tmp_path / "x.json")
+        retraining_run.read(tmp_path / "x.json")
 
 
 IDS = [f"{number:016x}" for number in range(400)]
@@ -408,7 +408,7 @@ def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(t
     facts = {"before": 0.5, "after": 0.6, "images": 3, "changed_by_hand": 3, "learned": 9, "left_out": 0, "better": True}
 
     def said(**more) -> str:
-        retraining.write(tmp_path / "verdict.json", facts | more)
+        retraining_run.write(tmp_path / "verdict.json", facts | more)
         return describe_result(Run(tmp_path).evaluation())
 
     assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])

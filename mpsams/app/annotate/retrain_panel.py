@@ -9,9 +9,9 @@ from html import escape
 import gradio as gr
 from gradio.context import LocalContext
 
-from mpsams.annotation import assist, disk, retraining
+from mpsams.annotation import adoption, assist, disk, retraining, retraining_run
 from mpsams.annotation.project import Project
-from mpsams.annotation.retraining import EvaluationResult
+from mpsams.annotation.retraining_run import EvaluationResult
 from mpsams.app.annotate import queue
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
@@ -60,14 +60,14 @@ class RetrainPanel:
             return {self.said: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
 
     def _update(self) -> dict:
-        run, in_use = retraining.last(self.project.folder), retraining.promoted(self.project.folder)
+        run, in_use = retraining_run.last(self.project.folder), adoption.promoted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
         told, offered, better = [], False, False
         if running:
             told = [queue.bar(progress.share, progress.words, "Learning")]
         elif progress is not None and progress.state == "done":
-            used, verdict = retraining.in_use_of(self.project.folder, run) is not None, run.evaluation()
+            used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
             told = [html.note(describe_result(verdict), "info" if verdict.better else "warning")]
@@ -109,15 +109,15 @@ class RetrainPanel:
         return name
 
     def _cancel(self) -> dict:
-        if (run := retraining.last(self.project.folder)) is not None:
+        if (run := retraining_run.last(self.project.folder)) is not None:
             run.cancel()
         return self.update()
 
     def _use(self, who: str) -> dict:
-        return self._done(lambda project: retraining.promote(project, retraining.last(project.folder), author(who)))
+        return self._done(lambda project: adoption.promote(project, retraining_run.last(project.folder), author(who)))
 
     def _back(self, who: str) -> dict:
-        return self._done(lambda project: retraining.rollback(project, author(who)))
+        return self._done(lambda project: adoption.rollback(project, author(who)))
 
     def _done(self, what: Callable[[Project], object]) -> dict:
         """Do it, and show the section anew; a refusal is a sentence."""
@@ -143,8 +143,8 @@ def describe_result(verdict: EvaluationResult) -> str:
     )]  # fmt: skip
     if verdict.worse:
         says.append(WORSE)
-    elif verdict.images < retraining.MIN_SHOWN:
-        says.append(TOO_FEW.format(least=retraining.MIN_SHOWN))
+    elif verdict.images < retraining_run.MIN_SHOWN:
+        says.append(TOO_FEW.format(least=retraining_run.MIN_SHOWN))
     else:
         says.append(BETTER if verdict.better else DOUBT)
     if verdict.manually_edited < verdict.images:
