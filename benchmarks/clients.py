@@ -5,7 +5,8 @@ Each client is a session of its own with a phantom of its own, of a size that no
 one that the same image got when it was asked alone before. "Busy" answers are tried again later. All on one machine.
 
   nice -n -6 python -m benchmarks.clients [--clients 50] [--seconds 120]
-  python -m benchmarks.clients --think 1 --clients 50 --seconds 60 [--same] [--greedy]   visitors of the page, see benchmarks/hall.py
+
+Visitors of the page: benchmarks/hall.py.
 """
 
 from __future__ import annotations
@@ -238,17 +239,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--think", type=float, metavar="S", help="visitors of the page instead, who think for so many seconds after each answer")
-    parser.add_argument("--same", action="store_true", help="with --think: all look at one sample")
-    parser.add_argument("--greedy", action="store_true", help="with --think: one more visitor asks for everything all the time")
     parser.add_argument("--quick", action="store_true", help="keep no record")
     options = parser.parse_args()
-    if options.think is not None:
-        from benchmarks import hall
-
-        found = hall.measure(options.clients, options.seconds, options.think, options.same, options.greedy)
-        keep("hall" + "-same" * options.same + "-greedy" * options.greedy, found, options.quick)
-        return
     with app() as (address, pid, _):
         found = measure(address, pid, options.clients, options.seconds, warm=20)
     keep("clients", found | {"bounds": BOUNDS}, options.quick)

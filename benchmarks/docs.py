@@ -336,6 +336,43 @@ def clients() -> str:
     return f"{table(['', 'answers', 'p50, s', 'p95, s'], rows)}\n\n{said}"
 
 
+HALLS = {"hall": "50 visitors", "hall-same": "200 visitors of one sample", "hall-greedy": "50 visitors beside one who asks for everything all the time"}
+ACTIONS = {"mask": "mask", "reconstruct": "reconstruct", "segment": "segment", "save": "save", "open": "open in Annotate"}
+
+
+def hall(folder: Path = ROOT / "benchmarks") -> str:
+    """Response times of visitors of the page, and sentences on the load, errors, memory and start, of the records there are."""
+    found = {name: record(folder / f"{name}.json") for name in (*HALLS, "hall-memory", "hall-start") if (folder / f"{name}.json").is_file()}
+    rows, said = [], []
+    for name, words in ((name, words) for name, words in HALLS.items() if name in found):
+        told = found[name]
+        for action, each in ((action, each) for action, each in told["actions"].items() if each["answers"]):
+            more = told.get("p95_over_without", {}).get(action)
+            cells = [f"{each[key]:.2f}" for key in ("alone_s", "p50_s", "p95_s", "aim_p95_s")] + [f"{each['p95_over_alone']:.0f}", f"{more:.2f}" if more else "–"]
+            rows.append([words, ACTIONS[action], str(each["answers"]), *cells])
+        store = told["shared_results"]
+        hits = (store["hits"] + store["waits"]) / max(1, store["hits"] + store["waits"] + store["misses"])
+        said.append(
+            f"- {words[0].upper()}{words[1:]}: {told['answers_a_second']:.0f} answers a second, {told['cpu_seconds_an_answer']:.3f} CPU seconds each, {told['share_of_cores']:.0%} of "
+            f"{told['about']['cores']} cores; load of the machine {told['load_before']:.0f} before it; {told['refused_saves']} refused saves, {told['other_errors']} errors, "
+            f"{told['leaks']} wrong pictures, {told['busy']} times “busy”; {hits:.0%} of the shared results asked for were there."
+        )
+    if (told := found.get("hall-memory")) is not None:
+        said.append(
+            f"- Memory: {told['idle_visitor_mib']:.2f} MiB an idle visitor (aim {told['aim_idle_visitor_mib']}); "
+            f"{told['users']} visitors for {told['seconds']:.0f} s: {_slashed((told['memory_mib'][key] for key in ('start', 'middle', 'end')), '{:.0f}')} MiB at start, middle and end, "
+            f"{told['second_half_growth']:+.1%} in the second half (aim {told['aim_second_half_growth']:.0%}); load {told['load_before']:.0f}."
+        )
+    if (told := found.get("hall-start")) is not None:
+        said.append(
+            f"- Start: the page answers after {told['page_ready_s']:.1f} s (aim {told['aims']['page_ready_s']:.0f}), a browser shows its first picture after "
+            f"{told['first_picture_s']:.1f} s (aim {told['aims']['first_picture_s']:.0f}); {told['wire']['all_bytes'] / 1e6:.1f} MB over the wire in {told['wire']['requests']} requests, "
+            f"{told['wire']['html_bytes'] / 1e6:.2f} MB of it HTML ({told['wire']['html_bytes_plain'] / 1e6:.1f} MB before compression); load {told['load_before']:.0f}."
+        )
+    head = ["", "action", "answers", "alone, s", "p50, s", "p95, s", "aim, s", "p95 ÷ alone", "p95 ÷ without that visitor"]
+    return "\n".join([table(head, rows), "", *said])
+
+
 def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:
     """Numbers separated by slashes."""
     return " / ".join(form.format(value) for value in values)
@@ -366,7 +403,7 @@ def rivals() -> str:
 TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(comparison_table, "table1"), "table2": partial(comparison_table, "table2")}
 TABLES |= {"short": partial(comparison_table, "table1", "busi-cpu-short", "short"), "longer": longer}
 TABLES |= {"undecided": mask_uncertainty, "shared": shared_information, **{f"ranked_{name}": partial(ranking_table, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learning_table, "clients": clients, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
+TABLES |= {"orders": orders, "strokes": strokes, "learnt": learning_table, "clients": clients, "hall": hall, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
 
 
 def rewrite(text: str) -> str:
@@ -378,18 +415,26 @@ def rewrite(text: str) -> str:
     return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", between, text, flags=re.DOTALL)
 
 
+def write() -> None:
+    """Write the tables into the pages."""
+    for path in PAGES:
+        before = path.read_text(encoding="utf-8")
+        after = rewrite(before)
+        if before != after:
+            path.write_text(after, encoding="utf-8")
+
+
 def main() -> None:
     """Write the tables into the pages, or with --check compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="exit with 1 if a page is out of date, and write nothing")
-    check = parser.parse_args().check
+    if not parser.parse_args().check:
+        write()
+        return
     for path in PAGES:
-        before = path.read_text(encoding="utf-8")
-        after = rewrite(before)
-        if check and before != after:
+        text = path.read_text(encoding="utf-8")
+        if text != rewrite(text):
             sys.exit(f"the tables of {path.relative_to(ROOT)} are out of date; run python -m benchmarks.docs")
-        if before != after:
-            path.write_text(after, encoding="utf-8")
 
 
 if __name__ == "__main__":

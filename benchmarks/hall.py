@@ -1,25 +1,40 @@
 """A lecture hall on the page: many visitors who draw masks and reconstructions, segment, open images of a project and save drawings.
 
 Each visitor is a browser tab without a browser: it sends the events of the page, thinks for a while after each answer, and has a
-picture and an image of the project of its own (with ``same``: all look at the first sample). Before that one visitor asks alone.
+picture and an image of the project of its own. Before that one visitor asks alone, and the load of the machine is kept.
+
+  python -m benchmarks.hall                       all parts, about twenty minutes; writes the records and the tables of docs/
+  python -m benchmarks.hall --parts hall greedy   some of them
+  python -m benchmarks.hall --quick               all for a few seconds with few visitors; writes nothing
+
+parts: hall, fifty visitors; hall-same, two hundred who all look at one sample; hall-greedy, one visitor asks for everything all the time,
+beside fifty; hall-memory, memory over ten minutes and of idle visitors; hall-start, seconds until the page answers and shows a picture, and its
+size over the wire (needs chromium).
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import random
+import shutil
+import statistics
 import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 
+from benchmarks import docs, keep
 from benchmarks.app import app
 from benchmarks.clients import PICTURE, Busy, Page, Visitor, memory, outputs, percentile, picture, run_clients
 from mpsams.annotation import protocol
@@ -29,6 +44,8 @@ MIX = {"mask": 35, "reconstruct": 25, "segment": 15, "save": 20, "open": 5}  # p
 AIMS = {"mask": 0.3, "reconstruct": 0.8, "segment": 0.8, "save": 0.3, "open": 1.5}  # seconds, p95 of 50 visitors on two idle cores
 SLIDERS = {"mask": "Epoch of pretraining", "reconstruct": "Epoch: how much is hidden"}
 ALONE = 4  # of each action before the others come
+START_AIMS = {"page_ready_s": 5.0, "first_picture_s": 2.0}
+IDLE_AIM_MIB, GROWTH_AIM = 0.5, 0.10
 
 
 class Guest(Visitor):
@@ -145,37 +162,111 @@ def cpu_seconds(pid: int) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(users: int, seconds: float, think: float, same: bool = False, greedy: bool = False) -> dict:
-    """So many visitors for so long, after one alone. same: all look at one sample. greedy: one more asks for everything all the time."""
-    with project(users + greedy) as (folder, ids), app("--project", str(folder)) as (address, pid, ready):
+@dataclass
+class Hall:
+    """A running app and its visitors, who have opened their images. alone: seconds of each action of one of them before the others came."""
+
+    address: str
+    pid: int
+    guests: list[Guest]
+    alone: dict[str, list[float]]
+
+
+@contextmanager
+def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
+    """An app with a project, and so many visitors. same: all look at one sample."""
+    with project(users) as (folder, ids), app("--project", str(folder)) as (address, pid, _):
         page, config = Page(address), httpx.get(f"{address}/config", timeout=60).json()
-        guests = [Guest(address, page, number, config, ids[number], same) for number in range(users + greedy)]
-        alone = Record()
+        guests = [Guest(address, page, number, config, ids[number], same) for number in range(users)]
         guests[0].begin()
+        alone: dict[str, list[float]] = defaultdict(list)
         for what in MIX:
             guests[0].act(what)  # the first opens networks
             for _ in range(ALONE):
                 began = time.perf_counter()
                 guests[0].act(what)
-                alone.taken[what].append(time.perf_counter() - began)
-        for guest in guests[1:]:
-            guest.begin()
-        record, kept, load, before = Record(), [memory(pid)], os.getloadavg()[0], cpu_seconds(pid)
-        if greedy:
-            greed = (guests.pop(), time.monotonic() + seconds, Record(), 0.0, dict.fromkeys(MIX, 1))
-            threading.Thread(target=visit, args=greed, daemon=True).start()
-        run_clients(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(pid)))
-        answers = sum(map(len, record.taken.values()))
-        health = httpx.get(f"{address}/healthz", timeout=60).json()
-        cost = (cpu_seconds(pid) - before) / max(1, answers)
-    table = {what: summary(record.taken[what], alone.taken[what], AIMS[what]) for what in MIX}
+                alone[what].append(time.perf_counter() - began)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(Guest.begin, guests[1:]))
+        yield Hall(address, pid, guests, alone)
+
+
+def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, greedy: Guest | None = None) -> dict:
+    """Seconds of the actions of visitors for so long, and what went wrong. greedy: asks for everything all the time, and is not counted."""
+    record, kept, load, before = Record(), [memory(hall.pid)], os.getloadavg()[0], cpu_seconds(hall.pid)
+    if greedy is not None:
+        greed = (greedy, time.monotonic() + seconds, Record(), 0.0, dict.fromkeys(MIX, 1))
+        threading.Thread(target=visit, args=greed, daemon=True).start()
+    run_clients(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(hall.pid)))
+    answers = sum(map(len, record.taken.values()))
+    cost = (cpu_seconds(hall.pid) - before) / max(1, answers)
+    tenth = max(1, len(kept) // 10)
+    middle, end = statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     return {
-        "users": users, "seconds": seconds, "think_s": think, "same_sample": same, "one_asks_for_everything": greedy, "load_before": load,
-        "page_ready_s": ready, "answers": answers, "answers_a_second": answers / seconds, "cpu_seconds_an_answer": cost, "actions": table,
+        "users": len(guests), "seconds": seconds, "think_s": think, "load_before": load, "load_after": os.getloadavg()[0],
+        "answers": answers, "answers_a_second": answers / seconds, "cpu_seconds_an_answer": cost, "share_of_cores": cost * answers / seconds / (os.cpu_count() or 1),
+        "actions": {what: summary(record.taken[what], hall.alone[what], AIMS[what]) for what in MIX},
         "busy": record.count["busy"], "refused_saves": record.count["refused saves"], "other_errors": record.count["errors"],
-        "leaks": record.count["leaks"], "said": dict(record.said), "shared_results": health.get("shared_results"),
-        "memory_mib": {"start": kept[0], "end": kept[-1], "peak": max(kept)},
+        "leaks": record.count["leaks"], "said": dict(record.said), "shared_results": httpx.get(f"{hall.address}/healthz", timeout=60).json()["shared_results"],
+        "memory_mib": {"start": kept[0], "middle": middle, "end": end, "peak": max(kept)}, "second_half_growth": end / middle - 1,
     }  # fmt: skip
+
+
+def measure_crowd(users: int, seconds: float, think: float, same: bool = False) -> dict:
+    """So many visitors for so long. same: all look at one sample."""
+    with open_hall(users, same) as hall:
+        return watch(hall, hall.guests, seconds, think) | {"same_sample": same}
+
+
+def measure_greedy(users: int, seconds: float, think: float) -> dict:
+    """Visitors for so long without, then beside one more who asks for everything all the time; how many times as long p95 is."""
+    with open_hall(users + 1) as hall:
+        *guests, greedy = hall.guests
+        without = watch(hall, guests, seconds, think)
+        beside = watch(hall, guests, seconds, think, greedy)
+    ratios = {}
+    for what, told in beside["actions"].items():
+        p95, usual = told["p95_s"], without["actions"][what]["p95_s"]
+        ratios[what] = p95 / usual if p95 and usual else None
+    return beside | {"without": without, "p95_over_without": ratios, "aim_p95_over_without": 1.5}
+
+
+def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
+    """Memory of an idle visitor, then of the app while some visitors work for so long."""
+    with open_hall(users) as hall:
+        first = hall.guests[0]
+        guests = [Guest(hall.address, first.page, 1000 + number, first.config, "", same=True) for number in range(idle + 10)]
+        for number, guest in enumerate(guests):
+            if number == 10:  # the first make room that the others use again
+                before = memory(hall.pid)
+            guest.send("samples", "pick", event_data={"index": 0})
+            guest.act("mask")
+        each = (memory(hall.pid) - before) / idle
+        found = watch(hall, hall.guests, seconds, think)
+    return found | {"idle_visitors": idle, "idle_visitor_mib": each, "aim_idle_visitor_mib": IDLE_AIM_MIB, "aim_second_half_growth": GROWTH_AIM}
+
+
+def measure_start() -> dict:
+    """Seconds until the page answers and until a browser shows its first picture, and the bytes of the page as they are sent."""
+    from playwright.sync_api import sync_playwright
+
+    load = os.getloadavg()[0]
+    with app() as (address, _, ready), sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        page = browser.new_page()
+        sent = page.context.new_cdp_session(page)
+        sizes: list[float] = []
+        sent.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+        sent.send("Network.enable")
+        began = time.perf_counter()
+        page.goto(address, wait_until="commit")
+        page.locator("#shown svg, #shown img").first.wait_for(timeout=120_000)
+        first = time.perf_counter() - began
+        page.wait_for_load_state("load")
+        browser.close()
+        html = httpx.get(address, headers={"Accept-Encoding": "gzip"}, timeout=60)
+    wire = {"html_bytes": int(html.num_bytes_downloaded), "html_bytes_plain": len(html.content), "all_bytes": int(sum(sizes)), "requests": len(sizes)}
+    return {"load_before": load, "page_ready_s": ready, "first_picture_s": first, "wire": wire, "aims": START_AIMS}
 
 
 def summary(taken: list[float], alone: list[float], aim: float) -> dict:
@@ -183,3 +274,33 @@ def summary(taken: list[float], alone: list[float], aim: float) -> dict:
     p50, p95, usual = percentile(taken, 50), percentile(taken, 95), float(np.median(alone))
     ratios = {"p50_over_alone": p50 / usual, "p95_over_alone": p95 / usual} if taken else {}
     return {"answers": len(taken), "p50_s": p50, "p95_s": p95, "alone_s": usual, "aim_p95_s": aim} | ratios
+
+
+def main() -> None:
+    """Measure the parts one after another, keep their records and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("hall", "hall-same", "hall-greedy", "hall-memory", "hall-start")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
+    parser.add_argument("--users", type=int, default=50, help="visitors of hall and hall-greedy; four times as many of hall-same (default: 50)")
+    parser.add_argument("--seconds", type=float, default=60, help="of a measurement, but for hall-memory (default: 60)")
+    parser.add_argument("--memory-seconds", type=float, default=600, help="of hall-memory (default: 600)")
+    parser.add_argument("--think", type=float, default=1, metavar="S", help="mean pause of a visitor after an answer (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the visitors and of the time, and no records")
+    options = parser.parse_args()
+    part = 10 if options.quick else 1
+    users, seconds, think = options.users // part, options.seconds / part, options.think
+    measures = {
+        "hall": lambda: measure_crowd(users, seconds, think),
+        "hall-same": lambda: measure_crowd(4 * users, seconds, think, same=True),
+        "hall-greedy": lambda: measure_greedy(users, seconds, think),
+        "hall-memory": lambda: measure_memory(max(2, users // 5), options.memory_seconds / part, think, 2 * users),
+        "hall-start": measure_start,
+    }
+    for name in options.parts:
+        keep(name, measures[name](), options.quick)
+    if not options.quick:
+        docs.write()
+
+
+if __name__ == "__main__":
+    main()
