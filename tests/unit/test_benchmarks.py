@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import docs, gpu, growth, interleaved, packing, peer, pipeline, processes, switches, synthetic, training
+from benchmarks import docs, gpu, growth, hall, interleaved, packing, peer, pipeline, processes, switches, synthetic, training
 from benchmarks import loop as loop_bench
 from mpsams import clusters, datasets, jsonl, losses, masking, packs, patches, schedule, splits, transforms
 from mpsams.unet import UNet
@@ -205,3 +205,17 @@ def test_a_quick_run_goes_through_and_keeps_nothing(each, capsys):
     assert (record.read_bytes() if record.exists() else None) == before
     assert results["ratios"] and all(line["median"] > 0 for line in results["ratios"])
     assert json.loads(capsys.readouterr().out)["ratios"] == results["ratios"]
+
+
+def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
+    actions = {what: hall.summary([0.2, 0.4] if what != "open" else [], [0.1, 0.1], aim) for what, aim in hall.AIMS.items()}
+    assert actions["mask"]["p50_over_alone"] == pytest.approx(3) and actions["open"] == {"answers": 0, "p50_s": None, "p95_s": None, "alone_s": 0.1, "aim_p95_s": 1.5}
+    told = {
+        "answers_a_second": 8.0, "cpu_seconds_an_answer": 0.1, "share_of_cores": 0.4, "load_before": 3.2, "actions": actions, "refused_saves": 0,
+        "other_errors": 1, "leaks": 0, "busy": 2, "shared_results": {"hits": 6, "waits": 1, "misses": 3}, "p95_over_without": {"mask": 1.25, "open": None},
+    }  # fmt: skip
+    benchmarks.keep("hall-greedy", told, folder=tmp_path)
+    table = docs.hall(tmp_path)
+    assert "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table and "| save | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | – |" in table
+    assert "open in Annotate" not in table and "50 visitors |" not in table
+    assert "8 answers a second, 0.100 CPU seconds each, 40% of" in table and "1 errors" in table and "70% of the shared results" in table
