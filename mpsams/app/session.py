@@ -38,6 +38,7 @@ class TabSettings:
     read: Callable[[Mapping[str, str], Case], dict]
 
 FIRST_EPOCH = 100
+OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: networks outline the lesions of T1 better
 
 
 class Session:
@@ -67,9 +68,10 @@ class Session:
         self._tab: gr.Tab | None = None
 
     def _choose_first(self) -> Case:
-        """The first volume whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""
+        """The first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""
         known = {training_data(self.registry.metadata(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
-        volumes = (self.volume(index) for index, built_in in enumerate(self.volumes) if built_in.modality in known)
+        order = sorted(range(len(self.volumes)), key=lambda index: OPENS_ON.index(self.volumes[index].modality))
+        volumes = (self.volume(index) for index in order if self.volumes[index].modality in known)
         return next(filter(finds_lesion, volumes), self.cases[0])
 
     def hold(self, *states: gr.State) -> None:

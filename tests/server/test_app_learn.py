@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_case(case, registry):
         assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in said
         assert f"{100 * result.error_lesion:.1f}%" in text(html(case, registry, step=9, epoch=10))
     said = text(html(case, registry, step=9, epoch=10))
-    assert f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said and f"({at.bits:.0f} bits)" in said
+    assert f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said and f"({at.bits:.0f} bits of entropy)" in said
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
     assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
@@ -93,7 +93,9 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
     for scores, words in (((0.917, 0.916), "no difference"), ((0.92, 0.8), "does better"), ((0.5, 0.8), "does worse")):
         found = {f"busi-{name}-seg-10": {"dsc": dsc} for name, dsc in zip(("mps_ams", "scratch"), scores)}
         monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores=found))
-        assert words in uses.judged(context) and f"{scores[0]:.3f}" in uses.judged(context)
+        assert words in uses.judged(context) and f"{scores[0]:.3f}" in uses.judged(context) and "find little" not in uses.judged(context)
+    monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores={"busi-mps_ams-seg-10": {"dsc": 0.29}, "busi-scratch-seg-10": {"dsc": 0.25}, "busi-assist": {"dsc": 0.9}}))
+    assert "find little here" in uses.judged(context) and "does better" in uses.judged(context)
 
 
 def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):

@@ -18,7 +18,7 @@ from mpsams.app.learn import lesson
 from mpsams.app.learn.state import LessonState
 from mpsams.inference import Agreement, MaskedPatches, Network, Reconstruction, Study, shared
 from mpsams.inference.case import SIDE, Case
-from mpsams.inference.comparison import DEFAULT, SliceComparison, parse_name, predict_slice
+from mpsams.inference.comparison import DEFAULT, SliceComparison, is_assistant, parse_name, predict_slice
 from mpsams.inference.registry import ModelRegistry
 
 DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}
@@ -133,12 +133,12 @@ class LessonContext:
 
     @cached_property
     def compared(self) -> SliceComparison | None:
-        """The network begun from the pretraining beside the one begun from nothing; None when they are not there."""
+        """The network begun from the pretraining, the one begun from nothing and the assistant; None when none of the first two is there."""
         there = self.registry.segmenters(self.case.modality)
         wanted = [name for name in there if parse_name(name)[1] in COMPARED and parse_name(name)[2] == DEFAULT]
         if not wanted:
             return None
-        *_, said = predict_slice(self.case, wanted, self.registry)
+        *_, said = predict_slice(self.case, [*wanted, *filter(is_assistant, there)], self.registry)
         return SliceComparison(said, THRESHOLD)
 
     @cached_property

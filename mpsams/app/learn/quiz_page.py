@@ -11,7 +11,7 @@ from mpsams.app.learn.quiz import PICKS, Quiz, Round
 from mpsams.app.learn.steps import film
 from mpsams.plots import images
 
-PLAYERS = ("You", "The clustering", "Nearest to the middle", "Blind guessing")
+PLAYERS = ("You", "The clustering", "Nearest to the middle", "Random guesses")
 
 
 def guess(quiz: Quiz, of: Round) -> StepPage:
@@ -47,8 +47,8 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
         question(quiz, of, hidden),
         tries(quiz, is_over) + score(quiz),
         "what did you use to guess?",
-        "Mostly what is still to be seen: an outline that stops, a shadow below, and the middle of the image. The clustering knows "
-        "nothing of all this; it only compares patches with each other.",
+        "Probably what is still visible: an outline that stops, a shadow below, and the middle of the image. The clustering uses none "
+        "of this; it only compares patches with each other.",
     )
 
 

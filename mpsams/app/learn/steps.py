@@ -58,8 +58,8 @@ def cut(context: LessonContext) -> StepPage:
         f"<h4>Try it</h4><p>{CHOOSE} Here are its pixels, "
         f"enlarged:</p>{small(pictures.pixels(context), f'Patch {context.patch + 1}: {side} × {side} pixels')}",
         "why not hide single pixels instead of patches?",
-        "A missing pixel is almost the mean of its neighbours, so a network could fill it in without learning anything. A whole "
-        "missing patch asks for an idea of what is there.",
+        "A missing pixel is almost the mean of its neighbours, so a network could fill it in without learning anything. To fill in a "
+        "whole patch it has to know what is usually there.",
     )
 
 
@@ -161,17 +161,17 @@ def two_clusters(context: LessonContext) -> StepPage:
         calls = "calls the smaller cluster lesion"
     else:
         how = (
-            "The geodesic selector is not the paper’s but ours. Think of brightness as height, and take the path from the border of the image to a patch that goes down "
-            f"least: how far down does it go? Your patch: <strong>{html.number(float(context.study.clusters.rows_bln[0, context.patch, 0]))}</strong> deviations of "
-            "brightness. 2-means groups these numbers in two; those far down are walled in, as lesions often are."
+            "The geodesic selector is ours, not the paper’s. Of all paths from the border of the image to a patch, take the one on which the brightness falls "
+            f"least: how far does it fall? Your patch: <strong>{html.number(float(context.study.clusters.rows_bln[0, context.patch, 0]))}</strong> deviations of "
+            "brightness. 2-means groups these numbers in two; those with a large fall are enclosed by brighter tissue, as lesions often are."
         )
-        calls = "calls the cluster far down lesion"
+        calls = "calls the cluster with the larger falls lesion"
     return StepPage(
         "Two clusters, and one is called lesion",
         film(pictures.clusters(context), html.key(("lesion", f"called lesion: {a} patches"), ("ground", f"background: {length - a} patches"), *true_lesion(context))),
         [
             how,
-            f"Nobody has told the method what a lesion is. It simply <strong>{calls}</strong>: {context.study.lesion_size} of {length} "
+            f"The method does not know what a lesion is. It <strong>{calls}</strong>: {context.study.lesion_size} of {length} "
             f"patches here{swapped}.",
             verdict(context),
         ],
@@ -204,7 +204,7 @@ def order(context: LessonContext) -> StepPage:
     a, length = context.study.lesion_size, context.study.length
     said = (
         f"<strong>Lesion first</strong>: the {a} patches of the orange cluster get the numbers 1 to {a}, the others {a + 1} to "
-        f"{length}. Inside each cluster chance decides."
+        f"{length}. Within each cluster the order is random."
         if way == "first"
         else f"<strong>At random</strong>, as other masked autoencoders do: all {length} patches are shuffled, whatever cluster they are in."
     )
@@ -215,14 +215,14 @@ def order(context: LessonContext) -> StepPage:
             "Every patch gets a number: the place at which it will be hidden.",
             said,
             f"Your patch ({pictures.where(context, context.patch)}) has number <strong>{place}</strong>. The order is drawn from seed "
-            f"{context.case.seed}; training draws a fresh one each time it sees an image.",
+            f"{context.case.seed}; training draws a new one each time it sees an image.",
         ],
-        "<h4>Try it</h4><p>Draw again: the numbers are dealt anew, the clusters stay.</p>"
+        "<h4>Try it</h4><p>Draw again: the numbers change, the clusters stay.</p>"
         f'{toggle("way", WAYS, way)}<button '
         'type="button" class="do" data-order>Draw another order</button>',
-        "why is there any chance at all in it?",
-        "If the same patches were hidden each time, the network could learn them by heart. A fresh order each time makes every image "
-        "many exercises.",
+        "why is the order random within a cluster?",
+        "If the same patches were hidden each time, the network could memorise them. With a new order each time, one image gives "
+        "many training examples.",
     )
 
 
@@ -240,7 +240,7 @@ def ratio(context: LessonContext) -> StepPage:
         [
             "An epoch is one pass over all training images. The share that is hidden grows with it: <strong>σ = 25% + ln(epoch) / "
             "12</strong>.",
-            f"Easy exercises come first. In epoch 1 {html.percent(shares[1])} are hidden, in epoch 10 already {html.percent(shares[10])}, "
+            f"Training begins with easy tasks. In epoch 1 {html.percent(shares[1])} are hidden, in epoch 10 already {html.percent(shares[10])}, "
             f"in epoch 800 {html.percent(shares[800])}: fast at first, then ever slower.",
             f'At epoch <b data-say="epoch">{state.epoch}</b> it is <b data-say="share">{html.percent(at.ratio, 1)}</b>: <b '
             f'data-say="hidden">{at.hidden}</b> of {length} '
@@ -251,6 +251,6 @@ def ratio(context: LessonContext) -> StepPage:
         f'<div class="toggle marks" role="group" aria-label="Epochs to jump to">{marks}</div><div class="panelet '
         f'curve">{pictures.curve(context)}</div>',
         "MAE hides 75% from the first epoch on. What speaks for starting with less?",
-        "With little to go by a beginner guesses grey. A quarter missing can be filled in from what is around it; once that works, "
-        "harder exercises teach more.",
+        "At first the network can only predict grey. When a quarter is missing, it can be filled in from what is around it; once that "
+        "works, harder tasks teach more.",
     )

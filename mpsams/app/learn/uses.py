@@ -1,4 +1,4 @@
-"""The second half of the walk in words and pictures: hide, reconstruct, compare with chance, transfer. No gradio here."""
+"""The second half of the walk in words and pictures: hide, reconstruct, compare with random masking, transfer. No gradio here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from mpsams.app.learn.layout import StepPage, slider, toggle
 from mpsams.app.learn.state import WAYS
 from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
-from mpsams.inference.comparison import TITLES, parse_name
+from mpsams.inference.comparison import ASSIST, TITLES, is_assistant, parse_name
 from mpsams.inference.registry import training_data
 from mpsams.plots import images
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
+WEAK_DSC = 0.4  # below it, a network has hardly found the lesion
+BEGUN = {"mps_ams": "pretrained, 10% of the labels", "scratch": "10% of the labels", ASSIST: "all labels"}  # networks of step 10, in their order
 NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
 
 
@@ -64,12 +66,12 @@ def hide(context: LessonContext) -> StepPage:
         [
             f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the mean grey of the "
             f"image. {hidden_words(context)}",
-            f"The network gets this picture and nothing else: no label, no outline, no word. {told}",
+            f"The network gets this picture and nothing else: no label and no outline. {told}",
         ],
         f'<h4>Try it</h4>{ways(context)}<p>{how}</p><div class="toggle">{copy}{clear}</div>',
         "which patches would you hide to make the exercise hardest? And which teach most?",
-        "Hardest: large connected regions. Most is learnt where something has to be understood, not merely continued; the paper’s "
-        "bet is that this is in lesion-like patches.",
+        "Hardest: large connected regions. A network may learn most where it cannot simply continue what is around; the paper’s "
+        "hypothesis is that these are the lesion-like patches.",
     )
 
 
@@ -79,8 +81,8 @@ def reconstruct(context: LessonContext) -> StepPage:
     tries = f'<h4>Try it</h4>{ways(context)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or everything but the lesion.</p>'
     ask = (
         "does a good filling mean that the network knows what a lesion is?",
-        "No. It means that it knows how such tissue usually goes on. A lesion that is hidden completely is often filled in as healthy "
-        "tissue: it has no reason to guess one.",
+        "No. It means that the network knows what such tissue usually looks like. A lesion that is hidden completely is often filled in "
+        "as healthy tissue, since nothing visible suggests one.",
     )
     if context.autoencoder is None:
         return StepPage(title, film(pictures.hiding(context, context.state.way)), [NO_NETWORK.format(kind="pretrained")], tries, *ask)
@@ -106,7 +108,7 @@ def reconstruct(context: LessonContext) -> StepPage:
             f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
             f"On average a hidden pixel is off by <strong>{html.percent(error, 1)}</strong> of full brightness. Plain grey would be "
             f"off by {html.percent(mean, 1)}, so it is {better} that.{split}",
-            "What it paints looks smooth: of all pictures that would fit, it learns to paint their average.",
+            "Its predictions look smooth: of all images that would fit, the squared error is smallest for their average.",
         ],
         tries,
         *ask,
@@ -119,32 +121,32 @@ def compare(context: LessonContext) -> StepPage:
     shows = {"first": "Lesion first <em>MPS</em>", "random": "At random <em>as MAE does</em>"}
     duo = html.row([html.figure(pictures.hiding(context, way), says, f"{at.hidden} of {length} patches") for way, says in shows.items()], "films two")
     ratio = html.percent(at.ratio, 1)
-    says = [f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Is choosing them better than dice?"]
+    says = [f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Does lesion first hide more of the lesion?"]
     if context.case.has_lesion:
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
         more = "more" if first > random else "less" if first < random else "as much"
         says.append(
             f"Lesion first hides <strong>{html.percent(first)}</strong> of the true lesion, this random draw "
             f"<strong>{html.percent(random)}</strong>: "
-            f"{more}{' of it' if more != 'as much' else ''}. On average dice hide {ratio} of anything."
+            f"{more}{' of it' if more != 'as much' else ''}. On average, random masking hides {ratio} of any region."
         )
     says.append(
-        f"What is left to chance can be counted: lesion first can still draw 2 to the power {at.bits:.0f} different masks "
-        f"({at.bits:.0f} bits), dice 2 to the power {at.random_bits:.0f}."
+        f"Both draw masks at random, but lesion first has fewer to draw from: 2 to the power of {at.bits:.0f} "
+        f"({at.bits:.0f} bits of entropy) instead of {at.random_bits:.0f}."
     )
     key = [("hidden lesion-patch", "hidden, called lesion"), ("hidden", "hidden, background")]
     key += [("truth", "true lesion")] if context.case.has_lesion else []
     names = [*shows, *(["own"] if context.state.own_1l.any() else [])]
     return StepPage(
-        "Is it better than chance?",
+        "Is it better than random masking?",
         duo + html.key(*key) + numbers(context, names),
         says,
         f"<h4>Try it</h4>{slider('epoch', 'Epoch', context.state.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in step 4, or have "
         "them made by something else, and come back.</p>"
         f"{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, context.state.swap)}",
-        "if the cluster finds the lesion no better than chance, why may the method still help?",
-        "Hiding patches that are alike all at once makes a harder exercise than hiding scattered ones, and the rising ratio helps by "
-        "itself. Finding the lesion is only one way to explain a gain.",
+        "if the cluster does not find the lesion better than random patches, why may the method still help?",
+        "Hiding similar patches together is a harder task than hiding scattered ones, and the rising ratio may help by itself. Finding the "
+        "lesion is only one possible explanation of a gain.",
         honest(context),
     )
 
@@ -153,11 +155,11 @@ def numbers(context: LessonContext, names: list[str]) -> str:
     """The ways to hide patches side by side."""
     at, split = context.masked, context.case.has_lesion
     hidden = {name: context.hidden_patches(name) for name in names}
-    chance = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
+    entropy = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
     rows = [["Patches hidden", *(str(int(mask_1l.sum())) for mask_1l in hidden.values())]]
     if split:
         rows.append(["True lesion hidden", *(html.percent(inference.coverage(mask_1l, context.truth_1l)) for mask_1l in hidden.values())])
-    rows.append(["Left to chance", *(chance[name] for name in names)])
+    rows.append(["Entropy of the mask", *(entropy[name] for name in names)])
     if context.autoencoder is not None:
         results = [context.reconstruct(name) for name in names]
         rows += [["Error inside the lesion", *(html.percent(one.error_lesion, 1) for one in results)]] * split
@@ -182,14 +184,14 @@ def honest(context: LessonContext) -> str:
         how = "better than" if lift > 1.2 and auc > 0.55 else "worse than" if lift < 0.8 or auc < 0.45 else near
         kind = NAMES[context.case.modality].replace("Ultrasound", "ultrasound")
         told = (
-            f"<strong>The honest finding.</strong> Over {measured['images']} {kind} images with a lesion, the cluster called lesion "
-            f"finds it {how} chance"
-            f", and ranks patches {'worse' if auc < middle else 'better'} than simply asking how near they are to the middle of the image. "
-            "Whoever took the image put what matters in the middle; a clever method must beat that before it may be called clever."
+            f"<strong>Over many images.</strong> On {measured['images']} {kind} images with a lesion, the cluster called lesion "
+            f"finds it {how} random patches"
+            f", and ranks patches {'worse' if auc < middle else 'better'} than their distance to the middle of the image does. "
+            "Images are usually taken with the lesion near the middle, so a useful method has to rank better than this distance."
         )
     why = (
         "Lift: how many times as often orange patches are lesion as random patches (1 = chance; over many images, "
-        "their mean). AUC: how often a lesion patch ranks before a healthy one (0.5 is chance)."
+        "their mean). AUC: probability that a lesion patch ranks before a healthy one (0.5 for a random order)."
     )
     swap = " The data set’s numbers are for clusters that are not swapped." if context.state.swap and measured is not None else ""
     head = ["Does it find the lesion?", "lift", "AUC of the clustering", "AUC of nearness to the middle"]
@@ -200,24 +202,25 @@ def transfer(context: LessonContext) -> StepPage:
     """Step 10."""
     title, compared = "Use what was learnt: outline lesions", context.compared
     ask = (
-        "both networks saw the same few labels. What could the pretrained one have brought along?",
-        "Filters for edges, speckle and tissue, and an idea of what usually lies next to what. Only where to draw the line still had "
-        "to be taught.",
+        "both networks that have 10% of the labels saw the same ones. What could the pretrained one have learnt before?",
+        "Filters for edges, texture and tissue, and which structures usually lie next to each other. Only the border of the lesion still "
+        "has to be learnt from labels.",
     )
     if compared is None:
         return StepPage(title, film(pictures.cut(context)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
     truth = context.case.outline(context.case.size_hw)
     films = []
-    for name in sorted(compared.masks, key=lambda name: COMPARED.index(parse_name(name)[1])):
-        begun = "from nothing" if parse_name(name)[1] == "scratch" else "pretrained"
+    for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
+        begun = BEGUN[parse_name(name)[1]]
         known = compared.scores.get(name)
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
         films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>", says))
     about = [context.registry.metadata(name) for name in compared.masks]
     says = [
-        "The network that filled in patches gets a new last layer and a few images with outlined lesions, 10% of those there are. "
-        "Beside it, a network of the same shape that begins from nothing.",
+        "The network that filled in patches gets a new last layer and is fine-tuned on a few images with outlined lesions, 10% of those "
+        "available. For comparison, a network of the same shape is trained on the same images from random weights.",
+        *with_all_labels(context),
         judged(context),
         "One image proves nothing: the tab Results shows the averages over images that no training saw.",
     ]
@@ -236,6 +239,15 @@ def transfer(context: LessonContext) -> StepPage:
     )
 
 
+def with_all_labels(context: LessonContext) -> list[str]:
+    """A sentence on the assistant, where there is one."""
+    name = next((name for name in context.compared.masks if is_assistant(name)), None)
+    if name is None:
+        return []
+    dsc = context.compared.scores.get(name, {}).get("dsc")
+    return ["The assistant was trained with all labels and shows what more labels bring" + (f": here DSC {html.number(dsc, 3)}." if dsc is not None and context.case.has_lesion else ".")]
+
+
 def judged(context: LessonContext) -> str:
     """Compare the two by the numbers of this image."""
     compared = context.compared
@@ -243,12 +255,13 @@ def judged(context: LessonContext) -> str:
         return f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
     if not context.case.truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
-    dsc = {parse_name(name)[1]: scores["dsc"] for name, scores in compared.scores.items()}
+    dsc = {parse_name(name)[1]: scores["dsc"] for name, scores in compared.scores.items() if not is_assistant(name)}
     if set(dsc) != set(COMPARED):
         return f"Overlap with the true lesion (DSC, 1 is perfect): {', '.join(html.number(value, 3) for value in dsc.values())}."
     gain = dsc["mps_ams"] - dsc["scratch"]
-    verdict = "no difference on this image" if abs(gain) < SAME_DSC else "here pretraining does better" if gain > 0 else "here pretraining does worse"
+    verdict = "no difference on this image" if abs(gain) < SAME_DSC else "on this image the pretrained network does better" if gain > 0 else "on this image the pretrained network does worse"
+    weak = " Both networks are small and had few labels; they find little here." if max(dsc.values()) < WEAK_DSC else ""
     return (
-        f"Overlap with the true lesion (DSC, 1 is perfect): pretrained <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from nothing "
-        f"<strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}."
+        f"Overlap with the true lesion (DSC, 1 is perfect): pretrained <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from scratch "
+        f"<strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}.{weak}"
     )
