@@ -18,7 +18,7 @@ from mpsams.plots import images
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
 WEAK_DSC = 0.4  # below it, a network has hardly found the lesion
-BEGUN = {"mps_ams": "pretrained, 10% of the labels", "scratch": "10% of the labels", ASSIST: "all labels"}  # networks of step 10, in their order
+BEGUN = {"mps_ams": "10% of labels", "scratch": "10% of labels", ASSIST: "all labels"}  # networks of step 10, in their order
 NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
 
 
@@ -245,7 +245,7 @@ def with_all_labels(context: LessonContext) -> list[str]:
     if name is None:
         return []
     dsc = context.compared.scores.get(name, {}).get("dsc")
-    return ["The assistant was trained with all labels and shows what more labels bring" + (f": here DSC {html.number(dsc, 3)}." if dsc is not None and context.case.has_lesion else ".")]
+    return ["The assistant was trained with all labels" + (f"; its DSC is {html.number(dsc, 3)} here." if dsc is not None and context.case.has_lesion else ".")]
 
 
 def judged(context: LessonContext) -> str:
