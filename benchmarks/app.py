@@ -73,13 +73,13 @@ def slider(calls: int) -> list[float]:
     from mpsams.app.components import mask_maps
     from mpsams.app.tabs import masking
     from mpsams.datasets import phantom
-    from mpsams.inference import case as _case
+    from mpsams.inference import open_case
     from mpsams.inference.registry import ModelRegistry
 
     registry = ModelRegistry(Path("weights"))
     covariance = masking.covariance(registry, "ultrasound")
-    clustering = _case.clustering_options(registry.clustering())
-    cases = [_case.open_sample(sample, clustering) for sample in phantom.samples()]
+    clustering = open_case.clustering_options(registry.clustering())
+    cases = [open_case.open_sample(sample, clustering) for sample in phantom.samples()]
     events = random.Random(0)
     return seconds(lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
 
@@ -119,13 +119,13 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
     from mpsams.app.components import mask_maps, network_grid, slice_view
     from mpsams.app.tabs import masking, reconstruct
-    from mpsams.inference import case as _case
-    from mpsams.inference import comparison
+    from mpsams.inference import comparison, open_case
+    from mpsams.inference.case import move_to_slice
     from mpsams.inference.registry import ModelRegistry
 
     registry = ModelRegistry(Path("weights"))
-    case = _case.open_upload([path], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
-    clustering = _case.clustering_options(registry.clustering(case.modality))
+    case = open_case.open_upload([path], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
+    clustering = open_case.clustering_options(registry.clustering(case.modality))
     covariance = masking.covariance(registry, case.modality)
     events = random.Random(0)
 
@@ -142,7 +142,7 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     }
 
     def move(show) -> None:
-        moved = _case.move_to_slice(case, "axial", events.randrange(case.slices), clustering)
+        moved = move_to_slice(case, "axial", events.randrange(case.slices), clustering)
         slice_view.current_slice(moved)
         show(moved)
 

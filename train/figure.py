@@ -21,7 +21,7 @@ import numpy as np
 from mpsams import checkpoint, datasets, inference, plots, splits, tables
 from mpsams.imaging import MODALITIES
 from mpsams.inference import case as _case
-from mpsams.inference import comparison
+from mpsams.inference import comparison, open_case
 from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.figure_rows import CROPS, FORMS, FigureRow, make_row
 from mpsams.inference.figure_rows import draw as draw_rows
@@ -110,12 +110,12 @@ def rows_of(options: Drawing) -> list[FigureRow]:
     """Every image with what the networks outline on it."""
     registry, rows = ModelRegistry(options.weights), []
     for number, file in enumerate(options.images):
-        case = _case.open_upload([Path(file)], options.modality or None, lambda modality: _case.clustering_options(registry.clustering(modality)))
+        case = open_case.open_upload([Path(file)], options.modality or None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
         if options.slices:
             index = options.slices[number] - 1
             if not 0 <= index < case.slices:
                 raise ValueError(f"slice {index + 1} of {file} does not exist; there are 1 to {case.slices}")
-            case = _case.move_to_slice(case, case.plane, index, _case.clustering_options(registry.clustering(case.modality)))
+            case = _case.move_to_slice(case, case.plane, index, open_case.clustering_options(registry.clustering(case.modality)))
         case = _case.set_truth(case, Path(options.truths[number])) if options.truths else case
         names = comparison.choose_networks(registry.segmenters(case.modality), ()) if not options.networks else options.networks
         if not names:

@@ -16,6 +16,7 @@ from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, res
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.annotation.reader_views import ReaderView
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -44,7 +45,7 @@ class ImageLoader:
 
     def clustering(self, case: Case) -> dict:
         """Return the clustering settings of a case for ``case.moved``."""
-        return _case.clustering_options(self.registry.clustering(case.modality, case.selector), case.seed)
+        return open_case.clustering_options(self.registry.clustering(case.modality, case.selector), case.seed)
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
@@ -169,12 +170,12 @@ class ImageLoader:
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
-                case = _case.open_upload(upload.files, upload.modality, lambda m: _case.clustering_options(self.registry.clustering(m)), upload.choice)
+                case = open_case.open_upload(upload.files, upload.modality, lambda m: open_case.clustering_options(self.registry.clustering(m)), upload.choice)
             except (ValueError, OSError):
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = _case.clustering_options(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
+        settings = open_case.clustering_options(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
         if case.modality != view["modality"]:
             case = _case.set_modality(case, view["modality"], settings)
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
@@ -183,8 +184,8 @@ class ImageLoader:
     def case_of(self, item: Item) -> Case:
         """Return the case of a project's item, at its middle slice."""
         scan = self.project.scan(item.id)
-        settings = _case.clustering_options(self.registry.clustering(scan.modality))
-        return _case.open_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
+        settings = open_case.clustering_options(self.registry.clustering(scan.modality))
+        return open_case.open_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
 
     def _reserve_memory(self, case: Case) -> None:
         """Reserve the memory of an image's mask and proposal; other images are compressed if need be. ValueError if there is none."""

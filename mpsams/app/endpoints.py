@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from mpsams.inference import MaskedPatches
-from mpsams.inference.case import SIDE, Case, clustering_options, move_to_slice, open_upload
+from mpsams.inference.case import SIDE, Case, move_to_slice
+from mpsams.inference.open_case import clustering_options, open_upload
 from mpsams.inference.registry import ASSISTANT, ModelRegistry
 
 LAST_EPOCH = 8103  # after it the schedule hides the whole image

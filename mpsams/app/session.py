@@ -18,7 +18,7 @@ from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.examples import finds_lesion
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import BuiltInVolume
-from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry, training_data
 
@@ -52,9 +52,9 @@ class Session:
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
         self.registry, self.project = registry, project
-        self.cases = [_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
+        self.cases = [open_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
-        self.volume = functools.cache(lambda index: _case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
+        self.volume = functools.cache(lambda index: open_case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
         self.first = self._choose_first()
         self.case = gr.State(self.first)
         self.version = gr.State("first")
@@ -83,7 +83,7 @@ class Session:
 
     def clustering(self, modality: str, seed: float | None = 0, selector: str | None = None) -> dict:
         """Options of ``inference.study`` for a modality. ValueError for a seed that is not allowed."""
-        return _case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
+        return open_case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
 
     def on_case(
         self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, needs: Callable[..., Keys] = lambda *values: None, **options

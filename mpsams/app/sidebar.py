@@ -21,6 +21,7 @@ from mpsams.app.learn.state import SliceLink, parse_number, slug
 from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.case import NAMES, Case
 
 PICK_SAMPLE = """
@@ -187,7 +188,7 @@ class Sidebar:
         if not paths:
             return {self.notice: ""}
         try:
-            opened = _case.open_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
+            opened = open_case.open_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
         except UnreadableImage as error:
             return self._error_updates(error, case) | {self.file: None}
         return self._scan_updates(opened) | {self.truth: None}

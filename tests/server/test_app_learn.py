@@ -21,6 +21,7 @@ from mpsams.app.tabs import learn
 from mpsams.app.tabs import masking as masking_tab
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 
@@ -32,7 +33,7 @@ def registry(small_weights):
 
 @pytest.fixture(scope="module")
 def case(registry):
-    return _case.open_sample(phantom.samples()[0], _case.clustering_options(registry.clustering()))
+    return open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
 
 
 def html(case, registry, **state) -> str:
@@ -49,7 +50,7 @@ def text(page: str) -> str:
 @pytest.mark.parametrize("step", range(1, 11))
 @pytest.mark.parametrize("sample", [0, 3])  # with a lesion and without
 def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(registry, step, sample):
-    case = _case.open_sample(phantom.samples()[sample], _case.clustering_options(registry.clustering()))
+    case = open_case.open_sample(phantom.samples()[sample], open_case.clustering_options(registry.clustering()))
     for more in ({}, {"swap": True, "way": "random", "patch": 255, "epoch": 1}, {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800}, {"way": "own"}):
         page = html(case, registry, step=step, **more)
         pictures = re.findall(r"<svg ([^>]*)>", page)

@@ -17,7 +17,7 @@ from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison, figure_rows
+from mpsams.inference import comparison, figure_rows, open_case
 from mpsams.inference.comparison import SliceComparison, SlicePredictions, Thresholds
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
@@ -29,7 +29,7 @@ CHOICE = Choice("made-up", "table1", "strong", "lesion", "dsc", "image")
 
 @pytest.fixture(scope="module")
 def case() -> _case.Case:
-    return _case.open_sample(phantom.samples()[0], _case.clustering_options(ModelRegistry("nowhere").clustering()))
+    return open_case.open_sample(phantom.samples()[0], open_case.clustering_options(ModelRegistry("nowhere").clustering()))
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def test_each_network_has_a_threshold_of_its_own_on_its_image_alone(compared, ca
     assert "threshold 0.70" in network_grid.cells(own) and "Threshold 0.70." in network_grid.large(SliceComparison(replace(own.predictions, shown=SEG[1]), own=own.own))
     both = thresholds.change(case, [SEG[0]], 0.3)
     assert dict(both.on(case)) == {SEG[1]: 0.7, SEG[0]: 0.3}
-    other = _case.open_sample(phantom.samples()[1], _case.clustering_options(ModelRegistry("nowhere").clustering()))
-    as_ct = _case.set_modality(case, "ct", _case.clustering_options(ModelRegistry("nowhere").clustering()))
+    other = open_case.open_sample(phantom.samples()[1], open_case.clustering_options(ModelRegistry("nowhere").clustering()))
+    as_ct = _case.set_modality(case, "ct", open_case.clustering_options(ModelRegistry("nowhere").clustering()))
     assert both.on(other) == both.on(as_ct) == {} and dict(both.change(other, [SEG[0]], 0.4).on(other)) == {SEG[0]: 0.4}
     with pytest.raises(ValueError, match="between 0 and 1"):
         Thresholds().change(case, SEG, 1.0)
@@ -183,7 +183,7 @@ def test_the_verdict_says_how_many_agree_on_what(compared, case):
 
 def test_a_normal_image_is_scored_by_silence(compared):
     normal = next(sample for sample in phantom.samples() if not sample.draw().mask.any())
-    case = _case.open_sample(normal, _case.clustering_options(ModelRegistry("nowhere").clustering()))
+    case = open_case.open_sample(normal, open_case.clustering_options(ModelRegistry("nowhere").clustering()))
     loud, quiet = np.ones((256, 256), np.float32), np.zeros((256, 256), np.float32)
     said = network_grid.verdict(SliceComparison(SlicePredictions(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5))
     assert "no lesion here" in said and "SimCLR" in said and "From scratch," not in said

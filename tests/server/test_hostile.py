@@ -46,9 +46,9 @@ def outcome(open_it: Callable[[], object]) -> str:
 
 def as_image(path: Path) -> None:
     """Open as the page does, then cut the middle of every plane."""
-    from mpsams.inference import case as _case
+    from mpsams.inference import open_case
 
-    case = _case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "softmax-of-covariance"})
+    case = open_case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "softmax-of-covariance"})
     scan = case.scan
     assert scan.voxels_xyz.ndim == 3 and min(scan.voxels_xyz.shape) > 0 and scan.modality in ("ultrasound", "ct", "mri")
     assert np.isfinite([scan.slope, scan.intercept]).all() and (scan.affine is None or np.isfinite(scan.affine).all())
@@ -92,12 +92,12 @@ def run(seed: int, indices: range, log: Path) -> None:
     from gradio_client.utils import strip_invalid_filename_characters
 
     from mpsams.app.server import logs
-    from mpsams.inference import case as _case
+    from mpsams.inference import open_case
     from tests.support import made_hostile
 
     logs.configure_logging()  # as when it is served
     scans = made_hostile.scans()
-    cases = {name: _case.open_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
+    cases = {name: open_case.open_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
     made_hostile.valid()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     with tempfile.TemporaryDirectory() as uploads, tempfile.TemporaryDirectory() as temporary, log.open("a", buffering=1) as out:

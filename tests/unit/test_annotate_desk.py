@@ -38,6 +38,7 @@ from mpsams.app.annotate import queue
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
 from tests.support.annotated import volume
 from tests.support.annotation_page import SIZE, Page, drawn, folder, page, picture, project, registry, said  # noqa: F401
@@ -199,7 +200,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
 def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.session.case.scan
-    page.first = _case.open_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), _case.clustering_options(registry.clustering(scan.modality)))
+    page.first = open_case.open_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), open_case.clustering_options(registry.clustering(scan.modality)))
     page.session = AnnotationSession(registry, project)
 
 
@@ -413,7 +414,7 @@ def test_strokes_of_one_kind_only_add_or_only_take_away():
 
 def test_strokes_outside_what_networks_look_at_are_obeyed(registry, tmp_path):
     scan = replace(imaging.read([picture(tmp_path)]), modality="ct", affine=np.diag([-8.0, -8.0, 8.0, 1.0]))
-    case = _case.open_scan("Wide", scan, _case.clustering_options(registry.clustering("ct")))
+    case = open_case.open_scan("Wide", scan, open_case.clustering_options(registry.clustering("ct")))
     assert case.box is not None and case.box.width < SIZE[1]
     page = Page(registry, None)
     page.hear(page.session.show(case))
@@ -432,7 +433,7 @@ def test_a_window_moves_the_case_and_nothing_else(page):
 
 
 def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry, tmp_path):
-    case = _case.open_upload([picture(tmp_path)], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
+    case = open_case.open_upload([picture(tmp_path)], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
     page = Page(registry, None)
     page.hear(page.session.show(case))
     assert page.slice_view["mask"] == page.slice_view["proposal"]
@@ -453,7 +454,7 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry,
 
 def upload(path: Path, registry: ModelRegistry) -> _case.Case:
     """The picture as the page opens it: decoded anew each time."""
-    return _case.open_upload([path], None, lambda modality: _case.clustering_options(registry.clustering(modality)))
+    return open_case.open_upload([path], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
 
 
 def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(registry, tmp_path):
@@ -479,7 +480,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
         files_of = [next(tmp_path.glob("*.nii.gz"))]
     else:
         files_of = series(folder(tmp_path / "series"), noise((5, 34, 40)))
-    case = _case.open_upload(files_of, "ct", lambda modality: _case.clustering_options(registry.clustering(modality)))
+    case = open_case.open_upload(files_of, "ct", lambda modality: open_case.clustering_options(registry.clustering(modality)))
     page = Page(registry, None)
     page.hear(page.session.show(case))
     page.send("go", slice=1)
@@ -564,7 +565,7 @@ def test_a_mask_carried_on_fits_better_than_a_copy(volume):
 
 def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(registry):
     built = phantom.volumes()[0]
-    case = _case.open_volume(built, _case.clustering_options(registry.clustering("ct")))
+    case = open_case.open_volume(built, open_case.clustering_options(registry.clustering("ct")))
     page, start = Page(registry, None), case.index
     page.hear(page.session.show(case))
     truth_shw = geometry.radiological_view(case.truth_xyz, case.scan.affine)

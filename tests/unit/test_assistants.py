@@ -19,7 +19,7 @@ from mpsams.app.tabs import segment
 from mpsams.app.tabs.annotate import describe_assistant
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison
+from mpsams.inference import comparison, open_case
 from mpsams.inference import volumes as volume
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
@@ -52,7 +52,7 @@ def weights(tmp_path) -> Path:
 
 @functools.cache
 def case() -> _case.Case:
-    return _case.open_sample(phantom.samples()[0], _case.clustering_options(ModelRegistry("nowhere").clustering()))
+    return open_case.open_sample(phantom.samples()[0], open_case.clustering_options(ModelRegistry("nowhere").clustering()))
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():

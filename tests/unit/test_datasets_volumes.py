@@ -12,7 +12,7 @@ import pytest
 
 from mpsams import datasets, transforms
 from mpsams.datasets import Dataset, Sample, _volumes, phantom
-from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.transforms import Box
 from tests.support import made_volumes
 from tests.support.made_volumes import CORNER, ORIENTATIONS, SHAPE, SPACING, Made
@@ -333,7 +333,7 @@ def test_the_window_of_a_volume_is_that_of_the_app(tmp_path, modality, low, high
     made_volumes.save(tmp_path / "images" / "a.nii.gz", scaled.round().astype(np.uint8) if high > 1 else scaled.astype(np.float32))
     made_volumes.save(tmp_path / "masks" / "a.nii.gz", ball.astype(np.uint8))
     sample = datasets.open_dataset("folder", tmp_path, modality=modality)[3]
-    case = _case.open_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"})
+    case = open_case.open_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"})
     assert sample.spans == ((low, high),) == (case.span,) and sample.unit.std() > 0.1
 
 

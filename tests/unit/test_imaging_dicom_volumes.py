@@ -16,7 +16,7 @@ from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
 from mpsams.annotation import session_files
 from mpsams.imaging import Scan, UnreadableImage, dicom
 from mpsams.imaging.dicom import seg
-from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from tests.support.dicom_files import AXIAL, OBLIQUE, PICTURE, enhanced, instance, one, save
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -421,5 +421,5 @@ def test_regions_of_an_ultrasound(tmp_path, units, steps, aspect):
 
 def test_pages_draw_pixels_as_high_as_they_are(tmp_path):
     path = save(instance(np.zeros((64, 80), np.uint8), "1", **PICTURE, PixelAspectRatio=[2, 1], PixelSpacing=None), tmp_path / "a")
-    case = _case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "geodesic"})
+    case = open_case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "geodesic"})
     assert case.size_hw == (128, 80) and any("distances are unknown" in note for note in case.scan.notes)

@@ -22,7 +22,7 @@ from mpsams.annotation import imports
 from mpsams.app.components import slice_view
 from mpsams.imaging import Scan, UnreadableImage, export, geometry, grid, mask_files, mask_values, raster
 from mpsams.inference import case as _case
-from mpsams.inference import volumes
+from mpsams.inference import open_case, volumes
 from tests.support.dicom_files import OBLIQUE, noise, series
 from train import options
 
@@ -101,7 +101,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> _case.Case:
     path = nifti(tmp_path_factory.mktemp("case") / "case.nii.gz", np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16))
-    return _case.open_upload([path], "mri", lambda modality: HOW)
+    return open_case.open_upload([path], "mri", lambda modality: HOW)
 
 
 def by_import(path: Path, case: _case.Case) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -407,7 +407,7 @@ def test_volumes_and_areas_of_a_sheared_grid():
 
 def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
     """The volume of a voxel is the determinant of the affine, and distances are taken through it."""
-    opened = _case.open_scan("", tilted(tmp_path), HOW)
+    opened = open_case.open_scan("", tilted(tmp_path), HOW)
     truth_xyz = opened.scan.empty_mask()
     mask_xyz, steps = truth_xyz.copy(), opened.scan.affine[:3, :3]
     truth_xyz[4, 5, 6], mask_xyz[6, 8, 12] = True, True
@@ -432,7 +432,7 @@ def test_a_fractional_dicom_seg_is_cut_at_half(tmp_path, entry, full):
         fractional_type="PROBABILITY", max_fractional_value=full, omit_empty_frames=False,
     )  # fmt: skip
     made.save_as(tmp_path / "x_mask.dcm")
-    mask_xyz, _ = entry(tmp_path / "x_mask.dcm", _case.open_scan("", scan, HOW))
+    mask_xyz, _ = entry(tmp_path / "x_mask.dcm", open_case.open_scan("", scan, HOW))
     assert np.array_equal(mask_xyz, share_xyz > 0.5)
 
 
@@ -471,7 +471,7 @@ KINDS: dict[str, Callable[[Path], Scan]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_exported_masks_come_back(tmp_path, kind):
     scan = KINDS[kind](tmp_path)
-    opened = _case.open_scan("", scan, HOW)
+    opened = open_case.open_scan("", scan, HOW)
     mask_xyz = scan.empty_mask()
     mask_xyz[np.random.default_rng(3).random(mask_xyz.shape) < 0.1] = True
     formats = export.formats(scan)

@@ -12,7 +12,7 @@ from mpsams import inference
 from mpsams.app.tabs import reconstruct
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison, shared
+from mpsams.inference import comparison, open_case, shared
 from mpsams.inference.registry import ModelRegistry
 from mpsams.inference.shared import Store
 
@@ -78,8 +78,8 @@ def test_sizes_and_digests_tell_arrays_apart():
 
 def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weights):
     registry, sample = ModelRegistry(small_weights), phantom.samples()[0]
-    options = _case.clustering_options(registry.clustering())
-    one, other = (_case.open_sample(sample, options) for _ in range(2))
+    options = open_case.clustering_options(registry.clustering())
+    one, other = (open_case.open_sample(sample, options) for _ in range(2))
     assert one.study is other.study and _case.recluster(one, options).study is one.study
     assert _case.recluster(one, options | {"seed": 3}).study is not one.study
     names = registry.segmenters(one.modality)
@@ -91,7 +91,7 @@ def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weight
 
 def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
     registry = ModelRegistry(small_weights)
-    cases = [_case.open_sample(sample, _case.clustering_options(registry.clustering())) for sample in phantom.samples()[:2]]
+    cases = [open_case.open_sample(sample, open_case.clustering_options(registry.clustering())) for sample in phantom.samples()[:2]]
     network = registry.network(registry.names("-pretrain")[0])
     found = []
     for case in cases:
@@ -107,7 +107,7 @@ def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
 
 def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weights):
     registry = ModelRegistry(small_weights)
-    case = _case.open_sample(phantom.samples()[0], _case.clustering_options(registry.clustering()))
+    case = open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
     names = registry.segmenters(case.modality)
     for needed, draw in (
         (lambda: comparison.needed_results(case, names, registry), lambda: list(comparison.predict_slice(case, names, registry))),

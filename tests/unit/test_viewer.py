@@ -17,16 +17,17 @@ from mpsams.app.components import viewer
 from mpsams.datasets import phantom
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
 from tests.support.affines import AFFINES
 
-HOW = _case.clustering_options(ModelRegistry("nowhere").clustering())
+HOW = open_case.clustering_options(ModelRegistry("nowhere").clustering())
 
 
 @pytest.fixture(scope="module")
 def ct():
     volume = next(volume for volume in phantom.volumes() if volume.modality == "ct")
-    return _case.open_volume(volume, HOW)
+    return open_case.open_volume(volume, HOW)
 
 
 def told(html: str, name: str) -> dict:
@@ -59,7 +60,7 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
 
 
 def test_nothing_is_said_of_millimetres_where_there_are_none():
-    sample = _case.open_sample(phantom.samples()[0], HOW)
+    sample = open_case.open_sample(phantom.samples()[0], HOW)
     about = told(viewer.slice_data(replace(sample, truth_xyz=None)), "slice")
     assert about["mm"] is None and about["patient"] is None and about["lesion"] is None and about["body"] is None
     empty = viewer.slice_data(sample, np.zeros(sample.shape_hw, bool))

@@ -13,6 +13,7 @@ from mpsams.app.components import html
 from mpsams.app.components.templates import render
 from mpsams.app.learn.state import DEFAULTS, make_link
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
@@ -41,7 +42,7 @@ def find_examples(first: Case, cases: Sequence[Case], registry: ModelRegistry) -
     """Return up to three examples: the first case, the ultrasound image with the lowest lift, and that image with the best selector."""
     with_lesion = [case for case in cases if case.has_lesion]
     weakest = min(with_lesion, key=lambda case: case.agreement.lift)
-    tried = [_case.recluster(weakest, _case.clustering_options(registry.clustering(weakest.modality, selector))) for selector in clusters.SELECTORS]
+    tried = [_case.recluster(weakest, open_case.clustering_options(registry.clustering(weakest.modality, selector))) for selector in clusters.SELECTORS]
     best = max(tried, key=lambda case: case.agreement.lift)
     found = [Example(first, "the example"), Example(weakest, "the counter-example"), Example(best, "another selector")]
     return list({(one.case.title, one.case.selector): one for one in reversed(found)}.values())[::-1]
