@@ -57,6 +57,16 @@ def position(affine: np.ndarray, shape_xyz: tuple[int, ...], plane: str, index_s
     return affine[:3, :3] @ voxel + affine[:3, 3]
 
 
+def letters(direction: np.ndarray) -> str:
+    """The sides of the patient that a direction, RAS, points to, nearest first: "L", or "PS" for one between back and head.
+
+    A side counts from 15 degrees on.
+    """
+    shares = np.asarray(direction, float) / np.linalg.norm(direction)
+    order = sorted((axis for axis in range(3) if abs(shares[axis]) >= np.sin(np.radians(15))), key=lambda axis: -abs(shares[axis]))
+    return "".join("RAS"[axis] if shares[axis] > 0 else "LPI"[axis] for axis in order)
+
+
 def voxel_mm3(affine: np.ndarray) -> float:
     """Cubic millimetres of a voxel, also where the axes are not at right angles."""
     return float(abs(np.linalg.det(affine[:3, :3])))

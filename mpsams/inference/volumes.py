@@ -5,8 +5,10 @@ Axes: N axial slices, S side of a network's image; X, Y, Z voxels as stored.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +31,11 @@ class VolumePrediction:
 
     def __deepcopy__(self, memo: dict) -> VolumePrediction:
         return self
+
+    @cached_property
+    def checksum(self) -> int:
+        """A number that differs between predictions."""
+        return zlib.crc32(np.ascontiguousarray(self.probability_nss).data)
 
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
         """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""

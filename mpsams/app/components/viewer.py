@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -33,10 +34,21 @@ CUSTOM = "custom"
 
 def build(session: Session, outlines: bool = True) -> None:
     """Lay out the bar in the tab that is being built, and register its events. outlines: the tab's pictures have outlines."""
-    static, sidebar = Path(__file__).parents[1] / "static", session.sidebar
-    script = "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=script)
+    bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=read_scripts(SCRIPTS))
     values = gr.HTML("", elem_classes="viewer-values")
+    on_event(bar.values, slice_values, [session.case], values)
+    listen_to_window(session, bar.window)
+
+
+def read_scripts(names: Sequence[str]) -> str:
+    """Files of static/ as one script, in this order."""
+    static = Path(__file__).parents[1] / "static"
+    return "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+def listen_to_window(session: Session, dragged: Callable) -> None:
+    """Let an event that carries ``low`` and ``high`` set the display window of the page."""
+    sidebar = session.sidebar
 
     def change_window(case: Case, event: gr.EventData) -> dict:
         low, high = (event_values(event).get(name) for name in ("low", "high"))
@@ -47,9 +59,7 @@ def build(session: Session, outlines: bool = True) -> None:
         level, width = (round(value, 0 if changed.display_span[1] - changed.display_span[0] >= 20 else 4) for value in transforms.middle(*changed.display_span))
         return sidebar.case_updates(changed) | {sidebar.preset: CUSTOM, sidebar.level: level, sidebar.width: width}
 
-    window = [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width]
-    on_event(bar.values, slice_values, [session.case], values)
-    on_event(bar.window, change_window, [session.case], window)
+    on_event(dragged, change_window, [session.case], [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width])
 
 
 def slice_values(case: Case) -> str:
@@ -58,7 +68,7 @@ def slice_values(case: Case) -> str:
     step = math.ceil(max(values_hw.shape) / MOST)
     picture, low, high = encode_picture(values_hw[::step, ::step])
     unit = "HU" if case.modality == "ct" else ""
-    return _hidden_data("values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step})
+    return hidden_data("values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step})
 
 
 def image_key(case: Case) -> str:
@@ -92,7 +102,7 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
         "framed": None if case.box is None else [case.box.left, case.box.top, case.box.width, case.box.height],
         "patient": _patient(case),
     }  # fmt: skip
-    return _hidden_data("slice", about)
+    return hidden_data("slice", about)
 
 
 def wiped(name: str, left: str, right: str = "") -> str:
@@ -131,5 +141,6 @@ def _patient(case: Case) -> list[list[float]] | None:
     return [[round(float(value), 4) for value in vector] for vector in (first, column, row)]
 
 
-def _hidden_data(name: str, about: dict) -> str:
+def hidden_data(name: str, about: dict) -> str:
+    """HTML that is not seen and holds values for a script of the page, as JSON in ``data-<name>``."""
     return f'<i hidden data-{name}="{escape(json.dumps(about))}"></i>'

@@ -248,7 +248,7 @@ panel.addEventListener('input', event => {
     redraw();
 });
 new MutationObserver(changes => {
-    const ours = changes.filter(({target}) => !(target instanceof SVGElement) && !target.closest('.viewer-bar, .light'));
+    const ours = changes.filter(({target}) => !(target instanceof SVGElement) && !target.closest('.viewer-bar, .light, .planes, .planes-data'));
     const values = panel.querySelector('[data-values]');
     if (values && values.dataset.values) { decode(JSON.parse(values.dataset.values)); values.removeAttribute('data-values'); }
     if (ours.length) refresh();

@@ -13,6 +13,7 @@ from html import escape
 import gradio as gr
 
 from mpsams.app.components import html, network_grid, viewer, volume_report
+from mpsams.app.components.planes import VolumePlanes
 from mpsams.app.components.volume_report import Whole
 from mpsams.app.events import on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
@@ -110,6 +111,7 @@ class SegmentTab:
             self.start = gr.Button("Segment the whole volume", variant="primary", min_width=200)
             self.stop = gr.Button("Stop", min_width=90, interactive=False)
         self.report = gr.HTML("", elem_classes="stage")
+        self.planes = VolumePlanes(self.session, self.said, self.thresholds, self.whole)
 
     def _lay_out_downloads(self, usual: Sequence[str]) -> None:
         with gr.Row(elem_classes="controls export", equal_height=True):
@@ -134,7 +136,8 @@ class SegmentTab:
         on_event(self.reset.click, self._reset, [said, self.order], [self.thresholds, self.threshold, *self.pictures])
         on_event(self.order.input, self._show, redraw, self.pictures)
         on_event(self.opacity.input, None, [self.opacity], None, js=FILL)
-        on_event(self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold])
+        picking = on_event(self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold])
+        self.planes.follow(picking.then, self.report.change)
         settled = [self.deep, self.who, self.wanted, self.form, self.download, self.whole, self.report, self.due, self.thresholds, self.threshold]
         session.keep_in_address({"networks": self.wanted}, self._read_networks)
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
@@ -220,6 +223,8 @@ class SegmentTab:
 
     def _run(self, now: SlicePredictions, thresholds: Thresholds) -> Iterator[dict]:
         case, names = now.case, list(now.probabilities)
+        if not names:
+            raise user_error("no network has answered for this slice yet; wait for its outline")
         self.session.reserve(len(case.scan.shown()) * sum(4 * self.registry.network(name).size ** 2 for name in names))
         busy = {self.start: gr.Button(interactive=False), self.stop: gr.Button(interactive=True)}
         for done, found in volumes.segment(case, [self.registry.network(name) for name in names]):

@@ -1,0 +1,54 @@
+"""The three linked planes of a volume and the surface of the lesion in it, below the pictures of a tab.
+
+Everything is drawn in the browser by the files of static/ in SCRIPTS; voxels and outlines are sent once, when the section comes into sight.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mpsams.app.components import viewer, volume_data
+from mpsams.app.components.templates import render
+from mpsams.app.components.volume_report import Whole
+from mpsams.app.events import event_values, on_event
+from mpsams.app.session import Session
+from mpsams.inference.case import Case
+from mpsams.inference.comparison import SlicePredictions, Thresholds
+
+SCRIPTS = ("viewbox", "planes", "surface", "volume_view", "surface_view", "volume_input")  # parts of one script, in this order
+TITLES = (("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
+
+
+class VolumePlanes:
+    """The section and its events. said, thresholds, whole: the states of the tab that say which outline is shown."""
+
+    def __init__(self, session: Session, said: gr.State, thresholds: gr.State, whole: gr.State) -> None:
+        self.inputs, self.whole = [said, thresholds, whole], whole
+        self.about = gr.HTML("", elem_classes="planes-data")
+        view = gr.HTML(render("planes", planes=TITLES), js_on_load=viewer.read_scripts(SCRIPTS))
+        volume, outlines = (gr.HTML("", elem_classes="planes-data") for _ in range(2))
+        session.on_case(self._describe, self.inputs, self.about, may_lose=[whole])
+        on_event(view.ask, self._send, [session.case, *self.inputs], [volume, outlines], may_lose=[whole])
+        viewer.listen_to_window(session, view.window)
+        self.case = session.case
+
+    def follow(self, *changes) -> None:
+        """Show another outline after each of these events."""
+        for change in changes:
+            on_event(change, self._describe, [self.case, *self.inputs], self.about, may_lose=[self.whole])
+
+    def _describe(self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None) -> str:
+        return volume_data.describe(case, whole, choose_network(case, said, whole), thresholds.on(case))
+
+    def _send(self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None, event: gr.EventData) -> tuple:
+        wanted, network = event_values(event), choose_network(case, said, whole)
+        volume = volume_data.encode_volume(case) if wanted.get("volume") else gr.skip()
+        outlines = volume_data.encode_outlines(case, whole, network, thresholds.on(case)) if wanted.get("outlines") else gr.skip()
+        return volume, outlines
+
+
+def choose_network(case: Case, said: SlicePredictions, whole: Whole | None) -> str:
+    """The network whose outline is shown: the large one, if it saw the whole volume, else the first that did; "" for none."""
+    if whole is None or whole.scan is not case.scan:
+        return ""
+    return said.shown if said.shown in whole.predictions else next(iter(whole.predictions), "")
