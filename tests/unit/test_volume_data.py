@@ -56,7 +56,7 @@ def read(html: str, name: str) -> dict:
 
 
 def unpack(text: str, shape_whs, bits: bool = False) -> np.ndarray:
-    """What ``pack`` packed: (S, H, W)."""
+    """The array that ``pack`` packed: (S, H, W)."""
     data = np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8)
     shape = tuple(shape_whs)[::-1]
     return np.unpackbits(data, count=math.prod(shape), bitorder="little").astype(bool).reshape(shape) if bits else data.reshape(shape)

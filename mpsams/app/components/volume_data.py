@@ -37,7 +37,7 @@ def has_planes(case: Case) -> bool:
 
 
 def describe(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
-    """What the browser needs to know of the volume before it asks for voxels and outlines, as hidden HTML.
+    """Return the facts that the browser needs before it asks for voxels and outlines, as hidden HTML.
 
     network: whose outline is shown, of those in ``whole``; "" for none. thresholds: of networks whose own is not the default.
     """
@@ -109,7 +109,7 @@ def encode_volume(case: Case) -> str:
     thinned_shw = case.scan.shown()[::s, ::h, ::w]
     codes_shw = np.empty(thinned_shw.shape, np.uint8)
     for codes_hw, voxels_hw in zip(codes_shw, thinned_shw, strict=True):
-        codes_hw[:] = np.rint(255 * transforms.to_unit(_filled(case, voxels_hw), case.display_span))
+        codes_hw[:] = np.rint(255 * transforms.to_unit(_values_of(case, voxels_hw), case.display_span))
     return viewer.hidden_data("volume", {"key": volume_key(case), "window": list(map(float, case.display_span)), "codes": pack(codes_shw)})
 
 
@@ -133,7 +133,7 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
 def find_body(case: Case) -> np.ndarray:
     """The largest thing that is not air, without its cavities: bool (S, H, W) at the steps for ``MOST_OF_BODY``."""
     s, h, w = choose_steps(case, MOST_OF_BODY)
-    values_shw = _filled(case, case.scan.shown()[::s, ::h, ::w])
+    values_shw = _values_of(case, case.scan.shown()[::s, ::h, ::w])
     solid_shw = values_shw > transforms.AIR if case.modality == "ct" else transforms.to_unit(values_shw, case.span) > 0.1
     labels_shw, count = ndimage.label(solid_shw)
     if count:
@@ -147,7 +147,7 @@ def pack(array: np.ndarray) -> str:
     return base64.b64encode(gzip.compress(data.tobytes(), 1)).decode("ascii")
 
 
-def _filled(case: Case, voxels: np.ndarray) -> np.ndarray:
+def _values_of(case: Case, voxels: np.ndarray) -> np.ndarray:
     """Values of stored voxels, the scan's background where there is none."""
     values = case.scan.scaled(voxels)
     missing = np.isnan(values)
