@@ -235,7 +235,7 @@ def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
     """Memory of an idle visitor, then of the app while some visitors work for so long."""
     with open_hall(users) as hall:
         first = hall.guests[0]
-        guests = [Guest(hall.address, first.page, 1000 + number, first.config, "", same=True) for number in range(idle + 10)]
+        guests = [Guest(hall.address, first.page, users + number, first.config, "", same=True) for number in range(idle + 10)]
         for number, guest in enumerate(guests):
             if number == 10:  # the first make room that the others use again
                 before = memory(hall.pid)

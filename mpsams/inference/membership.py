@@ -6,6 +6,7 @@ case it belongs to; a checkpoint says which cases it was trained, chosen and tes
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,13 +26,17 @@ MEANING = {
 
 def read_tables(folder: Path) -> dict[str, dict[str, list[str]]]:
     """The tables of a folder: data set -> hash of an image -> its cases, several where there are copies. ValueError for a file that is none."""
-    found = {}
-    for path in sorted(folder.glob(f"*{ENDING}")):
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(table, dict) or not isinstance(table.get("images"), dict):
-            raise ValueError(f"{path.name} holds no table of images; expected one that python -m train.image_hashes writes")
-        found[table["dataset"]] = table["images"]
-    return found
+    tables = (_read_table(path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob(f"*{ENDING}")))
+    return {table["dataset"]: table["images"] for table in tables}
+
+
+@functools.lru_cache(16)
+def _read_table(path: Path, modified_ns: int, size: int) -> dict:
+    """A table's file, read once for each version of it."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(table, dict) or not isinstance(table.get("images"), dict):
+        raise ValueError(f"{path.name} holds no table of images; expected one that python -m train.image_hashes writes")
+    return table
 
 
 def find_cases(tables: Mapping[str, Mapping[str, list[str]]], content: str) -> dict[str, list[str]]:

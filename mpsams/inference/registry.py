@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from mpsams.inference import Network, membership
 KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
 LONGEST = 300  # characters of why a file cannot be used
 ASSISTANT = "-assist"  # how the names of networks to work with end
+SETTLED = 10**9  # nanoseconds after which a folder's time of change tells whether it changed again
 PATCH = 16  # pixels; side of a patch of the app's grid image
 
 
@@ -30,6 +32,7 @@ class ModelRegistry:
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
         self._told: dict[tuple[Path, int, int], dict | str] = {}
         self._measured: dict[tuple[str, int, int], dict] = {}
+        self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}  # folder -> when it was changed (ns) and its checkpoints
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
@@ -139,8 +142,18 @@ class ModelRegistry:
         """The checkpoints of all folders by name; a name that is taken gets the folder's number before it: "2-busi-…"."""
         found: dict[str, Path] = {}
         for number, folder in enumerate((self.folder, *self.more), 1):
-            for name, path in inference.list_checkpoints(folder).items():
+            for name, path in self._list(folder).items():
                 found[name if name not in found else f"{number}-{name}"] = path
+        return found
+
+    def _list(self, folder: Path) -> dict[str, Path]:
+        """The checkpoints of one folder, listed anew when a file came or went, and as long as that may have been within the last second."""
+        changed = _stamp(folder)[0]
+        known, found = self._listed.get(folder, (0, {}))
+        if not changed or changed != known:
+            found = inference.list_checkpoints(folder)
+            if changed and time.time_ns() - changed > SETTLED:
+                self._listed[folder] = changed, found
         return found
 
     def _read(self, path: Path) -> dict | str:

@@ -12,7 +12,20 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import docs, gpu, growth, hall, interleaved, packing, peer, pipeline, processes, switches, synthetic, training
+from benchmarks import (
+    docs,
+    gpu,
+    growth,
+    hall,
+    interleaved,
+    packing,
+    peer,
+    pipeline,
+    processes,
+    switches,
+    synthetic,
+    training,
+)
 from benchmarks import loop as loop_bench
 from mpsams import clusters, datasets, jsonl, losses, masking, packs, patches, schedule, splits, transforms
 from mpsams.unet import UNet

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mpsams import imaging
+from mpsams import imaging, inference
 from mpsams.imaging import Scan
 from mpsams.inference import membership
 from mpsams.inference.registry import ModelRegistry
@@ -72,3 +73,17 @@ def test_a_file_that_is_no_table_is_named_and_the_registry_goes_on(tmp_path):
 def test_a_data_set_must_be_named(tmp_path):
     with pytest.raises(ValueError, match="allowed are brats, busi"):
         image_hashes.main(["--out", str(tmp_path / "x-images.json")])
+
+
+def test_tables_and_folders_are_read_again_when_they_change(tmp_path, monkeypatch):
+    table, listed = tmp_path / "busi-images.json", []
+    for case in ("a", "bc"):
+        table.write_text(json.dumps({"dataset": "busi", "images": {"x": [case]}}))
+        assert membership.read_tables(tmp_path) == membership.read_tables(tmp_path) == {"busi": {"x": [case]}}
+    real = inference.list_checkpoints
+    monkeypatch.setattr(inference, "list_checkpoints", lambda folder: listed.append(folder) or real(folder))
+    registry = ModelRegistry(tmp_path)
+    os.utime(tmp_path, ns=(10**18, 10**18))  # long ago
+    assert not registry.unusable_files() and not registry.names() and len(listed) == 1
+    (tmp_path / "one.safetensors").write_bytes(b"none")
+    assert list(registry.unusable_files()) == list(registry.unusable_files()) == ["one"] and len(listed) == 3  # it may change once more in this second
