@@ -25,9 +25,10 @@ from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
-SCRIPTS = ("page.js", "address.js")
+SCRIPTS = ("page.js", "theme.js", "address.js")
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
 lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p>
+<select data-theme-choice aria-label="Theme" title="Theme"><option value="system">System</option><option value="light">Light</option><option value="dark">Dark</option></select>
 <button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image: <span></span></button></header>
 <div class="backdrop" hidden></div>
 <div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""

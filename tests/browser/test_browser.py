@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -230,3 +231,33 @@ def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
         page.get_by_role("button", name="Download the table").click()
     download.value.save_as(tmp_path / "table.tex")
     assert "\\toprule" in (tmp_path / "table.tex").read_text(encoding="utf-8") and download.value.suggested_filename.endswith(".tex")
+
+
+@pytest.mark.parametrize("system, other", [("light", "dark"), ("dark", "light")])
+def test_a_chosen_theme_is_kept_and_never_shown_otherwise_while_the_page_loads(browser, app_address, system, other):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=system)
+    page = context.new_page()
+    page.goto(app_address, wait_until="domcontentloaded")
+    choice = page.get_by_label("Theme")
+    choice.wait_for(timeout=WAIT)
+    is_dark = "document.body.classList.contains('dark')"
+    assert page.evaluate(is_dark) == (system == "dark") and choice.input_value() == "system"
+    choice.select_option(other)
+    assert page.evaluate(is_dark) == (other == "dark")
+    page.add_init_script("""(() => {
+        const note = () => { if (document.body) (window.seen ||= new Set()).add(getComputedStyle(document.body).backgroundColor); requestAnimationFrame(note); };
+        note();
+    })()""")
+    page.reload(wait_until="domcontentloaded")
+    choice.wait_for(timeout=WAIT)
+    page.wait_for_function("() => !location.search.includes('__theme')", timeout=WAIT)
+    assert page.evaluate(is_dark) == (other == "dark") and choice.input_value() == other
+    for colour in page.evaluate("[...window.seen]"):
+        light = sum(map(int, re.findall(r"\d+", colour)[:3])) > 380
+        assert "0, 0, 0, 0" in colour or light == (other == "light"), colour
+    choice.select_option("system")
+    page.emulate_media(color_scheme=other)
+    page.wait_for_function(f"() => {is_dark} === {str(other == 'dark').lower()}", timeout=WAIT)
+    page.emulate_media(color_scheme=system)
+    page.wait_for_function(f"() => {is_dark} === {str(system == 'dark').lower()}", timeout=WAIT)
+    context.close()

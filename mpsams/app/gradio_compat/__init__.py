@@ -9,17 +9,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import gradio as gr
+from gradio import routes
 from gradio.utils import get_upload_folder
+from jinja2 import ChoiceLoader, DictLoader
 
 from mpsams.app.gradio_compat import multipart  # noqa: F401  which replaces gradio's parser of uploads
 from mpsams.app.gradio_compat.session_state import use_lean_state
 
-__all__ = ["event_data", "root_blocks", "save_to_cache", "upload_folder", "use_lean_state"]
+__all__ = ["add_to_head", "event_data", "root_blocks", "save_to_cache", "upload_folder", "use_lean_state"]
 
 
 def upload_folder() -> Path:
     """The folder that gradio keeps uploads and made files in."""
     return Path(get_upload_folder())
+
+
+def add_to_head(html: str) -> None:
+    """Put HTML at the start of the page's head, where a script runs before anything is painted. gradio's own ``head`` runs when the page is there."""
+    environment, name = routes.templates.env, "frontend/index.html"
+    loader = environment.loader.loaders[-1] if isinstance(environment.loader, ChoiceLoader) else environment.loader
+    source, _, _ = loader.get_source(environment, name)
+    environment.loader = ChoiceLoader([DictLoader({name: source.replace("<head>", f"<head>{html}", 1)}), loader])
 
 
 def root_blocks() -> gr.Blocks | None:
