@@ -261,3 +261,16 @@ def test_a_chosen_theme_is_kept_and_never_shown_otherwise_while_the_page_loads(b
     page.emulate_media(color_scheme=system)
     page.wait_for_function(f"() => {is_dark} === {str(system == 'dark').lower()}", timeout=WAIT)
     context.close()
+
+
+def test_the_header_covers_no_tab(browser, app_address):
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.goto(f"{app_address}/?tab=annotate", wait_until="domcontentloaded")
+    page.locator("[role=tab][aria-selected=true]", has_text="Annotate").wait_for(timeout=WAIT)
+    tabs = [one.bounding_box() for one in page.get_by_role("tab").all() if one.is_visible()]
+    for part in (page.locator("#top h1").bounding_box(), page.get_by_label("Theme").bounding_box()):
+        assert all(part["x"] >= tab["x"] + tab["width"] or part["y"] >= tab["y"] + tab["height"] or tab["y"] >= part["y"] + part["height"] for tab in tabs)
+    page.get_by_label("Theme").select_option("dark")
+    page.wait_for_function("() => document.body.classList.contains('dark')", timeout=WAIT)
+    context.close()
