@@ -7,7 +7,7 @@ const EDGES = [0, 1, 2].flatMap(axis => [[0, 0], [0, 1], [1, 0], [1, 1]].map(([u
     return corner;
 })));
 const MOST_ACROSS = 1400;  // pixels of a row that are painted
-let turn = OBLIQUE, closeness = 1, turned_by = null;
+let turn = OBLIQUE, closeness = 1, turned_by = null, painted = '';
 
 const shown_surfaces = () => {
     const found = ['truth', 'network', 'body'].map(layer).filter(one => one && one.is_shown && one.extent);
@@ -23,8 +23,9 @@ const eye_for = (wide, high) => {
 const draw_surface = () => {
     const {wide, high, ratio, ink} = fit_canvas(surface_canvas);
     if (!wide) return;
-    const eye = eye_for(wide, high), surfaces = shown_surfaces(), key = JSON.stringify([turn, closeness, wide, high, surfaces.map(one => one.rgb), outlines && outlines.key, Boolean(turned_by), view.at]);
-    if (surface_canvas.dataset.drawn === key) return;
+    const eye = eye_for(wide, high), surfaces = shown_surfaces();
+    const key = JSON.stringify([turn, closeness, wide, high, surfaces.map(one => one.rgb), outlines && outlines.key, Boolean(turned_by)]);
+    if (surface_canvas.dataset.drawn === `${key} ${view.at}`) return;
     ink.clearRect(0, 0, wide, high);
     Object.assign(ink, {strokeStyle: '#ffffff38', lineWidth: ratio});
     ink.beginPath();
@@ -39,12 +40,15 @@ const draw_surface = () => {
     }
     ink.stroke();
     const finer = Math.min(turned_by ? 1 / ratio : 2 / ratio, MOST_ACROSS / wide), [across, down] = [Math.round(wide * finer), Math.round(high * finer)];
-    Object.assign(far_board, {width: across, height: down});
-    far_board.getContext('2d').putImageData(new ImageData(paint_surfaces(surfaces, {...eye, wide: across, high: down, scale: eye.scale * finer}), across, down), 0, 0);
+    if (painted !== key) {  // a cross-hair that moves needs no other picture of the surfaces
+        Object.assign(far_board, {width: across, height: down});
+        far_board.getContext('2d').putImageData(new ImageData(paint_surfaces(surfaces, {...eye, wide: across, high: down, scale: eye.scale * finer}), across, down), 0, 0);
+        painted = key;
+    }
     Object.assign(ink, {imageSmoothingEnabled: true, imageSmoothingQuality: 'high'});
     ink.drawImage(far_board, 0, 0, wide, high);
     draw_letters(ink, eye, ratio);
-    surface_canvas.dataset.drawn = key;
+    surface_canvas.dataset.drawn = `${key} ${view.at}`;
     surface_canvas.setAttribute('aria-label', `Surface of ${surfaces.length ? describe_layers() : 'nothing'}; turned by ${degrees(turn[0])}°, tilted by ${degrees(turn[1])}°`);
 };
 const degrees = angle => Math.round(angle * 180 / Math.PI);
