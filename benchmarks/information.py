@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks import keep
-from benchmarks.docs import SETS
+from benchmarks.doc_selectors import SETS
 from mpsams import clusters, masking, patches, plots, schedule, transforms, uncertainty
 from mpsams.datasets import Stack
 from mpsams.methods import mps_ams

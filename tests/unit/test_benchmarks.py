@@ -13,7 +13,7 @@ import torch
 
 import benchmarks
 from benchmarks import (
-    docs,
+    doc_speed,
     gpu,
     growth,
     hall,
@@ -202,11 +202,11 @@ def test_the_table_of_speed_says_what_ran_where(tmp_path):
     about = {"gpu": None, "cpu": "ACME 1", "threads": 2}
     line = benchmarks.row("a ÷ b", [(1, 1), (3, 2), (2, 1)], "≥ 1")
     (tmp_path / "loop.json").write_text(json.dumps({"ratios": [line], "about": about}))
-    table = docs.speed(tmp_path)
+    table = doc_speed.speed(tmp_path)
     assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | CPU: ACME 1, 2 threads |" in table
     assert "Not run on a GPU" in table and "benchmarks.gpu" in table
     (tmp_path / "loop-gpu.json").write_text(json.dumps({"ratios": [line], "about": about | {"gpu": "H9"}}))
-    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | GPU: H9 |" in docs.speed(tmp_path)
+    assert "| a ÷ b | 1.50 (1.25–1.75) | ≥ 1 | GPU: H9 |" in doc_speed.speed(tmp_path)
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
         "other_errors": 1, "leaks": 0, "busy": 2, "shared_results": {"hits": 6, "waits": 1, "misses": 3}, "p95_over_without": {"mask": 1.25, "open": None},
     }  # fmt: skip
     benchmarks.keep("hall-greedy", told, folder=tmp_path)
-    table = docs.hall(tmp_path)
+    table = doc_speed.hall(tmp_path)
     assert "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table and "| save | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | – |" in table
     assert "open in Annotate" not in table and "50 visitors |" not in table
     assert "8 answers a second, 0.100 CPU seconds each, 40% of" in table and "1 errors" in table and "70% of the shared results" in table

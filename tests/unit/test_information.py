@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import docs, information
+from benchmarks import doc_selectors, information
 from mpsams import clusters, masking, plots, schedule, uncertainty
 from mpsams.plots import bits as drawing
 from mpsams.plots import looks
@@ -179,7 +179,7 @@ def test_the_command_draws_png_and_pdf(tmp_path, monkeypatch, found):
 
 
 def test_the_records_are_of_the_three_sets_and_of_no_machine(kept):
-    assert set(information.records()) >= set(docs.SETS.values())
+    assert set(information.records()) >= set(doc_selectors.SETS.values())
     text = "".join(path.read_text(encoding="utf-8") for path in information.HERE.glob("information-*.json"))
     assert not re.search(r"/(?:work|tmp|home|root)\b", text) and len(text) < 20_000 * len(kept)
 

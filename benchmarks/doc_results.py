@@ -1,0 +1,122 @@
+"""Tables of segmentation results."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from benchmarks.doc_selectors import (
+    SETS,
+)
+from benchmarks.doc_tables import RESULTS, ROOT, record, table
+from mpsams import methods, tables
+
+METHODS = {"mps_ams": "MPS-AMS", "scratch": "from scratch"}
+
+
+def results(*sets: str) -> str:
+    """The included segmentation networks on the test images or patients of these data sets."""
+    rows = []
+    for name, words in ((name, SETS[name]) for name in sets):
+        for method, says in METHODS.items():
+            path = ROOT / "weights" / f"{name}-{method}-seg-10.json"
+            means = record(path)
+            parts = [("image" if "per_volume" not in means else "slice", means)]
+            parts += [("volume", means["per_volume"])] if "per_volume" in means else []
+            for what, values in parts:
+                numbers = (values[key] for key in ("dsc", "ppv", "sen", "dsc_lesion", "dsc_pooled"))
+                rows.append([words, says, f"{values['images']} {what}s", *(f"{value:.3f}" for value in numbers)])
+    return table(["", "pretraining", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
+
+
+def assistants() -> str:
+    """Overlap and false lesions of the shipped assistants on the test parts, per image or slice and per volume."""
+    rows = []
+    for name, words in SETS.items():
+        means = record(ROOT / "weights" / f"{name}-assist.json")
+        volumes = f"{means['per_volume']['dsc']:.3f}" if "per_volume" in means else "–"
+        overlaps = [f"{means[key]:.3f}" for key in ("dsc_lesion", "dsc_pooled")]
+        rows.append([words, f"{means['images']} ({means['lesions']} with lesion)", *overlaps, volumes, f"{means['false_alarms']:.0%}"])
+    return table(["", "images or slices", "DSC, with lesion", "DSC, pooled", "DSC per volume", "false lesions"], rows)
+
+
+def prompts() -> str:
+    """Results of one box and some clicks with the shipped prompt network, and with methods that need no training."""
+    rows = []
+    for name, words in SETS.items():
+        told = record(ROOT / "weights" / f"prompt-{name}.json")
+        rows += [prompt_row(words, "**prompt network**", told["images"], told)]
+        for peer, values in told.get("peers", {}).items():
+            rows += [prompt_row(words, peer, values["images"], values)]
+    return table(["", "", "objects", "box", "1 click", "3 clicks", "5 clicks", "clicks to 0.90", "ms (p95)"], rows)
+
+
+def prompt_row(words: str, who: str, images: int, told: dict) -> list[str]:
+    """A row of ``prompts``."""
+    overlaps = (f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (told["box"], *told["clicks"].values()))
+    needed = told["clicks_to_90"]
+    median = "over 10" if needed["median"] is None else f"{needed['median']:g}"
+    return [words, who, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{told['ms_p95']:.0f}"]
+
+
+def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
+    """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a sentence."""
+    found = tables.read(RESULTS / f"{plan}.jsonl")
+    paper = tables.paper_numbers() if recipe == "strong" else None
+    comparisons = tables.compare(found, name, recipe)
+    strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
+    said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
+    return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
+
+
+def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
+    """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the paper's."""
+    lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=tables.paper_numbers()).rows
+    cells = {(line.method, line.labels): line.cells["dsc"] for line in lines}
+    found = {name: [cells[name, labels] for labels in (0.05, 0.1)] for name in dict.fromkeys(line.method for line in lines)}
+    rows = [[tables.TITLES[name], *(f"{value:.3f}" for cell in row for value in (cell.mean, cell.paper))] for name, row in found.items()]
+    return table(["", "5% of the labels", "paper", "10%", "paper"], rows)
+
+
+def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
+    """Scores after each order, and each lesion-first order compared with random order, both with the adaptive ratio."""
+    found = tables.read(RESULTS / f"{plan}.jsonl")
+    pairs = [each for method in ("mps_ams", "descent_ams", "oracle_ams") for each in tables.compare(found, "orders", recipe, method=method)]
+    said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
+    return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{said}"
+
+
+def longer(plan: str = "busi-cpu-long") -> str:
+    """Change by more epochs of pretraining, on seeds and draws that both plans have, and MPS-AMS compared with base."""
+    many = tables.read(RESULTS / f"{plan}.jsonl")
+    rows = []
+    for recipe, other in (("strong", "busi-cpu"), ("short", "busi-cpu-short")):
+        few = tables.read(RESULTS / f"{other}.jsonl")
+        epochs = [found.pretrainings[0]["epochs"] for found in (few, many)]
+        for labels, method in itertools.product(many.labels, many.methods):
+            before, after = (_dsc(found, method, labels, recipe) for found in (few, many))
+            both = sorted(before.keys() & after.keys())
+            if not both:
+                continue
+            draws = sorted({draw for _, draw in both})
+            scratch = _dsc(few, "scratch", labels, recipe)
+            alone = f"{np.mean([scratch[None, draw] for draw in draws]):.3f}" if all((None, draw) in scratch for draw in draws) else tables.DASH
+            means = [f"{np.mean([found[run] for run in both]):.3f}" for found in (before, after)]
+            gains = ", ".join(tables.format_signed(after[run] - before[run]) for run in both)
+            rows.append([f"{100 * labels:g}%", recipe, tables.TITLES[method], alone, *means, gains])
+    heads = ["Labels", "Recipe", "Method", "from scratch", *(f"{count} epochs" for count in epochs), "gain, each draw"]
+    pairs = [(recipe, each) for recipe in many.recipes for each in tables.compare(many, "table2", recipe) if each.rival == "base"]
+    said = "\n".join(f"- Recipe “{recipe}”: {tables.sentence(each)}" for recipe, each in pairs)
+    return f"{table(heads, rows)}\n\nAfter {epochs[1]} epochs:\n\n{said}"
+
+
+def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict[tuple[int | None, int], float]:
+    """(seed, draw) of each run -> its mean DSC over images with a lesion."""
+    return {(run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0]) for run in found.of(method, labels, recipe)}
+
+
+def rivals() -> str:
+    """Differences of the other methods from their papers, as a list."""
+    told = methods.deviations()
+    return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
