@@ -15,6 +15,7 @@ import numpy as np
 from . import classes, export_names, readers
 from .consensus import MERGES
 from .project import Project, is_project
+from .readers import ReaderAgreement
 
 FOLDER, SETTING = "readers", "reader"
 FIRST, CONSENSUS = "first reader", "consensus"
@@ -62,6 +63,7 @@ class ReaderViews:
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._compared: dict[tuple, dict[str, object]] = {}  # see ``readers.measure``
 
     def names(self) -> list[str]:
         """Return the names of the second readers, sorted."""
@@ -109,6 +111,10 @@ class ReaderViews:
         if defined != classes.defined(other):
             classes.define(other, defined, who)
         return count
+
+    def measure(self, first: Project, second: Project) -> ReaderAgreement:
+        """Return the agreement of two readers' projects; what was compared before is not compared again."""
+        return readers.measure(first, second, self._compared)
 
     def make_consensus(self, method: str, who: str = "") -> Iterator[tuple[int, int]]:
         """Save the consensus of all readers, as ``readers.fill_consensus``, which says what it yields and raises."""

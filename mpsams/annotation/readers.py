@@ -114,8 +114,12 @@ def fill_consensus(projects: Sequence[Project], result: Project, method: str = "
         yield done, len(found)
 
 
-def measure(first: Project, second: Project) -> ReaderAgreement:
-    """Compare the saved or accepted masks and the classes of the images that are in two projects."""
+def measure(first: Project, second: Project, known: dict[tuple, dict[str, object]] | None = None) -> ReaderAgreement:
+    """Compare the saved or accepted masks and the classes of the images that are in two projects.
+
+    known: results by image and masks, which are looked up here and added to, so that only masks that changed are compared again.
+    """
+    known = {} if known is None else known
     others = {item.id: item for item in second.items()}
     rows, values = [], []
     for item in first.items():
@@ -123,7 +127,10 @@ def measure(first: Project, second: Project) -> ReaderAgreement:
         has_masks, has_classes = (other is not None and all(pair) for pair in ((item.mask, other and other.mask), (item.image_class, other and other.image_class)))
         if other is None or not (has_masks or has_classes):
             continue
-        measured = _compare(first, second, item) if has_masks else {"dsc": "", "hd95": "", "unit": ""}
+        masks = item.id, item.mask, other.mask
+        if has_masks and masks not in known:
+            known[masks] = _compare(first, second, item)
+        measured = known[masks] if has_masks else {"dsc": "", "hd95": "", "unit": ""}
         rows.append({
             "id": item.id, "name": item.name, "reader_1": item.reader, "reader_2": other.reader, "class_1": item.image_class, "class_2": other.image_class,
         } | measured)  # fmt: skip

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from mpsams.annotation.project import Project
-from mpsams.app.events import on_event
-from mpsams.app.gradio_compat import root_blocks
+from mpsams.annotation.reader_views import ReaderView, ReaderViews
+from mpsams.app.events import on_event, user_error
+from mpsams.app.gradio_compat import page_query, root_blocks
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.examples import finds_lesion
@@ -44,14 +45,14 @@ OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: ne
 class Session:
     """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared components.
 
-    case: ``gr.State`` with the Case on screen. version: ``gr.State`` with a string that changes with the case, so that no
+    views: the readers of the project; None without one. case: ``gr.State`` with the Case on screen. version: ``gr.State`` with a string that changes with the case, so that no
     tensor is ever compared. first: the Case that is shown at first. open_tab: hidden text with the name of the tab in front;
     opens: its first value. epoch: hidden number that the sliders of epochs share. tabs: all of them, rendered by the page. sidebar: set by
     the page. settings: of the tabs, by name.
     """
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
-        self.registry, self.project = registry, project
+        self.registry, self.views = registry, None if project is None else ReaderViews(project)
         self.cases = [open_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
         self.volume = functools.cache(lambda index: open_case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
@@ -66,6 +67,28 @@ class Session:
         self.sidebar: Sidebar
         self.settings: dict[str, TabSettings] = {}
         self._tab: gr.Tab | None = None
+
+    @property
+    def view(self) -> ReaderView | None:
+        """The view of the reader whom the address of the page names that sent the event being handled, else of the first; None without a project."""
+        try:
+            return None if self.views is None else self.views.view(page_query().get("reader", ""))
+        except ValueError as error:
+            raise user_error(error) from None
+
+    @property
+    def project(self) -> Project | None:
+        """The project that the reader of this page works in; None without one."""
+        return None if self.view is None else self.view.project
+
+    @functools.cached_property
+    def _shipped_registry(self) -> ModelRegistry:
+        return ModelRegistry(self.registry.folder, self.registry.results)
+
+    @property
+    def annotation_registry(self) -> ModelRegistry:
+        """The networks that help the reader of this page: those trained on the first reader's masks help nobody else."""
+        return self._shipped_registry if self.view is not None and self.view.name else self.registry
 
     def _choose_first(self) -> Case:
         """The first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""

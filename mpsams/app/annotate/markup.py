@@ -27,6 +27,7 @@ ICONS = {
     "outline": "M12 4.5c5.5-1 8.5 3 8 7.5s-3.5 8-8.5 7.5S3.5 16 4 11.5s3-6.2 8-7z",
     "proposal": "M9 5.3l2.5-.8M15 4.6l2.5 1.3M19.4 8.4l.6 2.8M19.7 14.2l-1.3 2.5M15.8 18.7l-2.7.8M10 19.4l-2.6-1M5.3 16.3 4.2 13.8M4.2 10.6l1-2.7",
     "truth": "M12 4.5c5.5-1 8.5 3 8 7.5s-3.5 8-8.5 7.5S3.5 16 4 11.5s3-6.2 8-7zM8.5 12l2.5 2.5 4.5-5",
+    "readers": "M9 5c3.5-.6 5.5 1.8 5.2 5s-2.3 5.2-5.5 4.8S3.5 12.2 4 9.3s2-3.9 5-4.3zM15.5 9.2c3 0 4.8 2 4.5 4.9s-2.2 5-5.3 4.7-4.8-2-4.7-4.3",
     "out": "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3 20.5 20.5M7.5 10.5h6",
     "in": "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3 20.5 20.5M7.5 10.5h6M10.5 7.5v6",
     "fit": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 9.5h6v5H9z",
@@ -57,7 +58,7 @@ SHORTCUTS = {
         ("S", "scribble on lesion, the mask follows"), ("D", "scribble on what is no lesion"), ("M", "show or hide its proposal"),
     ),
     "See": (
-        ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("I", "pixels as squares or smooth"), ("T", "the true outline, where there is one"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
+        ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("I", "pixels as squares or smooth"), ("T", "the true outline, where there is one"), ("V", "the outlines of other readers, where there are any"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
         ("Space", "hold and drag to pan, also the middle button"), ("W", "window and level: drag; also the right button"),
         ("Right\u00a0button\u00a0twice", "the first window again"),
     ),
@@ -84,7 +85,7 @@ def markup() -> str:
 <span class="group pair" data-for="minus" role="group" aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
 {_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
 <label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity" min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
-<span class="group" role="group" aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}</span>
+<span class="group" role="group" aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}{_button("readers", "Outlines of the other readers", "V", "readers")}</span>
 <span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span class="group" role="group" aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
 <div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
@@ -94,8 +95,9 @@ def markup() -> str:
 <label class="presets" data-part="presets" hidden><select data-set="preset" aria-label="Window">{_presets()}</select></label>
 <span class="zooming" role="group" aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="says-so" data-part="note" role="status" hidden></p></div></div>
-<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span>
+<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key" data-part="readers" data-for="readers"></span>
 <output data-part="zoom"></output><output data-part="under"></output></p>
+<div class="volume take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></div>
 <div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
 {_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}{_button("interpolate", "Fill the empty slices between those with a mask", "", words="Fill between slices")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
 <select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from html import escape
@@ -11,9 +12,11 @@ import gradio as gr
 
 from mpsams.annotation import disk, export_names, proposals, session_files, transfer
 from mpsams.annotation.name_matching import stem
+from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import gradio_compat
 from mpsams.app.annotate import class_bar, queue
+from mpsams.app.annotate.readers_panel import ReadersPanel
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
@@ -36,23 +39,30 @@ class ProjectSidebar:
     """The column's components, and what fills them."""
 
     def __init__(self, session: Session, state: gr.State) -> None:
-        self.session, self.project, self.state = session, session.project, state
+        self.session, self.state = session, state
+        self.ready = gr.DownloadButton("File", elem_id="annotate-file", render=False)  # never seen: pressed when the file is written
         if self.project is not None:
             self._project()
         else:
             self.user = gr.State("")
             gr.HTML(html.note(ALONE))
             self._image()
-        self.ready = gr.DownloadButton("File", elem_id="annotate-file")  # never seen: pressed when the file is written
+        self.ready.render()
+
+    @property
+    def project(self) -> Project | None:
+        """The project that the reader of this page works in."""
+        return self.session.project
 
     def _project(self) -> None:
         """The parts that need a project, update for the first time when the page is opened."""
         self.warning = gr.HTML("")
         self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.readers = ReadersPanel(self.session, self.user, self.ready)
         self.classes = class_bar.component()
         self.list = gr.HTML(
-            queue.pointer(self.project, ""), html_template=queue.markup(), js_on_load=queue.scripts(), apply_default_css=False, elem_id="annotate-queue",
-            server_functions=queue.server_functions(self.project),
+            json.dumps({"version": 0, "current": ""}), html_template=queue.markup(), js_on_load=queue.scripts(), apply_default_css=False, elem_id="annotate-queue",
+            server_functions=queue.server_functions(self.project, lambda name: self.session.views.view(name).project),
         )  # fmt: skip
         self.notice = gr.HTML("")
         with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
@@ -84,7 +94,7 @@ class ProjectSidebar:
     @property
     def outputs(self) -> list:
         """The components that ``update`` sets."""
-        return [self.one] + ([self.warning, self.classes, self.list, self.log] if self.project else [])
+        return [self.one] + ([self.warning, self.classes, self.list, self.log, self.add, self.modality, self.adding] if self.project else [])
 
     def update(self, annotation: AnnotationSession | None) -> dict:
         """The column as the project and the image on screen are now."""
@@ -95,12 +105,15 @@ class ProjectSidebar:
         if self.project is not None:
             read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
             shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_list(annotation)
+            if self.session.view.name:  # images are added by the first reader; the consensus begins with the masks of the readers
+                hidden = gr.update(visible=False)
+                shows |= {self.add: hidden, self.modality: hidden, self.adding: gr.Accordion("Proposals", visible=not self.session.view.is_consensus)}
         return shows
 
     def update_list(self, annotation: AnnotationSession | None) -> dict:
         """The list and the log as they are now."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
-        shown = class_bar.show(self.project, current)
+        shown = class_bar.show(self.project, current, can_edit=not self.session.view.name)
         return {self.classes: shown, self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
 
     def listen(self) -> None:
@@ -111,6 +124,7 @@ class ProjectSidebar:
         if self.project is None:
             return
         self.retrain.listen()
+        self.readers.listen()
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
         on_event(self.classes.act, self._class, [self.user, self.state], self.outputs, trigger_mode="multiple", saves=True, **lost)
@@ -124,18 +138,21 @@ class ProjectSidebar:
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
     def _class(self, user: str, annotation: AnnotationSession | None, event: gr.EventData) -> dict:
-        class_bar.handle(self.project, event, author(user))
+        class_bar.handle(self.project, event, author(user), can_edit=not self.session.view.name)
         return self.update_list(annotation)
 
     def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None) -> dict:
+        self.refuse_other_readers()
         count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(user))
         shown = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
         return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(shown, bool(notes))} | self.update(annotation)
 
     def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
+        if self.session.view.is_consensus:
+            raise user_error("the consensus is made of the readers' masks; networks propose none")
         notes, done = [], 0
-        for done, count, said in proposals.propose_all(self.project, self.session.registry, author(user)):
+        for done, count, said in proposals.propose_all(self.project, self.session.annotation_registry, author(user)):
             notes += [said] * bool(said)
             yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.update_list(annotation) if done % OFTEN == 0 else {})
         made = done - len(notes)
@@ -160,6 +177,11 @@ class ProjectSidebar:
             return note([str(refusal)], True)
         saved = f"{count} image{'s' * (count != 1)} got a mask or a class; look at each and accept what is right." if count else "Nothing was imported."
         return note([saved, *notes], bool(notes))
+
+    def refuse_other_readers(self) -> None:
+        """Raise an error for the user on the page of another reader than the first."""
+        if self.session.view.name:
+            raise user_error("images are added and deleted by the first reader only")
 
     def _log(self) -> str:
         try:

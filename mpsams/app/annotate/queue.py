@@ -62,12 +62,13 @@ def _select(name: str, label: str, options: dict[str, str]) -> str:
     return f'<select data-set="{name}" aria-label="{label}">{choices}</select>'
 
 
-def server_functions(project: Project) -> list[Callable]:
-    """Return the functions that the list calls; what it sends them may be anything."""
+def server_functions(project: Project, project_of: Callable[[str], Project] | None = None) -> list[Callable]:
+    """Return the functions that the list calls; what it sends them may be anything. project_of: the project of a reader, by name."""
     made = Thumbnails(project)
 
-    def items(since: object) -> dict:
-        return news(project, since)
+    def items(asked: object) -> dict:
+        since, reader = (asked.get("since"), str(asked.get("reader") or "")) if isinstance(asked, dict) else (asked, "")
+        return news(project if project_of is None or not reader else project_of(reader), since)
 
     def thumbnails(ids: object) -> dict[str, str]:
         return made.get([id for id in ids if isinstance(id, str) and len(id) == 16] if isinstance(ids, list) else [])

@@ -37,8 +37,8 @@ class RetrainPanel:
     """The section's components, and what happens when they are touched."""
 
     def __init__(self, session: Session, who: gr.Textbox) -> None:
-        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who
-        with gr.Accordion("Learn from your corrections", open=False, elem_id="teach"):
+        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who  # of the first reader
+        with gr.Accordion("Learn from your corrections", open=False, elem_id="teach") as self.panel:
             gr.HTML(ABOUT)
             self.said = gr.HTML("")
             self.start = gr.Button("Learn from the accepted masks", variant="primary")
@@ -50,10 +50,12 @@ class RetrainPanel:
     @property
     def outputs(self) -> list:
         """The components that ``update`` sets."""
-        return [self.said, self.start, self.cancel, self.use, self.back, self.clock]
+        return [self.panel, self.said, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
-        """The section as the project's last run is now."""
+        """The section as the project's last run is now; hidden from other readers than the first, on whose masks it learns."""
+        if self.session.view.name:
+            return {self.panel: gr.Accordion(visible=False), self.clock: gr.Timer(active=False)}
         try:
             return self._update()
         except ValueError as error:  # a file of the runs is damaged

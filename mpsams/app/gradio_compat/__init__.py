@@ -6,17 +6,19 @@ multipart: the parser of uploads. Here: internals that other modules need, as fu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gradio as gr
 from gradio import routes
+from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 from jinja2 import ChoiceLoader, DictLoader
 
 from mpsams.app.gradio_compat import multipart  # noqa: F401  which replaces gradio's parser of uploads
 from mpsams.app.gradio_compat.session_state import use_lean_state
 
-__all__ = ["add_to_head", "event_data", "root_blocks", "save_to_cache", "upload_folder", "use_lean_state"]
+__all__ = ["add_to_head", "event_data", "page_query", "root_blocks", "save_to_cache", "upload_folder", "use_lean_state"]
 
 
 def upload_folder() -> Path:
@@ -45,3 +47,8 @@ def save_to_cache(data: bytes, name: str, component: gr.components.Component) ->
 def event_data(event: gr.EventData) -> object:
     """The values that the page sent with an event."""
     return event._data
+
+
+def page_query() -> Mapping[str, str]:
+    """The query of the address of the page that sent the event being handled; empty outside of events."""
+    return getattr(LocalContext.request.get(None), "query_params", None) or {}

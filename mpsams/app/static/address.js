@@ -8,12 +8,13 @@ const tab_in_front = () => document.querySelector('[role=tab][aria-selected=true
 const image_on_screen = () => parse(document.querySelector('#shown [data-address]')?.dataset.address || '');
 const main = () => document.querySelector('#main');
 const settings = {};  // of each tab
+const reader = pick(parse(location.search), key => key === 'reader');  // whose page this is, as long as it is open
 let image = image_on_screen(), current = null, opening = true, timer = 0;
 
 const write = () => {
     const tab = tab_in_front();
     if (opening || !tab) return;
-    const values = {tab, ...image, ...settings[tab]}, query = '?' + new URLSearchParams(values);
+    const values = {tab, ...reader, ...image, ...settings[tab]}, query = '?' + new URLSearchParams(values);
     if (current === query) return;
     const before = parse(current || ''), chosen = navigator.userActivation?.hasBeenActive ?? true;
     const is_entry = chosen && ENTRY.some(key => before[key] !== String(values[key] ?? '') && (key in before || key in values));
@@ -67,7 +68,7 @@ document.addEventListener('click', event => {
     const link = event.target.closest('a[href^="?"]');
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    const query = '?' + new URLSearchParams({tab: tab_in_front(), ...parse(link.getAttribute('href'))});
+    const query = '?' + new URLSearchParams({tab: tab_in_front(), ...reader, ...parse(link.getAttribute('href'))});
     history.pushState({query}, '', query);
     current = query;
     start();

@@ -2,6 +2,7 @@
 const root = element.querySelector('.images'), box = root.querySelector('.queue'), rows = root.querySelector('.rows');
 const part = name => root.querySelector(`[data-part="${name}"]`);
 const ROW = 54, LOT = 24, POLL = 10000;  // height of a row in pixels; thumbnails asked for at once; milliseconds between questions for news
+const reader = new URLSearchParams(location.search).get('reader') || '';  // whose masks and states are listed; "" is the first
 const images = new Map(), thumbnails = new Map(), selected = new Set();
 const filters = {search: '', state: 'open', image_class: '', doubt: '', order: 'queue'};
 let shown = [], version = -1, wanted = -1, asking = false, current = '', active = '', anchor = '', asked_thumbnails = false, pending = null;
@@ -19,7 +20,7 @@ const refresh = async () => {
     asking = true;
     try {
         do {
-            const news = await server.items(version);
+            const news = await server.items({since: version, reader});
             if (news.is_complete || news.version > version) {
                 version = news.version;
                 merge_images(images, news);

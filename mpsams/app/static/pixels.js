@@ -247,7 +247,10 @@ const recount = () => {
         if (proposal && proposal[k] !== on) on ? slice_view.added++ : slice_view.removed++;
     }
 };
-const unpack_masks = sent => Object.fromEntries(['proposal', 'truth'].map(name => [name, sent[name] === null ? null : unpack(sent[name], sent.width, sent.height)]));
+const unpack_masks = sent => ({
+    ...Object.fromEntries(['proposal', 'truth'].map(name => [name, sent[name] === null ? null : unpack(sent[name], sent.width, sent.height)])),
+    readers: (sent.readers || []).map(one => ({...one, mask: unpack(one.mask, sent.width, sent.height)})),
+});
 // The slice that is on screen once more, with another window or proposal. What is drawn and not yet acknowledged stays.
 const refresh_slice = (sent, codes, keep) => {
     Object.assign(slice_view, sent, {picture: null, codes, mask: null, proposal_path: null, truth_path: null}, unpack_masks(sent));

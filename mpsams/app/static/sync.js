@@ -209,6 +209,7 @@ const show_slice = same_size => {
     slice_view.reset = slice_view.window;
     root.classList.add('open');
     text('title', slice_view.title);
+    show_readers();
     rebuild_layers(same_size);
 };
 // What is not saved outlasts a reload of this tab, as gradio's when the app was started again; then it is sent when the first slice is there.

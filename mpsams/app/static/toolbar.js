@@ -36,6 +36,9 @@ const controls = () => {
     set_pressed('truth', show.truth);
     set_visible('dashes', slice_view && slice_view.proposal);
     set_visible('truth', slice_view && slice_view.truth);
+    set_visible('readers', has_readers());
+    set_pressed('readers', show.readers);
+    for (const button of part('take').querySelectorAll('button')) button.disabled = !free;
     set_enabled('undo', free && (open_polygon.length || slice_view.undo.length) || can_reopen_last());
     set_enabled('redo', free && slice_view.redo.length);
     for (const name of ['clear', 'largest', 'holes', 'smooth']) set_enabled(name, free && slice_view.area);
@@ -64,6 +67,30 @@ const controls = () => {
     for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true], ['propagate_all', true], ['interpolate', true]]) set_enabled(name, free && there);
     stage.dataset.cursor = locked() && !leaving() ? 'locked' : stage.dataset.cursor === 'locked' ? tool.name : stage.dataset.cursor || tool.name;
 };
+const has_readers = () => Boolean(slice_view && slice_view.readers.length);
+// The key to the outlines of other readers, and the buttons that take their masks or what is made of them.
+const MERGES = {
+    majority: ['Majority', 'What more than half of the readers outline, of two both'], staple: ['STAPLE', 'The estimate of STAPLE, which weighs the readers by how well they agree'],
+    union: ['Union', 'What any reader outlines'], intersection: ['Intersection', 'What all readers outline'],
+};
+const show_readers = () => {
+    const {readers, merges} = slice_view;
+    part('readers').replaceChildren(...readers.map(({name, image_class}, i) => {
+        const one = document.createElement('span');
+        one.textContent = image_class ? `${name}: ${image_class}` : name;
+        one.style.setProperty('--reader', reader_colour(i));
+        return one;
+    }));
+    const button = (source, words, title) => Object.assign(document.createElement('button'), {type: 'button', textContent: words, title, ariaLabel: title});
+    const masks = readers.map(({name}) => [name, merges.length ? name : `Copy the mask of ${name}`, `Use the mask of ${name}`]), made = merges.map(name => [name, ...MERGES[name]]);
+    part('take').replaceChildren(...[...masks, ...made].map(([source, words, title], i) => {
+        const one = button(source, words, title);
+        one.dataset.source = source;
+        if (i < masks.length) one.style.setProperty('--reader', reader_colour(i));
+        return one;
+    }));
+    part('take').hidden = !readers.length;
+};
 const page_sidebar = () => document.querySelector('#side');  // of the page; hidden at first where a project gives the images
 const toggle = name => { show[name] = !show[name]; controls(); redraw(); };
 const swap = () => {
@@ -81,7 +108,7 @@ const ACTIONS = {
     undo, redo, fit, rewindow, next, previous, after: next,
     in: () => zoom(1.25), out: () => zoom(.8),
     plus: () => { tool.minus = false; controls(); }, minus: () => { tool.minus = true; controls(); },
-    exact: () => toggle('exact'), hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), truth: () => toggle('truth'),
+    exact: () => toggle('exact'), hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), readers: () => toggle('readers'), truth: () => toggle('truth'),
     strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
@@ -97,6 +124,7 @@ root.addEventListener('click', event => {
     if (!button || button.closest('dialog')) return;
     count_time();
     if (button.dataset.tool) choose(button.dataset.tool);
+    else if (button.dataset.source) if_editable(() => { finish_object(); request('take', {source: button.dataset.source}); })();
     else if (['keys', 'side'].includes(button.dataset.action) || slice_view) ACTIONS[button.dataset.action]();
     if (event.detail && button.dataset.action !== 'keys') stage.focus({preventScroll: true});
 });
@@ -133,6 +161,7 @@ document.addEventListener('keydown', event => {
         act = own ? null : key === ' ' ? () => { space = true; ring(); } : KEYS[key];
     } else if (key === 'h') act = () => { if (!event.repeat) { peeked_at = performance.now(); ACTIONS.hide(); } };
     else if (key === 'backspace' || key === 'escape') act = open_polygon.length || object && key === 'escape' ? KEYS[key] : null;
+    else if (key === 'v') act = has_readers() ? ACTIONS.readers : null;  // else it may be that of a class
     else act = KEYS[key];
     if (!act) return;
     event.preventDefault();

@@ -3,7 +3,7 @@ const root = element.querySelector('.annotate');
 const part = name => root.querySelector(`[data-part="${name}"]`);
 const stage = part('stage'), screen = part('screen').getContext('2d'), above = part('above').getContext('2d');
 const TILE = 128, SHARP = 3;  // pixels of a tile of outlines; from this enlargement on, pixels are seen as squares
-const show = {exact: false, opacity: .45, hidden: false, outline: false, proposal: true, truth: true};
+const show = {exact: false, opacity: .45, hidden: false, outline: false, proposal: true, truth: true, readers: true};
 const viewport = {scale: 1, left: 0, top: 0, fitted: true};
 const layers = {};  // canvases of the image's own size: grey, ink, strokes
 let edge_tiles = new Map(), frame_request = 0, pointer = null, open_polygon = [];
@@ -154,6 +154,9 @@ const zoom = (factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) => 
     pan((x - viewport.left) * (1 - by), (y - viewport.top) * (1 - by));
 };
 
+// Colours of the readers' outlines, told apart by the colour-blind too and from the own mask and the truth.
+const READER_COLOURS = ['#00c896', '#e889c4', '#f0e442', '#7aa6ff', '#ff7f50', '#c8c8c8'];
+const reader_colour = i => READER_COLOURS[i % READER_COLOURS.length];
 const redraw = () => { frame_request ||= requestAnimationFrame(draw); };
 const stroke_path = (ink, path, place, style, width, dash = []) => {
     const line = new Path2D();
@@ -196,6 +199,11 @@ const draw = () => {
             stroke_path(screen, lines, place, colour('--machine', '#e69f00'), show.outline ? 2 : 1.3);
         }
         if (!show.hidden && show.truth && slice_view.truth) stroke_path(screen, slice_view.truth_path ||= trace_outline(slice_view.truth), place, colour('--truth', '#56b4e9'), 1.8);
+        if (!show.hidden && show.readers) slice_view.readers.forEach((reader, i) => {
+            const path = reader.path ||= trace_outline(reader.mask);
+            stroke_path(screen, path, place, '#0b1418aa', 3.6);
+            stroke_path(screen, path, place, reader_colour(i), 2);
+        });
         if (!show.hidden && show.proposal && slice_view.proposal) {
             const path = slice_view.proposal_path ||= trace_outline(slice_view.proposal);
             stroke_path(screen, path, place, '#0b1418aa', 2.6);

@@ -50,7 +50,7 @@ def build(session: Session) -> None:
             sidebar = ProjectSidebar(session, state)
     listeners = Listeners(session, state, stage, sidebar)
     listeners.register()
-    session.on_case(lambda case: {about: describe_assistant(session.registry, case.modality)}, [], [about])
+    session.on_case(lambda case: {about: describe_assistant(session.annotation_registry, case.modality)}, [], [about])
     sidebar.listen()
     if session.project is not None:
         listeners.register_project()
@@ -82,6 +82,8 @@ class Listeners:
         session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
         inputs = [session.case, self.state, sidebar.user]
         on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
+        on_event(sidebar.readers.agreement.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
+        on_event(sidebar.readers.agreement.consensus, self.make_consensus, inputs, [sidebar.notice, *self.outputs], concurrency_limit=1, lane=LONG, **lost)
         on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
         on_event(self.stage.ahead, self.prefetch, [self.state, sidebar.user], [], concurrency_limit=1, lane=LONG, may_lose=[self.state])
         on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, **lost)
@@ -145,6 +147,8 @@ class Listeners:
             action, ids = batch.parse(event._data)
         except ValueError as error:
             raise user_error(error) from None
+        if action == "delete":
+            self.sidebar.refuse_other_readers()
         for done, problem in batch.run(project, action, ids, author(user)):
             problems += [problem] * bool(problem)
             if done % OFTEN == 0:
@@ -153,6 +157,13 @@ class Listeners:
         notice = note(batch.summary(action, done, problems), bool(problems))
         reply = annotation.reopen_on_screen(author(user)) or annotation.show(self.session.first, author(user))
         yield {self.sidebar.notice: notice} | self._show_reply(annotation, reply, case)
+
+    def make_consensus(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> Iterator[dict]:
+        """Make the consensus of all images of the readers, with a bar; then show the image on screen as it is now."""
+        annotation = self._ensure(annotation)
+        for notice in self.sidebar.readers.make(event):
+            yield {self.sidebar.notice: notice}
+        yield self._show_reply(annotation, annotation.reopen_on_screen(author(user)), case)
 
     def prefetch(self, annotation: AnnotationSession | None, user: str) -> None:
         """Prepare the next image of the queue while someone works on this one."""
@@ -171,8 +182,11 @@ class Listeners:
         return {self.sidebar.notice: notice, self.sidebar.masks: None} | self._show_reply(annotation, reply, case)
 
     def _ensure(self, annotation: AnnotationSession | None) -> AnnotationSession:
-        session = self.session
-        return AnnotationSession(session.registry, session.project, session.reserve) if annotation is None else annotation
+        """Return the annotation session of this page, a new one if there is none, or if it is of another reader."""
+        session, view = self.session, self.session.view
+        if annotation is not None and (annotation.view is None or annotation.view.name == view.name):  # without a project there is no view
+            return annotation
+        return AnnotationSession(session.annotation_registry, session.project, session.reserve, view)
 
     def _show_reply(self, annotation: AnnotationSession, reply: str | None, before: Case | None) -> dict:
         """Show a reply on the canvas, and what changed beside it. before: as for ``_show_case``."""

@@ -1,0 +1,170 @@
+"""The readers of a project beside the canvas: who reads, how far two of them agree, and their consensus."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from mpsams.annotation import disk, readers
+from mpsams.annotation.reader_views import CONSENSUS, ReaderView
+from mpsams.annotation.readers import ReaderAgreement
+from mpsams.app import gradio_compat
+from mpsams.app.annotate import queue
+from mpsams.app.annotate.retrain_panel import author
+from mpsams.app.components import html
+from mpsams.app.components.templates import render
+from mpsams.app.events import event_values, on_event, user_error
+from mpsams.app.server.lanes import LONG
+from mpsams.app.session import Session
+
+MOST_ROWS = 300  # of the table of agreement; the CSV file has all
+OFTEN = 10  # after so many images of a consensus its bar is shown anew
+SAID = {"majority": "majority", "staple": "STAPLE"}
+
+
+class ReadersPanel:
+    """The components, and what happens when they are touched."""
+
+    def __init__(self, session: Session, user: gr.Textbox, ready: gr.DownloadButton) -> None:
+        self.session, self.user, self.ready = session, user, ready
+        self.readers = _component("readers", "annotate-readers")
+        self.agreement = _component("agreement", "annotate-agreement")
+
+    def listen(self) -> None:
+        """Connect the events, except those that put an image on screen."""
+        self.session.on_open(self.begin, [self.user], [self.readers, self.agreement], lane=LONG)
+        on_event(self.readers.join, self._join, [self.user], [self.readers], lane=LONG)
+        on_event(self.readers.compare, self._compare, [self.user], [self.readers], lane=LONG)
+        on_event(self.agreement.measure, self._measure, [], [self.agreement], lane=LONG)
+        sent = on_event(self.agreement.csv, self._csv, [], [self.ready], lane=LONG)
+        sent.success(None, js="() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)")
+
+    def begin(self, user: str) -> Iterator[dict]:
+        """Yield the panel when the page is opened; a reader's project gets the images that were added since."""
+        view = self.session.view
+        yield {self.readers: self._show()} | ({self.agreement: html.note("Comparing the masks…")} if view.is_consensus else {})
+        if view.name:
+            self._add_images(view.name, user)
+        if view.is_consensus:
+            yield {self.agreement: self._show_agreement(view)}
+
+    def update(self) -> dict:
+        """The list of readers as it is now."""
+        return {self.readers: self._show()}
+
+    def make(self, event: gr.EventData) -> Iterator[str]:
+        """Make the consensus of all images; yields a bar, then a sentence."""
+        method, project, done = str(event_values(event).get("method")), self.session.project, 0
+        try:
+            for done, count in self.session.views.make_consensus(method):
+                if done % OFTEN == 0:
+                    yield queue.bar(done / count, f"Consensus: {done} of {count}. You can go on working.", "Consensus")
+        except (ValueError, OSError) as error:
+            raise user_error(disk.as_sentence(error)) from None
+        made = sum(item.reader == readers.AUTHOR.format(method) for item in project.items())
+        yield html.note(f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by {SAID[method]} now. Look at each, or accept them from the list.")
+
+    def _join(self, user: str, event: gr.EventData) -> str:
+        values = event_values(event)
+        try:
+            view = self.session.views.join(str(values.get("name", "")), values.get("blind") is not False, author(user))
+        except (ValueError, OSError) as error:
+            raise user_error(disk.as_sentence(error)) from None
+        return self._show(view.name)
+
+    def _compare(self, user: str) -> str:
+        self._add_images(CONSENSUS, user)
+        return self._show(CONSENSUS)
+
+    def _add_images(self, name: str, user: str) -> None:
+        try:
+            self.session.views.update(name, author(user))
+        except (ValueError, OSError) as error:
+            raise user_error(disk.as_sentence(error)) from None
+
+    def _measure(self, event: gr.EventData) -> str:
+        pair = event_values(event).get("pair", 0)
+        return self._show_agreement(self._require_consensus(), pair if isinstance(pair, int) else 0)
+
+    def _csv(self, event: gr.EventData) -> str:
+        pair = event_values(event).get("pair", 0)
+        one, other = _pairs(self._require_consensus())[pair if isinstance(pair, int) else 0]
+        try:
+            data = self.session.views.measure(one[1], other[1]).csv()
+        except ValueError as error:
+            raise user_error(error) from None
+        return gradio_compat.save_to_cache(data, f"agreement {one[0]} and {other[0]}.csv", self.ready)
+
+    def _require_consensus(self) -> ReaderView:
+        """Return the view of all readers. An error on the page of one of them, who may be blind."""
+        view = self.session.view
+        if not view.is_consensus:
+            raise user_error("readers are compared on the page of their consensus")
+        return view
+
+    def _show(self, go: str | None = None) -> str:
+        """The readers as HTML. go: the reader whose page is opened next."""
+        view, views = self.session.view, self.session.views
+        found = [] if view.name else [(one.project.counts(), one) for one in map(views.view, views.names())]
+        names = [{"name": one.name, "is_blind": one.is_blind, "accepted": counts["accepted"], "images": sum(counts.values())} for counts, one in found]
+        return render("readers", view=view, names=names, go=go, read_only=views.project.read_only)
+
+    def _show_agreement(self, view: ReaderView, pair: int = 0) -> str:
+        """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus' queue."""
+        pairs = _pairs(view)
+        pair = pair if 0 <= pair < len(pairs) else 0
+        (_, first), (_, second) = pairs[pair]
+        found = self.session.views.measure(first, second)
+        doubts = {str(row["id"]): round(1 - float(str(row["dsc"])), 4) for row in found.rows if row["unit"]}
+        changed = {item.id: doubts[item.id] for item in view.project.items() if item.id in doubts and item.priority != doubts[item.id]}
+        if changed and not view.project.read_only:
+            view.project.set_priorities(changed)
+        rows = [_row(row) for row in found.rows[:MOST_ROWS]]
+        return render(
+            "agreement", found=found, overall=_overall(found), rows=rows, left=len(found.rows) - len(rows), pair=pair,
+            pairs=[(one[0], other[0]) for one, other in pairs], read_only=view.project.read_only,
+        )  # fmt: skip
+
+
+def _component(script: str, elem_id: str) -> gr.HTML:
+    path = Path(__file__).parents[1] / "static" / f"{script}.js"
+    return gr.HTML("", js_on_load=path.read_text(encoding="utf-8"), elem_id=elem_id)
+
+
+def _pairs(view: ReaderView) -> list:
+    """Return each two readers, with name and project; the first reader with each other ones first."""
+    return list(itertools.combinations(view.visible, 2))
+
+
+def _overall(found: ReaderAgreement) -> dict[str, object]:
+    """Return what the table of the whole says: the number of images, rows with mean and median, and a sentence on classes."""
+    numbers = found.overall
+    rows = [("DSC", _number(numbers["dsc"], 3), _number(numbers["dsc_median"], 3))]
+    for unit in ("mm", "px"):
+        if numbers[f"hd95_{unit}"] is not None:
+            rows.append((f"HD95 in {unit}", _number(numbers[f"hd95_{unit}"], 1), _number(numbers[f"hd95_{unit}_median"], 1)))
+    images, classified = int(numbers["images"] or 0), int(numbers["classified"] or 0)
+    said = "No image has a class of both readers."
+    if classified:
+        kappa = "not defined while both gave one class only" if numbers["kappa"] is None else _number(numbers["kappa"], 2)
+        said = f"Same class in {round(classified * (numbers['same_class'] or 0))} of {classified}; Cohen’s kappa {kappa}."
+    return {"images": f"{images} image{'s' * (images != 1)}", "rows": rows, "classes": said}
+
+
+def _row(row: dict[str, object]) -> dict[str, object]:
+    """Return a row of the table as text."""
+    one, other = str(row["class_1"]), str(row["class_2"])
+    same = one.casefold() == other.casefold()
+    has_masks = bool(row["unit"])
+    return {
+        "id": row["id"], "name": row["name"], "dsc": f"{row['dsc']:.2f}" if has_masks else "–", "hd95": f"{row['hd95']:.1f} {row['unit']}" if has_masks else "–",
+        "same": "–" if not (one and other) else "same" if same else "differs", "kind": "differs" if one and other and not same else "",
+        "title": f"{one or 'none'} and {other or 'none'}",
+    }  # fmt: skip
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
