@@ -93,11 +93,11 @@ def markup() -> str:
 <span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
 <span class="windowed"><output data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
 <label class="presets" data-part="presets" hidden><select data-set="preset" aria-label="Window">{_presets()}</select></label>
+<span class="take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></span>
 <span class="zooming" role="group" aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="says-so" data-part="note" role="status" hidden></p></div></div>
 <p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key" data-part="readers" data-for="readers"></span>
 <output data-part="zoom"></output><output data-part="under"></output></p>
-<div class="volume take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></div>
 <div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
 {_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}{_button("interpolate", "Fill the empty slices between those with a mask", "", words="Fill between slices")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
 <select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>

@@ -35,25 +35,25 @@ class ReadersPanel:
 
     def listen(self) -> None:
         """Connect the events, except those that put an image on screen."""
-        self.session.on_open(self.begin, [self.user], [self.readers, self.agreement], lane=LONG)
+        opened = self.session.on_open(self.show, [], [self.readers, self.agreement])
+        on_event(opened.success, self.add_images, [self.user], [self.agreement], lane=LONG)
         on_event(self.readers.join, self._join, [self.user], [self.readers], lane=LONG)
         on_event(self.readers.compare, self._compare, [self.user], [self.readers], lane=LONG)
         on_event(self.agreement.measure, self._measure, [], [self.agreement], lane=LONG)
         sent = on_event(self.agreement.csv, self._csv, [], [self.ready], lane=LONG)
         sent.success(None, js="() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)")
 
-    def begin(self, user: str) -> Iterator[dict]:
-        """Yield the panel when the page is opened; a reader's project gets the images that were added since."""
+    def show(self) -> dict:
+        """The panel when the page is opened; the agreement follows."""
         view = self.session.view
-        yield {self.readers: self._show()} | ({self.agreement: html.note("Comparing the masks…")} if view.is_consensus else {})
+        return {self.readers: self._show(), self.agreement: html.note("Comparing the masks…") if view.is_consensus else ""}
+
+    def add_images(self, user: str) -> dict:
+        """Add the images that a reader's project lacks; then compare the readers on the page of their consensus."""
+        view = self.session.view
         if view.name:
             self._add_images(view.name, user)
-        if view.is_consensus:
-            yield {self.agreement: self._show_agreement(view)}
-
-    def update(self) -> dict:
-        """The list of readers as it is now."""
-        return {self.readers: self._show()}
+        return {self.agreement: self._show_agreement(view)} if view.is_consensus else {}
 
     def make(self, event: gr.EventData) -> Iterator[str]:
         """Make the consensus of all images; yields a bar, then a sentence."""
@@ -101,7 +101,7 @@ class ReadersPanel:
     def _require_consensus(self) -> ReaderView:
         """Return the view of all readers. An error on the page of one of them, who may be blind."""
         view = self.session.view
-        if not view.is_consensus:
+        if view is None or not view.is_consensus:
             raise user_error("readers are compared on the page of their consensus")
         return view
 

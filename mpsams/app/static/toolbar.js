@@ -82,7 +82,7 @@ const show_readers = () => {
         return one;
     }));
     const button = (source, words, title) => Object.assign(document.createElement('button'), {type: 'button', textContent: words, title, ariaLabel: title});
-    const masks = readers.map(({name}) => [name, merges.length ? name : `Copy the mask of ${name}`, `Use the mask of ${name}`]), made = merges.map(name => [name, ...MERGES[name]]);
+    const masks = readers.map(({name}) => [name, merges.length ? name : 'Copy the first reader\u2019s mask', `Use the mask of ${name}`]), made = merges.map(name => [name, ...MERGES[name]]);
     part('take').replaceChildren(...[...masks, ...made].map(([source, words, title], i) => {
         const one = button(source, words, title);
         one.dataset.source = source;
