@@ -50,7 +50,7 @@ def outline(page, id: str, path, image_class: str) -> np.ndarray:
     """Draw a stroke as the mask of an image, give it a class, accept it; return the mask."""
     show(page, id)
     cleared(page)
-    mask_hw = stroke(page, path, "r", 16)
+    mask_hw = stroke(page, path, "r", 15)
     page.locator(f".image-class [data-class={image_class}]").click()
     page.wait_for_function("name => document.querySelector('.image-class [aria-pressed=true]')?.dataset.class === name", arg=image_class, timeout=WAIT)
     assert np.array_equal(drawn(page), mask_hw)
