@@ -16,7 +16,8 @@ from pathlib import Path
 from mpsams import checkpoint
 from mpsams.annotation import disk, readers, transfer
 from mpsams.annotation.consensus import METHODS
-from mpsams.annotation.project import Project, is_project
+from mpsams.annotation.project import Project
+from mpsams.annotation.project_folder import is_project
 from mpsams.imaging import MODALITIES
 
 ABOUT = "Import masks into a project of annotations, export them, and add images, as the Annotate tab of the app does."

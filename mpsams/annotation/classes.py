@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from mpsams.annotation.index import Item
+from mpsams.annotation.project import Project
+
 from . import export_names
-from .index import Item
-from .project import Project
 
 SETTING = "classes"  # of the log that holds the definition
 MAX_CLASSES = 20

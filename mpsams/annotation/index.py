@@ -14,60 +14,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from . import log
+from mpsams.annotation import log
+from mpsams.annotation.index_schema import CHANGES, COLUMNS, TABLES, VERSION
 
 STATUSES = ("new", "proposed", "in work", "accepted", "skipped")
 OPEN = STATUSES[:3]  # what stands in the queue
 IMAGE_ENDINGS = (".png", ".jpg", ".tif", ".nii", ".nii.gz", ".dcm", ".zip", "")  # the last is a folder with a series
 MASK_ENDINGS = (".png", ".nii.gz")
-VERSION = 5
 PATIENCE = 0.5  # seconds to wait for another program that locks the file
 
-_TABLES = """
-CREATE TABLE items (
-    number INTEGER PRIMARY KEY,              -- in the order they were added
-    id TEXT NOT NULL UNIQUE,                 -- the beginning of the sha256 of the image
-    status TEXT NOT NULL,                    -- new, proposed, in work, accepted, skipped
-    priority REAL,                           -- the greater, the sooner it is to be corrected
-    modality TEXT NOT NULL,
-    image_ending TEXT NOT NULL,
-    mask_ending TEXT NOT NULL,
-    shape TEXT NOT NULL,                     -- JSON [X, Y, Z], in voxels
-    mask TEXT,                               -- sha256 of the file of the last saved mask
-    proposal TEXT,                           -- sha256 of the file of the proposed mask
-    proposal_pixels INTEGER,                 -- that it outlines; NULL where the log does not say
-    checkpoint TEXT, checkpoint_sha256 TEXT, -- that proposed it
-    seconds REAL NOT NULL DEFAULT 0,         -- spent on it in all
-    changed TEXT NOT NULL,                   -- when
-    image_class TEXT NOT NULL DEFAULT '',    -- of the whole image, as benign; '' where nobody gave one
-    class_before TEXT NOT NULL DEFAULT '',   -- what it was before that
-    reader TEXT NOT NULL DEFAULT ''          -- who saved the mask last
-);
-CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT NOT NULL); -- private: what the user's file was called
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL); -- of the project, JSON: its classes
-CREATE TABLE state (log_end INTEGER NOT NULL);                -- up to which byte the log is in here
-INSERT INTO state VALUES (0);
-"""
 _ID = re.compile("[0-9a-f]{16}")
-_UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END"
-_CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
-    "prioritised": "priority = :priority",
-    "proposed": "proposal = :file, proposal_pixels = :pixels, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority = coalesce(:priority, priority), "
-    "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
-    "discarded": "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
-    "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
-    "saved": "mask = :mask, status = 'in work', reader = coalesce(:user, '')",
-    "recovered": "mask = :mask, status = 'in work'",
-    "missing": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
-    "accepted": "mask = :mask, status = 'accepted', reader = coalesce(:user, '')",
-    "skipped": "status = 'skipped'",
-    "reopened": f"status = {_UNTOUCHED}",
-    "classified": "class_before = image_class, image_class = coalesce(:image_class, '')",
-}
-_COLUMNS = (
-    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed, "
-    "image_class, class_before, reader, coalesce((SELECT name FROM names WHERE names.id = items.id), ''), proposal_pixels"
-)
 
 
 @dataclass(frozen=True)
@@ -144,7 +100,7 @@ class Index:
         for ending in ("", "-journal", "-wal", "-shm") if path is not None else ():
             path.with_name(path.name + ending).unlink(missing_ok=True)
         self.db = _connected(path)
-        self.db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {-VERSION}; COMMIT;")
+        self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {-VERSION}; COMMIT;")
         self._read_names()
         self._apply_log()
 
@@ -175,7 +131,7 @@ class Index:
     def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
         """All of some statuses in the order they were added."""
         marks = ", ".join("?" * len(statuses))
-        return tuple(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))))
+        return tuple(map(_item, self._rows(f"SELECT {COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))))
 
     def counts(self) -> dict[str, int]:
         """Return the number of items of each status."""
@@ -183,7 +139,7 @@ class Index:
 
     def item(self, id: str) -> Item | None:
         """One; None where there is none of that id."""
-        return next(map(_item, self._rows(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id,))), None)
+        return next(map(_item, self._rows(f"SELECT {COLUMNS} FROM items WHERE id = ?", (id,))), None)
 
     def name(self, id: str) -> str:
         """Return the name of the user's file; "" where that was forgotten."""
@@ -249,7 +205,7 @@ def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
         (found,) = db.execute("PRAGMA quick_check").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (end,) = db.execute("SELECT log_end FROM state").fetchone()
-        db.execute(f"SELECT {_COLUMNS} FROM items LIMIT 1").fetchone()
+        db.execute(f"SELECT {COLUMNS} FROM items LIMIT 1").fetchone()
         if (found, version) == ("ok", VERSION) and end <= (lines.stat().st_size if lines.exists() else 0):
             _mark(db, -VERSION)
             return db
@@ -280,8 +236,8 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
             db.execute(f"DELETE FROM {table} WHERE id = ?", (values["item"],))
     if action == "configured" and isinstance(row.get("setting"), str):
         db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (row["setting"], json.dumps(row.get("value"))))
-    if isinstance(action, str) and action in _CHANGES:
-        changes = f"{_CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
+    if isinstance(action, str) and action in CHANGES:
+        changes = f"{CHANGES[action]}, seconds = seconds + :seconds, changed = coalesce(:time, changed)"
         db.execute(f"UPDATE items SET {changes} WHERE id = :item", values)
 
 

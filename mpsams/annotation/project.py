@@ -1,6 +1,7 @@
 """A project of annotations: a folder with images, proposed and corrected masks, a queue, and a log of what was done.
 
 A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from it.
+Longer than other modules, since all methods of ``Project`` take the same locks in the same order.
 ``docs/reference/project-folder.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
 """
 
@@ -18,16 +19,24 @@ from threading import RLock
 import numpy as np
 
 from mpsams import checkpoint, imaging
+from mpsams.annotation import caches, disk, images, lock, log, masks
+from mpsams.annotation.index import OPEN, STATUSES, Index, Item
+from mpsams.annotation.project_folder import (
+    FOLDERS,
+    FORMAT,
+    VERSION,
+    add_time_and_user,
+    added_line,
+    check_finite,
+    compare_masks,
+    is_project,
+    pack_truth,
+    printable,
+    validate_folder,
+)
 from mpsams.imaging import Scan
 
-from . import caches, disk, images, lock, log, masks
-from .index import OPEN, STATUSES, Index, Item
-
-FORMAT, VERSION = "mps-ams annotations", 2
-FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
-FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
 BY_MODALITY = "by modality"  # in project.json: the classes of images before any are defined
-LONGEST = 200  # characters of a name, a person's or a file's
 
 
 class ConflictError(ValueError):
@@ -55,7 +64,7 @@ class Project:
         self._scans, self._packed = caches.scans(), caches.PackedMasks()
         self._remarks: dict[str, str] = {}
         self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
-        _validate_folder(self.folder)
+        validate_folder(self.folder)
         self.read_only, self._held = False, None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -206,9 +215,9 @@ class Project:
             if (known := index.item(id)) is not None:
                 return known
             given = Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
-            kept = _printable(given.name if name is None else name)
+            kept = printable(given.name if name is None else name)
             log.append(self._names, [{"item": id, "name": kept}])
-            self._write(_added(id, ending, scan), who)
+            self._write(added_line(id, ending, scan), who)
             index.call(id, kept)
             if notes is not None:
                 several = f"There are {len(scan.choices)} images in it; the first is taken."
@@ -217,7 +226,7 @@ class Project:
 
     def set_priorities(self, priority: Mapping[str, float], who: str = "") -> None:
         """Say how urgent items are, greater first (``annotations.priority``). ValueError for what is no finite number."""
-        rows = [{"item": self.item(id).id, "action": "prioritised", "priority": _finite("priority", value)} for id, value in priority.items()]
+        rows = [{"item": self.item(id).id, "action": "prioritised", "priority": check_finite("priority", value)} for id, value in priority.items()]
         with self._ready():
             self._write(rows, who)
 
@@ -228,9 +237,9 @@ class Project:
 
         checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say, JSON.
         """
-        priority = None if priority is None else _finite("priority", priority)
+        priority = None if priority is None else check_finite("priority", priority)
         with self._image_locks[self.item(id).id]:
-            made_by = {"checkpoint": _printable(checkpoint_name), "sha256": _printable(sha256)}
+            made_by = {"checkpoint": printable(checkpoint_name), "sha256": printable(sha256)}
             data = masks.encode(self.scan(id), mask_xyz)
             file = self._put("proposals", self.item(id), data, masks.pack(mask_xyz))
             row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority, "pixels": int(np.count_nonzero(mask_xyz))}
@@ -383,14 +392,14 @@ class Project:
     def _write(self, rows: Sequence[dict], who: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
         self.refuse_read_only()
-        self._commits.append_now(_with_head(rows, who))
+        self._commits.append_now(add_time_and_user(rows, who))
         self._index.sync_from_log()
 
     def _acknowledge(self, rows: Sequence[dict], who: str) -> None:
         """As ``_write``, called without the lock: the lines of several threads are brought to the disk together."""
         self.refuse_read_only()
         with self._ready() as index:
-            position = self._commits.append(_with_head(rows, who))
+            position = self._commits.append(add_time_and_user(rows, who))
             index.sync_from_log()
         self._commits.commit(position)
 
@@ -399,7 +408,7 @@ class Project:
         expected: str | None, more: Mapping,
     ) -> Item:  # fmt: skip
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
-        seconds = _finite("seconds", seconds)
+        seconds = check_finite("seconds", seconds)
         self.refuse_read_only()
         with self._image_locks[self.item(id).id]:
             item = self.item(id)
@@ -411,7 +420,7 @@ class Project:
             if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
             before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
-            row = _compare_masks(before, after, proposed, _packed_truth(truth_xyz, item))
+            row = compare_masks(before, after, proposed, pack_truth(truth_xyz, item))
             sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
             row = {"item": id, "action": action, "proposal": made_by, "mask": sha256, "seconds": seconds} | row
@@ -421,7 +430,7 @@ class Project:
 
     def _set(self, id: str, action: str, who: str, seconds: float) -> Item:
         with self._image_locks[self.item(id).id]:
-            self._acknowledge([{"item": id, "action": action, "seconds": _finite("seconds", seconds)}], who)
+            self._acknowledge([{"item": id, "action": action, "seconds": check_finite("seconds", seconds)}], who)
             self._publish(self.item(id))
             return self.item(id)
 
@@ -452,7 +461,7 @@ class Project:
         """An image in images/ that the log does not know. One that is not named by its content, or is none, is left alone."""
         if images.named_by_content(path):
             with suppress(ValueError):
-                self._write(_added(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")
+                self._write(added_line(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")
 
     def _check_proposal(self, item: Item) -> None:
         """A proposal that is not the one the log names was never acknowledged, so nobody knows whose it is."""
@@ -483,79 +492,3 @@ class Project:
             self._write([{"item": item.id, "action": "accepted" if again else "recovered", "mask": found}], "")
 
 
-def is_project(folder: Path) -> bool:
-    """Return True if a folder holds a project, maybe a damaged one."""
-    return (folder / "project.json").is_file() or (folder / "log.jsonl").is_file()
-
-
-def _validate_folder(folder: Path) -> None:
-    """ValueError unless a folder is a project we can open, or may become one."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")
-    for name in FILES:
-        if (folder / name).is_dir():
-            raise ValueError(f"{name} in {folder} is a folder; expected a file of the project. Move that folder elsewhere")
-    for name in FOLDERS:
-        if (folder / name).is_file():
-            raise ValueError(f"{name} in {folder} is a file; expected a folder of the project. Move that file elsewhere")
-    about = folder / "project.json"
-    if about.is_file():
-        try:
-            said = json.loads(about.read_bytes())
-            found, version = said["format"], int(said["version"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            message = f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
-            raise ValueError(message) from None
-        if found != FORMAT or version > VERSION:
-            raise ValueError(f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version {VERSION}")
-        return
-    others = [path for path in folder.iterdir() if path.name not in ("lock", "project.json.partial")] if folder.is_dir() else []
-    if others and not (folder / "log.jsonl").is_file():
-        raise ValueError(f"{folder} holds files that are no project; expected an empty folder, or a name for a new one")
-
-
-def _added(id: str, ending: str, scan: Scan) -> list[dict]:
-    """The line of the log for a new image."""
-    shape = [int(side) for side in scan.voxels_xyz.shape]
-    row = {"item": id, "action": "added", "modality": scan.modality, "image_ending": ending}
-    return [row | {"mask_ending": masks.ending(scan), "shape": shape}]
-
-
-def _with_head(rows: Sequence[dict], who: str) -> list[dict]:
-    """Return lines of the log with their time and user."""
-    head = {"time": log.now(), "user": _printable(who)}
-    return [head | row | head for row in rows]
-
-
-def _packed_truth(truth_xyz: np.ndarray | None, item: Item) -> np.ndarray | None:
-    """Return a truth mask as bits; None where there is none. ValueError if it is of another shape than its image."""
-    if truth_xyz is None:
-        return None
-    if truth_xyz.shape != item.shape_xyz:
-        raise ValueError(f"truth is of shape {truth_xyz.shape}; expected that of the mask, {item.shape_xyz}")
-    return masks.pack(truth_xyz)
-
-
-def _compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
-    """The log entry of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where there is none."""
-    added, removed = masks.changes(before, after)
-    return {
-        "pixels_added": added,
-        "pixels_removed": removed,
-        "dsc_before": None if truth is None else masks.agreement(before, truth),
-        "dsc_after": None if truth is None else masks.agreement(after, truth),
-        "dsc_proposal": None if proposed is None else masks.agreement(proposed, after),
-    }
-
-
-def _finite(what: str, value: float) -> float:
-    value = float(value)
-    if not math.isfinite(value) or (what == "seconds" and value < 0):
-        raise ValueError(f"{what} {value}; expected a finite number{', 0 or more' if what == 'seconds' else ''}")
-    return value
-
-
-def _printable(text: str) -> str:
-    """A name on one line, of characters that every file can hold."""
-    held = str(text).encode("utf-8", "replace").decode("utf-8")
-    return "".join(letter if letter.isprintable() else "_" for letter in held)[:LONGEST]

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpsams.annotation.project import Project
+from mpsams.annotation.project_folder import is_project
+
 from . import classes, export_names, readers
 from .consensus import MERGES
-from .project import Project, is_project
 from .readers import ReaderAgreement
 
 FOLDER, SETTING = "readers", "reader"

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import metrics
+from mpsams.annotation.index import OPEN, Item
+from mpsams.annotation.project import Project
 
 from . import class_table, classes, images
 from .consensus import METHODS, common_class, merge
-from .index import OPEN, Item
-from .project import Project
 
 AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
 FIRST = "mask of the first reader"  # what proposed, in a second project that is not blind

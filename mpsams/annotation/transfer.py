@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mpsams.annotation.index import Item
+from mpsams.annotation.project import Project
 from mpsams.imaging import Scan, UnreadableImage, dicom
 
 from . import classes, disk, export_names, exports, images, imports
 from .exports import Annotated
-from .index import Item
-from .project import Project
 
 FORMATS = {
     "folder": "Images and masks, for training", "nifti": "Masks as NIfTI", "coco": "COCO, one JSON file",

@@ -20,19 +20,20 @@ from mpsams.app.components.volume_report import Whole
 from mpsams.datasets import phantom
 from mpsams.imaging import Scan, geometry
 from mpsams.inference import case as _case
+from mpsams.inference import open_case
 from mpsams.inference.comparison import SlicePredictions
 from mpsams.inference.registry import ModelRegistry
 from mpsams.inference.volumes import VolumePrediction
 from tests.support.affines import AFFINES, SHAPE, STRAIGHT
 
-OPTIONS = _case.clustering_options(ModelRegistry("nowhere").clustering())
+OPTIONS = open_case.clustering_options(ModelRegistry("nowhere").clustering())
 NETWORK = "busi-mps_ams-seg-10"
 
 
 @pytest.fixture(scope="module")
 def ct():
     volume = next(volume for volume in phantom.volumes() if volume.modality == "ct")
-    return _case.open_volume(volume, OPTIONS)
+    return open_case.open_volume(volume, OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_keys_change_with_what_they_stand_for(ct, whole):
 
 
 def test_pixel_space_has_a_sentence_and_a_picture_nothing(ct):
-    flat = _case.open_sample(phantom.samples()[0], OPTIONS)
+    flat = open_case.open_sample(phantom.samples()[0], OPTIONS)
     assert read(volume_data.describe(flat, None, "", {}), "planes") == {}
     stack = case_of(ct, scan_of(None))
     assert "planes need a volume" in read(volume_data.describe(stack, None, "", {}), "planes")["sentence"]

@@ -1,4 +1,5 @@
 // The Learn tab in the browser: a click or a key becomes a request to the server ('act'); epochs are animated here.
+/* global enter_fullscreen, lay_out_presentation, set_presenting, step_of_key */
 const root = () => element.querySelector('.learn');
 const answered = () => JSON.parse(root().dataset.state);
 let wanted = null, due = false, latest = 0, sent = 0, timeout = 0, playing = 0, stroke = null;
