@@ -1,7 +1,7 @@
 """Ranking of lesion patches by selectors, on a data set with truth: the paper's, ours, others that were tried, and baselines.
 
 Of each selector: ROC AUC of its ranking, lift of the cluster it calls lesion and of its first 15% (how many times as often a
-patch is lesion as one drawn blindly), the share of the lesion that is hidden at some epochs, and milliseconds per image. With
+patch is lesion as one drawn at random), the share of the lesion that is hidden at some epochs, and milliseconds per image. With
 bootstrap intervals over patients. What it gets worst is drawn into --out, which is not to be shared where images are not.
 
   python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT --weights weights/busi-mps_ams-pretrain.safetensors

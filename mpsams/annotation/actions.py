@@ -101,6 +101,17 @@ def _interpolate(session: AnnotationSession, command: Command) -> str:
     return _reply_with_mask(session, here, here.mask_hw, message) if here.index in filled else session.reply(here.key, saved=session.save(here.image), message=message)
 
 
+def _undo_slices(session: AnnotationSession, command: Command) -> str:
+    here = command.slice_ref
+    plane = here.image.last_change[0]
+    restored, changed_since = here.image.undo_slices()
+    message = f"Took back the change of {len(restored)} slice{'s' * (len(restored) != 1)}."
+    if changed_since:
+        message += f" {changed_since} {'was' if changed_since == 1 else 'were'} changed since and left alone."
+    mask_hw = here.mask_hw if plane != here.plane or here.index in restored else None
+    return session.reply(here.key, saved=session.save(here.image), message=message, mask_hw=mask_hw)
+
+
 def _go(session: AnnotationSession, command: Command) -> str:
     saved = session.save_first(command)
     here = command.slice_ref if command.slice_ref.image is session.image else session.slice_ref
@@ -181,7 +192,7 @@ def _take(session: AnnotationSession, command: Command) -> str:
 
 
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
-    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "interpolate": _interpolate, "proposal": _proposal, "prompt": _prompt,
+    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "interpolate": _interpolate, "undo_slices": _undo_slices, "proposal": _proposal, "prompt": _prompt,
     "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "reopen_last": _reopen_last,
     "window": _window, "open": _open, "previous": _previous, "take": _take,
 }  # fmt: skip

@@ -16,7 +16,7 @@ from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
 from mpsams.transforms import Box
 
-COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "interpolate", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous", "take")
+COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "interpolate", "undo_slices", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous", "take")
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds of work that one command may report

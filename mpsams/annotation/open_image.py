@@ -33,7 +33,8 @@ class OpenImage:
     of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not saved yet. seconds: worked
     and not yet logged. command_id: of the command being handled, for the log. edited: the slices (plane, index) that a person
     drew on. truth_copy: the mask that was given away as the truth. history: what was done, as lines of a project's log, for
-    an image without a project.
+    an image without a project. last_change: of the last command on several slices, its plane and, by slice, the mask before and
+    after it as bits.
     """
 
     token: str
@@ -52,6 +53,7 @@ class OpenImage:
     contexts: OrderedDict[tuple[str, int], assist.SliceContext] = field(default_factory=OrderedDict)
     scribbles: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     last_prompt: tuple[tuple[str, int], Prompt, np.ndarray] | None = None
+    last_change: tuple[str, dict[int, tuple[np.ndarray, np.ndarray]]] = ("axial", {})
 
     @property
     def item(self) -> str:
@@ -112,10 +114,39 @@ class OpenImage:
 
     def replace(self, plane: str, mask_xyz: np.ndarray) -> None:
         """Replace the mask of all slices by one that a person chose."""
+        self.last_change = plane, {}
         after = geometry.radiological_view(mask_xyz, self.case.scan.affine, plane)
         for index, mask_hw in enumerate(after):
             if not np.array_equal(mask_hw, self.mask(plane, index)):
-                self.draw(plane, index, mask_hw)
+                self.edited.add((plane, index))
+                self._change_slice(plane, index, mask_hw)
+
+    def undo_slices(self) -> tuple[list[int], int]:
+        """Restore the slices that the last command on several slices changed, except those that were changed again since.
+
+        Returns the indices of the restored ones, in order, and the number of those left alone. ValueError if there is no such command.
+        """
+        plane, changes = self.last_change
+        if not changes:
+            raise ValueError("no command has changed several slices; there is nothing to undo")
+        self.last_change, restored = (plane, {}), []
+        for index, (before, after) in sorted(changes.items()):
+            here_hw = self.mask(plane, index)
+            if np.array_equal(masks.pack(here_hw), after):
+                before_hw = masks.unpack(before, (*here_hw.shape, 1))[..., 0]
+                self._append_history(plane, index, here_hw, before_hw)
+                here_hw[:] = before_hw
+                restored.append(index)
+        self.is_dirty = self.is_dirty or bool(restored)
+        return restored, len(changes) - len(restored)
+
+    def _change_slice(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
+        """Replace the mask of a slice as part of a command on several slices, which ``undo_slices`` can undo."""
+        here_hw = self.mask(plane, index)
+        self._append_history(plane, index, here_hw, mask_hw)
+        self.last_change[1][index] = masks.pack(here_hw), masks.pack(mask_hw)
+        here_hw[:] = mask_hw
+        self.is_dirty = True
 
     def scribble(self, plane: str, index: int, strokes_hw: np.ndarray) -> np.ndarray:
         """Return the mask after strokes, bool (H, W).
@@ -146,20 +177,20 @@ class OpenImage:
 
         An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says how.
         """
+        self.last_change = plane, {}
         slices = geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)
         drawn, filled = [index for index in range(len(slices)) if slices[index].any()], []
         for first, last in itertools.pairwise(drawn):
             for index in range(first + 1, last):
                 mask_hw = masks.interpolate(slices[first], slices[last], (index - first) / (last - first))
                 if mask_hw.any():
-                    self._append_history(plane, index, slices[index], mask_hw)
-                    slices[index][:] = mask_hw
+                    self._change_slice(plane, index, mask_hw)
                     filled.append(index)
-        self.is_dirty = self.is_dirty or bool(filled)
         return filled
 
     def propagate(self, plane: str, index: int, step: int, count: int) -> tuple[int, bool]:
         """Propagate a slice's mask through ``count`` slices; return how many got one, and True if an edited slice was in the way."""
+        self.last_change = plane, {}
         slices = len(self.case.scan.shown(plane))
         for done in range(count):
             here, there = index + step * done, index + step * (done + 1)
@@ -168,9 +199,7 @@ class OpenImage:
             if (plane, there) in self.edited:
                 return done, True
             mask_hw = assist.propagate(self.context(plane, here), self.mask(plane, here), self.context(plane, there))
-            self._append_history(plane, there, self.mask(plane, there), mask_hw)
-            self.mask(plane, there)[:] = mask_hw
-            self.is_dirty = True
+            self._change_slice(plane, there, mask_hw)
             if not mask_hw.any():
                 return done, False
         return count, False
@@ -180,6 +209,7 @@ class OpenImage:
 
         Returns the slices that got a mask, in order.
         """
+        self.last_change = plane, {}
         slices, start = len(self.case.scan.shown(plane)), SliceMask(index, self.mask(plane, index).copy(), 1.0)
 
         def free(indices: Iterable[int]) -> Iterator[int]:
@@ -189,9 +219,7 @@ class OpenImage:
         for indices in (range(index - 1, -1, -1), range(index + 1, slices)):
             found += propagate(network, lambda there: self.context(plane, there).unit_hw, start, free(indices))
         for each in found:
-            self._append_history(plane, each.index, self.mask(plane, each.index), each.mask)
-            self.mask(plane, each.index)[:] = each.mask
-            self.is_dirty = True
+            self._change_slice(plane, each.index, each.mask)
         return sorted(found, key=lambda each: each.index)
 
     def save(self, project: Project | None, user: str) -> str:

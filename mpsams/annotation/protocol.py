@@ -28,6 +28,7 @@ class State:
     """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0.
 
     can_reopen_last: True if undo may take back the last accept or skip. voxels_elsewhere: outlined on the other slices.
+    slices_to_undo: changed by the last command on several slices.
     """
 
     status: str = ""
@@ -39,6 +40,7 @@ class State:
     prompts: bool = False
     can_reopen_last: bool = False
     voxels_elsewhere: int = 0
+    slices_to_undo: int = 0
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

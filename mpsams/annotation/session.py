@@ -27,7 +27,7 @@ from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
-ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all", "interpolate")  # commands that take effect once, however often they are sent
+ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all", "interpolate", "undo_slices")  # commands that take effect once, however often they are sent
 REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
 RESTARTED = "The app was started again; what you drew is saved."
@@ -173,7 +173,7 @@ class AnnotationSession:
             if is_restarted:
                 return self._reply_after_restart(command)
             repeats = command.id in self._done and command.action in ONCE
-            if repeats and not (command.action.startswith(("propagate", "interpolate")) and command.slice_ref.image.is_dirty):
+            if repeats and not (command.action.startswith(("propagate", "interpolate", "undo_slices")) and command.slice_ref.image.is_dirty):
                 return self._repeat_reply(command)
             answer = actions.ACTIONS[command.action](self, command)
             if command.id:
@@ -271,7 +271,7 @@ class AnnotationSession:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
         has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
-        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last, image.voxels_elsewhere(here.plane, here.index))
+        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last, image.voxels_elsewhere(here.plane, here.index), len(image.last_change[1]))
         if show:
             self._sent = self._signature()
             remark = self.project.remark(image.item) if item else ""

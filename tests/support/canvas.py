@@ -225,7 +225,10 @@ def brushed(points_xy: list[tuple[float, float]], size: int, shape_hw: tuple[int
 
 
 def size_of_brush(page, size: int) -> None:
+    seen = set()
     while (now := int(page.locator("[data-part=size]").inner_text())) != size:
+        assert now not in seen, f"the brush has no size {size}; it has been {sorted(seen)}"
+        seen.add(now)
         page.keyboard.press("[" if now > size else "]")
 
 

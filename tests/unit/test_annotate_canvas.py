@@ -94,7 +94,7 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
 
 def test_an_answer_says_what_the_protocol_asks():
     told = json.loads(protocol.reply(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
-    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False, "can_reopen_last": False, "voxels_elsewhere": 0}
+    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False, "can_reopen_last": False, "voxels_elsewhere": 0, "slices_to_undo": 0}
     assert told == {"request_id": 3, "key": "a/1", "saved": "disk", "message": "", "error": "", "mask": "0 4", "preview": None, "slice_view": None, "state": state}
     with pytest.raises(ValueError, match="'gone'"):
         protocol.reply(1, "k", protocol.State(), saved="gone")

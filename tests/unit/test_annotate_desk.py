@@ -265,7 +265,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     page.send("skip")
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
     answer = page.send("accept", empty=True)
-    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True, "voxels_elsewhere": 0}
+    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True, "voxels_elsewhere": 0, "slices_to_undo": 0}
     assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"
     assert page.send("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
@@ -781,6 +781,36 @@ def test_empty_slices_between_drawn_ones_are_filled(registry, project, tmp_path)
     assert counts == sorted(counts) and counts[0] == discs[3].sum() and counts[4] == discs[7].sum() and not slices[5:].any()
     assert np.count_nonzero(slices[2] ^ discs[5]) <= 0.1 * discs[5].sum()  # the disc halfway between
     assert answer["state"]["voxels_elsewhere"] == sum(counts[:4]) and page.slice_view["spacing"] == pytest.approx(project.scan(added.id).spacing("axial"))
+
+
+def test_a_command_on_several_slices_is_undone_on_all_of_them_but_those_changed_since(registry, project, tmp_path):
+    volume(tmp_path)
+    added = project.add(next(tmp_path.glob("*.nii.gz")), "ct")
+    page = Page(registry, project)
+    page.open(added.id)
+    page.send("go", slice=0)
+    assert "nothing to undo" in page.send("undo_slices")["error"]
+    rows, columns = np.ogrid[: page.shape[0], : page.shape[1]]
+    disc = (rows - page.shape[0] / 2) ** 2 + (columns - page.shape[1] / 2) ** 2 <= 25
+
+    def on_disk() -> list[bool]:
+        slices = geometry.radiological_view(project.mask(added.id), project.scan(added.id).affine, "axial")
+        return [bool(mask_hw.any()) for mask_hw in slices[:5]]
+
+    page.send("go", disc, slice=4)
+    assert page.send("interpolate", disc)["state"]["slices_to_undo"] == 3 and on_disk() == [True] * 5
+    answer = page.send("undo_slices", disc)
+    assert answer["message"] == "Took back the change of 3 slices." and answer["saved"] == "disk" and answer["state"]["slices_to_undo"] == 0
+    assert on_disk() == [True, False, False, False, True]
+    page.send("interpolate", disc)
+    page.send("go", disc, slice=2)
+    answer = page.send("undo_slices", np.roll(disc, 3, axis=0))
+    assert answer["message"] == "Took back the change of 2 slices. 1 was changed since and left alone."
+    assert on_disk() == [True, False, True, False, True] and answer["mask"] is None
+    page.send("propagate", np.roll(disc, 3, axis=0), step=1, count=1)
+    page.send("go", slice=3)
+    answer = page.send("undo_slices", page.mask)
+    assert on_disk() == [True, False, True, False, True] and not np.any(page.mask)
 
 
 def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(registry, project, tmp_path, monkeypatch):

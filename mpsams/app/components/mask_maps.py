@@ -96,9 +96,9 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
         html.card("Mask ratio σ", html.percent(at.ratio, 1), f"25% + ln({at.epoch:g}) / 12"),
         html.card("Patches hidden", f"{at.hidden}<small> of {length}</small>", f"⌊{length} · σ⌋, the same for both ways"),
         html.card(
-            "Left to chance",
+            "Entropy of the masks",
             f"{at.bits:.0f}<small> bits</small>",
-            "entropy of the masks each way can draw",
+            "of all masks that each way can draw",
             html.bars(("first", at.bits / most, f"{at.bits:.0f}"), ("random", at.random_bits / most, f"{at.random_bits:.0f}")),
         ),
     ]

@@ -62,6 +62,9 @@ const controls = () => {
     text('slice', `${slice + 1} / ${slices}`);
     text('below', `Copy slice ${slice}`);
     text('over', `Copy slice ${slice + 2}`);
+    set_visible('undo_slices', state.slices_to_undo > 0);
+    set_enabled('undo_slices', free);
+    text('undo_slices', `Undo on ${state.slices_to_undo} slice${state.slices_to_undo === 1 ? '' : 's'}`);
     set_enabled('back', slice > 0);
     set_enabled('on', slice < slices - 1);
     for (const [name, there] of [['below', slice > 0], ['over', slice < slices - 1], ['propagate', true], ['propagate_all', true], ['interpolate', true]]) set_enabled(name, free && there);
@@ -112,7 +115,7 @@ const ACTIONS = {
     strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
-    interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(() => request('propagate_all')),
+    interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(() => request('propagate_all')), undo_slices: if_editable(() => request('undo_slices')),
     propagate: if_editable(() => request('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
     largest: tidy('largest'), holes: tidy('holes'), smooth: tidy('smooth'),
     keys: () => part('shortcuts').showModal(),
