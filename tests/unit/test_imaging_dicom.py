@@ -938,13 +938,13 @@ def test_bombs_stay_small(tmp_path):
         "import re, sys, warnings; warnings.simplefilter('ignore')\n"
         "from pathlib import Path\n"
         "from mpsams.imaging import dicom; from tests.support.dicom_files import outcome, SHIPPED\n"
-        "from mpsams.annotation.transfer import grouped\n"
+        "from mpsams.annotation.transfer import group_files\n"
         "dicom._FILE_STEPS //= 20\n"  # 6 s each otherwise
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
         "outcome([SHIPPED / 'CT_small.dcm']), outcome([SHIPPED / 'MR_small_jp2klossless.dcm'])\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    before = peak()\n"
-        "    assert grouped([path]) == [[path]]\n"
+        "    assert group_files([path]) == [[path]]\n"
         "    print(path.name, outcome([path]), peak() - before, sep='|', flush=True)\n"
     )
     run = [sys.executable, "-c", code, str(tmp_path)]
