@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 
 import numpy as np
@@ -40,6 +41,17 @@ def test_a_click_on_a_patch_says_what_it_is(page):
     epoch(page).fill("1")
     expect_shown(page, "25.0%")
     expect_shown(page, "row 1, column 1")
+
+
+def test_an_event_is_sent_when_the_one_before_is_in_the_queue(browser, app_address):
+    """Else a loaded server may answer them in another order, and the older picture stays."""
+    page = browser.new_page()
+    page.goto(f"{app_address}/?tab=masking", wait_until="domcontentloaded")
+    times = "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/queue/join')).map(one => [one.startTime, one.responseEnd])"
+    page.wait_for_function(f"() => ({times})().length >= 5", timeout=WAIT)  # of the opening of the page
+    for (begun, ended), (following, _) in itertools.pairwise(page.evaluate(times)):
+        assert following >= ended - 1 or following - begun >= 1000
+    page.close()
 
 
 @pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])

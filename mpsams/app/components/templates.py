@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -16,3 +17,9 @@ def environment() -> Environment:
 def render(template: str, **values: object) -> str:
     """Return the HTML of ``templates/<template>.html``; values that are HTML themselves are marked there with ``safe``."""
     return environment().get_template(f"{template}.html").render(values)
+
+
+def read_static(*names: str) -> str:
+    """Return the text of these files of app/static, one after the other."""
+    folder = resources.files("mpsams.app").joinpath("static")
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)

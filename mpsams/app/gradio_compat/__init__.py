@@ -31,7 +31,7 @@ def add_to_head(html: str) -> None:
     environment, name = routes.templates.env, "frontend/index.html"
     loader = environment.loader.loaders[-1] if isinstance(environment.loader, ChoiceLoader) else environment.loader
     source, _, _ = loader.get_source(environment, name)
-    environment.loader = ChoiceLoader([DictLoader({name: source.replace("<head>", f"<head>{html}", 1)}), loader])
+    environment.loader = ChoiceLoader([DictLoader({name: source.replace("<head>", f"<head>{{% raw %}}{html}{{% endraw %}}", 1)}), loader])
 
 
 def root_blocks() -> gr.Blocks | None:
