@@ -37,24 +37,24 @@ def staple(masks: Sequence[np.ndarray], prior: float | None = None, start: float
         raise ValueError(f"{len(masks)} masks of the shapes {sorted({mask.shape for mask in masks})}; allowed are 1 to {MAX_READERS} of one shape")
     answers_n = sum(np.asarray(mask, np.int64).ravel() << reader for reader, mask in enumerate(masks))
     patterns_p, pattern_n, count_p = np.unique(answers_n, return_inverse=True, return_counts=True)
-    said_rp = (patterns_p >> np.arange(len(masks))[:, None] & 1).astype(bool)  # what each reader says where the answers have pattern p
-    prior = float((said_rp * count_p).sum() / (len(masks) * count_p.sum())) if prior is None else prior
+    answers_rp = (patterns_p >> np.arange(len(masks))[:, None] & 1).astype(bool)  # answer of each reader in pattern p
+    prior = float((answers_rp * count_p).sum() / (len(masks) * count_p.sum())) if prior is None else prior
     sensitivity, specificity = np.full(len(masks), start), np.full(len(masks), start)
     weight_p = np.full(len(patterns_p), prior)
     for _ in range(iterations if 0 < prior < 1 else 0):
-        weight_p = _expect(said_rp, prior, sensitivity, specificity)
+        weight_p = _expect(answers_rp, prior, sensitivity, specificity)
         before = np.concatenate([sensitivity, specificity])
         lesion, rest = (weight_p * count_p).sum(), ((1 - weight_p) * count_p).sum()
-        sensitivity = (said_rp * weight_p * count_p).sum(1) / lesion if lesion else sensitivity
-        specificity = (~said_rp * (1 - weight_p) * count_p).sum(1) / rest if rest else specificity
+        sensitivity = (answers_rp * weight_p * count_p).sum(1) / lesion if lesion else sensitivity
+        specificity = (~answers_rp * (1 - weight_p) * count_p).sum(1) / rest if rest else specificity
         if np.abs(np.concatenate([sensitivity, specificity]) - before).max() < TOLERANCE:
             break
     return StapleEstimate(weight_p[pattern_n.ravel()].reshape(masks[0].shape), sensitivity, specificity)
 
 
-def _expect(said_rp: np.ndarray, prior: float, sensitivity: np.ndarray, specificity: np.ndarray) -> np.ndarray:
+def _expect(answers_rp: np.ndarray, prior: float, sensitivity: np.ndarray, specificity: np.ndarray) -> np.ndarray:
     """Return the probability of lesion for each pattern of answers; the logarithms keep many readers from underflow."""
     p, q = sensitivity[:, None], specificity[:, None]
-    lesion = np.log(prior) + np.log(np.maximum(np.where(said_rp, p, 1 - p), TINY)).sum(0)
-    rest = np.log1p(-prior) + np.log(np.maximum(np.where(said_rp, 1 - q, q), TINY)).sum(0)
+    lesion = np.log(prior) + np.log(np.maximum(np.where(answers_rp, p, 1 - p), TINY)).sum(0)
+    rest = np.log1p(-prior) + np.log(np.maximum(np.where(answers_rp, 1 - q, q), TINY)).sum(0)
     return 1 / (1 + np.exp(np.clip(rest - lesion, -700, 700)))

@@ -24,7 +24,7 @@ from fastapi.responses import PlainTextResponse
 from mpsams import __version__
 from mpsams.annotation.project import Project
 from mpsams.app import gradio_compat
-from mpsams.app.components.templates import read_static, render
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.components.theme import look
 from mpsams.app.page import page
 from mpsams.app.server import accounts, listen, metrics, uploads
@@ -99,7 +99,7 @@ def create(
             text = metrics.render(blocks.budget.usage(), blocks._queue.usage(), shared.results.usage())
             return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
 
-    gradio_compat.add_to_head(render("head", event_stream=read_static("event_stream.js")))
+    gradio_compat.add_to_head(render("head", event_stream=read_scripts("event_stream")))
     blocks = page(registry, project, budget).queue()
     shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
     gr.mount_gradio_app(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from html import escape
-from importlib import resources
 from types import ModuleType
 
 import gradio as gr
@@ -19,13 +18,14 @@ from mpsams.annotation.project import Project
 from mpsams.app import tabs
 from mpsams.app.address import Address
 from mpsams.app.components import html
+from mpsams.app.components.templates import read_scripts
 from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.app.server.budget import VISITOR, Budget
 from mpsams.app.session import Session
 from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
-SCRIPTS = ("page.js", "theme.js", "address.js")
+SCRIPTS = ("page", "theme", "address")
 HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
 lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p>
 <select data-theme-choice aria-label="Theme" title="Theme"><option value="system">System</option><option value="light">Light</option><option value="dark">Dark</option></select>
@@ -38,8 +38,7 @@ medical image segmentation</cite>. For research and teaching; not a medical devi
 
 def scripts() -> str:
     """The scripts of the page itself, each in a block of its own."""
-    folder = resources.files("mpsams.app").joinpath("static")
-    return "".join(f"{{{folder.joinpath(name).read_text(encoding='utf-8')}}}\n" for name in SCRIPTS)
+    return "".join(f"{{{read_scripts(name)}}}\n" for name in SCRIPTS)
 
 
 def tab_names() -> list[str]:

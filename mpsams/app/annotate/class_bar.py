@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import gradio as gr
 
 from mpsams.annotation import classes, disk
 from mpsams.annotation.classes import ImageClass
 from mpsams.annotation.project import Project
-from mpsams.app.components.templates import render
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.events import event_values, user_error
 
 SCRIPTS = ("classes", "initials")
@@ -19,9 +18,7 @@ SCRIPTS = ("classes", "initials")
 
 def component() -> gr.HTML:
     """The bar; its event is ``act``, see ``handle``."""
-    static = Path(__file__).parents[1] / "static"
-    script = "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    return gr.HTML("", js_on_load=script, elem_id="annotate-classes")
+    return gr.HTML("", js_on_load=read_scripts(*SCRIPTS), elem_id="annotate-classes")
 
 
 def show(project: Project, current: str, can_edit: bool = True) -> str:

@@ -19,6 +19,7 @@ from mpsams.app.annotate import class_bar, queue
 from mpsams.app.annotate.readers_panel import ReadersPanel
 from mpsams.app.annotate.retrain_panel import RetrainPanel, author
 from mpsams.app.components import html
+from mpsams.app.components.templates import read_scripts
 from mpsams.app.events import on_event, user_error
 from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
@@ -61,7 +62,7 @@ class ProjectSidebar:
         self.readers = ReadersPanel(self.session, self.user, self.ready)
         self.classes = class_bar.component()
         self.list = gr.HTML(
-            json.dumps({"version": 0, "current": ""}), html_template=queue.markup(), js_on_load=queue.scripts(), apply_default_css=False, elem_id="annotate-queue",
+            json.dumps({"version": 0, "current": ""}), html_template=queue.markup(), js_on_load=read_scripts("images", "image_list"), apply_default_css=False, elem_id="annotate-queue",
             server_functions=queue.server_functions(self.project, lambda name: self.session.views.view(name).project),
         )  # fmt: skip
         self.notice = gr.HTML("")

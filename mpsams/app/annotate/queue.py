@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 
 from mpsams.annotation import log
 from mpsams.annotation.project import Item, Project
@@ -27,12 +26,6 @@ EMPTY = {
     "open": "<strong>All done.</strong> Every image is accepted or skipped. Download them under “Export”, or add more.",
     "accepted": "Nothing is accepted yet. Open an image, mend its mask, and press “Accept &amp; next”.", "skipped": "Nothing was skipped.",
 }  # fmt: skip
-
-
-def scripts() -> str:
-    """Return the script of the list."""
-    static = Path(__file__).parents[1] / "static"
-    return "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in ("images", "image_list"))
 
 
 def markup() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import gradio as gr
 
@@ -15,14 +14,14 @@ from mpsams.app import gradio_compat
 from mpsams.app.annotate import queue
 from mpsams.app.annotate.retrain_panel import author
 from mpsams.app.components import html
-from mpsams.app.components.templates import render
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
 
 MOST_ROWS = 300  # of the table of agreement; the CSV file has all
 OFTEN = 10  # after so many images of a consensus its bar is shown anew
-SAID = {"majority": "majority", "staple": "STAPLE"}
+METHOD_TITLES = {"majority": "majority", "staple": "STAPLE"}
 
 
 class ReadersPanel:
@@ -65,7 +64,7 @@ class ReadersPanel:
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
         made = sum(item.reader == readers.AUTHOR.format(method) for item in project.items())
-        yield html.note(f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by {SAID[method]} now. Look at each, or accept them from the list.")
+        yield html.note(f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by {METHOD_TITLES[method]} now. Look at each, or accept them from the list.")
 
     def _join(self, user: str, event: gr.EventData) -> str:
         values = event_values(event)
@@ -86,12 +85,10 @@ class ReadersPanel:
             raise user_error(disk.as_sentence(error)) from None
 
     def _measure(self, event: gr.EventData) -> str:
-        pair = event_values(event).get("pair", 0)
-        return self._show_agreement(self._require_consensus(), pair if isinstance(pair, int) else 0)
+        return self._show_agreement(self._require_consensus(), event_values(event).get("pair", 0))
 
     def _csv(self, event: gr.EventData) -> str:
-        pair = event_values(event).get("pair", 0)
-        one, other = _pairs(self._require_consensus())[pair if isinstance(pair, int) else 0]
+        one, other = _choose_pair(_pairs(self._require_consensus()), event_values(event).get("pair", 0))
         try:
             data = self.session.views.measure(one[1], other[1]).csv()
         except ValueError as error:
@@ -112,11 +109,12 @@ class ReadersPanel:
         names = [{"name": one.name, "is_blind": one.is_blind, "accepted": counts["accepted"], "images": sum(counts.values())} for counts, one in found]
         return render("readers", view=view, names=names, go=go, read_only=views.project.read_only)
 
-    def _show_agreement(self, view: ReaderView, pair: int = 0) -> str:
+    def _show_agreement(self, view: ReaderView, pair: object = 0) -> str:
         """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus' queue."""
         pairs = _pairs(view)
-        pair = pair if 0 <= pair < len(pairs) else 0
-        (_, first), (_, second) = pairs[pair]
+        if not pairs:
+            return html.note("Masks are compared as soon as there is a second reader.")
+        (_, first), (_, second) = chosen = _choose_pair(pairs, pair)
         found = self.session.views.measure(first, second)
         doubts = {str(row["id"]): round(1 - float(str(row["dsc"])), 4) for row in found.rows if row["unit"]}
         changed = {item.id: doubts[item.id] for item in view.project.items() if item.id in doubts and item.priority != doubts[item.id]}
@@ -124,19 +122,25 @@ class ReadersPanel:
             view.project.set_priorities(changed)
         rows = [_row(row) for row in found.rows[:MOST_ROWS]]
         return render(
-            "agreement", found=found, overall=_overall(found), rows=rows, left=len(found.rows) - len(rows), pair=pair,
+            "agreement", found=found, overall=_overall(found), rows=rows, left=len(found.rows) - len(rows), pair=pairs.index(chosen),
             pairs=[(one[0], other[0]) for one, other in pairs], read_only=view.project.read_only,
         )  # fmt: skip
 
 
 def _component(script: str, elem_id: str) -> gr.HTML:
-    path = Path(__file__).parents[1] / "static" / f"{script}.js"
-    return gr.HTML("", js_on_load=path.read_text(encoding="utf-8"), elem_id=elem_id)
+    return gr.HTML("", js_on_load=read_scripts(script), elem_id=elem_id)
 
 
 def _pairs(view: ReaderView) -> list:
     """Return each two readers, with name and project; the first reader with each other ones first."""
     return list(itertools.combinations(view.visible, 2))
+
+
+def _choose_pair(pairs: list, number: object) -> tuple:
+    """Return a pair by its number. An error for the user where there is none of that number."""
+    if type(number) is not int or not 0 <= number < len(pairs):
+        raise user_error(f"pair {str(number)[:20]!r} of readers; there are {len(pairs)}, counted from 0")
+    return pairs[number]
 
 
 def _overall(found: ReaderAgreement) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gradio as gr
 
 from mpsams.app.components import viewer, volume_data
-from mpsams.app.components.templates import render
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.components.volume_report import Whole
 from mpsams.app.events import event_values, on_event
 from mpsams.app.session import Session
@@ -25,7 +25,7 @@ class VolumePlanes:
     def __init__(self, session: Session, said: gr.State, thresholds: gr.State, whole: gr.State) -> None:
         self.inputs, self.whole = [said, thresholds, whole], whole
         self.about = gr.HTML("", elem_classes="planes-data")
-        view = gr.HTML(render("planes", planes=TITLES), js_on_load=viewer.read_scripts(SCRIPTS))
+        view = gr.HTML(render("planes", planes=TITLES), js_on_load=read_scripts(*SCRIPTS))
         volume, outlines = (gr.HTML("", elem_classes="planes-data") for _ in range(2))
         session.on_case(self._describe, self.inputs, self.about, may_lose=[whole])
         on_event(view.ask, self._send, [session.case, *self.inputs], [volume, outlines], may_lose=[whole])

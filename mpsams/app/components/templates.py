@@ -1,4 +1,4 @@
-"""HTML from the Jinja2 templates in app/templates, which escape every value that is not marked as HTML. No gradio here."""
+"""HTML from the Jinja2 templates in app/templates, which escape every value that is not marked as HTML, and scripts of app/static. No gradio here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def render(template: str, **values: object) -> str:
     return environment().get_template(f"{template}.html").render(values)
 
 
-def read_static(*names: str) -> str:
-    """Return the text of these files of app/static, one after the other."""
+def read_scripts(*names: str) -> str:
+    """Return the files ``static/<name>.js`` as one script, in this order."""
     folder = resources.files("mpsams.app").joinpath("static")
-    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    return "\n".join(folder.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in names)

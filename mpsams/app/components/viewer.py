@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 
 from mpsams import transforms
 from mpsams.annotation.protocol import encode_picture
-from mpsams.app.components.templates import render
+from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.session import Session
 from mpsams.imaging import geometry
@@ -34,16 +33,10 @@ CUSTOM = "custom"
 
 def build(session: Session, outlines: bool = True) -> None:
     """Lay out the bar in the tab that is being built, and register its events. outlines: the tab's pictures have outlines."""
-    bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=read_scripts(SCRIPTS))
+    bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=read_scripts(*SCRIPTS))
     values = gr.HTML("", elem_classes="viewer-values")
     on_event(bar.values, slice_values, [session.case], values)
     listen_to_window(session, bar.window)
-
-
-def read_scripts(names: Sequence[str]) -> str:
-    """Files of static/ as one script, in this order."""
-    static = Path(__file__).parents[1] / "static"
-    return "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
 def listen_to_window(session: Session, dragged: Callable) -> None:

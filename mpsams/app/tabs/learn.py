@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 
 import gradio as gr
 
+from mpsams.app.components.templates import read_scripts
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.learn import examples, handout, layout, quiz, quiz_page, steps, uses
@@ -21,7 +21,7 @@ from mpsams.inference.case import Case
 TITLE = "Learn"
 PLACE = 0
 
-SCRIPTS = ("learn.js", "present.js")  # parts of one script, in this order
+SCRIPTS = ("learn", "present")  # parts of one script, in this order
 STEP_PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
     uses.hide, uses.reconstruct, uses.compare, uses.transfer,
@@ -29,12 +29,6 @@ STEP_PAGES = (
 EXAMPLE_STEPS = (4, 9)  # clusters, and how well they find the lesion
 PRESS = "() => setTimeout(() => document.querySelector('#handout-file').click(), 200)"
 CACHED_ROUNDS = 32  # images of the quiz that are kept
-
-
-def read_scripts() -> str:
-    """The script of the tab."""
-    static = resources.files("mpsams.app").joinpath("static")
-    return "\n".join(static.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 
 def build(session: Session) -> None:
@@ -88,7 +82,7 @@ def build(session: Session) -> None:
         return {lesson_state: start_quiz(DEFAULTS.update(values))}
 
     lesson_state = gr.State(DEFAULTS)
-    stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=read_scripts(), elem_id="learn")
+    stage = gr.HTML(show(session.first, DEFAULTS), js_on_load=read_scripts(*SCRIPTS), elem_id="learn")
     file = gr.DownloadButton("File", elem_id="handout-file")  # never seen: pressed when the file is written
     inputs = [session.case, lesson_state]
     on_event(stage.act, act, inputs, [lesson_state, stage], trigger_mode="multiple")  # the page sends one at a time
