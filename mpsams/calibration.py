@@ -110,10 +110,10 @@ class Reliability:
     def __init__(self) -> None:
         self.pixels_k, self.lesion_k, self.probabilities_k = (np.zeros(BINS) for _ in range(3))
 
-    def add(self, chance: np.ndarray, truth: np.ndarray) -> None:
+    def add(self, probability: np.ndarray, truth: np.ndarray) -> None:
         """Count pixels: probabilities in [0, 1] and bool, of one shape."""
-        places = np.minimum((chance.ravel() * BINS).astype(int), BINS - 1)
-        for counts, values in ((self.pixels_k, None), (self.lesion_k, truth.ravel()), (self.probabilities_k, chance.ravel())):
+        places = np.minimum((probability.ravel() * BINS).astype(int), BINS - 1)
+        for counts, values in ((self.pixels_k, None), (self.lesion_k, truth.ravel()), (self.probabilities_k, probability.ravel())):
             counts += np.bincount(places, values, BINS)
 
     def table(self) -> dict:

@@ -98,14 +98,14 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
 def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     """Read, measure, fine-tune, measure again, and write the verdict."""
     plan = retraining_run.read(folder / retraining_run.PLAN)
-    begun_from, weights = folder / retraining_run.BASE_CHECKPOINT, folder / retraining_run.WEIGHTS
-    network = inference.open_network(begun_from)
+    base_checkpoint, weights = folder / retraining_run.BASE_CHECKPOINT, folder / retraining_run.WEIGHTS
+    network = inference.open_network(base_checkpoint)
     dataset = corrected_stack(folder, plan["modality"])
     stack = datasets.stack(dataset, network.size, tell.count("reading", "reading"))
     stack = replace(stack, target="lesion, corrected by hand", source="an annotation project, under its owner's terms")
-    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.training_patients(checkpoint.load(begun_from)).get("folder", set()))
+    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.training_patients(checkpoint.load(base_checkpoint)).get("folder", set()))
     print(f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out")
-    before = measure(begun_from, dataset, split.test, tell, "before")
+    before = measure(base_checkpoint, dataset, split.test, tell, "before")
     options = finetune_options(folder, plan, stack, split, steps, lr)
     trained = finetune.learn(options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split))
     trained.replace(weights)  # type: ignore[union-attr]
@@ -128,7 +128,7 @@ def corrected_stack(folder: Path, modality: str) -> Dataset:
     return datasets.open_dataset("folder", folder, modality=modality)
 
 
-def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:
+def divide(stack: Stack, learn: Sequence[str], holdout: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:
     """The split of the items, and the near-duplicates that are in neither part.
 
     Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in an
@@ -136,12 +136,12 @@ def divide(stack: Stack, learn: Sequence[str], held_back: Sequence[str], seen: s
     """
     flat = [group for case, group in zip(stack.cases, stack.groups, strict=True) if case == group]  # near-duplicates are sought among pictures only
     pairs = [{flat[i], flat[j]} for i, j in splits.near_duplicates(thumbnails(stack.of(flat)))] if flat else []
-    torn = [(pair & set(learn), pair & set(held_back)) for pair in pairs if pair & set(learn) and pair & set(held_back)]
+    torn = [(pair & set(learn), pair & set(holdout)) for pair in pairs if pair & set(learn) and pair & set(holdout)]
     left_out = {id for one, other in torn for id in (one | other if one & seen else one)}
     train = sorted(set(learn) & set(stack.groups) - left_out)  # an image that shows neither body nor lesion is not in the stack
-    test = sorted(set(held_back) - left_out)
+    test = sorted(set(holdout) - left_out)
     if min(len(train), len(test)) < retraining.MIN_HOLDOUT:
-        count = len(set(learn) | set(held_back))
+        count = len(set(learn) | set(holdout))
         raise ValueError(f"of {count} accepted images {len(left_out)} are nearly the same as others; too few are left, accept some more")
     return Split(stack.name, 0, True, tuple(train), (), tuple(test)), left_out
 

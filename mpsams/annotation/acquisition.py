@@ -31,12 +31,12 @@ def pair_disagreement(said: Sequence[np.ndarray]) -> float:
     return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(said), 2)]))
 
 
-def entropy(chance: np.ndarray) -> float:
+def entropy(probability: np.ndarray) -> float:
     """Mean over pixels of the entropy in bits of "lesion or not"; in [0, 1]. It grows with the area in doubt.
 
-    chance: of lesion at each pixel. ValueError for an empty map and for what is not in [0, 1].
+    probability: of lesion at each pixel. ValueError for an empty map and for what is not in [0, 1].
     """
-    p = np.asarray(chance, np.float64)
+    p = np.asarray(probability, np.float64)
     if not p.size or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"the map of chances has {p.size} values, not all in [0, 1]; expected chances of lesion")
     q = 1 - p

@@ -31,27 +31,27 @@ def promote(project: Project, run: Run, who: str = "") -> Path:
     ValueError: it is worse, it was begun from another checkpoint than the newest in use, or its file is gone.
     """
     with project.exclusive():
-        verdict, plan = run.evaluation(), read(run.folder / PLAN)
-        if verdict.worse:
-            fell = f"from {verdict.before:.3f} to {verdict.after:.3f} on {verdict.images} held-back images"
+        result, plan = run.evaluation(), read(run.folder / PLAN)
+        if result.worse:
+            fell = f"from {result.before:.3f} to {result.after:.3f} on {result.images} held-back images"
             raise ValueError(f"the mean DSC fell {fell}; only a checkpoint that is not worse is taken into use")
         in_use = promoted(project.folder)
         sha256, target = read(run.folder / EVALUATION)["sha256"], in_use_of(project.folder, run)
         if target is None:
-            if masks.sha256(verdict.checkpoint) != sha256:
+            if masks.sha256(result.checkpoint) != sha256:
                 raise ValueError(f"the checkpoint of run {run.folder.name} is no longer there; learn again")
             if in_use and masks.sha256(in_use[-1]) != plan["sha256"]:
                 why = f"run {run.folder.name} did not begin from {in_use[-1].stem}, which is in use"
                 raise ValueError(f"{why}; take that back first, or learn again")
             target = project.folder / "checkpoints" / f"{_name(project.folder, plan)}.safetensors"
             target.parent.mkdir(exist_ok=True)
-            verdict.checkpoint.replace(target)
+            result.checkpoint.replace(target)
             checkpoint.sync(target.parent)
         learned = [row.get("checkpoint") for row in project.log() if row.get("action") == "learned"]
         if not any(isinstance(one, dict) and one.get("sha256") == sha256 for one in learned):
             row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]}}
-            row |= {"items": verdict.learned, "holdout": verdict.images, "manually_edited": verdict.manually_edited}
-            project.append_log("learned", who, **row, before=verdict.before, after=verdict.after)
+            row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
+            project.append_log("learned", who, **row, before=result.before, after=result.after)
         return target
 
 

@@ -30,7 +30,7 @@ _NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlab
 
 
 @dataclass
-class Work:
+class PixelBudget:
     """A limit on the pixels that may still be drawn."""
 
     left: int = MAX_WORK
@@ -111,14 +111,14 @@ class Document:
     strangers: list[str]
 
 
-def read(data: bytes, names: Names, work: Work) -> Document:
+def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
     """Match the images and annotations of a COCO file with ours. Nothing is drawn yet.
 
     An annotation belongs to the image whose id is the same JSON value: 7, "7" and "007" are three ids. Images whose id is
-    missing or repeated, and images that may mean several of ours, are refused. work: what may still be done, of all files.
+    missing or repeated, and images that may mean several of ours, are refused. budget: what may still be done, of all files.
     Raises UnreadableImage whatever the bytes, where the file is not COCO.
     """
-    work.spend(_PER_BYTE * len(data))
+    budget.spend(_PER_BYTE * len(data))
     images, annotations, categories = coco_json.read(data)
     ids = Counter(id_of(image.get("id")) for image in images)
     drawn: dict[object, list[dict]] = {}
@@ -169,14 +169,14 @@ def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | Non
     return found, refused, strangers
 
 
-def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarray | None, set[str], list[str]]:
+def draw(document: Document, key: str, scan: Scan, budget: PixelBudget) -> tuple[np.ndarray | None, set[str], list[str]]:
     """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were left out.
 
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
     """
     mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
     shown_shw = geometry.radiological_view(mask_xyz, scan.affine)
-    work.spend(mask_xyz.size // _PER_VOLUME)
+    budget.spend(mask_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
         number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)
         named_alike = not flat if entry.number is not None else len(shown_shw) == 1
@@ -189,11 +189,11 @@ def draw(document: Document, key: str, scan: Scan, work: Work) -> tuple[np.ndarr
             if label.casefold() in _NOTHING:
                 continue
             try:
-                work.spend(_PER_MASK)
-                part_hw = _draw_segmentation(annotation.get("segmentation"), shown_shw.shape[1:], work)
+                budget.spend(_PER_MASK)
+                part_hw = _draw_segmentation(annotation.get("segmentation"), shown_shw.shape[1:], budget)
             except UnreadableImage as refusal:
                 reasons.append(str(refusal))
-                if work.left < 0:
+                if budget.left < 0:
                     break
             else:
                 shown_shw[number] |= part_hw
@@ -208,13 +208,13 @@ def _titles(categories: list[dict]) -> dict[object, str]:
     return {own: label_of(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := id_of(category.get("id"))) is not None}
 
 
-def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], work: Work) -> np.ndarray:
+def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], budget: PixelBudget) -> np.ndarray:
     """A bool (H, W) mask of a segmentation in any of COCO's forms."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         if segmentation.get("size") != list(shape_hw):
             raise UnreadableImage("a mask in the COCO file is of another size than its image, so it was left out.")
-        work.spend(shape_hw[0] * shape_hw[1])
+        budget.spend(shape_hw[0] * shape_hw[1])
         if isinstance(counts, str):
             return run_lengths.decode(run_lengths.decompress(counts), shape_hw)
         if isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**40 for count in counts):
@@ -225,7 +225,7 @@ def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], work: Wo
         mask_hw = np.zeros(shape_hw, bool)
         for numbers in segmentation:
             corners_n2 = np.array(numbers, np.float64).reshape(-1, 2)
-            work.spend(run_lengths.polygon_cost(corners_n2, shape_hw))
+            budget.spend(run_lengths.polygon_cost(corners_n2, shape_hw))
             mask_hw |= run_lengths.polygon(corners_n2, shape_hw)
         return mask_hw
     raise UnreadableImage("a mask in the COCO file is neither run lengths nor polygons, so it was left out.")

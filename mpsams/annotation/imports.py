@@ -124,7 +124,7 @@ class _Upload:
     ) -> None:
         self.folders = {name.casefold() for name in (*KINDS, *classes)}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
-        self.work, self.images = coco.Work(), 0
+        self.work, self.images = coco.PixelBudget(), 0
         self.named: dict[str, list[File]] = {}
         self.documents: list[coco.Document] = []
         self.segments: dict[str, tuple[np.ndarray, set[str]]] = {}  # of DICOM-SEG, 8 voxels in a byte, and labels

@@ -101,7 +101,7 @@ class Run:
         """Return its evaluation. ValueError while it runs, and where nothing came of it."""
         told = read(self.folder / EVALUATION)
         if not told:
-            raise ValueError(f"run {self.folder.name} has no verdict, it is {self.progress().state}; expected one that is done")
+            raise ValueError(f"run {self.folder.name} has no result; it is {self.progress().state}; expected one that is done")
         names = ("before", "after", "images", "learned", "left_out")
         better = is_shown(told["interval"], told.get("p"), told["images"])  # an earlier version wrote true where it was not worse
         return EvaluationResult(

@@ -120,18 +120,18 @@ def predict_slice(case: Case, names: Sequence[str], registry: ModelRegistry, bef
     again = before is not None and same_slice(before.case, case)
     known = {name: before.probabilities[name] for name in names if name in before.probabilities} if again else {}  # type: ignore[union-attr]
     maps = before.maps if again else {}  # type: ignore[union-attr]
-    wish = before.shown if before is not None else ""
+    preferred = before.shown if before is not None else ""
     usual = next((name for first in (ASSIST, FIRST) for name in names if parse_name(name)[1] == first), next(iter(names), ""))
     unit_hw = case.unit_hw
     rules = {name: calibration.readout(registry.metadata(name)).rule for name in names}
     seen_in = {name: registry.membership(name, case.scan.content_sha256) for name in names}
-    missing = sorted((name for name in names if name not in known), key=lambda name: name != (wish if wish in names else usual))
+    missing = sorted((name for name in names if name not in known), key=lambda name: name != (preferred if preferred in names else usual))
     for count in range(len(missing) + 1):
         if count:
             known[missing[count - 1]] = shared.grid_probability(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = SlicePredictions(case, {name: known[name] for name in names if name in known}, wish, len(missing) - count, maps, rules, seen_in)
-            yield said if wish in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
+            said = SlicePredictions(case, {name: known[name] for name in names if name in known}, preferred, len(missing) - count, maps, rules, seen_in)
+            yield said if preferred in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
 
 
 def needed_results(case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None) -> tuple:

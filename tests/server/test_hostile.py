@@ -209,7 +209,7 @@ def test_many_small_masks_in_coco_are_bounded(tmp_path):
 
     whole = json.loads(made_hostile.coco())
     whole["annotations"] = whole["annotations"][:1] * 5
-    work = coco.Work()
+    work = coco.PixelBudget()
     scans = made_hostile.scans()
     document = coco.read(json.dumps(whole).encode(), Names({name: (name,) for name in scans}), work)
     for name in document.entries:

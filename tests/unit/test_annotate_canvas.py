@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_every_button_and_place_of_the_page_is_known_to_the_script_and_the_other
 
 
 def test_each_part_of_the_script_says_in_its_first_line_what_lives_in_it():
-    files = [canvas.Path(canvas.__file__).parents[1] / "static" / f"{name}.js" for name in canvas.SCRIPTS]
+    files = [Path(canvas.__file__).parents[1] / "static" / f"{name}.js" for name in canvas.SCRIPTS]
     for file in files:
         lines = file.read_text(encoding="utf-8").splitlines()
         assert re.match(r"// \w.{20,}\.$", lines[0]) and len(lines) < 360

@@ -641,7 +641,7 @@ def test_work_is_bounded(tmp_path, monkeypatch):
     path = coco(tmp_path, None, annotations=[one] * 6)
     for masks, notes in ((6, 0), (5, 1)):
         left = (20 * 30 + imports.coco._PER_MASK) * masks + imports.coco._PER_BYTE * path.stat().st_size + 20 * 30 // imports.coco._PER_VOLUME
-        monkeypatch.setattr(imports.coco.Work, "__init__", lambda self, left=left: setattr(self, "left", left))
+        monkeypatch.setattr(imports.coco.PixelBudget, "__init__", lambda self, left=left: setattr(self, "left", left))
         found = imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)
 

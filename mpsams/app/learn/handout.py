@@ -130,7 +130,8 @@ def _transfer(context: LessonContext) -> Panel:
     row = figure_rows.make_row(compared)
     names = {parse_name(name)[1]: name for name in row.masks}
     dsc = {method: compared.scores[name]["dsc"] for method, name in names.items() if name in compared.scores and method in COMPARED}
-    text = "The pretrained network is fine-tuned on few labelled images, 10% of them, and outlines the lesion (dashed)."
+    percent_of_labels = parse_name(names["mps_ams"])[2] if "mps_ams" in names else ""
+    text = f"The pretrained network is fine-tuned on few labelled images{f', {percent_of_labels}% of them' if percent_of_labels else ''}, and outlines the lesion (dashed)."
     if set(dsc) == set(COMPARED):
         text += f" DSC with the true lesion (1 is perfect): pretrained {number(dsc['mps_ams'])}, from scratch {number(dsc['scratch'])}. One image proves nothing."
     outlines = [("truth", row.truth_hw)] if row.truth_hw is not None else []

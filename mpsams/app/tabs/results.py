@@ -215,6 +215,6 @@ def build(session: Session) -> None:
     on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
 
 
-def kept_of(value, allowed, wish=None):
+def kept_of(value, allowed, preferred=None):
     """The value if it is allowed, else what is wished for if that is, else the first."""
-    return next((one for one in (value, wish) if one in allowed), allowed[0])
+    return next((one for one in (value, preferred) if one in allowed), allowed[0])
