@@ -11,7 +11,7 @@ from PIL import Image
 
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
-from tests.support.browser import CHROMIUM, FLAGS, WAIT, browser, epoch, expect_shown, page, pytestmark, upload  # noqa: F401
+from tests.support.browser import CHROMIUM, FLAGS, WAIT, browser, epoch, expect_shown, idle, page, pytestmark, upload  # noqa: F401
 
 
 def test_the_first_page_shows_something_worth_seeing(page):
@@ -100,7 +100,7 @@ def test_a_bad_upload_gets_a_sentence_and_breaks_nothing(page, tmp_path):
 def test_nothing_is_asked_from_outside(page, app_address):
     for tab in ("Learn", "Reconstruct", "Segment & compare", "Results", "Masking"):
         page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(500)
+        idle(page)
     outside = [url for url in page.asked if not url.startswith((app_address, "data:", "blob:"))]
     assert page.asked and outside == []
 

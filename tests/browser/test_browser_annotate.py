@@ -16,7 +16,7 @@ from PIL import Image
 
 from mpsams.annotation.project import Project
 from mpsams.imaging import geometry
-from tests.support.browser import CHROMIUM, browser  # noqa: F401
+from tests.support.browser import CHROMIUM, browser, frames, idle  # noqa: F401
 from tests.support.browser_annotate import (  # noqa: F401
     ROOT,
     WAIT,
@@ -45,7 +45,7 @@ def pick(page, id: str, focus: bool = True) -> None:
     page.locator(f".row[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
     if focus:
         page.locator("[data-part=stage]").focus()
-    page.wait_for_timeout(100)
+    frames(page)
 
 
 def told(page, words: str) -> None:
@@ -75,7 +75,7 @@ def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(brow
         page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
     else:
         page.wait_for_function(at_step if tab == "Learn" else "() => document.querySelector('.annotate.open')", timeout=WAIT)
-    page.wait_for_timeout(500)
+    idle(page)
     assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
     assert page.locator(".annotate.open").count() == (not query)
     if tab == "Learn":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mpsams.annotation import protocol
-from tests.support.browser import browser, pytestmark  # noqa: F401
+from tests.support.browser import browser, frames, pytestmark  # noqa: F401
 from tests.support.canvas import (  # noqa: F401
     RAMP,
     SHAPE,
@@ -56,7 +56,7 @@ def test_a_click_marks_the_pixels_whose_centres_lie_in_the_ring_at_every_zoom(op
         for _ in range(abs(zooms)):
             page.keyboard.press("+" if zooms > 0 else "-")
         size_of_brush(page, size)
-        page.wait_for_timeout(60)
+        frames(page)
         point = page_point(page, x, y, aspect)
         page.mouse.click(*point)
         expected = brushed(image_points(page, [point], aspect), size, SHAPE, aspect)
@@ -97,7 +97,7 @@ def test_a_polygon_holds_the_pixels_whose_centres_are_inside(opened):
     corners = [(8.3, 6.2), (55.1, 10.4), (40.7, 25.2), (58.2, 44.1), (12.9, 40.3), (25.1, 22.6)]
     page.mouse.move(*page_point(page, *corners[0]))
     page.keyboard.press("g")
-    page.wait_for_timeout(100)
+    frames(page)
     points = [page_point(page, *corner) for corner in corners]
     for point in [*points, (points[0][0] + 60, points[0][1] + 60)]:
         page.mouse.click(*point)
@@ -369,7 +369,7 @@ def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_nothing_hangs_over(stand
     fingers("touchStart", (x - 20, y), (x + 20, y))
     fingers("touchMove", (x - 40, y), (x + 40, y))
     fingers("touchEnd")
-    page.wait_for_timeout(100)
+    frames(page)
     assert place(page)[2] == pytest.approx(2 * scale) and (mask_of(page, SHAPE) == expected).all() and held(page)["steps"] == 1
     assert not page.wrong
     page.context.close()

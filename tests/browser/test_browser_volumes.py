@@ -9,7 +9,7 @@ import pytest
 from mpsams.datasets import phantom
 from mpsams.datasets.phantom import files
 from mpsams.imaging import geometry, nifti
-from tests.support.browser import WAIT, browser, expect_shown, open_details, page, pytestmark, upload  # noqa: F401
+from tests.support.browser import WAIT, browser, expect_shown, idle, open_details, page, pytestmark, upload  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_brightness_changes_what_is_shown_and_not_what_networks_see(page, volume
     number(page, "Width").fill("200")
     number(page, "Width").press("Enter")
     page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
-    page.wait_for_timeout(500)
+    idle(page)
     assert page.locator("path.lesion").first.get_attribute("d") == clusters
 
 

@@ -21,7 +21,8 @@ const server = () => {
         streams.push({say: text => controller.enqueue(new TextEncoder().encode(text)), end: () => controller.close()});
         return Promise.resolve(new Response(body, {headers: {'content-type': 'text/event-stream'}}));
     };
-    return {joins, streams, fetch: ordered_fetch(send)};
+    const idle = [];
+    return {joins, streams, idle, fetch: ordered_fetch(send, one => idle.push(one))};
 };
 const read_all = async (response, seen = []) => {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -69,7 +70,7 @@ test('an event that enters the queue while the stream ends is answered by a stre
 });
 
 test('a stream ends when all events are answered, also those answered before their number was known; the next event waits until that is read', async () => {
-    const {joins, streams, fetch} = server(), stop = new AbortController();
+    const {joins, streams, idle, fetch} = server(), stop = new AbortController();
     const first = fetch(JOIN, {method: 'POST', body: 'first'}), reading = read_all(await fetch(DATA, {signal: stop.signal}));
     await settle();
     streams[0].say(message('process_completed', 'a1'));
@@ -78,12 +79,13 @@ test('a stream ends when all events are answered, also those answered before the
     await first;
     streams[0].say(message('close_stream'));
     assert.equal((await reading).at(-1).msg, 'close_stream');
+    assert.deepEqual([idle[0], idle.at(-1)], [false, true]);
     let is_known = false;
     const second = fetch(JOIN, {method: 'POST', body: 'second'}).then(() => { is_known = true; });
     await settle();
     joins[1].answer('a2');
     await settle();
-    assert.equal(is_known, false);
+    assert.deepEqual([is_known, idle.at(-1)], [false, false]);
     stop.abort();  // as gradio does when it has read the end
     await second;
     assert.equal(streams.length, 1);

@@ -24,6 +24,7 @@ from mpsams.app import main
 from mpsams.app.server import accounts, logs, uploads
 from mpsams.app.server.guard import HEADERS, MAX_BODY, Guard
 from tests.support import made_hostile
+from tests.support.browser import idle
 from tests.support.hostile_checks import plain
 from tests.support.made_hostile import SECRET
 from tests.support.server import PASSWORD, ROOT, Swallow, _through, running  # noqa: F401
@@ -184,11 +185,10 @@ def test_all_tabs_work_under_the_content_security_policy(open_app):
         for name in tabs:
             page.get_by_role("tab", name=name, exact=True).click()
             page.get_by_role("tabpanel").filter(visible=True).first.wait_for(timeout=20_000)
-            page.wait_for_timeout(500)
+            idle(page)
         assert (page.said, page.failed, page.outside) == ([], [], [])
-        page.evaluate("new Image().src = 'https://example.com/x.png'")
-        page.wait_for_timeout(300)
-        assert any("Content Security Policy" in words for words in page.said)  # so that this test would have seen one
+        with page.expect_console_message(lambda message: "Content Security Policy" in message.text):  # so that this test would have seen one
+            page.evaluate("new Image().src = 'https://example.com/x.png'")
 
 
 # Login

@@ -33,6 +33,7 @@ def page(browser, app_address):
     page.goto(app_address, wait_until="domcontentloaded")
     page.get_by_role("tab", name="Masking").click(timeout=WAIT)
     expect_shown(page, "Hidden lesion first")
+    idle(page)
     yield page
     context.close()
 
@@ -40,6 +41,17 @@ def page(browser, app_address):
 def expect_shown(page, text: str, within: str = "body") -> None:
     """Wait until a text can be seen, and fail when it does not appear."""
     page.locator(within).get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
+
+
+def idle(page) -> None:
+    """Wait until the app has answered all events of the page and the answers are drawn."""
+    page.locator("html[data-idle]").wait_for(state="attached", timeout=WAIT)
+    frames(page)
+
+
+def frames(page) -> None:
+    """Wait until the page has been drawn twice, after which a change of its layout is visible to the mouse."""
+    page.evaluate("() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
 
 
 def epoch(page) -> Locator:  # noqa: F821

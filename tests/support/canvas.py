@@ -13,7 +13,7 @@ import pytest
 from mpsams.annotation import protocol
 from mpsams.app.annotate import canvas
 from mpsams.app.components.theme import look
-from tests.support.browser import browser, pytestmark  # noqa: F401
+from tests.support.browser import browser, frames, pytestmark  # noqa: F401
 
 WAIT = 20_000
 
@@ -163,7 +163,7 @@ def opened(stand, desktop, request):
         page.evaluate("() => { for (const one of ['action=plus', 'tool=brush', 'action=fit']) document.querySelector(`[data-${one}]`).click(); }")
         page.locator("[data-part=stage]").focus()
         size_of_brush(page, 12)
-        page.wait_for_timeout(60)
+        frames(page)
         return page
 
     return go

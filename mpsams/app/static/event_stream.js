@@ -6,10 +6,11 @@
 const JOIN_SECONDS = 1, END_SECONDS = 1;  // longest waits: for the event before, and for gradio to read the end of a stream
 const HEAD_OF_MESSAGE = /^data: ?\{"msg": ?"(\w+)"(?:, ?"event_id": ?"(\w+)")?/;
 
-// Returns a fetch that does this; send: the browser's own.
-const ordered_fetch = send => {
+// Returns a fetch that does this. send: the browser's own. show_idle: called with true when all events are answered, and with false when one is sent.
+const ordered_fetch = (send, show_idle) => {
     const waiting = new Set(), answered = new Set(), joins = new Set();  // ids of events in the queue, of those answered before their id was known; requests under way
     let before = Promise.resolve(), closing = Promise.resolve();
+    const note_idle = () => show_idle(!joins.size && !waiting.size);
     const at_most = (seconds, promise) => Promise.race([promise, new Promise(resolve => setTimeout(resolve, 1000 * seconds))]);
 
     const join = async request => {
@@ -22,7 +23,8 @@ const ordered_fetch = send => {
         const joined = join(request), done = joined.catch(() => null);
         before = at_most(JOIN_SECONDS, done);
         joins.add(done);
-        done.then(() => joins.delete(done));
+        note_idle();
+        done.then(() => { joins.delete(done); note_idle(); });
         const answer = await joined;
         await closing;
         return answer;
@@ -30,6 +32,7 @@ const ordered_fetch = send => {
     const note_answer = message => {
         const [, kind, event_id] = HEAD_OF_MESSAGE.exec(message) || [];
         if (kind === 'process_completed' && !waiting.delete(event_id)) answered.add(event_id);
+        note_idle();
         return kind;
     };
     // Passes the messages of a stream on; the last one, if it is the end, is returned instead.
