@@ -38,9 +38,11 @@ def page(browser, app_address):
     context.close()
 
 
-def expect_shown(page, text: str, within: str = "body") -> None:
-    """Wait until a text can be seen, and fail when it does not appear."""
+def expect_shown(page, text: str, within: str = "body", *, during_work: bool = False) -> None:
+    """Wait until a text can be seen and, unless it is shown during work that goes on, until all else that changes with it is shown too."""
     page.locator(within).get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
+    if not during_work:
+        idle(page)
 
 
 def idle(page) -> None:
