@@ -24,7 +24,8 @@ def seconds(work: Callable[[], object], times: int) -> list[float]:
 
 
 def row(what: str, pairs: Sequence[tuple[float, float]], aim: str = "", **more) -> dict:
-    """A line for a record's "ratios" and the README: the median of first ÷ second of each pair, and the quartiles beside it.
+    """A line for a record's "ratios" and the README: the median of first ÷ second of each pair, and the quartiles
+    beside it.
 
     what: "a ÷ b". aim: such as "≥ 0.95"; empty where there is none. ValueError without pairs.
     """
@@ -44,7 +45,9 @@ def cpu() -> str:
 
 
 def keep(name: str, values: dict, quick: bool = False, folder: Path = Path(__file__).parent) -> None:
-    """Print the values and keep them in NAME.json in the folder with what machine they are from; a quick run is only printed."""
+    """Print the values and keep them in NAME.json in the folder with what machine they are from; a quick run is only
+    printed.
+    """
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,

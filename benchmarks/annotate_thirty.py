@@ -1,8 +1,10 @@
-"""Thirty images annotated in Chromium by real mouse and key events: seconds and clicks per image, and what was saved and exported.
+"""Thirty images annotated in Chromium by real mouse and key events: seconds and clicks per image, and what was saved
+and exported.
 
-Each image of the queue is outlined with a box around its true lesion, dragged with the mouse, and accepted with Enter; one without lesion
-is accepted with Shift+Enter. After every tenth image the page is loaded again. In the end the masks on the disk are compared with
-those that the page held when they were accepted, and the names in the export with those that were added.
+Each image of the queue is outlined with a box around its true lesion, dragged with the mouse, and accepted with Enter;
+one without lesion is accepted with Shift+Enter. After every tenth image the page is loaded again. In the end the masks
+on the disk are compared with those that the page held when they were accepted, and the names in the export with those
+that were added.
 
   python -m benchmarks.annotate_thirty [--data ../shared/data/Dataset_BUSI_with_GT] [--images 30]
 """
@@ -33,7 +35,9 @@ IDLE = "() => !document.querySelector('.annotate.busy') && document.querySelecto
 
 
 def pictures(data: Path | None, count: int, folder: Path) -> dict[str, tuple[Path, np.ndarray]]:
-    """Return images and their true masks, bool (H, W), by name: of BUSI, drawn by a seed, or phantoms without a folder of it."""
+    """Return images and their true masks, bool (H, W), by name: of BUSI, drawn by a seed, or phantoms without a folder
+    of it.
+    """
     if data is None:
         found = {}
         for number in range(count):
@@ -49,7 +53,9 @@ def pictures(data: Path | None, count: int, folder: Path) -> dict[str, tuple[Pat
 
 def truth_of(path: Path) -> np.ndarray:
     """Return the union of the masks beside an image of BUSI, bool (H, W)."""
-    found = [np.asarray(Image.open(mask).convert("L")) > 0 for mask in sorted(path.parent.glob(f"{path.stem}_mask*.png"))]
+    found = [
+        np.asarray(Image.open(mask).convert("L")) > 0 for mask in sorted(path.parent.glob(f"{path.stem}_mask*.png"))
+    ]
     return np.any(found, axis=0)
 
 
@@ -69,10 +75,19 @@ class Annotator:
 
     def box(self, truth_hw: np.ndarray) -> None:
         """Drag a box around a lesion, four pixels away from it."""
-        view = self.page.evaluate("() => [JSON.parse(document.querySelector('[data-part=stage]').dataset.view), document.querySelector('[data-part=stage]').getBoundingClientRect().toJSON()]")
+        view = self.page.evaluate(
+            "() => [JSON.parse(document.querySelector('[data-part=stage]').dataset.view),"
+            " document.querySelector('[data-part=stage]').getBoundingClientRect().toJSON()]"
+        )
         rows, columns = np.flatnonzero(truth_hw.any(axis=1)), np.flatnonzero(truth_hw.any(axis=0))
         ends = [(columns[0] - 4, rows[0] - 4), (columns[-1] + 5, rows[-1] + 5)]
-        (x0, y0), (x1, y1) = ((view[1]["left"] + view[0]["left"] + x * view[0]["scale"], view[1]["top"] + view[0]["top"] + y * view[0]["scale"]) for x, y in ends)
+        (x0, y0), (x1, y1) = (
+            (
+                view[1]["left"] + view[0]["left"] + x * view[0]["scale"],
+                view[1]["top"] + view[0]["top"] + y * view[0]["scale"],
+            )
+            for x, y in ends
+        )
         self.press("b")
         self.page.mouse.move(x0, y0)
         self.page.mouse.down()
@@ -82,7 +97,9 @@ class Annotator:
         self.drags += 1
 
     def annotate(self) -> tuple[str, str, float, float]:
-        """Annotate the image on screen; its name, the mask that was accepted as run lengths, seconds, and of these until the next one came."""
+        """Annotate the image on screen; its name, the mask that was accepted as run lengths, seconds, and of these
+        until the next one came.
+        """
         began, page = time.perf_counter(), self.page
         self.idle()
         name, key = page.locator("[data-part=title]").inner_text(), page.evaluate(HELD)["key"]
@@ -101,7 +118,9 @@ class Annotator:
         if left != "1":
             page.wait_for_function(f"key => ({HELD})().key !== key", arg=key)
         done = time.perf_counter()
-        page.wait_for_function("left => document.querySelector('[data-part=count-open]').textContent !== left", arg=left)
+        page.wait_for_function(
+            "left => document.querySelector('[data-part=count-open]').textContent !== left", arg=left
+        )
         return name, mask, done - began, done - asked
 
 
@@ -126,9 +145,14 @@ def run(page, address: str, truths: dict[str, np.ndarray]) -> dict:
         waits.append(wait)
     names = exported_names(page)
     return {
-        "seconds_per_image": statistics.median(seconds), "accept_to_next_s": statistics.median(waits), "accept_to_next_p95_s": statistics.quantiles(waits, n=20)[-1],
-        "mouse_actions_per_image": person.drags / len(truths), "keys_per_image": person.keys / len(truths), "accepted": accepted, "exported": names,
-    }  # fmt: skip
+        "seconds_per_image": statistics.median(seconds),
+        "accept_to_next_s": statistics.median(waits),
+        "accept_to_next_p95_s": statistics.quantiles(waits, n=20)[-1],
+        "mouse_actions_per_image": person.drags / len(truths),
+        "keys_per_image": person.keys / len(truths),
+        "accepted": accepted,
+        "exported": names,
+    }
 
 
 def check(folder: Path, found: dict, truths: dict[str, np.ndarray]) -> dict:
@@ -138,12 +162,19 @@ def check(folder: Path, found: dict, truths: dict[str, np.ndarray]) -> dict:
         items = {item.name: item for item in project.items()}
         for name, runs in accepted.items():
             saved_hw = project.mask(items[name].id)[:, :, 0].T
-            lost += not np.array_equal(saved_hw, protocol.unpack(runs, saved_hw.shape)) or items[name].status != "accepted"
+            lost += (
+                not np.array_equal(saved_hw, protocol.unpack(runs, saved_hw.shape)) or items[name].status != "accepted"
+            )
             dsc.append(masks.agreement(saved_hw, truths[name]))
     stems = {Path(name).stem for name in accepted}
     kept = len(stems & {Path(name).stem for name in found["exported"] if name.startswith("masks/")})
     found["exported"] = {"files": len(found["exported"]), "masks_under_their_own_name": kept}
-    return found | {"images": len(accepted), "lost_or_changed": lost, "mean_dsc": statistics.mean(dsc), "median_dsc": statistics.median(dsc)}
+    return found | {
+        "images": len(accepted),
+        "lost_or_changed": lost,
+        "mean_dsc": statistics.mean(dsc),
+        "median_dsc": statistics.median(dsc),
+    }
 
 
 def main() -> None:
@@ -161,12 +192,17 @@ def main() -> None:
                 opened.add(path, "ultrasound")
         truths, load = {name: truth_hw for name, (_, truth_hw) in given.items()}, os.getloadavg()[0]
         with running(project) as address:
-            browser = play.chromium.launch(executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+            browser = play.chromium.launch(
+                executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+            )
             page = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
             page.set_default_timeout(120_000)
             found = run(page, address, truths)
             browser.close()
-        keep("annotate_thirty", check(project, found, truths) | {"data": "BUSI" if options.data else "phantoms", "load_before": load})
+        keep(
+            "annotate_thirty",
+            check(project, found, truths) | {"data": "BUSI" if options.data else "phantoms", "load_before": load},
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Strokes that a simulated annotator needs to outline a lesion: with a brush from nothing, with a brush from the network's
-proposal, and with scribbles from either, with the features of each network given and with none.
+"""Strokes that a simulated annotator needs to outline a lesion: with a brush from nothing, with a brush from the
+network's proposal, and with scribbles from either, with the features of each network given and with none.
 
 The annotator mends the largest wrong region by one stroke along its middle, and stops when the Dice coefficient is
 high enough. With a brush it may take whichever of four sizes mends most; a scribble is always thin. Images with a
@@ -60,7 +60,9 @@ class Annotator:
 
     data: Data = Data()
     weights: str = str(WEIGHTS / "busi-mps_ams-seg-10.safetensors")
-    features: tuple[str, ...] = tuple(str(WEIGHTS / f"busi-{name}.safetensors") for name in ("mps_ams-pretrain", "mps_ams-seg-10", "scratch-seg-10"))
+    features: tuple[str, ...] = tuple(
+        str(WEIGHTS / f"busi-{name}.safetensors") for name in ("mps_ams-pretrain", "mps_ams-seg-10", "scratch-seg-10")
+    )
     part: str = "test"
     images: int = 0
     dsc: float = 0.90
@@ -114,7 +116,10 @@ def middle(region_hw: np.ndarray, least: float) -> tuple[np.ndarray, float]:
 
 
 def ways(place_hw: np.ndarray, depth_hw: np.ndarray) -> coo_array:
-    """Steps between neighbouring pixels of a region, longer where it is less deep. place_hw: a pixel's number, -1 outside."""
+    """Steps between neighbouring pixels of a region, longer where it is less deep.
+
+    place_hw: a pixel's number, -1 outside.
+    """
     height, width = place_hw.shape
     rows, columns, costs = [], [], []
     for down, right in STEPS:
@@ -125,23 +130,35 @@ def ways(place_hw: np.ndarray, depth_hw: np.ndarray) -> coo_array:
         columns.append(place_hw[there][both])
         costs.append(np.hypot(down, right) * 2 / (depth_hw[here][both] + depth_hw[there][both]))
     count = int(place_hw.max()) + 1
-    return coo_array((np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)).tocsr()
+    return coo_array(
+        (np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=(count, count)
+    ).tocsr()
 
 
-def draw_stroke(line_n2: np.ndarray, radius: float, shape_hw: tuple[int, int], noise: float, rng: np.random.Generator) -> np.ndarray:
+def draw_stroke(
+    line_n2: np.ndarray, radius: float, shape_hw: tuple[int, int], noise: float, rng: np.random.Generator
+) -> np.ndarray:
     """The pixels that a round pen touches along a line, by a hand that strays slowly: bool (H, W)."""
     strayed_n2 = line_n2.astype(float)
     if noise:
         slow_n2 = ndimage.gaussian_filter1d(rng.normal(size=(len(line_n2), 2)), 5.0, axis=0, mode="reflect")
-        strayed_n2 = strayed_n2 + noise * slow_n2 / max(slow_n2.std(), 1e-9) if len(line_n2) > 1 else strayed_n2 + noise * rng.normal(size=2)
+        strayed_n2 = (
+            strayed_n2 + noise * slow_n2 / max(slow_n2.std(), 1e-9)
+            if len(line_n2) > 1
+            else strayed_n2 + noise * rng.normal(size=2)
+        )
     rows, columns = np.clip(strayed_n2.round().astype(int), 0, np.array(shape_hw) - 1).T
     clear_hw = np.ones(shape_hw, bool)
     clear_hw[rows, columns] = False
     return ndimage.distance_transform_edt(clear_hw) <= radius
 
 
-def brush(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.Generator, radii: Sequence[float] = BRUSHES) -> Stroke | None:
-    """The next stroke of a brush along the largest wrong region: of the sizes, no larger than fits, the one that mends most pixels, less those it spills on. None when all is right."""
+def brush(
+    truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.Generator, radii: Sequence[float] = BRUSHES
+) -> Stroke | None:
+    """The next stroke of a brush along the largest wrong region: of the sizes, no larger than fits, the one that mends
+    most pixels, less those it spills on. None when all is right.
+    """
     region_hw = largest_wrong(truth_hw, mask_hw)
     if region_hw is None:
         return None
@@ -169,7 +186,10 @@ def pen(truth_hw: np.ndarray, mask_hw: np.ndarray, noise: float, rng: np.random.
 
 @dataclass(frozen=True)
 class Session:
-    """The annotation of one image. dsc: before the first stroke and after each. lengths: of the strokes in pixels. ms: to answer each of them."""
+    """The annotation of one image.
+
+    dsc: before the first stroke and after each. lengths: of the strokes in pixels. ms: to answer each of them.
+    """
 
     dsc: tuple[float, ...]
     lengths: tuple[int, ...]
@@ -185,7 +205,9 @@ def dice(mask_hw: np.ndarray, truth_hw: np.ndarray) -> float:
     return float(metrics.overlap(*(torch.from_numpy(each[None]) for each in (mask_hw, truth_hw)))["dsc"])
 
 
-def annotate_by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int) -> Session:
+def annotate_by_brush(
+    truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, most: int, noise: float, seed: int
+) -> Session:
     """Paint until the goal is reached, from a mask, bool (H, W)."""
     rng, mask_hw, dsc, lengths = np.random.default_rng(seed), start_hw, [dice(start_hw, truth_hw)], []
     while dsc[-1] < goal and len(lengths) < most and (stroke := brush(truth_hw, mask_hw, noise, rng)):
@@ -195,7 +217,9 @@ def annotate_by_brush(truth_hw: np.ndarray, start_hw: np.ndarray, goal: float, m
     return Session(tuple(dsc), tuple(lengths), ())
 
 
-def annotate_by_scribble(truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int) -> Session:
+def annotate_by_scribble(
+    truth_hw: np.ndarray, follow: Draw, goal: float, most: int, noise: float, seed: int
+) -> Session:
     """Scribble until the goal is reached; a later stroke goes over an earlier one."""
     rng, strokes_hw = np.random.default_rng(seed), np.zeros(truth_hw.shape, np.int8)
     mask_hw = follow(strokes_hw)
@@ -218,7 +242,9 @@ def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network])
     own = [splits.restore(network.metadata["split"]) for network in networks if "split" in network.metadata]
     own = [split for split in own if split.dataset == stack.name]
     wanted = set(own[0].part(options.part)).difference(*(split.train for split in own)) if own else set(stack.groups)
-    found = [i for i, group in enumerate(stack.groups) if group in wanted and bool(stack.take(torch.tensor([i]))[1].any())]
+    found = [
+        i for i, group in enumerate(stack.groups) if group in wanted and bool(stack.take(torch.tensor([i]))[1].any())
+    ]
     if not found:
         raise ValueError(f"no image of part {options.part!r} of {stack.name!r} has a lesion")
     count = min(options.images or len(found), len(found))
@@ -226,10 +252,18 @@ def choose_images(options: Annotator, stack: Stack, networks: Sequence[Network])
 
 
 def sessions(
-    unit_hw: np.ndarray, truth_hw: np.ndarray, proposer: Network, networks: dict[str, Network | None], options: Annotator, seed: int
+    unit_hw: np.ndarray,
+    truth_hw: np.ndarray,
+    proposer: Network,
+    networks: dict[str, Network | None],
+    options: Annotator,
+    seed: int,
 ) -> dict[str, Session]:
     """Everything that is compared on one image: "brush, from nothing", and so on."""
-    probability_hw, none_hw = inference.to_image(inference.grid_probability(proposer, unit_hw), truth_hw.shape), np.zeros(truth_hw.shape, np.float32)
+    probability_hw, none_hw = (
+        inference.to_image(inference.grid_probability(proposer, unit_hw), truth_hw.shape),
+        np.zeros(truth_hw.shape, np.float32),
+    )
     limits = options.dsc, options.most, options.noise, seed
     found = {}
     proposal_hw = inference.lesion_mask(proposer.readout.rule, probability_hw)
@@ -237,12 +271,16 @@ def sessions(
         found[f"brush, from {start}"] = annotate_by_brush(truth_hw, mask_hw, *limits)
         for name, network in networks.items():
             of = scribble.prepare(unit_hw, from_hw, inference.features(network, unit_hw) if network else None)
-            found[f"scribble, from {start}, {name}"] = annotate_by_scribble(truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *limits)
+            found[f"scribble, from {start}, {name}"] = annotate_by_scribble(
+                truth_hw, lambda strokes_hw, of=of: scribble.refine(of, strokes_hw) > 0.5, *limits
+            )
     return found
 
 
 def summarise_sessions(found: Sequence[Session], goal: float, most: int) -> dict:
-    """Median and quartiles of strokes (those who gave up count as ``most``), who reached the goal, Dice after some strokes, ms a stroke."""
+    """Median and quartiles of strokes (those who gave up count as ``most``), who reached the goal, Dice after some
+    strokes, ms a stroke.
+    """
     strokes = [most if (count := one.strokes(goal)) is None else count for one in found]
     ms = [value for one in found for value in one.ms]
     low, median, high = np.percentile(strokes, (25, 50, 75))
@@ -251,7 +289,10 @@ def summarise_sessions(found: Sequence[Session], goal: float, most: int) -> dict
         "quartiles": [float(low), float(high)],
         "mean": round(float(np.mean(strokes)), 2),
         "reached": round(float(np.mean([one.strokes(goal) is not None for one in found])), 3),
-        "dsc_after": {str(count): round(float(np.median([one.dsc[min(count, len(one.dsc) - 1)] for one in found])), 3) for count in AFTER},
+        "dsc_after": {
+            str(count): round(float(np.median([one.dsc[min(count, len(one.dsc) - 1)] for one in found])), 3)
+            for count in AFTER
+        },
         "length": round(float(np.median([sum(one.lengths) for one in found])), 1),
         "ms": [round(float(q), 1) for q in np.percentile(ms, (50, 95))] if ms else None,
     }
@@ -271,10 +312,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, session in sessions(unit_hw, truth_hw, proposer, {NOTHING: None, **networks}, options, i).items():
             kept.setdefault(name, []).append(session)
     about = {
-        "called": stack.name, "images": len(indices), "part": options.part, "size": stack.size, "proposal": Path(options.weights).stem,
-        "dsc": options.dsc, "most": options.most, "noise": options.noise, "source": stack.source,
-    }  # fmt: skip
-    keep(f"annotator-{stack.name}", {"ways": {name: summarise_sessions(found, options.dsc, options.most) for name, found in kept.items()}} | about, options.quick)
+        "called": stack.name,
+        "images": len(indices),
+        "part": options.part,
+        "size": stack.size,
+        "proposal": Path(options.weights).stem,
+        "dsc": options.dsc,
+        "most": options.most,
+        "noise": options.noise,
+        "source": stack.source,
+    }
+    keep(
+        f"annotator-{stack.name}",
+        {"ways": {name: summarise_sessions(found, options.dsc, options.most) for name, found in kept.items()}} | about,
+        options.quick,
+    )
 
 
 if __name__ == "__main__":

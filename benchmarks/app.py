@@ -1,7 +1,7 @@
 """The app as a user meets it: its first page, the epoch slider, a segmentation, a large volume, and memory.
 
-Starts the app on a free port with the shipped weights, measures, and stops it. The volume (512 x 512 x 300) is opened in
-Chromium, from the end of its upload to its first slice; moving a slice is what the server does for it, all told.
+Starts the app on a free port with the shipped weights, measures, and stops it. The volume (512 x 512 x 300) is opened
+in Chromium, from the end of its upload to its first slice; moving a slice is what the server does for it, all told.
 
   python -m benchmarks.app [--calls 60]
 """
@@ -81,7 +81,9 @@ def slider(calls: int) -> list[float]:
     clustering = open_case.clustering_options(registry.clustering())
     cases = [open_case.open_sample(sample, clustering) for sample in phantom.samples()]
     events = random.Random(0)
-    return seconds(lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls)
+    return seconds(
+        lambda: mask_maps.view(events.choice(cases), events.randint(1, 800), events.randrange(256), covariance), calls
+    )
 
 
 def large_volume(folder: Path) -> Path:
@@ -106,7 +108,9 @@ def first_slice(address: str, path: Path) -> float:
         page = browser.new_page()
         page.goto(address, wait_until="domcontentloaded")
         page.get_by_role("button", name="Open your own").click(timeout=60_000)
-        with page.expect_response(lambda response: "/upload" in response.url and response.request.method == "POST", timeout=120_000):
+        with page.expect_response(
+            lambda response: "/upload" in response.url and response.request.method == "POST", timeout=120_000
+        ):
             page.locator("#own input[type=file]").first.set_input_files(str(path))
         began = time.perf_counter()
         page.locator("#shown").get_by_text(f"of {LARGE[2]}").first.wait_for(timeout=120_000)
@@ -116,7 +120,9 @@ def first_slice(address: str, path: Path) -> float:
 
 
 def moves(path: Path, calls: int) -> dict[str, list[float]]:
-    """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn together."""
+    """Seconds the server spends on moving to another slice while each of the tabs is open, all that is redrawn
+    together.
+    """
     from mpsams.app.components import mask_maps, network_grid, slice_view
     from mpsams.app.tabs import masking, reconstruct
     from mpsams.inference import comparison, open_case
@@ -124,7 +130,9 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     from mpsams.inference.registry import ModelRegistry
 
     registry = ModelRegistry(Path("weights"))
-    case = open_case.open_upload([path], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
+    case = open_case.open_upload(
+        [path], None, lambda modality: open_case.clustering_options(registry.clustering(modality))
+    )
     clustering = open_case.clustering_options(registry.clustering(case.modality))
     covariance = masking.covariance(registry, case.modality)
     events = random.Random(0)
@@ -160,7 +168,10 @@ def main() -> None:
         picture = Path(folder) / "image.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256), dtype=np.uint8)).save(picture)
         client = Client(address, verbose=False)
-        requests = {name: seconds(lambda name=name: client.predict(handle_file(picture), api_name=f"/{name}"), calls) for name in ("segment", "mask")}
+        requests = {
+            name: seconds(lambda name=name: client.predict(handle_file(picture), api_name=f"/{name}"), calls)
+            for name in ("segment", "mask")
+        }
         memory = peak_memory(pid)
         large = large_volume(Path(folder))
         volume = {"volume_first_slice_s": first_slice(address, large), "volume_peak_memory_mib": peak_memory(pid)}

@@ -1,4 +1,5 @@
-"""Selectors of lesion patches that were tried and stayed out of the method: each a number per patch, larger for likelier lesion.
+"""Selectors of lesion patches that were tried and stayed out of the method: each a number per patch, larger for
+likelier lesion.
 
 Axes: B batch, H x W pixels, I x J cells, R rows of patches, K values a patch is known by, L patches (row-major).
 """
@@ -55,7 +56,9 @@ def edges(x_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def edges_enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
-    """The least total change of brightness, up or down, along a path from the border: the geodesic selector without its direction."""
+    """The least total change of brightness, up or down, along a path from the border: the geodesic selector without its
+    direction.
+    """
     rows, columns = patches.grid(*x_b1hw.shape[2:], patch)
     cells = F.adaptive_avg_pool2d(transforms.standardise(x_b1hw), (geodesic.CELLS * rows, geodesic.CELLS * columns))
     up, down = (geodesic.shortest_paths(sign * blur(cells, geodesic.BLUR)) for sign in (-1, 1))
@@ -65,13 +68,16 @@ def edges_enclosed(x_b1hw: Tensor, patch: int) -> Tensor:
 def multi_scale(x_b1hw: Tensor, patch: int) -> Tensor:
     """2-means on means and deviations of patches at three scales; the cluster that keeps away from the border."""
     cells = fine(transforms.standardise(x_b1hw), patch)
-    scales = [per_patch(blur(cells, s)) for s in (2.0, 4.0, 8.0)] + [per_patch(blur(slope(cells), s)) for s in (2.0, 4.0)]
+    scales = [per_patch(blur(cells, s)) for s in (2.0, 4.0, 8.0)] + [
+        per_patch(blur(slope(cells), s)) for s in (2.0, 4.0)
+    ]
     return inner(standardise_scores(torch.stack(scales, dim=2)), x_b1hw, patch)
 
 
 def network_selectors(network: Network) -> dict[str, Number]:
-    """Selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its reconstruction
-    when half of the image is hidden."""
+    """Selectors by a pretrained network: 2-means on the decoder's features of a patch, and the error of its
+    reconstruction when half of the image is hidden.
+    """
 
     @torch.inference_mode()
     def features(x_b1hw: Tensor, patch: int) -> Tensor:
@@ -87,7 +93,9 @@ def network_selectors(network: Network) -> dict[str, Number]:
         error_b1hw = torch.zeros_like(x_b1hw)
         for hidden_bl in (half_bl, ~half_bl):
             hidden = patches.to_pixels(hidden_bl, patch, *x_b1hw.shape[2:])
-            error_b1hw += (inference.fill(network.unet, x_b1hw, hidden, patch, network.predicts_normalised_patches) - x_b1hw) ** 2
+            error_b1hw += (
+                inference.fill(network.unet, x_b1hw, hidden, patch, network.predicts_normalised_patches) - x_b1hw
+            ) ** 2
         return patches.patchify(error_b1hw, patch).mean(dim=2)
 
     return {"features of the network": features, "difficulty of filling in": difficulty}
@@ -98,7 +106,10 @@ def inner(known_blk: Tensor, x_b1hw: Tensor, patch: int) -> Tensor:
     middle_bl = centre(x_b1hw, patch)
     first = torch.full((len(known_blk),), int(middle_bl[0].argmax()))
     found = clusters.Clusters(clusters.two_means(known_blk, first, torch.zeros_like(first)), known_blk)
-    inside, outside = (torch.where(side, middle_bl, 0).sum(1) / side.sum(1).clamp(min=1) for side in (found.lesion_bl, ~found.lesion_bl))
+    inside, outside = (
+        torch.where(side, middle_bl, 0).sum(1) / side.sum(1).clamp(min=1)
+        for side in (found.lesion_bl, ~found.lesion_bl)
+    )
     return torch.where((inside >= outside)[:, None], found.score_bl, -found.score_bl)
 
 

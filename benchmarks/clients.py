@@ -1,8 +1,10 @@
-"""Many clients at once against the app with its shipped weights: is each answered about its own image, how soon, and does memory stay.
+"""Many clients at once against the app with its shipped weights: is each answered about its own image, how soon, and
+does memory stay.
 
-Each client is a session of its own with a phantom of its own, of a size that no other has. It uploads it and calls /mask, /clusters and
-/segment as programs do, and opens it as the page does, which keeps it in the session's state; every answer is compared with the
-one that the same image got when it was asked alone before. "Busy" answers are tried again later. All on one machine.
+Each client is a session of its own with a phantom of its own, of a size that no other has. It uploads it and calls
+/mask, /clusters and /segment as programs do, and opens it as the page does, which keeps it in the session's state;
+every answer is compared with the one that the same image got when it was asked alone before. "Busy" answers are tried
+again later. All on one machine.
 
   nice -n -6 python -m benchmarks.clients [--clients 50] [--seconds 120]
 
@@ -57,7 +59,9 @@ def outputs(http: httpx.Client, asked: dict) -> list:
 
 
 class Page:
-    """The page's structure, from its /config and /info: the events that open a file and show a case, and the endpoints' arguments."""
+    """The page's structure, from its /config and /info: the events that open a file and show a case, and the endpoints'
+    arguments.
+    """
 
     def __init__(self, address: str, login: httpx.Cookies | None = None) -> None:
         config = httpx.get(f"{address}/config", timeout=60, cookies=login).raise_for_status().json()
@@ -66,7 +70,11 @@ class Page:
         file = next(part["id"] for part in config["components"] if part["props"].get("label") == PICTURE)
         shown = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "shown")
         states = {part["id"] for part in config["components"] if part["type"] == "state"}
-        self.open = next(event for event in config["dependencies"] if [file, "upload"] in [list(target) for target in event["targets"]])
+        self.open = next(
+            event
+            for event in config["dependencies"]
+            if [file, "upload"] in [list(target) for target in event["targets"]]
+        )
         shows = (event for event in config["dependencies"] if event["outputs"] == [shown])
         self.show = next(event for event in shows if len(event["inputs"]) == 1 and set(event["inputs"]) <= states)
 
@@ -83,7 +91,9 @@ class Visitor:
 
     def upload(self) -> dict:
         """The picture as the app knows it from now on."""
-        answer = self.http.post("/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")})
+        answer = self.http.post(
+            "/gradio_api/upload", files={"files": (f"{self.number}.png", self.picture, "image/png")}
+        )
         (path,) = check_answer(answer).json()
         return {"path": path, "orig_name": f"{self.number}.png", "meta": {"_type": "gradio.FileData"}}
 
@@ -111,7 +121,13 @@ class Visitor:
 
     def _event(self, event: dict, data: list) -> list:
         """The outputs of one of the page's own events."""
-        asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": None, "event_data": None}
+        asked = {
+            "data": data,
+            "fn_index": event["id"],
+            "session_hash": self.session,
+            "trigger_id": None,
+            "event_data": None,
+        }
         return outputs(self.http, asked)
 
     def ask(self, what: str, file: dict) -> object:
@@ -119,7 +135,9 @@ class Visitor:
         return self.look(file) if what == "page" else self.call(what, file)
 
     def own(self, what: str, answer: object) -> bool:
-        """True if an answer is about this visitor's picture: its size where stated, and all of it as without other visitors."""
+        """True if an answer is about this visitor's picture: its size where stated, and all of it as without other
+        visitors.
+        """
         if what == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
             return False
         if what == "page" and f"{self.width} × {self.height}" not in answer:
@@ -190,7 +208,9 @@ def memory(pid: int) -> float:
 
 
 def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 0.0) -> dict:
-    """So many clients for so long, after each was asked alone, and all together for ``warm`` seconds that do not count."""
+    """So many clients for so long, after each was asked alone, and all together for ``warm`` seconds that
+    do not count.
+    """
     page = Page(address)
     visitors = [Visitor(address, page, number) for number in range(clients)]
     for visitor in visitors:
@@ -204,17 +224,26 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
         run_clients(visitors, warm, lambda visitor, until: visit(visitor, until, Tally()))
     tally, kept = Tally(), [memory(pid)]
     load = os.getloadavg()[0]
-    run_clients(visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid)))
+    run_clients(
+        visitors, seconds, lambda visitor, until: visit(visitor, until, tally), lambda: kept.append(memory(pid))
+    )
     tenth = max(1, len(kept) // 10)
     start, middle, end = kept[0], statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     answers = {name: len(taken) for name, taken in tally.taken.items()}
     return {
-        "clients": clients, "seconds": seconds, "answers": answers, "busy": tally.count["busy"], "other_errors": tally.count["errors"],
-        "leaks": tally.count["leaks"], "said": dict(tally.said), "load_before": load,
+        "clients": clients,
+        "seconds": seconds,
+        "answers": answers,
+        "busy": tally.count["busy"],
+        "other_errors": tally.count["errors"],
+        "leaks": tally.count["leaks"],
+        "said": dict(tally.said),
+        "load_before": load,
         "p50_s": {name: percentile(taken, 50) for name, taken in tally.taken.items()},
         "p95_s": {name: percentile(taken, 95) for name, taken in tally.taken.items()},
-        "memory_mib": {"start": start, "middle": middle, "end": end, "peak": max(kept)}, "second_half_growth": end / middle - 1,
-    }  # fmt: skip
+        "memory_mib": {"start": start, "middle": middle, "end": end, "peak": max(kept)},
+        "second_half_growth": end / middle - 1,
+    }
 
 
 def run_clients(visitors: Sequence[Visitor], seconds: float, act: Callable, each_second=lambda: None) -> None:

@@ -1,6 +1,6 @@
 """Cost of clustering a batch: as a share of the training step, and against scikit-learn's KMeans per image.
 
-  python -m benchmarks.clustering [--width 16] [--repeats 5]
+python -m benchmarks.clustering [--width 16] [--repeats 5]
 """
 
 from __future__ import annotations

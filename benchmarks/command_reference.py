@@ -19,17 +19,27 @@ Rows = list[tuple[str, str, str]]  # option, default, help
 
 
 def commands() -> dict[str, str]:
-    """Command -> module with its ``main``: the app, the packages with a ``__main__`` and the files of train/ that are run."""
+    """Command -> module with its ``main``: the app, the packages with a ``__main__`` and the files of train/ that are
+    run.
+    """
     found = {"app.py": "app"}
     found |= {f"-m {name}": f"{name}.__main__" for name in ("mpsams.imaging", "mpsams.annotation")}
     files = sorted((ROOT / "train").glob("[a-z]*.py"))
-    return found | {f"-m train.{path.stem}": f"train.{path.stem}" for path in files if "\ndef main(" in path.read_text(encoding="utf-8")}
+    return found | {
+        f"-m train.{path.stem}": f"train.{path.stem}"
+        for path in files
+        if "\ndef main(" in path.read_text(encoding="utf-8")
+    }
 
 
 def parser_of(main: Callable, *argv: str) -> argparse.ArgumentParser:
     """The parser that answers ``main([*argv, "--help"])``."""
     found: list[argparse.ArgumentParser] = []
-    with mock.patch.object(argparse.ArgumentParser, "print_help", lambda self, *_: found.append(self)), redirect_stdout(io.StringIO()), suppress(SystemExit):
+    with (
+        mock.patch.object(argparse.ArgumentParser, "print_help", lambda self, *_: found.append(self)),
+        redirect_stdout(io.StringIO()),
+        suppress(SystemExit),
+    ):
         main([*argv, "--help"])
     return found[0]
 
@@ -64,12 +74,20 @@ def groups(parser: argparse.ArgumentParser) -> dict[str, Rows]:
 
 
 def is_hidden(action: argparse.Action) -> bool:
-    """True if an option is left out: help, which every command has, and a group of options given as a file of its own."""
-    return action.help in (argparse.SUPPRESS, GROUP) or "--help" in action.option_strings or isinstance(action, argparse._SubParsersAction)
+    """True if an option is left out: help, which every command has, and a group of options given as a file
+    of its own.
+    """
+    return (
+        action.help in (argparse.SUPPRESS, GROUP)
+        or "--help" in action.option_strings
+        or isinstance(action, argparse._SubParsersAction)
+    )
 
 
 def row(action: argparse.Action, program: str) -> tuple[str, str, str]:
-    """An option's name with its allowed values, its default where the help does not state it, and its help in one line."""
+    """An option's name with its allowed values, its default where the help does not state it, and its help
+    in one line.
+    """
     name = action.option_strings[0] if action.option_strings else (action.metavar or action.dest)
     allowed = f" {{{', '.join(map(str, action.choices))}}}" if action.choices else ""
     text = " ".join((action.help or "").split()).replace("%(prog)s", program).replace("%%", "%").replace("|", "\\|")
@@ -79,20 +97,36 @@ def row(action: argparse.Action, program: str) -> tuple[str, str, str]:
 def default(action: argparse.Action) -> str:
     """The default as code; empty for switches and for what has none."""
     value = action.default
-    if value is None or value is argparse.SUPPRESS or action.nargs == 0 or value == "" or isinstance(value, tuple | list):
+    if (
+        value is None
+        or value is argparse.SUPPRESS
+        or action.nargs == 0
+        or value == ""
+        or isinstance(value, tuple | list)
+    ):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def table(rows: Rows) -> str:
     """Markdown."""
-    return "\n".join(["| option | default | |", "| --- | --- | --- |", *(f"| {name} | {value} | {text} |" for name, value, text in rows)])
+    return "\n".join(
+        [
+            "| option | default | |",
+            "| --- | --- | --- |",
+            *(f"| {name} | {value} | {text} |" for name, value, text in rows),
+        ]
+    )
 
 
 def method_sections(main: Callable) -> Iterator[str]:
     """A section for each pretraining method with the options that are its own."""
     for name in methods.available():
-        own = {title: rows for title, rows in groups(parser_of(main, "--method.name", name)).items() if rows[0][0].startswith("`--method.") and "name" not in rows[0][0]}
+        own = {
+            title: rows
+            for title, rows in groups(parser_of(main, "--method.name", name)).items()
+            if rows[0][0].startswith("`--method.") and "name" not in rows[0][0]
+        }
         yield from (f"#### --method.name {name}\n\n{title}.\n\n{table(rows)}" for title, rows in own.items())
 
 
@@ -101,16 +135,27 @@ def recipe_table(main: Callable) -> str:
     told: dict[str, dict[str, tuple[str, str]]] = {}
     for recipe in RECIPES:
         found = groups(parser_of(main, "--recipe.name", recipe))
-        rows = [row for each in found.values() for row in each if row[0].startswith("`--recipe.") and row[0] != "`--recipe.name`"]
+        rows = [
+            row
+            for each in found.values()
+            for row in each
+            if row[0].startswith("`--recipe.") and row[0] != "`--recipe.name`"
+        ]
         for name, value, text in rows:
             told.setdefault(name, {})[recipe] = value, text
-    lines = [f"| {name} | {' | '.join(of[recipe][0] or '–' for recipe in RECIPES)} | {of[next(iter(RECIPES))][1]} |" for name, of in told.items()]
+    lines = [
+        f"| {name} | {' | '.join(of[recipe][0] or '–' for recipe in RECIPES)} | {of[next(iter(RECIPES))][1]} |"
+        for name, of in told.items()
+    ]
     heads = ["option", *RECIPES, ""]
     return "\n".join(["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *lines])
 
 
 def section(command: str, module: str, shown: dict[str, str]) -> str:
-    """Markdown of a command's purpose and options; groups that another command before it has too are only named. shown: those, by their table."""
+    """Markdown of a command's purpose and options; groups that another command before it has too are only named.
+
+    shown: those, by their table.
+    """
     about = importlib.import_module(module)
     parts = [f"## python {command}"]
     for name, parser in parsers_of(about.main):

@@ -1,9 +1,10 @@
-"""Gain of a segmentation network from corrected masks: mean DSC on held-out images before and after, as the app measures it.
+"""Gain of a segmentation network from corrected masks: mean DSC on held-out images before and after, as the app
+measures it.
 
-A project is filled with images that the network was not trained on, their true masks are accepted as a person's corrections
-of its proposals, and it learns from them as the app lets it (``train.retrain``). Images of the network's own data set are
-of its validation and test parts. Every learning rate begins anew from the same network; more than one is a search, so its
-numbers are not held out.
+A project is filled with images that the network was not trained on, their true masks are accepted as a person's
+corrections of its proposals, and it learns from them as the app lets it (``train.retrain``). Images of the network's
+own data set are of its validation and test parts. Every learning rate begins anew from the same network; more than one
+is a search, so its numbers are not held out.
 
   python -m benchmarks.corrections --data.name phantom --rates "[1e-4, 3e-4, 1e-3]"
   python -m benchmarks.corrections --data.name busi --data.root Dataset_BUSI_with_GT --images 100
@@ -56,7 +57,10 @@ class Corrections:
 
 def unseen_images(network: Network, source: Source, most: int) -> Dataset:
     """The images that the network was not trained on."""
-    dataset, split = datasets.open_dataset(source.name or "phantom", source.root), splits.restore(network.metadata["split"])
+    dataset, split = (
+        datasets.open_dataset(source.name or "phantom", source.root),
+        splits.restore(network.metadata["split"]),
+    )
     dataset = dataset.of(split.val + split.test) if dataset.name == split.dataset else dataset
     count = min(most or len(dataset), len(dataset))
     return dataset.select([dataset.cases[number * len(dataset) // count] for number in range(count)])
@@ -89,9 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 began = time.perf_counter()
                 told = correct(run.folder, options.steps, rate)
             wanted = ("before", "after", "interval", "images", "learned", "left_out", "changed_by_hand", "better")
-            found.append({"lr": rate, "seconds": round(time.perf_counter() - began, 1)} | {name: told[name] for name in wanted})
+            found.append(
+                {"lr": rate, "seconds": round(time.perf_counter() - began, 1)} | {name: told[name] for name in wanted}
+            )
     about = {"called": dataset.name, "weights": weights.stem, "accepted": len(dataset), "steps": options.steps}
-    keep(f"corrections-{dataset.name}", about | {"rates": found, "source": datasets.source(dataset.name)}, options.quick)
+    keep(
+        f"corrections-{dataset.name}", about | {"rates": found, "source": datasets.source(dataset.name)}, options.quick
+    )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ import itertools
 
 import numpy as np
 
-from benchmarks.doc_selectors import (
-    SETS,
-)
+from benchmarks.doc_selectors import SETS
 from benchmarks.doc_tables import RESULTS, ROOT, record, table
 from mpsams import methods, tables
 
@@ -37,7 +35,15 @@ def assistants() -> str:
         means = record(ROOT / "weights" / f"{name}-assist.json")
         volumes = f"{means['per_volume']['dsc']:.3f}" if "per_volume" in means else "–"
         overlaps = [f"{means[key]:.3f}" for key in ("dsc_lesion", "dsc_pooled")]
-        rows.append([words, f"{means['images']} ({means['lesions']} with lesion)", *overlaps, volumes, f"{means['false_alarms']:.0%}"])
+        rows.append(
+            [
+                words,
+                f"{means['images']} ({means['lesions']} with lesion)",
+                *overlaps,
+                volumes,
+                f"{means['false_alarms']:.0%}",
+            ]
+        )
     return table(["", "images or slices", "DSC, with lesion", "DSC, pooled", "DSC per volume", "false lesions"], rows)
 
 
@@ -61,7 +67,9 @@ def prompt_row(words: str, who: str, images: int, told: dict) -> list[str]:
 
 
 def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
-    """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a sentence."""
+    """One of a plan's tables on BUSI, over images with a lesion, with one recipe; and the strongest rival in a
+    sentence.
+    """
     found = tables.read(RESULTS / f"{plan}.jsonl")
     paper = tables.paper_numbers() if recipe == "strong" else None
     comparisons = tables.compare(found, name, recipe)
@@ -71,18 +79,29 @@ def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") 
 
 
 def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
-    """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the paper's."""
+    """Mean DSC over images with a lesion of every method of Table 1, with 5% and 10% of the labels, ours beside the
+    paper's.
+    """
     lines = tables.table(tables.read(RESULTS / f"{plan}.jsonl"), "table1", recipe, paper=tables.paper_numbers()).rows
     cells = {(line.method, line.labels): line.cells["dsc"] for line in lines}
-    found = {name: [cells[name, labels] for labels in (0.05, 0.1)] for name in dict.fromkeys(line.method for line in lines)}
-    rows = [[tables.TITLES[name], *(f"{value:.3f}" for cell in row for value in (cell.mean, cell.paper))] for name, row in found.items()]
+    found = {
+        name: [cells[name, labels] for labels in (0.05, 0.1)] for name in dict.fromkeys(line.method for line in lines)
+    }
+    rows = [
+        [tables.TITLES[name], *(f"{value:.3f}" for cell in row for value in (cell.mean, cell.paper))]
+        for name, row in found.items()
+    ]
     return table(["", "5% of the labels", "paper", "10%", "paper"], rows)
 
 
 def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
     """Scores after each order, and each lesion-first order compared with random order, both with the adaptive ratio."""
     found = tables.read(RESULTS / f"{plan}.jsonl")
-    pairs = [each for method in ("mps_ams", "descent_ams", "oracle_ams") for each in tables.compare(found, "orders", recipe, method=method)]
+    pairs = [
+        each
+        for method in ("mps_ams", "descent_ams", "oracle_ams")
+        for each in tables.compare(found, "orders", recipe, method=method)
+    ]
     said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
     return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{said}"
 
@@ -101,19 +120,31 @@ def longer(plan: str = "busi-cpu-long") -> str:
                 continue
             draws = sorted({draw for _, draw in both})
             scratch = _dsc(few, "scratch", labels, recipe)
-            alone = f"{np.mean([scratch[None, draw] for draw in draws]):.3f}" if all((None, draw) in scratch for draw in draws) else tables.DASH
+            alone = (
+                f"{np.mean([scratch[None, draw] for draw in draws]):.3f}"
+                if all((None, draw) in scratch for draw in draws)
+                else tables.DASH
+            )
             means = [f"{np.mean([found[run] for run in both]):.3f}" for found in (before, after)]
             gains = ", ".join(tables.format_signed(after[run] - before[run]) for run in both)
             rows.append([f"{100 * labels:g}%", recipe, tables.TITLES[method], alone, *means, gains])
     heads = ["Labels", "Recipe", "Method", "from scratch", *(f"{count} epochs" for count in epochs), "gain, each draw"]
-    pairs = [(recipe, each) for recipe in many.recipes for each in tables.compare(many, "table2", recipe) if each.rival == "base"]
+    pairs = [
+        (recipe, each)
+        for recipe in many.recipes
+        for each in tables.compare(many, "table2", recipe)
+        if each.rival == "base"
+    ]
     said = "\n".join(f"- Recipe “{recipe}”: {tables.sentence(each)}" for recipe, each in pairs)
     return f"{table(heads, rows)}\n\nAfter {epochs[1]} epochs:\n\n{said}"
 
 
 def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict[tuple[int | None, int], float]:
     """(seed, draw) of each run -> its mean DSC over images with a lesion."""
-    return {(run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0]) for run in found.of(method, labels, recipe)}
+    return {
+        (run.seed, run.draw): float(tables.score(run.scores_nk[None], "lesion", "dsc")[0, 0])
+        for run in found.of(method, labels, recipe)
+    }
 
 
 def rivals() -> str:

@@ -16,7 +16,12 @@ def ranking() -> str:
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
         told = [found[name]["selectors"][selector] for name in SETS]
-        rows.append([_title(selector), *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _round_text(told))])
+        rows.append(
+            [
+                _title(selector),
+                *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _round_text(told)),
+            ]
+        )
     rows.append(["images with a lesion patch", *(str(found[name]["images"]) for name in SETS)])
     return table(["AUC / lift of the first 15% / lift of the cluster", *SETS.values()], rows)
 
@@ -26,10 +31,34 @@ def ranking_table(name: str) -> str:
     selectors = lesion_ranking.read_records()[name]["selectors"]
     rows = []
     for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
-        intervals = ["{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]), f"{told['auc_second']:.3f}", *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift"))]
-        rows.append([_title(selector), *intervals, f"{told['size'][1]:.0%}", *(f"{share:.0%}" for share in told["cover"].values()), f"{told['ms']:.1f}"])
+        intervals = [
+            "{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]),
+            f"{told['auc_second']:.3f}",
+            *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift")),
+        ]
+        rows.append(
+            [
+                _title(selector),
+                *intervals,
+                f"{told['size'][1]:.0%}",
+                *(f"{share:.0%}" for share in told["cover"].values()),
+                f"{told['ms']:.1f}",
+            ]
+        )
     epochs = [f"hidden, epoch {epoch}" for epoch in lesion_ranking.EPOCHS]
-    return table(["", "AUC", "… of every second image", "lift of the first 15%", "lift of the cluster", "size of the cluster", *epochs, "ms per image"], rows)
+    return table(
+        [
+            "",
+            "AUC",
+            "… of every second image",
+            "lift of the first 15%",
+            "lift of the cluster",
+            "size of the cluster",
+            *epochs,
+            "ms per image",
+        ],
+        rows,
+    )
 
 
 def _title(selector: str) -> str:
@@ -39,7 +68,9 @@ def _title(selector: str) -> str:
 
 
 def selector_parameters() -> str:
-    """The parameters chosen for the paper's selectors on the training parts, and AUC and pooled lift on the rest, beside the references."""
+    """The parameters chosen for the paper's selectors on the training parts, and AUC and pooled lift on the rest,
+    beside the references.
+    """
     rows = []
     for name, words in SETS.items():
         measured = record(ROOT / "benchmarks" / f"selector_parameters-{name}.json")["rest"]
@@ -47,17 +78,25 @@ def selector_parameters() -> str:
             chosen = [f"{each[key]}" if key in each else "" for key in ("similarity", "normalise", "temperature")]
             numbers = [f"{each['auc']:.3f}", f"{each['lift']:.2f}", f"{each['size']:.0%}"]
             rows.append([words, each["selector"].replace("-", " "), *chosen, *numbers, str(measured["images"])])
-    return table(["", "selector", "similarity", "image", "temperature", "AUC", "pooled lift", "size of the cluster", "images"], rows)
+    return table(
+        ["", "selector", "similarity", "image", "temperature", "AUC", "pooled lift", "size of the cluster", "images"],
+        rows,
+    )
 
 
 def mask_uncertainty() -> str:
-    """Entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2 <= H1 fails."""
+    """Entropy of masks on each data set, at random and lesion first by both readings, and how often H3 <= H2 <= H1
+    fails.
+    """
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
 
     def bits(ratio: str, epoch: int) -> list[str]:
         random, first = (("base", "base_mps"), ("base_ams", "mps_ams"))[ratio == "adaptive"]
         pairs = [("random", random), *((reading, first) for reading in READINGS)]
-        return [_slashed(told["undecided"][order][name]["mean"][told["epochs"].index(epoch)] for order, name in pairs) for told in found]
+        return [
+            _slashed(told["undecided"][order][name]["mean"][told["epochs"].index(epoch)] for order, name in pairs)
+            for told in found
+        ]
 
     def broken(key: str, form: str = "{}") -> list[str]:
         return [_slashed((told["ordering"][reading][key] for reading in READINGS), form) for told in found]
@@ -81,7 +120,9 @@ def mask_uncertainty() -> str:
 
 
 def shared_information() -> str:
-    """Mutual information of hidden and visible patches on each data set: at random, lesion first by both readings, one block."""
+    """Mutual information of hidden and visible patches on each data set: at random, lesion first by both readings, one
+    block.
+    """
     found = [record(ROOT / "benchmarks" / f"information-{name}.json") for name in SETS]
     orders = ("random", *READINGS, "block")
 
@@ -99,14 +140,20 @@ def shared_information() -> str:
         return [_slashed(told["shared_over_epochs"][order][ratio]["bits"] for order in orders) for told in found]
 
     def more(ratio: float) -> list[str]:
-        return [_slashed((told["more_than_random"][reading][told["ratios"].index(ratio)] for reading in READINGS), "{:.0%}") for told in found]
+        return [
+            _slashed((told["more_than_random"][reading][told["ratios"].index(ratio)] for reading in READINGS), "{:.0%}")
+            for told in found
+        ]
 
     rows = [
         *([f"{ratio:.0%} hidden, bits", *at(ratio)] for ratio in (0.25, 0.5, 0.75)),
         *([f"{ratio:.0%} hidden, bits per hidden patch", *at(ratio, each=True)] for ratio in (0.25, 0.75)),
         ["mean over 800 epochs, fixed 75%, bits", *over("fixed")],
         ["mean over 800 epochs, adaptive, bits", *over("adaptive")],
-        *([f"images where lesion first shares more than random, {ratio:.0%} hidden", *more(ratio)] for ratio in (0.25, 0.5, 0.75)),
+        *(
+            [f"images where lesion first shares more than random, {ratio:.0%} hidden", *more(ratio)]
+            for ratio in (0.25, 0.5, 0.75)
+        ),
         ["50% hidden at random, patches of different images mixed, bits", *half("random_mixed")],
         ["50% hidden at random, covariance from half the images, bits", *half("random_from_half")],
     ]

@@ -1,4 +1,5 @@
-"""The tables of README.md and docs/, written from the records of benchmarks/, results/ and weights/ and from the commands' parsers.
+"""The tables of README.md and docs/, written from the records of benchmarks/, results/ and weights/ and from the
+commands' parsers.
 
   python -m benchmarks.docs            write the tables
   python -m benchmarks.docs --check    exit with 1 if a page is out of date
@@ -32,19 +33,48 @@ def modules() -> str:
     """Each module and package of the code with the first line of its docstring."""
     rows = []
     for folder in ("mpsams", "train"):
-        paths = sorted((ROOT / folder).glob("*.py")) + sorted(path.parent for path in (ROOT / folder).glob("*/__init__.py"))
+        paths = sorted((ROOT / folder).glob("*.py")) + sorted(
+            path.parent for path in (ROOT / folder).glob("*/__init__.py")
+        )
         for path in sorted(paths, key=lambda path: path.name):
             text = (path / "__init__.py" if path.is_dir() else path).read_text(encoding="utf-8")
-            about = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            about = (
+                (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+            )
             if path.name != "__init__.py":
                 rows.append([f"`{folder}/{path.name}{'/' if path.is_dir() else ''}`", about])
     return table(["module", "content"], rows)
 
 
-TABLES = {"rivals": rivals, "ranking": ranking, "results_busi": partial(results, "busi"), "results_volumes": partial(results, "hecktor", "brats"), "packing": packing, "speed": speed, "table1": partial(comparison_table, "table1"), "table2": partial(comparison_table, "table2")}
+TABLES = {
+    "rivals": rivals,
+    "ranking": ranking,
+    "results_busi": partial(results, "busi"),
+    "results_volumes": partial(results, "hecktor", "brats"),
+    "packing": packing,
+    "speed": speed,
+    "table1": partial(comparison_table, "table1"),
+    "table2": partial(comparison_table, "table2"),
+}
 TABLES |= {"short": partial(comparison_table, "table1", "busi-cpu-short", "short"), "longer": longer}
-TABLES |= {"undecided": mask_uncertainty, "shared": shared_information, **{f"ranked_{name}": partial(ranking_table, name) for name in SETS}}
-TABLES |= {"orders": orders, "strokes": strokes, "learnt": learning_table, "clients": clients, "hall": hall, "commands": command_reference.commands_page, "summary": summary, "modules": modules, "selector_parameters": selector_parameters, "prompts": prompts, "assistants": assistants}
+TABLES |= {
+    "undecided": mask_uncertainty,
+    "shared": shared_information,
+    **{f"ranked_{name}": partial(ranking_table, name) for name in SETS},
+}
+TABLES |= {
+    "orders": orders,
+    "strokes": strokes,
+    "learnt": learning_table,
+    "clients": clients,
+    "hall": hall,
+    "commands": command_reference.commands_page,
+    "summary": summary,
+    "modules": modules,
+    "selector_parameters": selector_parameters,
+    "prompts": prompts,
+    "assistants": assistants,
+}
 
 
 def rewrite(text: str) -> str:

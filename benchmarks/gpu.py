@@ -1,8 +1,9 @@
 """The paper's pretraining on one GPU: how long, which share of the card's bf16 matrix rate, and where the rest goes.
 
-MPS-AMS, width 64, 256 × 256, batch 32, as many made-up images as BUSI trains on. A few epochs of the real loop are timed after
-one that warms up; the time of 800 is then extrapolated, and says so, unless all 800 are run (--epochs 800). The rate's peer is
-a large bf16 matrix product in the same run. FLOPs are those of convolutions and matrix products, counted by PyTorch.
+MPS-AMS, width 64, 256 × 256, batch 32, as many made-up images as BUSI trains on. A few epochs of the real loop are
+timed after one that warms up; the time of 800 is then extrapolated, and says so, unless all 800 are run (--epochs 800).
+The rate's peer is a large bf16 matrix product in the same run. FLOPs are those of convolutions and matrix products,
+counted by PyTorch.
 
   python -m benchmarks.gpu [--epochs 20] [--compile] [--quick]
 """
@@ -40,7 +41,9 @@ class Enough(Exception):
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations, a multiplication and an addition being two, of the convolutions and matrix products in a call."""
+    """Floating-point operations, a multiplication and an addition being two, of the convolutions and matrix products in
+    a call.
+    """
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
@@ -87,12 +90,17 @@ def step_of(work: Task) -> Callable[[], None]:
 
 
 def where_time_goes(step: Callable[[], None], device: torch.device, steps: int = PROFILED) -> list[dict]:
-    """Kernels by the device's time for them, the slowest first: their share of it, and ms a step. On a CPU operators."""
+    """Kernels by the device's time for them, the slowest first: their share of it, and ms a step.
+
+    On a CPU operators.
+    """
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as seen:
         for _ in range(steps):
             step()
-    spent = {each.key: each.self_device_time_total if on_gpu else each.self_cpu_time_total for each in seen.key_averages()}
+    spent = {
+        each.key: each.self_device_time_total if on_gpu else each.self_cpu_time_total for each in seen.key_averages()
+    }
     whole = sum(spent.values())
     slowest = sorted(spent, key=spent.get, reverse=True)[:ROWS]
     return [{"name": name, "share": spent[name] / whole, "ms_per_step": spent[name] / 1000 / steps} for name in slowest]
@@ -103,13 +111,16 @@ def whole_training(preparing: float, epochs: list[float]) -> float:
     return preparing + sum(epochs) + (training.EPOCHS - len(epochs)) * statistics.median(epochs[1:])
 
 
-def measure(device: torch.device, epochs: int, compiled: bool, width: int, size: int, batch: int, images: int, side: int = SIDE) -> dict:
+def measure(
+    device: torch.device, epochs: int, compiled: bool, width: int, size: int, batch: int, images: int, side: int = SIDE
+) -> dict:
     """Everything, for one size."""
     chosen = training.options(width, size, batch, RunOptions(compile=compiled, device=device.type))
     with tempfile.TemporaryDirectory() as folder:
         pack, out = synthetic.pack(Path(folder) / "pack", images, size), Path(folder) / "run"
         out.mkdir()
-        plain = training.task(training.options(width, size, batch, RunOptions(device=device.type)), pack, out)  # what is compiled is not counted
+        # what is compiled is not counted
+        plain = training.task(training.options(width, size, batch, RunOptions(device=device.type)), pack, out)
         counted = flops(step_of(plain))
         del plain
         began = time.perf_counter()
@@ -125,7 +136,11 @@ def measure(device: torch.device, epochs: int, compiled: bool, width: int, size:
     return {
         "ratios": [
             row(f"FLOP/s of training ÷ of a bf16 matrix product, {what}", shares, "≥ 0.35"),
-            row(f"10 minutes ÷ 800 epochs{' (extrapolated)' * (len(taken) < training.EPOCHS)}, {what}", [(600, whole)], "≥ 1"),
+            row(
+                f"10 minutes ÷ 800 epochs{' (extrapolated)' * (len(taken) < training.EPOCHS)}, {what}",
+                [(600, whole)],
+                "≥ 1",
+            ),
         ],
         "epochs_measured": len(taken),
         "extrapolated": len(taken) < training.EPOCHS,
@@ -143,14 +158,23 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and keep; a quick run is only printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20, help="epochs to time; 800 is the whole training")
-    parser.add_argument("--compile", action="store_true", help="with torch.compile; the record is then called gpu-compiled")
-    parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
+    parser.add_argument(
+        "--compile", action="store_true", help="with torch.compile; the record is then called gpu-compiled"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs"
+    )
     options = parser.parse_args(argv)
     if not torch.cuda.is_available():
         sys.exit("benchmarks.gpu: PyTorch sees no GPU here, and this measures one; benchmarks.loop measures a CPU")
     if not 3 <= options.epochs <= training.EPOCHS:
         parser.error(f"--epochs {options.epochs} must be at least 3 and at most {training.EPOCHS}")
-    results = measure(torch.device("cuda"), 3 if options.quick else options.epochs, options.compile, **(QUICK if options.quick else FULL))
+    results = measure(
+        torch.device("cuda"),
+        3 if options.quick else options.epochs,
+        options.compile,
+        **(QUICK if options.quick else FULL),
+    )
     keep("gpu-compiled" if options.compile else "gpu", results, options.quick)
     return results
 

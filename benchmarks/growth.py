@@ -1,9 +1,9 @@
 """Time and memory against the number of images, which is to say: time per image, and what a process keeps for itself.
 
-Each number of made-up slices is packed and then, in a fresh process, opened (with its split, and where patients are unknown
-with the search for near-duplicates), clustered and trained on for an epoch by a tiny network: what grows with the data must
-be seen beside it. Anonymous memory is what only the process has; the pages of the pack that it has looked at count as memory
-too, but the kernel takes them back when it needs them. On the CPU.
+Each number of made-up slices is packed and then, in a fresh process, opened (with its split, and where patients are
+unknown with the search for near-duplicates), clustered and trained on for an epoch by a tiny network: what grows with
+the data must be seen beside it. Anonymous memory is what only the process has; the pages of the pack that it has looked
+at count as memory too, but the kernel takes them back when it needs them. On the CPU.
 
   python -m benchmarks.growth [--images 1000 4000 16000 64000] [--unknown 1000 4000 16000] [--quick]
 """
@@ -53,13 +53,18 @@ class Watch:
     def usage(self) -> dict[str, float]:
         """MiB: anonymous memory at its most, how much of that came to be since, and pages of files that did."""
         self.most = max(self.most, mib("RssAnon"))
-        return {"anonymous_mib": self.most, "grown_mib": self.most - self.before, "mapped_mib": mib("RssFile") - self.mapped}
+        return {
+            "anonymous_mib": self.most,
+            "grown_mib": self.most - self.before,
+            "mapped_mib": mib("RssFile") - self.mapped,
+        }
 
 
 def open_pack(turn: Callable, pack: Path, size: int, train: bool, out: Path, **settings) -> None:
     """A contestant (``turns``): opening and dividing, then, if ``train``, clustering, then an epoch."""
     chosen = training.options(size=size, run=RunOptions(device="cpu"), **settings)
-    training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()  # what libraries take once
+    # what libraries take once
+    training.bare_step(replace(chosen, data=replace(chosen.data, size=32)), chosen.run.start())()
     watch = Watch()
     turn()
     stack, _ = open_data(replace(chosen.data, root=str(pack)))
@@ -100,7 +105,9 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and keep; a quick run is only printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="how many, of known patients")
-    parser.add_argument("--unknown", type=int, nargs="*", default=UNKNOWN, help="how many, of unknown patients, which are only opened")
+    parser.add_argument(
+        "--unknown", type=int, nargs="*", default=UNKNOWN, help="how many, of unknown patients, which are only opened"
+    )
     parser.add_argument("--quick", action="store_true", help="a few images, printed and not kept: to see that it runs")
     options = parser.parse_args(argv)
     settings = QUICK if options.quick else FULL

@@ -1,15 +1,17 @@
-"""A lecture hall on the page: many visitors who draw masks and reconstructions, segment, open images of a project and save drawings.
+"""A lecture hall on the page: many visitors who draw masks and reconstructions, segment, open images of a project and
+save drawings.
 
-Each visitor is a browser tab without a browser: it sends the events of the page, thinks for a while after each answer, and has a
-picture and an image of the project of its own. Before that one visitor asks alone, and the load of the machine is kept.
+Each visitor is a browser tab without a browser: it sends the events of the page, thinks for a while after each answer,
+and has a picture and an image of the project of its own. Before that one visitor asks alone, and the load of the
+machine is kept.
 
-  python -m benchmarks.hall                       all parts, about twenty minutes; writes the records and the tables of docs/
+  python -m benchmarks.hall                       all parts, about twenty minutes; writes the records and tables
   python -m benchmarks.hall --parts hall greedy   some of them
   python -m benchmarks.hall --quick               all for a few seconds with few visitors; writes nothing
 
-parts: hall, fifty visitors; hall-same, two hundred who all look at one sample; hall-greedy, one visitor asks for everything all the time,
-beside fifty; hall-memory, memory over ten minutes and of idle visitors; hall-start, seconds until the page answers and shows a picture, and its
-size over the wire (needs chromium).
+parts: hall, fifty visitors; hall-same, two hundred who all look at one sample; hall-greedy, one visitor asks for
+everything all the time, beside fifty; hall-memory, memory over ten minutes and of idle visitors; hall-start, seconds
+until the page answers and shows a picture, and its size over the wire (needs chromium).
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 
 MIX = {"mask": 35, "reconstruct": 25, "segment": 15, "save": 20, "open": 5}  # percent of the actions
-AIMS = {"mask": 0.3, "reconstruct": 0.8, "segment": 0.8, "save": 0.3, "open": 1.5}  # seconds, p95 of 50 visitors on two idle cores
+# seconds, p95 of 50 visitors on two idle cores
+AIMS = {"mask": 0.3, "reconstruct": 0.8, "segment": 0.8, "save": 0.3, "open": 1.5}
 SLIDERS = {"mask": "Epoch of pretraining", "reconstruct": "Epoch: how much is hidden"}
 ALONE = 4  # of each action before the others come
 START_AIMS = {"page_ready_s": 5.0, "first_picture_s": 2.0}
@@ -49,7 +52,10 @@ IDLE_AIM_MIB, GROWTH_AIM = 0.5, 0.10
 
 
 class Guest(Visitor):
-    """A visitor who uses all tabs. item: of the project, which nobody else opens. drawn: masks that were acknowledged."""
+    """A visitor who uses all tabs.
+
+    item: of the project, which nobody else opens. drawn: masks that were acknowledged.
+    """
 
     def __init__(self, address: str, page: Page, number: int, config: dict, item: str, same: bool) -> None:
         super().__init__(address, page, number)
@@ -66,7 +72,10 @@ class Guest(Visitor):
         self.act("open")
 
     def act(self, what: str) -> str:
-        """Do one thing; return a digest of the answer, "" where it says nothing of the picture. ValueError if a drawing was not saved."""
+        """Do one thing; return a digest of the answer, "" where it says nothing of the picture.
+
+        ValueError if a drawing was not saved.
+        """
         if what in SLIDERS:
             epoch = self.random.randint(1, 800)
             answer = self.send(SLIDERS[what], "input", {SLIDERS[what]: epoch})
@@ -82,7 +91,14 @@ class Guest(Visitor):
         mask_hw = np.zeros(shape, bool)
         row, column = self.random.randrange(shape[0] - 9), self.random.randrange(shape[1] - 9)
         mask_hw[row : row + 9, column : column + 9] = True
-        command = {"action": "save", "key": self.slice_view["key"], "request_id": self.turn, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 1}
+        command = {
+            "action": "save",
+            "key": self.slice_view["key"],
+            "request_id": self.turn,
+            "mask": protocol.pack(mask_hw),
+            "changed": True,
+            "seconds": 1,
+        }
         reply = self.reply("annotate", "act", command)
         if (reply["saved"], reply["error"]) != ("disk", ""):
             raise ValueError(f"not saved: {reply['error']}")
@@ -97,20 +113,42 @@ class Guest(Visitor):
     def part(self, name: str) -> int:
         """The number of a component by its label or id; "networks" are those that take part."""
         if name == "networks":
-            return next(id for id, part in self.parts.items() if part["type"] == "checkboxgroup" and any("-seg-" in str(one) for one in part["props"]["choices"]))
-        named = (id for id, part in self.parts.items() if name in (part["props"].get("label"), part["props"].get("elem_id")))
+            return next(
+                id
+                for id, part in self.parts.items()
+                if part["type"] == "checkboxgroup" and any("-seg-" in str(one) for one in part["props"]["choices"])
+            )
+        named = (
+            id for id, part in self.parts.items() if name in (part["props"].get("label"), part["props"].get("elem_id"))
+        )
         return next(id for id in named if self.parts[id]["type"] not in ("column", "row"))
 
     def find(self, name: str, kind: str) -> dict:
         """The listener to an event of a component."""
         target = [self.part(name), kind]
-        return next(event for event in self.config["dependencies"] if target in [list(one) for one in event["targets"]] and event["outputs"])
+        return next(
+            event
+            for event in self.config["dependencies"]
+            if target in [list(one) for one in event["targets"]] and event["outputs"]
+        )
 
     def send(self, name: str, kind: str, values: dict | None = None, event_data: dict | None = None) -> list:
-        """The outputs of an event. values: of its inputs by label, where they are not those that the page opens with."""
+        """The outputs of an event.
+
+        values: of its inputs by label, where they are not those that the page opens with.
+        """
         event, given = self.find(name, kind), {self.part(label): value for label, value in (values or {}).items()}
-        data = [None if self.parts[id]["type"] == "state" else given.get(id, self.parts[id]["props"].get("value")) for id in event["inputs"]]
-        asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": self.part(name), "event_data": event_data}
+        data = [
+            None if self.parts[id]["type"] == "state" else given.get(id, self.parts[id]["props"].get("value"))
+            for id in event["inputs"]
+        ]
+        asked = {
+            "data": data,
+            "fn_index": event["id"],
+            "session_hash": self.session,
+            "trigger_id": self.part(name),
+            "event_data": event_data,
+        }
         return outputs(self.http, asked)
 
 
@@ -164,7 +202,10 @@ def cpu_seconds(pid: int) -> float:
 
 @dataclass
 class Hall:
-    """A running app and its visitors, who have opened their images. alone: seconds of each action of one of them before the others came."""
+    """A running app and its visitors, who have opened their images.
+
+    alone: seconds of each action of one of them before the others came.
+    """
 
     address: str
     pid: int
@@ -192,24 +233,41 @@ def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
 
 
 def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, greedy: Guest | None = None) -> dict:
-    """Seconds of the actions of visitors for so long, and what went wrong. greedy: asks for everything all the time, and is not counted."""
+    """Seconds of the actions of visitors for so long, and what went wrong.
+
+    greedy: asks for everything all the time, and is not counted.
+    """
     record, kept, load, before = Record(), [memory(hall.pid)], os.getloadavg()[0], cpu_seconds(hall.pid)
     if greedy is not None:
         greed = (greedy, time.monotonic() + seconds, Record(), 0.0, dict.fromkeys(MIX, 1))
         threading.Thread(target=visit, args=greed, daemon=True).start()
-    run_clients(guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(hall.pid)))
+    run_clients(
+        guests, seconds, lambda guest, until: visit(guest, until, record, think), lambda: kept.append(memory(hall.pid))
+    )
     answers = sum(map(len, record.taken.values()))
     cost = (cpu_seconds(hall.pid) - before) / max(1, answers)
     tenth = max(1, len(kept) // 10)
     middle, end = statistics.mean(kept[len(kept) // 2 :][:tenth]), statistics.mean(kept[-tenth:])
     return {
-        "users": len(guests), "seconds": seconds, "think_s": think, "load_before": load, "load_after": os.getloadavg()[0],
-        "answers": answers, "answers_a_second": answers / seconds, "cpu_seconds_an_answer": cost, "share_of_cores": cost * answers / seconds / (os.cpu_count() or 1),
+        "users": len(guests),
+        "seconds": seconds,
+        "think_s": think,
+        "load_before": load,
+        "load_after": os.getloadavg()[0],
+        "answers": answers,
+        "answers_a_second": answers / seconds,
+        "cpu_seconds_an_answer": cost,
+        "share_of_cores": cost * answers / seconds / (os.cpu_count() or 1),
         "actions": {what: summary(record.taken[what], hall.alone[what], AIMS[what]) for what in MIX},
-        "busy": record.count["busy"], "refused_saves": record.count["refused saves"], "other_errors": record.count["errors"],
-        "leaks": record.count["leaks"], "said": dict(record.said), "shared_results": httpx.get(f"{hall.address}/healthz", timeout=60).json()["shared_results"],
-        "memory_mib": {"start": kept[0], "middle": middle, "end": end, "peak": max(kept)}, "second_half_growth": end / middle - 1,
-    }  # fmt: skip
+        "busy": record.count["busy"],
+        "refused_saves": record.count["refused saves"],
+        "other_errors": record.count["errors"],
+        "leaks": record.count["leaks"],
+        "said": dict(record.said),
+        "shared_results": httpx.get(f"{hall.address}/healthz", timeout=60).json()["shared_results"],
+        "memory_mib": {"start": kept[0], "middle": middle, "end": end, "peak": max(kept)},
+        "second_half_growth": end / middle - 1,
+    }
 
 
 def measure_crowd(users: int, seconds: float, think: float, same: bool = False) -> dict:
@@ -219,7 +277,9 @@ def measure_crowd(users: int, seconds: float, think: float, same: bool = False) 
 
 
 def measure_greedy(users: int, seconds: float, think: float) -> dict:
-    """Visitors for so long without, then beside one more who asks for everything all the time; how many times as long p95 is."""
+    """Visitors for so long without, then beside one more who asks for everything all the time; how many times as long
+    p95 is.
+    """
     with open_hall(users + 1) as hall:
         *guests, greedy = hall.guests
         without = watch(hall, guests, seconds, think)
@@ -235,7 +295,9 @@ def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
     """Memory of an idle visitor, then of the app while some visitors work for so long."""
     with open_hall(users) as hall:
         first = hall.guests[0]
-        guests = [Guest(hall.address, first.page, users + number, first.config, "", same=True) for number in range(idle + 10)]
+        guests = [
+            Guest(hall.address, first.page, users + number, first.config, "", same=True) for number in range(idle + 10)
+        ]
         for number, guest in enumerate(guests):
             if number == 10:  # the first make room that the others use again
                 before = memory(hall.pid)
@@ -243,16 +305,25 @@ def measure_memory(users: int, seconds: float, think: float, idle: int) -> dict:
             guest.act("mask")
         each = (memory(hall.pid) - before) / idle
         found = watch(hall, hall.guests, seconds, think)
-    return found | {"idle_visitors": idle, "idle_visitor_mib": each, "aim_idle_visitor_mib": IDLE_AIM_MIB, "aim_second_half_growth": GROWTH_AIM}
+    return found | {
+        "idle_visitors": idle,
+        "idle_visitor_mib": each,
+        "aim_idle_visitor_mib": IDLE_AIM_MIB,
+        "aim_second_half_growth": GROWTH_AIM,
+    }
 
 
 def measure_start() -> dict:
-    """Seconds until the page answers and until a browser shows its first picture, and the bytes of the page as they are sent."""
+    """Seconds until the page answers and until a browser shows its first picture, and the bytes of the page as they are
+    sent.
+    """
     from playwright.sync_api import sync_playwright
 
     load = os.getloadavg()[0]
     with app() as (address, _, ready), sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         page = browser.new_page()
         sent = page.context.new_cdp_session(page)
         sizes: list[float] = []
@@ -265,7 +336,12 @@ def measure_start() -> dict:
         page.wait_for_load_state("load")
         browser.close()
         html = httpx.get(address, headers={"Accept-Encoding": "gzip"}, timeout=60)
-    wire = {"html_bytes": int(html.num_bytes_downloaded), "html_bytes_plain": len(html.content), "all_bytes": int(sum(sizes)), "requests": len(sizes)}
+    wire = {
+        "html_bytes": int(html.num_bytes_downloaded),
+        "html_bytes_plain": len(html.content),
+        "all_bytes": int(sum(sizes)),
+        "requests": len(sizes),
+    }
     return {"load_before": load, "page_ready_s": ready, "first_picture_s": first, "wire": wire, "aims": START_AIMS}
 
 
@@ -281,10 +357,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("hall", "hall-same", "hall-greedy", "hall-memory", "hall-start")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
-    parser.add_argument("--users", type=int, default=50, help="visitors of hall and hall-greedy; four times as many of hall-same (default: 50)")
+    parser.add_argument(
+        "--users",
+        type=int,
+        default=50,
+        help="visitors of hall and hall-greedy; four times as many of hall-same (default: 50)",
+    )
     parser.add_argument("--seconds", type=float, default=60, help="of a measurement, but for hall-memory (default: 60)")
     parser.add_argument("--memory-seconds", type=float, default=600, help="of hall-memory (default: 600)")
-    parser.add_argument("--think", type=float, default=1, metavar="S", help="mean pause of a visitor after an answer (default: 1)")
+    parser.add_argument(
+        "--think", type=float, default=1, metavar="S", help="mean pause of a visitor after an answer (default: 1)"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the visitors and of the time, and no records")
     options = parser.parse_args()
     part = 10 if options.quick else 1

@@ -1,7 +1,8 @@
 """The list of the Annotate tab with 5,000 images, in Chromium: how long each action takes until its rows are shown.
 
-A project of tiny images is written into a temporary folder and opened by the app. Searching, filtering, sorting, scrolling and
-selecting happen in the page; opening and skipping an image go through the server, until the list shows the new state.
+A project of tiny images is written into a temporary folder and opened by the app. Searching, filtering, sorting,
+scrolling and selecting happen in the page; opening and skipping an image go through the server, until the list shows
+the new state.
 
   python -m benchmarks.image_list [--images 5000] [--times 20]
 """
@@ -31,7 +32,13 @@ from benchmarks import keep
 from mpsams.annotation.project import Project
 
 BOUNDS = {"p95_ms": 300}  # of each action within the page
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-dev-shm-usage"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+]
 SETTLED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -45,7 +52,16 @@ def write_project(folder: Path, count: int) -> None:
         id = hashlib.sha256(written.getvalue()).hexdigest()[:16]
         (folder / "images" / f"{id}.png").write_bytes(written.getvalue())
         head = {"time": "2026-01-01T00:00:00.000Z", "user": "", "item": id}
-        rows.append(head | {"action": "added", "modality": "ultrasound", "image_ending": ".png", "mask_ending": ".png", "shape": [16, 16, 1]})
+        rows.append(
+            head
+            | {
+                "action": "added",
+                "modality": "ultrasound",
+                "image_ending": ".png",
+                "mask_ending": ".png",
+                "shape": [16, 16, 1],
+            }
+        )
         rows += [head | {"action": "prioritised", "priority": float(source.random())}] * (number % 2)
         rows += [head | {"action": "skipped", "seconds": 1}] * (number % 10 == 0)
         names.append({"item": id, "name": f"breast {number:05}.png"})
@@ -60,7 +76,9 @@ def running(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "app.py", "--project", str(folder), "--port", str(port)], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--project", str(folder), "--port", str(port)], stdout=subprocess.DEVNULL
+    )
     try:
         while True:
             try:
@@ -97,26 +115,41 @@ def measure(page, count: int, times: int) -> dict:
         before = page.locator("[data-part=count-skipped]").inner_text()
         page.locator(".annotate:not(.busy)").wait_for()
         page.keyboard.press("n")
-        page.wait_for_function("before => document.querySelector('[data-part=count-skipped]').textContent !== before", arg=before)
+        page.wait_for_function(
+            "before => document.querySelector('[data-part=count-skipped]').textContent !== before", arg=before
+        )
 
     def opened(number: int) -> None:
         row = page.locator(".queue .row").nth(3 + number % 4)
         id = row.get_attribute("data-item")
         row.click()
-        page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id)
+        page.wait_for_function(
+            "id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id
+        )
 
     orders, states = ("name", "added", "changed", "queue"), ("All", "Skipped", "Open")
     found = {
         "search": p95(settled(lambda number: search.fill(f"breast {number}")), times),
-        "filter": p95(settled(lambda number: page.get_by_role("radio", name=states[number % 3], exact=True).locator("visible=true").check()), times),
+        "filter": p95(
+            settled(
+                lambda number: (
+                    page.get_by_role("radio", name=states[number % 3], exact=True).locator("visible=true").check()
+                )
+            ),
+            times,
+        ),
         "sort": p95(settled(lambda number: page.locator("[data-set=order]").select_option(orders[number % 4])), times),
     }
     search.fill("")
     page.get_by_role("radio", name="Open", exact=True).locator("visible=true").check()
-    found["scroll"] = p95(settled(lambda number: box.evaluate("(box, to) => { box.scrollTop = to; }", number * count)), times)
+    found["scroll"] = p95(
+        settled(lambda number: box.evaluate("(box, to) => { box.scrollTop = to; }", number * count)), times
+    )
     box.evaluate("box => { box.scrollTop = 0; }")
     box.focus()
-    found["select all"] = p95(settled(lambda number: page.keyboard.press("Control+a" if number % 2 == 0 else "Escape")), times)
+    found["select all"] = p95(
+        settled(lambda number: page.keyboard.press("Control+a" if number % 2 == 0 else "Escape")), times
+    )
     page.keyboard.press("Escape")
     return found | {"open, with the image": p95(opened, times), "skip, until it is counted": p95(skip, times)}
 
@@ -132,16 +165,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         write_project(Path(folder) / "project", options.images)
         with running(Path(folder) / "project") as address:
-            browser = play.chromium.launch(executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+            browser = play.chromium.launch(
+                executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+            )
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(120_000)
             page.goto(address, wait_until="domcontentloaded")
             page.locator(".annotate.open").wait_for()
-            page.wait_for_function("count => document.querySelector('[data-part=count-all]').textContent === String(count)", arg=options.images)
+            page.wait_for_function(
+                "count => document.querySelector('[data-part=count-all]').textContent === String(count)",
+                arg=options.images,
+            )
             load = os.getloadavg()[0]
             found = measure(page, options.images, options.times)
             browser.close()
-    keep("image_list", {"images": options.images, "times": options.times, "load_before": load, "p95_ms": found, "bounds": BOUNDS})
+    keep(
+        "image_list",
+        {"images": options.images, "times": options.times, "load_before": load, "p95_ms": found, "bounds": BOUNDS},
+    )
 
 
 if __name__ == "__main__":

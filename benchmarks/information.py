@@ -1,4 +1,5 @@
-"""Uncertainty of masks (H1, H2, H3 of paper Eq. 1-3) and mutual information of hidden and visible patches, on a data set.
+"""Uncertainty of masks (H1, H2, H3 of paper Eq. 1-3) and mutual information of hidden and visible patches, on a data
+set.
 
   python -m benchmarks.information --data.name busi --data.root Dataset_BUSI_with_GT
   python -m benchmarks.information --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8
@@ -28,7 +29,8 @@ from train.options import CHUNK, Data, at_least, read
 
 HERE = Path(__file__).parent
 EPOCHS = torch.arange(1, schedule.HORIZON + 1)
-KEPT = sorted({10, 100} | {round(schedule.HORIZON ** (i / 32)) for i in range(33)})  # the epochs of the curves, about evenly by logarithm
+# the epochs of the curves, about evenly by logarithm
+KEPT = sorted({10, 100} | {round(schedule.HORIZON ** (i / 32)) for i in range(33)})
 RATIOS = [i / 32 for i in range(33)]
 ALIKE = 1e-6  # bits that rounding may add
 
@@ -87,7 +89,10 @@ def block_order(batch: int, rows: int, columns: int, generator: torch.Generator)
 def hidden_by_epoch(length: int, ratio: str) -> Tensor:
     """Patches hidden at epochs 1 to 800, adaptive or fixed: int64 (E,)."""
     config = mps_ams.Config()
-    shares = [schedule.mask_ratio(epoch, config.start, config.tau) if ratio == "adaptive" else config.fixed_ratio for epoch in EPOCHS.tolist()]
+    shares = [
+        schedule.mask_ratio(epoch, config.start, config.tau) if ratio == "adaptive" else config.fixed_ratio
+        for epoch in EPOCHS.tolist()
+    ]
     return torch.tensor([masking.hidden_count(length, share) for share in shares])
 
 
@@ -96,11 +101,16 @@ def mask_uncertainty(length: int, lesion_n: Tensor, order: str) -> dict[str, dic
     bits = bits_of(length)["h1" if order == "random" else "h3"]
     at = torch.tensor(KEPT) - 1
     ratios = {name: ratio for (kind, ratio), name in mps_ams.VARIANTS.items() if kind == order}
-    return {name: spread(uncertainty.course(bits, lesion_n, hidden_by_epoch(length, ratio)[at])) for name, ratio in ratios.items()}
+    return {
+        name: spread(uncertainty.course(bits, lesion_n, hidden_by_epoch(length, ratio)[at]))
+        for name, ratio in ratios.items()
+    }
 
 
 def bits_of(length: int) -> dict[str, Callable[[int, int], float]]:
-    """H1, H2 and H3 of images of so many patches, as functions of the cluster's size and the number of hidden patches."""
+    """H1, H2 and H3 of images of so many patches, as functions of the cluster's size and the number
+    of hidden patches.
+    """
     return {
         "h1": lambda lesion, hidden: uncertainty.random_bits(length, hidden),
         "h2": partial(uncertainty.classified_bits, length),
@@ -109,15 +119,24 @@ def bits_of(length: int) -> dict[str, Callable[[int, int], float]]:
 
 
 def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
-    """Share of cases in which H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and number of masks that are none of those counted.
+    """Share of cases in which H3 <= H2 <= H1 fails, over all images and all epochs of MPS-AMS, and number of masks that
+    are none of those counted.
 
-    largest_cluster, first_epoch: of the images and epochs where H3 > H2, and most_bits by how much at most; 0 without any.
+    largest_cluster, first_epoch: of the images and epochs where H3 > H2, and most_bits by how much at most; 0 without
+    any.
     """
-    length, lesion_n, hidden_e = lesion_nl.shape[1], lesion_nl.sum(dim=1), hidden_by_epoch(lesion_nl.shape[1], "adaptive")
+    length, lesion_n, hidden_e = (
+        lesion_nl.shape[1],
+        lesion_nl.sum(dim=1),
+        hidden_by_epoch(lesion_nl.shape[1], "adaptive"),
+    )
     h1_ne, h2_ne, h3_ne = (uncertainty.course(bits, lesion_n, hidden_e) for bits in bits_of(length).values())
     failed_ne = h3_ne > h2_ne + ALIKE
     counts, epochs = hidden_e.unique(return_counts=True)
-    foreign = [((masking.hide_first(order_nl, n) & lesion_nl).sum(dim=1) != lesion_n.clamp(max=n)).sum() for n in counts.tolist()]
+    foreign = [
+        ((masking.hide_first(order_nl, n) & lesion_nl).sum(dim=1) != lesion_n.clamp(max=n)).sum()
+        for n in counts.tolist()
+    ]
     return {
         "compared": failed_ne.numel(),
         "h2_above_h1": int((h2_ne > h1_ne + ALIKE).sum()),
@@ -142,19 +161,26 @@ def at_ratios(length: int) -> Tensor:
 
 
 def mean_shared(means_n1hw: Tensor, order_nl: Tensor) -> list[float]:
-    """The mean over orders of what is shared at each of ``RATIOS``, when the covariance is that of these patch means."""
+    """The mean over orders of what is shared at each of ``RATIOS``, when the covariance is that of
+    these patch means.
+    """
     covariance_ll = uncertainty.patch_covariance(means_n1hw, 1)
     return spread(shared_information(covariance_ll, order_nl[:200])[:, at_ratios(len(covariance_ll))])["mean"]
 
 
 def over_epochs(shared_nk: Tensor) -> dict[str, dict[str, float]]:
-    """Mutual information, also per hidden patch, on average over images and the 800 epochs, with a fixed and an adaptive ratio."""
+    """Mutual information, also per hidden patch, on average over images and the 800 epochs, with a fixed and an
+    adaptive ratio.
+    """
     mean_k = shared_nk.mean(dim=0)
     found = {}
     for ratio in mps_ams.RATIOS:
         hidden_e = hidden_by_epoch(len(mean_k) - 1, ratio)
         bits_e = mean_k[hidden_e]
-        found[ratio] = {"bits": round(float(bits_e.mean()), 2), "per_hidden": round(float((bits_e / hidden_e).mean()), 4)}
+        found[ratio] = {
+            "bits": round(float(bits_e.mean()), 2),
+            "per_hidden": round(float((bits_e / hidden_e).mean()), 4),
+        }
     return found
 
 
@@ -173,8 +199,14 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
     count, length = len(indices), len(covariance_ll)
     lesion = {selector: lesions(stack, indices, patch, selector) for selector in clusters.PAPER_SELECTORS}
     orders = {selector: masking.order(lesion_nl, generator) for selector, lesion_nl in lesion.items()}
-    random_nl, block_nl = masking.random_order(count, length, generator), block_order(count, *means_n1hw.shape[2:], generator)
-    bits = {name: shared_information(covariance_ll, order_nl) for name, order_nl in {"random": random_nl, **orders, "block": block_nl}.items()}
+    random_nl, block_nl = (
+        masking.random_order(count, length, generator),
+        block_order(count, *means_n1hw.shape[2:], generator),
+    )
+    bits = {
+        name: shared_information(covariance_ll, order_nl)
+        for name, order_nl in {"random": random_nl, **orders, "block": block_nl}.items()
+    }
     at = at_ratios(length)
     more = {selector: (bits[selector] > bits["random"])[:, at].double().mean(dim=0).tolist() for selector in lesion}
     return {
@@ -186,9 +218,16 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
         "patches": length,
         "epochs": KEPT,
         "adaptive": [round(schedule.mask_ratio(epoch), 4) for epoch in (1, schedule.HORIZON)],
-        "undecided": {"random": mask_uncertainty(length, torch.zeros(1, dtype=torch.int64), "random")}
-        | {selector: mask_uncertainty(length, lesion_nl.sum(dim=1), "lesion-first") for selector, lesion_nl in lesion.items()},
-        "cluster_size": {selector: spread(lesion_nl.sum(dim=1, keepdim=True).double()) for selector, lesion_nl in lesion.items()},
+        "undecided": (
+            {"random": mask_uncertainty(length, torch.zeros(1, dtype=torch.int64), "random")}
+            | {
+                selector: mask_uncertainty(length, lesion_nl.sum(dim=1), "lesion-first")
+                for selector, lesion_nl in lesion.items()
+            }
+        ),
+        "cluster_size": {
+            selector: spread(lesion_nl.sum(dim=1, keepdim=True).double()) for selector, lesion_nl in lesion.items()
+        },
         "ordering": {selector: ordering(lesion[selector], orders[selector]) for selector in lesion},
         "ratios": RATIOS,
         "shared": {name: spread(values_nk[:, at]) for name, values_nk in bits.items()},
@@ -201,7 +240,10 @@ def measure(stack: Stack, patch: int = 16, images: int = 1000, seed: int = 0) ->
 
 def records() -> dict[str, dict]:
     """The records there are, by the words for their data sets."""
-    found = {path.stem.removeprefix("information-"): json.loads(path.read_text(encoding="utf-8")) for path in sorted(HERE.glob("information-*.json"))}
+    found = {
+        path.stem.removeprefix("information-"): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(HERE.glob("information-*.json"))
+    }
     names = [*(name for name in SETS if name in found), *(name for name in found if name not in SETS)]
     return {SETS.get(name, name): found[name] for name in names}
 
@@ -222,7 +264,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     stack = read(options.data, partial(tqdm, desc="reading", unit="img"))
     stack = stack.of(tuple(dict.fromkeys(stack.groups)), options.data.slice_stride)
     found = measure(stack, options.patch, options.images, options.seed)
-    keep(f"information-{stack.name}", found | {"seed": options.seed, "source": stack.source, "target": stack.target}, options.quick)
+    keep(
+        f"information-{stack.name}",
+        found | {"seed": options.seed, "source": stack.source, "target": stack.target},
+        options.quick,
+    )
 
 
 if __name__ == "__main__":

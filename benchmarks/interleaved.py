@@ -1,7 +1,9 @@
-"""Contestants, each in a process of its own, that work in turns: what else the machine does meanwhile hits all of them alike.
+"""Contestants, each in a process of its own, that work in turns: what else the machine does meanwhile hits all of them
+alike.
 
-A contestant is a function of this package, ``work(turn, **options)``. It prepares, calls ``turn()``, does a piece of work, calls
-``turn()``, does the next, for ever; ``turn`` waits until it may go on, and ends the process when the contest is over.
+A contestant is a function of this package, ``work(turn, **options)``. It prepares, calls ``turn()``, does a piece of
+work, calls ``turn()``, does the next, for ever; ``turn`` waits until it may go on, and ends the process when the
+contest is over.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ PATIENCE = 20.0  # seconds for a process to end by itself
 
 
 def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 1) -> dict[str, list[dict]]:
-    """Let them prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in turns: A B A B ...
+    """Let them prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in turns:
+    A B A B ...
 
-    Returns for each what it told of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of its own
-    process, all threads), and what it gave to ``turn``; the first also has "warm_s", the seconds of the pieces that do not
-    count. RuntimeError when one of them fails; what went wrong stands above.
+    Returns for each what it told of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of
+    its own process, all threads), and what it gave to ``turn``; the first also has "warm_s", the seconds of the pieces
+    that do not count. RuntimeError when one of them fails; what went wrong stands above.
     """
     away = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as ends:
@@ -91,5 +94,7 @@ def speeds(told: list[dict], images: int) -> list[float]:
 
 
 def by_cpu_time(mine: list[dict], theirs: list[dict]) -> float:
-    """Median of theirs ÷ mine in seconds of the CPU: what a ratio of speeds would be if nothing else ran on the machine."""
+    """Median of theirs ÷ mine in seconds of the CPU: what a ratio of speeds would be if nothing else ran on the
+    machine.
+    """
     return statistics.median(b["cpu_s"] / a["cpu_s"] for a, b in zip(mine[1:], theirs[1:], strict=True))

@@ -1,11 +1,15 @@
-"""Ranking of lesion patches by selectors, on a data set with truth: the paper's, ours, others that were tried, and baselines.
+"""Ranking of lesion patches by selectors, on a data set with truth: the paper's, ours, others that were tried, and
+baselines.
 
-Of each selector: ROC AUC of its ranking, lift of the cluster it calls lesion and of its first 15% (how many times as often a
-patch is lesion as one drawn at random), the share of the lesion that is hidden at some epochs, and milliseconds per image. With
-bootstrap intervals over patients. What it gets worst is drawn into --out, which is not to be shared where images are not.
+Of each selector: ROC AUC of its ranking, lift of the cluster it calls lesion and of its first 15% (how many times as
+often a patch is lesion as one drawn at random), the share of the lesion that is hidden at some epochs, and milliseconds
+per image. With bootstrap intervals over patients. What it gets worst is drawn into --out, which is not to be shared
+where images are not.
 
-  python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT --weights weights/busi-mps_ams-pretrain.safetensors
-  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 --data.slice_stride 3
+  python -m benchmarks.lesion_ranking --data.name busi --data.root Dataset_BUSI_with_GT \\
+      --weights weights/busi-mps_ams-pretrain.safetensors
+  python -m benchmarks.lesion_ranking --data.name hecktor --data.root packs/hecktor-128 --data.size 128 --patch 8 \\
+      --data.slice_stride 3
   python -m benchmarks.lesion_ranking --draw docs/images/lesion_ranking
 """
 
@@ -38,11 +42,16 @@ WORST = 6  # images drawn
 RANDOM, TRUTH, CENTRE = "random order", "the truth itself", "distance to the image centre"
 CALLED = {"busi": "ultrasound", "hecktor": "CT", "brats": "T1"}  # on figures
 TITLES = {
-    **{f"{selector} {normalise}": f"{selector.replace('-', ' ')}, {normalise}" for selector in clusters.PAPER_SELECTORS for normalise in clusters.NORMALISATIONS},
+    **{
+        f"{selector} {normalise}": f"{selector.replace('-', ' ')}, {normalise}"
+        for selector in clusters.PAPER_SELECTORS
+        for normalise in clusters.NORMALISATIONS
+    },
     clusters.GEODESIC: "geodesic",
 }
 
-Select = Callable[[Tensor, Tensor, int], Clusters]  # images (B, 1, H, W) in [0, 1], their lesion patches (B, L), side of a patch
+# images (B, 1, H, W) in [0, 1], their lesion patches (B, L), side of a patch
+Select = Callable[[Tensor, Tensor, int], Clusters]
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,9 @@ def selectors(weights: str | None = None) -> dict[str, Select]:
     }
     for selector in clusters.PAPER_SELECTORS:
         for normalise in clusters.NORMALISATIONS:
-            found[f"{selector} {normalise}"] = lambda x, truth, patch, options=(selector, normalise): clusters.split(x, patch, *options)
+            found[f"{selector} {normalise}"] = lambda x, truth, patch, options=(selector, normalise): clusters.split(
+                x, patch, *options
+            )
     found[clusters.GEODESIC] = lambda x, truth, patch: clusters.split(x, patch, clusters.GEODESIC)
     numbers = baselines.ALONE | (baselines.network_selectors(inference.open_network(weights)) if weights else {})
     for name, number in numbers.items():
@@ -146,7 +157,10 @@ def share(hidden_bl: Tensor, truth_bl: Tensor) -> list[float]:
 
 
 def summarise_scores(values: Mapping[str, np.ndarray], weights_bn: np.ndarray) -> dict:
-    """Means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the others: no held-out part)."""
+    """Means with bootstrap intervals; AUC also over every second image (of volumes, neighbours of the others: no
+    held-out part).
+    """
+
     def mean(column_n: np.ndarray) -> list[float]:
         low, high = np.quantile(weights_bn @ column_n / weights_bn.sum(axis=1), (0.025, 0.975))
         return [round(float(value), 4) for value in (column_n.mean(), low, high)]
@@ -166,14 +180,26 @@ def worst(stack: Stack, indices: Tensor, patch: int, auc_n: np.ndarray) -> plots
     for i in np.argsort(auc_n)[:WORST]:
         images_1chw, masks_11hw = stack.take(indices[i : i + 1])
         x_11hw = images_1chw[:, :1].float() / 255
-        lesion_11hw = patches.to_pixels(clusters.lesion_patches(x_11hw, patch, clusters.GEODESIC), patch, *x_11hw.shape[2:])
-        rows.append(plots.Row(f"AUC {auc_n[i]:.2f}", x_11hw[0, 0].numpy(), masks_11hw[0, 0].numpy(), {"lesion cluster": lesion_11hw[0, 0].numpy()}))
+        lesion_11hw = patches.to_pixels(
+            clusters.lesion_patches(x_11hw, patch, clusters.GEODESIC), patch, *x_11hw.shape[2:]
+        )
+        rows.append(
+            plots.Row(
+                f"AUC {auc_n[i]:.2f}",
+                x_11hw[0, 0].numpy(),
+                masks_11hw[0, 0].numpy(),
+                {"lesion cluster": lesion_11hw[0, 0].numpy()},
+            )
+        )
     return plots.comparison(rows, ["lesion cluster"])
 
 
 def read_records(folder: Path = RECORDS) -> dict[str, dict]:
     """The records that were kept, by data set; those of ``CALLED`` first."""
-    found = {path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("lesion_ranking-*.json"))}
+    found = {
+        path.stem.partition("-")[2]: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("lesion_ranking-*.json"))
+    }
     return {name: found[name] for name in (*CALLED, *found) if name in found}
 
 
@@ -199,20 +225,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     indices = with_lesion(stack, options.patch)
     indices = indices[:: -(-len(indices) // options.images)] if options.images else indices
     weights_bn = tables.resample([stack.groups[i] for i in indices])
-    each = {name: measure(stack, indices, options.patch, select, name) for name, select in choose_selectors(options).items()}
+    each = {
+        name: measure(stack, indices, options.patch, select, name) for name, select in choose_selectors(options).items()
+    }
     if clusters.GEODESIC in each:
         out = Path(options.out or f"runs/lesion_ranking-{stack.name}")
         save(worst(stack, indices, options.patch, each[clusters.GEODESIC]["auc"]), out / "worst", ("png",))
         print(f"worst cases: {out / 'worst.png'}")
     about = {
-        "called": CALLED.get(stack.name, stack.name), "images": len(indices), "patients": len({stack.groups[i] for i in indices}), "size": stack.size, "patch": options.patch,
-        "network": Path(options.weights).stem if options.weights else None, "source": stack.source, "target": stack.target,
-    }  # fmt: skip
+        "called": CALLED.get(stack.name, stack.name),
+        "images": len(indices),
+        "patients": len({stack.groups[i] for i in indices}),
+        "size": stack.size,
+        "patch": options.patch,
+        "network": Path(options.weights).stem if options.weights else None,
+        "source": stack.source,
+        "target": stack.target,
+    }
     before = read_records().get(stack.name, {}) if options.only else {}
     if before and any(before[key] != about[key] for key in ("images", "size", "patch")):
-        raise ValueError(f"the record of {stack.name} is of {before['images']} images of {before['size']} pixels, this is of {len(indices)} of {stack.size}")
+        raise ValueError(
+            f"the record of {stack.name} is of {before['images']} images of {before['size']} pixels, this is of"
+            f" {len(indices)} of {stack.size}"
+        )
     about["network"] = about["network"] or before.get("network")
-    selectors = before.get("selectors", {}) | {name: summarise_scores(values, weights_bn) for name, values in each.items()}
+    selectors = before.get("selectors", {}) | {
+        name: summarise_scores(values, weights_bn) for name, values in each.items()
+    }
     keep(f"lesion_ranking-{stack.name}", {"selectors": selectors} | about, options.quick, RECORDS)
 
 

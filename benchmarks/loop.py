@@ -1,7 +1,7 @@
 """Our training loop with MPS-AMS ÷ bare steps of the same U-Net on one fixed batch: images/s.
 
-Ours is ``train.loop.fit`` with everything that happens in a training: batches, flips, masks, records, looks at the loss,
-pictures. Clusters are found once before the first epoch: their share of a training of 800 epochs is told apart.
+Ours is ``train.loop.fit`` with everything that happens in a training: batches, flips, masks, records, looks at the
+loss, pictures. Clusters are found once before the first epoch: their share of a training of 800 epochs is told apart.
 Both take turns, an epoch each. On the GPU where torch sees one, else on the CPU.
 
   python -m benchmarks.loop [--rounds 5] [--quick]
@@ -31,10 +31,20 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple
     details = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)
-        told = contest({"ours": (ours, details | {"pack": pack, "out": Path(folder) / "run"}), "bare": (bare, details | {"steps": steps})}, rounds)
+        told = contest(
+            {
+                "ours": (ours, details | {"pack": pack, "out": Path(folder) / "run"}),
+                "bare": (bare, details | {"steps": steps}),
+            },
+            rounds,
+        )
     clustering = told["ours"][0]["clustering_s"]
     mine, peer = (speeds(told[name], steps * batch) for name in ("ours", "bare"))
-    line = row(f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}", list(zip(mine, peer, strict=True)), "≥ 0.95")
+    line = row(
+        f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}",
+        list(zip(mine, peer, strict=True)),
+        "≥ 0.95",
+    )
     line["by_cpu_time"] = by_cpu_time(told["ours"], told["bare"])
     details = details | {
         "images_an_epoch": steps * batch,
@@ -50,7 +60,9 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and keep; a quick run is only printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each that count")
-    parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs"
+    )
     options = parser.parse_args(argv)
     sizes = QUICK if options.quick else ON_GPU if torch.cuda.is_available() else ON_CPU
     measured = [measure(*size, 2 if options.quick else options.rounds) for size in sizes]

@@ -1,6 +1,6 @@
 """A training step with glibc keeping freed memory ÷ with its defaults, each in a fresh process, in turns.
 
-  python -m benchmarks.memory [--rounds 3]
+python -m benchmarks.memory [--rounds 3]
 """
 
 from __future__ import annotations

@@ -32,7 +32,11 @@ SIDE, BATCHES, THREADS, LEAST, MOST = 256, (1, 8), (1, 2), 3, 15
 def write_synthetic(path: Path, width: int) -> Path:
     """A segmentation checkpoint with random weights."""
     torch.manual_seed(0)
-    metadata = {"kind": "segmentation", "size": SIDE, "model": {"channels": 1, "classes": 1, "width": width, "norm": "batch"}}
+    metadata = {
+        "kind": "segmentation",
+        "size": SIDE,
+        "model": {"channels": 1, "classes": 1, "width": width, "norm": "batch"},
+    }
     checkpoint.save(path, UNet(width=width).state_dict(), metadata)
     return path
 
@@ -41,7 +45,9 @@ def open_session(path: Path, precise: str) -> tuple[Network, bytes]:
     """Our network in a precision, and the same as an ONNX file."""
     found = checkpoint.load(path)
     example = (torch.rand(1, 1, SIDE, SIDE),)
-    data = export.graph(export.module(found, checkpoint.unet(found)), example, export.OPSET, export.properties(path, found))
+    data = export.graph(
+        export.module(found, checkpoint.unet(found)), example, export.OPSET, export.properties(path, found)
+    )
     return inference.open_network(path, precise), data
 
 
@@ -53,15 +59,26 @@ def pairs(theirs: Callable[[], object], ours: Callable[[], object], lasting: flo
     return taken
 
 
-def compare(network: Network, data: bytes, batch: int, threads: int, lasting: float) -> tuple[list[tuple[float, float]], dict]:
+def compare(
+    network: Network, data: bytes, batch: int, threads: int, lasting: float
+) -> tuple[list[tuple[float, float]], dict]:
     """The pairs, and what they were measured on: images per second of both, and how far their answers differ."""
     torch.set_num_threads(threads)
     x_bchw = torch.rand(batch, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     session, image = export.session(data, threads), x_bchw.numpy()
-    gap = export.difference(data, lambda x_11ss: inference.probabilities(network, x_11ss), [(x_bchw[:1],)])  # also warms up
-    taken = pairs(lambda: session.run(None, {"image": image}), lambda: inference.probabilities(network, x_bchw).numpy(), lasting)
+    # also warms up
+    gap = export.difference(data, lambda x_11ss: inference.probabilities(network, x_11ss), [(x_bchw[:1],)])
+    taken = pairs(
+        lambda: session.run(None, {"image": image}), lambda: inference.probabilities(network, x_bchw).numpy(), lasting
+    )
     theirs, ours = (batch / statistics.median(times) for times in zip(*taken, strict=True))
-    about = {"batch": batch, "threads": threads, "ours_images_per_s": ours, "onnx_runtime_images_per_s": theirs, "difference": gap}
+    about = {
+        "batch": batch,
+        "threads": threads,
+        "ours_images_per_s": ours,
+        "onnx_runtime_images_per_s": theirs,
+        "difference": gap,
+    }
     return taken, about
 
 
@@ -69,11 +86,15 @@ def main() -> None:
     """Measure and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 64], help="16 is the shipped network")
-    parser.add_argument("--seconds", type=float, default=8.0, help=f"for each comparison, which takes at least {LEAST} pairs")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help=f"for each comparison, which takes at least {LEAST} pairs"
+    )
     options = parser.parse_args()
     ours = ["float32"] + ["bf16"] * (precision.choose("auto") == torch.bfloat16)
     with tempfile.TemporaryDirectory() as folder:
-        paths = {w: SHIPPED if w == 16 else write_synthetic(Path(folder) / f"{w}.safetensors", w) for w in options.widths}
+        paths = {
+            w: SHIPPED if w == 16 else write_synthetic(Path(folder) / f"{w}.safetensors", w) for w in options.widths
+        }
         networks = {(w, precise): open_session(path, precise) for w, path in paths.items() for precise in ours}
     rows = []
     for kept in (False, True):
@@ -84,7 +105,10 @@ def main() -> None:
                 continue  # it takes minutes
             for batch, threads in itertools.product(BATCHES, THREADS):
                 taken, about = compare(network, data, batch, threads, options.seconds)
-                what = f"inference ÷ ONNX Runtime, width {width}, batch {batch}, {threads} thread{'s' * (threads > 1)}, {precise}"
+                what = (
+                    f"inference ÷ ONNX Runtime, width {width}, batch {batch}, {threads} thread{'s' * (threads > 1)},"
+                    f" {precise}"
+                )
                 setting = {"width": width, "freed_memory_kept": kept, "precision": precise}
                 aim = "" if not kept else "≥ 1.3" if precise == "bf16" else "≥ 0.9"
                 rows.append(row(what + ("" if kept else ", glibc's defaults"), taken, aim, **setting, **about))

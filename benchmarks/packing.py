@@ -1,8 +1,9 @@
 """Packing a data set ÷ resizing all of it in memory, each in a fresh process: slices/s and peak memory.
 
-The peer is what one would write without the project: nibabel, every slice through Pillow's resize, np.stack, np.savez. It
-keeps uint8 as a pack does, at 256 × 256 and HECKTOR's 15,000 slices about 4 GiB. Then the same on made-up CT of 2,500 and of
-25,000 slices, and training's batches from both packs: what a process keeps for itself must not grow with the data.
+The peer is what one would write without the project: nibabel, every slice through Pillow's resize, np.stack, np.savez.
+It keeps uint8 as a pack does, at 256 × 256 and HECKTOR's 15,000 slices about 4 GiB. Then the same on made-up CT of
+2,500 and of 25,000 slices, and training's batches from both packs: what a process keeps for itself must not grow with
+the data.
 
   python -m benchmarks.packing --hecktor hecktor_nii --brats MICCAI_BraTS_2018_Data_Training [--quick]
 """
@@ -37,7 +38,8 @@ def mib(name):
 def tell(began, slices, **more):
     taken = time.perf_counter() - began
     peak = mib("VmHWM")  # own_mib: beyond what Python and its libraries take
-    print(json.dumps({"slices": slices, "seconds": taken, "slices_per_s": slices / taken, "peak_mib": peak, "own_mib": peak - idle, **more}))
+    speed = {"slices": slices, "seconds": taken, "slices_per_s": slices / taken}
+    print(json.dumps(speed | {"peak_mib": peak, "own_mib": peak - idle, **more}))
 """
 
 OURS = """
@@ -46,7 +48,8 @@ from mpsams import packs
 from train import pack
 name, root, size, out = sys.argv[1:]
 idle, began = mib("VmRSS"), time.perf_counter()
-about = json.loads((pack.main(["--data.name", name, "--data.root", root, "--data.size", size, "--out", out]) / packs.ABOUT).read_text())
+folder = pack.main(["--data.name", name, "--data.root", root, "--data.size", size, "--out", out])
+about = json.loads((folder / packs.ABOUT).read_text())
 tell(began, about["slices_read"], kept=len(about["cases"]))
 """
 
@@ -64,7 +67,8 @@ for scan, mask in tqdm(json.load(sys.stdin), desc="stacking", unit="patient"):
     volume = np.uint8(255 * np.clip((volume - low) / (high - low), 0, 1))
     for k in range(volume.shape[2]):
         for values, kept in ((volume, images), (np.uint8(255) * truth, masks)):
-            kept.append(np.asarray(Image.fromarray(np.ascontiguousarray(values[:, :, k].T)).resize((int(size),) * 2, Image.Resampling.BILINEAR)))
+            shown = Image.fromarray(np.ascontiguousarray(values[:, :, k].T))
+            kept.append(np.asarray(shown.resize((int(size),) * 2, Image.Resampling.BILINEAR)))
 np.savez(out, images=np.stack(images), masks=np.stack(masks) > 127)
 tell(began, len(images))
 """
@@ -127,7 +131,9 @@ def write_synthetic(root: Path, patients: int, slices: int, side: int) -> Path:
         wide, high, shift = source.uniform(0.5, 0.8, 2), source.integers(side), source.uniform(-0.2, 0.2, 3)
         inside = (x / wide[0]) ** 2 + (y / wide[1]) ** 2 < 1
         ball = (x - shift[0]) ** 2 + (y - shift[1]) ** 2 + (z - shift[2]) ** 2 < 0.03
-        values = np.where(inside, 40 + np.roll(noise, high, axis=0) + np.int16(30) * ball, np.int16(-1000)).astype(np.int16)
+        values = np.where(inside, 40 + np.roll(noise, high, axis=0) + np.int16(30) * ball, np.int16(-1000)).astype(
+            np.int16
+        )
         for part, array in (("ct", values), ("gtvt", ball.astype(np.uint8))):
             nibabel.save(nibabel.Nifti1Image(array, affine), root / f"MADE{k:03d}_{part}.nii.gz")
     return root
@@ -148,7 +154,9 @@ def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hecktor", type=Path, help="folder of HECKTOR or of something in its layout")
     parser.add_argument("--brats", type=Path, help="folder of BraTS or of something in its layout")
-    parser.add_argument("--quick", action="store_true", help="a few patients, printed and not kept: to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few patients, printed and not kept: to see that it runs"
+    )
     options = parser.parse_args(argv)
     results: dict = {}
     with tempfile.TemporaryDirectory() as folder:

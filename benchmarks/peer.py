@@ -1,8 +1,9 @@
-"""The pipeline that one would otherwise write: MONAI's CacheDataset, DataLoader and BasicUNet, scikit-learn's KMeans per image.
+"""The pipeline that one would otherwise write: MONAI's CacheDataset, DataLoader and BasicUNet, scikit-learn's KMeans
+per image.
 
-Two versions: "ordinary" finds the clusters in the random transform that hides, as RandCoarseDropout would be put there, and
-takes MONAI's network as it comes; "careful" finds them once, in the part that is cached, flips them with the image, and lets
-the network have BatchNorm as ours has.
+Two versions: "ordinary" finds the clusters in the random transform that hides, as RandCoarseDropout would be put there,
+and takes MONAI's network as it comes; "careful" finds them once, in the part that is cached, flips them with the image,
+and lets the network have BatchNorm as ours has.
 
 Axes: H x W pixels, L patches (row-major), D pixels of a patch.
 """
@@ -29,7 +30,10 @@ PATCH = 16
 
 
 def lesion_patches(image_hw: np.ndarray) -> np.ndarray:
-    """The smaller of two clusters of patches: bool (rows, columns). The paper's 2.1, as one would write it for an image."""
+    """The smaller of two clusters of patches: bool (rows, columns).
+
+    The paper's 2.1, as one would write it for an image.
+    """
     rows, columns = (side // PATCH for side in image_hw.shape)
     patches_ld = image_hw.reshape(rows, PATCH, columns, PATCH).transpose(0, 2, 1, 3).reshape(rows * columns, PATCH**2)
     similarity_ll = patches_ld @ patches_ld.T / np.sqrt(PATCH**2)
@@ -48,7 +52,9 @@ class FindLesiond(MapTransform):
 
 
 class RandHideLesionFirstd(RandomizableTransform, MapTransform):
-    """Adds "hidden", float (1, H, W) with 1 = hidden: patches in random order, those of the lesion first, at the epoch's ratio."""
+    """Adds "hidden", float (1, H, W) with 1 = hidden: patches in random order, those of the lesion first, at the
+    epoch's ratio.
+    """
 
     def __init__(self, keys: str, ratio: Tensor) -> None:
         MapTransform.__init__(self, keys)
@@ -61,11 +67,18 @@ class RandHideLesionFirstd(RandomizableTransform, MapTransform):
         order_l = np.argsort(self.R.random(lesion.size) + (lesion.ravel() < 0.5))
         hidden_l = np.zeros(lesion.size, np.float32)
         hidden_l[order_l[: int(lesion.size * float(self.ratio))]] = 1
-        return {**data, "hidden": torch.from_numpy(np.kron(hidden_l.reshape(lesion.shape), np.ones((PATCH, PATCH), np.float32))[None])}
+        return {
+            **data,
+            "hidden": torch.from_numpy(
+                np.kron(hidden_l.reshape(lesion.shape), np.ones((PATCH, PATCH), np.float32))[None]
+            ),
+        }
 
 
 def transforms(careful: bool, ratio: Tensor) -> Compose:
-    """From an image in memory, uint8 (1, H, W), to what a step needs; what comes before the first random one is cached."""
+    """From an image in memory, uint8 (1, H, W), to what a step needs; what comes before the first random
+    one is cached.
+    """
     cached = [EnsureTyped("image", dtype=torch.float32, track_meta=False), NormalizeIntensityd("image")]
     if careful:
         cached += [FindLesiond("image")]
@@ -99,8 +112,12 @@ def epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterable[d
     return float(np.mean(losses))
 
 
-def train(turn: Callable, pack: Path, width: int, batch: int, epochs: int, careful: bool, workers: tuple[int, ...]) -> None:
-    """A contestant (``turns``): an epoch a piece, with as many DataLoader workers, of those given, as are fastest for an epoch here."""
+def train(
+    turn: Callable, pack: Path, width: int, batch: int, epochs: int, careful: bool, workers: tuple[int, ...]
+) -> None:
+    """A contestant (``turns``): an epoch a piece, with as many DataLoader workers, of those given, as are fastest for
+    an epoch here.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
@@ -112,7 +129,8 @@ def train(turn: Callable, pack: Path, width: int, batch: int, epochs: int, caref
 
     def loader(number: int) -> DataLoader:
         loading = {"num_workers": number, "persistent_workers": number > 0, "pin_memory": device.type == "cuda"}
-        loading |= {"multiprocessing_context": "fork"} if number else {}  # as on any Linux; a contestant's own default is another
+        # as on any Linux; a contestant's own default is another
+        loading |= {"multiprocessing_context": "fork"} if number else {}
         return DataLoader(dataset, batch_size=batch, shuffle=True, **loading)
 
     def timed(number: int) -> tuple[float, int]:

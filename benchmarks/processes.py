@@ -1,8 +1,9 @@
-"""Two processes of one thread ÷ one process of one thread: images/s of ``train.pretrain`` at the same global batch, on the CPU.
+"""Two processes of one thread ÷ one process of one thread: images/s of ``train.pretrain`` at the same global batch, on
+the CPU.
 
-Both are the command itself, the two processes started by torchrun, with its gradients averaged and its BatchNorm over all
-rows or its own; they take turns, a training of a few epochs each. What counts is the time from one epoch's record to the next; what
-starting costs is told apart.
+Both are the command itself, the two processes started by torchrun, with its gradients averaged and its BatchNorm over
+all rows or its own; they take turns, a training of a few epochs each. What counts is the time from one epoch's record
+to the next; what starting costs is told apart.
 
   python -m benchmarks.processes [--rounds 3] [--quick]
 """
@@ -28,11 +29,26 @@ FULL = {"width": 16, "size": 128, "batch": 16, "images": 120, "epochs": 4}  # ei
 QUICK = {"width": 2, "size": 32, "batch": 4, "images": 20, "epochs": 3}
 
 
-def command(processes: int, synced: bool, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int) -> list[str]:
+def command(
+    processes: int, synced: bool, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int
+) -> list[str]:
     """``train.pretrain`` in so many processes of one thread, with BatchNorm over all of them or over each."""
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    given = {"data.name": "folder", "data.root": pack, "data.size": size, "model.width": width, "optim.batch": batch, "optim.epochs": epochs}
-    given |= {"run.threads": 1, "run.device": "cpu", "run.picture_every": 0, "out": out, "run.synced": str(synced).lower()}
+    given = {
+        "data.name": "folder",
+        "data.root": pack,
+        "data.size": size,
+        "model.width": width,
+        "optim.batch": batch,
+        "optim.epochs": epochs,
+    }
+    given |= {
+        "run.threads": 1,
+        "run.device": "cpu",
+        "run.picture_every": 0,
+        "out": out,
+        "run.synced": str(synced).lower(),
+    }
     return [sys.executable, *start, "-m", "train.pretrain", *(f"--{name}={value}" for name, value in given.items())]
 
 
@@ -40,7 +56,9 @@ def measure_training(processes: int, synced: bool, pack: Path, out: Path, **sett
     """Train once: images/s of the median epoch after the first, and the seconds until training began."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     began = time.time()
-    done = subprocess.run(command(processes, synced, pack, out, **settings), env=alone, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        command(processes, synced, pack, out, **settings), env=alone, cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
     start, *_ = found = jsonl.read(out / RECORDS)
@@ -54,7 +72,9 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and keep; a quick run is only printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="trainings of each that count")
-    parser.add_argument("--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network, printed and not kept: to see that it runs"
+    )
     options = parser.parse_args(argv)
     settings = dict(QUICK if options.quick else FULL)
     kinds = {"one": (1, True), "two": (2, True), "apart": (2, False)}
@@ -65,9 +85,19 @@ def main(argv: list[str] | None = None) -> dict:
             for name, runs in told.items():
                 runs.append(measure_training(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **settings))
     one, two, apart = ([each["images_per_s"] for each in runs] for runs in told.values())
-    what = f"two processes ÷ one, of one thread, width {settings['width']}, {settings['size']} px, batch {settings['batch']} in all, BatchNorm over"
-    medians = {f"{name}_{key}": statistics.median(each[key] for each in runs) for name, runs in told.items() for key in ("images_per_s", "starting_s")}
-    rows = [row(f"{what} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1) for words, runs in (("both", two), ("each", apart))]
+    what = (
+        f"two processes ÷ one, of one thread, width {settings['width']}, {settings['size']} px, batch"
+        f" {settings['batch']} in all, BatchNorm over"
+    )
+    medians = {
+        f"{name}_{key}": statistics.median(each[key] for each in runs)
+        for name, runs in told.items()
+        for key in ("images_per_s", "starting_s")
+    }
+    rows = [
+        row(f"{what} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1)
+        for words, runs in (("both", two), ("each", apart))
+    ]
     results = {"ratios": rows, "details": settings | medians}
     keep("processes", results, options.quick)
     return results

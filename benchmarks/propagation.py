@@ -1,7 +1,9 @@
-"""DSC of whole volumes from one box: the prompt network outlines the largest slice, and its mask is carried on both ways.
+"""DSC of whole volumes from one box: the prompt network outlines the largest slice, and its mask is carried on both
+ways.
 
-With --slices 3 a box each is given on three slices, spread over the object; every slice is then carried on from the nearest.
-The box is the object's on that slice, each side moved by up to 8% of the box. Volumes of the checkpoint's own split.
+With --slices 3 a box each is given on three slices, spread over the object; every slice is then carried on from the
+nearest. The box is the object's on that slice, each side moved by up to 8% of the box. Volumes of the checkpoint's own
+split.
 
   python -m benchmarks.propagation --data.name brats --data.root lgg_t1 --split test
 """
@@ -59,13 +61,25 @@ def main(argv: Sequence[str] | None = None) -> dict:
     prompts.check_network(network)
     images = datasets.open_dataset(options.data.name, options.data.root, modality=options.data.modality)
     if options.split != "all":
-        split = next(splits.restore(values) for values in network.metadata["splits"] if values["dataset"] == images.name)
+        split = next(
+            splits.restore(values) for values in network.metadata["splits"] if values["dataset"] == images.name
+        )
         images = images.of(split.part(options.split))
     rng = np.random.default_rng(options.seed)
-    scores = {name: volume_dice(network, *arrays, options.slices, rng) for name, arrays in volumes(images, options.limit)}
+    scores = {
+        name: volume_dice(network, *arrays, options.slices, rng) for name, arrays in volumes(images, options.limit)
+    }
     values = list(scores.values())
-    found = {"volumes": len(values), "slices": options.slices, "dsc": float(np.mean(values)), "median": float(np.median(values))}
-    print(f"{found['volumes']} volumes, boxes on {options.slices}: mean DSC {found['dsc']:.3f}, median {found['median']:.3f}")
+    found = {
+        "volumes": len(values),
+        "slices": options.slices,
+        "dsc": float(np.mean(values)),
+        "median": float(np.median(values)),
+    }
+    print(
+        f"{found['volumes']} volumes, boxes on {options.slices}: mean DSC {found['dsc']:.3f}, median"
+        f" {found['median']:.3f}"
+    )
     if not options.quick:
         keep(f"propagation-{options.data.name}-{options.slices}", found | {"per_volume": scores})
     return found
@@ -81,11 +95,19 @@ def volumes(images: datasets.Dataset, limit: int):
             yield name, (np.stack([sample.unit.reshape(-1, *sample.unit.shape[-2:])[0] for sample in samples]), truth)
 
 
-def volume_dice(network: Network, unit_shw: np.ndarray, truth_shw: np.ndarray, boxes: int, rng: np.random.Generator) -> float:
+def volume_dice(
+    network: Network, unit_shw: np.ndarray, truth_shw: np.ndarray, boxes: int, rng: np.random.Generator
+) -> float:
     """DSC of a volume from so many boxes."""
     areas = truth_shw.sum(axis=(1, 2))
     there = np.flatnonzero(areas)
-    starts = [int(areas.argmax())] if boxes == 1 else sorted({int(place) for place in np.quantile(there, (np.arange(boxes) + 0.5) / boxes).round() if areas[int(place)]})
+    starts = (
+        [int(areas.argmax())]
+        if boxes == 1
+        else sorted(
+            {int(place) for place in np.quantile(there, (np.arange(boxes) + 0.5) / boxes).round() if areas[int(place)]}
+        )
+    )
     edges = [0, *((a + b + 1) // 2 for a, b in pairwise(starts)), len(areas)]
     said_shw = np.zeros(truth_shw.shape, bool)
     for start, low, high in zip(starts, edges[:-1], edges[1:], strict=True):
@@ -95,7 +117,9 @@ def volume_dice(network: Network, unit_shw: np.ndarray, truth_shw: np.ndarray, b
             continue
         said_shw[start] = first.mask
         for indices in (range(start + 1, high), range(start - 1, low - 1, -1)):
-            for each in propagate(network, unit_shw.__getitem__, SliceMask(start, first.mask, first.confidence), indices):
+            for each in propagate(
+                network, unit_shw.__getitem__, SliceMask(start, first.mask, first.confidence), indices
+            ):
                 said_shw[each.index] = each.mask
     return dice(said_shw, truth_shw)
 

@@ -1,4 +1,5 @@
-"""Make the pictures of the app in docs/images anew, in Chromium, from synthetic images: learn.png, masking.png and annotate.png.
+"""Make the pictures of the app in docs/images anew, in Chromium, from synthetic images: learn.png, masking.png and
+annotate.png.
 
   python -m benchmarks.screenshots [--out docs/images]
 """
@@ -48,7 +49,9 @@ def take_annotate(page, address: str, truths: dict, out: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start the app on a project of synthetic images and write the pictures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.screenshots", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures (default: docs/images)")
     out = parser.parse_args(argv).out
     from playwright.sync_api import sync_playwright
@@ -59,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             for path, _ in given.values():
                 opened.add(path, "ultrasound")
         with running(project) as address:
-            browser = play.chromium.launch(executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS)
+            browser = play.chromium.launch(
+                executable_path=os.environ.get("MPSAMS_CHROMIUM", "/usr/bin/chromium"), args=FLAGS
+            )
             page = browser.new_page(viewport=WINDOW, color_scheme="light")
             page.set_default_timeout(WAIT)
             take(page, address.rstrip("/"), out)

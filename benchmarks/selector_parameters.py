@@ -1,8 +1,10 @@
-"""Choose similarity, normalisation and temperature of the paper's selectors on a training part, and measure the choice on the rest.
+"""Choose similarity, normalisation and temperature of the paper's selectors on a training part, and measure the choice
+on the rest.
 
-The paper names no measure of similarity between patches. Each combination is measured by ROC AUC (mean over images with a lesion
-patch) and pooled lift (how many times as often a patch of the lesion clusters is lesion as a random patch). Chosen is, for each
-selector, the highest AUC on the training part among those with a pooled lift above 1 whose median lesion cluster is not nearly empty.
+The paper names no measure of similarity between patches. Each combination is measured by ROC AUC (mean over images with
+a lesion patch) and pooled lift (how many times as often a patch of the lesion clusters is lesion as a random patch).
+Chosen is, for each selector, the highest AUC on the training part among those with a pooled lift above 1 whose median
+lesion cluster is not nearly empty.
 
   python -m benchmarks.selector_parameters --data.name busi --data.root Dataset_BUSI_with_GT
 """
@@ -28,8 +30,14 @@ from train.command_line import parse
 from train.options import Data, at_least, divide, read
 
 TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-LEAST = 0.03  # of the patches in the median lesion cluster: with fewer, hiding it first is hardly different from a random order
-DEFAULT = {"selector": clusters.PAPER_SELECTORS[0], "normalise": "standardised", "temperature": 1.0, "similarity": "inner-product"}
+# of the patches in the median lesion cluster: with fewer, hiding it first is hardly different from a random order
+LEAST = 0.03
+DEFAULT = {
+    "selector": clusters.PAPER_SELECTORS[0],
+    "normalise": "standardised",
+    "temperature": 1.0,
+    "similarity": "inner-product",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,9 @@ def cluster(row: dict, x_b1hw: Tensor, patch: int) -> Clusters:
 
 
 def measure(stack: Stack, indices: Tensor, patch: int, rows: Sequence[dict]) -> list[dict]:
-    """Return each row with its ``auc``, ``lift`` (pooled) and ``size`` (share of patches in the median lesion cluster) over these images."""
+    """Return each row with its ``auc``, ``lift`` (pooled) and ``size`` (share of patches in the median lesion cluster)
+    over these images.
+    """
     chosen = torch.zeros(len(rows), 2)  # patches of lesion clusters, and the lesion patches among them
     total, lesions = 0, 0
     auc: list[list[float]] = [[] for _ in rows]
@@ -77,12 +87,19 @@ def measure(stack: Stack, indices: Tensor, patch: int, rows: Sequence[dict]) -> 
         total, lesions = total + truth_bl.numel(), lesions + int(truth_bl.sum())
         for number, row in enumerate(rows):
             found = cluster(row, x_b1hw, patch)
-            auc[number] += [metrics.auc(score_l, truth_l) for score_l, truth_l in zip(score(found), truth_bl, strict=True)]
+            auc[number] += [
+                metrics.auc(score_l, truth_l) for score_l, truth_l in zip(score(found), truth_bl, strict=True)
+            ]
             sizes[number] += found.lesion_bl.float().mean(dim=1).tolist()
             chosen[number] += torch.tensor([found.lesion_bl.sum(), (found.lesion_bl & truth_bl).sum()])
     lifts = (chosen[:, 1] / chosen[:, 0].clamp(min=1) * total / lesions).tolist()
     return [
-        row | {"auc": round(statistics.fmean(auc[number]), 4), "lift": round(lifts[number], 3), "size": round(statistics.median(sizes[number]), 4)}
+        row
+        | {
+            "auc": round(statistics.fmean(auc[number]), 4),
+            "lift": round(lifts[number], 3),
+            "size": round(statistics.median(sizes[number]), 4),
+        }
         for number, row in enumerate(rows)
     ]
 
@@ -96,7 +113,10 @@ def choose(measured: Sequence[dict]) -> list[dict]:
     def order(row: dict) -> tuple[bool, float]:
         return row["lift"] > 1 and row["size"] >= LEAST, row["auc"]
 
-    best = [max((row for row in measured if row["selector"] == selector), key=order) for selector in clusters.PAPER_SELECTORS]
+    best = [
+        max((row for row in measured if row["selector"] == selector), key=order)
+        for selector in clusters.PAPER_SELECTORS
+    ]
     return [{key: row[key] for key in DEFAULT} for row in sorted(best, key=order, reverse=True)]
 
 

@@ -1,7 +1,8 @@
-"""Speed-up of each switch of the training: on ÷ off, images/s of steps of ``train.loop``, everything else at its default.
+"""Speed-up of each switch of the training: on ÷ off, images/s of steps of ``train.loop``, everything else at its
+default.
 
-A switch that does not help should be off or gone. Both take turns, each in a process of its own, a few steps at a time. What
-the machine cannot do is skipped with its reason. On the GPU where torch sees one, else on the CPU.
+A switch that does not help should be off or gone. Both take turns, each in a process of its own, a few steps at a time.
+What the machine cannot do is skipped with its reason. On the GPU where torch sees one, else on the CPU.
 
   python -m benchmarks.switches [--rounds 5] [--only compile bf16] [--quick]
 """
@@ -47,7 +48,9 @@ IMAGES = 128
 def impossible(switch: str) -> str:
     """The reason why a switch cannot be measured here; empty when it can."""
     gpu = torch.cuda.is_available()
-    if switch == "bf16" and not (torch.cuda.is_bf16_supported(including_emulation=False) if gpu else precision.cpu_has_bfloat16()):
+    if switch == "bf16" and not (
+        torch.cuda.is_bf16_supported(including_emulation=False) if gpu else precision.cpu_has_bfloat16()
+    ):
         return f"this {'GPU' if gpu else 'CPU'} has no instructions for bf16"
     if switch == "compile" and not gpu and not (shutil.which("g++") or shutil.which("clang++")):
         return "torch.compile needs a C++ compiler, and there is none"
@@ -104,13 +107,25 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
         top = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(top / "compiled")  # none from before, for compile's first steps
         pack = synthetic.pack(top / "pack", IMAGES, size)
-        settings = {"pack": pack, "out": top / "run", "width": width, "size": size, "batch": batch, "steps": steps, "switch": switch}
+        settings = {
+            "pack": pack,
+            "out": top / "run",
+            "width": width,
+            "size": size,
+            "batch": batch,
+            "steps": steps,
+            "switch": switch,
+        }
         told = contest({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
     on, off = (speeds(told[name], steps * batch) for name in ("on", "off"))
     what = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
     cpu_time = by_cpu_time(told["on"], told["off"])
     first = {f"{name}_first_piece_s": told[name][0]["warm_s"] for name in told}
-    found = {"on_images_per_s": statistics.median(on), "off_images_per_s": statistics.median(off), "by_cpu_time": cpu_time}
+    found = {
+        "on_images_per_s": statistics.median(on),
+        "off_images_per_s": statistics.median(off),
+        "by_cpu_time": cpu_time,
+    }
     return row(what, list(zip(on, off, strict=True)), AIMS.get(switch, ""), switch=switch, **found, **first)
 
 
@@ -118,8 +133,18 @@ def main(argv: list[str] | None = None) -> dict:
     """Measure and keep; a quick run is only printed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="pieces of each that count")
-    parser.add_argument("--only", nargs="+", choices=tuple(SWITCHES), default=tuple(SWITCHES), help="measure and print these, and keep nothing")
-    parser.add_argument("--quick", action="store_true", help="a tiny network and no torch.compile, printed and not kept: to see that it runs")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=tuple(SWITCHES),
+        default=tuple(SWITCHES),
+        help="measure and print these, and keep nothing",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a tiny network and no torch.compile, printed and not kept: to see that it runs",
+    )
     options = parser.parse_args(argv)
     size = QUICK if options.quick else ON_GPU if torch.cuda.is_available() else ON_CPU
     skipped = {switch: reason for switch in options.only if (reason := impossible(switch))}
@@ -128,7 +153,9 @@ def main(argv: list[str] | None = None) -> dict:
     asked = [switch for switch in options.only if switch not in skipped]
     larger = {} if options.quick or torch.cuda.is_available() else LARGER
     sizes = [(switch, each) for switch in asked for each in [size, *larger.get(switch, [])]]
-    lines = [measure(switch, *each, 2 if options.quick else options.rounds) for switch, each in tqdm(sizes, desc="switches")]
+    lines = [
+        measure(switch, *each, 2 if options.quick else options.rounds) for switch, each in tqdm(sizes, desc="switches")
+    ]
     results = {"ratios": lines, "skipped": skipped}
     keep(record_name("switches"), results, options.quick or set(options.only) < set(SWITCHES))
     return results

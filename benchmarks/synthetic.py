@@ -1,4 +1,5 @@
-"""As many made-up ultrasound-like images as are wanted, written as a pack: speckle that gets darker with depth, a dark ellipse in it.
+"""As many made-up ultrasound-like images as are wanted, written as a pack: speckle that gets darker with depth, a dark
+ellipse in it.
 
 Axes: N images, H x W pixels.
 """
@@ -41,6 +42,8 @@ def draw_images(count: int, size: int, source: np.random.Generator) -> tuple[np.
     low, most = (-0.5, -0.5, 0.1, 0.1, 0.1, 1), (0.5, 0.5, 0.4, 0.4, 0.5, 6)
     top, left, high, wide, fade, bend = source.uniform(low, most, (count, 6)).T.astype(np.float32)[..., None, None]
     masks_nhw = ((y_h1 - top) / high) ** 2 + ((x_w - left) / wide) ** 2 < 1
-    tissue_nhw = (0.5 - fade * y_h1 / 2 + 0.1 * np.sin(bend * (x_w + 2 * y_h1))) * np.where(masks_nhw, np.float32(0.3), np.float32(1))
+    tissue_nhw = (0.5 - fade * y_h1 / 2 + 0.1 * np.sin(bend * (x_w + 2 * y_h1))) * np.where(
+        masks_nhw, np.float32(0.3), np.float32(1)
+    )
     speckle_nhw = np.sqrt(source.standard_exponential((count, size, size), dtype=np.float32))
     return (255 * np.clip(tissue_nhw * speckle_nhw, 0, 1)).astype(np.uint8), masks_nhw

@@ -1,4 +1,6 @@
-"""Contestants of the benchmarks of training: our loop on a pack, and bare steps of the same network on one fixed batch."""
+"""Contestants of the benchmarks of training: our loop on a pack, and bare steps of the same network on
+one fixed batch.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,16 @@ EPOCHS = 800  # the paper's, of which a benchmark does the first few
 def options(width: int, size: int, batch: int, run: RunOptions | None = None) -> pretrain.Pretrain:
     """A pretraining with MPS-AMS; everything else at its default."""
     learnt = pretrain.Optim(epochs=EPOCHS, batch=batch)
-    return pretrain.Pretrain(methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or RunOptions())
+    return pretrain.Pretrain(
+        methods.find("mps_ams").Config(), Data("folder", size=size), Model(width), learnt, run or RunOptions()
+    )
 
 
 def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device | None = None) -> Task:
-    """The task that ``train.pretrain`` makes of these options, on all images of a pack. device: where, if not as the options have it."""
+    """The task that ``train.pretrain`` makes of these options, on all images of a pack.
+
+    device: where, if not as the options have it.
+    """
     device = device or chosen.run.start()
     torch.manual_seed(chosen.run.seed)
     method = methods.find("mps_ams").build(chosen.method, UNet(width=chosen.model.width), chosen.optim.epochs)
@@ -37,7 +44,8 @@ def task(chosen: pretrain.Pretrain, pack: Path, out: Path, device: torch.device 
 
 
 def ours(turn: Callable, pack: Path, out: Path, **settings) -> None:
-    """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its pictures.
+    """A contestant (``turns``): an epoch of the real loop a piece, with its record, its bar and, when they are due, its
+    pictures.
 
     Tells "clustering_s", what the clusters of all images took, which are found once before the first epoch.
     """

@@ -25,8 +25,9 @@ EIGHT = np.ones((3, 3), int)  # pixels that touch at a corner belong together
 class Rule:
     """Limits below which a connected part of a mask is removed; 0 switches one off.
 
-    smallest_area: share of what the network looks at that it must cover. least_peak: probability that it must reach somewhere, at
-    threshold 0.5; at another threshold it moves along in logits, so that a lower one shows parts that the rule removed.
+    smallest_area: share of what the network looks at that it must cover. least_peak: probability that it must reach
+    somewhere, at threshold 0.5; at another threshold it moves along in logits, so that a lower one shows parts that the
+    rule removed.
     """
 
     smallest_area: float = 0.0
@@ -43,8 +44,8 @@ class Rule:
 class Readout:
     """The way from logits to probabilities and masks, as stated by a checkpoint; by default logits are used unchanged.
 
-    flips_averaged: the mean of the logits of an image and of its mirror image. slope, intercept: of Platt's calibration, applied to
-    the logits. rule: None keeps every part of a mask.
+    flips_averaged: the mean of the logits of an image and of its mirror image. slope, intercept: of Platt's
+    calibration, applied to the logits. rule: None keeps every part of a mask.
     """
 
     flips_averaged: bool = False
@@ -62,18 +63,24 @@ class Readout:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities in [0, 1]."""
-        return torch.sigmoid(logits if (self.slope, self.intercept) == (1.0, 0.0) else self.slope * logits + self.intercept)
+        return torch.sigmoid(
+            logits if (self.slope, self.intercept) == (1.0, 0.0) else self.slope * logits + self.intercept
+        )
 
 
 def readout(metadata: Mapping) -> Readout:
     """The readout that a checkpoint's metadata state; the default one when they state none."""
     fitted, rule = metadata.get("calibration") or {}, metadata.get("rule")
     found = Rule(rule["smallest_area"], rule["least_peak"]) if rule else None
-    return Readout(bool(metadata.get("flips_averaged", False)), fitted.get("slope", 1.0), fitted.get("intercept", 0.0), found)
+    return Readout(
+        bool(metadata.get("flips_averaged", False)), fitted.get("slope", 1.0), fitted.get("intercept", 0.0), found
+    )
 
 
 def readout_metadata(metadata: Mapping) -> dict:
-    """The readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and is not calibrated again."""
+    """The readout's entries of a checkpoint's metadata, to copy into those of a network that starts from it and is not
+    calibrated again.
+    """
     return {key: metadata[key] for key in FOUND if key in metadata}
 
 
@@ -113,22 +120,35 @@ class Reliability:
     def add(self, probability: np.ndarray, truth: np.ndarray) -> None:
         """Count pixels: probabilities in [0, 1] and bool, of one shape."""
         places = np.minimum((probability.ravel() * BINS).astype(int), BINS - 1)
-        for counts, values in ((self.pixels_k, None), (self.lesion_k, truth.ravel()), (self.probabilities_k, probability.ravel())):
+        for counts, values in (
+            (self.pixels_k, None),
+            (self.lesion_k, truth.ravel()),
+            (self.probabilities_k, probability.ravel()),
+        ):
             counts += np.bincount(places, values, BINS)
 
     def table(self) -> dict:
-        """The expected calibration error over all pixels ("ece") and without the lowest bin ("ece_above"), and the bins.
+        """The expected calibration error over all pixels ("ece") and without the lowest bin ("ece_above"), and the
+        bins.
 
-        Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None without a pixel.
+        Of each bin: from, to, pixels, mean probability and share of lesion (None where it is empty). Errors are None
+        without a pixel.
         """
         rows = zip(range(BINS), self.pixels_k, self.probabilities_k, self.lesion_k, strict=True)
         bins = [
-            {"from": k / BINS, "to": (k + 1) / BINS, "pixels": int(n), "probability": p / n if n else None, "lesion": real / n if n else None}
+            {
+                "from": k / BINS,
+                "to": (k + 1) / BINS,
+                "pixels": int(n),
+                "probability": p / n if n else None,
+                "lesion": real / n if n else None,
+            }
             for k, n, p, real in rows
         ]
         gaps_k = np.abs(self.probabilities_k - self.lesion_k)
         error, above = (
-            float(gaps_k[first:].sum() / self.pixels_k[first:].sum()) if self.pixels_k[first:].any() else None for first in (0, 1)
+            float(gaps_k[first:].sum() / self.pixels_k[first:].sum()) if self.pixels_k[first:].any() else None
+            for first in (0, 1)
         )
         return {"ece": error, "ece_above": above, "bins": bins}
 
@@ -140,10 +160,11 @@ def tally(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
-    """Slope and intercept of the logistic regression of truth on logit (Platt 1999, with his targets), by Newton's method.
+    """Slope and intercept of the logistic regression of truth on logit (Platt 1999, with his targets), by Newton's
+    method.
 
-    counts_2k: of ``tally``. intercept: False fits the slope alone, one over the temperature of Guo et al. (ICML 2017). ValueError
-    unless there are both lesion and background, and the probability rises with the logit.
+    counts_2k: of ``tally``. intercept: False fits the slope alone, one over the temperature of Guo et al. (ICML 2017).
+    ValueError unless there are both lesion and background, and the probability rises with the logit.
     """
     total_k, lesion_k = counts_2k
     real, rest = lesion_k.sum(), total_k.sum() - lesion_k.sum()
@@ -170,7 +191,10 @@ def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
             break
     slope, shift = float(w[0]), float(w[1]) if intercept else 0.0
     if not slope > 0:
-        raise ValueError("on the validation images lesions are no more likely where the network predicts them; it has learnt nothing to be calibrated")
+        raise ValueError(
+            "on the validation images lesions are no more likely where the network predicts them; it has learnt nothing"
+            " to be calibrated"
+        )
     return slope, shift
 
 
@@ -178,8 +202,8 @@ def platt(counts_2k: np.ndarray, intercept: bool = True) -> tuple[float, float]:
 class Outcomes:
     """Masks of N images compared with their truth, in P connected parts.
 
-    truth_n: lesion pixels of each image. Of each part: image_p, its image; areas_p, share of the image's area; peaks_p, highest
-    probability; pixels_p, its pixels; hits_p, those that are lesion.
+    truth_n: lesion pixels of each image. Of each part: image_p, its image; areas_p, share of the image's area; peaks_p,
+    highest probability; pixels_p, its pixels; hits_p, those that are lesion.
     """
 
     truth_n: np.ndarray
@@ -190,7 +214,9 @@ class Outcomes:
     hits_p: np.ndarray
 
 
-def outcomes(probabilities_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.ndarray], threshold: float = 0.5) -> Outcomes:
+def outcomes(
+    probabilities_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.ndarray], threshold: float = 0.5
+) -> Outcomes:
     """Compare the masks of images at a threshold, part by part, with their truth."""
     real, rows = [], []
     for number, (probability_hw, truth_hw) in enumerate(zip(probabilities_nhw, truths_nhw, strict=True)):
@@ -203,27 +229,38 @@ def outcomes(probabilities_nhw: Iterable[np.ndarray], truths_nhw: Iterable[np.nd
 
 
 def score_rule(found: Outcomes, rule: Rule) -> dict[str, float]:
-    """Mean DSC of the images with lesion ("dsc_lesion") and share of the others that get one ("false_alarms") under a rule; NaN of none."""
+    """Mean DSC of the images with lesion ("dsc_lesion") and share of the others that get one ("false_alarms") under a
+    rule; NaN of none.
+    """
     kept_p = (found.areas_p >= rule.smallest_area) & (found.peaks_p >= rule.least_peak)
     said_n, hits_n = (
-        np.bincount(found.image_p[kept_p], values_p[kept_p], len(found.truth_n)) for values_p in (found.pixels_p, found.hits_p)
+        np.bincount(found.image_p[kept_p], values_p[kept_p], len(found.truth_n))
+        for values_p in (found.pixels_p, found.hits_p)
     )
     lesion_n = found.truth_n > 0
     dsc, alarms = 2 * hits_n[lesion_n] / (said_n + found.truth_n)[lesion_n], said_n[~lesion_n] > 0
-    return {"dsc_lesion": float(dsc.mean()) if len(dsc) else math.nan, "false_alarms": float(alarms.mean()) if len(alarms) else math.nan}
+    return {
+        "dsc_lesion": float(dsc.mean()) if len(dsc) else math.nan,
+        "false_alarms": float(alarms.mean()) if len(alarms) else math.nan,
+    }
 
 
 def find_rule(found: Outcomes, most_alarms: float) -> tuple[Rule, bool]:
-    """The rule of the highest DSC on lesions among those with no more than this share of false alarms, and whether there is one.
+    """The rule of the highest DSC on lesions among those with no more than this share of false alarms, and whether
+    there is one.
 
-    Areas and peaks are sought among those of the parts. Of equals the mildest. When none has so few false alarms, the one with fewest.
-    ValueError when no image has a lesion.
+    Areas and peaks are sought among those of the parts. Of equals the mildest. When none has so few false alarms, the
+    one with fewest. ValueError when no image has a lesion.
     """
     if not found.truth_n.any():
         raise ValueError("the validation images show no lesion; a rule for when there is none needs some")
 
     def candidates(values_p: np.ndarray) -> list[float]:
-        return [0.0, *np.unique(np.quantile(values_p, np.linspace(0, 1, CANDIDATES)[1:-1])).tolist()] if len(values_p) else [0.0]
+        return (
+            [0.0, *np.unique(np.quantile(values_p, np.linspace(0, 1, CANDIDATES)[1:-1])).tolist()]
+            if len(values_p)
+            else [0.0]
+        )
 
     def order(judged: tuple[Rule, dict[str, float]]) -> tuple:
         rule, values = judged

@@ -42,8 +42,8 @@ class Checkpoint:
 def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> str:
     """Write atomically (temporary file, fsync, rename); returns the file's sha256.
 
-    metadata must be JSON. An interrupted write leaves the file that was there before as it was. OSError says that the disk
-    is full or the folder read-only.
+    metadata must be JSON. An interrupted write leaves the file that was there before as it was. OSError says that the
+    disk is full or the folder read-only.
     """
     data = to_bytes({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {KEY: json.dumps(metadata)})
     write(Path(path), data)
@@ -51,7 +51,8 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping) -> 
 
 
 def save_large(path: Path, tensors: dict[str, Tensor], metadata: Mapping, keep: Path) -> None:
-    """Write as ``save`` does, but straight from the tensors' memory, without a hash, and with Python free for other threads.
+    """Write as ``save`` does, but straight from the tensors' memory, without a hash, and with Python free for other
+    threads.
 
     tensors: contiguous, on the CPU. keep: a name in the same folder for the file that was there before.
     """
@@ -67,9 +68,11 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
-    """Yield a name to write to; afterwards that file is brought to the disk and takes the place of ``path``, or nothing changes.
+    """Yield a name to write to; afterwards that file is brought to the disk and takes the place of ``path``, or nothing
+    changes.
 
-    The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed process leaves behind.
+    The name lies in a folder of its own, because safetensors writes to a random name beside it first, which a killed
+    process leaves behind.
     """
     room = path.with_name(path.name + ".partial")
     try:
@@ -88,7 +91,9 @@ def atomic_path(path: Path, keep: Path | None = None) -> Iterator[Path]:
         number = error.errno if isinstance(error, OSError) else system_error(error)
         if number is None:
             raise
-        raise OSError(number, f"could not write {path}: {os.strerror(number)}; the previous file is unchanged") from error
+        raise OSError(
+            number, f"could not write {path}: {os.strerror(number)}; the previous file is unchanged"
+        ) from error
     finally:
         clear(room)
 
@@ -118,11 +123,16 @@ def sync(folder: Path) -> None:
 
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Round convolution kernels to half precision, which halves a file; other tensors stay. ``unet`` reads both."""
-    return {name: tensor.half() if tensor.ndim == 4 and tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return {
+        name: tensor.half() if tensor.ndim == 4 and tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. ValueError says when a file is missing, cut off, not one of ours, or holds NaN or infinity.
+    """Read a checkpoint onto the CPU.
+
+    ValueError says when a file is missing, cut off, not one of ours, or holds NaN or infinity.
 
     The state of a run is not searched for these, since a training that failed is told by its loss.
     """
@@ -130,7 +140,9 @@ def load(path: str | Path) -> Checkpoint:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     for name, tensor in tensors.items() if metadata.get("kind") != "state" else ():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} holds NaN or infinity in {name}; its training failed or the file is damaged, train it again")
+            raise ValueError(
+                f"{path} holds NaN or infinity in {name}; its training failed or the file is damaged, train it again"
+            )
     return Checkpoint(tensors, metadata, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
@@ -142,7 +154,9 @@ def metadata(path: str | Path) -> dict:
 
 @contextlib.contextmanager
 def open_checkpoint(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
-    """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also for errors while it is read."""
+    """Open a checkpoint and yield the file and its metadata; ValueError as ``load``, also for errors while
+    it is read.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist or is no file; expected a .safetensors checkpoint of this project")
@@ -150,7 +164,9 @@ def open_checkpoint(path: str | Path) -> Iterator[tuple[safe_open, dict]]:
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(KEY)
             if stated is None:
-                raise ValueError(f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)")
+                raise ValueError(
+                    f"{path} is a safetensors file but not a checkpoint of this project (no {KEY!r} metadata)"
+                )
             yield file, _parse_metadata(stated, path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); it may be cut off or foreign") from None
@@ -168,7 +184,10 @@ def _parse_metadata(stated: str, path: Path) -> dict:
 
 
 def check_shapes(checkpoint: Checkpoint) -> None:
-    """ValueError when a checkpoint's tensors are not those of the network that its metadata describe. Takes no memory."""
+    """ValueError when a checkpoint's tensors are not those of the network that its metadata describe.
+
+    Takes no memory.
+    """
     model = checkpoint.metadata["model"]
     try:
         with torch.device("meta"):
@@ -178,7 +197,9 @@ def check_shapes(checkpoint: Checkpoint) -> None:
     for name, shape in wanted.items():
         found = tuple(checkpoint.tensors[name].shape) if name in checkpoint.tensors else "missing"
         if found != shape:
-            raise ValueError(f"the checkpoint's tensors are not those of its {model}: {name} is {found}, expected {shape}")
+            raise ValueError(
+                f"the checkpoint's tensors are not those of its {model}: {name} is {found}, expected {shape}"
+            )
 
 
 def unet(checkpoint: Checkpoint) -> UNet:
@@ -187,7 +208,10 @@ def unet(checkpoint: Checkpoint) -> UNet:
     ValueError when the checkpoint holds no network, or not the one its metadata describe.
     """
     if "model" not in checkpoint.metadata:
-        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a segmentation")
+        raise ValueError(
+            f"a {checkpoint.metadata.get('kind')!r} checkpoint holds no network; expected a pretraining or a"
+            " segmentation"
+        )
     check_shapes(checkpoint)
     network = UNet(**checkpoint.metadata["model"])
     network.load_state_dict({name: checkpoint.tensors[name].to(torch.float32) for name in network.state_dict()})
@@ -195,8 +219,12 @@ def unet(checkpoint: Checkpoint) -> UNet:
 
 
 def training_patients(checkpoint: Checkpoint) -> dict[str, set[str]]:
-    """Patients that a checkpoint, and those it started from, may have been trained on: data set -> patients of the training parts."""
-    found = {dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()}
+    """Patients that a checkpoint, and those it started from, may have been trained on: data set -> patients of the
+    training parts.
+    """
+    found = {
+        dataset: set(patients) for dataset, patients in (checkpoint.metadata.get("init") or {}).get("seen", {}).items()
+    }
     about = checkpoint.metadata
     for values in [*([about["split"]] if "split" in about else []), *about.get("splits", ())]:
         own = splits.restore(values)
@@ -207,20 +235,24 @@ def training_patients(checkpoint: Checkpoint) -> dict[str, set[str]]:
 def transfer(checkpoint: Checkpoint, network: UNet, only: Collection[str] = ("encoder", "decoder")) -> list[str]:
     """Copy the parts a checkpoint hands on, or only some of them, into a network; returns their names.
 
-    A pretraining says what it hands on ("encoder", "decoder"), a segmentation has all ``PARTS`` to give. ValueError when the
-    checkpoint is neither or its network has other sizes.
+    A pretraining says what it hands on ("encoder", "decoder"), a segmentation has all ``PARTS`` to give. ValueError
+    when the checkpoint is neither or its network has other sizes.
     """
     handed_on = PARTS if checkpoint.metadata.get("kind") == "segmentation" else checkpoint.metadata.get("transfers", ())
     parts = [part for part in handed_on if part in only]
     if not parts:
-        raise ValueError(f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's or a segmentation's")
+        raise ValueError(
+            f"a {checkpoint.metadata.get('kind')!r} checkpoint hands nothing on; expected a pretraining's or a"
+            " segmentation's"
+        )
     wanted = {name for name in network.state_dict() if name.split(".")[0] in parts}
     own = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items() if name in wanted}
     try:
         missing = network.load_state_dict(own, strict=False).missing_keys
     except RuntimeError as error:
         raise ValueError(
-            f"the network to begin from {checkpoint.metadata['model']} has other sizes than the one to fine-tune: {error}"
+            f"the network to begin from {checkpoint.metadata['model']} has other sizes than the one to fine-tune:"
+            f" {error}"
         ) from None
     if wanted & set(missing):
         raise ValueError(f"the checkpoint promises {parts} but lacks {sorted(wanted & set(missing))[:3]}")

@@ -21,8 +21,8 @@ GEODESIC = "geodesic"
 SELECTORS = (*PAPER_SELECTORS, *(name for name in selectors.available() if name not in PAPER_SELECTORS))
 
 
-# By modality, parameters of the paper's selectors, the better selector first. They were chosen on the training parts of three data
-# sets and measured on the rest (benchmarks/selector_parameters.py, docs/results/selectors.md).
+# By modality, parameters of the paper's selectors, the better selector first. They were chosen on the training parts of
+# three data sets and measured on the rest (benchmarks/selector_parameters.py, docs/results/selectors.md).
 CHOSEN: dict[str, dict[str, dict[str, str | float]]] = {
     "ultrasound": {
         "softmax-of-covariance": {"normalise": "standardised", "temperature": 0.05, "similarity": "inner-product"},
@@ -62,8 +62,9 @@ def relation(
 ) -> Tensor:
     """The matrix between patches whose rows a selector of the paper clusters: (B, C, H, W) -> (B, L, L), finite.
 
-    The paper says "a covariance matrix after a softmax layer according to the degree of similarity between different patches"
-    (2.1), which can be read in two ways, ``PAPER_SELECTORS``. It names no measure of similarity; these are its parameters:
+    The paper says "a covariance matrix after a softmax layer according to the degree of similarity between different
+    patches" (2.1), which can be read in two ways, ``PAPER_SELECTORS``. It names no measure of similarity; these are its
+    parameters:
 
     normalise: "standardised" (default) sets each image to mean 0, deviation 1 first; "raw" takes it as it is.
     temperature: positive divisor of the similarity before the softmax; 1 by default.
@@ -72,7 +73,9 @@ def relation(
     ValueError names the value and what is allowed.
     """
     if selector not in PAPER_SELECTORS:
-        raise ValueError(f"selector {selector!r} has no matrix between patches; available: {', '.join(PAPER_SELECTORS)}")
+        raise ValueError(
+            f"selector {selector!r} has no matrix between patches; available: {', '.join(PAPER_SELECTORS)}"
+        )
     return selectors.find(selector).relation(x_bchw, patch, normalise, temperature, similarity)
 
 
@@ -86,9 +89,9 @@ def split(
 ) -> Clusters:
     """Cluster each image's patches in two and call one cluster lesion, as the selector does.
 
-    x_bchw: finite floats (B, C, H, W). selector: one of ``SELECTORS``. normalise, temperature, similarity: of the paper's selectors, see
-    ``relation``; the others ignore them. The result is deterministic. With the paper's selectors an image whose patches are all alike
-    has one cluster, background.
+    x_bchw: finite floats (B, C, H, W). selector: one of ``SELECTORS``. normalise, temperature, similarity: of the
+    paper's selectors, see ``relation``; the others ignore them. The result is deterministic. With the paper's selectors
+    an image whose patches are all alike has one cluster, background.
     """
     return selectors.find(selector).split(x_bchw, patch, normalise, temperature, similarity)
 

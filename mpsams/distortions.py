@@ -1,7 +1,7 @@
 """Stronger random changes of training images: elastic deformation, bias field, blur, speckle, noise, cut-outs.
 
-How far each reaches is set in ``transforms.Augmentation``. Axes: B batch, C channels, H x W pixels, S side, G nodes of a
-coarse field. Drawing and applying are separate functions.
+How far each reaches is set in ``transforms.Augmentation``. Axes: B batch, C channels, H x W pixels, S side, G nodes of
+a coarse field. Drawing and applying are separate functions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ EVERY = ("elastic", "bias", "blur", "speckle", "noise", "cutout")
 class Distortions:
     """Parameters of the changes, one of each kind per image; None for a kind that is off.
 
-    elastic_b2gg: displacements (columns, rows) at the nodes, where the image's side is 2. bias_b1gg: logarithm of the factor at the
-    nodes. blur_b: deviation in pixels. speckle_b1hw, noise_b1hw: the fields, scaled. cutout_b4: top, left, height, width as shares.
+    elastic_b2gg: displacements (columns, rows) at the nodes, where the image's side is 2. bias_b1gg: logarithm of the
+    factor at the nodes. blur_b: deviation in pixels. speckle_b1hw, noise_b1hw: the fields, scaled. cutout_b4: top,
+    left, height, width as shares.
     """
 
     elastic_b2gg: Tensor | None = None
@@ -39,7 +40,9 @@ class Distortions:
 
 
 def draw(batch: int, options: Augmentation, size: int, generator: torch.Generator) -> Distortions:
-    """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off uses no numbers of ``generator``."""
+    """Draw the changes of ``batch`` images of ``size`` pixels a side; a kind that is off uses no numbers of
+    ``generator``.
+    """
 
     def uniform(*shape: int) -> Tensor:
         return distributed.uniform(batch, *shape, generator=generator)
@@ -49,7 +52,9 @@ def draw(batch: int, options: Augmentation, size: int, generator: torch.Generato
 
     drawn: dict[str, Tensor] = {}
     if options.elastic:
-        drawn["elastic_b2gg"] = 2 * options.elastic * (2 * uniform(2, ELASTIC_NODES, ELASTIC_NODES) - 1) * uniform(1, 1, 1)
+        drawn["elastic_b2gg"] = (
+            2 * options.elastic * (2 * uniform(2, ELASTIC_NODES, ELASTIC_NODES) - 1) * uniform(1, 1, 1)
+        )
     if options.bias:
         drawn["bias_b1gg"] = torch.log1p(torch.tensor(options.bias)) * (2 * uniform(1, BIAS_NODES, BIAS_NODES) - 1)
     if options.blur:
@@ -65,14 +70,17 @@ def draw(batch: int, options: Augmentation, size: int, generator: torch.Generato
 
 
 def offset(changes: Distortions, size: int) -> Tensor | None:
-    """The elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when it is off."""
+    """The elastic displacement of each pixel as ``transforms.apply_geometry`` adds it, (B, S, S, 2); None when it is
+    off.
+    """
     return None if changes.elastic_b2gg is None else _spread(changes.elastic_b2gg, size, "bicubic").permute(0, 2, 3, 1)
 
 
 def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
     """Bias field, blur, speckle, noise and cut-outs, in this order, of square images in [0, 1]; clipped to it.
 
-    A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around it.
+    A cut-out is filled with the image's mean; its truth stays, so that what is hidden must be told from what is around
+    it.
     """
     size = x_bchw.shape[-1]
     if changes.bias_b1gg is not None:
@@ -85,7 +93,9 @@ def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
     if changes.noise_b1hw is not None:
         x_bchw = x_bchw + changes.noise_b1hw.to(x_bchw)
     if changes.cutout_b4 is not None:
-        x_bchw = torch.where(_inside(changes.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw)
+        x_bchw = torch.where(
+            _inside(changes.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw
+        )
     return x_bchw.clamp(0, 1)
 
 
@@ -95,7 +105,9 @@ def _spread(nodes_bcgg: Tensor, size: int, mode: str) -> Tensor:
 
 
 def _inside(box_b4: Tensor, size: int) -> Tensor:
-    """True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S, S)."""
+    """True for pixels whose middle lies in the box (top, left, height, width, as shares of the side): bool (B, 1, S,
+    S).
+    """
     middle_s = (torch.arange(size, device=box_b4.device) + 0.5) / size
     low_b2, high_b2 = box_b4[:, :2], box_b4[:, :2] + box_b4[:, 2:]
     rows_bs, columns_bs = ((middle_s >= low_b2[:, k, None]) & (middle_s < high_b2[:, k, None]) for k in (0, 1))

@@ -21,18 +21,25 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def uniform(batch: int, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None) -> Tensor:
+def uniform(
+    batch: int, *shape: int, generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
     """Uniform numbers in [0, 1) for this process's ``batch`` rows of a batch: float (batch, *shape).
 
     All processes draw for all rows, from generators in the same state, and keep their own: together they draw what one
     process would.
     """
-    whole = torch.rand(world_size() * batch, *shape, generator=generator, device=generator.device if generator else device)
+    whole = torch.rand(
+        world_size() * batch, *shape, generator=generator, device=generator.device if generator else device
+    )
     return whole[rank() * batch : (rank() + 1) * batch]
 
 
 def shard(indices: Tensor) -> Tensor:
-    """This process's part of a batch's indices (N,). All parts are of one length; when N does not divide, the first indices count twice."""
+    """This process's part of a batch's indices (N,).
+
+    All parts are of one length; when N does not divide, the first indices count twice.
+    """
     if world_size() == 1:
         return indices
     each = -(-len(indices) // world_size())

@@ -51,7 +51,8 @@ def nt_xent(a_bd: Tensor, b_bd: Tensor, temperature: float = 0.5) -> Tensor:
     a_bd, b_bd = distributed.all_gather(a_bd), distributed.all_gather(b_bd)
     if a_bd.shape != b_bd.shape or not len(a_bd) or not temperature > 0:
         raise ValueError(
-            f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of an image at least, temperature {temperature} must be positive"
+            f"views {tuple(a_bd.shape)} and {tuple(b_bd.shape)} must agree and be of an image at least, temperature"
+            f" {temperature} must be positive"
         )
     z_vd = F.normalize(torch.cat([a_bd, b_bd]), dim=1)
     similarity_vv = z_vd @ z_vd.T / temperature
@@ -93,10 +94,11 @@ def _logsumexp_over_images(log_bk: Tensor) -> Tensor:
 def segmentation(logits_b1hw: Tensor, truth_b1hw: Tensor, kind: str = "dice-ce") -> Tensor:
     """Loss of a binary segmentation from logits, one of ``SEGMENTATION``.
 
-    "ce" is cross-entropy. "dice-ce" adds soft Dice (MONAI), pooled over the batch, that of other processes included, so that an
-    image without lesion does not swing it. "dice-focal" has focal cross-entropy in its place (Lin et al. 2017, gamma 2), for which
-    pixels that are clear count little. "image-dice-ce" has the mean Dice of the images with lesion in place of the pooled one, so
-    that small lesions count as much as large ones. truth_b1hw: bool or {0, 1}. ValueError lists the kinds.
+    "ce" is cross-entropy. "dice-ce" adds soft Dice (MONAI), pooled over the batch, that of other processes included, so
+    that an image without lesion does not swing it. "dice-focal" has focal cross-entropy in its place (Lin et al. 2017,
+    gamma 2), for which pixels that are clear count little. "image-dice-ce" has the mean Dice of the images with lesion
+    in place of the pooled one, so that small lesions count as much as large ones. truth_b1hw: bool or {0, 1}.
+    ValueError lists the kinds.
     """
     if kind not in SEGMENTATION:
         raise ValueError(f"unknown segmentation loss {kind!r}; available: {', '.join(SEGMENTATION)}")
@@ -125,7 +127,9 @@ def _dice_of_lesions(logits_bp: Tensor, truth_bp: Tensor) -> Tensor:
 
 
 def presence(logits_b1hw: Tensor, truth_b1hw: Tensor) -> Tensor:
-    """Cross-entropy of the image-level label "has a lesion", predicted by the mean logit of its likeliest pixels (``TOP`` of them)."""
+    """Cross-entropy of the image-level label "has a lesion", predicted by the mean logit of its likeliest pixels
+    (``TOP`` of them).
+    """
     logits_bp = logits_b1hw.flatten(1)
     top_b = logits_bp.topk(max(1, round(TOP * logits_bp.shape[1])), dim=1).values.mean(dim=1)
     return F.binary_cross_entropy_with_logits(top_b, truth_b1hw.flatten(1).any(dim=1).to(top_b.dtype))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 MOST_SURFACE = 2**21  # pixels of two surfaces between which distances are measured; some seconds and 200 MB
 
+
 def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     """Dice, positive predictive value and sensitivity per image, each a float (B,) in [0, 1].
 
@@ -26,7 +27,9 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
 
 
 def _shares(hit_b: Tensor, said_b: Tensor, real_b: Tensor) -> dict[str, Tensor]:
-    """Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction, in the truth."""
+    """Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction,
+    in the truth.
+    """
     hit, said, real = hit_b.double(), said_b.double(), real_b.double()
     nothing = (said + real) == 0
 
@@ -36,15 +39,17 @@ def _shares(hit_b: Tensor, said_b: Tensor, real_b: Tensor) -> dict[str, Tensor]:
     return {"dsc": share(2 * hit, said + real), "ppv": share(hit, said), "sen": share(hit, real)}
 
 
-def surface(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
+def surface(
+    pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None
+) -> dict[str, float]:
     """95th percentile Hausdorff and average symmetric surface distance of an image (H, W) or volume (S, H, W).
 
-    A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run from
-    each of them to the nearest of the other mask, as MONAI measures them. spacing: of the axes in millimetres, or, where
-    these are not at right angles, the step along each axis as a row of a square matrix; None measures in pixels.
+    A surface is the pixels with a neighbour along an axis that is outside of the mask or of the image; distances run
+    from each of them to the nearest of the other mask, as MONAI measures them. spacing: of the axes in millimetres, or,
+    where these are not at right angles, the step along each axis as a row of a square matrix; None measures in pixels.
 
-    Both empty: 0. Only one of them empty: the diagonal (MONAI gives NaN or infinity there, and a mean over the rest would
-    improve with every miss). NaN where both surfaces together have more than MOST_SURFACE pixels.
+    Both empty: 0. Only one of them empty: the diagonal (MONAI gives NaN or infinity there, and a mean over the rest
+    would improve with every miss). NaN where both surfaces together have more than MOST_SURFACE pixels.
     """
     pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
     steps = np.eye(pred.ndim) if spacing is None else np.asarray(spacing, float)
@@ -80,7 +85,9 @@ def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask with a neighbour along an axis that is not in it; outside there is none: bool of the same shape."""
+    """The pixels of a mask with a neighbour along an axis that is not in it; outside there is none: bool of the same
+    shape.
+    """
     inner = mask.copy()
     for axis in range(mask.ndim):
         inside, before = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
@@ -100,7 +107,9 @@ def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndar
     pred, truth = np.asarray(pred, bool), np.asarray(truth, bool)
     if pred.shape != truth.shape:
         raise ValueError(f"prediction {pred.shape} and truth {truth.shape} differ in shape")
-    counts = {name: int(np.count_nonzero(each)) for name, each in (("hit", pred & truth), ("said", pred), ("real", truth))}
+    counts = {
+        name: int(np.count_nonzero(each)) for name, each in (("hit", pred & truth), ("said", pred), ("real", truth))
+    }
     shares = _shares(*(torch.tensor(count) for count in counts.values()))
     return {name: float(value) for name, value in shares.items()} | surface(pred, truth, spacing) | counts
 

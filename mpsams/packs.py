@@ -60,7 +60,14 @@ def write(dataset: Dataset, size: int, folder: Path, track: Callable[[Iterable],
                 file.flush()
                 os.fsync(file.fileno())
             cases = [case for case, _ in found]
-            row = {"patient": patient, "cases": cases, "slices": len(own), "size": size, "channels": channels, "notes": list(notes)}
+            row = {
+                "patient": patient,
+                "cases": cases,
+                "slices": len(own),
+                "size": size,
+                "channels": channels,
+                "notes": list(notes),
+            }
             row["sha256"] = source_hash(dataset.files(patient))
             done[patient] = row
             jsonl.append(folder / PROGRESS, "packed", **row)
@@ -71,15 +78,22 @@ def check_begun(done: dict[str, dict], dataset: Dataset, size: int, folder: Path
     """ValueError unless what is packed already is of this data set, this size and these files."""
     for patient, row in done.items():
         if patient not in dataset.groups or row["size"] != size or row["sha256"] != source_hash(dataset.files(patient)):
-            raise ValueError(f"{folder} was begun from other files or at another size (see {patient!r}); delete it or choose another --out")
+            raise ValueError(
+                f"{folder} was begun from other files or at another size (see {patient!r}); delete it or choose another"
+                " --out"
+            )
 
 
 def check(folder: Path, dataset: Dataset) -> None:
-    """ValueError unless a finished pack is of this data set, as far as its patients' names and the files of the first and the last tell."""
+    """ValueError unless a finished pack is of this data set, as far as its patients' names and the files of the first
+    and the last tell.
+    """
     if (folder / PROGRESS).exists():
         done = {row["patient"]: row for row in jsonl.read(folder / PROGRESS)}
         if done.keys() != set(dataset.groups):
-            raise ValueError(f"{folder} was made from other patients than this folder of data has; delete it or choose another --out")
+            raise ValueError(
+                f"{folder} was made from other patients than this folder of data has; delete it or choose another --out"
+            )
         ends = [*done][:: max(1, len(done) - 1)]
         check_begun({patient: done[patient] for patient in ends}, dataset, done[ends[0]]["size"], folder)
 
@@ -89,7 +103,10 @@ def check_lengths(folder: Path, least: dict[str, int]) -> None:
     for name, expected in least.items():
         actual = (folder / name).stat().st_size if (folder / name).exists() else 0
         if actual < expected:
-            raise ValueError(f"{folder / name} has {actual} bytes, its finished patients need {expected}; delete {folder} and begin again")
+            raise ValueError(
+                f"{folder / name} has {actual} bytes, its finished patients need {expected}; delete {folder} and begin"
+                " again"
+            )
 
 
 def source_hash(files: tuple[Path, ...]) -> str:
@@ -116,10 +133,15 @@ def finish(dataset: Dataset, size: int, channels: int, rows: list[dict], folder:
         "sequences": list(dataset.sequences),
         "slices_read": len(dataset),
         "source_sha256": hashlib.sha256("".join(row["sha256"] for row in rows).encode()).hexdigest(),
-        "sha256": datasets.fingerprint(parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)),
+        "sha256": datasets.fingerprint(
+            parts(folder / IMAGES, np.uint8, channels * size**2), parts(folder / MASKS, np.bool_, size**2)
+        ),
         "cases": cases,
         "groups": [row["patient"] for row in rows for _ in row["cases"]],
-        "notes": [*dataset.notes, *datasets.add_names((row["patient"], note) for row in rows for note in row.get("notes", ()))],
+        "notes": [
+            *dataset.notes,
+            *datasets.add_names((row["patient"], note) for row in rows for note in row.get("notes", ())),
+        ],
     }
     unfinished = folder / f"{ABOUT}.part"
     unfinished.write_text(json.dumps(about) + "\n", encoding="utf-8")

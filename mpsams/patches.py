@@ -52,7 +52,9 @@ def lesion_share(mask_b1hw: Tensor, patch: int) -> Tensor:
 
 
 def is_lesion(mask_b1hw: Tensor, patch: int) -> Tensor:
-    """True for patches of which more than a quarter (``LESION_SHARE``) is lesion in truth: bool (B, 1, H, W) -> bool (B, L)."""
+    """True for patches of which more than a quarter (``LESION_SHARE``) is lesion in truth: bool (B, 1, H, W) -> bool
+    (B, L).
+    """
     return lesion_share(mask_b1hw, patch) > LESION_SHARE
 
 

@@ -17,8 +17,8 @@ ROUNDS = 5
 def choose(name: str, device: torch.device | str = "cpu") -> torch.dtype:
     """Return the precision of that name; "auto" is bfloat16 where it is faster on this device, else float32.
 
-    A GPU must support bfloat16; a CPU must have it in hardware, and a measurement of about 0.2 s must confirm that it is
-    faster. ValueError for another name.
+    A GPU must support bfloat16; a CPU must have it in hardware, and a measurement of about 0.2 s must confirm that it
+    is faster. ValueError for another name.
     """
     if name in PRECISIONS:
         return PRECISIONS[name]
@@ -36,12 +36,16 @@ def name_of(dtype: torch.dtype) -> str:
 
 def cpu_has_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 in hardware (AVX512-BF16 or AMX) and PyTorch uses it."""
-    return (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    ) and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @functools.cache
 def cpu_speedup() -> float:
-    """Return the processor time of a small training step in float32 divided by that in bfloat16, the median of alternating pairs."""
+    """Return the processor time of a small training step in float32 divided by that in bfloat16, the median of
+    alternating pairs.
+    """
     with torch.random.fork_rng(devices=[]):
         layers = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1))
         x_bchw = torch.randn(4, 16, 64, 64)

@@ -19,7 +19,9 @@ def update_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restore_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``update_config``: with the names of the first version, over which the hashes of runs are computed."""
+    """The inverse of ``update_config``: with the names of the first version, over which the hashes of runs are
+    computed.
+    """
     return _rename(config, _inverse(OPTIONS), _inverse(SELECTORS))
 
 

@@ -63,7 +63,8 @@ class Split:
 def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> list[tuple[int, int]]:
     """Pairs i < j of images whose thumbnails correlate above the threshold: (N, S, S) -> index pairs.
 
-    A constant thumbnail correlates with nothing. Comparison in blocks, so that memory grows with N, though time with its square.
+    A constant thumbnail correlates with nothing. Comparison in blocks, so that memory grows with N, though time with
+    its square.
     """
     flat = np.asarray(thumbnails_nss, dtype=np.float32).reshape(len(thumbnails_nss), -1)
     flat = flat - flat.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -74,7 +75,11 @@ def near_duplicates(thumbnails_nss: np.ndarray, threshold: float = ALIKE) -> lis
         near = np.nonzero(np.triu(flat[start : start + BLOCK] @ flat[start:].T > threshold - NEARLY, k=1))
         first, second = (each + start for each in near)
         exact = np.einsum("pk,pk->p", flat[first], flat[second], dtype=np.float64) if len(first) else np.zeros(0)
-        pairs += [pair for pair, value in zip(zip(first.tolist(), second.tolist(), strict=True), exact, strict=True) if value > threshold]
+        pairs += [
+            pair
+            for pair, value in zip(zip(first.tolist(), second.tolist(), strict=True), exact, strict=True)
+            if value > threshold
+        ]
     return pairs
 
 

@@ -66,7 +66,8 @@ def middle(low: float, high: float) -> tuple[float, float]:
 def to_unit(image_hw: np.ndarray, span: tuple[float, float]) -> np.ndarray:
     """Map values to [0, 1], the ends of ``span`` (see ``window``) to 0 and 1: float32 of the same shape, clipped."""
     low, high = span
-    kind = np.float32 if high - low <= np.finfo(np.float32).max else np.float64  # of a span that float32 has no number for
+    # of a span that float32 has no number for
+    kind = np.float32 if high - low <= np.finfo(np.float32).max else np.float64
     image = (np.asarray(image_hw, dtype=kind) - kind(low)) / kind(max(high - low, 1e-6))  # type: ignore[operator]
     return np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
 
@@ -199,7 +200,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, reach in vars(self).items():
             if not 0 <= reach <= (180 if name == "rotation" else 10 if name in ("blur", "gamma", "bias") else 1):
-                raise ValueError(f"augment.{name} is {reach}; expected a number from 0, which is off, to 1 (rotation: 180; blur, gamma, bias: 10)")
+                raise ValueError(
+                    f"augment.{name} is {reach}; expected a number from 0, which is off, to 1 (rotation: 180; blur,"
+                    " gamma, bias: 10)"
+                )
 
 
 @dataclass(frozen=True)
@@ -229,10 +233,13 @@ def draw(batch: int, options: Augmentation, generator: torch.Generator) -> Augme
     return AugmentationParameters(affine_b23, 1 + uniform(options.contrast), uniform(options.brightness), exponent)
 
 
-def apply_geometry(x_bchw: Tensor, changes: AugmentationParameters, mode: str = "bilinear", offset_bhw2: Tensor | None = None) -> Tensor:
+def apply_geometry(
+    x_bchw: Tensor, changes: AugmentationParameters, mode: str = "bilinear", offset_bhw2: Tensor | None = None
+) -> Tensor:
     """Turn, zoom, shift and flip (B, C, H, W); outside the image is zero.
 
-    offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2 (``distortions.offset``).
+    offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2
+    (``distortions.offset``).
     """
     grid = F.affine_grid(changes.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
     if offset_bhw2 is not None:

@@ -1,7 +1,8 @@
 """Uncertainty of masking strategies in bits (paper Eq. 1-3), and mutual information of hidden and visible patches.
 
 The paper's H1, H2 and H3 are expectations over masks that it does not spell out. Here they are entropies over the masks
-that can be drawn: at random, at random once the patches are classified, and lesion first (``docs/results/information.md``).
+that can be drawn: at random, at random once the patches are classified, and lesion first
+(``docs/results/information.md``).
 Axes: B batch, L patches, N images, E epochs.
 """
 
@@ -40,15 +41,19 @@ def classified_bits(length: int, lesion: int, hidden: int) -> float:
     every, background = random_bits(length, hidden), length - lesion
     if not 0 <= lesion <= length:
         raise ValueError(f"a lesion cluster of {lesion} patches: expected 0 to {length}")
-    ways = [log2_choose(lesion, k) + log2_choose(background, hidden - k) for k in range(max(0, hidden - background), min(lesion, hidden) + 1)]
+    ways = [
+        log2_choose(lesion, k) + log2_choose(background, hidden - k)
+        for k in range(max(0, hidden - background), min(lesion, hidden) + 1)
+    ]
     return sum(2 ** (way - every) * way for way in ways)
 
 
 def lesion_first_bits(length: int, lesion: int, hidden: int) -> float:
-    """H3 (Eq. 3), the entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L - a, n - a).
+    """H3 (Eq. 3), the entropy in bits of a lesion-first mask (MPS): log2 C(a, n) while n <= a, then log2 C(L - a, n -
+    a).
 
-    lesion: a, the size of the lesion cluster. Never above ``random_bits``, and for n <= a <= L / 2 not above ``classified_bits``;
-    a cluster of a few patches can be above that when more than half is hidden.
+    lesion: a, the size of the lesion cluster. Never above ``random_bits``, and for n <= a <= L / 2 not above
+    ``classified_bits``; a cluster of a few patches can be above that when more than half is hidden.
     """
     if hidden <= lesion:
         return log2_choose(lesion, hidden)
@@ -63,7 +68,9 @@ def course(bits: Callable[[int, int], float], lesion_n: Tensor, hidden_e: Tensor
     """
     sizes, size_n = torch.unique(lesion_n, return_inverse=True)
     counts, count_e = torch.unique(hidden_e, return_inverse=True)
-    table = torch.tensor([[bits(lesion, hidden) for hidden in counts.tolist()] for lesion in sizes.tolist()], dtype=torch.float64)
+    table = torch.tensor(
+        [[bits(lesion, hidden) for hidden in counts.tolist()] for lesion in sizes.tolist()], dtype=torch.float64
+    )
     return table[size_n][:, count_e]
 
 
@@ -109,10 +116,12 @@ def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
 
 
 def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
-    """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B, L + 1).
+    """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B,
+    L + 1).
 
-    One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the sum
-    of the logarithms of its first n diagonal values. So two factors an order, from either end, give the values of all its masks.
+    One Cholesky factor holds the determinants of all leading blocks of a matrix: log det of the first n is twice the
+    sum of the logarithms of its first n diagonal values. So two factors an order, from either end, give the values of
+    all its masks.
     """
 
     def leading(order_bl: Tensor) -> Tensor:

@@ -69,7 +69,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips. precision: as the encoder's.
+    """The encoder's feature maps -> (B, width, H, W), through transposed convolutions and skips.
+
+    precision: as the encoder's.
 
     With ``levels`` all feature maps on the way, coarsest first.
     """
@@ -122,7 +124,8 @@ class UNet(nn.Module):
 
 
 class Supervised(nn.Module):
-    """A U-Net in training with auxiliary heads on its decoder at 1/2 and 1/4 of the side (deep supervision, Lee et al. 2015).
+    """A U-Net in training with auxiliary heads on its decoder at 1/2 and 1/4 of the side (deep supervision, Lee et al.
+    2015).
 
     forward: (B, channels, H, W) -> logits at the whole side, at half and at a quarter of it.
     """
@@ -133,7 +136,9 @@ class Supervised(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> list[Tensor]:
         *_, quarter, half, whole = self.unet.decoder(self.unet.encoder(x_bchw), levels=True)
-        return [head(each.float()) for head, each in zip([self.unet.head, *self.heads], (whole, half, quarter), strict=True)]
+        return [
+            head(each.float()) for head, each in zip([self.unet.head, *self.heads], (whole, half, quarter), strict=True)
+        ]
 
 
 def auxiliary_heads(width: int) -> nn.ModuleList:
@@ -142,10 +147,11 @@ def auxiliary_heads(width: int) -> nn.ModuleList:
 
 
 def fold_batchnorm(unet: UNet) -> UNet:
-    """A copy with each batch normalisation worked into the convolution before it: the same outputs but for rounding, sooner.
+    """A copy with each batch normalisation worked into the convolution before it: the same outputs but for rounding,
+    sooner.
 
-    For use, not for training. Instance and group normalisation depend on the image and stay. ValueError in training mode,
-    where batch normalisation does too.
+    For use, not for training. Instance and group normalisation depend on the image and stay. ValueError in training
+    mode, where batch normalisation does too.
     """
     if unet.training:
         raise ValueError("a network in training mode cannot be folded; call eval() first")

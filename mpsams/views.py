@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from mpsams import distributed
 
-BLUR = (0.1 / 224, 2.0 / 224)  # deviation of the blur as a share of the side (SimCLR, appendix A: 0.1 to 2 pixels of 224)
+# deviation of the blur as a share of the side (SimCLR, appendix A: 0.1 to 2 pixels of 224)
+BLUR = (0.1 / 224, 2.0 / 224)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class ViewOptions:
 
     def __post_init__(self) -> None:
         if not (0 < self.smallest <= self.largest <= 1 and self.aspect >= 1):
-            raise ValueError(f"crops from {self.smallest} to {self.largest} must lie in (0, 1] in order, aspect {self.aspect} be at least 1")
+            raise ValueError(
+                f"crops from {self.smallest} to {self.largest} must lie in (0, 1] in order, aspect {self.aspect} be at"
+                " least 1"
+            )
         for name in ("flip", "jitter", "strength", "blur", "solarise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} must lie in [0, 1]")
@@ -45,7 +49,9 @@ class ViewOptions:
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and bools, each (B,)."""
+    """Parameters of one view per image: affine_b23 for ``grid_sample``; factors, shares of the side, and bools, each
+    (B,).
+    """
 
     affine_b23: Tensor
     brightness_b: Tensor
@@ -64,14 +70,17 @@ def draw(batch: int, options: ViewOptions, generator: torch.Generator) -> ViewPa
         return distributed.uniform(batch, generator=generator) < probability
 
     side_b = uniform(options.smallest, options.largest).sqrt()
-    stretch_b = uniform(-1, 1).mul(0.5 * math.log(options.aspect)).exp().clamp(side_b, 1 / side_b)  # no further than the image
+    # no further than the image
+    stretch_b = uniform(-1, 1).mul(0.5 * math.log(options.aspect)).exp().clamp(side_b, 1 / side_b)
     height_b, width_b = side_b * stretch_b, side_b / stretch_b
     top_b, left_b = (1 - height_b) * uniform(-1, 1), (1 - width_b) * uniform(-1, 1)
     mirror_b = torch.where(happens(options.flip), -1.0, 1.0)
     zero_b = torch.zeros(batch)
     affine_b23 = torch.stack([mirror_b * width_b, zero_b, left_b, zero_b, height_b, top_b], dim=1).reshape(batch, 2, 3)
     jitter_b = happens(options.jitter)
-    brightness_b, contrast_b = (torch.where(jitter_b, uniform(1 - options.strength, 1 + options.strength), 1.0) for _ in range(2))
+    brightness_b, contrast_b = (
+        torch.where(jitter_b, uniform(1 - options.strength, 1 + options.strength), 1.0) for _ in range(2)
+    )
     blur_b = torch.where(happens(options.blur), uniform(*BLUR), 0.0)
     return ViewParameters(affine_b23, brightness_b, contrast_b, blur_b, happens(options.solarise))
 
@@ -81,7 +90,8 @@ def apply(x_b1hw: Tensor, parameters: ViewParameters, side: int) -> Tensor:
     grid = F.affine_grid(parameters.affine_b23.to(x_b1hw), [len(x_b1hw), 1, side, side], align_corners=False)
     x_b1ss = F.grid_sample(x_b1hw, grid, mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast, solarise = (
-        value.to(x_b1ss.device).reshape(-1, 1, 1, 1) for value in (parameters.brightness_b, parameters.contrast_b, parameters.solarise_b)
+        value.to(x_b1ss.device).reshape(-1, 1, 1, 1)
+        for value in (parameters.brightness_b, parameters.contrast_b, parameters.solarise_b)
     )
     x_b1ss = (x_b1ss * brightness).clamp(0, 1)
     mean = x_b1ss.mean(dim=(1, 2, 3), keepdim=True)

@@ -27,7 +27,11 @@ LONGEST = ("test_browser_annotate", "test_browser", "test_server", "test_distrib
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest first, so that no worker is left alone with one of them in the end."""
-    items.sort(key=lambda item: next((place for place, name in enumerate(LONGEST) if item.path.stem.startswith(name)), len(LONGEST)))
+    items.sort(
+        key=lambda item: next(
+            (place for place, name in enumerate(LONGEST) if item.path.stem.startswith(name)), len(LONGEST)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -62,14 +66,33 @@ def small_weights(tmp_path_factory) -> Path:
     """A folder with networks the app looks for, tiny and untrained but of the shipped kind; one sees smaller images."""
     folder = tmp_path_factory.mktemp("weights")
     method = {"patch": 16, "selector": "softmax-of-covariance", "normalise": "standardised", "temperature": 1.0}
-    shared = {"size": 256, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "config": {"method": method}}
+    shared = {
+        "size": 256,
+        "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
+        "config": {"method": method},
+    }
     shared |= {"data": {"name": "busi", "modality": "ultrasound", "target": "breast lesion", "images": 702}}
     torch.manual_seed(0)
-    for name, kind in (("mps_ams", "pretrain"), ("base", "pretrain"), ("simclr", "pretrain"), *((name, "seg-10") for name in ("mps_ams", "scratch", "simclr"))):
-        metadata = shared | {"kind": "pretrain" if kind == "pretrain" else "segmentation", "method": name, "size": 128 if name == "simclr" else 256}
+    for name, kind in (
+        ("mps_ams", "pretrain"),
+        ("base", "pretrain"),
+        ("simclr", "pretrain"),
+        *((name, "seg-10") for name in ("mps_ams", "scratch", "simclr")),
+    ):
+        metadata = shared | {
+            "kind": "pretrain" if kind == "pretrain" else "segmentation",
+            "method": name,
+            "size": 128 if name == "simclr" else 256,
+        }
         metadata |= {"transfers": ["encoder"] if name == "simclr" else ["encoder", "decoder"]}
         checkpoint.save(folder / f"busi-{name}-{kind}.safetensors", UNet(width=2).state_dict(), metadata)
-    prompt = {"kind": "prompt", "method": "scratch", "size": 64, "model": shared["model"] | {"channels": 5}, "data": {"name": "prompt", "modality": "", "images": 9}}
+    prompt = {
+        "kind": "prompt",
+        "method": "scratch",
+        "size": 64,
+        "model": shared["model"] | {"channels": 5},
+        "data": {"name": "prompt", "modality": "", "images": 9},
+    }
     checkpoint.save(folder / "prompt.safetensors", UNet(5, width=2).state_dict(), shared | prompt)
     return folder
 
@@ -89,7 +112,19 @@ def app_address(small_weights, small_records) -> str:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "app.py", "--weights", str(small_weights), "--results", str(small_records), "--port", str(port)], cwd=ROOT)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "app.py",
+            "--weights",
+            str(small_weights),
+            "--results",
+            str(small_records),
+            "--port",
+            str(port),
+        ],
+        cwd=ROOT,
+    )
     try:
         for _ in range(1800):
             try:

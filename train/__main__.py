@@ -1,4 +1,6 @@
-"""Run a command of this package by its name: ``mps-ams-train COMMAND`` and ``python -m train COMMAND`` are ``python -m train.COMMAND``."""
+"""Run a command of this package by its name: ``mps-ams-train COMMAND`` and ``python -m train COMMAND`` are ``python -m
+train.COMMAND``.
+"""
 
 from __future__ import annotations
 

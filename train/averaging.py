@@ -43,7 +43,9 @@ class Averaged(nn.Module):
 
     @property
     def training_module(self) -> nn.Module:
-        """The module to train: images -> logits, with deep supervision one at each of its sides, the whole side first."""
+        """The module to train: images -> logits, with deep supervision one at each of its sides, the
+        whole side first.
+        """
         return self.network if self.heads is None else Supervised(self.network, self.heads)
 
     def update(self, progress: float) -> None:

@@ -15,7 +15,8 @@ from mpsams import distributed
 
 
 def sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Make every BatchNorm inside ``module`` compute its statistics over the rows of all processes; a single process gets it unchanged.
+    """Make every BatchNorm inside ``module`` compute its statistics over the rows of all processes; a single process
+    gets it unchanged.
 
     On GPUs this is PyTorch's SyncBatchNorm, which has no CPU version.
     """
@@ -38,7 +39,11 @@ class SyncedBatchNorm(_BatchNorm):
         """A layer with the parameters and statistics of ``norm``."""
         synced = cls(norm.num_features, norm.eps, norm.momentum, device="meta")
         synced.weight, synced.bias = norm.weight, norm.bias
-        synced.running_mean, synced.running_var, synced.num_batches_tracked = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        synced.running_mean, synced.running_var, synced.num_batches_tracked = (
+            norm.running_mean,
+            norm.running_var,
+            norm.num_batches_tracked,
+        )
         return synced.train(norm.training)
 
     def _check_input_dim(self, x: Tensor) -> None:
@@ -58,13 +63,18 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class NormaliseOverProcesses(torch.autograd.Function):
-    """Standardise (B, C, ...) per channel over all processes, then scale and shift; also returns the mean and variance."""
+    """Standardise (B, C, ...) per channel over all processes, then scale and shift; also returns the
+    mean and variance.
+    """
 
     @staticmethod
     def forward(context, x: Tensor, weight_c: Tensor, bias_c: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         mean_c, variance_c = torch.batch_norm_update_stats(x, None, None, 0.0)
-        mean_c, variance_c = mean_c.double(), variance_c.double()  # or a small variance about a large mean would be lost
-        mean_c, square_c = (distributed.all_reduce(torch.stack([mean_c, variance_c + mean_c.square()])) / distributed.world_size()).unbind()
+        # or a small variance about a large mean would be lost
+        mean_c, variance_c = mean_c.double(), variance_c.double()
+        mean_c, square_c = (
+            distributed.all_reduce(torch.stack([mean_c, variance_c + mean_c.square()])) / distributed.world_size()
+        ).unbind()
         mean_c, variance_c = mean_c.float(), (square_c - mean_c.square()).clamp(min=0).float()
         context.save_for_backward(x, weight_c, mean_c, variance_c)
         context.eps = eps
@@ -81,7 +91,9 @@ class NormaliseOverProcesses(torch.autograd.Function):
             grad, x, weight_c, mean_c, variance_c, nothing, nothing, False, context.eps, wanted
         )
         count = distributed.world_size() * x.numel() // x.shape[1]
-        all_by_weight_c, all_by_bias_c = (distributed.all_reduce(torch.stack([by_weight_c, by_bias_c])) / count).unbind()
+        all_by_weight_c, all_by_bias_c = (
+            distributed.all_reduce(torch.stack([by_weight_c, by_bias_c])) / count
+        ).unbind()
         inverse_c = (variance_c + context.eps).rsqrt()
         slope_c = weight_c * inverse_c.square() * all_by_weight_c
         shift_c = weight_c * inverse_c * all_by_bias_c - slope_c * mean_c

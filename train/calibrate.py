@@ -1,11 +1,14 @@
-"""Calibrate a segmentation on its validation part: average flips, believable probabilities, and a rule for "no lesion here".
+"""Calibrate a segmentation on its validation part: average flips, believable probabilities, and a rule for "no lesion
+here".
 
-What is found is written into the checkpoint, and whatever uses it follows: the app, its proposals, train.evaluate, train.export.
+What is found is written into the checkpoint, and whatever uses it follows: the app, its proposals, train.evaluate,
+train.export.
 
   flips          the mean over an image and its mirror image
   calibration    Platt's: slope and intercept of the logits, so that of the pixels at 70% about 70% are lesion
-  rule           connected parts of a mask that are too small, or nowhere likely enough, are left out: those for which lesions are
-                 outlined best while no more than --false_alarms of the validation images without lesion get one
+  rule           connected parts of a mask that are too small, or nowhere likely enough, are left out: those for which
+                 lesions are outlined best while no more than --false_alarms of the validation images without lesion get
+                 one
 
 The validation part is seen as in training, so a pack serves as well as the folder it was made from.
 
@@ -55,7 +58,8 @@ class Calibrate:
     Args:
         weights: a segmentation checkpoint, into which the result is written.
         false_alarms: share of the validation images without lesion that may get one.
-        calibration: platt (slope and intercept), temperature (slope alone, which leaves masks at threshold 0.5 as they are) or none.
+        calibration: platt (slope and intercept), temperature (slope alone, which leaves masks at threshold 0.5 as they
+            are) or none.
         flips_averaged: look at each image and its mirror image, which takes twice as long.
         rule: look for a rule; false keeps every part of a mask.
         out: another file to write to.
@@ -82,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
     found = checkpoint.load(chosen.weights)
     if found.metadata.get("kind") != "segmentation":
         raise ValueError(f"{chosen.weights} is a {found.metadata.get('kind')} checkpoint; expected a segmentation")
-    plain = {key: value for key, value in found.metadata.items() if key not in calibration.FOUND} | {"flips_averaged": chosen.flips_averaged}
+    plain = {key: value for key, value in found.metadata.items() if key not in calibration.FOUND} | {
+        "flips_averaged": chosen.flips_averaged
+    }
     network = inference.build_network(Checkpoint(found.tensors, plain, found.sha256), "float32")  # as train.evaluate
     val = validation(found.metadata, chosen.data.root)
     logits_nss, truth_nss = predict_logits(network, val)
@@ -93,8 +99,12 @@ def main(argv: Sequence[str] | None = None) -> dict:
     origin = found.metadata.get("calibrated", {}).get("from", found.sha256)
     told = {"flips_averaged": chosen.flips_averaged, "calibration": fitted, "rule": rule}
     told["calibrated"] = {"from": origin, "part": "val", "images": len(val), "sha256": val.sha256}
-    images = (transforms.standardise(val.take(indices)[0].double() / 255).float() for indices in torch.arange(len(val)).split(CHUNK))
-    agreement = inference.agreement_in_bfloat16(network.unet, images, read)  # calibration moves the masks' edges, so it is measured again
+    images = (
+        transforms.standardise(val.take(indices)[0].double() / 255).float()
+        for indices in torch.arange(len(val)).split(CHUNK)
+    )
+    # calibration moves the masks' edges, so it is measured again
+    agreement = inference.agreement_in_bfloat16(network.unet, images, read)
     out = Path(chosen.out or chosen.weights)
     checkpoint.save(out, found.tensors, plain | told | {"bfloat16_dsc": agreement})
     print(report(told, outcomes(network.readout, logits_nss, truth_nss), judged))
@@ -103,10 +113,16 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
 
 def validation(metadata: dict, root: str | None) -> Stack:
-    """The validation part of the data set that a checkpoint was trained on, as the training saw it. ValueError when it has none."""
+    """The validation part of the data set that a checkpoint was trained on, as the training saw it.
+
+    ValueError when it has none.
+    """
     config, split = metadata["config"]["data"], splits.restore(metadata["split"])
     known = {key: config[key] for key in ("name", "size", "slice_stride", "modality") if key in config}
-    stack = options.read(Data(**known, root=root, sequences=tuple(config.get("sequences", ()))), partial(tqdm, desc="reading", unit="img"))
+    stack = options.read(
+        Data(**known, root=root, sequences=tuple(config.get("sequences", ()))),
+        partial(tqdm, desc="reading", unit="img"),
+    )
     if not split.val:
         raise ValueError("the checkpoint was trained without a validation part, so there is nothing to calibrate it on")
     if not stack.target:
@@ -126,9 +142,13 @@ def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray
 
 def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
     """Slope and intercept, and the reliability of the probabilities before and after."""
-    counts_2k = sum(calibration.tally(logits_ss, truth_ss) for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True))
+    counts_2k = sum(
+        calibration.tally(logits_ss, truth_ss) for logits_ss, truth_ss in zip(logits_nss, truth_nss, strict=True)
+    )
     slope, intercept = (1.0, 0.0) if kind == "none" else calibration.platt(counts_2k, kind == "platt")  # type: ignore[arg-type]
-    before, after = (reliability(Readout(slope=a, intercept=b), logits_nss, truth_nss) for a, b in ((1.0, 0.0), (slope, intercept)))
+    before, after = (
+        reliability(Readout(slope=a, intercept=b), logits_nss, truth_nss) for a, b in ((1.0, 0.0), (slope, intercept))
+    )
     return {"kind": kind, "slope": slope, "intercept": intercept, "before": before, "after": after}
 
 
@@ -153,17 +173,31 @@ def outcomes(read: Readout, logits_nss: np.ndarray, truth_nss: np.ndarray) -> Ou
 def choose(judged: Outcomes, most_alarms: float) -> dict:
     """The rule and what it does on the validation part, as metadata."""
     rule, quiet = calibration.find_rule(judged, most_alarms)
-    about = {"smallest_area": rule.smallest_area, "least_peak": rule.least_peak, "most_false_alarms": most_alarms, "quiet_enough": quiet}
+    about = {
+        "smallest_area": rule.smallest_area,
+        "least_peak": rule.least_peak,
+        "most_false_alarms": most_alarms,
+        "quiet_enough": quiet,
+    }
     about |= {"lesions": int((judged.truth_n > 0).sum()), "without": int((judged.truth_n == 0).sum())}
-    return about | {when: jsonl.nan_to_none(calibration.score_rule(judged, each)) for when, each in (("before", Rule()), ("after", rule))}
+    return about | {
+        when: jsonl.nan_to_none(calibration.score_rule(judged, each))
+        for when, each in (("before", Rule()), ("after", rule))
+    }
 
 
 def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
     """Report the calibration and the rule, in lines."""
     fitted, rule = told["calibration"], told["rule"]
     lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
-    lines += [f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}" for when in ("before", "after")]
-    steps = [(name, jsonl.nan_to_none(calibration.score_rule(each, Rule()))) for name, each in (("as trained", plain), ("calibrated", judged))]
+    lines += [
+        f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}"
+        for when in ("before", "after")
+    ]
+    steps = [
+        (name, jsonl.nan_to_none(calibration.score_rule(each, Rule())))
+        for name, each in (("as trained", plain), ("calibrated", judged))
+    ]
     if rule:
         lines.append(f"rule: {calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}")
         if not rule["quiet_enough"]:

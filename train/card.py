@@ -9,7 +9,10 @@ from mpsams.calibration import Rule
 from mpsams.checkpoint import Checkpoint
 
 MEANS = ("dsc", "ppv", "sen", "hd95", "assd")
-NOT = "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two lines above"
+NOT = (
+    "The images lie in the layout of {name} but are not those of that challenge, and the target is another: see the two"
+    " lines above"
+)
 NAMES = {
     "base": "a masked autoencoder with random order and a fixed ratio (the paper's “base”)",
     "base_ams": "a masked autoencoder with random order and the adaptive ratio (“base+AMS”)",
@@ -28,18 +31,29 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     """The model card as Markdown, from what the checkpoint and its evaluation say."""
     about, config, split = found.metadata, found.metadata["config"], found.metadata["split"]
     data, model, training = about["data"], about["model"], about["training"]
-    numbers = sum(tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head"))
+    numbers = sum(
+        tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head")
+    )
     if about["kind"] == "pretrain":
         schedule, images = config["optim"], about.get("seen", len(split["train"]))
-        task = "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
-        seen = f"{count_images(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the training part{describe_stride(config)})"
+        task = (
+            "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
+        )
+        seen = (
+            f"{count_images(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the"
+            f" training part{describe_stride(config)})"
+        )
     else:
         schedule, images = config["recipe"], about.get("seen", len(about["labelled"]))
-        task = f"It gives each pixel a probability of “{data['target']}”. Begun from {NAMES.get(about['method'], about['method'])}."
-        seen = (
-            f"{count_images(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the training part{describe_stride(config)}), "
-            f"recipe “{about['recipe']}”"
+        task = (
+            f"It gives each pixel a probability of “{data['target']}”. Begun from"
+            f" {NAMES.get(about['method'], about['method'])}."
         )
+        seen = (
+            f"{count_images(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the"
+            f" training part{describe_stride(config)}), recipe “{about['recipe']}”"
+        )
+    kept = "kept" if split["grouped"] else "not kept"
     lines = [
         f"# {name}",
         "",
@@ -48,22 +62,42 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         "| | |",
         "|---|---|",
         f"| Method | {NAMES.get(about['method'], about['method'])} |",
-        f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation, {about['size']} × {about['size']} pixels |",
+        (
+            f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']}"
+            f" normalisation, {about['size']} × {about['size']} pixels |"
+        ),
         f"| Trained on | {seen} |",
         *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
-        f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning rate {schedule['lr']:g}, "
-        f"{training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed {config['run']['seed']} |",
+        (
+            f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning"
+            f" rate {schedule['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed"
+            f" {config['run']['seed']} |"
+        ),
         *further_training_row(about),
         *reading(about),
         *([f"| Chosen | {about['chosen']} |"] if "chosen" in about else []),
-        f"| Data | {count_images(data['images'], data.get('patients', data['images']), data)} ({data['modality']}), read as {data['name']}; "
-        f"hash of pixels and masks `{data['sha256'][:16]}` |",
+        (
+            f"| Data | {count_images(data['images'], data.get('patients', data['images']), data)} ({data['modality']}),"
+            f" read as {data['name']}; hash of pixels and masks `{data['sha256'][:16]}` |"
+        ),
         f"| Outlined there | {data['target']} |",
         f"| Source and terms | {data.get('source') or datasets.source(data['name'])} |",
-        *([f"| Not | {NOT.format(name=data['name'])} |"] if data.get("source", datasets.source(data["name"])) != datasets.source(data["name"]) else []),
-        f"| Split | {len(split['train'])}/{len(split['val'])}/{len(split['test'])}{' patients' if volumes(data) else ''}, seed {split['seed']}, "
-        f"{'' if volumes(data) else 'near-duplicates kept together, ' if split['grouped'] else 'near-duplicates not kept together, '}hash `{split['sha256'][:16]}` |",
-        f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from `{about.get('rounded_from', 'itself')[:16]}` |",
+        *(
+            [f"| Not | {NOT.format(name=data['name'])} |"]
+            if data.get("source", datasets.source(data["name"])) != datasets.source(data["name"])
+            else []
+        ),
+        (
+            "| Split |"
+            f" {len(split['train'])}/{len(split['val'])}/{len(split['test'])}{' patients' if volumes(data) else ''},"
+            f" seed {split['seed']},"
+            f" {'' if volumes(data) else f'near-duplicates {kept} together, '}hash"
+            f" `{split['sha256'][:16]}` |"
+        ),
+        (
+            f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from"
+            f" `{about.get('rounded_from', 'itself')[:16]}` |"
+        ),
     ]
     return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
 
@@ -74,7 +108,10 @@ def further_training_row(about: dict) -> list[str]:
     if start.get("kind") != "segmentation":
         return []
     before = start["training"]
-    return [f"| Trained further from | a segmentation of {before['steps']} steps in {before['seconds'] / 60:.0f} minutes, sha256 `{start['sha256'][:16]}` |"]
+    return [
+        f"| Trained further from | a segmentation of {before['steps']} steps in {before['seconds'] / 60:.0f} minutes,"
+        f" sha256 `{start['sha256'][:16]}` |"
+    ]
 
 
 def reading(about: dict) -> list[str]:
@@ -82,12 +119,27 @@ def reading(about: dict) -> list[str]:
     fitted, rule = about.get("calibration"), about.get("rule")
     rows = [("Flips", "the mean over the image and its mirror image")] if about.get("flips_averaged") else []
     if fitted and fitted["kind"] != "none":
-        rows.append(("Calibrated", f"on the validation part ({fitted['kind']}): slope {fitted['slope']:.3f}, intercept {fitted['intercept']:.3f} of the logits"))
+        rows.append(
+            (
+                "Calibrated",
+                (
+                    f"on the validation part ({fitted['kind']}): slope {fitted['slope']:.3f}, intercept"
+                    f" {fitted['intercept']:.3f} of the logits"
+                ),
+            )
+        )
     if rule:
         before, after = rule["before"], rule["after"]
-        rows.append(("No lesion", (
-            f"{calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation part: lesion-only DSC "
-            f"{number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}")))
+        rows.append(
+            (
+                "No lesion",
+                (
+                    f"{calibration.describe(Rule(rule['smallest_area'], rule['least_peak']))}. Found on the validation"
+                    f" part: lesion-only DSC {number(before['dsc_lesion'])} → {number(after['dsc_lesion'])}, false"
+                    f" alarms {number(before['false_alarms'])} → {number(after['false_alarms'])}"
+                ),
+            )
+        )
     return [f"| {name} | {text} |" for name, text in rows]
 
 
@@ -96,11 +148,20 @@ def reliable(measured: dict) -> list[str]:
     table = measured.get("reliability")
     if not table:
         return []
-    bins = [(f"{100 * row['from']:.0f}–{100 * row['to']:.0f}%", *(number(row[key]) for key in ("probability", "lesion")), row["pixels"]) for row in table["bins"]]
+    bins = [
+        (
+            f"{100 * row['from']:.0f}–{100 * row['to']:.0f}%",
+            *(number(row[key]) for key in ("probability", "lesion")),
+            row["pixels"],
+        )
+        for row in table["bins"]
+    ]
     return [
         "",
-        "Reliability, over all pixels: of those that were given such a probability, so many are lesion. "
-        f"Expected calibration error {number(table['ece'])}, without the lowest row {number(table['ece_above'])}.",
+        (
+            "Reliability, over all pixels: of those that were given such a probability, so many are lesion. "
+            f"Expected calibration error {number(table['ece'])}, without the lowest row {number(table['ece_above'])}."
+        ),
         "",
         "| given | mean | lesion | pixels |",
         "|---|---|---|---|",
@@ -111,17 +172,31 @@ def reliable(measured: dict) -> list[str]:
 def masking(method: dict) -> str:
     """Describe the masking of patches; the options of a method that is not the paper's as they are."""
     if "order" not in method:
-        return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in method.items() if name != "name")
-    order = method["order"] + (f" ({method['selector']}, {method['normalise']} image)" if method["order"] == "lesion-first" else "")
-    ratio = f"fixed at {method['fixed_ratio']:.0%}" if method["ratio"] == "fixed" else f"{method['start']:.0%} + ln(epoch) / {method['tau']:g}"
-    stretched = f", epochs stretched to {method['horizon']}" if method["ratio"] == "adaptive" and method["horizon"] else ""
+        return ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in method.items()
+            if name != "name"
+        )
+    order = method["order"] + (
+        f" ({method['selector']}, {method['normalise']} image)" if method["order"] == "lesion-first" else ""
+    )
+    ratio = (
+        f"fixed at {method['fixed_ratio']:.0%}"
+        if method["ratio"] == "fixed"
+        else f"{method['start']:.0%} + ln(epoch) / {method['tau']:g}"
+    )
+    stretched = (
+        f", epochs stretched to {method['horizon']}" if method["ratio"] == "adaptive" and method["horizon"] else ""
+    )
     return f"patches of {method['patch']} pixels, order {order}, ratio {ratio}{stretched}"
 
 
 def epochs(steps: int, schedule: dict, images: int) -> str:
     """Describe the number of epochs, and of the planned ones when they are more."""
     done = steps / math.ceil(images / schedule["batch"])
-    return f"{done:.3g} epochs" + ("" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)")
+    return f"{done:.3g} epochs" + (
+        "" if done == schedule["epochs"] else f" (stopped early, of {schedule['epochs']} planned)"
+    )
 
 
 def volumes(data: dict) -> bool:
@@ -130,14 +205,22 @@ def volumes(data: dict) -> bool:
 
 
 def count_images(images: int, patients: int, data: dict) -> str:
-    """"562 images", or "560 slices of 112 patients"."""
+    """ "562 images", or "560 slices of 112 patients"."""
     return f"{images} slices of {patients} patients" if volumes(data) else f"{images} images"
 
 
 def describe_stride(config: dict) -> str:
     """Describe the slices that were used, when not all were."""
     step = config["data"].get("slice_stride", 1)
-    return f", every {step}th slice" if step > 3 else ", every third slice" if step == 3 else ", every second slice" if step == 2 else ""
+    return (
+        f", every {step}th slice"
+        if step > 3
+        else ", every third slice"
+        if step == 3
+        else ", every second slice"
+        if step == 2
+        else ""
+    )
 
 
 def results(measured: dict) -> list[str]:
@@ -145,7 +228,10 @@ def results(measured: dict) -> list[str]:
     lines = ["", f"## Measured on the {measured['split']} part", ""]
     if "per_volume" not in measured:
         return lines + ["Per image at its own size; distances in pixels.", *means(measured, "image")]
-    lines += ["Per axial slice at its own size, also those without body or lesion; distances in millimetres.", *means(measured, "slice")]
+    lines += [
+        "Per axial slice at its own size, also those without body or lesion; distances in millimetres.",
+        *means(measured, "slice"),
+    ]
     return lines + ["", "The same per volume, in three dimensions:", *means(measured["per_volume"], "volume")]
 
 
@@ -159,9 +245,12 @@ def means(values: dict, what: str) -> list[str]:
         "|---|---|---|---|---|---|",
         *rows,
         "",
-        "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. "
-        f"Pooled over all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen {values['sen_pooled']:.3f}. "
-        f"Share of the {what}s without lesion that got one: {number(values['false_alarms'])}.",
+        (
+            "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. Pooled over"
+            f" all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen"
+            f" {values['sen_pooled']:.3f}. Share of the {what}s without lesion that got one:"
+            f" {number(values['false_alarms'])}."
+        ),
     ]
 
 

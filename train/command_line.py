@@ -1,4 +1,6 @@
-"""Command lines: options from a TOML file and from arguments, sentences for what is refused, and the settled options as TOML."""
+"""Command lines: options from a TOML file and from arguments, sentences for what is refused, and the settled options as
+TOML.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,19 @@ from train import launch
 SWITCHES = {
     "resume": "continue from the state saved in the run folder",
     "overwrite": "delete and replace what is there",
-    "dry_run": "write nothing: measure a few steps, and print the time and memory of the whole run and the largest batch that fits",
+    "dry_run": (
+        "write nothing: measure a few steps, and print the time and memory of the whole run and the largest batch that"
+        " fits"
+    ),
     "peers": "measure what needs no training too",
 }
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "tuple": 'a list such as ["a", "b"]'}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": 'a list such as ["a", "b"]',
+}
 Options = TypeVar("Options")
 
 
@@ -34,7 +45,8 @@ class Sentence:
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[misc]
         """End the program with exit code 2 and the message."""
-        names = [name.lstrip("-") for action in self._actions for name in action.option_strings if name.startswith("--")]  # type: ignore[attr-defined]
+        actions = self._actions  # type: ignore[attr-defined]
+        names = [name.lstrip("-") for action in actions for name in action.option_strings if name.startswith("--")]
         self.exit(2, f"{self.prog}: {describe_default(message, names)} (--help lists all options)\n")  # type: ignore[attr-defined]
 
 
@@ -61,7 +73,9 @@ def describe_default(message: str, names: Sequence[str]) -> str:
     if unknown := re.match(r"unrecognized arguments: (.*)", message):
         words = unknown[1].split()
         options = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
-        return "; ".join(unknown_option(name, names, "--") for name in options) or f"unexpected argument {' '.join(words)}"
+        return (
+            "; ".join(unknown_option(name, names, "--") for name in options) or f"unexpected argument {' '.join(words)}"
+        )
     if unknown := re.match(r"Group '(.*)' does not accept option '(.*)'", message):
         return unknown_option(f"{unknown[1]}.{unknown[2]}", names)
     if unknown := re.match(r"Option '(.*)' is not accepted", message):
@@ -98,15 +112,29 @@ def parse(
     """
     about = sys.modules[kind.__module__].__doc__
     parser = OptionsParser(
-        prog=f"python -m {command}", description=about, parser_mode="toml", allow_abbrev=False, formatter_class=Formatter, print_config=None
+        prog=f"python -m {command}",
+        description=about,
+        parser_mode="toml",
+        allow_abbrev=False,
+        formatter_class=Formatter,
+        print_config=None,
     )
-    parser.add_argument("--config", action="config", help="TOML file with any of the options below; the command line takes precedence")
-    parser.add_argument("--print-config", "--print_config", action="store_true", help="print all options with their values as such a file, and exit")
+    parser.add_argument(
+        "--config", action="config", help="TOML file with any of the options below; the command line takes precedence"
+    )
+    parser.add_argument(
+        "--print-config",
+        "--print_config",
+        action="store_true",
+        help="print all options with their values as such a file, and exit",
+    )
     switches = [name for name in SWITCHES if name in {field.name for field in fields(kind)}]  # type: ignore[arg-type]
     parser.add_class_arguments(kind, skip={*switches, *groups})
     for name in switches:
         again = name == "resume" and launch.is_restart()
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name])
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, action="store_true", default=again, help=SWITCHES[name]
+        )
     for name, group in groups.items():
         parser.add_argument(f"--{name}.name", type=str, help=f"name of the {name}, which has options of its own")
         parser.add_class_arguments(group, name)
@@ -127,7 +155,9 @@ def parse(
 
 
 def config_first(argv: Sequence[str]) -> list[str]:
-    """The arguments with ``--config`` and its value before all others, which then win over the file wherever they stand."""
+    """The arguments with ``--config`` and its value before all others, which then win over the file wherever they
+    stand.
+    """
     words = list(argv)
     for index, word in enumerate(words):
         if word == "--config" or word.startswith("--config="):
@@ -137,7 +167,9 @@ def config_first(argv: Sequence[str]) -> list[str]:
 
 
 def update_names(words: Sequence[str], table: Mapping[str, Any]) -> list[str]:
-    """The arguments with options of earlier versions by their names now, in the TOML file too; table: what that file holds."""
+    """The arguments with options of earlier versions by their names now, in the TOML file too; table: what that file
+    holds.
+    """
     words = list(words)
     updated = renames.update_config(table)
     for index, word in enumerate(words):
@@ -181,9 +213,16 @@ def run(main: Callable[[], object], command: str) -> None:
     except (ValueError, FloatingPointError) as error:
         launch.fail(f"{command}: {error}")
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if (
+            isinstance(error, RuntimeError)
+            and not isinstance(error, torch.OutOfMemoryError)
+            and "can't allocate memory" not in str(error)
+        ):
             raise
-        launch.fail(f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less (--dry-run tells)")
+        launch.fail(
+            f"{command}: the memory is too small for this; a smaller batch, --data.size or --model.width needs less"
+            " (--dry-run tells)"
+        )
 
 
 def peek_option(argv: Sequence[str] | None, option: str, default: Any) -> Any:
@@ -205,7 +244,10 @@ def early(argv: Sequence[str] | None, option: str) -> str | None:
 
 
 def config_of(argv: Sequence[str] | None) -> dict:
-    """The contents of the TOML file named by --config; empty without one. ValueError says what is wrong with the file."""
+    """The contents of the TOML file named by --config; empty without one.
+
+    ValueError says what is wrong with the file.
+    """
     name = early(argv, "config")
     if name is None:
         return {}

@@ -27,8 +27,8 @@ GIB = 2**30
 def measure_and_print(task: Task) -> None:
     """Measure and print; the task's weights are spoilt afterwards, nothing is written.
 
-    Batches grow from a few images to the task's. On a CPU none is computed that is predicted to need more memory than is free; on a GPU
-    the first that does not fit ends the growth. Speed is that of the last.
+    Batches grow from a few images to the task's. On a CPU none is computed that is predicted to need more memory than
+    is free; on a GPU the first that does not fit ends the growth. Speed is that of the last.
     """
     grow = grow_on_gpu if task.device.type == "cuda" else grow_on_cpu
     batch, each = grow(task)
@@ -37,19 +37,30 @@ def measure_and_print(task: Task) -> None:
     runs = Position()
     taken = time_calls(lambda: step(task, runs, batch))
     speed, total = batch / taken, task.images * task.epochs
-    print(f"{speed:.1f} images/s in batches of {batch}" + (f" over {distributed.world_size()} processes" if distributed.world_size() > 1 else ""))
-    print(f"an epoch of {task.images} images takes {format_duration(task.images / speed)}, all {task.epochs} epochs {format_duration(total / speed)}")
+    print(
+        f"{speed:.1f} images/s in batches of {batch}"
+        + (f" over {distributed.world_size()} processes" if distributed.world_size() > 1 else "")
+    )
+    print(
+        f"an epoch of {task.images} images takes {format_duration(task.images / speed)}, all {task.epochs} epochs"
+        f" {format_duration(total / speed)}"
+    )
     print(f"largest batch that fits: {largest(task, batch, each)}")
 
 
 def grow_on_cpu(task: Task) -> tuple[int, float]:
-    """The largest batch, up to the task's, that was computed, and the bytes of memory that each image more takes in its process.
+    """The largest batch, up to the task's, that was computed, and the bytes of memory that each image more takes in its
+    process.
 
     What is predicted not to fit is told and not computed; (0, 0) when that is even the first.
     """
     runs, batch, each, sizes = Position(), 0, 0.0, growing_batches(task)
     for number, size in enumerate(sizes):
-        needed = each * (size - batch) / distributed.world_size() if number else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
+        needed = (
+            each * (size - batch) / distributed.world_size()
+            if number
+            else COPIES * sum(p.nbytes for p in task.module.parameters() if p.requires_grad)
+        )
         if launch.sum_values([needed > SHARE * free()])[0]:
             refuse(task, batch, each, needed)
             return batch, each
@@ -57,11 +68,18 @@ def grow_on_cpu(task: Task) -> tuple[int, float]:
         with saved_tensors(task.module) as saved:
             step(task, runs, size)
         after = memory.peak() or 0
-        each = max(each, sum(saved.values()) / size * distributed.world_size(), (after - before) / (size - batch) * distributed.world_size() if number else 0)
+        each = max(
+            each,
+            sum(saved.values()) / size * distributed.world_size(),
+            (after - before) / (size - batch) * distributed.world_size() if number else 0,
+        )
         batch = size
     took, limit = memory.peak(), memory.available()
     if took and limit is not None:
-        print(f"memory: {took / GIB:.2f} GiB at most of {(took + limit / processes_here()) / GIB:.1f} GiB, in each process")
+        print(
+            f"memory: {took / GIB:.2f} GiB at most of {(took + limit / processes_here()) / GIB:.1f} GiB, in each"
+            " process"
+        )
     return batch, each
 
 
@@ -81,12 +99,16 @@ def whole(task: Task) -> int:
 def refuse(task: Task, batch: int, each: float, needed: float) -> None:
     """Say why no larger batch is computed."""
     if not batch:
-        print(f"the network alone needs about {needed / GIB:.2f} GiB for training, {free() / GIB:.2f} GiB are free for each process; nothing was computed")
+        print(
+            f"the network alone needs about {needed / GIB:.2f} GiB for training, {free() / GIB:.2f} GiB are free for"
+            " each process; nothing was computed"
+        )
         return
     more = each * (whole(task) - batch) / distributed.world_size()
     print(
-        f"a batch of {whole(task)} would take about {((memory.peak() or 0) + more) / GIB:.2f} GiB, {more / GIB:.2f} more than now; {free() / GIB:.2f} GiB are "
-        f"free for each process, so it was not computed. It does not fit; compute it in parts (accumulate) or take a smaller one"
+        f"a batch of {whole(task)} would take about {((memory.peak() or 0) + more) / GIB:.2f} GiB, {more / GIB:.2f}"
+        f" more than now; {free() / GIB:.2f} GiB are free for each process, so it was not computed. It does not fit;"
+        " compute it in parts (accumulate) or take a smaller one"
     )
 
 
@@ -95,18 +117,28 @@ def grow_on_gpu(task: Task) -> tuple[int, float]:
     batch = 0
     for size in growing_batches(task):
         if not possible(task, size):
-            print(f"a batch of {size} does not fit into the GPU's memory; compute it in parts (accumulate) or take a smaller one")
+            print(
+                f"a batch of {size} does not fit into the GPU's memory; compute it in parts (accumulate) or take a"
+                " smaller one"
+            )
             break
         batch = size
     device = task.device
-    print(f"memory: {torch.cuda.max_memory_reserved(device) / GIB:.2f} GiB at most of {torch.cuda.get_device_properties(device).total_memory / GIB:.1f} GiB, in each process")
+    print(
+        f"memory: {torch.cuda.max_memory_reserved(device) / GIB:.2f} GiB at most of"
+        f" {torch.cuda.get_device_properties(device).total_memory / GIB:.1f} GiB, in each process"
+    )
     return batch, 0.0
 
 
 def largest(task: Task, batch: int, each: float) -> str:
     """The largest batch that fits, in words, after ``batch`` was computed with so many bytes for each image."""
     if task.device.type == "cuda":
-        return "ask one process alone; it is as many times larger as there are processes" if distributed.world_size() > 1 else str(largest_tried(task, batch))
+        return (
+            "ask one process alone; it is as many times larger as there are processes"
+            if distributed.world_size() > 1
+            else str(largest_tried(task, batch))
+        )
     if not each or memory.available() is None:
         return "not to be told here"
     fits = batch + int(SHARE * free() / each * distributed.world_size())
@@ -156,7 +188,9 @@ def processes_here() -> int:
 
 
 def largest_tried(task: Task, fits: int) -> int:
-    """The largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it fails, then halved in between."""
+    """The largest batch that a GPU can compute, to within an eighth, from one that it can: doubled until it fails, then
+    halved in between.
+    """
     fails = None
     while fails is None or fails - fits > max(distributed.world_size(), fits // 8):
         asked = 2 * fits if fails is None else (fits + fails) // 2

@@ -3,7 +3,8 @@
 Of volumes, every axial slice is an image, also those without body or lesion, and the same numbers follow per
 volume. Distances are in millimetres where the spacing is known, else in pixels.
 
-  python -m train.evaluate --weights weights/busi-mps_ams-seg-10.safetensors --data.root Dataset_BUSI_with_GT --split test
+  python -m train.evaluate --weights weights/busi-mps_ams-seg-10.safetensors --data.root Dataset_BUSI_with_GT \\
+      --split test
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Source:
     Args:
         name: data set; the checkpoint's own when not given.
         root: folder of the data set in its official layout (not a pack: images are measured at their own size).
-        modality: ultrasound, ct or mri, of a folder of one's own; as in the training when it was trained on one, else what the first file says.
+        modality: ultrasound, ct or mri, of a folder of one's own; as in the training when it was trained on one, else
+            what the first file says.
     """
 
     name: str | None = None
@@ -55,7 +57,8 @@ class Evaluate:
         weights: a segmentation checkpoint.
         split: all, train, val or test, as divided when the checkpoint was trained.
         threshold: probability from which a pixel counts as lesion.
-        rule: follow the checkpoint's rule for "no lesion here", if it has one (train.calibrate); false keeps every part of a mask.
+        rule: follow the checkpoint's rule for "no lesion here", if it has one (train.calibrate); false keeps every part
+            of a mask.
         json: file for the means and the numbers of every image; an earlier one of the same measurement is replaced.
         overwrite: replace the file of another measurement.
     """
@@ -83,7 +86,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
         raise ValueError(f"{options.weights} is a {network.metadata['kind']} checkpoint; expected a segmentation")
     network = network if options.rule else replace(network, metadata=network.metadata | {"rule": None})
     dataset = select_cases(network, options.data, options.split)
-    about = {"weights": Path(options.weights).name, "sha256": network.sha256, "split": options.split, "data": dataset.name, "threshold": options.threshold}
+    about = {
+        "weights": Path(options.weights).name,
+        "sha256": network.sha256,
+        "split": options.split,
+        "data": dataset.name,
+        "threshold": options.threshold,
+    }
     about |= {key: network.metadata.get(key) for key in ("rule", "flips_averaged", "calibrated")}
     if options.json and not is_same_measurement(Path(options.json), about):
         check_replace(Path(options.json), options.overwrite)
@@ -102,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if "volume" in means:
             about |= {"per_volume": jsonl.nan_to_none(means["volume"]), "volumes": found["volume"]}
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(Path(options.json), (json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1) + "\n").encode())
+        checkpoint.write(
+            Path(options.json), (json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1) + "\n").encode()
+        )
     return means["image"]
 
 
@@ -119,14 +130,20 @@ def select_cases(network: Network, source: Source, part: str) -> Dataset:
     """The cases to measure: of the checkpoint's own split, or everything when the data set is another."""
     split = splits.restore(network.metadata["split"])
     name, trained = source.name or split.dataset, network.metadata.get("data", {}).get("modality", "")
-    dataset = datasets.open_dataset(name, source.root, network.sequences, source.modality or (trained if name == split.dataset else ""))
+    dataset = datasets.open_dataset(
+        name, source.root, network.sequences, source.modality or (trained if name == split.dataset else "")
+    )
     if trained and dataset.modality != trained:
-        dataset = replace(dataset, notes=(*dataset.notes, f"The checkpoint was trained on {trained}; these images are {dataset.modality}."))
+        dataset = replace(
+            dataset,
+            notes=(*dataset.notes, f"The checkpoint was trained on {trained}; these images are {dataset.modality}."),
+        )
     if part == "all":
         return dataset
     if dataset.name != split.dataset:
         raise ValueError(
-            f"the checkpoint was trained on {split.dataset!r}, so {dataset.name!r} has no part {part!r} for it; use --split all"
+            f"the checkpoint was trained on {split.dataset!r}, so {dataset.name!r} has no part {part!r} for it; use"
+            " --split all"
         )
     return dataset.of(split.part(part))
 

@@ -40,14 +40,19 @@ PURPOSE = "For research and teaching; not a medical device."
 AXES = {0: "batch", 2: "height", 3: "width"}
 WINDOWS = {
     "ultrasound": "Grey values as they are, white = 1.",
-    "ct": "Soft-tissue window: level {level:g}, width {width:g} HU, to [0, 1], clipped. Where the pixel spacing is known, then a square of "
-    "{body:g} mm around the middle of the largest thing denser than {air:g} HU, 0 beyond the slice's edge.",
+    "ct": (
+        "Soft-tissue window: level {level:g}, width {width:g} HU, to [0, 1], clipped. Where the pixel spacing is known,"
+        " then a square of {body:g} mm around the middle of the largest thing denser than {air:g} HU, 0 beyond the"
+        " slice's edge."
+    ),
     "mri": "1st and 99th percentile of the volume's non-zero voxels to 0 and 1, clipped.",
 }
 
 
 class Segmenting(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.probabilities``: standardised in double precision, read as ``readout`` says."""
+    """Images (B, C, H, W) in [0, 1] -> probabilities (B, 1, H, W), as ``inference.probabilities``: standardised in
+    double precision, read as ``readout`` says.
+    """
 
     output = "probability"
 
@@ -56,11 +61,15 @@ class Segmenting(nn.Module):
         self.unet, self.readout = unet, readout
 
     def forward(self, image_bchw: Tensor) -> Tensor:
-        return self.readout.probabilities(self.readout.logits(self.unet, transforms.standardise(image_bchw.double()).float()))
+        return self.readout.probabilities(
+            self.readout.logits(self.unet, transforms.standardise(image_bchw.double()).float())
+        )
 
 
 class Filling(nn.Module):
-    """Images (B, C, H, W) in [0, 1] and what is hidden, bool (B, 1, H, W) -> the images filled in, (B, C, H, W) in [0, 1]."""
+    """Images (B, C, H, W) in [0, 1] and what is hidden, bool (B, 1, H, W) -> the images filled in, (B, C, H, W) in [0,
+    1].
+    """
 
     output = "reconstruction"
 
@@ -75,9 +84,18 @@ class Filling(nn.Module):
 def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, build, check, write, print; returns the file."""
     parser = Parser(prog="python -m train.export", description=__doc__)
-    parser.add_argument("weights", type=Path, help="a checkpoint: a segmentation, or a pretraining that hands on its decoder too")
-    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="where to write (default: beside the checkpoint, by its name)")
-    parser.add_argument("--opset", type=int, default=OPSET, help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSET})")
+    parser.add_argument(
+        "weights", type=Path, help="a checkpoint: a segmentation, or a pretraining that hands on its decoder too"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.onnx", help="where to write (default: beside the checkpoint, by its name)"
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=OPSET,
+        help=f"version of ONNX's operators, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSET})",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the file when there is one")
     options = parser.parse_args(argv)
     path = options.out or options.weights.with_suffix(".onnx")
@@ -89,29 +107,42 @@ def main(argv: Sequence[str] | None = None) -> Path:
     data = graph(module(found, checkpoint.unet(found)), batches[0], options.opset, properties(options.weights, found))
     gap = difference(data, ours(found, network), batches)
     if not gap < TOLERANCE:
-        raise ValueError(f"ONNX Runtime differs from our network by {gap:.2g}; expected less than {TOLERANCE:g}, so {path} was not written")
+        raise ValueError(
+            f"ONNX Runtime differs from our network by {gap:.2g}; expected less than {TOLERANCE:g}, so {path} was not"
+            " written"
+        )
     checkpoint.write(path, data)
     print(f"{path}: {len(data) / 1e6:.1f} MB, opset {options.opset}\n" + "\n".join(ends(data)))
-    print(f"largest difference to our network over {sum(len(batch[0]) for batch in batches)} images: {gap:.1e}, allowed {TOLERANCE:g}")
+    print(
+        f"largest difference to our network over {sum(len(batch[0]) for batch in batches)} images: {gap:.1e}, allowed"
+        f" {TOLERANCE:g}"
+    )
     return path
 
 
 def module(found: Checkpoint, unet: UNet) -> Segmenting | Filling:
-    """The module that is exported of this checkpoint, with ``unet`` as its network. ValueError for a checkpoint that cannot be exported."""
+    """The module that is exported of this checkpoint, with ``unet`` as its network.
+
+    ValueError for a checkpoint that cannot be exported.
+    """
     kind, method = found.metadata.get("kind"), found.metadata.get("config", {}).get("method") or {}
     if kind == "segmentation":
         return Segmenting(unet, calibration.readout(found.metadata)).eval()
     if kind != "pretrain" or "decoder" not in found.metadata.get("transfers", ()):
         raise ValueError(
-            f"a {kind!r} checkpoint of method {found.metadata.get('method')!r} whose decoder was not trained gives no picture; "
-            "expected a segmentation, or a pretraining that hands on encoder and decoder"
+            f"a {kind!r} checkpoint of method {found.metadata.get('method')!r} whose decoder was not trained gives no"
+            " picture; expected a segmentation, or a pretraining that hands on encoder and decoder"
         )
     return Filling(unet, method.get("patch", 16), method.get("normalise_target", False)).eval()
 
 
 def ours(found: Checkpoint, network: Network) -> Callable[..., Tensor]:
     """The same as the app and the evaluation compute it, to compare with."""
-    return partial(inference.probabilities, network) if found.metadata["kind"] == "segmentation" else module(found, network.unet)
+    return (
+        partial(inference.probabilities, network)
+        if found.metadata["kind"] == "segmentation"
+        else module(found, network.unet)
+    )
 
 
 def trials(network: Network) -> list[tuple[Tensor, ...]]:
@@ -122,18 +153,31 @@ def trials(network: Network) -> list[tuple[Tensor, ...]]:
     size, generator = network.size, torch.Generator().manual_seed(0)
     phantom = datasets.open_dataset("phantom")
     pictures = datasets.stack(phantom.select(phantom.cases[:2]), size).stored_nchw.float() / 255
-    noise = [torch.rand(shape, generator=generator) for shape in ((1, network.channels, size, size), (3, network.channels, 48, 64))]
+    noise = [
+        torch.rand(shape, generator=generator)
+        for shape in ((1, network.channels, size, size), (3, network.channels, 48, 64))
+    ]
     dark = noise[0].clone()
     dark[..., 16:, :] = 0
-    images = [pictures.expand(-1, network.channels, -1, -1), pictures[:1].expand(-1, network.channels, -1, -1), *noise, dark]
-    return [(x_bchw, hide_rows(x_bchw, ratio, generator)) for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)]
+    images = [
+        pictures.expand(-1, network.channels, -1, -1),
+        pictures[:1].expand(-1, network.channels, -1, -1),
+        *noise,
+        dark,
+    ]
+    return [
+        (x_bchw, hide_rows(x_bchw, ratio, generator))
+        for x_bchw, ratio in zip(images, (0.5, 1.0, 0.25, 0.75, 0.5), strict=True)
+    ]
 
 
 def hide_rows(x_bchw: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """Patches of 16 pixels hidden at random: bool (B, 1, H, W)."""
     batch, _, height, width = x_bchw.shape
     rows, columns = patches.grid(height, width, 16)
-    return patches.to_pixels(masking.cut(masking.random_order(batch, rows * columns, generator), ratio), 16, height, width)
+    return patches.to_pixels(
+        masking.cut(masking.random_order(batch, rows * columns, generator), ratio), 16, height, width
+    )
 
 
 def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: int, about: dict[str, str]) -> bytes:
@@ -144,7 +188,8 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
         raise ValueError(f"opset {opset} is not available; expected {OPSETS[0]} to {OPSETS[-1]}")
     names, data = ["image", "hidden"] if isinstance(computes, Filling) else ["image"], BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the old one, and that checks of sizes are not carried over
+        # that this exporter is the old one, and that checks of sizes are not carried over
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             computes,
             example[: len(names)],
@@ -164,7 +209,9 @@ def graph(computes: Segmenting | Filling, example: tuple[Tensor, ...], opset: in
 
 
 def session(data: bytes, threads: int):
-    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy between calls."""
+    """An ``onnxruntime.InferenceSession`` of a file's bytes on the CPU, whose threads do not keep the cores busy
+    between calls.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -198,7 +245,9 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
         "modality": data.get("modality"),
         "target": data.get("target"),
         "sequences": ", ".join(data.get("sequences", ())),
-        "terms": data.get("source") or (datasets.source(data["name"]) if data.get("name") in datasets.available() else None),
+        "terms": (
+            data.get("source") or (datasets.source(data["name"]) if data.get("name") in datasets.available() else None)
+        ),
         "checkpoint": path.name,
         "sha256": found.sha256,
         "rule": rule_in_words(found.metadata),
@@ -209,16 +258,30 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
 
 
 def rule_in_words(metadata: dict) -> str | None:
-    """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no rule."""
+    """Describe the rule that a program must apply to the mask for "no lesion here"; None when the checkpoint has no
+    rule.
+    """
     rule = calibration.readout(metadata).rule
-    return None if rule is None else f"Of the mask at probability 0.5, {calibration.describe(rule)}; other connected parts (8 neighbours) are left out."
+    return (
+        None
+        if rule is None
+        else (
+            f"Of the mask at probability 0.5, {calibration.describe(rule)}; other connected parts (8 neighbours) are"
+            " left out."
+        )
+    )
 
 
 def preparation(modality: str | None, size: int) -> str:
     """Describe the preparation of the file's input, as ``transforms`` does it."""
     level, width = transforms.CT_WINDOWS["soft tissue"]
-    first = WINDOWS.get(modality or "", "Intensities in [0, 1].").format(level=level, width=width, body=transforms.BODY, air=transforms.AIR)
-    return f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16 run, untried."
+    first = WINDOWS.get(modality or "", "Intensities in [0, 1].").format(
+        level=level, width=width, body=transforms.BODY, air=transforms.AIR
+    )
+    return (
+        f"{first} Resized to {size} x {size}, bilinear with antialiasing, as in training; other sides that divide by 16"
+        " run, untried."
+    )
 
 
 def purpose(card: Path) -> str:
@@ -230,8 +293,11 @@ def purpose(card: Path) -> str:
 def ends(data: bytes) -> list[str]:
     """The file's inputs and outputs, a line each."""
     opened = session(data, 1)
-    return [f"  {what:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
-            for what, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs())) for node in nodes]  # fmt: skip
+    return [
+        f"  {what:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
+        for what, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs()))
+        for node in nodes
+    ]
 
 
 if __name__ == "__main__":

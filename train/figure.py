@@ -1,11 +1,15 @@
-"""Draw images as rows, networks as columns: the outlines of chosen networks on chosen images, as in Figure 2 of the paper.
+"""Draw images as rows, networks as columns: the outlines of chosen networks on chosen images, as in Figure 2 of the
+paper.
 
-The file's ending says what is written: .pdf (vector), .png (300 dpi) or .csv (the numbers). Masks stand in the order of the images.
+The file's ending says what is written: .pdf (vector), .png (300 dpi) or .csv (the numbers). Masks stand in the order of
+the images.
 
   python -m train.figure --images '["a.png", "b.png"]' --truths '["a_mask.png", "b_mask.png"]' --out figure.pdf
-  python -m train.figure --images '["ct.nii.gz"]' --slices '[41]' --networks '["hecktor-assist"]' --crop body --out figure.png
+  python -m train.figure --images '["ct.nii.gz"]' --slices '[41]' --networks '["hecktor-assist"]' --crop body \\
+      --out figure.png
 
-Figure 2 from a reproduction's runs is drawn by train.reproduce, which first trains what the figure needs and is not there yet:
+Figure 2 from a reproduction's runs is drawn by train.reproduce, which first trains what the figure needs and is not
+there yet:
 
   python -m train.reproduce fig2 --plan busi-cpu --data.root Dataset_BUSI_with_GT
 """
@@ -46,7 +50,9 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
     for case in choose_cases([done[job.name] for job in runs], count):
         sample = test.read(case)
         masks = {
-            name: inference.lesion_mask(each.readout.rule, inference.probability(each, sample.unit, sample.box), box=sample.box)
+            name: inference.lesion_mask(
+                each.readout.rule, inference.probability(each, sample.unit, sample.box), box=sample.box
+            )
             for name, each in networks.items()
         }
         rows.append(plots.Row(case, sample.unit.reshape(-1, *sample.unit.shape[-2:])[0], sample.mask, masks))
@@ -58,7 +64,9 @@ def draw(jobs: Sequence[Job], done: Mapping[str, Mapping], out: Path, source: So
 
 
 def choose_cases(results: Sequence[Mapping], count: int) -> list[str]:
-    """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods; nothing is picked by hand."""
+    """Cases with a lesion from the easiest to the hardest, evenly by the rank of their mean DSC over all methods;
+    nothing is picked by hand.
+    """
     columns = results[0]["columns"]
     dsc, real = columns.index("dsc"), columns.index("real")
     lesions = [case for case, values in results[0]["cases"].items() if values[real] > 0]
@@ -110,16 +118,29 @@ def rows_of(options: Drawing) -> list[FigureRow]:
     """Every image with what the networks outline on it."""
     registry, rows = ModelRegistry(options.weights), []
     for number, file in enumerate(options.images):
-        case = open_case.open_upload([Path(file)], options.modality or None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
+        case = open_case.open_upload(
+            [Path(file)],
+            options.modality or None,
+            lambda modality: open_case.clustering_options(registry.clustering(modality)),
+        )
         if options.slices:
             index = options.slices[number] - 1
             if not 0 <= index < case.slices:
                 raise ValueError(f"slice {index + 1} of {file} does not exist; there are 1 to {case.slices}")
-            case = _case.move_to_slice(case, case.plane, index, open_case.clustering_options(registry.clustering(case.modality)))
+            case = _case.move_to_slice(
+                case, case.plane, index, open_case.clustering_options(registry.clustering(case.modality))
+            )
         case = _case.set_truth(case, Path(options.truths[number])) if options.truths else case
-        names = comparison.choose_networks(registry.segmenters(case.modality), ()) if not options.networks else options.networks
+        names = (
+            comparison.choose_networks(registry.segmenters(case.modality), ())
+            if not options.networks
+            else options.networks
+        )
         if not names:
-            raise ValueError(f"no segmentation network is in {options.weights}; expected files such as busi-mps_ams-seg-10.safetensors")
+            raise ValueError(
+                f"no segmentation network is in {options.weights}; expected files such as"
+                " busi-mps_ams-seg-10.safetensors"
+            )
         *_, said = comparison.predict_slice(replace(case, title=Path(file).name), names, registry)
         rows.append(make_row(comparison.SliceComparison(said, options.threshold)))
     return rows

@@ -1,11 +1,11 @@
-"""Fine-tune a U-Net for segmentation with few labels: from a pretraining, from a segmentation to be learnt further, or from scratch.
+"""Fine-tune a U-Net for segmentation with few labels: from a pretraining, from a segmentation to be learnt further, or
+from scratch.
 
 Four recipes: "paper" (Adam, warm-up + cosine, 70 epochs; the default), "strong" (ours: AdamW, augmentation, more steps,
 moving average of the weights), "teacher" ("strong", and the images whose labels are not used are learnt from as the
-moving average sees them), and "assist" (for all labels: stronger augmentation, small and faint lesions drawn more often,
-deep supervision; train.calibrate comes after it). Every option of a recipe can be overridden.
-The last weights are kept, never the best on validation: with 10% labels the validation part would
-hold more labels than the training.
+moving average sees them), and "assist" (for all labels: stronger augmentation, small and faint lesions drawn more
+often, deep supervision; train.calibrate comes after it). Every option of a recipe can be overridden. The last weights
+are kept, never the best on validation: with 10% labels the validation part would hold more labels than the training.
 
   python -m train.finetune --config train/configs/busi-seg-cpu.toml --data.root Dataset_BUSI_with_GT \\
       --init runs/busi-mps_ams/weights.safetensors --labels 0.1
@@ -25,12 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mpsams import (
-    calibration,
-    checkpoint,
-    distributed,
-    schedule,
-)
+from mpsams import calibration, checkpoint, distributed, schedule
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.unet import UNet, auxiliary_heads
@@ -53,9 +48,10 @@ class Finetune:
 
     Args:
         recipe: how the segmentation is trained.
-        init: checkpoint of a pretraining or a segmentation, which then also sets the U-Net's width and normalisation and, unless told
-            otherwise, the size of the images and their sequences; none is from scratch.
-        transfer: parts to take from it: all that its method trained (of a segmentation, everything), or only the encoder.
+        init: checkpoint of a pretraining or a segmentation, which then also sets the U-Net's width and normalisation
+            and, unless told otherwise, the size of the images and their sequences; none is from scratch.
+        transfer: parts to take from it: all that its method trained (of a segmentation, everything), or only the
+            encoder.
         labels: share of the training part whose labels are used, in (0, 1].
         validate_every: epochs between measurements on the validation part (for the records only); 0 is never.
         out: run folder; by default named after the options.
@@ -111,26 +107,42 @@ def differences(about: dict, options: Finetune) -> list[str]:
     """Sentences on options that were given and are not what the checkpoint to begin from has."""
     found = []
     if about.get("size", options.data.size) != options.data.size:
-        found.append(f"--init was trained on images of {about['size']} pixels; data.size says {options.data.size}, and so is it fine-tuned")
+        found.append(
+            f"--init was trained on images of {about['size']} pixels; data.size says {options.data.size}, and so is it"
+            " fine-tuned"
+        )
     for name, stated in asdict(options.model).items():
         if about.get("model", {}).get(name, stated) != stated:
-            found.append(f"the network of --init has {name} {about['model'][name]} and keeps it; model.{name} {stated} is not used")
+            found.append(
+                f"the network of --init has {name} {about['model'][name]} and keeps it; model.{name} {stated} is not"
+                " used"
+            )
     return found
 
 
 def finetune(options: Finetune, name: str) -> Path | None:
-    """Run a fine-tuning as described by the options; ``name`` is the recipe's. Returns its weights, None after a dry run."""
+    """Run a fine-tuning as described by the options; ``name`` is the recipe's.
+
+    Returns its weights, None after a dry run.
+    """
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
     return learn(options, name, stack, split, device)
 
 
 def learn(
-    options: Finetune, name: str, stack: Stack, split: Split, device: torch.device, watch: Callable[[float], None] = lambda done: None
+    options: Finetune,
+    name: str,
+    stack: Stack,
+    split: Split,
+    device: torch.device,
+    watch: Callable[[float], None] = lambda done: None,
 ) -> Path | None:
     """``finetune`` on a data set that is open and divided. watch: is told the share that is done after every step."""
     if not stack.target:
-        raise ValueError(f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only")
+        raise ValueError(
+            f"{options.data.name!r} at {options.data.root} has no masks to learn from; it serves for pretraining only"
+        )
     torch.manual_seed(options.run.seed)
     start = checkpoint.load(options.init) if options.init else None
     model, method = begin(options.model, stack.channels, start, split)
@@ -139,19 +151,32 @@ def learn(
         checkpoint.transfer(start, network, TRANSFERS[options.transfer])
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     init = start and start.sha256
-    out = Path(options.out or folder(options, name, method, model["width"], resume_fingerprint(config, stack.sha256, init=init)))
+    out = Path(
+        options.out
+        or folder(options, name, method, model["width"], resume_fingerprint(config, stack.sha256, init=init))
+    )
     options = replace(options, run=loop.resolve_precision(options.run, device, out, options.resume))
     config["run"] = asdict(options.run)
     fixed = resume_fingerprint(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
     heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
     averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
-    seen, val = (to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val))
+    seen, val = (
+        to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val)
+    )
     if not options.dry_run:
-        if run_files.is_finished(out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed):
+        if run_files.is_finished(
+            out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed
+        ):
             return out / run_files.WEIGHTS
-        run_files.begin(out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen))
-    rest = to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device) if options.recipe.teacher.weight else None
+        run_files.begin(
+            out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen)
+        )
+    rest = (
+        to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device)
+        if options.recipe.teacher.weight
+        else None
+    )
     work = task(options, fixed, averaged, SampleParts(seen, val, rest), watch)
     if options.dry_run:
         rehearsal.measure_and_print(work)
@@ -164,17 +189,23 @@ def learn(
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
-        "bfloat16_dsc": launch.call_on_first(partial(agreement, averaged.averaged_network, val if len(val) else seen, device, options.recipe.batch)),  # type: ignore[arg-type]
+        "bfloat16_dsc": launch.call_on_first(
+            partial(agreement, averaged.averaged_network, val if len(val) else seen, device, options.recipe.batch)  # type: ignore[arg-type]
+        ),
     }
     if start and start.metadata["kind"] == "segmentation":
         metadata |= calibration.readout_metadata(start.metadata)
-    launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), metadata))
+    launch.call_on_first(
+        partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), metadata)
+    )
     print(f"wrote {out / run_files.WEIGHTS}")
     return out / run_files.WEIGHTS
 
 
 def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:
-    """The run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c; ``name`` is the recipe's."""
+    """The run folder when none is given, such as runs/busi-mps_ams-seg-10-strong-256px-w16-70ep-0-1a2b3c; ``name`` is
+    the recipe's.
+    """
     data, seed = options.data, options.run.seed
     first = f"{data.name}-{method}-seg-{100 * options.labels:g}-{name}"
     words = (first, f"{data.size}px", f"w{width}", f"{options.recipe.epochs}ep", seed)
@@ -182,7 +213,11 @@ def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -
 
 
 def task(
-    options: Finetune, config: dict, model: Averaged, parts: SampleParts, watch: Callable[[float], None] = lambda done: None
+    options: Finetune,
+    config: dict,
+    model: Averaged,
+    parts: SampleParts,
+    watch: Callable[[float], None] = lambda done: None,
 ) -> loop.Task:
     """The loop's task: batches of labelled (and unlabelled) images through the loss. watch: as for ``learn``."""
     recipe, labelled, val = options.recipe, parts.labelled, parts.val
@@ -213,7 +248,12 @@ def task(
         return validate(model.averaged_network, val, device, recipe.batch)
 
     optimiser = OPTIMISERS[recipe.optimiser]
-    weights = [{"params": [*model.network.parameters(), *(model.heads.parameters() if model.heads else ())], "initial_lr": recipe.lr}]
+    weights = [
+        {
+            "params": [*model.network.parameters(), *(model.heads.parameters() if model.heads else ())],
+            "initial_lr": recipe.lr,
+        }
+    ]
     return loop.Task(
         module=model,
         network=network,

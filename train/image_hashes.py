@@ -36,7 +36,9 @@ class Hashing:
 
 
 def hash_images(dataset: datasets.Dataset) -> dict[str, list[str]]:
-    """Hash of each image's values -> the patients (of pictures: the cases) it belongs to, several where there are copies. Masks and what cannot be opened are passed over."""
+    """Hash of each image's values -> the patients (of pictures: the cases) it belongs to, several where there are
+    copies. Masks and what cannot be opened are passed over.
+    """
     found: dict[str, list[str]] = {}
     for group in tqdm(list(dict.fromkeys(dataset.groups)), desc="hashing", disable=None):
         for path in dataset.files(group):
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _lines(name: str, images: dict[str, list[str]]) -> str:
     """The file: JSON, an image a line."""
-    rows = ",\n".join(f'{json.dumps(key)}: {json.dumps(sorted(set(cases)))}' for key, cases in sorted(images.items()))
+    rows = ",\n".join(f"{json.dumps(key)}: {json.dumps(sorted(set(cases)))}" for key, cases in sorted(images.items()))
     return f'{{"dataset": {json.dumps(name)}, "images": {{\n{rows}\n}}}}\n'
 
 

@@ -19,7 +19,9 @@ def claim(path: Path, wait: bool = False) -> Iterator[bool]:
     try:
         import fcntl
     except ImportError:
-        raise ValueError("train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL") from None
+        raise ValueError(
+            "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL"
+        ) from None
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -31,7 +33,8 @@ def claim(path: Path, wait: bool = False) -> Iterator[bool]:
 
 @contextmanager
 def time_limit(minutes: float) -> Iterator[threading.Event]:
-    """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it came.
+    """Inside, SIGTERM comes after so many minutes (0: never), which training answers by saving; the event says that it
+    came.
 
     A signal from elsewhere, or Ctrl-C, ends the program as usual, after saving.
     """

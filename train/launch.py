@@ -1,7 +1,7 @@
 """Train one network with the processes that torchrun starts; with a single process nothing changes.
 
-Each process takes its rows of every batch, and DistributedDataParallel averages the gradients. With BatchNorm's statistics
-over the whole batch (``train.batchnorm``), N processes compute what one would, but for rounding.
+Each process takes its rows of every batch, and DistributedDataParallel averages the gradients. With BatchNorm's
+statistics over the whole batch (``train.batchnorm``), N processes compute what one would, but for rounding.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mpsams import distributed
 
-TIMEOUT = timedelta(minutes=30)  # of a collective operation: the first process also writes files, draws pictures and validates
-SHUTDOWN_SECONDS = 0.3  # in which Gloo's threads release their last tensors; they need Python's lock, which destroying the group holds
+# of a collective operation: the first process also writes files, draws pictures and validates
+TIMEOUT = timedelta(minutes=30)
+# in which Gloo's threads release their last tensors; they need Python's lock, which destroying the group holds
+SHUTDOWN_SECONDS = 0.3
 STORE_TIMEOUT = timedelta(seconds=5)  # for torchrun's store to answer
 Result = TypeVar("Result")
 
@@ -48,8 +50,8 @@ def local_rank() -> int:
 def process_group() -> Iterator[None]:
     """Connect the processes that torchrun started; only the first of them prints.
 
-    When a process fails, the others cannot go on: one of them raises ConnectionError, the rest exit without a message. When the
-    failed process reported its own error, all others exit without a message.
+    When a process fails, the others cannot go on: one of them raises ConnectionError, the rest exit without a message.
+    When the failed process reported its own error, all others exit without a message.
     """
     if not is_distributed():
         yield
@@ -79,9 +81,9 @@ def process_group() -> Iterator[None]:
 def rendezvous() -> tuple[dist.Store, int, int]:
     """Return an empty store in which the processes find each other, this process's rank, and the world size.
 
-    torchrun's own store keeps keys from before a restart, such as addresses of ended processes, and machines may have counted
-    restarts differently. So the first process draws a new name and answers it to every process that asks, each under a key of
-    its own.
+    torchrun's own store keeps keys from before a restart, such as addresses of ended processes, and machines may have
+    counted restarts differently. So the first process draws a new name and answers it to every process that asks, each
+    under a key of its own.
     """
     store, rank, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
     own, until = uuid.uuid4().hex, time.monotonic() + TIMEOUT.total_seconds()
@@ -95,7 +97,9 @@ def rendezvous() -> tuple[dist.Store, int, int]:
             if store.check([key]):
                 store.set(f"answer/{store.get(key).decode()}", own)
         if time.monotonic() > until:
-            raise TimeoutError(f"only {1 + store.add(f'{own}/heard', 0)} of {count} processes have come within {TIMEOUT}")
+            raise TimeoutError(
+                f"only {1 + store.add(f'{own}/heard', 0)} of {count} processes have come within {TIMEOUT}"
+            )
         time.sleep(0.02)
     return dist.PrefixStore(own, store), rank, count
 
@@ -106,7 +110,9 @@ def is_connection_loss(error: Exception) -> bool:
 
 
 def count_earlier(key: str) -> int:
-    """Number of processes that called this with ``key`` before, since torchrun last started them; 0 where it keeps no store."""
+    """Number of processes that called this with ``key`` before, since torchrun last started them; 0 where it keeps no
+    store.
+    """
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return 0
@@ -123,7 +129,9 @@ def data_parallel(module: nn.Module, has_unused: bool = False) -> nn.Module:
     """
     if distributed.world_size() == 1:
         return module
-    return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=has_unused, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        module, forward_sync_buffers=False, find_unused_parameters=has_unused, gradient_as_bucket_view=True
+    )
 
 
 def no_sync(network: nn.Module) -> contextlib.AbstractContextManager:
@@ -146,7 +154,9 @@ def gather_objects(value: object) -> list:
 
 
 def call_on_first(function: Callable[[], Result]) -> Result:
-    """Call ``function`` in the first process only; all processes return its result, or raise its ValueError, OSError or FloatingPointError."""
+    """Call ``function`` in the first process only; all processes return its result, or raise its ValueError, OSError or
+    FloatingPointError.
+    """
     if distributed.world_size() == 1:
         return function()
     result_or_error: list = [None, None]

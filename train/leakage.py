@@ -1,6 +1,6 @@
 """Count near-duplicates of a data set, and how many test images leak through them, by kind of split.
 
-  python -m train.leakage --data.root Dataset_BUSI_with_GT
+python -m train.leakage --data.root Dataset_BUSI_with_GT
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ def generator(seed: int, *key: int) -> torch.Generator:
 
 
 def resolve_precision(run: RunOptions, device: torch.device, out: Path, resume: bool) -> RunOptions:
-    """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it began with."""
+    """Return the options with the precision that "auto" stands for on this device; a run to be resumed keeps the one it
+    began with.
+    """
     resume = agree_to_resume(resume)
 
     def find() -> str:
@@ -108,7 +110,9 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
                 whole = at.step % task.steps == 0
                 if not whole and at.step % look:
                     continue
-                due = (whole if save_minutes == 0 else time.monotonic() - saved > 60 * save_minutes) or (whole and epoch == task.epochs)
+                due = (whole if save_minutes == 0 else time.monotonic() - saved > 60 * save_minutes) or (
+                    whole and epoch == task.epochs
+                )
                 number, due = sync_losses(task, at, ahead, stop, due)
                 bar.set_postfix(epoch=f"{epoch}/{task.epochs}", loss=f"{at.losses[-1]:.4f}", refresh=False)
                 if whole:
@@ -127,18 +131,26 @@ def fit(task: Task, out: Path, save_minutes: float = 5.0, resume: bool = False) 
 def batches(task: Task, epoch: int, skip: int) -> Iterator[Tensor]:
     """The batches of image indices of an epoch in its own random order, without the first ``skip``."""
     source = generator(task.seed, 1, epoch)
-    order = torch.randperm(task.images, generator=source) if task.weights is None else sampling.draw(task.weights, source)
+    order = (
+        torch.randperm(task.images, generator=source) if task.weights is None else sampling.draw(task.weights, source)
+    )
     yield from order.split(task.batch)[skip:]
 
 
 def train_step(task: Task, at: Position, indices: Tensor, epoch: int) -> Tensor:
-    """One optimiser step on the batch of these indices, of which each process takes its share; returns the loss of that share."""
+    """One optimiser step on the batch of these indices, of which each process takes its share; returns the loss of that
+    share.
+    """
     began = time.monotonic()
     done, total = at.step, task.steps * task.epochs
     for group in task.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * task.rate(done / total)
     task.optimizer.zero_grad(set_to_none=True)
-    source, parts, losses = generator(task.seed, 2, done), indices.tensor_split(min(task.parts, -(-len(indices) // distributed.world_size()))), []
+    source, parts, losses = (
+        generator(task.seed, 2, done),
+        indices.tensor_split(min(task.parts, -(-len(indices) // distributed.world_size()))),
+        [],
+    )
     for number, part in enumerate(parts, 1):
         with nullcontext() if number == len(parts) else launch.no_sync(task.network):
             loss = task.loss(distributed.shard(part), epoch, source) * (len(part) / len(indices))
@@ -189,13 +201,21 @@ def finish_epoch(task: Task, at: Position, epoch: int, out: Path) -> None:
 def progress(task: Task, at: Position) -> tqdm:
     """A bar over all images of the run: images/s and time left."""
     done = at.step // task.steps * task.images + at.step % task.steps * task.batch
-    style = {"unit": "img", "mininterval": 2, "smoothing": 0.05, "dynamic_ncols": True, "disable": distributed.rank() > 0}
+    style = {
+        "unit": "img",
+        "mininterval": 2,
+        "smoothing": 0.05,
+        "dynamic_ncols": True,
+        "disable": distributed.rank() > 0,
+    }
     return tqdm(total=task.images * task.epochs, initial=done, **style)
 
 
 @contextmanager
 def stop_signal() -> Iterator[list[int]]:
-    """A list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun watches over us."""
+    """A list that receives the number of the first SIGINT or SIGTERM; the second acts as usual, unless torchrun watches
+    over us.
+    """
     received: list[int] = []
 
     def note(number: int, _frame) -> None:

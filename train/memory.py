@@ -1,4 +1,6 @@
-"""The C library's allocation of memory, which affects a training's speed on a CPU; memory that is there and that was used."""
+"""The C library's allocation of memory, which affects a training's speed on a CPU; memory that is there and that was
+used.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def peak() -> int | None:
 
 
 def available() -> int | None:
-    """Bytes that this process may take beyond what it has: free on the machine, and left to it by its control groups and by ``ulimit -v``.
+    """Bytes that this process may take beyond what it has: free on the machine, and left to it by its control groups
+    and by ``ulimit -v``.
 
     None where the system does not tell.
     """
@@ -59,7 +62,9 @@ def available() -> int | None:
 
 
 def cached_memory() -> int | None:
-    """Bytes of the machine that this process has not taken, where no more is known (macOS); None where not even that is."""
+    """Bytes of the machine that this process has not taken, where no more is known (macOS); None where not even that
+    is.
+    """
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - (peak() or 0)
     except (AttributeError, OSError, ValueError):  # Windows
@@ -73,7 +78,8 @@ def field(path: Path, name: str) -> int | None:
 
 
 def control_groups() -> list[tuple[int, int]]:
-    """Limit and use in bytes of the control groups (version 2 or 1) of this process and of those above, where they have a limit.
+    """Limit and use in bytes of the control groups (version 2 or 1) of this process and of those above, where they have
+    a limit.
 
     What the kernel would give up first, files that it keeps in memory, is not counted as used.
     """
@@ -85,7 +91,14 @@ def control_groups() -> list[tuple[int, int]]:
         top = CGROUPS / controllers
         own = top / below.lstrip("/")
         for folder in {top, own, *(above for above in own.parents if top in above.parents)}:
-            found += cgroup_limits(folder, *(("memory.max", "memory.current") if controllers == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")))
+            found += cgroup_limits(
+                folder,
+                *(
+                    ("memory.max", "memory.current")
+                    if controllers == ""
+                    else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+                ),
+            )
     return found
 
 

@@ -21,7 +21,8 @@ from train import batchnorm, launch, memory
 
 CHUNK = 512  # images that are looked at once
 Trained = TypeVar("Trained", bound=nn.Module)
-LATER = {  # options that earlier versions did not have, and the value (of teacher, its weight) with which a run is as theirs
+# options that earlier versions did not have, and the value (of teacher, its weight) with which a run is as theirs
+LATER = {
     **{f"recipe.augment.{name}": 0 for name in ("elastic", "bias", "blur", "speckle", "noise", "cutout")},
     **{f"recipe.{name}": 0 for name in ("presence", "deep", "balance", "small", "faint", "teacher")},
     "method.similarity": "inner-product",
@@ -92,11 +93,13 @@ class RunOptions:
         seed: seed of weights, batches, masks, augmentation and the draw of labels.
         device: auto (a GPU when there is one), cpu, or cuda.
         threads: number of CPU threads; 0 is PyTorch's default.
-        synced: BatchNorm over the rows of all processes, so that N train as one does; false lets each take its own rows, which is sooner
-            where processes are slow to talk to each other.
-        precision: of convolutions: float32, bf16, or auto, which is bf16 where the device has it in hardware and, on a CPU, a short
-            measurement shows that it is faster, else float32. The records say which was used, and a resumed run keeps it.
-        compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU (on a CPU it is slower).
+        synced: BatchNorm over the rows of all processes, so that N train as one does; false lets each take its own
+            rows, which is sooner where processes are slow to talk to each other.
+        precision: of convolutions: float32, bf16, or auto, which is bf16 where the device has it in hardware and, on a
+            CPU, a short measurement shows that it is faster, else float32. The records say which was used, and a
+            resumed run keeps it.
+        compile: let torch.compile translate the U-Net first, which takes minutes; for long trainings on a GPU (on a CPU
+            it is slower).
         save_minutes: minutes between saves of the state that --resume goes on from; 0 saves after each epoch.
         picture_every: epochs between pictures in the run folder; 0 draws none.
     """
@@ -125,14 +128,18 @@ class RunOptions:
         if self.device == "cpu" or not torch.cuda.is_available():
             return torch.device("cpu")
         if launch.local_rank() >= torch.cuda.device_count():
-            raise ValueError(f"process {launch.local_rank()} of this machine has no GPU: there are {torch.cuda.device_count()}; start as many")
+            raise ValueError(
+                f"process {launch.local_rank()} of this machine has no GPU: there are {torch.cuda.device_count()};"
+                " start as many"
+            )
         torch.backends.cudnn.benchmark = True
         return torch.device("cuda", launch.local_rank())
 
     def prepare(self, module: Trained, device: torch.device) -> Trained:
         """The module on its device, for training: in the precision asked for, with BatchNorm over all processes.
 
-        Weights are in channels_last on a GPU and with bfloat16; in float32 a CPU gains nothing by it (``benchmarks/switches.py``).
+        Weights are in channels_last on a GPU and with bfloat16; in float32 a CPU gains nothing by it
+        (``benchmarks/switches.py``).
         """
         dtype = precision.choose(self.precision, device)
         fast = device.type == "cuda" or dtype == torch.bfloat16
@@ -147,7 +154,9 @@ class RunOptions:
 
 
 def to_device_if_fits(stack: Stack, device: torch.device) -> Stack:
-    """The selected samples in the GPU's memory, when they take no more than half of what is free there; else as they are."""
+    """The selected samples in the GPU's memory, when they take no more than half of what is free there; else as they
+    are.
+    """
     if device.type == "cuda" and stack.bytes <= torch.cuda.mem_get_info(device)[0] / 2:
         return stack.to(device)
     return stack
@@ -157,7 +166,10 @@ def one_of(name: str, value: str, allowed: Collection[str]) -> None:
     """ValueError unless ``value`` is allowed, naming both, and the one that may have been meant."""
     if value not in allowed:
         near = difflib.get_close_matches(str(value), allowed, 1)
-        raise ValueError(f"{name} is {value!r}; expected one of: {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(
+            f"{name} is {value!r}; expected one of: {', '.join(allowed)}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
 
 
 def at_least(name: str, value: float, least: float) -> None:
@@ -166,8 +178,10 @@ def at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
-NEWER = ("modality",)  # options that are not written while empty, so that runs from before they were there are still resumed
-LOCAL = ("root", "packs", "out", "init", "resume", "overwrite", "dry_run")  # options that only mean something on the machine of the run
+# options that are not written while empty, so that runs from before they were there are still resumed
+NEWER = ("modality",)
+# options that only mean something on the machine of the run
+LOCAL = ("root", "packs", "out", "init", "resume", "overwrite", "dry_run")
 
 
 def open_data(options: Data, track: Callable = iter) -> tuple[Stack, Split]:
@@ -187,8 +201,8 @@ def read(options: Data, track: Callable = iter) -> Stack:
             )
         if options.sequences and options.sequences != stack.sequences or options.cases:
             raise ValueError(
-                f"{options.root} is a pack of {', '.join(stack.sequences) or 'no sequences to choose from'}; data.sequences can be nothing else, "
-                "and data.cases is for folders"
+                f"{options.root} is a pack of {', '.join(stack.sequences) or 'no sequences to choose from'};"
+                " data.sequences can be nothing else, and data.cases is for folders"
             )
         if options.modality and options.modality != stack.modality:
             raise ValueError(f"{options.root} is a pack of {stack.modality}; data.modality can be nothing else")
@@ -209,7 +223,9 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def divide(options: Data, stack: Stack) -> tuple[Split, list[tuple[int, int]]]:
-    """The split, which is of patients, and the pairs of near-duplicates; those are sought only where patients are unknown."""
+    """The split, which is of patients, and the pairs of near-duplicates; those are sought only where patients are
+    unknown.
+    """
     patients = tuple(dict.fromkeys(stack.groups))
     pairs = splits.near_duplicates(thumbnails(stack)) if patients == stack.cases else []
     groups = splits.join(patients, pairs if options.grouped else [])
@@ -221,5 +237,3 @@ def thumbnails(stack: Stack) -> np.ndarray:
     side = splits.THUMBNAIL
     lots = (stack.take(indices)[0].float() for indices in torch.arange(len(stack)).split(CHUNK))
     return torch.cat([F.interpolate(lot_nchw, (side, side), mode="area")[:, 0] for lot_nchw in lots]).numpy()
-
-

@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     print_notes(about["notes"])
     taken, peak = time.monotonic() - began, memory.peak()
     print(
-        f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']} pixels, "
-        f"{about['slices_read'] / taken:.0f} slices/s" + (f", peak memory {peak / 2**20:.0f} MB" if peak else "")
+        f"wrote {out}: {len(about['cases'])} of {about['slices_read']} slices, {about['size']} × {about['size']}"
+        f" pixels, {about['slices_read'] / taken:.0f} slices/s"
+        + (f", peak memory {peak / 2**20:.0f} MB" if peak else "")
     )
     return out
 

@@ -7,8 +7,10 @@ A plan has these parts; what stands in [data], [model], [run], [pretrain], [fine
   [data] [model] [run]      options of every run
   [pretrain] [finetune]     options of every pretraining, of every fine-tuning
   [methods.NAME]            one pretraining: which method, and its options; NAME is what tables call it
-  [recipes.NAME]            a recipe of train.finetune and what to change in it; at."0.5" = {…} changes more at that share of labels
-  [table1] [table2] [orders] [fig2]  methods, labels, recipes; scratch = true trains from nothing besides; reference = shares of
+  [recipes.NAME]            a recipe of train.finetune and what to change in it; at."0.5" = {…} changes more at that
+                            share of labels
+  [table1] [table2] [orders] [fig2]
+                            methods, labels, recipes; scratch = true trains from nothing besides; reference = shares of
                             labels at which only that is done, for the first reference_draws draws
 """
 
@@ -33,8 +35,8 @@ SCRATCH = "scratch"
 class Job:
     """One training, with the options that make it.
 
-    kind: "pretrain" or "finetune". method: as tables call it. seed: of the pretraining, None from scratch. draw: seed of
-    the fine-tuning and of the draw of labelled images. labels: share. options: dotted name -> value.
+    kind: "pretrain" or "finetune". method: as tables call it. seed: of the pretraining, None from scratch. draw: seed
+    of the fine-tuning and of the draw of labelled images. labels: share. options: dotted name -> value.
     """
 
     kind: str
@@ -62,7 +64,9 @@ class Job:
     def key(self) -> dict[str, Any]:
         """Identity of this job in the records."""
         key = {"method": self.method, "seed": self.seed}
-        return key if self.kind == "pretrain" else key | {"draw": self.draw, "labels": self.labels, "recipe": self.recipe}
+        return (
+            key if self.kind == "pretrain" else key | {"draw": self.draw, "labels": self.labels, "recipe": self.recipe}
+        )
 
     def argv(self) -> list[str]:
         """The options as a command line of train.pretrain or train.finetune."""
@@ -84,7 +88,8 @@ class Plan:
         return self.parts["data"]
 
     def jobs(self, table: str, labels: Sequence[float] = ()) -> list[Job]:
-        """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when first needed.
+        """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when
+        first needed.
 
         labels: only these shares, also such as the plan does not name.
         """
@@ -111,7 +116,12 @@ class Plan:
 
     def _pretraining(self, method: str, seed: int) -> Job:
         common = {key: self.parts.get(key, {}) for key in ("data", "model", "run")}
-        options = flat(common) | flat(self.parts.get("pretrain", {})) | flat(self.parts["methods"][method]) | {"run.seed": seed}
+        options = (
+            flat(common)
+            | flat(self.parts.get("pretrain", {}))
+            | flat(self.parts["methods"][method])
+            | {"run.seed": seed}
+        )
         return Job("pretrain", method, seed, tuple(options.items()))
 
     def _finetuning(self, method: str, seed: int | None, draw: int, share: float, recipe: str) -> Job:
@@ -180,4 +190,8 @@ def flat(options: Mapping, prefix: str = "") -> dict[str, Any]:
 
 def arguments(options: Mapping[str, Any]) -> list[str]:
     """Dotted names and values as a command line: {"optim.lr": 1e-3} -> ["--optim.lr", "0.001"]."""
-    return [word for name, value in options.items() for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))]
+    return [
+        word
+        for name, value in options.items()
+        for word in (f"--{name}", value if isinstance(value, str) else json.dumps(value))
+    ]

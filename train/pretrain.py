@@ -34,7 +34,8 @@ from train.run_metadata import describe, resume_fingerprint, run_folder
 
 MANY = 4096  # images that are enough for the covariance of patches
 CHUNK = 32  # images that are clustered at once
-EPOCHS = {"simclr": 200, "byol": 200, "swav": 200, "geodesic": 30}  # by method, of the paper or ours; 800 for all others
+# by method, of the paper or ours; 800 for all others
+EPOCHS = {"simclr": 200, "byol": 200, "swav": 200, "geodesic": 30}
 BATCHES = {"busi": 32, "hecktor": 48, "brats": 36}  # of the paper (3.1.2), by data set
 
 
@@ -43,7 +44,8 @@ class Optim:
     """Optimisation (paper 3.1.2: Adam, learning rate 0.0002).
 
     Args:
-        epochs: passes over the training images; by default 200 for simclr, byol and swav and 800 for masked methods as in the paper, 30 for geodesic.
+        epochs: passes over the training images; by default 200 for simclr, byol and swav and 800 for masked methods as
+            in the paper, 30 for geodesic.
         batch: images per step, of all processes together; by default the paper's: 48 on hecktor, 36 on brats, else 32.
         lr: learning rate of Adam.
         flip: probability of a left-right flip; the paper names no augmentation.
@@ -91,14 +93,20 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights."""
     name = peek_option(argv, "method.name", "mps_ams")
     own = methods.find(name).Config
-    paper = {"optim.epochs": EPOCHS.get(name, Optim.epochs), "optim.batch": BATCHES.get(str(peek_option(argv, "data.name", Data.name)), Optim.batch)}
+    paper = {
+        "optim.epochs": EPOCHS.get(name, Optim.epochs),
+        "optim.batch": BATCHES.get(str(peek_option(argv, "data.name", Data.name)), Optim.batch),
+    }
     options = parse(Pretrain, "train.pretrain", argv, {"method": own}, paper | {"method.name": name})
     with launch.process_group():
         return pretrain(options, name)
 
 
 def pretrain(options: Pretrain, name: str) -> Path | None:
-    """Run a pretraining as described by the options; ``name`` is the method's. Returns its weights, None after a dry run."""
+    """Run a pretraining as described by the options; ``name`` is the method's.
+
+    Returns its weights, None after a dry run.
+    """
     device = options.run.start()
     stack, split = open_data(options.data, partial(tqdm, desc="reading", unit="img", disable=distributed.rank() > 0))
     torch.manual_seed(options.run.seed)
@@ -112,7 +120,9 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
     method = options.run.prepare(method, device)
     seen = to_device_if_fits(stack.of(split.train, options.data.slice_stride), device)
     if not options.dry_run:
-        if run_files.is_finished(out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed):
+        if run_files.is_finished(
+            out, options.resume, loop.steps(len(seen), options.optim.batch, options.optim.epochs), fixed
+        ):
             return out / run_files.WEIGHTS
         run_files.begin(out, options.resume, options.overwrite, split, config=config, images=len(seen))
     work = task(options, fixed, method, seen, out)
@@ -125,7 +135,9 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
         "seen": len(seen),
         "transfers": list(method.transfers),
     }
-    tensors = method.unet.state_dict() | {"patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()}
+    tensors = method.unet.state_dict() | {
+        "patch_covariance": covariance(seen, getattr(options.method, "patch", 16)).float()
+    }
     launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, tensors, metadata))
     print(f"wrote {out / run_files.WEIGHTS}")
     return out / run_files.WEIGHTS
@@ -134,7 +146,15 @@ def pretrain(options: Pretrain, name: str) -> Path | None:
 def folder(options: Pretrain, variant: str, fixed: dict) -> Path:
     """The run folder when none is given, such as runs/busi-mps_ams-pretrain-256px-w64-800ep-0-1a2b3c."""
     data, seed = options.data, options.run.seed
-    words = (data.name, variant, "pretrain", f"{data.size}px", f"w{options.model.width}", f"{options.optim.epochs}ep", seed)
+    words = (
+        data.name,
+        variant,
+        "pretrain",
+        f"{data.size}px",
+        f"w{options.model.width}",
+        f"{options.optim.epochs}ep",
+        seed,
+    )
     return run_folder(words, fixed, options.resume, f"{data.name}-{variant}-pretrain-{seed}")
 
 
@@ -160,7 +180,9 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
     return loop.Task(
         module=method,
         network=network,
-        optimizer=torch.optim.Adam([{"params": learnt, "initial_lr": options.optim.lr}], lr=options.optim.lr, fused=True),
+        optimizer=torch.optim.Adam(
+            [{"params": learnt, "initial_lr": options.optim.lr}], lr=options.optim.lr, fused=True
+        ),
         loss=loss,
         rate=schedule.constant,
         after_step=method.after_step,
@@ -175,7 +197,9 @@ def task(options: Pretrain, config: dict, method: Method, seen: Stack, out: Path
 
 
 def covariance(stack: Stack, patch: int) -> Tensor:
-    """Covariance of the patch means over (at most ``MANY``) standardised images, which the app's information plot needs: (L, L)."""
+    """Covariance of the patch means over (at most ``MANY``) standardised images, which the app's information plot
+    needs: (L, L).
+    """
     some = torch.arange(len(stack))[:: 1 + len(stack) // MANY].split(CHUNK)
     means = [F.avg_pool2d(transforms.standardise(stack.take(indices)[0].cpu() / 255), patch) for indices in some]
     return uncertainty.patch_covariance(torch.cat(means), 1)
@@ -183,7 +207,10 @@ def covariance(stack: Stack, patch: int) -> Tensor:
 
 @torch.no_grad()
 def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tensor | None:
-    """``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process computes a part."""
+    """``Method.precompute_mask`` of every image, (N, rows, columns) of the method's type; each process
+    computes a part.
+    """
+
     def ask(start: int, end: int) -> Tensor | None:
         images_bchw, truth_b1hw = stack.take(torch.arange(start, min(end, len(stack))))
         return method.precompute_mask(images_bchw.to(device).float() / 255, truth_b1hw.to(device))
@@ -198,7 +225,9 @@ def precompute_masks(method: Method, stack: Stack, device: torch.device) -> Tens
     return distributed.all_reduce(found).to(device, one.dtype)
 
 
-def batch_of(stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device) -> Batch:
+def batch_of(
+    stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device
+) -> Batch:
     """Take images by number, mirror some with what is known of them, and bring them to float in [0, 1]."""
     x_bchw = stack.take(indices)[0].to(device).float() / 255
     mirrored_b111 = (distributed.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)

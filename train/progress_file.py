@@ -33,7 +33,9 @@ class ProgressReporter:
 
     def write(self, words: str, failed: bool = False) -> None:
         """Whatever time it is."""
-        retraining_run.write(self.folder / retraining_run.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed})
+        retraining_run.write(
+            self.folder / retraining_run.PROGRESS, {"share": round(self.share, 4), "words": words, "failed": failed}
+        )
 
     def count(self, part: str, words: str) -> Callable[[Iterable], Iterator]:
         """Wraps a sequence, to tell which of it is being done."""
@@ -47,7 +49,9 @@ class ProgressReporter:
 
     def steps(self, options: Finetune, stack: Stack, split: Split) -> Callable[[float], None]:
         """For the training: is told the share that is done after each step."""
-        total = options.recipe.epochs * math.ceil(len(stack.of(split.train, options.data.slice_stride)) / options.recipe.batch)
+        total = options.recipe.epochs * math.ceil(
+            len(stack.of(split.train, options.data.slice_stride)) / options.recipe.batch
+        )
         began = time.monotonic()
 
         def watch(done: float) -> None:

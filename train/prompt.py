@@ -124,7 +124,9 @@ def train(options: Train) -> Path | None:
     about["bfloat16_dsc"] = launch.call_on_first(
         partial(agreement, averaged.averaged_network, objects, options.learning.size, device)  # type: ignore[arg-type]
     )
-    launch.call_on_first(partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), about))
+    launch.call_on_first(
+        partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), about)
+    )
     print(f"wrote {out / run_files.WEIGHTS}")
     return out / run_files.WEIGHTS
 
@@ -166,11 +168,13 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
     def loss(indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         images_bhw, masks_bhw = augment(*objects.take(indices), learning.augment, generator)
         turns, seed = (
-            int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, learning.turns + 1), (0, 2**62))
+            int(torch.randint(low, high, (), generator=generator))
+            for low, high in ((1, learning.turns + 1), (0, 2**62))
         )
         rng = np.random.default_rng([seed, distributed.rank()])
         chosen = [
-            choose_object(*pair, learning.shapes, learning.structures, rng) for pair in zip(images_bhw, masks_bhw, strict=True)
+            choose_object(*pair, learning.shapes, learning.structures, rng)
+            for pair in zip(images_bhw, masks_bhw, strict=True)
         ]
         asked, found = [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen], []
         for turn in range(turns):
@@ -182,7 +186,9 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
                 prompts.encode(image_hw, prompt, crop, learning.size)
                 for (image_hw, _), prompt, crop in zip(chosen, asked, crops, strict=True)
             ]
-            truth = [cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)]
+            truth = [
+                cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)
+            ]
             logits_b1ss = network(torch.stack(seen).to(device))
             found.append(losses.segmentation(logits_b1ss, torch.stack(truth).to(device), "image-dice-ce"))
             if turn + 1 < turns:
@@ -231,5 +237,3 @@ def next_prompts(
 
 if __name__ == "__main__":
     run(main, "train.prompt")
-
-

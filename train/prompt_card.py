@@ -8,16 +8,14 @@ from pathlib import Path
 
 from mpsams import datasets
 from mpsams.checkpoint import Checkpoint
-from train.prompt_data import (
-    PartedSet,
-    hashes,
-)
+from train.prompt_data import PartedSet, hashes
 from train.run_metadata import describe
 from train.state import Position
 
 
 def evaluations(path: Path, sha256: str) -> list[dict]:
-    """Results that train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set, "prompt-busi.json".
+    """Results that train.evaluate_prompts wrote beside a shipped prompt network: a file for each data set,
+    "prompt-busi.json".
 
     ValueError when one measured another file.
     """
@@ -46,22 +44,31 @@ def card(name: str, found: Checkpoint, measured: list[dict]) -> str:
     lines = [
         f"# {name}",
         "",
-        "It segments one object that a person marks with a box, clicks, scribbles or a mask to correct. "
-        "For research and teaching; not a medical device.",
+        (
+            "It segments one object that a person marks with a box, clicks, scribbles or a mask to correct. "
+            "For research and teaching; not a medical device."
+        ),
         "",
         "| | |",
         "|---|---|",
         f"| Network | U-Net, width {model['width']}, {numbers / 1e6:.1f} M parameters, {model['norm']} normalisation |",
         f"| Input | a crop around the prompt at {size} × {size} pixels: image, box, points, mask |",
         *(data_row(data, split) for data, split in zip(about["data"]["sets"], about["splits"], strict=True)),
-        f"| Also | shapes painted into them ({learning['shapes']:.0%}), structures in them ({learning['structures']:.0%}) |",
+        (
+            f"| Also | shapes painted into them ({learning['shapes']:.0%}), structures in them"
+            f" ({learning['structures']:.0%}) |"
+        ),
         f"| Begun from | {begun} |",
-        f"| Schedule | {learning['epochs']} epochs of {about['seen']} draws in batches of {learning['batch']}, "
-        f"up to {learning['turns']} turns each, "
-        f"learning rate {learning['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, "
-        f"seed {about['config']['run']['seed']} |",
-        f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from "
-        f"`{about.get('rounded_from', 'itself')[:16]}` |",
+        (
+            f"| Schedule | {learning['epochs']} epochs of {about['seen']} draws in batches of {learning['batch']}, "
+            f"up to {learning['turns']} turns each, "
+            f"learning rate {learning['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, "
+            f"seed {about['config']['run']['seed']} |"
+        ),
+        (
+            f"| File | sha256 `{found.sha256}`, convolutions in half precision, rounded from "
+            f"`{about.get('rounded_from', 'itself')[:16]}` |"
+        ),
     ]
     return "\n".join(lines + (results(measured) if measured else [])) + "\n"
 
@@ -85,10 +92,12 @@ def results(measured: list[dict]) -> list[str]:
         "",
         f"## Measured on the {' and '.join(sorted({each['split'] for each in measured}))} part",
         "",
-        "Mean DSC (share of objects at .90 or better) for the largest object of each image, at its own size. "
-        f"Boxes are moved by up to {jitter:g}% on each side; clicks go to the deepest point of the object, then of the "
-        "largest error. “To .90” is the median number of clicks to a DSC of .90 "
-        f"(share of objects that reach it within {most}).",
+        (
+            "Mean DSC (share of objects at .90 or better) for the largest object of each image, at its own size. Boxes"
+            f" are moved by up to {jitter:g}% on each side; clicks go to the deepest point of the object, then of the"
+            " largest error. “To .90” is the median number of clicks to a DSC of .90 (share of objects that reach it"
+            f" within {most})."
+        ),
         "",
         "| | objects | box | 1 click | 3 clicks | 5 clicks | to .90 | ms (p95) |",
         "|---|---|---|---|---|---|---|---|",

@@ -70,5 +70,3 @@ class Learning:
             raise ValueError(
                 "learning.average must lie in [0, 1), box_jitter in [0, 0.5), shapes + structures in [0, 1]"
             )
-
-

@@ -1,4 +1,6 @@
-"""Measures of a prompt network while it is trained: DSC on the validation parts, and agreement of bfloat16 with float32."""
+"""Measures of a prompt network while it is trained: DSC on the validation parts, and agreement of bfloat16 with
+float32.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,7 @@ from mpsams.inference import prompts
 from mpsams.unet import UNet
 from train import simulated_users
 from train.evaluate_prompts import measure, network_answer
-from train.prompt_data import (
-    Objects,
-    PartedSet,
-    objects_of,
-    select_with_objects,
-)
+from train.prompt_data import Objects, PartedSet, objects_of, select_with_objects
 
 
 def validate(network: nn.Module, size: int, data: Sequence[PartedSet], count: int) -> dict[str, float]:

@@ -25,19 +25,21 @@ class Recipe:
 
     Args:
         epochs: passes over the labelled images.
-        batch: images per step, of all processes together; by default, recipe paper takes the paper's: 31 on hecktor and 56 on brats
-            with 5% of the labels, 90 and 70 with 10%, else 32.
+        batch: images per step, of all processes together; by default, recipe paper takes the paper's: 31 on hecktor and
+            56 on brats with 5% of the labels, 90 and 70 with 10%, else 32.
         accumulate: number of parts in which a batch is computed, if it does not fit into memory.
         lr: highest learning rate, reached after the warm-up, then a cosine to zero.
         warmup: share of the training in which the learning rate rises.
         weight_decay: weight decay of the optimiser.
         optimiser: adam or adamw.
-        loss: dice-ce (soft Dice + cross-entropy), ce, dice-focal (focal cross-entropy) or image-dice-ce (Dice of each image with
-            lesion, so that small ones count as much as large ones); the paper names none.
+        loss: dice-ce (soft Dice + cross-entropy), ce, dice-focal (focal cross-entropy) or image-dice-ce (Dice of each
+            image with lesion, so that small ones count as much as large ones); the paper names none.
         presence: weight of a loss on whether the image has a lesion at all.
-        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are discarded after training; 0 is off.
+        deep: weight of the same loss at 1/2 of the side, and half of it at 1/4, through heads that are discarded after
+            training; 0 is off.
         balance: share of images with lesion in the batches; 0 uses each image once per epoch.
-        small: oversampling of small lesions: with 1, a lesion of half the median area is drawn twice as often; 0 is off.
+        small: oversampling of small lesions: with 1, a lesion of half the median area is drawn twice as often; 0 is
+            off.
         faint: oversampling of lesions with low contrast to their surroundings, in the same way.
         ema_decay: decay of a moving average of the weights, which is then kept instead of the last weights; 0 is off.
         augment: strength of the random changes of labelled images; 0 is off.
@@ -73,10 +75,14 @@ class Recipe:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"recipe.{name} {getattr(self, name)} must lie in [0, 1)")
         if self.teacher.weight and not self.ema_decay:
-            raise ValueError(f"recipe.teacher.weight {self.teacher.weight} needs recipe.ema_decay above 0: the average is the teacher")
+            raise ValueError(
+                f"recipe.teacher.weight {self.teacher.weight} needs recipe.ema_decay above 0: the average is the"
+                " teacher"
+            )
 
 
-BATCHES = {("hecktor", 0.05): 31, ("hecktor", 0.1): 90, ("brats", 0.05): 56, ("brats", 0.1): 70}  # of the paper, where not 32
+# of the paper, where not 32
+BATCHES = {("hecktor", 0.05): 31, ("hecktor", 0.1): 90, ("brats", 0.05): 56, ("brats", 0.1): 70}
 STRONG = Recipe(
     epochs=100,
     batch=8,
@@ -98,14 +104,31 @@ ASSIST = Recipe(
     small=0.5,
     ema_decay=0.998,
     augment=Augmentation(
-        flip=0.5, rotation=20, zoom=0.3, shift=0.1, contrast=0.3, brightness=0.15, gamma=0.5, elastic=0.03, blur=1.0, noise=0.04, cutout=0.25
+        flip=0.5,
+        rotation=20,
+        zoom=0.3,
+        shift=0.1,
+        contrast=0.3,
+        brightness=0.15,
+        gamma=0.5,
+        elastic=0.03,
+        blur=1.0,
+        noise=0.04,
+        cutout=0.25,
     ),
 )
-RECIPES = {"paper": Recipe(), "strong": STRONG, "teacher": replace(STRONG, ema_decay=0.99, teacher=Teacher(weight=1.0)), "assist": ASSIST}
+RECIPES = {
+    "paper": Recipe(),
+    "strong": STRONG,
+    "teacher": replace(STRONG, ema_decay=0.99, teacher=Teacher(weight=1.0)),
+    "assist": ASSIST,
+}
 
 
 def loss_of(logits: Tensor | list[Tensor], truth_b1hw: Tensor, recipe: Recipe) -> Tensor:
-    """The recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is lesion if any part is."""
+    """The recipe's loss of logits (B, 1, H, W), or of those at several sides, the whole first; a coarse pixel is lesion
+    if any part is.
+    """
     whole, *coarse = logits if isinstance(logits, list) else [logits]
     loss = losses.segmentation(whole, truth_b1hw, recipe.loss)
     if recipe.presence:

@@ -1,7 +1,7 @@
 """Records of train.reproduce -> Table 1 and Table 2 beside the paper's numbers, comparisons, and figures.
 
-Each plan in the records gets a folder with report.md, all numbers as CSV, each table as LaTeX, and plots as PNG and PDF.
-Every number and every sentence comes from the records; what has no run yet is a dash and is listed.
+Each plan in the records gets a folder with report.md, all numbers as CSV, each table as LaTeX, and plots as PNG and
+PDF. Every number and every sentence comes from the records; what has no run yet is a dash and is listed.
 
   python -m train.report                                          all of results/*.jsonl
   python -m train.report runs/busi-cpu/records.jsonl --out report
@@ -28,8 +28,18 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Parse, read, write a report per plan, print the tables; returns the reports."""
     parser = Parser(prog="python -m train.report", description=__doc__)
     parser.add_argument("records", nargs="*", type=Path, help=f"files of train.reproduce (default: {RESULTS}/*.jsonl)")
-    parser.add_argument("--out", type=Path, default=Path("runs/report"), help="folder of the reports, which are written anew each time (default: runs/report)")
-    parser.add_argument("--against", default="mps_ams", metavar="METHOD", help="the method that all others are compared with (default: mps_ams)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/report"),
+        help="folder of the reports, which are written anew each time (default: runs/report)",
+    )
+    parser.add_argument(
+        "--against",
+        default="mps_ams",
+        metavar="METHOD",
+        help="the method that all others are compared with (default: mps_ams)",
+    )
     options = parser.parse_args(argv)
     one_of("against", options.against, tables.METHODS)
     files = options.records or sorted(RESULTS.glob("*.jsonl"))
@@ -39,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     for name, paths in tables.plans(files).items():
         results = tables.read(paths, name)
         written.append(write(results, paths, options.out / name, options.against))
-        print(f"{name}\n\n{short_summary(results)}\nwrote {written[-1]}, and beside it tables (CSV, LaTeX) and plots (PNG, PDF)\n")
+        print(
+            f"{name}\n\n{short_summary(results)}\nwrote {written[-1]}, and beside it tables (CSV, LaTeX) and plots"
+            " (PNG, PDF)\n"
+        )
     return written
 
 
@@ -48,7 +61,14 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
     folder.mkdir(parents=True, exist_ok=True)
     paper = tables.paper_numbers()
     (name,) = results.plans
-    text = [f"# {name}: {results.data}", "", *scale(results), *leaks(paths, name), *missing_runs(results, name), *reading(results, paper)]
+    text = [
+        f"# {name}: {results.data}",
+        "",
+        *scale(results),
+        *leaks(paths, name),
+        *missing_runs(results, name),
+        *reading(results, paper),
+    ]
     kinds = [results, *([tables.read(paths, name, "volume")] if results.volumes else [])]
     for measured in kinds:
         text += numbers(measured, paper, folder, against)
@@ -64,18 +84,35 @@ def write(results: Results, paths: Sequence[Path], folder: Path, against: str) -
 def scale(results: Results) -> list[str]:
     """A table of the runs' sizes and durations."""
     about = results.runs[0].about
-    hours = [sum(row["seconds"] for row in rows) / 3600 for rows in (results.pretrainings, [run.about for run in results.runs])]
+    hours = [
+        sum(row["seconds"] for row in rows) / 3600
+        for rows in (results.pretrainings, [run.about for run in results.runs])
+    ]
     lesions = int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
-    kept = {True: ", near-duplicates and patients kept in one part", False: ", near-duplicates not kept in one part"}.get(about.get("grouped"), "")  # type: ignore[arg-type]
+    kept = {
+        True: ", near-duplicates and patients kept in one part",
+        False: ", near-duplicates not kept in one part",
+    }.get(about.get("grouped"), "")  # type: ignore[arg-type]
     lines = [
-        f"U-Net of width {about['width']} at {about['size']} × {about['size']} pixels. Measured on {len(results.cases)} test {results.per}s"
-        f"{patients}, {lesions} of them with a lesion; split `{results.split[:16]}`{kept}. "
-        f"{len(results.pretrainings)} pretrainings took {hours[0]:.1f} hours and {len(results.runs)} fine-tunings {hours[1]:.1f} hours, each run's time added up.",
+        f"U-Net of width {about['width']} at {about['size']} × {about['size']} pixels. Measured on {len(results.cases)}"
+        f" test {results.per}s{patients}, {lesions} of them with a lesion; split `{results.split[:16]}`{kept}."
+        f" {len(results.pretrainings)} pretrainings took {hours[0]:.1f} hours and {len(results.runs)} fine-tunings"
+        f" {hours[1]:.1f} hours, each run's time added up."
     ]
-    lines += [f"{results.repeats} runs were recorded more than once; the first record counts."] if results.repeats else []
+    lines += (
+        [f"{results.repeats} runs were recorded more than once; the first record counts."] if results.repeats else []
+    )
     methods = list(dict.fromkeys(row["method"] for row in results.pretrainings))
-    before = [[TITLES.get(m, m), *describe_values([r for r in results.pretrainings if r["method"] == m], ("seed", "epochs", "steps", "images"))] for m in methods]
+    before = [
+        [
+            TITLES.get(m, m),
+            *describe_values(
+                [r for r in results.pretrainings if r["method"] == m], ("seed", "epochs", "steps", "images")
+            ),
+        ]
+        for m in methods
+    ]
     after = [
         [f"{100 * labels:g}%", recipe, *describe_values(rows, ("labelled", "epochs", "steps", "draw")), str(len(rows))]
         for labels in results.labels
@@ -84,20 +121,29 @@ def scale(results: Results) -> list[str]:
     ]
     if before:
         lines += ["", *table(["Pretraining", "Seeds", "Epochs", "Steps", "Images"], before)]
-    return [*lines, "", *table(["Labels", "Recipe", "Labelled images", "Epochs", "Steps", "Draws", "Fine-tunings"], after)]
+    return [
+        *lines,
+        "",
+        *table(["Labels", "Recipe", "Labelled images", "Epochs", "Steps", "Draws", "Fine-tunings"], after),
+    ]
 
 
 def leaks(paths: Sequence[Path], name: str) -> list[str]:
-    """Number of test images with a near-duplicate in training, with our split and with the paper's; nothing if it is not recorded."""
+    """Number of test images with a near-duplicate in training, with our split and with the paper's; nothing if it is
+    not recorded.
+    """
     found = [row for path in paths for row in jsonl.read(path, "leakage") if row["plan"] == name]
     if not found:
         return []
     ours, plain = found[0]["grouped"], found[0]["random"]
     return [
         "",
-        f"Leakage: {ours['pairs']} pairs of images are near-duplicates (thumbnails correlate above {splits.ALIKE:g}). A split that keeps them together "
-        f"leaves {ours['test_leaked']:.1%} of the test images with a twin in training; the paper's plain random split, on these images and with the same "
-        f"seed, {plain['test_leaked']:.1%}.",
+        (
+            f"Leakage: {ours['pairs']} pairs of images are near-duplicates (thumbnails correlate above"
+            f" {splits.ALIKE:g}). A split that keeps them together leaves {ours['test_leaked']:.1%} of the test images"
+            " with a twin in training; the paper's plain random split, on these images and with the same seed,"
+            f" {plain['test_leaked']:.1%}."
+        ),
     ]
 
 
@@ -116,16 +162,32 @@ def missing_runs(results: Results, name: str) -> list[str]:
     lines = ["", "## Missing", ""]
     if name in plan.available():
         planned = plan.read(name)
-        jobs = {job.name: job for part in TABLES if planned.parts.get(part) for job in planned.jobs(part) if job.kind == "finetune"}
+        jobs = {
+            job.name: job
+            for part in TABLES
+            if planned.parts.get(part)
+            for job in planned.jobs(part)
+            if job.kind == "finetune"
+        }
         done = {run.key for run in results.runs}
-        lacking = [key for job in jobs.values() if (key := (job.method, job.seed, job.draw, job.labels, job.recipe)) not in done]
+        lacking = [
+            key
+            for job in jobs.values()
+            if (key := (job.method, job.seed, job.draw, job.labels, job.recipe)) not in done
+        ]
         lines.append(f"Of the {len(jobs)} fine-tunings of the plan `{name}` {len(jobs) - len(lacking)} are recorded.")
     else:
-        lacking = list(dict.fromkeys(
-            (method, seed, draw, labels, recipe) for part in tables.tables_with_runs(results) for recipe in results.recipes
-            for labels, method, seed, draw in tables.table(results, part, recipe).missing
-        ))  # fmt: skip
-        lines.append(f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have.")
+        lacking = list(
+            dict.fromkeys(
+                (method, seed, draw, labels, recipe)
+                for part in tables.tables_with_runs(results)
+                for recipe in results.recipes
+                for labels, method, seed, draw in tables.table(results, part, recipe).missing
+            )
+        )
+        lines.append(
+            f"{len(lacking) or 'No'} runs are missing whose seed and draw other methods of the same table have."
+        )
     return [*lines, *([""] if lacking else []), *list_keys(lacking)]  # type: ignore[arg-type]
 
 
@@ -136,10 +198,16 @@ def list_keys(keys: Iterable[tuple[str, int | None, int, float, str]]) -> list[s
         draws_of.setdefault((recipe, labels, method), {}).setdefault(seed, []).append(draw)
     alike: dict[tuple, list[str]] = {}
     for (recipe, labels, method), draws in draws_of.items():
-        runs = "; ".join(f"{'' if seed is None else f'seed {seed} with '}draw {', '.join(map(str, sorted(each)))}" for seed, each in draws.items())
+        runs = "; ".join(
+            f"{'' if seed is None else f'seed {seed} with '}draw {', '.join(map(str, sorted(each)))}"
+            for seed, each in draws.items()
+        )
         alike.setdefault((recipe, labels, runs), []).append(TITLES.get(method, method))
     rows = sorted(alike.items(), key=lambda row: (row[0][0] != "strong", *row[0][:2]))
-    return [f"- {100 * labels:g}% labels, recipe “{recipe}”, {', '.join(names)}: {runs}" for (recipe, labels, runs), names in rows]
+    return [
+        f"- {100 * labels:g}% labels, recipe “{recipe}”, {', '.join(names)}: {runs}"
+        for (recipe, labels, runs), names in rows
+    ]
 
 
 def reading(results: Results, paper: Mapping) -> list[str]:
@@ -148,28 +216,48 @@ def reading(results: Results, paper: Mapping) -> list[str]:
         "",
         "## How to read this",
         "",
-        "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and prediction both empty "
-        "count 1, only one of them empty counts 0. “Pooled” sums pixels over all images first. False alarms: the share of images without "
-        "lesion that got one. Bold: the best of a column.",
+        (
+            "A run is one fine-tuning: a draw of the labelled images, after the pretraining of one seed. Truth and"
+            " prediction both empty count 1, only one of them empty counts 0. “Pooled” sums pixels over all images"
+            " first. False alarms: the share of images without lesion that got one. Bold: the best of a column."
+        ),
         "",
-        "Means are over draws, seeds averaged within each. Their 95% intervals are for other draws of labels, other pretrainings and other "
-        f"{results.unit}: a random-effects model in which draws and pretraining seeds cross, plus the bootstrap variance over the test "
-        f"{results.unit}. They are conservative: in simulations they hold the truth in 95% of experiments or more. The variance between "
-        "pretrainings is pooled over the methods that were pretrained more than once, or the method's own where that is larger. Where no method "
-        "was, it is unknown, and the interval is marked as one for these pretrainings only.",
+        (
+            "Means are over draws, seeds averaged within each. Their 95% intervals are for other draws of labels,"
+            f" other pretrainings and other {results.unit}: a random-effects model in which draws and pretraining seeds"
+            f" cross, plus the bootstrap variance over the test {results.unit}. They are conservative: in simulations"
+            " they hold the truth in 95% of experiments or more. The variance between pretrainings is pooled over the"
+            " methods that were pretrained more than once, or the method's own where that is larger. Where no method"
+            " was, it is unknown, and the interval is marked as one for these pretrainings only."
+        ),
         "",
-        "Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are shared, pretrainings are not. Their "
-        f"interval and the p over runs are for other draws and pretrainings, on these test {results.unit}. The p over {results.unit} "
-        "(Wilcoxon's signed ranks) is for these trained networks only. Both p are corrected after Holm over all comparisons of their table. A "
-        f"difference is called shown when both are below {tables.LEVEL:g}; where the interval is for these pretrainings only, so is the verdict. What "
-        f"is detectable at {tables.POWER:.0%} power is before correction. The standard error is itself known from few runs: how many draws and "
-        "pretrainings would be needed is given for its 80% interval, with both increased in proportion.",
+        (
+            "Differences are in DSC, on the draws of labels that both methods have, by the same model: draws are"
+            " shared, pretrainings are not. Their interval and the p over runs are for other draws and pretrainings,"
+            f" on these test {results.unit}. The p over {results.unit} (Wilcoxon's signed ranks) is for these trained"
+            " networks only. Both p are corrected after Holm over all comparisons of their table. A difference is"
+            f" called shown when both are below {tables.LEVEL:g}; where the interval is for these pretrainings only, so"
+            f" is the verdict. What is detectable at {tables.POWER:.0%} power is before correction. The standard error"
+            " is itself known from few runs: how many draws and pretrainings would be needed is given for its 80%"
+            " interval, with both increased in proportion."
+        ),
     ]
     told = methods.deviations()
     if here := [name for name in told if name in results.methods]:
-        lines += ["", f"The rivals here are not quite those of their papers. All: {told['all']}", "", *(f"- {TITLES[name]}: {told[name]}" for name in here)]
+        lines += [
+            "",
+            f"The rivals here are not quite those of their papers. All: {told['all']}",
+            "",
+            *(f"- {TITLES[name]}: {told[name]}" for name in here),
+        ]
     if results.data in paper:
-        lines += ["", f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made, and its split is another."]
+        lines += [
+            "",
+            (
+                f"“paper”: {paper['source']}. It does not say over which images it averages nor how many runs it made,"
+                " and its split is another."
+            ),
+        ]
     return lines
 
 
@@ -182,13 +270,19 @@ def short_summary(results: Results) -> str:
     for name in tables.tables_with_runs(results):
         for recipe in results.recipes:
             means = [
-                {(line.method, line.labels): line.cells["dsc"].mean for line in tables.table(results, name, recipe, averaging).rows}
+                {
+                    (line.method, line.labels): line.cells["dsc"].mean
+                    for line in tables.table(results, name, recipe, averaging).rows
+                }
                 for averaging in ("lesion", "all")
             ]
             shares = sorted({labels for _, labels in means[0]})
             if not shares:
                 continue
-            lines += [f"{tables.NAMED[name]}, recipe “{recipe}”: DSC over images with a lesion | over all", " " * 12 + "".join(f"{100 * s:>15g}%" for s in shares)]
+            lines += [
+                f"{tables.NAMED[name]}, recipe “{recipe}”: DSC over images with a lesion | over all",
+                " " * 12 + "".join(f"{100 * s:>15g}%" for s in shares),
+            ]
             for method in TABLES[name]:
                 both = [" | ".join(tables.number(mean.get((method, share))) for mean in means) for share in shares]
                 lines.append(f"{TITLES[method]:12}" + "".join(f"{cell:>16}" for cell in both))
@@ -213,14 +307,24 @@ def draw(results: Results, folder: Path, against: str) -> list[tuple[str, str]]:
         both = [line for name in tables.tables_with_runs(results) for line in tables.table(results, name, recipe).rows]
         cells = {(line.method, line.labels): line.cells["dsc"] for line in both}.values()
         if any(cell.mean is not None for cell in cells):
-            words = f"DSC over images with a lesion against the share of labels, recipe “{recipe}”, {tables.intervals(cells)}"
+            words = (
+                f"DSC over images with a lesion against the share of labels, recipe “{recipe}”,"
+                f" {tables.intervals(cells)}"
+            )
             figures[f"labels-{recipe}"] = words, plots.against_labels(cells, TITLES, "DSC, images with a lesion")  # type: ignore[arg-type]
         for labels in results.labels:
-            strongest = tables.strongest(tables.compare(results, tables.tables_with_runs(results)[0], recipe, method=against), labels)
-            x, y = (tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against))
+            strongest = tables.strongest(
+                tables.compare(results, tables.tables_with_runs(results)[0], recipe, method=against), labels
+            )
+            x, y = (
+                tables.per_image(results, m, labels, recipe) for m in (strongest.rival if strongest else "", against)
+            )
             if x and y:
                 titles = [TITLES.get(m, m) for m in (strongest.rival, against)]  # type: ignore[union-attr]
-                words = f"{titles[1]} against {titles[0]}, its strongest rival with {100 * labels:g}% of the labels, recipe “{recipe}”"
+                words = (
+                    f"{titles[1]} against {titles[0]}, its strongest rival with {100 * labels:g}% of the labels, recipe"
+                    f" “{recipe}”"
+                )
                 figures[f"scatter-{recipe}-{100 * labels:g}"] = words, plots.scatter(x, y, *titles)
     for name, (_, figure) in figures.items():
         for suffix in ("png", "pdf"):

@@ -32,7 +32,10 @@ def numbers(results: Results, paper: Mapping, folder: Path, against: str) -> lis
 
 def comparison_sentences(comparisons: Sequence[Comparison], against: str, paper: Mapping) -> list[str]:
     """The comparisons of one table: all as a table, those with the strongest rivals in words."""
-    lines = [f"{TITLES.get(against, against)} against each, positive where it is ahead ({len(comparisons)} comparisons):", ""]
+    lines = [
+        f"{TITLES.get(against, against)} against each, positive where it is ahead ({len(comparisons)} comparisons):",
+        "",
+    ]
     lines += [tables.comparison_table(comparisons)]
     for labels in dict.fromkeys(c.labels for c in comparisons):
         strongest = tables.strongest(comparisons, labels)
@@ -50,8 +53,13 @@ def comparison_sentences(comparisons: Sequence[Comparison], against: str, paper:
 
 def compare_with_paper(method: str, rivals: Sequence[str], labels: float, paper: Mapping) -> str:
     """The same comparison by the paper's own DSC; empty where it has none."""
-    known = {name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)}
+    known = {
+        name: values[0] for name, values in paper.get(f"{100 * labels:g}", {}).items() if name in (method, *rivals)
+    }
     if method not in known or len(known) < 2:
         return ""
     rival = max((name for name in known if name != method), key=lambda name: known[name])
-    return f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference {tables.format_signed(known[method] - known[rival])}."
+    return (
+        f" In the paper the strongest rival is {TITLES.get(rival, rival)}, and the difference"
+        f" {tables.format_signed(known[method] - known[rival])}."
+    )

@@ -61,21 +61,44 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = Parser(prog="python -m train.reproduce", description=__doc__)
     parser.add_argument("table", choices=plan.TABLES, help="what to reproduce")
-    parser.add_argument("--plan", help=f"a TOML file, or one of: {', '.join(plan.available())} (default: the data set's name)")
+    parser.add_argument(
+        "--plan", help=f"a TOML file, or one of: {', '.join(plan.available())} (default: the data set's name)"
+    )
     parser.add_argument("--data.name", dest="name", choices=datasets.available(), help="data set (default: the plan's)")
     parser.add_argument("--data.root", dest="root", help="folder of the data set in its official layout")
     parser.add_argument("--out", help="folder of all runs and of records.jsonl (default: runs/PLAN)")
-    parser.add_argument("--minutes", type=float, default=0, help="stop after so many minutes, saving the run under way (default: when done)")
-    parser.add_argument("--shard", type=fraction, default=(1, 1), metavar="K/N", help="only the K-th of N parts, for machines that share no disk")
-    parser.add_argument("--labels", type=float, nargs="+", metavar="SHARE", help="other shares of labels than the plan's, such as 0.05 0.5")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="other seeds of the pretrainings than the plan's")
-    parser.add_argument("--draws", type=int, nargs="+", metavar="N", help="other draws of labelled images than the plan's")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0,
+        help="stop after so many minutes, saving the run under way (default: when done)",
+    )
+    parser.add_argument(
+        "--shard",
+        type=fraction,
+        default=(1, 1),
+        metavar="K/N",
+        help="only the K-th of N parts, for machines that share no disk",
+    )
+    parser.add_argument(
+        "--labels",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="other shares of labels than the plan's, such as 0.05 0.5",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="other seeds of the pretrainings than the plan's"
+    )
+    parser.add_argument(
+        "--draws", type=int, nargs="+", metavar="N", help="other draws of labelled images than the plan's"
+    )
     parser.add_argument("--list", action="store_true", help="only say what is done and what is missing")
     return parser
 
 
 def fraction(text: str) -> tuple[int, int]:
-    """"2/3" -> (2, 3)."""
+    """ "2/3" -> (2, 3)."""
     part, _, whole = text.partition("/")
     if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form K/N with 1 <= K <= N")
@@ -83,7 +106,9 @@ def fraction(text: str) -> tuple[int, int]:
 
 
 def share(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
-    """The K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a draw from scratch."""
+    """The K-th of N parts of the jobs; what begins from one pretraining stays in one part, as does a
+    draw from scratch.
+    """
     chains = list(dict.fromkeys(chain(job) for job in jobs))
     part, whole = shard
     return [job for job in jobs if chains.index(chain(job)) % whole == part - 1]
@@ -107,11 +132,17 @@ class Reproduction:
         return {row["run"]: row for row in jsonl.read(self.records) if "run" in row} if self.records.exists() else {}
 
     def missing_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that have no record yet. ValueError when a record was made with other options than the plan has now."""
+        """The jobs that have no record yet.
+
+        ValueError when a record was made with other options than the plan has now.
+        """
         done = self.done()
         for job in jobs:
             if job.name in done and done[job.name]["options"] != fingerprint(job):
-                raise ValueError(f"{self.out / job.name} was made with other options than the plan has now; use another --out, or delete its record")
+                raise ValueError(
+                    f"{self.out / job.name} was made with other options than the plan has now; use another --out, or"
+                    " delete its record"
+                )
         return [job for job in jobs if job.name not in done]
 
     def report(self, jobs: Sequence[Job]) -> str:
@@ -126,7 +157,10 @@ class Reproduction:
         return "\n".join(lines)
 
     def finish(self, jobs: Sequence[Job], over: threading.Event) -> None:
-        """Do what is missing, in order, until the time is over. Runs that fail are told at the end with a ValueError."""
+        """Do what is missing, in order, until the time is over.
+
+        Runs that fail are told at the end with a ValueError.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         self.prepare()
         failed: dict[str, str] = {}
@@ -142,7 +176,9 @@ class Reproduction:
             raise ValueError("could not do " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
 
     def prepare(self) -> None:
-        """Pack the data set at the network's size and record what leaks between its parts, once; other processes wait."""
+        """Pack the data set at the network's size and record what leaks between its parts, once;
+        other processes wait.
+        """
         with claim(self.out / "pack.lock", wait=True):
             if packs.is_pack(self.pack) and self.root:
                 packs.check(self.pack, self.dataset())
@@ -161,7 +197,10 @@ class Reproduction:
         return dataset.select(dataset.cases[:cases]) if cases else dataset
 
     def attempt(self, job: Job, failed: dict[str, str]) -> bool:
-        """Do a job unless another process has it or has done it; whether it was ours. A refusal goes into ``failed``."""
+        """Do a job unless another process has it or has done it; whether it was ours.
+
+        A refusal goes into ``failed``.
+        """
         folder = self.out / job.name
         folder.mkdir(parents=True, exist_ok=True)
         with claim(folder / "lock") as mine:
@@ -179,11 +218,23 @@ class Reproduction:
         """Train, or go on, and measure; then write the record and drop the state that is not needed any more."""
         weights = folder / "weights.safetensors"
         if not weights.exists():
-            argv = [*job.argv(), "--data.root", str(self.pack), "--data.cases", "0", "--out", str(folder), "--run.save_minutes", SAVE_MINUTES]
+            argv = [
+                *job.argv(),
+                "--data.root",
+                str(self.pack),
+                "--data.cases",
+                "0",
+                "--out",
+                str(folder),
+                "--run.save_minutes",
+                SAVE_MINUTES,
+            ]
             argv += ["--init", str(self.out / job.needs / "weights.safetensors")] if job.needs else []
             TRAININGS[job.kind].main([*argv, "--resume"])
         found = checkpoint.load(weights)
-        row = training_entries(self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / run_files.RECORDS, "epoch"))
+        row = training_entries(
+            self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / run_files.RECORDS, "epoch")
+        )
         if job.kind == "finetune":
             row |= measure(weights, evaluate.Source(self.plan.data["name"], self.root))
         jsonl.append(self.records, EVENTS[job.kind], **row)
@@ -199,24 +250,52 @@ def fingerprint(job: Job) -> str:
 def training_entries(planned: Plan, job: Job, about: dict, epochs: list[dict]) -> dict:
     """Entries of a run's record on its training."""
     config, schedule = about["config"], about["config"]["optim" if job.kind == "pretrain" else "recipe"]
-    own = {"size": about["size"], "width": about["model"]["width"], "epochs": schedule["epochs"], "batch": schedule["batch"]}
+    own = {
+        "size": about["size"],
+        "width": about["model"]["width"],
+        "epochs": schedule["epochs"],
+        "batch": schedule["batch"],
+    }
     training = {key: about["training"][key] for key in ("steps", "seconds")}
-    row = {"run": job.name, "options": fingerprint(job), "plan": planned.name, "data": about["data"]["name"], **job.key, **own, **training}
-    row |= {"split": about["split"]["sha256"], "grouped": about["split"]["grouped"], "loss": [round(epoch["loss"], 5) for epoch in epochs]}
+    row = {
+        "run": job.name,
+        "options": fingerprint(job),
+        "plan": planned.name,
+        "data": about["data"]["name"],
+        **job.key,
+        **own,
+        **training,
+    }
+    row |= {
+        "split": about["split"]["sha256"],
+        "grouped": about["split"]["grouped"],
+        "loss": [round(epoch["loss"], 5) for epoch in epochs],
+    }
     if job.kind == "pretrain":
         more = [key for key in epochs[-1] if key not in ("event", "time", "epoch", "loss", "seconds", "lr")]
         curves = {key: [round(epoch[key], 5) for epoch in epochs if key in epoch] for key in more}
-        return row | {"sha256": about["sha256"], "images": about["seen"], "patch": config["method"].get("patch"), "facts": curves}
+        return row | {
+            "sha256": about["sha256"],
+            "images": about["seen"],
+            "patch": config["method"].get("patch"),
+            "facts": curves,
+        }
     init = about["init"] and about["init"]["sha256"]
     valid = {key: round(value, 4) for key, value in epochs[-1].items() if key.startswith("val_")}
-    return row | {"weights": about["sha256"], "init": init, "labelled": len(about["labelled"]), "images": about["seen"]} | valid
+    return (
+        row
+        | {"weights": about["sha256"], "init": init, "labelled": len(about["labelled"]), "images": about["seen"]}
+        | valid
+    )
 
 
 def measure(weights: Path, source: evaluate.Source) -> dict:
     """Scores of a segmentation on the test part, per image (and volume), as columns."""
     network = inference.open_network(weights, "float32")
     found = evaluate.measure(network, evaluate.select_cases(network, source, "test"), 0.5)
-    cases, volumes = ({name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume"))
+    cases, volumes = (
+        {name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume")
+    )
     return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})
 
 

@@ -1,7 +1,9 @@
-"""Learn from corrections: fine-tune a segmentation on the accepted masks of an annotation project, and measure it before and after.
+"""Learn from corrections: fine-tune a segmentation on the accepted masks of an annotation project, and measure it
+before and after.
 
-Held-back masks, the same in every round, are measured and never learnt from. The project is only read; what comes of it lies
-in PROJECT/runs/NUMBER: verdict.json and weights.safetensors. The app starts this command for itself, and asks before it uses them.
+Held-back masks, the same in every round, are measured and never learnt from. The project is only read; what comes of it
+lies in PROJECT/runs/NUMBER: verdict.json and weights.safetensors. The app starts this command for itself, and asks
+before it uses them.
 
   python -m train.retrain --project PROJECT --init weights/busi-mps_ams-seg-10.safetensors
 """
@@ -69,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> dict:
     with contextlib.ExitStack() as end:
         if options.run is None:
             prepared, own = retraining.prepare(
-                options.project, options.init, Path(options.init).stem, epochs=options.epochs or None, device=options.device  # type: ignore[arg-type]
+                options.project,  # type: ignore[arg-type]
+                options.init,  # type: ignore[arg-type]
+                Path(options.init).stem,  # type: ignore[arg-type]
+                epochs=options.epochs or None,
+                device=options.device,
             )
             end.enter_context(own)
             folder = prepared.folder
@@ -77,19 +83,27 @@ def main(argv: Sequence[str] | None = None) -> dict:
             folder = Path(options.run)
             end.enter_context(contextlib.redirect_stderr(io.StringIO()))  # bars are for people
         verdict = correct(folder, options.steps, options.lr)
-    print(f"mean DSC of {verdict['images']} held-back items: {verdict['before']:.4f} before, {verdict['after']:.4f} after; wrote {folder}")
+    print(
+        f"mean DSC of {verdict['images']} held-back items: {verdict['before']:.4f} before, {verdict['after']:.4f}"
+        f" after; wrote {folder}"
+    )
     return verdict
 
 
 def correct(folder: Path, steps: int, lr: float) -> dict:
-    """Learn in a run folder that ``learning.prepare`` made; its verdict. Whatever goes wrong is told there in a sentence."""
+    """Learn in a run folder that ``learning.prepare`` made; its verdict.
+
+    Whatever goes wrong is told there in a sentence.
+    """
     tell = ProgressReporter(folder)
     try:
         return learn(folder, tell, steps, lr)
     except Exception as error:
         expected = isinstance(error, ValueError | FloatingPointError | OSError)
         words = getattr(error, "strerror", None) or str(error)
-        tell.write(words if expected else f"an error in the program ({type(error).__name__}); log.txt says more", failed=True)
+        tell.write(
+            words if expected else f"an error in the program ({type(error).__name__}); log.txt says more", failed=True
+        )
         raise
     finally:
         retraining_run.clear(folder)
@@ -103,11 +117,20 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     dataset = corrected_stack(folder, plan["modality"])
     stack = datasets.stack(dataset, network.size, tell.count("reading", "reading"))
     stack = replace(stack, target="lesion, corrected by hand", source="an annotation project, under its owner's terms")
-    split, left_out = divide(stack, plan["learn"], plan["held_back"], checkpoint.training_patients(checkpoint.load(base_checkpoint)).get("folder", set()))
-    print(f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out")
+    split, left_out = divide(
+        stack,
+        plan["learn"],
+        plan["held_back"],
+        checkpoint.training_patients(checkpoint.load(base_checkpoint)).get("folder", set()),
+    )
+    print(
+        f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out"
+    )
     before = measure(base_checkpoint, dataset, split.test, tell, "before")
     options = finetune_options(folder, plan, stack, split, steps, lr)
-    trained = finetune.learn(options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split))
+    trained = finetune.learn(
+        options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split)
+    )
     trained.replace(weights)  # type: ignore[union-attr]
     (trained.parent / "records.jsonl").replace(folder / "records.jsonl")  # type: ignore[union-attr]
     after = measure(weights, dataset, split.test, tell, "after")
@@ -117,7 +140,9 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
         "left_out": len(left_out),
         "begun_from": {"name": plan["name"], "sha256": plan["sha256"]},
         "sha256": checkpoint.load(weights).sha256,
-        "items": {id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test},
+        "items": {
+            id: {"before": before[id], "after": after[id], "changed": id in plan["changed"]} for id in split.test
+        },
     }
     retraining_run.write(folder / retraining_run.EVALUATION, verdict)
     return verdict
@@ -131,29 +156,44 @@ def corrected_stack(folder: Path, modality: str) -> Dataset:
 def divide(stack: Stack, learn: Sequence[str], holdout: Sequence[str], seen: set[str]) -> tuple[Split, set[str]]:
     """The split of the items, and the near-duplicates that are in neither part.
 
-    Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in an
-    earlier round, the held-back one tells nothing any more, and is left out too. ValueError when that leaves too few.
+    Of two alike, one in each part, the one to learn from is left out. Where the checkpoint has seen that one (seen) in
+    an earlier round, the held-back one tells nothing any more, and is left out too. ValueError when that leaves too
+    few.
     """
-    flat = [group for case, group in zip(stack.cases, stack.groups, strict=True) if case == group]  # near-duplicates are sought among pictures only
+    # near-duplicates are sought among pictures only
+    flat = [group for case, group in zip(stack.cases, stack.groups, strict=True) if case == group]
     pairs = [{flat[i], flat[j]} for i, j in splits.near_duplicates(thumbnails(stack.of(flat)))] if flat else []
     torn = [(pair & set(learn), pair & set(holdout)) for pair in pairs if pair & set(learn) and pair & set(holdout)]
     left_out = {id for one, other in torn for id in (one | other if one & seen else one)}
-    train = sorted(set(learn) & set(stack.groups) - left_out)  # an image that shows neither body nor lesion is not in the stack
+    # an image that shows neither body nor lesion is not in the stack
+    train = sorted(set(learn) & set(stack.groups) - left_out)
     test = sorted(set(holdout) - left_out)
     if min(len(train), len(test)) < retraining.MIN_HOLDOUT:
         count = len(set(learn) | set(holdout))
-        raise ValueError(f"of {count} accepted images {len(left_out)} are nearly the same as others; too few are left, accept some more")
+        raise ValueError(
+            f"of {count} accepted images {len(left_out)} are nearly the same as others; too few are left, accept some"
+            " more"
+        )
     return Split(stack.name, 0, True, tuple(train), (), tuple(test)), left_out
 
 
 def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps: int, lr: float) -> Finetune:
-    """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if need be."""
+    """The fine-tuning: the strong recipe with another learning rate, for so many steps; of volumes every n-th slice if
+    need be.
+    """
     recipe = replace(RECIPES["strong"], lr=lr)
     slice_stride = max(1, len(stack.of(split.train)) // (steps * recipe.batch))
     epochs = plan["epochs"] or max(1, round(steps / math.ceil(len(stack.of(split.train, slice_stride)) / recipe.batch)))
     return Finetune(
         recipe=replace(recipe, epochs=epochs),
-        data=Data(name="folder", root=str(folder), size=stack.size, target=stack.target, source=stack.source, slice_stride=slice_stride),
+        data=Data(
+            name="folder",
+            root=str(folder),
+            size=stack.size,
+            target=stack.target,
+            source=stack.source,
+            slice_stride=slice_stride,
+        ),
         run=RunOptions(device=plan["device"]),
         init=str(folder / retraining_run.BASE_CHECKPOINT),
         labels=1.0,
@@ -177,7 +217,9 @@ def overlap(said: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict
 
 
 def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:
-    """Means over the items; a bootstrap 95% interval of the mean paired difference, its p, and whether a gain is shown by them."""
+    """Means over the items; a bootstrap 95% interval of the mean paired difference, its p, and whether a gain is shown
+    by them.
+    """
     pairs_n2 = np.array([[before[id], after[id]] for id in before])
     gains_n = pairs_n2[:, 1] - pairs_n2[:, 0]
     drawn_bn = np.random.default_rng(0).integers(len(gains_n), size=(RESAMPLES, len(gains_n)))

@@ -25,7 +25,10 @@ def begin(out: Path, resume: bool, overwrite: bool, split: Split, **facts) -> No
         refuse_other_records(out)
         if not resume and any((out / name).exists() for name in RUN):
             if not overwrite:
-                raise ValueError(f"{out} holds a run already: --resume goes on with it, --overwrite replaces it, another --out starts a new one")
+                raise ValueError(
+                    f"{out} holds a run already: --resume goes on with it, --overwrite replaces it, another --out"
+                    " starts a new one"
+                )
             forget(out)
         out.mkdir(parents=True, exist_ok=True)
         splits.save(split, out / SPLIT)
@@ -62,7 +65,10 @@ def is_finished(out: Path, resume: bool, steps: int, config: dict) -> bool:
             return False
         differing = state.changed_options(checkpoint_fingerprint(checkpoint.metadata(out / WEIGHTS)), config)
         if differing and not saved:
-            raise ValueError(f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out starts a new one")
+            raise ValueError(
+                f"{out} holds a finished run with other options in: {differing}; --overwrite replaces it, another --out"
+                " starts a new one"
+            )
         return not differing
 
     done = agree_to_resume(resume) and launch.call_on_first(look)

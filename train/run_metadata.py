@@ -53,8 +53,13 @@ def drop_paths(config: dict) -> dict:
 
 
 def drop_later_options(config: dict, above: str = "") -> dict:
-    """Return the configuration without the options of ``LATER`` that have their first value, so that runs of earlier versions are the same."""
-    inner = {key: drop_later_options(value, f"{above}{key}.") if isinstance(value, dict) else value for key, value in config.items()}
+    """Return the configuration without the options of ``LATER`` that have their first value, so that runs of earlier
+    versions are the same.
+    """
+    inner = {
+        key: drop_later_options(value, f"{above}{key}.") if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
 
     def is_first(name: str, value: Any) -> bool:
         return name in LATER and (value["weight"] if isinstance(value, dict) else value) == LATER[name]
@@ -63,7 +68,9 @@ def drop_later_options(config: dict, above: str = "") -> dict:
 
 
 def resume_fingerprint(config: dict, images: str, **more) -> dict:
-    """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what they hold."""
+    """The part of a run that must not change when it is resumed: the options, and in place of the paths hashes of what
+    they hold.
+    """
     return {key: value for key, value in drop_later_options(drop_paths(config)).items() if key != "run"} | {
         "seed": config["run"]["seed"],
         "precision": config["run"].get("precision", "float32"),
@@ -73,16 +80,20 @@ def resume_fingerprint(config: dict, images: str, **more) -> dict:
 
 
 def checkpoint_fingerprint(about: dict) -> dict:
-    """The ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not of a run."""
+    """The ``resume_fingerprint`` of the run that wrote these metadata with its weights; {} when they are not
+    of a run.
+    """
     if not {"config", "data"} <= about.keys():
         return {}
     init = {"init": about["init"] and about["init"]["sha256"]} if "init" in about else {}
-    precise = {} if about["config"]["run"].get("precision", "auto") != "auto" else {"precision": "float32"}  # of an earlier version
+    # of an earlier version
+    precise = {} if about["config"]["run"].get("precision", "auto") != "auto" else {"precision": "float32"}
     return resume_fingerprint(about["config"], about["data"]["sha256"], **init) | precise
 
 
 def run_folder(words: Sequence[str | int], fixed: dict, resume: bool, before: str) -> Path:
-    """The default run folder: words that a person can read, and a hash of all that ``resume_fingerprint`` says, so that no two runs share one.
+    """The default run folder: words that a person can read, and a hash of all that ``resume_fingerprint`` says, so that
+    no two runs share one.
 
     before: the name that earlier versions gave, which is taken for a run to be resumed that lies there.
     """

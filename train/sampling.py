@@ -20,8 +20,9 @@ LEAST_CONTRAST = 0.05  # in deviations of the image
 def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor | None:
     """The share of the draws that falls on each image, float64 (N,) that sum to 1; None where all are equal.
 
-    balance: share of the draws that falls on images with lesion; 0 leaves it as it is in the data. small: 1 draws a lesion of
-    half the median area twice as often, 0 as often. faint: likewise of half the median contrast to its surroundings.
+    balance: share of the draws that falls on images with lesion; 0 leaves it as it is in the data. small: 1 draws a
+    lesion of half the median area twice as often, 0 as often. faint: likewise of half the median contrast to its
+    surroundings.
     """
     if not (balance or small or faint):
         return None
@@ -42,12 +43,15 @@ def weights(stack: Stack, balance: float, small: float, faint: float) -> Tensor 
 
 
 def _measure(images_bchw: Tensor, masks_b1hw: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image the lesion's area as a share of the image, and its contrast: each (B,), on the CPU; both 0 without lesion."""
+    """Of each image the lesion's area as a share of the image, and its contrast: each (B,), on the CPU; both 0 without
+    lesion.
+    """
     return masks_b1hw.float().mean(dim=(1, 2, 3)).cpu(), contrast(images_bchw.float(), masks_b1hw).cpu()
 
 
 def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
-    """Difference of the means of the lesion and of a ring around it, in deviations of the image: (B,); 0 where one is empty.
+    """Difference of the means of the lesion and of a ring around it, in deviations of the image: (B,); 0 where one is
+    empty.
 
     Of several channels the largest counts.
     """
@@ -66,6 +70,8 @@ def contrast(images_bchw: Tensor, masks_b1hw: Tensor) -> Tensor:
 def draw(weights_n: Tensor, generator: torch.Generator) -> Tensor:
     """N image numbers in random order, each as often as its weight says, rounded up or down at random: int64 (N,)."""
     count = len(weights_n)
-    points_n = (torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)) / count
+    points_n = (
+        torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)
+    ) / count
     found_n = torch.searchsorted(weights_n.cumsum(0), points_n).clamp(max=count - 1)
     return found_n[torch.randperm(count, generator=generator)]

@@ -7,19 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mpsams import (
-    distortions,
-    inference,
-    metrics,
-    transforms,
-)
+from mpsams import distortions, inference, metrics, transforms
 from mpsams.datasets import Stack
 from mpsams.transforms import Augmentation
 from mpsams.unet import UNet
 
 
 class SampleParts(NamedTuple):
-    """Samples to learn from, to validate on, and those of the training part without labels (None where they are not used)."""
+    """Samples to learn from, to validate on, and those of the training part without labels (None where they are not
+    used).
+    """
 
     labelled: Stack
     val: Stack

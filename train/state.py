@@ -32,7 +32,9 @@ class Position:
 
 
 class Saver:
-    """Saves the states of a run in the background, one at a time; as a context, it ends when the last one is written."""
+    """Saves the states of a run in the background, one at a time; as a context, it ends when the last
+    one is written.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out, self.thread, self.writing = out, ThreadPoolExecutor(1), None
@@ -40,15 +42,17 @@ class Saver:
     def save(self, module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict) -> None:
         """Begin to write everything that ``restore`` needs to go on exactly; every process calls it, the first writes.
 
-        The tensors are copied before it returns. What no generator of ours decides, such as a method's own dropout, comes from
-        the random states of Python, NumPy and torch; those of every process are written too. The state before becomes
-        ``PREVIOUS``. OSError, in all, when the write before failed, such as on a full disk.
+        The tensors are copied before it returns. What no generator of ours decides, such as a method's own dropout,
+        comes from the random states of Python, NumPy and torch; those of every process are written too. The state
+        before becomes ``PREVIOUS``. OSError, in all, when the write before failed, such as on a full disk.
         """
         states = launch.gather_objects(random_state())
         self.wait()
         if distributed.rank() == 0:
             tensors, metadata = snapshot(module, optimiser, at, config, states)
-            self.writing = self.thread.submit(checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS)  # type: ignore[assignment]
+            self.writing = self.thread.submit(
+                checkpoint.save_large, self.out / STATE, tensors, metadata, self.out / PREVIOUS
+            )  # type: ignore[assignment]
 
     def wait(self) -> None:
         """Return when what was begun is written; every process calls it. OSError, in all, when that failed."""
@@ -77,14 +81,18 @@ def save(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, at: Pos
         saver.save(module, optimiser, at, config)
 
 
-def snapshot(module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list) -> tuple[dict[str, Tensor], dict]:
+def snapshot(
+    module: nn.Module, optimiser: torch.optim.Optimizer, at: Position, config: dict, states: list
+) -> tuple[dict[str, Tensor], dict]:
     """Copies of all tensors on the CPU, and the metadata, from the random states of all processes among others."""
     tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
     for index, entries in optimiser.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
     for index, (drawn, _) in enumerate(states):
         tensors |= {f"random.{index}.{name}": tensor for name, tensor in drawn.items()}
-    copies = {name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()) for name, tensor in tensors.items()}
+    copies = {
+        name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()) for name, tensor in tensors.items()
+    }
     metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": list(at.losses)}
     return copies, metadata | {"random": [told for _, told in states]}
 
@@ -117,7 +125,9 @@ def check(out: Path, then: dict, now: dict) -> None:
     if "precision" in now:
         then = {"precision": "float32"} | then  # states of earlier versions say nothing of it
     if differing := changed_options(then, now):
-        raise ValueError(f"the state in {out} comes from a run with other options in: {differing}; use those, or another --out")
+        raise ValueError(
+            f"the state in {out} comes from a run with other options in: {differing}; use those, or another --out"
+        )
 
 
 def changed_options(then: dict, now: dict) -> str:
@@ -127,11 +137,16 @@ def changed_options(then: dict, now: dict) -> str:
 
 
 def complete(config: dict) -> dict:
-    """A configuration with the options that an earlier version did not have, at their defaults, which change nothing."""
+    """A configuration with the options that an earlier version did not have, at their defaults,
+    which change nothing.
+    """
     from train import options, pretrain, recipes  # which import this module
 
     kinds = {"data": options.Data, "model": options.Model, "optim": pretrain.Optim, "recipe": recipes.Recipe}
-    return {name: fill(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value for name, value in config.items()}
+    return {
+        name: fill(value, json.loads(json.dumps(asdict(kinds[name]())))) if name in kinds else value
+        for name, value in config.items()
+    }
 
 
 def fill(values: object, defaults: object) -> object:
@@ -142,7 +157,9 @@ def fill(values: object, defaults: object) -> object:
 
 
 def lay_out(entry: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """An optimiser's tensors for a weight in the weight's own memory layout, without which a fused step would mix them up."""
+    """An optimiser's tensors for a weight in the weight's own memory layout, without which a fused step would mix them
+    up.
+    """
     return {name: torch.empty_like(weight).copy_(x) if x.shape == weight.shape else x for name, x in entry.items()}
 
 

@@ -26,7 +26,8 @@ class Teacher:
     Args:
         weight: weight of the loss on unlabelled images (as many as labelled ones in each step); 0 is off.
         ramp: share of the training during which the weight rises to its full value.
-        sure: probability from which the prediction for a pixel is its label (lesion; below 1 minus it, background); other pixels are ignored.
+        sure: probability from which the prediction for a pixel is its label (lesion; below 1 minus it, background);
+            other pixels are ignored.
         hide: share of the patches that are hidden from the network that is trained.
         patch: side of these patches in pixels; must divide the image's side.
         augment: random changes of the images; the teacher sees the geometric ones too, but not those of intensity.
@@ -37,13 +38,17 @@ class Teacher:
     sure: float = 0.9
     hide: float = 0.25
     patch: int = 16
-    augment: Augmentation = Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.4, brightness=0.2, gamma=0.5)
+    augment: Augmentation = Augmentation(
+        flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.4, brightness=0.2, gamma=0.5
+    )
 
     def __post_init__(self) -> None:
-        if not (self.weight >= 0 and 0 <= self.ramp <= 1 and 0.5 <= self.sure < 1 and 0 <= self.hide < 1 and self.patch >= 1):
+        if not (
+            self.weight >= 0 and 0 <= self.ramp <= 1 and 0.5 <= self.sure < 1 and 0 <= self.hide < 1 and self.patch >= 1
+        ):
             raise ValueError(
-                f"recipe.teacher: weight {self.weight} must be at least 0, ramp {self.ramp} in [0, 1], sure {self.sure} in [0.5, 1), "
-                f"hide {self.hide} in [0, 1), patch {self.patch} at least 1"
+                f"recipe.teacher: weight {self.weight} must be at least 0, ramp {self.ramp} in [0, 1], sure {self.sure}"
+                f" in [0.5, 1), hide {self.hide} in [0, 1), patch {self.patch} at least 1"
             )
 
 
@@ -53,7 +58,9 @@ def draw(count: int, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Unlabelled images in [0, 1] as the teacher and as the trained network see them, both standardised (B, C, H, W)."""
+    """Unlabelled images in [0, 1] as the teacher and as the trained network see them, both standardised (B,
+    C, H, W).
+    """
     drawn = transforms.draw(len(images_bchw), options.augment, generator)
     plain_bchw = transforms.apply_geometry(images_bchw, drawn)
     changed_bchw = transforms.standardise(transforms.apply_intensity(plain_bchw, drawn))

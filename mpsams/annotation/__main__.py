@@ -1,4 +1,5 @@
-"""Import masks into a project, export them, and add images, as the Annotate tab of the app does; prints a report as JSON.
+"""Import masks into a project, export them, and add images, as the Annotate tab of the app does; prints a report as
+JSON.
 
 python -m mpsams.annotation import PROJECT FILE
 """
@@ -37,9 +38,12 @@ formats of an import (told by content, not by name):
   a table (.csv) with the columns id or name, and class
 names.csv lies in each export: id, name of the file, class, state, reader and mask of each image.
 
-The report is printed as JSON. Of import: saved (number of masks), classified (number of images that got a class), images (each with id, name, class, status, lesion_voxels), refused
-(each with name and reason) and notes (sentences on all that did not fit). Of export: out, format, which, exported (number of images), classes (number of each), images (each with id, name, class, status and file; file is null
-for one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives {{"error": sentence}}.
+The report is printed as JSON. Of import: saved (number of masks), classified (number of images that got a class),
+images (each with id, name, class, status, lesion_voxels), refused
+(each with name and reason) and notes (sentences on all that did not fit). Of export: out, format, which, exported
+(number of images), classes (number of each), images (each with id, name, class, status and file; file is null
+for one that was left out) and notes. Of add: added, images, notes. What cannot be done at all gives
+{{"error": sentence}}.
 Exit code: 0 when something was saved, exported or is in the project; 1 when nothing was; 2 for wrong options.
 A project can be used by one program at a time: close the app first.
 
@@ -47,7 +51,7 @@ examples:
   python -m mpsams.annotation add breasts scans/*.png              makes the project when it does not exist
   python -m mpsams.annotation import breasts masks.zip --who anne
   python -m mpsams.annotation export breasts coco breasts-coco
-  python -m mpsams.annotation second breasts breasts-cd            the same images for a second reader: app.py --project breasts-cd
+  python -m mpsams.annotation second breasts breasts-cd            the same images, for a second reader
   python -m mpsams.annotation agreement breasts breasts-cd agreement.csv
   python -m mpsams.annotation consensus breasts breasts-cd breasts-ef breasts-consensus
   python -m mpsams.annotation export breasts folder masks.zip --which all --names hashed
@@ -60,9 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")  # of the libraries; what matters is in the notes
     try:
         if options.command != "add" and not is_project(options.project):
-            raise ValueError(f"{options.project} is no project of annotations; make one with: python -m mpsams.annotation add {options.project} IMAGE...")
+            raise ValueError(
+                f"{options.project} is no project of annotations; make one with: python -m mpsams.annotation add"
+                f" {options.project} IMAGE..."
+            )
         with Project(options.project) as project:
-            code, report = {"import": _import, "export": _export, "add": _add, "second": _second, "agreement": _agreement, "consensus": _consensus}[options.command](project, options)
+            code, report = {
+                "import": _import,
+                "export": _export,
+                "add": _add,
+                "second": _second,
+                "agreement": _agreement,
+                "consensus": _consensus,
+            }[options.command](project, options)
     except OSError as error:
         code, report = 1, {"error": disk.sentence(error)}
     except ValueError as error:
@@ -73,52 +87,128 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     as_is = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="import|export|add|second|agreement|consensus")
+    parser = argparse.ArgumentParser(
+        prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="import|export|add|second|agreement|consensus"
+    )
     project = argparse.ArgumentParser(add_help=False)
-    project.add_argument("project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it")
+    project.add_argument(
+        "project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it"
+    )
     who = argparse.ArgumentParser(add_help=False)
     who.add_argument("--who", default="", metavar="NAME", help="name for the project's log (default: none)")
 
-    taking = commands.add_parser("import", parents=[project, who], help="save masks as drafts that wait to be accepted", epilog=EPILOG, formatter_class=as_is)
-    taking.add_argument("file", type=Path, metavar="FILE", help="a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them")
+    taking = commands.add_parser(
+        "import",
+        parents=[project, who],
+        help="save masks as drafts that wait to be accepted",
+        epilog=EPILOG,
+        formatter_class=as_is,
+    )
+    taking.add_argument(
+        "file", type=Path, metavar="FILE", help="a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
+    )
 
-    sending = commands.add_parser("export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=as_is)
+    sending = commands.add_parser(
+        "export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=as_is
+    )
     sending.add_argument("format", choices=tuple(transfer.FORMATS), metavar="FORMAT", help=", ".join(transfer.FORMATS))
     sending.add_argument("out", type=Path, metavar="OUT", help="new folder, or a new file that ends in .zip")
-    which = "accepted images only, or all with a mask (default: accepted, or all while none is accepted; the report says which)"
+    which = (
+        "accepted images only, or all with a mask (default: accepted, or all while none is accepted; the report says"
+        " which)"
+    )
     sending.add_argument("--which", choices=tuple(transfer.WHICH), help=which)
-    sending.add_argument("--label", choices=transfer.LABELS, default="lesion", help="what is marked on images without a class (default: lesion)")
-    named = "name images as their files, or by hashes of their content (default: keep); names.csv in the export has both"
+    sending.add_argument(
+        "--label",
+        choices=transfer.LABELS,
+        default="lesion",
+        help="what is marked on images without a class (default: lesion)",
+    )
+    named = (
+        "name images as their files, or by hashes of their content (default: keep); names.csv in the export has both"
+    )
     sending.add_argument("--names", choices=tuple(transfer.NAMES), default="keep", help=named)
 
-    adding = commands.add_parser("add", parents=[project, who], help="copy images into a project, made if need be", epilog=EPILOG, formatter_class=as_is)
-    adding.add_argument("files", type=Path, nargs="+", metavar="IMAGE", help="pictures, volumes, zips, files of DICOM series, or folders of these")
-    adding.add_argument("--modality", choices=MODALITIES, help="modality of the images (default: as the files state it, else guessed)")
+    adding = commands.add_parser(
+        "add",
+        parents=[project, who],
+        help="copy images into a project, made if need be",
+        epilog=EPILOG,
+        formatter_class=as_is,
+    )
+    adding.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="pictures, volumes, zips, files of DICOM series, or folders of these",
+    )
+    adding.add_argument(
+        "--modality", choices=MODALITIES, help="modality of the images (default: as the files state it, else guessed)"
+    )
 
-    copying = commands.add_parser("second", parents=[project, who], help="make a project with the same images for a second reader", epilog=EPILOG, formatter_class=as_is)
-    copying.add_argument("folder", type=Path, metavar="FOLDER", help="of the second reader's project; what it lacks is added if it is there")
-    copying.add_argument("--show-masks", action="store_true", help="propose the first reader's masks in it (default: blind, none of them is in it)")
+    copying = commands.add_parser(
+        "second",
+        parents=[project, who],
+        help="make a project with the same images for a second reader",
+        epilog=EPILOG,
+        formatter_class=as_is,
+    )
+    copying.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="of the second reader's project; what it lacks is added if it is there",
+    )
+    copying.add_argument(
+        "--show-masks",
+        action="store_true",
+        help="propose the first reader's masks in it (default: blind, none of them is in it)",
+    )
 
-    comparing = commands.add_parser("agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=as_is)
+    comparing = commands.add_parser(
+        "agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=as_is
+    )
     comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
-    comparing.add_argument("out", type=Path, metavar="OUT", help="new CSV file: for each image DSC, HD95 and both classes")
+    comparing.add_argument(
+        "out", type=Path, metavar="OUT", help="new CSV file: for each image DSC, HD95 and both classes"
+    )
 
-    joining = commands.add_parser("consensus", parents=[project], help="make a project of what the readers agree on, to be exported", epilog=EPILOG, formatter_class=as_is)
+    joining = commands.add_parser(
+        "consensus",
+        parents=[project],
+        help="make a project of what the readers agree on, to be exported",
+        epilog=EPILOG,
+        formatter_class=as_is,
+    )
     joining.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="folders of the other readers' projects")
     joining.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, of the project with the consensus")
-    method = "voxels that more than half of the readers outline, or that STAPLE gives a probability of at least one half (default: majority)"
+    method = (
+        "voxels that more than half of the readers outline, or that STAPLE gives a probability of at least one half"
+        " (default: majority)"
+    )
     joining.add_argument("--method", choices=tuple(METHODS), default="majority", help=method)
     return parser
 
 
 def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     if not options.file.exists():
-        raise ValueError(f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them")
+        raise ValueError(
+            f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
+        )
     found = transfer.take(project, options.file, options.who)
     saved = [_about(project, id) | {"lesion_voxels": int(project.mask(id).sum())} for id in found.saved]
     refused = [{"name": name, "reason": reason} for name, reason in found.refused]
-    return int(not saved and not found.classified), {"saved": len(saved), "classified": len(found.classified), "images": saved, "refused": refused, "notes": found.notes}
+    return int(not saved and not found.classified), {
+        "saved": len(saved),
+        "classified": len(found.classified),
+        "images": saved,
+        "refused": refused,
+        "notes": found.notes,
+    }
 
 
 def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
@@ -128,7 +218,14 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     exported = transfer.write(project, options.format, which, options.label, options.out, options.names)
     sent = [_about(project, id) | {"file": place} for id, place in exported.places.items()]
     count = sum(place is not None for place in exported.places.values())
-    report = {"out": str(options.out), "format": options.format, "which": which, "exported": count, "classes": exported.classes, "images": sent}
+    report = {
+        "out": str(options.out),
+        "format": options.format,
+        "which": which,
+        "exported": count,
+        "classes": exported.classes,
+        "images": sent,
+    }
     return 0, report | {"notes": [*notes, *exported.notes]}
 
 
@@ -158,7 +255,9 @@ def _consensus(project: Project, options: argparse.Namespace) -> tuple[int, dict
 
 def _require_project(path: Path, first: Path) -> None:
     if not is_project(path):
-        raise ValueError(f"{path} is no project of annotations; make it with: python -m mpsams.annotation second {first} {path}")
+        raise ValueError(
+            f"{path} is no project of annotations; make it with: python -m mpsams.annotation second {first} {path}"
+        )
 
 
 def _about(project: Project, id: str) -> dict:
@@ -167,11 +266,19 @@ def _about(project: Project, id: str) -> dict:
 
 
 def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
-    files = [file for path in options.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()]
+    files = [
+        file
+        for path in options.files
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if not file.is_dir()
+    ]
     if missing := next((file for file in files if not file.is_file()), None):
         raise ValueError(f"{missing} does not exist; expected images")
     count, notes = transfer.add(project, files, options.modality, options.who)
-    there = [{"id": item.id, "name": project.name(item.id), "modality": item.modality, "shape": list(item.shape_xyz)} for item in project.items()]
+    there = [
+        {"id": item.id, "name": project.name(item.id), "modality": item.modality, "shape": list(item.shape_xyz)}
+        for item in project.items()
+    ]
     return int(not there), {"added": count, "images": there, "notes": notes}
 
 

@@ -16,8 +16,8 @@ from . import masks
 def vote_disagreement(said: Sequence[np.ndarray]) -> float:
     """Mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
 
-    As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the area
-    in doubt, and so with the work there is. ValueError for fewer than two masks, and for different shapes.
+    As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the
+    area in doubt, and so with the work there is. ValueError for fewer than two masks, and for different shapes.
     """
     share = np.mean(_alike(said), axis=0, dtype=np.float64)
     return float(np.mean(4 * share * (1 - share)))

@@ -52,11 +52,15 @@ def _prompt(session: AnnotationSession, command: Command) -> str:
     result = _segment_prompt(session, command)
     if not result.mask.any():
         return session.reply(command.slice_ref.key, saved=session.save_first(command), error=NOTHING_THERE)
-    return _reply_with_mask(session, command.slice_ref, command.params["base"] | result.mask, UNSURE * (result.confidence < CONFIDENT))
+    return _reply_with_mask(
+        session, command.slice_ref, command.params["base"] | result.mask, UNSURE * (result.confidence < CONFIDENT)
+    )
 
 
 def _preview(session: AnnotationSession, command: Command) -> str:
-    return session.reply(command.slice_ref.key, saved=session.save_first(command), preview_hw=_segment_prompt(session, command).mask)
+    return session.reply(
+        command.slice_ref.key, saved=session.save_first(command), preview_hw=_segment_prompt(session, command).mask
+    )
 
 
 def _tidy(session: AnnotationSession, command: Command) -> str:
@@ -71,7 +75,11 @@ def _propagate(session: AnnotationSession, command: Command) -> str:
         raise ValueError(f"there is no slice beyond {here.index + 1} in that direction; there are 1 to {here.slices}")
     done, is_blocked = here.image.propagate(here.plane, here.index, step, command.params["count"])
     first, last = sorted((here.index + 1 + step, here.index + 1 + step * done))
-    message = f"Carried on to {done} slice{'s' * (done > 1)}, {first} to {last}; look at each." if done else "Nothing of it goes on to the next slice."
+    message = (
+        f"Carried on to {done} slice{'s' * (done > 1)}, {first} to {last}; look at each."
+        if done
+        else "Nothing of it goes on to the next slice."
+    )
     if is_blocked:
         message += f" Slice {here.index + 1 + step * (done + 1)} has been drawn on by hand and was left alone."
     return session.reply(here.key, saved=session.save(here.image), message=message)
@@ -95,10 +103,19 @@ def _interpolate(session: AnnotationSession, command: Command) -> str:
     here = command.slice_ref
     filled = here.image.interpolate(here.plane)
     if not filled:
-        message = "There is no empty slice between two slices with a mask. Draw on two slices first, with some between them."
+        message = (
+            "There is no empty slice between two slices with a mask. Draw on two slices first, with some between them."
+        )
         return session.reply(here.key, saved=session.save_first(command), error=message)
-    message = f"Filled {len(filled)} slice{'s' * (len(filled) > 1)} between those that were drawn, {filled[0] + 1} to {filled[-1] + 1}; look at each."
-    return _reply_with_mask(session, here, here.mask_hw, message) if here.index in filled else session.reply(here.key, saved=session.save(here.image), message=message)
+    message = (
+        f"Filled {len(filled)} slice{'s' * (len(filled) > 1)} between those that were drawn, {filled[0] + 1} to"
+        f" {filled[-1] + 1}; look at each."
+    )
+    return (
+        _reply_with_mask(session, here, here.mask_hw, message)
+        if here.index in filled
+        else session.reply(here.key, saved=session.save(here.image), message=message)
+    )
 
 
 def _undo_slices(session: AnnotationSession, command: Command) -> str:
@@ -117,7 +134,9 @@ def _go(session: AnnotationSession, command: Command) -> str:
     here = command.slice_ref if command.slice_ref.image is session.image else session.slice_ref
     index = command.params["slice"] if "slice" in command.params else here.index + command.params["step"]
     if not 0 <= index < here.slices:
-        return session.reply(command.slice_ref.key, error=f"There is no slice {index + 1}; there are 1 to {here.slices}.", saved=saved)
+        return session.reply(
+            command.slice_ref.key, error=f"There is no slice {index + 1}; there are 1 to {here.slices}.", saved=saved
+        )
     session.move_to(session.case, session.case.plane, index)
     return session.reply(command.slice_ref.key, saved=saved, show=True)
 
@@ -138,7 +157,9 @@ def _accept(session: AnnotationSession, command: Command) -> str:
     project = session.project_of(image)
     is_empty = not image.mask_xyz.any()
     if is_empty != command.params.get("empty", False):
-        return session.reply(command.slice_ref.key, saved=session.save_first(command), error=EMPTY if is_empty else NOT_EMPTY)
+        return session.reply(
+            command.slice_ref.key, saved=session.save_first(command), error=EMPTY if is_empty else NOT_EMPTY
+        )
     image.accept(project, session.user)
     return _open_next(session, command, "Accepted")
 
@@ -175,27 +196,59 @@ def _previous(session: AnnotationSession, command: Command) -> str:
 
 
 def _take(session: AnnotationSession, command: Command) -> str:
-    """Take the mask of another reader, or what is made of all of them, on all slices; in a consensus also the class, where there is none."""
+    """Take the mask of another reader, or what is made of all of them, on all slices; in a consensus also the class,
+    where there is none.
+    """
     here, source = command.slice_ref, command.params["source"]
     found = session.reader_masks(here.image)
     own = [one for one in found if one.name == source] or found * (session.is_consensus and source in consensus.MERGES)
     if not own:
-        raise ValueError(f"source {source!r}; allowed are {', '.join([one.name for one in found] + [*consensus.MERGES] * session.is_consensus) or 'none'}")
+        raise ValueError(
+            f"source {source!r}; allowed are"
+            f" {', '.join([one.name for one in found] + [*consensus.MERGES] * session.is_consensus) or 'none'}"
+        )
     here.image.replace(here.plane, consensus.merge([one.mask_xyz for one in own], source if len(own) > 1 else "union"))
     saved, project = session.save(here.image), session.project_of(here.image)
     allowed = [one.name for one in classes.defined(project)]
-    name = classes.match(allowed, own[0].image_class) if len(own) == 1 else consensus.common_class((one.image_class for one in own), allowed)
+    name = (
+        classes.match(allowed, own[0].image_class)
+        if len(own) == 1
+        else consensus.common_class((one.image_class for one in own), allowed)
+    )
     if session.is_consensus and name and not project.item(here.image.item).image_class:
         classes.classify(project, here.image.item, name, session.user)
-    message = f"This is the {LABELS.get(source, source)} of the readers" if source in consensus.MERGES else f"This is the mask of {source}"
-    return session.reply(here.key, saved=saved, message=message + (", on all slices." if here.slices > 1 else "."), mask_hw=here.mask_hw)
+    message = (
+        f"This is the {LABELS.get(source, source)} of the readers"
+        if source in consensus.MERGES
+        else f"This is the mask of {source}"
+    )
+    return session.reply(
+        here.key, saved=saved, message=message + (", on all slices." if here.slices > 1 else "."), mask_hw=here.mask_hw
+    )
 
 
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
-    "save": _save, "scribble": _scribble, "go": _go, "copy": _copy, "propagate": _propagate, "propagate_all": _propagate_all, "interpolate": _interpolate, "undo_slices": _undo_slices, "proposal": _proposal, "prompt": _prompt,
-    "preview": _preview, "tidy": _tidy, "accept": _accept, "skip": _skip, "reopen": _reopen, "reopen_last": _reopen_last,
-    "window": _window, "open": _open, "previous": _previous, "take": _take,
-}  # fmt: skip
+    "save": _save,
+    "scribble": _scribble,
+    "go": _go,
+    "copy": _copy,
+    "propagate": _propagate,
+    "propagate_all": _propagate_all,
+    "interpolate": _interpolate,
+    "undo_slices": _undo_slices,
+    "proposal": _proposal,
+    "prompt": _prompt,
+    "preview": _preview,
+    "tidy": _tidy,
+    "accept": _accept,
+    "skip": _skip,
+    "reopen": _reopen,
+    "reopen_last": _reopen_last,
+    "window": _window,
+    "open": _open,
+    "previous": _previous,
+    "take": _take,
+}
 
 
 def _open_next(session: AnnotationSession, command: Command, done: str) -> str:

@@ -16,7 +16,10 @@ _TAIL = re.compile(r"[^-]+-seg-\d+$")
 
 def promoted(project_folder: str | Path) -> list[Path]:
     """The checkpoints in use that a project has learnt, the newest last."""
-    return sorted((path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if number(path.stem)), key=lambda path: number(path.stem))
+    return sorted(
+        (path for path in (Path(project_folder) / "checkpoints").glob("*.safetensors") if number(path.stem)),
+        key=lambda path: number(path.stem),
+    )
 
 
 def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
@@ -49,14 +52,20 @@ def promote(project: Project, run: Run, who: str = "") -> Path:
             checkpoint.sync(target.parent)
         learned = [row.get("checkpoint") for row in project.log() if row.get("action") == "learned"]
         if not any(isinstance(one, dict) and one.get("sha256") == sha256 for one in learned):
-            row = {"checkpoint": {"name": target.stem, "sha256": sha256}, "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]}}
+            row = {
+                "checkpoint": {"name": target.stem, "sha256": sha256},
+                "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
+            }
             row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
             project.append_log("learned", who, **row, before=result.before, after=result.after)
         return target
 
 
 def rollback(project: Project, who: str = "") -> Path:
-    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies. ValueError: none is in use."""
+    """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies.
+
+    ValueError: none is in use.
+    """
     with project.exclusive():
         in_use = promoted(project.folder)
         if not in_use:
@@ -76,7 +85,10 @@ def number(name: str) -> int:
 
 
 def _name(project: Path, plan: dict) -> str:
-    """"corrected-2-mps_ams-seg-10": the second of this project, begun from an MPS-AMS network with 10% of its labels."""
+    """ "corrected-2-mps_ams-seg-10": the second of this project, begun from an MPS-AMS network with 10%
+    of its labels.
+    """
     ever = (project / "checkpoints").rglob("*.safetensors")
     tail = _TAIL.search(plan["name"])
-    return f"corrected-{1 + max((number(path.stem) for path in ever), default=0)}-{tail[0] if tail else plan['method'] + '-seg-100'}"
+    last = max((number(path.stem) for path in ever), default=0)
+    return f"corrected-{last + 1}-{tail[0] if tail else plan['method'] + '-seg-100'}"

@@ -1,4 +1,5 @@
-"""Help of a network for a slice that is annotated: a proposal, and masks made of strokes or of a neighbouring slice's mask.
+"""Help of a network for a slice that is annotated: a proposal, and masks made of strokes or of a neighbouring slice's
+mask.
 
 Axes: H x W pixels of a slice; G the side of the working grid, which covers the part of the slice that networks look at.
 """
@@ -25,9 +26,13 @@ GRID = (SIDE, SIDE)
 
 
 def default_model(registry: ModelRegistry, modality: str) -> str | None:
-    """Return the name of the network that proposes: the last one the project retrained, else the assistant, else the usual one; or None."""
+    """Return the name of the network that proposes: the last one the project retrained, else the assistant, else the
+    usual one; or None.
+    """
     names = registry.segmenters(modality)
-    usual = registry.assistant(modality) or next((name for name in names if parse_name(name)[1] == PREFERRED_METHOD), next(iter(names), None))
+    usual = registry.assistant(modality) or next(
+        (name for name in names if parse_name(name)[1] == PREFERRED_METHOD), next(iter(names), None)
+    )
     return max((name for name in names if adoption.number(name)), key=adoption.number, default=usual)
 
 
@@ -35,7 +40,8 @@ def default_model(registry: ModelRegistry, modality: str) -> str | None:
 class SliceContext:
     """A slice prepared for a network; nothing in it depends on what is drawn.
 
-    box: the part that networks look at. network: may be None. is_shared: whether its probabilities are kept for all visitors.
+    box: the part that networks look at. network: may be None. is_shared: whether its probabilities are kept for all
+    visitors.
     """
 
     unit_hw: np.ndarray
@@ -81,15 +87,20 @@ class SliceContext:
         return transforms.resize_mask(transforms.crop(mask_hw, self.box), *GRID)[0, 0].numpy()
 
     def apply_scribbles(self, mask_hw: np.ndarray, strokes_hw: np.ndarray) -> np.ndarray:
-        """Return the mask after strokes, bool. mask_hw: from before the first of them; if empty, the proposal takes its place.
+        """Return the mask after strokes, bool.
 
-        The mask changes only where the strokes change the result, and is as marked where a stroke lies. While all strokes are
-        of one kind they only add to the mask, or only remove from it.
+        mask_hw: from before the first of them; if empty, the proposal takes its place.
+
+        The mask changes only where the strokes change the result, and is as marked where a stroke lies. While all
+        strokes are of one kind they only add to the mask, or only remove from it.
         """
         is_empty = not mask_hw.any()
         prepared = self.prepared if is_empty else scribble.with_prior_mask(self.prepared, self.to_grid(mask_hw))
         strokes_gg = scribble.to_grid(transforms.crop(strokes_hw, self.box), GRID)
-        before_hw, after_hw = (self.from_grid(scribble.refine(prepared, these)) > THRESHOLD for these in (np.zeros_like(strokes_gg), strokes_gg))
+        before_hw, after_hw = (
+            self.from_grid(scribble.refine(prepared, these)) > THRESHOLD
+            for these in (np.zeros_like(strokes_gg), strokes_gg)
+        )
         result_hw = after_hw if is_empty else np.where(before_hw == after_hw, mask_hw, after_hw)
         if not is_empty and not (strokes_hw == scribble.BACKGROUND).any():
             result_hw = result_hw | mask_hw
@@ -98,8 +109,13 @@ class SliceContext:
         return np.where(strokes_hw == scribble.NOTHING, result_hw, strokes_hw == scribble.LESION)
 
 
-def slice_context(scan: Scan, span: Span, plane: str, index: int, network: Network | None, is_shared: bool = True) -> SliceContext:
-    """Return a slice of a scan prepared for a network. span: the values that networks see as 0 and 1. is_shared: see ``SliceContext``."""
+def slice_context(
+    scan: Scan, span: Span, plane: str, index: int, network: Network | None, is_shared: bool = True
+) -> SliceContext:
+    """Return a slice of a scan prepared for a network.
+
+    span: the values that networks see as 0 and 1. is_shared: see ``SliceContext``.
+    """
     values_hw, spacing = scan.slice(index, plane), scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     return SliceContext(transforms.to_unit(values_hw, span), box, network, is_shared)

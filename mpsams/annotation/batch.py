@@ -40,7 +40,12 @@ def _delete(project: Project, id: str, user: str) -> str:
     return ""
 
 
-ACTIONS: dict[str, Callable[[Project, str, str], str]] = {"accept": _accept, "skip": _skip, "reopen": _reopen, "delete": _delete}
+ACTIONS: dict[str, Callable[[Project, str, str], str]] = {
+    "accept": _accept,
+    "skip": _skip,
+    "reopen": _reopen,
+    "delete": _delete,
+}
 DONE = {"accept": "accepted", "skip": "skipped", "reopen": "reopened", "delete": "deleted"}
 
 
@@ -55,10 +60,11 @@ def parse(message: object) -> tuple[str, list[str]]:
 
 
 def run(project: Project, action: str, ids: Sequence[str], user: str) -> Iterator[tuple[int, str]]:
-    """Accept, skip, reopen or delete images; yields how many were tried, and why the last one was left as it is ("" if it was not).
+    """Accept, skip, reopen or delete images; yields how many were tried, and why the last one was left as it is ("" if
+    it was not).
 
-    Accepted is the saved mask, else the proposal, but never an empty one. Images that are accepted or skipped already, or open
-    already, stay as they are. An error of the disk ends it.
+    Accepted is the saved mask, else the proposal, but never an empty one. Images that are accepted or skipped already,
+    or open already, stay as they are. An error of the disk ends it.
     """
     for done, id in enumerate(ids, start=1):
         try:
@@ -76,5 +82,6 @@ def summary(action: str, tried: int, problems: Sequence[str]) -> list[str]:
     done = tried - len(problems)
     said = [f"{done} image{'s' * (done != 1)} {DONE[action]}."]
     for problem in dict.fromkeys(problems):
-        said.append(f"{problems.count(problem)} left as {'it was' if problems.count(problem) == 1 else 'they were'}: {problem}.".replace("..", "."))
+        count = problems.count(problem)
+        said.append(f"{count} left as {'it was' if count == 1 else 'they were'}: {problem}.".replace("..", "."))
     return said

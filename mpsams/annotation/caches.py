@@ -1,4 +1,6 @@
-"""Caches of a project's files: opened images, and masks as bits, both of limited size and shared by all who work on the project."""
+"""Caches of a project's files: opened images, and masks as bits, both of limited size and shared by all who work on the
+project.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Value]):
-    """The values used last, whose sizes add up to at most ``limit`` bytes; one that is larger is kept alone. For several threads."""
+    """The values used last, whose sizes add up to at most ``limit`` bytes; one that is larger is kept alone.
+
+    For several threads.
+    """
 
     def __init__(self, limit: int, size_of: Callable[[Value], int]) -> None:
         self.limit, self._size_of = limit, size_of

@@ -1,4 +1,6 @@
-"""names.csv: one row for each image of an export, with its own name and its class; and tables of classes read from strangers."""
+"""names.csv: one row for each image of an export, with its own name and its class; and tables of classes read from
+strangers.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ from mpsams.annotation.name_matching import Names
 from mpsams.imaging import UnreadableImage
 
 MAX_BYTES, MAX_ROWS = 16 * 2**20, 200_000
-IDS, NAMES = ("id",), ("name", "image", "file", "filename", "file_name", "mask")  # columns that say which image a row is about
+# columns that say which image a row is about
+IDS, NAMES = ("id",), ("name", "image", "file", "filename", "file_name", "mask")
 CLASSES = ("class", "label", "diagnosis", "category")  # columns that say its class
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a spreadsheet would compute
 
 
 def document(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """Return a CSV file, UTF-8, of rows of the same columns; what a spreadsheet would take for a formula has ' before it."""
+    """Return a CSV file, UTF-8, of rows of the same columns; what a spreadsheet would take for a formula has ' before
+    it.
+    """
     file = io.StringIO()
     table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     table.writeheader()
@@ -26,13 +31,17 @@ def document(rows: Sequence[Mapping[str, object]]) -> bytes:
 
 
 def read(data: bytes, ids: Collection[str], names: Names) -> tuple[dict[str, str], int]:
-    """Return the class of each image that a CSV file names, by its id or else its name, and how many rows name no image here.
+    """Return the class of each image that a CSV file names, by its id or else its name, and how many rows name no image
+    here.
 
-    ids, names: of the images. The first line names the columns: one of IDS or NAMES, and one of CLASSES, in any case. An empty
-    class is none. A file without such columns gives nothing. UnreadableImage: no text, too large, one image with two classes.
+    ids, names: of the images. The first line names the columns: one of IDS or NAMES, and one of CLASSES, in any case.
+    An empty class is none. A file without such columns gives nothing. UnreadableImage: no text, too large, one image
+    with two classes.
     """
     if len(data) > MAX_BYTES or data.count(b"\n") > MAX_ROWS:
-        raise UnreadableImage(f"The CSV file is too large; allowed are up to {MAX_ROWS} rows and {MAX_BYTES >> 20} MiB.")
+        raise UnreadableImage(
+            f"The CSV file is too large; allowed are up to {MAX_ROWS} rows and {MAX_BYTES >> 20} MiB."
+        )
     try:
         text = data.decode("utf-8-sig")
         first = text.partition("\n")[0]
@@ -40,7 +49,9 @@ def read(data: bytes, ids: Collection[str], names: Names) -> tuple[dict[str, str
     except (UnicodeDecodeError, csv.Error):
         raise UnreadableImage("A CSV file was left out: it is no table in UTF-8 that can be read.") from None
     columns = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    by_id, by_name, by_class = (next((columns.index(name) for name in group if name in columns), None) for group in (IDS, NAMES, CLASSES))
+    by_id, by_name, by_class = (
+        next((columns.index(name) for name in group if name in columns), None) for group in (IDS, NAMES, CLASSES)
+    )
     if by_class is None or (by_id is None and by_name is None):
         return {}, 0
     found: dict[str, str] = {}

@@ -26,7 +26,8 @@ _PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pi
 _PER_MASK = 2**16  # and as beginning another mask, however small
 _REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
 _CLASS = "class"  # of an image: that of the whole image
-_NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")  # names of categories that are no lesion
+# names of categories that are no lesion
+_NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")
 
 
 @dataclass
@@ -53,16 +54,28 @@ def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str, str]
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
             image = len(images) + 1
-            images.append({"id": image, "file_name": file_name, "height": height, "width": width} | ({_CLASS: image_class} if image_class else {}))
+            images.append(
+                {"id": image, "file_name": file_name, "height": height, "width": width}
+                | ({_CLASS: image_class} if image_class else {})
+            )
             labels.append(label)
             if not mask_hw.any():
                 images[-1][_REVIEWED] = True
             else:
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": image, "category_id": 0, "iscrowd": 0,
-                    "area": int(mask_hw.sum()), "bbox": run_lengths.box(mask_hw),
-                    "segmentation": {"size": [height, width], "counts": run_lengths.compress(run_lengths.encode(mask_hw))},
-                })  # fmt: skip
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image,
+                        "category_id": 0,
+                        "iscrowd": 0,
+                        "area": int(mask_hw.sum()),
+                        "bbox": run_lengths.box(mask_hw),
+                        "segmentation": {
+                            "size": [height, width],
+                            "counts": run_lengths.compress(run_lengths.encode(mask_hw)),
+                        },
+                    }
+                )
     numbers = {name: number for number, name in enumerate(sorted(set(labels)), start=1)}
     for annotation in annotations:
         annotation["category_id"] = numbers[labels[annotation["image_id"] - 1]]
@@ -99,7 +112,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Document:
-    """The annotations of a COCO file that belong to our images. entries: by the image's key. strangers: file names that match no image.
+    """The annotations of a COCO file that belong to our images.
+
+    entries: by the image's key. strangers: file names that match no image.
 
     refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file.
     """
@@ -114,9 +129,9 @@ class Document:
 def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
     """Match the images and annotations of a COCO file with ours. Nothing is drawn yet.
 
-    An annotation belongs to the image whose id is the same JSON value: 7, "7" and "007" are three ids. Images whose id is
-    missing or repeated, and images that may mean several of ours, are refused. budget: what may still be done, of all files.
-    Raises UnreadableImage whatever the bytes, where the file is not COCO.
+    An annotation belongs to the image whose id is the same JSON value: 7, "7" and "007" are three ids. Images whose id
+    is missing or repeated, and images that may mean several of ours, are refused. budget: what may still be done, of
+    all files. Raises UnreadableImage whatever the bytes, where the file is not COCO.
     """
     budget.spend(_PER_BYTE * len(data))
     images, annotations, categories = coco_json.read(data)
@@ -130,18 +145,27 @@ def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
         own = id_of(image.get("id"))
         if own is None or ids[own] > 1:
             what = "has no id" if own is None else "has the id of another one"
-            refused.append((key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own."))
+            refused.append(
+                (key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own.")
+            )
             continue
         size = (image.get("height"), image.get("width"))
-        entries.setdefault(key, []).append(Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True, label_of(image.get(_CLASS))))
+        entries.setdefault(key, []).append(
+            Entry(number, size, tuple(drawn.get(own, ())), image.get(_REVIEWED) is True, label_of(image.get(_CLASS)))
+        )
     for key, _ in refused:
         entries.pop(key, None)
     lost = sum(len(those) for own, those in drawn.items() if own is None or own not in ids)
-    notes = [f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were left out."] * bool(lost)
+    notes = [
+        f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were"
+        " left out."
+    ] * bool(lost)
     return Document(entries, _titles(categories), refused, notes, strangers)
 
 
-def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | None, dict]], list[tuple[str, str]], list[str]]:
+def _placed(
+    images: list[dict], names: Names
+) -> tuple[list[tuple[str, int | None, dict]], list[tuple[str, str]], list[str]]:
     """Images of a COCO file with the key and slice each means; refusals, and file names that mean none of ours."""
     best: dict[tuple[str, int | None], list[tuple[int, str, dict]]] = {}
     refused, strangers = [], []
@@ -152,7 +176,10 @@ def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | Non
         if folders and (digits := re.fullmatch(r"([0-9]{1,6})(\.\w{1,5})?", last)) and names.of_image(folders[-1])[0]:
             number, (keys, level) = int(digits[1]), names.of_image(folders[-1])  # even if another image is called 007
         if len(keys) > 1:
-            refused += [(key, "another image here has the same name, so it cannot be told which of them the COCO file means.") for key in sorted(keys)]
+            refused += [
+                (key, "another image here has the same name, so it cannot be told which of them the COCO file means.")
+                for key in sorted(keys)
+            ]
         elif keys:
             best.setdefault((next(iter(keys)), number), []).append((level, file_name, image))
         else:
@@ -163,16 +190,28 @@ def _placed(images: list[dict], names: Names) -> tuple[list[tuple[str, int | Non
         strangers += [name[:200] for level, name, _ in candidates if level > top]
         candidates = [(name, image) for level, name, image in candidates if level == top]
         if len({name for name, _ in candidates}) > 1:
-            refused.append((key, "several images of the COCO file have its name, in other folders or with other endings, so it cannot be told which is meant."))
+            refused.append(
+                (
+                    key,
+                    (
+                        "several images of the COCO file have its name, in other folders or with other endings, so it"
+                        " cannot be told which is meant."
+                    ),
+                )
+            )
         else:
             found += [(key, number, image) for _, image in candidates]
     return found, refused, strangers
 
 
-def draw(document: Document, key: str, scan: Scan, budget: PixelBudget) -> tuple[np.ndarray | None, set[str], list[str]]:
-    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were left out.
+def draw(
+    document: Document, key: str, scan: Scan, budget: PixelBudget
+) -> tuple[np.ndarray | None, set[str], list[str]]:
+    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were
+    left out.
 
-    None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document`` writes it.
+    None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document``
+    writes it.
     """
     mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
     shown_shw = geometry.radiological_view(mask_xyz, scan.affine)
@@ -181,7 +220,10 @@ def draw(document: Document, key: str, scan: Scan, budget: PixelBudget) -> tuple
         number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)
         named_alike = not flat if entry.number is not None else len(shown_shw) == 1
         if number >= len(shown_shw) or not named_alike or entry.size != shown_shw.shape[1:]:
-            reasons.append(f"its size or slice in the COCO file is not that of the image ({_size(shown_shw.shape)}), so it was left out.")
+            reasons.append(
+                f"its size or slice in the COCO file is not that of the image ({_size(shown_shw.shape)}), so it was"
+                " left out."
+            )
             continue
         drawn = drawn or entry.is_empty
         for annotation in entry.annotations:
@@ -205,7 +247,11 @@ def draw(document: Document, key: str, scan: Scan, budget: PixelBudget) -> tuple
 def _titles(categories: list[dict]) -> dict[object, str]:
     """Name by id, "" for an id that several categories have."""
     ids = Counter(id_of(category.get("id")) for category in categories)
-    return {own: label_of(category.get("name")) if ids[own] == 1 else "" for category in categories if (own := id_of(category.get("id"))) is not None}
+    return {
+        own: label_of(category.get("name")) if ids[own] == 1 else ""
+        for category in categories
+        if (own := id_of(category.get("id"))) is not None
+    }
 
 
 def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], budget: PixelBudget) -> np.ndarray:
@@ -220,7 +266,9 @@ def _draw_segmentation(segmentation: object, shape_hw: tuple[int, int], budget: 
         if isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**40 for count in counts):
             return run_lengths.decode(np.array(counts, np.int64), shape_hw)
     if segmentation in ([], None):
-        raise UnreadableImage("an annotation in the COCO file has no segmentation, only a box or nothing, so it was left out.")
+        raise UnreadableImage(
+            "an annotation in the COCO file has no segmentation, only a box or nothing, so it was left out."
+        )
     if isinstance(segmentation, list) and all(map(_is_polygon, segmentation)):
         mask_hw = np.zeros(shape_hw, bool)
         for numbers in segmentation:

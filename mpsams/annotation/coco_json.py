@@ -16,14 +16,18 @@ _LONGEST = 64  # characters of a label
 
 
 def read(data: bytes) -> tuple[list[dict], list[dict], list[dict]]:
-    """Images, annotations and categories of a COCO file: lists of JSON objects. UnreadableImage for anything else, by name where known."""
+    """Images, annotations and categories of a COCO file: lists of JSON objects.
+
+    UnreadableImage for anything else, by name where known.
+    """
     if len(data) > MAX_BYTES:
         raise UnreadableImage(f"The COCO file is too large; {ALLOWED}.")
     if sum(map(data.count, (b"[", b"{", b","))) > MAX_PARTS:
         raise UnreadableImage(f"The COCO file has far too many parts; {ALLOWED}.")
     try:
         whole = json.loads(data)
-    except (ValueError, RecursionError):  # no JSON, no UTF-8, numbers of thousands of digits, lists in lists without end
+    except (ValueError, RecursionError):
+        # no JSON, no UTF-8, numbers of thousands of digits, lists in lists without end
         raise UnreadableImage(f"This is no JSON that can be read; {ALLOWED}.") from None
     if not isinstance(whole, dict) or not {"images", "annotations"} <= set(whole):
         raise UnreadableImage(f"This JSON is {_form(whole)}; {ALLOWED}.")

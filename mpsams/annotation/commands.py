@@ -16,14 +16,38 @@ from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
 from mpsams.transforms import Box
 
-COMMANDS = ("save", "scribble", "go", "copy", "propagate", "propagate_all", "interpolate", "undo_slices", "proposal", "prompt", "preview", "tidy", "accept", "skip", "reopen", "reopen_last", "window", "open", "previous", "take")
+COMMANDS = (
+    "save",
+    "scribble",
+    "go",
+    "copy",
+    "propagate",
+    "propagate_all",
+    "interpolate",
+    "undo_slices",
+    "proposal",
+    "prompt",
+    "preview",
+    "tidy",
+    "accept",
+    "skip",
+    "reopen",
+    "reopen_last",
+    "window",
+    "open",
+    "previous",
+    "take",
+)
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
 LONGEST_DAY = 86400  # seconds of work that one command may report
 TIDY = ("largest", "holes", "smooth")  # keep the largest part, fill holes, smooth the outline
 MOST_POINTS = 200  # clicks of one prompt
 MOST_SLICES = 20  # through which a mask is propagated at once
-GONE = "the app does not know this image any more: it was started again, or many others were opened since. Reload the page (Ctrl+R) and open it again"
+GONE = (
+    "the app does not know this image any more: it was started again, or many others were opened since. Reload the page"
+    " (Ctrl+R) and open it again"
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +78,10 @@ class SliceRef:
 class Command:
     """A validated command of the canvas.
 
-    mask_hw: drawn on the slice, None if it did not change. seconds: worked since the last command. params: of the action.
-    request_id: another for each attempt to send the command. id: the same for each attempt; "" from a page that sends none.
+    mask_hw: drawn on the slice, None if it did not change. seconds: worked since the last command. params: of the
+    action.
+    request_id: another for each attempt to send the command. id: the same for each attempt; "" from a page that sends
+    none.
     """
 
     action: str
@@ -75,7 +101,10 @@ def reply_header(message: object) -> tuple[str, int]:
 
 
 def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
-    """Return the command that a message of the page holds. images: those in memory, by token. ValueError says what is allowed."""
+    """Return the command that a message of the page holds.
+
+    images: those in memory, by token. ValueError says what is allowed.
+    """
     if not isinstance(message, Mapping):
         raise ValueError("the page sent nothing that can be understood")
     names = ("action", "key", "request_id", "changed", "seconds", "id")
@@ -124,7 +153,11 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
     def step(value: object) -> int:
         return value if value == -1 and type(value) is int else _whole("step", value, 1, 1)
 
-    prompt = {"box": lambda value: _box(value, shape_hw), "positive": lambda value: _points(value, shape_hw), "negative": lambda value: _points(value, shape_hw)}
+    prompt = {
+        "box": lambda value: _box(value, shape_hw),
+        "positive": lambda value: _points(value, shape_hw),
+        "negative": lambda value: _points(value, shape_hw),
+    }
     return {  # type: ignore[return-value]
         "prompt": prompt | {"base": strokes},
         "preview": prompt,
@@ -142,7 +175,9 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {'-1 and 1' if name == 'step' else f'{low} to {high}'}")
+        raise ValueError(
+            f"{name} {str(value)[:40]!r}; allowed are {'-1 and 1' if name == 'step' else f'{low} to {high}'}"
+        )
     return value
 
 
@@ -174,10 +209,17 @@ def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:
     """Return a box of whole pixels [top, left, height, width], cut to the slice; None stays None."""
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 4 or any(type(each) is not int or abs(each) > 10**6 for each in value) or min(value[2:]) < 1:
+    if (
+        not isinstance(value, list)
+        or len(value) != 4
+        or any(type(each) is not int or abs(each) > 10**6 for each in value)
+        or min(value[2:]) < 1
+    ):
         raise ValueError(f"box {str(value)[:60]}; allowed are top, left, height and width in whole pixels")
     top, left = (max(0, min(each, side - 1)) for each, side in zip(value[:2], shape_hw, strict=True))
-    bottom, right = (max(1, min(start + length, side)) for start, length, side in zip(value[:2], value[2:], shape_hw, strict=True))
+    bottom, right = (
+        max(1, min(start + length, side)) for start, length, side in zip(value[:2], value[2:], shape_hw, strict=True)
+    )
     return Box(top, left, max(1, bottom - top), max(1, right - left))
 
 
@@ -186,9 +228,16 @@ def _points(value: object, shape_hw: tuple[int, int]) -> tuple[tuple[float, floa
     if not isinstance(value, list) or len(value) > MOST_POINTS:
         raise ValueError(f"clicks are a list of at most {MOST_POINTS} points")
     for point in value:
-        is_pair = isinstance(point, list) and len(point) == 2 and all(type(each) in (int, float) and math.isfinite(each) for each in point)
+        is_pair = (
+            isinstance(point, list)
+            and len(point) == 2
+            and all(type(each) in (int, float) and math.isfinite(each) for each in point)
+        )
         if not is_pair or not all(0 <= each < side for each, side in zip(point, shape_hw, strict=True)):
-            raise ValueError(f"click {str(point)[:60]}; allowed are rows and columns in the slice of {shape_hw[0]} x {shape_hw[1]} pixels")
+            raise ValueError(
+                f"click {str(point)[:60]}; allowed are rows and columns in the slice of {shape_hw[0]} x {shape_hw[1]}"
+                " pixels"
+            )
     return tuple((float(row), float(column)) for row, column in value)
 
 

@@ -26,13 +26,20 @@ MERGES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = METHODS | {
 
 
 def merge(masks: Sequence[np.ndarray], method: str) -> np.ndarray:
-    """Return one bool mask of several of one shape. ValueError for another method than those of ``MERGES``, or without masks."""
+    """Return one bool mask of several of one shape.
+
+    ValueError for another method than those of ``MERGES``, or without masks.
+    """
     if method not in MERGES or not masks:
-        raise ValueError(f"method {method[:40]!r} for {len(masks)} masks; allowed are {', '.join(MERGES)} for one or more")
+        raise ValueError(
+            f"method {method[:40]!r} for {len(masks)} masks; allowed are {', '.join(MERGES)} for one or more"
+        )
     return MERGES[method](masks)
 
 
 def common_class(given: Iterable[str], allowed: Sequence[str]) -> str:
-    """Return the class that more than half of the readers gave who gave one, capitals aside; "" if fewer than two did, or without majority."""
+    """Return the class that more than half of the readers gave who gave one, capitals aside; "" if fewer than two did,
+    or without majority.
+    """
     named = [name.casefold() for name in given if name]
     return next((name for name in allowed if 2 * named.count(name.casefold()) > len(named) > 1), "")

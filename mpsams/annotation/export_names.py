@@ -1,6 +1,7 @@
 """Names of images in an export: those of the user's files, made safe and different, or hashes of their content.
 
-Names from users are untrusted: what is returned holds no folder, no control character and nothing that a system keeps for itself.
+Names from users are untrusted: what is returned holds no folder, no control character and nothing that a system keeps
+for itself.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ _DIGITS = 8  # of an id, behind a name that several images have
 
 def is_safe(name: str) -> bool:
     """Return True if a name can be that of a file on any system."""
-    return bool(ALLOWED.fullmatch(name)) and not RESERVED.fullmatch(name.lower()) and unicodedata.normalize("NFC", name) == name
+    return (
+        bool(ALLOWED.fullmatch(name))
+        and not RESERVED.fullmatch(name.lower())
+        and unicodedata.normalize("NFC", name) == name
+    )
 
 
 def make_safe(name: str) -> str:
-    """Return a name without folders, with "_" in place of what is not allowed in the name of a file; "" if nothing is left."""
+    """Return a name without folders, with "_" in place of what is not allowed in the name of a file; "" if nothing is
+    left.
+    """
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     text = re.sub(r"[^\w .()+-]", "_", last)[:_LONGEST]
     text = re.sub(r"[^\w)+-]+$", "", re.sub(r"^[^\w]+", "", text))
@@ -34,8 +41,9 @@ def make_safe(name: str) -> str:
 def of_images(names: Mapping[str, str]) -> dict[str, str]:
     """Return the name in an export for each image: that of its file without the ending, made safe.
 
-    names: of the users' files, by the images' ids. Where several images would have one name, capitals aside, and where a name
-    ends as those of masks do, eight digits of the id stand behind it; where nothing of a name is left, it is the id.
+    names: of the users' files, by the images' ids. Where several images would have one name, capitals aside, and where
+    a name ends as those of masks do, eight digits of the id stand behind it; where nothing of a name is left, it is the
+    id.
     """
     stems = {id: make_safe(name_matching.stem(name)) for id, name in names.items()}
     counts = Counter(stem.casefold() for stem in stems.values())

@@ -1,7 +1,8 @@
-"""Annotated scans as files that others read: BUSI folder, images/ and masks/, NIfTI, DICOM-SEG, COCO; and all of it as a zip.
+"""Annotated scans as files that others read: BUSI folder, images/ and masks/, NIfTI, DICOM-SEG, COCO; and all of it as
+a zip.
 
-Pixels, masks, labels and geometry leave, and what the caller gives: names, classes and the rows of names.csv. No other name, date or
-text leaves, but the UIDs that a DICOM-SEG needs. What is burnt into the pixels themselves stays there.
+Pixels, masks, labels and geometry leave, and what the caller gives: names, classes and the rows of names.csv. No other
+name, date or text leaves, but the UIDs that a DICOM-SEG needs. What is burnt into the pixels themselves stays there.
 
 Axes: X, Y, Z as the scan stores them.
 """
@@ -30,16 +31,20 @@ COCO_FILE, TABLE_FILE = "annotations.json", "names.csv"
 
 _LONGEST = 64  # characters of a label, as in DICOM
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first day that a zip can hold
-Placed = tuple[str | None, str]  # where in the export a mask lies, None if left out, and a sentence, "" if there is nothing to say
+# where in the export a mask lies, None if left out, and a sentence, "" if there is nothing to say
+Placed = tuple[str | None, str]
 
 
 @dataclass(frozen=True, eq=False)
 class Annotated:
     """A scan and what was marked on it.
 
-    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. label: what is marked, 1 to 64 printable characters.
-    name: of its files, "" for a neutral one; it is written as it is given, so a name from a person's file may name a patient.
-    algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand. image_class: of the whole image, "" for none.
+    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. label: what is marked, 1 to 64 printable
+    characters.
+    name: of its files, "" for a neutral one; it is written as it is given, so a name from a person's file may name a
+    patient.
+    algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand. image_class: of the whole image,
+    "" for none.
     record: its row of names.csv, column -> value; None for no row.
     """
 
@@ -54,7 +59,9 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Written:
-    """The result of an export. places: for each item the file with its mask, relative to ``out``; None where it was left out.
+    """The result of an export.
+
+    places: for each item the file with its mask, relative to ``out``; None where it was left out.
 
     notes: sentences on what was left out or rounded. They know items by the names in the export alone.
     """
@@ -67,15 +74,18 @@ class Written:
 def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     """A new folder ``out`` with all items in one of FORMATS: whole or not at all, and the same bytes each time.
 
-    Items are taken one after the other and let go of, so they may be opened when they are asked for. Items without a name are image-0001 and so on, by their place in the sequence.
-      busi       CLASS/NAME.png and NAME_mask.png, of flat pictures with a class or a label that is one of KINDS; without a name CLASS (1)
+    Items are taken one after the other and let go of, so they may be opened when they are asked for. Items without a
+    name are image-0001 and so on, by their place in the sequence.
+      busi       CLASS/NAME.png and NAME_mask.png, of flat pictures with a class or a label that is one of KINDS;
+                 without a name CLASS (1)
       folder     images/NAME and masks/NAME, .png for flat pictures and .nii.gz for volumes
       nifti      NAME.nii.gz, each mask on its scan's own grid
       dicom-seg  NAME.dcm, where ``imaging.export`` allows it
       coco       annotations.json, see ``coco``
     Beside them lies names.csv with the items' records, where there are any, and where their masks lie in the export.
 
-    ValueError: an unknown format, ``out`` is there already, a name or label or mask that is not allowed, nothing to write.
+    ValueError: an unknown format, ``out`` is there already, a name or label or mask that is not allowed, nothing to
+    write.
     """
     if format not in FORMATS:
         raise ValueError(f"format {format!r}; allowed are {', '.join(FORMATS)}")
@@ -86,7 +96,9 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
         places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
-        if rows := [record | {"mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None]:
+        if rows := [
+            record | {"mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None
+        ]:
             (folder / TABLE_FILE).write_bytes(class_table.document(rows))
     if format == "busi":
         notes += _missing(places)
@@ -100,18 +112,28 @@ def names_in_export(items: Iterable[Annotated]) -> list[str]:
 
 
 def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
-    """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this one."""
+    """The name of the item at a place, counted from 1; names: those there are already, without capitals, and then this
+    one.
+    """
     name = item.name or f"image-{number:04d}"
     if not export_names.is_safe(name):
-        raise ValueError(f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's name")
+        raise ValueError(
+            f"the name of image {number}; allowed are 1 to 100 letters, digits, spaces and . ( ) + - _, as a file's"
+            " name"
+        )
     if name.casefold() in names:
         raise ValueError("two images have one name; allowed are different ones")
     names.add(name.casefold())
     return name
 
 
-def _check_items(items: Iterable[Annotated], records: list[Mapping[str, object] | None]) -> Iterator[tuple[str, Annotated]]:
-    """Items with their names; records: gets theirs. ValueError for names, labels, classes and masks that are not allowed."""
+def _check_items(
+    items: Iterable[Annotated], records: list[Mapping[str, object] | None]
+) -> Iterator[tuple[str, Annotated]]:
+    """Items with their names; records: gets theirs.
+
+    ValueError for names, labels, classes and masks that are not allowed.
+    """
     names: set[str] = set()
     for number, item in enumerate(items, start=1):
         name = _unique_name(number, item, names)
@@ -133,7 +155,10 @@ def zipped(out: Path) -> Path:
             for path in sorted(inner for inner in out.rglob("*") if inner.is_file()):
                 entry = zipfile.ZipInfo(path.relative_to(out).as_posix(), _LONG_AGO)
                 entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
-                with path.open("rb") as source, file.open(entry, "w", force_zip64=path.stat().st_size > 2**31 - 2**20) as packed:
+                with (
+                    path.open("rb") as source,
+                    file.open(entry, "w", force_zip64=path.stat().st_size > 2**31 - 2**20) as packed,
+                ):
                     shutil.copyfileobj(source, packed, 2**20)
         os.replace(made, target)
     return target
@@ -157,9 +182,14 @@ def _check(name: str, item: Annotated) -> None:
         given = f"{item.mask_xyz.dtype} {item.mask_xyz.shape}"
         raise ValueError(f"{name}: the mask is {given}; allowed is bool {item.scan.voxels_xyz.shape}")
     if not 0 < len(item.label.strip()) <= _LONGEST or "\\" in item.label or not item.label.isprintable():
-        raise ValueError(f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
+        raise ValueError(
+            f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash"
+        )
     if item.image_class and not export_names.is_safe(item.image_class):
-        raise ValueError(f"{name}: class {item.image_class!r}; allowed are letters, digits, spaces and . ( ) + - _, as in a file's name")
+        raise ValueError(
+            f"{name}: class {item.image_class!r}; allowed are letters, digits, spaces and . ( ) + - _, as in a file's"
+            " name"
+        )
 
 
 def _each(items: Iterable[tuple[str, Annotated]], put: Callable[[str, Annotated], Placed]) -> list[Placed]:
@@ -193,7 +223,9 @@ def _missing(places: Sequence[str | None]) -> list[str]:
     """A sentence if a kind has no image, for then the folder is no BUSI folder to a reader."""
     found = {place.split("/")[0] for place in places if place}
     absent = [kind for kind in KINDS if kind not in found] if found & set(KINDS) else []
-    return [f"There is no image labelled {' or '.join(absent)}; to be opened as BUSI a folder needs one of each kind."] * bool(absent)
+    return [
+        f"There is no image labelled {' or '.join(absent)}; to be opened as BUSI a folder needs one of each kind."
+    ] * bool(absent)
 
 
 def _folder(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
@@ -232,7 +264,13 @@ def _nifti(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
 def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     def put(name: str, item: Annotated) -> Placed:
         if "dicom-seg" not in export.formats(item.scan):
-            return None, f"{name} was left out: a DICOM-SEG refers to DICOM images with geometry and UIDs, and this image has none."
+            return (
+                None,
+                (
+                    f"{name} was left out: a DICOM-SEG refers to DICOM images with geometry and UIDs, and this image"
+                    " has none."
+                ),
+            )
         try:
             data = annotation_seg.write(item.scan, item.mask_xyz, item.label, item.algorithm)
         except ValueError:

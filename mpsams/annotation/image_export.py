@@ -25,8 +25,8 @@ def is_picture(scan: Scan) -> bool:
 def png(scan: Scan) -> tuple[bytes, bool]:
     """A picture as grey PNG that ``imaging.raster`` reads with the same values, and whether they are.
 
-    It is of 8 bits where these hold all values, else of 16. Values that no number of bits holds are rounded to 16 bits, or to
-    8 where the picture is so dark that a reader would take 16 for fewer.
+    It is of 8 bits where these hold all values, else of 16. Values that no number of bits holds are rounded to 16 bits,
+    or to 8 where the picture is so dark that a reader would take 16 for fewer.
     """
     values_hw = scan.slice(0).astype(np.float64).clip(0, 1)
     for bits in _BITS:

@@ -1,4 +1,6 @@
-"""Opens images for an annotation session: new ones, those that were compressed, and those of before a restart of the app."""
+"""Opens images for an annotation session: new ones, those that were compressed, and those of before a restart of the
+app.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,29 @@ from mpsams.inference import open_case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
-CONFLICT = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours, download the mask; then open the
-image again from the list to see theirs.""".replace("\n", " ")
+CONFLICT = """Someone else has saved this image since you opened it, so what you drew was not saved. To keep yours,
+download the mask; then open the image again from the list to see theirs.""".replace("\n", " ")
 MAX_PREFETCHED = 2**24  # voxels of an image that is read ahead
 NO_PROPOSAL = "No proposal was made: {}"
-NO_FILE = "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and comes back with it"
+NO_FILE = (
+    "the file of this image is no longer here, so this was not saved. Open it again; what you drew before is kept, and"
+    " comes back with it"
+)
 
 
 class ImageLoader:
-    """Opens the images of one session and keeps them. images: those that are open. prefetched: the case that is likely to be opened next."""
+    """Opens the images of one session and keeps them.
 
-    def __init__(self, registry: ModelRegistry, project: Project | None, reserve_memory: Callable[[int], None], view: ReaderView | None = None) -> None:
+    images: those that are open. prefetched: the case that is likely to be opened next.
+    """
+
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        project: Project | None,
+        reserve_memory: Callable[[int], None],
+        view: ReaderView | None = None,
+    ) -> None:
         """view: of the reader whose project it is; None is the first reader."""
         self.registry, self.project, self.reserve_memory = registry, project, reserve_memory
         self.view = view
@@ -49,7 +63,9 @@ class ImageLoader:
 
     def find_or_open(self, case: Case, user: str) -> OpenImage:
         """Return the open image of a case; it is opened if need be."""
-        image = self.images.find(lambda image: image.case.is_same_image(case)) or self._restore(lambda one: one.is_of(case), case)
+        image = self.images.find(lambda image: image.case.is_same_image(case)) or self._restore(
+            lambda one: one.is_of(case), case
+        )
         if image is None:
             return self._open(case, user)
         image.update_case(case)
@@ -68,15 +84,27 @@ class ImageLoader:
         return image
 
     def prefetch(self, item: Item, user: str) -> None:
-        """Read an item of the project and let the network propose its mask, so that ``open_item`` is fast. Not for large volumes.
+        """Read an item of the project and let the network propose its mask, so that ``open_item`` is fast.
 
-        May run while the session opens and saves images. An image that cannot be read is left to ``open_item``, which says why.
+        Not for large volumes.
+
+        May run while the session opens and saves images. An image that cannot be read is left to ``open_item``, which
+        says why.
         """
         is_known = self.prefetched is not None and self.prefetched.item == item.id
-        if is_known or math.prod(item.shape_xyz) > MAX_PREFETCHED or any(image.item == item.id for image in list(self.images.in_memory.values())):
+        if (
+            is_known
+            or math.prod(item.shape_xyz) > MAX_PREFETCHED
+            or any(image.item == item.id for image in list(self.images.in_memory.values()))
+        ):
             return
         try:
-            if item.status == "new" and item.shape_xyz[2] == 1 and not self._is_consensus and assist.default_model(self.registry, item.modality) is not None:
+            if (
+                item.status == "new"
+                and item.shape_xyz[2] == 1
+                and not self._is_consensus
+                and assist.default_model(self.registry, item.modality) is not None
+            ):
                 proposals.propose(self.project, self.registry, item.id, user)
             self.prefetched = self.case_of(item)
         except (ValueError, OSError):
@@ -87,7 +115,8 @@ class ImageLoader:
         return self._restore(lambda one: one.image.token == token)
 
     def resume(self, key: str, user: str) -> OpenImage | None:
-        """Open the image of a slice that another session gave out before the app or page was restarted; None for any other key.
+        """Open the image of a slice that another session gave out before the app or page was restarted; None for any
+        other key.
 
         ConflictError: its mask is neither the one that was last saved under that key nor the one it was opened with.
         """
@@ -112,7 +141,12 @@ class ImageLoader:
         network = None if name is None else self.registry.network(name)
         image = OpenImage(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
         if case.item:
-            if not case.is_volume and network is not None and not self._is_consensus and self.project.item(case.item).status == "new":
+            if (
+                not case.is_volume
+                and network is not None
+                and not self._is_consensus
+                and self.project.item(case.item).status == "new"
+            ):
                 try:
                     proposals.propose(self.project, self.registry, case.item, user)
                 except OSError as error:  # the image can be shown all the same
@@ -133,19 +167,28 @@ class ImageLoader:
         return self.view is not None and self.view.is_consensus
 
     def _proposal(self, id: str) -> np.ndarray | None:
-        """Return the proposed mask of an image; for the consensus the majority of the readers, empty while fewer than two have a mask."""
+        """Return the proposed mask of an image; for the consensus the majority of the readers, empty while fewer than
+        two have a mask.
+        """
         if not self._is_consensus:
             return self.project.proposal(id)
         found = [one.mask_xyz for one in self.view.masks(id)]
         return consensus.majority(found) if len(found) > 1 else np.zeros(self.project.item(id).shape_xyz, bool)
 
     def _start(self, item: Item) -> str:
-        """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each other reader different ones."""
+        """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each
+        other reader different ones.
+        """
         reader = self.view.name if self.view else ""
-        return hashlib.sha256(f"{reader} {item.mask}".encode()).hexdigest()[:8] if reader else (item.mask or "0" * 8)[:8]
+        return (
+            hashlib.sha256(f"{reader} {item.mask}".encode()).hexdigest()[:8] if reader else (item.mask or "0" * 8)[:8]
+        )
 
     def _restore(self, matches: Callable[[CompressedImage], bool], case: Case | None = None) -> OpenImage | None:
-        """Bring a compressed image back into memory; None if none matches. case: of it, if open. ValueError: it cannot be opened."""
+        """Bring a compressed image back into memory; None if none matches.
+
+        case: of it, if open. ValueError: it cannot be opened.
+        """
 
         def is_current(one: CompressedImage) -> bool:
             return not one.item or not one.is_safe or one.image.sha256 == (self.project.item(one.item).mask or "")
@@ -170,25 +213,39 @@ class ImageLoader:
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
-                case = open_case.open_upload(upload.files, upload.modality, lambda m: open_case.clustering_options(self.registry.clustering(m)), upload.choice)
+                case = open_case.open_upload(
+                    upload.files,
+                    upload.modality,
+                    lambda m: open_case.clustering_options(self.registry.clustering(m)),
+                    upload.choice,
+                )
             except (ValueError, OSError):
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
-        settings = open_case.clustering_options(self.registry.clustering(view["modality"], view["selector"]), view["seed"])
+        settings = open_case.clustering_options(
+            self.registry.clustering(view["modality"], view["selector"]), view["seed"]
+        )
         if case.modality != view["modality"]:
             case = _case.set_modality(case, view["modality"], settings)
         case = _case.move_to_slice(case, view["plane"], 0, settings)  # shows the middle of the plane
-        return replace(_case.move_to_slice(case, view["plane"], view["index"], settings), display_span=view["display_span"])
+        return replace(
+            _case.move_to_slice(case, view["plane"], view["index"], settings), display_span=view["display_span"]
+        )
 
     def case_of(self, item: Item) -> Case:
         """Return the case of a project's item, at its middle slice."""
         scan = self.project.scan(item.id)
         settings = open_case.clustering_options(self.registry.clustering(scan.modality))
-        return open_case.open_scan(f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id)
+        return open_case.open_scan(
+            f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id
+        )
 
     def _reserve_memory(self, case: Case) -> None:
-        """Reserve the memory of an image's mask and proposal; other images are compressed if need be. ValueError if there is none."""
+        """Reserve the memory of an image's mask and proposal; other images are compressed if need be.
+
+        ValueError if there is none.
+        """
         size = 2 * case.scan.voxels_xyz.size
         try:
             self.reserve_memory(size)

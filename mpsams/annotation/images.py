@@ -19,7 +19,9 @@ _PICTURES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 def list_files(given: Path | Sequence[Path]) -> list[Path]:
     """A file, the files of a series, or all files in a folder. ValueError where one is missing or there is none."""
     paths = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()]
+    files = [
+        file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]) if not file.is_dir()
+    ]
     if not files or not all(file.is_file() for file in files):
         raise ValueError("a file to be added does not exist; expected an image, or the files of one DICOM series")
     return files
@@ -28,8 +30,8 @@ def list_files(given: Path | Sequence[Path]) -> list[Path]:
 def copy_in(files: Sequence[Path], folder: Path) -> tuple[str, str]:
     """Copy an image, or the files of a DICOM series, into a folder; the id of its content, and the ending of its name.
 
-    The copy is there whole or not at all; one that was there already stays. A series becomes a folder, its files numbered.
-    ValueError for several files that are no series. OSError when the disk is full.
+    The copy is there whole or not at all; one that was there already stays. A series becomes a folder, its files
+    numbered. ValueError for several files that are no series. OSError when the disk is full.
     """
     endings = [ending_of(file) for file in files]
     if len(files) > 1 and set(endings) != {".dcm"}:

@@ -1,4 +1,5 @@
-"""Masks that exist already, found for the scans of a project: PNG, JPEG, TIFF, NIfTI, DICOM-SEG, COCO; files, folders, zips.
+"""Masks that exist already, found for the scans of a project: PNG, JPEG, TIFF, NIfTI, DICOM-SEG, COCO; files, folders,
+zips.
 
 Uploads are untrusted: formats are told by content, names only tell which scan is meant and are never used as paths, and
 sentences name nothing but the project's own scans.
@@ -25,8 +26,8 @@ MAX_EACH = 32  # masks of one image
 
 _OPENS = "masks may be PNG, JPEG, TIFF, NIfTI, DICOM-SEG or COCO JSON, also in a folder or a zip"
 _BESIDE = (".txt", ".md", ".csv", ".yaml", ".yml", ".db", ".ini")  # files that lie beside masks and are none
-_CONTINUOUS = """a {} of its name has continuous greys, as an image and not a mask has, so it was left out; put masks into a folder masks,
-or write _mask after the image's name.""".replace("\n", " ")
+_CONTINUOUS = """a {} of its name has continuous greys, as an image and not a mask has, so it was left out; put masks
+into a folder masks, or write _mask after the image's name.""".replace("\n", " ")
 _TITLES = 5  # images named in one sentence
 
 
@@ -48,8 +49,8 @@ class Found:
 class Report:
     """The messages of an import, collected while it runs.
 
-    refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid of a
-    mask that was read were taken. classes: of images by their keys, as tables (CSV) say.
+    refused: an image's title and why a mask of it was left out. taken: an image's title and how the values or the grid
+    of a mask that was read were taken. classes: of images by their keys, as tables (CSV) say.
     """
 
     refused: list[tuple[str, str]] = field(default_factory=list)
@@ -63,11 +64,15 @@ class Report:
         reasons: dict[str, list[str]] = {}
         for title, reason in dict.fromkeys(self.refused + self.taken):
             reasons.setdefault(reason, []).append(title)
-        more = {reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()}
+        more = {
+            reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()
+        }
         told = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
         if count := len(self.strangers):
             belong = "s belong" if count > 1 else " belongs"
-            told.append(f"{count} mask{belong} to no image here: a mask has its image's name, maybe with _mask after it.")
+            told.append(
+                f"{count} mask{belong} to no image here: a mask has its image's name, maybe with _mask after it."
+            )
         return told + list(dict.fromkeys(self.notes))
 
 
@@ -75,8 +80,8 @@ class Report:
 class Mask:
     """The mask of one image, all of its files merged.
 
-    label: what is marked, "" where the files do not agree on one. is_whole: nothing was left out. image_class: of the whole image
-    where the upload says it, by a folder of that name or in COCO, else what is marked.
+    label: what is marked, "" where the files do not agree on one. is_whole: nothing was left out. image_class: of the
+    whole image where the upload says it, by a folder of that name or in COCO, else what is marked.
     """
 
     key: str
@@ -93,24 +98,32 @@ def read(path: Path, scans: Mapping[str, Scan]) -> Found:
     notes = tuple(report.sentences())
     if not found:
         raise UnreadableImage(notes[0])
-    masks, labels = {mask.key: mask.voxels_xyz for mask in found}, {mask.key: mask.label for mask in found if mask.label}
+    masks, labels = (
+        {mask.key: mask.voxels_xyz for mask in found},
+        {mask.key: mask.label for mask in found if mask.label},
+    )
     return Found(masks, labels, notes, tuple(report.strangers))
 
 
 def each(
-    path: Path, scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report, classes: Collection[str] = KINDS
+    path: Path,
+    scans: Mapping[str, Scan],
+    names: Mapping[str, Sequence[str]],
+    report: Report,
+    classes: Collection[str] = KINDS,
 ) -> Iterator[Mask]:
     """The masks in a file, folder or zip, one image after the other, so that only one scan and its mask need be held.
 
-    scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled. classes: that images
-    may have; a folder of such a name gives it to the images of its masks.
+    scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled. classes: that
+    images may have; a folder of such a name gives it to the images of its masks.
 
-    A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to that.
-    Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with those that are
-    numbered (_mask_1); two that differ and have one name are refused. Values and grids are taken as everywhere, see
-    ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
+    A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to
+    that. Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with
+    those that are numbered (_mask_1); two that differ and have one name are refused. Values and grids are taken as
+    everywhere, see ``mask_files``. A DICOM-SEG belongs to the scan whose images it refers to. COCO: see ``_coco``.
 
-    Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields nothing.
+    Raises UnreadableImage where the upload as a whole cannot be read, whatever the bytes. What is refused yields
+    nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
         yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report, classes).masks()
@@ -120,7 +133,12 @@ class _Upload:
     """The files of an upload, sorted by the scans they belong to."""
 
     def __init__(
-        self, files: list[File], scans: Mapping[str, Scan], names: Mapping[str, Sequence[str]], report: Report, classes: Collection[str]
+        self,
+        files: list[File],
+        scans: Mapping[str, Scan],
+        names: Mapping[str, Sequence[str]],
+        report: Report,
+        classes: Collection[str],
     ) -> None:
         self.folders = {name.casefold() for name in (*KINDS, *classes)}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
@@ -143,7 +161,10 @@ class _Upload:
                     bits, labels = self.segments.get(key, (0, set()))
                     self.segments[key] = np.packbits(mask_xyz) | bits, labels | {label}
                 elif kind == "xml":
-                    report.notes.append("An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as COCO or PNG.")
+                    report.notes.append(
+                        "An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as"
+                        " COCO or PNG."
+                    )
                 elif kind:
                     self._place(file, set(scans) if alone else matched.of_mask(file.parts[:-1], file.parts[-1]))
                 elif file.parts[-1].lower().endswith(".csv"):
@@ -163,7 +184,9 @@ class _Upload:
         found, strangers = class_table.read(upload.read(file.path, class_table.MAX_BYTES), set(self.scans), names)
         self.report.classes |= found
         if found and strangers:
-            self.report.notes.append(f"{strangers} row{'s' * (strangers > 1)} of a CSV file belong{'s' * (strangers == 1)} to no image here.")
+            self.report.notes.append(
+                f"{strangers} row{'s' * (strangers > 1)} of a CSV file belong{'s' * (strangers == 1)} to no image here."
+            )
 
     def _place(self, file: File, keys: set[str]) -> None:
         if file.role == "image":
@@ -184,7 +207,9 @@ class _Upload:
                 count += 1
                 yield mask
         if not count and self.images:
-            self.report.notes.append("The pictures in this upload are images and not masks, by their folders or their pixels.")
+            self.report.notes.append(
+                "The pictures in this upload are images and not masks, by their folders or their pixels."
+            )
         elif not count and not self.report.sentences() and not self.report.classes:
             self.report.notes.append(f"There are no masks in this upload; {_OPENS}.")
 
@@ -194,14 +219,19 @@ class _Upload:
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
             for mask_xyz, said in self._parts(key):
-                merged_xyz, labels = mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz), labels | said
+                merged_xyz, labels = (
+                    mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz),
+                    labels | said,
+                )
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
             return None
         if merged_xyz is None:
             return None
         if len(labels - {""}) > 1:
-            self.report.taken.append((self.titles[key], "what is marked on it has several names; all of it was taken as lesion."))
+            self.report.taken.append(
+                (self.titles[key], "what is marked on it has several names; all of it was taken as lesion.")
+            )
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
         return Mask(key, merged_xyz, label, len(self.report.refused) == before, image_class or label)
 
@@ -245,9 +275,16 @@ class _Upload:
                 mask_xyz = found.lesion
                 self.report.taken += [(self.titles[key], note) for note in found.notes]
                 if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
-                    self._refuse(key, "several masks of its name differ, so none was taken; number those that belong together: _mask_1, _mask_2.")
+                    self._refuse(
+                        key,
+                        "several masks of its name differ, so none was taken; number those that belong together:"
+                        " _mask_1, _mask_2.",
+                    )
                     return []
-                masks[stem] = mask_xyz, {next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")}
+                masks[stem] = (
+                    mask_xyz,
+                    {next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")},
+                )
             except UnreadableImage as refusal:
                 self._refuse(key, str(refusal))
         return list(masks.values())

@@ -30,11 +30,12 @@ _ID = re.compile("[0-9a-f]{16}")
 class Item:
     """An image of a project and how far it is.
 
-    id: 16 hexadecimal digits of its content. status: one of STATUSES. priority: None where nobody gave one. shape_xyz: of the
-    image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none. checkpoint: the
-    name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC. image_class: of the whole image, "" where
-    nobody gave one. class_before: what it was before the last change. reader: who saved its mask last. name: of the user's
-    file, "" where that was forgotten; it may name a patient, so it is shown to the user and goes nowhere else but into an export.
+    id: 16 hexadecimal digits of its content. status: one of STATUSES. priority: None where nobody gave one. shape_xyz:
+    of the image in voxels, a flat one with Z = 1. mask, proposal: sha256 of their files, None where there is none.
+    checkpoint: the name and sha256 of what proposed. seconds: spent on it in all. changed: ISO 8601, UTC. image_class:
+    of the whole image, "" where nobody gave one. class_before: what it was before the last change. reader: who saved
+    its mask last. name: of the user's file, "" where that was forgotten; it may name a patient, so it is shown to the
+    user and goes nowhere else but into an export.
     proposal_pixels: outlined by the proposal, None where that is not known.
     """
 
@@ -65,8 +66,8 @@ class Item:
 class Index:
     """The table of a project; ``sync_from_log`` brings it up to the log.
 
-    Where its file cannot be written (a full or read-only disk, another program that locks it, a folder of its name), the
-    table is kept in memory until the project is opened again: nothing depends on the file, for the log has it all.
+    Where its file cannot be written (a full or read-only disk, another program that locks it, a folder of its name),
+    the table is kept in memory until the project is opened again: nothing depends on the file, for the log has it all.
     """
 
     def __init__(self, path: Path, lines: Path, names: Path, read_only: bool = False) -> None:
@@ -105,7 +106,9 @@ class Index:
         self._apply_log()
 
     def sync_from_log(self) -> None:
-        """Take in what the log has and the table has not; a table that is damaged, gone or locked meanwhile is made again."""
+        """Take in what the log has and the table has not; a table that is damaged, gone or locked meanwhile is made
+        again.
+        """
         try:
             self._apply_log()
         except sqlite3.DatabaseError:
@@ -113,7 +116,9 @@ class Index:
 
     @property
     def is_ahead(self) -> bool:
-        """Return True if the log is shorter than what was read of it: somebody removed it, or put another in its place."""
+        """Return True if the log is shorter than what was read of it: somebody removed it, or put another
+        in its place.
+        """
         ((end,),) = self._rows("SELECT log_end FROM state")
         return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
@@ -131,7 +136,12 @@ class Index:
     def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
         """All of some statuses in the order they were added."""
         marks = ", ".join("?" * len(statuses))
-        return tuple(map(_item, self._rows(f"SELECT {COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses))))
+        return tuple(
+            map(
+                _item,
+                self._rows(f"SELECT {COLUMNS} FROM items WHERE status IN ({marks}) ORDER BY number", tuple(statuses)),
+            )
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the number of items of each status."""
@@ -147,7 +157,9 @@ class Index:
 
     def setting(self, name: str) -> object:
         """Return the last value that the log gives a setting; None where it gives none."""
-        return next((json.loads(value) for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", (name,))), None)
+        return next(
+            (json.loads(value) for (value,) in self._rows("SELECT value FROM settings WHERE name = ?", (name,))), None
+        )
 
     def call(self, id: str, name: str) -> None:
         """Keep a name in the table alone; see the project's ``names`` file."""
@@ -189,14 +201,18 @@ def _connected(path: Path | None) -> sqlite3.Connection:
 
 
 def _mark(db: sqlite3.Connection, version: int) -> None:
-    """Bring the table to the disk with its version: that of a table which was closed, or its negative while it is in use."""
+    """Bring the table to the disk with its version: that of a table which was closed, or its negative while it is in
+    use.
+    """
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA user_version = {version}")
     db.execute("PRAGMA synchronous = OFF")
 
 
 def _open_table(path: Path, lines: Path) -> sqlite3.Connection | None:
-    """The table as it lies there; None where it is missing, damaged, was not closed, is of another version or ahead of the log."""
+    """The table as it lies there; None where it is missing, damaged, was not closed, is of another version or ahead of
+    the log.
+    """
     if not path.is_file():
         return None
     db = None
@@ -221,7 +237,9 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
     """A line of the log; one that makes no sense, or of an action of a later version, changes nothing."""
     action, proposal = row.get("action"), row.get("proposal")
     proposal = proposal if isinstance(proposal, dict) else {}
-    values = {name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels", "user")}
+    values = {
+        name: row.get(name) for name in ("item", "priority", "file", "mask", "time", "image_class", "pixels", "user")
+    }
     values |= {name: proposal.get(name) for name in ("checkpoint", "sha256")} | {"seconds": row.get("seconds") or 0}
     if not all(value is None or isinstance(value, str | int | float) for value in values.values()):
         return
@@ -229,7 +247,14 @@ def _apply(db: sqlite3.Connection, row: dict) -> None:
         db.execute(
             "INSERT OR IGNORE INTO items (id, status, modality, image_ending, mask_ending, shape, changed) "
             "VALUES (?, 'new', ?, ?, ?, ?, ?)",
-            (row["item"], row["modality"], row["image_ending"], row["mask_ending"], json.dumps(row["shape"]), str(row.get("time"))),
+            (
+                row["item"],
+                row["modality"],
+                row["image_ending"],
+                row["mask_ending"],
+                json.dumps(row["shape"]),
+                str(row.get("time")),
+            ),
         )
     if action == "removed":
         for table in ("items", "names"):
@@ -263,6 +288,33 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _item(row: tuple) -> Item:
-    *first, shape, mask, proposal, checkpoint, sha256, seconds, changed, image_class, class_before, reader, name, pixels = row
+    (
+        *first,
+        shape,
+        mask,
+        proposal,
+        checkpoint,
+        sha256,
+        seconds,
+        changed,
+        image_class,
+        class_before,
+        reader,
+        name,
+        pixels,
+    ) = row
     made_by = None if checkpoint is None else (checkpoint, sha256 or "")
-    return Item(*first, _shape(shape), mask, proposal, made_by, seconds, changed, image_class, class_before, reader, name, pixels)  # type: ignore[call-arg]
+    return Item(
+        *first,
+        _shape(shape),
+        mask,
+        proposal,
+        made_by,
+        seconds,
+        changed,
+        image_class,
+        class_before,
+        reader,
+        name,
+        pixels,
+    )  # type: ignore[call-arg]

@@ -31,10 +31,14 @@ INSERT INTO state VALUES (0);
 _UNTOUCHED = "CASE WHEN mask IS NOT NULL THEN 'in work' WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END"
 CHANGES = {  # action -> what it does to the row; every line of the log also adds its seconds and its time
     "prioritised": "priority = :priority",
-    "proposed": "proposal = :file, proposal_pixels = :pixels, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority = coalesce(:priority, priority), "
-    "status = CASE status WHEN 'new' THEN 'proposed' ELSE status END",
-    "discarded": "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
-    "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END",
+    "proposed": (
+        "proposal = :file, proposal_pixels = :pixels, checkpoint = :checkpoint, checkpoint_sha256 = :sha256, priority ="
+        " coalesce(:priority, priority), status = CASE status WHEN 'new' THEN 'proposed' ELSE status END"
+    ),
+    "discarded": (
+        "proposal = NULL, proposal_pixels = NULL, checkpoint = NULL, checkpoint_sha256 = NULL, "
+        "status = CASE status WHEN 'proposed' THEN 'new' ELSE status END"
+    ),
     "saved": "mask = :mask, status = 'in work', reader = coalesce(:user, '')",
     "recovered": "mask = :mask, status = 'in work'",
     "missing": "mask = NULL, status = CASE WHEN proposal IS NOT NULL THEN 'proposed' ELSE 'new' END",
@@ -44,6 +48,7 @@ CHANGES = {  # action -> what it does to the row; every line of the log also add
     "classified": "class_before = image_class, image_class = coalesce(:image_class, '')",
 }
 COLUMNS = (
-    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256, seconds, changed, "
-    "image_class, class_before, reader, coalesce((SELECT name FROM names WHERE names.id = items.id), ''), proposal_pixels"
+    "id, status, priority, modality, image_ending, mask_ending, shape, mask, proposal, checkpoint, checkpoint_sha256,"
+    " seconds, changed, image_class, class_before, reader, coalesce((SELECT name FROM names WHERE names.id = items.id),"
+    " ''), proposal_pixels"
 )

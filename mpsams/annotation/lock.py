@@ -7,13 +7,18 @@ from typing import BinaryIO
 
 
 def hold(path: Path) -> BinaryIO:
-    """Lock a file, made when it is not there, until it is closed. ValueError: another app holds it. OSError: it cannot be written."""
+    """Lock a file, made when it is not there, until it is closed.
+
+    ValueError: another app holds it. OSError: it cannot be written.
+    """
     file = path.open("ab")
     try:
         _lock(file)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise ValueError(f"{path.parent} is open in another app; close that one first, or name another folder") from None
+        raise ValueError(
+            f"{path.parent} is open in another app; close that one first, or name another folder"
+        ) from None
     except OSError as error:
         file.close()
         message = f"{path.parent} cannot be locked ({error.strerror}); expected a folder on a disk of this machine"

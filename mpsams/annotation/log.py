@@ -15,8 +15,21 @@ from threading import Condition
 from mpsams import checkpoint
 
 # words of version 1 of a project, which are read as those of today
-ACTIONS_V1 = {"ranked": "prioritised", "found": "recovered", "lost": "missing", "withdrawn": "discarded", "taken back": "rolled back"}
-FIELDS_V1 = {"who": "user", "urgency": "priority", "sheet": "token", "begun_from": "base_checkpoint", "held_back": "holdout", "changed_by_hand": "manually_edited"}
+ACTIONS_V1 = {
+    "ranked": "prioritised",
+    "found": "recovered",
+    "lost": "missing",
+    "withdrawn": "discarded",
+    "taken back": "rolled back",
+}
+FIELDS_V1 = {
+    "who": "user",
+    "urgency": "priority",
+    "sheet": "token",
+    "begun_from": "base_checkpoint",
+    "held_back": "holdout",
+    "changed_by_hand": "manually_edited",
+}
 _BLOCK = 2**16  # bytes read at once from the end
 
 
@@ -37,7 +50,10 @@ def synchronise(path: Path) -> None:
 
 
 def _append(path: Path, rows: Sequence[Mapping], finish: Callable[[Path], None] = lambda path: None) -> tuple[int, int]:
-    """Append rows and finish; return the size of the file before and then. If either fails, nothing of the rows is kept."""
+    """Append rows and finish; return the size of the file before and then.
+
+    If either fails, nothing of the rows is kept.
+    """
     left = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode("ascii")
     before = truncate_partial_line(path)
     end = before + len(left)
@@ -58,16 +74,18 @@ def _not_written(path: Path, error: OSError) -> OSError:
 
 
 class GroupCommit:
-    """Appends to a log for several threads and brings what they appended to the disk together, so that one fsync serves them all.
+    """Appends to a log for several threads and brings what they appended to the disk together, so that one fsync serves
+    them all.
 
-    The methods that append are called while ``lock`` is held, ``commit`` while it is not. on_cut: called with the lock held after
-    rows that could not be brought to the disk were removed.
+    The methods that append are called while ``lock`` is held, ``commit`` while it is not. on_cut: called with the lock
+    held after rows that could not be brought to the disk were removed.
     """
 
     def __init__(self, path: Path, lock: AbstractContextManager, on_cut: Callable[[], object]) -> None:
         self.path, self._lock, self._on_cut = path, lock, on_cut
         self._changed = Condition()
-        self._end = self._synced = path.stat().st_size if path.exists() else 0  # of the whole lines, and of those on the disk
+        # of the whole lines, and of those on the disk
+        self._end = self._synced = path.stat().st_size if path.exists() else 0
         self._cut: list[int] = []  # where the file was cut off after each commit that failed
         self._is_syncing = False
 
@@ -85,7 +103,10 @@ class GroupCommit:
             self._end = self._synced = end
 
     def commit(self, position: tuple[int, int]) -> None:
-        """Return once all rows up to a position are on the disk. OSError: they are not, and they were removed from the log."""
+        """Return once all rows up to a position are on the disk.
+
+        OSError: they are not, and they were removed from the log.
+        """
         failures, end = position
         with self._changed:
             while self._is_syncing and len(self._cut) == failures and self._synced < end:

@@ -22,7 +22,9 @@ def ending(scan: Scan) -> str:
 
 
 def encode(scan: Scan, mask_xyz: np.ndarray) -> bytes:
-    """A bool (X, Y, Z) mask as PNG (lesion 255) or as NIfTI on the scan's own grid (lesion 1). Equal masks, equal bytes.
+    """A bool (X, Y, Z) mask as PNG (lesion 255) or as NIfTI on the scan's own grid (lesion 1).
+
+    Equal masks, equal bytes.
 
     ValueError for a mask of another type or shape.
     """
@@ -37,7 +39,10 @@ def validate(scan: Scan, mask_xyz: np.ndarray) -> None:
 
 
 def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
-    """A mask as bool (X, Y, Z): what is not 0 is lesion. ValueError: no file, not readable, another size; it names no folder."""
+    """A mask as bool (X, Y, Z): what is not 0 is lesion.
+
+    ValueError: no file, not readable, another size; it names no folder.
+    """
     if not path.is_file():
         raise ValueError(f"mask {path.name} does not exist; expected the mask of an image of {_size(shape_xyz)}")
     try:
@@ -45,7 +50,9 @@ def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
     except UnreadableImage as error:
         raise ValueError(f"mask {path.name}: {error}") from None
     if mask_xyz.shape != tuple(shape_xyz):
-        raise ValueError(f"mask {path.name} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}")
+        raise ValueError(
+            f"mask {path.name} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}"
+        )
     return np.array(mask_xyz)
 
 
@@ -66,7 +73,9 @@ def sha256(path: Path) -> str | None:
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """The Dice score of two masks of one shape, both bool or both packed (``pack``), in [0, 1]; two empty masks agree."""
+    """The Dice score of two masks of one shape, both bool or both packed (``pack``), in [0, 1]; two
+    empty masks agree.
+    """
     marked = _count(one) + _count(other)
     return 2 * _count(one & other) / marked if marked else 1.0
 
@@ -89,20 +98,27 @@ def interpolate(first_hw: np.ndarray, last_hw: np.ndarray, share: float) -> np.n
     """
     if not (first_hw.any() and last_hw.any()):
         raise ValueError("a mask is empty; interpolation needs two that are not")
-    first, last = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw) for mask_hw in (first_hw, last_hw))
+    first, last = (
+        ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw)
+        for mask_hw in (first_hw, last_hw)
+    )
     return (1 - share) * first + share * last > 0
 
 
 def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
-    """A bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth outline ("smooth").
+    """A bool (H, W) mask with only its largest part ("largest"), without holes ("holes"), or with a smooth outline
+    ("smooth").
 
-    Parts are connected over edges and corners. Smoothing is a median over discs of 5 pixels across; it keeps what it would erase wholly.
+    Parts are connected over edges and corners. Smoothing is a median over discs of 5 pixels across; it keeps what it
+    would erase wholly.
     """
     if how == "holes":
         return ndimage.binary_fill_holes(mask_hw)
     if how == "smooth":
         rows, columns = np.ogrid[-2:3, -2:3]
-        smooth_hw = ndimage.median_filter(mask_hw.astype(np.uint8), footprint=rows**2 + columns**2 <= 5, mode="nearest") > 0
+        smooth_hw = (
+            ndimage.median_filter(mask_hw.astype(np.uint8), footprint=rows**2 + columns**2 <= 5, mode="nearest") > 0
+        )
         return smooth_hw if smooth_hw.any() else mask_hw.copy()
     if how == "largest":
         labels_hw, count = ndimage.label(mask_hw, np.ones((3, 3)))

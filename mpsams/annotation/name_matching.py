@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 _ENDING = re.compile(r"(\.nii\.gz|\.(png|jpe?g|tiff?|bmp|gif|webp|nii|dcm|dicom|ima|zip|json))$", re.IGNORECASE)
 _MARK = re.compile(r"[ ._-](mask|seg|segmentation|gt|labels?|annotation)([ _-]?\d{1,3})?$", re.IGNORECASE)
 _MARK_ALONE = re.compile(r"(mask|seg|segmentation|gt|labels?|annotation)([ _-]?\d{1,3})?$", re.IGNORECASE)
-_IMAGE = re.compile(r"_(0000|image|img|t1|t1c|t1ce|t1n|t2|t2w|t2f|flair)$")  # what an image's name has and its mask's has not: nnU-Net, BraTS
+# what an image's name has and its mask's has not: nnU-Net, BraTS
+_IMAGE = re.compile(r"_(0000|image|img|t1|t1c|t1ce|t1n|t2|t2w|t2f|flair)$")
 
 
 def stem(name: str) -> str:
@@ -28,8 +29,11 @@ def clean(name: str) -> str:
 
 
 class Names:
-    """The names of images. A name is matched from the most to the least exact: as a file's whole name, the same in other
-    capitals, without its ending, that in other capitals, and without what images have after their name, such as nnU-Net's _0000."""
+    """The names of images.
+
+    A name is matched from the most to the least exact: as a file's whole name, the same in other capitals, without its
+    ending, that in other capitals, and without what images have after their name, such as nnU-Net's _0000.
+    """
 
     def __init__(self, known: Mapping[str, Iterable[str]]) -> None:
         """known: key of an image -> the names it has."""
@@ -44,14 +48,20 @@ class Names:
                     table.setdefault(form, set()).add(key)
 
     def of_image(self, name: str) -> tuple[set[str], int]:
-        """The images that a file name means, with how exactly it does, 0 the best; several where it cannot be told which."""
+        """The images that a file name means, with how exactly it does, 0 the best; several where it cannot be told
+        which.
+        """
         name = clean(name)
         looked = [(table, form) for table, form in zip(self._whole, (name, name.casefold()), strict=True)]
         looked += [(table, form) for table, form in zip(self._stems, _forms(name), strict=True)]
-        return next(((table[form], level) for level, (table, form) in enumerate(looked) if form in table), (set(), len(looked)))
+        return next(
+            ((table[form], level) for level, (table, form) in enumerate(looked) if form in table), (set(), len(looked))
+        )
 
     def of_mask(self, folders: tuple[str, ...], name: str) -> set[str]:
-        """The images that a mask's file name may mean: its own stem, that without a mark, or its folder where it is called mask."""
+        """The images that a mask's file name may mean: its own stem, that without a mark, or its folder where it is
+        called mask.
+        """
         own = stem(name)
         found = self.of_image(own)[0] | self.of_image(_MARK.sub("", own))[0]
         return found or (self.of_image(folders[-1])[0] if folders and _MARK_ALONE.fullmatch(own) else set())

@@ -28,13 +28,13 @@ CACHED_SLICES = 6  # slices of an image that stay prepared for strokes
 class OpenImage:
     """An image that is being annotated. Changed in place by one session, under its lock.
 
-    token: its name in the keys of its slices, never used for another image or mask; the project's log has it too. case: as last
-    seen on screen. mask_xyz: bool, all slices. proposal_xyz: the proposed mask; None if each slice asks the network. sha256:
-    of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not saved yet. seconds: worked
-    and not yet logged. command_id: of the command being handled, for the log. edited: the slices (plane, index) that a person
-    drew on. truth_copy: the mask that was given away as the truth. history: what was done, as lines of a project's log, for
-    an image without a project. last_change: of the last command on several slices, its plane and, by slice, the mask before and
-    after it as bits.
+    token: its name in the keys of its slices, never used for another image or mask; the project's log has it too. case:
+    as last seen on screen. mask_xyz: bool, all slices. proposal_xyz: the proposed mask; None if each slice asks the
+    network. sha256: of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not
+    saved yet. seconds: worked and not yet logged. command_id: of the command being handled, for the log. edited: the
+    slices (plane, index) that a person drew on. truth_copy: the mask that was given away as the truth. history: what
+    was done, as lines of a project's log, for an image without a project. last_change: of the last command on several
+    slices, its plane and, by slice, the mask before and after it as bits.
     """
 
     token: str
@@ -62,7 +62,9 @@ class OpenImage:
 
     def is_current(self, item: Item) -> bool:
         """Return True if the project still has the mask that was opened or saved here."""
-        return self.sha256 == (item.mask or "") and (self.proposal_xyz is not None or item.proposal is None or bool(self.edited))
+        return self.sha256 == (item.mask or "") and (
+            self.proposal_xyz is not None or item.proposal is None or bool(self.edited)
+        )
 
     @property
     def truth_xyz(self) -> np.ndarray | None:
@@ -81,7 +83,11 @@ class OpenImage:
 
     def voxels_elsewhere(self, plane: str, index: int) -> int:
         """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image."""
-        return int(np.count_nonzero(self.mask_xyz) - np.count_nonzero(self.mask(plane, index))) if self.mask_xyz.shape[2] > 1 else 0
+        return (
+            int(np.count_nonzero(self.mask_xyz) - np.count_nonzero(self.mask(plane, index)))
+            if self.mask_xyz.shape[2] > 1
+            else 0
+        )
 
     def context(self, plane: str, index: int) -> assist.SliceContext:
         """Return a slice prepared for the network, from the cache if it is there."""
@@ -101,7 +107,11 @@ class OpenImage:
 
     def truth(self, plane: str, index: int) -> np.ndarray | None:
         """Return the true mask of a slice, bool (H, W), or None."""
-        return None if self.truth_xyz is None else geometry.radiological_view(self.truth_xyz, self.case.scan.affine, plane)[index]
+        return (
+            None
+            if self.truth_xyz is None
+            else geometry.radiological_view(self.truth_xyz, self.case.scan.affine, plane)[index]
+        )
 
     def draw(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
         """Replace the mask of one slice by one that a person made."""
@@ -122,9 +132,11 @@ class OpenImage:
                 self._change_slice(plane, index, mask_hw)
 
     def undo_slices(self) -> tuple[list[int], int]:
-        """Restore the slices that the last command on several slices changed, except those that were changed again since.
+        """Restore the slices that the last command on several slices changed, except those that were changed again
+        since.
 
-        Returns the indices of the restored ones, in order, and the number of those left alone. ValueError if there is no such command.
+        Returns the indices of the restored ones, in order, and the number of those left alone. ValueError if there is
+        no such command.
         """
         plane, changes = self.last_change
         if not changes:
@@ -151,7 +163,8 @@ class OpenImage:
     def scribble(self, plane: str, index: int, strokes_hw: np.ndarray) -> np.ndarray:
         """Return the mask after strokes, bool (H, W).
 
-        strokes_hw: all strokes so far, int8. While strokes are only added, they act on the mask from before the first of them.
+        strokes_hw: all strokes so far, int8. While strokes are only added, they act on the mask from before the first
+        of them.
         """
         at, now_hw = (plane, index), self.mask(plane, index)
         start_hw, earlier_hw, made_hw = self.scribbles.get(at, (now_hw, strokes_hw, now_hw))
@@ -164,7 +177,10 @@ class OpenImage:
         return made_hw
 
     def prompt(self, network: Network, plane: str, index: int, prompt: Prompt) -> PromptResult:
-        """Segment the object that a box and clicks mark on a slice. Clicks added to the last prompt there refine its result."""
+        """Segment the object that a box and clicks mark on a slice.
+
+        Clicks added to the last prompt there refine its result.
+        """
         before, at = self.last_prompt, (plane, index)
         if before is not None and before[0] == at and extends_prompt(prompt, before[1]):
             prompt = replace(prompt, mask=before[2])
@@ -173,9 +189,11 @@ class OpenImage:
         return found
 
     def interpolate(self, plane: str) -> list[int]:
-        """Fill the empty slices between each two with a mask by interpolation; returns the indices that got one, in order.
+        """Fill the empty slices between each two with a mask by interpolation; returns the indices that got one, in
+        order.
 
-        An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says how.
+        An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says
+        how.
         """
         self.last_change = plane, {}
         slices = geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)
@@ -189,7 +207,9 @@ class OpenImage:
         return filled
 
     def propagate(self, plane: str, index: int, step: int, count: int) -> tuple[int, bool]:
-        """Propagate a slice's mask through ``count`` slices; return how many got one, and True if an edited slice was in the way."""
+        """Propagate a slice's mask through ``count`` slices; return how many got one, and True if an edited slice was
+        in the way.
+        """
         self.last_change = plane, {}
         slices = len(self.case.scan.shown(plane))
         for done in range(count):
@@ -205,7 +225,8 @@ class OpenImage:
         return count, False
 
     def propagate_all(self, network: Network, plane: str, index: int) -> list[SliceMask]:
-        """Propagate a slice's mask in both directions with the prompt network, until it is unsure or a slice was edited.
+        """Propagate a slice's mask in both directions with the prompt network, until it is unsure or a slice was
+        edited.
 
         Returns the slices that got a mask, in order.
         """
@@ -231,7 +252,9 @@ class OpenImage:
             self.is_dirty = False
             return "memory"
         if self.is_dirty:
-            item = project.save(self.item, self.mask_xyz, user, self.seconds, self.truth_xyz, self.sha256, **self._origin())
+            item = project.save(
+                self.item, self.mask_xyz, user, self.seconds, self.truth_xyz, self.sha256, **self._origin()
+            )
             self.sha256, self.is_dirty, self.seconds = item.mask or "", False, 0.0
         elif (project.item(self.item).mask or "") != self.sha256:
             raise ConflictError("someone else has saved this image meanwhile")
@@ -239,7 +262,9 @@ class OpenImage:
 
     def accept(self, project: Project, user: str) -> None:
         """Accept the mask."""
-        item = project.accept(self.item, self.mask_xyz, user, self.seconds, self.truth_xyz, self.sha256, **self._origin())
+        item = project.accept(
+            self.item, self.mask_xyz, user, self.seconds, self.truth_xyz, self.sha256, **self._origin()
+        )
         self.sha256, self.is_dirty, self.seconds = item.mask or "", False, 0.0
 
     def _origin(self) -> dict[str, str]:
@@ -260,7 +285,14 @@ class OpenImage:
         added, removed = masks.changes(before_hw, after_hw)
         truth_hw = self.truth(plane, index)
         dsc = [None if truth_hw is None else masks.agreement(mask_hw, truth_hw) for mask_hw in (before_hw, after_hw)]
-        row = {"time": log.now(), "plane": plane, "slice": index + 1, "seconds": round(self.seconds, 1), "pixels_added": added, "pixels_removed": removed}
+        row = {
+            "time": log.now(),
+            "plane": plane,
+            "slice": index + 1,
+            "seconds": round(self.seconds, 1),
+            "pixels_added": added,
+            "pixels_removed": removed,
+        }
         self.history.append(row | {"dsc_before": dsc[0], "dsc_after": dsc[1]})
         self.seconds = 0.0
 
@@ -268,4 +300,8 @@ class OpenImage:
 def extends_prompt(prompt: Prompt, before: Prompt) -> bool:
     """True if a prompt is an earlier one with further clicks."""
     clicks = ((prompt.positive, before.positive), (prompt.negative, before.negative))
-    return prompt.box == before.box and all(now[: len(earlier)] == earlier for now, earlier in clicks) and clicks[0][0] + clicks[1][0] != clicks[0][1] + clicks[1][1]
+    return (
+        prompt.box == before.box
+        and all(now[: len(earlier)] == earlier for now, earlier in clicks)
+        and clicks[0][0] + clicks[1][0] != clicks[0][1] + clicks[1][1]
+    )

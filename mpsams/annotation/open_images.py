@@ -24,9 +24,9 @@ MAX_UNTOUCHED = 64  # compressed images without changes that are kept; those tha
 class CompressedImage:
     """An open image that takes little memory.
 
-    image: without its mask and whatever else can be computed again. mask: compressed. order: of the mask's axes in memory. case:
-    of a sample, which all sessions share; None if the image is opened again from the project or its upload. view: slice, window
-    and clustering as last shown.
+    image: without its mask and whatever else can be computed again. mask: compressed. order: of the mask's axes in
+    memory. case: of a sample, which all sessions share; None if the image is opened again from the project or its
+    upload. view: slice, window and clustering as last shown.
     """
 
     image: OpenImage
@@ -55,9 +55,28 @@ def compress(image: OpenImage) -> CompressedImage:
     """Return an image with its mask compressed; ``restore`` is the inverse."""
     case, order = image.case, "F" if image.mask_xyz.flags.f_contiguous else "C"
     mask = zlib.compress(np.packbits(image.mask_xyz.ravel(order=order)), 1)
-    rest = replace(image, case=None, network=None, mask_xyz=None, proposal_xyz=None, truth_copy=None, contexts=OrderedDict(), scribbles={})
+    rest = replace(
+        image,
+        case=None,
+        network=None,
+        mask_xyz=None,
+        proposal_xyz=None,
+        truth_copy=None,
+        contexts=OrderedDict(),
+        scribbles={},
+    )
     view = {name: getattr(case, name) for name in ("plane", "index", "display_span", "seed", "selector", "modality")}
-    return CompressedImage(rest, mask, image.mask_xyz.shape, order, case.item, case.content, case.upload, None if case.content else case, view)
+    return CompressedImage(
+        rest,
+        mask,
+        image.mask_xyz.shape,
+        order,
+        case.item,
+        case.content,
+        case.upload,
+        None if case.content else case,
+        view,
+    )
 
 
 def restore(compressed: CompressedImage, case: Case) -> OpenImage:

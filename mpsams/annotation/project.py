@@ -1,8 +1,9 @@
 """A project of annotations: a folder with images, proposed and corrected masks, a queue, and a log of what was done.
 
-A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from it.
-Longer than other modules, since all methods of ``Project`` take the same locks in the same order.
-``docs/reference/project-folder.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
+A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from
+it. Longer than other modules, since all methods of ``Project`` take the same locks in the same order.
+``docs/reference/project-folder.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat
+image Z = 1.
 """
 
 from __future__ import annotations
@@ -47,20 +48,24 @@ class Project:
     """An open project. May be used from several threads; a second app that opens the folder gets a ValueError.
 
     folder: of the project. read_only: whether it lies where nothing can be written; then everything that writes raises
-    ``disk.ReadOnly`` (an OSError), and no lock is held. accepted: the folder in it that ``mpsams.datasets.folder`` loads, images/ and masks/ of exactly
-    the accepted items; it is there even while none is accepted.
+    ``disk.ReadOnly`` (an OSError), and no lock is held. accepted: the folder in it that ``mpsams.datasets.folder``
+    loads, images/ and masks/ of exactly the accepted items; it is there even while none is accepted.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """Open a folder, or make it; mend what a crash left behind. A project that cannot be written is opened to look at only.
+        """Open a folder, or make it; mend what a crash left behind.
 
-        ValueError: another app has it open, it holds other files, or a later version wrote it. OSError: the disk refuses.
+        A project that cannot be written is opened to look at only.
+
+        ValueError: another app has it open, it holds other files, or a later version wrote it. OSError: the disk
+        refuses.
         """
         self.folder = Path(folder)
         self.accepted = self.folder / "accepted"
         self._lines, self._names = self.folder / "log.jsonl", self.folder / "names.private.jsonl"
         self._lock, self._adding = RLock(), RLock()  # of the log and the index; of adding images
-        self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)  # of one image's files; taken before ``_lock``, never after it
+        # of one image's files; taken before ``_lock``, never after it
+        self._image_locks: defaultdict[str, RLock] = defaultdict(RLock)
         self._scans, self._packed = caches.scans(), caches.PackedMasks()
         self._remarks: dict[str, str] = {}
         self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
@@ -106,7 +111,10 @@ class Project:
                 self._held.close()
 
     def open_inside(self, path: str) -> Project:
-        """Return the project of a folder in this one, made if need be; it is open as long as this one. Raises as ``Project``."""
+        """Return the project of a folder in this one, made if need be; it is open as long as this one.
+
+        Raises as ``Project``.
+        """
         with self._lock:
             if path not in self._inside:
                 self._inside[path] = Project(self.folder / path)
@@ -135,13 +143,22 @@ class Project:
             return index.counts()
 
     def queue(self) -> tuple[Item, ...]:
-        """Images neither accepted nor skipped: first those where nothing was found, then by falling priority, those without one last, else as added."""
+        """Images neither accepted nor skipped: first those where nothing was found, then by falling priority, those
+        without one last, else as added.
+        """
         with self._ready() as index:
             found = index.items(OPEN)
-        return tuple(sorted(found, key=lambda item: (not item.is_nothing_found, math.inf if item.priority is None else -item.priority)))
+        return tuple(
+            sorted(
+                found,
+                key=lambda item: (not item.is_nothing_found, math.inf if item.priority is None else -item.priority),
+            )
+        )
 
     def next(self, after: str | None = None) -> Item | None:
-        """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is done."""
+        """The first of the queue, or the one behind an item that stands in it, and round to the first; None: all is
+        done.
+        """
         queue = self.queue()
         ids = [item.id for item in queue]
         at = ids.index(after) + 1 if after in ids else 0
@@ -165,8 +182,8 @@ class Project:
     def mask(self, id: str) -> np.ndarray | None:
         """The last saved mask, bool (X, Y, Z); None where there is none.
 
-        In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else None;
-        ``remark`` says so.
+        In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else
+        None; ``remark`` says so.
         """
         return self._unpacked("masks", id)
 
@@ -175,11 +192,15 @@ class Project:
         return self._unpacked("proposals", id)
 
     def remark(self, id: str) -> str:
-        """A sentence on a file of an image that was found damaged since it was last asked; "" where there is nothing to say."""
+        """A sentence on a file of an image that was found damaged since it was last asked; "" where there is nothing to
+        say.
+        """
         return self._remarks.pop(id, "")
 
     def name(self, id: str) -> str:
-        """Return the name of the user's file, to be shown to that user and to go nowhere else; "" where that was forgotten."""
+        """Return the name of the user's file, to be shown to that user and to go nowhere else; "" where that was
+        forgotten.
+        """
         with self._ready() as index:
             return index.name(self.item(id).id)
 
@@ -199,12 +220,18 @@ class Project:
     # What is done
 
     def add(
-        self, files: Path | Sequence[Path], modality: str | None = None, name: str | None = None, who: str = "", notes: list[str] | None = None
+        self,
+        files: Path | Sequence[Path],
+        modality: str | None = None,
+        name: str | None = None,
+        who: str = "",
+        notes: list[str] | None = None,
     ) -> Item:
         """Copy an image in, or the files of one DICOM series; one that is there already is only found.
 
-        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own. notes: a list to
-        which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why it is no image we open.
+        modality: None lets the file say, or guesses. name: to be kept privately; None is the file's own. notes: a list
+        to which sentences are added on what the reader noticed of a new image. UnreadableImage (a ValueError) says why
+        it is no image we open.
         """
         self.refuse_read_only()
         listed = images.list_files(files)
@@ -214,7 +241,9 @@ class Project:
         with self._ready() as index:
             if (known := index.item(id)) is not None:
                 return known
-            given = Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
+            given = (
+                Path(files) if isinstance(files, str | Path) else listed[0] if len(listed) == 1 else listed[0].parent
+            )
             kept = printable(given.name if name is None else name)
             log.append(self._names, [{"item": id, "name": kept}])
             self._write(added_line(id, ending, scan), who)
@@ -225,24 +254,46 @@ class Project:
             return self.item(id)
 
     def set_priorities(self, priority: Mapping[str, float], who: str = "") -> None:
-        """Say how urgent items are, greater first (``annotations.priority``). ValueError for what is no finite number."""
-        rows = [{"item": self.item(id).id, "action": "prioritised", "priority": check_finite("priority", value)} for id, value in priority.items()]
+        """Say how urgent items are, greater first (``annotations.priority``).
+
+        ValueError for what is no finite number.
+        """
+        rows = [
+            {"item": self.item(id).id, "action": "prioritised", "priority": check_finite("priority", value)}
+            for id, value in priority.items()
+        ]
         with self._ready():
             self._write(rows, who)
 
     def propose(
-        self, id: str, mask_xyz: np.ndarray, checkpoint_name: str, sha256: str, priority: float | None = None, who: str = "", **more
+        self,
+        id: str,
+        mask_xyz: np.ndarray,
+        checkpoint_name: str,
+        sha256: str,
+        priority: float | None = None,
+        who: str = "",
+        **more,
     ) -> Item:
-        """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as they are.
+        """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as
+        they are.
 
-        checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say, JSON.
+        checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say,
+        JSON.
         """
         priority = None if priority is None else check_finite("priority", priority)
         with self._image_locks[self.item(id).id]:
             made_by = {"checkpoint": printable(checkpoint_name), "sha256": printable(sha256)}
             data = masks.encode(self.scan(id), mask_xyz)
             file = self._put("proposals", self.item(id), data, masks.pack(mask_xyz))
-            row = {"item": id, "action": "proposed", "proposal": made_by, "file": file, "priority": priority, "pixels": int(np.count_nonzero(mask_xyz))}
+            row = {
+                "item": id,
+                "action": "proposed",
+                "proposal": made_by,
+                "file": file,
+                "priority": priority,
+                "pixels": int(np.count_nonzero(mask_xyz)),
+            }
             self._acknowledge([more | row], who)
             return self.item(id)
 
@@ -250,12 +301,15 @@ class Project:
         self, id: str, mask_xyz: np.ndarray, who: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None,
         expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
-        """Keep a mask that is being worked on; an accepted one is in work again. The same mask once more writes nothing.
+        """Keep a mask that is being worked on; an accepted one is in work again.
+
+        The same mask once more writes nothing.
 
         mask_xyz: bool, of the image's shape. seconds: worked since the last call. truth_xyz: where it is known, for the
-        log's DSC. expected: the sha256 of the mask's file this one was made from, "" where there was none; None does not ask.
-        more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now. OSError says
-        that the disk is full; then the last good mask stands.
+        log's DSC. expected: the sha256 of the mask's file this one was made from, "" where there was none; None does
+        not ask.
+        more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now.
+        OSError says that the disk is full; then the last good mask stands.
         """
         return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, expected, more)
 
@@ -263,13 +317,19 @@ class Project:
         self, id: str, mask_xyz: np.ndarray | None = None, who: str = "", seconds: float = 0.0,
         truth_xyz: np.ndarray | None = None, expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
-        """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``. The rest as ``save``."""
+        """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``.
+
+        The rest as ``save``.
+        """
         with self._image_locks[self.item(id).id]:
             if mask_xyz is None:
                 saved = self.mask(id)
                 mask_xyz = self.proposal(id) if saved is None else saved
             if mask_xyz is None:
-                raise ValueError(f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no lesion)")
+                raise ValueError(
+                    f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no"
+                    " lesion)"
+                )
             return self._keep("accepted", id, mask_xyz, who, seconds, truth_xyz, expected, more)
 
     def skip(self, id: str, who: str = "", seconds: float = 0.0) -> Item:
@@ -287,7 +347,11 @@ class Project:
             image = self.image(id)
             self._write([{"item": id, "action": "removed"}], who)
             self._scans.forget(id)
-            for path in (image, self.accepted / "images" / image.name, *(self._file(name, item) for name in ("proposals", "masks", "accepted/masks"))):
+            for path in (
+                image,
+                self.accepted / "images" / image.name,
+                *(self._file(name, item) for name in ("proposals", "masks", "accepted/masks")),
+            ):
                 images.remove(path)
             names = [row for row in log.read(self._names)[0] if row.get("item") != id]
             checkpoint.write(self._names, "".join(json.dumps(row) + "\n" for row in names).encode())
@@ -307,7 +371,9 @@ class Project:
 
     @property
     def has_default_classes(self) -> bool:
-        """Return True if images may have the usual classes of their modality before any are defined; False for projects from before."""
+        """Return True if images may have the usual classes of their modality before any are defined; False for projects
+        from before.
+        """
         about = self.folder / "project.json"
         return about.is_file() and json.loads(about.read_bytes()).get("classes") == BY_MODALITY
 
@@ -413,10 +479,16 @@ class Project:
         with self._image_locks[self.item(id).id]:
             item = self.item(id)
             if expected is not None and expected != (item.mask or ""):
-                raise ConflictError(f"image {id} has another mask now than when it was opened; open it again to see that one")
+                raise ConflictError(
+                    f"image {id} has another mask now than when it was opened; open it again to see that one"
+                )
             scan = self.scan(id)
             masks.validate(scan, mask_xyz)
-            proposed, saved, after = self._bits("proposals", item), self._bits("masks", item) if action == "saved" else None, masks.pack(mask_xyz)
+            proposed, saved, after = (
+                self._bits("proposals", item),
+                self._bits("masks", item) if action == "saved" else None,
+                masks.pack(mask_xyz),
+            )
             if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
             before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
@@ -458,7 +530,10 @@ class Project:
             self._publish(self.item(item.id))
 
     def _add_found(self, path: Path) -> None:
-        """An image in images/ that the log does not know. One that is not named by its content, or is none, is left alone."""
+        """An image in images/ that the log does not know.
+
+        One that is not named by its content, or is none, is left alone.
+        """
         if images.named_by_content(path):
             with suppress(ValueError):
                 self._write(added_line(path.name[:16], path.name[16:], imaging.read(images.files_of(path))), "")
@@ -472,7 +547,9 @@ class Project:
                 self._write([{"item": item.id, "action": "discarded"}], "")
 
     def _check_mask(self, item: Item) -> None:
-        """A whole mask that is not the one the log names is a later one: saved at the moment of a crash, or by another tool."""
+        """A whole mask that is not the one the log names is a later one: saved at the moment of a crash, or by another
+        tool.
+        """
         path = self._file("masks", item)
         found = masks.sha256(path)
         if found == item.mask:
@@ -490,5 +567,3 @@ class Project:
         else:
             again = item.mask is None and masks.sha256(good) == found  # the log itself was lost
             self._write([{"item": item.id, "action": "accepted" if again else "recovered", "mask": found}], "")
-
-

@@ -30,22 +30,34 @@ def validate_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is a file; expected a folder, or a name for a new one")
     for name in FILES:
         if (folder / name).is_dir():
-            raise ValueError(f"{name} in {folder} is a folder; expected a file of the project. Move that folder elsewhere")
+            raise ValueError(
+                f"{name} in {folder} is a folder; expected a file of the project. Move that folder elsewhere"
+            )
     for name in FOLDERS:
         if (folder / name).is_file():
-            raise ValueError(f"{name} in {folder} is a file; expected a folder of the project. Move that file elsewhere")
+            raise ValueError(
+                f"{name} in {folder} is a file; expected a folder of the project. Move that file elsewhere"
+            )
     about = folder / "project.json"
     if about.is_file():
         try:
             said = json.loads(about.read_bytes())
             found, version = said["format"], int(said["version"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            message = f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
+            message = (
+                f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
+            )
             raise ValueError(message) from None
         if found != FORMAT or version > VERSION:
-            raise ValueError(f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version {VERSION}")
+            raise ValueError(
+                f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version {VERSION}"
+            )
         return
-    others = [path for path in folder.iterdir() if path.name not in ("lock", "project.json.partial")] if folder.is_dir() else []
+    others = (
+        [path for path in folder.iterdir() if path.name not in ("lock", "project.json.partial")]
+        if folder.is_dir()
+        else []
+    )
     if others and not (folder / "log.jsonl").is_file():
         raise ValueError(f"{folder} holds files that are no project; expected an empty folder, or a name for a new one")
 
@@ -73,7 +85,9 @@ def pack_truth(truth_xyz: np.ndarray | None, item: Item) -> np.ndarray | None:
 
 
 def compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | None, truth: np.ndarray | None) -> dict:
-    """The log entry of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where there is none."""
+    """The log entry of a correction of packed masks: pixels, and DSC with the truth and with the proposal, None where
+    there is none.
+    """
     added, removed = masks.changes(before, after)
     return {
         "pixels_added": added,

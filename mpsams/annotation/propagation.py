@@ -13,10 +13,13 @@ from scipy import ndimage
 
 @dataclass(frozen=True)
 class PropagationConfig:
-    """Settings of the propagation, set on two built-in volumes and checked on others. Lengths are shares of the grid's longer side.
+    """Settings of the propagation, set on two built-in volumes and checked on others.
 
-    blur: deviation at which intensities are compared. ring_width: width of the surroundings. depth_scale: depth in the mask
-    that has a logit of 1. intensity_clip: largest logit of the intensities. smoothing: deviation at which logits are smoothed.
+    Lengths are shares of the grid's longer side.
+
+    blur: deviation at which intensities are compared. ring_width: width of the surroundings. depth_scale: depth in the
+    mask that has a logit of 1. intensity_clip: largest logit of the intensities. smoothing: deviation at which logits
+    are smoothed.
     max_growth: how far a mask may grow.
     """
 
@@ -33,9 +36,9 @@ def propagate_slice(
 ) -> np.ndarray:
     """Return the mask, bool (H, W), of the slice after; it may be empty.
 
-    before_hw, after_hw: intensities of the two slices in [0, 1]. mask_hw: bool, of the slice before. The logit of a pixel is
-    its depth in the mask, plus the log density of its intensity in the mask less that in the surroundings, both Gaussians.
-    Parts that do not touch the mask are dropped. ValueError if the shapes differ.
+    before_hw, after_hw: intensities of the two slices in [0, 1]. mask_hw: bool, of the slice before. The logit of a
+    pixel is its depth in the mask, plus the log density of its intensity in the mask less that in the surroundings,
+    both Gaussians. Parts that do not touch the mask are dropped. ValueError if the shapes differ.
     """
     if not before_hw.shape == mask_hw.shape == after_hw.shape:
         raise ValueError(f"slices {before_hw.shape} and {after_hw.shape} and mask {mask_hw.shape} must be of one shape")
@@ -43,10 +46,14 @@ def propagate_slice(
         return mask_hw.copy()
     side = max(mask_hw.shape)
     depth_hw = (ndimage.distance_transform_edt(mask_hw) - ndimage.distance_transform_edt(~mask_hw)) / side
-    blurred_hw, next_hw = (ndimage.gaussian_filter(each.astype(np.float64), config.blur * side) for each in (before_hw, after_hw))
+    blurred_hw, next_hw = (
+        ndimage.gaussian_filter(each.astype(np.float64), config.blur * side) for each in (before_hw, after_hw)
+    )
     ring_hw = ~mask_hw & (depth_hw > -config.ring_width)
     lesion_hw, around_hw = (_log_density(blurred_hw[region_hw], next_hw) for region_hw in (mask_hw, ring_hw))
-    logit_hw = depth_hw / config.depth_scale + np.clip(lesion_hw - around_hw, -config.intensity_clip, config.intensity_clip)
+    logit_hw = depth_hw / config.depth_scale + np.clip(
+        lesion_hw - around_hw, -config.intensity_clip, config.intensity_clip
+    )
     grown_hw = (ndimage.gaussian_filter(logit_hw, config.smoothing * side) > 0) & (depth_hw > -config.max_growth)
     labels_hw, count = ndimage.label(grown_hw)
     return np.isin(labels_hw, np.setdiff1d(labels_hw[grown_hw & mask_hw], 0)) if count else grown_hw

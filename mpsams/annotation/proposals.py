@@ -20,8 +20,8 @@ KNOWN = 12  # digits of an id that are shown where there is no name
 def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -> Item:
     """Let a network outline an image of the project, all axial slices of a volume.
 
-    The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices); where
-    there is one alone, the less sure it is. ValueError without a network for it.
+    The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices);
+    where there is one alone, the less sure it is. ValueError without a network for it.
     """
     scan = project.scan(id)
     name = assist.default_model(registry, scan.modality)
@@ -33,31 +33,44 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
     networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
     for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
-        first, *more = (assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks)
+        first, *more = (
+            assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks
+        )
         if first.has_body or is_flat:
             mask_hw[:] = first.proposal_hw
             probability_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
-            doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]) if more else acquisition.entropy(probability_hw))
+            doubts.append(
+                acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)])
+                if more
+                else acquisition.entropy(probability_hw)
+            )
         else:
             doubts.append(0.0)
     return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
 
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:
-    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose now.
+    """The ids of the untouched images of the queue that have no proposal, or one of another network than would propose
+    now.
 
     The masks of a first reader stay, see ``readers.start``.
     """
     now = {modality: assist.default_model(registry, modality) for modality in MODALITIES}
 
     def is_stale(item: Item) -> bool:
-        return item.checkpoint is None or now[item.modality] not in (None, item.checkpoint[0]) and item.checkpoint[0] != readers.FIRST
+        return (
+            item.checkpoint is None
+            or now[item.modality] not in (None, item.checkpoint[0])
+            and item.checkpoint[0] != readers.FIRST
+        )
 
     return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
 
 
 def propose_all(project: Project, registry: ModelRegistry, who: str = "") -> Iterator[tuple[int, int, str]]:
-    """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left out ("" else)."""
+    """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left
+    out ("" else).
+    """
     ids = waiting(project, registry)
     for done, id in enumerate(ids, start=1):
         said = ""

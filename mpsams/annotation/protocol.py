@@ -63,14 +63,21 @@ def reply(
 ) -> str:
     """Return the reply to a request about the slice ``key`` as JSON, the value of the canvas component.
 
-    saved: "disk", "memory" (for as long as the tab is open) or "". message, error: sentences for the user. mask_hw: replaces
-    the mask on the canvas. preview_hw: is only shown, while a box is drawn. slice_view: another slice to show.
+    saved: "disk", "memory" (for as long as the tab is open) or "". message, error: sentences for the user. mask_hw:
+    replaces the mask on the canvas. preview_hw: is only shown, while a box is drawn. slice_view: another slice to show.
     ValueError for another ``saved``.
     """
     if saved not in ("", "memory", "disk"):
         raise ValueError(f"saved {saved!r}; allowed are '', 'memory' and 'disk'")
     mask, preview = (None if each_hw is None else pack(each_hw) for each_hw in (mask_hw, preview_hw))
-    parts = {"saved": saved, "message": message, "error": error, "mask": mask, "preview": preview, "slice_view": slice_view}
+    parts = {
+        "saved": saved,
+        "message": message,
+        "error": error,
+        "mask": mask,
+        "preview": preview,
+        "slice_view": slice_view,
+    }
     return json.dumps({"request_id": request_id, "key": key, "state": asdict(state)} | parts, allow_nan=False)
 
 
@@ -98,13 +105,19 @@ def slice_view(
     """Return one slice to draw on, as the browser reads it.
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
-    model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height of a pixel
-    over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns, None in pixel space.
+    model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height
+    of a pixel over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns,
+    None in pixel space.
     readers: name, class and bool (H, W) mask of each other reader. merges: methods that may make one mask of theirs.
 
     Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
     """
-    for name, other_hw in (("mask", mask_hw), ("proposal", proposal_hw), ("truth", truth_hw), *((f"mask of {name}", reader_hw) for name, _, reader_hw in readers)):
+    for name, other_hw in (
+        ("mask", mask_hw),
+        ("proposal", proposal_hw),
+        ("truth", truth_hw),
+        *((f"mask of {name}", reader_hw) for name, _, reader_hw in readers),
+    ):
         if other_hw is not None and other_hw.shape != values_hw.shape:
             raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {values_hw.shape}")
     if not (np.isfinite(aspect) and aspect > 0):
@@ -112,16 +125,31 @@ def slice_view(
     uri, low, high = encode_picture(values_hw)
     black, white = (low, high) if window is None else window
     return {
-        "key": key, "title": title, "width": int(values_hw.shape[1]), "height": int(values_hw.shape[0]), "aspect": float(aspect),
-        "picture": uri, "low": low, "high": high, "window": [float(black), float(white)], "mask": pack(mask_hw),
-        "proposal": None if proposal_hw is None else pack(proposal_hw), "truth": None if truth_hw is None else pack(truth_hw),
-        "readers": [{"name": name, "image_class": image_class, "mask": pack(reader_hw)} for name, image_class, reader_hw in readers],
-        "merges": list(merges), "unit": unit, "spacing": None if spacing is None else list(map(float, spacing)),
-    }  # fmt: skip
+        "key": key,
+        "title": title,
+        "width": int(values_hw.shape[1]),
+        "height": int(values_hw.shape[0]),
+        "aspect": float(aspect),
+        "picture": uri,
+        "low": low,
+        "high": high,
+        "window": [float(black), float(white)],
+        "mask": pack(mask_hw),
+        "proposal": None if proposal_hw is None else pack(proposal_hw),
+        "truth": None if truth_hw is None else pack(truth_hw),
+        "readers": [
+            {"name": name, "image_class": image_class, "mask": pack(reader_hw)}
+            for name, image_class, reader_hw in readers
+        ],
+        "merges": list(merges),
+        "unit": unit,
+        "spacing": None if spacing is None else list(map(float, spacing)),
+    }
 
 
 def encode_picture(values_hw: np.ndarray) -> tuple[str, float, float]:
-    """Return finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand for.
+    """Return finite numbers (H, W) as the data URI of a PNG with 16-bit values, and the values that 0 and 65535 stand
+    for.
 
     Whole numbers that span at most 65535 come back exactly when rounded. ValueError for no pixel or what is not finite.
     """
@@ -152,7 +180,10 @@ def unpack(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
     """
     size = shape_hw[0] * shape_hw[1]
     digits = len(str(size))
-    wrong = f"these are no run lengths of a mask of {shape_hw[0]} x {shape_hw[1]} pixels; allowed are whole numbers that fill it"
+    wrong = (
+        f"these are no run lengths of a mask of {shape_hw[0]} x {shape_hw[1]} pixels; allowed are whole numbers that"
+        " fill it"
+    )
     if not isinstance(text, str) or not 0 < len(text) <= (digits + 1) * (size + 1) or not text.isascii():
         raise ValueError(wrong)
     words = text.split(" ")

@@ -1,7 +1,9 @@
-"""The readers of a project: each has a project of their own in its folder ``readers``, and sees the masks of others or does not.
+"""The readers of a project: each has a project of their own in its folder ``readers``, and sees the masks of others or
+does not.
 
-The first reader works in the project itself. A second reader who is blind sees nothing of the first: their project holds the images
-and the classes to choose from, nothing else. The consensus is one more such project, which sees the masks of all.
+The first reader works in the project itself. A second reader who is blind sees nothing of the first: their project
+holds the images and the classes to choose from, nothing else. The consensus is one more such project, which sees the
+masks of all.
 """
 
 from __future__ import annotations
@@ -36,8 +38,11 @@ class ReaderMask:
 
 @dataclass(frozen=True)
 class ReaderView:
-    """The project that one reader works in, and the others whose masks they see. project: with their masks. name: "" for the first reader. is_blind: True if they see no other's
-    masks. visible: the readers whose masks they see beside their own, by name."""
+    """The project that one reader works in, and the others whose masks they see.
+
+    project: with their masks. name: "" for the first reader. is_blind: True if they see no other's masks. visible: the
+    readers whose masks they see beside their own, by name.
+    """
 
     project: Project
     name: str = ""
@@ -74,31 +79,50 @@ class ReaderViews:
         return sorted((path.name for path in found if path.name != CONSENSUS and is_project(path)), key=str.casefold)
 
     def view(self, name: str) -> ReaderView:
-        """Return the view of a reader: "" is the first, "consensus" that of all. ValueError if there is no such reader."""
+        """Return the view of a reader: "" is the first, "consensus" that of all.
+
+        ValueError if there is no such reader.
+        """
         if not name:
             return ReaderView(self.project)
         first = ((FIRST, self.project),)
         if name == CONSENSUS and self.names():
-            return ReaderView(self._open(CONSENSUS), CONSENSUS, visible=first + tuple((each, self._open(each)) for each in self.names()))
+            return ReaderView(
+                self._open(CONSENSUS),
+                CONSENSUS,
+                visible=first + tuple((each, self._open(each)) for each in self.names()),
+            )
         if name not in self.names():
-            raise ValueError(f"reader {name[:LONGEST]!r}; allowed are {', '.join(self.names()) or 'none, as nobody has joined as second reader'}")
+            raise ValueError(
+                f"reader {name[:LONGEST]!r}; allowed are"
+                f" {', '.join(self.names()) or 'none, as nobody has joined as second reader'}"
+            )
         project = self._open(name)
         setting = project.setting(SETTING)
         is_blind = not (isinstance(setting, dict) and setting.get("blind") is False)
         return ReaderView(project, name, is_blind, () if is_blind else first)
 
     def join(self, name: str, is_blind: bool, who: str = "") -> ReaderView:
-        """Return the view of a second reader, who begins now if they are new. ValueError: the name is not allowed, or begun otherwise."""
+        """Return the view of a second reader, who begins now if they are new.
+
+        ValueError: the name is not allowed, or begun otherwise.
+        """
         name = " ".join(name.split())
         known = classes.match(self.names(), name)
         if known:
             view = self.view(known)
             if view.is_blind != is_blind:
-                raise ValueError(f"{known} began {'blind' if view.is_blind else 'with the masks of the first reader in view'}, which cannot be changed; choose another name")
+                raise ValueError(
+                    f"{known} began {'blind' if view.is_blind else 'with the masks of the first reader in view'}, which"
+                    " cannot be changed; choose another name"
+                )
             self.update(known, who)
             return view
         if len(name) > LONGEST or not export_names.is_safe(name) or name.casefold() in RESERVED:
-            raise ValueError(f"name {name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, but not {', '.join(sorted(RESERVED))}")
+            raise ValueError(
+                f"name {name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, but not"
+                f" {', '.join(sorted(RESERVED))}"
+            )
         self.project.refuse_read_only()
         self._open(name).append_log("configured", who, setting=SETTING, value={"name": name, "blind": bool(is_blind)})
         self.update(name, who)

@@ -1,4 +1,6 @@
-"""Several readers: the same images in a project for each, how far two of them agree, and the consensus of all as another project."""
+"""Several readers: the same images in a project for each, how far two of them agree, and the consensus of all as
+another project.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,10 @@ FIRST = "mask of the first reader"  # what proposed, in a second project that is
 class ReaderAgreement:
     """Agreement of two readers.
 
-    rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit of hd95, mm or
-    px; "" where there is none. Those that agree least come first. overall: images (with a mask of both), dsc, hd95_mm and hd95_px (means
-    over these), their medians with _median, classified (images with a class of both), same_class (their share) and kappa (Cohen's); None
-    where there is nothing to measure.
+    rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit
+    of hd95, mm or px; "" where there is none. Those that agree least come first. overall: images (with a mask of both),
+    dsc, hd95_mm and hd95_px (means over these), their medians with _median, classified (images with a class of both),
+    same_class (their share) and kappa (Cohen's); None where there is nothing to measure.
     """
 
     rows: list[dict[str, object]]
@@ -42,10 +44,11 @@ class ReaderAgreement:
 
 
 def start(project: Project, folder: str | Path, blind: bool = True, who: str = "") -> int:
-    """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how many images are new.
+    """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how
+    many images are new.
 
-    folder: of the second project. blind: nothing of the first reader's masks is in it; else they are its proposals. The classes
-    that images have are never copied. ValueError: the folder holds something else, or is the project's own.
+    folder: of the second project. blind: nothing of the first reader's masks is in it; else they are its proposals. The
+    classes that images have are never copied. ValueError: the folder holds something else, or is the project's own.
     """
     if Path(folder).resolve() == project.folder.resolve():
         raise ValueError("the folder is that of the project itself; expected another one for the second reader")
@@ -62,7 +65,10 @@ def start(project: Project, folder: str | Path, blind: bool = True, who: str = "
 
 
 def copy_images(project: Project, other: Project, who: str = "") -> list[str]:
-    """Add the images that another project lacks, and their names; return their ids. The files are hard links, which take no space."""
+    """Add the images that another project lacks, and their names; return their ids.
+
+    The files are hard links, which take no space.
+    """
     known, added = {item.id for item in other.items()}, []
     for item in project.items():
         if item.id not in known:
@@ -73,9 +79,11 @@ def copy_images(project: Project, other: Project, who: str = "") -> list[str]:
 
 
 def consensus(projects: Sequence[Project], folder: str | Path, who: str = "consensus", method: str = "majority") -> int:
-    """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in it, in work.
+    """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in
+    it, in work.
 
-    It is exported as any project. method, who: see ``fill_consensus``. ValueError: fewer than two, another method, or a folder in use.
+    It is exported as any project. method, who: see ``fill_consensus``. ValueError: fewer than two, another method, or a
+    folder in use.
     """
     if len(projects) < 2:
         raise ValueError(f"{len(projects)} projects; expected those of two readers or more")
@@ -88,13 +96,15 @@ def consensus(projects: Sequence[Project], folder: str | Path, who: str = "conse
         return sum(item.mask is not None for item in result.items())
 
 
-def fill_consensus(projects: Sequence[Project], result: Project, method: str = "majority", who: str = "") -> Iterator[tuple[int, int]]:
+def fill_consensus(
+    projects: Sequence[Project], result: Project, method: str = "majority", who: str = ""
+) -> Iterator[tuple[int, int]]:
     """Save the consensus of the readers for each image of a project; yields how many images are done, of how many.
 
-    method: "majority", the voxels that more than half of the readers outline who have a mask, of two both; or "staple", those that
-    STAPLE gives a probability of at least one half. The class is that of more than half of the readers who gave one. Images of which
-    fewer than two readers have a mask get none. Accepted images, masks that a person drew, and classes that are given stay. who: for the
-    log; "" names the method. ValueError for another method.
+    method: "majority", the voxels that more than half of the readers outline who have a mask, of two both; or "staple",
+    those that STAPLE gives a probability of at least one half. The class is that of more than half of the readers who
+    gave one. Images of which fewer than two readers have a mask get none. Accepted images, masks that a person drew,
+    and classes that are given stay. who: for the log; "" names the method. ValueError for another method.
     """
     if method not in METHODS:
         raise ValueError(f"method {method[:40]!r}; allowed are {', '.join(METHODS)}")
@@ -105,7 +115,11 @@ def fill_consensus(projects: Sequence[Project], result: Project, method: str = "
     for done, item in enumerate(found, start=1):
         own = [(project, items[item.id]) for project, items in zip(projects, given, strict=True) if item.id in items]
         is_free = item.status in OPEN and (item.mask is None or item.reader in makers)
-        masks = [mask for project, one in own if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None]
+        masks = [
+            mask
+            for project, one in own
+            if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None
+        ]
         if len(masks) > 1:
             result.save(item.id, merge(masks, method), who)
         name = common_class((one.image_class for _, one in own), allowed)
@@ -117,32 +131,50 @@ def fill_consensus(projects: Sequence[Project], result: Project, method: str = "
 def measure(first: Project, second: Project, known: dict[tuple, dict[str, object]] | None = None) -> ReaderAgreement:
     """Compare the saved or accepted masks and the classes of the images that are in two projects.
 
-    known: results by image and masks, which are looked up here and added to, so that only masks that changed are compared again.
+    known: results by image and masks, which are looked up here and added to, so that only masks that changed are
+    compared again.
     """
     known = {} if known is None else known
     others = {item.id: item for item in second.items()}
     rows, values = [], []
     for item in first.items():
         other = others.get(item.id)
-        has_masks, has_classes = (other is not None and all(pair) for pair in ((item.mask, other and other.mask), (item.image_class, other and other.image_class)))
+        has_masks, has_classes = (
+            other is not None and all(pair)
+            for pair in ((item.mask, other and other.mask), (item.image_class, other and other.image_class))
+        )
         if other is None or not (has_masks or has_classes):
             continue
         masks = item.id, item.mask, other.mask
         if has_masks and masks not in known:
             known[masks] = _compare(first, second, item)
         measured = known[masks] if has_masks else {"dsc": "", "hd95": "", "unit": ""}
-        rows.append({
-            "id": item.id, "name": item.name, "reader_1": item.reader, "reader_2": other.reader, "class_1": item.image_class, "class_2": other.image_class,
-        } | measured)  # fmt: skip
+        rows.append(
+            {
+                "id": item.id,
+                "name": item.name,
+                "reader_1": item.reader,
+                "reader_2": other.reader,
+                "class_1": item.image_class,
+                "class_2": other.image_class,
+            }
+            | measured
+        )
         values += [(item.image_class, other.image_class)] if has_classes else []
     measured_rows = [row for row in rows if row["unit"]]
-    distances = {unit: [float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit] for unit in ("mm", "px")}
-    numbers = {"dsc": [float(str(row["dsc"])) for row in measured_rows]} | {f"hd95_{unit}": found for unit, found in distances.items()}
+    distances = {
+        unit: [float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit] for unit in ("mm", "px")
+    }
+    numbers = {"dsc": [float(str(row["dsc"])) for row in measured_rows]} | {
+        f"hd95_{unit}": found for unit, found in distances.items()
+    }
     overall = {"images": float(len(measured_rows))} | {name: _mean(found) for name, found in numbers.items()}
     overall |= {f"{name}_median": _median(found) for name, found in numbers.items()}
     same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
     rows.sort(key=_agreement_of)
-    return ReaderAgreement(rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)})  # type: ignore[operator]
+    return ReaderAgreement(
+        rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)}
+    )  # type: ignore[operator]
 
 
 def _compare(first: Project, second: Project, item: Item) -> dict[str, object]:
@@ -179,6 +211,8 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _agreement_of(row: Mapping[str, object]) -> tuple[float, bool, str]:
-    """Return a value that is the smaller, the less two readers agree; images without two masks are behind those with them."""
+    """Return a value that is the smaller, the less two readers agree; images without two masks are behind those with
+    them.
+    """
     one, other = str(row["class_1"]).casefold(), str(row["class_2"]).casefold()
     return (float(str(row["dsc"])) if row["unit"] else 2.0), not (one and other and one != other), str(row["name"])

@@ -1,7 +1,7 @@
 """Learning from corrections: a run that fine-tunes a checkpoint on the accepted masks.
 
-A run is a process of its own (``train.retrain``) that reads nothing but its folder. All of its state is kept in files, so that an
-app that was started again finds it; ``docs/reference/project-folder.md`` describes them.
+A run is a process of its own (``train.retrain``) that reads nothing but its folder. All of its state is kept in files,
+so that an app that was started again finds it; ``docs/reference/project-folder.md`` describes them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ MIN_HOLDOUT = 3  # of them, to measure on
 SHARE = 0.2  # of the items that are held back, about
 
 
-def start(project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu") -> Run:
+def start(
+    project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu"
+) -> Run:
     """Begin to learn from the masks that are accepted now, in a process of its own that this app may outlive or not.
 
-    init, name: the segmentation checkpoint to begin from, and what it is called. epochs: passes over the masks; None makes it
-    about as many steps as suit a CPU. device: cpu, cuda or auto. What is accepted meanwhile waits for the next run; weights
-    of earlier runs that were not adopted are dropped.
+    init, name: the segmentation checkpoint to begin from, and what it is called. epochs: passes over the masks; None
+    makes it about as many steps as suit a CPU. device: cpu, cuda or auto. What is accepted meanwhile waits for the next
+    run; weights of earlier runs that were not adopted are dropped.
 
     ValueError: too few masks, a checkpoint that cannot be begun from, or a run of this project under way.
     """
@@ -53,9 +55,15 @@ def start(project_folder: str | Path, init: str | Path, name: str, *, epochs: in
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # ``train`` is found where this process finds it
     with own, (run.folder / "log.txt").open("ab") as text:
         process = subprocess.Popen(
-            [sys.executable, "-m", "train.retrain", "--run", "."],  # in its folder, so that it writes no path of this machine
-            cwd=run.folder, env=os.environ | {"PYTHONPATH": paths}, stdin=own, stdout=text, stderr=text, start_new_session=True,
-        )  # fmt: skip  # stdin is the lock, which the process so holds until it ends, however it ends
+            # in its folder, so that it writes no path of this machine
+            [sys.executable, "-m", "train.retrain", "--run", "."],
+            cwd=run.folder,
+            env=os.environ | {"PYTHONPATH": paths},
+            stdin=own,
+            stdout=text,
+            stderr=text,
+            start_new_session=True,
+        )  # stdin is the lock, which the process so holds until it ends, however it ends
         write(run.folder / "process.json", {"pid": process.pid, "host": socket.gethostname()})
     Thread(target=process.wait, daemon=True).start()
     return run
@@ -90,10 +98,17 @@ def prepare(
         there = ids & snapshot(folder / "accepted", run.folder, ids)
         _link(Path(init), run.folder / BASE_CHECKPOINT)
         plan = {
-            "name": name, "sha256": begun.sha256, "method": begun.metadata.get("method", ""), "epochs": epochs, "device": device,
-            "modality": modality, "learn": sorted(there - kept), "held_back": sorted(there & kept - learned),
-            "changed": sorted(there & edited_items(told)), "made": log.now(),
-        }  # fmt: skip
+            "name": name,
+            "sha256": begun.sha256,
+            "method": begun.metadata.get("method", ""),
+            "epochs": epochs,
+            "device": device,
+            "modality": modality,
+            "learn": sorted(there - kept),
+            "held_back": sorted(there & kept - learned),
+            "changed": sorted(there & edited_items(told)),
+            "made": log.now(),
+        }
         write(run.folder / PLAN, plan)
     except BaseException:
         own.close()
@@ -104,14 +119,18 @@ def prepare(
 def too_few_sentence(count: int) -> str:
     """Return a sentence on why so many accepted masks are not enough."""
     at_least = f"at least {MIN_ACCEPTED} accepted masks are needed; there are {count}"
-    return at_least if count < MIN_ACCEPTED else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
+    return (
+        at_least
+        if count < MIN_ACCEPTED
+        else f"of {count} accepted masks too few are left to learn from, or to measure on; accept some more"
+    )
 
 
 def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: Collection[str] = ()) -> set[str]:
     """Return the items that are held back: those whose hash says so, and whatever was held back before.
 
-    So an item's part does not depend on when the others come. Where that makes too few, the next by their hash are held back
-    as well, and from then on. known: held back before. learned: what the checkpoint was trained on already.
+    So an item's part does not depend on when the others come. Where that makes too few, the next by their hash are held
+    back as well, and from then on. known: held back before. learned: what the checkpoint was trained on already.
     """
     place = {id: int(hashlib.sha256(f"held back {id}".encode()).hexdigest()[:8], 16) / 2**32 for id in ids}
     kept = {id for id in ids if place[id] < SHARE or id in known}
@@ -131,7 +150,11 @@ def select_modality(accepted: Path, told: list[dict], begun: Checkpoint) -> tupl
 def edited_items(told: list[dict]) -> set[str]:
     """The items whose accepted mask is not just what a checkpoint proposed, by the lines of the log."""
     last = {row.get("item"): row for row in told if row.get("action") == "accepted"}
-    return {id for id, row in last.items() if row.get("proposal") is None or row.get("pixels_added", 0) + row.get("pixels_removed", 0) > 0}
+    return {
+        id
+        for id, row in last.items()
+        if row.get("proposal") is None or row.get("pixels_added", 0) + row.get("pixels_removed", 0) > 0
+    }
 
 
 def snapshot(accepted: Path, folder: Path, ids: Collection[str]) -> set[str]:
@@ -160,5 +183,3 @@ def _link(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
-
-

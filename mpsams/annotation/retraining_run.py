@@ -16,17 +16,28 @@ from typing import BinaryIO
 from mpsams import checkpoint
 from mpsams.annotation import images, lock
 
-MIN_SHOWN = 6  # held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
+# held-back images from which a gain can be shown: fewer cannot make p < LEVEL, for it is 2 / 2**images at least
+MIN_SHOWN = 6
 LEVEL = 0.05
 PATIENCE = 2.0  # seconds for a run to end by itself before it is ended
-BASE_CHECKPOINT, WEIGHTS, PLAN, PROGRESS, EVALUATION = "begun_from.safetensors", "weights.safetensors", "plan.json", "progress.json", "verdict.json"
-HOLDOUT, HOLDOUT_V1 = "holdout.json", "held_back.json"  # of the project: ids that are only measured on; its name in version 1
+BASE_CHECKPOINT, WEIGHTS, PLAN, PROGRESS, EVALUATION = (
+    "begun_from.safetensors",
+    "weights.safetensors",
+    "plan.json",
+    "progress.json",
+    "verdict.json",
+)
+# of the project: ids that are only measured on; its name in version 1
+HOLDOUT, HOLDOUT_V1 = "holdout.json", "held_back.json"
 TEMP_FILES = ("images", "masks", "training", BASE_CHECKPOINT)  # of a run that has ended
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run. share: done, in [0, 1]. words: for people. state: "running", "done", "failed" or "cancelled"."""
+    """Progress of a run.
+
+    share: done, in [0, 1]. words: for people. state: "running", "done", "failed" or "cancelled".
+    """
 
     share: float
     words: str
@@ -37,11 +48,12 @@ class Progress:
 class EvaluationResult:
     """The gain of a run, measured on held-back items that neither checkpoint was trained on.
 
-    before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after - before.
-    images: how many items were measured. manually_edited: how many of them a person has changed, or drawn alone; the others
-    are proposals as a checkpoint made them, which flatters it. learned: items that were learnt from. left_out: near-duplicates
-    that were neither learnt from nor measured. better: whether a gain is shown, see ``is_shown``. checkpoint: the new one, until
-    it is adopted.
+    before, after: mean DSC over the items, a volume counting as one. interval: bootstrap 95% interval of after -
+    before.
+    images: how many items were measured. manually_edited: how many of them a person has changed, or drawn alone; the
+    others are proposals as a checkpoint made them, which flatters it. learned: items that were learnt from. left_out:
+    near-duplicates that were neither learnt from nor measured. better: whether a gain is shown, see ``is_shown``.
+    checkpoint: the new one, until it is adopted.
     """
 
     before: float
@@ -68,7 +80,8 @@ class Run:
 
     def progress(self) -> Progress:
         """Return how far it is; also of a run that another app has started."""
-        alive = held(self.folder.parent) and last(self.folder.parent.parent) == self  # asked first: then the rest is the last word
+        # asked first: then the rest is the last word
+        alive = held(self.folder.parent) and last(self.folder.parent.parent) == self
         told, cancelled = read(self.folder / PROGRESS), (self.folder / "cancelled").exists()
         share, words = told.get("share", 0.0), told.get("words", "starting")
         if alive:
@@ -101,17 +114,25 @@ class Run:
         """Return its evaluation. ValueError while it runs, and where nothing came of it."""
         told = read(self.folder / EVALUATION)
         if not told:
-            raise ValueError(f"run {self.folder.name} has no result; it is {self.progress().state}; expected one that is done")
+            raise ValueError(
+                f"run {self.folder.name} has no result; it is {self.progress().state}; expected one that is done"
+            )
         names = ("before", "after", "images", "learned", "left_out")
-        better = is_shown(told["interval"], told.get("p"), told["images"])  # an earlier version wrote true where it was not worse
+        # an earlier version wrote true where it was not worse
+        better = is_shown(told["interval"], told.get("p"), told["images"])
         return EvaluationResult(
-            **{name: told[name] for name in names}, manually_edited=told["changed_by_hand"], interval=tuple(told["interval"]), better=better,
+            **{name: told[name] for name in names},
+            manually_edited=told["changed_by_hand"],
+            interval=tuple(told["interval"]),
+            better=better,
             checkpoint=self.folder / WEIGHTS,
-        )  # fmt: skip
+        )
 
 
 def is_shown(interval: Sequence[float], p: float | None, images: int) -> bool:
-    """Return True if a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p below LEVEL."""
+    """Return True if a gain is shown: on at least MIN_SHOWN images, with an interval above 0 and, where it is known, p
+    below LEVEL.
+    """
     return images >= MIN_SHOWN and interval[0] > 0 and (p is None or p < LEVEL)
 
 
@@ -145,7 +166,9 @@ def held(runs: Path) -> bool:
 
 
 def clear(run: Path) -> None:
-    """Remove what a run that has ended needs no more; the plan, the log, the verdict and the weights of one that is done stay."""
+    """Remove what a run that has ended needs no more; the plan, the log, the verdict and the weights of one that is
+    done stay.
+    """
     for name in (*TEMP_FILES, *([] if (run / EVALUATION).exists() else [WEIGHTS])):
         images.remove(run / name)
 
@@ -159,7 +182,9 @@ def read(path: Path) -> dict:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(f"{path.name} of this project is damaged; expected a JSON object. Remove it to go on without it")
+        raise ValueError(
+            f"{path.name} of this project is damaged; expected a JSON object. Remove it to go on without it"
+        )
     return found
 
 
@@ -169,4 +194,6 @@ def write(path: Path, values: dict) -> None:
 
 
 def run_folders(runs: Path) -> list[Path]:
-    return sorted((path for path in runs.glob("*") if path.name.isdecimal() and path.is_dir()), key=lambda path: int(path.name))
+    return sorted(
+        (path for path in runs.glob("*") if path.name.isdecimal() and path.is_dir()), key=lambda path: int(path.name)
+    )

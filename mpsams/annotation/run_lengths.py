@@ -1,7 +1,8 @@
 """Masks as COCO's run lengths and polygons, and back, in plain numpy.
 
-COCO counts pixels down the columns, first a run of background, then one of lesion, and so on. Compressed, each run from the
-fourth on is a difference to the last but one, written in groups of five bits from the lowest, as characters from "0" on.
+COCO counts pixels down the columns, first a run of background, then one of lesion, and so on. Compressed, each run from
+the fourth on is a difference to the last but one, written in groups of five bits from the lowest, as characters from
+"0" on.
 Source: T.-Y. Lin et al., Microsoft COCO, ECCV 2014, and the COCO API's format.
 
 Axes: H x W pixels.
@@ -60,7 +61,13 @@ def decompress(text: str) -> np.ndarray:
         return np.zeros(0, np.int64)
     ends = np.flatnonzero(groups & _MORE == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if groups.min() < 0 or groups.max() >= 64 or not len(ends) or ends[-1] != len(groups) - 1 or (ends - starts).max() >= _DIGITS:
+    if (
+        groups.min() < 0
+        or groups.max() >= 64
+        or not len(ends)
+        or ends[-1] != len(groups) - 1
+        or (ends - starts).max() >= _DIGITS
+    ):
         raise UnreadableImage(_WRONG)
     places = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
     counts = np.add.reduceat((groups & 0x1F) << (5 * places), starts)
@@ -79,7 +86,9 @@ def box(mask_hw: np.ndarray) -> list[int]:
 
 
 def polygon_cost(corners_n2: np.ndarray, shape_hw: tuple[int, int]) -> int:
-    """Return about how much work ``polygon`` has: 1 for a pixel that is filled, far more for a row that an edge crosses."""
+    """Return about how much work ``polygon`` has: 1 for a pixel that is filled, far more for a row that an edge
+    crosses.
+    """
     low, high = _rows_of(corners_n2[:, 1], shape_hw[0])
     left, right = _columns_of(corners_n2[:, 0], shape_hw[1])
     return shape_hw[0] * shape_hw[1] + 8 * int(high.max() - low.min()) * (right - left) + 512 * int((high - low).sum())
@@ -118,6 +127,8 @@ def _columns_of(x_n: np.ndarray, width: int) -> tuple[int, int]:
 def _rows_of(y_n: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     """For the edge from each corner to the next, the first row whose centre it crosses, and one beyond the last."""
     after = np.roll(y_n, -1)
-    ends = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (np.minimum(y_n, after), np.maximum(y_n, after)))
+    ends = (
+        np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (np.minimum(y_n, after), np.maximum(y_n, after))
+    )
     low, high = ends
     return low, high

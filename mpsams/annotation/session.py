@@ -1,8 +1,8 @@
 """An annotation session: the images that one browser tab or script annotates, and the commands that it handles.
 
 A command names its slice by a key, so that a late one still lands where it was drawn. This holds even after the app was
-restarted: the token of a project's image is the image's id, the mask it was opened with and a random end, and the log of the
-project says who saved last. Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
+restarted: the token of a project's image is the image's id, the mask it was opened with and a random end, and the log
+of the project says who saved last. Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
 """
 
 from __future__ import annotations
@@ -27,7 +27,20 @@ from mpsams.inference import case as _case
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 
-ONCE = ("accept", "skip", "reopen", "reopen_last", "open", "previous", "go", "propagate", "propagate_all", "interpolate", "undo_slices")  # commands that take effect once, however often they are sent
+# commands that take effect once, however often they are sent
+ONCE = (
+    "accept",
+    "skip",
+    "reopen",
+    "reopen_last",
+    "open",
+    "previous",
+    "go",
+    "propagate",
+    "propagate_all",
+    "interpolate",
+    "undo_slices",
+)
 REMEMBERED = 64  # commands whose repetition is recognised; images shown before
 NOT_WRITTEN = "{} What you drew is kept here."
 RESTARTED = "The app was started again; what you drew is saved."
@@ -36,22 +49,29 @@ RESTARTED = "The app was started again; what you drew is saved."
 class AnnotationSession:
     """The images that one browser tab annotates. Its methods may be called from several threads.
 
-    case: the image and slice on screen after a reply was given; the page shows it in its other tabs too. user: name for the
-    project's log of whoever sent the last command.
+    case: the image and slice on screen after a reply was given; the page shows it in its other tabs too. user: name for
+    the project's log of whoever sent the last command.
     """
 
     def __init__(
-        self, registry: ModelRegistry, project: Project | None = None, reserve_memory: Callable[[int], None] = lambda size: None, view: ReaderView | None = None
+        self,
+        registry: ModelRegistry,
+        project: Project | None = None,
+        reserve_memory: Callable[[int], None] = lambda size: None,
+        view: ReaderView | None = None,
     ) -> None:
-        """reserve_memory: called with a number of bytes before they are used; raises ValueError if there are too few. view: of the reader
-        whose project it is; None is the first reader."""
+        """reserve_memory: called with a number of bytes before they are used; raises ValueError if there are too few.
+
+        view: of the reader whose project it is; None is the first reader.
+        """
         self.registry, self.project, self.view = registry, project, view
         self.loader = ImageLoader(registry, project, reserve_memory, view)
         self.case: Case | None = None
         self.user = ""
         self.is_untouched = False  # True if the page opened the image on screen by itself and nobody has worked on it
         self.shown_state: tuple = ()  # ``state`` as the page shows it
-        self.last_finished: tuple[str, ...] = ()  # ids of the image last accepted or skipped, and of the one shown after it
+        # ids of the image last accepted or skipped, and of the one shown after it
+        self.last_finished: tuple[str, ...] = ()
         self._visited: list[str] = []  # ids of the images shown before the one on screen, the last one last
         self._lock = RLock()
         self._request_id, self._sent = 0, None
@@ -88,7 +108,9 @@ class AnnotationSession:
             return None if self._sent == self._signature() else self.reply(self.slice_ref.key, show=True)
 
     def open(self, id: str, user: str = "") -> str:
-        """Open an image of the project, for "" the next of the queue; return the reply with its slice, or with an error."""
+        """Open an image of the project, for "" the next of the queue; return the reply with its slice, or with an
+        error.
+        """
         with self._lock:
             self.user = user
             try:
@@ -106,7 +128,9 @@ class AnnotationSession:
             self.loader.prefetch(following, user)
 
     def reopen_on_screen(self, user: str = "") -> str | None:
-        """Open the image on screen again as the project has it now, or the next one if it was removed; None if there is no other."""
+        """Open the image on screen again as the project has it now, or the next one if it was removed; None if there is
+        no other.
+        """
         with self._lock:
             id = self.case.item if self.case else ""
             if self._item(id) is None:
@@ -126,7 +150,13 @@ class AnnotationSession:
     def held(self) -> list:
         """Everything in the session that takes memory or disk, to be measured."""
         images = self.loader.images
-        return [self.case, self.loader.prefetched, list(images.in_memory.values()), list(images.compressed.values()), self._last_reply]
+        return [
+            self.case,
+            self.loader.prefetched,
+            list(images.in_memory.values()),
+            list(images.compressed.values()),
+            self._last_reply,
+        ]
 
     def release(self) -> bool:
         """Compress all images; return True if any is kept, or if a command is being handled."""
@@ -140,7 +170,9 @@ class AnnotationSession:
             self._lock.release()
 
     def handle(self, message: object, case: Case | None, user: str = "") -> str:
-        """Carry out a command of the canvas while a case is on screen; return the reply. A rejected command changes nothing.
+        """Carry out a command of the canvas while a case is on screen; return the reply.
+
+        A rejected command changes nothing.
 
         message: what the page sent, which may be anything. case: None if the server no longer knows what is on screen.
         """
@@ -173,7 +205,10 @@ class AnnotationSession:
             if is_restarted:
                 return self._reply_after_restart(command)
             repeats = command.id in self._done and command.action in ONCE
-            if repeats and not (command.action.startswith(("propagate", "interpolate", "undo_slices")) and command.slice_ref.image.is_dirty):
+            if repeats and not (
+                command.action.startswith(("propagate", "interpolate", "undo_slices"))
+                and command.slice_ref.image.is_dirty
+            ):
                 return self._repeat_reply(command)
             answer = actions.ACTIONS[command.action](self, command)
             if command.id:
@@ -194,7 +229,9 @@ class AnnotationSession:
         return image.save(self.project, self.user)
 
     def save_first(self, command: Command) -> str:
-        """Save the mask that came with a command before the rest of it is done; return as ``save``, "" if there is none."""
+        """Save the mask that came with a command before the rest of it is done; return as ``save``, "" if there is
+        none.
+        """
         image = command.slice_ref.image
         return self.save(image) if command.mask_hw is not None or image.is_dirty else ""
 
@@ -221,7 +258,9 @@ class AnnotationSession:
         return item is not None and item.status not in OPEN
 
     def pop_previous(self) -> str | None:
-        """Return the id of the image that was on screen before this one, else the one added before it; None if there is none."""
+        """Return the id of the image that was on screen before this one, else the one added before it; None if there is
+        none.
+        """
         here, ids = self.case.item, [item.id for item in self.project.items()] if self.project else []
         while self._visited:
             id = self._visited.pop()
@@ -259,9 +298,19 @@ class AnnotationSession:
         return self.reply(key or self.slice_ref.key, saved=saved, message=message, show=True)
 
     def reply(
-        self, key: str, *, show: bool = False, saved: str = "", message: str = "", error: str = "", **masks_hw: np.ndarray | None
+        self,
+        key: str,
+        *,
+        show: bool = False,
+        saved: str = "",
+        message: str = "",
+        error: str = "",
+        **masks_hw: np.ndarray | None,
     ) -> str:
-        """Return a reply about the slice ``key``. show: put the slice on screen on the canvas. masks_hw: see ``protocol.reply``."""
+        """Return a reply about the slice ``key``.
+
+        show: put the slice on screen on the canvas. masks_hw: see ``protocol.reply``.
+        """
         if self.case is None:
             return protocol.reply(self._request_id, key, protocol.State(), error=error)
         here, status, left = self.slice_ref, "", 0
@@ -271,19 +320,34 @@ class AnnotationSession:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
         has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
-        state = protocol.State(status, here.index, here.slices, left, has_proposal, self.user, self._has_prompts, self.can_reopen_last, image.voxels_elsewhere(here.plane, here.index), len(image.last_change[1]))
+        state = protocol.State(
+            status,
+            here.index,
+            here.slices,
+            left,
+            has_proposal,
+            self.user,
+            self._has_prompts,
+            self.can_reopen_last,
+            image.voxels_elsewhere(here.plane, here.index),
+            len(image.last_change[1]),
+        )
         if show:
             self._sent = self._signature()
             remark = self.project.remark(image.item) if item else ""
             message = " ".join(filter(None, (message, remark, self.loader.pop_warning())))
         view = self._slice_view(here) if show else None
-        return protocol.reply(self._request_id, key, state, saved=saved, message=message, error=error, slice_view=view, **masks_hw)
+        return protocol.reply(
+            self._request_id, key, state, saved=saved, message=message, error=error, slice_view=view, **masks_hw
+        )
 
     # Inside
 
     @cached_property
     def _has_prompts(self) -> bool:
-        """True if there is a network for boxes and clicks; looked for once, as each look reads the folder of networks."""
+        """True if there is a network for boxes and clicks; looked for once, as each look reads the
+        folder of networks.
+        """
         return self.registry.prompt_network() is not None
 
     def _item(self, id: str) -> Item | None:
@@ -351,11 +415,22 @@ class AnnotationSession:
         case, (image, plane, index) = self.case, (here.image, here.plane, here.index)
         height, width = case.scan.pixel_hw(plane)
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
-        others = [(one.name, one.image_class, geometry.radiological_view(one.mask_xyz, case.scan.affine, plane)[index]) for one in self.reader_masks(image)]
+        others = [
+            (one.name, one.image_class, geometry.radiological_view(one.mask_xyz, case.scan.affine, plane)[index])
+            for one in self.reader_masks(image)
+        ]
         merges = tuple(MERGES) if self.is_consensus and len(others) > 1 else ()
         return protocol.slice_view(
-            here.key, image.title + suffix, case.scan.slice(index, plane), here.mask_hw, proposal_hw=None if self.is_consensus else image.proposal(plane, index),
-            truth_hw=image.truth(plane, index), window=case.display_span, aspect=height / width,
-            spacing=case.scan.spacing(plane), readers=others, merges=merges, unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
-        )  # fmt: skip
-
+            here.key,
+            image.title + suffix,
+            case.scan.slice(index, plane),
+            here.mask_hw,
+            proposal_hw=None if self.is_consensus else image.proposal(plane, index),
+            truth_hw=image.truth(plane, index),
+            window=case.display_span,
+            aspect=height / width,
+            spacing=case.scan.spacing(plane),
+            readers=others,
+            merges=merges,
+            unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
+        )

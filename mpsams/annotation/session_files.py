@@ -23,7 +23,9 @@ def packed(project: Project, form: str, which: str, label: str, names: str = "ke
 
 
 def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
-    """Save the masks and classes of an upload: of how many images, and sentences on what did not fit; see ``transfer.take``."""
+    """Save the masks and classes of an upload: of how many images, and sentences on what did not fit; see
+    ``transfer.take``.
+    """
     found = transfer.take(project, path, who)
     return len({*found.saved, *found.classified}), found.notes
 

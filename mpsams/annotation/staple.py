@@ -1,7 +1,8 @@
 """STAPLE: the probability of each voxel to be lesion, estimated from the masks of several readers.
 
-S. K. Warfield, K. H. Zou and W. M. Wells, "Simultaneous truth and performance level estimation (STAPLE): an algorithm for the
-validation of image segmentation", IEEE Transactions on Medical Imaging 23 (2004), for binary masks and a prior that is the same for all voxels.
+S. K. Warfield, K. H. Zou and W. M. Wells, "Simultaneous truth and performance level estimation (STAPLE): an algorithm
+for the validation of image segmentation", IEEE Transactions on Medical Imaging 23 (2004), for binary masks and a prior
+that is the same for all voxels.
 """
 
 from __future__ import annotations
@@ -19,22 +20,32 @@ TINY = 1e-300  # a likelihood below this counts as this
 
 @dataclass(frozen=True)
 class StapleEstimate:
-    """Result of STAPLE. probability: float, in [0, 1], of the masks' shape. sensitivity, specificity: of each reader, in [0, 1]."""
+    """Result of STAPLE.
+
+    probability: float, in [0, 1], of the masks' shape. sensitivity, specificity: of each reader, in [0, 1].
+    """
 
     probability: np.ndarray
     sensitivity: np.ndarray
     specificity: np.ndarray
 
 
-def staple(masks: Sequence[np.ndarray], prior: float | None = None, start: float = START, iterations: int = MAX_ITERATIONS) -> StapleEstimate:
+def staple(
+    masks: Sequence[np.ndarray], prior: float | None = None, start: float = START, iterations: int = MAX_ITERATIONS
+) -> StapleEstimate:
     """Estimate the truth and the readers' performance by expectation maximisation.
 
-    masks: bool, of one shape, one of each reader. prior: probability of lesion, in (0, 1); None is the share of lesion in all masks.
-    start: sensitivity and specificity before the first iteration. iterations: at most; they end when nothing changes any more.
+    masks: bool, of one shape, one of each reader. prior: probability of lesion, in (0, 1); None is the share of lesion
+    in all masks.
+    start: sensitivity and specificity before the first iteration. iterations: at most; they end when nothing changes
+    any more.
     ValueError: no mask, too many, or masks of different shapes.
     """
     if not 0 < len(masks) <= MAX_READERS or len({mask.shape for mask in masks}) > 1:
-        raise ValueError(f"{len(masks)} masks of the shapes {sorted({mask.shape for mask in masks})}; allowed are 1 to {MAX_READERS} of one shape")
+        raise ValueError(
+            f"{len(masks)} masks of the shapes {sorted({mask.shape for mask in masks})}; allowed are 1 to {MAX_READERS}"
+            " of one shape"
+        )
     answers_n = sum(np.asarray(mask, np.int64).ravel() << reader for reader, mask in enumerate(masks))
     patterns_p, pattern_n, count_p = np.unique(answers_n, return_inverse=True, return_counts=True)
     answers_rp = (patterns_p >> np.arange(len(masks))[:, None] & 1).astype(bool)  # answer of each reader in pattern p

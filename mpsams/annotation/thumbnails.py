@@ -30,7 +30,9 @@ class Thumbnails:
         self._lock = Lock()
 
     def get(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return JPEGs as data URIs by id, at most ``MOST_AT_ONCE``; images that cannot be read, or are not in the project, are left out."""
+        """Return JPEGs as data URIs by id, at most ``MOST_AT_ONCE``; images that cannot be read, or are not in the
+        project, are left out.
+        """
         found = {}
         for id in ids[:MOST_AT_ONCE]:
             with self._lock:

@@ -1,4 +1,6 @@
-"""Files into a project and out of it: images added, masks found for them and saved, masks exported as a folder or a zip."""
+"""Files into a project and out of it: images added, masks found for them and saved, masks exported as a folder or a
+zip.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ NAMES = {"keep": "My file names", "hashed": "Hashed names"}
 class Imported:
     """Result of an import.
 
-    saved: ids of the images whose mask was saved. classified: of those that got a class. refused: names of images, and why a mask was not taken for each. notes:
-    sentences on all that did not fit, or was left alone.
+    saved: ids of the images whose mask was saved. classified: of those that got a class. refused: names of images, and
+    why a mask was not taken for each. notes: sentences on all that did not fit, or was left alone.
     """
 
     saved: list[str] = field(default_factory=list)
@@ -40,7 +42,9 @@ class Imported:
 
 @dataclass(frozen=True)
 class Exported:
-    """Result of an export. places: of each image's id the file with its mask in the export, None where it was left out. notes: sentences.
+    """Result of an export.
+
+    places: of each image's id the file with its mask in the export, None where it was left out. notes: sentences.
 
     classes: the number of images of each class, "" for those without one.
     """
@@ -51,14 +55,18 @@ class Exported:
 
 
 def group_files(paths: Sequence[Path]) -> list[list[Path]]:
-    """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make together."""
+    """An upload as images: each picture, volume or zip by itself, DICOM files by the series or volume they make
+    together.
+    """
     files = dict.fromkeys(path for path in paths if images.ending_of(path) == ".dcm")
     series = {group[0]: group for group in dicom.group_series(list(files))}
     return [series.get(path, [path]) for path in paths if path in series or path not in files]
 
 
 def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:
-    """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place in the upload."""
+    """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place
+    in the upload.
+    """
     before, notes = len(project.items()), []
     for number, group in enumerate(group_files(paths), start=1):
         noticed: list[str] = []
@@ -90,11 +98,13 @@ class _Scans(Mapping):
 
 
 def take(project: Project, path: Path, who: str) -> Imported:
-    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and their classes.
+    """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and
+    their classes.
 
-    A mask is named like its image's file, like its image in an export, or by the image's id. Classes come with the masks, or
-    from a table (CSV, see ``class_table``), and count where the project defines them. One image after the other. What is refused changes nothing: accepted images are left as they are, and so are images with
-    a saved mask of whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
+    A mask is named like its image's file, like its image in an export, or by the image's id. Classes come with the
+    masks, or from a table (CSV, see ``class_table``), and count where the project defines them. One image after the
+    other. What is refused changes nothing: accepted images are left as they are, and so are images with a saved mask of
+    whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
     """
     scans, report = _Scans(project), imports.Report()
     known = _export_names(project)
@@ -115,16 +125,26 @@ def take(project: Project, path: Path, who: str) -> Imported:
         _take_classes(project, said | report.classes, who, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
-    report.refused += [(title, "its saved mask was kept, for not all of the new one could be read.") for title in partly]
+    report.refused += [
+        (title, "its saved mask was kept, for not all of the new one could be read.") for title in partly
+    ]
     result.notes += report.sentences()
     if count := len(accepted):
-        result.notes.append(f"{count} accepted image{'s were' if count > 1 else ' was'} left alone; reopen what is to get another mask.")
-    result.refused = [*dict.fromkeys(report.refused), *((title, "it is accepted; reopen it to give it another mask.") for title in accepted)]
+        result.notes.append(
+            f"{count} accepted image{'s were' if count > 1 else ' was'} left alone; reopen what is to get another mask."
+        )
+    result.refused = [
+        *dict.fromkeys(report.refused),
+        *((title, "it is accepted; reopen it to give it another mask.") for title in accepted),
+    ]
     return result
 
 
 def _take_classes(project: Project, said: Mapping[str, str], who: str, result: Imported) -> None:
-    """Give images the classes that an import says; accepted images that have one keep it. result: gets ids and notes."""
+    """Give images the classes that an import says; accepted images that have one keep it.
+
+    result: gets ids and notes.
+    """
     allowed, unknown, kept = [one.name for one in classes.defined(project)], 0, 0
     for id, name in said.items():
         item, found = project.item(id), classes.match(allowed, name)
@@ -136,9 +156,14 @@ def _take_classes(project: Project, said: Mapping[str, str], who: str, result: I
         unknown += bool(name and not found)
     if unknown:
         expected = f"expected {', '.join(allowed)}" if allowed else "define classes first"
-        result.notes.append(f"{unknown} image{'s have' if unknown > 1 else ' has'} a class that this project does not define; {expected}.")
+        result.notes.append(
+            f"{unknown} image{'s have' if unknown > 1 else ' has'} a class that this project does not define;"
+            f" {expected}."
+        )
     if kept:
-        result.notes.append(f"{kept} accepted image{'s' * (kept > 1)} kept the class {'they have' if kept > 1 else 'it has'}.")
+        result.notes.append(
+            f"{kept} accepted image{'s' * (kept > 1)} kept the class {'they have' if kept > 1 else 'it has'}."
+        )
 
 
 def _export_names(project: Project) -> dict[str, str]:
@@ -149,16 +174,25 @@ def _export_names(project: Project) -> dict[str, str]:
 def write(project: Project, form: str, which: str, label: str, out: Path, names: str = "keep") -> Exported:
     """Export a project's masks into ``out``: a new folder, or a new zip where its name ends in .zip.
 
-    form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked on images that have no
-    class. names: "keep" names images as their files, see ``export_names``; "hashed" by their ids. names.csv in the export has both.
+    form: one of FORMATS. which: "accepted" or "all" that have a mask. label: one of LABELS, what is marked on images
+    that have no class. names: "keep" names images as their files, see ``export_names``; "hashed" by their ids.
+    names.csv in the export has both.
     ValueError: nothing to export, an unknown choice, ``out`` is there already.
     """
-    for name, value, allowed in (("format", form, FORMATS), ("which", which, WHICH), ("label", label, LABELS), ("names", names, NAMES)):
+    for name, value, allowed in (
+        ("format", form, FORMATS),
+        ("which", which, WHICH),
+        ("label", label, LABELS),
+        ("names", names, NAMES),
+    ):
         if value not in allowed:
             raise ValueError(f"{name} {str(value)[:40]!r}; allowed are {', '.join(allowed)}")
     chosen = [item for item in project.items("accepted" if which == "accepted" else None) if item.mask is not None]
     if not chosen:
-        raise ValueError("there is nothing to export yet: " + ("accept an image first" if which == "accepted" else "no image has a saved mask"))
+        raise ValueError(
+            "there is nothing to export yet: "
+            + ("accept an image first" if which == "accepted" else "no image has a saved mask")
+        )
     sent: list[str] = []
     titles = _export_names(project) if names == "keep" else {item.id: item.id for item in chosen}
     annotated = _annotated(project, chosen, label, titles, sent)
@@ -173,11 +207,18 @@ def write(project: Project, form: str, which: str, label: str, out: Path, names:
             exports.zipped(written.out).replace(out)
     lost = [f"{titles[item.id]} was left out: {project.remark(item.id)}" for item in chosen if item.id not in sent]
     places = dict(zip(sent, written.places, strict=True))
-    return Exported(places, [*written.notes, *lost], Counter(item.image_class for item in chosen if places.get(item.id)))
+    return Exported(
+        places, [*written.notes, *lost], Counter(item.image_class for item in chosen if places.get(item.id))
+    )
 
 
-def _annotated(project: Project, items: Sequence[Item], label: str, titles: Mapping[str, str], sent: list[str]) -> Iterator[Annotated]:
-    """The images and masks to be exported, each opened when it is asked for. titles: their names. sent: gets their ids."""
+def _annotated(
+    project: Project, items: Sequence[Item], label: str, titles: Mapping[str, str], sent: list[str]
+) -> Iterator[Annotated]:
+    """The images and masks to be exported, each opened when it is asked for.
+
+    titles: their names. sent: gets their ids.
+    """
     for item in items:
         mask_xyz = project.mask(item.id)
         if mask_xyz is not None:  # else its file was damaged meanwhile
@@ -190,6 +231,13 @@ def _annotated(project: Project, items: Sequence[Item], label: str, titles: Mapp
 def _record(item: Item, voxels: int) -> dict[str, object]:
     """The row of names.csv for an image. voxels: marked on it."""
     return {
-        "id": item.id, "name": item.name, "class": item.image_class, "state": item.status, "reader": item.reader, "modality": item.modality,
-        "lesion_voxels": voxels, "seconds": round(item.seconds, 1), "changed": item.changed,
-    }  # fmt: skip
+        "id": item.id,
+        "name": item.name,
+        "class": item.image_class,
+        "state": item.status,
+        "reader": item.reader,
+        "modality": item.modality,
+        "lesion_voxels": voxels,
+        "seconds": round(item.seconds, 1),
+        "changed": item.changed,
+    }

@@ -14,7 +14,9 @@ from mpsams.imaging import UnreadableImage, archive, nifti, raster
 
 @dataclass(frozen=True)
 class File:
-    """A file of an upload: its names from the upload's top down, where it lies, and the name of the folder that was uploaded."""
+    """A file of an upload: its names from the upload's top down, where it lies, and the name of the folder that was
+    uploaded.
+    """
 
     parts: tuple[str, ...]
     path: Path
@@ -51,7 +53,10 @@ def _walked(root: Path) -> list[File]:
             left -= path.stat().st_size
             files.append(File(tuple(map(name_matching.clean, path.relative_to(root).parts)), path, root.resolve().name))
             if len(files) > archive.MAX_FILES or left < 0:
-                raise UnreadableImage(f"This folder is too large; allowed are {archive.MAX_FILES} files and {archive.MAX_BYTES >> 30} GiB.")
+                raise UnreadableImage(
+                    f"This folder is too large; allowed are {archive.MAX_FILES} files and {archive.MAX_BYTES >> 30}"
+                    " GiB."
+                )
     return files
 
 

@@ -11,13 +11,19 @@ import numpy as np
 
 from mpsams.annotation import name_matching
 
-_MASKS = set("mask masks gt gts label labels annotation annotations truth groundtruth seg segs segmentation segmentations target targets manual".split())
-_IMAGES = set("image images img imgs original originals photo photos picture pictures input inputs scan scans volume volumes source".split())
+_MASKS = set(
+    "mask masks gt gts label labels annotation annotations truth groundtruth seg segs segmentation segmentations target"
+    " targets manual".split()
+)
+_IMAGES = set(
+    "image images img imgs original originals photo photos picture pictures input inputs scan scans volume volumes"
+    " source".split()
+)
 _INSTANCES = {"object", "objects", "instance", "instances"}
 _OTHERS = set(  # words that may stand beside these in the name of a folder
-    """train training val valid validation test testing tr ts va class classes raw png jpg jpeg tif nii nifti binary ground lesion lesions
-    tumor tumour all final full cropped resized gray grey st nd us ct mr mri set""".split()
-)  # fmt: skip
+    """train training val valid validation test testing tr ts va class classes raw png jpg jpeg tif nii nifti binary
+    ground lesion lesions tumor tumour all final full cropped resized gray grey st nd us ct mr mri set""".split()
+)
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 _MANY = 24  # grey levels that make up most of a photograph, and of no mask
 _ALIKE = 0.98  # correlation of a picture with the image it shows, saved once more
@@ -26,8 +32,8 @@ _ALIKE = 0.98  # correlation of a picture with the image it shows, saved once mo
 def role(parts: tuple[str, ...]) -> str:
     """ "mask" or "image" by a file's names from the upload's top down, "" where they do not say.
 
-    Its own name comes first (a_mask.png), then the folder nearest to it whose name says something, as in images/ and labels/,
-    original/ and GT/, JPEGImages/ and SegmentationClass/, imagesTr/ and labelsTr/.
+    Its own name comes first (a_mask.png), then the folder nearest to it whose name says something, as in images/ and
+    labels/, original/ and GT/, JPEGImages/ and SegmentationClass/, imagesTr/ and labelsTr/.
     """
     if name_matching.is_marked(name_matching.stem(parts[-1])):
         return "mask"
@@ -42,7 +48,9 @@ def role(parts: tuple[str, ...]) -> str:
 
 
 def shows_instances(parts: tuple[str, ...]) -> bool:
-    """Return True if a file lies in a folder of masks that number objects, as SegmentationObject, beside one that names classes."""
+    """Return True if a file lies in a folder of masks that number objects, as SegmentationObject, beside one that names
+    classes.
+    """
     return any(_words(folder) & _INSTANCES and _words(folder) & _MASKS for folder in parts[:-1])
 
 
@@ -51,9 +59,11 @@ def _words(folder: str) -> set[str]:
 
 
 def is_photograph(values_hw: np.ndarray) -> bool:
-    """Return True if a picture's greys, float in [0, 1], are continuous, as a photograph's and not as a mask's, soft edges included.
+    """Return True if a picture's greys, float in [0, 1], are continuous, as a photograph's and not as a mask's, soft
+    edges included.
 
-    Of what is not its commonest grey, a photograph needs many greys for four fifths, and few of them are near the brightest.
+    Of what is not its commonest grey, a photograph needs many greys for four fifths, and few of them are near the
+    brightest.
     """
     levels, counts = np.unique(np.rint(values_hw * 255).astype(np.int64), return_counts=True)
     levels, counts = np.delete(levels, counts.argmax()), np.sort(np.delete(counts, counts.argmax()))[::-1]
@@ -66,7 +76,9 @@ def is_photograph(values_hw: np.ndarray) -> bool:
 
 
 def is_same(values: np.ndarray, image: np.ndarray) -> bool:
-    """Return True if a picture is the image itself, maybe saved once more: the same values, or many of them that go with the image's."""
+    """Return True if a picture is the image itself, maybe saved once more: the same values, or many of them that go
+    with the image's.
+    """
     if values.shape != image.shape:
         return False
     if np.array_equal(values, image):

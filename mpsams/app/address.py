@@ -1,4 +1,7 @@
-"""The query of the page's address: the tab in front, the image on screen and the tab's settings. Written by static/page.js, read here."""
+"""The query of the page's address: the tab in front, the image on screen and the tab's settings.
+
+Written by static/page.js, read here.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ class Address:
         """Connect the listeners; all tabs must be built. header: sends ``visit`` with the query to go back to."""
         session = self.session
         outputs = {*session.sidebar.all_outputs, session.tabs, session.open_tab, self.accepted}
-        outputs |= {session.epoch} | {component for one in session.settings.values() for component in one.components.values()}
+        outputs |= {session.epoch} | {
+            component for one in session.settings.values() for component in one.components.values()
+        }
         opened = session.on_open(self.visit_first, [], outputs)
         visited = on_event(header.visit, self.visit, [session.case], outputs, may_lose=[session.case])
         for listener in (opened, visited):
@@ -58,7 +63,12 @@ class Address:
         try:
             return self._updates(values, current) | {self.accepted: urlencode(values)}
         except ValueError as error:
-            return {self.session.sidebar.notice: html.toast(f"<strong>This link cannot be opened.</strong> {escape(str(error))}."), self.accepted: ""}
+            return {
+                self.session.sidebar.notice: html.toast(
+                    f"<strong>This link cannot be opened.</strong> {escape(str(error))}."
+                ),
+                self.accepted: "",
+            }
 
     def _updates(self, values: Mapping[str, str], current: Case | None) -> dict:
         session, tab = self.session, values.get("tab", FIRST_TAB)

@@ -15,7 +15,9 @@ from mpsams.inference.registry import ASSISTANT, ModelRegistry
 LAST_EPOCH = 8103  # after it the schedule hides the whole image
 
 
-def case_of(registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, selector: str = "") -> Case:
+def case_of(
+    registry: ModelRegistry, file: str | None, modality: str, number: float = 0, seed: float = 0, selector: str = ""
+) -> Case:
     """The case an endpoint is asked about: an uploaded file at slice ``number``, counted from 1; 0 is the middle.
 
     modality: "" for what the file says. UnreadableImage or ValueError when there is no such case.
@@ -78,9 +80,15 @@ def mask(case: Case, at: MaskedPatches) -> dict:
 
 
 def notes(case: Case) -> list[str]:
-    """Sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints cannot choose."""
+    """Sentences on what to know of the scan, of its truth, and of other images in the upload, which endpoints cannot
+    choose.
+    """
     choices = case.scan.choices
-    several = [f"There are {len(choices)} images in this upload; this is of: {choices[case.scan.choice]}."] if len(choices) > 1 else []
+    several = (
+        [f"There are {len(choices)} images in this upload; this is of: {choices[case.scan.choice]}."]
+        if len(choices) > 1
+        else []
+    )
     return [*case.notes, *several]
 
 
@@ -95,17 +103,32 @@ def finite(value: float) -> float | None:
 
 
 def network_name(registry: ModelRegistry, stated: str, ending: str, modality: str) -> str:
-    """The network an endpoint is to use: the stated one, or for "" the modality's assistant, else the one that ends so, else any of its kind.
+    """The network an endpoint is to use: the stated one, or for "" the modality's assistant, else the one that ends so,
+    else any of its kind.
 
     ValueError when it is not there or of another kind than those that end so.
     """
     kind, mark = ("pretrain", "-pretrain") if ending.endswith("-pretrain") else ("segmentation", "-seg-")
     if kind == "segmentation":
-        name = stated or registry.assistant(modality) or registry.find(ending, modality) or next(iter(registry.segmenters(modality)), None)
+        name = (
+            stated
+            or registry.assistant(modality)
+            or registry.find(ending, modality)
+            or next(iter(registry.segmenters(modality)), None)
+        )
     else:
         name = stated or registry.find(ending, modality) or registry.find(mark, modality)
     if name is None or name not in registry.names() or registry.network(name).metadata["kind"] != kind:
-        there = ", ".join(other for other in registry.names() if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)) or "none at all"
+        there = (
+            ", ".join(
+                other
+                for other in registry.names()
+                if mark in other or kind == "segmentation" and other.endswith(ASSISTANT)
+            )
+            or "none at all"
+        )
         there = f"there are: {there}"
-        raise ValueError(f"weights {name!r} are no {kind} network here; {there}" if name else f"no {kind} network here; {there}")
+        raise ValueError(
+            f"weights {name!r} are no {kind} network here; {there}" if name else f"no {kind} network here; {there}"
+        )
     return name

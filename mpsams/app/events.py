@@ -27,16 +27,25 @@ def event_values(event: gr.EventData) -> dict:
 
 
 def on_event(
-    listen: Callable, fn: Callable | None, inputs: Sequence, outputs, may_lose: Sequence[gr.State] = (), lane: Lane = PICTURE,
-    saves: bool = False, needs: Callable[..., Keys] | None = None, **options,
-) -> gr.events.Dependency:  # fmt: skip
+    listen: Callable,
+    fn: Callable | None,
+    inputs: Sequence,
+    outputs,
+    may_lose: Sequence[gr.State] = (),
+    lane: Lane = PICTURE,
+    saves: bool = False,
+    needs: Callable[..., Keys] | None = None,
+    **options,
+) -> gr.events.Dependency:
     """Attach a listener of the page itself: without a spinner, the last of many events wins, not in the API.
 
     The events of one visitor in one lane are answered one at a time in their order, so that the last result stays.
     may_lose: held inputs that are passed as None where the page's budget released them; the others raise an error then.
-    lane: in which its events wait (``server.lanes``), or a function that says it of what the page sent. saves: True if they are let in as saves.
-    needs: called with the inputs, as the page sent them, of an event that asks networks; returns the keys of the shared results that it needs,
-    so that it does not wait for networks where they are all there; None where that cannot be said.
+    lane: in which its events wait (``server.lanes``), or a function that says it of what the page sent. saves: True if
+    they are let in as saves.
+    needs: called with the inputs, as the page sent them, of an event that asks networks; returns the keys of the shared
+    results that it needs, so that it does not wait for networks where they are all there; None where that cannot be
+    said.
     """
     defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))
@@ -51,7 +60,10 @@ def on_event(
 
 
 def endpoint(name: str, fn: Callable, inputs: Sequence, outputs, lane: str = PICTURE) -> None:
-    """Register a named endpoint without anything on the page; its caller gets the sentence of an error or a ValueError. lane: as ``on_event``."""
+    """Register a named endpoint without anything on the page; its caller gets the sentence of an error or a ValueError.
+
+    lane: as ``on_event``.
+    """
 
     @functools.wraps(fn)
     def answer(*values):

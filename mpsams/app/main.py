@@ -45,9 +45,9 @@ examples:
   python app.py                           open http://127.0.0.1:7860 in a browser
   python app.py --weights runs/mine       other checkpoints (*.safetensors); without any, Masking still works
   python app.py --results runs/table1     other records (*.jsonl) for the Results tab
-  python app.py --project breasts         annotate the images of a project, a folder that is created if it does not exist
+  python app.py --project breasts         annotate the images of a project, a folder; created if it does not exist
   python app.py --login people --add-login anne   write an account into the file "people"; the password is asked for
-  python app.py --login people --host 0.0.0.0     answer to other computers, with accounts; put a proxy with TLS in front of it
+  python app.py --login people --host 0.0.0.0     answer to other computers, with accounts; behind a proxy with TLS
   python app.py --allowed-host annotate.example.org     answer to the host name of a proxy
 
 The page fetches nothing from the internet and sends nothing there. /healthz answers when the app is up. Before you let
@@ -65,10 +65,12 @@ def create(
     hosts: Hosts | None = None,
     with_metrics: bool = False,
 ) -> FastAPI:
-    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at /healthz.
+    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at
+    /healthz.
 
     people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
-    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this computer.
+    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this
+    computer.
     hosts: the names it answers to; None is this computer's own, localhost. with_metrics: whether /metrics answers.
     """
     learnt = () if project is None else (project.folder / "checkpoints",)
@@ -83,14 +85,23 @@ def create(
             await sweeping
 
     app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)  # not of events, and not once more what gradio compressed
+    # not of events, and not once more what gradio compressed
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)
     app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
 
     @app.get("/healthz")
     def healthz() -> dict:
         said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable_files()}
-        said |= {"budget": blocks.budget.usage(), "shared_results": shared.results.usage(), "requests": blocks._queue.usage()}
-        return said if project is None else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+        said |= {
+            "budget": blocks.budget.usage(),
+            "shared_results": shared.results.usage(),
+            "requests": blocks._queue.usage(),
+        }
+        return (
+            said
+            if project is None
+            else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+        )
 
     if with_metrics:
 
@@ -103,9 +114,19 @@ def create(
     blocks = page(registry, project, budget).queue()
     shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
     gr.mount_gradio_app(
-        app, blocks, path="/", show_error=False, max_file_size=max_upload, ssr_mode=False, enable_monitoring=False, run_history=False,
-        footer_links=["api"], auth=accounts.checker(people) if people else None, auth_message=accounts.SIGN_IN, **look(),
-    )  # fmt: skip
+        app,
+        blocks,
+        path="/",
+        show_error=False,
+        max_file_size=max_upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=["api"],
+        auth=accounts.checker(people) if people else None,
+        auth_message=accounts.SIGN_IN,
+        **look(),
+    )
     gradio_compat.use_lean_state(app, blocks)
     return app
 
@@ -155,22 +176,59 @@ def shipped(name: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
-    parser = argparse.ArgumentParser(description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=shipped("weights"), metavar="DIR", help="folder of checkpoints (default: those that come with the app)")
-    parser.add_argument("--results", type=Path, default=shipped("results"), metavar="DIR", help="folder of records (default: those that come with the app)")
-    parser.add_argument("--project", type=Path, metavar="DIR", help="folder of annotations for the Annotate tab; whoever can open the page can work on it")
-    parser.add_argument("--login", type=Path, metavar="FILE", help="require an account of this file (default: no accounts)")
-    parser.add_argument("--add-login", metavar="NAME", help="ask for a password, write an account into the file of --login, and exit")
+    parser = argparse.ArgumentParser(
+        description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=shipped("weights"),
+        metavar="DIR",
+        help="folder of checkpoints (default: those that come with the app)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=shipped("results"),
+        metavar="DIR",
+        help="folder of records (default: those that come with the app)",
+    )
+    parser.add_argument(
+        "--project",
+        type=Path,
+        metavar="DIR",
+        help="folder of annotations for the Annotate tab; whoever can open the page can work on it",
+    )
+    parser.add_argument(
+        "--login", type=Path, metavar="FILE", help="require an account of this file (default: no accounts)"
+    )
+    parser.add_argument(
+        "--add-login", metavar="NAME", help="ask for a password, write an account into the file of --login, and exit"
+    )
     limit = "largest size of all files of an upload, such as 300mb (default: 1gb)"
     parser.add_argument("--max-upload", type=size, default=MAX_UPLOAD, metavar="SIZE", help=limit)
     limit = "memory for the images of all visitors together, in GiB (default: half of what is available)"
     parser.add_argument("--memory", type=gib, metavar="GIB", help=limit)
     limit = "disk space for their decoded volumes in the temporary folder, in GiB (default: half of what is free)"
     parser.add_argument("--scratch", type=gib, metavar="GIB", help=limit)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS in front of it")
-    named = "a host name under which the page is opened, besides localhost, the address and the name of this computer; may be repeated; * for any name"
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help=(
+            "address to listen on (default: 127.0.0.1, this computer only); for others put a proxy with TLS in front"
+            " of it"
+        ),
+    )
+    named = (
+        "a host name under which the page is opened, besides localhost, the address and the name of this computer; may"
+        " be repeated; * for any name"
+    )
     parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help=named)
-    parser.add_argument("--metrics", action="store_true", help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)")
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)",
+    )
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
@@ -199,10 +257,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with listen.ended_by_signal(), uploads.uploads_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         budget = Budget(options.memory, options.scratch)
-        app = create(options.weights, options.results, project, people, options.max_upload, budget, hosts, options.metrics)
+        app = create(
+            options.weights, options.results, project, people, options.max_upload, budget, hosts, options.metrics
+        )
         address = f"[{options.host}]" if ":" in options.host else options.host
         try:
-            listen.serve(app, sockets, lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True))
+            listen.serve(
+                app,
+                sockets,
+                lambda: print(f"MPS-AMS is at http://{address}:{options.port} (Ctrl+C stops it)", flush=True),
+            )
         except OSError as error:
             parser.error(listen.why(error, options.host, options.port))
-

@@ -26,14 +26,18 @@ from mpsams.app.sidebar import Sidebar
 from mpsams.inference.registry import ModelRegistry
 
 SCRIPTS = ("page", "theme", "address")
-HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that may be
-lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline lesions.</p>
-<select data-theme-choice aria-label="Theme" title="Theme"><option value="system">System</option><option value="light">Light</option><option value="dark">Dark</option></select>
-<button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image: <span></span></button></header>
+HEADER = """<header><h1>MPS-AMS</h1><p>How a network learns from medical images without labels: hide the patches that
+may be lesion, hide more of them each epoch, and have it fill them in. Then a few labelled images are enough to outline
+lesions.</p>
+<select data-theme-choice aria-label="Theme" title="Theme"><option value="system">System</option>
+<option value="light">Light</option><option value="dark">Dark</option></select>
+<button type="button" class="open-side" data-open-side aria-expanded="false" aria-controls="side">Image:
+<span></span></button></header>
 <div class="backdrop" hidden></div>
 <div class="drop-here" hidden><p>Drop to open: pictures, NIfTI volumes, DICOM files or a zip of them</p></div>"""
-FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: MaskedPatches patches selection and adaptive masking strategy based self-supervised
-medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you open leaves the computer that runs this page.</footer>"""
+FOOTER = """<footer>After Wang et al., <cite>MPS-AMS: MaskedPatches patches selection and adaptive masking strategy
+based self-supervised medical image segmentation</cite>. For research and teaching; not a medical device. Nothing you
+open leaves the computer that runs this page.</footer>"""
 
 
 def scripts() -> str:
@@ -48,7 +52,9 @@ def tab_names() -> list[str]:
 
 def all_tabs() -> list[ModuleType]:
     """The modules of all tabs in the order they are shown in."""
-    return sorted((importlib.import_module(f"{tabs.__name__}.{name}") for name in tab_names()), key=lambda tab: tab.PLACE)
+    return sorted(
+        (importlib.import_module(f"{tabs.__name__}.{name}") for name in tab_names()), key=lambda tab: tab.PLACE
+    )
 
 
 def tab_name(tab: ModuleType) -> str:
@@ -59,16 +65,23 @@ def tab_name(tab: ModuleType) -> str:
 def unusable_weights(registry: ModelRegistry) -> str:
     """Return a note on the files of weights that cannot be used, as HTML; empty when all can."""
     lines = [f"<br><code>{escape(name)}</code>: {escape(reason)}" for name, reason in registry.unusable_files().items()]
-    return html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning") if lines else ""
+    return (
+        html.note(f"<strong>These files of weights cannot be used.</strong>{''.join(lines)}", "warning")
+        if lines
+        else ""
+    )
 
 
 def page(registry: ModelRegistry, project: Project | None = None, budget: Budget | None = None) -> gr.Blocks:
     """The whole page over a folder of weights and a project of annotations, with the first case already drawn.
 
-    It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this computer.
+    It opens on Learn, with a project on Annotate. budget: of memory and disk for all visitors; None is what fits this
+    computer.
     """
     modules = all_tabs()
-    with GuardedBlocks(title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget) as blocks:
+    with GuardedBlocks(
+        title="MPS-AMS", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True, budget=budget
+    ) as blocks:
         session = Session(registry, project, opens=tab_name(modules[0]) if project is None else "annotate")
         header = gr.HTML(HEADER, js_on_load=scripts(), elem_id="top")
         unusable = gr.HTML(unusable_weights(registry), elem_id="left-out", elem_classes="stage")

@@ -1,7 +1,7 @@
 """The endpoint /prompt: masks of the objects that boxes and points mark on an image or a slice of a volume.
 
-Boxes are [left, top, right, bottom] and points [x, y, label] in pixels of the slice as shown, as in the answers of /segment;
-label 1 lies on the object and 0 beside it.
+Boxes are [left, top, right, bottom] and points [x, y, label] in pixels of the slice as shown, as in the answers of
+/segment; label 1 lies on the object and 0 beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ MOST = 100  # boxes, or points, of one request
 
 @dataclass(frozen=True)
 class Marks:
-    """The box and the points of one object, as a request states them: [left, top, right, bottom] or None, and [x, y, label]."""
+    """The box and the points of one object, as a request states them: [left, top, right, bottom] or None, and [x, y,
+    label].
+    """
 
     box: tuple[float, float, float, float] | None
     points: tuple[tuple[float, float, int], ...]
@@ -45,7 +47,10 @@ class Marks:
 
 
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
-    """Boxes from JSON: one [left, top, right, bottom] or a list of them; "" is none. ValueError says what is allowed."""
+    """Boxes from JSON: one [left, top, right, bottom] or a list of them; "" is none.
+
+    ValueError says what is allowed.
+    """
     boxes = parse_rows(text, "boxes", 4)
     for left, top, right, bottom in boxes:
         if not (left < right and top < bottom):
@@ -54,7 +59,10 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
 
 
 def parse_points(text: str) -> list[tuple[float, float, int]]:
-    """Points from JSON: one [x, y] or [x, y, label] or a list of them, label 1 (the default) or 0. ValueError says what is allowed."""
+    """Points from JSON: one [x, y] or [x, y, label] or a list of them, label 1 (the default) or 0.
+
+    ValueError says what is allowed.
+    """
     points = [(*row, 1) if len(row) == 2 else row for row in parse_rows(text, "points", 2, 3)]
     if wrong := [point for point in points if point[2] not in (0, 1)]:
         raise ValueError(f"point {list(wrong[0])}: the label must be 1 (on the object) or 0 (beside it)")
@@ -66,20 +74,29 @@ def parse_rows(text: str, name: str, *lengths: int) -> list[Sequence[float]]:
     try:
         rows = json.loads(text) if text.strip() else []
     except (ValueError, RecursionError):
-        raise ValueError(f"{name} is no JSON; expected a list such as {[[40, 30, 90, 80]] if name == 'boxes' else [[60, 50, 1]]}") from None
+        raise ValueError(
+            f"{name} is no JSON; expected a list such as {[[40, 30, 90, 80]] if name == 'boxes' else [[60, 50, 1]]}"
+        ) from None
     if isinstance(rows, list) and rows and not isinstance(rows[0], list):
         rows = [rows]
     if not isinstance(rows, list) or len(rows) > MOST:
         raise ValueError(f"{name} must be a list of at most {MOST} rows")
     for row in rows:
-        numbers = isinstance(row, list) and all(type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in row)
+        numbers = isinstance(row, list) and all(
+            type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e6 for value in row
+        )
         if not numbers or len(row) not in lengths:
             raise ValueError(f"{name}: {json.dumps(row)[:60]} must be {' or '.join(map(str, lengths))} finite numbers")
     return rows
 
 
-def group(boxes: Sequence[tuple[float, float, float, float]], points: Sequence[tuple[float, float, int]]) -> list[Marks]:
-    """One object for each box, with the points nearest to it; without a box all points mark one object. ValueError for no mark at all."""
+def group(
+    boxes: Sequence[tuple[float, float, float, float]], points: Sequence[tuple[float, float, int]]
+) -> list[Marks]:
+    """One object for each box, with the points nearest to it; without a box all points mark one object.
+
+    ValueError for no mark at all.
+    """
     if not boxes:
         if not any(label for _, _, label in points):
             raise ValueError("the prompt marks no object: give a box, or a point with label 1")
@@ -90,35 +107,65 @@ def group(boxes: Sequence[tuple[float, float, float, float]], points: Sequence[t
         return math.hypot(max(left - x, 0, x - right), max(top - y, 0, y - bottom))
 
     nearest = [min(range(len(boxes)), key=lambda k: distance(boxes[k], x, y)) for x, y, _ in points]
-    return [Marks(box, tuple(point for point, owner in zip(points, nearest, strict=True) if owner == k)) for k, box in enumerate(boxes)]
+    return [
+        Marks(box, tuple(point for point, owner in zip(points, nearest, strict=True) if owner == k))
+        for k, box in enumerate(boxes)
+    ]
 
 
 def register(registry: ModelRegistry) -> None:
     """Register /prompt."""
     image = gr.File(type="filepath", visible=False, label="image")
-    boxes = gr.Textbox("", visible=False, label="boxes as JSON: [[left, top, right, bottom], ...] in pixels, one object each")
-    points = gr.Textbox("", visible=False, label="points as JSON: [[x, y, label], ...] in pixels, label 1 on the object, 0 beside it")
+    boxes = gr.Textbox(
+        "", visible=False, label="boxes as JSON: [[left, top, right, bottom], ...] in pixels, one object each"
+    )
+    points = gr.Textbox(
+        "", visible=False, label="points as JSON: [[x, y, label], ...] in pixels, label 1 on the object, 0 beside it"
+    )
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
-    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    modality = gr.Textbox(
+        "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"
+    )
 
     def prompt(image, boxes="", points="", slice=0, modality=""):
-        """Outline the objects that boxes and points mark; masks as COCO's run lengths, with the DSC that is expected of each."""
+        """Outline the objects that boxes and points mark; masks as COCO's run lengths, with the DSC that is expected of
+        each.
+        """
         marks = group(parse_boxes(boxes), parse_points(points))
         name = registry.prompt_network()
         if name is None:
-            raise ValueError("there is no network for prompts here; train one with python -m train.prompt and put it into the folder of --weights")
+            raise ValueError(
+                "there is no network for prompts here; train one with python -m train.prompt and put it into the folder"
+                " of --weights"
+            )
         case, network = endpoints.case_of(registry, image, modality, slice), registry.network(name)
         began = time.perf_counter()
         found = [segment_prompt(network, case.unit_hw, each.prompt()) for each in marks]
         seconds = time.perf_counter() - began
         whole_hw = np.any([result.mask for result in found], axis=0)
         objects = [
-            {"box": each.box, "points": each.points, "pixels": int(result.mask.sum()), "confidence": result.confidence, "mask": coco(result.mask)}
+            {
+                "box": each.box,
+                "points": each.points,
+                "pixels": int(result.mask.sum()),
+                "confidence": result.confidence,
+                "mask": coco(result.mask),
+            }
             for each, result in zip(marks, found, strict=True)
         ]
         confidence = float(np.mean([result.confidence for result in found]))
-        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "slice": case.index + 1 if case.is_volume else 0}
-        answer |= {"objects": objects, "mask": coco(whole_hw), "confidence": confidence, "milliseconds": round(1000 * seconds)}
+        answer = {
+            "weights": name,
+            "width": case.shape_hw[1],
+            "height": case.shape_hw[0],
+            "slice": case.index + 1 if case.is_volume else 0,
+        }
+        answer |= {
+            "objects": objects,
+            "mask": coco(whole_hw),
+            "confidence": confidence,
+            "milliseconds": round(1000 * seconds),
+        }
         return answer | {"notes": endpoints.notes(case)}
 
     endpoint("prompt", prompt, [image, boxes, points, number, modality], gr.JSON(visible=False), lane=NETWORK)

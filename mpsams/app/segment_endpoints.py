@@ -27,11 +27,17 @@ FORMATS = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identifie
 def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
     """Register /segment and /export."""
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
-    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    modality = gr.Textbox(
+        "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"
+    )
     threshold = gr.Number(DEFAULT_THRESHOLD, visible=False, label="threshold in (0, 1)")
-    weights = gr.Textbox("", visible=False, label="name of a segmentation network; empty for the assistant of the modality, else MPS-AMS")
+    weights = gr.Textbox(
+        "", visible=False, label="name of a segmentation network; empty for the assistant of the modality, else MPS-AMS"
+    )
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for all of them")
-    form = gr.Textbox("", visible=False, label=f"format, one of {', '.join(FORMATS)}; empty for the one that fits the upload")
+    form = gr.Textbox(
+        "", visible=False, label=f"format, one of {', '.join(FORMATS)}; empty for the one that fits the upload"
+    )
 
     def found(image, modality, weights, threshold, number, truth=None) -> tuple[str, Case, np.ndarray]:
         """The network's name, the case, and its mask on the grid of the upload."""
@@ -42,14 +48,28 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         case = set_truth(case, Path(truth)) if truth else case
         network = registry.network(name)
         if number or not case.is_volume:
-            return name, case, slice_mask(case, shared.grid_probability(network, case.unit_hw, case.box), threshold, network.readout.rule)
+            return (
+                name,
+                case,
+                slice_mask(
+                    case, shared.grid_probability(network, case.unit_hw, case.box), threshold, network.readout.rule
+                ),
+            )
         *_, (_, said) = volumes.segment(case, [network])
         return name, case, said[0].mask(case.scan, threshold)
 
     def segment(image, truth=None, modality="", threshold=DEFAULT_THRESHOLD, weights="", slice=0):
-        """Outline the lesion: its area and box in pixels, of a volume its millilitres; with a truth mask also DSC, PPV and Sen."""
+        """Outline the lesion: its area and box in pixels, of a volume its millilitres; with a truth mask also DSC, PPV
+        and Sen.
+        """
         name, case, mask_xyz = found(image, modality, weights, threshold, slice, truth)
-        answer = {"weights": name, "width": case.shape_hw[1], "height": case.shape_hw[0], "threshold": threshold, "notes": answers.notes(case)}
+        answer = {
+            "weights": name,
+            "width": case.shape_hw[1],
+            "height": case.shape_hw[0],
+            "threshold": threshold,
+            "notes": answers.notes(case),
+        }
         if case.is_volume and not slice:
             areas = geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
             per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
@@ -61,11 +81,18 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         return answer | {"lesion_pixels": int(mask_hw.sum()), "box": box} | scores(mask_hw, case)
 
     def export_mask(image, modality="", threshold=DEFAULT_THRESHOLD, weights="", slice=0, format=""):
-        """The lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a volume; and notes."""
+        """The lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a volume;
+        and notes.
+        """
         name, case, mask_xyz = found(image, modality, weights, threshold, slice)
-        return write_mask(case, mask_xyz, format or export.formats(case.scan)[0], button), {"weights": name, "notes": answers.notes(case)}
+        return write_mask(case, mask_xyz, format or export.formats(case.scan)[0], button), {
+            "weights": name,
+            "notes": answers.notes(case),
+        }
 
-    endpoint("segment", segment, [image, truth, modality, threshold, weights, number], gr.JSON(visible=False), lane=NETWORK)
+    endpoint(
+        "segment", segment, [image, truth, modality, threshold, weights, number], gr.JSON(visible=False), lane=NETWORK
+    )
     parts = [gr.File(visible=False, label="mask"), gr.JSON(visible=False)]
     endpoint("export", export_mask, [image, modality, threshold, weights, number, form], parts, lane=NETWORK)
 

@@ -31,35 +31,41 @@ if TYPE_CHECKING:
 class TabSettings:
     """The settings of a tab that are kept in the address of the page.
 
-    components: key in the query -> what holds its value. read: values of these keys as text, and the case they are for ->
-    updates of the components; a missing key gets its default. ValueError for a value that is not allowed.
+    components: key in the query -> what holds its value. read: values of these keys as text, and the case they are for
+    -> updates of the components; a missing key gets its default. ValueError for a value that is not allowed.
     """
 
     components: Mapping[str, gr.components.Component]
     read: Callable[[Mapping[str, str], Case], dict]
+
 
 FIRST_EPOCH = 100
 OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: networks outline the lesions of T1 better
 
 
 class Session:
-    """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared components.
+    """The page that is being built: its networks, its project of annotations (or None), the samples, and the shared
+    components.
 
-    views: the readers of the project; None without one. case: ``gr.State`` with the Case on screen. version: ``gr.State`` with a string that changes with the case, so that no
-    tensor is ever compared. first: the Case that is shown at first. open_tab: hidden text with the name of the tab in front;
-    opens: its first value. epoch: hidden number that the sliders of epochs share. tabs: all of them, rendered by the page. sidebar: set by
-    the page. settings: of the tabs, by name.
+    views: the readers of the project; None without one. case: ``gr.State`` with the Case on screen. version:
+    ``gr.State`` with a string that changes with the case, so that no tensor is ever compared. first: the Case that is
+    shown at first. open_tab: hidden text with the name of the tab in front;
+    opens: its first value. epoch: hidden number that the sliders of epochs share. tabs: all of them, rendered by the
+    page. sidebar: set by the page. settings: of the tabs, by name.
     """
 
     def __init__(self, registry: ModelRegistry, project: Project | None, opens: str) -> None:
         self.registry, self.views = registry, None if project is None else ReaderViews(project)
         self.cases = [open_case.open_sample(sample, self.clustering(sample.modality)) for sample in phantom.samples()]
         self.volumes = phantom.volumes()
-        self.volume = functools.cache(lambda index: open_case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality)))
+        self.volume = functools.cache(
+            lambda index: open_case.open_volume(self.volumes[index], self.clustering(self.volumes[index].modality))
+        )
         self.first = self._choose_first()
         self.case = gr.State(self.first)
         self.version = gr.State("first")
-        self.reserve: Callable[[int], None] = lambda size: None  # reserves bytes of memory; OverBudget where there are none left
+        # reserves bytes of memory; OverBudget where there are none left
+        self.reserve: Callable[[int], None] = lambda size: None
         self.hold(self.case)
         self.open_tab = gr.Textbox(opens, visible=False, label="tab in front")
         self.epoch = gr.Number(FIRST_EPOCH, visible=False, label="epoch of the tabs that show one")
@@ -70,7 +76,9 @@ class Session:
 
     @property
     def view(self) -> ReaderView | None:
-        """The view of the reader whom the address of the page names that sent the event being handled, else of the first; None without a project."""
+        """The view of the reader whom the address of the page names that sent the event being handled, else of the
+        first; None without a project.
+        """
         try:
             return None if self.views is None else self.views.view(page_query().get("reader", ""))
         except ValueError as error:
@@ -87,11 +95,15 @@ class Session:
 
     @property
     def annotation_registry(self) -> ModelRegistry:
-        """The networks that help the reader of this page: those trained on the first reader's masks help nobody else."""
+        """The networks that help the reader of this page: those trained on the first reader's masks
+        help nobody else.
+        """
         return self._shipped_registry if self.view is not None and self.view.name else self.registry
 
     def _choose_first(self) -> Case:
-        """The first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained network of its modality is at hand; else the first image."""
+        """The first volume, in the order of ``OPENS_ON``, whose clusters find the lesion, if a pretrained network of
+        its modality is at hand; else the first image.
+        """
         known = {training_data(self.registry.metadata(name))[0] for name in self.registry.names("-mps_ams-pretrain")}
         order = sorted(range(len(self.volumes)), key=lambda index: OPENS_ON.index(self.volumes[index].modality))
         volumes = (self.volume(index) for index in order if self.volumes[index].modality in known)
@@ -109,11 +121,17 @@ class Session:
         return open_case.clustering_options(self.registry.clustering(modality, selector), seed or 0)
 
     def on_case(
-        self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, needs: Callable[..., Keys] = lambda *values: None, **options
+        self,
+        show: Callable,
+        inputs: Sequence,
+        outputs: Sequence | gr.components.Component,
+        needs: Callable[..., Keys] = lambda *values: None,
+        **options,
     ) -> None:
         """Call ``show(case, *inputs)`` for the outputs whenever another case is on screen.
 
-        A listener of a tab is only called while the tab is open, and when it is opened. needs, options: as ``on_event`` takes them.
+        A listener of a tab is only called while the tab is open, and when it is opened. needs, options: as ``on_event``
+        takes them.
         """
         tab, inputs = self._tab, [self.case, *inputs]
         if tab is None:
@@ -140,21 +158,38 @@ class Session:
         self._tab = None
 
     def link_epoch(self, slider: gr.Slider) -> None:
-        """Let the slider of the tab that is being built share its epoch with those of other tabs: an image has one epoch. In the browser."""
+        """Let the slider of the tab that is being built share its epoch with those of other tabs: an image has one
+        epoch. In the browser.
+        """
         on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
         on_event(self._tab.select, None, [self.epoch], slider, js="epoch => epoch")  # type: ignore[union-attr]
 
-    def on_open(self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options) -> gr.events.Dependency:
-        """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand. options: as ``on_event`` takes them."""
+    def on_open(
+        self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options
+    ) -> gr.events.Dependency:
+        """Call ``show(*inputs)`` when the page is opened, for what cannot be laid out beforehand.
+
+        options: as ``on_event`` takes them.
+        """
         return on_event(root_blocks().load, show, inputs, outputs, **options)
 
-    def keep_in_address(self, components: Mapping[str, gr.components.Component], read: Callable[[Mapping[str, str], Case], dict]) -> None:
-        """Keep settings of the tab that is laid out in the address; a user's change of a component is written at once."""
+    def keep_in_address(
+        self, components: Mapping[str, gr.components.Component], read: Callable[[Mapping[str, str], Case], dict]
+    ) -> None:
+        """Keep settings of the tab that is laid out in the address; a user's change of a component is
+        written at once.
+        """
         self.settings[self._tab.id] = TabSettings(components, read)
         for key, component in components.items():
             if not isinstance(component, gr.State):
                 changed = component.input if isinstance(component, gr.CheckboxGroup) else component.change
-                on_event(changed, None, [component], None, js=f"value => window.address?.note({self._tab.id!r}, {{{key}: value}})")
+                on_event(
+                    changed,
+                    None,
+                    [component],
+                    None,
+                    js=f"value => window.address?.note({self._tab.id!r}, {{{key}: value}})",
+                )
 
     def in_front(self, tab: str) -> dict:
         """Updates that bring a tab to the front, for the outputs ``tabs`` and ``open_tab``."""

@@ -29,10 +29,12 @@ element.addEventListener('click', event => {
     const sample = event.target.closest('[data-sample]');
     if (sample) trigger('pick', {index: Number(sample.dataset.sample)});
 });"""
-DRAWER_HEAD = '<div class="drawer-head"><h2>Image and settings</h2><button type="button" data-close-side>Close</button></div>'
+DRAWER_HEAD = (
+    '<div class="drawer-head"><h2>Image and settings</h2><button type="button" data-close-side>Close</button></div>'
+)
 OPEN_FILE = "Open an image or volume"
-FORMATS = """<p class="small">Or drop files anywhere on the page: PNG, JPEG, TIFF, NIfTI, DICOM, or a zip of them. They stay on the computer
-that runs this app and are deleted within a day.</p>"""
+FORMATS = """<p class="small">Or drop files anywhere on the page: PNG, JPEG, TIFF, NIfTI, DICOM, or a zip of them. They
+stay on the computer that runs this app and are deleted within a day.</p>"""
 SELECTORS = {
     "covariance-of-softmax": "Covariance of the softmax of similarity",
     "softmax-of-covariance": "Softmax of the covariance",
@@ -65,19 +67,31 @@ class Sidebar:
             self.choice = gr.Dropdown([], label="The upload holds several images", visible=False, type="index")
         gallery = gr.HTML(slice_view.gallery(session.cases, session.volumes), js_on_load=PICK_SAMPLE, elem_id="samples")
         with gr.Accordion("Modality and lesion mask", open=False, elem_id="image-details"):
-            self.modality = gr.Radio([("From the file", ""), *((NAMES[m], m) for m in _case.MODALITIES)], value="", label="Modality")
+            self.modality = gr.Radio(
+                [("From the file", ""), *((NAMES[m], m) for m in _case.MODALITIES)], value="", label="Modality"
+            )
             self.truth = gr.File(label="Lesion mask of the same size", type="filepath", height=120)
         with gr.Accordion("How patches are clustered", open=False):
             self.selector = gr.Radio(
                 [(SELECTORS[name], name) for name in clusters.SELECTORS],
                 value=first.selector,
-                label="Selector: the paper’s “covariance matrix after a softmax” in either of its two readings, or ours",
+                label=(
+                    "Selector: the paper’s “covariance matrix after a softmax” in either of its two readings, or ours"
+                ),
             )
             self.seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed of the random order")
             reshuffle = gr.Button("Draw another order", size="sm")
         volume = [self.volume, self.slice, self.plane, self.window, self.preset, self.level, self.width]
         self._case_outputs = [session.case, session.version, self.notice]
-        self._scan_outputs = [*self._case_outputs, *volume, self.modality, self.choice, self.file, self.truth, self.selector]
+        self._scan_outputs = [
+            *self._case_outputs,
+            *volume,
+            self.modality,
+            self.choice,
+            self.file,
+            self.truth,
+            self.selector,
+        ]
         self.all_outputs = [*self._scan_outputs, self.seed]
         self._listen(gallery, reshuffle)
 
@@ -87,9 +101,24 @@ class Sidebar:
         slow = {"show_progress": "minimal", "show_progress_on": self.shown}
         reopens = {"may_lose": [case]}
         on_event(gallery.pick, self._open_sample, [self.seed], self.all_outputs, **slow)
-        on_event(self.file.upload, self._open, [self.file, self.modality, self.seed, case], scan_outputs, **reopens, **slow)
-        on_event(self.choice.input, self._choose, [self.file, self.choice, self.modality, self.seed, case], scan_outputs, **reopens, **slow)
-        on_event(self.modality.input, self._set_modality, [self.file, self.modality, self.seed, case], scan_outputs, **reopens)
+        on_event(
+            self.file.upload, self._open, [self.file, self.modality, self.seed, case], scan_outputs, **reopens, **slow
+        )
+        on_event(
+            self.choice.input,
+            self._choose,
+            [self.file, self.choice, self.modality, self.seed, case],
+            scan_outputs,
+            **reopens,
+            **slow,
+        )
+        on_event(
+            self.modality.input,
+            self._set_modality,
+            [self.file, self.modality, self.seed, case],
+            scan_outputs,
+            **reopens,
+        )
         on_event(self.slice.input, self._move, [self.slice, self.plane, case], case_outputs)
         on_event(self.plane.input, self._move, [self.slice, self.plane, case], scan_outputs)
         on_event(self.preset.input, self._set_preset, [self.preset, case], [*case_outputs, self.level, self.width])
@@ -97,7 +126,13 @@ class Sidebar:
             on_event(slider.input, self._set_window, [self.level, self.width, case], [*case_outputs, self.preset])
         on_event(self.truth.upload, self._set_truth, [self.truth, case], case_outputs, **slow)
         on_event(self.truth.clear, self._set_truth, [self.truth, case], case_outputs)
-        on_event(gr.on, self._cluster, [self.seed, self.selector, case], case_outputs, triggers=[self.seed.input, self.selector.input])
+        on_event(
+            gr.on,
+            self._cluster,
+            [self.seed, self.selector, case],
+            case_outputs,
+            triggers=[self.seed.input, self.selector.input],
+        )
         on_event(reshuffle.click, self._reshuffle, [self.selector, case], [self.seed, *case_outputs])
         self.session.on_case(self._on_screen, [], self.shown)
 
@@ -144,7 +179,9 @@ class Sidebar:
 
     def _on_screen(self, case: Case) -> str:
         """The slice on screen, with the part of the page's address that names it."""
-        query = {name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)}
+        query = {
+            name: value for name, value in asdict(self.link_to(case)).items() if value != getattr(SliceLink(), name)
+        }
         return f'<div data-address="{escape(urlencode(query))}">{slice_view.current_slice(case)}</div>'
 
     def show_case(self, case: Case) -> dict:
@@ -157,23 +194,33 @@ class Sidebar:
 
     def _scan_updates(self, case: Case) -> dict:
         """Updates for another scan, modality or plane: also the controls that fit it."""
-        presets, (low, high), (level, width) = slice_view.presets(case), slice_view.extent(case), transforms.middle(*case.display_span)
+        presets, (low, high), (level, width) = (
+            slice_view.presets(case),
+            slice_view.extent(case),
+            transforms.middle(*case.display_span),
+        )
         step = max((high - low) / 1000, 1e-4) if high - low < 100 else 1
         several = len(case.scan.choices) > 1
         return self.case_updates(case) | {
             self.volume: gr.Group(visible=case.is_volume),
             self.slice: gr.Slider(maximum=max(2, case.slices), value=case.index + 1),
-            self.plane: gr.Radio([(PLANES[p], p) for p in case.scan.planes], value=case.plane, visible=len(case.scan.planes) > 1),
+            self.plane: gr.Radio(
+                [(PLANES[p], p) for p in case.scan.planes], value=case.plane, visible=len(case.scan.planes) > 1
+            ),
             self.window: gr.Group(visible=bool(presets)),
             self.preset: gr.Dropdown([*presets, CUSTOM], value=next(iter(presets), CUSTOM)),
             self.level: gr.Slider(minimum=low, maximum=high, value=level, step=step),
             self.width: gr.Slider(minimum=step, maximum=high - low, value=width, step=step),
-            self.choice: gr.Dropdown(list(case.scan.choices), value=case.scan.choices[case.scan.choice] if several else None, visible=several),
+            self.choice: gr.Dropdown(
+                list(case.scan.choices), value=case.scan.choices[case.scan.choice] if several else None, visible=several
+            ),
             self.selector: case.selector,
         }
 
     def _error_updates(self, error: Exception, case: Case | None) -> dict:
-        """Updates after a file that cannot be opened: its message, and what is still shown; None is not known any more."""
+        """Updates after a file that cannot be opened: its message, and what is still shown; None is not
+        known any more.
+        """
         still = f" <br>Still showing: {case.title}." if case else ""
         return {self.notice: html.toast(f"<strong>This file cannot be used.</strong> {error}{still}")}
 
@@ -184,16 +231,22 @@ class Sidebar:
         case = self.session.sample(event.index)
         return self.show_case(_case.recluster(case, self.session.clustering(case.modality, seed)))
 
-    def _open(self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None, choice: int = 0) -> dict:
+    def _open(
+        self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None, choice: int = 0
+    ) -> dict:
         if not paths:
             return {self.notice: ""}
         try:
-            opened = open_case.open_upload([Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice)
+            opened = open_case.open_upload(
+                [Path(path) for path in paths], modality or None, lambda m: self.session.clustering(m, seed), choice
+            )
         except UnreadableImage as error:
             return self._error_updates(error, case) | {self.file: None}
         return self._scan_updates(opened) | {self.truth: None}
 
-    def _choose(self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case | None) -> dict:
+    def _choose(
+        self, paths: list[str] | None, choice: int | None, modality: str, seed: float | None, case: Case | None
+    ) -> dict:
         return self._open(paths, modality, seed, case, choice or 0)
 
     def _set_modality(self, paths: list[str] | None, modality: str, seed: float | None, case: Case | None) -> dict:
@@ -210,7 +263,10 @@ class Sidebar:
 
     def _set_preset(self, name: str, case: Case) -> dict:
         level, width = slice_view.presets(case).get(name, transforms.middle(*case.display_span))
-        return self.case_updates(_case.set_window(case, transforms.ends(level, width))) | {self.level: level, self.width: width}
+        return self.case_updates(_case.set_window(case, transforms.ends(level, width))) | {
+            self.level: level,
+            self.width: width,
+        }
 
     def _set_window(self, level: float, width: float, case: Case) -> dict:
         return self.case_updates(_case.set_window(case, transforms.ends(level, width))) | {self.preset: CUSTOM}

@@ -33,7 +33,8 @@ from mpsams.datasets._samples import pick as pick
 class Stack:
     """A whole data set at the network's size, in memory or memory-mapped.
 
-    name, modality, target, cases, groups, sequences: as in ``Dataset``. source: where it comes from and under which terms.
+    name, modality, target, cases, groups, sequences: as in ``Dataset``. source: where it comes from and under which
+    terms.
     stored_nchw: uint8, 255 = 1.0; stored_n1hw: bool masks, True = lesion; of all samples, also those not selected.
     rows: the place of each case in what is stored.
     sha256: of all pixels and masks, to tell one copy of the data from another.
@@ -82,7 +83,10 @@ class Stack:
         return replace(self, stored_nchw=images_nchw, stored_n1hw=masks_n1hw, rows=torch.arange(len(self)))
 
     def of(self, groups: Sequence[str], slice_stride: int = 1) -> Stack:
-        """Only these patients, in the order given; of each only every ``slice_stride``-th case. ValueError names who is absent."""
+        """Only these patients, in the order given; of each only every ``slice_stride``-th case.
+
+        ValueError names who is absent.
+        """
         members = members_of(self.groups)
         chosen = [index for group in groups for index in pick(members, group, self.name)[::slice_stride]]
         return replace(
@@ -119,16 +123,22 @@ def add_names(notes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
         about.setdefault(note, []).append(name)
     others = ("", "", " and 1 other")
     return tuple(
-        f"{names[0]}{others[len(names)] if len(names) < 3 else f' and {len(names) - 1} others'}: {note}" for note, names in about.items()
+        f"{names[0]}{others[len(names)] if len(names) < 3 else f' and {len(names) - 1} others'}: {note}"
+        for note, names in about.items()
     )
 
 
 def no_slices_message(dataset: Dataset) -> str:
     """The error message for a data set of which ``prepare`` keeps no slice."""
-    return f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really {dataset.modality}?"
+    return (
+        f"none of the {len(dataset)} slices of {dataset.name!r} shows a body or a lesion; is its modality really"
+        f" {dataset.modality}?"
+    )
 
 
-def group_samples(dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str) -> Stack:
+def group_samples(
+    dataset: Dataset, order: Sequence[int], images_nchw: np.ndarray, masks_n1hw: np.ndarray, sha256: str
+) -> Stack:
     """A Stack from arrays that hold the data set's samples of these numbers."""
     cases, groups = (tuple(values[i] for i in order) for values in (dataset.cases, dataset.groups))
     tensors = torch.from_numpy(images_nchw), torch.from_numpy(masks_n1hw)
@@ -165,7 +175,9 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[str] = (), modality: str | None = None) -> Dataset:
+def open_dataset(
+    name: str, root: str | Path | None = None, sequences: Sequence[str] = (), modality: str | None = None
+) -> Dataset:
     """Open the data set of that name from the folder ``root`` (a phantom needs none).
 
     sequences: which of its MRI sequences become channels, where a data set has several to choose from. modality: of
@@ -177,7 +189,9 @@ def open_dataset(name: str, root: str | Path | None = None, sequences: Sequence[
     module = find(name)
     chosen: dict[str, Any] = {}
     if sequences and not hasattr(module, "SEQUENCES"):
-        raise ValueError(f"data set {name!r} has no sequences to choose from, so {', '.join(sequences)} cannot be chosen")
+        raise ValueError(
+            f"data set {name!r} has no sequences to choose from, so {', '.join(sequences)} cannot be chosen"
+        )
     if sequences:
         chosen["sequences"] = tuple(sequences)
     if modality and hasattr(module, "MODALITIES"):

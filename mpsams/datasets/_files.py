@@ -35,7 +35,9 @@ def list_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     for path in images:
         name = stem(path)
         if name in found:
-            raise ValueError(f"{found[name].name} and {path.name} in {folder} have one name; expected one file per image")
+            raise ValueError(
+                f"{found[name].name} and {path.name} in {folder} have one name; expected one file per image"
+            )
         found[name] = path
     used = {*images, *(half for path in images for half in halves(path))}
     return found, skipped_note([path for path in paths if path not in used], folder)
@@ -72,6 +74,8 @@ def volumes(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_file() and not is_hidden(path) and NIFTI.search(path.name):
             if stem(path) in found:
-                raise ValueError(f"{found[stem(path)].name} and {path.name} in {folder} have one name; expected one of them")
+                raise ValueError(
+                    f"{found[stem(path)].name} and {path.name} in {folder} have one name; expected one of them"
+                )
             found[stem(path)] = path
     return found

@@ -24,7 +24,8 @@ class Sample:
     box: where a network looks (``transforms.frame``); None is the whole image.
     spacing: millimetres between slices, rows and columns; None where unknown.
     notes: sentences on what to know before trusting it and its mask, those that were not said on opening the data set.
-    steps: (3, 3) millimetres to the next slice, row and column, a row each, where these are not at right angles; else None.
+    steps: (3, 3) millimetres to the next slice, row and column, a row each, where these are not at right angles; else
+    None.
     """
 
     image: np.ndarray
@@ -46,7 +47,9 @@ class Sample:
         """The image in [0, 1]: float32 (H, W), or (C, H, W) of several channels."""
         if self.image.ndim == 2:
             return transforms.to_unit(self.image, self.spans[0])
-        return np.stack([transforms.to_unit(channel, span) for channel, span in zip(self.image, self.spans, strict=True)])
+        return np.stack(
+            [transforms.to_unit(channel, span) for channel, span in zip(self.image, self.spans, strict=True)]
+        )
 
 
 def no_files(group: str) -> tuple[Path, ...]:
@@ -112,5 +115,8 @@ def members_of(groups: Sequence[str]) -> dict[str, list[int]]:
 def pick(members: dict[str, list[int]], group: str, name: str) -> list[int]:
     """A patient's case numbers. ValueError when the data set of that name has no such patient."""
     if group not in members:
-        raise ValueError(f"patient {group!r} is not in this copy of {name!r}; it has {len(members)}, such as {next(iter(members), None)!r}")
+        raise ValueError(
+            f"patient {group!r} is not in this copy of {name!r}; it has {len(members)}, such as"
+            f" {next(iter(members), None)!r}"
+        )
     return members[group]

@@ -46,7 +46,9 @@ class Patient:
 
 @dataclass(frozen=True)
 class Opened:
-    """A patient's volumes: one Scan per channel, the truth (S, H, W), the spans of the channels, the box, notes on the truth."""
+    """A patient's volumes: one Scan per channel, the truth (S, H, W), the spans of the channels, the box, notes on the
+    truth.
+    """
 
     scans: tuple[Scan, ...]
     lesion_shw: np.ndarray
@@ -73,7 +75,8 @@ class FileGrid:
 class VolumeReader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
-    codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that the data set holds.
+    codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that
+    the data set holds.
     """
 
     patients: dict[str, Patient]
@@ -110,8 +113,9 @@ class VolumeReader:
 def dataset(name: str, modality: str | None, target: str, patients: Sequence[Patient], codes: Codes | None) -> Dataset:
     """The axial slices of all patients, "PATIENT/SLICE"; of NIfTI files only headers are read before one is asked for.
 
-    A flat picture is named by its patient alone. modality: None is that of the first image. ValueError names a file that
-    is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of images.
+    A flat picture is named by its patient alone. modality: None is that of the first image. ValueError names a file
+    that is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of
+    images.
     """
     cases, groups, said, firsts = [], [], {}, {}
     for patient in patients:
@@ -128,7 +132,12 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
         modality = scan.modality
         said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
         mixed = others(firsts, modality)
-    reader = VolumeReader({patient.name: patient for patient in patients}, modality, codes, {name: frozenset(notes) for name, notes in said.items()})
+    reader = VolumeReader(
+        {patient.name: patient for patient in patients},
+        modality,
+        codes,
+        {name: frozenset(notes) for name, notes in said.items()},
+    )
     notes = (*mixed, *add_names((name, note) for name, own in said.items() for note in own))
     return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
@@ -138,23 +147,35 @@ def others(stated: Mapping[str, str | None], modality: str) -> list[str]:
 
     NIfTI states none, but is never taken for ultrasound unasked.
     """
-    found = [f"{name} ({own or 'NIfTI'})" for name, own in stated.items() if own != modality and (own or modality == "ultrasound")]
+    found = [
+        f"{name} ({own or 'NIfTI'})"
+        for name, own in stated.items()
+        if own != modality and (own or modality == "ultrasound")
+    ]
     if not found:
         return []
     named = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-    return [f"All images are read as {modality}, as the first one is, but these are of another kind: {named}. State the modality, or separate them."]
+    return [
+        f"All images are read as {modality}, as the first one is, but these are of another kind: {named}. State the"
+        " modality, or separate them."
+    ]
 
 
 def slices(patient: Patient, grids: Sequence[FileGrid]) -> tuple[range, bool]:
     """The numbers of a patient's axial slices, and whether it is a flat picture rather than a volume."""
     if len({tuple(sorted(found.shape)) for found in grids}) > 1:  # a mask may be stored along other axes
-        sizes = "; ".join(f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True))
+        sizes = "; ".join(
+            f"{path.name} {' × '.join(map(str, found.shape))}" for path, found in zip(patient.files, grids, strict=True)
+        )
         raise ValueError(f"patient {patient.name}: image and mask differ in size: {sizes}; expected one grid for all")
     shape, affine = grids[0].shape, grids[0].affine
     if patient.corners is not None:
         low, high, _ = _part(patient, shape, affine)
         return range(low, high), False
-    return range(len(geometry.radiological_view(np.broadcast_to(False, shape), affine))), affine is None and shape[2] == 1
+    return (
+        range(len(geometry.radiological_view(np.broadcast_to(False, shape), affine))),
+        affine is None and shape[2] == 1,
+    )
 
 
 def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened:
@@ -165,7 +186,9 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
         mask = LesionMask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
     except OtherGrid as error:
         what = str(error).removesuffix(".")
-        raise ValueError(f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all") from None
+        raise ValueError(
+            f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all"
+        ) from None
     values = [scan.values() for scan in scans]
     spans = tuple(transforms.scan_window(each, modality) for each in values)
     notes = mask.notes + tuple(dict.fromkeys(note for each in values for note in like_a_mask(each) if patient.mask))
@@ -176,11 +199,18 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
 def like_a_mask(values: np.ndarray) -> tuple[str, ...]:
     """A sentence on an image of one or two values; none of other images."""
     few = values.ravel()[:: 1 + values.size // FEW]
-    return ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",) if len(np.unique(few)) <= 2 else ()
+    return (
+        ("The image holds no more than two values, as a mask does; perhaps images and masks are swapped.",)
+        if len(np.unique(few)) <= 2
+        else ()
+    )
 
 
 def truth(path: Path, image: Scan, codes: Codes | None) -> LesionMask:
-    """The lesion mask of an image, by the rules of ``imaging.mask_files``. ValueError names the file, OtherGrid does not."""
+    """The lesion mask of an image, by the rules of ``imaging.mask_files``.
+
+    ValueError names the file, OtherGrid does not.
+    """
     try:
         return mask_files.read(_files_of(path), image, codes)
     except OtherGrid:
@@ -207,13 +237,22 @@ def grid(path: Path, may_be_4d: bool = False) -> FileGrid:
     try:
         if not is_nifti(path):
             scan = _read(path, None)
-            several = (f"This holds {len(scan.choices)} images; the first is used ({scan.choices[0]}).",) if len(scan.choices) > 1 else ()
+            several = (
+                (f"This holds {len(scan.choices)} images; the first is used ({scan.choices[0]}).",)
+                if len(scan.choices) > 1
+                else ()
+            )
             return FileGrid(scan.voxels_xyz.shape, scan.affine, scan.notes + several, scan.modality)
         shape, volumes, affine, notes = nifti.grid(path)
     except UnreadableImage as error:
-        raise ValueError(f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}") from None
+        raise ValueError(
+            f"{path}{' cannot be read as NIfTI' * bool(_files.NIFTI.search(path.name))}: {error}"
+        ) from None
     if volumes > 1 and not may_be_4d:
-        raise ValueError(f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be used alone")
+        raise ValueError(
+            f"{path} has 4 axes; expected a volume of three, so save the one of its {volumes} volumes that is to be"
+            " used alone"
+        )
     return FileGrid(shape, affine, notes, None)
 
 
@@ -224,7 +263,9 @@ def _read(path: Path, modality: str | None) -> Scan:
 
 def _files_of(path: Path) -> list[Path]:
     """The files of an image: those in a folder, or the one with the other half of a pair."""
-    return sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
+    return (
+        sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path, *_files.halves(path)]
+    )
 
 
 def is_nifti(path: Path) -> bool:
@@ -233,15 +274,23 @@ def is_nifti(path: Path) -> bool:
 
 
 def _part(patient: Patient, shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[int, int, Box]:
-    """The slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's corners."""
+    """The slices from ``low`` up to ``high`` and the box in them whose voxels' centres lie between the patient's
+    corners.
+    """
     if affine is None:
-        raise ValueError(f"{patient.images[0]} states no usable geometry; expected one, for the bounding box of {patient.name} is in millimetres")
+        raise ValueError(
+            f"{patient.images[0]} states no usable geometry; expected one, for the bounding box of {patient.name} is in"
+            " millimetres"
+        )
     voxels = (np.linalg.inv(affine) @ np.c_[np.array(patient.corners), np.ones(2)].T)[:3].T
     inside = np.zeros(shape, bool)
     ends = zip(voxels.min(0) - ON_EDGE, voxels.max(0) + ON_EDGE, strict=True)
     inside[tuple(slice(max(0, math.ceil(low)), max(0, math.floor(high) + 1)) for low, high in ends)] = True
     found = geometry.radiological_view(inside, affine).nonzero()
     if not len(found[0]):
-        raise ValueError(f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts them (LPS)")
+        raise ValueError(
+            f"the bounding box of {patient.name} lies outside {patient.images[0]}; expected millimetres as DICOM counts"
+            " them (LPS)"
+        )
     (low, high), (top, bottom), (left, right) = ((int(axis.min()), int(axis.max()) + 1) for axis in found)
     return low, high, Box(top, left, bottom - top, right - left)

@@ -1,4 +1,6 @@
-"""BraTS 2018: brain tumours on MRI (Menze et al., IEEE TMI 34:10, 2015; Bakas et al., arXiv:1811.02629), the official folder."""
+"""BraTS 2018: brain tumours on MRI (Menze et al., IEEE TMI 34:10, 2015; Bakas et al., arXiv:1811.02629), the official
+folder.
+"""
 
 from __future__ import annotations
 
@@ -56,4 +58,6 @@ def patient_of(folder: Path, sequences: Sequence[str]) -> Patient | str:
     lacking = [part for part in (*sequences, "seg") if f"{folder.name}_{part}" not in files]
     if lacking:
         return f"Left out, for there is no {' and no '.join(lacking)}."
-    return Patient(folder.name, tuple(files[f"{folder.name}_{part}"] for part in sequences), files[f"{folder.name}_seg"])
+    return Patient(
+        folder.name, tuple(files[f"{folder.name}_{part}"] for part in sequences), files[f"{folder.name}_seg"]
+    )

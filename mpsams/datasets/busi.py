@@ -45,7 +45,9 @@ def load(root: str | Path | None) -> Dataset:
     for own in files.values():
         check_sizes(own)
     cases = tuple(sorted(files, key=natural))
-    return Dataset("busi", "ultrasound", "breast lesion", cases, cases, partial(read, files), files.__getitem__, notes=tuple(notes))
+    return Dataset(
+        "busi", "ultrasound", "breast lesion", cases, cases, partial(read, files), files.__getitem__, notes=tuple(notes)
+    )
 
 
 def find(root: str | Path | None) -> Path:
@@ -66,7 +68,8 @@ def natural(case: str) -> tuple[str, int]:
 
 
 def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Case name -> its image and masks, for one of the three folders, and a sentence on what was passed over, if anything was.
+    """Case name -> its image and masks, for one of the three folders, and a sentence on what was passed over, if
+    anything was.
 
     ValueError names what has no partner.
     """
@@ -76,7 +79,10 @@ def pair(folder: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
     for path in pngs:
         if not MASK.search(path.stem):
             if path.stem in images:
-                raise ValueError(f"{images[path.stem][0].name} and {path.name} in {folder} have one name; expected one file per image")
+                raise ValueError(
+                    f"{images[path.stem][0].name} and {path.name} in {folder} have one name; expected one file per"
+                    " image"
+                )
             images[path.stem] = (path,)
     if not images:
         raise ValueError(f"{folder} holds no images; expected {LAYOUT}")

@@ -22,9 +22,9 @@ def load(root: str | Path | None, modality: str | None = None) -> Dataset:
     """Open the folder: pictures as they are, volumes as axial slices that stay together in a split.
 
     What in a mask is lesion: ``imaging.mask_values.lesion``. Without a folder masks/ the data set has
-    no target and serves for pretraining only. modality: None is what the first file says or looks like. Files that are no
-    images are passed over, with a note; another note names images that say they are of another modality.
-    Raises ValueError: no images/, an image without mask or the reverse, different sizes, an unreadable file.
+    no target and serves for pretraining only. modality: None is what the first file says or looks like. Files that are
+    no images are passed over, with a note; another note names images that say they are of another modality. Raises
+    ValueError: no images/, an image without mask or the reverse, different sizes, an unreadable file.
     """
     if root is None:
         raise ValueError(f"a folder of one's own needs --data.root DIR; expected {LAYOUT}")
@@ -34,7 +34,9 @@ def load(root: str | Path | None, modality: str | None = None) -> Dataset:
     if not images:
         raise ValueError(f"{Path(root) / 'images'} holds no image; expected {LAYOUT}. {' '.join(notes)}".strip())
     masks, more = _files.list_files(Path(root) / "masks") if (Path(root) / "masks").is_dir() else (None, [])
-    patients = [Patient(name, (path,), None if masks is None else mask_of(name, masks)) for name, path in images.items()]
+    patients = [
+        Patient(name, (path,), None if masks is None else mask_of(name, masks)) for name, path in images.items()
+    ]
     strange = set(masks or ()) - {_files.stem(patient.mask) for patient in patients if patient.mask}
     if strange:
         raise ValueError(f"masks/{sorted(strange)[0]} belongs to no image; expected {LAYOUT}")

@@ -34,7 +34,11 @@ def load(root: str | Path | None) -> Dataset:
     if not found:
         raise ValueError(f"{root} is not a HECKTOR folder; expected {LAYOUT}")
     folder, pairs = next(iter(found.items()))
-    notes = [f"{other.name}/ was not read, for {folder.name}/ holds CTs too; name one of them as data.root." for other in found if other != folder]
+    notes = [
+        f"{other.name}/ was not read, for {folder.name}/ holds CTs too; name one of them as data.root."
+        for other in found
+        if other != folder
+    ]
     notes += alone(folder, pairs)
     corners = boxes(Path(root))
     patients = [Patient(name, (ct,), mask, corners.get(name)) for name, (ct, mask) in sorted(pairs.items())]
@@ -51,7 +55,9 @@ def of_2020(folder: Path) -> dict[str, tuple[Path, Path]]:
 def of_2022(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Case -> its CT and mask, in the layout of 2022; empty when it is another."""
     images, masks = _files.volumes(folder / "imagesTr"), _files.volumes(folder / "labelsTr")
-    return {name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in files_by_name(images, "__CT")}
+    return {
+        name: pair(images, f"{name}__CT", masks, name, folder / "labelsTr") for name in files_by_name(images, "__CT")
+    }
 
 
 def files_by_name(files: dict[str, Path], ending: str) -> list[str]:
@@ -62,7 +68,9 @@ def files_by_name(files: dict[str, Path], ending: str) -> list[str]:
 def pair(images: dict[str, Path], image: str, masks: dict[str, Path], mask: str, folder: Path) -> tuple[Path, Path]:
     """Both files of a case. ValueError when there is no mask."""
     if mask not in masks:
-        raise ValueError(f"{images[image].parent / image} has no mask: expected {folder / mask}.nii.gz; layout: {LAYOUT}")
+        raise ValueError(
+            f"{images[image].parent / image} has no mask: expected {folder / mask}.nii.gz; layout: {LAYOUT}"
+        )
     return images[image], masks[mask]
 
 
@@ -70,7 +78,11 @@ def alone(folder: Path, pairs: dict[str, tuple[Path, Path]]) -> list[str]:
     """A sentence that names masks without CT; none without any."""
     masks = files_by_name(_files.volumes(folder), "_gtvt") + list(_files.volumes(folder / "labelsTr"))
     left = sorted(set(masks) - set(pairs))
-    return [f"Left out, for they have a mask but no CT: {', '.join(left[:5])}{' and more' if len(left) > 5 else ''}."] if left else []
+    return (
+        [f"Left out, for they have a mask but no CT: {', '.join(left[:5])}{' and more' if len(left) > 5 else ''}."]
+        if left
+        else []
+    )
 
 
 def boxes(root: Path) -> dict[str, tuple]:
@@ -84,9 +96,14 @@ def boxes_of(table: Path) -> dict[str, tuple]:
     with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
-        return {row["PatientID"]: corners({key: float(row[key]) for key in ("x1", "x2", "y1", "y2", "z1", "z2")}) for row in rows}
+        return {
+            row["PatientID"]: corners({key: float(row[key]) for key in ("x1", "x2", "y1", "y2", "z1", "z2")})
+            for row in rows
+        }
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{table} is no table of bounding boxes ({error}); expected PatientID, x1, x2, y1, y2, z1, z2") from None
+        raise ValueError(
+            f"{table} is no table of bounding boxes ({error}); expected PatientID, x1, x2, y1, y2, z1, z2"
+        ) from None
 
 
 def corners(row: dict[str, float]) -> tuple:

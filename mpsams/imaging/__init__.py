@@ -66,7 +66,9 @@ class Scan:
         return tuple(plane for plane in geometry.PLANES if min(self.shown(plane).shape[1:]) > 1)
 
     def shown(self, plane: str = "axial") -> np.ndarray:
-        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see ``geometry.radiological_view``)."""
+        """The voxels as slices a radiologist expects: a view (S, H, W) of ``voxels_xyz`` (see
+        ``geometry.radiological_view``).
+        """
         return geometry.radiological_view(self.voxels_xyz, self.affine, plane)
 
     def slice(self, index: int, plane: str = "axial") -> np.ndarray:
@@ -87,7 +89,8 @@ class Scan:
         """
         flat = self.voxels_xyz.ravel(order="K")
         step = 1 + flat.size // most
-        while math.gcd(step, flat.size) > 1:  # a step that divides the length of rows would see the same columns of each
+        # a step that divides the length of rows would see the same columns of each
+        while math.gcd(step, flat.size) > 1:
             step += 1
         values = self.scaled(flat[::step])
         values = values[~np.isnan(values)]
@@ -95,7 +98,9 @@ class Scan:
 
     @cached_property
     def content_sha256(self) -> str:
-        """A hash of the values and their place, in hexadecimal: the same for the same image in another lossless format."""
+        """A hash of the values and their place, in hexadecimal: the same for the same image in
+        another lossless format.
+        """
         found = hashlib.sha256(repr(self.voxels_xyz.shape).encode())
         top = 65535 if self.affine is None else 1  # pictures have values in [0, 1], scans whole numbers
         for z in range(self.voxels_xyz.shape[2]):
@@ -105,7 +110,9 @@ class Scan:
 
     @cached_property
     def background(self) -> float:
-        """The value shown where there is none: air (-1000 HU) in CT, else the lowest of the scan, 0 if there are none."""
+        """The value shown where there is none: air (-1000 HU) in CT, else the lowest of the scan, 0 if
+        there are none.
+        """
         if self.modality == "ct":
             return AIR
         lowest = np.inf
@@ -118,7 +125,9 @@ class Scan:
         return np.isnan(self.scaled(voxels))
 
     def empty_mask(self) -> np.ndarray:
-        """A mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are gone through alike."""
+        """A mask without lesion, bool (X, Y, Z), in the memory order of the voxels, so that both are gone through
+        alike.
+        """
         return np.zeros_like(self.voxels_xyz, bool, order="K", subok=False)
 
     def scaled(self, voxels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,10 @@ import numpy as np
 from mpsams import imaging
 from mpsams.imaging import MODALITIES, Scan, geometry
 
-ABOUT = "Print as JSON what the reader understood of a file: the same reader that the app, the annotation project and the data sets use."
+ABOUT = (
+    "Print as JSON what the reader understood of a file: the same reader that the app, the annotation project and the"
+    " data sets use."
+)
 EPILOG = """
 keys of the JSON:
   file         name of the file or folder
@@ -30,7 +33,7 @@ keys of the JSON:
   spacing_mm   distance between voxel centres along X, Y and Z in millimetres; null without geometry
   affine       4 x 4 matrix from voxel indices to RAS millimetres; null without geometry
   voxel_mm3    volume of a voxel, |det(affine)|; null without geometry
-  range        lowest and highest value after the file's scaling, padding and what is no number left out; null when there is none
+  range        lowest and highest value after the file's scaling, without padding and NaN; null when there is none
   slice_means  mean of these values in each axial slice, from the feet up; null for a slice without any
   notes        sentences on what to know before trusting the image
 
@@ -48,13 +51,27 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, read, print; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m mpsams.imaging", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m mpsams.imaging",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="one file, the files of one DICOM series, or a folder of them")
-    parser.add_argument("--choice", type=int, default=0, metavar="N", help="number of the volume or series to open, from 0 (default: 0)")
-    parser.add_argument("--modality", choices=MODALITIES, help="modality of the image (default: as the file states it, else guessed)")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="one file, the files of one DICOM series, or a folder of them",
+    )
+    parser.add_argument(
+        "--choice", type=int, default=0, metavar="N", help="number of the volume or series to open, from 0 (default: 0)"
+    )
+    parser.add_argument(
+        "--modality", choices=MODALITIES, help="modality of the image (default: as the file states it, else guessed)"
+    )
     options = parser.parse_args(argv)
-    warnings.simplefilter("ignore")  # of the libraries, as are their logs, which may quote the file; what matters is in the notes
+    # of the libraries, as are their logs, which may quote the file; what matters is in the notes
+    warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     code, answer = 0, {"file": options.files[0].resolve().name}
     try:
@@ -70,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def list_files(paths: Sequence[Path]) -> list[Path]:
     """The files, and in place of a folder all files in it and below."""
     return [
-        file for path in paths for file in (sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path])
+        file
+        for path in paths
+        for file in (sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path])
     ]
 
 

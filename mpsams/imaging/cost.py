@@ -11,7 +11,8 @@ from . import UnreadableImage, archive, nifti, nifti_header, opening, raster
 
 MOST = 2**30  # of one volume; no reader decodes more
 PACKED = 20  # as many times larger may compressed pixels be once they are decoded
-_PLAIN = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0")  # DICOM's transfer syntaxes without compression
+# DICOM's transfer syntaxes without compression
+_PLAIN = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 

@@ -13,7 +13,8 @@ def formats(scan: Scan) -> tuple[str, ...]:
     """The formats, of ENDINGS, that keep what is known about where the mask lies; the first is the best.
 
     A flat image without geometry leaves as "png". A stack without geometry leaves as "nifti" on its grid of
-    pixels, marked as of unknown orientation. DICOM with geometry and all the UIDs that a DICOM-SEG refers to adds "dicom-seg".
+    pixels, marked as of unknown orientation. DICOM with geometry and all the UIDs that a DICOM-SEG refers to adds
+    "dicom-seg".
     """
     flat = scan.affine is None and scan.voxels_xyz.shape[2] == 1
     return ("png" if flat else "nifti", *("dicom-seg",) * _referable(scan))

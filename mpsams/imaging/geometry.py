@@ -58,12 +58,15 @@ def position(affine: np.ndarray, shape_xyz: tuple[int, ...], plane: str, index_s
 
 
 def letters(direction: np.ndarray) -> str:
-    """The sides of the patient that a direction, RAS, points to, nearest first: "L", or "PS" for one between back and head.
+    """The sides of the patient that a direction, RAS, points to, nearest first: "L", or "PS" for one between back and
+    head.
 
     A side counts from 15 degrees on.
     """
     shares = np.asarray(direction, float) / np.linalg.norm(direction)
-    order = sorted((axis for axis in range(3) if abs(shares[axis]) >= np.sin(np.radians(15))), key=lambda axis: -abs(shares[axis]))
+    order = sorted(
+        (axis for axis in range(3) if abs(shares[axis]) >= np.sin(np.radians(15))), key=lambda axis: -abs(shares[axis])
+    )
     return "".join("RAS"[axis] if shares[axis] > 0 else "LPI"[axis] for axis in order)
 
 
@@ -101,7 +104,10 @@ def is_sheared(affine: np.ndarray) -> bool:
 
 def differing_axes(affine: np.ndarray, other: np.ndarray) -> tuple[int, ...]:
     """The world axes (0 R, 1 A, 2 S) that two affines find along different voxel axes or in opposite directions."""
-    places = [{world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))} for matrix in (affine, other)]
+    places = [
+        {world: (axis, sign) for axis, (world, sign) in enumerate(zip(*_orientation(matrix), strict=True))}
+        for matrix in (affine, other)
+    ]
     return tuple(world for world in range(3) if places[0].get(world) != places[1].get(world))
 
 

@@ -1,4 +1,5 @@
-"""One grid for images and masks: whether two volumes lie on the same voxels, and turning one onto the axes of the other.
+"""One grid for images and masks: whether two volumes lie on the same voxels, and turning one onto the axes of the
+other.
 
 Axes: X, Y, Z as stored.
 """
@@ -14,7 +15,9 @@ from . import Scan, UnreadableImage
 SAME = 0.05  # of a voxel by which the same corner may lie elsewhere; more is another grid
 
 _TURNED = "The {} is stored in another orientation than its image and was turned onto the image's axes."
-_UNPLACED = "The {} or its image does not state where it lies, so the voxels of both were taken as the same, in stored order."
+_UNPLACED = (
+    "The {} or its image does not state where it lies, so the voxels of both were taken as the same, in stored order."
+)
 _ALLOWED = "a {} lies on exactly the volume's grid, in any orientation, so resample it to the image first"
 
 
@@ -23,9 +26,11 @@ class OtherGrid(UnreadableImage):
 
 
 def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
-    """A scan on the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the image's affine.
+    """A scan on the image's grid: its voxels as a view with axes turned and flipped as the image's are, and the image's
+    affine.
 
-    Both affines decide, to SAME of a voxel at every corner. Where one of the two does not state its geometry, sizes decide.
+    Both affines decide, to SAME of a voxel at every corner. Where one of the two does not state its geometry, sizes
+    decide.
     name: what the scan is called in sentences. Raises OtherGrid saying how they differ.
     """
     if not (_is_placed(scan) and _is_placed(image)):
@@ -60,7 +65,9 @@ def _differs(scan: Scan, image: Scan) -> bool:
 
 
 def _turn(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], other_shape: tuple[int, ...]) -> tuple | None:
-    """For each axis of the other grid, which of this one's runs along it and whether backwards; None if no turn makes them one."""
+    """For each axis of the other grid, which of this one's runs along it and whether backwards; None if no turn makes
+    them one.
+    """
     between = np.linalg.inv(other) @ affine  # from voxels of this grid to voxels of the other
     axes = tuple(int(axis) for axis in np.abs(between[:3, :3]).argmax(axis=1))
     if sorted(axes) != [0, 1, 2] or tuple(shape[axis] for axis in axes) != tuple(other_shape):
@@ -86,7 +93,9 @@ def _refusal(scan: Scan, image: Scan, name: str) -> str:
     degrees = np.degrees(np.arccos(np.clip(np.abs(apart).max(axis=0).min(), 0, 1)))
     if degrees > 0.01:
         differ.append(f"axes turned by {degrees:.2g}°")
-    centres = [one.affine[:3, :3] @ ((np.array(one.voxels_xyz.shape) - 1) / 2) + one.affine[:3, 3] for one in (scan, image)]
+    centres = [
+        one.affine[:3, :3] @ ((np.array(one.voxels_xyz.shape) - 1) / 2) + one.affine[:3, 3] for one in (scan, image)
+    ]
     moved = float(np.linalg.norm(centres[0] - centres[1]))
     if moved > SAME * own.min():
         differ.append(f"its centre {moved:.3g} mm away")

@@ -21,12 +21,15 @@ _NO_LABEL = "The colour of index 255 was taken as not labelled, so not as lesion
 def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Distance of each pixel of a colour picture from the background: uint8 (H, W), and sentences on how it was found.
 
-    rgb_hwc: uint8. index_hw: the numbers of the colours in a palette, else None. Grey pictures give their brightness, those
-    with black the largest of the three colours, and those without black, as RGB of one-hot channels, the distance to the
-    colour of the border. Raises UnreadableImage where there is neither black nor one colour on the border.
+    rgb_hwc: uint8. index_hw: the numbers of the colours in a palette, else None. Grey pictures give their brightness,
+    those with black the largest of the three colours, and those without black, as RGB of one-hot channels, the distance
+    to the colour of the border. Raises UnreadableImage where there is neither black nor one colour on the border.
     """
     low_hw, high_hw = rgb_hwc.min(2), rgb_hwc.max(2)
-    if np.count_nonzero(high_hw - low_hw > _GREY) <= 0.001 * high_hw.size and (high_hw - low_hw).max(initial=0) <= 4 * _GREY:
+    if (
+        np.count_nonzero(high_hw - low_hw > _GREY) <= 0.001 * high_hw.size
+        and (high_hw - low_hw).max(initial=0) <= 4 * _GREY
+    ):
         return rgb_hwc.mean(2).round().astype(np.uint8), ()
     found_hw, notes = _unlabelled_pixels(rgb_hwc, index_hw)
     dark = np.count_nonzero(high_hw <= _DARK)
@@ -39,16 +42,23 @@ def channel(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarra
     far_hw = np.abs(rgb_hwc.astype(int) - ground_c).max(2)
     far_hw[found_hw | (far_hw <= _NEAR)] = 0
     red, green, blue = ground_c
-    ground = f"The mask has no black; the colour of its border (red {red}, green {green}, blue {blue}) was taken as background."
+    ground = (
+        f"The mask has no black; the colour of its border (red {red}, green {green}, blue {blue}) was taken as"
+        " background."
+    )
     return far_hw.astype(np.uint8), (*notes, ground)
 
 
 def _unlabelled_pixels(rgb_hwc: np.ndarray, index_hw: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones: bool (H, W)."""
+    """Pixels that a palette marks as "not labelled": in VOC's colour for it, or as index 255 beside fewer small ones:
+    bool (H, W).
+    """
     none_hw = np.zeros(rgb_hwc.shape[:2], bool)
     if index_hw is None:
         found_hw = (rgb_hwc == _VOC_VOID).all(2)
-        return (found_hw, (_NO_LABEL.replace("index 255", "PASCAL VOC's borders"),)) if found_hw.any() else (none_hw, ())
+        return (
+            (found_hw, (_NO_LABEL.replace("index 255", "PASCAL VOC's borders"),)) if found_hw.any() else (none_hw, ())
+        )
     found_hw, used = index_hw == VOID, np.unique(index_hw)
     others = used[used != VOID]
     labelled = np.count_nonzero((index_hw > 0) & ~found_hw)

@@ -1,4 +1,6 @@
-"""A mask's file on the grid of its image: pictures, NIfTI and DICOM images, also zipped, by the one rule of ``mask_values``."""
+"""A mask's file on the grid of its image: pictures, NIfTI and DICOM images, also zipped, by the one rule of
+``mask_values``.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ _ALLOWED = "a mask is one PNG, JPEG or TIFF of a flat image, or one NIfTI or DIC
 def read(files: Path | Sequence[Path], image: Scan, codes: Codes | None = None) -> LesionMask:
     """The lesion mask of an image, bool (X, Y, Z) on its grid, and notes on the values and the grid.
 
-    files: one file, or those of a DICOM series; told by content. Values: ``mask_values.lesion``. A volume lies on the image's
-    grid in any orientation (``grid.onto``); a picture has the size of the image's only slice. codes: of a data set.
-    Raises UnreadableImage, and nothing else, whatever the files.
+    files: one file, or those of a DICOM series; told by content. Values: ``mask_values.lesion``. A volume lies on the
+    image's grid in any orientation (``grid.onto``); a picture has the size of the image's only slice. codes: of a data
+    set. Raises UnreadableImage, and nothing else, whatever the files.
     """
     files = [Path(files)] if isinstance(files, str | Path) else list(files)
     if len(files) == 1 and opening.kind(files[0]) == "zip":

@@ -64,7 +64,11 @@ def levels_of(channel: Scan) -> Levels:
             values, inverse = np.unique(np.concatenate([values, found]), return_inverse=True)
             counts = np.bincount(inverse, np.concatenate([counts, number]), len(values)).astype(np.int64)
     many = len(values) > MOST
-    return Levels(np.array([low, high]), np.zeros(2, np.int64), True, whole) if many else Levels(values, counts, False, whole)
+    return (
+        Levels(np.array([low, high]), np.zeros(2, np.int64), True, whole)
+        if many
+        else Levels(values, counts, False, whole)
+    )
 
 
 def _unique(channel: Scan) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -17,8 +17,14 @@ SMALL = 32  # up to which values are labels or shares of 1, never brightness
 VOID = 255  # the label of what is not labelled, as in PASCAL VOC
 
 _ALLOWED = "allowed are labels with 0 as background, shares from 0 to 1, or brightness with black as background"
-_CHANNELS = "allowed is one channel, or one for the background and one for each kind of lesion, exactly one of them set everywhere"
-_INVERTED = "The mask marks most of the image and of its border as lesion. If lesion is dark on white, invert it and read it again."
+_CHANNELS = (
+    "allowed is one channel, or one for the background and one for each kind of lesion, exactly one of them set"
+    " everywhere"
+)
+_INVERTED = (
+    "The mask marks most of the image and of its border as lesion. If lesion is dark on white, invert it and read it"
+    " again."
+)
 _SHARES = "The mask was taken as shares of 1; above one half is lesion."
 _NONE = "None of the mask's values is above one half (the highest is {:.3g}), so nothing is lesion."
 _SOFT = "The mask has soft edges; above half of its highest value, {:g}, is lesion."
@@ -48,16 +54,18 @@ class UnknownCodes(UnreadableImage):
 def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
     """The lesion mask, bool (X, Y, Z) in the voxels' memory order, that the channels of a file stand for.
 
-    channels: one Scan each, all of one shape. codes: those of a data set that states its labels; None is the general rule:
+    channels: one Scan each, all of one shape. codes: those of a data set that states its labels; None is the general
+    rule:
 
       labels (up to 4 values, whole numbers up to 32, or more that fill areas)    every label above 0 is lesion
       255 beside labels up to 32, on fewer pixels than these                      not labelled, so not lesion
       shares of 1, and labels that were interpolated (up to 32)                   above one half is lesion
       brightness with soft edges (any higher values)                              above half of the highest is lesion
-      several channels                                                            one-hot: all but the background is lesion
+      several channels                                                            one-hot: all but background is lesion
 
     Values below 0 are background. What cannot be known is said in the notes; a mask is never inverted.
-    Raises UnreadableImage for several channels that are not one-hot and for values that are no mask's, and UnknownCodes.
+    Raises UnreadableImage for several channels that are not one-hot and for values that are no mask's, and
+    UnknownCodes.
     """
     if len(channels) > 1:
         if codes is not None:
@@ -81,7 +89,9 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
 
 
 def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
-    """A note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all; else nothing."""
+    """A note where lesion fills more than half of a mask and three quarters of its slices' borders, but not all; else
+    nothing.
+    """
     return (_INVERTED,) * (_fills(mask_xyz) and not mask_xyz.all())
 
 
@@ -98,7 +108,9 @@ def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
         return 0.5, (_SHARES, *(_NONE.format(high),) * (high <= 0.5))
     if levels.few:
         darkest = levels.low if levels.low > 0 and len(levels.values) > 1 else TINY
-        ground = (f"No pixel of the mask is 0; its lowest value, {darkest:g}, was taken as background.",) * (darkest > TINY)
+        ground = (f"No pixel of the mask is 0; its lowest value, {darkest:g}, was taken as background.",) * (
+            darkest > TINY
+        )
         return max(darkest, TINY), ground + (_labels(levels) if levels.whole else ())
     areas, is_image = _between(channel, high)
     counted = not levels.many and VOID < high == len(levels.values) - 1  # 0, 1, 2 and so on, as objects are numbered
@@ -123,7 +135,9 @@ def _refuse_negative(levels: Levels) -> None:
 
 
 def _has_void(levels: Levels) -> bool:
-    """True if 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray pixels."""
+    """True if 255 stands for "not labelled": on fewer pixels than small labels; a lesion of 255 is larger than stray
+    pixels.
+    """
     if levels.many or not levels.whole or levels.high != VOID:
         return False
     others, counts = levels.values[:-1], levels.counts[:-1]
@@ -153,7 +167,9 @@ def _from_codes(channel: Scan, levels: Levels, codes: Codes) -> LesionMask:
     found = np.rint(levels.values) if levels.whole else levels.values
     strange = sorted({float(value) for value in found} - set(codes.known))
     if strange and not soft:
-        raise UnknownCodes(f"holds the codes {[round(value, 4) for value in strange[:5]]}; expected only {sorted(codes.known)}")
+        raise UnknownCodes(
+            f"holds the codes {[round(value, 4) for value in strange[:5]]}; expected only {sorted(codes.known)}"
+        )
     mask_xyz = channel.empty_mask()
     for z, values in planes(channel):
         mask_xyz[:, :, z] = values > 0.5 if soft else np.isin(np.rint(values), codes.lesion)
@@ -164,7 +180,9 @@ def _one_hot(channels: Sequence[Scan]) -> LesionMask:
     """All but the background, which is the one channel that fills most of the image and of its border."""
     levels = [levels_of(channel) for channel in channels]
     high, low = max(level.high for level in levels), min(level.low for level in levels)
-    refusal = UnreadableImage(f"The mask holds {len(channels)} volumes or channels, and it cannot be told what is lesion; {_CHANNELS}.")
+    refusal = UnreadableImage(
+        f"The mask holds {len(channels)} volumes or channels, and it cannot be told what is lesion; {_CHANNELS}."
+    )
     full = 1.0 if high <= 1.5 else high
     if low < -0.01 * full or high <= TINY:
         raise refusal
@@ -183,12 +201,17 @@ def _one_hot(channels: Sequence[Scan]) -> LesionMask:
     ground, mask_xyz = int(grounds[0]), channels[0].empty_mask()
     for z, values in planes(channels[ground]):
         mask_xyz[:, :, z] = values <= full / 2
-    words = f"The mask is one-hot: channel {ground + 1} of {len(channels)} was taken as background and all others as lesion."
+    words = (
+        f"The mask is one-hot: channel {ground + 1} of {len(channels)} was taken as background and all others as"
+        " lesion."
+    )
     return LesionMask(mask_xyz, (words,))
 
 
 def _fills(mask_xyz: np.ndarray) -> bool:
-    """True if it is set in more than half of the voxels and on more than three quarters of the edges of the slices Z."""
+    """True if it is set in more than half of the voxels and on more than three quarters of the edges of
+    the slices Z.
+    """
     if 2 * np.count_nonzero(mask_xyz) <= mask_xyz.size:
         return False
     edges = [mask_xyz[[0, -1], :, :], mask_xyz[:, [0, -1], :]]

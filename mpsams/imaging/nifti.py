@@ -35,7 +35,9 @@ _NO_VALUE = "{} of the voxels hold no number; they are shown as background."
 
 
 class NiftiGrid(NamedTuple):
-    """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its notes on geometry."""
+    """The contents of a header: voxels (X, Y, Z), volumes in the file, the affine of a Scan, and its
+    notes on geometry.
+    """
 
     shape: tuple[int, int, int]
     volumes: int
@@ -80,7 +82,9 @@ def read(path: Path, modality: str | None = None, choice: int = 0, image: Path |
 
 
 def volumes(path: Path) -> list[Scan]:
-    """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped together."""
+    """All volumes of a NIfTI file, as ``read`` gives them for the modality "mri", decompressed once and mapped
+    together.
+    """
     header, voxels_cxyzv = _map_voxels(path, None)
     return [_scan(header, voxels_cxyzv, number, "mri") for number in range(voxels_cxyzv.shape[-1])]
 
@@ -148,7 +152,10 @@ def _copy_voxels(path: Path, store: BinaryIO) -> tuple:
             stream = _stream(file)
             header = parse(stream.read(540))
             if magic(header)[:2] != b"n+":
-                raise UnreadableImage(f"This is one half of a .hdr and .img pair of NIfTI or Analyze, and the other is not here; {ALLOWED}.")
+                raise UnreadableImage(
+                    "This is one half of a .hdr and .img pair of NIfTI or Analyze, and the other is not here;"
+                    f" {ALLOWED}."
+                )
             return header, _copy(stream, layout_of(header), store)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImage(DAMAGED) from error

@@ -1,4 +1,5 @@
-"""Headers of NIfTI-1, NIfTI-2 and Analyze 7.5: which voxels a file holds, their scaling, and their geometry in sentences.
+"""Headers of NIfTI-1, NIfTI-2 and Analyze 7.5: which voxels a file holds, their scaling, and their geometry in
+sentences.
 
 The header is judged before any voxel is read. Of its text, which may name the patient, nothing is ever copied.
 
@@ -16,7 +17,8 @@ import numpy as np
 
 from . import UnreadableImage, geometry
 
-SIGNATURES = {struct.pack(f"{order}i", size): (size, order) for size in (348, 540) for order in "<>"}  # how a file begins
+# how a file begins
+SIGNATURES = {struct.pack(f"{order}i", size): (size, order) for size in (348, 540) for order in "<>"}
 MAX_BYTES = 2**30  # up to the last voxel, decompressed
 MIN_SIDE, MAX_SIDE = 16, 4096
 ALLOWED = (
@@ -26,16 +28,34 @@ ALLOWED = (
 DAMAGED = f"This NIfTI file is damaged or incomplete; {ALLOWED}."
 
 _RGB = 128
-_TYPES = {2: "u1", 256: "i1", 4: "i2", 512: "u2", 8: "i4", 768: "u4", 1024: "i8", 1280: "u8", 16: "f4", 64: "f8", _RGB: "u1"}
+_TYPES = {
+    2: "u1",
+    256: "i1",
+    4: "i2",
+    512: "u2",
+    8: "i4",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
+    16: "f4",
+    64: "f8",
+    _RGB: "u1",
+}
 _ANALYZE_FIELDS = ("dim", "datatype", "bitpix", "pixdim", "vox_offset")
 _METRES, _MICROMETRES = 1, 3
 _UNITS = {_METRES: ("metres", 1e3), _MICROMETRES: ("micrometres", 1e-3)}
 _AXES = ("left and right", "back and front", "feet and head")
 _APART = 0.1  # voxel sides by which a corner may lie elsewhere by sform and by qform
 
-UNSTATED = "The file does not state its orientation; one was made up from its voxel size, so left and right may be swapped."
-ANALYZE = "This is an Analyze file, which cannot state its orientation; one was made up, so left and right may be swapped."
-UNUSABLE = "The file's geometry makes no sense, so voxels are shown as they are stored and left and right may be swapped."
+UNSTATED = (
+    "The file does not state its orientation; one was made up from its voxel size, so left and right may be swapped."
+)
+ANALYZE = (
+    "This is an Analyze file, which cannot state its orientation; one was made up, so left and right may be swapped."
+)
+UNUSABLE = (
+    "The file's geometry makes no sense, so voxels are shown as they are stored and left and right may be swapped."
+)
 OBLIQUE = "The scan is turned by {:.0f}° against the body's axes; slices are cut along the scan's own axes."
 _INSTEAD = "The file's {} makes no sense, so its {} gives the geometry."
 _DIFFERENT = "The file states its geometry twice and not the same: sform and qform {}; the sform is used."
@@ -58,7 +78,9 @@ class Layout(NamedTuple):
 
 
 def parse(head: bytes):
-    """A file's first 540 bytes as nibabel's header, text and all, and nothing mended; EOFError where there are too few."""
+    """A file's first 540 bytes as nibabel's header, text and all, and nothing mended; EOFError where there
+    are too few.
+    """
     from nibabel import Nifti1Header, Nifti2Header
     from nibabel.spatialimages import HeaderDataError
 
@@ -137,7 +159,9 @@ def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """
     whole, notes = repair_affine(header), []
     unit, factor = _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
-    stated = {name: code > 0 for name, code in (("sform", int(whole["sform_code"])), ("qform", int(whole["qform_code"])))}
+    stated = {
+        name: code > 0 for name, code in (("sform", int(whole["sform_code"])), ("qform", int(whole["qform_code"])))
+    }
     found = {name: _usable(getattr(whole, f"get_{name}"), factor) for name, is_stated in stated.items() if is_stated}
     found = found or {"": _usable(whole.get_base_affine, factor)}
     name, affine = next(((name, affine) for name, affine in found.items() if affine is not None), ("", None))
@@ -186,11 +210,19 @@ def _disagreement(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, ...]) 
     if moved <= _APART * np.linalg.norm(sform[:3, :3], axis=0).min():
         return []
     swapped = geometry.differing_axes(sform, qform)
-    words = f"disagree on {' and on '.join(_AXES[axis] for axis in swapped)}" if swapped else f"lie up to {moved:.3g} mm apart"
+    words = (
+        f"disagree on {' and on '.join(_AXES[axis] for axis in swapped)}"
+        if swapped
+        else f"lie up to {moved:.3g} mm apart"
+    )
     return [_DIFFERENT.format(words)]
 
 
 def _sizes(header) -> list[str]:
     """A sentence for each voxel size along an axis of the volume that is 0 or negative and was mended."""
-    axes = [(name, float(header["pixdim"][k])) for k, name in ((1, "X"), (2, "Y"), (3, "Z")) if int(header["dim"][k]) > 1 or k < 3]
+    axes = [
+        (name, float(header["pixdim"][k]))
+        for k, name in ((1, "X"), (2, "Y"), (3, "Z"))
+        if int(header["dim"][k]) > 1 or k < 3
+    ]
     return [_NO_SIZE.format(f"{size:g}", name, f"{abs(size) or 1:g}") for name, size in axes if size <= 0]

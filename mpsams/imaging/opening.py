@@ -36,7 +36,9 @@ def read(files: Sequence[Path], modality: str | None, choice: int) -> Scan:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise UnreadableImage("This computer has no room on its disk to open this; try a smaller file, or later.") from None
+        raise UnreadableImage(
+            "This computer has no room on its disk to open this; try a smaller file, or later."
+        ) from None
 
 
 def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
@@ -60,7 +62,9 @@ def _read(files: list[Path], modality: str | None, choice: int) -> Scan:
 
 
 def _halves(files: list[Path], unknown: list[Path]) -> dict[Path, Path]:
-    """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only one."""
+    """The files with the voxels (.img) by the headers (.hdr) of NIfTI or Analyze they belong to, by name, else the only
+    one.
+    """
     headers = [file for file in files if kind(file) == "nifti" and nifti.is_half(file)]
     found = {header: file for header in headers for file in unknown if file.stem == header.stem}
     return found or (dict(zip(headers, unknown, strict=True)) if len(headers) == len(unknown) == 1 else {})
@@ -73,7 +77,9 @@ def _one_of(files: list[Path], modality: str | None, choice: int, halves: dict[P
     if choice not in range(len(files)):
         raise ValueError(f"file {choice}; allowed are 0 to {len(files) - 1}")
     scan = _open(files[choice], modality, 0, halves.get(files[choice]))
-    first = (f"Only volume 1 of {len(scan.choices)} is shown; upload the file alone to choose.",) if scan.choices else ()
+    first = (
+        (f"Only volume 1 of {len(scan.choices)} is shown; upload the file alone to choose.",) if scan.choices else ()
+    )
     titles = tuple(f"file {i + 1} of {len(files)}" for i in range(len(files)))
     return replace(scan, notes=scan.notes + first, choices=titles, choice=choice)
 

@@ -88,10 +88,11 @@ def read_mask(data: bytes, shape_hw: tuple[int, int]) -> np.ndarray:
 
 
 def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
-    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see ``mask_values.lesion``.
+    """A truth mask, bool (H, W), True = lesion, from any file that `grey` reads, with notes; see
+    ``mask_values.lesion``.
 
-    Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever it
-    is not transparent, what is not transparent is lesion.
+    Palettes and colours: see ``mask_colours``. What is transparent is background; of a picture that is black wherever
+    it is not transparent, what is not transparent is lesion.
 
     Raises UnreadableImage as `grey` does, if the size is not shape_hw, the image's (height, width), and for values that
     are no mask's.
@@ -147,7 +148,9 @@ def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_
                 raise ValueError("pixels cut off")
         if image.mode in "IF" and tags.prefix == b"MM" and image.tile[0].codec_name == "libtiff":
             raise ValueError("libtiff put these bytes in order and Pillow 12 would swap them again")
-        _refuse_size(*image.size, tile=int(tags.get(pixels_only.TILE_WIDTH, 0)) * int(tags.get(pixels_only.TILE_LENGTH, 0)))
+        _refuse_size(
+            *image.size, tile=int(tags.get(pixels_only.TILE_WIDTH, 0)) * int(tags.get(pixels_only.TILE_LENGTH, 0))
+        )
         image.load()
         samples = channels(image, tags.get(pixels_only.SAMPLE_FORMAT, (1,))[0])
         bits = {"PNG": data[24], "JPEG": 8, "TIFF": max(tags.get(pixels_only.BITS, (1,)))}[form]
@@ -192,7 +195,9 @@ def _channels(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.nd
 
 
 def _samples(image: Image.Image, sample_format: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Samples (H, W) of a grey image as in ``_channels``, (H, W, 3) of one in colours; a palette's indices; alpha; or None."""
+    """Samples (H, W) of a grey image as in ``_channels``, (H, W, 3) of one in colours; a palette's indices; alpha; or
+    None.
+    """
     palette = image.mode in ("P", "PA")
     if not palette and image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF":
         grey_hw, alpha_hw = _channels(image, sample_format)

@@ -1,6 +1,8 @@
-"""From a checkpoint and an image to a result; the app, the annotation service, the evaluation and the tests call these functions.
+"""From a checkpoint and an image to a result; the app, the annotation service, the evaluation and the tests call these
+functions.
 
-A "unit image" is a float32 (H, W) in [0, 1] of any size; a "grid image" is the same at the network's size, (1, 1, S, S).
+A "unit image" is a float32 (H, W) in [0, 1] of any size; a "grid image" is the same at the network's size, (1, 1, S,
+S).
 """
 
 from mpsams.inference.network import Network as Network

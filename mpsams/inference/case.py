@@ -33,7 +33,10 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class UploadedFiles:
-    """Uploaded files by which a case can be opened again, as long as they are there. digest: of their bytes, in hexadecimal."""
+    """Uploaded files by which a case can be opened again, as long as they are there.
+
+    digest: of their bytes, in hexadecimal.
+    """
 
     files: tuple[Path, ...]
     modality: str | None
@@ -48,8 +51,9 @@ class Case:
     title: in words for the user. scan: the image or volume. truth_xyz: bool on the scan's grid, or None.
     plane, index: of the slice. span: the values networks see as 0 and 1; display_span: those shown as black and white.
     box: the part of the slice that networks look at; None is all. study: clusters and orders of the grid image.
-    agreement: of the clusters with the truth; None without one. seed, selector: how the study was made. item: its id in the
-    project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not uploaded.
+    agreement: of the clusters with the truth; None without one. seed, selector: how the study was made. item: its id in
+    the project of annotations, "" for what is in none. upload: the files it was opened from, None for what was not
+    uploaded.
     truth_notes: sentences on how the truth's values and grid were taken.
     """
 
@@ -79,7 +83,9 @@ class Case:
 
     @property
     def content(self) -> str:
-        """A name for the pixels, the same whenever the same image is opened: its id, or the digest of its files. "" of a sample."""
+        """A name for the pixels, the same whenever the same image is opened: its id, or the digest of its files. "" of
+        a sample.
+        """
         return self.item or (f"{self.upload.digest}.{self.upload.choice}" if self.upload else "")
 
     def is_same_image(self, other: Case) -> bool:
@@ -141,12 +147,20 @@ class Case:
     @property
     def truth_hw(self) -> np.ndarray | None:
         """The truth of this slice, bool (H, W), or None."""
-        return None if self.truth_xyz is None else geometry.radiological_view(self.truth_xyz, self.scan.affine, self.plane)[self.index]
+        return (
+            None
+            if self.truth_xyz is None
+            else geometry.radiological_view(self.truth_xyz, self.scan.affine, self.plane)[self.index]
+        )
 
     @property
     def truth_11ss(self) -> Tensor | None:
         """The truth at the grid image's size."""
-        return None if self.truth_hw is None else transforms.resize_mask(transforms.crop(self.truth_hw, self.box), SIDE, SIDE)
+        return (
+            None
+            if self.truth_hw is None
+            else transforms.resize_mask(transforms.crop(self.truth_hw, self.box), SIDE, SIDE)
+        )
 
     @cached_property
     def course(self) -> tuple[tuple[float, float, float, float], ...]:
@@ -154,7 +168,9 @@ class Case:
 
         The shares are NaN without a lesion in the truth.
         """
-        known = torch.zeros(1, self.study.length, dtype=torch.bool) if self.agreement is None else self.agreement.truth_1l
+        known = (
+            torch.zeros(1, self.study.length, dtype=torch.bool) if self.agreement is None else self.agreement.truth_1l
+        )
         steps = ((epoch, inference.mask_at(self.study, epoch)) for epoch in STOPS)
         return tuple(
             (epoch, at.ratio, inference.coverage(at.lesion_first_1l, known), inference.coverage(at.random_1l, known))
@@ -178,7 +194,14 @@ def network_span(scan: Scan) -> Span:
 
 
 def build_case(
-    title: str, scan: Scan, truth_xyz: np.ndarray | None, plane: str, index: int, span: Span, display_span: Span, options: dict
+    title: str,
+    scan: Scan,
+    truth_xyz: np.ndarray | None,
+    plane: str,
+    index: int,
+    span: Span,
+    display_span: Span,
+    options: dict,
 ) -> Case:
     """A case whose slice is read and clustered."""
     values_hw = scan.slice(index, plane)
@@ -186,7 +209,22 @@ def build_case(
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = shared.study(inference.to_grid(unit_hw, SIDE), **options)
-    return _with_agreement(Case(title, scan, truth_xyz, plane, index, span, display_span, box, study, None, options["seed"], options["selector"]))
+    return _with_agreement(
+        Case(
+            title,
+            scan,
+            truth_xyz,
+            plane,
+            index,
+            span,
+            display_span,
+            box,
+            study,
+            None,
+            options["seed"],
+            options["selector"],
+        )
+    )
 
 
 def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
@@ -211,7 +249,10 @@ def set_modality(case: Case, modality: str, options: dict) -> Case:
 
 
 def set_window(case: Case, display_span: Span) -> Case:
-    """The same slice with other values shown as black and white; what networks see stays. ValueError for an empty span."""
+    """The same slice with other values shown as black and white; what networks see stays.
+
+    ValueError for an empty span.
+    """
     if not display_span[0] < display_span[1]:
         raise ValueError(f"window from {display_span[0]:g} to {display_span[1]:g}; its width must be above 0")
     return replace(case, display_span=display_span)

@@ -1,4 +1,6 @@
-"""Several segmentation networks on one slice: their masks, their scores against the truth, where they agree. No gradio here.
+"""Several segmentation networks on one slice: their masks, their scores against the truth, where they agree.
+
+No gradio here.
 
 Axes: M networks; H x W pixels of the slice; probabilities at a network's own size, S x S. Masks: True = lesion.
 """
@@ -23,7 +25,8 @@ from mpsams.plots import images
 
 NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
 ASSISTANT = re.compile(r"(?P<data>.+)-assist")
-ASSIST = "assist"  # the method that an assistant has: the network to work with, which stands beside those that are compared
+# the method that an assistant has: the network to work with, which stands beside those that are compared
+ASSIST = "assist"
 DEFAULT = "10"  # percent of the labels of the networks that take part unless others are chosen
 DEFAULT_THRESHOLD = 0.5
 FIRST = "mps_ams"  # whose outline is large at first
@@ -31,7 +34,10 @@ TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
 
 
 def parse_name(name: str) -> tuple[str, str, str]:
-    """Data set, method and percent of labels in a network's name; a name of another form is all method. An assistant's method is ``ASSIST``."""
+    """Data set, method and percent of labels in a network's name; a name of another form is all method.
+
+    An assistant's method is ``ASSIST``.
+    """
     if found := ASSISTANT.fullmatch(name):
         return found["data"], ASSIST, ""
     found = NAME.fullmatch(name)
@@ -44,7 +50,9 @@ def is_assistant(name: str) -> bool:
 
 
 def titles_of(names: Iterable[str]) -> dict[str, str]:
-    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only where they differ."""
+    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only
+    where they differ.
+    """
     told = {name: parse_name(name) for name in names}
     several = [len({part[k] for part in told.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
 
@@ -62,7 +70,9 @@ def titles_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the labels, or all."""
+    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the
+    labels, or all.
+    """
     usual = [name for name in there if parse_name(name)[2] == DEFAULT or is_assistant(name)]
     return [name for name in there if name in wanted] or usual or list(there)
 
@@ -71,9 +81,10 @@ def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
 class SlicePredictions:
     """The predictions of networks for a slice, before any threshold.
 
-    probabilities: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one. shown: what is large on the page: a network,
-    "truth" or "dispute"; "" for nothing. waiting: how many networks are still to be asked. maps: heat maps drawn so far. parts: of
-    a data set that the image was in when each network was trained, keys of ``membership.MEANING``.
+    probabilities: by network, in the paper's order, float32 (S, S) in [0, 1]. rules: of the networks that have one.
+    shown: what is large on the page: a network, "truth" or "dispute"; "" for nothing. waiting: how many networks are
+    still to be asked. maps: heat maps drawn so far. parts: of a data set that the image was in when each network was
+    trained, keys of ``membership.MEANING``.
     """
 
     case: Case
@@ -97,21 +108,32 @@ class SlicePredictions:
         """Names of the pictures that can be shown large; empty before the first prediction."""
         truth = ["truth"] * (self.case.truth_hw is not None and bool(self.probabilities))
         first = [name for name in self.probabilities if is_assistant(name)]
-        return [*first, *truth, *["dispute"] * (len(self.peers) > 1), *(name for name in self.probabilities if name not in first)]
+        return [
+            *first,
+            *truth,
+            *["dispute"] * (len(self.peers) > 1),
+            *(name for name in self.probabilities if name not in first),
+        ]
 
     @property
     def peers(self) -> list[str]:
-        """The networks that are compared with each other: all but the assistant, which learnt from more labels; it alone where there is no other."""
+        """The networks that are compared with each other: all but the assistant, which learnt from more labels; it
+        alone where there is no other.
+        """
         return [name for name in self.probabilities if not is_assistant(name)] or list(self.probabilities)
 
     def map(self, name: str) -> str:
         """A network's probabilities as a heat map, a PNG as data URI."""
         if name not in self.maps:
-            self.maps[name] = shared.picture("chance", self.probabilities[name], lambda probability_ss: images.uri(images.heat(probability_ss)))
+            self.maps[name] = shared.picture(
+                "chance", self.probabilities[name], lambda probability_ss: images.uri(images.heat(probability_ss))
+            )
         return self.maps[name]
 
 
-def predict_slice(case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None) -> Iterator[SlicePredictions]:
+def predict_slice(
+    case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None
+) -> Iterator[SlicePredictions]:
     """Predict a slice with each network, the one shown large first; yields the predictions so far after each of them.
 
     Predictions of the same slice in ``before`` are used again. Without networks it yields one empty answer.
@@ -121,33 +143,62 @@ def predict_slice(case: Case, names: Sequence[str], registry: ModelRegistry, bef
     known = {name: before.probabilities[name] for name in names if name in before.probabilities} if again else {}  # type: ignore[union-attr]
     maps = before.maps if again else {}  # type: ignore[union-attr]
     preferred = before.shown if before is not None else ""
-    usual = next((name for first in (ASSIST, FIRST) for name in names if parse_name(name)[1] == first), next(iter(names), ""))
+    usual = next(
+        (name for first in (ASSIST, FIRST) for name in names if parse_name(name)[1] == first), next(iter(names), "")
+    )
     unit_hw = case.unit_hw
     rules = {name: calibration.readout(registry.metadata(name)).rule for name in names}
     seen_in = {name: registry.membership(name, case.scan.content_sha256) for name in names}
-    missing = sorted((name for name in names if name not in known), key=lambda name: name != (preferred if preferred in names else usual))
+    missing = sorted(
+        (name for name in names if name not in known),
+        key=lambda name: name != (preferred if preferred in names else usual),
+    )
     for count in range(len(missing) + 1):
         if count:
             known[missing[count - 1]] = shared.grid_probability(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = SlicePredictions(case, {name: known[name] for name in names if name in known}, preferred, len(missing) - count, maps, rules, seen_in)
-            yield said if preferred in said.pictures else replace(said, shown=usual if usual in known else next(iter(known), ""))
+            said = SlicePredictions(
+                case,
+                {name: known[name] for name in names if name in known},
+                preferred,
+                len(missing) - count,
+                maps,
+                rules,
+                seen_in,
+            )
+            yield (
+                said
+                if preferred in said.pictures
+                else replace(said, shown=usual if usual in known else next(iter(known), ""))
+            )
 
 
-def needed_results(case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None) -> tuple:
+def needed_results(
+    case: Case, names: Sequence[str], registry: ModelRegistry, before: SlicePredictions | None = None
+) -> tuple:
     """Return the keys of the shared results that ``predict_slice`` has to ask networks for."""
     known = before.probabilities if before is not None and same_slice(before.case, case) else {}
-    return shared.probability_keys([registry.network(name) for name in names if name not in known], case.unit_hw, case.box)
+    return shared.probability_keys(
+        [registry.network(name) for name in names if name not in known], case.unit_hw, case.box
+    )
 
 
 def same_slice(one: Case, other: Case) -> bool:
     """True if networks see the same in both."""
-    return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (other.plane, other.index, other.span, other.box)
+    return one.scan is other.scan and (one.plane, one.index, one.span, one.box) == (
+        other.plane,
+        other.index,
+        other.span,
+        other.box,
+    )
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The thresholds that were set for the networks on one image; for another image none is set. own: by network, in (0, 1)."""
+    """The thresholds that were set for the networks on one image; for another image none is set.
+
+    own: by network, in (0, 1).
+    """
 
     image: str = ""
     own: Mapping[str, float] = field(default_factory=dict)
@@ -170,7 +221,10 @@ def image_key(case: Case) -> str:
 
 @dataclass(frozen=True)
 class SliceComparison:
-    """The masks of the networks at their thresholds and how they compare. threshold: of those that have none of their own."""
+    """The masks of the networks at their thresholds and how they compare.
+
+    threshold: of those that have none of their own.
+    """
 
     predictions: SlicePredictions
     threshold: float = DEFAULT_THRESHOLD
@@ -189,7 +243,10 @@ class SliceComparison:
     def masks(self) -> dict[str, np.ndarray]:
         """Bool (H, W) at the slice's size by network: ``inference.lesion_mask``."""
         rules = self.predictions.rules
-        return {name: slice_lesion(self.case, probability_ss, self.threshold_of(name), rules.get(name)) for name, probability_ss in self.predictions.probabilities.items()}
+        return {
+            name: slice_lesion(self.case, probability_ss, self.threshold_of(name), rules.get(name))
+            for name, probability_ss in self.predictions.probabilities.items()
+        }
 
     @cached_property
     def peers(self) -> dict[str, np.ndarray]:
@@ -199,7 +256,9 @@ class SliceComparison:
     @cached_property
     def votes_hw(self) -> np.ndarray:
         """Number of compared networks that call a pixel lesion, uint8 (H, W)."""
-        return sum((mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8))
+        return sum(
+            (mask_hw.astype(np.uint8) for mask_hw in self.peers.values()), np.zeros(self.case.shape_hw, np.uint8)
+        )
 
     @cached_property
     def packed(self) -> dict[str, np.ndarray]:
@@ -208,14 +267,29 @@ class SliceComparison:
 
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
-        """DSC, PPV and Sen by network, NaN where they are undefined: PPV of an empty mask, Sen of an empty truth; empty without a truth."""
+        """DSC, PPV and Sen by network, NaN where they are undefined: PPV of an empty mask, Sen of an empty truth; empty
+        without a truth.
+        """
         truth_hw = self.case.truth_hw
-        return {} if truth_hw is None else {name: defined(overlap(mask, np.packbits(truth_hw)), mask, truth_hw) for name, mask in self.packed.items()}
+        return (
+            {}
+            if truth_hw is None
+            else {
+                name: defined(overlap(mask, np.packbits(truth_hw)), mask, truth_hw)
+                for name, mask in self.packed.items()
+            }
+        )
 
     @cached_property
     def mean_agreement(self) -> float:
-        """Mean DSC between two of the networks that are compared over all pairs, in [0, 1]; NaN when there is no pair. Two that say nothing agree: 1."""
-        pairs = [overlap(self.packed[one], self.packed[other])["dsc"] for one, other in itertools.combinations(self.predictions.peers, 2)]
+        """Mean DSC between two of the networks that are compared over all pairs, in [0, 1]; NaN when there is no pair.
+
+        Two that say nothing agree: 1.
+        """
+        pairs = [
+            overlap(self.packed[one], self.packed[other])["dsc"]
+            for one, other in itertools.combinations(self.predictions.peers, 2)
+        ]
         return float(np.mean(pairs)) if pairs else float("nan")
 
 
@@ -233,7 +307,9 @@ def slice_lesion(case: Case, probability_ss: np.ndarray, threshold: float, rule:
 def slice_mask(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
     """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
     mask_xyz = case.scan.empty_mask()
-    geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index] = slice_lesion(case, probability_ss, threshold, rule)
+    geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index] = slice_lesion(
+        case, probability_ss, threshold, rule
+    )
     return mask_xyz
 
 

@@ -1,4 +1,5 @@
-"""Figures of several images with the outlines of several networks, and their numbers as CSV: what the page and train.figure draw. No gradio here.
+"""Figures of several images with the outlines of several networks, and their numbers as CSV: what the page and
+train.figure draw. No gradio here.
 
 Axes: H x W pixels. Masks: True = lesion.
 """
@@ -30,8 +31,8 @@ HEAD = ("image", "network", "threshold", "dsc", "ppv", "sen", "area_share", "ima
 class FigureRow:
     """An image with what networks outline on it.
 
-    image_hw: uint8, as bright as on screen. masks, thresholds, scores, parts: by network (``SliceComparison``). areas: share of the image that each
-    outlines. frame: what networks look at, in pixels of image_hw; None is all.
+    image_hw: uint8, as bright as on screen. masks, thresholds, scores, parts: by network (``SliceComparison``). areas:
+    share of the image that each outlines. frame: what networks look at, in pixels of image_hw; None is all.
     """
 
     title: str
@@ -57,9 +58,13 @@ def make_row(compared: SliceComparison) -> FigureRow:
     def resize(mask_hw: np.ndarray) -> np.ndarray:
         return transforms.resize_mask(mask_hw, height, width)[0, 0].numpy()
 
-    unit_hw = transforms.resize(transforms.to_unit(case.scan.slice(case.index, case.plane), case.display_span), height, width)[0, 0].numpy()
+    unit_hw = transforms.resize(
+        transforms.to_unit(case.scan.slice(case.index, case.plane), case.display_span), height, width
+    )[0, 0].numpy()
     y, x = height / case.shape_hw[0], width / case.shape_hw[1]
-    frame = case.box and Box(round(case.box.top * y), round(case.box.left * x), round(case.box.height * y), round(case.box.width * x))
+    frame = case.box and Box(
+        round(case.box.top * y), round(case.box.left * x), round(case.box.height * y), round(case.box.width * x)
+    )
     return FigureRow(
         case.title + (f", {case.plane} {case.index + 1}" if case.is_volume else ""),
         (np.clip(unit_hw, 0, 1) * 255).round().astype(np.uint8),
@@ -87,22 +92,40 @@ def draw(rows: Sequence[FigureRow], crop: str, form: str) -> bytes:
 
 
 def columns(rows: Sequence[FigureRow]) -> list[str]:
-    """The titles of the figure's columns in the paper's order: networks of one method share a column, whatever data set they learnt from."""
+    """The titles of the figure's columns in the paper's order: networks of one method share a column, whatever data set
+    they learnt from.
+    """
     within = {name: title for row in rows for name, title in titles_of(row.masks).items()}
     places = {method: place for place, method in enumerate(tables.METHODS)}
-    order = sorted(within, key=lambda name: (not is_assistant(name), places.get(parse_name(name)[1], len(places)), within[name]))
+    order = sorted(
+        within, key=lambda name: (not is_assistant(name), places.get(parse_name(name)[1], len(places)), within[name])
+    )
     return list(dict.fromkeys(within[name] for name in order))
 
 
 def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
-    """The sentences below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and the crop."""
+    """The sentences below a figure: the thresholds, the mean DSC of each column over the images that have a truth, and
+    the crop.
+    """
     names = [{title: name for name, title in titles_of(row.masks).items()} for row in rows]
-    pairs = {title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own] for title in columns(rows)}
+    pairs = {
+        title: [(row, own[title]) for row, own in zip(rows, names, strict=True) if title in own]
+        for title in columns(rows)
+    }
     used = {title: sorted({row.thresholds[name] for row, name in cells}) for title, cells in pairs.items()}
-    common = max((value for values in used.values() for value in values), key=lambda value: sum(value in values for values in used.values()))
-    others = [f"{title} {' and '.join(f'{value:.2f}' for value in values)}" for title, values in used.items() if values != [common]]
+    common = max(
+        (value for values in used.values() for value in values),
+        key=lambda value: sum(value in values for values in used.values()),
+    )
+    others = [
+        f"{title} {' and '.join(f'{value:.2f}' for value in values)}"
+        for title, values in used.items()
+        if values != [common]
+    ]
     says = [f"Threshold {common:.2f}" + (f", but {', '.join(others)}" if others else "") + "."]
-    known = {title: [row.scores[name]["dsc"] for row, name in cells if name in row.scores] for title, cells in pairs.items()}
+    known = {
+        title: [row.scores[name]["dsc"] for row, name in cells if name in row.scores] for title, cells in pairs.items()
+    }
     means = [f"{title} {np.mean(values):.3f}" for title, values in known.items() if values]
     if means:
         count = max(map(len, known.values()))
@@ -138,7 +161,9 @@ def _cut(row: FigureRow, title: str, crop: str) -> plots.Row:
     truth_hw = None if row.truth_hw is None else small(row.truth_hw)
     titles = titles_of(row.masks)
     scores = {titles[name]: values for name, values in row.scores.items()}
-    return plots.Row(title, unit_hw, truth_hw, {titles[name]: small(mask_hw) for name, mask_hw in row.masks.items()}, scores)
+    return plots.Row(
+        title, unit_hw, truth_hw, {titles[name]: small(mask_hw) for name, mask_hw in row.masks.items()}, scores
+    )
 
 
 def _lesion_box(row: FigureRow) -> Box | None:

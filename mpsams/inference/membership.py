@@ -1,7 +1,7 @@
 """The part of a network's data set that an image lies in, found by the image's content. No gradio here.
 
-A table of a data set, written by ``python -m train.image_hashes`` as ``weights/NAME-images.json``, has the hash of each image and the
-case it belongs to; a checkpoint says which cases it was trained, chosen and tested on.
+A table of a data set, written by ``python -m train.image_hashes`` as ``weights/NAME-images.json``, has the hash of each
+image and the case it belongs to; a checkpoint says which cases it was trained, chosen and tested on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ MEANING = {
 
 
 def read_tables(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """The tables of a folder: data set -> hash of an image -> its cases, several where there are copies. ValueError for a file that is none."""
-    tables = (_read_table(path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob(f"*{ENDING}")))
+    """The tables of a folder: data set -> hash of an image -> its cases, several where there are copies.
+
+    ValueError for a file that is none.
+    """
+    tables = (
+        _read_table(path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob(f"*{ENDING}"))
+    )
     return {table["dataset"]: table["images"] for table in tables}
 
 
@@ -45,7 +50,9 @@ def find_cases(tables: Mapping[str, Mapping[str, list[str]]], content: str) -> d
 
 
 def part_of(about: Mapping, cases: Mapping[str, list[str]]) -> str:
-    """The part that an image was in when a network was trained: a key of ``MEANING``. The network it was begun from counts.
+    """The part that an image was in when a network was trained: a key of ``MEANING``.
+
+    The network it was begun from counts.
 
     about: a checkpoint's metadata. cases: what ``find_cases`` found.
     """

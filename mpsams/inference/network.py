@@ -26,8 +26,8 @@ ENOUGH_AGREEMENT = 0.999  # pooled DSC between the masks of float32 and of bfloa
 class Network:
     """A network and the metadata of its checkpoint.
 
-    unet: folded and in channels-last order, which is quick on a CPU; ``checkpoint.unet`` is the one to train. Its convolutions
-    compute in the precision that ``open_network`` chose.
+    unet: folded and in channels-last order, which is quick on a CPU; ``checkpoint.unet`` is the one to train. Its
+    convolutions compute in the precision that ``open_network`` chose.
     metadata: as written by training. sha256: of the file. patch_covariance: float (L, L) over the
     training images' patch means, for pretrained networks that carry it.
     """
@@ -54,7 +54,9 @@ class Network:
 
     @cached_property
     def readout(self) -> Readout:
-        """The way its logits become a probability and a mask; a checkpoint that does not state it takes logits as they are."""
+        """The way its logits become a probability and a mask; a checkpoint that does not state it takes logits as they
+        are.
+        """
         return calibration.readout(self.metadata)
 
     @property
@@ -70,9 +72,10 @@ class NotFinite(ValueError):
 def open_network(path: str | Path, precise: str = "auto") -> Network:
     """Load a checkpoint for use. ValueError as ``checkpoint.load`` and ``checkpoint.unet``.
 
-    precise: precision of the convolutions, as for ``precision.choose``; but "auto" is bfloat16 only for a pretrained network, whose
-    pictures differ by 0.0005 of full brightness on the average and 0.007 at most (those that come with the app, on the phantoms), and
-    for one whose masks were found to agree with those of float32 when it was trained (``agreement_in_bfloat16``).
+    precise: precision of the convolutions, as for ``precision.choose``; but "auto" is bfloat16 only for a pretrained
+    network, whose pictures differ by 0.0005 of full brightness on the average and 0.007 at most (those that come with
+    the app, on the phantoms), and for one whose masks were found to agree with those of float32 when it was trained
+    (``agreement_in_bfloat16``).
     """
     return build_network(checkpoint.load(path), precise)
 
@@ -97,21 +100,32 @@ def to_grid(unit_hw: np.ndarray, size: int) -> Tensor:
 
 
 def check_finite(x: Tensor) -> Tensor:
-    """Return a network's output. NotFinite if it holds NaN or infinity, which no threshold exceeds, so that they would read as "no lesion"."""
+    """Return a network's output.
+
+    NotFinite if it holds NaN or infinity, which no threshold exceeds, so that they would read as "no lesion".
+    """
     if not torch.isfinite(x).all():
-        raise NotFinite("the network answers this image with NaN or infinity; use other weights, or an image of another range of values")
+        raise NotFinite(
+            "the network answers this image with NaN or infinity; use other weights, or an image of another range of"
+            " values"
+        )
     return x
 
 
 @torch.inference_mode()
 def agreement_in_bfloat16(unet: UNet, batches: Iterable[Tensor], readout: Readout | None = None) -> float:
-    """Pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both are empty, which compares nothing.
+    """Pooled DSC in [0, 1] between a segmentation network's masks in float32 and in bfloat16; 0 where both are empty,
+    which compares nothing.
 
-    batches: standardised images (B, C, H, W). readout: of the network, without its rule; None for logits as they are. The network is left in float32.
+    batches: standardised images (B, C, H, W). readout: of the network, without its rule; None for logits as they are.
+    The network is left in float32.
     """
     readout = readout or Readout()
     both = total = 0
     for x_bchw in batches:
-        masks = [readout.probabilities(readout.logits(unet.compute_in(each), x_bchw)) > 0.5 for each in (torch.bfloat16, torch.float32)]
+        masks = [
+            readout.probabilities(readout.logits(unet.compute_in(each), x_bchw)) > 0.5
+            for each in (torch.bfloat16, torch.float32)
+        ]
         both, total = both + int((masks[0] & masks[1]).sum()), total + int(masks[0].sum() + masks[1].sum())
     return 2 * both / total if total else 0.0

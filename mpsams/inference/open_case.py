@@ -15,7 +15,10 @@ from mpsams.inference.case import YOURS, Case, UploadedFiles, build_case, networ
 
 
 def clustering_options(settings: dict, seed: float | None = 0) -> dict:
-    """Return the options of ``inference.study``: the registry's settings and the seed. ValueError for a seed that is not allowed."""
+    """Return the options of ``inference.study``: the registry's settings and the seed.
+
+    ValueError for a seed that is not allowed.
+    """
     if seed is None or not 0 <= seed < 2**31:
         raise ValueError(f"seed {seed} must lie between 0 and {2**31 - 1}")
     return settings | {"seed": int(seed)}
@@ -33,8 +36,8 @@ def open_sample(built_in: BuiltIn, options: dict) -> Case:
 def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
     """Uploaded files, at their middle slice.
 
-    modality: as stated, None for what the files say. options: modality -> ``clustering_options``. UnreadableImage when we refuse
-    them, ValueError for an unknown modality or choice.
+    modality: as stated, None for what the files say. options: modality -> ``clustering_options``. UnreadableImage when
+    we refuse them, ValueError for an unknown modality or choice.
     """
     scan = imaging.read(files, modality, choice)
     case = open_scan(YOURS[scan.modality], scan, options(scan.modality))

@@ -1,4 +1,5 @@
-"""The patches of one image: clusters, the orders in which they are hidden, the masks of an epoch, agreement with a truth mask.
+"""The patches of one image: clusters, the orders in which they are hidden, the masks of an epoch, agreement with a
+truth mask.
 
 Axes: L patches, S side of the grid image. In masks True = hidden or lesion.
 """
@@ -89,8 +90,8 @@ class Agreement:
     """Agreement of the lesion cluster with a truth mask.
 
     A patch counts as lesion when more than a quarter of it is. lift: precision of the cluster over
-    the share of lesion patches (1 is chance). auc: area under the ROC curve of the clusters' score. lesion_patches: their number;
-    lift and auc are NaN when it is 0.
+    the share of lesion patches (1 is chance). auc: area under the ROC curve of the clusters' score. lesion_patches:
+    their number; lift and auc are NaN when it is 0.
     """
 
     lift: float

@@ -26,11 +26,14 @@ class SliceMask:
     confidence: float
 
 
-def propagate(network: Network, unit_of: Callable[[int], np.ndarray], start: SliceMask, indices: Iterable[int]) -> Iterator[SliceMask]:
-    """Masks of the slices ``indices``, one after the other, each from the mask of the one before, beginning with ``start``.
+def propagate(
+    network: Network, unit_of: Callable[[int], np.ndarray], start: SliceMask, indices: Iterable[int]
+) -> Iterator[SliceMask]:
+    """Masks of the slices ``indices``, one after the other, each from the mask of the one before, beginning with
+    ``start``.
 
-    unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network is not confident, finds nothing,
-    or finds something else than on the slice before. ValueError for an empty mask to start with.
+    unit_of: returns a slice, float (H, W) in [0, 1]. Ends before the first slice on which the network is not confident,
+    finds nothing, or finds something else than on the slice before. ValueError for an empty mask to start with.
     """
     if not start.mask.any():
         raise ValueError("the mask to carry on is empty; draw one first")

@@ -34,7 +34,9 @@ class Reconstruction:
 
 
 def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, normalised_target: bool) -> Tensor:
-    """``fill_in`` with its means and deviations in double precision (see ``segmentation.logits``), the network's layers in their own."""
+    """``fill_in`` with its means and deviations in double precision (see ``segmentation.logits``), the network's layers
+    in their own.
+    """
 
     def own(x_bchw: Tensor) -> Tensor:
         return unet(x_bchw.float()).double()
@@ -62,4 +64,6 @@ def reconstruct(
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
     masked = torch.where(hidden, image_11ss.mean(), image_11ss)
-    return Reconstruction(masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean()))
+    return Reconstruction(
+        masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean())
+    )

@@ -22,8 +22,9 @@ PATCH = 16  # pixels; side of a patch of the app's grid image
 class ModelRegistry:
     """Read access to the checkpoints of a folder and to records of results, safe to share between threads.
 
-    Files that arrive while the app runs are found; a file that changed is opened again; one that cannot be used is left out. results: a folder of
-    ``*.jsonl``; None is none. more: further folders of checkpoints, such as those trained in a project; they come last.
+    Files that arrive while the app runs are found; a file that changed is opened again; one that cannot be used is left
+    out. results: a folder of ``*.jsonl``; None is none. more: further folders of checkpoints, such as those trained in
+    a project; they come last.
     """
 
     def __init__(self, folder: str | Path, results: str | Path | None = None, more: Sequence[str | Path] = ()) -> None:
@@ -32,7 +33,8 @@ class ModelRegistry:
         self._open: OrderedDict[tuple[str, int], Network] = OrderedDict()
         self._told: dict[tuple[Path, int, int], dict | str] = {}
         self._measured: dict[tuple[str, int, int], dict] = {}
-        self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}  # folder -> when it was changed (ns) and its checkpoints
+        # folder -> when it was changed (ns) and its checkpoints
+        self._listed: dict[Path, tuple[int, dict[str, Path]]] = {}
         self._lock = threading.Lock()
 
     def names(self, ending: str = "") -> list[str]:
@@ -45,7 +47,9 @@ class ModelRegistry:
         return [name for name, about in found.items() if isinstance(about, dict) and has_whole_network(about)]
 
     def unusable_files(self) -> dict[str, str]:
-        """The checkpoint files that cannot be used, with the reason, which names no folder; states of trainings are left out."""
+        """The checkpoint files that cannot be used, with the reason, which names no folder; states of trainings are
+        left out.
+        """
         found = {name: self._read(path) for name, path in self._catalogue().items()}
         return {name: about for name, about in found.items() if isinstance(about, str) and about}
 
@@ -72,7 +76,9 @@ class ModelRegistry:
         return found[name]
 
     def metadata(self, name: str) -> dict:
-        """Metadata that training wrote into a checkpoint, without opening its network; empty when the file is not usable."""
+        """Metadata that training wrote into a checkpoint, without opening its network; empty when the file is not
+        usable.
+        """
         path = self._catalogue().get(name)
         about = "" if path is None else self._read(path)
         return about if isinstance(about, dict) else {}
@@ -106,7 +112,9 @@ class ModelRegistry:
         return next((name for name in self.names() if self.metadata(name).get("kind") == "prompt"), None)
 
     def evaluation(self, name: str) -> dict:
-        """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are of another file."""
+        """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are
+        of another file.
+        """
         path = self.path(name)
         record = path.with_suffix(".json")
         try:
@@ -114,7 +122,9 @@ class ModelRegistry:
             if key not in self._measured:
                 found = json.loads(record.read_text(encoding="utf-8"))
                 ours = isinstance(found, dict) and found.get("sha256") == self.network(name).sha256
-                self._measured[key] = {each: value for each, value in found.items() if each not in ("cases", "volumes")} if ours else {}
+                self._measured[key] = (
+                    {each: value for each, value in found.items() if each not in ("cases", "volumes")} if ours else {}
+                )
             return self._measured[key]
         except (OSError, ValueError):
             return {}
@@ -131,7 +141,9 @@ class ModelRegistry:
         return membership.part_of(self.metadata(name), membership.find_cases(tables, content))
 
     def clustering(self, modality: str = "ultrasound", selector: str | None = None) -> dict:
-        """Return how the app clusters patches: ``clusters.default_options`` and the side of a patch, which gives the grid image 16 × 16 patches."""
+        """Return how the app clusters patches: ``clusters.default_options`` and the side of a patch, which gives the
+        grid image 16 × 16 patches.
+        """
         return {"patch": PATCH} | clusters.default_options(modality, selector)
 
     def records(self) -> tuple[Path, ...]:
@@ -139,7 +151,9 @@ class ModelRegistry:
         return () if self.results is None else tuple(sorted(self.results.glob("*.jsonl"), key=lambda path: path.stem))
 
     def _catalogue(self) -> dict[str, Path]:
-        """The checkpoints of all folders by name; a name that is taken gets the folder's number before it: "2-busi-…"."""
+        """The checkpoints of all folders by name; a name that is taken gets the folder's number
+        before it: "2-busi-…".
+        """
         found: dict[str, Path] = {}
         for number, folder in enumerate((self.folder, *self.more), 1):
             for name, path in self._list(folder).items():
@@ -147,7 +161,9 @@ class ModelRegistry:
         return found
 
     def _list(self, folder: Path) -> dict[str, Path]:
-        """The checkpoints of one folder, listed anew when a file came or went, and as long as that may have been within the last second."""
+        """The checkpoints of one folder, listed anew when a file came or went, and as long as that may have been within
+        the last second.
+        """
         changed = _stamp(folder)[0]
         known, found = self._listed.get(folder, (0, {}))
         if not changed or changed != known:
@@ -157,14 +173,18 @@ class ModelRegistry:
         return found
 
     def _read(self, path: Path) -> dict | str:
-        """A checkpoint's metadata, or why it cannot be used ("" for the state of a training); read once for each version of the file."""
+        """A checkpoint's metadata, or why it cannot be used ("" for the state of a training); read once for each
+        version of the file.
+        """
         key = (path, *_stamp(path))
         if key not in self._told:
             try:
                 is_state = path.is_file() and checkpoint.metadata(path).get("kind") == "state"
                 self._told[key] = "" if is_state else verify(path)
             except ValueError as error:
-                self._told[key] = str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
+                self._told[key] = (
+                    str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
+                )
         return self._told[key]
 
 
@@ -180,7 +200,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 def verify(path: str | Path) -> dict:
     """The metadata of a checkpoint that can be used: they say what is needed of it, and its network is whole.
 
-    Every number in the file is read. ValueError as ``checkpoint.load`` and ``checkpoint.unet``, or names the entry of the metadata that is wrong.
+    Every number in the file is read. ValueError as ``checkpoint.load`` and ``checkpoint.unet``, or names the entry of
+    the metadata that is wrong.
     """
     fault = _fault(checkpoint.metadata(path))
     if fault:

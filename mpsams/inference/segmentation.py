@@ -1,4 +1,5 @@
-"""From an image to the probability of lesion and to a mask: the one way that app, annotation, evaluation and volumes share.
+"""From an image to the probability of lesion and to a mask: the one way that app, annotation, evaluation and volumes
+share.
 
 Axes: B batch, C channels, H x W pixels, S side of a network's image, K features. In masks True = lesion.
 """
@@ -19,20 +20,25 @@ from mpsams.transforms import Box
 def logits(network: Network, x_bchw: Tensor) -> Tensor:
     """Logits of grid images, before calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W); sides must be multiples of 16.
 
-    A network that averages flips gives the mean over the image and its mirror image. Standardised in double precision: in float32 the
-    deviation of an image with much darkness is off by 1e-4.
+    A network that averages flips gives the mean over the image and its mirror image. Standardised in double precision:
+    in float32 the deviation of an image with much darkness is off by 1e-4.
     """
     standard_bchw = transforms.standardise(x_bchw.double()).float()
     return network.readout.logits(network.unet, standard_bchw.contiguous(memory_format=torch.channels_last))
 
 
 def probabilities(network: Network, x_bchw: Tensor) -> Tensor:
-    """Probability of lesion of grid images, calibrated where the checkpoint states a calibration: (B, C, H, W) in [0, 1] -> (B, 1, H, W) in [0, 1]."""
+    """Probability of lesion of grid images, calibrated where the checkpoint states a calibration: (B, C, H, W) in [0,
+    1] -> (B, 1, H, W) in [0, 1].
+    """
     return network.readout.probabilities(logits(network, x_bchw))
 
 
 def grid(network: Network, unit: np.ndarray, box: Box | None = None) -> Tensor:
-    """A unit image as its network sees it: (H, W) or (C, H, W) -> float (1, C, S, S). ValueError when the channels are not the network's."""
+    """A unit image as its network sees it: (H, W) or (C, H, W) -> float (1, C, S, S).
+
+    ValueError when the channels are not the network's.
+    """
     channels = unit.reshape(-1, *unit.shape[-2:])
     if len(channels) != network.channels:
         raise ValueError(f"the network takes {network.channels} channels, the image has {len(channels)}")
@@ -66,14 +72,21 @@ def to_image(probability_ss: np.ndarray, shape_hw: tuple[int, int], box: Box | N
 
 
 def probability(network: Network, unit: np.ndarray, box: Box | None = None) -> np.ndarray:
-    """Probability of lesion per pixel at the image's own size: float32 (H, W); arguments as for ``grid_probability``."""
+    """Probability of lesion per pixel at the image's own size: float32 (H, W); arguments
+    as for ``grid_probability``.
+    """
     return to_image(grid_probability(network, unit, box), unit.shape[-2:], box)
 
 
-def lesion_mask(rule: Rule | None, probability_hw: np.ndarray, threshold: float = 0.5, box: Box | None = None) -> np.ndarray:
-    """Mask of the lesion at the image's own size: bool (H, W), where the probability reaches the threshold and the rule keeps the part.
+def lesion_mask(
+    rule: Rule | None, probability_hw: np.ndarray, threshold: float = 0.5, box: Box | None = None
+) -> np.ndarray:
+    """Mask of the lesion at the image's own size: bool (H, W), where the probability reaches the threshold and the rule
+    keeps the part.
 
-    Every mask of a network is made here. rule: ``network.readout.rule``. probability_hw: from ``probability`` or ``to_image``. box: the
-    part that the network saw; areas count as a share of it.
+    Every mask of a network is made here. rule: ``network.readout.rule``. probability_hw: from ``probability`` or
+    ``to_image``. box: the part that the network saw; areas count as a share of it.
     """
-    return calibration.threshold_mask(probability_hw, threshold, rule, probability_hw.size if box is None else box.height * box.width)
+    return calibration.threshold_mask(
+        probability_hw, threshold, rule, probability_hw.size if box is None else box.height * box.width
+    )

@@ -1,7 +1,9 @@
-"""Results kept by what they were computed from and shared by all visitors: the same question is computed once. No gradio here.
+"""Results kept by what they were computed from and shared by all visitors: the same question is computed once.
 
-A key is made of hashes of all that a result depends on (pixels, networks, seed, selector, epoch), so that a result is never that
-of another image. The results that were asked for least recently make room.
+No gradio here.
+
+A key is made of hashes of all that a result depends on (pixels, networks, seed, selector, epoch), so that a result is
+never that of another image. The results that were asked for least recently make room.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Store:
         self._lock = Lock()
 
     def get(self, key: tuple, compute: Callable[[], Any]) -> Any:
-        """Return the result for a key; it is computed if it is not there. Of simultaneous calls one computes and the others wait.
+        """Return the result for a key; it is computed if it is not there.
+
+        Of simultaneous calls one computes and the others wait.
 
         An error of ``compute`` is raised in all of them, and not kept.
         """
@@ -69,7 +73,9 @@ class Store:
             return key in self._results
 
     def usage(self) -> dict[str, int]:
-        """Return bytes used and allowed, results, and how many calls were answered from the store, waited for another, and computed."""
+        """Return bytes used and allowed, results, and how many calls were answered from the store, waited for another,
+        and computed.
+        """
         with self._lock:
             counts = {"hits": self._hits, "waits": self._waits, "misses": self._misses}
             return {"used": self._used, "limit": self.limit, "results": len(self._results)} | counts
@@ -137,23 +143,32 @@ def probability_keys(networks: Sequence[Network], unit: np.ndarray, box: Box | N
 
 def study(image_11ss: Tensor, **options) -> Study:
     """``inference.study``, from the store if it is there."""
-    return results.get(("study", digest(image_11ss), *sorted(options.items())), lambda: inference.study(image_11ss, **options))
+    return results.get(
+        ("study", digest(image_11ss), *sorted(options.items())), lambda: inference.study(image_11ss, **options)
+    )
 
 
-def reconstruct(network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None) -> Reconstruction:
+def reconstruct(
+    network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
+) -> Reconstruction:
     """``inference.reconstruct``, from the store if it is there."""
     (key,) = reconstruction_keys([network], image_11ss, hidden_1l, patch, truth_11ss)
     return results.get(key, lambda: inference.reconstruct(network, image_11ss, hidden_1l, patch, truth_11ss))
 
 
-def reconstruction_keys(networks: Sequence[Network], image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None) -> tuple:
+def reconstruction_keys(
+    networks: Sequence[Network], image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
+) -> tuple:
     """Return the keys by which ``reconstruct`` of each network is kept."""
     seen = digest(image_11ss), digest(hidden_1l), patch, None if truth_11ss is None else digest(truth_11ss)
     return tuple(("reconstruct", *_name(network), *seen) for network in networks)
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:
-    """Return a picture of an array as text, from the store if it is there. kind: names what ``draw`` does, the same for the same drawing."""
+    """Return a picture of an array as text, from the store if it is there.
+
+    kind: names what ``draw`` does, the same for the same drawing.
+    """
     return results.get((kind, digest(values_hw)), lambda: draw(values_hw))
 
 

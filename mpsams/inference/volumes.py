@@ -23,7 +23,9 @@ from mpsams.transforms import Box
 
 @dataclass(frozen=True)
 class VolumePrediction:
-    """Probabilities of a network for every axial slice, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule for "no lesion"."""
+    """Probabilities of a network for every axial slice, float32 (N, S, S) in [0, 1], the boxes it saw, and its rule for
+    "no lesion".
+    """
 
     probability_nss: np.ndarray
     boxes: tuple[Box | None, ...]
@@ -40,14 +42,20 @@ class VolumePrediction:
     def mask(self, scan: Scan, threshold: float) -> np.ndarray:
         """Bool (X, Y, Z) on the scan's grid: ``inference.lesion_mask`` of each slice."""
         mask_xyz = scan.empty_mask()
-        for mask_hw, probability_ss, box in zip(geometry.radiological_view(mask_xyz, scan.affine), self.probability_nss, self.boxes, strict=True):
+        for mask_hw, probability_ss, box in zip(
+            geometry.radiological_view(mask_xyz, scan.affine), self.probability_nss, self.boxes, strict=True
+        ):
             if probability_ss.max() >= threshold:
-                mask_hw[:] = inference.lesion_mask(self.rule, inference.to_image(probability_ss, mask_hw.shape, box), threshold, box)
+                mask_hw[:] = inference.lesion_mask(
+                    self.rule, inference.to_image(probability_ss, mask_hw.shape, box), threshold, box
+                )
         return mask_xyz
 
 
 def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[VolumePrediction] | None]]:
-    """Predict every axial slice with every network; yields the number of slices done, at the end with the predictions."""
+    """Predict every axial slice with every network; yields the number of slices done, at the end
+    with the predictions.
+    """
     scan, spacing = case.scan, case.scan.spacing()
     count, boxes = len(scan.shown()), []
     found = [np.zeros((count, network.size, network.size), np.float32) for network in networks]
@@ -59,7 +67,13 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
             for network, probability_nss in zip(networks, found, strict=True):
                 probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
         yield k + 1, None
-    yield count, [VolumePrediction(probability_nss, tuple(boxes), network.readout.rule) for network, probability_nss in zip(networks, found, strict=True)]
+    yield (
+        count,
+        [
+            VolumePrediction(probability_nss, tuple(boxes), network.readout.rule)
+            for network, probability_nss in zip(networks, found, strict=True)
+        ],
+    )
 
 
 def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
@@ -78,15 +92,26 @@ def measure(case: Case, mask_xyz: np.ndarray) -> dict[str, float]:
 
 
 def area_profile(case: Case, masks: dict[str, np.ndarray], styles: Mapping[str, str]) -> str:
-    """HTML of a plot of the lesion area in each axial slice, a curve for each of the masks. styles: CSS of the curves."""
-    areas = {kind: geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2)) for kind, mask_xyz in masks.items()}
+    """HTML of a plot of the lesion area in each axial slice, a curve for each of the masks.
+
+    styles: CSS of the curves.
+    """
+    areas = {
+        kind: geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
+        for kind, mask_xyz in masks.items()
+    }
     top, count = max(1, *(int(area.max()) for area in areas.values())), len(case.scan.shown())
     lines = [
-        images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], "cover", styles[kind]) for kind, area in areas.items()
+        images.line([(100 * k / (count - 1), 100 * value / top) for k, value in enumerate(area)], "cover", styles[kind])
+        for kind, area in areas.items()
     ]
-    picture = images.svg("Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"')
+    picture = images.svg(
+        "Lesion area of each axial slice, from the feet up", (100, 100), lines, 'preserveAspectRatio="none"'
+    )
     affine = case.scan.affine
     most = f"{top} px" if affine is None else f"{top * geometry.pixel_mm2(affine) / 100:.3g} cm²"
     levels = f'<span class="level" style="bottom:0">0</span><span class="level" style="bottom:100%">{most}</span>'
-    ticks = "".join(f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count)))
+    ticks = "".join(
+        f'<span class="tick" style="left:{place}%">{number}</span>' for place, number in ((0, 1), (100, count))
+    )
     return f'<div class="plot wide">{levels}{picture}{ticks}</div>'

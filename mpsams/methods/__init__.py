@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from mpsams.unet import UNet
 
 COMMON = (
-    "Adam at a constant learning rate (2e-4 by default) without weight decay (the papers: LARS or AdamW, with warm-up and a cosine), in batches of 16 to 48 images "
-    "instead of 256 to 4096; the encoder is that of the U-Net instead of a ResNet or a vision transformer; images are grey, so hue and saturation are not changed."
+    "Adam at a constant learning rate (2e-4 by default) without weight decay (the papers: LARS or AdamW, with warm-up"
+    " and a cosine), in batches of 16 to 48 images instead of 256 to 4096; the encoder is that of the U-Net instead of"
+    " a ResNet or a vision transformer; images are grey, so hue and saturation are not changed."
 )
 
 
 class Batch(NamedTuple):
     """The input of a method in one step.
 
-    images_b1hw: float in [0, 1]. generator: source of its randomness. precomputed_mask_brc: result of ``Method.precompute_mask`` for
-    these images, mirrored with them; None when it was not computed.
+    images_b1hw: float in [0, 1]. generator: source of its randomness. precomputed_mask_brc: result of
+    ``Method.precompute_mask`` for these images, mirrored with them; None when it was not computed.
     """
 
     images_b1hw: Tensor
@@ -60,8 +61,8 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define forward(batch, epoch)")
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """A map that depends on the image alone and is computed once, before training: bool or uint8 (B, rows, columns), mirrored
-        with the image; None if the method has none. Must not depend on the weights.
+        """A map that depends on the image alone and is computed once, before training: bool or uint8 (B, rows,
+        columns), mirrored with the image; None if the method has none. Must not depend on the weights.
 
         truth_b1hw: the images' masks, bool, for upper bounds only.
         """

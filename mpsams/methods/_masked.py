@@ -34,7 +34,11 @@ def head(unet: UNet, hidden: int = 0) -> nn.Sequential:
     inputs, layers = unet.head.in_channels * STEP, []
     if hidden:
         for channels in (inputs, hidden):
-            layers += [nn.Conv2d(channels, hidden, 3, padding=1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(inplace=True),
+            ]
         inputs = hidden
     return nn.Sequential(*layers, nn.Conv2d(inputs, unet.head.out_channels * STEP**2, 1), nn.PixelShuffle(STEP))
 

@@ -39,7 +39,9 @@ def view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> T
 
 
 def normalised_view(batch: Batch, options: views.ViewOptions, side: int | None = None) -> Tensor:
-    """A view as of ``view``, normalised by the whole image's mean and deviation; by its own it would lose its brightness and contrast again."""
+    """A view as of ``view``, normalised by the whole image's mean and deviation; by its own it would lose its
+    brightness and contrast again.
+    """
     mean, deviation = transforms.moments(batch.images_b1hw)
     return (view(batch, options, side) - mean) / deviation.clamp(min=1e-6)
 
@@ -86,8 +88,8 @@ def refuse_collapse(state: dict[str, float], epoch: float) -> None:
     """FloatingPointError when ``health`` is that of a representation that has collapsed."""
     if state["spread"] < POINT or state["directions"] < LINE:
         raise FloatingPointError(
-            f"the representation has collapsed in epoch {epoch:g}: images differ in {state['directions']:.2f} directions "
-            f"(spread {state['spread']:.2g}); a lower learning rate or a larger batch may help. Stopped"
+            f"the representation has collapsed in epoch {epoch:g}: images differ in {state['directions']:.2f}"
+            f" directions (spread {state['spread']:.2g}); a lower learning rate or a larger batch may help. Stopped"
         )
 
 
@@ -104,13 +106,17 @@ class Contrastive(Method):
         self._scalars: dict[str, Tensor] = {}
 
     def remember(self, a_bd: Tensor, b_bd: Tensor, **scalars: Tensor) -> None:
-        """Keep the embeddings of two views of the batch, and scalars, for ``epoch_metrics``; an epoch's last batch may be too small for them."""
+        """Keep the embeddings of two views of the batch, and scalars, for ``epoch_metrics``; an epoch's last batch may
+        be too small for them.
+        """
         if self._last is None or len(a_bd) >= len(self._last[0]):
             self._last = a_bd.detach(), b_bd.detach()
             self._scalars = {name: value.detach() for name, value in scalars.items()}
 
     def epoch_metrics(self, epoch: float) -> dict[str, float]:
-        """``health`` of the last full batch, and the scalars; FloatingPointError when the representation has collapsed."""
+        """``health`` of the last full batch, and the scalars; FloatingPointError when the
+        representation has collapsed.
+        """
         if self._last is None:
             return {}
         state = health(*self._last) | {name: float(value) for name, value in self._scalars.items()}
@@ -119,10 +125,16 @@ class Contrastive(Method):
         return state
 
     def refuse_collapse(self, state: dict[str, float], epoch: float) -> None:
-        """FloatingPointError when the state is that of a representation that has collapsed; a method may know more signs of it."""
+        """FloatingPointError when the state is that of a representation that has collapsed; a method may know more
+        signs of it.
+        """
         refuse_collapse(state, epoch)
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Each image, and a view of either kind."""
-        return {"image": batch.images_b1hw, "one view": view(batch, self.view_options[0]), "another": view(batch, self.view_options[1])}
+        return {
+            "image": batch.images_b1hw,
+            "one view": view(batch, self.view_options[0]),
+            "another": view(batch, self.view_options[1]),
+        }

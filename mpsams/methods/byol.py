@@ -16,8 +16,8 @@ from mpsams.methods import Batch, _views
 from mpsams.unet import UNet
 
 DEVIATIONS = (
-    "Moving average from 0.99 (the paper: 0.996 for its long runs). Hidden layers have 64 times the U-Net's width (4096). BatchNorm takes its statistics over both "
-    "views together instead of each."
+    "Moving average from 0.99 (the paper: 0.996 for its long runs). Hidden layers have 64 times the U-Net's width"
+    " (4096). BatchNorm takes its statistics over both views together instead of each."
 )
 
 
@@ -26,8 +26,10 @@ class Config:
     """Views, projector and target network.
 
     Args:
-        tau: decay of the target network's moving average in the first step, rising to 1 (0.99 for a few hundred epochs, 0.996 for long runs).
-        hidden: hidden features of projector and predictor; 0 is 64 times the width of the U-Net, which is 4096 at the width of the paper.
+        tau: decay of the target network's moving average in the first step, rising to 1 (0.99 for a few hundred epochs,
+            0.996 for long runs).
+        hidden: hidden features of projector and predictor; 0 is 64 times the width of the U-Net, which is 4096 at the
+            width of the paper.
         projection: features of the projection.
         smallest: smallest share of the image's area that a view keeps.
         strength: largest change of brightness and contrast to either side.
@@ -47,7 +49,8 @@ class Config:
         views.ViewOptions(smallest=self.smallest, strength=self.strength, blur=self.blur, solarise=self.solarise)
         if not (0 <= self.tau <= 1 and self.hidden >= 0 and self.projection >= 1):
             raise ValueError(
-                f"tau {self.tau} must lie in [0, 1], hidden {self.hidden} be at least 0 and projection {self.projection} at least 1"
+                f"tau {self.tau} must lie in [0, 1], hidden {self.hidden} be at least 0 and projection"
+                f" {self.projection} at least 1"
             )
 
 
@@ -61,7 +64,9 @@ class BYOL(_views.Contrastive):
 
     def __init__(self, config: Config, unet: UNet) -> None:
         first = views.ViewOptions(smallest=config.smallest, strength=config.strength, blur=config.blur)
-        second = views.ViewOptions(smallest=config.smallest, strength=config.strength, blur=config.blur / 10, solarise=config.solarise)
+        second = views.ViewOptions(
+            smallest=config.smallest, strength=config.strength, blur=config.blur / 10, solarise=config.solarise
+        )
         super().__init__(unet, (first, second))
         self.tau = config.tau
         hidden = config.hidden or 64 * unet.head.in_channels
@@ -78,7 +83,8 @@ class BYOL(_views.Contrastive):
             target_vd = self.target_projector(_views.embed(self.target_encoder, both_v1hw))  # type: ignore[arg-type]
         self.remember(*online_vd.chunk(2))
         crossed_vd = target_vd.roll(len(batch.images_b1hw), dims=0)  # each view's prediction meets the other view
-        return 2 * (2 + 2 * losses.negative_cosine(self.predictor(online_vd), crossed_vd))  # the sum over both directions
+        # the sum over both directions
+        return 2 * (2 + 2 * losses.negative_cosine(self.predictor(online_vd), crossed_vd))
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -1,7 +1,7 @@
 """Pretraining by predicting a map of where lesions may be: the geodesic selector teaches (ours).
 
-The paper hides the patches that a selector chooses. Here the U-Net learns, without labels, to predict the selector's map of
-each image, alone or together with masked reconstruction.
+The paper hides the patches that a selector chooses. Here the U-Net learns, without labels, to predict the selector's
+map of each image, alone or together with masked reconstruction.
 
 Axes: B batch, C channels, L patches, H x W pixels, I x J cells of a map. In masks True = hidden.
 """
@@ -29,12 +29,13 @@ class Config:
     """The map that is predicted, and whether hidden patches are reconstructed too.
 
     Args:
-        target: map to predict: "geodesic" is the map of the geodesic selector; for comparison only, "centre" is the closeness to
-            the image's centre and "truth" the masks of the training images.
+        target: map to predict: "geodesic" is the map of the geodesic selector; for comparison only, "centre" is the
+            closeness to the image's centre and "truth" the masks of the training images.
         reconstruct: weight of the masked reconstruction that is trained beside the map; 0 trains the map alone.
         start: share of patches hidden at epoch 1, if reconstruct is above 0.
         tau: divisor of that share's growth: start + ln(epoch) / tau.
-        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
+        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale
+            epochs.
         patch: side of a hidden patch in pixels; must divide the image.
         augment: random changes of the images.
     """
@@ -45,14 +46,17 @@ class Config:
     tau: float = 12.0
     horizon: int = schedule.HORIZON
     patch: int = 16
-    augment: Augmentation = Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3)
+    augment: Augmentation = Augmentation(
+        flip=0.5, rotation=15, zoom=0.2, shift=0.08, contrast=0.2, brightness=0.1, gamma=0.3
+    )
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ValueError(f"target {self.target!r} must be one of {', '.join(TARGETS)}")
         if not (self.reconstruct >= 0 and self.tau > 0 and self.patch >= 1 and self.horizon >= 0):
             raise ValueError(
-                f"reconstruct {self.reconstruct} and horizon {self.horizon} must be at least 0, tau {self.tau} positive, patch {self.patch} at least 1"
+                f"reconstruct {self.reconstruct} and horizon {self.horizon} must be at least 0, tau {self.tau}"
+                f" positive, patch {self.patch} at least 1"
             )
 
 
@@ -64,7 +68,9 @@ class MapPrediction(Method):
     def __init__(self, config: Config, unet: UNet, epochs: int) -> None:
         super().__init__(unet)
         self.config, self.epochs = config, epochs
-        self.variant = config.target + ("" if config.target == "geodesic" else "_map") + ("_mps_ams" if config.reconstruct else "")
+        self.variant = (
+            config.target + ("" if config.target == "geodesic" else "_map") + ("_mps_ams" if config.reconstruct else "")
+        )
         self.map_head = nn.Conv2d(unet.head.in_channels, 1, 1)
         self.idle = not config.reconstruct  # the U-Net's own head learns nothing then
 
@@ -84,14 +90,22 @@ class MapPrediction(Method):
 
     def augment(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The images and their maps at the images' size in [0, 1], both changed alike at random."""
-        map_bij = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
-        map_b1hw = F.interpolate(map_bij[:, None].float() / 255, batch.images_b1hw.shape[2:], mode="bilinear", align_corners=False)
+        map_bij = (
+            self.precompute_mask(batch.images_b1hw)
+            if batch.precomputed_mask_brc is None
+            else batch.precomputed_mask_brc
+        )
+        map_b1hw = F.interpolate(
+            map_bij[:, None].float() / 255, batch.images_b1hw.shape[2:], mode="bilinear", align_corners=False
+        )
         changes = transforms.draw(len(map_b1hw), self.config.augment, batch.generator)
         images_bchw = transforms.apply_intensity(transforms.apply_geometry(batch.images_b1hw, changes), changes)
         return images_bchw, transforms.apply_geometry(map_b1hw, changes).clamp(0, 1)
 
     def hide(self, target_b1hw: Tensor, epoch: float, generator: torch.Generator) -> Tensor:
-        """The pixels hidden: of the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1, H, W)."""
+        """The pixels hidden: of the patches where the map is high first, at the adaptive ratio (paper 2.2): bool (B, 1,
+        H, W).
+        """
         lesion_bl = clusters.split_numbers(F.avg_pool2d(target_b1hw, self.config.patch).flatten(1)).lesion_bl
         hidden_bl = masking.cut(masking.order(lesion_bl, generator), self.ratio(epoch))
         return patches.to_pixels(hidden_bl, self.config.patch, *target_b1hw.shape[2:])
@@ -102,7 +116,10 @@ class MapPrediction(Method):
         return schedule.mask_ratio(paper_epoch, self.config.start, self.config.tau)
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor:
-        """The maps to predict: uint8 (B, I, J), 255 = most like lesion. ValueError when the target is "truth" and none is given."""
+        """The maps to predict: uint8 (B, I, J), 255 = most like lesion.
+
+        ValueError when the target is "truth" and none is given.
+        """
         if self.config.target == "geodesic":
             map_b1ij = distance_map(images_b1hw, CELLS, CELLS)
         elif self.config.target == "centre":

@@ -1,4 +1,5 @@
-"""MAE (He et al., CVPR 2022) on the U-Net's encoder: fill in 75% of the patches through a light decoder that is thrown away.
+"""MAE (He et al., CVPR 2022) on the U-Net's encoder: fill in 75% of the patches through a light decoder that is thrown
+away.
 
 Axes: B batch, H x W pixels. In masks True = hidden.
 """
@@ -15,8 +16,9 @@ from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
 DEVIATIONS = (
-    "Images are only mirrored (the paper: crops of 20% to 100%, mirrored). Hidden patches are zeros in the image that the encoder sees, instead of left out; the decoder "
-    "is three convolutions and a pixel shuffle instead of eight transformer blocks."
+    "Images are only mirrored (the paper: crops of 20% to 100%, mirrored). Hidden patches are zeros in the image that"
+    " the encoder sees, instead of left out; the decoder is three convolutions and a pixel shuffle instead of eight"
+    " transformer blocks."
 )
 
 
@@ -36,7 +38,10 @@ class Config:
 
     def __post_init__(self) -> None:
         if not (self.patch >= 1 and 0 < self.ratio <= 1 and self.hidden >= 0):
-            raise ValueError(f"patch {self.patch} must be at least 1, ratio {self.ratio} lie in (0, 1], hidden {self.hidden} be at least 0")
+            raise ValueError(
+                f"patch {self.patch} must be at least 1, ratio {self.ratio} lie in (0, 1], hidden {self.hidden} be at"
+                " least 0"
+            )
 
 
 class MAE(Method):
@@ -65,7 +70,9 @@ class MAE(Method):
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         x_b1hw = transforms.standardise(batch.images_b1hw)
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
-        filled = _masked.fill_hidden(batch.images_b1hw, hidden_b1hw, self.predict(x_b1hw, hidden_b1hw) * deviation + mean)
+        filled = _masked.fill_hidden(
+            batch.images_b1hw, hidden_b1hw, self.predict(x_b1hw, hidden_b1hw) * deviation + mean
+        )
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)
 
 

@@ -37,13 +37,15 @@ class Config:
         fixed_ratio: share of patches hidden when ratio is "fixed" (paper 3.3: 0.75).
         start: adaptive ratio at epoch 1.
         tau: divisor of the adaptive ratio's growth: start + ln(epoch) / tau.
-        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale epochs.
+        horizon: epoch of the paper's schedule that the last epoch of the run corresponds to (800); 0 does not rescale
+            epochs.
         patch: side of a patch in pixels; must divide the image.
-        selector: method that chooses lesion patches: the paper's "covariance after a softmax", read as "covariance-of-softmax" or
-            "softmax-of-covariance", or our own "geodesic" distance.
+        selector: method that chooses lesion patches: the paper's "covariance after a softmax", read as
+            "covariance-of-softmax" or "softmax-of-covariance", or our own "geodesic" distance.
         normalise: images to cluster: "standardised" or "raw".
         temperature: temperature of the similarity's softmax.
-        similarity: measure of the similarity between patches: "inner-product", "cosine" or "distance" (not for "softmax-of-covariance").
+        similarity: measure of the similarity between patches: "inner-product", "cosine" or "distance" (not for
+            "softmax-of-covariance").
         normalise_target: reconstruct each patch at mean 0 and deviation 1 (as MAE) instead of the image's pixels.
     """
 
@@ -63,11 +65,16 @@ class Config:
     def __post_init__(self) -> None:
         if (self.order, self.ratio) not in VARIANTS:
             raise ValueError(
-                f"order {self.order!r} must be one of {', '.join(ORDERS)} and ratio {self.ratio!r} one of {', '.join(RATIOS)}"
+                f"order {self.order!r} must be one of {', '.join(ORDERS)} and ratio {self.ratio!r} one of"
+                f" {', '.join(RATIOS)}"
             )
         if not 0 <= self.fixed_ratio <= 1:
             raise ValueError(f"fixed_ratio {self.fixed_ratio} must lie in [0, 1]")
-        for name, allowed in (("selector", clusters.SELECTORS), ("normalise", clusters.NORMALISATIONS), ("similarity", clusters.SIMILARITIES)):
+        for name, allowed in (
+            ("selector", clusters.SELECTORS),
+            ("normalise", clusters.NORMALISATIONS),
+            ("similarity", clusters.SIMILARITIES),
+        ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} must be one of {', '.join(allowed)}")
         if not (self.tau > 0 and self.temperature > 0 and self.patch >= 1 and self.horizon >= 0):
@@ -101,7 +108,11 @@ class MaskedAutoencoder(Method):
         if self.config.order == "random":
             order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
         else:
-            precomputed_mask_brc = self.precompute_mask(batch.images_b1hw) if batch.precomputed_mask_brc is None else batch.precomputed_mask_brc
+            precomputed_mask_brc = (
+                self.precompute_mask(batch.images_b1hw)
+                if batch.precomputed_mask_brc is None
+                else batch.precomputed_mask_brc
+            )
             lesion_bl = precomputed_mask_brc.flatten(1)  # type: ignore[union-attr]
             order_bl = masking.order(lesion_bl, batch.generator)
         return patches.to_pixels(masking.cut(order_bl, self.ratio(epoch)), self.config.patch, height, width)
@@ -109,10 +120,15 @@ class MaskedAutoencoder(Method):
     def lesion(self, images_b1hw: Tensor) -> Tensor:
         """The patches that look like lesion, clustered as configured: bool (B, L)."""
         config = self.config
-        return clusters.lesion_patches(images_b1hw, config.patch, config.selector, config.normalise, config.temperature, config.similarity)
+        return clusters.lesion_patches(
+            images_b1hw, config.patch, config.selector, config.normalise, config.temperature, config.similarity
+        )
 
     def precompute_mask(self, images_b1hw: Tensor, truth_b1hw: Tensor | None = None) -> Tensor | None:
-        """The patches that look like lesion, or are: bool (B, rows, columns). None in random order, which needs none."""
+        """The patches that look like lesion, or are: bool (B, rows, columns).
+
+        None in random order, which needs none.
+        """
         if self.config.order == "random":
             return None
         if self.config.order == "lesion-first":
@@ -132,7 +148,9 @@ class MaskedAutoencoder(Method):
         return schedule.mask_ratio(paper_epoch, config.start, config.tau)
 
     def target(self, x_b1hw: Tensor) -> Tensor:
-        """Target of the reconstruction: the normalised pixels, each patch standardised (variance + 1e-6) if configured."""
+        """Target of the reconstruction: the normalised pixels, each patch standardised (variance +
+        1e-6) if configured.
+        """
         if not self.config.normalise_target:
             return x_b1hw
         mean, deviation = patches.moments(x_b1hw, self.config.patch)
@@ -143,7 +161,9 @@ class MaskedAutoencoder(Method):
 
     @torch.no_grad()
     def preview(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
-        """Four pictures: the image, its visible part, the image with hidden patches as predicted, and the error there."""
+        """Four pictures: the image, its visible part, the image with hidden patches as predicted, and
+        the error there.
+        """
         hidden_b1hw = self.hide(batch, epoch)
         filled = fill_in(self.unet, batch.images_b1hw, hidden_b1hw, self.config.patch, self.config.normalise_target)
         return _masked.pictures(batch.images_b1hw, hidden_b1hw, filled)

@@ -15,8 +15,8 @@ from mpsams.methods import Batch, _views
 from mpsams.unet import UNet
 
 DEVIATIONS = (
-    "Temperature 0.5, for small batches (the paper: 0.1 on ImageNet). Views keep at least 20% of the image (0.08), with brightness and contrast changed by up to "
-    "0.4 (0.8)."
+    "Temperature 0.5, for small batches (the paper: 0.1 on ImageNet). Views keep at least 20% of the image (0.08), with"
+    " brightness and contrast changed by up to 0.4 (0.8)."
 )
 
 
@@ -41,7 +41,9 @@ class Config:
     def __post_init__(self) -> None:
         views.ViewOptions(smallest=self.smallest, strength=self.strength, blur=self.blur)
         if not (self.temperature > 0 and self.projection >= 1):
-            raise ValueError(f"temperature {self.temperature} must be positive and projection {self.projection} at least 1")
+            raise ValueError(
+                f"temperature {self.temperature} must be positive and projection {self.projection} at least 1"
+            )
 
 
 class SimCLR(_views.Contrastive):

@@ -15,7 +15,8 @@ from mpsams.methods import Batch, Method, _masked
 from mpsams.unet import UNet
 
 DEVIATIONS = (
-    "Images are only mirrored (the paper: crops of 67% to 100%, mirrored). The learnable token is a pattern of pixels, instead of an embedding of a patch."
+    "Images are only mirrored (the paper: crops of 67% to 100%, mirrored). The learnable token is a pattern of pixels,"
+    " instead of an embedding of a patch."
 )
 
 
@@ -37,7 +38,9 @@ class Config:
 
 
 class SimMIM(Method):
-    """A hidden unit shows a learnable pattern of pixels: a U-Net has no embedding of patches that a token could replace."""
+    """A hidden unit shows a learnable pattern of pixels: a U-Net has no embedding of patches that a token could
+    replace.
+    """
 
     variant = "simmim"
 
@@ -63,7 +66,9 @@ class SimMIM(Method):
         """See ``_masked.pictures``."""
         hidden_b1hw = _masked.hide(batch, self.config.patch, self.config.ratio)
         predicted = self.predict(transforms.standardise(batch.images_b1hw), hidden_b1hw)
-        return _masked.pictures(batch.images_b1hw, hidden_b1hw, _masked.fill_hidden(batch.images_b1hw, hidden_b1hw, predicted))
+        return _masked.pictures(
+            batch.images_b1hw, hidden_b1hw, _masked.fill_hidden(batch.images_b1hw, hidden_b1hw, predicted)
+        )
 
 
 def build(config: Config, unet: UNet, epochs: int) -> SimMIM:

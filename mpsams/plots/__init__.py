@@ -8,6 +8,20 @@ from mpsams.plots.scores import against_labels, curves, scatter
 from mpsams.plots.selectors import ranking
 
 __all__ = [
-    "LOOKS", "OUTLINES", "SUFFIXES", "Figure", "Panel", "Row", "against_labels", "as_bytes", "colour", "comparison", "curves", "handout", "information", "outline",
-    "ranking", "scatter",
-]  # fmt: skip
+    "LOOKS",
+    "OUTLINES",
+    "SUFFIXES",
+    "Figure",
+    "Panel",
+    "Row",
+    "against_labels",
+    "as_bytes",
+    "colour",
+    "comparison",
+    "curves",
+    "handout",
+    "information",
+    "outline",
+    "ranking",
+    "scatter",
+]

@@ -1,4 +1,6 @@
-"""The figure of what masks leave undecided and of what hidden and visible patches share, from records of ``benchmarks.information``."""
+"""The figure of what masks leave undecided and of what hidden and visible patches share, from records of
+``benchmarks.information``.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,33 @@ from mpsams.plots.looks import (
     plain,
 )
 
-STRATEGIES = {"base": "base:\nrandom, fixed 75%", "base_ams": "base+AMS:\nrandom, adaptive", "base_mps": "base+MPS:\nlesion first, fixed 75%",
-              "mps_ams": "MPS-AMS:\nlesion first, adaptive"}  # fmt: skip
+STRATEGIES = {
+    "base": "base:\nrandom, fixed 75%",
+    "base_ams": "base+AMS:\nrandom, adaptive",
+    "base_mps": "base+MPS:\nlesion first, fixed 75%",
+    "mps_ams": "MPS-AMS:\nlesion first, adaptive",
+}
 # Order -> what it is called, colour, dashes.
 ORDERS = {
     "random": ("at random", BLACK, "-"),
     clusters.PAPER_SELECTORS[0]: (f"lesion first,\n{clusters.PAPER_SELECTORS[0].replace('-', ' ')}", VERMILLION, "-"),
-    clusters.PAPER_SELECTORS[1]: (f"lesion first,\n{clusters.PAPER_SELECTORS[1].replace('-', ' ')}", ORANGE, (0, (4, 1.5))),
+    clusters.PAPER_SELECTORS[1]: (
+        f"lesion first,\n{clusters.PAPER_SELECTORS[1].replace('-', ' ')}",
+        ORANGE,
+        (0, (4, 1.5)),
+    ),
     "block": ("one square block", BLUE, (0, (1, 1))),
 }
 EPOCHS = (1, 10, 100, 800)  # ticks
 LAST = 0.875  # the ratio at which curves end and are named, before they meet
 APART = 0.17  # of the axis's height, between two names
-Curve = tuple[str, str, str | tuple, Sequence[float], Mapping[str, Sequence[float]]]  # name, colour, dashes, x, mean and quartiles
+# name, colour, dashes, x, mean and quartiles
+Curve = tuple[str, str, str | tuple, Sequence[float], Mapping[str, Sequence[float]]]
 
 
 def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_SELECTORS[0]) -> Figure:
-    """A column per record, by what its data set is called; rows: bits left undecided by epoch, for the four variants of the
-    method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
+    """A column per record, by what its data set is called; rows: bits left undecided by epoch, for the four variants of
+    the method; bits shared by hidden and visible patches by ratio; and the same per hidden patch.
 
     Lines are means over images, bands their quartiles. selector: of the lesion clusters in the upper row. The lower
     rows' shade is where adaptive masking goes, from its first epoch to its last. ValueError without a record.
@@ -70,13 +81,32 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
         by_epoch.set_title(title, fontsize=NORMAL, color=INK, pad=5)
         by_epoch.set_xlabel("epoch", fontsize=SMALL, color=INK, labelpad=1.5)
         per_patch.set_xlabel("share of patches hidden", fontsize=SMALL, color=INK, labelpad=1.5)
-    says = ("bits that a mask\nleaves undecided", "bits shared by hidden\nand visible patches", "the same,\nper hidden patch")
+    says = (
+        "bits that a mask\nleaves undecided",
+        "bits shared by hidden\nand visible patches",
+        "the same,\nper hidden patch",
+    )
     for ax, letter, text in zip(grid[:, 0], "abc", says, strict=True):
         ax.set_ylabel(text, fontsize=SMALL, color=INK, labelpad=3)
-        ax.annotate(letter, (0, 1), xytext=(-30, 5), xycoords="axes fraction", textcoords="offset points", fontsize=NORMAL, fontweight="bold",
-                    color=INK)  # fmt: skip
+        ax.annotate(
+            letter,
+            (0, 1),
+            xytext=(-30, 5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=NORMAL,
+            fontweight="bold",
+            color=INK,
+        )
     low, high = (f"{100 * share:.0f}%" for share in next(iter(records.values()))["adaptive"])
-    grid[1, 0].annotate(f"adaptive masking: {low} to {high}", (0.5, 0.03), xycoords="axes fraction", ha="center", fontsize=SMALL - 1, color=GREY)
+    grid[1, 0].annotate(
+        f"adaptive masking: {low} to {high}",
+        (0.5, 0.03),
+        xycoords="axes fraction",
+        ha="center",
+        fontsize=SMALL - 1,
+        color=GREY,
+    )
     _name_all(figure, grid)
     return fix_layout(figure)
 
@@ -84,7 +114,9 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
 def draw_undecided(record: Mapping, selector: str) -> list[Curve]:
     """Bits left undecided by epoch, a curve per variant."""
     found = record["undecided"]["random"] | record["undecided"][selector]
-    return [(words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()]
+    return [
+        (words, LOOKS[name][0], LOOKS[name][2], record["epochs"], found[name]) for name, words in STRATEGIES.items()
+    ]
 
 
 def draw_shared(record: Mapping, each: bool = False) -> list[Curve]:
@@ -93,7 +125,11 @@ def draw_shared(record: Mapping, each: bool = False) -> list[Curve]:
     inside = (ratios > 0) & (ratios <= LAST)
     hidden = np.floor(ratios[inside] * record["patches"]) if each else 1.0
     return [
-        (*look, ratios[inside], {key: np.array(values)[inside] / hidden for key, values in record["shared"][name].items()})  # type: ignore[misc]
+        (
+            *look,
+            ratios[inside],
+            {key: np.array(values)[inside] / hidden for key, values in record["shared"][name].items()},  # type: ignore[misc]
+        )
         for name, look in ORDERS.items()
     ]
 
@@ -114,9 +150,26 @@ def _name_all(figure: Figure, grid: np.ndarray) -> None:
         lines = sorted(row[-1].lines, key=lambda line: line.get_ydata()[-1])
         ends = [float(line.get_ydata()[-1]) / top for line in lines]
         for line, end, at in zip(lines, ends, draw_by_cluster(ends, APART), strict=True):
-            leader = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 1.0, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
-            row[-1].annotate(line.get_label(), (line.get_xdata()[-1], end * top), xytext=(1.1, at), textcoords="axes fraction", va="center",
-                             fontsize=SMALL, color=INK, linespacing=1.05, annotation_clip=False, arrowprops=leader)  # fmt: skip
+            leader = {
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 1.0,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            }
+            row[-1].annotate(
+                line.get_label(),
+                (line.get_xdata()[-1], end * top),
+                xytext=(1.1, at),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=SMALL,
+                color=INK,
+                linespacing=1.05,
+                annotation_clip=False,
+                arrowprops=leader,
+            )
 
 
 def draw_by_cluster(values: Sequence[float], gap: float) -> list[float]:

@@ -17,7 +17,9 @@ DASH = "–"
 
 @dataclass(frozen=True)
 class Row:
-    """A case of ``comparison``. image_hw: floats in [0, 1]. truth_hw: bool (H, W), None if unknown. masks: name -> bool (H, W).
+    """A case of ``comparison``.
+
+    image_hw: floats in [0, 1]. truth_hw: bool (H, W), None if unknown. masks: name -> bool (H, W).
 
     scores: name -> measures, "dsc" among them, where they are not those of the masks, because these are cropped.
     """
@@ -31,18 +33,23 @@ class Row:
     def __post_init__(self) -> None:
         shape = np.shape(self.image_hw)
         if len(shape) != 2 or not 0 <= np.min(self.image_hw) <= np.max(self.image_hw) <= 1:
-            raise ValueError(f"image of {self.title!r} has shape {shape}; expected one channel (H, W) of values in [0, 1]")
+            raise ValueError(
+                f"image of {self.title!r} has shape {shape}; expected one channel (H, W) of values in [0, 1]"
+            )
         for name, mask_hw in {"the truth": self.truth_hw, **self.masks}.items():
             if mask_hw is not None and np.shape(mask_hw) != shape:
                 raise ValueError(f"{name} of {self.title!r} has shape {np.shape(mask_hw)}; its image has {shape}")
 
 
-def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str, str] = {}, caption: str = "") -> Figure:
+def comparison(
+    rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str, str] = {}, caption: str = ""
+) -> Figure:
     """Rows of cases; columns image, truth, each method, and where the methods disagree (with two methods or more).
 
-    columns: names of ``Row.masks`` in order; titles: what to write above them. Outlines: truth solid, method dashed; the
-    number in a cell is its DSC. The last column is 4p(1 - p), p the share of the methods that call a pixel lesion: 0 where all
-    agree, 1 where they are split in halves. A method without a mask leaves its cell empty. caption: sentences below the cells.
+    columns: names of ``Row.masks`` in order; titles: what to write above them. Outlines: truth solid, method dashed;
+    the number in a cell is its DSC. The last column is 4p(1 - p), p the share of the methods that call a pixel lesion:
+    0 where all agree, 1 where they are split in halves. A method without a mask leaves its cell empty. caption:
+    sentences below the cells.
     """
     if not rows:
         raise ValueError("no cases to compare; expected at least one row")
@@ -50,7 +57,12 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
 
     known = any(row.truth_hw is not None for row in rows)
     split = len(columns) > 1
-    heads = ["Image", *(["Truth"] if known else []), *(titles.get(name, name) for name in columns), *(["Disagreement"] if split else [])]
+    heads = [
+        "Image",
+        *(["Truth"] if known else []),
+        *(titles.get(name, name) for name in columns),
+        *(["Disagreement"] if split else []),
+    ]
     cell, gap, left, top, bottom = min(max(9.5 / len(heads), 0.8), 1.4), 0.05, 0.34, 0.26, 0.27  # inches
     right = 0.56 if split else 0.08
     lines = textwrap.wrap(caption, max(30, int((left + len(heads) * (cell + gap) + right) / 0.056)))
@@ -73,14 +85,18 @@ def comparison(rows: Sequence[Row], columns: Sequence[str], titles: Mapping[str,
         above += tall + gap
     if split:
         x = left + len(heads) * (cell + gap)
-        bar = figure.add_axes((x / width, 1 - (top + min(sum(heights), 2.5)) / height, 0.09 / width, min(sum(heights), 2.5) / height))
+        bar = figure.add_axes(
+            (x / width, 1 - (top + min(sum(heights), 2.5)) / height, 0.09 / width, min(sum(heights), 2.5) / height)
+        )
         figure.colorbar(heat, cax=bar, ticks=[0, 0.5, 1])  # type: ignore[arg-type]
         bar.tick_params(labelsize=SMALL, length=2, color=INK, labelcolor=INK)
         bar.set_ylabel("4p(1 − p)", fontsize=SMALL, color=INK, labelpad=3)
         bar.spines[:].set_visible(False)
     _outline_legend(figure, known, 0.13 * len(lines) / height)
     if lines:
-        figure.text(0.5, 0.05 / height, "\n".join(lines), ha="center", va="bottom", fontsize=SMALL, color=INK, linespacing=1.2)
+        figure.text(
+            0.5, 0.05 / height, "\n".join(lines), ha="center", va="bottom", fontsize=SMALL, color=INK, linespacing=1.2
+        )
     return figure
 
 
@@ -110,7 +126,9 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
     return axes[-1].imshow(4 * share_hw * (1 - share_hw), cmap="magma", vmin=0, vmax=1, zorder=0)
 
 
-def _show(ax: Axes, image_hw: np.ndarray, truth_hw: np.ndarray | None = None, said_hw: np.ndarray | None = None) -> None:
+def _show(
+    ax: Axes, image_hw: np.ndarray, truth_hw: np.ndarray | None = None, said_hw: np.ndarray | None = None
+) -> None:
     """The image with the outlines that are known."""
     ax.imshow(image_hw, cmap="gray", vmin=0, vmax=1)
     if truth_hw is not None:
@@ -127,7 +145,9 @@ def _outline(ax: Axes, mask_hw: np.ndarray, colour: str, dashes: str | tuple, wi
     if not mask_hw.any():
         return
     x, y = np.arange(-1, mask_hw.shape[1] + 1), np.arange(-1, mask_hw.shape[0] + 1)
-    lines = ax.contour(x, y, np.pad(mask_hw, 1).astype(float), levels=[0.5], colors=[colour], linewidths=width, linestyles=[dashes])
+    lines = ax.contour(
+        x, y, np.pad(mask_hw, 1).astype(float), levels=[0.5], colors=[colour], linewidths=width, linestyles=[dashes]
+    )
     lines.set_path_effects([Stroke(linewidth=width + 0.7, foreground=BLACK, alpha=0.55), Normal()])
     ax.set_xlim(-0.5, mask_hw.shape[1] - 0.5)
     ax.set_ylim(mask_hw.shape[0] - 0.5, -0.5)
@@ -146,18 +166,41 @@ def _nothing(ax: Axes, text: str) -> None:
 
 def _beside(figure: Figure, at_xy: tuple[float, float], title: str, inches: float) -> None:
     """A case's title, upwards, in up to two lines of words; in smaller letters where a line is too long."""
-    lines = textwrap.wrap(title, max(10, int(inches / 0.06)), max_lines=2, placeholder=" …", break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        title,
+        max(10, int(inches / 0.06)),
+        max_lines=2,
+        placeholder=" …",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     size = min(SMALL, inches * 72 / (0.62 * max(map(len, lines), default=1)))
-    figure.text(*at_xy, "\n".join(lines), rotation=90, ha="center", va="center", fontsize=size, color=INK, linespacing=1.1)
+    figure.text(
+        *at_xy, "\n".join(lines), rotation=90, ha="center", va="center", fontsize=size, color=INK, linespacing=1.1
+    )
 
 
 def _outline_legend(figure: Figure, known: bool, above: float) -> None:
-    """Draw the legend of outlines and numbers below the cells. above: share of the figure\'s height that is left below it."""
+    """Draw the legend of outlines and numbers below the cells.
+
+    above: share of the figure\'s height that is left below it.
+    """
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=SAID, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]
     if known:
         lines.insert(0, Line2D([], [], color=TRUTH, linewidth=1.4, label="truth"))
-        lines.append(Line2D([], [], color=INK, linestyle="", marker="$0.85$", markersize=15, markeredgewidth=0, label="DSC"))
-    figure.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, above), ncols=len(lines), frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.4,
-                  borderaxespad=0.2)  # fmt: skip
+        lines.append(
+            Line2D([], [], color=INK, linestyle="", marker="$0.85$", markersize=15, markeredgewidth=0, label="DSC")
+        )
+    figure.legend(
+        handles=lines,
+        loc="lower center",
+        bbox_to_anchor=(0.5, above),
+        ncols=len(lines),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        handlelength=2.4,
+        borderaxespad=0.2,
+    )

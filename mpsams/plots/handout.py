@@ -15,15 +15,18 @@ LEFT, TOP, BOTTOM, GAP = 0.6, 1.62, 0.9, 0.3
 PICTURE, BETWEEN = 1.4, 0.14
 LETTERS, LINE = 7.6, 34  # points of the text, characters in a line of it
 COLUMNS = 2
-OVER = {"truth": TRUTH, "said": SAID, "lesion": SAID, "hidden": "#31454F", "picked": GREEN}  # what a mask or an outline shows -> its colour
+# what a mask or an outline shows -> its colour
+OVER = {"truth": TRUTH, "said": SAID, "lesion": SAID, "hidden": "#31454F", "picked": GREEN}
 
 
 @dataclass(frozen=True)
 class Panel:
     """A picture and its text.
 
-    image: floats in [0, 1], (H, W), or uint8 (H, W, 3). masks, outlines: (kind, bool (h, w)), kinds of ``OVER``; a mask may be coarser than the image.
-    cells: lines are drawn between so many cells a side; 0 is none. curve: x, y and the index of the point to mark, instead of an image.
+    image: floats in [0, 1], (H, W), or uint8 (H, W, 3). masks, outlines: (kind, bool (h, w)), kinds of ``OVER``; a mask
+    may be coarser than the image.
+    cells: lines are drawn between so many cells a side; 0 is none. curve: x, y and the index of the point to mark,
+    instead of an image.
     """
 
     title: str
@@ -36,7 +39,9 @@ class Panel:
 
 
 def handout(title: str, lines: Sequence[str], panels: Sequence[Panel], source: str, link: str) -> Figure:
-    """The page. lines: below the title. source: at the foot, as is the link, which a click in a PDF follows; "" is none.
+    """The page.
+
+    lines: below the title. source: at the foot, as is the link, which a click in a PDF follows; "" is none.
 
     ValueError without a panel.
     """
@@ -53,9 +58,27 @@ def handout(title: str, lines: Sequence[str], panels: Sequence[Panel], source: s
     for number, panel in enumerate(panels):
         row, column = divmod(number, COLUMNS)
         _draw_panel(figure, panel, number + 1, LEFT + column * wide, TOP + row * tall)
-    _write(figure, LEFT, HEIGHT - 0.8, "\n".join(textwrap.wrap(source, 120)), LETTERS, va="top", color=GREY, linespacing=1.32)
+    _write(
+        figure,
+        LEFT,
+        HEIGHT - 0.8,
+        "\n".join(textwrap.wrap(source, 120)),
+        LETTERS,
+        va="top",
+        color=GREY,
+        linespacing=1.32,
+    )
     if link:
-        _write(figure, LEFT, HEIGHT - 0.5, link, min(LETTERS, 115 * LETTERS / max(len(link), 1)), va="top", color=BLUE, url=link)
+        _write(
+            figure,
+            LEFT,
+            HEIGHT - 0.5,
+            link,
+            min(LETTERS, 115 * LETTERS / max(len(link), 1)),
+            va="top",
+            color=BLUE,
+            url=link,
+        )
     return figure
 
 
@@ -68,7 +91,15 @@ def _draw_panel(figure: Figure, panel: Panel, number: int, left: float, top: flo
         _draw_image(ax, panel)
     else:
         _draw_curve(ax, panel)
-    _write(figure, left + PICTURE + BETWEEN, top + 0.22, "\n".join(textwrap.wrap(panel.text, LINE)), LETTERS, va="top", linespacing=1.32)
+    _write(
+        figure,
+        left + PICTURE + BETWEEN,
+        top + 0.22,
+        "\n".join(textwrap.wrap(panel.text, LINE)),
+        LETTERS,
+        va="top",
+        linespacing=1.32,
+    )
 
 
 def _draw_image(ax: Axes, panel: Panel) -> None:
@@ -86,11 +117,20 @@ def _draw_image(ax: Axes, panel: Panel) -> None:
         ax.axhline(k * height / panel.cells, color="white", alpha=0.3, linewidth=0.3)
     for kind, mask in panel.outlines:
         if mask.any():
-            fine = np.kron(mask, np.ones((max(1, height // mask.shape[0], 256 // mask.shape[0]),) * 2, bool))  # of cells, their corners
+            # of cells, their corners
+            fine = np.kron(mask, np.ones((max(1, height // mask.shape[0], 256 // mask.shape[0]),) * 2, bool))
             padded = np.pad(fine, 1).astype(float)
             x = (np.arange(padded.shape[1]) - 0.5) * width / fine.shape[1]
             y = (np.arange(padded.shape[0]) - 0.5) * height / fine.shape[0]
-            ax.contour(x, y, padded, levels=[0.5], colors=[OVER[kind]], linewidths=1.0, linestyles=["-" if kind == "truth" else (0, (3.0, 1.4))])
+            ax.contour(
+                x,
+                y,
+                padded,
+                levels=[0.5],
+                colors=[OVER[kind]],
+                linewidths=1.0,
+                linestyles=["-" if kind == "truth" else (0, (3.0, 1.4))],
+            )
     ax.set_xlim(0, width)
     ax.set_ylim(height, 0)
     ax.set_anchor("NW")
@@ -102,7 +142,14 @@ def _draw_curve(ax: Axes, panel: Panel) -> None:
     x, y, marked = panel.curve  # type: ignore[misc]
     ax.plot(x, y, color=BLUE, linewidth=1.5)
     ax.plot([x[marked]], [y[marked]], "o", color=BLUE, markersize=4.5)
-    ax.annotate(f"{y[marked]:.0%}", (x[marked], y[marked]), xytext=(4, -10), textcoords="offset points", fontsize=LETTERS, color=INK)
+    ax.annotate(
+        f"{y[marked]:.0%}",
+        (x[marked], y[marked]),
+        xytext=(4, -10),
+        textcoords="offset points",
+        fontsize=LETTERS,
+        color=INK,
+    )
     ax.set_ylim(0, 1)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
     ax.set_xlabel("epoch", fontsize=LETTERS - 1, color=INK, labelpad=1)

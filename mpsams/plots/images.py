@@ -20,7 +20,16 @@ from mpsams.transforms import Box
 
 # Anchors of a black - purple - orange - pale ramp, rising evenly in lightness: readable without colour vision.
 _RAMP = np.array(
-    [(4, 4, 12), (40, 16, 84), (98, 26, 110), (158, 44, 98), (212, 74, 66), (243, 126, 26), (250, 193, 52), (252, 252, 170)]
+    [
+        (4, 4, 12),
+        (40, 16, 84),
+        (98, 26, 110),
+        (158, 44, 98),
+        (212, 74, 66),
+        (243, 126, 26),
+        (250, 193, 52),
+        (252, 252, 170),
+    ]
 )
 
 
@@ -34,7 +43,8 @@ def save_sheet(columns: dict[str, Tensor], path: Path, gap: int = 4) -> None:
     if not columns:
         return
     images = [
-        np.concatenate([np.pad(x, gap, constant_values=1.0) for x in t[:, 0].float().cpu().numpy()]) for t in columns.values()
+        np.concatenate([np.pad(x, gap, constant_values=1.0) for x in t[:, 0].float().cpu().numpy()])
+        for t in columns.values()
     ]
     Image.fromarray(grey(np.concatenate(images, axis=1))).save(path)
 
@@ -93,7 +103,9 @@ def edge_path(mask_hw: np.ndarray) -> str:
 
 
 def contour_path(mask_hw: np.ndarray) -> str:
-    """Closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can be dashed."""
+    """Closed lines around the True cells of a bool (H, W), which cut its corners; unlike ``edge_path`` they can be
+    dashed.
+    """
     from contourpy import contour_generator
 
     lines = contour_generator(z=np.pad(np.asarray(mask_hw, np.float32), 1)).lines(0.5)
@@ -118,7 +130,9 @@ def _runs(mask_hw: np.ndarray) -> Iterable[tuple[int, int, int]]:
 
 
 def layer(path: str, kind: str, shape_hw: tuple[int, int], size_hw: tuple[float, float], style: str = "") -> str:
-    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class, ``style`` more of its CSS."""
+    """A path over cells of shape_hw as SVG, stretched over a picture of size_hw; ``kind`` is its CSS class, ``style``
+    more of its CSS.
+    """
     if not path:
         return ""
     y, x = size_hw[0] / shape_hw[0], size_hw[1] / shape_hw[1]
@@ -167,10 +181,15 @@ def use_image(name: str, size_hw: tuple[float, float]) -> str:
 def svg(says: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
     """One picture of layers, lowest first; ``says`` is what a screen reader reads, ``extra`` more attributes."""
     role = "" if "role=" in extra else 'role="img" '
-    return f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}" {extra}>{"".join(layers)}</svg>'
+    return (
+        f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}"'
+        f" {extra}>{''.join(layers)}</svg>"
+    )
 
 
 def line(points: Sequence[tuple[float, float]], kind: str, style: str = "") -> str:
-    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class, ``style`` more of its CSS."""
+    """A polyline through points (x, y) with y upwards, in a picture 100 high; ``kind`` is its CSS class, ``style`` more
+    of its CSS.
+    """
     d = "L".join(f"{x:.2f} {100 - y:.2f}" for x, y in points)
     return f'<path class="{kind}"{_styled(style)} d="M{d}"/>'

@@ -1,8 +1,8 @@
 """The style of all figures: colours, letters, axes; and writing a figure to a file.
 
-All colours are of Okabe and Ito's palette, which people with any colour vision can tell apart; lines differ in their dashes
-and points in their markers as well. Nothing touches matplotlib's global state but ``as_bytes``, which sets how fonts are
-embedded while it writes.
+All colours are of Okabe and Ito's palette, which people with any colour vision can tell apart; lines differ in their
+dashes and points in their markers as well. Nothing touches matplotlib's global state but ``as_bytes``, which sets how
+fonts are embedded while it writes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,40 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F",
 )  # fmt: skip
 TRUTH, SAID = SKY, ORANGE  # outlines
-# Method -> colour, marker, dashes. The ablations share two hues with rivals and are dashed, with hollow markers; other orders dash-dotted.
+# Method -> colour, marker, dashes. The ablations share two hues with rivals and are dashed, with hollow markers; other
+# orders dash-dotted.
 LOOKS = {
-    "scratch": (BLACK, "o", "-"), "simclr": (SKY, "^", "-"), "byol": (BLUE, "v", "-"), "swav": (PURPLE, "D", "-"),
-    "mae": (ORANGE, "s", "-"), "simmim": (GREEN, "P", "-"), "base": (GREY, "X", "--"), "base_ams": (BLUE, "<", "--"),
-    "base_mps": (GREEN, ">", "--"), "mps_ams": (VERMILLION, "*", "-"),
-    "base_descent": (ORANGE, "p", "-."), "descent_ams": (VERMILLION, "d", "-."), "base_oracle": (SKY, "8", "-."), "oracle_ams": (BLACK, "h", "-."),
-}  # fmt: skip
+    "scratch": (BLACK, "o", "-"),
+    "simclr": (SKY, "^", "-"),
+    "byol": (BLUE, "v", "-"),
+    "swav": (PURPLE, "D", "-"),
+    "mae": (ORANGE, "s", "-"),
+    "simmim": (GREEN, "P", "-"),
+    "base": (GREY, "X", "--"),
+    "base_ams": (BLUE, "<", "--"),
+    "base_mps": (GREEN, ">", "--"),
+    "mps_ams": (VERMILLION, "*", "-"),
+    "base_descent": (ORANGE, "p", "-."),
+    "descent_ams": (VERMILLION, "d", "-."),
+    "base_oracle": (SKY, "8", "-."),
+    "oracle_ams": (BLACK, "h", "-."),
+}
 OTHER = (GREY, ".", ":")
-# Method -> colour and dashes of its outline on an image and of its curve on a page, light or dark. None is blue: the truth is.
+# Method -> colour and dashes of its outline on an image and of its curve on a page, light or dark. None is blue: the
+# truth is.
 OUTLINES = {
-    "mps_ams": (VERMILLION, ""), "assist": (VERMILLION, "2 3"), "scratch": (GREY, ""), "mae": (ORANGE, ""), "simmim": (ORANGE, "7 4"),
-    "simclr": (GREEN, ""), "byol": (GREEN, "7 4"), "swav": (GREEN, "2 3"), "base": (PURPLE, ""), "base_ams": (PURPLE, "7 4"), "base_mps": (PURPLE, "2 3"),
-}  # fmt: skip
+    "mps_ams": (VERMILLION, ""),
+    "assist": (VERMILLION, "2 3"),
+    "scratch": (GREY, ""),
+    "mae": (ORANGE, ""),
+    "simmim": (ORANGE, "7 4"),
+    "simclr": (GREEN, ""),
+    "byol": (GREEN, "7 4"),
+    "swav": (GREEN, "2 3"),
+    "base": (PURPLE, ""),
+    "base_ams": (PURPLE, "7 4"),
+    "base_mps": (PURPLE, "2 3"),
+}
 OTHER_OUTLINE = (GREY, "2 3")
 CLASSES = ((BLUE, "o"), (VERMILLION, "^"), (GREEN, "s"), (PURPLE, "D"), (ORANGE, "v"))
 INK, FAINT = "#222222", "#D9D9D9"
@@ -59,7 +80,11 @@ def as_bytes(figure: Figure, suffix: str) -> bytes:
     import matplotlib
 
     file = io.BytesIO()
-    silent = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}[suffix]
+    silent = {
+        "png": {"Software": None},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None},
+    }[suffix]
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "mps-ams"}):
         figure.savefig(file, format=suffix, dpi=300, metadata=silent)
     return file.getvalue()

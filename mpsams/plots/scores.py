@@ -84,14 +84,32 @@ def against_labels(cells: Iterable[Measured], titles: Mapping[str, str] = {}, me
     for method in methods:
         colour, marker, dashes = LOOKS.get(method, OTHER)
         own = sorted((cell for cell in cells if cell.method == method), key=lambda cell: cell.labels)
-        x = np.array([shares.index(cell.labels) + _aside(method, [c.method for c in cells if c.labels == cell.labels]) for cell in own])
+        x = np.array(
+            [
+                shares.index(cell.labels) + _aside(method, [c.method for c in cells if c.labels == cell.labels])
+                for cell in own
+            ]
+        )
         mean = np.array([cell.mean for cell in own])
-        low, high = (np.array([end if end is not None else cell.mean for cell, end in ((c, getattr(c, name)) for c in own)]) for name in ("low", "high"))
+        low, high = (
+            np.array([end if end is not None else cell.mean for cell, end in ((c, getattr(c, name)) for c in own)])
+            for name in ("low", "high")
+        )
         front = 3 + (method == "mps_ams")
         ax.vlines(x, low, high, colors=colour, linewidth=1.0, alpha=0.75, zorder=front)
         ax.plot(x, mean, color=colour, linestyle=dashes, linewidth=0.9, alpha=0.55, zorder=2)
-        ax.plot(x, mean, color=colour, linestyle="", marker=marker, markersize=8 if marker == "*" else 5, zorder=front + 1,
-                markerfacecolor="white" if dashes == "--" else colour, markeredgecolor=colour, markeredgewidth=0.9)  # fmt: skip
+        ax.plot(
+            x,
+            mean,
+            color=colour,
+            linestyle="",
+            marker=marker,
+            markersize=8 if marker == "*" else 5,
+            zorder=front + 1,
+            markerfacecolor="white" if dashes == "--" else colour,
+            markeredgecolor=colour,
+            markeredgewidth=0.9,
+        )
     ax.set_xticks(range(len(shares)), [f"{100 * share:g}%" for share in shares])
     ax.set_xlim(-0.5, len(shares) - 0.5)
     for edge in np.arange(len(shares) - 1) + 0.5:
@@ -108,7 +126,10 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
     x, y: case -> DSC, of the same cases. Cases named as in BUSI, "benign (1)", differ by kind in colour and marker.
     """
     if not x or set(x) != set(y):
-        raise ValueError(f"{len(x)} and {len(y)} cases, {len(set(x) & set(y))} of them the same; expected the same cases, at least one")
+        raise ValueError(
+            f"{len(x)} and {len(y)} cases, {len(set(x) & set(y))} of them the same; expected the same cases, at"
+            " least one"
+        )
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.7, 3.6), facecolor="white", layout="constrained")
@@ -118,10 +139,30 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
     for k, kind in enumerate(sorted(set(kinds.values()))):
         colour, marker = CLASSES[k % len(CLASSES)]
         own = [case for case in x if kinds[case] == kind]
-        ax.scatter([x[c] for c in own], [y[c] for c in own], s=22, marker=marker, facecolor=colour, edgecolor="white", linewidth=0.5, alpha=0.85,
-                   label=f"{kind} ({len(own)})", zorder=3, clip_on=False)  # fmt: skip
+        ax.scatter(
+            [x[c] for c in own],
+            [y[c] for c in own],
+            s=22,
+            marker=marker,
+            facecolor=colour,
+            edgecolor="white",
+            linewidth=0.5,
+            alpha=0.85,
+            label=f"{kind} ({len(own)})",
+            zorder=3,
+            clip_on=False,
+        )
     means = np.mean(list(x.values())), np.mean([y[case] for case in x])
-    ax.plot(*means, marker="+", color=BLACK, markersize=9, markeredgewidth=1.2, linestyle="", zorder=4, label=f"mean ({means[0]:.3f}, {means[1]:.3f})")
+    ax.plot(
+        *means,
+        marker="+",
+        color=BLACK,
+        markersize=9,
+        markeredgewidth=1.2,
+        linestyle="",
+        zorder=4,
+        label=f"mean ({means[0]:.3f}, {means[1]:.3f})",
+    )
     better, worse = sum(y[case] > x[case] for case in x), sum(y[case] < x[case] for case in x)
     _corner(ax, 0.03, 0.97, f"{y_title} better\n{better} of {len(x)}", "left", "top")
     _corner(ax, 0.97, 0.03, f"{x_title} better\n{worse} of {len(x)}", "right", "bottom")
@@ -129,7 +170,15 @@ def scatter(x: Mapping[str, float], y: Mapping[str, float], x_title: str, y_titl
     ax.set_ylim(0, 1)
     ax.set_aspect("equal")
     head(ax, "", f"DSC, {y_title}", f"DSC, {x_title}")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL, labelcolor=INK, handletextpad=0.2, columnspacing=1.0)
+    figure.legend(
+        loc="outside upper center",
+        ncols=3,
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )
     return fix_layout(figure)
 
 
@@ -140,7 +189,15 @@ def _lines(ax: Axes, drawn: Sequence[tuple[str, Sequence[float]]], every: bool) 
         epochs = np.arange(1, len(values) + 1)
         ax.plot(epochs, values, color=colour, linestyle=dashes, linewidth=1.0, alpha=0.9)
         if every:
-            ax.plot(epochs[-1:], values[-1:], color=colour, marker=marker, markersize=4, clip_on=False, markerfacecolor="white" if dashes == "--" else colour)
+            ax.plot(
+                epochs[-1:],
+                values[-1:],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                clip_on=False,
+                markerfacecolor="white" if dashes == "--" else colour,
+            )
     plain(ax)
 
 
@@ -151,9 +208,22 @@ def _legend(figure: Figure, methods: Sequence[str], titles: Mapping[str, str], w
     handles = []
     for method in methods:
         colour, marker, dashes = LOOKS.get(method, OTHER)
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=dashes, linewidth=1.0, markersize=7 if marker == "*" else 4.5,
-                              markerfacecolor="white" if dashes == "--" else colour, label=titles.get(method, method)))  # fmt: skip
-    figure.legend(handles=handles, loc=where, ncols=columns, frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.2)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=colour,
+                marker=marker,
+                linestyle=dashes,
+                linewidth=1.0,
+                markersize=7 if marker == "*" else 4.5,
+                markerfacecolor="white" if dashes == "--" else colour,
+                label=titles.get(method, method),
+            )
+        )
+    figure.legend(
+        handles=handles, loc=where, ncols=columns, frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=2.2
+    )
 
 
 def _aside(method: str, others: Iterable[str]) -> float:

@@ -6,21 +6,32 @@ from collections.abc import Mapping, Sequence
 
 from mpsams.plots.looks import BLUE, FAINT, GREY, INK, NORMAL, SMALL, VERMILLION, Figure, fix_layout, plain
 
-MEASURES = {"auc": ("AUC of the ranking", 0.5), "lift_top": ("lift of the first 15%", 1.0)}  # what it is called, what chance gives
+# what it is called, what chance gives
+MEASURES = {"auc": ("AUC of the ranking", 0.5), "lift_top": ("lift of the first 15%", 1.0)}
 
 
-def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], titles: Mapping[str, str] = {}, marked: str = "", mark: str = "") -> Figure:
+def ranking(
+    records: Mapping[str, Mapping[str, Mapping]],
+    names: Sequence[str],
+    titles: Mapping[str, str] = {},
+    marked: str = "",
+    mark: str = "",
+) -> Figure:
     """A row per selector, a column per data set and measure: means as dots, bootstrap intervals as bars.
 
-    records: data set, as it is to be called -> selector -> measure -> [mean, low, high]. names: selectors, from above; titles:
-    what to write for them. marked: the one to be told from the others; mark: the one whose mean runs down as a line.
-    ValueError without a record.
+    records: data set, as it is to be called -> selector -> measure -> [mean, low, high]. names: selectors, from above;
+    titles: what to write for them. marked: the one to be told from the others; mark: the one whose mean runs down as a
+    line. ValueError without a record.
     """
     if not records:
         raise ValueError("no record to draw; expected at least one, from python -m benchmarks.lesion_ranking")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.2 + 1.15 * len(records) * len(MEASURES), 0.9 + 0.19 * len(names)), facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(2.2 + 1.15 * len(records) * len(MEASURES), 0.9 + 0.19 * len(names)),
+        facecolor="white",
+        layout="constrained",
+    )
     figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04, wspace=0.03)
     grid = figure.subplots(1, len(records) * len(MEASURES), sharey=True, squeeze=False)[0]
     columns = [(measure, title, record) for measure in MEASURES for title, record in records.items()]
@@ -35,7 +46,9 @@ def ranking(records: Mapping[str, Mapping[str, Mapping]], names: Sequence[str], 
             mean, low, high = record[name][measure]
             own = VERMILLION if name == marked else INK
             ax.plot([low, high], [place, place], color=own, linewidth=1.4, solid_capstyle="butt")
-            ax.plot(mean, place, marker="D" if name == marked else "o", color=own, markersize=3.6 if name == marked else 3)
+            ax.plot(
+                mean, place, marker="D" if name == marked else "o", color=own, markersize=3.6 if name == marked else 3
+            )
         plain(ax)
         ax.grid(axis="y", color=FAINT, linewidth=0.5)
         ax.set_title(title, fontsize=SMALL, color=INK, pad=4)

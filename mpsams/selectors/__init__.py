@@ -1,7 +1,7 @@
 """Selectors: ways to choose the patches that look like lesion, one file each, found by the file's name.
 
-A selector's file has ``split(x_bchw, patch, normalise, temperature, similarity) -> Clusters``. The selector "my-selector" is in the
-file ``my_selector.py``. Names with an underscore at the start are shared code.
+A selector's file has ``split(x_bchw, patch, normalise, temperature, similarity) -> Clusters``. The selector
+"my-selector" is in the file ``my_selector.py``. Names with an underscore at the start are shared code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from mpsams import renames
 
 def available() -> tuple[str, ...]:
     """Names of all selectors, sorted."""
-    return tuple(sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")))
+    return tuple(
+        sorted(info.name.replace("_", "-") for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
+    )
 
 
 def current_name(name: str) -> str:

@@ -1,4 +1,5 @@
-"""The paper's selector (2.1), which ranks patches by a covariance matrix after a softmax; its two readings share this module.
+"""The paper's selector (2.1), which ranks patches by a covariance matrix after a softmax; its two readings share this
+module.
 
 Axes: B batch, C channels, H x W pixels, L patches (row-major), D values of a patch.
 """
@@ -18,7 +19,8 @@ SIMILARITIES = ("inner-product", "cosine", "distance")
 
 
 def to_patches(x_bchw: Tensor, patch: int, normalise: str, temperature: float) -> Tensor:
-    """Cut images into patches, (B, L, D), after checking the parameters; ValueError names the value and what is allowed.
+    """Cut images into patches, (B, L, D), after checking the parameters; ValueError names the value and what is
+    allowed.
 
     normalise: "standardised" sets each image to mean 0, deviation 1 first; "raw" takes it as it is.
     """
@@ -33,14 +35,17 @@ def to_patches(x_bchw: Tensor, patch: int, normalise: str, temperature: float) -
 def similarities(patches_bld: Tensor, kind: str = "inner-product") -> Tensor:
     """Similarity of each pair of patches: (B, L, D) -> (B, L, L), larger = more alike.
 
-    "inner-product" is divided by sqrt(D); "cosine" is that of the angle between the patches, in [-1, 1], and 0 for a patch that is
-    zero; "distance" is minus the root mean square of the difference. ValueError for another kind.
+    "inner-product" is divided by sqrt(D); "cosine" is that of the angle between the patches, in [-1, 1], and 0 for a
+    patch that is zero; "distance" is minus the root mean square of the difference. ValueError for another kind.
     """
     if kind == "cosine":
         unit_bld = F.normalize(patches_bld, dim=2)
         return unit_bld @ unit_bld.mT
     if kind == "distance":
-        return -torch.cdist(patches_bld, patches_bld, compute_mode="donot_use_mm_for_euclid_dist") / patches_bld.shape[2] ** 0.5
+        return (
+            -torch.cdist(patches_bld, patches_bld, compute_mode="donot_use_mm_for_euclid_dist")
+            / patches_bld.shape[2] ** 0.5
+        )
     if kind == "inner-product":
         return patches_bld @ patches_bld.mT / patches_bld.shape[2] ** 0.5
     raise ValueError(f"unknown similarity {kind!r}; available: {', '.join(SIMILARITIES)}")
@@ -55,8 +60,8 @@ def covariance(rows_bln: Tensor) -> Tensor:
 def split_rows(x_bchw: Tensor, patch: int, rows_bll: Tensor) -> Clusters:
     """Cluster the rows of a matrix between patches; the smaller cluster is lesion.
 
-    The initial centres are the rows of the patch of highest and of the patch of lowest mean intensity (first such patch on ties);
-    of two clusters of equal size, lesion is the one that began at the brightest patch.
+    The initial centres are the rows of the patch of highest and of the patch of lowest mean intensity (first such patch
+    on ties); of two clusters of equal size, lesion is the one that began at the brightest patch.
     """
     brightness_bl = patchify(x_bchw.float(), patch).mean(dim=2)
     bright_bl = two_means(rows_bll, brightness_bl.argmax(dim=1), brightness_bl.argmin(dim=1))

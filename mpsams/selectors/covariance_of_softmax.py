@@ -12,7 +12,11 @@ from mpsams.selectors._two_means import Clusters
 
 
 def relation(
-    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+    x_bchw: Tensor,
+    patch: int,
+    normalise: str = "standardised",
+    temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
     """The matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
@@ -24,7 +28,11 @@ def relation(
 
 
 def split(
-    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+    x_bchw: Tensor,
+    patch: int,
+    normalise: str = "standardised",
+    temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Clusters:
     """Cluster the rows of ``relation`` in two; the smaller cluster is lesion."""
     return split_rows(x_bchw, patch, relation(x_bchw, patch, normalise, temperature, similarity))

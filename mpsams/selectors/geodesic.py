@@ -1,7 +1,10 @@
-"""The geodesic selector: patches are lesion when every path from the image's border to them goes far down in brightness.
+"""The geodesic selector: patches are lesion when every path from the image's border to them goes far down in
+brightness.
 
-A lesion is often darker than all that surrounds it, and the body is surrounded by air, whose edge every path crosses. So each
-patch gets the least total decrease in brightness along a path from the border (a geodesic distance). The constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/results/selectors.md``); using the selector needs none.
+A lesion is often darker than all that surrounds it, and the body is surrounded by air, whose edge every path crosses.
+So each patch gets the least total decrease in brightness along a path from the border (a geodesic distance). The
+constants were chosen with the truth of BUSI, OpenKBP and TCGA-LGG (``docs/results/selectors.md``); using the selector
+needs none.
 
 Axes: B batch, C channels, H x W pixels, I x J cells (two to a side of a patch), L patches (row-major).
 """
@@ -23,16 +26,20 @@ NEIGHBOURS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) 
 
 
 def split(x_bchw: Tensor, patch: int, *ignored: str | float) -> Clusters:
-    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size. ignored: of the paper's selectors."""
+    """Cluster patches by their ``distance``; the farther cluster is lesion, whatever its size.
+
+    ignored: of the paper's selectors.
+    """
     return split_numbers(distance(x_bchw, patch))
 
 
 def distance(x_bchw: Tensor, patch: int = 16) -> Tensor:
     """Geodesic distance of each patch from the image's border: (B, C, H, W) -> float (B, L), at least 0.
 
-    In standard deviations of the image. A path costs its decrease in brightness, and ``STEP`` for every cell; an increase costs
-    nothing. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using Background
-    Priors, ECCV 2012), which counts differences in both directions. Channels are averaged. ValueError unless ``patch`` divides the sides.
+    In standard deviations of the image. A path costs its decrease in brightness, and ``STEP`` for every cell; an
+    increase costs nothing. The distance with such costs is the geodesic saliency of Wei et al. (Geodesic Saliency Using
+    Background Priors, ECCV 2012), which counts differences in both directions. Channels are averaged. ValueError unless
+    ``patch`` divides the sides.
     """
     rows, columns = grid(*x_bchw.shape[2:], patch)  # type: ignore[call-arg]
     return blur(F.avg_pool2d(distance_map(x_bchw, CELLS * rows, CELLS * columns), CELLS), SMOOTH).flatten(1)
@@ -45,10 +52,11 @@ def distance_map(x_bchw: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def shortest_paths(height_b1ij: Tensor) -> Tensor:
-    """The least total decrease along a path from the border of a map to each of its cells: (B, 1, I, J) -> (B, 1, I, J).
+    """The least total decrease along a path from the border of a map to each of its cells: (B, 1, I, J) -> (B, 1, I,
+    J).
 
-    Paths go to the eight neighbours and cost ``STEP`` times their length besides; cells of the border cost nothing. All cells
-    are relaxed at once until none changes (Bellman and Ford).
+    Paths go to the eight neighbours and cost ``STEP`` times their length besides; cells of the border cost nothing. All
+    cells are relaxed at once until none changes (Bellman and Ford).
     """
     rows, columns = height_b1ij.shape[2:]
     around = F.pad(height_b1ij, (1, 1, 1, 1), mode="replicate")

@@ -12,12 +12,16 @@ from mpsams.selectors._two_means import Clusters
 
 
 def relation(
-    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+    x_bchw: Tensor,
+    patch: int,
+    normalise: str = "standardised",
+    temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
     """The matrix whose rows are clustered: (B, C, H, W) -> (B, L, L), finite.
 
-    Covariance between patches divided by the temperature, then a softmax over each row. similarity: "inner-product" for the covariance,
-    "cosine" for the correlation, which is the cosine of centred patches; ValueError for another.
+    Covariance between patches divided by the temperature, then a softmax over each row. similarity: "inner-product" for
+    the covariance, "cosine" for the correlation, which is the cosine of centred patches; ValueError for another.
     """
     patches_bld = to_patches(x_bchw, patch, normalise, temperature)
     if similarity == "cosine":
@@ -30,7 +34,11 @@ def relation(
 
 
 def split(
-    x_bchw: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+    x_bchw: Tensor,
+    patch: int,
+    normalise: str = "standardised",
+    temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Clusters:
     """Cluster the rows of ``relation`` in two; the smaller cluster is lesion."""
     return split_rows(x_bchw, patch, relation(x_bchw, patch, normalise, temperature, similarity))

@@ -1,4 +1,6 @@
-"""One method against each other on the draws of labels they share: what is shown, and what could not have been detected."""
+"""One method against each other on the draws of labels they share: what is shown, and what could not have been
+detected.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,13 @@ SOUGHT = 0.02  # the difference we want to detect
 class Comparison:
     """One method against one rival on the draws of labels that both have runs of.
 
-    by_draw: (draw, difference) of each, seeds averaged, positive where the method is ahead. seeds: how many pretrainings of the
-    method and of the rival stand behind them, 0 from scratch. scope, mean, error, df, low, high, p_runs: as in
-    ``effects.Estimate``, by the model of that module. p_cases: Wilcoxon's signed ranks over ``unit`` (each the mean
-    of its runs), for these trained networks only; None for pooled scores. Both after Holm's correction. smallest: the
-    difference detected with a probability of 80% by as many runs; needed: from how many to how many draws (pretrainings, where
-    scope is one draw) detect 0.02 as often; needed_seeds: with so many pretrainings. rival_mean: of all the rival's runs.
+    by_draw: (draw, difference) of each, seeds averaged, positive where the method is ahead. seeds: how many
+    pretrainings of the method and of the rival stand behind them, 0 from scratch. scope, mean, error, df, low, high,
+    p_runs: as in ``effects.Estimate``, by the model of that module. p_cases: Wilcoxon's signed ranks over ``unit``
+    (each the mean of its runs), for these trained networks only; None for pooled scores. Both after Holm's correction.
+    smallest: the difference detected with a probability of 80% by as many runs; needed: from how many to how many draws
+    (pretrainings, where scope is one draw) detect 0.02 as often; needed_seeds: with so many pretrainings. rival_mean:
+    of all the rival's runs.
     None: cannot be said.
     """
 
@@ -58,18 +61,37 @@ class Comparison:
         return self.shown_here and self.scope == effects.ALL
 
 
-def compare(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", method: str = "mps_ams",
-            measure: str = "dsc") -> tuple[Comparison, ...]:  # fmt: skip
-    """One method against each other method of a table, at each of its label shares; p-values corrected over all of them."""
+def compare(
+    results: Results,
+    name: str = "table1",
+    recipe: str = "strong",
+    averaging: str = "lesion",
+    method: str = "mps_ams",
+    measure: str = "dsc",
+) -> tuple[Comparison, ...]:
+    """One method against each other method of a table, at each of its label shares; p-values corrected over all of
+    them.
+    """
     methods = choose("table", name, TABLES)
     choose("averaging", averaging, AVERAGED)
-    shares = [labels for labels in results.labels if any(results.of(m, labels, recipe) for m in {method, *methods} - {"scratch"})]
-    found = [_pair(results, method, rival, labels, recipe, averaging, measure) for labels in shares for rival in methods if rival != method]
+    shares = [
+        labels
+        for labels in results.labels
+        if any(results.of(m, labels, recipe) for m in {method, *methods} - {"scratch"})
+    ]
+    found = [
+        _pair(results, method, rival, labels, recipe, averaging, measure)
+        for labels in shares
+        for rival in methods
+        if rival != method
+    ]
     corrected = zip(found, holm([c.p_runs for c in found]), holm([c.p_cases for c in found]), strict=True)
     return tuple(Comparison(**(vars(c) | {"p_runs": p_runs, "p_cases": p_cases})) for c, p_runs, p_cases in corrected)
 
 
-def _pair(results: Results, method: str, rival: str, labels: float, recipe: str, averaging: str, measure: str) -> Comparison:
+def _pair(
+    results: Results, method: str, rival: str, labels: float, recipe: str, averaging: str, measure: str
+) -> Comparison:
     """A comparison before correction."""
     scored = scores(results, labels, recipe, averaging, measure)
     ours, theirs = scored.get(method, {}), scored.get(rival, {})
@@ -83,7 +105,15 @@ def _pair(results: Results, method: str, rival: str, labels: float, recipe: str,
     seeds = tuple(len(runs.score_sd) if runs.pretrained else 0 for runs in (a, b))
     runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in (method, rival)]
     tested = _signed_ranks(results, *runs, averaging, measure) if averaging != "pooled" else None  # type: ignore[arg-type, call-arg]
-    return Comparison(*about, by_draw, seeds, found.scope, float(found.mean), p_cases=tested, **_numbers(found, len(draws), max(seeds)))  # type: ignore[arg-type]
+    return Comparison(
+        *about,
+        by_draw,
+        seeds,  # type: ignore[arg-type]
+        found.scope,
+        float(found.mean),
+        p_cases=tested,
+        **_numbers(found, len(draws), max(seeds)),
+    )
 
 
 def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
@@ -94,19 +124,31 @@ def _numbers(found: effects.Estimate, draws: int, seeds: int) -> dict:
     times = effects.times_larger(error, df, SOUGHT)
     needed, more = (tuple(math.ceil(each * count) for each in times) for count in (draws, seeds))
     return {
-        "error": error, "df": df, "low": float(low), "high": float(high), "p_runs": float(found.p), "smallest": effects.detectable(error, df),
+        "error": error,
+        "df": df,
+        "low": float(low),
+        "high": float(high),
+        "p_runs": float(found.p),
+        "smallest": effects.detectable(error, df),
         "needed": more if found.scope == effects.DRAW else needed,
         "needed_seeds": more if found.scope == effects.ALL and seeds else None,
-    }  # fmt: skip
+    }
 
 
-def _signed_ranks(results: Results, ours: Sequence[RunScores], theirs: Sequence[RunScores], averaging: str, measure: str) -> float | None:
+def _signed_ranks(
+    results: Results, ours: Sequence[RunScores], theirs: Sequence[RunScores], averaging: str, measure: str
+) -> float | None:
     """Wilcoxon's signed-rank p over images (patients), each averaged over the runs; None with fewer than two."""
     from scipy.stats import wilcoxon
 
     lesion_n = ours[0].scores_nk[:, 5] > 0
     named: dict[str, list[float]] = {}
-    for group, value, counts in zip(results.groups, _by_image(ours, measure) - _by_image(theirs, measure), lesion_n | (averaging != "lesion"), strict=True):
+    for group, value, counts in zip(
+        results.groups,
+        _by_image(ours, measure) - _by_image(theirs, measure),
+        lesion_n | (averaging != "lesion"),
+        strict=True,
+    ):
         if counts:
             named.setdefault(group, []).append(value)
     values = np.round([np.mean(each) for each in named.values()], 12)  # ties are ties, whatever the order of summation
@@ -117,7 +159,13 @@ def _signed_ranks(results: Results, ours: Sequence[RunScores], theirs: Sequence[
 
 def _by_image(runs: Sequence[RunScores], measure: str) -> np.ndarray:
     """Each image's mean over draws, seeds averaged within each: (N,)."""
-    return np.mean([np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0) for draw in {run.draw for run in runs}], axis=0)
+    return np.mean(
+        [
+            np.mean([run.scores_nk[:, COLUMNS.index(measure)] for run in runs if run.draw == draw], axis=0)
+            for draw in {run.draw for run in runs}
+        ],
+        axis=0,
+    )
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -1,4 +1,5 @@
-"""Standard errors of means over runs that cross pretrainings (seeds) with draws of labels: a two-way random-effects model.
+"""Standard errors of means over runs that cross pretrainings (seeds) with draws of labels: a two-way random-effects
+model.
 
 Axes: S seeds of one method, D draws; leading axes are repetitions, as in a simulation. NaN where a run is missing.
 
@@ -8,15 +9,15 @@ Methods share their draws, so a difference is taken within each draw. Seeds of d
 those of the same number. The squared error of a mean or of a difference is the sum of
 
   draws   the variance of the D values of the draws (seeds averaged within each), divided by D
-  seeds   for each pretrained method, the variance of one pretraining's mean over the draws, divided by S; pooled over all
-          methods that were pretrained more than once, or the compared methods' own where that is larger
+  seeds   for each pretrained method, the variance of one pretraining's mean over the draws, divided by S; pooled over
+          all methods that were pretrained more than once, or the compared methods' own where that is larger
 
-Half the 95% interval is the root of the sum of (t × standard error)² over the parts, each with t of its own degrees of freedom
-(Banerjee 1960, Sankhya 22, 357): it covers at least 95% whatever the parts' shares. (Satterthwaite's degrees of freedom are
-too many where the part with few of them happens to be small: with 7 methods, 3 draws and 3 seeds, equal methods would then
-be shown to differ in up to 15% of experiments, after Holm's correction.) The rest counts in both parts, so intervals
-are conservative: in the simulations of tests/unit/test_effects.py they cover the truth in 95% of experiments, and in more where
-the rest is large.
+Half the 95% interval is the root of the sum of (t × standard error)² over the parts, each with t of its own degrees of
+freedom (Banerjee 1960, Sankhya 22, 357): it covers at least 95% whatever the parts' shares. (Satterthwaite's degrees of
+freedom are too many where the part with few of them happens to be small: with 7 methods, 3 draws and 3 seeds, equal
+methods would then be shown to differ in up to 15% of experiments, after Holm's correction.) The rest counts in both
+parts, so intervals are conservative: in the simulations of tests/unit/test_effects.py they cover the truth in 95% of
+experiments, and in more where the rest is large.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ ALL, PRETRAININGS, DRAW, NETWORKS = "all", "pretrainings", "draw", "networks"  #
 
 @dataclass(frozen=True)
 class Runs:
-    """Scores of a method: score_sd (..., S, D), NaN where a run is missing; pretrained: False if its rows are no pretrainings."""
+    """Scores of a method: score_sd (..., S, D), NaN where a run is missing; pretrained: False if its rows are no
+    pretrainings.
+    """
 
     score_sd: np.ndarray
     pretrained: bool = True
@@ -40,10 +43,12 @@ class Runs:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean (a difference), a float or an array, with the parts of its squared error, each with its degrees of freedom.
+    """A mean (a difference), a float or an array, with the parts of its squared error, each with its degrees of
+    freedom.
 
-    scope: ``ALL`` (other draws and pretrainings), ``PRETRAININGS`` (other draws, these pretrainings only), ``DRAW`` (other
-    pretrainings, this draw only) or ``NETWORKS`` (these networks only). Without parts the error is unknown: all else is None.
+    scope: ``ALL`` (other draws and pretrainings), ``PRETRAININGS`` (other draws, these pretrainings only), ``DRAW``
+    (other pretrainings, this draw only) or ``NETWORKS`` (these networks only). Without parts the error is unknown: all
+    else is None.
     """
 
     mean: float | np.ndarray
@@ -57,7 +62,9 @@ class Estimate:
 
     @property
     def df(self):
-        """Degrees of freedom with which Student's t gives the same interval; the fewest of the parts where the error is 0."""
+        """Degrees of freedom with which Student's t gives the same interval; the fewest of the parts where the error is
+        0.
+        """
         from scipy.special import stdtridf
 
         if not self.parts:
@@ -79,12 +86,20 @@ class Estimate:
             return None
         shape = np.shape(self.mean)
         variances = [np.broadcast_to(variance, shape) for variance, _ in self.parts]
-        found = elementwise.find_root(self._beyond, (np.full(shape, -40.0), np.zeros(shape)), args=(self.mean, *variances))
+        found = elementwise.find_root(
+            self._beyond, (np.full(shape, -40.0), np.zeros(shape)), args=(self.mean, *variances)
+        )
         return np.nan_to_num(np.exp(found.x), nan=0.0)[()]  # no root: not even the widest interval reaches 0
 
     def _beyond(self, log_level, mean, *variances):
         """The square of half an interval less that of the mean."""
-        return sum(variance * _edge(df, np.exp(log_level)) ** 2 for variance, (_, df) in zip(variances, self.parts, strict=True)) - mean**2
+        return (
+            sum(
+                variance * _edge(df, np.exp(log_level)) ** 2
+                for variance, (_, df) in zip(variances, self.parts, strict=True)
+            )
+            - mean**2
+        )
 
     def _half(self, level: float):
         """Half the interval that covers all but ``level``."""
@@ -98,11 +113,13 @@ def _edge(df: float, level):
     return -stdtrit(df, level / 2)
 
 
-def estimate(ours: Runs, theirs: Runs | None, others: Sequence[Runs], images: tuple[float, int] | None = None) -> Estimate:
+def estimate(
+    ours: Runs, theirs: Runs | None, others: Sequence[Runs], images: tuple[float, int] | None = None
+) -> Estimate:
     """The mean of a method, or its difference to another, on the same D draws, each with a run of both.
 
-    others: all methods of the table on these draws, for the pooled variance between seeds. images: squared error of the mean
-    over test images and its degrees of freedom, when the interval is to hold for other images too.
+    others: all methods of the table on these draws, for the pooled variance between seeds. images: squared error of the
+    mean over test images and its degrees of freedom, when the interval is to hold for other images too.
     """
     both = [ours] if theirs is None else [ours, theirs]
     means = [np.nanmean(runs.score_sd, axis=-2) for runs in both]
@@ -118,7 +135,9 @@ def estimate(ours: Runs, theirs: Runs | None, others: Sequence[Runs], images: tu
 
 
 def seed_variance(runs: Runs) -> tuple[float | np.ndarray, int] | None:
-    """Variance between the seeds' means over the draws that all seeds have, and S - 1; None with one seed or no such draw."""
+    """Variance between the seeds' means over the draws that all seeds have, and S - 1; None with one seed or no such
+    draw.
+    """
     shared = runs.score_sd[..., ~np.isnan(runs.score_sd).any(axis=tuple(range(runs.score_sd.ndim - 1)))]
     if not runs.pretrained or runs.score_sd.shape[-2] < 2 or not shared.shape[-1]:
         return None
@@ -134,11 +153,16 @@ def _between_seeds(both: Sequence[Runs], others: Sequence[Runs]) -> tuple[float 
     pooled = sum(variance * each for variance, each in known) / df
     shares = [_share(runs.score_sd) for runs in both]
     own = [pooled if (found := seed_variance(runs)) is None else found[0] for runs in both]
-    return np.maximum(pooled * sum(shares), sum(share * variance for share, variance in zip(shares, own, strict=True))), df
+    return (
+        np.maximum(pooled * sum(shares), sum(share * variance for share, variance in zip(shares, own, strict=True))),
+        df,
+    )
 
 
 def _share(score_sd: np.ndarray) -> float:
-    """Sum of the squared weights of the seeds in a mean over draws of means over seeds; 1 / S where no run is missing."""
+    """Sum of the squared weights of the seeds in a mean over draws of means over seeds; 1 / S where no
+    run is missing.
+    """
     there_sd = ~np.isnan(score_sd.reshape(-1, *score_sd.shape[-2:])[0])
     return float(((there_sd / there_sd.sum(axis=0)).mean(axis=1) ** 2).sum())
 
@@ -147,7 +171,9 @@ def _share(score_sd: np.ndarray) -> float:
 
 
 def power(difference: float, error: float, df: float) -> float:
-    """Probability that a t-test finds a difference of this size, two-sided at 5%, when its standard error is ``error`` > 0."""
+    """Probability that a t-test finds a difference of this size, two-sided at 5%, when its standard error is ``error``
+    > 0.
+    """
     from scipy.stats import nct
 
     edge, shift = _edge(df, LEVEL), difference / error
@@ -162,7 +188,9 @@ def detectable(error: float, df: float) -> float:
 
 
 def runs_needed(sd: float, difference: float) -> int:
-    """The number of paired runs that find a difference with a probability of 80% when their differences have this sd; at least 2."""
+    """The number of paired runs that find a difference with a probability of 80% when their differences have this sd;
+    at least 2.
+    """
     few, many = 1, 2
     while sd and power(difference, sd / many**0.5, many - 1) < POWER:
         few, many = many, 2 * many

@@ -1,4 +1,5 @@
-"""The numbers of the paper's two tables: means over runs, with intervals for other draws of labels, pretrainings and images.
+"""The numbers of the paper's two tables: means over runs, with intervals for other draws of labels, pretrainings and
+images.
 
 Axes: R runs, N images, K columns of a record, B bootstrap resamples, G patients. Scores are shares in [0, 1].
 """
@@ -19,7 +20,18 @@ from mpsams.tables.results import COLUMNS, Results
 TABLES = {
     "table1": ("scratch", "simclr", "byol", "swav", "mae", "simmim", "mps_ams"),
     "table2": ("base", "base_ams", "base_mps", "mps_ams"),
-    "orders": ("scratch", "base", "base_ams", "base_mps", "mps_ams", "base_descent", "descent_ams", "base_oracle", "oracle_ams"),  # not in the paper
+    # not in the paper
+    "orders": (
+        "scratch",
+        "base",
+        "base_ams",
+        "base_mps",
+        "mps_ams",
+        "base_descent",
+        "descent_ams",
+        "base_oracle",
+        "oracle_ams",
+    ),
 }
 NAMED = {"table1": "Table 1: rivals", "table2": "Table 2: ablation", "orders": "Orders: better ones, and the truth's"}
 # A table is worth showing when there is a run of one of these.
@@ -37,10 +49,12 @@ RESAMPLES, SEED = 2000, 0
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over draws, seeds averaged within each; None where there is nothing to average, sd None with fewer than two runs.
+    """A mean over draws, seeds averaged within each; None where there is nothing to average, sd None with fewer than
+    two runs.
 
-    values: one per run. sd: over runs. low, high: 95% interval of the mean, within [0, 1], for other test images and for what
-    ``scope`` names (as in ``effects.Estimate``); None where all runs and images score the same, which says nothing of others. paper: the paper's own number.
+    values: one per run. sd: over runs. low, high: 95% interval of the mean, within [0, 1], for other test images and
+    for what ``scope`` names (as in ``effects.Estimate``); None where all runs and images score the same, which says
+    nothing of others. paper: the paper's own number.
     """
 
     method: str
@@ -57,7 +71,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A method at a share of labels: cells by measure (dsc, ppv, sen, false_alarms); runs: how many each is a mean of."""
+    """A method at a share of labels: cells by measure (dsc, ppv, sen, false_alarms); runs: how many each is
+    a mean of.
+    """
 
     method: str
     labels: float
@@ -93,8 +109,9 @@ class Table:
 def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray | None = None) -> np.ndarray:
     """Each run's mean, weighted: scores (R, N, 6), weights (B, N), one of all ones when not given -> (B, R).
 
-    all, lesion: mean over all images, over those with a lesion. pooled: from pixels summed over images. false_alarms (in
-    every averaging): share of images without lesion that got one. As in ``metrics.summary``; NaN where no image counts.
+    all, lesion: mean over all images, over those with a lesion. pooled: from pixels summed over images. false_alarms
+    (in every averaging): share of images without lesion that got one. As in ``metrics.summary``; NaN where no image
+    counts.
     """
     hit, said, real = np.moveaxis(scores_rnk[:, :, 3:], 2, 0)
     lesion = real > 0
@@ -114,22 +131,32 @@ def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.n
 
 
 def resample(groups: Sequence[str], count: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """Number of times that each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B, N)."""
+    """Number of times that each of N cases is drawn in each of ``count`` bootstrap resamples of their groups: float (B,
+    N).
+    """
     names, group_n = np.unique(np.asarray(groups), return_inverse=True)
     times_bg = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
     return times_bg[:, group_n].astype(float)
 
 
 def paper_numbers() -> dict:
-    """Return the numbers of the paper's tables: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], or their source."""
+    """Return the numbers of the paper's tables: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], or
+    their source.
+    """
     return tomllib.loads(resources.files("mpsams.tables").joinpath("paper.toml").read_text(encoding="utf-8"))
 
 
-def table(results: Results, name: str = "table1", recipe: str = "strong", averaging: str = "lesion", paper: Mapping | None = None) -> Table:
+def table(
+    results: Results,
+    name: str = "table1",
+    recipe: str = "strong",
+    averaging: str = "lesion",
+    paper: Mapping | None = None,
+) -> Table:
     """The numbers of Table 1 or 2 with one recipe and one way of averaging.
 
-    paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as ``paper_numbers``. A method without a run
-    keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
+    paper: data set -> percent of labels as text -> method -> [DSC, PPV, Sen], as ``paper_numbers``. A method without a
+    run keeps its line, empty; at label shares where only scratch was run, scratch is the only line (as in the paper).
     """
     methods = choose("table", name, TABLES)
     choose("averaging", averaging, AVERAGED)
@@ -143,8 +170,15 @@ def table(results: Results, name: str = "table1", recipe: str = "strong", averag
         known = (paper or {}).get(results.data, {}).get(f"{100 * labels:g}", {})
         scored = {measure: scores(results, labels, recipe, averaging, measure) for measure in HEADS}
         for method in wanted:
-            runs, papers = results.of(method, labels, recipe), dict(zip(MEASURES, known.get(method) or (), strict=False))
-            images = {m: over_images(results.groups, np.array([run.scores_nk for run in runs]), averaging, m, weights_bn) for m in HEADS if method in scored[m]}
+            runs, papers = (
+                results.of(method, labels, recipe),
+                dict(zip(MEASURES, known.get(method) or (), strict=False)),
+            )
+            images = {
+                m: over_images(results.groups, np.array([run.scores_nk for run in runs]), averaging, m, weights_bn)
+                for m in HEADS
+                if method in scored[m]
+            }
             cells = {m: _cell((method, labels, m), scored[m], images.get(m), papers.get(m)) for m in HEADS}
             rows.append(Line(method, labels, len(runs), cells))
         missing += [(labels, *run) for run in absent_runs(results, wanted, labels, recipe)]
@@ -157,23 +191,35 @@ def tables_with_runs(results: Results) -> tuple[str, ...]:
     return tuple(name for name, telling in TELLING.items() if there & set(telling)) or ("table1",)
 
 
-def scores(results: Results, labels: float, recipe: str, averaging: str, measure: str) -> dict[str, dict[tuple[int | None, int], float]]:
+def scores(
+    results: Results, labels: float, recipe: str, averaging: str, measure: str
+) -> dict[str, dict[tuple[int | None, int], float]]:
     """Method -> (seed, draw) -> the score of its run; without methods that have no run or a run without a score."""
     found = {}
     for method in results.methods:
         runs = results.of(method, labels, recipe)
-        if runs and not np.isnan(values := score(np.array([run.scores_nk for run in runs]), averaging, measure)[0]).any():
+        if (
+            runs
+            and not np.isnan(values := score(np.array([run.scores_nk for run in runs]), averaging, measure)[0]).any()
+        ):
             found[method] = {(run.seed, run.draw): float(value) for run, value in zip(runs, values, strict=True)}
     return found
 
 
 def seeds_by_draws(scored: Mapping[tuple[int | None, int], float], draws: Sequence[int]) -> Runs:
-    """A method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there are left out."""
+    """A method's scores at these draws as seeds × draws, NaN where a run is missing; seeds without a run there are left
+    out.
+    """
     seeds = list(dict.fromkeys(seed for seed, draw in scored if draw in draws))
-    return Runs(np.array([[scored.get((seed, draw), np.nan) for draw in draws] for seed in seeds]).reshape(-1, len(draws)), seeds != [None])
+    return Runs(
+        np.array([[scored.get((seed, draw), np.nan) for draw in draws] for seed in seeds]).reshape(-1, len(draws)),
+        seeds != [None],
+    )
 
 
-def over_images(groups: Sequence[str], scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray) -> tuple[float, int] | None:
+def over_images(
+    groups: Sequence[str], scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.ndarray
+) -> tuple[float, int] | None:
     """Squared error of the mean over runs from the choice of test images, by bootstrap, and its degrees of freedom.
 
     groups: of each case; weights_bn: ``resample`` of them. None where fewer than two groups have an image that counts.
@@ -183,43 +229,63 @@ def over_images(groups: Sequence[str], scores_rnk: np.ndarray, averaging: str, m
     count = len({group for group, counts in zip(groups, counts_n, strict=True) if counts})
     if count < 2:
         return None
-    return float(np.nanvar(score(scores_rnk, averaging, measure, weights_bn).mean(axis=1))) * count / (count - 1), count - 1
+    return (
+        float(np.nanvar(score(scores_rnk, averaging, measure, weights_bn).mean(axis=1))) * count / (count - 1),
+        count - 1,
+    )
 
 
-def _cell(about: tuple[str, float, str], scored: Mapping[str, Mapping], images: tuple[float, int] | None, paper: float | None) -> Cell:
+def _cell(
+    about: tuple[str, float, str], scored: Mapping[str, Mapping], images: tuple[float, int] | None, paper: float | None
+) -> Cell:
     """about: method, labels, measure. scored: of ``scores``, all methods. images: of ``over_images``."""
     own = scored.get(about[0])
     if own is None:
         return Cell(*about, (), None, None, None, None, paper)
     draws = sorted({draw for _, draw in own})
-    found = effects.estimate(seeds_by_draws(own, draws), None, [seeds_by_draws(each, draws) for each in scored.values()], images)
+    found = effects.estimate(
+        seeds_by_draws(own, draws), None, [seeds_by_draws(each, draws) for each in scored.values()], images
+    )
     low, high = (float(np.clip(end, 0, 1)) for end in found.interval) if found.error else (None, None)
     values = tuple(own.values())
     return Cell(*about, values, float(found.mean), mean_sd(values)[1], low, high, paper, found.scope)
 
 
-def absent_runs(results: Results, methods: Sequence[str], labels: float, recipe: str) -> list[tuple[str, int | None, int]]:
+def absent_runs(
+    results: Results, methods: Sequence[str], labels: float, recipe: str
+) -> list[tuple[str, int | None, int]]:
     """(method, seed, draw) without a run, of all seeds and draws that any of the methods has at these labels."""
     there = {(run.method, run.seed, run.draw) for method in methods for run in results.of(method, labels, recipe)}
     seeds = sorted({seed for _, seed, _ in there if seed is not None})
     draws = sorted({draw for *_, draw in there})
-    grid = [(method, seed, draw) for method in methods for seed in ([None] if method == "scratch" else seeds) for draw in draws]
+    grid = [
+        (method, seed, draw)
+        for method in methods
+        for seed in ([None] if method == "scratch" else seeds)
+        for draw in draws
+    ]
     return [run for run in grid if run not in there]
 
 
-def per_image(results: Results, method: str, labels: float, recipe: str, measure: str = "dsc", lesions: bool = True) -> dict[str, float]:
+def per_image(
+    results: Results, method: str, labels: float, recipe: str, measure: str = "dsc", lesions: bool = True
+) -> dict[str, float]:
     """Case -> its mean over a method's runs; only those with a lesion unless told otherwise. Empty without a run."""
     runs = results.of(method, labels, recipe)
     if not runs:
         return {}
     mean_nk = np.mean([run.scores_nk for run in runs], axis=0)
     column = COLUMNS.index(one_of("measure", measure, MEASURES))
-    return {case: float(row[column]) for case, row in zip(results.cases, mean_nk, strict=True) if row[5] > 0 or not lesions}
+    return {
+        case: float(row[column]) for case, row in zip(results.cases, mean_nk, strict=True) if row[5] > 0 or not lesions
+    }
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean of one or more, standard deviation (n - 1) of two or more; else None."""
-    return (float(np.mean(values)) if len(values) else None), (float(np.std(values, ddof=1)) if len(values) > 1 else None)
+    return (float(np.mean(values)) if len(values) else None), (
+        float(np.std(values, ddof=1)) if len(values) > 1 else None
+    )
 
 
 def one_of(what: str, name: str, allowed: Iterable[str]) -> str:

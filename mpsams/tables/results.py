@@ -17,10 +17,21 @@ import numpy as np
 from mpsams import jsonl
 
 TITLES = {
-    "scratch": "U-Net", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV", "mae": "MAE", "simmim": "SimMIM",
-    "base": "base", "base_ams": "base+AMS", "base_mps": "base+MPS", "mps_ams": "MPS-AMS",
-    "base_descent": "base+geodesic", "descent_ams": "geodesic-AMS", "base_oracle": "base+truth", "oracle_ams": "truth-AMS",
-}  # fmt: skip
+    "scratch": "U-Net",
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "swav": "SwAV",
+    "mae": "MAE",
+    "simmim": "SimMIM",
+    "base": "base",
+    "base_ams": "base+AMS",
+    "base_mps": "base+MPS",
+    "mps_ams": "MPS-AMS",
+    "base_descent": "base+geodesic",
+    "descent_ams": "geodesic-AMS",
+    "base_oracle": "base+truth",
+    "oracle_ams": "truth-AMS",
+}
 METHODS = tuple(TITLES)
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 
@@ -29,8 +40,9 @@ COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 class RunScores:
     """The scores of one fine-tuned network on the test images.
 
-    seed: of the pretraining, None from scratch. draw: of the fine-tuning and of its labelled images. labels: share of the
-    training part. scores_nk: (N, 6) as in ``COLUMNS``, in the order of ``Results.cases``. about: the rest of the record.
+    seed: of the pretraining, None from scratch. draw: of the fine-tuning and of its labelled images. labels: share of
+    the training part. scores_nk: (N, 6) as in ``COLUMNS``, in the order of ``Results.cases``. about: the rest of the
+    record.
     """
 
     plan: str
@@ -110,25 +122,37 @@ def plans(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
 
 
 def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per: str = "image") -> Results:
-    """One or several files of train.reproduce as one set of results; a run that was recorded twice counts once, the first.
+    """One or several files of train.reproduce as one set of results; a run that was recorded twice counts once, the
+    first.
 
-    plan: only rows of that plan. per: "image", or "volume" where volumes were measured. ValueError names file and line of a
-    malformed row, of one measured on other data, another split or other cases, and of one of another size or width.
+    plan: only rows of that plan. per: "image", or "volume" where volumes were measured. ValueError names file and line
+    of a malformed row, of one measured on other data, another split or other cases, and of one of another size or
+    width.
     """
     if per not in ("image", "volume"):
         raise ValueError(f"per is {per!r}; expected image or volume")
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    rows = [(f"{path}, line {n}", row) for path in map(Path, paths) for n, row in _rows(path) if row["event"] in ("pretraining", "result")]
+    rows = [
+        (f"{path}, line {n}", row)
+        for path in map(Path, paths)
+        for n, row in _rows(path)
+        if row["event"] in ("pretraining", "result")
+    ]
     rows = [(where, row) for where, row in rows if plan in (None, _text(row, "plan", where))]
     rows.sort(key=lambda pair: _number(pair[1], "time", pair[0]))
     found = [(where, *_run(row, where, per)) for where, row in rows if row["event"] == "result"]
     if not found:
-        raise ValueError(f"{', '.join(map(str, paths))}: no result{f' of plan {plan!r}' if plan else ''}; run train.reproduce first")
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: no result{f' of plan {plan!r}' if plan else ''}; run train.reproduce first"
+        )
     first, _, (names, _) = found[0]
     for where, run, (cases, scores_nk) in found:
         _agree(first, found[0][1].about, where, run.about)
         if cases != names or (scores_nk[:, 5] != found[0][2][1][:, 5]).any():
-            raise ValueError(f"{where} measured other {per}s than {first} ({len(cases)} and {len(names)}), or has another truth of them")
+            raise ValueError(
+                f"{where} measured other {per}s than {first} ({len(cases)} and {len(names)}), or has another truth of"
+                " them"
+            )
     runs: dict[tuple, RunScores] = {}
     before: dict[tuple, Mapping] = {}
     for _, run, _ in found:
@@ -139,9 +163,29 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
             before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _check_pretraining(row, where))
     patients = set(found[0][1].about["volumes"] or ())
     groups = tuple(name.rpartition("/")[0] if name.rpartition("/")[0] in patients else name for name in names)
-    ordered = tuple(sorted(runs.values(), key=lambda run: (_place(run.method), run.labels, run.recipe, -1 if run.seed is None else run.seed, run.draw)))
+    ordered = tuple(
+        sorted(
+            runs.values(),
+            key=lambda run: (
+                _place(run.method),
+                run.labels,
+                run.recipe,
+                -1 if run.seed is None else run.seed,
+                run.draw,
+            ),
+        )
+    )
     shown = tuple(before[key] for key in sorted(before, key=lambda key: (_place(key[0]), key[1])))
-    return Results(found[0][1].about["data"], found[0][1].about["split"], per, names, groups, ordered, shown, len(found) - len(runs))
+    return Results(
+        found[0][1].about["data"],
+        found[0][1].about["split"],
+        per,
+        names,
+        groups,
+        ordered,
+        shown,
+        len(found) - len(runs),
+    )
 
 
 def _rows(path: Path) -> list[tuple[int, dict]]:
@@ -172,16 +216,32 @@ def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str
     shares, (hit, said, real) = scores_nk[:, :3], scores_nk[:, 3:].T
     sound = (shares >= 0).all(1) & (shares <= 1).all(1) & (hit >= 0) & (hit <= said) & (hit <= real)
     if not (sound & np.isfinite(scores_nk).all(1)).all():
-        raise ValueError(f"{where}, case {names[int(np.argmin(sound))]!r}: shares must lie in [0, 1], and hit between 0, said and real")
+        raise ValueError(
+            f"{where}, case {names[int(np.argmin(sound))]!r}: shares must lie in [0, 1], and hit between 0, said and"
+            " real"
+        )
     seed = None if row.get("seed") is None else _whole(row, "seed", where)
     about = {key: value for key, value in row.items() if key not in ("cases", "volumes", "columns")}
-    about |= {"volumes": tuple(sorted(row.get("volumes") or ())), "data": _text(row, "data", where), "split": _text(row, "split", where)}
+    about |= {
+        "volumes": tuple(sorted(row.get("volumes") or ())),
+        "data": _text(row, "data", where),
+        "split": _text(row, "split", where),
+    }
     for key in ("size", "width", "seconds"):
         _number(row, key, where)
     share = _number(row, "labels", where)
     if not 0 < share <= 1:
         raise ValueError(f"{where} has labels {share}; expected a share above 0 and up to 1")
-    run = RunScores(_text(row, "plan", where), _text(row, "method", where), seed, _whole(row, "draw", where), share, _text(row, "recipe", where), scores_nk, about)
+    run = RunScores(
+        _text(row, "plan", where),
+        _text(row, "method", where),
+        seed,
+        _whole(row, "draw", where),
+        share,
+        _text(row, "recipe", where),
+        scores_nk,
+        about,
+    )
     return run, (names, scores_nk)
 
 
@@ -194,11 +254,16 @@ def _check_pretraining(row: Mapping, where: str) -> Mapping:
     return row
 
 
-def _agree(first: str, one: Mapping, where: str, other: Mapping, keys: Sequence[str] = ("data", "split", "size", "width")) -> None:
+def _agree(
+    first: str, one: Mapping, where: str, other: Mapping, keys: Sequence[str] = ("data", "split", "size", "width")
+) -> None:
     """ValueError unless two rows say the same of what a table must have in common."""
     for key in keys:
         if one.get(key) != other.get(key):
-            raise ValueError(f"{where} has {key} {other.get(key)!r}, but {first} has {one.get(key)!r}; they belong in different tables")
+            raise ValueError(
+                f"{where} has {key} {other.get(key)!r}, but {first} has {one.get(key)!r}; they belong in different"
+                " tables"
+            )
 
 
 def _text(row: Mapping, key: str, where: str) -> str:

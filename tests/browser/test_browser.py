@@ -1,4 +1,6 @@
-"""The page in a headless Chromium: samples, upload, slider, tabs, patch, download, phone width, and nothing from outside."""
+"""The page in a headless Chromium: samples, upload, slider, tabs, patch, download, phone width, and nothing from
+outside.
+"""
 
 import base64
 import io
@@ -47,7 +49,10 @@ def test_an_event_is_sent_when_the_one_before_is_in_the_queue(browser, app_addre
     """Else a loaded server may answer them in another order, and the older picture stays."""
     page = browser.new_page()
     page.goto(f"{app_address}/?tab=masking", wait_until="domcontentloaded")
-    times = "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/queue/join')).map(one => [one.startTime, one.responseEnd])"
+    times = (
+        "() => performance.getEntriesByType('resource').filter(one => one.name.includes('/queue/join')).map(one =>"
+        " [one.startTime, one.responseEnd])"
+    )
     page.wait_for_function(f"() => ({times})().length >= 5", timeout=WAIT)  # of the opening of the page
     for (begun, ended), (following, _) in itertools.pairwise(page.evaluate(times)):
         assert following >= ended - 1 or following - begun >= 1000
@@ -109,13 +114,25 @@ def test_a_phone_has_no_sideways_scrolling(browser, app_address):
     context = browser.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(app_address, wait_until="domcontentloaded")
-    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+    for tab, text in (
+        ("Learn", "Cut the image"),
+        ("Masking", "Clusters"),
+        ("Reconstruct", "Original"),
+        ("Segment & compare", "Where they differ"),
+        ("Results", "Training curves"),
+    ):
         page.get_by_role("tab", name=tab).click(timeout=WAIT)
         expect_shown(page, text)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
     page.goto(f"{app_address}?tab=annotate&sample=t1-brain-nifti-volume", wait_until="domcontentloaded")
     page.locator(".annotate [data-part=volume]").wait_for(timeout=WAIT)
-    assert page.evaluate("Math.max(document.documentElement.scrollWidth, document.querySelector('.annotate').getBoundingClientRect().right)") <= 390
+    assert (
+        page.evaluate(
+            "Math.max(document.documentElement.scrollWidth,"
+            " document.querySelector('.annotate').getBoundingClientRect().right)"
+        )
+        <= 390
+    )
     context.close()
 
 
@@ -136,7 +153,10 @@ def test_a_phone_begins_with_the_tabs_and_has_the_sidebar_in_a_drawer(phone):
     first = opener.inner_text()
     opener.click()
     drawer.locator("[data-sample]").first.wait_for(timeout=WAIT)
-    assert phone.evaluate("document.activeElement.matches('#side [data-close-side]')") and opener.get_attribute("aria-expanded") == "true"
+    assert (
+        phone.evaluate("document.activeElement.matches('#side [data-close-side]')")
+        and opener.get_attribute("aria-expanded") == "true"
+    )
     for _ in range(30):
         phone.keyboard.press("Tab")
         assert not phone.evaluate("Boolean(document.activeElement.closest('#main'))")
@@ -158,7 +178,8 @@ def test_a_file_dropped_anywhere_is_opened(page):
     drop = """data => {
         const files = new DataTransfer();
         files.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], 'mine.png'));
-        const send = name => document.querySelector('#main').dispatchEvent(new DragEvent(name, {dataTransfer: files, bubbles: true, cancelable: true}));
+        const drag = {dataTransfer: files, bubbles: true, cancelable: true};
+        const send = name => document.querySelector('#main').dispatchEvent(new DragEvent(name, drag));
         send('dragover');
         const shown = document.querySelector('.drop-here').checkVisibility();
         send('drop');
@@ -169,11 +190,18 @@ def test_a_file_dropped_anywhere_is_opened(page):
 
 
 def test_every_picture_has_words(page):
-    for tab, text in (("Learn", "Cut the image"), ("Masking", "Clusters"), ("Reconstruct", "Original"), ("Segment & compare", "Where they differ"), ("Results", "Training curves")):
+    for tab, text in (
+        ("Learn", "Cut the image"),
+        ("Masking", "Clusters"),
+        ("Reconstruct", "Original"),
+        ("Segment & compare", "Where they differ"),
+        ("Results", "Training curves"),
+    ):
         page.get_by_role("tab", name=tab).click()
         expect_shown(page, text)
         found = page.evaluate(
-            """() => [...document.querySelectorAll('#main svg[role=img], #main img')].filter(s => s.checkVisibility()).map(s => s.getAttribute('aria-label') || s.alt || '')"""
+            """() => [...document.querySelectorAll('#main svg[role=img], #main img')]
+                .filter(s => s.checkVisibility()).map(s => s.getAttribute('aria-label') || s.alt || '')"""
         )
         assert found and all(len(words) > 5 for words in found), tab
 
@@ -203,13 +231,23 @@ def test_a_small_picture_becomes_the_large_one_by_keyboard_and_keeps_the_focus(p
 
 def test_the_threshold_moves_every_outline_and_the_words(page):
     compare(page)
-    outlines = "() => [...document.querySelectorAll('[data-cell] path.outline')].map(path => path.getAttribute('d')).join()"
-    before, told = page.evaluate(outlines), page.locator("#main .stage .note").locator("visible=true").first.inner_text()
+    outlines = (
+        "() => [...document.querySelectorAll('[data-cell] path.outline')].map(path => path.getAttribute('d')).join()"
+    )
+    before, told = (
+        page.evaluate(outlines),
+        page.locator("#main .stage .note").locator("visible=true").first.inner_text(),
+    )
     threshold = page.get_by_role("spinbutton", name="Threshold").locator("visible=true").first
     threshold.fill("0.95")
     threshold.press("Enter")
     page.wait_for_function(f"before => ({outlines})() !== before", arg=before, timeout=WAIT)
-    page.wait_for_function("told => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n => n.innerText === told)", arg=told, timeout=WAIT)
+    page.wait_for_function(
+        "told => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n"
+        " => n.innerText === told)",
+        arg=told,
+        timeout=WAIT,
+    )
 
 
 def test_a_network_that_takes_no_part_leaves_the_grid_and_the_figure_is_written(page, tmp_path):
@@ -242,7 +280,9 @@ def test_results_are_shown_chosen_and_taken_away(page, tmp_path):
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download the table").click()
     download.value.save_as(tmp_path / "table.tex")
-    assert "\\toprule" in (tmp_path / "table.tex").read_text(encoding="utf-8") and download.value.suggested_filename.endswith(".tex")
+    assert "\\toprule" in (tmp_path / "table.tex").read_text(
+        encoding="utf-8"
+    ) and download.value.suggested_filename.endswith(".tex")
 
 
 @pytest.mark.parametrize("system, other", [("light", "dark"), ("dark", "light")])
@@ -257,7 +297,10 @@ def test_a_chosen_theme_is_kept_and_never_shown_otherwise_while_the_page_loads(b
     choice.select_option(other)
     assert page.evaluate(is_dark) == (other == "dark")
     page.add_init_script("""(() => {
-        const note = () => { if (document.body) (window.seen ||= new Set()).add(getComputedStyle(document.body).backgroundColor); requestAnimationFrame(note); };
+        const note = () => {
+            if (document.body) (window.seen ||= new Set()).add(getComputedStyle(document.body).backgroundColor);
+            requestAnimationFrame(note);
+        };
         note();
     })()""")
     page.reload(wait_until="domcontentloaded")
@@ -282,7 +325,12 @@ def test_the_header_covers_no_tab(browser, app_address):
     page.locator("[role=tab][aria-selected=true]", has_text="Annotate").wait_for(timeout=WAIT)
     tabs = [one.bounding_box() for one in page.get_by_role("tab").all() if one.is_visible()]
     for part in (page.locator("#top h1").bounding_box(), page.get_by_label("Theme").bounding_box()):
-        assert all(part["x"] >= tab["x"] + tab["width"] or part["y"] >= tab["y"] + tab["height"] or tab["y"] >= part["y"] + part["height"] for tab in tabs)
+        assert all(
+            part["x"] >= tab["x"] + tab["width"]
+            or part["y"] >= tab["y"] + tab["height"]
+            or tab["y"] >= part["y"] + part["height"]
+            for tab in tabs
+        )
     page.get_by_label("Theme").select_option("dark")
     page.wait_for_function("() => document.body.classList.contains('dark')", timeout=WAIT)
     context.close()

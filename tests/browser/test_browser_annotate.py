@@ -1,4 +1,5 @@
-"""The Annotate tab of the running app in a headless Chromium: what is drawn is on the disk, in the export and on the page again, to the pixel.
+"""The Annotate tab of the running app in a headless Chromium: what is drawn is on the disk, in the export and on the
+page again, to the pixel.
 
 Axes: X, Y, Z voxels as stored; S slices of H x W pixels as shown.
 """
@@ -34,14 +35,21 @@ from tests.support.browser_annotate import (  # noqa: F401
 )
 from tests.support.canvas import held, saved, until
 
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 
 def pick(page, id: str, focus: bool = True) -> None:
     """Choose an image in the queue, whatever its status, and wait for its sheet. focus: also focus the canvas."""
     page.locator("[data-set=state][value=all]").check()
     page.locator(f".row[data-item='{id}']").click(timeout=WAIT)
-    page.wait_for_function("id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT)
+    page.wait_for_function(
+        "id => document.querySelector('#annotate .annotate').parentElement.snapshot().key.startsWith(id)",
+        arg=id,
+        timeout=WAIT,
+    )
     page.locator(f".row[data-item='{id}'][aria-current=true]").wait_for(timeout=WAIT)
     if focus:
         page.locator("[data-part=stage]").focus()
@@ -49,7 +57,9 @@ def pick(page, id: str, focus: bool = True) -> None:
 
 
 def told(page, words: str) -> None:
-    page.wait_for_function("words => document.querySelector('[data-part=note]').textContent.includes(words)", arg=words, timeout=WAIT)
+    page.wait_for_function(
+        "words => document.querySelector('[data-part=note]').textContent.includes(words)", arg=words, timeout=WAIT
+    )
 
 
 def answered(page) -> None:
@@ -66,7 +76,9 @@ def exported(page, form: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes()))
 
 
-@pytest.mark.parametrize("query, tab", [("", "Annotate"), ("?step=4&sample=t1-brain-nifti-volume", "Learn"), ("?step=99", "Annotate")])
+@pytest.mark.parametrize(
+    "query, tab", [("", "Annotate"), ("?step=4&sample=t1-brain-nifti-volume", "Learn"), ("?step=99", "Annotate")]
+)
 def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(browser, app, query, tab):  # noqa: F811
     page = browser.new_page()
     page.goto(f"{app.address}/{query}", wait_until="domcontentloaded")
@@ -74,7 +86,9 @@ def test_with_a_project_the_page_opens_on_it_and_a_link_opens_what_it_names(brow
     if "99" in query:
         page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
     else:
-        page.wait_for_function(at_step if tab == "Learn" else "() => document.querySelector('.annotate.open')", timeout=WAIT)
+        page.wait_for_function(
+            at_step if tab == "Learn" else "() => document.querySelector('.annotate.open')", timeout=WAIT
+        )
     idle(page)
     assert page.locator("[role=tab][aria-selected=true]").first.inner_text() == tab
     assert page.locator(".annotate.open").count() == (not query)
@@ -119,7 +133,10 @@ def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_
 
 
 def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app, ids):
-    """No click that would paint is needed: after the list, the keys are for the image. Ctrl+Z takes back Enter; the comma shows the image before."""
+    """No click that would paint is needed: after the list, the keys are for the image.
+
+    Ctrl+Z takes back Enter; the comma shows the image before.
+    """
     first, second = ids["picture 1"], ids["picture 2"]
     pick(page, second, focus=False)
     pick(page, first, focus=False)
@@ -154,30 +171,43 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
 
 
 def test_the_list_is_searched_selected_by_keys_and_changed_at_once_after_a_question(page, app, ids):
-    """Ctrl, Shift and keys select; a question says how many; counts and the canvas follow, and a list in another tab too."""
+    """Ctrl, Shift and keys select; a question says how many; counts and the canvas follow, and a list in another tab
+    too.
+    """
     pick(page, ids["picture 0"])
     count = len(app.items())
     page.get_by_role("radio", name="All", exact=True).locator("visible=true").check()
-    page.wait_for_function("count => document.querySelectorAll('.queue .row').length === count", arg=count, timeout=WAIT)
-    page.wait_for_function("() => [...document.querySelectorAll('.queue .thumbnail')].every(one => one.style.backgroundImage)", timeout=WAIT)
+    page.wait_for_function(
+        "count => document.querySelectorAll('.queue .row').length === count", arg=count, timeout=WAIT
+    )
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.queue .thumbnail')].every(one => one.style.backgroundImage)",
+        timeout=WAIT,
+    )
     page.get_by_role("searchbox", name="Search by name").fill("1.png")
     assert page.locator(".queue .row").evaluate_all("rows => rows.map(row => row.dataset.item)") == [ids["picture 1"]]
     page.get_by_role("button", name="Show all").click()
     page.locator("[data-set=order]").select_option("added")
     page.locator(f".row[data-item='{ids['picture 1']}']").click(modifiers=["Control"])
-    assert page.locator("[data-part=selected]").inner_text() == "1 selected" and held(page)["key"].startswith(ids["picture 0"])
+    assert page.locator("[data-part=selected]").inner_text() == "1 selected" and held(page)["key"].startswith(
+        ids["picture 0"]
+    )
     page.keyboard.press("Shift+ArrowDown")
     assert page.locator("[data-part=selected]").inner_text() == "2 selected"
     page.locator("[data-batch=skip]").click()
     assert page.get_by_text("Skip 2 images?").is_visible()
     page.get_by_role("button", name="Cancel").click()
-    assert page.get_by_text("Skip 2 images?").is_hidden() and not any(row["action"] == "skipped" for row in app.log(ids["picture 2"])[-1:])
+    assert page.get_by_text("Skip 2 images?").is_hidden() and not any(
+        row["action"] == "skipped" for row in app.log(ids["picture 2"])[-1:]
+    )
     page.locator("[data-batch=skip]").click()
     page.get_by_role("button", name="Skip 2 images").click()
     page.get_by_text("2 images skipped.").wait_for(timeout=WAIT)
     assert [app.log(ids[f"picture {number}"])[-1]["action"] for number in (1, 2)] == ["skipped", "skipped"]
     left = sum(status not in ("accepted", "skipped") for status in app.items().values())
-    page.wait_for_function("left => document.querySelector('[data-part=count-open]').textContent === String(left)", arg=left, timeout=WAIT)
+    page.wait_for_function(
+        "left => document.querySelector('[data-part=count-open]').textContent === String(left)", arg=left, timeout=WAIT
+    )
     assert page.locator("[data-part=left]").inner_text().startswith(f"{left} left")
     page.get_by_role("radio", name="Skipped", exact=True).locator("visible=true").check()
     page.locator(".queue").focus()
@@ -185,11 +215,15 @@ def test_the_list_is_searched_selected_by_keys_and_changed_at_once_after_a_quest
     page.locator("[data-batch=reopen]").click()
     page.locator("[data-part=yes]").click()
     page.get_by_text("reopened.").wait_for(timeout=WAIT)
-    page.wait_for_function("() => document.querySelector('[data-part=count-skipped]').textContent === '0'", timeout=WAIT)
+    page.wait_for_function(
+        "() => document.querySelector('[data-part=count-skipped]').textContent === '0'", timeout=WAIT
+    )
 
 
 def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page, app, ids):
-    """Drawn in a slice, left and come back to, copied, carried on, removed again, skipped, reopened, accepted, exported."""
+    """Drawn in a slice, left and come back to, copied, carried on, removed again, skipped, reopened, accepted,
+    exported.
+    """
     id, scan = ids["volume"], ids["scan"]
     pick(page, id)
     aspect = scan.spacing("axial")[1] / scan.spacing("axial")[2]
@@ -199,7 +233,12 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     first = int(page.locator("[data-part=slice]").inner_text().split(" / ")[0]) - 1
 
     def at(index: int) -> None:
-        until(lambda: page.locator("[data-part=slice]").inner_text() == f"{index + 1} / {len(slices)}" and held(page)["key"].endswith(f".{index}"))
+        until(
+            lambda: (
+                page.locator("[data-part=slice]").inner_text() == f"{index + 1} / {len(slices)}"
+                and held(page)["key"].endswith(f".{index}")
+            )
+        )
 
     assert not drawn(page).any()
     slices[first] = stroke(page, [(0.3 * width, 0.3 * height), (0.6 * width, 0.7 * height)], "r", 5, aspect)
@@ -282,7 +321,10 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
 
 @pytest.mark.parametrize("leave", [True, False], ids=["the page is loaded again", "the page stays"])
 def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_old_one_says_so(page, app, ids, leave):
-    """gradio loads the page again once the app answers; the browser asks first whether to leave. It is sent when the tab is open again."""
+    """gradio loads the page again once the app answers; the browser asks first whether to leave.
+
+    It is sent when the tab is open again.
+    """
     id, asked = ids["picture 2"], []
     page.on("dialog", lambda dialog: [asked.append(dialog.type), dialog.accept() if leave else dialog.dismiss()])
     pick(page, id)
@@ -300,7 +342,9 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
         while not asked:
             page.wait_for_timeout(100)
         page.wait_for_timeout(1000)
-        assert "Reload the page (Ctrl+R)" in page.locator("[data-part=saved]").inner_text() and np.array_equal(drawn(page), expected)
+        assert "Reload the page (Ctrl+R)" in page.locator("[data-part=saved]").inner_text() and np.array_equal(
+            drawn(page), expected
+        )
         return
     page.wait_for_function("() => !document.querySelector('.annotate.open')", timeout=WAIT)
     annotate(page)
@@ -322,5 +366,7 @@ def test_without_a_project_what_is_drawn_can_be_taken_away(browser, app_address)
     saved(page, "kept in this tab")
     with page.expect_download(timeout=WAIT) as download:
         page.get_by_role("button", name="Download the mask").locator("visible=true").click()
-    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, expected) and np.array_equal(drawn(page), expected)
+    assert np.array_equal(np.asarray(Image.open(download.value.path())) > 0, expected) and np.array_equal(
+        drawn(page), expected
+    )
     next(pages, None)

@@ -6,7 +6,14 @@ import pytest
 
 from tests.support.browser import WAIT, browser, expect_shown, pytestmark  # noqa: F401
 
-TABS = {"Learn": "Cut the image", "Masking": "Clusters", "Reconstruct": "Original", "Segment & compare": "Where they differ", "Annotate": "against the proposal", "Results": "Training curves"}
+TABS = {
+    "Learn": "Cut the image",
+    "Masking": "Clusters",
+    "Reconstruct": "Original",
+    "Segment & compare": "Where they differ",
+    "Annotate": "against the proposal",
+    "Results": "Training curves",
+}
 OVER_PICTURES = ".slice-view"  # axe does not see what a canvas shows behind its texts
 
 
@@ -14,7 +21,8 @@ OVER_PICTURES = ".slice-view"  # axe does not see what a canvas shows behind its
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_serious_on_any_tab(browser, app_address, theme, width):  # noqa: F811
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True)  # axe is put into the page
+    # axe is put into the page
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True)
     page, found = context.new_page(), []
     page.goto(app_address, wait_until="domcontentloaded")
     for tab, text in TABS.items():
@@ -43,4 +51,9 @@ def test_axe_finds_nothing_serious_in_the_planes_of_a_volume(browser, app_addres
 def serious(page, axe, tab: str) -> list[tuple]:
     """The serious and critical findings on the page as it is."""
     findings = axe.run(page, context={"exclude": [[OVER_PICTURES]]}).response["violations"]
-    return [(tab, one["id"], node["target"], node["failureSummary"]) for one in findings if one["impact"] in ("serious", "critical") for node in one["nodes"]]
+    return [
+        (tab, one["id"], node["target"], node["failureSummary"])
+        for one in findings
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]

@@ -1,4 +1,6 @@
-"""The page where the app had to let go of its image: it says so and shows no other, and what was drawn is still there."""
+"""The page where the app had to let go of its image: it says so and shows no other, and what was drawn
+is still there.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,10 @@ def test_a_page_whose_image_was_let_go_of_says_so_and_keeps_what_was_drawn(brows
     expect_shown(first, "Open the image again")
     pictured = first.locator("#shown img, #shown image").first.get_attribute("href")
     epoch(first).fill("1")
-    assert first.locator("#shown").get_by_text(WORDS).first.is_visible() and first.locator("#shown img, #shown image").first.get_attribute("href") == pictured
+    assert (
+        first.locator("#shown").get_by_text(WORDS).first.is_visible()
+        and first.locator("#shown img, #shown image").first.get_attribute("href") == pictured
+    )
     first.get_by_role("tab", name="Annotate").click()
     annotate(first)
     assert np.array_equal(drawn(first), expected)

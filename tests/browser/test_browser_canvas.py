@@ -51,7 +51,13 @@ def enclosed(corners_xy: list[tuple[float, float]], shape_hw: tuple[int, int]) -
 @pytest.mark.parametrize("aspect", [1.0, 2.3, 0.4])
 def test_a_click_marks_the_pixels_whose_centres_lie_in_the_ring_at_every_zoom(opened, aspect):
     page = opened(Server([RAMP], aspect=aspect))
-    for zooms, size, (x, y) in ((0, 12, (30.2, 20.7)), (3, 5, (33.9, 22.1)), (-9, 8, (20.6, 25.3)), (2, 1, (31.4, 23.8)), (0, 10, (0.3, 0.4))):
+    for zooms, size, (x, y) in (
+        (0, 12, (30.2, 20.7)),
+        (3, 5, (33.9, 22.1)),
+        (-9, 8, (20.6, 25.3)),
+        (2, 1, (31.4, 23.8)),
+        (0, 10, (0.3, 0.4)),
+    ):
         page.mouse.move(*page_point(page, 32, 24, aspect))
         for _ in range(abs(zooms)):
             page.keyboard.press("+" if zooms > 0 else "-")
@@ -72,7 +78,12 @@ def test_strokes_draw_and_erase_to_the_pixel_and_undo_gives_back_every_mask(open
     page.mouse.move(*page_point(page, 32, 24, aspect))
     size_of_brush(page, size)
     expected, masks = np.zeros(SHAPE, bool), [np.zeros(SHAPE, bool)]
-    for key, path in (("r", [(5, 5), (40, 30), (60, 8)]), ("r", [(10, 40), (50, 12)]), ("e", [(20, 4), (22, 44)]), ("r", [(3, 3), (3.5, 46)])):
+    for key, path in (
+        ("r", [(5, 5), (40, 30), (60, 8)]),
+        ("r", [(10, 40), (50, 12)]),
+        ("e", [(20, 4), (22, 44)]),
+        ("r", [(3, 3), (3.5, 46)]),
+    ):
         page.keyboard.press(key)
         points = [page_point(page, *point, aspect) for point in path]
         drag(page, points)
@@ -143,7 +154,8 @@ def test_fill_takes_holes_and_islands_but_no_open_ground(opened):
     page.keyboard.up("Shift")
     filled[35:45, 40:60] = False
     assert (mask_of(page, SHAPE) == filled).all()
-    page.get_by_text("+91 \u2212200 against the proposal", exact=True).wait_for(timeout=WAIT)  # told with the next frame
+    # told with the next frame
+    page.get_by_text("+91 \u2212200 against the proposal", exact=True).wait_for(timeout=WAIT)
 
 
 def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
@@ -156,7 +168,12 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     page.mouse.up()
     saved(page, "saving")
     saved(page, "saved on disk ")
-    assert {wish["action"] for wish in server.said} == {"save"} and len(server.said) <= 2 and server.said[-1]["changed"] and len(server.said[-1]["mask"].split()) > 20
+    assert (
+        {wish["action"] for wish in server.said} == {"save"}
+        and len(server.said) <= 2
+        and server.said[-1]["changed"]
+        and len(server.said[-1]["mask"].split()) > 20
+    )
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.masks[0].sum() > 200
     page.keyboard.press("Control+z")
     assert page.locator("[data-part=saved]").inner_text() == "saving\u2026"
@@ -180,13 +197,18 @@ def test_without_an_answer_it_says_so_and_tries_again_with_the_newest_mask(opene
     drag(page, [page_point(page, 40, 10), page_point(page, 50, 42)])
     assert page.locator("[data-part=saved]").inner_text() == "not saved yet, trying again"
     saved(page, "kept in this tab")
-    assert [wish["action"] for wish in server.said] == ["save"] * 3 and np.diff([wish["request_id"] for wish in server.said]).tolist() == [1, 1]
+    assert [wish["action"] for wish in server.said] == ["save"] * 3 and np.diff(
+        [wish["request_id"] for wish in server.said]
+    ).tolist() == [1, 1]
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.said[0]["mask"] != server.said[2]["mask"]
 
 
 def test_the_page_warns_only_while_something_is_not_saved(opened):
     page = opened(Server([RAMP]))
-    leaving = "() => { const event = new Event('beforeunload', {cancelable: true}); window.dispatchEvent(event); return event.defaultPrevented; }"
+    leaving = (
+        "() => { const event = new Event('beforeunload', {cancelable: true}); window.dispatchEvent(event); return"
+        " event.defaultPrevented; }"
+    )
     assert not page.evaluate(leaving)
     drag(page, [page_point(page, 10, 10), page_point(page, 20, 12)])
     assert page.evaluate(leaving)
@@ -212,7 +234,9 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
     expected = (segmented & ~made["e"]) | made["r"]
     until(lambda: (mask_of(page, SHAPE) == expected).all())
     last = [wish for wish in server.said if wish["action"] == "scribble"][-1]
-    assert (protocol.unpack(last["lesion"], SHAPE) == made["s"]).all() and (protocol.unpack(last["background"], SHAPE) == made["d"]).all()
+    assert (protocol.unpack(last["lesion"], SHAPE) == made["s"]).all() and (
+        protocol.unpack(last["background"], SHAPE) == made["d"]
+    ).all()
     saved(page, "kept")
     assert (server.masks[0] == expected).all()
     page.get_by_role("button", name="Clear the scribbles").click()
@@ -240,7 +264,8 @@ def test_one_press_takes_back_a_scribble_with_what_it_made_of_the_mask(opened):
     drag(page, [page_point(page, 15, 15), page_point(page, 45, 18)])
     until(lambda: server.said[-1]["action"] == "scribble" and not server.deaf)
     page.keyboard.press("Control+z")
-    until(lambda: [wish["action"] for wish in server.said][-2:] == ["scribble", "save"])  # asked once more, then what the page has is saved
+    # asked once more, then what the page has is saved
+    until(lambda: [wish["action"] for wish in server.said][-2:] == ["scribble", "save"])
     saved(page, "kept")
     assert not mask_of(page, SHAPE).any() and held(page)["steps"] == 0 and not page.wrong
 
@@ -252,7 +277,9 @@ def test_slices_come_and_go_with_their_masks_and_their_undo(opened):
     drawn, name = mask_of(page, SHAPE), server.name
     page.mouse.wheel(0, 120)  # at once: the wish carries the mask
     until(lambda: held(page)["key"] == f"{name}/1")
-    assert [(wish["action"], wish["key"], wish["changed"]) for wish in server.said] == [("go", f"{name}/0", True)] and (server.masks[0] == drawn).all()
+    assert [(wish["action"], wish["key"], wish["changed"]) for wish in server.said] == [("go", f"{name}/0", True)] and (
+        server.masks[0] == drawn
+    ).all()
     assert not mask_of(page, SHAPE).any() and page.locator("[data-part=slice]").inner_text() == "2 / 3"
     page.keyboard.press("PageDown")
     until(lambda: held(page)["key"] == f"{name}/2")
@@ -273,7 +300,9 @@ def test_the_same_sheet_once_more_keeps_what_is_not_yet_saved(opened):
     drawn = mask_of(page, SHAPE)
     server.slices[0] = RAMP + 100
     page.evaluate("document.querySelector('#again').click()")  # as when the sidebar changes the window at once
-    page.wait_for_function("() => document.querySelector('[data-part=window]').textContent.startsWith('level 636')", timeout=WAIT)
+    page.wait_for_function(
+        "() => document.querySelector('[data-part=window]').textContent.startsWith('level 636')", timeout=WAIT
+    )
     saved(page, "kept")
     assert (mask_of(page, SHAPE) == drawn).all() and (server.masks[0] == drawn).all() and held(page)["steps"] == 1
     server.masks[0] = ~drawn  # somebody else's, imported meanwhile: it comes as a step
@@ -289,7 +318,10 @@ def test_the_same_sheet_in_the_middle_of_a_stroke_takes_nothing_of_it(opened):
     server = Server([RAMP])
     page = opened(server)
     points = [page_point(page, *point) for point in ((10, 10), (30, 12), (40, 30))]
-    decode = "() => { const was = Image.prototype.decode; Image.prototype.decode = function () { Image.prototype.decode = was; return new Promise(end => { window.go_on = end; }).then(() => was.call(this)); }; }"
+    decode = (
+        "() => { const was = Image.prototype.decode; Image.prototype.decode = function () { Image.prototype.decode ="
+        " was; return new Promise(end => { window.go_on = end; }).then(() => was.call(this)); }; }"
+    )
     server.slices[0] = RAMP + 100
     page.evaluate(decode)
     page.evaluate("document.querySelector('#again').click()")
@@ -318,13 +350,20 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     drag(page, [start, (start[0] + 50, start[1]), (start[0] + 100, start[1] + 50)], button="right")
     until(lambda: [wish["action"] for wish in server.said] == ["window"])
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
-    assert server.said[0]["high"] - server.said[0]["low"] == pytest.approx(width) and (server.said[0]["high"] + server.said[0]["low"]) / 2 == pytest.approx(level)
-    page.evaluate("""([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms
-        const stage = document.querySelector('[data-part=stage]'), said = {bubbles: true, clientX: x, clientY: y, button: 2, pointerId: 1};
+    assert server.said[0]["high"] - server.said[0]["low"] == pytest.approx(width) and (
+        server.said[0]["high"] + server.said[0]["low"]
+    ) / 2 == pytest.approx(level)
+    page.evaluate(
+        """([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms
+        const stage = document.querySelector('[data-part=stage]');
+        const pointer = {bubbles: true, clientX: x, clientY: y, button: 2, pointerId: 1};
         stage.setPointerCapture = () => {};
-        for (const kind of ['pointerdown', 'pointerup', 'pointerdown', 'pointerup']) stage.dispatchEvent(new PointerEvent(kind, said));
+        for (const kind of ['pointerdown', 'pointerup', 'pointerdown', 'pointerup'])
+            stage.dispatchEvent(new PointerEvent(kind, pointer));
         delete stage.setPointerCapture;
-    }""", start)
+    }""",
+        start,
+    )
     until(lambda: len(server.said) == 2)
     assert (server.said[1]["low"], server.said[1]["high"]) == (-1000, 2071) and not server.said[1]["changed"]
 
@@ -338,11 +377,19 @@ def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(ope
     page.keyboard.press("x")
     assert page.locator("[data-tool=eraser]").get_attribute("aria-pressed") == "true"
     page.keyboard.press("?")
-    assert page.get_by_role("dialog").is_visible() and page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+    assert page.get_by_role("dialog").is_visible() and page.evaluate(
+        "document.querySelector('dialog').contains(document.activeElement)"
+    )
     page.keyboard.press("r")
     page.keyboard.press("Escape")
-    assert not page.get_by_role("dialog").is_visible() and page.locator("[data-tool=eraser]").get_attribute("aria-pressed") == "true"
-    named = page.evaluate("() => [...document.querySelectorAll('.annotate button')].every(b => (b.getAttribute('aria-label') || b.textContent).length > 2)")
+    assert (
+        not page.get_by_role("dialog").is_visible()
+        and page.locator("[data-tool=eraser]").get_attribute("aria-pressed") == "true"
+    )
+    named = page.evaluate(
+        "() => [...document.querySelectorAll('.annotate button')].every(b => (b.getAttribute('aria-label') ||"
+        " b.textContent).length > 2)"
+    )
     assert named and page.evaluate("document.activeElement.dataset.part") == "stage"
 
 
@@ -350,12 +397,18 @@ def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_nothing_hangs_over(stand
     stand.server = Server([RAMP] * 3, prompts=True, status="new", proposal=np.zeros(SHAPE, bool))
     page = loaded(browser, stand, 390, 844, has_touch=True, is_mobile=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    low = page.evaluate("() => [...document.querySelectorAll('.annotate button')].filter(b => b.checkVisibility()).map(b => Math.min(b.offsetHeight, b.offsetWidth))")
+    low = page.evaluate(
+        "() => [...document.querySelectorAll('.annotate button')].filter(b => b.checkVisibility()).map(b =>"
+        " Math.min(b.offsetHeight, b.offsetWidth))"
+    )
     assert len(low) > 15 and min(low) >= 40
     touch = page.context.new_cdp_session(page)
 
     def fingers(kind: str, *points: tuple[int, int]) -> None:
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]})
+        touch.send(
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]},
+        )
 
     points = [page_point(page, *point) for point in ((10, 10), (30, 22), (50, 30))]
     fingers("touchStart", points[0])
@@ -370,7 +423,11 @@ def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_nothing_hangs_over(stand
     fingers("touchMove", (x - 40, y), (x + 40, y))
     fingers("touchEnd")
     frames(page)
-    assert place(page)[2] == pytest.approx(2 * scale) and (mask_of(page, SHAPE) == expected).all() and held(page)["steps"] == 1
+    assert (
+        place(page)[2] == pytest.approx(2 * scale)
+        and (mask_of(page, SHAPE) == expected).all()
+        and held(page)["steps"] == 1
+    )
     assert not page.wrong
     page.context.close()
 

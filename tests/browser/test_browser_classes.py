@@ -1,4 +1,6 @@
-"""The classes of a project in a headless Chromium: given by key and click, undone, edited, exported; initials outlast a reload."""
+"""The classes of a project in a headless Chromium: given by key and click, undone, edited, exported; initials outlast a
+reload.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from tests.support.browser import CHROMIUM, browser  # noqa: F401
 from tests.support.browser_annotate import WAIT, annotate, app, do, ids, opened, page  # noqa: F401
 from tests.support.canvas import until
 
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"), pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
+    pytest.mark.filterwarnings("ignore"),
+]
 INITIALS = "#annotate-side .who :is(input, textarea)"
 
 
@@ -26,7 +31,11 @@ def current(page) -> str:  # noqa: F811
 def shown(page, name: str, image: str) -> None:  # noqa: F811
     """Wait until the image on screen has a class, "" for none."""
     pressed = "[...document.querySelectorAll('.image-class [aria-pressed=true]')].map(one => one.dataset.class).join()"
-    page.wait_for_function(f"([name, image]) => document.querySelector('.image-class').dataset.item === image && {pressed} === name", arg=[name, image], timeout=WAIT)
+    page.wait_for_function(
+        f"([name, image]) => document.querySelector('.image-class').dataset.item === image && {pressed} === name",
+        arg=[name, image],
+        timeout=WAIT,
+    )
 
 
 def classified(app, id: str) -> list[tuple[str, str]]:  # noqa: F811
@@ -60,7 +69,9 @@ def test_a_key_right_after_skip_is_for_the_next_image(page, app, ids):  # noqa: 
     page.locator("[data-part=stage]").focus()
     page.keyboard.press("n")
     page.keyboard.press("7")
-    page.wait_for_function("first => document.querySelector('.image-class').dataset.item !== first", arg=first, timeout=WAIT)
+    page.wait_for_function(
+        "first => document.querySelector('.image-class').dataset.item !== first", arg=first, timeout=WAIT
+    )
     shown(page, "normal", current(page))
     assert classified(app, first) == before
 
@@ -90,9 +101,16 @@ def test_classes_are_edited_and_used(page, app, ids):  # noqa: F811
         page.get_by_role("button", name="Download as a zip").click()
     with zipfile.ZipFile(Path(download.value.path())) as file:
         rows = {row["id"]: row for row in csv.DictReader(io.StringIO(file.read("names.csv").decode()))}
-        assert rows[id]["class"] == "BI-RADS 3" and rows[id]["mask"] == f"BI-RADS 3/{Path(rows[id]['name']).stem}_mask.png"
+        assert (
+            rows[id]["class"] == "BI-RADS 3" and rows[id]["mask"] == f"BI-RADS 3/{Path(rows[id]['name']).stem}_mask.png"
+        )
         assert rows[id]["mask"] in file.namelist()
     app.stop()
     with Project(app.project) as project:
-        assert [one.name for one in classes.defined(project)] == ["benign", "malignant", "normal", "BI-RADS 3"] and project.item(id).image_class == "BI-RADS 3"
+        assert [one.name for one in classes.defined(project)] == [
+            "benign",
+            "malignant",
+            "normal",
+            "BI-RADS 3",
+        ] and project.item(id).image_class == "BI-RADS 3"
     app.start()

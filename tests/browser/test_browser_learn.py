@@ -1,4 +1,6 @@
-"""The Learn tab in a headless Chromium: the whole walk by keyboard alone, the animation, one's own mask, the quiz, links."""
+"""The Learn tab in a headless Chromium: the whole walk by keyboard alone, the animation, one's own mask, the quiz,
+links.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,11 @@ def state(page) -> dict:
 def until(page, **wanted) -> None:
     """Wait until the server has answered with this state."""
     page.wait_for_function(
-        "wanted => { const now = JSON.parse(document.querySelector('.learn').dataset.state); return Object.keys(wanted).every(name => now[name] === wanted[name]); }",
-        arg=wanted, timeout=WAIT,
-    )  # fmt: skip
+        "wanted => { const now = JSON.parse(document.querySelector('.learn').dataset.state); return"
+        " Object.keys(wanted).every(name => now[name] === wanted[name]); }",
+        arg=wanted,
+        timeout=WAIT,
+    )
 
 
 def tab_to(page, selector: str, back: bool = False) -> None:
@@ -78,7 +82,8 @@ def picked(page) -> str:
 def wordless(page) -> list[str]:
     """Pictures of the tab without words."""
     return page.evaluate(
-        "() => [...document.querySelectorAll('.learn svg, .learn img')].filter(one => (one.getAttribute('aria-label') || one.alt || '').length < 12 || !one.getAttribute('role')).map(one => one.outerHTML.slice(0, 200))"
+        "() => [...document.querySelectorAll('.learn svg, .learn img')].filter(one => (one.getAttribute('aria-label')"
+        " || one.alt || '').length < 12 || !one.getAttribute('role')).map(one => one.outerHTML.slice(0, 200))"
     )
 
 
@@ -196,7 +201,9 @@ def test_swapping_and_another_order_and_reading_change_the_page(page):
     at(page, 5)
     numbers = page.locator(".places").inner_html()
     page.locator(".try [data-order]").click()
-    page.wait_for_function("before => document.querySelector('.places').innerHTML !== before", arg=numbers, timeout=WAIT)
+    page.wait_for_function(
+        "before => document.querySelector('.places').innerHTML !== before", arg=numbers, timeout=WAIT
+    )
     at(page, 3)
     page.get_by_role("button", name="Covariance of softmax").click()
     page.locator("[data-selector=covariance-of-softmax][aria-pressed=true]").wait_for(timeout=WAIT)
@@ -235,7 +242,10 @@ def test_a_copied_link_brings_everything_back(page, open_page):
     page.get_by_role("button", name="Ultrasound, cyst").click()
     page.locator("#shown").get_by_text("Ultrasound, cyst").first.wait_for(timeout=WAIT)
     at(page, 5)
-    linked = "before => document.querySelector('.learn').dataset.link !== before && /cyst/.test(document.querySelector('.learn').dataset.link)"
+    linked = (
+        "before => document.querySelector('.learn').dataset.link !== before &&"
+        " /cyst/.test(document.querySelector('.learn').dataset.link)"
+    )
     page.wait_for_function(linked, arg="", timeout=WAIT)
     before = page.locator(".learn").get_attribute("data-link")
     page.locator(".try [data-order]").click()
@@ -252,21 +262,34 @@ def test_a_copied_link_brings_everything_back(page, open_page):
     other = open_page(url[url.index("?") :])
     until(other, step=7, epoch=13)
     other.locator("#shown").get_by_text("Ultrasound, cyst").first.wait_for(timeout=WAIT)
-    other.wait_for_function("link => document.querySelector('.learn').dataset.link === link", arg=page.locator(".learn").get_attribute("data-link"), timeout=WAIT)
+    other.wait_for_function(
+        "link => document.querySelector('.learn').dataset.link === link",
+        arg=page.locator(".learn").get_attribute("data-link"),
+        timeout=WAIT,
+    )
     hidden = "svg[data-live] .live-0"
-    assert other.locator(hidden).get_attribute("d") and other.locator("svg[data-live]").get_attribute("data-order") == page.locator("svg[data-live]").get_attribute("data-order")
+    assert other.locator(hidden).get_attribute("d") and other.locator("svg[data-live]").get_attribute(
+        "data-order"
+    ) == page.locator("svg[data-live]").get_attribute("data-order")
     other.get_by_role("button", name="How patches are clustered").click()
     assert re.search(r"seed=(\d+)", url).group(1) == other.get_by_label("Seed of the random order").input_value()
 
 
-@pytest.mark.parametrize("query, words", [
-    ("?sample=../../etc/passwd&own=%3Cscript%3E", "allowed are ultrasound-benign-lesion"), ("?step=7&own=%3Cscript%3E", "64 digits"), ("?sample=t1-brain-nifti-volume&slice=9999&step=2", "slice '9999'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "query, words",
+    [
+        ("?sample=../../etc/passwd&own=%3Cscript%3E", "allowed are ultrasound-benign-lesion"),
+        ("?step=7&own=%3Cscript%3E", "64 digits"),
+        ("?sample=t1-brain-nifti-volume&slice=9999&step=2", "slice '9999'"),
+    ],
+)
 def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words):
     page = open_page(query)
     page.get_by_role("alert").get_by_text("cannot be opened").wait_for(timeout=WAIT)
     assert words in page.get_by_role("alert").inner_text() and state(page)["step"] == 1
-    assert "Traceback" not in page.content() and page.locator("#shown").inner_text().startswith("Ultrasound, benign lesion")
+    assert "Traceback" not in page.content() and page.locator("#shown").inner_text().startswith(
+        "Ultrasound, benign lesion"
+    )
     page.locator(".steps .next").click()
     until(page, step=2)
     in_address(page, "step=2")
@@ -274,7 +297,9 @@ def test_a_bad_link_gives_the_first_page_and_a_sentence(open_page, query, words)
 
 def in_address(page, *parts: str) -> None:
     """Wait until the page's address has these parts."""
-    page.wait_for_function("parts => parts.every(part => location.search.includes(part))", arg=list(parts), timeout=WAIT)
+    page.wait_for_function(
+        "parts => parts.every(part => location.search.includes(part))", arg=list(parts), timeout=WAIT
+    )
 
 
 def in_front(page, name: str) -> None:
@@ -321,7 +346,9 @@ def test_chosen_networks_are_in_the_address(open_page):
     assert page.locator("[data-cell=busi-scratch-seg-10]").count() == 0
     page.get_by_role("button", name="Networks to compare").click()
     page.get_by_role("checkbox", name="SimCLR").uncheck()
-    page.wait_for_function("() => location.search.includes('mps_ams') && !location.search.includes('simclr')", timeout=WAIT)
+    page.wait_for_function(
+        "() => location.search.includes('mps_ams') && !location.search.includes('simclr')", timeout=WAIT
+    )
 
 
 def test_an_upload_is_in_no_link(page, tmp_path):
@@ -354,7 +381,10 @@ def test_a_presentation_fills_the_window_and_no_step_needs_scrolling(open_page, 
         page.wait_for_function(FITS, timeout=WAIT)
         assert page.locator(".learn").bounding_box() == {"x": 0, "y": 0, "width": width, "height": height}
         shown = page.locator(".learn .board svg").first.bounding_box()
-        assert shown["height"] > 0.3 * height and page.evaluate("parseFloat(getComputedStyle(document.querySelector('.text p')).fontSize)") >= height / 48
+        assert (
+            shown["height"] > 0.3 * height
+            and page.evaluate("parseFloat(getComputedStyle(document.querySelector('.text p')).fontSize)") >= height / 48
+        )
         assert page.locator(".steps .count").inner_text() == (f"{step} / 10" if step < 11 else "Quiz")
         page.keyboard.press("PageDown")
 
@@ -368,7 +398,8 @@ def test_a_presentation_is_begun_moved_and_left_by_keys_and_is_in_the_address(op
         page.keyboard.press(key)
         until(page, step=step, present=True)
     assert page.evaluate("document.querySelector('#side').inert && document.querySelector('#top').inert")
-    page.locator(".board svg[data-choose]").click(position={"x": 3, "y": 3})  # the focus is in the picture, as a clicker may find it
+    # the focus is in the picture, as a clicker may find it
+    page.locator(".board svg[data-choose]").click(position={"x": 3, "y": 3})
     until(page, patch=0)
     page.keyboard.press("PageDown")
     until(page, step=3)
@@ -410,4 +441,8 @@ def test_the_handout_is_downloaded_as_a_page_with_a_link_to_this_step(open_page)
         page.get_by_role("button", name="Handout").click()
     made = Path(waiting.value.path()).read_bytes()
     address = page.url.partition("?")[0].encode()
-    assert waiting.value.suggested_filename == "ten-steps.pdf" and made.startswith(b"%PDF") and b"/URI (" + address + b"?sample=ultrasound-benign-lesion&step=4" in made
+    assert (
+        waiting.value.suggested_filename == "ten-steps.pdf"
+        and made.startswith(b"%PDF")
+        and b"/URI (" + address + b"?sample=ultrasound-benign-lesion&step=4" in made
+    )

@@ -1,4 +1,6 @@
-"""Boxes and clicks on the canvas in a headless Chromium: what is asked of the server, what is shown, one undo for each gesture."""
+"""Boxes and clicks on the canvas in a headless Chromium: what is asked of the server, what is shown, one undo for each
+gesture.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def test_a_box_is_outlined_and_undone_in_one_step(boxing):
     box = drag_box(page, (10, 8), (40, 30))
     shows(page, marked({"box": box, "positive": [], "negative": []}, SHAPE))
     (said,) = prompts(server)
-    assert said["box"] == box and said["positive"] == said["negative"] == [] and said["base"] == str(SHAPE[0] * SHAPE[1])
+    assert (
+        said["box"] == box and said["positive"] == said["negative"] == [] and said["base"] == str(SHAPE[0] * SHAPE[1])
+    )
     page.keyboard.press("Control+z")
     shows(page, np.zeros(SHAPE, bool))
     page.keyboard.press("Control+y")
@@ -81,7 +85,12 @@ def test_clicks_add_and_remove_and_each_has_its_undo(boxing):
     page.mouse.click(*page_point(page, 30.5, 12.5), button="right")
     until(lambda: len(prompts(server)) == 4)
     first, second, third, fourth = prompts(server)
-    assert second["box"] == first["box"] and np.allclose(second["positive"], [[40, 50]], atol=1) and len(third["negative"]) == 1 and len(fourth["negative"]) == 2
+    assert (
+        second["box"] == first["box"]
+        and np.allclose(second["positive"], [[40, 50]], atol=1)
+        and len(third["negative"]) == 1
+        and len(fourth["negative"]) == 2
+    )
     assert len({wish["base"] for wish in prompts(server)}) == 1
     for said in (fourth, third, second, first):
         shows(page, marked(said, SHAPE))

@@ -18,7 +18,9 @@ def volume() -> phantom.Volume:
     whole = phantom.brain_volume(1)
     middle = int(whole.mask_shw.sum(axis=(1, 2)).argmax())
     part = slice(middle - 3, middle + 4)
-    return phantom.Volume(whole.voxels_shw[part], whole.mask_shw[part], whole.spacing, whole.modality, whole.title, whole.tilt)
+    return phantom.Volume(
+        whole.voxels_shw[part], whole.mask_shw[part], whole.spacing, whole.modality, whole.title, whole.tilt
+    )
 
 
 def number(page, label: str):
@@ -56,7 +58,9 @@ def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_els
     before = page.locator("#case-image").get_attribute("href")
     page.get_by_label("The upload holds several images").click()
     page.get_by_role("option", name="volume 2 of 3").click()
-    page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
+    page.wait_for_function(
+        "before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT
+    )
     open_details(page)
     page.locator("#image-details").get_by_text("CT", exact=True).click()
     expect_shown(page, "Your CT", "#shown")
@@ -66,10 +70,15 @@ def test_one_of_several_volumes_in_a_file_can_be_chosen_and_called_something_els
 def test_brightness_changes_what_is_shown_and_not_what_networks_see(page, volume, tmp_path):  # noqa: F811
     choose(page, [files.nifti(volume, tmp_path)])
     expect_shown(page, "axial slice 4 of 7", "#shown")
-    before, clusters = page.locator("#case-image").get_attribute("href"), page.locator("path.lesion").first.get_attribute("d")
+    before, clusters = (
+        page.locator("#case-image").get_attribute("href"),
+        page.locator("path.lesion").first.get_attribute("d"),
+    )
     number(page, "Width").fill("200")
     number(page, "Width").press("Enter")
-    page.wait_for_function("before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT)
+    page.wait_for_function(
+        "before => document.querySelector('#case-image').getAttribute('href') !== before", arg=before, timeout=WAIT
+    )
     idle(page)
     assert page.locator("path.lesion").first.get_attribute("d") == clusters
 

@@ -1,7 +1,7 @@
 """A project written by version 1 of the format is opened, listed, edited, exported and retrained on by this one.
 
-tests/data/project-v1.zip was written by the code at commit 10d98c7 from phantoms: 12 accepted pictures, others in every state,
-one volume, two rounds of retraining of which the first was taken back, and one line of each action in the log.
+tests/data/project-v1.zip was written by the code at commit 10d98c7 from phantoms: 12 accepted pictures, others in every
+state, one volume, two rounds of retraining of which the first was taken back, and one line of each action in the log.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def test_a_project_of_version_1_is_listed_as_it_was(folder, without):
         assert {item.modality for item in project.items()} == {"ultrasound", "ct"}
         assert project.queue()[0].priority == 0.9 and {row["user"] for row in project.log()} == {"Dr. A", "Dr. B", ""}
         actions = [row["action"] for row in project.log()]
-        assert actions[-6:] == ["recovered", "missing", "discarded", "learned", "rolled back", "learned"] and "prioritised" in actions
+        assert (
+            actions[-6:] == ["recovered", "missing", "discarded", "learned", "rolled back", "learned"]
+            and "prioritised" in actions
+        )
     assert json.loads((folder / "project.json").read_text())["version"] == 2
 
 

@@ -23,13 +23,34 @@ LAYERS = (
     "app.py",
 )
 LAYER_OF = {area: layer for layer, areas in enumerate(LAYERS) for area in areas.split()}
-FREE_AREAS = ("annotation", "app", "imaging", "inference", "plots", "selectors", "tables", "train")  # whose files may import each other
-SIBLINGS = ("mpsams.methods", "mpsams.datasets", "mpsams.app.tabs")  # whose files never import each other, except names with an underscore
+# whose files may import each other
+FREE_AREAS = ("annotation", "app", "imaging", "inference", "plots", "selectors", "tables", "train")
+# whose files never import each other, except names with an underscore
+SIBLINGS = ("mpsams.methods", "mpsams.datasets", "mpsams.app.tabs")
 PARSERS = ("argparse", "jsonargparse", "optparse", "getopt", "click", "typer")
-HEAVY = ("monai", "matplotlib", "gradio", "jsonargparse", "nibabel", "pydicom", "pandas", "skimage", "cv2", "torchvision", "onnx", "onnxruntime")
+HEAVY = (
+    "monai",
+    "matplotlib",
+    "gradio",
+    "jsonargparse",
+    "nibabel",
+    "pydicom",
+    "pandas",
+    "skimage",
+    "cv2",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+)
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib")
-OUTSIDE = {"mpsams.app.main": "weights/ and results/ of a clone stand beside app.py"}  # modules that may look above their package, and why
-STARTED = {("mpsams.annotation.retraining", "train.retrain"): "a retraining runs in a process of its own, which may end without the app"}
+# modules that may look above their package, and why
+OUTSIDE = {"mpsams.app.main": "weights/ and results/ of a clone stand beside app.py"}
+STARTED = {
+    (
+        "mpsams.annotation.retraining",
+        "train.retrain",
+    ): "a retraining runs in a process of its own, which may end without the app"
+}
 VAGUE_NAMES = ("utils", "util", "helpers", "helper", "common", "misc")
 
 
@@ -53,8 +74,15 @@ def area_of(module: str) -> str:
 def imports(name: str, source: str, known: set[str], is_package: bool) -> Iterator[tuple[str, int, bool]]:
     """Each import of a file: the module meant, its line, and whether it happens when the file is imported."""
     tree = ast.parse(source)
-    for_types = [part for outer in ast.walk(tree) if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING" for part in outer.body]
-    functions = [outer for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    for_types = [
+        part
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING"
+        for part in outer.body
+    ]
+    functions = [
+        outer for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    ]
     later = {id(node) for outer in (*functions, *for_types)
              for node in ast.walk(outer)}  # fmt: skip
     for node in ast.walk(tree):
@@ -95,7 +123,10 @@ def violations(files: dict[str, str]) -> list[str]:
             found.append(f"{name} belongs to no layer; add it to LAYERS and to docs/develop/architecture.md")
         if set(name.split(".")) & set(VAGUE_NAMES):
             found.append(f"{name} has a vague name; name it after what it holds")
-        if not source.startswith(('"""', 'r"""')) or not (ast.get_docstring(ast.parse(source)) or "").split("\n")[0].strip():
+        if (
+            not source.startswith(('"""', 'r"""'))
+            or not (ast.get_docstring(ast.parse(source)) or "").split("\n")[0].strip()
+        ):
             found.append(f"{name} does not say in its first line what it holds")
         for target, line, at_once in imports(name, source, set(files), name in packages):
             top, at = target.split(".")[0], f"{name}, line {line}:"
@@ -115,7 +146,9 @@ def violations(files: dict[str, str]) -> list[str]:
             if target and not (target in files and (allowed(name, target) or (name, target) in STARTED)):
                 found.append(f"{name}, line {node.lineno}: it starts {target}, which is not below it")
             if name not in OUTSIDE and steps_up(node) > name.count(".") + (name in packages):
-                found.append(f"{name}, line {node.lineno}: it reaches above its package; read data with importlib.resources")
+                found.append(
+                    f"{name}, line {node.lineno}: it reaches above its package; read data with importlib.resources"
+                )
     return list(dict.fromkeys(found))
 
 
@@ -132,21 +165,33 @@ def pickling(node: ast.AST) -> list[str]:
 
 def module_started(node: ast.AST) -> str:
     """NAME of a list or tuple [..., "-m", NAME, ...] that holds sys.executable; "" of anything else."""
-    if not isinstance(node, ast.List | ast.Tuple) or not any(ast.unparse(each) == "sys.executable" for each in node.elts):
+    if not isinstance(node, ast.List | ast.Tuple) or not any(
+        ast.unparse(each) == "sys.executable" for each in node.elts
+    ):
         return ""
     words = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
     return next((str(after) for word, after in zip(words, words[1:]) if word == "-m"), "")
 
 
 def steps_up(node: ast.AST) -> int:
-    """Number of folders that an expression goes up from its module's file: 1 of Path(__file__).parent, 3 of Path(__file__).parents[2].
+    """Number of folders that an expression goes up from its module's file: 1 of Path(__file__).parent, 3 of
+    Path(__file__).parents[2].
 
     resources.files(...) stands for the folder of the module's top-level package; its parent is always too high.
     """
     if isinstance(node, ast.Attribute) and node.attr == "parent":
         inner = steps_up(node.value)
-        return inner + 1 if inner or "__file__" in ast.unparse(node.value) else 99 * ("resources.files(" in ast.unparse(node.value))
-    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "parents" and "__file__" in ast.unparse(node.value):
+        return (
+            inner + 1
+            if inner or "__file__" in ast.unparse(node.value)
+            else 99 * ("resources.files(" in ast.unparse(node.value))
+        )
+    if (
+        isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "parents"
+        and "__file__" in ast.unparse(node.value)
+    ):
         return node.slice.value + 1 if isinstance(node.slice, ast.Constant) else 99
     return 0
 
@@ -158,7 +203,13 @@ def test_imports_go_down_only():
 
 def test_the_checker_sees_all_modules():
     names = set(sources())
-    assert {"mpsams", "mpsams.clusters", "mpsams.methods.mps_ams", "mpsams.datasets.phantom.paint", "train.loop"} <= names
+    assert {
+        "mpsams",
+        "mpsams.clusters",
+        "mpsams.methods.mps_ams",
+        "mpsams.datasets.phantom.paint",
+        "train.loop",
+    } <= names
     assert len(names) >= 25
     total = sum(len(list(imports(name, source, names, False))) for name, source in sources().items())
     assert total > 100
@@ -167,10 +218,11 @@ def test_the_checker_sees_all_modules():
 DOC = '"""Words."""\n'
 EXAMPLE = dict.fromkeys(
     (
-        "mpsams mpsams.patches mpsams.clusters mpsams.uncertainty mpsams.inference mpsams.methods mpsams.methods.mae "
-        "mpsams.methods.byol mpsams.datasets mpsams.datasets.busi mpsams.datasets.phantom mpsams.datasets.phantom.brain "
-        "mpsams.datasets.phantom.paint mpsams.imaging mpsams.imaging.raster mpsams.app mpsams.app.page mpsams.inference.case "
-        "mpsams.app.tabs mpsams.app.tabs.tour mpsams.app.tabs.masks train train.loop train.options app"
+        "mpsams mpsams.patches mpsams.clusters mpsams.uncertainty mpsams.inference mpsams.methods mpsams.methods.mae"
+        " mpsams.methods.byol mpsams.datasets mpsams.datasets.busi mpsams.datasets.phantom"
+        " mpsams.datasets.phantom.brain mpsams.datasets.phantom.paint mpsams.imaging mpsams.imaging.raster mpsams.app"
+        " mpsams.app.page mpsams.inference.case mpsams.app.tabs mpsams.app.tabs.tour mpsams.app.tabs.masks train"
+        " train.loop train.options app"
     ).split(),
     DOC,
 )
@@ -190,7 +242,11 @@ EXAMPLE = dict.fromkeys(
         ("mpsams.methods.mae", "from mpsams.methods import byol", "mpsams.methods.byol is not below"),
         ("mpsams.methods.mae", "from . import byol", "mpsams.methods.byol is not below"),
         ("mpsams.methods", "from mpsams.methods import mae", "mpsams.methods.mae is not below"),
-        ("mpsams.datasets.busi", "from mpsams.datasets.phantom.paint import x", "mpsams.datasets.phantom.paint is not below"),
+        (
+            "mpsams.datasets.busi",
+            "from mpsams.datasets.phantom.paint import x",
+            "mpsams.datasets.phantom.paint is not below",
+        ),
         ("mpsams.inference", "import train.loop", "train.loop is not below"),
         ("mpsams.app.tabs.tour", "from train import loop", "train.loop is not below"),
         ("mpsams.app.tabs.tour", "from mpsams.app.tabs.masks import x", "mpsams.app.tabs.masks is not below"),
@@ -207,8 +263,16 @@ EXAMPLE = dict.fromkeys(
         ("train.loop", "import pickle", "no pickle"),
         ("train.loop", "import torch\ntorch.save({}, 'x')", "torch.save: no pickle"),
         ("mpsams.patches", "from torch import load", "torch.load: no pickle"),
-        ("mpsams.patches", "run([sys.executable, '-m', 'mpsams.clusters'])", "it starts mpsams.clusters, which is not below"),
-        ("mpsams.app.page", "run((sys.executable, '-u', '-m', 'train.loop', 'x'))", "it starts train.loop, which is not below"),
+        (
+            "mpsams.patches",
+            "run([sys.executable, '-m', 'mpsams.clusters'])",
+            "it starts mpsams.clusters, which is not below",
+        ),
+        (
+            "mpsams.app.page",
+            "run((sys.executable, '-u', '-m', 'train.loop', 'x'))",
+            "it starts train.loop, which is not below",
+        ),
         ("train.loop", "run([sys.executable, '-m', 'benchmarks.app'])", "it starts benchmarks.app, which is not below"),
         ("mpsams.patches", "open(Path(__file__).parents[1] / 'x')", "reaches above its package"),
         ("mpsams.app.page", "open(Path(__file__).resolve().parent.parent.parent / 'x')", "reaches above its package"),
@@ -235,21 +299,34 @@ def test_the_checker_catches_misnamed_and_silent_modules(name, source, message):
     assert (len(found) == 0) if message is None else any(message in text for text in found)
 
 
-@pytest.mark.parametrize("module, line", [
-    ("mpsams.inference", "from mpsams import clusters, patches\nfrom mpsams.methods import Batch"),
-    ("mpsams.methods.mae", "from mpsams.methods import Method\nfrom mpsams import clusters"),
-    ("mpsams.datasets.phantom", "from mpsams.datasets import Sample\nfrom mpsams.datasets.phantom.brain import t1"),
-    ("mpsams.datasets.phantom.brain", "from mpsams.datasets.phantom import paint\nfrom .paint import x"),
-    ("mpsams.imaging", "def f():\n    from . import raster"), ("mpsams.imaging.raster", "from mpsams.imaging import Scan"),
-    ("mpsams.app.page", "from mpsams.inference.case import x\nfrom mpsams.app import tabs"),
-    ("mpsams.app.tabs.tour", "import gradio as gr\nfrom mpsams import inference\nfrom mpsams.app.page import page"),
-    ("train.options", "import argparse\nfrom jsonargparse import ArgumentParser\nfrom train.loop import fit"),
-    ("mpsams.app.page", "open(Path(__file__).parents[1] / 'x')\nopen(Path(__file__).with_name('x'))"),
-    ("mpsams.methods", "open(Path(__file__).parent.parent / 'x')"), ("train.loop", "run([sys.executable, '-m', 'train.options'])"),
-    ("mpsams.patches", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"), ("mpsams.app.page", "from mpsams import __version__"),
-    ("mpsams.app.page", "import argparse\nimport gradio\nfrom mpsams import inference"), ("app", "from mpsams.app.page import page"),
-    ("mpsams.patches", "import torch, numpy\ndef f():\n    from monai.losses import DiceLoss\n    np.load('x', allow_pickle=False)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, line",
+    [
+        ("mpsams.inference", "from mpsams import clusters, patches\nfrom mpsams.methods import Batch"),
+        ("mpsams.methods.mae", "from mpsams.methods import Method\nfrom mpsams import clusters"),
+        ("mpsams.datasets.phantom", "from mpsams.datasets import Sample\nfrom mpsams.datasets.phantom.brain import t1"),
+        ("mpsams.datasets.phantom.brain", "from mpsams.datasets.phantom import paint\nfrom .paint import x"),
+        ("mpsams.imaging", "def f():\n    from . import raster"),
+        ("mpsams.imaging.raster", "from mpsams.imaging import Scan"),
+        ("mpsams.app.page", "from mpsams.inference.case import x\nfrom mpsams.app import tabs"),
+        ("mpsams.app.tabs.tour", "import gradio as gr\nfrom mpsams import inference\nfrom mpsams.app.page import page"),
+        ("train.options", "import argparse\nfrom jsonargparse import ArgumentParser\nfrom train.loop import fit"),
+        ("mpsams.app.page", "open(Path(__file__).parents[1] / 'x')\nopen(Path(__file__).with_name('x'))"),
+        ("mpsams.methods", "open(Path(__file__).parent.parent / 'x')"),
+        ("train.loop", "run([sys.executable, '-m', 'train.options'])"),
+        ("mpsams.patches", "if TYPE_CHECKING:\n    from matplotlib.figure import Figure"),
+        ("mpsams.app.page", "from mpsams import __version__"),
+        ("mpsams.app.page", "import argparse\nimport gradio\nfrom mpsams import inference"),
+        ("app", "from mpsams.app.page import page"),
+        (
+            "mpsams.patches",
+            (
+                "import torch, numpy\ndef f():\n    from monai.losses import DiceLoss\n    np.load('x',"
+                " allow_pickle=False)"
+            ),
+        ),
+    ],
+)
 def test_the_checker_lets_pass_what_is_allowed(module, line):
     assert violations(EXAMPLE | {module: DOC + line}) == []
 

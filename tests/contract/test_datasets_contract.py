@@ -53,9 +53,15 @@ def busi(tmp_path) -> Path:
 
 @pytest.fixture(params=datasets.available())
 def root(request, tmp_path) -> Path | None:
-    """A folder of every data set, and nothing else in it; None for those without. A new one adds its writer to made_volumes."""
+    """A folder of every data set, and nothing else in it; None for those without.
+
+    A new one adds its writer to made_volumes.
+    """
     folders = {"phantom": lambda: None, "busi": lambda: request.getfixturevalue("busi")}
-    folders |= {name: lambda write=write: write(tmp_path / name) and tmp_path / name for name, write in made_volumes.WRITERS.items()}
+    folders |= {
+        name: lambda write=write: write(tmp_path / name) and tmp_path / name
+        for name, write in made_volumes.WRITERS.items()
+    }
     if request.param not in folders:
         pytest.fail(f"no folder is made for the data set {request.param!r}: add one to made_volumes.WRITERS")
     return folders[request.param]()
@@ -130,7 +136,10 @@ def test_stack_is_every_sample_at_the_networks_size(busi):
     seen = []
     stack = datasets.stack(dataset, 16, lambda cases: (seen.append(case) or case for case in cases))
     assert tuple(seen) == stack.cases == dataset.cases
-    assert stack.stored_nchw.shape == stack.stored_n1hw.shape == (5, 1, 16, 16) and (stack.size, stack.channels) == (16, 1)
+    assert stack.stored_nchw.shape == stack.stored_n1hw.shape == (5, 1, 16, 16) and (stack.size, stack.channels) == (
+        16,
+        1,
+    )
     assert stack.stored_nchw.dtype == torch.uint8 and stack.stored_n1hw.dtype == torch.bool
     for own, mask, sample in zip(*stack.take(torch.arange(5)), dataset):
         assert torch.equal(own[None], (transforms.resize(sample.image, 16, 16) * 255).round().byte())
@@ -190,7 +199,9 @@ def test_busi_in_natural_order_from_the_folder_or_the_one_above(busi, above):
     dataset = datasets.open_dataset("busi", busi.parent if above else str(busi))
     assert dataset.cases == ("benign (1)", "benign (2)", "benign (10)", "malignant (1)", "normal (1)")
     assert (dataset.name, dataset.modality) == ("busi", "ultrasound")
-    assert [path.name for path in dataset.files("benign (2)")] == [f"benign (2){end}.png" for end in ("", "_mask", "_mask_1")]
+    assert [path.name for path in dataset.files("benign (2)")] == [
+        f"benign (2){end}.png" for end in ("", "_mask", "_mask_1")
+    ]
 
 
 def test_busi_pixels_and_masks_are_those_written(busi):
@@ -210,7 +221,10 @@ def test_busi_endings_in_any_case_and_several_masks(busi):
         path.rename(path.with_name(f"{name}.{'PNG' if '1)' in name else 'Png'}"))
     put(busi / "benign" / "benign (2)_mask_2.png", np.uint8(255) * square(1, 1, 3))
     dataset = datasets.open_dataset("busi", busi)
-    assert dataset.cases == ("benign (1)", "benign (2)", "benign (10)", "malignant (1)", "normal (1)") and dataset.notes == ()
+    assert (
+        dataset.cases == ("benign (1)", "benign (2)", "benign (10)", "malignant (1)", "normal (1)")
+        and dataset.notes == ()
+    )
     assert np.array_equal(dataset.read("benign (2)").mask, square(2, 3) | square(8, 20) | square(1, 1, 3))
     assert np.array_equal(dataset.read("benign (1)").mask, square(1, 3))
 
@@ -220,7 +234,9 @@ def test_busi_passes_over_what_is_no_png_and_says_so(busi):
         (busi / "benign" / name).write_bytes(b"no picture")
     dataset = datasets.open_dataset("busi", busi)
     assert len(dataset) == 5
-    assert dataset.notes == ("Passed over in benign/, being no PNG images: Thumbs.db, benign (3).jpg and 3 hidden files.",)
+    assert dataset.notes == (
+        "Passed over in benign/, being no PNG images: Thumbs.db, benign (3).jpg and 3 hidden files.",
+    )
     put(busi / "benign" / "benign (1).PNG", image(1))
     with pytest.raises(ValueError, match=r"benign \(1\)\.PNG and benign \(1\)\.png in .*benign have one name"):
         datasets.open_dataset("busi", busi)
@@ -258,20 +274,41 @@ def renamed(root):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (remove("benign/benign (2)_mask.png", "benign/benign (2)_mask_1.png"), r"benign \(2\)\.png has no mask: expected 'benign \(2\)_mask\.png'"),
+        (
+            remove("benign/benign (2)_mask.png", "benign/benign (2)_mask_1.png"),
+            r"benign \(2\)\.png has no mask: expected 'benign \(2\)_mask\.png'",
+        ),
         (remove("normal/normal (1)_mask.png"), r"normal \(1\)\.png has no mask"),
-        (remove("benign/benign (1).png"), r"benign \(1\)_mask\.png is a mask without image: expected 'benign \(1\)\.png'"),
-        (lambda root: put(root / "benign" / "benign (2)_mask_1.png", square(0, 0, 5, (20, 31))), r"benign \(2\)_mask_1\.png is \(31, 20\).*\(30, 20\)"),
+        (
+            remove("benign/benign (1).png"),
+            r"benign \(1\)_mask\.png is a mask without image: expected 'benign \(1\)\.png'",
+        ),
+        (
+            lambda root: put(root / "benign" / "benign (2)_mask_1.png", square(0, 0, 5, (20, 31))),
+            r"benign \(2\)_mask_1\.png is \(31, 20\).*\(30, 20\)",
+        ),
         (write("benign/benign (1).png", b"no image at all"), r"benign \(1\)\.png cannot be read as a PNG"),
         (write("malignant/malignant (1)_mask.png", b""), r"malignant \(1\)_mask\.png cannot be read as a PNG"),
-        (write("benign/benign (1).png", b"\xff\xd8\xff\xe0 a JPEG by another name"), r"benign \(1\)\.png cannot be read as a PNG"),
-        (write("benign/benign (1).png", lambda root: (root / "benign/benign (1).png").read_bytes()[:20]), r"benign \(1\)\.png cannot be read as a PNG"),
+        (
+            write("benign/benign (1).png", b"\xff\xd8\xff\xe0 a JPEG by another name"),
+            r"benign \(1\)\.png cannot be read as a PNG",
+        ),
+        (
+            write("benign/benign (1).png", lambda root: (root / "benign/benign (1).png").read_bytes()[:20]),
+            r"benign \(1\)\.png cannot be read as a PNG",
+        ),
         (emptied, r"malignant holds no images; expected Dataset_BUSI_with_GT"),
         (flattened, r"is not a BUSI folder: it has no benign, malignant, normal; expected Dataset_BUSI_with_GT"),
         (renamed, r"mine\.png: expected a name like 'benign \(1\)\.png'"),
-        (lambda root: [remove("normal/normal (1).png", "normal/normal (1)_mask.png")(root), (root / "normal").rmdir()], "it has no normal; expected"),
+        (
+            lambda root: [
+                remove("normal/normal (1).png", "normal/normal (1)_mask.png")(root),
+                (root / "normal").rmdir(),
+            ],
+            "it has no normal; expected",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_busi_folder_is_said_when_it_is_opened(busi, spoil, message):
     spoil(busi)
     with pytest.raises(ValueError, match=message):
@@ -288,7 +325,9 @@ def test_a_png_cut_off_after_its_header_is_named_when_it_is_read(busi, name):
     assert dataset.read("malignant (1)").mask.any()
 
 
-@pytest.mark.parametrize("root, message", [(None, "needs --data.root"), ("/nowhere/at/all", "/nowhere/at/all is not a BUSI folder")])
+@pytest.mark.parametrize(
+    "root, message", [(None, "needs --data.root"), ("/nowhere/at/all", "/nowhere/at/all is not a BUSI folder")]
+)
 def test_busi_without_a_folder(root, message):
     with pytest.raises(ValueError, match=f"{message}.*Dataset_BUSI_with_GT/"):
         datasets.open_dataset("busi", root)

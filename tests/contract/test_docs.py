@@ -18,7 +18,10 @@ from mpsams import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (*docs.PAGES, *ROOT.glob("C*.md"), ROOT / "benchmarks" / "README.md")}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (*docs.PAGES, *ROOT.glob("C*.md"), ROOT / "benchmarks" / "README.md")
+}
 EACH = pytest.mark.parametrize("name", PAGES)
 TOP = "app\\.py|mpsams|train|weights|results|benchmarks|tests|docs"
 OTHERS = {"--help", "--method.noise"}  # of every command, and of the example of a method
@@ -33,10 +36,16 @@ def headings(text: str) -> set[str]:
 
 def commands_in(text: str) -> list[tuple[str, str]]:
     """Each of our commands in a page's code, such as ("-m train.pack", its arguments)."""
-    code = re.findall(r"^```(?:bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+    code = re.findall(r"^```(?:bash|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(
+        r"`([^`\n]+)`", text
+    )
     lines = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
     lines = [line.partition(" #")[0].rstrip() for line in lines]
-    return [(found[1], " ".join(["", *found[2].split()])) for line in lines if (found := re.search(r"(?:python|torchrun[^…]*?) (app\.py|-m (?:mpsams|train|benchmarks)[\w.]*)(.*)", line))]
+    return [
+        (found[1], " ".join(["", *found[2].split()]))
+        for line in lines
+        if (found := re.search(r"(?:python|torchrun[^…]*?) (app\.py|-m (?:mpsams|train|benchmarks)[\w.]*)(.*)", line))
+    ]
 
 
 @functools.cache
@@ -64,7 +73,9 @@ def test_links_lead_somewhere(name):
         file, _, anchor = target.partition("#")
         path = (ROOT / name).parent / file if file else ROOT / name
         assert path.is_file() or path.is_dir(), f"{name} links to {target}, which does not exist"
-        assert not anchor or anchor in headings(path.read_text(encoding="utf-8")), f"{name} links to {target}, which has no such heading"
+        assert not anchor or anchor in headings(path.read_text(encoding="utf-8")), (
+            f"{name} links to {target}, which has no such heading"
+        )
 
 
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {"CHANGELOG.md"}))
@@ -80,18 +91,28 @@ def test_commands_and_their_options_exist(name):
         if command.endswith(".COMMAND"):
             continue
         module = ROOT / command.removeprefix("-m ").replace(".py", "").replace(".", "/")
-        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), f"{name}: there is no command {command}"
+        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), (
+            f"{name}: there is no command {command}"
+        )
         for file in re.findall(r"--(?:config|plan) (\S+\.toml)", arguments):
             assert (ROOT / file).is_file() or "FILE" in file, f"{name}: there is no {file}"
         if command in known:
-            strange = {option.partition("=")[0] for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", arguments)} - known_options(command) - OTHERS
+            strange = (
+                {option.partition("=")[0] for option in re.findall(r"(?<!\S)--[a-z][\w.-]*", arguments)}
+                - known_options(command)
+                - OTHERS
+            )
             assert not strange, f"{name}: {command} has no option {', '.join(sorted(strange))}"
 
 
 def test_the_checks_see_what_is_written():
-    assert ("-m train.pack", " --out x --data.size 3") in commands_in("```bash\npython -m train.pack --out x \\\n--data.size 3\n```")
+    assert ("-m train.pack", " --out x --data.size 3") in commands_in(
+        "```bash\npython -m train.pack --out x \\\n--data.size 3\n```"
+    )
     assert ("-m train.pretrain", " --resume") in commands_in("`torchrun --nproc-per-node=8 -m train.pretrain --resume`")
-    assert sum(len(commands_in(text)) for text in PAGES.values()) > 60 and "--method.target" in known_options("-m train.pretrain")
+    assert sum(len(commands_in(text)) for text in PAGES.values()) > 60 and "--method.target" in known_options(
+        "-m train.pretrain"
+    )
     assert headings("# A title: of (two)\n\n```bash\n# no title\n```\n") == {"a-title-of-two"}
 
 
@@ -101,7 +122,13 @@ def blocks_of(name: str) -> list[str]:
 
 
 def run_in_a_copy(folder: Path, *arguments: str) -> str:
-    run = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -120,8 +147,27 @@ def test_the_example_of_a_method_keeps_the_contract(copy):
     (copy / "mpsams" / "methods" / "denoise.py").write_text(code, encoding="utf-8")
     said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_methods_contract.py", "-k", "denoise")
     assert int(re.search(r"(\d+) passed", said)[1]) >= 9
-    run_in_a_copy(copy, "-m", "train.pretrain", "--method.name", "denoise", "--method.noise", "3", "--data.name", "phantom", "--data.cases", "12",
-                  "--data.size", "16", "--model.width", "2", "--optim.epochs", "1", "--out", "runs/denoise")  # fmt: skip
+    run_in_a_copy(
+        copy,
+        "-m",
+        "train.pretrain",
+        "--method.name",
+        "denoise",
+        "--method.noise",
+        "3",
+        "--data.name",
+        "phantom",
+        "--data.cases",
+        "12",
+        "--data.size",
+        "16",
+        "--model.width",
+        "2",
+        "--optim.epochs",
+        "1",
+        "--out",
+        "runs/denoise",
+    )
 
 
 def test_the_example_of_a_data_set_keeps_the_contract(copy):
@@ -159,20 +205,35 @@ def test_the_tree_in_the_readme_exists():
 
 
 def test_the_page_on_architecture_shows_the_layers_that_are_tested():
-    layers = re.search(r"^LAYERS = \(\n(.*?)^\)", (ROOT / "tests" / "contract" / "test_architecture.py").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    layers = re.search(
+        r"^LAYERS = \(\n(.*?)^\)",
+        (ROOT / "tests" / "contract" / "test_architecture.py").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     assert "```text\n" + "\n".join(re.findall(r'"(.+)"', layers[1])) + "\n```" in PAGES["docs/develop/architecture.md"]
 
 
 def test_the_site_lists_every_page():
     def pages(entries: list) -> list[str]:
-        return [page for entry in entries for value in entry.values() for page in ([value] if isinstance(value, str) else pages(value))]
+        return [
+            page
+            for entry in entries
+            for value in entry.values()
+            for page in ([value] if isinstance(value, str) else pages(value))
+        ]
 
     listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    assert sorted(listed) == sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
+    assert sorted(listed) == sorted(
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    )
 
 
 def test_the_citation_names_the_paper_and_its_authors():
     told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= told.keys()
     paper = told["preferred-citation"]
-    assert paper["title"].startswith("MPS-AMS") and [author["family-names"] for author in paper["authors"]][:2] == ["Wang", "Wang"] and len(paper["authors"]) == 8
+    assert (
+        paper["title"].startswith("MPS-AMS")
+        and [author["family-names"] for author in paper["authors"]][:2] == ["Wang", "Wang"]
+        and len(paper["authors"]) == 8
+    )

@@ -45,7 +45,9 @@ def test_the_papers_rivals_are_there():
     assert rivals < set(methods.available()) and not any(name.startswith("_") for name in methods.available())
     for name in methods.available():
         method = built(name)
-        assert method.transfers == (("encoder",) if name in rivals else ("encoder", "decoder")) and method.variant == name
+        assert (
+            method.transfers == (("encoder",) if name in rivals else ("encoder", "decoder")) and method.variant == name
+        )
     with pytest.raises(ValueError, match="'_views'"):
         methods.find("_views")
 
@@ -141,7 +143,9 @@ def test_after_step_facts_and_state(name):
     assert all(isinstance(value, float | int) and math.isfinite(value) for value in method.epoch_metrics(1).values())
     other = built(name)
     other.load_state_dict(method.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), method.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(other.state_dict().values(), method.state_dict().values(), strict=True)
+    )
 
 
 @EVERY
@@ -175,7 +179,15 @@ def test_truth_first_hides_the_lesion_by_its_masks(phantoms, images, ratio, vari
     truth = phantoms.stored_n1hw[:8].reshape(8, 1, 64, 4, 64, 4).float().mean(dim=(3, 5)) >= 0.5
     method = mps_ams.build(mps_ams.Config(order="truth-first", ratio=ratio, patch=8), Echo(), EPOCHS)
     known = method.precompute_mask(images, truth)
-    by_hand = torch.tensor([[[float(t[0, r : r + 8, c : c + 8].float().mean()) > 0.25 for c in range(0, 64, 8)] for r in range(0, 64, 8)] for t in truth])
+    by_hand = torch.tensor(
+        [
+            [
+                [float(t[0, r : r + 8, c : c + 8].float().mean()) > 0.25 for c in range(0, 64, 8)]
+                for r in range(0, 64, 8)
+            ]
+            for t in truth
+        ]
+    )
     assert method.variant == variant and torch.equal(known, by_hand) and known.any()
     hidden = method.hide(Batch(images, seeded(7), known), 1)
     lesion = patches.to_pixels(known.flatten(1), 8, 64, 64)
@@ -186,13 +198,20 @@ def test_truth_first_hides_the_lesion_by_its_masks(phantoms, images, ratio, vari
 
 def test_geodesic_is_an_order_of_the_method(images):
     method = mps_ams.build(mps_ams.Config(selector="geodesic"), Echo(), EPOCHS)
-    expected = masking.cut(masking.order(clusters.split_numbers(geodesic.distance(images, 16)).lesion_bl, seeded(7)), 0.25)
+    expected = masking.cut(
+        masking.order(clusters.split_numbers(geodesic.distance(images, 16)).lesion_bl, seeded(7)), 0.25
+    )
     assert torch.equal(method.hide(Batch(images, seeded(7)), 1), patches.to_pixels(expected, 16, 64, 64))
     with pytest.raises(ValueError, match="selector 'ascent' must be one of .*, geodesic"):
         mps_ams.Config(selector="ascent")
 
 
-VARIANTS = [("random", "fixed", "base"), ("random", "adaptive", "base_ams"), ("lesion-first", "fixed", "base_mps"), ("lesion-first", "adaptive", "mps_ams")]
+VARIANTS = [
+    ("random", "fixed", "base"),
+    ("random", "adaptive", "base_ams"),
+    ("lesion-first", "fixed", "base_mps"),
+    ("lesion-first", "adaptive", "mps_ams"),
+]
 
 
 @pytest.mark.parametrize("order, ratio, variant", VARIANTS)
@@ -201,11 +220,16 @@ def test_a_variant_is_an_order_and_a_ratio(images, order, ratio, variant):
     assert method.variant == variant and method.transfers == ("encoder", "decoder")
     for epoch in (1, 17, EPOCHS):
         share = 0.75 if ratio == "fixed" else schedule.mask_ratio(1 + (epoch - 1) * 799 / (EPOCHS - 1))
-        assert method.ratio(epoch) == pytest.approx(share) and method.epoch_metrics(epoch) == {"ratio": method.ratio(epoch)}
+        assert method.ratio(epoch) == pytest.approx(share) and method.epoch_metrics(epoch) == {
+            "ratio": method.ratio(epoch)
+        }
         lesion = clusters.lesion_patches(images) if order == "lesion-first" else torch.zeros(8, 16, dtype=torch.bool)
         expected = masking.cut(masking.order(lesion, seeded(7)), share)
         _, hidden, _ = masked(images, epoch, order=order, ratio=ratio)
-        assert torch.equal(hidden, patches.to_pixels(expected, 16, 64, 64)) and expected.sum(1).tolist() == [math.floor(16 * share)] * 8
+        assert (
+            torch.equal(hidden, patches.to_pixels(expected, 16, 64, 64))
+            and expected.sum(1).tolist() == [math.floor(16 * share)] * 8
+        )
 
 
 def test_the_defaults_are_the_papers():
@@ -259,5 +283,9 @@ def test_options_that_make_no_sense_are_refused_before_any_training(option, valu
 def test_every_rival_says_in_what_it_differs_from_its_paper():
     """One text each, from the method's own file; it goes into the reports, README.md and the Results tab."""
     told = methods.deviations()
-    assert told.keys() == {"all", "simclr", "byol", "swav", "mae", "simmim"} and "queue" in told["swav"] and "Adam" in told["all"]
+    assert (
+        told.keys() == {"all", "simclr", "byol", "swav", "mae", "simmim"}
+        and "queue" in told["swav"]
+        and "Adam" in told["all"]
+    )
     assert all(" ".join(text.split()) == text and text.endswith(".") for text in told.values())

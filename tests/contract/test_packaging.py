@@ -1,4 +1,6 @@
-"""The wheel: what it holds, what it needs, and that it runs from a folder where no clone is; the Dockerfile's copies exist."""
+"""The wheel: what it holds, what it needs, and that it runs from a folder where no clone is; the Dockerfile's copies
+exist.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from train import __main__ as dispatcher
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-CARRIED = ("*.safetensors", "*.jsonl", "*.json", "*.toml", "*.js", "*.css", "*.html")  # files of data that the code reads
+# files of data that the code reads
+CARRIED = ("*.safetensors", "*.jsonl", "*.json", "*.toml", "*.js", "*.css", "*.html")
 SOURCES = ("mpsams", "train", "results")
 
 
@@ -41,7 +44,19 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copy(path, top / "weights")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, top)
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", top / "dist", top]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+        "-w",
+        top / "dist",
+        top,
+    ]
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     (path,) = (top / "dist").iterdir()
@@ -57,41 +72,68 @@ def installed(wheel, tmp_path_factory) -> Path:
     site = Path(sysconfig.get_path("purelib", "venv", vars=paths))
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     scripts = Path(sysconfig.get_path("scripts", "venv", vars=paths))
-    install = [sys.executable, "-m", "pip", "--python", scripts / "python", "install", "--no-deps", "--no-index", "-q", wheel]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        scripts / "python",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "-q",
+        wheel,
+    ]
     done = subprocess.run(install, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return scripts
 
 
 def test_the_listed_packages_are_the_folders():
-    folders = {".".join(path.parent.relative_to(ROOT).parts) for top in ("mpsams", "train") for path in (ROOT / top).rglob("__init__.py")}
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in ("mpsams", "train")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders | {"mpsams.results", "mpsams.weights"}
 
 
 def test_the_wheel_holds_the_code_and_every_file_it_reads(wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     wanted = {path for top in ("mpsams", "train") for kind in ("*.py", *CARRIED) for path in (ROOT / top).rglob(kind)}
-    wanted = {str(path.relative_to(ROOT)) for path in wanted} | {f"mpsams/results/{path.name}" for path in (ROOT / "results").glob("*.jsonl")}
+    wanted = {str(path.relative_to(ROOT)) for path in wanted} | {
+        f"mpsams/results/{path.name}" for path in (ROOT / "results").glob("*.jsonl")
+    }
     assert wanted <= held and "mpsams/weights/busi-mps_ams-seg-10.safetensors" in held
     assert {name.partition("/")[0] for name in held} == {"mpsams", "train"}
 
 
 def test_what_is_needed_is_in_the_lock_file():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    locked = dict(re.fullmatch(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", line).groups() for line in lines if line and not line.startswith(("#", " ")))
+    locked = dict(
+        re.fullmatch(r"([\w-]+)(?:\[\w+\])?==([\w.]+)", line).groups()
+        for line in lines
+        if line and not line.startswith(("#", " "))
+    )
     extras = PROJECT["project"]["optional-dependencies"]
-    needed = [*PROJECT["project"]["dependencies"], *(each for extra in extras.values() for each in extra if not each.startswith("mps-ams["))]
+    needed = [
+        *PROJECT["project"]["dependencies"],
+        *(each for extra in extras.values() for each in extra if not each.startswith("mps-ams[")),
+    ]
     lowest = dict(re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups() for line in needed)
     assert lowest.keys() >= locked.keys()
     for name in locked:
-        assert locked[name].startswith(f"{lowest[name]}"), f"{name}: {lowest[name]} is not what requirements.txt pins, {locked[name]}"
+        assert locked[name].startswith(f"{lowest[name]}"), (
+            f"{name}: {lowest[name]} is not what requirements.txt pins, {locked[name]}"
+        )
 
 
 def test_the_installed_app_finds_weights_and_records(installed, tmp_path):
     ask = (
-        "import json; from pathlib import Path; from fastapi.testclient import TestClient; from mpsams.app import main\n"
-        "client = TestClient(main.create(main.shipped('weights'), main.shipped('results')), base_url='http://localhost')\n"
-        "print(json.dumps([client.get('/healthz').json(), client.get('/').status_code, str(main.shipped('results')), main.__file__]))"
+        "import json; from pathlib import Path; from fastapi.testclient import TestClient; from mpsams.app import"
+        " main\nclient = TestClient(main.create(main.shipped('weights'), main.shipped('results')),"
+        " base_url='http://localhost')\nprint(json.dumps([client.get('/healthz').json(), client.get('/').status_code,"
+        " str(main.shipped('results')), main.__file__]))"
     )
     done = subprocess.run([installed / "python", "-I", "-c", ask], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -103,7 +145,9 @@ def test_the_installed_app_finds_weights_and_records(installed, tmp_path):
 
 
 def test_the_installed_training_commands_run(installed, tmp_path):
-    done = subprocess.run([installed / "mps-ams-train", "pretrain", "--help"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [installed / "mps-ams-train", "pretrain", "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0 and "usage: python -m train.pretrain" in done.stdout, done.stderr[-2000:]
 
 
@@ -118,7 +162,11 @@ def test_the_dispatcher_lists_commands_and_refuses_others(capsys):
 
 def test_the_dockerfile_copies_what_there_is():
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
-    copies = [line.split()[1:-1] for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines() if line.startswith("COPY ")]
+    copies = [
+        line.split()[1:-1]
+        for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+        if line.startswith("COPY ")
+    ]
     sources = [source for line in copies for source in line if not source.startswith("--")]
     assert {"app.py", "mpsams", "train", "weights", "results", "requirements.txt"} <= set(sources)
     for source in sources:

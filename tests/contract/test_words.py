@@ -1,4 +1,6 @@
-"""The words of the code as a test: docstrings say what is returned, functions have verbs or nouns as names, classes one name each."""
+"""The words of the code as a test: docstrings say what is returned, functions have verbs or nouns as names, classes one
+name each.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("mpsams", "train", "benchmarks")
 QUESTIONS = ("What", "Which", "How", "Whether", "Where", "Who", "Whose", "Why", "When")
-# Participles that were names of functions. An adjective that a noun follows, such as "jittered_box", is no bare participle.
+# Participles that were names of functions. An adjective that a noun follows, such as "jittered_box", is no bare
+# participle.
 PARTICIPLES = frozenset(
-    "agreed asked begun broken brought carried changed checked chosen claimed compared completed corrected counted covered crossed "
-    "decoded described divided drawn enclosed expanded filled flipped folded found gathered given grouped hidden inherited "
-    "inverted kept known learnt limited listed looked_at mapped measured mended mixed named needed nested opened outlined parsed "
-    "prompted ranked reconstructed recorded rescaled resampled resized resolved rounded said scaled seen settled shared sheared "
-    "shortened shown signed spoken stated swapped taken titled told trained verified windowed written begun_from grown_on_cpu "
-    "grown_on_gpu made_up passed_over".split()
+    "agreed asked begun broken brought carried changed checked chosen claimed compared completed corrected counted"
+    " covered crossed decoded described divided drawn enclosed expanded filled flipped folded found gathered given"
+    " grouped hidden inherited inverted kept known learnt limited listed looked_at mapped measured mended mixed named"
+    " needed nested opened outlined parsed prompted ranked reconstructed recorded rescaled resampled resized resolved"
+    " rounded said scaled seen settled shared sheared shortened shown signed spoken stated swapped taken titled told"
+    " trained verified windowed written begun_from grown_on_cpu grown_on_gpu made_up passed_over".split()
 )
 ALLOWED = {  # where another word would be worse
-    "mpsams/imaging/__init__.py": {"shown", "scaled"},  # properties of a scan in all but the plane and the voxels they are asked for
+    # properties of a scan in all but the plane and the voxels they are asked for
+    "mpsams/imaging/__init__.py": {"shown", "scaled"}
 }
 SAME_NAME = {"Config"}  # of every pretraining method
 
@@ -46,7 +50,9 @@ def participles(tree: ast.Module) -> set[str]:
     found = set()
     for body in (tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
         for node in body:
-            if isinstance(node, ast.FunctionDef) and not any("property" in ast.unparse(each) for each in node.decorator_list):
+            if isinstance(node, ast.FunctionDef) and not any(
+                "property" in ast.unparse(each) for each in node.decorator_list
+            ):
                 found |= {node.name} if node.name.strip("_") in PARTICIPLES else set()
     return found
 

@@ -45,7 +45,13 @@ def work(rank, folder):
     rows = distributed.all_gather(row)
     (rows * torch.tensor([[1.0, 2.0], [3.0, 4.0]]) * (rank + 1)).sum().backward()
     own = torch.tensor([rank + 1, 5])
-    found = {"count": distributed.world_size(), "rows": rows.detach(), "gradient": row.grad, "summed": distributed.all_reduce(own), "own": own}
+    found = {
+        "count": distributed.world_size(),
+        "rows": rows.detach(),
+        "gradient": row.grad,
+        "summed": distributed.all_reduce(own),
+        "own": own,
+    }
     found["loss"], found["gradients"] = contrast(DistributedDataParallel(network()), *(x[mine] for x in views()))
     found |= {f"codes {n}": losses.sinkhorn(scores()[mine], 0.3, n) for n in (1, 3, 200)}
     torch.save(found, f"{folder}/{rank}.pt")
@@ -64,7 +70,8 @@ def test_rows_are_gathered_in_order_with_gradient_to_their_owner(both):
     for rank, found in enumerate(both):
         assert found["count"] == WORLD
         assert found["rows"].tolist() == [[1, 0], [11, 1]]
-        assert found["gradient"].tolist() == [[[3.0, 6.0]], [[9.0, 12.0]]][rank]  # (1 + 2) times what each process asks for
+        # (1 + 2) times what each process asks for
+        assert found["gradient"].tolist() == [[[3.0, 6.0]], [[9.0, 12.0]]][rank]
 
 
 def test_sums_are_over_all_and_change_nothing(both):
@@ -93,4 +100,8 @@ def test_prototypes_are_balanced_over_both_processes(both, iterations):
 
 def test_alone_everything_is_itself():
     x = torch.rand(3, 2, requires_grad=True)
-    assert distributed.world_size() == 1 and distributed.all_gather(x) is x and torch.equal(distributed.all_reduce(x.detach()), x.detach())
+    assert (
+        distributed.world_size() == 1
+        and distributed.all_gather(x) is x
+        and torch.equal(distributed.all_reduce(x.detach()), x.detach())
+    )

@@ -36,10 +36,33 @@ WORLD, BATCH = 2, 6  # processes; rows of a batch over all of them
 CASES = 30  # of which 24 train: four steps an epoch
 LIMIT = 60  # seconds in which a failure of one process must have ended both
 COMMANDS = {"pretrain": pretrain, "finetune": finetune}
-BOTH = ["--data.name", "phantom", "--data.size", "32", "--run.threads", "1", "--run.device", "cpu", "--run.save_minutes", "600"]
+BOTH = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "32",
+    "--run.threads",
+    "1",
+    "--run.device",
+    "cpu",
+    "--run.save_minutes",
+    "600",
+]
 BOTH += ["--run.precision", "float32"]  # in which several agree with one to 1e-4
 PRETRAIN = [*BOTH, "--model.width", "4", "--optim.batch", f"{BATCH}", "--optim.lr", "2e-5", "--run.picture_every", "0"]
-FINETUNE = [*BOTH, "--model.width", "4", "--recipe.batch", f"{BATCH}", "--labels", "1", "--recipe.epochs", "2", "--validate_every", "2"]
+FINETUNE = [
+    *BOTH,
+    "--model.width",
+    "4",
+    "--recipe.batch",
+    f"{BATCH}",
+    "--labels",
+    "1",
+    "--recipe.epochs",
+    "2",
+    "--validate_every",
+    "2",
+]
 PATCH = ["--method.patch", "8"]
 LONG = [*PRETRAIN, *PATCH, "--optim.epochs", "13"]  # 52 steps
 ACCUMULATED = [*PRETRAIN, *PATCH, "--optim.epochs", "2", "--optim.accumulate", "3", "--model.norm", "group"]
@@ -60,7 +83,10 @@ TRAININGS = {  # name -> command and options; done by one process and by two
     },
     "paper": ("finetune", [*FINETUNE, "--recipe.name", "paper"]),
     "strong": ("finetune", [*FINETUNE, "--recipe.name", "strong"]),
-    "assist": ("finetune", [*FINETUNE, "--recipe.name", "assist", "--recipe.augment.speckle", "0.1", "--recipe.augment.bias", "0.2"]),
+    "assist": (
+        "finetune",
+        [*FINETUNE, "--recipe.name", "assist", "--recipe.augment.speckle", "0.1", "--recipe.augment.bias", "0.2"],
+    ),
     "accumulated": ("pretrain", ACCUMULATED),
     "plain": ("finetune", PLAIN),
     "plain in parts": ("finetune", [*PLAIN, "--recipe.accumulate", "3"]),
@@ -133,13 +159,19 @@ def segmented(kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
 def told_apart() -> dict:
     """Run the checks that need a process group but no training."""
     how = transforms.Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.1, contrast=0.2, brightness=0.1, gamma=0.3)
-    found = {f"norm {name}": normalised(batchnorm.sync_batchnorm(layer(name)), *map(mine, rows(name))) for name in NORMS}
+    found = {
+        f"norm {name}": normalised(batchnorm.sync_batchnorm(layer(name)), *map(mine, rows(name))) for name in NORMS
+    }
     found["replaced"] = isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)
     found["names"] = list(batchnorm.sync_batchnorm(layer("images")).state_dict())
     half = [each.bfloat16() for each in map(mine, rows("images, channels last"))]
     found["half"] = normalised(batchnorm.sync_batchnorm(layer("images, channels last")), *half)
-    found["uniform"] = distributed.uniform(BATCH // distributed.world_size(), 2, 3, generator=torch.Generator().manual_seed(8))
-    found["changes"] = dataclasses.asdict(transforms.draw(BATCH // distributed.world_size(), how, torch.Generator().manual_seed(9)))
+    found["uniform"] = distributed.uniform(
+        BATCH // distributed.world_size(), 2, 3, generator=torch.Generator().manual_seed(8)
+    )
+    found["changes"] = dataclasses.asdict(
+        transforms.draw(BATCH // distributed.world_size(), how, torch.Generator().manual_seed(9))
+    )
     found["shares"] = [distributed.shard(torch.arange(count)).tolist() for count in (6, 5, 1)]
     found |= {kind: segmented(kind) for kind in losses.SEGMENTATION}
     found["of all"] = launch.gather_objects(f"from {distributed.rank()}")
@@ -223,7 +255,13 @@ def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, li
             (folder / "stopped alone" / path.name).write_bytes(path.read_bytes())
     yield "resumed", "pretrain", [*short, "--resume"], folder / "stopped", lambda step: None
     yield "refused by the second", "pretrain", short, folder / "refused", spoilt(rank, 1, 2, "the second planted this")
-    yield "refused by the first", "pretrain", short, folder / "refused too", spoilt(rank, 0, 2, "the first planted this")
+    yield (
+        "refused by the first",
+        "pretrain",
+        short,
+        folder / "refused too",
+        spoilt(rank, 0, 2, "the first planted this"),
+    )
     full = [*short, "--run.save_minutes", "0"]
     yield "full", "pretrain", full, folder / "full", unwritable(folder / "full") if rank == 0 else lambda step: None
     other = [*short, "--resume", "--optim.lr", "0.5"]
@@ -236,7 +274,8 @@ def trainings(rank: int, folder: Path, pack: str) -> Iterator[tuple[str, str, li
 def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
     """Run one of two processes; its findings go into a file."""
     torch.set_num_threads(1)
-    launch.TIMEOUT = timedelta(seconds=30)  # after an error both live on here, and one may wait for what the other left undone
+    # after an error both live on here, and one may wait for what the other left undone
+    launch.TIMEOUT = timedelta(seconds=30)
     with one_of_several(rank, ports.pop()), launch.process_group():
         found = told_apart()
     for name, command, argv, out, happens in trainings(rank, folder, pack):
@@ -304,7 +343,8 @@ def test_batchnorm_over_two_processes_is_that_of_the_whole_batch(several, name):
     for part in ("0.weight", "0.bias"):
         torch.testing.assert_close(sum(found[f"norm {name}"][part] for found in several), whole[part], **close)
     own = [normalised(layer(name), *(x.chunk(WORLD)[0] for x in rows(name)))["y"]] if name != "one row each" else []
-    assert all((each - whole["y"][: len(each)]).abs().max() > 0.1 for each in own)  # as it would be with its own statistics
+    # as it would be with its own statistics
+    assert all((each - whole["y"][: len(each)]).abs().max() > 0.1 for each in own)
 
 
 def test_batchnorm_of_several_keeps_its_names_and_takes_half_precision(several):
@@ -313,7 +353,8 @@ def test_batchnorm_of_several_keeps_its_names_and_takes_half_precision(several):
     for part in ("y", "x"):
         assert several[0]["half"][part].dtype == torch.bfloat16
         torch.testing.assert_close(joint(several, "half", part), whole[part], rtol=0.05, atol=0.05)
-    assert not isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)  # alone everything is as it was
+    # alone everything is as it was
+    assert not isinstance(batchnorm.sync_batchnorm(layer("flat"))[0], batchnorm.SyncedBatchNorm)
 
 
 def test_random_numbers_of_several_are_those_of_one(several):
@@ -345,8 +386,9 @@ def test_the_first_hears_all_and_is_heard_by_all(several):
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_train_as_one_does(several, alone, name):
-    """But for rounding, which training magnifies: at ten times this learning rate one process differs as much from itself
-    when its first weights are changed by a ten-millionth."""
+    """But for rounding, which training magnifies: at ten times this learning rate one process differs as much from
+    itself when its first weights are changed by a ten-millionth.
+    """
     one, (first, second) = alone(name), (found[name] for found in several)
     assert one["ended"] == first["ended"] == second["ended"] == "well"
     assert first["losses"] == second["losses"] and len(one["losses"]) == len(first["losses"])
@@ -356,7 +398,9 @@ def test_two_processes_train_as_one_does(several, alone, name):
     assert one["weights"].keys() == first["weights"].keys()
     for weight, tensor in one["weights"].items():
         assert torch.equal(first["weights"][weight], second["weights"][weight])
-        torch.testing.assert_close(first["weights"][weight], tensor, rtol=2e-2, atol=2e-3, msg=lambda text: f"{weight}: {text}")
+        torch.testing.assert_close(
+            first["weights"][weight], tensor, rtol=2e-2, atol=2e-3, msg=lambda text: f"{weight}: {text}"
+        )
 
 
 def test_a_batch_in_parts_is_a_batch(alone):
@@ -444,7 +488,9 @@ def workers(process: subprocess.Popen) -> dict[int, int]:
     found = {}
     for child in map(int, children):
         with contextlib.suppress(OSError):
-            told = dict(line.split("=", 1) for line in Path(f"/proc/{child}/environ").read_text().split("\0") if "=" in line)
+            told = dict(
+                line.split("=", 1) for line in Path(f"/proc/{child}/environ").read_text().split("\0") if "=" in line
+            )
             found |= {child: int(told["RANK"])} if "RANK" in told else {}
     return found
 
@@ -453,7 +499,9 @@ def wait_for_epoch(out: Path, epoch: int, process: subprocess.Popen, seconds: fl
     """Until a training's records have come so far."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
-        if (out / run_files.RECORDS).exists() and any(row["epoch"] >= epoch for row in jsonl.read(out / run_files.RECORDS, "epoch")):
+        if (out / run_files.RECORDS).exists() and any(
+            row["epoch"] >= epoch for row in jsonl.read(out / run_files.RECORDS, "epoch")
+        ):
             return
         time.sleep(0.05)
     pytest.fail(f"no epoch {epoch} in {out}: {ended(process, 1)[-3000:]}")
@@ -501,14 +549,22 @@ def test_torchrun_is_terminated_and_a_second_goes_on_to_the_same_weights(tmp_pat
     process = torchrun(*start, *lasting(pack, cut), "--resume")
     text = ended(process)
     assert process.returncode == 0 and text.count("going on after step") == 1, text[-3000:]
-    assert same(*(checkpoint.load(out / "weights.safetensors").tensors for out in (whole, cut))) and epochs(cut) == epochs(whole)
+    assert same(*(checkpoint.load(out / "weights.safetensors").tensors for out in (whole, cut))) and epochs(
+        cut
+    ) == epochs(whole)
 
 
 @pytest.mark.slow
 def test_two_machines_train_together(tmp_path, pack):
     """Two agents that meet on this one; each has a folder of its own, as without a common disk."""
     port = free_ports(1)[0]
-    meet = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=test", f"--rdzv-endpoint=localhost:{port}"]
+    meet = [
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--rdzv-backend=c10d",
+        "--rdzv-id=test",
+        f"--rdzv-endpoint=localhost:{port}",
+    ]
     agents = [torchrun(*meet, *lasting(pack, tmp_path / name, epochs=5)) for name in ("one", "two")]
     texts = [ended(agent) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], texts[0][-2000:] + texts[1][-2000:]
@@ -568,11 +624,16 @@ def test_the_kubernetes_job_is_whole():
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_the_slurm_script_requeues_only_what_was_stopped(tmp_path, stopped):
-    """With stand-ins for Slurm's commands: srun writes down its arguments and ends with 1, at once or when it is terminated."""
+    """With stand-ins for Slurm's commands: srun writes down its arguments and ends with 1, at once or when it is
+    terminated.
+    """
     script = ROOT / "docs/train/slurm.sh"
     subprocess.run(["bash", "-n", script], check=True)
     wait = f"trap 'exit 1' TERM; touch {tmp_path}/running; while true; do sleep 0.1; done" if stopped else "exit 1"
-    stand_ins = {"srun": f'echo "$@" > {tmp_path}/srun.txt\n{wait}', "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; echo node7'}
+    stand_ins = {
+        "srun": f'echo "$@" > {tmp_path}/srun.txt\n{wait}',
+        "scontrol": f'echo "$@" >> {tmp_path}/scontrol.txt; echo node7',
+    }
     for name, body in stand_ins.items():
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (tmp_path / name).chmod(0o755)

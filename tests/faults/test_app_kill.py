@@ -1,4 +1,5 @@
-"""kill -9 of the running app while masks are being saved: each image has the mask that was acknowledged last, or the one under way after it.
+"""kill -9 of the running app while masks are being saved: each image has the mask that was acknowledged last, or the
+one under way after it.
 
 Axes: X, Y, Z voxels as stored; S slices of H x W pixels as shown.
 """
@@ -54,7 +55,10 @@ for _ in sys.stdin:
 
 @dataclass
 class Image:
-    """An image of the project as a client knows it. states: its mask before anything, and after each wish sent; acked: the last that is on the disk."""
+    """An image of the project as a client knows it.
+
+    states: its mask before anything, and after each wish sent; acked: the last that is on the disk.
+    """
 
     id: str
     affine: np.ndarray | None
@@ -80,15 +84,29 @@ class Client:
         self.config = self.http.get("/config").json()
         self.session = f"client{random.getrandbits(60):x}"
         self.turn = 0
-        (self.stage,) = (part["id"] for part in self.config["components"] if part["props"].get("elem_id") == "annotate" and part["type"] == "html")
-        (self.list,) = (part["id"] for part in self.config["components"] if part["props"].get("elem_id") == "annotate-queue")
+        (self.stage,) = (
+            part["id"]
+            for part in self.config["components"]
+            if part["props"].get("elem_id") == "annotate" and part["type"] == "html"
+        )
+        (self.list,) = (
+            part["id"] for part in self.config["components"] if part["props"].get("elem_id") == "annotate-queue"
+        )
 
     def event(self, target: int, kind: str, said: dict) -> dict:
         """The canvas's answer to an event of a component."""
-        (event,) = (one for one in self.config["dependencies"] if [target, kind] in [list(pair) for pair in one["targets"]])
+        (event,) = (
+            one for one in self.config["dependencies"] if [target, kind] in [list(pair) for pair in one["targets"]]
+        )
         parts = {part["id"]: part for part in self.config["components"]}
         data = [None if parts[id]["type"] == "state" else parts[id]["props"].get("value") for id in event["inputs"]]
-        asked = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": target, "event_data": said}
+        asked = {
+            "data": data,
+            "fn_index": event["id"],
+            "session_hash": self.session,
+            "trigger_id": target,
+            "event_data": said,
+        }
         number = self.http.post("/gradio_api/queue/join", json=asked).raise_for_status().json()["event_id"]
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
             for line in answer.iter_lines():
@@ -104,7 +122,14 @@ class Client:
     def save(self, image: Image, source: random.Random) -> None:
         index, mask_hw = image.changed(source)
         self.turn += 1
-        wish = {"action": "save", "key": f"{image.token}.axial.{index}", "request_id": self.turn, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 1}
+        wish = {
+            "action": "save",
+            "key": f"{image.token}.axial.{index}",
+            "request_id": self.turn,
+            "mask": protocol.pack(mask_hw),
+            "changed": True,
+            "seconds": 1,
+        }
         said = self.event(self.stage, "act", wish)
         assert (said["saved"], said["error"], said["request_id"]) == ("disk", "", self.turn)
         image.acked = len(image.states) - 1
@@ -120,8 +145,13 @@ def until_up(address: str) -> None:
     pytest.fail("the app did not answer")
 
 
-def killed_while_saving(address: str, started: Callable[[], tuple[int, Callable]], images: list[Image], source: random.Random) -> int:
-    """Save one mask after another and end the app at some moment; how many wishes were acknowledged. started: its process, and a wait for its end."""
+def killed_while_saving(
+    address: str, started: Callable[[], tuple[int, Callable]], images: list[Image], source: random.Random
+) -> int:
+    """Save one mask after another and end the app at some moment; how many wishes were acknowledged.
+
+    started: its process, and a wait for its end.
+    """
     pid, gone = started()
     until_up(address)
     client, ends, first = Client(address), [], threading.Event()
@@ -156,7 +186,10 @@ def killed_while_saving(address: str, started: Callable[[], tuple[int, Callable]
 
 
 def check(folder: Path, images: list[Image]) -> int:
-    """Open the folder as the next app would: every mask is right to the voxel. How many were those of the wish under way."""
+    """Open the folder as the next app would: every mask is right to the voxel.
+
+    How many were those of the wish under way.
+    """
     later = 0
     with Project(folder) as project:
         for image in images:
@@ -189,7 +222,9 @@ def prepared(tmp_path):
 
 
 def rounds(count: int, prepared, started: Callable[[], tuple[int, Callable]]) -> tuple[int, int]:
-    """So many apps started and killed; how many wishes were acknowledged, and in how many rounds the one under way was saved too."""
+    """So many apps started and killed; how many wishes were acknowledged, and in how many rounds the one under way was
+    saved too.
+    """
     folder, images, port = prepared
     acknowledged = later = 0
     for number in range(count):
@@ -208,7 +243,16 @@ def test_no_acknowledged_mask_is_lost_when_the_app_is_killed(prepared):
     begun = []
 
     def started() -> tuple[int, Callable]:
-        options = ("--project", str(folder / "project"), "--weights", str(folder / "weights"), "--results", str(folder / "weights"), "--port", str(port))
+        options = (
+            "--project",
+            str(folder / "project"),
+            "--weights",
+            str(folder / "weights"),
+            "--results",
+            str(folder / "weights"),
+            "--port",
+            str(port),
+        )
         begun.append(subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=environment(folder)))
         return begun[-1].pid, begun[-1].wait
 
@@ -225,7 +269,13 @@ def test_no_acknowledged_mask_is_lost_when_the_app_is_killed(prepared):
 def test_no_acknowledged_mask_is_lost_when_the_app_is_killed_fifty_times(prepared):
     folder, _, port = prepared
     options = (str(folder / "project"), str(folder / "weights"), str(port))
-    with subprocess.Popen([sys.executable, "-c", FORKING, *options], cwd=ROOT, env=environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as forking:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, *options],
+        cwd=ROOT,
+        env=environment(folder),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as forking:
 
         def started() -> tuple[int, Callable]:
             forking.stdin.write(b"\n")

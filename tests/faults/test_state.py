@@ -1,4 +1,6 @@
-"""A run that is killed at any moment ends as if nothing had happened; damaged, foreign and unwritable states are told."""
+"""A run that is killed at any moment ends as if nothing had happened; damaged, foreign and unwritable
+states are told.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,28 @@ from train import finetune, loop, pack, pretrain, run_files, state
 from train.options import Data
 from train.state import PREVIOUS, STATE, Position
 
-SMALL = ["--data.name", "phantom", "--data.size", "32", "--model.width", "2", "--optim.epochs", "4", "--optim.batch", "6", "--method.patch", "8",
-         "--run.picture_every", "0", "--run.threads", "1", "--optim.lr", "0.01", "--run.save_minutes", "1e-6"]  # fmt: skip
+SMALL = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "32",
+    "--model.width",
+    "2",
+    "--optim.epochs",
+    "4",
+    "--optim.batch",
+    "6",
+    "--method.patch",
+    "8",
+    "--run.picture_every",
+    "0",
+    "--run.threads",
+    "1",
+    "--optim.lr",
+    "0.01",
+    "--run.save_minutes",
+    "1e-6",
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +69,16 @@ def train(root: Path, out: Path, *more: str) -> None:
 def processes():
     """Processes that have everything imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.test_state", "mpsams.methods.mps_ams", "torch._dynamo", "sklearn.cluster", "docstring_parser"])
+    context.set_forkserver_preload(
+        ["tests.faults.test_state", "mpsams.methods.mps_ams", "torch._dynamo", "sklearn.cluster", "docstring_parser"]
+    )
     return context
 
 
 def ended(processes, root: Path, out: Path, kill_when=lambda began: False, *more: str) -> tuple[int, float]:
-    """Train in a process of its own, killed when ``kill_when`` says so of the seconds since its start; exit code and seconds."""
+    """Train in a process of its own, killed when ``kill_when`` says so of the seconds since its start; exit code and
+    seconds.
+    """
     process = processes.Process(target=train, args=(root, out, *more))
     process.start()
     began = time.monotonic()
@@ -72,7 +98,10 @@ def same(a: Path, b: Path) -> bool:
 
 def told(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / run_files.RECORDS, "epoch")]
+    return [
+        {k: v for k, v in row.items() if k not in ("time", "seconds")}
+        for row in jsonl.read(out / run_files.RECORDS, "epoch")
+    ]
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
@@ -80,7 +109,9 @@ def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, pack
     """After a random step; every other one while it writes a state, between two states, or between the two renames."""
     code, _ = ended(processes, packed, tmp_path / "whole")
     code_again, _ = ended(processes, packed, tmp_path / "again")
-    assert code == code_again == 0 and same(tmp_path / "whole", tmp_path / "again") and len(told(tmp_path / "whole")) == 4
+    assert (
+        code == code_again == 0 and same(tmp_path / "whole", tmp_path / "again") and len(told(tmp_path / "whole")) == 4
+    )
     drawn, killed, in_writing, resumed = random.Random(7), 0, 0, 0
     for trial in range(10 * kills):
         out, step, pause = tmp_path / str(trial), drawn.randint(0, 14), drawn.uniform(0, 0.02)
@@ -189,7 +220,14 @@ def test_a_damaged_state_is_passed_over_with_a_sentence(tmp_path, capsys, damage
     elif damage == "weights":
         checkpoint.save(path, {"a": torch.ones(1)}, {"kind": "pretrain"})
     else:
-        path.write_bytes({"cut": data[: len(data) // 2], "flipped": bytes([255]) + data[1:], "foreign": b"PK\x03\x04" * 99, "empty": b""}[damage])
+        path.write_bytes(
+            {
+                "cut": data[: len(data) // 2],
+                "flipped": bytes([255]) + data[1:],
+                "foreign": b"PK\x03\x04" * 99,
+                "empty": b"",
+            }[damage]
+        )
     module, optimiser = small()
     assert state.restore(tmp_path, module, optimiser, {"lr": 0.1}).step == 1
     said = capsys.readouterr().out
@@ -202,7 +240,9 @@ def test_two_damaged_states_end_the_run_with_a_sentence(tmp_path):
         write(tmp_path, number)
     for name in (STATE, PREVIOUS):
         (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=f"no state to go on from: .*{STATE}.*{PREVIOUS}.*start again without --resume"):
+    with pytest.raises(
+        ValueError, match=f"no state to go on from: .*{STATE}.*{PREVIOUS}.*start again without --resume"
+    ):
         state.restore(tmp_path, *small(), {"lr": 0.1})
 
 
@@ -219,10 +259,17 @@ def test_a_state_of_other_options_is_refused_by_their_names(tmp_path):
 def test_options_that_came_later_do_not_stop_a_run_of_before(tmp_path, monkeypatch):
     recipe, data = ({"lr": 0.1, "augment": {"flip": 0.5}}, {"name": "busi", "sequences": [], "size": 64})
     write(tmp_path, 1, {"recipe": recipe, "data": data})
-    now = {"recipe": asdict(replace(finetune.Recipe(), lr=0.1, augment=Augmentation(flip=0.5))), "data": asdict(Data(size=64))}
+    now = {
+        "recipe": asdict(replace(finetune.Recipe(), lr=0.1, augment=Augmentation(flip=0.5))),
+        "data": asdict(Data(size=64)),
+    }
     assert state.restore(tmp_path, *small(), now).step == 1
     with pytest.raises(ValueError, match="other options in: recipe;"):
-        state.restore(tmp_path, *small(), now | {"recipe": now["recipe"] | {"augment": now["recipe"]["augment"] | {"rotation": 3.0}}})
+        state.restore(
+            tmp_path,
+            *small(),
+            now | {"recipe": now["recipe"] | {"augment": now["recipe"]["augment"] | {"rotation": 3.0}}},
+        )
 
 
 # Folders that cannot be written, and runs that were not finished
@@ -253,11 +300,17 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_the_last_state_stands(tmp_
     assert same(out, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("message, folder", [("Not a directory", "file/below"), ("No such file or directory|Permission denied|Read-only", "/proc/mps-ams/run")])
+@pytest.mark.parametrize(
+    "message, folder",
+    [("Not a directory", "file/below"), ("No such file or directory|Permission denied|Read-only", "/proc/mps-ams/run")],
+)
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, packed, message, folder):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
-        pretrain.run(lambda: pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(tmp_path / folder)]), "train.pretrain")
+        pretrain.run(
+            lambda: pretrain.main([*SMALL, "--data.root", str(packed), "--out", str(tmp_path / folder)]),
+            "train.pretrain",
+        )
     assert re.search(f"^train.pretrain: ({message}): .*{folder.split('/')[-2]}", str(stop.value))
 
 
@@ -308,7 +361,9 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
 
 
 def test_a_run_stopped_over_a_finished_one_is_not_mixed_with_it(tmp_path, packed, monkeypatch):
-    """A finished, B stopped in the same folder, C started there: each of A and B is only replaced on request, and never stands beside the other."""
+    """A finished, B stopped in the same folder, C started there: each of A and B is only replaced on request, and never
+    stands beside the other.
+    """
     out = tmp_path / "a"
     argv = [*SMALL, "--data.root", str(packed), "--out", str(out)]
     pretrain.main(argv)
@@ -358,7 +413,14 @@ def test_runs_that_differ_have_other_default_folders(tmp_path, packed, quick_pha
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").symlink_to(packed)
     small = [*SMALL, "--optim.epochs", "1"]
-    changes = ([], ["--optim.lr", "0.02"], ["--model.width", "3"], ["--optim.epochs", "2"], ["--run.seed", "1"], ["--method.order", "random"])
+    changes = (
+        [],
+        ["--optim.lr", "0.02"],
+        ["--model.width", "3"],
+        ["--optim.epochs", "2"],
+        ["--run.seed", "1"],
+        ["--method.order", "random"],
+    )
     found = {pretrain.main([*small, "--data.root", str(packed), *more]) for more in changes}
     found.add(pretrain.main([*small, "--data.cases", "20"]))  # other images
     assert len(found) == len(changes) + 1 and all(path.parts[0] == "runs" for path in found)
@@ -379,10 +441,16 @@ def test_a_run_that_an_earlier_version_named_is_gone_on_with(tmp_path, packed, m
 
 
 def test_a_state_is_written_while_training_goes_on_and_is_of_the_step_it_was_saved_in(tmp_path, packed, monkeypatch):
-    """The first write is held back until two more steps are done; then it is whole, of its own step, and the next waits for it."""
+    """The first write is held back until two more steps are done; then it is whole, of its own step, and the next waits
+    for it.
+    """
     out, large, train_step = tmp_path / "a", checkpoint.save_large, loop.train_step
     begun, done, steps = [], threading.Event(), []
-    monkeypatch.setattr(loop, "train_step", lambda task, at, *rest: (steps.append(at.step), at.step == 3 and done.set(), train_step(task, at, *rest))[-1])
+    monkeypatch.setattr(
+        loop,
+        "train_step",
+        lambda task, at, *rest: (steps.append(at.step), at.step == 3 and done.set(), train_step(task, at, *rest))[-1],
+    )
 
     def slow(path, tensors, metadata, keep):
         begun.append((metadata["step"], len(steps), threading.current_thread() is threading.main_thread()))

@@ -1,4 +1,6 @@
-"""The running app, asked through gradio_client as another program would: endpoints, refusals, offline, memory of files."""
+"""The running app, asked through gradio_client as another program would: endpoints, refusals, offline,
+memory of files.
+"""
 
 import io
 import json
@@ -36,7 +38,12 @@ def case(tmp_path_factory):
     image_hw, mask_hw = phantom.ultrasound(18)
     Image.fromarray((image_hw * 255).round().astype(np.uint8)).save(folder / "image.png")
     (folder / "mask.png").write_bytes(raster.write_mask(mask_hw))
-    return str(folder / "image.png"), str(folder / "mask.png"), raster.read((folder / "image.png").read_bytes(), "ultrasound").slice(0), mask_hw
+    return (
+        str(folder / "image.png"),
+        str(folder / "mask.png"),
+        raster.read((folder / "image.png").read_bytes(), "ultrasound").slice(0),
+        mask_hw,
+    )
 
 
 def study_of(case, **more):
@@ -59,7 +66,10 @@ def test_clusters_are_those_of_the_library_with_lift_and_auc(client, case):
 
 
 def test_clusters_in_the_other_reading_differ(client, case):
-    one, other = (client.predict(handle_file(case[0]), selector=r, api_name="/clusters") for r in ("covariance-of-softmax", "softmax-of-covariance"))
+    one, other = (
+        client.predict(handle_file(case[0]), selector=r, api_name="/clusters")
+        for r in ("covariance-of-softmax", "softmax-of-covariance")
+    )
     assert one["lesion"] != other["lesion"] and "agreement" not in one
 
 
@@ -117,10 +127,14 @@ def refused(client, path, endpoint, **more) -> str:
 def test_what_is_no_image_gets_a_sentence_everywhere(client, case, tmp_path, endpoint):
     whole = Path(case[0]).read_bytes()
     hostile = {
-        "empty": (b"", "NIfTI and DICOM"), "text": (b"no image at all", "NIfTI and DICOM"), "cut": (whole[: len(whole) // 3], "PNG, JPEG or TIFF"),
-        "dicom": (b"\0" * 128 + b"DICM" + b"\0" * 64, "DICOM"), "nifti": (b"\x5c\1\0\0" + b"\0" * 400, "NIfTI"),
-        "gzip": (b"\x1f\x8b\x08" + b"\0" * 40, "NIfTI"), "zip": (b"PK\x03\x04" + b"\0" * 40, "zip"),
-    }  # fmt: skip
+        "empty": (b"", "NIfTI and DICOM"),
+        "text": (b"no image at all", "NIfTI and DICOM"),
+        "cut": (whole[: len(whole) // 3], "PNG, JPEG or TIFF"),
+        "dicom": (b"\0" * 128 + b"DICM" + b"\0" * 64, "DICOM"),
+        "nifti": (b"\x5c\1\0\0" + b"\0" * 400, "NIfTI"),
+        "gzip": (b"\x1f\x8b\x08" + b"\0" * 40, "NIfTI"),
+        "zip": (b"PK\x03\x04" + b"\0" * 40, "zip"),
+    }
     for name, (data, words) in hostile.items():
         (tmp_path / f"secret-{name}.png").write_bytes(data)
         sentence = refused(client, tmp_path / f"secret-{name}.png", endpoint)
@@ -137,12 +151,19 @@ def test_a_lying_header_is_refused(client, tmp_path):
     assert "PNG, JPEG or TIFF" in refused(client, tmp_path / "bomb.png", "/segment")
 
 
-@pytest.mark.parametrize("endpoint, values, words", [
-    ("/mask", {"epoch": 0}, "epoch"), ("/mask", {"modality": "xray"}, "ultrasound, ct, mri"), ("/mask", {"seed": -1}, "seed"),
-    ("/clusters", {"selector": "tea leaves"}, "covariance-of-softmax"), ("/segment", {"threshold": 1.5}, "between 0 and 1"),
-    ("/segment", {"weights": "busi-base-pretrain"}, "busi-scratch-seg-10"), ("/reconstruct", {"weights": "none"}, "busi-base-pretrain"),
-    ("/reconstruct", {"weights": "busi-simclr-pretrain"}, "there are: busi-base-pretrain, busi-mps_ams-pretrain"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "endpoint, values, words",
+    [
+        ("/mask", {"epoch": 0}, "epoch"),
+        ("/mask", {"modality": "xray"}, "ultrasound, ct, mri"),
+        ("/mask", {"seed": -1}, "seed"),
+        ("/clusters", {"selector": "tea leaves"}, "covariance-of-softmax"),
+        ("/segment", {"threshold": 1.5}, "between 0 and 1"),
+        ("/segment", {"weights": "busi-base-pretrain"}, "busi-scratch-seg-10"),
+        ("/reconstruct", {"weights": "none"}, "busi-base-pretrain"),
+        ("/reconstruct", {"weights": "busi-simclr-pretrain"}, "there are: busi-base-pretrain, busi-mps_ams-pretrain"),
+    ],
+)
 def test_values_that_are_not_allowed_are_named_with_what_is(client, case, endpoint, values, words):
     assert words in refused(client, case[0], endpoint, **values)
 
@@ -162,7 +183,9 @@ def test_files_of_the_server_cannot_be_read(app_address):
 @pytest.mark.parametrize("path", ["LICENSE", "http://127.0.0.1:9/image.png"])
 def test_a_raw_request_cannot_name_a_file_that_was_not_uploaded(app_address, path):
     path = path if ":" in path else str(Path(__file__).parents[2] / path)
-    body = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 100, "ultrasound", 0, ""]}).encode()
+    body = json.dumps(
+        {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, 100, "ultrasound", 0, ""]}
+    ).encode()
     ask = urllib.request.Request(f"{app_address}/gradio_api/call/mask", body, {"Content-Type": "application/json"})
     event = json.load(urllib.request.urlopen(ask))["event_id"]
     answer = urllib.request.urlopen(f"{app_address}/gradio_api/call/mask/{event}").read().decode()
@@ -176,16 +199,28 @@ def test_the_page_names_nothing_outside(app_address):
 
 
 def test_help_teaches_and_a_bad_port_is_refused():
-    shown = subprocess.run([sys.executable, "app.py", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert shown.returncode == 0 and "--weights" in shown.stdout and "--results" in shown.stdout and "examples" in shown.stdout
-    bad = subprocess.run([sys.executable, "app.py", "--port", "0"], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    shown = subprocess.run(
+        [sys.executable, "app.py", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert (
+        shown.returncode == 0
+        and "--weights" in shown.stdout
+        and "--results" in shown.stdout
+        and "examples" in shown.stdout
+    )
+    bad = subprocess.run(
+        [sys.executable, "app.py", "--port", "0"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert bad.returncode == 2 and "between 1 and 65535" in bad.stderr
 
 
-@pytest.mark.parametrize("words, listeners", [("data-go=", 5), ("Hidden lesion first", 9), ("What the networks see", 3)])
+@pytest.mark.parametrize(
+    "words, listeners", [("data-go=", 5), ("Hidden lesion first", 9), ("What the networks see", 3)]
+)
 def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, words, listeners):
     page = panels.page(ModelRegistry(small_weights))
     (stage,) = (part for part in page.blocks.values() if isinstance(part, gr.HTML) and words in str(part.value))
     events = [event for event in page.fns.values() if stage in event.outputs and event.targets[0][1] != "load"]
     assert len(events) == listeners
-    assert len({page.lanes[event._id] for event in events}) == 1  # in one lane, a visitor's requests are answered in turn
+    # in one lane, a visitor's requests are answered in turn
+    assert len({page.lanes[event._id] for event in events}) == 1

@@ -1,4 +1,6 @@
-"""The Annotate tab as the page calls it: gradio's own listeners, with a session's states, and what they set on the page."""
+"""The Annotate tab as the page calls it: gradio's own listeners, with a session's states, and what they set on the
+page.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,13 @@ class Tab:
 
     def call(self, fn, data: dict | None = None, **values) -> dict:
         """Outputs that changed, by component. values: of inputs that are no state, by label."""
-        inputs = [None if isinstance(block, gr.State) else values.get(block.elem_id or block.label, block.value) for block in fn.inputs]
-        run = self.page.process_api(fn, inputs, state=self.states, event_data=gr.EventData(None, data), request=self.request)
+        inputs = [
+            None if isinstance(block, gr.State) else values.get(block.elem_id or block.label, block.value)
+            for block in fn.inputs
+        ]
+        run = self.page.process_api(
+            fn, inputs, state=self.states, event_data=gr.EventData(None, data), request=self.request
+        )
         said = asyncio.run(run)["data"]
         skipped = ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
         return {block: value for block, value in zip(fn.outputs, said, strict=True) if value not in skipped}
@@ -51,12 +58,23 @@ class Tab:
 
     def state(self, kind: type):
         """The value of this tab's state of a kind."""
-        return next(self.states[block._id] for block in self.page.blocks.values() if isinstance(block, gr.State) and isinstance(self.states[block._id], kind))
+        return next(
+            self.states[block._id]
+            for block in self.page.blocks.values()
+            if isinstance(block, gr.State) and isinstance(self.states[block._id], kind)
+        )
 
     def wish(self, do: str, sheet: dict, mask_hw: np.ndarray | None = None, **more) -> dict:
         self.turn += 1
         mask = sheet["mask"] if mask_hw is None else protocol.pack(mask_hw)
-        wish = {"action": do, "key": sheet["key"], "request_id": self.turn, "mask": mask, "changed": mask_hw is not None, "seconds": 1} | more
+        wish = {
+            "action": do,
+            "key": sheet["key"],
+            "request_id": self.turn,
+            "mask": mask,
+            "changed": mask_hw is not None,
+            "seconds": 1,
+        } | more
         return self.call(self.named("act"), wish, **{"Your initials, for the log": "AB"})
 
     def listed(self, outputs: dict) -> tuple[str, dict[str, str]]:
@@ -85,7 +103,10 @@ def test_only_an_image_that_nobody_has_opened_waits_with_those_that_ask_networks
     blocks, project = page
     _, lane_of = next(blocks.lanes[fn._id] for fn in Tab(blocks).ours if fn.name == "pick")
     lanes = {item.id: lane_of({"item": item.id}) for item in project.items()}
-    assert lanes == {item.id: "network" if item.status == "new" else "picture" for item in project.items()} and "network" in lanes.values()
+    assert (
+        lanes == {item.id: "network" if item.status == "new" else "picture" for item in project.items()}
+        and "network" in lanes.values()
+    )
     assert lane_of(None) == lane_of({"item": 5}) == "picture"
 
 
@@ -108,7 +129,9 @@ def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     assert case.index + 2 in said.values()  # the sidebar's slider
     assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
     said = tab.call(tab.named("pick"), {"item": flat.id})
-    assert tab.state(Case).item == flat.id and np.array_equal(protocol.unpack(tab.answered(said)["slice_view"]["mask"], mask_hw.shape), mask_hw)
+    assert tab.state(Case).item == flat.id and np.array_equal(
+        protocol.unpack(tab.answered(said)["slice_view"]["mask"], mask_hw.shape), mask_hw
+    )
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
@@ -136,9 +159,15 @@ def test_a_batch_shows_what_it_did_and_the_image_on_screen_as_it_is_now(small_we
         project.save(ids[0], np.ones(project.item(ids[0]).shape_xyz, bool))
         tab.call(tab.named("pick"), {"item": ids[0]})
         said = tab.call(tab.named("batch"), {"action": "accept", "items": ids})
-        assert tab.answered(said)["state"]["status"] == "accepted" and any("1 image accepted" in str(value) for value in said.values())
+        assert tab.answered(said)["state"]["status"] == "accepted" and any(
+            "1 image accepted" in str(value) for value in said.values()
+        )
         said = tab.call(tab.named("batch"), {"action": "delete", "items": ids[:2]})
-        assert tab.state(Case).item == ids[2] and tab.listed(said)[0] == ids[2] and [item.id for item in project.items()] == [ids[2]]
+        assert (
+            tab.state(Case).item == ids[2]
+            and tab.listed(said)[0] == ids[2]
+            and [item.id for item in project.items()] == [ids[2]]
+        )
         tab.call(tab.named("batch"), {"action": "delete", "items": ids[2:]})
         assert tab.state(Case).item == "" and not project.items()
         with pytest.raises(gr.Error, match="allowed are accept"):
@@ -161,7 +190,9 @@ def test_two_tabs_have_a_session_each_and_nonsense_is_refused(page):
 
 def test_no_listener_of_the_tab_is_in_the_api(page):
     ours = Tab(page[0]).ours
-    assert {"act", "pick", "use", "take"} <= {fn.name for fn in ours} and all(fn.api_visibility == "private" for fn in ours)
+    assert {"act", "pick", "use", "take"} <= {fn.name for fn in ours} and all(
+        fn.api_visibility == "private" for fn in ours
+    )
 
 
 def test_without_a_project_the_image_on_screen_is_annotated(small_weights):

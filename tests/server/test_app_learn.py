@@ -1,4 +1,6 @@
-"""The Learn tab without a browser: what it shows is what the library computes; links there and back; hostile requests."""
+"""The Learn tab without a browser: what it shows is what the library computes; links there and
+back; hostile requests.
+"""
 
 import re
 from dataclasses import replace
@@ -51,7 +53,12 @@ def text(page: str) -> str:
 @pytest.mark.parametrize("sample", [0, 3])  # with a lesion and without
 def test_every_step_of_every_kind_has_words_a_picture_and_a_text_for_each(registry, step, sample):
     case = open_case.open_sample(phantom.samples()[sample], open_case.clustering_options(registry.clustering()))
-    for more in ({}, {"swap": True, "way": "random", "patch": 255, "epoch": 1}, {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800}, {"way": "own"}):
+    for more in (
+        {},
+        {"swap": True, "way": "random", "patch": 255, "epoch": 1},
+        {"way": "own", "own": "0" * 63 + "f", "rounds": 0, "epoch": 800},
+        {"way": "own"},
+    ):
         page = html(case, registry, step=step, **more)
         pictures = re.findall(r"<svg ([^>]*)>", page)
         assert pictures and all(re.search(r'aria-label="[^"]{12,}"', one) and 'role="' in one for one in pictures)
@@ -72,10 +79,17 @@ def test_numbers_are_those_of_the_case(case, registry):
     study, found = case.study, case.agreement
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
     said = text(html(case, registry, step=4))
-    assert f"{study.lesion_size} of 256 patches" in said and f"truly are lesion, {inside} are orange" in said and f"{found.lift:.2f}× as often as random patches" in said
+    assert (
+        f"{study.lesion_size} of 256 patches" in said
+        and f"truly are lesion, {inside} are orange" in said
+        and f"{found.lift:.2f}× as often as random patches" in said
+    )
     assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
     at = inference.mask_at(study, 10)
-    assert f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of them" in text(html(case, registry, step=6, epoch=10))
+    assert (
+        f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of"
+        " them" in text(html(case, registry, step=6, epoch=10))
+    )
     network = registry.network("busi-mps_ams-pretrain")
     for way, mask in (("first", at.lesion_first_1l), ("random", at.random_1l)):
         result = inference.reconstruct(network, case.image_11ss, mask, 16, case.truth_11ss)
@@ -83,7 +97,10 @@ def test_numbers_are_those_of_the_case(case, registry):
         assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in said
         assert f"{100 * result.error_lesion:.1f}%" in text(html(case, registry, step=9, epoch=10))
     said = text(html(case, registry, step=9, epoch=10))
-    assert f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said and f"({at.bits:.0f} bits of entropy)" in said
+    assert (
+        f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said
+        and f"({at.bits:.0f} bits of entropy)" in said
+    )
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
     assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
@@ -94,15 +111,44 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
     for scores, words in (((0.917, 0.916), "no difference"), ((0.92, 0.8), "does better"), ((0.5, 0.8), "does worse")):
         found = {f"busi-{name}-seg-10": {"dsc": dsc} for name, dsc in zip(("mps_ams", "scratch"), scores)}
         monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores=found))
-        assert words in uses.judged(context) and f"{scores[0]:.3f}" in uses.judged(context) and "find little" not in uses.judged(context)
-    monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores={"busi-mps_ams-seg-10": {"dsc": 0.29}, "busi-scratch-seg-10": {"dsc": 0.25}, "busi-assist": {"dsc": 0.9}}))
+        assert (
+            words in uses.judged(context)
+            and f"{scores[0]:.3f}" in uses.judged(context)
+            and "find little" not in uses.judged(context)
+        )
+    monkeypatch.setitem(
+        context.__dict__,
+        "compared",
+        SimpleNamespace(
+            scores={
+                "busi-mps_ams-seg-10": {"dsc": 0.29},
+                "busi-scratch-seg-10": {"dsc": 0.25},
+                "busi-assist": {"dsc": 0.9},
+            }
+        ),
+    )
     assert "find little here" in uses.judged(context) and "does better" in uses.judged(context)
 
 
 def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):
     assert session.first is session.cases[0]  # there are networks for ultrasound only
-    about = {"kind": "pretrain", "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}, "size": 256, "method": "mps_ams", "transfers": ["encoder", "decoder"]}
-    about |= {"config": {"method": {"patch": 16, "selector": "covariance-of-softmax", "normalise": "standardised", "temperature": 1.0}}}
+    about = {
+        "kind": "pretrain",
+        "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
+        "size": 256,
+        "method": "mps_ams",
+        "transfers": ["encoder", "decoder"],
+    }
+    about |= {
+        "config": {
+            "method": {
+                "patch": 16,
+                "selector": "covariance-of-softmax",
+                "normalise": "standardised",
+                "temperature": 1.0,
+            }
+        }
+    }
     data = {"name": "brats", "modality": "mri", "target": "tumour", "images": 9}
     checkpoint.save(tmp_path / "brats-mps_ams-pretrain.safetensors", UNet(width=2).state_dict(), about | {"data": data})
     with gr.Blocks():
@@ -127,15 +173,27 @@ def test_similarity_names_the_most_and_the_least_alike(case, registry):
     most = max((k for k in range(256) if k != 37), key=row.__getitem__)
     least = min(range(256), key=row.__getitem__)
     said = text(html(case, registry, step=2, patch=37))
-    assert f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in said and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in said
+    assert (
+        f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in said
+        and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in said
+    )
 
 
 def test_a_swap_turns_everything_after_it_round(case, registry):
     one, other = (LessonContext(case, LessonState(swap=swap, epoch=50), registry) for swap in (False, True))
     assert torch.equal(other.study.clusters.lesion_bl, ~one.study.clusters.lesion_bl)
-    assert other.agreement.auc == pytest.approx(1 - one.agreement.auc, abs=1e-6) and torch.equal(other.rounds[-1], ~one.rounds[-1])
-    assert torch.equal(other.masked.lesion_first_1l, masking.cut(masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)))
-    assert torch.equal(other.masked.random_1l, one.masked.random_1l) and "Swapped" in html(case, registry, step=4, swap=True)
+    assert other.agreement.auc == pytest.approx(1 - one.agreement.auc, abs=1e-6) and torch.equal(
+        other.rounds[-1], ~one.rounds[-1]
+    )
+    assert torch.equal(
+        other.masked.lesion_first_1l,
+        masking.cut(
+            masking.order(~one.study.clusters.lesion_bl, torch.Generator().manual_seed(0)), schedule.mask_ratio(50)
+        ),
+    )
+    assert torch.equal(other.masked.random_1l, one.masked.random_1l) and "Swapped" in html(
+        case, registry, step=4, swap=True
+    )
 
 
 def test_another_selector_needs_no_matrix(case, registry):
@@ -144,12 +202,18 @@ def test_another_selector_needs_no_matrix(case, registry):
     for step in range(1, 11):
         html(other, registry, step=step)
     context = LessonContext(other, LessonState(step=4), registry)
-    assert context.clustering_options["selector"] in clusters.PAPER_SELECTORS and len(context.rounds) == 1 and "another selector" in html(other, registry, step=3)
+    assert (
+        context.clustering_options["selector"] in clusters.PAPER_SELECTORS
+        and len(context.rounds) == 1
+        and "another selector" in html(other, registry, step=3)
+    )
 
 
 def test_the_page_hides_at_every_epoch_what_the_library_hides(case, registry):
     page = html(case, registry, step=6)
-    counts, order = (list(map(int, re.search(rf'data-{name}="([\d,]+)"', page).group(1).split(","))) for name in ("counts", "order"))
+    counts, order = (
+        list(map(int, re.search(rf'data-{name}="([\d,]+)"', page).group(1).split(","))) for name in ("counts", "order")
+    )
     assert len(counts) == 800 and order == case.study.lesion_first_1l[0].tolist()
     for epoch in (1, 2, 99, 800):
         hidden = torch.zeros(256, dtype=torch.bool)
@@ -171,8 +235,10 @@ def address(registry):
 
 
 STATES = [
-    LessonState(), LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63), LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random", present=True),
-]  # fmt: skip
+    LessonState(),
+    LessonState(step=7, epoch=1, patch=0, way="own", own="f" + "0" * 63),
+    LessonState(step=11, epoch=800, patch=255, swap=True, rounds=0, way="random", present=True),
+]
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -182,21 +248,50 @@ def test_a_link_brings_the_state_back(address, case, state):
     found = shows[address.session.settings["learn"].components["step"]]
     assert replace(found, quiz=state.quiz) == state and len(query) < 300
     shown = shows[address.session.case]
-    assert (shown.title, shown.selector, shown.seed) == (case.title, case.selector, 0) and shows[address.session.open_tab] == "learn"
+    assert (shown.title, shown.selector, shown.seed) == (case.title, case.selector, 0) and shows[
+        address.session.open_tab
+    ] == "learn"
 
 
-@pytest.mark.parametrize("query", [
-    {"step": "0"}, {"step": "12"}, {"step": "two"}, {"step": ""}, {"step": "1e1"}, {"step": "-1"}, {"step": "٣"}, {"step": "1" * 300}, {"epoch": "0"}, {"epoch": "801"},
-    {"epoch": "1.5"}, {"epoch": "nan"}, {"patch": "256"}, {"swap": "yes"}, {"rounds": "26"}, {"way": "theirs"}, {"way": "<script>"}, {"own": "xyz"}, {"own": "f" * 65},
-    {"own": "f" * 100_000}, {"step": "1\n"}, {"patch": "None"}, {"present": "2"}, {"present": "yes"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"step": "0"},
+        {"step": "12"},
+        {"step": "two"},
+        {"step": ""},
+        {"step": "1e1"},
+        {"step": "-1"},
+        {"step": "٣"},
+        {"step": "1" * 300},
+        {"epoch": "0"},
+        {"epoch": "801"},
+        {"epoch": "1.5"},
+        {"epoch": "nan"},
+        {"patch": "256"},
+        {"swap": "yes"},
+        {"rounds": "26"},
+        {"way": "theirs"},
+        {"way": "<script>"},
+        {"own": "xyz"},
+        {"own": "f" * 65},
+        {"own": "f" * 100_000},
+        {"step": "1\n"},
+        {"patch": "None"},
+        {"present": "2"},
+        {"present": "yes"},
+    ],
+)
 def test_a_bad_link_is_refused_in_few_words_that_name_what_is_allowed(address, query):
     with pytest.raises(ValueError, match="allowed|digits") as refusal:
         DEFAULTS.update(query)
     assert len(str(refusal.value)) < 200
     shows = address.open(query)
     assert set(shows) == {address.session.sidebar.notice, address.accepted} and shows[address.accepted] == ""
-    assert "cannot be opened" in shows[address.session.sidebar.notice] and "<script" not in shows[address.session.sidebar.notice]
+    assert (
+        "cannot be opened" in shows[address.session.sidebar.notice]
+        and "<script" not in shows[address.session.sidebar.notice]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -209,30 +304,56 @@ def session(registry):
 
 
 def test_a_place_is_put_on_screen_as_it_was(session):
-    shows = session.sidebar.open_link(SliceLink("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77"))
+    shows = session.sidebar.open_link(
+        SliceLink("t1-brain-nifti-volume", "coronal", "40", "covariance-of-softmax", "77")
+    )
     case = shows[session.case]
-    assert (case.title, case.plane, case.index, case.selector, case.seed) == ("T1 brain (NIfTI volume)", "coronal", 39, "covariance-of-softmax", 77)
-    assert shows[session.sidebar.seed] == 77 and shows[session.sidebar.selector] == "covariance-of-softmax" and set(shows) <= set(session.sidebar.all_outputs)
+    assert (case.title, case.plane, case.index, case.selector, case.seed) == (
+        "T1 brain (NIfTI volume)",
+        "coronal",
+        39,
+        "covariance-of-softmax",
+        77,
+    )
+    assert (
+        shows[session.sidebar.seed] == 77
+        and shows[session.sidebar.selector] == "covariance-of-softmax"
+        and set(shows) <= set(session.sidebar.all_outputs)
+    )
     assert session.is_sample(case) and not session.is_sample(replace(case, title="Your MRI"))
     assert parse_qs(make_link(LessonState(), case))["slice"] == ["40"]
     other = session.sidebar.open_link(SliceLink())[session.case]
     assert other.title == session.first.title and torch.equal(other.study.random_1l, session.first.study.random_1l)
 
 
-@pytest.mark.parametrize("place, words", [
-    (SliceLink("no-such"), "ultrasound-cyst"), (SliceLink("../../etc/passwd"), "allowed are"), (SliceLink(selector="tea"), "covariance-of-softmax"), (SliceLink(seed="-1"), "seed"),
-    (SliceLink(seed="1e3"), "seed"), (SliceLink(seed=str(2**31)), "seed"), (SliceLink(plane="sideways"), "axial"), (SliceLink("t1-brain-nifti-volume", slice="0"), "slice"),
-    (SliceLink("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"), (SliceLink(slice="2"), "allowed are 1 to 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "place, words",
+    [
+        (SliceLink("no-such"), "ultrasound-cyst"),
+        (SliceLink("../../etc/passwd"), "allowed are"),
+        (SliceLink(selector="tea"), "covariance-of-softmax"),
+        (SliceLink(seed="-1"), "seed"),
+        (SliceLink(seed="1e3"), "seed"),
+        (SliceLink(seed=str(2**31)), "seed"),
+        (SliceLink(plane="sideways"), "axial"),
+        (SliceLink("t1-brain-nifti-volume", slice="0"), "slice"),
+        (SliceLink("t1-brain-nifti-volume", slice="9999"), "allowed are 1 to"),
+        (SliceLink(slice="2"), "allowed are 1 to 1"),
+    ],
+)
 def test_a_place_that_is_not_there_is_refused(session, place, words):
     with pytest.raises(ValueError, match=words):
         session.sidebar.open_link(place)
 
 
 def test_a_link_of_version_1_0_names_its_selector_reading(address):
-    shows = address.open({"sample": "ct-of-the-neck-nifti-volume", "step": "4", "reading": "softmax-of-covariance", "seed": "3"})
+    shows = address.open(
+        {"sample": "ct-of-the-neck-nifti-volume", "step": "4", "reading": "softmax-of-covariance", "seed": "3"}
+    )
     case = shows[address.session.case]
-    assert (case.selector, case.seed, case.modality) == ("softmax-of-covariance", 3, "ct") and shows[address.session.open_tab] == "learn"
+    assert (case.selector, case.seed, case.modality) == ("softmax-of-covariance", 3, "ct") and shows[
+        address.session.open_tab
+    ] == "learn"
     assert shows[address.session.settings["learn"].components["step"]].step == 4
 
 
@@ -243,7 +364,12 @@ def test_a_query_of_others_is_no_link_of_ours(address):
 def test_a_link_to_another_tab_sets_what_that_tab_keeps_and_nothing_else(address):
     session, epoch = address.session, address.session.settings["masking"].components["epoch"]
     shows = address.open({"tab": "masking", "epoch": "10"}, session.first)
-    assert shows[session.open_tab] == "masking" and shows[epoch] == 10 and session.case not in shows and session.settings["learn"].components["step"] not in shows
+    assert (
+        shows[session.open_tab] == "masking"
+        and shows[epoch] == 10
+        and session.case not in shows
+        and session.settings["learn"].components["step"] not in shows
+    )
     assert address.open({"tab": "masking"})[epoch] == masking_tab.OPENS_AT
     for query in ({"tab": "masking", "epoch": "801"}, {"tab": "../x"}, {"tab": "masking", "image": "1c1c90c0e85dc056"}):
         assert "cannot be opened" in address.open(query)[session.sidebar.notice]
@@ -255,12 +381,31 @@ def test_the_image_on_screen_is_opened_again_only_when_the_link_names_another(ad
     link = session.sidebar.link_to(case)
     assert link == SliceLink("t1-brain-nifti-volume", "coronal", "40")
     same = {"tab": "masking", "sample": link.sample, "plane": "coronal", "slice": "40"}
-    assert session.case not in address.open(same, case) and address.open(same | {"slice": "41"}, case)[session.case].index == 40
+    assert (
+        session.case not in address.open(same, case)
+        and address.open(same | {"slice": "41"}, case)[session.case].index == 40
+    )
     upload = replace(case, title="Your MRI")
-    assert session.sidebar.link_to(upload) == SliceLink() and session.case not in address.open({"tab": "masking"}, upload)
+    assert session.sidebar.link_to(upload) == SliceLink() and session.case not in address.open(
+        {"tab": "masking"}, upload
+    )
 
 
-@pytest.mark.parametrize("values", [{"step": True}, {"step": 1.0}, {"step": None}, {"epoch": [5]}, {"own": {"a": 1}}, {"own": 7}, {"way": 3}, {"swap": "on"}, {"request": -1}, {"patch": 10**30}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"step": True},
+        {"step": 1.0},
+        {"step": None},
+        {"epoch": [5]},
+        {"own": {"a": 1}},
+        {"own": 7},
+        {"way": 3},
+        {"swap": "on"},
+        {"request": -1},
+        {"patch": 10**30},
+    ],
+)
 def test_a_value_of_the_wrong_type_is_refused(values):
     with pytest.raises(ValueError):
         LessonState().update(values)
@@ -294,7 +439,10 @@ def test_the_quiz_counts_hits_of_everyone(round_):
     once = quiz.submit_guess(quiz.Quiz(seed=7), [truth[0], truth[1], healthy[0]], round_)
     expected = 3 * len(truth) / int(round_.hidden_1l.sum())
     by_machine = sum(k in truth for k in round_.clustering)
-    assert once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected)) and once.done == 1
+    assert (
+        once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected))
+        and once.done == 1
+    )
     said = quiz_page.guess(once, round_)
     assert "2 of 3" in said.text[0] and "You" in said.exercise and "truth" in said.board
     twice = quiz.submit_guess(quiz.next_round(once), truth[:3], round_)
@@ -310,7 +458,14 @@ def test_a_guess_that_is_none_is_refused(round_, picks):
 def test_a_guess_must_be_three_different_hidden_patches_and_only_once(round_):
     hidden = torch.nonzero(round_.hidden_1l[0])[:, 0].tolist()
     visible = torch.nonzero(~round_.hidden_1l[0])[:, 0].tolist()
-    for picks in (hidden[:2], hidden[:4], [hidden[0]] * 3, [*hidden[:2], visible[0]], [*hidden[:3], visible[0]], [*hidden[:2], -1]):
+    for picks in (
+        hidden[:2],
+        hidden[:4],
+        [hidden[0]] * 3,
+        [*hidden[:2], visible[0]],
+        [*hidden[:3], visible[0]],
+        [*hidden[:2], -1],
+    ):
         with pytest.raises(ValueError, match="3 different hidden"):
             quiz.submit_guess(quiz.Quiz(seed=7), picks, round_)
     with pytest.raises(ValueError, match="over"):
@@ -333,7 +488,7 @@ def handed_out(registry):
             patch.setattr(plots, "handout", lambda *values: kept.append(values))
             patch.setattr(plots, "as_bytes", lambda figure, form: b"")
             handout.draw(LessonContext(case, state, registry), "http://127.0.0.1:7860/", is_sample)
-        (_, lines, panels, _, link), = kept
+        ((_, lines, panels, _, link),) = kept
         return panels, lines, link
 
     return drawn
@@ -342,8 +497,14 @@ def handed_out(registry):
 def test_a_handout_has_the_ten_steps_with_the_numbers_of_the_image(handed_out, case):
     state = LessonState(epoch=10, present=True)
     panels, lines, link = handed_out(case, state)
-    assert [panel.title for panel in panels] == list(STEPS[:10]) and any("σ = 0.25 + ln(epoch) / 12" in line for line in lines)
-    assert f"{case.study.lesion_size} of 256 patches" in panels[3].text and "44.2%" in panels[5].text and "113 of 256 patches" in panels[6].text
+    assert [panel.title for panel in panels] == list(STEPS[:10]) and any(
+        "σ = 0.25 + ln(epoch) / 12" in line for line in lines
+    )
+    assert (
+        f"{case.study.lesion_size} of 256 patches" in panels[3].text
+        and "44.2%" in panels[5].text
+        and "113 of 256 patches" in panels[6].text
+    )
     hidden = masking.cut(case.study.random_1l, schedule.mask_ratio(10)).reshape(16, 16).numpy()
     assert (panels[8].masks[0][1] == hidden).all() and panels[5].curve[1][9] == schedule.mask_ratio(10)
     assert all(len(panel.text) < 330 for panel in panels)
@@ -352,6 +513,18 @@ def test_a_handout_has_the_ten_steps_with_the_numbers_of_the_image(handed_out, c
     assert handed_out(case, state, False)[2] == "http://127.0.0.1:7860/"
 
 
-@pytest.mark.parametrize("page, allowed", [("http://127.0.0.1:7860/", True), ("https://a.example/mps/", True), ("javascript:alert(1)", False), ("http://a b/", False), ("", False), (None, False), (7, False), ("http://" + "a" * 300, False)])
+@pytest.mark.parametrize(
+    "page, allowed",
+    [
+        ("http://127.0.0.1:7860/", True),
+        ("https://a.example/mps/", True),
+        ("javascript:alert(1)", False),
+        ("http://a b/", False),
+        ("", False),
+        (None, False),
+        (7, False),
+        ("http://" + "a" * 300, False),
+    ],
+)
 def test_only_an_address_of_a_page_goes_into_a_handout(page, allowed):
     assert handout.is_page(page) == allowed

@@ -1,4 +1,6 @@
-"""The running app with volumes: NIfTI and DICOM in, slices asked for by number, masks back on the grid they came from."""
+"""The running app with volumes: NIfTI and DICOM in, slices asked for by number, masks back on the grid
+they came from.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,11 @@ def uploads(volume, tmp_path_factory) -> dict[str, Path]:
     with zipfile.ZipFile(folder / "series.zip", "w") as packed:
         for path in series:
             packed.write(path, path.name)
-    return {"nifti": files.nifti(volume, folder), "mask": files.nifti_mask(volume, folder), "dicom": folder / "series.zip"}
+    return {
+        "nifti": files.nifti(volume, folder),
+        "mask": files.nifti_mask(volume, folder),
+        "dicom": folder / "series.zip",
+    }
 
 
 def chance_of(volume: phantom.Volume, network, index: int) -> np.ndarray:
@@ -55,12 +61,17 @@ def chance_of(volume: phantom.Volume, network, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["nifti", "dicom"])
 def test_the_middle_slice_is_taken_unless_another_is_named(client, uploads, kind):
-    asked = [client.predict(handle_file(str(uploads[kind])), slice=number, api_name="/clusters")["score"] for number in (0, 5, 1)]
+    asked = [
+        client.predict(handle_file(str(uploads[kind])), slice=number, api_name="/clusters")["score"]
+        for number in (0, 5, 1)
+    ]
     assert asked[0] == asked[1] != asked[2]
 
 
 def test_both_kinds_of_file_are_the_same_volume(client, uploads):
-    one, other = (client.predict(handle_file(str(uploads[kind])), slice=3, api_name="/mask") for kind in ("nifti", "dicom"))
+    one, other = (
+        client.predict(handle_file(str(uploads[kind])), slice=3, api_name="/mask") for kind in ("nifti", "dicom")
+    )
     assert one == other
 
 
@@ -68,13 +79,17 @@ def test_what_is_noticed_about_a_truth_mask_is_in_the_answers(client, uploads, v
     """A one-hot mask, stored in another orientation than its image."""
     mask = nibabel.load(uploads["mask"])
     lesion = np.asarray(mask.dataobj) > 0
-    turned = nibabel.Nifti1Image(np.stack([~lesion, lesion], -1)[::-1].astype(np.uint8), mask.affine @ flip(lesion.shape[0]))
+    turned = nibabel.Nifti1Image(
+        np.stack([~lesion, lesion], -1)[::-1].astype(np.uint8), mask.affine @ flip(lesion.shape[0])
+    )
     nibabel.save(turned, tmp_path / "turned.nii.gz")
     for api in ("/segment", "/clusters"):
         how = {"threshold": 0.9, "weights": WEIGHTS} if api == "/segment" else {}
         one, other = (client.predict(handle_file(str(uploads["nifti"])), handle_file(str(path)), **how, api_name=api)
                       for path in (uploads["mask"], tmp_path / "turned.nii.gz"))  # fmt: skip
-        assert {key: value for key, value in one.items() if key != "notes"} == {key: value for key, value in other.items() if key != "notes"}
+        assert {key: value for key, value in one.items() if key != "notes"} == {
+            key: value for key, value in other.items() if key != "notes"
+        }
         added = " ".join(note for note in other["notes"] if note not in one["notes"])
         assert "channel 1 of 2 was taken as background" in added and "another orientation" in added
 
@@ -96,7 +111,11 @@ def test_a_volume_is_segmented_whole_and_measured_against_its_truth(client, uplo
     probabilities = np.stack([chance_of(volume, network, k) for k in range(9)])
     threshold = float(np.quantile(probabilities[probabilities > 0], 0.8))
     answer = client.predict(
-        handle_file(str(uploads["nifti"])), handle_file(str(uploads["mask"])), threshold=threshold, weights=WEIGHTS, api_name="/segment"
+        handle_file(str(uploads["nifti"])),
+        handle_file(str(uploads["mask"])),
+        threshold=threshold,
+        weights=WEIGHTS,
+        api_name="/segment",
     )
     said = probabilities >= threshold
     assert answer["slices"] == 9 and answer["voxels"] == pytest.approx(said.sum(), rel=1e-3)
@@ -110,7 +129,10 @@ def test_a_named_slice_is_segmented_alone(client, uploads, volume, small_weights
     threshold = float(np.quantile(probability_hw[probability_hw > 0], 0.8))
     how = {"threshold": threshold, "weights": WEIGHTS, "slice": 3}
     answer = client.predict(handle_file(str(uploads["nifti"])), **how, api_name="/segment")
-    assert answer["lesion_pixels"] == (probability_hw >= threshold).sum() and (answer["height"], answer["width"]) == probability_hw.shape
+    assert (
+        answer["lesion_pixels"] == (probability_hw >= threshold).sum()
+        and (answer["height"], answer["width"]) == probability_hw.shape
+    )
     path, _ = client.predict(handle_file(str(uploads["nifti"])), **how, api_name="/export")
     shown = nifti.read(Path(path)).shown()
     assert np.array_equal(shown[2] > 0, probability_hw >= threshold) and not shown[[0, 1, 3, 4, 5, 6, 7, 8]].any()
@@ -119,14 +141,18 @@ def test_a_named_slice_is_segmented_alone(client, uploads, volume, small_weights
 def test_an_exported_mask_lies_on_the_grid_of_the_upload(client, uploads, volume):
     path, _ = client.predict(handle_file(str(uploads["nifti"])), weights=WEIGHTS, threshold=0.3, api_name="/export")
     mask, source = nibabel.load(path), nibabel.load(uploads["nifti"])
-    assert mask.shape == source.shape and np.array_equal(mask.affine, source.affine) and mask.get_data_dtype() == np.uint8
+    assert (
+        mask.shape == source.shape and np.array_equal(mask.affine, source.affine) and mask.get_data_dtype() == np.uint8
+    )
     assert path.endswith(".nii.gz") and "phantom" not in Path(path).name.lower()
 
 
 def test_a_series_gets_its_mask_back_as_dicom_seg_without_the_patient(client, uploads, volume):
     import highdicom
 
-    path, _ = client.predict(handle_file(str(uploads["dicom"])), weights=WEIGHTS, threshold=0.3, format="dicom-seg", api_name="/export")
+    path, _ = client.predict(
+        handle_file(str(uploads["dicom"])), weights=WEIGHTS, threshold=0.3, format="dicom-seg", api_name="/export"
+    )
     found = highdicom.seg.segread(path)
     again, _ = client.predict(handle_file(str(uploads["nifti"])), weights=WEIGHTS, threshold=0.3, api_name="/export")
     voxels = np.asarray(nibabel.load(again).dataobj) > 0
@@ -140,7 +166,9 @@ def test_what_the_reader_notes_is_in_every_answer(client, uploads, tmp_path, end
     image = nibabel.load(uploads["nifti"])
     image.header.set_xyzt_units("meter")
     values = np.stack([np.asarray(image.dataobj)] * 2, axis=-1)
-    nibabel.save(nibabel.Nifti1Image(values, image.affine / [[1000], [1000], [1000], [1]], image.header), tmp_path / "a.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(values, image.affine / [[1000], [1000], [1000], [1]], image.header), tmp_path / "a.nii.gz"
+    )
     for path, expected in (
         (tmp_path / "a.nii.gz", ["The file states its lengths in metres; they are shown in millimetres.",
                                  "There are 2 images in this upload; this is of: volume 1 of 2."]),
@@ -148,7 +176,11 @@ def test_what_the_reader_notes_is_in_every_answer(client, uploads, tmp_path, end
     ):  # fmt: skip
         weights = {"weights": WEIGHTS} if endpoint in ("/segment", "/export") else {}
         answer = client.predict(handle_file(str(path)), slice=3, modality="ct", **weights, api_name=endpoint)
-        (found,) = (part["notes"] for part in (answer if isinstance(answer, list | tuple) else [answer]) if isinstance(part, dict))
+        (found,) = (
+            part["notes"]
+            for part in (answer if isinstance(answer, list | tuple) else [answer])
+            if isinstance(part, dict)
+        )
         assert found == expected
 
 
@@ -160,15 +192,29 @@ def test_a_nifti_file_has_no_dicom_seg(client, uploads):
 def test_a_mask_on_another_grid_is_refused(client, uploads, volume, tmp_path):
     small = phantom.Volume(volume.voxels_shw[:4], volume.mask_shw[:4], volume.spacing, volume.modality, volume.title)
     with pytest.raises(AppError, match="exactly the volume's grid"):
-        client.predict(handle_file(str(uploads["nifti"])), handle_file(str(files.nifti_mask(small, tmp_path))), api_name="/clusters")
+        client.predict(
+            handle_file(str(uploads["nifti"])),
+            handle_file(str(files.nifti_mask(small, tmp_path))),
+            api_name="/clusters",
+        )
 
 
 def test_the_shown_order_of_the_phantom_is_what_the_file_says(uploads, volume):
-    assert np.array_equal(geometry.radiological_view(*(lambda image: (np.asarray(image.dataobj), image.affine))(nibabel.load(uploads["nifti"]))), volume.voxels_shw)
+    assert np.array_equal(
+        geometry.radiological_view(
+            *(lambda image: (np.asarray(image.dataobj), image.affine))(nibabel.load(uploads["nifti"]))
+        ),
+        volume.voxels_shw,
+    )
 
 
 def test_a_network_of_several_channels_is_passed_over(small_weights, tmp_path):
-    metadata = {"kind": "segmentation", "method": "mps_ams", "size": 64, "data": {"name": "brats", "modality": "mri", "target": "tumour", "images": 9}}
+    metadata = {
+        "kind": "segmentation",
+        "method": "mps_ams",
+        "size": 64,
+        "data": {"name": "brats", "modality": "mri", "target": "tumour", "images": 9},
+    }
     for channels, name in ((2, "brats-mps_ams-seg-10"), (1, "busi-mps_ams-seg-10")):
         model = {"channels": channels, "classes": 1, "width": 2, "norm": "batch"}
         checkpoint.save(tmp_path / f"{name}.safetensors", UNet(**model).state_dict(), metadata | {"model": model})

@@ -23,7 +23,13 @@ from tests.support.server import running
 from train import finetune
 
 MODEL = {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}
-ABOUT = {"kind": "segmentation", "method": "mae", "size": 64, "model": MODEL, "data": {"modality": "ultrasound", "target": "lesion", "images": 3}}
+ABOUT = {
+    "kind": "segmentation",
+    "method": "mae",
+    "size": 64,
+    "model": MODEL,
+    "data": {"modality": "ultrasound", "target": "lesion", "images": 3},
+}
 GOOD = "busi-mps_ams-seg-10"
 
 
@@ -55,14 +61,23 @@ BAD = {
     "empty": (lambda path: path.touch(), "not a whole safetensors file"),
     "text": (lambda path: path.write_text("no checkpoint at all"), "not a whole safetensors file"),
     "folder": (lambda path: path.mkdir(), "does not exist or is no file"),
-    "cut": (lambda path: (written(path, ABOUT), os.truncate(path, path.stat().st_size // 2)), "not a whole safetensors file"),
+    "cut": (
+        lambda path: (written(path, ABOUT), os.truncate(path, path.stat().st_size // 2)),
+        "not a whole safetensors file",
+    ),
     "no-model": (lambda path: written(path, {"kind": "segmentation"}), "'model'"),
     "model-list": (lambda path: written(path, ABOUT | {"model": [1]}), "'model'"),
     "model-words": (lambda path: written(path, ABOUT | {"model": {"width": "two"}}), "describe no network"),
     "model-unknown": (lambda path: written(path, ABOUT | {"model": MODEL | {"depth": 9}}), "describe no network"),
-    "model-vast": (lambda path: written(path, ABOUT | {"model": MODEL | {"width": 10**7}}), "are not those of its|describe no network"),
+    "model-vast": (
+        lambda path: written(path, ABOUT | {"model": MODEL | {"width": 10**7}}),
+        "are not those of its|describe no network",
+    ),
     "other-shapes": (lambda path: written(path, ABOUT | {"model": MODEL | {"width": 4}}), "are not those of its"),
-    "missing-tensor": (lambda path: save_file({"head.bias": torch.zeros(1)}, path, {checkpoint.KEY: json.dumps(ABOUT)}), "is missing"),
+    "missing-tensor": (
+        lambda path: save_file({"head.bias": torch.zeros(1)}, path, {checkpoint.KEY: json.dumps(ABOUT)}),
+        "is missing",
+    ),
     "size-none": (lambda path: written(path, {name: ABOUT[name] for name in ("kind", "model")}), "'size'"),
     "size-words": (lambda path: written(path, ABOUT | {"size": "big"}), "'size'"),
     "size-odd": (lambda path: written(path, ABOUT | {"size": 60}), "'size'"),
@@ -73,8 +88,11 @@ BAD = {
     "config-words": (lambda path: written(path, ABOUT | {"config": {"method": "mae"}}), "'config.method'"),
     "transfers-null": (lambda path: written(path, ABOUT | {"kind": "pretrain", "transfers": None}), "'transfers'"),
     "nan": (lambda path: spoiled(path, float("nan")), "NaN or infinity in head.weight"),
-    "inf": (lambda path: spoiled(path, float("inf"), "encoder.blocks.0.1.running_var"), "NaN or infinity in encoder.blocks.0.1.running_var"),
-}  # fmt: skip
+    "inf": (
+        lambda path: spoiled(path, float("inf"), "encoder.blocks.0.1.running_var"),
+        "NaN or infinity in encoder.blocks.0.1.running_var",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +158,32 @@ def test_weights_that_are_not_finite_are_refused_on_opening(tmp_path, value):
 
 def test_a_training_does_not_begin_from_weights_that_are_not_finite(tmp_path, capsys):
     spoiled(tmp_path / "x.safetensors", float("nan"))
-    options = ("--data.name", "phantom", "--init", str(tmp_path / "x.safetensors"), "--out", str(tmp_path / "run"), "--labels", "0.5")
+    options = (
+        "--data.name",
+        "phantom",
+        "--init",
+        str(tmp_path / "x.safetensors"),
+        "--out",
+        str(tmp_path / "run"),
+        "--labels",
+        "0.5",
+    )
     with pytest.raises((SystemExit, ValueError)) as refusal:
         finetune.main(list(options))
-    assert "NaN or infinity" in f"{refusal.value}{capsys.readouterr().err}" and not (tmp_path / "run" / "weights.safetensors").exists()
+    assert (
+        "NaN or infinity" in f"{refusal.value}{capsys.readouterr().err}"
+        and not (tmp_path / "run" / "weights.safetensors").exists()
+    )
 
 
 @pytest.fixture
 def overflowing(tmp_path) -> Path:
     """Networks whose weights are finite, and whose answers are not."""
-    large = {name: torch.full_like(tensor, 1e38) for name, tensor in tensors().items() if name.startswith("encoder.blocks.0") and name.endswith("weight")}
+    large = {
+        name: torch.full_like(tensor, 1e38)
+        for name, tensor in tensors().items()
+        if name.startswith("encoder.blocks.0") and name.endswith("weight")
+    }
     for name, kind in (("busi-mps_ams-seg-10", "segmentation"), ("busi-mps_ams-pretrain", "pretrain")):
         told = ABOUT | {"kind": kind, "size": 256, "transfers": ["encoder", "decoder"]}
         written(tmp_path / f"{name}.safetensors", told, large)
@@ -178,5 +212,7 @@ def test_the_page_says_so_too(overflowing, tmp_path):
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):
     (tmp_path / "<b>x.safetensors").touch()
-    assert "<b>x" not in unusable_weights(ModelRegistry(tmp_path)) and "&lt;b&gt;x" in unusable_weights(ModelRegistry(tmp_path))
+    assert "<b>x" not in unusable_weights(ModelRegistry(tmp_path)) and "&lt;b&gt;x" in unusable_weights(
+        ModelRegistry(tmp_path)
+    )
     assert unusable_weights(ModelRegistry(tmp_path / "none")) == ""

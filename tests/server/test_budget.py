@@ -1,4 +1,6 @@
-"""Memory and disk that visitors hold together: within bounds, the idle let go first, drawings never; each answer about the visitor's own image, or none."""
+"""Memory and disk that visitors hold together: within bounds, the idle let go first, drawings never; each answer about
+the visitor's own image, or none.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,11 @@ def test_bytes_are_counted_once_and_given_back(tmp_path):
     put(budget, "a", None)
     assert used(budget)[0] == 10
     budget.close("b")
-    assert used(budget) == (0, 0) and budget.value("b", 1, "default") is RELEASED and budget.value("c", 1, "default") == "default"
+    assert (
+        used(budget) == (0, 0)
+        and budget.value("b", 1, "default") is RELEASED
+        and budget.value("c", 1, "default") == "default"
+    )
 
 
 def test_the_idle_longest_make_room_and_who_is_asking_does_not():
@@ -152,7 +158,12 @@ def test_the_cost_of_files_is_known_before_they_are_decoded(tmp_path):
     (tmp_path / "series").mkdir()
     slices = series(tmp_path / "series", noise((5, 34, 40)))
     assert cost.estimate(slices)[1] >= 5 * 34 * 40 * 2
-    for name, data in (("empty", b""), ("cut.nii.gz", gzip.compress(b"\x5c\x01")), ("cut.zip", b"PK\x03\x04rest"), ("text", b"hello")):
+    for name, data in (
+        ("empty", b""),
+        ("cut.nii.gz", gzip.compress(b"\x5c\x01")),
+        ("cut.zip", b"PK\x03\x04rest"),
+        ("text", b"hello"),
+    ):
         (tmp_path / name).write_bytes(data)
         assert cost.estimate([tmp_path / name])[1] <= 20 * len(data)
     assert issubclass(UnreadableImage, ValueError)
@@ -169,9 +180,16 @@ class Tab:
         self.values = {part["id"]: part["props"].get("value") for part in served.config["components"]}
 
     def call(self, label: str, event: str = "input", **values) -> list:
-        """The outputs of the first listener to an event of a component, by its label or id. values: of inputs, by label."""
+        """The outputs of the first listener to an event of a component, by its label or id.
+
+        values: of inputs, by label.
+        """
         part = self.served.part(label)
-        listener = next(one for one in self.served.config["dependencies"] if [part, event] in [list(target) for target in one["targets"]])
+        listener = next(
+            one
+            for one in self.served.config["dependencies"]
+            if [part, event] in [list(target) for target in one["targets"]]
+        )
         return self.run(listener, values)
 
     def run(self, listener: dict, values: dict, data: dict | None = None) -> list:
@@ -191,7 +209,9 @@ class Tab:
 
     def shown(self) -> str:
         part = self.served.part("shown")
-        listener = next(one for one in self.served.config["dependencies"] if one["outputs"] == [part] and len(one["inputs"]) == 1)
+        listener = next(
+            one for one in self.served.config["dependencies"] if one["outputs"] == [part] and len(one["inputs"]) == 1
+        )
         return self.run(listener, {})[0]
 
 
@@ -210,7 +230,11 @@ class Served:
         self.types = {part["id"]: part["type"] for part in self.config["components"]}
 
     def part(self, name: str) -> int:
-        return next(part["id"] for part in self.config["components"] if name in (part["props"].get("label"), part["props"].get("elem_id")))
+        return next(
+            part["id"]
+            for part in self.config["components"]
+            if name in (part["props"].get("label"), part["props"].get("elem_id"))
+        )
 
     def uploaded(self, path: Path) -> dict:
         place = self.folder / path.name
@@ -222,7 +246,12 @@ class Served:
         async def ask() -> list:
             state = self.gradio.state_holder[session]
             answer = await self.blocks.process_api(
-                block_fn=self.blocks.fns[number], inputs=data, state=state, session_hash=session, event_id="event", event_data=gr.EventData(None, event)
+                block_fn=self.blocks.fns[number],
+                inputs=data,
+                state=state,
+                session_hash=session,
+                event_id="event",
+                event_data=gr.EventData(None, event),
             )
             return answer["data"]
 
@@ -260,8 +289,13 @@ def test_another_image_changes_what_is_open_and_nothing_else(served, tmp_path):
     tab = Tab(page, "one")
     tab.open(picture(tmp_path, 1))
     states = {part for part, kind in page.types.items() if kind == "state"}
-    follow = [one for one in page.config["dependencies"] if any(event == "change" and part in states for part, event in map(tuple, one["targets"]))]
-    answers = [tab.run(one, {}) for one in follow if one["inputs"]]  # gradio's queue has no part in it, so each is whole
+    follow = [
+        one
+        for one in page.config["dependencies"]
+        if any(event == "change" and part in states for part, event in map(tuple, one["targets"]))
+    ]
+    # gradio's queue has no part in it, so each is whole
+    answers = [tab.run(one, {}) for one in follow if one["inputs"]]
     assert len(answers) > 5 and page.part("learn") in {one for listener in follow for one in listener["outputs"]}
 
 
@@ -288,7 +322,11 @@ def test_programs_without_a_session_leave_nothing_and_take_nothing(served, tmp_p
     async def ask(number: int) -> None:
         session = f"program {number}"  # gradio's queue takes the event's id where there is no session
         await page.blocks.process_api(
-            block_fn=mask, inputs=[file, 1, "", 0, "", 0], state=page.gradio.state_holder[session], session_hash=session, event_id=session
+            block_fn=mask,
+            inputs=[file, 1, "", 0, "", 0],
+            state=page.gradio.state_holder[session],
+            session_hash=session,
+            event_id=session,
         )
 
     for number in range(20):
@@ -321,7 +359,11 @@ def test_healthz_states_the_budget(served):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(page.app), base_url="http://127.0.0.1") as client:
             return (await client.get("/healthz")).json()
 
-    assert asyncio.run(ask())["budget"] == {"memory": {"used": 0, "limit": 512 * MIB}, "disk": {"used": 0, "limit": 256 * MIB}, "busy": 0}
+    assert asyncio.run(ask())["budget"] == {
+        "memory": {"used": 0, "limit": 512 * MIB},
+        "disk": {"used": 0, "limit": 256 * MIB},
+        "busy": 0,
+    }
 
 
 def test_the_page_goes_over_the_wire_compressed(served):
@@ -332,7 +374,11 @@ def test_the_page_goes_over_the_wire_compressed(served):
             return await client.get("/", headers={"Accept-Encoding": coding})
 
     packed, plain = asyncio.run(ask("gzip")), asyncio.run(ask("identity"))
-    assert packed.headers["content-encoding"] == "gzip" and "content-encoding" not in plain.headers and "MPS-AMS" in packed.text
+    assert (
+        packed.headers["content-encoding"] == "gzip"
+        and "content-encoding" not in plain.headers
+        and "MPS-AMS" in packed.text
+    )
     assert packed.num_bytes_downloaded < 0.7 * plain.num_bytes_downloaded
 
 
@@ -349,7 +395,10 @@ def test_metrics_are_off_unless_asked_for_and_in_the_format_of_prometheus(served
     sample = re.compile(r"(mpsams_[a-z_]+)(\{[a-z]+=\"[a-z]+\"\})? \d[\d.e+]*")
     lines = answer.text.splitlines()
     assert all(line.startswith(("# HELP mpsams_", "# TYPE mpsams_")) or sample.fullmatch(line) for line in lines)
-    assert f'mpsams_visitors_limit_bytes{{kind="memory"}} {512 * MIB}' in lines and 'mpsams_requests_waiting{lane="save"} 0' in lines
+    assert (
+        f'mpsams_visitors_limit_bytes{{kind="memory"}} {512 * MIB}' in lines
+        and 'mpsams_requests_waiting{lane="save"} 0' in lines
+    )
     assert next(int(line.split()[1]) for line in lines if line.startswith("mpsams_process_resident_bytes ")) > 50 * MIB
 
 
@@ -382,13 +431,33 @@ class Drawn(Tab):
 
     def show(self) -> dict:
         """The sheet of the image on screen."""
-        number = next(fn._id for fn in self.served.blocks.fns.values() if fn.name == "show" and getattr(fn.fn, "__module__", "") == annotate.__name__)
-        return self.heard(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)["slice_view"]
+        number = next(
+            fn._id
+            for fn in self.served.blocks.fns.values()
+            if fn.name == "show" and getattr(fn.fn, "__module__", "") == annotate.__name__
+        )
+        return self.heard(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)[
+            "slice_view"
+        ]
 
     def save(self, sheet: dict, mask_hw: np.ndarray, turn: int) -> dict:
         part = self.served.part("annotate")
-        listener = next(one for one in self.served.config["dependencies"] if [part, "act"] in [list(target) for target in one["targets"]])
-        return self.heard(listener, {"action": "save", "key": sheet["key"], "request_id": turn, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 1})
+        listener = next(
+            one
+            for one in self.served.config["dependencies"]
+            if [part, "act"] in [list(target) for target in one["targets"]]
+        )
+        return self.heard(
+            listener,
+            {
+                "action": "save",
+                "key": sheet["key"],
+                "request_id": turn,
+                "mask": protocol.pack(mask_hw),
+                "changed": True,
+                "seconds": 1,
+            },
+        )
 
     def heard(self, listener: dict, data: dict | None) -> dict:
         self.run(listener, {}, data)
@@ -451,6 +520,9 @@ def test_200_idle_visitors_and_six_large_volumes_stay_within_the_bounds(served, 
         Tab(page, f"large {number}").open(path)
         most, memory = max(most, mapped()), max(memory, resident() - before)
     said = page.budget.usage()
-    print(f"{idle / 2**10:.0f} KiB an idle visitor; at most {memory / MIB:.0f} MiB of memory and {most / MIB:.0f} MiB of disk; {said}")
+    print(
+        f"{idle / 2**10:.0f} KiB an idle visitor; at most {memory / MIB:.0f} MiB of memory and {most / MIB:.0f} MiB of"
+        f" disk; {said}"
+    )
     assert most <= 2048 * MIB and memory <= 1024 * MIB and said["disk"]["used"] <= said["disk"]["limit"]
     assert Tab(page, "idle 0").call(EPOCH)  # who holds no volume was left alone

@@ -1,4 +1,6 @@
-"""The page's queue: visitors take turns, saves are let in whatever waits, and what was given up holds its place until it ends."""
+"""The page's queue: visitors take turns, saves are let in whatever waits, and what was given up holds its place until
+it ends.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def queue():
 
 
 def push(queue, fn: int, visitor: str | None, event_data: object = None, data: list | None = None) -> tuple:
-    body = gr.data_classes.PredictBodyInternal(data=data or [], fn_index=fn, session_hash=visitor, event_data=event_data)
+    body = gr.data_classes.PredictBodyInternal(
+        data=data or [], fn_index=fn, session_hash=visitor, event_data=event_data
+    )
     return asyncio.run(queue.push(body, None, None))
 
 
@@ -56,7 +60,10 @@ def test_visitors_take_turns_and_saves_go_first(queue):
 
 def test_one_visitor_fills_no_queue_for_others_and_no_save_is_refused(queue):
     said = [push(queue, 1, "greedy") for _ in range(40)]
-    assert [one[0] for one in said] == [True] * lanes.MAX_OWN + [False] * 8 and said[-1][1:] == (lanes.OWN.format(lanes.MAX_OWN), "queue_full")
+    assert [one[0] for one in said] == [True] * lanes.MAX_OWN + [False] * 8 and said[-1][1:] == (
+        lanes.OWN.format(lanes.MAX_OWN),
+        "queue_full",
+    )
     assert push(queue, 2, "greedy", {"action": "propagate_all"})[0] and push(queue, 1, "other")[0]
     assert queue.usage()[NETWORK] == {"running": 0, "waiting": lanes.MAX_OWN + 2, "done": 0, "refused": 8}
 
@@ -72,7 +79,14 @@ def test_a_listener_says_what_it_needs_from_networks(monkeypatch):
         held, number, button = gr.State("image"), gr.Number(), gr.Button()
         page.hold([held])
         for needs in (lambda image, value: ((image, value),), lambda image, value: 1 / 0, None):
-            on_event(button.click, lambda image, value: (image, value), [held, number], [held, number], lane=NETWORK, needs=needs)
+            on_event(
+                button.click,
+                lambda image, value: (image, value),
+                [held, number],
+                [held, number],
+                lane=NETWORK,
+                needs=needs,
+            )
     queue = page.queue()._queue
     numbers = [fn for fn in page.fns if fn in page.lanes]
     for fn in numbers:
@@ -125,9 +139,17 @@ def test_files_decide_the_lane_and_what_is_wrong_with_them_is_said_later(queue, 
     monkeypatch.setattr("mpsams.imaging.cost.estimate", lambda files: (5, lanes.LARGE + 1))
     file = {"path": str(tmp_path / "a" / "x.nii"), "meta": {"_type": "gradio.FileData"}}
     _, event_id, _ = push(queue, 0, "a", data=[file])
-    assert queue.usage()[LONG]["waiting"] == 1 and queue.cost_of(event_id) == (5, lanes.LARGE + 1) and queue.cost_of("other") is None
+    assert (
+        queue.usage()[LONG]["waiting"] == 1
+        and queue.cost_of(event_id) == (5, lanes.LARGE + 1)
+        and queue.cost_of("other") is None
+    )
     monkeypatch.setattr("mpsams.imaging.cost.estimate", lambda files: 1 / 0)
-    assert push(queue, 0, "b", data=[file])[0] and push(queue, 0, "c", data=[{"path": "\0"}])[0] and queue.usage()[PICTURE]["waiting"] == 2
+    assert (
+        push(queue, 0, "b", data=[file])[0]
+        and push(queue, 0, "c", data=[{"path": "\0"}])[0]
+        and queue.usage()[PICTURE]["waiting"] == 2
+    )
 
 
 def test_a_request_that_takes_too_long_is_given_up_with_a_sentence(monkeypatch):
@@ -156,7 +178,9 @@ def test_a_visitor_who_asks_for_everything_lets_others_through(small_weights, tm
         greedy, other = (clients.Visitor(address, page, number) for number in (1, 2))
         file = greedy.upload()
         data = [file, *(about.get("parameter_default") for about in page.takes["mask"][1:])]
-        answers = [greedy.http.post("/gradio_api/call/mask", json={"data": data, "session_hash": "greedy"}) for _ in range(60)]
+        answers = [
+            greedy.http.post("/gradio_api/call/mask", json={"data": data, "session_hash": "greedy"}) for _ in range(60)
+        ]
         assert {answer.status_code for answer in answers} <= {200, 503} and answers[0].status_code == 200
         refusals = [json.loads(answer.text)["detail"] for answer in answers if answer.status_code == 503]
         assert all("You have 32 requests" in refusal for refusal in refusals)

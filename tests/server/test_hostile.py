@@ -1,4 +1,5 @@
-"""A thousand hostile uploads, each opened as an image and as masks: a plain refusal or a correct opening, within bounds.
+"""A thousand hostile uploads, each opened as an image and as masks: a plain refusal or a correct opening, within
+bounds.
 
 They are opened one after another by a process of its own, whose memory, time and files are watched.
 """
@@ -26,13 +27,15 @@ from tests.support.made_hostile import SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER, EVERY = 1000, 25
-SECONDS = 10.0  # of processor time for any one opening of a file, helpers of ours and the making of temporary files included
-MEMORY = 2304  # MiB of the whole process at its peak: the libraries and the maker of the files about 550, a volume of 1 GiB mapped
+# of processor time for any one opening of a file, helpers of ours and the making of temporary files included
+SECONDS = 10.0
+# MiB of the whole process at its peak: the libraries and the maker of the files about 550, a volume of 1 GiB mapped
+MEMORY = 2304
 ADDRESSES = 8 * 2**30  # a backstop, with room for the libraries and for a volume mapped from disk
 
 
 def outcome(open_it: Callable[[], object]) -> str:
-    """"opened", "refused", or what went wrong."""
+    """ "opened", "refused", or what went wrong."""
     from mpsams.imaging import UnreadableImage
 
     try:
@@ -97,26 +100,45 @@ def run(seed: int, indices: range, log: Path) -> None:
 
     logs.configure_logging()  # as when it is served
     scans = made_hostile.scans()
-    cases = {name: open_case.open_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"}) for name in ("flat", "volume")}
+    cases = {
+        name: open_case.open_scan(name, scans[name], {"seed": 0, "selector": "softmax-of-covariance"})
+        for name in ("flat", "volume")
+    }
     made_hostile.valid()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
-    with tempfile.TemporaryDirectory() as uploads, tempfile.TemporaryDirectory() as temporary, log.open("a", buffering=1) as out:
+    with (
+        tempfile.TemporaryDirectory() as uploads,
+        tempfile.TemporaryDirectory() as temporary,
+        log.open("a", buffering=1) as out,
+    ):
         tempfile.tempdir = temporary
         for index in indices:
             out.write(json.dumps({"begins": index, "family": made_hostile.family(index)}) + "\n")
             name, data = made_hostile.one(seed, index)
-            path = Path(uploads) / strip_invalid_filename_characters(name.replace("\0", "").rpartition("/")[2]).replace("..", "file")
+            path = Path(uploads) / strip_invalid_filename_characters(name.replace("\0", "").rpartition("/")[2]).replace(
+                "..", "file"
+            )
             path.write_bytes(data)
             before = files_open()
             ways = {
                 "image": lambda: as_image(path), "truth of a picture": lambda: as_truth(path, "flat", cases),
                 "truth of a volume": lambda: as_truth(path, "volume", cases), "masks": lambda: as_masks(path, scans),
             }  # fmt: skip
-            line = {"index": index, "family": made_hostile.family(index), "bytes": len(data), "ends": {}, "seconds": {}, "waited": 0.0}
+            line = {
+                "index": index,
+                "family": made_hostile.family(index),
+                "bytes": len(data),
+                "ends": {},
+                "seconds": {},
+                "waited": 0.0,
+            }
             for way, open_it in ways.items():
                 began = worked(), time.perf_counter()
                 line["ends"][way] = outcome(open_it)
-                line["seconds"][way], line["waited"] = worked() - began[0], max(line["waited"], time.perf_counter() - began[1])
+                line["seconds"][way], line["waited"] = (
+                    worked() - began[0],
+                    max(line["waited"], time.perf_counter() - began[1]),
+                )
             path.unlink()
             line["left"] = [str(entry) for entry in (*Path(temporary).rglob("*"), *Path(uploads).rglob("*"))]
             line["open"] = files_open() - before
@@ -127,8 +149,18 @@ def run(seed: int, indices: range, log: Path) -> None:
 def opened_all(indices: range, tmp_path: Path, seed: int = 0) -> tuple[list[dict], str]:
     """The results for all files, and the output of the process."""
     log = tmp_path / "log"
-    code = f"from tests.server import test_hostile\nfrom pathlib import Path\ntest_hostile.run({seed}, {indices!r}, Path({str(log)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=3600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    code = (
+        f"from tests.server import test_hostile\nfrom pathlib import Path\ntest_hostile.run({seed}, {indices!r},"
+        f" Path({str(log)!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert done.returncode == 0, f"the process ended with {done.returncode} at {lines[-1]}\n{done.stderr[-2000:]}"
     return [line for line in lines if "index" in line], done.stdout + done.stderr
@@ -136,16 +168,27 @@ def opened_all(indices: range, tmp_path: Path, seed: int = 0) -> tuple[list[dict
 
 def judged(lines: list[dict], printed: str) -> dict:
     """Fails on whatever is not as it should be; else the numbers."""
-    wrong = [f"{line['index']} {line['family']} as {way}: {end}" for line in lines for way, end in line["ends"].items() if end not in ("opened", "refused")]
+    wrong = [
+        f"{line['index']} {line['family']} as {way}: {end}"
+        for line in lines
+        for way, end in line["ends"].items()
+        if end not in ("opened", "refused")
+    ]
     assert not wrong, "\n".join(wrong)
-    slow = [f"{line['index']} {line['family']} as {way}: {taken:.1f} s" for line in lines for way, taken in line["seconds"].items() if taken > SECONDS]
+    slow = [
+        f"{line['index']} {line['family']} as {way}: {taken:.1f} s"
+        for line in lines
+        for way, taken in line["seconds"].items()
+        if taken > SECONDS
+    ]
     assert not slow, "\n".join(slow)
     assert [line for line in lines if line["left"] or line["open"] > 0] == []
     peak = max(line["peak_mib"] for line in lines)
     assert peak < MEMORY, f"{peak:.0f} MiB"
     assert SECRET not in printed, printed[-2000:]
     ends = Counter(f"{way} {end}" for line in lines for way, end in line["ends"].items())
-    assert all(ends[f"{way} {end}"] for way in ("image", "masks") for end in ("opened", "refused"))  # so that both were tried
+    # so that both were tried
+    assert all(ends[f"{way} {end}"] for way in ("image", "masks") for end in ("opened", "refused"))
     return {
         "files": len(lines), "peak_mib": peak, "slowest_s": max(max(line["seconds"].values()) for line in lines),
         "longest_wait_s": max(line["waited"] for line in lines), **ends,
@@ -164,8 +207,13 @@ def test_a_thousand_hostile_uploads_are_refused_or_opened(tmp_path):
 def test_equal_seeds_make_equal_uploads():
     from tests.support import made_hostile
 
-    code = "from tests.support import made_hostile\nimport hashlib\nprint([hashlib.sha256(made_hostile.one(3, k)[1]).hexdigest() for k in range(6)])"
-    there = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    code = (
+        "from tests.support import made_hostile\nimport hashlib\nprint([hashlib.sha256(made_hostile.one(3,"
+        " k)[1]).hexdigest() for k in range(6)])"
+    )
+    there = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert there.strip() == str([hashlib.sha256(made_hostile.one(3, k)[1]).hexdigest() for k in range(6)])
     assert made_hostile.one(3, 1) != made_hostile.one(4, 1)
     assert math.gcd(len(made_hostile.FAMILIES), EVERY) == 1  # so that every 25th meets every kind

@@ -21,15 +21,28 @@ from mpsams.transforms import Box
 
 def test_boxes_and_points_are_parsed_one_or_several():
     assert parse_boxes("") == [] and parse_points("  ") == []
-    assert parse_boxes("[1, 2, 3, 4]") == [(1, 2, 3, 4)] and parse_boxes("[[1, 2, 3, 4], [0, 0, 2.5, 9]]") == [(1, 2, 3, 4), (0, 0, 2.5, 9)]
+    assert parse_boxes("[1, 2, 3, 4]") == [(1, 2, 3, 4)] and parse_boxes("[[1, 2, 3, 4], [0, 0, 2.5, 9]]") == [
+        (1, 2, 3, 4),
+        (0, 0, 2.5, 9),
+    ]
     assert parse_points("[5, 6]") == [(5, 6, 1)] and parse_points("[[5, 6, 0], [7, 8]]") == [(5, 6, 0), (7, 8, 1)]
 
 
-@pytest.mark.parametrize("parse, text, words", [
-    (parse_boxes, "box", "no JSON"), (parse_boxes, "{}", "a list"), (parse_boxes, "[[1, 2, 3]]", "4 finite numbers"), (parse_boxes, "[[3, 2, 1, 4]]", "left must be less"),
-    (parse_boxes, "[[1, 2, 3, NaN]]", "finite"), (parse_boxes, "[[true, 2, 3, 4]]", "finite"), (parse_boxes, json.dumps([[0, 0, 1, 1]] * 101), "at most 100"),
-    (parse_points, "[[1, 2, 3]]", "label must be 1"), (parse_points, "[[1]]", "2 or 3 finite"), (parse_points, "[" * 100_000, "no JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "parse, text, words",
+    [
+        (parse_boxes, "box", "no JSON"),
+        (parse_boxes, "{}", "a list"),
+        (parse_boxes, "[[1, 2, 3]]", "4 finite numbers"),
+        (parse_boxes, "[[3, 2, 1, 4]]", "left must be less"),
+        (parse_boxes, "[[1, 2, 3, NaN]]", "finite"),
+        (parse_boxes, "[[true, 2, 3, 4]]", "finite"),
+        (parse_boxes, json.dumps([[0, 0, 1, 1]] * 101), "at most 100"),
+        (parse_points, "[[1, 2, 3]]", "label must be 1"),
+        (parse_points, "[[1]]", "2 or 3 finite"),
+        (parse_points, "[" * 100_000, "no JSON"),
+    ],
+)
 def test_what_is_no_prompt_is_refused_with_what_is_allowed(parse, text, words):
     with pytest.raises(ValueError, match=words):
         parse(text)
@@ -61,21 +74,39 @@ def image(tmp_path_factory):
 
 def test_the_answer_is_the_prompt_network_s_for_each_object(app_address, image, small_weights):
     client = Client(app_address, verbose=False)
-    answer = client.predict(handle_file(image), "[[60, 50, 140, 120], [10, 10, 30, 40]]", "[[100, 90, 1], [20, 60, 0]]", api_name="/prompt")
+    answer = client.predict(
+        handle_file(image), "[[60, 50, 140, 120], [10, 10, 30, 40]]", "[[100, 90, 1], [20, 60, 0]]", api_name="/prompt"
+    )
     network = inference.open_network(small_weights / "prompt.safetensors")
     unit_hw = raster.read(Path(image).read_bytes(), "ultrasound").slice(0)
-    expected = segment_prompt(network, unit_hw / 255 if unit_hw.max() > 1 else unit_hw, Prompt(Box(50, 60, 70, 80), positive=((90, 100),)))
+    expected = segment_prompt(
+        network, unit_hw / 255 if unit_hw.max() > 1 else unit_hw, Prompt(Box(50, 60, 70, 80), positive=((90, 100),))
+    )
     first, second = answer["objects"]
-    assert answer["weights"] == "prompt" and [answer["height"], answer["width"]] == list(unit_hw.shape) and "notes" in answer
-    assert np.array_equal(run_lengths.decode(np.array(first["mask"]["counts"]), tuple(first["mask"]["size"])), expected.mask)
-    assert first["confidence"] == pytest.approx(expected.confidence, abs=1e-4) and first["pixels"] == expected.mask.sum() and second["points"] == [[20, 60, 0]]
+    assert (
+        answer["weights"] == "prompt"
+        and [answer["height"], answer["width"]] == list(unit_hw.shape)
+        and "notes" in answer
+    )
+    assert np.array_equal(
+        run_lengths.decode(np.array(first["mask"]["counts"]), tuple(first["mask"]["size"])), expected.mask
+    )
+    assert (
+        first["confidence"] == pytest.approx(expected.confidence, abs=1e-4)
+        and first["pixels"] == expected.mask.sum()
+        and second["points"] == [[20, 60, 0]]
+    )
     both = [run_lengths.decode(np.array(each["mask"]["counts"]), unit_hw.shape) for each in (first, second, answer)]
     assert np.array_equal(both[0] | both[1], both[2])
 
 
 def test_a_wrong_prompt_gets_a_sentence(app_address, image):
     client = Client(app_address, verbose=False)
-    for boxes, points, words in [("", "", "marks no object"), ("[1, 2]", "", "4 finite numbers"), ("[[900, 900, 950, 950]]", "", "overlap the image")]:
+    for boxes, points, words in [
+        ("", "", "marks no object"),
+        ("[1, 2]", "", "4 finite numbers"),
+        ("[[900, 900, 950, 950]]", "", "overlap the image"),
+    ]:
         with pytest.raises(AppError, match=words):
             client.predict(handle_file(image), boxes, points, api_name="/prompt")
 

@@ -1,4 +1,6 @@
-"""docs/deploy/nginx.conf on loopback: TLS, one machine for each browser, time limits, events that are not held back, compressed answers; an app that ends."""
+"""docs/deploy/nginx.conf on loopback: TLS, one machine for each browser, time limits, events that are not held back,
+compressed answers; an app that ends.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from tests.support.server import ROOT
 
 CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
 SLIDER = hall.SLIDERS["mask"]
-pytestmark = pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl")
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl"
+)
 
 
 def free_port() -> int:
@@ -43,7 +47,13 @@ class Machine:
             return
         said = {name.decode(): value.decode() for name, value in scope["headers"]}
         kind = b"text/event-stream" if scope["path"] == "/events" else b"text/html"
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind), (b"x-machine", self.name.encode())]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", kind), (b"x-machine", self.name.encode())],
+            }
+        )
         if scope["path"] == "/events":
             await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
             await asyncio.to_thread(self.go.wait, 30)
@@ -70,23 +80,51 @@ def serving(machine: Machine):
 def proxy(tmp_path_factory):
     """The address of an nginx with the documented configuration, its certificate, and the machines behind it."""
     machines = [Machine("one"), Machine("two")]
-    with serving(machines[0]) as first, serving(machines[1]) as second, nginx(tmp_path_factory.mktemp("nginx"), first, second) as (port, trusted):
+    with (
+        serving(machines[0]) as first,
+        serving(machines[1]) as second,
+        nginx(tmp_path_factory.mktemp("nginx"), first, second) as (port, trusted),
+    ):
         yield port, trusted, machines
 
 
 @contextmanager
 def nginx(folder: Path, first: int, second: int):
-    """An nginx with the documented configuration in front of two ports: its own port, and what trusts its certificate."""
+    """An nginx with the documented configuration in front of two ports: its own port, and what
+    trusts its certificate.
+    """
     key, certificate, port = folder / "key", folder / "certificate", free_port()
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    ]
     subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     text = CONFIG.read_text(encoding="utf-8")
     for old, new in (
-        ("listen 443", f"listen 127.0.0.1:{port}"), ("10.0.0.11:7860", f"127.0.0.1:{first}"), ("10.0.0.12:7860", f"127.0.0.1:{second}"),
-        ("/etc/ssl/annotate.example.org.pem", str(certificate)), ("/etc/ssl/annotate.example.org.key", str(key)),
-        ("client_header_timeout 10s", "client_header_timeout 1s"), ("http {", f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
-         f" fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;"),
-    ):  # fmt: skip
+        ("listen 443", f"listen 127.0.0.1:{port}"),
+        ("10.0.0.11:7860", f"127.0.0.1:{first}"),
+        ("10.0.0.12:7860", f"127.0.0.1:{second}"),
+        ("/etc/ssl/annotate.example.org.pem", str(certificate)),
+        ("/etc/ssl/annotate.example.org.key", str(key)),
+        ("client_header_timeout 10s", "client_header_timeout 1s"),
+        (
+            "http {",
+            (
+                f"http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;"
+                f" fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;"
+            ),
+        ),
+    ):
         assert old in text
         text = text.replace(old, new)
     (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log {folder}/errors; user root;\n{text}")
@@ -119,8 +157,13 @@ def test_a_browser_stays_on_its_machine_and_browsers_are_spread(proxy):
 def test_the_machine_is_told_whom_it_serves_and_answers_are_compressed(proxy):
     with browser(proxy) as client:
         answer = client.get("/")
-    assert answer.text.startswith(f"localhost:{proxy[0]} 127.0.0.1 https") and answer.headers["content-encoding"] == "gzip"
-    assert re.search("Secure; HttpOnly; SameSite=Lax", answer.headers["set-cookie"]) and "max-age" in answer.headers["strict-transport-security"]
+    assert (
+        answer.text.startswith(f"localhost:{proxy[0]} 127.0.0.1 https") and answer.headers["content-encoding"] == "gzip"
+    )
+    assert (
+        re.search("Secure; HttpOnly; SameSite=Lax", answer.headers["set-cookie"])
+        and "max-age" in answer.headers["strict-transport-security"]
+    )
 
 
 def test_events_are_not_held_back(proxy):
@@ -134,7 +177,10 @@ def test_events_are_not_held_back(proxy):
 
 def test_a_header_that_never_ends_is_cut_off_and_metrics_stay_inside(proxy):
     port, trusted, _ = proxy
-    with socket.create_connection(("localhost", port)) as plain, trusted.wrap_socket(plain, server_hostname="localhost") as slow:
+    with (
+        socket.create_connection(("localhost", port)) as plain,
+        trusted.wrap_socket(plain, server_hostname="localhost") as slow,
+    ):
         slow.settimeout(30)
         slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         assert slow.recv(1000) == b""
@@ -147,7 +193,16 @@ class App:
 
     def __init__(self, weights: Path, folder: Path, memory: int) -> None:
         self.port, self.folder, self.memory = free_port(), folder, memory
-        self.command = [sys.executable, "app.py", "--port", str(self.port), "--weights", str(weights), "--memory", str(memory)]
+        self.command = [
+            sys.executable,
+            "app.py",
+            "--port",
+            str(self.port),
+            "--weights",
+            str(weights),
+            "--memory",
+            str(memory),
+        ]
         self.process = None
 
     def start(self) -> None:

@@ -1,4 +1,6 @@
-"""The app as a server among strangers: limits, login, headers, logs, a read-only disk, hostile uploads over HTTP, many clients."""
+"""The app as a server among strangers: limits, login, headers, logs, a read-only disk, hostile uploads over HTTP, many
+clients.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,15 @@ def open_app(tmp_path_factory, small_weights):
     (temporary / "abc").mkdir(parents=True)
     (temporary / "abc" / "left.png").write_bytes(b"of an earlier run")
     (temporary / uploads._MARK).touch()
-    with running(folder, "--weights", str(small_weights), "--max-upload", "32mb", GRADIO_TEMP_DIR=str(temporary), TMPDIR=str(temporary)) as (address, process, printed):
+    with running(
+        folder,
+        "--weights",
+        str(small_weights),
+        "--max-upload",
+        "32mb",
+        GRADIO_TEMP_DIR=str(temporary),
+        TMPDIR=str(temporary),
+    ) as (address, process, printed):
         yield address, process, printed, temporary
 
 
@@ -86,7 +96,8 @@ def test_hostile_uploads_over_http_get_a_sentence_or_a_result_and_leave_nothing(
         os.unlink(path)  # as delete_cache does after a day
     assert len(ends) == 60 and ends.count("refused") > 20 and ends.count("opened") > 5
     left = [file for file in temporary.rglob("*") if file.is_file() and file.name != uploads._MARK]
-    assert all(file.parent == temporary and file.stat().st_size == 0 for file in left)  # gr.File makes an empty one of each that it is given
+    # gr.File makes an empty one of each that it is given
+    assert all(file.parent == temporary and file.stat().st_size == 0 for file in left)
     uploads.sweep(temporary, age=3600, age_of_parts=-1)  # as a few minutes later
     assert [entry.name for entry in temporary.iterdir()] == [uploads._MARK]
     assert resident(process.pid) < MEMORY
@@ -98,14 +109,20 @@ def test_planted_names_are_in_no_log(open_app):
     visitor = clients.Visitor(address, clients.Page(address), 2)
     gone = visitor.upload()
     planted = temporary / Path(gone["path"]).parent.name / f"{SECRET}.png"
-    for path, words in ((str(planted), "upload it again"), (f"/etc/{SECRET}", "uploaded to this page"), (f"{SECRET}\0", "uploaded to this page"), (7, "uploaded to this page")):
+    for path, words in (
+        (str(planted), "upload it again"),
+        (f"/etc/{SECRET}", "uploaded to this page"),
+        (f"{SECRET}\0", "uploaded to this page"),
+        (7, "uploaded to this page"),
+    ):
         with pytest.raises(ValueError, match=words):
             visitor.call("mask", {"path": path, "meta": {"_type": "gradio.FileData"}})
     with pytest.raises(ValueError):
         visitor.call("mask", {"no": SECRET})
     data = made_hostile.valid()["dicom slice"].replace(b"1.2.3.4.9\0", b"SECRET.UID")
     sent = visitor.http.post("/gradio_api/upload", files={"files": (f"{SECRET}.dcm", data)}).json()
-    visitor.call("mask", {"path": sent[0], "meta": {"_type": "gradio.FileData"}})  # pydicom would warn of the UID, and quote it
+    # pydicom would warn of the UID, and quote it
+    visitor.call("mask", {"path": sent[0], "meta": {"_type": "gradio.FileData"}})
     for address_ in (f"/gradio_api/file={temporary}/{SECRET}", f"/{SECRET}", f"/gradio_api/call/mask/{SECRET}"):
         with suppress(httpx.RemoteProtocolError):  # gradio breaks off where there is no such event
             visitor.http.get(address_)
@@ -119,23 +136,46 @@ def test_an_upload_is_readable_only_by_who_knows_its_path_and_by_nobody_as_a_pag
     folder = Path(path).parent.name
     assert re.fullmatch(r"[0-9a-f]{64}", folder) and oct(temporary.stat().st_mode)[-3:] == "700"
     assert httpx.get(f"{address}/gradio_api/file={path}").content == visitor.picture
-    for guess in (temporary, temporary / folder, temporary / "*", temporary / uploads._MARK / "..", temporary / ("0" * 64) / "3.png"):
+    for guess in (
+        temporary,
+        temporary / folder,
+        temporary / "*",
+        temporary / uploads._MARK / "..",
+        temporary / ("0" * 64) / "3.png",
+    ):
         assert httpx.get(f"{address}/gradio_api/file={guess}").status_code in (403, 404), guess
     sent = visitor.http.post("/gradio_api/upload", files={"files": ("page.html", b"<script>alert(1)</script>")}).json()
     answer = httpx.get(f"{address}/gradio_api/file={sent[0]}")
-    assert answer.headers["content-disposition"].startswith("attachment") and answer.headers["content-type"] == "application/octet-stream"
+    assert (
+        answer.headers["content-disposition"].startswith("attachment")
+        and answer.headers["content-type"] == "application/octet-stream"
+    )
 
 
 def test_what_an_earlier_run_left_is_gone(open_app):
     assert not (open_app[3] / "abc").exists()
 
 
-@pytest.mark.parametrize("method, path, status", [
-    ("GET", "/gradio_api/file=http://127.0.0.1:9/x", 404), ("GET", "/gradio_api/file=HTTPS://example.com/", 404), ("GET", "/gradio_api/proxy=https://a.hf.space/", 404),
-    ("POST", "/gradio_api/run/mask", 404), ("GET", "/gradio_api/token", 404), ("GET", "/gradio_api/openapi.json", 404), ("GET", "/monitoring", 404), ("GET", "/docs", 404),
-    ("GET", "/gradio_api/vibe-code", 404), ("POST", "/gradio_api/process_recording", 404), ("PUT", "/", 404), ("OPTIONS", "/gradio_api/upload", 404),
-    ("GET", "/gradio_api/file=/etc/passwd", 403), ("GET", "/assets/../../../../etc/passwd", 404), ("GET", "/static/%2e%2e/%2e%2e/routes.py", 403),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, path, status",
+    [
+        ("GET", "/gradio_api/file=http://127.0.0.1:9/x", 404),
+        ("GET", "/gradio_api/file=HTTPS://example.com/", 404),
+        ("GET", "/gradio_api/proxy=https://a.hf.space/", 404),
+        ("POST", "/gradio_api/run/mask", 404),
+        ("GET", "/gradio_api/token", 404),
+        ("GET", "/gradio_api/openapi.json", 404),
+        ("GET", "/monitoring", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/gradio_api/vibe-code", 404),
+        ("POST", "/gradio_api/process_recording", 404),
+        ("PUT", "/", 404),
+        ("OPTIONS", "/gradio_api/upload", 404),
+        ("GET", "/gradio_api/file=/etc/passwd", 403),
+        ("GET", "/assets/../../../../etc/passwd", 404),
+        ("GET", "/static/%2e%2e/%2e%2e/routes.py", 403),
+    ],
+)
 def test_only_the_pages_own_addresses_are_answered(open_app, method, path, status):
     answer = httpx.request(method, open_app[0] + path, headers={"Content-Length": "0"})
     assert answer.status_code in (status, 403 if status == 403 else 404) and "root:" not in answer.text
@@ -152,7 +192,9 @@ def test_uploads_beyond_the_limit_are_refused(open_app):
     before = set(temporary.rglob("*"))
     large = httpx.post(f"{address}/gradio_api/upload", files={"files": ("x.png", bytes(33 * 2**20))}, timeout=60)
     assert large.status_code == 413
-    many = httpx.post(f"{address}/gradio_api/upload", files=[("files", (f"{k}.png", bytes(10 * 2**20))) for k in range(4)], timeout=60)
+    many = httpx.post(
+        f"{address}/gradio_api/upload", files=[("files", (f"{k}.png", bytes(10 * 2**20))) for k in range(4)], timeout=60
+    )
     assert many.status_code == 413 and "32 MiB together" in many.text
     assert set(temporary.rglob("*")) == before
 
@@ -163,15 +205,33 @@ def browser_page():
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("there is no chromium here")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--no-first-run",
+    ]
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 700})
         page.said, page.failed, page.outside = [], [], []
-        page.on("console", lambda message: page.said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: page.said.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("response", lambda answer: page.failed.append((answer.status, answer.url)) if answer.status >= 400 else None)
-        page.on("request", lambda request: page.outside.append(request.url) if not request.url.startswith(("http://127.0.0.1", "data:", "blob:")) else None)
+        page.on(
+            "response", lambda answer: page.failed.append((answer.status, answer.url)) if answer.status >= 400 else None
+        )
+        page.on(
+            "request",
+            lambda request: (
+                page.outside.append(request.url)
+                if not request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
+                else None
+            ),
+        )
         yield page
         browser.close()
 
@@ -187,7 +247,8 @@ def test_all_tabs_work_under_the_content_security_policy(open_app):
             page.get_by_role("tabpanel").filter(visible=True).first.wait_for(timeout=20_000)
             idle(page)
         assert (page.said, page.failed, page.outside) == ([], [], [])
-        with page.expect_console_message(lambda message: "Content Security Policy" in message.text):  # so that this test would have seen one
+        # so that this test would have seen one
+        with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
             page.evaluate("new Image().src = 'https://example.com/x.png'")
 
 
@@ -198,18 +259,38 @@ def test_without_login_only_the_sign_of_life_and_the_login_page_answer(locked_ap
     address, _ = locked_app
     assert httpx.get(f"{address}/healthz").json()["project"] == "writable"
     page = httpx.get(address)
-    assert page.status_code == 200 and '"auth_required":true' in page.text.replace(" ", "") and "busi-mps_ams" not in page.text
-    for method, path in (("GET", "/config"), ("GET", "/gradio_api/info"), ("GET", "/gradio_api/file=app.py"), ("GET", "/gradio_api/call/mask/x"), ("GET", "/gradio_api/queue/data")):
+    assert (
+        page.status_code == 200
+        and '"auth_required":true' in page.text.replace(" ", "")
+        and "busi-mps_ams" not in page.text
+    )
+    for method, path in (
+        ("GET", "/config"),
+        ("GET", "/gradio_api/info"),
+        ("GET", "/gradio_api/file=app.py"),
+        ("GET", "/gradio_api/call/mask/x"),
+        ("GET", "/gradio_api/queue/data"),
+    ):
         assert httpx.request(method, address + path, params={"session_hash": "x"}).status_code == 401, path
-    for path, sent in (("upload", {"files": {"files": ("x.png", b"x")}}), ("queue/join", {"json": {"data": [], "fn_index": 0, "session_hash": "x"}}),
-                       ("call/mask", {"json": {"data": []}}), ("component_server", {"json": {}})):  # fmt: skip
+    for path, sent in (
+        ("upload", {"files": {"files": ("x.png", b"x")}}),
+        ("queue/join", {"json": {"data": [], "fn_index": 0, "session_hash": "x"}}),
+        ("call/mask", {"json": {"data": []}}),
+        ("component_server", {"json": {}}),
+    ):
         assert httpx.post(f"{address}/gradio_api/{path}", **sent).status_code == 401, path
 
 
 def test_login_lets_in_by_the_right_password_only(locked_app):
     address, printed = locked_app
     http = httpx.Client(base_url=address, timeout=60)
-    for name, password in (("anne", "wrong"), ("bob", PASSWORD), ("", ""), ("anne", PASSWORD + "x"), ("anne", "x" * 10_000)):
+    for name, password in (
+        ("anne", "wrong"),
+        ("bob", PASSWORD),
+        ("", ""),
+        ("anne", PASSWORD + "x"),
+        ("anne", "x" * 10_000),
+    ):
         began = time.monotonic()
         assert http.post("/login", data={"username": name, "password": password}).status_code in (400, 422)
         assert not name or time.monotonic() - began >= 1.0
@@ -240,16 +321,30 @@ def test_an_account_is_written_and_read(tmp_path, monkeypatch):
     first = (tmp_path / "people").read_text()
     main.main(["--login", str(tmp_path / "people"), "--add-login", "anne"])
     found = accounts.read(tmp_path / "people")
-    assert set(found) == {"anne", "bob"} and PASSWORD not in first and oct((tmp_path / "people").stat().st_mode)[-3:] == "600"
+    assert (
+        set(found) == {"anne", "bob"}
+        and PASSWORD not in first
+        and oct((tmp_path / "people").stat().st_mode)[-3:] == "600"
+    )
     assert first != (tmp_path / "people").read_text()  # another salt
     allowed = accounts.checker(found)
     assert asyncio.run(allowed("anne", PASSWORD))
     kind, cost, block, parallel, salt, digest = found["anne"].split(":")
     how = {"n": int(cost), "r": int(block), "p": int(parallel), "maxmem": 2**26}
-    assert kind == "scrypt" and hashlib.scrypt(PASSWORD.encode(), salt=bytes.fromhex(salt), **how, dklen=32).hex() == digest
+    assert (
+        kind == "scrypt"
+        and hashlib.scrypt(PASSWORD.encode(), salt=bytes.fromhex(salt), **how, dklen=32).hex() == digest
+    )
 
 
-@pytest.mark.parametrize("name, first, second, words", [("a b", "x" * 9, "x" * 9, "colon and space"), ("anne", "x" * 9, "y" * 9, "differ"), ("anne", "short", "short", "8 to 256")])
+@pytest.mark.parametrize(
+    "name, first, second, words",
+    [
+        ("a b", "x" * 9, "x" * 9, "colon and space"),
+        ("anne", "x" * 9, "y" * 9, "differ"),
+        ("anne", "short", "short", "8 to 256"),
+    ],
+)
 def test_accounts_that_are_refused(tmp_path, monkeypatch, capsys, name, first, second, words):
     answers = iter((first, second))
     monkeypatch.setattr(main.getpass, "getpass", lambda prompt: next(answers))
@@ -258,7 +353,10 @@ def test_accounts_that_are_refused(tmp_path, monkeypatch, capsys, name, first, s
     assert words in capsys.readouterr().err and not (tmp_path / "people").exists()
 
 
-@pytest.mark.parametrize("text, words", [("", "no accounts"), ("anne:secret\n", "line 1"), ("anne:scrypt:2:8:1:00:00\n", "line 1"), ("an ne:x", "line 1")])
+@pytest.mark.parametrize(
+    "text, words",
+    [("", "no accounts"), ("anne:secret\n", "line 1"), ("anne:scrypt:2:8:1:00:00\n", "line 1"), ("an ne:x", "line 1")],
+)
 def test_files_of_accounts_that_are_refused(tmp_path, text, words):
     (tmp_path / "people").write_text(text)
     with pytest.raises(ValueError, match=words) as refusal:
@@ -269,11 +367,17 @@ def test_files_of_accounts_that_are_refused(tmp_path, text, words):
 # Pieces
 
 
-@pytest.mark.parametrize("path, headers, status, words", [
-    ("/gradio_api/queue/join", {"content-length": str(MAX_BODY + 1)}, 413, "16 MiB"), ("/gradio_api/queue/join", {}, 411, "how long"),
-    ("/gradio_api/queue/join", {"content-length": "-1"}, 411, "how long"), ("/gradio_api/upload", {"content-length": str(2**31)}, 413, "1 MiB together"),
-    ("/gradio_api/queue/join", {"content-length": "5", "sec-fetch-site": "cross-site"}, 403, "Another site"), ("/gradio_api/queue/join", {"content-length": "5"}, 200, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path, headers, status, words",
+    [
+        ("/gradio_api/queue/join", {"content-length": str(MAX_BODY + 1)}, 413, "16 MiB"),
+        ("/gradio_api/queue/join", {}, 411, "how long"),
+        ("/gradio_api/queue/join", {"content-length": "-1"}, 411, "how long"),
+        ("/gradio_api/upload", {"content-length": str(2**31)}, 413, "1 MiB together"),
+        ("/gradio_api/queue/join", {"content-length": "5", "sec-fetch-site": "cross-site"}, 403, "Another site"),
+        ("/gradio_api/queue/join", {"content-length": "5"}, 200, ""),
+    ],
+)
 def test_the_guard_judges_requests_before_they_are_read(tmp_path, path, headers, status, words):
     guard = Guard(Swallow(), 2**20, tmp_path)
     found, body, given = asyncio.run(_through(guard, "POST", path, headers, [b"12345"]))
@@ -282,13 +386,17 @@ def test_the_guard_judges_requests_before_they_are_read(tmp_path, path, headers,
 
 def test_a_request_longer_than_it_says_is_cut_off(tmp_path):
     guard = Guard(Swallow(), 2**20, tmp_path)
-    *_, given = asyncio.run(_through(guard, "POST", "/gradio_api/queue/join", {"content-length": "5"}, [bytes(2**20)] * 40))
+    *_, given = asyncio.run(
+        _through(guard, "POST", "/gradio_api/queue/join", {"content-length": "5"}, [bytes(2**20)] * 40)
+    )
     assert given <= MAX_BODY
 
 
 def test_no_upload_when_the_disk_is_nearly_full(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2**30}))
-    status, body, _ = asyncio.run(_through(Guard(Swallow(), 2**20, tmp_path), "POST", "/gradio_api/upload", {"content-length": "5"}, [b"12345"]))
+    status, body, _ = asyncio.run(
+        _through(Guard(Swallow(), 2**20, tmp_path), "POST", "/gradio_api/upload", {"content-length": "5"}, [b"12345"])
+    )
     assert status == 507 and b"no room" in body
 
 
@@ -302,7 +410,9 @@ def test_a_folder_of_uploads_is_our_own_or_left_alone(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "others")
     for path in (tmp_path / "others", tmp_path / "link", tmp_path / "others" / "thesis.txt"):
         assert uploads.own_folder(path) not in (path, tmp_path / "others")
-    assert (tmp_path / "others" / "thesis.txt").read_text() == "do not delete" and len(list((tmp_path / "others").iterdir())) == 1
+    assert (tmp_path / "others" / "thesis.txt").read_text() == "do not delete" and len(
+        list((tmp_path / "others").iterdir())
+    ) == 1
 
 
 def test_what_is_old_or_broken_off_is_swept(tmp_path):
@@ -314,14 +424,20 @@ def test_what_is_old_or_broken_off_is_swept(tmp_path):
     os.utime(tmp_path / "b", (now - 90_000,) * 2)
     uploads.sweep(tmp_path, 86_400)
     uploads.sweep(tmp_path, 86_400)
-    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {"a/new.png", "part1", uploads._MARK}
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        "a/new.png",
+        "part1",
+        uploads._MARK,
+    }
 
 
 def test_log_lines_name_nothing():
     try:
         open(f"/nowhere/{SECRET}", "rb")  # noqa: SIM115
     except OSError:
-        record = logging.LogRecord("x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info())
+        record = logging.LogRecord(
+            "x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info()
+        )
     said = logs.RedactingFormatter().format(record)
     assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", said)
 
@@ -360,22 +476,37 @@ def test_the_count_of_leaks_can_rise(open_app):
 
 
 def test_it_runs_as_nobody_on_a_read_only_disk_with_one_folder_to_write(tmp_path):
-    """As ``docker run --read-only --tmpfs /tmp -v …:/data`` does it, by a mount namespace: the project is the only folder that stays."""
+    """As ``docker run --read-only --tmpfs /tmp -v …:/data`` does it, by a mount namespace: the project is the only
+    folder that stays.
+    """
     if shutil.which("unshare") is None or shutil.which("setpriv") is None or os.getuid() != 0:
         pytest.skip("needs root, unshare and setpriv")
     own = {Path(where).resolve() for where in (main.__file__, sys.prefix, sys.base_prefix)}
     scratch = next(where for where in ("/tmp", "/media", "/srv") if not any(path.is_relative_to(where) for path in own))
     (tmp_path / "data").mkdir()
     os.chown(tmp_path / "data", 65534, 65534)
-    mounts = f"mount --make-rprivate / && mount --bind {tmp_path / 'data'} /mnt && mount -o remount,ro,bind / && mount -t tmpfs -o mode=1777 tmpfs {scratch}"
+    mounts = (
+        f"mount --make-rprivate / && mount --bind {tmp_path / 'data'} /mnt && mount -o remount,ro,bind / && mount -t"
+        f" tmpfs -o mode=1777 tmpfs {scratch}"
+    )
     if subprocess.run(["unshare", "-m", "sh", "-c", f"{mounts} && ! touch /x 2>/dev/null"], check=False).returncode:
         pytest.skip("no mount namespaces here")
     drop = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
-    if subprocess.run(["unshare", "-m", "sh", "-c", f"{mounts} && env -u HOME {drop} {sys.executable} -c 'import gradio'"], check=False, capture_output=True).returncode:
-        drop = "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all"  # this Python lies where nobody may read; still without any capability
+    if subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{mounts} && env -u HOME {drop} {sys.executable} -c 'import gradio'"],
+        check=False,
+        capture_output=True,
+    ).returncode:
+        # this Python lies where nobody may read; still without any capability
+        drop = "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all"
         os.chown(tmp_path / "data", 0, 0)
     before = ("unshare", "-m", "sh", "-c", f'{mounts} && exec env -u HOME {drop} "$@"', "sh")
-    environment = {"PYTHONDONTWRITEBYTECODE": "1", "GRADIO_TEMP_DIR": f"{scratch}/gradio", "MPLCONFIGDIR": f"{scratch}/matplotlib", "TMPDIR": scratch}
+    environment = {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GRADIO_TEMP_DIR": f"{scratch}/gradio",
+        "MPLCONFIGDIR": f"{scratch}/matplotlib",
+        "TMPDIR": scratch,
+    }
     with running(tmp_path, "--project", "/mnt/project", before=before, **environment) as (address, process, printed):
         assert httpx.get(f"{address}/healthz").json()["project"] == "writable"
         visitor = clients.Visitor(address, clients.Page(address), 1)

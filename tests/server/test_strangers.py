@@ -1,4 +1,6 @@
-"""Requests of strangers: foreign hosts and origins, requests that make no sense, half requests, many connections; and how the app begins and ends."""
+"""Requests of strangers: foreign hosts and origins, requests that make no sense, half requests, many connections; and
+how the app begins and ends.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +35,48 @@ from tests.support.server import PASSWORD, ROOT, Swallow, _through, running
 # The Host header
 
 
-@pytest.mark.parametrize("host", [
-    "localhost", "LocalHost:7860", "localhost.", "127.0.0.1:7860", "127.5.6.7", "[::1]:7860", "[::1]", "[0:0:0:0:0:0:0:1]", "annotate.example.org", "Annotate.Example.Org.:443",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LocalHost:7860",
+        "localhost.",
+        "127.0.0.1:7860",
+        "127.5.6.7",
+        "[::1]:7860",
+        "[::1]",
+        "[0:0:0:0:0:0:0:1]",
+        "annotate.example.org",
+        "Annotate.Example.Org.:443",
+    ],
+)
 def test_hosts_that_are_allowed(host):
     assert host in Hosts(["127.0.0.1"], ["annotate.example.org"])
 
 
-@pytest.mark.parametrize("host", [
-    "evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example", "", " ", ":7860", "[", "[::1", "[evil]", "localhost:x", "localhost@evil.example",
-    "192.168.1.5", "[fe80::1]", "xannotate.example.org", "annotate.example.org.evil", "0x7f000001", "evil.example\0localhost",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:7860",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        " ",
+        ":7860",
+        "[",
+        "[::1",
+        "[evil]",
+        "localhost:x",
+        "localhost@evil.example",
+        "192.168.1.5",
+        "[fe80::1]",
+        "xannotate.example.org",
+        "annotate.example.org.evil",
+        "0x7f000001",
+        "evil.example\0localhost",
+    ],
+)
 def test_hosts_that_are_refused(host):
     assert host not in Hosts(["127.0.0.1"], ["annotate.example.org"])
 
@@ -65,11 +98,28 @@ def test_every_host_is_allowed_only_when_asked_for():
         Hosts([], ["a b"])
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=x", "/gradio_api/file=x", "/nowhere"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/healthz",
+        "/config",
+        "/gradio_api/info",
+        "/gradio_api/queue/data?session_hash=x",
+        "/gradio_api/file=x",
+        "/nowhere",
+    ],
+)
 def test_a_page_whose_name_was_made_to_lead_here_reads_nothing(app_address, path):
     answer = httpx.get(app_address + path, headers={"Host": "evil.example:7860"})
-    assert answer.status_code == 421 and "'evil.example:7860'" in answer.json()["detail"] and "--allowed-host" in answer.json()["detail"]
-    sent = httpx.post(f"{app_address}/gradio_api/upload", files={"files": ("x.png", b"x")}, headers={"Host": "evil.example"})
+    assert (
+        answer.status_code == 421
+        and "'evil.example:7860'" in answer.json()["detail"]
+        and "--allowed-host" in answer.json()["detail"]
+    )
+    sent = httpx.post(
+        f"{app_address}/gradio_api/upload", files={"files": ("x.png", b"x")}, headers={"Host": "evil.example"}
+    )
     assert sent.status_code == 421
 
 
@@ -85,24 +135,52 @@ def test_a_request_without_host_is_refused_with_a_sentence(app_address):
 EVIL = {"Origin": "http://evil.example"}
 
 
-@pytest.mark.parametrize("headers", [
-    EVIL, {"Origin": "null"}, {"Origin": "http://127.0.0.1:1"}, {"Origin": "http://localhost"}, {"Origin": "garbage"}, {"Origin": ""}, {"Origin": "http://["},
-    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
-    EVIL | {"Sec-Fetch-Site": "same-origin"}, EVIL | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-])  # fmt: skip
-@pytest.mark.parametrize("method, path", [
-    ("GET", "/config"), ("GET", "/logout"), ("GET", "/gradio_api/info"), ("GET", "/gradio_api/queue/data?session_hash=x"), ("GET", "/healthz"),
-    ("POST", "/gradio_api/queue/join"), ("POST", "/gradio_api/upload"), ("POST", "/login"), ("HEAD", "/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "headers",
+    [
+        EVIL,
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://localhost"},
+        {"Origin": "garbage"},
+        {"Origin": ""},
+        {"Origin": "http://["},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        EVIL | {"Sec-Fetch-Site": "same-origin"},
+        EVIL | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+)
+@pytest.mark.parametrize(
+    "method, path",
+    [
+        ("GET", "/config"),
+        ("GET", "/logout"),
+        ("GET", "/gradio_api/info"),
+        ("GET", "/gradio_api/queue/data?session_hash=x"),
+        ("GET", "/healthz"),
+        ("POST", "/gradio_api/queue/join"),
+        ("POST", "/gradio_api/upload"),
+        ("POST", "/login"),
+        ("HEAD", "/"),
+    ],
+)
 def test_requests_of_other_origins_are_refused_and_not_readable(app_address, method, path, headers):
     answer = httpx.request(method, app_address + path, headers=headers | {"Content-Length": "0"})
     assert answer.status_code == 403 and (method == "HEAD" or "Another site" in answer.json()["detail"])
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("headers", [
-    {}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Origin": "null", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
 @pytest.mark.parametrize("own", [True, False])
 def test_requests_of_the_page_itself_are_answered_without_letting_others_read(app_address, headers, own):
     headers = headers if not own or "Origin" in headers else headers | {"Origin": app_address}
@@ -112,21 +190,43 @@ def test_requests_of_the_page_itself_are_answered_without_letting_others_read(ap
         assert not [name for name in answer.headers if name.startswith("access-control")], path
 
 
-@pytest.mark.parametrize("origin, host, same", [
-    ("http://a.example", "a.example", True), ("https://a.example", "A.example.:443", True), ("https://a.example", "a.example", True), ("http://a.example:80", "a.example", True),
-    ("http://[::1]:7860", "[0::1]:7860", True), ("http://a.example:8080", "a.example", False), ("https://a.example", "a.example:80", False), ("file://", "a.example", False),
-    ("http://a.example.evil", "a.example", False), ("http://", "", False), ("http://a.example@evil", "a.example", False), ("http://a.example:x", "a.example", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "origin, host, same",
+    [
+        ("http://a.example", "a.example", True),
+        ("https://a.example", "A.example.:443", True),
+        ("https://a.example", "a.example", True),
+        ("http://a.example:80", "a.example", True),
+        ("http://[::1]:7860", "[0::1]:7860", True),
+        ("http://a.example:8080", "a.example", False),
+        ("https://a.example", "a.example:80", False),
+        ("file://", "a.example", False),
+        ("http://a.example.evil", "a.example", False),
+        ("http://", "", False),
+        ("http://a.example@evil", "a.example", False),
+        ("http://a.example:x", "a.example", False),
+    ],
+)
 def test_an_origin_is_compared_with_the_host_and_its_port(tmp_path, origin, host, same):
     guard = Guard(Swallow(), 2**20, tmp_path)
-    status, *_ = asyncio.run(_through(guard, "POST", "/gradio_api/queue/join", {"host": host, "origin": origin, "content-length": "1"}, [b"1"]))
+    status, *_ = asyncio.run(
+        _through(
+            guard, "POST", "/gradio_api/queue/join", {"host": host, "origin": origin, "content-length": "1"}, [b"1"]
+        )
+    )
     assert (status == 200) is same
 
 
 def test_a_link_from_another_site_leads_to_the_page_and_nowhere_else(app_address):
-    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Referer": "https://evil.example/"}
+    followed = {
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+        "Referer": "https://evil.example/",
+    }
     assert httpx.get(f"{app_address}/?step=2", headers=followed).status_code == 200
-    assert httpx.get(f"{app_address}/", headers={"Referer": "https://evil.example/"}).status_code == 200  # over http no browser says more
+    # over http no browser says more
+    assert httpx.get(f"{app_address}/", headers={"Referer": "https://evil.example/"}).status_code == 200
     for path in ("/logout", "/config", "/gradio_api/info"):
         assert httpx.get(app_address + path, headers=followed).status_code == 403, path
     assert httpx.get(f"{app_address}/logout", headers={"Referer": "https://evil.example/"}).status_code == 403
@@ -140,28 +240,62 @@ def raw(disposition: bytes) -> bytes:
     return b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\nabc\r\n--b--\r\n"
 
 
-@pytest.mark.parametrize("method, path, body", [
-    ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": 99_999, "session_hash": "x"}), ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": -1, "session_hash": "x"}),
-    ("POST", "/gradio_api/queue/join", '{"data": [], "fn_index": 1e400, "session_hash": "x"}'), ("POST", "/gradio_api/queue/join", "[" * 100_000),
-    ("POST", "/gradio_api/call/nothing", {"data": []}), ("POST", "/gradio_api/call/v2/nothing", {}), ("POST", "/gradio_api/call/v2/mask", {"epoch": 3}),
-    ("POST", "/gradio_api/call/v2/mask", {"bogus": 3}), ("POST", "/gradio_api/component_server", {"session_hash": "x", "component_id": 99_999, "fn_name": "x", "data": 1}),
-    ("POST", "/gradio_api/component_server", "\0"), ("GET", "/assets/" + "x" * 5000, None), ("GET", "/static/" + "x" * 300, None), ("POST", "/login", "{}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, path, body",
+    [
+        ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": 99_999, "session_hash": "x"}),
+        ("POST", "/gradio_api/queue/join", {"data": [], "fn_index": -1, "session_hash": "x"}),
+        ("POST", "/gradio_api/queue/join", '{"data": [], "fn_index": 1e400, "session_hash": "x"}'),
+        ("POST", "/gradio_api/queue/join", "[" * 100_000),
+        ("POST", "/gradio_api/call/nothing", {"data": []}),
+        ("POST", "/gradio_api/call/v2/nothing", {}),
+        ("POST", "/gradio_api/call/v2/mask", {"epoch": 3}),
+        ("POST", "/gradio_api/call/v2/mask", {"bogus": 3}),
+        (
+            "POST",
+            "/gradio_api/component_server",
+            {"session_hash": "x", "component_id": 99_999, "fn_name": "x", "data": 1},
+        ),
+        ("POST", "/gradio_api/component_server", "\0"),
+        ("GET", "/assets/" + "x" * 5000, None),
+        ("GET", "/static/" + "x" * 300, None),
+        ("POST", "/login", "{}"),
+    ],
+)
 def test_what_cannot_be_understood_is_no_fault_of_the_server(app_address, method, path, body):
     body = body if body is None or isinstance(body, str) else json.dumps(body)
     answer = httpx.request(method, app_address + path, content=body, headers={"Content-Type": "application/json"})
     assert 400 <= answer.status_code < 500 and answer.json()["detail"]
 
 
-@pytest.mark.parametrize("path, words", [({"epoch": 3}, "argument: image; /gradio_api/info"), ({"bogus": 3}, "`bogus` is not a valid key-word argument; /gradio_api/info")])
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ({"epoch": 3}, "argument: image; /gradio_api/info"),
+        ({"bogus": 3}, "`bogus` is not a valid key-word argument; /gradio_api/info"),
+    ],
+)
 def test_named_arguments_that_are_wrong_are_named(app_address, path, words):
     assert words in httpx.post(f"{app_address}/gradio_api/call/v2/mask", json=path).json()["detail"]
 
 
-@pytest.mark.parametrize("ranges, status", [
-    ("bytes=0-1,0-1", 200), ("bytes=" + ",".join(["0-1"] * 500), 200), ("bytes=0-,0-", 200), ("bytes=0-0,-1", 200), ("bytes=5-1", 200), ("bytes=a-b", 200), ("x=0-1", 200),
-    ("bytes=" + "9" * 5000 + "-", 200), ("bytes=0-1", 206), ("bytes=-5", 206), ("bytes=2-", 206), ("bytes=999-", 416),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ranges, status",
+    [
+        ("bytes=0-1,0-1", 200),
+        ("bytes=" + ",".join(["0-1"] * 500), 200),
+        ("bytes=0-,0-", 200),
+        ("bytes=0-0,-1", 200),
+        ("bytes=5-1", 200),
+        ("bytes=a-b", 200),
+        ("x=0-1", 200),
+        ("bytes=" + "9" * 5000 + "-", 200),
+        ("bytes=0-1", 206),
+        ("bytes=-5", 206),
+        ("bytes=2-", 206),
+        ("bytes=999-", 416),
+    ],
+)
 def test_many_ranges_are_answered_with_the_whole_file(app_address, ranges, status):
     http = httpx.Client(base_url=app_address)
     path = upload(http)["path"]
@@ -171,15 +305,27 @@ def test_many_ranges_are_answered_with_the_whole_file(app_address, ranges, statu
         assert status != 200 or length is None or len(answer.content) == length
 
 
-@pytest.mark.parametrize("body, status", [
-    (raw(b'form-data; name="files"'), 400), (raw(b'form-data; filename="x.png"'), 400), (raw(b'form-data; name="other"; filename="x.png"'), 400), (raw(b""), 400), (b"garbage", 400),
-    (raw(b'form-data; name="files"; filename="x.png"')[:-8], 400), (raw(b'form-data; name="files"; filename=""'), 200), (raw(b'form-data; name="files"; filename=".."'), 200),
-    (raw(b'form-data; name="files"; filename="/"'), 200), (raw(b'form-data; name="files"; filename="a\0b"'), 200), (raw(b'form-data; name="files"; filename="' + b"x" * 4000 + b'"'), 200),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, status",
+    [
+        (raw(b'form-data; name="files"'), 400),
+        (raw(b'form-data; filename="x.png"'), 400),
+        (raw(b'form-data; name="other"; filename="x.png"'), 400),
+        (raw(b""), 400),
+        (b"garbage", 400),
+        (raw(b'form-data; name="files"; filename="x.png"')[:-8], 400),
+        (raw(b'form-data; name="files"; filename=""'), 200),
+        (raw(b'form-data; name="files"; filename=".."'), 200),
+        (raw(b'form-data; name="files"; filename="/"'), 200),
+        (raw(b'form-data; name="files"; filename="a\0b"'), 200),
+        (raw(b'form-data; name="files"; filename="' + b"x" * 4000 + b'"'), 200),
+    ],
+)
 def test_uploads_in_odd_forms_get_a_sentence_or_lie_in_the_folder_of_uploads(app_address, body, status):
     http = httpx.Client(base_url=app_address)
     folder = os.path.dirname(os.path.dirname(upload(http)["path"]))
-    before = {name for name in os.listdir(folder) if name.startswith("tmp")}  # gr.File makes an empty one of each that it is given
+    # gr.File makes an empty one of each that it is given
+    before = {name for name in os.listdir(folder) if name.startswith("tmp")}
     answer = http.post("/gradio_api/upload", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert answer.status_code == status and answer.text
     assert status != 200 or os.path.dirname(os.path.dirname(answer.json()[0])) == folder
@@ -187,15 +333,29 @@ def test_uploads_in_odd_forms_get_a_sentence_or_lie_in_the_folder_of_uploads(app
 
 
 WRONG = {
-    "image": (None, 7, "x", [], {"path": 7, **FILE}, {"path": "x"}, {"path": "", **FILE}, {"path": "/etc/passwd", **FILE}, {"path": "x\0", **FILE}, [{"path": "x", **FILE}]),
+    "image": (
+        None,
+        7,
+        "x",
+        [],
+        {"path": 7, **FILE},
+        {"path": "x"},
+        {"path": "", **FILE},
+        {"path": "/etc/passwd", **FILE},
+        {"path": "x\0", **FILE},
+        [{"path": "x", **FILE}],
+    ),
     "truth": (7, "x", {}, {"path": "/etc/passwd", **FILE}),
     "modality": (7, True, [], "x" * 10_000, "xray"),
     "epoch": (1e300, -1, 0, 0.5, 10**400, math.nan, math.inf, "ten", True, [], 8104),
     "threshold": (0, 1, -1, 1e300, math.nan, "half", {}),
     "seed": (-1, 1.5, 2**31, 10**400, math.nan, "x", [1]),
     "slice": (-1, 2, 1.5, 1e300, math.nan, "x", [1]),
-    "selector": (7, "x", {}), "reading": (7, "x", {}), "weights": (7, "x", "../../x", {}), "format": (7, "x", {}),
-}  # fmt: skip
+    "selector": (7, "x", {}),
+    "reading": (7, "x", {}),
+    "weights": (7, "x", "../../x", {}),
+    "format": (7, "x", {}),
+}
 
 
 @pytest.mark.parametrize("endpoint", ["clusters", "mask", "reconstruct", "segment", "export"])
@@ -207,12 +367,24 @@ def test_wrong_arguments_of_an_endpoint_are_named_with_what_is_allowed(app_addre
     assert set(names) <= set(WRONG)
     right = [upload(http, picture.getvalue()), *(one["parameter_default"] for one in parameters[1:])]
     assert asked(http, endpoint, right) == asked(http, endpoint, right[:1]) == ""  # those left out have defaults
-    assert asked(http, endpoint, []).startswith("image is missing") and f"no more than {len(right)}" in asked(http, endpoint, [*right, 1])
+    assert asked(http, endpoint, []).startswith("image is missing") and f"no more than {len(right)}" in asked(
+        http, endpoint, [*right, 1]
+    )
     for place, name in enumerate(names):
         for value in WRONG[name]:
             said = asked(http, endpoint, [*right[:place], value, *right[place + 1 :]])
-            assert name in said or name == "reading" and "selector" in said or "uploaded" in said or "upload it again" in said, (name, value, said)
-            assert "went wrong" not in said and len(said) < 400 and ("allowed" in said or "uploaded" in said or " " in said), (name, value, said)
+            assert (
+                name in said
+                or name == "reading"
+                and "selector" in said
+                or "uploaded" in said
+                or "upload it again" in said
+            ), (name, value, said)
+            assert (
+                "went wrong" not in said
+                and len(said) < 400
+                and ("allowed" in said or "uploaded" in said or " " in said)
+            ), (name, value, said)
 
 
 # Half requests and many connections
@@ -339,7 +511,14 @@ def test_a_thousand_half_requests_keep_nobody_out(tmp_path, small_weights):
 
 
 def failed(*options: str, **environment: str) -> str:
-    run = subprocess.run([sys.executable, "app.py", *options], cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | environment)
+    run = subprocess.run(
+        [sys.executable, "app.py", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+    )
     assert run.returncode == 2 and "MPS-AMS is at" not in run.stdout and "Traceback" not in run.stderr
     return run.stderr.strip().rpartition("\n")[2]
 
@@ -349,29 +528,48 @@ def test_a_port_in_use_is_refused_before_anything_is_said():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"port {port} of 127.0.0.1 is in use by another program; choose another with --port" in failed("--port", str(port))
+        assert f"port {port} of 127.0.0.1 is in use by another program; choose another with --port" in failed(
+            "--port", str(port)
+        )
 
 
-@pytest.mark.parametrize("options, words", [
-    (("--host", "203.0.113.1"), "'203.0.113.1' is no address of this computer"), (("--host", "no such host"), "'no such host' is no address or name"),
-    (("--host", "x" * 300), "is no address or name"), (("--allowed-host", "a b"), "'a b' is no host name; allowed are"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--host", "203.0.113.1"), "'203.0.113.1' is no address of this computer"),
+        (("--host", "no such host"), "'no such host' is no address or name"),
+        (("--host", "x" * 300), "is no address or name"),
+        (("--allowed-host", "a b"), "'a b' is no host name; allowed are"),
+    ],
+)
 def test_hosts_that_cannot_be_listened_on_are_refused(options, words):
     assert words in failed(*options, "--port", "7999")
 
 
 def test_a_port_that_may_not_be_opened_is_a_sentence():
-    for error in (PermissionError(13, "Permission denied"), OSError(98, "in use"), OSError(99, "not available"), OSError(24, "Too many open files")):
+    for error in (
+        PermissionError(13, "Permission denied"),
+        OSError(98, "in use"),
+        OSError(99, "not available"),
+        OSError(24, "Too many open files"),
+    ):
         said = listen.why(error, "127.0.0.1", 80)
         assert "80" in said or "127.0.0.1" in said
-    assert "may not be opened by this user" in listen.why(PermissionError(13, "x"), "127.0.0.1", 80) and "Too many open files" in said
+    assert (
+        "may not be opened by this user" in listen.why(PermissionError(13, "x"), "127.0.0.1", 80)
+        and "Too many open files" in said
+    )
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_folder_of_uploads_is_empty_when_the_app_was_ended(tmp_path, small_weights, end):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    with running(tmp_path, "--weights", str(small_weights), TMPDIR=str(temporary), GRADIO_TEMP_DIR="") as (address, process, _):
+    with running(tmp_path, "--weights", str(small_weights), TMPDIR=str(temporary), GRADIO_TEMP_DIR="") as (
+        address,
+        process,
+        _,
+    ):
         path = upload(httpx.Client(base_url=address))["path"]
         assert path.startswith(str(temporary))
         process.send_signal(end)
@@ -383,8 +581,15 @@ def test_a_broken_off_upload_leaves_no_part(tmp_path, small_weights):
     temporary = tmp_path / "gradio"
     with running(tmp_path, "--weights", str(small_weights), GRADIO_TEMP_DIR=str(temporary)) as (address, _, printed):
         with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
-            head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000000\r\n\r\n"
-            client.sendall(head.encode() + b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n' + bytes(200_000))
+            head = (
+                f"POST /gradio_api/upload HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Type: multipart/form-data;"
+                " boundary=b\r\nContent-Length: 9000000\r\n\r\n"
+            )
+            client.sendall(
+                head.encode()
+                + b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
+                + bytes(200_000)
+            )
             until(lambda: any(file.name.startswith("tmp") and file.stat().st_size for file in temporary.iterdir()))
         until(lambda: not any(file.name.startswith("tmp") for file in temporary.iterdir()))
         assert "rror" not in printed.read_text()
@@ -487,10 +692,17 @@ def test_strangers_cannot_crowd_out_what_is_remembered_nor_fill_the_memory(monke
     assert len(guesses._pairs[False]) == len(guesses._of_names[False]) == sign_in_limits.KEPT
 
 
-@pytest.mark.parametrize("one, other, same", [
-    ("1.2.3.4", "1.2.3.5", False), ("2001:db8::1", "2001:db8::ffff:1", True), ("2001:db8::1", "2001:db8:0:1::1", False), ("::ffff:1.2.3.4", "1.2.3.4", True), ("", "", True),
-    ("x" * 100, "x" * 200, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "one, other, same",
+    [
+        ("1.2.3.4", "1.2.3.5", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:1.2.3.4", "1.2.3.4", True),
+        ("", "", True),
+        ("x" * 100, "x" * 200, True),
+    ],
+)
 def test_what_counts_as_one_address(one, other, same):
     assert (sign_in_limits.network(one) == sign_in_limits.network(other)) is same
 
@@ -509,7 +721,9 @@ def test_a_refused_try_and_an_unknown_name_cost_no_hash(monkeypatch):
             return refusal.status_code
 
     assert answer("bob", "x" * (accounts.LONGEST + 1)) is answer("nobody", PASSWORD) is False and hashes == []
-    assert [answer("anne", f"guess {number}") for number in range(9)] == [False] * sign_in_limits.FREE + [429] * (9 - sign_in_limits.FREE)
+    assert [answer("anne", f"guess {number}") for number in range(9)] == [False] * sign_in_limits.FREE + [429] * (
+        9 - sign_in_limits.FREE
+    )
     assert len(hashes) == sign_in_limits.FREE
     assert answer("anne", PASSWORD) == 429 and len(hashes) == sign_in_limits.FREE
     assert answer("bob", PASSWORD) is True
@@ -543,25 +757,38 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
     async def guess(http: httpx.AsyncClient, number: int, over: asyncio.Event) -> None:
         while not over.is_set():
             with suppress(httpx.TransportError):
-                answer = await http.post("/login", data={"username": "anne" if number % 2 else f"name{number}", "password": f"guess {len(ends)}"})
+                answer = await http.post(
+                    "/login",
+                    data={"username": "anne" if number % 2 else f"name{number}", "password": f"guess {len(ends)}"},
+                )
                 ends.append((answer.status_code, answer.headers.get("Retry-After", "")))
             await asyncio.sleep(1)
 
     async def attacked(address: str) -> None:
         over, limits = asyncio.Event(), httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as attackers, httpx.AsyncClient(base_url=address, timeout=120) as bob:
+        async with (
+            httpx.AsyncClient(base_url=address, timeout=120, limits=limits) as attackers,
+            httpx.AsyncClient(base_url=address, timeout=120) as bob,
+        ):
             attack = asyncio.gather(*(guess(attackers, number, over) for number in range(200)))
             while len(ends) < 400:
                 await asyncio.sleep(0.01)
-            assert (await bob.post("/login", data={"username": "bob", "password": PASSWORD})).json() == {"success": True}
+            assert (await bob.post("/login", data={"username": "bob", "password": PASSWORD})).json() == {
+                "success": True
+            }
             still = await bob.post("/login", data={"username": "anne", "password": PASSWORD})
             assert still.status_code == 429 and "Too many wrong passwords" in still.json()["detail"]
             over.set()
             await attack
 
-    with running(tmp_path, "--weights", str(small_weights), "--login", str(tmp_path / "people")) as (address, _, printed):
+    with running(tmp_path, "--weights", str(small_weights), "--login", str(tmp_path / "people")) as (
+        address,
+        _,
+        printed,
+    ):
         asyncio.run(attacked(address))
-        assert f"After {sign_in_limits.FREE} wrong passwords" in httpx.get(address).text  # for the login page shows no refusal of this kind
+        # for the login page shows no refusal of this kind
+        assert f"After {sign_in_limits.FREE} wrong passwords" in httpx.get(address).text
         elsewhere = httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(local_address="127.0.0.2"))
         assert elsewhere.post("/login", data={"username": "anne", "password": PASSWORD}).json() == {"success": True}
         assert "rror" not in printed.read_text()
@@ -573,16 +800,32 @@ def test_a_right_password_is_quick_while_two_hundred_guess(tmp_path, small_weigh
 
 
 WRITERS = re.compile(r"""\.write_text\(|\.write_bytes\(|open\([^)\n]*["']w|\bsavez|json\.dump\(""")
-WHOLE = ("temporary.write_", "unfinished.write_", "(images / file).write_bytes", "(masks / file).write_bytes", "image.write_bytes", "mask.write_bytes",
-         "(folder / f", "(folder / COCO_FILE)", "(folder / TABLE_FILE)")  # fmt: skip
+WHOLE = (
+    "temporary.write_",
+    "unfinished.write_",
+    "(images / file).write_bytes",
+    "(masks / file).write_bytes",
+    "image.write_bytes",
+    "mask.write_bytes",
+    "(folder / f",
+    "(folder / COCO_FILE)",
+    "(folder / TABLE_FILE)",
+)
 
 
 def test_what_is_written_under_its_own_name_is_written_whole_or_not_at_all():
-    """Everything goes through a temporary name or checkpoint.write; exports are written into a folder that takes its name when it is full."""
+    """Everything goes through a temporary name or checkpoint.write; exports are written into a folder that takes its
+    name when it is full.
+    """
     found = []
     for path in [ROOT / "app.py", *ROOT.glob("mpsams/**/*.py"), *ROOT.glob("train/**/*.py")]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            exempt = line.strip().startswith(WHOLE) or "os.devnull" in line or path.name == "archive.py" or "file.open(entry" in line
+            exempt = (
+                line.strip().startswith(WHOLE)
+                or "os.devnull" in line
+                or path.name == "archive.py"
+                or "file.open(entry" in line
+            )
             if WRITERS.search(line) and not exempt and "os.fdopen" not in line:
                 found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()}")
     assert found == []

@@ -11,9 +11,7 @@ import torch
 from PIL import Image
 
 from mpsams import checkpoint
-from mpsams.annotation import (
-    protocol,
-)
+from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from mpsams.inference.registry import ModelRegistry
@@ -28,10 +26,18 @@ def registry(tmp_path_factory) -> ModelRegistry:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     for data, modality in (("busi", "ultrasound"), ("hecktor", "ct"), ("brats", "mri")):
-        metadata = {"kind": "segmentation", "size": 64, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}}
+        metadata = {
+            "kind": "segmentation",
+            "size": 64,
+            "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
+        }
         metadata |= {"data": {"name": data, "modality": modality, "target": "lesion", "images": 9}}
         for method in ("mps_ams", "scratch"):
-            checkpoint.save(folder / f"{data}-{method}-seg-10.safetensors", UNet(width=2).state_dict(), metadata | {"method": method})
+            checkpoint.save(
+                folder / f"{data}-{method}-seg-10.safetensors",
+                UNet(width=2).state_dict(),
+                metadata | {"method": method},
+            )
     return ModelRegistry(folder)
 
 
@@ -59,7 +65,13 @@ class Page:
     """A browser tab: a desk and the sheet it was last given."""
 
     def __init__(self, registry: ModelRegistry, project: Project | None, user: str = "Dr. A") -> None:
-        self.session, self.user, self.request_id, self.slice_view, self.mask = AnnotationSession(registry, project), user, 0, {}, None
+        self.session, self.user, self.request_id, self.slice_view, self.mask = (
+            AnnotationSession(registry, project),
+            user,
+            0,
+            {},
+            None,
+        )
 
     def hear(self, said: str | None) -> dict:
         heard = json.loads(said)
@@ -79,7 +91,14 @@ class Page:
         """mask: what was drawn since; None is nothing. params: override any part of the command."""
         self.request_id += 1
         now = self.mask if mask is None else mask
-        said = {"action": action, "key": self.slice_view["key"], "request_id": self.request_id, "mask": protocol.pack(now), "changed": mask is not None, "seconds": 1.5}
+        said = {
+            "action": action,
+            "key": self.slice_view["key"],
+            "request_id": self.request_id,
+            "mask": protocol.pack(now),
+            "changed": mask is not None,
+            "seconds": 1.5,
+        }
         if mask is not None:
             self.mask = mask
         answer = self.hear(self.session.handle(said | params, self.session.case, self.user))
@@ -101,5 +120,12 @@ def drawn(shape: tuple[int, int], seed: int) -> np.ndarray:
 
 def said(page: Page, wrong: dict) -> dict:
     """A wish with a new mask and something wrong in it."""
-    right = {"action": "save", "key": page.slice_view["key"], "request_id": 1, "mask": protocol.pack(drawn(page.shape, 9)), "changed": True, "seconds": 1}
+    right = {
+        "action": "save",
+        "key": page.slice_view["key"],
+        "request_id": 1,
+        "mask": protocol.pack(drawn(page.shape, 9)),
+        "changed": True,
+        "seconds": 1,
+    }
     return json.loads(page.session.handle(right | wrong, page.session.case, ""))

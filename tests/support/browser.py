@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = os.environ.get("MPSAMS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-dev-shm-usage"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+]
 WAIT = 30_000
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +48,9 @@ def page(browser, app_address):
 
 
 def expect_shown(page, text: str, within: str = "body", *, during_work: bool = False) -> None:
-    """Wait until a text can be seen and, unless it is shown during work that goes on, until all else that changes with it is shown too."""
+    """Wait until a text can be seen and, unless it is shown during work that goes on, until all else that changes with
+    it is shown too.
+    """
     page.locator(within).get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
     if not during_work:
         idle(page)

@@ -39,7 +39,16 @@ class App:
         self.address, self.process = f"http://127.0.0.1:{self.port}", None
 
     def start(self) -> None:
-        options = ("--project", str(self.project), "--weights", str(self.weights), "--results", str(self.folder), "--port", str(self.port))
+        options = (
+            "--project",
+            str(self.project),
+            "--weights",
+            str(self.weights),
+            "--results",
+            str(self.folder),
+            "--port",
+            str(self.port),
+        )
         quiet = os.environ | {"OMP_NUM_THREADS": "1", "GRADIO_TEMP_DIR": str(self.folder / "gradio")}
         self.process = subprocess.Popen([sys.executable, "app.py", *options], cwd=ROOT, env=quiet)
         until(self.answers, 300)
@@ -117,7 +126,10 @@ def annotate(page) -> None:
 
 
 def shape_of(page) -> tuple[int, int]:
-    width, height = map(int, page.locator("[data-part=stage]").get_attribute("aria-label").split(", ")[-1].split(" pixels")[0].split(" by "))
+    width, height = map(
+        int,
+        page.locator("[data-part=stage]").get_attribute("aria-label").split(", ")[-1].split(" pixels")[0].split(" by "),
+    )
     return height, width
 
 

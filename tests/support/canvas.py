@@ -38,8 +38,19 @@ class Server:
 
     def slice_view(self) -> dict:
         values = self.slices[self.at]
-        mask = self.masks.setdefault(self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy())
-        return protocol.slice_view(self.key(), "Phantom", values, mask, proposal_hw=self.proposal, truth_hw=self.truth, aspect=self.aspect, unit="HU")
+        mask = self.masks.setdefault(
+            self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy()
+        )
+        return protocol.slice_view(
+            self.key(),
+            "Phantom",
+            values,
+            mask,
+            proposal_hw=self.proposal,
+            truth_hw=self.truth,
+            aspect=self.aspect,
+            unit="HU",
+        )
 
     def key(self) -> str:
         return f"{self.name}/{self.at}"
@@ -53,7 +64,9 @@ class Server:
     def act(self, wish: dict) -> str:
         name, _, index = wish["key"].rpartition("/")
         if name != self.name:  # what was left unsaved by the test before
-            return protocol.reply(wish["request_id"], wish["key"], self.state(), saved="disk" if self.status else "memory")
+            return protocol.reply(
+                wish["request_id"], wish["key"], self.state(), saved="disk" if self.status else "memory"
+            )
         self.said.append(wish)
         if self.deaf:
             self.deaf -= 1
@@ -126,7 +139,9 @@ def served(stand: Stand) -> gr.Blocks:
 def stand():
     made = Stand(Server([np.zeros((4, 4))]))
     blocks = served(made)
-    _, made.address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, share=False, server_name="127.0.0.1", **look())
+    _, made.address, _ = blocks.launch(
+        prevent_thread_lock=True, quiet=True, ssr_mode=False, share=False, server_name="127.0.0.1", **look()
+    )
     yield made
     blocks.close()
 
@@ -152,15 +167,27 @@ def desktop(stand, browser):
 
 @pytest.fixture
 def opened(stand, desktop, request):
-    """A function that puts another server behind the page, and its first sheet on the page, with the brush of size 12."""
+    """A function that puts another server behind the page, and its first sheet on the page, with the brush
+    of size 12.
+    """
 
     def go(server: Server):
         server.name = request.node.name
         stand.server, page = server, desktop
         page.wrong.clear()
-        page.evaluate("() => { document.querySelector('.annotate').dataset.patience = 20000; document.querySelector('#again').click(); }")
-        page.wait_for_function("key => document.querySelector('.annotate').parentElement.snapshot().key === key", arg=server.key(), timeout=WAIT)
-        page.evaluate("() => { for (const one of ['action=plus', 'tool=brush', 'action=fit']) document.querySelector(`[data-${one}]`).click(); }")
+        page.evaluate(
+            "() => { document.querySelector('.annotate').dataset.patience = 20000;"
+            " document.querySelector('#again').click(); }"
+        )
+        page.wait_for_function(
+            "key => document.querySelector('.annotate').parentElement.snapshot().key === key",
+            arg=server.key(),
+            timeout=WAIT,
+        )
+        page.evaluate(
+            "() => { for (const one of ['action=plus', 'tool=brush', 'action=fit'])"
+            " document.querySelector(`[data-${one}]`).click(); }"
+        )
         page.locator("[data-part=stage]").focus()
         size_of_brush(page, 12)
         frames(page)
@@ -179,9 +206,14 @@ def mask_of(page, shape_hw: tuple[int, int], bit: str = "mask") -> np.ndarray:
 
 
 def place(page) -> tuple[float, float, float, float]:
-    """Position of the image on the page: left, top, and page pixels for a pixel's width; and the same for the aspect."""
+    """Position of the image on the page: left, top, and page pixels for a pixel's width; and the same
+    for the aspect.
+    """
     view = json.loads(page.locator("[data-part=stage]").get_attribute("data-view"))
-    left, top = page.evaluate("() => { const b = document.querySelector('[data-part=stage]').getBoundingClientRect(); return [b.left, b.top]; }")
+    left, top = page.evaluate(
+        "() => { const b = document.querySelector('[data-part=stage]').getBoundingClientRect(); return [b.left,"
+        " b.top]; }"
+    )
     return left + view["left"], top + view["top"], view["scale"], view["scale"]
 
 
@@ -205,8 +237,12 @@ def drag(page, points: list[tuple[int, int]], button: str = "left") -> None:
     page.mouse.up(button=button)
 
 
-def brushed(points_xy: list[tuple[float, float]], size: int, shape_hw: tuple[int, int], aspect: float = 1.0) -> np.ndarray:
-    """The rule of the brush, slowly: pixels whose centres lie within size / 2 of the line, in widths of a pixel as seen, and those on it."""
+def brushed(
+    points_xy: list[tuple[float, float]], size: int, shape_hw: tuple[int, int], aspect: float = 1.0
+) -> np.ndarray:
+    """The rule of the brush, slowly: pixels whose centres lie within size / 2 of the line, in widths of a pixel as
+    seen, and those on it.
+    """
     mask_hw = np.zeros(shape_hw, bool)
     for (ax, ay), (bx, by) in zip(points_xy, points_xy[1:] or points_xy, strict=False):
         for t in np.linspace(0, 1, 1 + int(np.ceil(2 * max(abs(bx - ax), abs(by - ay))))):
@@ -240,7 +276,9 @@ def until(test, seconds: float = 10) -> None:
 
 
 def saved(page, words: str) -> None:
-    page.wait_for_function("words => document.querySelector('[data-part=saved]').textContent.startsWith(words)", arg=words, timeout=WAIT)
+    page.wait_for_function(
+        "words => document.querySelector('[data-part=saved]').textContent.startsWith(words)", arg=words, timeout=WAIT
+    )
 
 
 SHAPE = (48, 64)

@@ -62,7 +62,12 @@ def instance(pixels: np.ndarray, uid: str, **elements) -> Dataset:
 def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     ds.file_meta.TransferSyntaxUID = syntax
     ds["PixelData"].VR = "OB" if ds.BitsAllocated == 8 else "OW"
-    if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+    if syntax not in (
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+    ):
         ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
     little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
     ds.save_as(path, enforce_file_format=True, little_endian=little, implicit_vr=implicit)
@@ -86,7 +91,9 @@ def series(folder: Path, volume: np.ndarray, orientation=AXIAL, step=None, name=
     return [files[k] for k in np.random.default_rng(1).permutation(len(files))]
 
 
-def one(folder: Path, pixels: np.ndarray, modality: str | None = None, syntax: str = ExplicitVRLittleEndian, **elements) -> Scan:
+def one(
+    folder: Path, pixels: np.ndarray, modality: str | None = None, syntax: str = ExplicitVRLittleEndian, **elements
+) -> Scan:
     return dicom.read([save(instance(pixels, "1", **elements), folder / "one", syntax)], modality)
 
 
@@ -96,15 +103,30 @@ def values(scan: Scan) -> np.ndarray:
 
 
 def one_sentence(message: str) -> None:
-    assert "DICOM" in message and message[0].isupper() and message.endswith(".") and ". " not in message and len(message) < 250
+    assert (
+        "DICOM" in message
+        and message[0].isupper()
+        and message.endswith(".")
+        and ". " not in message
+        and len(message) < 250
+    )
 
 
-PICTURE = {"SOPClassUID": UltrasoundImageStorage, "Modality": "US", "ImagePositionPatient": None, "ImageOrientationPatient": None}
+PICTURE = {
+    "SOPClassUID": UltrasoundImageStorage,
+    "Modality": "US",
+    "ImagePositionPatient": None,
+    "ImageOrientationPatient": None,
+}
 
 
-def enhanced(frames: np.ndarray, positions: list, shared: bool = True, slopes: list | None = None, **elements) -> Dataset:
+def enhanced(
+    frames: np.ndarray, positions: list, shared: bool = True, slopes: list | None = None, **elements
+) -> Dataset:
     """An enhanced image (F, H, W): orientation, spacing and slope once for all, or with each frame."""
-    ds = instance(frames, "77", SOPClassUID=EnhancedCTImageStorage, ImagePositionPatient=None, ImageOrientationPatient=None)
+    ds = instance(
+        frames, "77", SOPClassUID=EnhancedCTImageStorage, ImagePositionPatient=None, ImageOrientationPatient=None
+    )
     spacing, thickness = ds.PixelSpacing, ds.SliceThickness
     del ds.PixelSpacing, ds.SliceThickness
 

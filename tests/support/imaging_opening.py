@@ -44,5 +44,8 @@ def bombs() -> dict[str, tuple[bytes, str]]:
         "a megabyte listed 2000 times": (overlapping(2000), "This zip file is too large unpacked"),
         "a megabyte listed 20000 times": (overlapping(20_000), "This zip file holds 20000 files"),
         "a listing of 7 MiB": (overlapping(20_000, "a" * 300), "This zip file is damaged"),
-        "a gzip that declares 400 MiB": (zipped({"a": gzip.compress(volume + bytes(2**24))}), "This NIfTI file is damaged"),
+        "a gzip that declares 400 MiB": (
+            zipped({"a": gzip.compress(volume + bytes(2**24))}),
+            "This NIfTI file is damaged",
+        ),
     }

@@ -1,4 +1,5 @@
-"""Hostile uploads made from a seed: damaged, lying, exploding and disguised files, each with a name that may be strange too.
+"""Hostile uploads made from a seed: damaged, lying, exploding and disguised files, each with a name that may be strange
+too.
 
 All begin with valid files of phantoms, in which SECRET stands wherever a name could. Equal seeds make equal files.
 """
@@ -35,12 +36,62 @@ from tests.support.nifti_files import header_of, nii
 SECRET = "SECRET"
 MIB = 2**20
 NAMES = (
-    f"../../../../tmp/{SECRET}.png", f"..\\..\\{SECRET}.png", f"/etc/{SECRET}", f"{SECRET}\0.png", f"{SECRET}\n.png", f"{SECRET}\r\nX-Header: 1.nii",
-    SECRET * 60 + ".nii.gz", f"{SECRET}-Änne-杏-\U0001f9e0.png", f"{SECRET}\u202egnp.exe", "CON", "nul.png", "COM1.dcm", f".{SECRET}", "..", ".", " ", "",
-    f"{SECRET}; rm -rf $HOME.png", f"<img src=x onerror=alert('{SECRET}')>.png", f"{SECRET}.png.exe", "-rf", f"{SECRET}%2e%2e%2f.png", "{0.__class__}", "%s%n",
-    f"{SECRET}.nii.gz", f"{SECRET}.dcm", f"{SECRET}.zip", f"{SECRET}.json", f"{SECRET}_mask.png", "flat_mask.png", "volume_seg.nii.gz", f"{'a' * 250}.png",
-)  # fmt: skip
-NUMBERS = (0, 1, 2, 3, 7, 15, 16, 17, 127, 255, 256, 4095, 4096, 4097, 32767, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+    f"../../../../tmp/{SECRET}.png",
+    f"..\\..\\{SECRET}.png",
+    f"/etc/{SECRET}",
+    f"{SECRET}\0.png",
+    f"{SECRET}\n.png",
+    f"{SECRET}\r\nX-Header: 1.nii",
+    SECRET * 60 + ".nii.gz",
+    f"{SECRET}-Änne-杏-\U0001f9e0.png",
+    f"{SECRET}\u202egnp.exe",
+    "CON",
+    "nul.png",
+    "COM1.dcm",
+    f".{SECRET}",
+    "..",
+    ".",
+    " ",
+    "",
+    f"{SECRET}; rm -rf $HOME.png",
+    f"<img src=x onerror=alert('{SECRET}')>.png",
+    f"{SECRET}.png.exe",
+    "-rf",
+    f"{SECRET}%2e%2e%2f.png",
+    "{0.__class__}",
+    "%s%n",
+    f"{SECRET}.nii.gz",
+    f"{SECRET}.dcm",
+    f"{SECRET}.zip",
+    f"{SECRET}.json",
+    f"{SECRET}_mask.png",
+    "flat_mask.png",
+    "volume_seg.nii.gz",
+    f"{'a' * 250}.png",
+)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    15,
+    16,
+    17,
+    127,
+    255,
+    256,
+    4095,
+    4096,
+    4097,
+    32767,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 FLOATS = (0.0, -1.0, 1e-38, 1e38, -1e38, 3e-45, float("nan"), float("inf"), float("-inf"), 352.5, -352.0, 1e30, 2.0**31)
 
 Maker = Callable[[random.Random], bytes]
@@ -98,24 +149,48 @@ def valid() -> dict[str, bytes]:
     floats = Image.fromarray(grey().astype(np.float32) / 7 - 3)
     found = {f"png {mode}": png(mode) for mode in ("L", "1", "P", "LA", "RGB", "RGBA", "I;16")}
     found["mask"] = _saved(image.point(lambda grey: 255 * (grey > 128)), "PNG")
-    found |= {"jpeg": _saved(image, "JPEG", comment=SECRET), "progressive": _saved(image.convert("RGB"), "JPEG", progressive=True)}
-    found |= {f"tiff {way}": _saved(image, "TIFF", compression=way, description=SECRET) for way in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg")}
-    found |= {"tiff 16": _saved(sixteen, "TIFF"), "tiff float": _saved(floats, "TIFF"), "tiff pages": _saved(image, "TIFF", save_all=True, append_images=[image] * 3)}
-    found |= {"nifti": nifti(False), "nifti gz": nifti(True), "nifti 2": _nifti(version=2), "nifti big": _nifti(order=">"), "nifti float": _nifti(np.float32)}
-    found |= {"nifti mask": _gzipped(nii(np.asarray(scans()["volume"].voxels_xyz > 0).astype(np.uint8), scans()["volume"].affine))}
+    found |= {
+        "jpeg": _saved(image, "JPEG", comment=SECRET),
+        "progressive": _saved(image.convert("RGB"), "JPEG", progressive=True),
+    }
+    found |= {
+        f"tiff {way}": _saved(image, "TIFF", compression=way, description=SECRET)
+        for way in ("raw", "tiff_lzw", "tiff_deflate", "packbits", "jpeg")
+    }
+    found |= {
+        "tiff 16": _saved(sixteen, "TIFF"),
+        "tiff float": _saved(floats, "TIFF"),
+        "tiff pages": _saved(image, "TIFF", save_all=True, append_images=[image] * 3),
+    }
+    found |= {
+        "nifti": nifti(False),
+        "nifti gz": nifti(True),
+        "nifti 2": _nifti(version=2),
+        "nifti big": _nifti(order=">"),
+        "nifti float": _nifti(np.float32),
+    }
+    found |= {
+        "nifti mask": _gzipped(
+            nii(np.asarray(scans()["volume"].voxels_xyz > 0).astype(np.uint8), scans()["volume"].affine)
+        )
+    }
     found |= {f"dicom {name}": _dicom(ds, syntax) for name, ds, syntax in _instances()}
     found |= {"seg": annotation_seg.write(scans()["ct"], _ball("ct"), "lesion", ""), "coco": coco()}
     with tempfile.TemporaryDirectory() as folder:
         slices = [path.read_bytes() for path in series(Path(folder), dicom_noise((4, 32, 40)))]
     found["zip series"] = zipped({f"{SECRET}/{number}": data for number, data in enumerate(slices)})
-    found["zip masks"] = zipped({"masks/flat_mask.png": found["mask"], "masks/volume.nii.gz": found["nifti mask"], "annotations.json": coco()})
+    found["zip masks"] = zipped(
+        {"masks/flat_mask.png": found["mask"], "masks/volume.nii.gz": found["nifti mask"], "annotations.json": coco()}
+    )
     return found
 
 
 @cache
 def nifti(compress: bool) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = made_volumes.save(Path(folder) / ("volume.nii.gz" if compress else "volume.nii"), made_volumes.body(0)[0], "PSR")
+        path = made_volumes.save(
+            Path(folder) / ("volume.nii.gz" if compress else "volume.nii"), made_volumes.body(0)[0], "PSR"
+        )
         data = bytearray(gzip.decompress(path.read_bytes()) if compress else path.read_bytes())
     data[148:154] = SECRET.encode()
     return _gzipped(bytes(data)) if compress else bytes(data)
@@ -137,11 +212,16 @@ def _instances() -> list[tuple]:
     small = dicom_noise((34, 40), dtype=np.uint8, low=0, high=200)
     places = [(-10, -20, 30 + 2.5 * k) for k in range(3)]
     return [
-        ("slice", instance(frames[0], "1"), ExplicitVRLittleEndian), ("implicit", instance(frames[0], "1"), ImplicitVRLittleEndian),
-        ("film", instance(frames, "2"), ExplicitVRLittleEndian), ("enhanced", enhanced(frames, places), ExplicitVRLittleEndian),
+        ("slice", instance(frames[0], "1"), ExplicitVRLittleEndian),
+        ("implicit", instance(frames[0], "1"), ImplicitVRLittleEndian),
+        ("film", instance(frames, "2"), ExplicitVRLittleEndian),
+        ("enhanced", enhanced(frames, places), ExplicitVRLittleEndian),
         ("colour", instance(np.stack([small] * 3, -1), "3"), ExplicitVRLittleEndian),
-        *((f"coded {number}", compressed(instance(frames, "4"), syntax), syntax) for number, syntax in enumerate((RLELossless, JPEGLSLossless, JPEG2000Lossless))),
-    ]  # fmt: skip
+        *(
+            (f"coded {number}", compressed(instance(frames, "4"), syntax), syntax)
+            for number, syntax in enumerate((RLELossless, JPEGLSLossless, JPEG2000Lossless))
+        ),
+    ]
 
 
 def _dicom(ds, syntax: str) -> bytes:
@@ -183,7 +263,18 @@ def some(source: random.Random, *kinds: str) -> bytearray:
 
 def cut(source: random.Random) -> bytes:
     data = some(source)
-    return bytes(data[: source.choice((source.randrange(64), source.randrange(1024), source.randrange(len(data)), len(data) - source.randrange(1, 20)))])
+    return bytes(
+        data[
+            : source.choice(
+                (
+                    source.randrange(64),
+                    source.randrange(1024),
+                    source.randrange(len(data)),
+                    len(data) - source.randrange(1, 20),
+                )
+            )
+        ]
+    )
 
 
 def flipped(source: random.Random) -> bytes:
@@ -222,26 +313,78 @@ def bytes_as_numbers(source: random.Random) -> bytes:
 
 def wrong(source: random.Random) -> bytes:
     text = f"{SECRET} " * source.randrange(1, 400)
-    return source.choice((
-        b"", b"\0", b"%PDF-1.7\n" + text.encode(), f"<!doctype html><script>alert('{SECRET}')</script>".encode(), b"MZ" + source.randbytes(3000),
-        b"\x7fELF" + source.randbytes(3000), text.encode(), source.randbytes(source.randrange(1, 5000)), f"<svg xmlns='http://www.w3.org/2000/svg'>{text}</svg>".encode(),
-        _saved(Image.fromarray(grey()), "GIF"), _saved(Image.fromarray(grey()), "BMP"), _saved(Image.fromarray(grey()), "WEBP"), b"\x80\x04\x95" + text.encode(),
-        b"\0\0\0\x18ftypmp42" + source.randbytes(3000), b"%!PS-Adobe-3.0 EPSF\n" + text.encode(), b"ustar" * 300, b"7z\xbc\xaf\x27\x1c" + source.randbytes(900),
-        b"\x89HDF\r\n\x1a\n" + source.randbytes(900), b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16"), b"\n" * 100_000, b"[" * 100_000, b"\xff" * 100_000,
-    ))  # fmt: skip
+    return source.choice(
+        (
+            b"",
+            b"\0",
+            b"%PDF-1.7\n" + text.encode(),
+            f"<!doctype html><script>alert('{SECRET}')</script>".encode(),
+            b"MZ" + source.randbytes(3000),
+            b"\x7fELF" + source.randbytes(3000),
+            text.encode(),
+            source.randbytes(source.randrange(1, 5000)),
+            f"<svg xmlns='http://www.w3.org/2000/svg'>{text}</svg>".encode(),
+            _saved(Image.fromarray(grey()), "GIF"),
+            _saved(Image.fromarray(grey()), "BMP"),
+            _saved(Image.fromarray(grey()), "WEBP"),
+            b"\x80\x04\x95" + text.encode(),
+            b"\0\0\0\x18ftypmp42" + source.randbytes(3000),
+            b"%!PS-Adobe-3.0 EPSF\n" + text.encode(),
+            b"ustar" * 300,
+            b"7z\xbc\xaf\x27\x1c" + source.randbytes(900),
+            b"\x89HDF\r\n\x1a\n" + source.randbytes(900),
+            b"\xef\xbb\xbf" + text.encode(),
+            text.encode("utf-16"),
+            b"\n" * 100_000,
+            b"[" * 100_000,
+            b"\xff" * 100_000,
+        )
+    )
 
 
 def signature_only(source: random.Random) -> bytes:
-    begins = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\x1f\x8b\x08\0", b"PK\3\4", b"PK\5\6",
-              bytes(128) + b"DICM", b"\x08\0\x05\0CS\x0a\0ISO_IR 100", b'{"images":')  # fmt: skip
-    return source.choice(begins) + source.choice((source.randbytes(source.randrange(4000)), bytes(source.randrange(4000))))
+    begins = (
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0\x08\0\0\0",
+        b"\x5c\1\0\0",
+        b"\0\0\1\x5c",
+        b"\x1c\2\0\0",
+        b"\x1f\x8b\x08\0",
+        b"PK\3\4",
+        b"PK\5\6",
+        bytes(128) + b"DICM",
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 100",
+        b'{"images":',
+    )
+    return source.choice(begins) + source.choice(
+        (source.randbytes(source.randrange(4000)), bytes(source.randrange(4000)))
+    )
 
 
 def polyglot(source: random.Random) -> bytes:
     one, other, page = some(source, "png", "jpeg", "tiff", "nifti"), some(source, "zip"), b"<script>alert(1)</script>"
     dicom = some(source, "dicom")
-    dicom[:128] = source.choice((bytes(one[:128]).ljust(128), b"MZ".ljust(128, b"\x90"), page.ljust(128), b"PK\3\4".ljust(128)))
-    return bytes(source.choice((one + other, page + one, b"%PDF-1.4\n" + one, b"MZ" + one, dicom, other + one, b"GIF89a" + other, one + page, dicom + other)))
+    dicom[:128] = source.choice(
+        (bytes(one[:128]).ljust(128), b"MZ".ljust(128, b"\x90"), page.ljust(128), b"PK\3\4".ljust(128))
+    )
+    return bytes(
+        source.choice(
+            (
+                one + other,
+                page + one,
+                b"%PDF-1.4\n" + one,
+                b"MZ" + one,
+                dicom,
+                other + one,
+                b"GIF89a" + other,
+                one + page,
+                dicom + other,
+            )
+        )
+    )
 
 
 # Pictures
@@ -262,33 +405,57 @@ def png_of(width: int, height: int, bits: int, colour: int, pixels: bytes, *befo
 def zeros(size: int) -> bytes:
     """So many zeros, deflated by zlib."""
     pack = zlib.compressobj(9)
-    return b"".join([*(pack.compress(bytes(MIB)) for _ in range(size // MIB)), pack.compress(bytes(size % MIB)), pack.flush()])
+    return b"".join(
+        [*(pack.compress(bytes(MIB)) for _ in range(size // MIB)), pack.compress(bytes(size % MIB)), pack.flush()]
+    )
 
 
 def png_bomb(source: random.Random) -> bytes:
-    width, height = source.choice(((12000, 12000), (65535, 65535), (2**31 - 1, 1), (4096, 4096), (4096, 4096), (3000, 5000), (50_000, 16), (16, 300)))
+    width, height = source.choice(
+        (
+            (12000, 12000),
+            (65535, 65535),
+            (2**31 - 1, 1),
+            (4096, 4096),
+            (4096, 4096),
+            (3000, 5000),
+            (50_000, 16),
+            (16, 300),
+        )
+    )
     bits, colour = source.choice(((8, 0), (16, 0), (8, 2), (16, 6), (8, 3), (1, 0)))
     palette = [chunk(b"PLTE", bytes(range(240)))] * (colour == 3)
-    return png_of(width, height, bits, colour, zeros(source.choice((1, 100, 200)) * MIB), *palette, interlace=source.randrange(2))
+    return png_of(
+        width, height, bits, colour, zeros(source.choice((1, 100, 200)) * MIB), *palette, interlace=source.randrange(2)
+    )
 
 
 def png_lies(source: random.Random) -> bytes:
     width, height = (source.choice((*NUMBERS[:15], -1)) & 0xFFFFFFFF for _ in range(2))
     bits, colour = source.choice((0, 1, 2, 3, 4, 8, 16, 32, 255)), source.choice((0, 1, 2, 3, 4, 5, 6, 7, 255))
-    return png_of(width, height, bits, colour, zlib.compress(source.randbytes(9000)), interlace=source.choice((0, 1, 2)))
+    return png_of(
+        width, height, bits, colour, zlib.compress(source.randbytes(9000)), interlace=source.choice((0, 1, 2))
+    )
 
 
 def png_parts(source: random.Random) -> bytes:
     bomb = source.choice((b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"sPLT", b"tEXt", b"acTL", b"fdAT"))
-    parts = [chunk(bomb, b"x\0\0" + zeros(64 * MIB))] * source.choice((1, 20)) + [chunk(b"tRNS", source.randbytes(source.randrange(9)))]
-    parts += [chunk(b"tEXt", SECRET.encode())] * source.choice((0, 70_000)) + [chunk(b"PLTE", source.randbytes(source.randrange(900)))]
+    parts = [chunk(bomb, b"x\0\0" + zeros(64 * MIB))] * source.choice((1, 20)) + [
+        chunk(b"tRNS", source.randbytes(source.randrange(9)))
+    ]
+    parts += [chunk(b"tEXt", SECRET.encode())] * source.choice((0, 70_000)) + [
+        chunk(b"PLTE", source.randbytes(source.randrange(900)))
+    ]
     source.shuffle(parts)
     return png_of(64, 64, 8, source.choice((0, 2, 3, 4)), zlib.compress(bytes(64 * 64 * 3 + 64)), *parts)
 
 
 def narrow(source: random.Random) -> bytes:
     sides = source.choice(((1, 1), (15, 15), (16, 16), (16, 321), (17, 340), (1, 65500), (2000, 100), (4096, 205)))
-    return _saved(Image.new(source.choice(("L", "RGB", "1")), sides[:: source.choice((1, -1))]), source.choice(("PNG", "JPEG", "TIFF")))
+    return _saved(
+        Image.new(source.choice(("L", "RGB", "1")), sides[:: source.choice((1, -1))]),
+        source.choice(("PNG", "JPEG", "TIFF")),
+    )
 
 
 def jpeg_lies(source: random.Random) -> bytes:
@@ -309,33 +476,67 @@ def jpeg_lies(source: random.Random) -> bytes:
 
 def directory(entries: dict[int, tuple[int, int, int]], following: int = 0) -> bytes:
     """A TIFF directory: tag -> type, count, value."""
-    packed = b"".join(struct.pack("<HHII", tag, kind, count & 0xFFFFFFFF, value & 0xFFFFFFFF) for tag, (kind, count, value) in sorted(entries.items()))
+    packed = b"".join(
+        struct.pack("<HHII", tag, kind, count & 0xFFFFFFFF, value & 0xFFFFFFFF)
+        for tag, (kind, count, value) in sorted(entries.items())
+    )
     return struct.pack("<H", len(entries)) + packed + struct.pack("<I", following)
 
 
 def _entries(width: int, height: int, **more) -> dict:
-    return {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 400), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, width * height)}
+    return {
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, 8),
+        259: (3, 1, 1),
+        262: (3, 1, 1),
+        273: (4, 1, 400),
+        277: (3, 1, 1),
+        278: (4, 1, height),
+        279: (4, 1, width * height),
+    }
 
 
 def tiff_lies(source: random.Random) -> bytes:
     entries = _entries(64, 48)
     for _ in range(source.choice((1, 2, 4))):
         tag = source.choice((*entries, 322, 323, 324, 325, 338, 339, 317, 284, 320, 347, 292, 530))
-        entries[tag] = (source.choice((1, 2, 3, 4, 5, 12, 16, 99)), source.choice((0, 1, 1, 1, *NUMBERS)), source.choice(NUMBERS))
-    return (b"II*\0" + struct.pack("<I", 8) + directory(entries, source.choice((0, 8, 2**31)))).ljust(400, b"\0") + source.randbytes(64 * 48)
+        entries[tag] = (
+            source.choice((1, 2, 3, 4, 5, 12, 16, 99)),
+            source.choice((0, 1, 1, 1, *NUMBERS)),
+            source.choice(NUMBERS),
+        )
+    return (b"II*\0" + struct.pack("<I", 8) + directory(entries, source.choice((0, 8, 2**31)))).ljust(
+        400, b"\0"
+    ) + source.randbytes(64 * 48)
 
 
 def tiff_bomb(source: random.Random) -> bytes:
-    side, way = source.choice(((4096, 8), (4096, 5), (4000, 32946), (40_000, 8), (4096, 32773), (4096, 34925), (4096, 50000)))
-    entries = _entries(side, side) | {259: (3, 1, way), 258: (3, 1, source.choice((8, 16, 32, 64))), 339: (3, 1, source.choice((1, 2, 3))), 279: (4, 1, len(zeros(100 * MIB)))}
+    side, way = source.choice(
+        ((4096, 8), (4096, 5), (4000, 32946), (40_000, 8), (4096, 32773), (4096, 34925), (4096, 50000))
+    )
+    entries = _entries(side, side) | {
+        259: (3, 1, way),
+        258: (3, 1, source.choice((8, 16, 32, 64))),
+        339: (3, 1, source.choice((1, 2, 3))),
+        279: (4, 1, len(zeros(100 * MIB))),
+    }
     if source.random() < 0.4:
-        entries |= {322: (4, 1, source.choice((16, 4096, 2**20))), 323: (4, 1, 4096), 324: (4, 1, 400), 325: (4, 1, 2**16)}
+        entries |= {
+            322: (4, 1, source.choice((16, 4096, 2**20))),
+            323: (4, 1, 4096),
+            324: (4, 1, 400),
+            325: (4, 1, 2**16),
+        }
     return (b"II*\0" + struct.pack("<I", 8) + directory(entries)).ljust(400, b"\0") + zeros(100 * MIB)
 
 
 def tiff_pages(source: random.Random) -> bytes:
     page, count = len(directory(_entries(20, 20))), source.choice((1, 3000, 20_000))
-    pages = b"".join(directory(_entries(20, 20), 800 + page * (k + 1) if k < count - 1 else source.choice((0, 800))) for k in range(count))
+    pages = b"".join(
+        directory(_entries(20, 20), 800 + page * (k + 1) if k < count - 1 else source.choice((0, 800)))
+        for k in range(count)
+    )
     return b"II*\0" + struct.pack("<I", 800) + bytes(800 - 8) + pages
 
 
@@ -352,14 +553,40 @@ def nifti_lies(source: random.Random) -> bytes:
     version = source.choice((1, 1, 2))
     header = header_of((20, 26, 7), np.int16, version=version)
     for _ in range(source.choice((1, 1, 2, 4))):
-        name = source.choice(("dim", "dim", "datatype", "bitpix", "vox_offset", "scl_slope", "scl_inter", "pixdim", "srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x",
-                              "qform_code", "sform_code", "xyzt_units", "magic", "intent_code", "cal_max", "slice_end"))  # fmt: skip
+        name = source.choice(
+            (
+                "dim",
+                "dim",
+                "datatype",
+                "bitpix",
+                "vox_offset",
+                "scl_slope",
+                "scl_inter",
+                "pixdim",
+                "srow_x",
+                "srow_y",
+                "srow_z",
+                "quatern_b",
+                "qoffset_x",
+                "qform_code",
+                "sform_code",
+                "xyzt_units",
+                "magic",
+                "intent_code",
+                "cal_max",
+                "slice_end",
+            )
+        )
         kind, shape = header[name].dtype, header[name].shape
         if kind.kind == "S":
             header[name] = source.choice((b"ni1", b"n+2", b"", b"SECR"))
             continue
         with np.errstate(all="ignore"):
-            value = np.array(source.choice(FLOATS) if kind.kind == "f" else source.choice((*NUMBERS, -1, -32768))).astype(np.int64 if kind.kind != "f" else kind).astype(kind)
+            value = (
+                np.array(source.choice(FLOATS) if kind.kind == "f" else source.choice((*NUMBERS, -1, -32768)))
+                .astype(np.int64 if kind.kind != "f" else kind)
+                .astype(kind)
+            )
         if shape:
             header[name][source.randrange(shape[0])] = value
         else:
@@ -370,11 +597,23 @@ def nifti_lies(source: random.Random) -> bytes:
 
 def nifti_bomb(source: random.Random) -> bytes:
     """Zeros without end behind a header that asks for all, a part, or far more of them."""
-    shape = source.choice(((512, 512, 100), (1024, 1024, 200), (512, 512, 2000), (4096, 4096, 30), (32767,) * 3, (16, 16, 4096, 400), (64, 64, 64)))
+    shape = source.choice(
+        (
+            (512, 512, 100),
+            (1024, 1024, 200),
+            (512, 512, 2000),
+            (4096, 4096, 30),
+            (32767,) * 3,
+            (16, 16, 4096, 400),
+            (64, 64, 64),
+        )
+    )
     data = header_of((20, 26, 7), np.int16)
     data["dim"][: len(shape) + 1] = (len(shape), *shape)
     head = data.binaryblock + bytes(4)
-    return source.choice((_gzipped(head), head)) + gzip.compress(bytes(64 * MIB), 1, mtime=0) * source.choice((1, 4, 17))
+    return source.choice((_gzipped(head), head)) + gzip.compress(bytes(64 * MIB), 1, mtime=0) * source.choice(
+        (1, 4, 17)
+    )
 
 
 def nifti_values(source: random.Random) -> bytes:
@@ -390,18 +629,49 @@ def gzips(source: random.Random) -> bytes:
     for _ in range(source.choice((1, 2, 9))):
         inner = _gzipped(bytes(inner))
     bomb = gzip.compress(bytes(64 * MIB), 1, mtime=0) * 20
-    return source.choice((bytes(inner), bomb, _gzipped(bomb), bytes(inner) + source.randbytes(99), b"\x1f\x8b\x08\x1c\xff\xff" + bytes(inner)))
+    return source.choice(
+        (
+            bytes(inner),
+            bomb,
+            _gzipped(bomb),
+            bytes(inner) + source.randbytes(99),
+            b"\x1f\x8b\x08\x1c\xff\xff" + bytes(inner),
+        )
+    )
 
 
 # DICOM
 
 
 def dicom_lies(source: random.Random) -> bytes:
-    ds = instance(dicom_noise((34, 40)), "1") if source.random() < 0.5 else enhanced(dicom_noise((3, 34, 40)), [(0, 0, k) for k in range(3)])
+    ds = (
+        instance(dicom_noise((34, 40)), "1")
+        if source.random() < 0.5
+        else enhanced(dicom_noise((3, 34, 40)), [(0, 0, k) for k in range(3)])
+    )
     wild = ("1e999", "nan", "-1", "0", "1e-300", "99999999999999", SECRET, "")
     for _ in range(source.choice((1, 1, 3))):
-        keyword = source.choice(("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelRepresentation", "NumberOfFrames", "PixelSpacing", "WindowWidth", "WindowCenter",
-                                 "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "PhotometricInterpretation", "SOPClassUID", "SliceThickness"))  # fmt: skip
+        keyword = source.choice(
+            (
+                "Rows",
+                "Columns",
+                "BitsAllocated",
+                "BitsStored",
+                "SamplesPerPixel",
+                "PixelRepresentation",
+                "NumberOfFrames",
+                "PixelSpacing",
+                "WindowWidth",
+                "WindowCenter",
+                "ImagePositionPatient",
+                "ImageOrientationPatient",
+                "RescaleSlope",
+                "RescaleIntercept",
+                "PhotometricInterpretation",
+                "SOPClassUID",
+                "SliceThickness",
+            )
+        )
         if keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "PixelRepresentation"):
             setattr(ds, keyword, source.choice(NUMBERS[:16]))
         else:
@@ -412,7 +682,9 @@ def dicom_lies(source: random.Random) -> bytes:
     file = io.BytesIO()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.save_as(file, enforce_file_format=False, little_endian=True, implicit_vr=False)
-    syntax = source.choice((ExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, "1.2.3")).encode()
+    syntax = source.choice(
+        (ExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, "1.2.3")
+    ).encode()
     return file.getvalue().replace(ExplicitVRLittleEndian.encode() + b"\0", syntax.ljust(20, b"\0"))
 
 
@@ -434,7 +706,12 @@ def dicom_lengths(source: random.Random) -> bytes:
     found = [hit.start() for hit in re.finditer(rb"[\x00-\x40\x7f]\x00[A-Z]{2}", bytes(data))] or [140]
     for _ in range(source.choice((1, 2))):
         at = source.choice(found)
-        struct.pack_into(source.choice(("<H", "<I")), data, min(at + source.choice((4, 6, 8)), len(data) - 4), source.choice(NUMBERS[:15]))
+        struct.pack_into(
+            source.choice(("<H", "<I")),
+            data,
+            min(at + source.choice((4, 6, 8)), len(data) - 4),
+            source.choice(NUMBERS[:15]),
+        )
     return bytes(data)
 
 
@@ -443,7 +720,13 @@ def dicom_nested(source: random.Random) -> bytes:
     item, end = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF), struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
     begin = struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, 0xFFFFFFFF)
     deep, many = source.choice((50, 900, 5000, 100_000)), source.choice((50, 3000, 200_000))
-    parts = source.choice(((begin + item) * deep, begin + (item + end) * many, b"".join(struct.pack("<HH2sHH", 9, k % 65536, b"LO", 6, 6)[:8] + b"SECRET" for k in range(many))))
+    parts = source.choice(
+        (
+            (begin + item) * deep,
+            begin + (item + end) * many,
+            b"".join(struct.pack("<HH2sHH", 9, k % 65536, b"LO", 6, 6)[:8] + b"SECRET" for k in range(many)),
+        )
+    )
     data = some(source, "dicom slice")
     at = data.find(struct.pack("<HH", 0x28, 2))
     return bytes(data[:at]) + parts + (bytes(data[at:]) if source.random() < 0.7 else b"")
@@ -484,7 +767,9 @@ def seg_lies(source: random.Random) -> bytes:
             case 2:
                 ds.PixelData = source.randbytes(source.randrange(0, 4000, 2))
             case 3:
-                ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence) * source.choice((0, 2, 500))
+                ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence) * source.choice(
+                    (0, 2, 500)
+                )
             case 4:
                 ds.SegmentSequence[0].SegmentLabel = source.choice((SECRET * 9, "", "\x1b[2J", "a\\b"))
             case _:
@@ -518,19 +803,47 @@ def _overlapping(single: bytes, count: int) -> bytes:
     """A zip of one member whose table of contents names it many times."""
     at, size = (struct.unpack("<I", single[-22 + k : -18 + k])[0] for k in (16, 12))
     table = single[at : at + size] * count
-    return single[:at] + table + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, min(count, 65535), min(count, 65535), len(table), at, 0)
+    return (
+        single[:at]
+        + table
+        + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, min(count, 65535), min(count, 65535), len(table), at, 0)
+    )
 
 
 def zip_names(source: random.Random) -> bytes:
-    names = [*NAMES, "con", "a" * 60_000, "/" * 400, "a/" * 5000, f"C:\\{SECRET}", "//server/share/x", "../" * 900 + "x", "masks/flat.png", "flat_mask.png", "a\\..\\..\\b"]
+    names = [
+        *NAMES,
+        "con",
+        "a" * 60_000,
+        "/" * 400,
+        "a/" * 5000,
+        f"C:\\{SECRET}",
+        "//server/share/x",
+        "../" * 900 + "x",
+        "masks/flat.png",
+        "flat_mask.png",
+        "a\\..\\..\\b",
+    ]
     source.shuffle(names)
-    return zipped({name.replace("\0", "\1"): bytes(some(source, "png", "mask", "nifti", "dicom")) for name in names[: source.choice((1, 3, 20))]})
+    return zipped(
+        {
+            name.replace("\0", "\1"): bytes(some(source, "png", "mask", "nifti", "dicom"))
+            for name in names[: source.choice((1, 3, 20))]
+        }
+    )
 
 
 def zip_links(source: random.Random) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as out:
-        for name, kind in (("link", 0o120777), ("device", 0o060666), ("pipe", 0o010666), ("socket", 0o140777), ("folder/", 0o040755), ("plain.png", 0o104777)):
+        for name, kind in (
+            ("link", 0o120777),
+            ("device", 0o060666),
+            ("pipe", 0o010666),
+            ("socket", 0o140777),
+            ("folder/", 0o040755),
+            ("plain.png", 0o104777),
+        ):
             member = zipfile.ZipInfo(name)
             member.external_attr, member.create_system = kind << 16, 3
             out.writestr(member, source.choice((b"/etc/passwd", b"../../" + SECRET.encode(), valid()["png L"])))
@@ -549,7 +862,12 @@ def zip_lies(source: random.Random) -> bytes:
         case 1:
             struct.pack_into("<H", data, listed + 10, source.choice((1, 9, 12, 14, 93, 99)))
         case 2:
-            struct.pack_into("<I", data, source.choice((listed + 20, listed + 24, listed + 42, local + 18, local + 22)), source.choice(NUMBERS))
+            struct.pack_into(
+                "<I",
+                data,
+                source.choice((listed + 20, listed + 24, listed + 42, local + 18, local + 22)),
+                source.choice(NUMBERS),
+            )
         case 3:
             struct.pack_into("<I", data, len(data) - source.choice((6, 10, 14)), source.choice(NUMBERS))
         case _:
@@ -568,7 +886,12 @@ def zip_many(source: random.Random) -> bytes:
 
 def zip_of_hostile(source: random.Random) -> bytes:
     makers = [cut, flipped, png_lies, nifti_lies, tiff_lies, dicom_lengths, coco_lies, seg_lies, wrong]
-    return zipped({f"{source.choice(('flat', 'masks/volume', 'ct', 'x'))}-{k}": source.choice(makers)(source) for k in range(source.randrange(1, 9))})
+    return zipped(
+        {
+            f"{source.choice(('flat', 'masks/volume', 'ct', 'x'))}-{k}": source.choice(makers)(source)
+            for k in range(source.randrange(1, 9))
+        }
+    )
 
 
 # COCO
@@ -576,14 +899,46 @@ def zip_of_hostile(source: random.Random) -> bytes:
 
 def coco_lies(source: random.Random) -> bytes:
     whole = json.loads(coco())
-    wild = (None, True, -1, 0, 1.5, 1e308, 10**400, float("nan"), float("inf"), "", SECRET, "flat", [], {}, [[]], [[1e308] * 6], [[0, 0, 1e5, 1e5, 0, 5]], "0" * 5000, "\udcff", "P" * 99, {"size": [112, 128], "counts": [-5, 14341]},
-            {"size": [112, 128], "counts": [2**62, 2**62, 2**62]}, {"size": [112, 128], "counts": "o" * 9999}, [[0, 0, 0, 112] * 40_000], ["a"] * 9, "\x1b[2J")  # fmt: skip
+    wild = (
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        1e308,
+        10**400,
+        float("nan"),
+        float("inf"),
+        "",
+        SECRET,
+        "flat",
+        [],
+        {},
+        [[]],
+        [[1e308] * 6],
+        [[0, 0, 1e5, 1e5, 0, 5]],
+        "0" * 5000,
+        "\udcff",
+        "P" * 99,
+        {"size": [112, 128], "counts": [-5, 14341]},
+        {"size": [112, 128], "counts": [2**62, 2**62, 2**62]},
+        {"size": [112, 128], "counts": "o" * 9999},
+        [[0, 0, 0, 112] * 40_000],
+        ["a"] * 9,
+        "\x1b[2J",
+    )
     for _ in range(source.choice((1, 1, 3))):
-        at = source.choice([whole, *(item for items in whole.values() for item in items), *(mark["segmentation"] for mark in whole["annotations"])])
+        at = source.choice(
+            [
+                whole,
+                *(item for items in whole.values() for item in items),
+                *(mark["segmentation"] for mark in whole["annotations"]),
+            ]
+        )
         at[source.choice(list(at))] = source.choice(wild)
-        if not all(isinstance(items, list) and all(isinstance(item, dict) for item in items) for items in whole.values()) or not all(
-            isinstance(mark.get("segmentation"), dict) for mark in whole["annotations"]
-        ):
+        if not all(
+            isinstance(items, list) and all(isinstance(item, dict) for item in items) for items in whole.values()
+        ) or not all(isinstance(mark.get("segmentation"), dict) for mark in whole["annotations"]):
             break
     return json.dumps(whole).encode()
 
@@ -608,7 +963,41 @@ def named(source: random.Random) -> bytes:
 
 
 FAMILIES: tuple[Maker, ...] = (
-    cut, flipped, flipped_at_the_head, overwritten, spliced, bytes_as_numbers, wrong, signature_only, polyglot, png_bomb, png_lies, png_parts, narrow, jpeg_lies,
-    tiff_lies, tiff_bomb, tiff_pages, tiff_values, nifti_lies, nifti_bomb, nifti_values, gzips, dicom_lies, dicom_lengths, dicom_nested, dicom_coded,
-    dicom_deflated, seg_lies, zip_bomb, zip_names, zip_links, zip_lies, zip_many, zip_of_hostile, coco_lies, coco_bomb, named,
-)  # fmt: skip
+    cut,
+    flipped,
+    flipped_at_the_head,
+    overwritten,
+    spliced,
+    bytes_as_numbers,
+    wrong,
+    signature_only,
+    polyglot,
+    png_bomb,
+    png_lies,
+    png_parts,
+    narrow,
+    jpeg_lies,
+    tiff_lies,
+    tiff_bomb,
+    tiff_pages,
+    tiff_values,
+    nifti_lies,
+    nifti_bomb,
+    nifti_values,
+    gzips,
+    dicom_lies,
+    dicom_lengths,
+    dicom_nested,
+    dicom_coded,
+    dicom_deflated,
+    seg_lies,
+    zip_bomb,
+    zip_names,
+    zip_links,
+    zip_lies,
+    zip_many,
+    zip_of_hostile,
+    coco_lies,
+    coco_bomb,
+    named,
+)

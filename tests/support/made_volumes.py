@@ -28,7 +28,9 @@ class Made(NamedTuple):
 
 
 def body(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
-    """Hounsfield units of a lopsided body in air, int16 (S, H, W), and a ball in it; the first and last slice are air."""
+    """Hounsfield units of a lopsided body in air, int16 (S, H, W), and a ball in it; the first and last
+    slice are air.
+    """
     source = np.random.default_rng(seed)
     z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     inside = (((y - 0.1) / 0.7) ** 2 + ((x + 0.2) / 0.6) ** 2 < 1) & (np.abs(z) < 0.9)
@@ -38,7 +40,9 @@ def body(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np
     return (values + 70 * ball).round().astype(np.int16), ball
 
 
-def save(path: Path, shown_shw: np.ndarray, axes: str = AXES, spacing: tuple[float, ...] = SPACING, shift: float = 0.0) -> Path:
+def save(
+    path: Path, shown_shw: np.ndarray, axes: str = AXES, spacing: tuple[float, ...] = SPACING, shift: float = 0.0
+) -> Path:
     """Write a volume whose voxels are stored along these axes (nibabel's codes), moved by ``shift`` millimetres."""
     affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
     affine[:3, 3] = CORNER
@@ -79,13 +83,20 @@ def boxes(path: Path, rows: dict[str, tuple]) -> None:
     """The challenge's table: per case two corners (s, h, w) in voxels as shown, written in millimetres, LPS."""
     lines = ["PatientID,x1,x2,y1,y2,z1,z2"]
     for name, corners in rows.items():
-        (z1, y1, x1), (z2, y2, x2) = (np.array(corner) * SPACING + (CORNER[2], -CORNER[1], -CORNER[0]) for corner in corners)
+        (z1, y1, x1), (z2, y2, x2) = (
+            np.array(corner) * SPACING + (CORNER[2], -CORNER[1], -CORNER[0]) for corner in corners
+        )
         lines.append(f"{name},{x1},{x2},{y1},{y2},{z1},{z2}")
     path.write_text("\n".join(lines) + "\n")
 
 
 def brats(
-    root: Path, high: int = 2, low: int = 1, sequences: tuple[str, ...] = ("t1",), axes: str = AXES, shape: tuple[int, int, int] = SHAPE
+    root: Path,
+    high: int = 2,
+    low: int = 1,
+    sequences: tuple[str, ...] = ("t1",),
+    axes: str = AXES,
+    shape: tuple[int, int, int] = SHAPE,
 ) -> dict[str, Made]:
     """HGG (.nii.gz, codes 0, 1, 2, 4) and LGG (.nii, codes 0 and 1), as many patients as said."""
     made = {}
@@ -97,7 +108,8 @@ def brats(
             codes[1::3] *= 2
             codes[2::3] *= 4
         channels = tuple(
-            np.where(values > -500, values * (2 + k) + 300 + 100 * k, 0).clip(0).astype(np.uint16) for k in range(len(sequences))
+            np.where(values > -500, values * (2 + k) + 300 + 100 * k, 0).clip(0).astype(np.uint16)
+            for k in range(len(sequences))
         )
         for sequence, channel in zip(sequences, channels):
             save(root / grade / name / f"{name}_{sequence}{ending}", channel, axes)

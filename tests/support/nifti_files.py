@@ -18,7 +18,9 @@ def noise(shape: tuple = SHAPE, dtype: type = np.int16, top: int = 100) -> np.nd
     return np.random.default_rng(7).integers(0, top, shape, endpoint=True).astype(dtype)
 
 
-def header_of(shape: tuple, dtype: type, affine=None, version: int = 1, order: str = "<", codes: tuple = (1, 0), **fields):
+def header_of(
+    shape: tuple, dtype: type, affine=None, version: int = 1, order: str = "<", codes: tuple = (1, 0), **fields
+):
     """A header by nibabel; codes: of sform and qform; fields: whatever it would not allow."""
     header = (nibabel.Nifti1Header if version == 1 else nibabel.Nifti2Header)(endianness=order)
     header.set_data_dtype(dtype)
@@ -37,7 +39,9 @@ def nii(voxels: np.ndarray, affine: np.ndarray | None = None, order: str = "<", 
     """A file by hand: header, four zeros, voxels with the first axis fastest."""
     header = header_of(voxels.shape, voxels.dtype, affine, order=order, **more)
     big = voxels.dtype if voxels.dtype.fields else voxels.dtype.newbyteorder(order)
-    gap = bytes(max(4, int(header["vox_offset"]) - header.sizeof_hdr) if np.isfinite(header["vox_offset"]) else 4)[: 2**16]
+    gap = bytes(max(4, int(header["vox_offset"]) - header.sizeof_hdr) if np.isfinite(header["vox_offset"]) else 4)[
+        : 2**16
+    ]
     return header.binaryblock + gap + voxels.astype(big).tobytes("F")
 
 

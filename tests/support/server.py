@@ -27,8 +27,12 @@ def running(folder: Path, *options: str, before: tuple[str, ...] = (), **environ
     address, printed = f"http://127.0.0.1:{port}", folder / "printed"
     with printed.open("wb") as out:
         process = subprocess.Popen(
-            [*before, sys.executable, "app.py", "--port", str(port), *options], cwd=ROOT, stdout=out, stderr=out, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        )  # fmt: skip
+            [*before, sys.executable, "app.py", "--port", str(port), *options],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
     try:
         for _ in range(1800):
             try:
@@ -49,12 +53,19 @@ async def _through(guard: Guard, method: str, path: str, headers: dict, chunks: 
 
     async def receive():
         body = next(bodies, None)
-        return {"type": "http.disconnect"} if body is None else {"type": "http.request", "body": body, "more_body": True}
+        return (
+            {"type": "http.disconnect"} if body is None else {"type": "http.request", "body": body, "more_body": True}
+        )
 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
     guard.app.given = 0
     await guard(scope, receive, send)
     return sent[0]["status"], sent[-1].get("body", b""), guard.app.given

@@ -40,10 +40,39 @@ def test_known_texts():
     assert protocol.unpack("1 2 3", (3, 2)).tolist() == [[False, False], [True, False], [True, False]]
 
 
-@pytest.mark.parametrize("text", [
-    "", " ", "5", "7", "6 ", " 6", "3  3", "3,3", "0 0 6", "3 0 3", "6 0", "-1 7", "1 2 3.0", "1e0 5", "0x6", "+6", "\u0663 3", "\u00b3 3", "3\t3", "3 3\n",
-    "99999999999999999999", "6 18446744073709551616", "0 " * 9, "1 " * 5 + "x", None, 6, b"6", ["6"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "5",
+        "7",
+        "6 ",
+        " 6",
+        "3  3",
+        "3,3",
+        "0 0 6",
+        "3 0 3",
+        "6 0",
+        "-1 7",
+        "1 2 3.0",
+        "1e0 5",
+        "0x6",
+        "+6",
+        "\u0663 3",
+        "\u00b3 3",
+        "3\t3",
+        "3 3\n",
+        "99999999999999999999",
+        "6 18446744073709551616",
+        "0 " * 9,
+        "1 " * 5 + "x",
+        None,
+        6,
+        b"6",
+        ["6"],
+    ],
+)
 def test_what_is_no_mask_of_that_shape_is_refused(text):
     with pytest.raises(ValueError, match="3 x 2 pixels"):
         protocol.unpack(text, (3, 2))
@@ -62,20 +91,29 @@ def codes_of(uri: str) -> np.ndarray:
 
 def test_whole_numbers_come_back_exactly_and_others_to_a_part_in_65535():
     generator = np.random.default_rng(0)
-    for values_hw in (generator.integers(-1024, 3072, (30, 40)), generator.integers(0, 256, (5, 1)).astype(np.uint8), np.array([[0, 65535, 7]])):
+    for values_hw in (
+        generator.integers(-1024, 3072, (30, 40)),
+        generator.integers(0, 256, (5, 1)).astype(np.uint8),
+        np.array([[0, 65535, 7]]),
+    ):
         uri, low, high = protocol.encode_picture(values_hw)
         assert (low, high) == (values_hw.min(), values_hw.max())
         assert (np.rint(low + codes_of(uri) / protocol.TOP * (high - low)) == values_hw).all()
     values_hw = generator.normal(0, 1e-3, (9, 9)).astype(np.float32)
     uri, low, high = protocol.encode_picture(values_hw)
-    assert np.abs(low + codes_of(uri) / protocol.TOP * (high - low) - values_hw).max() <= (high - low) / protocol.TOP / 2 * 1.001
+    assert (
+        np.abs(low + codes_of(uri) / protocol.TOP * (high - low) - values_hw).max()
+        <= (high - low) / protocol.TOP / 2 * 1.001
+    )
 
 
 def test_flat_and_extreme_pictures_and_those_that_are_none():
     uri, low, high = protocol.encode_picture(np.full((2, 3), 7.5))
     assert (low, high) == (7.5, 7.5) and not codes_of(uri).any()
     largest = np.finfo(np.float32).max
-    assert codes_of(protocol.encode_picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [[0, 32768, 65535]]
+    assert codes_of(protocol.encode_picture(np.array([[-largest, 0, largest]], np.float32))[0]).tolist() == [
+        [0, 32768, 65535]
+    ]
     for wrong in (np.zeros((0, 3)), np.zeros(3), np.array([[np.nan]]), np.array([[1, np.inf]])):
         with pytest.raises(ValueError, match="shape|finite"):
             protocol.encode_picture(wrong)
@@ -83,20 +121,62 @@ def test_flat_and_extreme_pictures_and_those_that_are_none():
 
 def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
-    told = json.loads(json.dumps(protocol.slice_view("a/1", "An image", values_hw, mask_hw, proposal_hw=~mask_hw, window=(2, 5), aspect=2.5, unit="HU", spacing=(5, 2.5, 1))))
+    told = json.loads(
+        json.dumps(
+            protocol.slice_view(
+                "a/1",
+                "An image",
+                values_hw,
+                mask_hw,
+                proposal_hw=~mask_hw,
+                window=(2, 5),
+                aspect=2.5,
+                unit="HU",
+                spacing=(5, 2.5, 1),
+            )
+        )
+    )
     assert told["spacing"] == [5, 2.5, 1] and protocol.slice_view("k", "t", values_hw, mask_hw)["spacing"] is None
     assert (told["width"], told["height"], told["aspect"], told["window"], told["unit"]) == (4, 3, 2.5, [2, 5], "HU")
     assert told["mask"] == runs_slowly(mask_hw) and told["proposal"] == runs_slowly(~mask_hw) and told["truth"] is None
-    assert (told["low"], told["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [0, 11]
+    assert (told["low"], told["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [
+        0,
+        11,
+    ]
     for wrong in ({"truth_hw": mask_hw.T}, {"aspect": 0.0}, {"aspect": np.nan}):
         with pytest.raises(ValueError, match="shape|aspect"):
             protocol.slice_view("k", "t", values_hw, mask_hw, **wrong)
 
 
 def test_an_answer_says_what_the_protocol_asks():
-    told = json.loads(protocol.reply(3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)))
-    state = {"status": "in work", "slice": 2, "slices": 5, "queue_left": 7, "proposal": True, "user": "me", "prompts": False, "can_reopen_last": False, "voxels_elsewhere": 0, "slices_to_undo": 0}
-    assert told == {"request_id": 3, "key": "a/1", "saved": "disk", "message": "", "error": "", "mask": "0 4", "preview": None, "slice_view": None, "state": state}
+    told = json.loads(
+        protocol.reply(
+            3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)
+        )
+    )
+    state = {
+        "status": "in work",
+        "slice": 2,
+        "slices": 5,
+        "queue_left": 7,
+        "proposal": True,
+        "user": "me",
+        "prompts": False,
+        "can_reopen_last": False,
+        "voxels_elsewhere": 0,
+        "slices_to_undo": 0,
+    }
+    assert told == {
+        "request_id": 3,
+        "key": "a/1",
+        "saved": "disk",
+        "message": "",
+        "error": "",
+        "mask": "0 4",
+        "preview": None,
+        "slice_view": None,
+        "state": state,
+    }
     with pytest.raises(ValueError, match="'gone'"):
         protocol.reply(1, "k", protocol.State(), saved="gone")
     for wrong in ({"status": "done"}, {"slice": 1}, {"slice": -1, "slices": 3}):
@@ -114,7 +194,10 @@ def test_the_markup_is_not_read_by_gradios_templates_and_every_button_says_what_
 
 def test_every_button_and_place_of_the_page_is_known_to_the_script_and_the_other_way_round():
     text, script = markup.markup(), canvas.canvas().js_on_load
-    parts, asked = set(re.findall(r'data-part="([\w-]+)"', text)), set(re.findall(r"(?<!\w)(?:part|text)\('([\w-]+)'", script))
+    parts, asked = (
+        set(re.findall(r'data-part="([\w-]+)"', text)),
+        set(re.findall(r"(?<!\w)(?:part|text)\('([\w-]+)'", script)),
+    )
     assert asked <= parts and len(asked) > 12
     does = re.search(r"const ACTIONS = \{(.*?)\n\};", script, re.S).group(1)
     known = set(re.findall(r"(\w+)(?=[,:])", does))

@@ -1,4 +1,6 @@
-"""The desk of the Annotate tab: every wish of the canvas and every refusal, masks kept to the pixel, carried on, proposed, in and out."""
+"""The desk of the Annotate tab: every wish of the canvas and every refusal, masks kept to the pixel, carried on,
+proposed, in and out.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def test_what_is_drawn_on_a_volume_in_any_plane_is_where_it_was_drawn(registry, 
         page.hear(page.session.show(case))
         slice_to = min(2, page.session.slice_ref.slices - 1)
         page.send("go", slice=slice_to)
-        assert (page.session.case.plane, page.session.case.index) == (plane, slice_to) and page.slice_view["key"].endswith(f".{plane}.{slice_to}")
+        assert (page.session.case.plane, page.session.case.index) == (plane, slice_to) and page.slice_view[
+            "key"
+        ].endswith(f".{plane}.{slice_to}")
         shown = geometry.radiological_view(expected, scan.affine, plane)[slice_to]
         assert np.array_equal(page.mask, shown)  # what was drawn across it in the planes before is seen in this one
         mask_hw = drawn(page.shape, seed)
@@ -119,7 +123,8 @@ def test_a_mask_that_someone_else_saved_is_not_overwritten(registry, page, proje
     key = page.slice_view["key"]
     page.open(item(page))
     assert page.slice_view["key"] != key and np.array_equal(page.mask, theirs)
-    assert page.send("save", mine, key=key)["error"] == CONFLICT  # what was drawn on the old sheet does not land on the new one
+    # what was drawn on the old sheet does not land on the new one
+    assert page.send("save", mine, key=key)["error"] == CONFLICT
     assert page.send("save", mine)["saved"] == "disk"
     with pytest.raises(ConflictError):
         project.save(item(page), project.mask(item(page)), expected="")
@@ -164,7 +169,9 @@ def test_what_was_obeyed_is_not_obeyed_again_and_its_answer_is_sent_again(regist
     assert [row["seconds"] for row in lines(project, "accepted")] == [10.0]
     better = drawn(page.shape, 2)  # the page let go of the lock, and more was drawn
     assert page.send("accept", better, id="a", seconds=11.0, key=key)["slice_view"] == heard["slice_view"]
-    assert [row["seconds"] for row in lines(project, "accepted")] == [10.0, 1.0] and np.array_equal(project.mask(first)[:, :, 0].T, better)
+    assert [row["seconds"] for row in lines(project, "accepted")] == [10.0, 1.0] and np.array_equal(
+        project.mask(first)[:, :, 0].T, better
+    )
     for _ in range(2):
         assert page.send("skip", id="b")["state"]["status"] == heard["state"]["status"] and item(page) == third
     assert [row["item"] for row in lines(project, "skipped")] == [second]
@@ -191,7 +198,15 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
     page.send("save", mask_hw, id="a", seconds=10.0)
     again(page, registry, project)
     page.request_id += 1
-    said = {"action": "save", "id": "a", "key": page.slice_view["key"], "request_id": page.request_id, "mask": protocol.pack(mask_hw), "changed": True, "seconds": 10.0}
+    said = {
+        "action": "save",
+        "id": "a",
+        "key": page.slice_view["key"],
+        "request_id": page.request_id,
+        "mask": protocol.pack(mask_hw),
+        "changed": True,
+        "seconds": 10.0,
+    }
     assert page.hear(page.session.handle(said, page.first, page.user))["saved"] == "disk"
     page.send("save", drawn(page.shape, 2), id="b", seconds=1.0)
     assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
@@ -200,14 +215,25 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
 def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     """The page stays as it is; the app behind it is a new one, which shows a sample first."""
     scan = page.session.case.scan
-    page.first = open_case.open_scan("Sample", replace(scan, voxels_xyz=scan.voxels_xyz.copy()), open_case.clustering_options(registry.clustering(scan.modality)))
+    page.first = open_case.open_scan(
+        "Sample",
+        replace(scan, voxels_xyz=scan.voxels_xyz.copy()),
+        open_case.clustering_options(registry.clustering(scan.modality)),
+    )
     page.session = AnnotationSession(registry, project)
 
 
 def told_again(page: Page, mask: np.ndarray, action: str = "save") -> dict:
     """The message of a page to an app that was started meanwhile."""
     page.request_id += 1
-    said = {"action": action, "key": page.slice_view["key"], "request_id": page.request_id, "mask": protocol.pack(mask), "changed": True, "seconds": 1.5}
+    said = {
+        "action": action,
+        "key": page.slice_view["key"],
+        "request_id": page.request_id,
+        "mask": protocol.pack(mask),
+        "changed": True,
+        "seconds": 1.5,
+    }
     return page.hear(page.session.handle(said, page.first, page.user))
 
 
@@ -219,8 +245,17 @@ def test_an_open_page_goes_on_after_the_app_was_started_again(registry, page, pr
     again(page, registry, project)
     mask_hw = drawn(page.shape, 2)
     answer = told_again(page, mask_hw)
-    assert (answer["saved"], answer["error"], answer["message"], answer["slice_view"]["key"]) == ("disk", "", RESTARTED, key)
-    assert np.array_equal(page.mask, mask_hw) and np.array_equal(project.mask(id)[:, :, 0].T, mask_hw) and page.session.case.item == id
+    assert (answer["saved"], answer["error"], answer["message"], answer["slice_view"]["key"]) == (
+        "disk",
+        "",
+        RESTARTED,
+        key,
+    )
+    assert (
+        np.array_equal(page.mask, mask_hw)
+        and np.array_equal(project.mask(id)[:, :, 0].T, mask_hw)
+        and page.session.case.item == id
+    )
     assert page.send("save", drawn(page.shape, 3))["saved"] == "disk"
     again(page, registry, project)
     assert "once more" in told_again(page, mask_hw, "accept")["message"] and project.item(id).status == "in work"
@@ -245,7 +280,9 @@ def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(regis
     other.send("save", theirs)
     again(page, registry, project)
     answer = told_again(page, drawn(page.shape, 3))
-    assert (answer["error"], answer["saved"], answer["key"]) == (CONFLICT, "", "") and np.array_equal(project.mask(id)[:, :, 0].T, theirs)
+    assert (answer["error"], answer["saved"], answer["key"]) == (CONFLICT, "", "") and np.array_equal(
+        project.mask(id)[:, :, 0].T, theirs
+    )
     page.slice_view["key"] = page.slice_view["key"].replace(id, "f" * 16)
     assert "does not know this image" in told_again(page, theirs)["error"]
 
@@ -265,7 +302,18 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
     page.send("skip")
     assert project.item(ids[2]).status == "skipped" and item(page) == ids[0]
     answer = page.send("accept", empty=True)
-    state = {"status": "accepted", "slice": 0, "slices": 1, "queue_left": 0, "proposal": True, "user": "Dr. A", "prompts": False, "can_reopen_last": True, "voxels_elsewhere": 0, "slices_to_undo": 0}
+    state = {
+        "status": "accepted",
+        "slice": 0,
+        "slices": 1,
+        "queue_left": 0,
+        "proposal": True,
+        "user": "Dr. A",
+        "prompts": False,
+        "can_reopen_last": True,
+        "voxels_elsewhere": 0,
+        "slices_to_undo": 0,
+    }
     assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"
     assert page.send("open", item=ids[1])["state"]["status"] == "accepted" and item(page) == ids[1]
@@ -299,13 +347,16 @@ def test_accept_and_skip_are_taken_back_and_the_images_before_are_shown_again(re
     assert item(page) == ids[0] and answer["state"]["status"] == "in work" and not answer["state"]["can_reopen_last"]
     assert np.array_equal(page.mask, mask_hw) and project.log()[-1]["action"] == "reopened"
     page.send("skip")
-    assert page.send("open", item=ids[2])["state"]["can_reopen_last"] is False  # another one than the skipped and the next
+    # another one than the skipped and the next
+    assert page.send("open", item=ids[2])["state"]["can_reopen_last"] is False
     assert page.send("previous")["state"]["can_reopen_last"] and item(page) == ids[1]
     page.send("reopen_last")
     assert item(page) == ids[0] and project.item(ids[0]).status == "in work"
 
 
-def test_previous_goes_back_through_what_was_on_screen_then_through_the_order_they_were_added(registry, project, tmp_path):
+def test_previous_goes_back_through_what_was_on_screen_then_through_the_order_they_were_added(
+    registry, project, tmp_path
+):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(4)]
     page = Page(registry, project)
     page.open(ids[2])
@@ -325,21 +376,48 @@ def test_previous_goes_back_through_what_was_on_screen_then_through_the_order_th
 
 BAD = [
     ({"action": "accept", "empty": 1}, "true and false"),
-    ({"action": "format"}, "allowed are save"), ({"action": None}, "allowed are save"), ({"key": "elsewhere"}, "does not know this image"), ({"key": 3}, "does not know this image"),
-    ({"request_id": "1"}, "request_id"), ({"request_id": True}, "request_id"), ({"request_id": -1}, "request_id"), ({"changed": 1}, "changed"), ({"seconds": float("nan")}, "seconds"),
-    ({"seconds": -1}, "seconds"), ({"seconds": True}, "seconds"), ({"seconds": "1"}, "seconds"), ({"mask": "12"}, "run lengths"), ({"mask": ""}, "run lengths"),
-    ({"mask": "rm -rf"}, "run lengths"), ({"mask": [1]}, "run lengths"), ({"mask": "-5 2245"}, "run lengths"), ({"action": "scribble", "lesion": "7", "background": "2240"}, "run lengths"),
-    ({"action": "scribble", "lesion": "2240", "background": None}, "run lengths"), ({"action": "go"}, "lacks"), ({"action": "go", "step": 2}, "step"), ({"action": "go", "slice": 0.5}, "slice"),
-    ({"action": "copy"}, "lacks step"), ({"action": "copy", "step": True}, "step"), ({"action": "propagate", "step": 1, "count": 21}, "count"), ({"action": "propagate", "step": 1}, "lacks count"),
-    ({"action": "window", "low": 3}, "lacks high"), ({"action": "window", "low": float("inf"), "high": 3}, "finite"), ({"action": "open"}, "lacks item"), ({"action": "open", "item": 5}, "id"),
-]  # fmt: skip
+    ({"action": "format"}, "allowed are save"),
+    ({"action": None}, "allowed are save"),
+    ({"key": "elsewhere"}, "does not know this image"),
+    ({"key": 3}, "does not know this image"),
+    ({"request_id": "1"}, "request_id"),
+    ({"request_id": True}, "request_id"),
+    ({"request_id": -1}, "request_id"),
+    ({"changed": 1}, "changed"),
+    ({"seconds": float("nan")}, "seconds"),
+    ({"seconds": -1}, "seconds"),
+    ({"seconds": True}, "seconds"),
+    ({"seconds": "1"}, "seconds"),
+    ({"mask": "12"}, "run lengths"),
+    ({"mask": ""}, "run lengths"),
+    ({"mask": "rm -rf"}, "run lengths"),
+    ({"mask": [1]}, "run lengths"),
+    ({"mask": "-5 2245"}, "run lengths"),
+    ({"action": "scribble", "lesion": "7", "background": "2240"}, "run lengths"),
+    ({"action": "scribble", "lesion": "2240", "background": None}, "run lengths"),
+    ({"action": "go"}, "lacks"),
+    ({"action": "go", "step": 2}, "step"),
+    ({"action": "go", "slice": 0.5}, "slice"),
+    ({"action": "copy"}, "lacks step"),
+    ({"action": "copy", "step": True}, "step"),
+    ({"action": "propagate", "step": 1, "count": 21}, "count"),
+    ({"action": "propagate", "step": 1}, "lacks count"),
+    ({"action": "window", "low": 3}, "lacks high"),
+    ({"action": "window", "low": float("inf"), "high": 3}, "finite"),
+    ({"action": "open"}, "lacks item"),
+    ({"action": "open", "item": 5}, "id"),
+]
 
 
 @pytest.mark.parametrize("wrong, words", BAD)
 def test_what_is_not_allowed_is_refused_in_words_and_changes_nothing(page, project, wrong, words):
     lines, before = len(project.log()), page.session.image.mask_xyz.copy()
     answer = said(page, wrong)
-    assert words.lower() in answer["error"].lower() and answer["saved"] == "" and answer["slice_view"] is answer["mask"] is None
+    assert (
+        words.lower() in answer["error"].lower()
+        and answer["saved"] == ""
+        and answer["slice_view"] is answer["mask"] is None
+    )
     assert len(project.log()) == lines and np.array_equal(page.session.image.mask_xyz, before)
 
 
@@ -347,7 +425,12 @@ def test_a_wish_that_is_none_is_refused(page):
     for nonsense in (None, "save", 5, [], {}):
         assert json.loads(page.session.handle(nonsense, page.session.case))["error"]
     key = page.slice_view["key"]
-    for other in (key.replace(".0", ".1"), key.replace(".0", ".00"), key.replace("axial", "coronal"), "0" * 16 + ".axial.0"):
+    for other in (
+        key.replace(".0", ".1"),
+        key.replace(".0", ".00"),
+        key.replace("axial", "coronal"),
+        "0" * 16 + ".axial.0",
+    ):
         assert said(page, {"key": other})["error"], other
 
 
@@ -357,7 +440,14 @@ def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(registry, project,
     page.open(project.add(next(tmp_path.glob("*.nii.gz")), "ct").id)
     last = page.session.slice_ref.slices - 1
     page.send("go", slice=last)
-    for number, (do, more) in enumerate((("go", {"step": 1}), ("copy", {"step": 1}), ("propagate", {"step": 1, "count": 3}), ("go", {"slice": last + 1}))):
+    for number, (do, more) in enumerate(
+        (
+            ("go", {"step": 1}),
+            ("copy", {"step": 1}),
+            ("propagate", {"step": 1, "count": 3}),
+            ("go", {"slice": last + 1}),
+        )
+    ):
         mask_hw = drawn(page.shape, number)
         answer = page.send(do, mask_hw, **more)
         assert f"1 to {last + 1}" in answer["error"] and answer["saved"] == "disk", do
@@ -391,7 +481,12 @@ def test_strokes_are_obeyed_spread_and_kept(page, project):
     lesion[18, 20:30], background[32, 5:50] = True, True
     page.send("save", np.zeros(page.shape, bool))
     answer = page.send("scribble", lesion=protocol.pack(lesion), background=protocol.pack(background))
-    assert answer["saved"] == "disk" and page.mask[lesion].all() and not page.mask[background].any() and page.mask.sum() > 2 * lesion.sum()
+    assert (
+        answer["saved"] == "disk"
+        and page.mask[lesion].all()
+        and not page.mask[background].any()
+        and page.mask.sum() > 2 * lesion.sum()
+    )
     assert np.array_equal(project.mask(item(page))[:, :, 0].T, page.mask)
     corner = page.mask.copy()
     corner[:4, :4] = ~corner[:4, :4]  # a correction far away stays when there are more strokes
@@ -407,8 +502,12 @@ def test_strokes_of_one_kind_only_add_or_only_take_away():
     row, column = (int(places.mean()) for places in np.nonzero(truth_hw))
     strokes_hw[row, column - 8 : column + 8] = scribble.LESION
     beside_hw = -np.roll(strokes_hw, -20 - int(np.ptp(np.nonzero(drawn_hw)[0])) // 2, axis=0)
-    more_hw, less_hw, both_hw = (context.apply_scribbles(drawn_hw, these) for these in (strokes_hw, beside_hw, strokes_hw + beside_hw))
-    assert (beside_hw == scribble.BACKGROUND).any() and not (drawn_hw & ~more_hw).any() and not (less_hw & ~drawn_hw).any()
+    more_hw, less_hw, both_hw = (
+        context.apply_scribbles(drawn_hw, these) for these in (strokes_hw, beside_hw, strokes_hw + beside_hw)
+    )
+    assert (
+        (beside_hw == scribble.BACKGROUND).any() and not (drawn_hw & ~more_hw).any() and not (less_hw & ~drawn_hw).any()
+    )
     assert (drawn_hw & ~both_hw).any()  # both kinds together may take away as well
 
 
@@ -429,11 +528,16 @@ def test_a_window_moves_the_case_and_nothing_else(page):
     assert page.send("window", low=0.2, high=0.6)["error"] == "" and page.session.case.display_span == (0.2, 0.6)
     assert "width" in page.send("window", low=0.6, high=0.2)["error"] and page.session.case.display_span == (0.2, 0.6)
     assert page.session.show(page.session.case) is None  # the canvas has it already
-    assert json.loads(page.session.show(_case.set_window(page.session.case, (0, 0.5))))["slice_view"]["window"] == [0, 0.5]
+    assert json.loads(page.session.show(_case.set_window(page.session.case, (0, 0.5))))["slice_view"]["window"] == [
+        0,
+        0.5,
+    ]
 
 
 def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry, tmp_path):
-    case = open_case.open_upload([picture(tmp_path)], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
+    case = open_case.open_upload(
+        [picture(tmp_path)], None, lambda modality: open_case.clustering_options(registry.clustering(modality))
+    )
     page = Page(registry, None)
     page.hear(page.session.show(case))
     assert page.slice_view["mask"] == page.slice_view["proposal"]
@@ -447,14 +551,17 @@ def test_without_a_project_it_is_kept_for_the_tab_and_may_be_the_truth(registry,
     now = page.session.as_truth()
     assert np.array_equal(now.truth_hw, mask_hw) and now.agreement.lesion_patches > 0
     page.send("save", drawn(page.shape, 2))
-    assert np.array_equal(now.truth_hw, mask_hw) and page.session.image.truth_xyz is None  # a copy, and never what it is measured by
+    # a copy, and never what it is measured by
+    assert np.array_equal(now.truth_hw, mask_hw) and page.session.image.truth_xyz is None
     rows = json.loads(session_files.history(None, page.session.image))
     assert len(rows) == 2 and rows[0]["pixels_added"] + rows[0]["pixels_removed"] > 0 and rows[1]["dsc_after"] is None
 
 
 def upload(path: Path, registry: ModelRegistry) -> _case.Case:
     """The picture as the page opens it: decoded anew each time."""
-    return open_case.open_upload([path], None, lambda modality: open_case.clustering_options(registry.clustering(modality)))
+    return open_case.open_upload(
+        [path], None, lambda modality: open_case.clustering_options(registry.clustering(modality))
+    )
 
 
 def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(registry, tmp_path):
@@ -470,7 +577,10 @@ def test_without_a_project_no_drawing_is_lost_however_many_images_are_opened(reg
     for path, key, mask_hw in zip(paths, keys, [late, *masks[1:]], strict=True):
         page.hear(page.session.show(upload(path, registry)))
         assert page.slice_view["key"] == key and np.array_equal(page.mask, mask_hw)
-    assert len(page.session.loader.images.in_memory) <= 8 and sum(len(one.mask) for one in page.session.loader.images.compressed.values()) < 12 * 1000
+    assert (
+        len(page.session.loader.images.in_memory) <= 8
+        and sum(len(one.mask) for one in page.session.loader.images.compressed.values()) < 12 * 1000
+    )
 
 
 @pytest.mark.parametrize("kind", ["oblique", "dicom"])
@@ -480,19 +590,36 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
         files_of = [next(tmp_path.glob("*.nii.gz"))]
     else:
         files_of = series(folder(tmp_path / "series"), noise((5, 34, 40)))
-    case = open_case.open_upload(files_of, "ct", lambda modality: open_case.clustering_options(registry.clustering(modality)))
+    case = open_case.open_upload(
+        files_of, "ct", lambda modality: open_case.clustering_options(registry.clustering(modality))
+    )
     page = Page(registry, None)
     page.hear(page.session.show(case))
     page.send("go", slice=1)
     page.send("save", drawn(page.shape, 1))
     mask_xyz, seen = page.session.image.mask_xyz.copy(), page.session.case.display_span
-    assert mask_xyz.any() and page.session.release() and page.session.case is None and not page.session.loader.images.in_memory
+    assert (
+        mask_xyz.any()
+        and page.session.release()
+        and page.session.case is None
+        and not page.session.loader.images.in_memory
+    )
     late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
     page.request_id += 1
-    said = {"action": "save", "key": page.slice_view["key"], "request_id": page.request_id, "mask": protocol.pack(late), "changed": True, "seconds": 1.5}
+    said = {
+        "action": "save",
+        "key": page.slice_view["key"],
+        "request_id": page.request_id,
+        "mask": protocol.pack(late),
+        "changed": True,
+        "seconds": 1.5,
+    }
     assert page.hear(page.session.handle(said, None))["saved"] == "memory"
     geometry.radiological_view(mask_xyz, case.scan.affine)[1] = late
-    assert np.array_equal(page.session.image.mask_xyz, mask_xyz) and (page.session.case.index, page.session.case.display_span) == (1, seen)
+    assert np.array_equal(page.session.image.mask_xyz, mask_xyz) and (
+        page.session.case.index,
+        page.session.case.display_span,
+    ) == (1, seen)
     page.session.release()
     for path in files_of:
         path.unlink()
@@ -538,7 +665,12 @@ def slices(volume: phantom.Volume) -> list[tuple[np.ndarray, np.ndarray]]:
     for values_hw, mask_hw in zip(values, volume.mask_shw):
         box = transforms.frame(values_hw, volume.spacing[1:], volume.modality)
         unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
-        found.append((inference.to_grid(unit_hw, 256)[0, 0].numpy(), transforms.resize_mask(transforms.crop(mask_hw, box), 256, 256)[0, 0].numpy()))
+        found.append(
+            (
+                inference.to_grid(unit_hw, 256)[0, 0].numpy(),
+                transforms.resize_mask(transforms.crop(mask_hw, box), 256, 256)[0, 0].numpy(),
+            )
+        )
     return found
 
 
@@ -574,8 +706,16 @@ def test_carrying_stops_where_nothing_is_left_and_at_what_was_drawn(registry):
     page.send("go", slice=start)
     answer = page.send("propagate", truth_shw[start].copy(), step=1, count=20)
     masks_shw = geometry.radiological_view(page.session.image.mask_xyz, case.scan.affine)
-    assert answer["saved"] == "memory" and f"{start + 2} to {start + 3}" in answer["message"] and f"Slice {start + 4}" in answer["message"]
-    assert np.array_equal(masks_shw[start + 3], truth_shw[start + 3]) and masks_shw[start + 1].any() and not masks_shw[start + 4].any()
+    assert (
+        answer["saved"] == "memory"
+        and f"{start + 2} to {start + 3}" in answer["message"]
+        and f"Slice {start + 4}" in answer["message"]
+    )
+    assert (
+        np.array_equal(masks_shw[start + 3], truth_shw[start + 3])
+        and masks_shw[start + 1].any()
+        and not masks_shw[start + 4].any()
+    )
     assert dice(masks_shw[start + 1], truth_shw[start + 1]) > 0.7
     page.send("propagate", step=-1, count=20)
     assert not masks_shw[0].any()
@@ -587,7 +727,9 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     volume(tmp_path)
     deep = project.add(next(tmp_path.glob("*.nii.gz")), "ct").id
-    assert list(proposals.propose_all(project, registry)) == [(done, 4, "") for done in range(1, 5)] and not proposals.waiting(project, registry)
+    assert list(proposals.propose_all(project, registry)) == [
+        (done, 4, "") for done in range(1, 5)
+    ] and not proposals.waiting(project, registry)
     assert project.counts()["proposed"] == 4
     for id, data in (*((id, "busi") for id in ids), (deep, "hecktor")):
         scan = project.scan(id)
@@ -602,7 +744,10 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
                 if id != deep or transforms.has_body(transforms.crop(unit, box)):
                     mask_hw[:] = inference.probability(network, unit, box) >= 0.5
             masks.append(mask)
-        assert np.array_equal(project.proposal(id), masks[0]) and project.item(id).checkpoint == (f"{data}-mps_ams-seg-10", networks[0].sha256)
+        assert np.array_equal(project.proposal(id), masks[0]) and project.item(id).checkpoint == (
+            f"{data}-mps_ams-seg-10",
+            networks[0].sha256,
+        )
         assert project.item(id).priority == pytest.approx(acquisition.vote_disagreement(masks))
     found = [one.priority for one in project.queue()]
     assert found == sorted(found, reverse=True) and len(set(found)) > 1
@@ -623,9 +768,14 @@ def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tm
 
 
 def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path):
-    one, other = series(folder(tmp_path / "one"), noise((3, 34, 40))), series(folder(tmp_path / "other"), noise((4, 34, 40)), SeriesInstanceUID="1.2.3.99")
+    one, other = (
+        series(folder(tmp_path / "one"), noise((3, 34, 40))),
+        series(folder(tmp_path / "other"), noise((4, 34, 40)), SeriesInstanceUID="1.2.3.99"),
+    )
     (tmp_path / "SECRET.txt").write_text("no image")
-    count, notes = session_files.add(project, [picture(tmp_path), *one[:2], tmp_path / "SECRET.txt", *other, *one[2:]], None, "Dr. A")
+    count, notes = session_files.add(
+        project, [picture(tmp_path), *one[:2], tmp_path / "SECRET.txt", *other, *one[2:]], None, "Dr. A"
+    )
     assert count == 3 and sorted(item.shape_xyz[2] for item in project.items()) == [1, 3, 4]
     assert len(notes) == 1 and "Image 3 of the upload" in notes[0] and "SECRET" not in notes[0]
     assert session_files.add(project, [picture(tmp_path)], None, "")[0] == 0
@@ -634,7 +784,11 @@ def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path
 def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
     (tmp_path / "SECRET.nii").write_bytes(nii(np.zeros((20, 20, 4, 3), np.int16), codes=(0, 0)))
     count, notes = session_files.add(project, [picture(tmp_path), tmp_path / "SECRET.nii"], None, "Dr. A")
-    assert count == 2 and len(notes) == 2 and all(note.startswith("Image 2 of the upload: ") and "SECRET" not in note for note in notes)
+    assert (
+        count == 2
+        and len(notes) == 2
+        and all(note.startswith("Image 2 of the upload: ") and "SECRET" not in note for note in notes)
+    )
     assert "does not state its orientation" in notes[0] and "3 images in it; the first is taken" in notes[1]
     assert session_files.add(project, [tmp_path / "SECRET.nii"], None, "Dr. A") == (0, [])
 
@@ -681,9 +835,16 @@ def test_masks_that_come_back_are_saved_and_accepted_ones_left_alone(project, tm
     project.accept(ids[1])
     saved, notes = session_files.take(project, tmp_path / "export.zip", "Dr. B")
     assert saved == 2 and "1 accepted image was left alone" in " ".join(notes)
-    assert np.array_equal(project.mask(ids[0]), masks[0]) and not project.mask(ids[1]).any() and project.item(ids[0]).status == "in work"
+    assert (
+        np.array_equal(project.mask(ids[0]), masks[0])
+        and not project.mask(ids[1]).any()
+        and project.item(ids[0]).status == "in work"
+    )
     Image.fromarray((masks[2][:, :, 0].T * 255).astype(np.uint8)).save(tmp_path / "picture 0_mask.png")
-    assert session_files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(project.mask(ids[0]), masks[2])  # by its file's name
+    # by its file's name
+    assert session_files.take(project, tmp_path / "picture 0_mask.png", "")[0] == 1 and np.array_equal(
+        project.mask(ids[0]), masks[2]
+    )
 
 
 def full(_):
@@ -698,13 +859,23 @@ def test_a_full_disk_is_told_wherever_something_is_written(registry, project, tm
     Image.fromarray(np.full(SIZE, 255, np.uint8)).save(tmp_path / f"{first.id}.png")
     monkeypatch.setattr(checkpoint.os, "fsync", full)
     count, notes = session_files.add(project, [picture(tmp_path, 2), picture(tmp_path, 3)], None, "")
-    assert count == 0 and len(notes) == 1 and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
+    assert (
+        count == 0
+        and len(notes) == 1
+        and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
+    )
     ((done, total, said),) = proposals.propose_all(project, registry)
     assert (done, total) == (1, 2) and "The disk is full" in said
-    assert session_files.take(project, tmp_path / f"{first.id}.png", "")[1] == [f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"]
+    assert session_files.take(project, tmp_path / f"{first.id}.png", "")[1] == [
+        f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"
+    ]
     page = Page(registry, project)
     answer = page.open(second.id)  # it is opened all the same
-    assert answer["error"] == "" and "No proposal was made: The disk is full" in answer["message"] and page.slice_view["width"] == SIZE[1]
+    assert (
+        answer["error"] == ""
+        and "No proposal was made: The disk is full" in answer["message"]
+        and page.slice_view["width"] == SIZE[1]
+    )
     answer = page.send("save", mask[:, :, 0].T)
     assert "The disk is full" in answer["error"] and "kept here" in answer["error"]
     assert (project.folder / "log.jsonl").read_bytes() == log
@@ -758,7 +929,10 @@ def test_the_end_of_the_log_is_shown_without_parsing_all_of_it(project, tmp_path
     for number in range(30):
         project.skip(id, f"Dr. {number}")
     with (project.folder / "log.jsonl").open("ab") as file:
-        file.write(b'{"action": "saved", "item": [1], "pixels_added": 3}\n{"action": "saved", "time": 5, "pixels_added": 3, "seconds": "x"}\n')
+        file.write(
+            b'{"action": "saved", "item": [1], "pixels_added": 3}\n{"action": "saved", "time": 5, "pixels_added": 3,'
+            b' "seconds": "x"}\n'
+        )
     monkeypatch.setattr(project, "log", None)
     said = queue.done(project)
     assert "Dr. 29" in said and "Dr. 11" in said and "Dr. 10<" not in said and said.count("<li>") == queue.LINES
@@ -772,15 +946,28 @@ def test_empty_slices_between_drawn_ones_are_filled(registry, project, tmp_path)
     page.send("go", slice=0)
     assert "no empty slice between" in page.send("interpolate")["error"]
     rows, columns = np.ogrid[: page.shape[0], : page.shape[1]]
-    discs = {radius: (rows - page.shape[0] / 2) ** 2 + (columns - page.shape[1] / 2) ** 2 <= radius**2 for radius in (3, 5, 7)}
+    discs = {
+        radius: (rows - page.shape[0] / 2) ** 2 + (columns - page.shape[1] / 2) ** 2 <= radius**2
+        for radius in (3, 5, 7)
+    }
     page.send("go", discs[3], slice=4)
     answer = page.send("interpolate", discs[7])
-    assert answer["message"] == "Filled 3 slices between those that were drawn, 2 to 4; look at each." and answer["saved"] == "disk"
+    assert (
+        answer["message"] == "Filled 3 slices between those that were drawn, 2 to 4; look at each."
+        and answer["saved"] == "disk"
+    )
     slices = geometry.radiological_view(project.mask(added.id), project.scan(added.id).affine, "axial")
     counts = [int(np.count_nonzero(mask_hw)) for mask_hw in slices[:5]]
-    assert counts == sorted(counts) and counts[0] == discs[3].sum() and counts[4] == discs[7].sum() and not slices[5:].any()
+    assert (
+        counts == sorted(counts)
+        and counts[0] == discs[3].sum()
+        and counts[4] == discs[7].sum()
+        and not slices[5:].any()
+    )
     assert np.count_nonzero(slices[2] ^ discs[5]) <= 0.1 * discs[5].sum()  # the disc halfway between
-    assert answer["state"]["voxels_elsewhere"] == sum(counts[:4]) and page.slice_view["spacing"] == pytest.approx(project.scan(added.id).spacing("axial"))
+    assert answer["state"]["voxels_elsewhere"] == sum(counts[:4]) and page.slice_view["spacing"] == pytest.approx(
+        project.scan(added.id).spacing("axial")
+    )
 
 
 def test_a_command_on_several_slices_is_undone_on_all_of_them_but_those_changed_since(registry, project, tmp_path):
@@ -800,7 +987,11 @@ def test_a_command_on_several_slices_is_undone_on_all_of_them_but_those_changed_
     page.send("go", disc, slice=4)
     assert page.send("interpolate", disc)["state"]["slices_to_undo"] == 3 and on_disk() == [True] * 5
     answer = page.send("undo_slices", disc)
-    assert answer["message"] == "Took back the change of 3 slices." and answer["saved"] == "disk" and answer["state"]["slices_to_undo"] == 0
+    assert (
+        answer["message"] == "Took back the change of 3 slices."
+        and answer["saved"] == "disk"
+        and answer["state"]["slices_to_undo"] == 0
+    )
     assert on_disk() == [True, False, False, False, True]
     page.send("interpolate", disc)
     page.send("go", disc, slice=2)
@@ -813,12 +1004,16 @@ def test_a_command_on_several_slices_is_undone_on_all_of_them_but_those_changed_
     assert on_disk() == [True, False, True, False, True] and not np.any(page.mask)
 
 
-def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(registry, project, tmp_path, monkeypatch):
+def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(
+    registry, project, tmp_path, monkeypatch
+):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     page = Page(registry, project)
     page.open(ids[0])
     page.session.prefetch("Dr. A")
-    assert [project.item(id).status for id in ids] == ["proposed", "proposed", "new"] and project.log()[-1]["user"] == "Dr. A"
+    assert [project.item(id).status for id in ids] == ["proposed", "proposed", "new"] and project.log()[-1][
+        "user"
+    ] == "Dr. A"
     project.scan(ids[0])
     with monkeypatch.context() as patch:
         patch.setattr(imaging, "read", None)
@@ -835,15 +1030,25 @@ def test_the_next_image_is_read_and_proposed_ahead_so_that_accept_does_neither(r
 def test_the_list_is_sent_all_images_then_only_what_changed(project, tmp_path):
     ids = [project.add(picture(tmp_path, seed), name=f"{seed}.png").id for seed in range(4)]
     first = queue.news(project, -1)
-    assert first["is_complete"] and [row[:4] for row in first["items"]] == [[id, number + 1, f"{number}.png", "new"] for number, id in enumerate(ids)]
+    assert first["is_complete"] and [row[:4] for row in first["items"]] == [
+        [id, number + 1, f"{number}.png", "new"] for number, id in enumerate(ids)
+    ]
     assert json.loads(queue.pointer(project, ids[0])) == {"version": first["version"], "current": ids[0]}
-    assert queue.news(project, first["version"]) == {"version": first["version"], "is_complete": False, "items": [], "removed": []}
+    assert queue.news(project, first["version"]) == {
+        "version": first["version"],
+        "is_complete": False,
+        "items": [],
+        "removed": [],
+    }
     project.propose(ids[1], np.zeros(project.item(ids[1]).shape_xyz, bool), "net", "00", 0.3)
     project.skip(ids[2])
     project.remove(ids[0])
     later = queue.news(project, first["version"])
     assert not later["is_complete"] and later["removed"] == [ids[0]] and later["version"] > first["version"]
-    assert {row[0]: (row[1], row[3], row[4], row[8]) for row in later["items"]} == {ids[1]: (1, "proposed", 0.3, 1), ids[2]: (2, "skipped", None, 0)}
+    assert {row[0]: (row[1], row[3], row[4], row[8]) for row in later["items"]} == {
+        ids[1]: (1, "proposed", 0.3, 1),
+        ids[2]: (2, "skipped", None, 0),
+    }
     for unknown in (None, "5", later["version"] + 1, True, -1, 1.5):
         assert queue.news(project, unknown)["is_complete"] and len(queue.news(project, unknown)["items"]) == 3
 
@@ -869,15 +1074,36 @@ def test_many_images_are_accepted_skipped_and_deleted_at_once(project, tmp_path)
     project.propose(ids[2], empty, "net", "00")
     action, parsed = batch.parse({"action": "accept", "items": [*ids, ids[0]]})
     problems = [problem for _, problem in batch.run(project, action, [*parsed, "0" * 16], "Dr. A")]
-    assert parsed == ids and problems[:2] == ["", ""] and problems[2:4] == [batch.NOTHING] * 2 and "not in this project" in problems[4]
-    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "proposed", "new"] and project.log()[-1]["user"] == "Dr. A"
-    assert batch.summary(action, 5, [problem for problem in problems if problem])[:2] == ["2 images accepted.", "2 left as they were: nothing is outlined."]
+    assert (
+        parsed == ids
+        and problems[:2] == ["", ""]
+        and problems[2:4] == [batch.NOTHING] * 2
+        and "not in this project" in problems[4]
+    )
+    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "proposed", "new"] and project.log()[-1][
+        "user"
+    ] == "Dr. A"
+    assert batch.summary(action, 5, [problem for problem in problems if problem])[:2] == [
+        "2 images accepted.",
+        "2 left as they were: nothing is outlined.",
+    ]
     list(batch.run(project, "skip", ids, ""))
-    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "skipped", "skipped"]  # what is accepted stays so
+    # what is accepted stays so
+    assert [project.item(id).status for id in ids] == ["accepted", "accepted", "skipped", "skipped"]
     list(batch.run(project, "reopen", ids[1:], ""))
     assert [project.item(id).status for id in ids] == ["accepted", "in work", "proposed", "new"]
-    assert list(batch.run(project, "delete", ids[:2], "")) == [(1, ""), (2, "")] and [item.id for item in project.items()] == ids[2:]
-    for wrong in (None, {}, {"action": "format", "items": ids}, {"action": "skip", "items": []}, {"action": "skip", "items": [3]}, {"action": "skip", "items": "all"}):
+    assert (
+        list(batch.run(project, "delete", ids[:2], "")) == [(1, ""), (2, "")]
+        and [item.id for item in project.items()] == ids[2:]
+    )
+    for wrong in (
+        None,
+        {},
+        {"action": "format", "items": ids},
+        {"action": "skip", "items": []},
+        {"action": "skip", "items": [3]},
+        {"action": "skip", "items": "all"},
+    ):
         with pytest.raises(ValueError, match="allowed are|are a list"):
             batch.parse(wrong)
 

@@ -1,4 +1,6 @@
-"""Boxes and clicks in the annotation session: the network's object is drawn, refined by clicks, shown before it is kept, and tidied."""
+"""Boxes and clicks in the annotation session: the network's object is drawn, refined by clicks, shown before it is
+kept, and tidied.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ BOX = Box(8, 15, 20, 22)  # around the lesion of the picture
 
 
 class Prompted:
-    """Stands for ``segment_prompt``: marks the box, or 3 x 3 pixels around each click inside, and leaves out clicks outside; remembers what it was asked."""
+    """Stands for ``segment_prompt``: marks the box, or 3 x 3 pixels around each click inside, and leaves out clicks
+    outside; remembers what it was asked.
+    """
 
     def __init__(self, confidence: float = 0.9) -> None:
         self.asked: list[Prompt] = []
@@ -27,7 +31,10 @@ class Prompted:
         self.asked.append(prompt)
         mask_hw = np.zeros(image_hw.shape, bool)
         if prompt.box:
-            mask_hw[prompt.box.top : prompt.box.top + prompt.box.height, prompt.box.left : prompt.box.left + prompt.box.width] = True
+            mask_hw[
+                prompt.box.top : prompt.box.top + prompt.box.height,
+                prompt.box.left : prompt.box.left + prompt.box.width,
+            ] = True
         for row, column in prompt.positive:
             mask_hw[int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2] = True
         for row, column in prompt.negative:
@@ -41,14 +48,22 @@ def prompted(monkeypatch, page):  # noqa: F811
     asked = Prompted()
     monkeypatch.setattr(open_image, "segment_prompt", asked)
     monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
-    monkeypatch.setattr(page.session.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
+    monkeypatch.setattr(
+        page.session.registry,
+        "network",
+        lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None),
+    )
     vars(page.session).pop("_has_prompts", None)  # of the registry as it was
     return asked
 
 
 def prompt(page, box=None, positive=(), negative=(), base=None, do="prompt", **more) -> dict:  # noqa: F811
     base_hw = np.zeros(page.shape, bool) if base is None else base
-    marks = {"box": None if box is None else list(box), "positive": [list(point) for point in positive], "negative": [list(point) for point in negative]}
+    marks = {
+        "box": None if box is None else list(box),
+        "positive": [list(point) for point in positive],
+        "negative": [list(point) for point in negative],
+    }
     return page.send(do, **marks, **({"base": protocol.pack(base_hw)} if do == "prompt" else {}), **more)
 
 
@@ -77,7 +92,9 @@ def test_clicks_refine_the_last_answer_and_a_new_box_starts_anew(page, prompted)
     prompt(page, BOX, positive=[(33.5, 40.5)])
     prompt(page, BOX, positive=[(33.5, 40.5)], negative=[(20.5, 20.5)])
     assert [each.mask is not None for each in prompted.asked] == [False, True, True]
-    assert np.array_equal(prompted.asked[1].mask, inside(page.shape, BOX)) and page.mask[33, 40] and not page.mask[20, 20]
+    assert (
+        np.array_equal(prompted.asked[1].mask, inside(page.shape, BOX)) and page.mask[33, 40] and not page.mask[20, 20]
+    )
     prompt(page, Box(2, 2, 9, 9))
     assert prompted.asked[-1].mask is None and not page.mask[33, 40]
     prompt(page, positive=[(5.5, 5.5)])
@@ -87,7 +104,10 @@ def test_clicks_refine_the_last_answer_and_a_new_box_starts_anew(page, prompted)
 def test_a_preview_is_shown_and_changes_nothing(page, project, prompted):  # noqa: F811
     before, lines = page.mask.copy(), len(project.log())
     answer = prompt(page, BOX, do="preview")
-    assert np.array_equal(protocol.unpack(answer["preview"], page.shape), inside(page.shape, BOX)) and answer["mask"] is None
+    assert (
+        np.array_equal(protocol.unpack(answer["preview"], page.shape), inside(page.shape, BOX))
+        and answer["mask"] is None
+    )
     assert np.array_equal(page.mask, before) and len(project.log()) == lines
 
 
@@ -110,16 +130,31 @@ def test_a_box_beyond_the_slice_is_cut_to_it(page, prompted):  # noqa: F811
     assert prompted.asked[-1].box == Box(0, 0, rows, columns)
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"box": [1, 2, 3]}, "top, left, height"), ({"box": [1, 2, 0, 5]}, "top, left, height"), ({"box": [1.5, 2, 3, 4]}, "whole pixels"), ({"box": "x"}, "box"),
-    ({"positive": [[1]]}, "click"), ({"positive": [[999, 1]]}, "rows and columns"), ({"negative": [[float("nan"), 1]]}, "click"), ({"positive": 7}, "list"),
-    ({"positive": [[1, 1]] * 201}, "at most 200"), ({"base": "7"}, "run lengths"), ({"box": None}, "marks no object"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"box": [1, 2, 3]}, "top, left, height"),
+        ({"box": [1, 2, 0, 5]}, "top, left, height"),
+        ({"box": [1.5, 2, 3, 4]}, "whole pixels"),
+        ({"box": "x"}, "box"),
+        ({"positive": [[1]]}, "click"),
+        ({"positive": [[999, 1]]}, "rows and columns"),
+        ({"negative": [[float("nan"), 1]]}, "click"),
+        ({"positive": 7}, "list"),
+        ({"positive": [[1, 1]] * 201}, "at most 200"),
+        ({"base": "7"}, "run lengths"),
+        ({"box": None}, "marks no object"),
+    ],
+)
 def test_prompts_that_are_not_allowed_are_refused(page, prompted, wrong, words, monkeypatch):  # noqa: F811
     if wrong == {"box": None}:
         monkeypatch.undo()
         monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
-        monkeypatch.setattr(page.session.registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None))
+        monkeypatch.setattr(
+            page.session.registry,
+            "network",
+            lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None),
+        )
     before = page.mask.copy()
     answer = page.send("prompt", **{"box": list(BOX), "positive": [], "negative": [], "base": str(before.size)} | wrong)
     assert words in answer["error"].lower() and np.array_equal(page.mask, before)
@@ -168,7 +203,15 @@ def tube(tmp_path, registry, project, monkeypatch):  # noqa: F811
     monkeypatch.setattr(propagation, "segment_prompt", Bright())
     monkeypatch.setattr(registry, "prompt_network", lambda: "prompt")
     known = registry.network
-    monkeypatch.setattr(registry, "network", lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None) if name == "prompt" else known(name))
+    monkeypatch.setattr(
+        registry,
+        "network",
+        lambda name: (
+            inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None)
+            if name == "prompt"
+            else known(name)
+        ),
+    )
     opened = Page(registry, project)
     opened.open("")
     return opened
@@ -178,7 +221,12 @@ def test_an_object_is_followed_through_the_volume_both_ways_until_unsure(tube):
     truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
     answer = tube.send("propagate_all", truth_hw)
     there = [index for index in range(16) if tube.session.image.mask("axial", index).any()]
-    assert not answer["error"] and there == list(range(12)) and "slices 1 to 12" in answer["message"] and "90%" in answer["message"]
+    assert (
+        not answer["error"]
+        and there == list(range(12))
+        and "slices 1 to 12" in answer["message"]
+        and "90%" in answer["message"]
+    )
     assert all(np.array_equal(tube.session.image.mask("axial", index), truth_hw) for index in there)
 
 
@@ -190,6 +238,10 @@ def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):
     tube.send("save", own_hw)
     tube.send("go", slice=middle)
     tube.send("propagate_all", truth_hw)
-    assert np.array_equal(tube.session.image.mask("axial", 4), own_hw) and not tube.session.image.mask("axial", 3).any() and tube.session.image.mask("axial", 5).any()
+    assert (
+        np.array_equal(tube.session.image.mask("axial", 4), own_hw)
+        and not tube.session.image.mask("axial", 3).any()
+        and tube.session.image.mask("axial", 5).any()
+    )
     tube.send("save", np.zeros(tube.shape, bool))
     assert "draw one first" in tube.send("propagate_all")["error"]

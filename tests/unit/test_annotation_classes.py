@@ -34,7 +34,9 @@ def test_a_project_from_before_has_none_until_they_are_defined(tmp_path):
     with Project(tmp_path / "project") as project:  # noqa: F811
         item = project.add(picture(tmp_path / "a.png"), "ultrasound")  # noqa: F811
         about = project.folder / "project.json"
-        about.write_text(json.dumps({name: value for name, value in json.loads(about.read_text()).items() if name != "classes"}))
+        about.write_text(
+            json.dumps({name: value for name, value in json.loads(about.read_text()).items() if name != "classes"})
+        )
     with Project(tmp_path / "project") as project:
         assert classes.defined(project) == () and project.item(item.id).image_class == ""
         with pytest.raises(ValueError, match="defines no classes"):
@@ -47,11 +49,23 @@ def test_a_class_is_given_undone_and_logged_and_outlives_the_index(project, item
     project.accept(item.id, drawn(1, FLAT))
     before = len(project.log())
     assert classes.classify(project, item.id, " Malignant", "Anna").image_class == "malignant"
-    assert classes.classify(project, item.id, "malignant", "Anna").status == "accepted" and len(project.log()) == before + 1
+    assert (
+        classes.classify(project, item.id, "malignant", "Anna").status == "accepted"
+        and len(project.log()) == before + 1
+    )
     row = project.log()[-1]
-    assert (row["action"], row["item"], row["user"], row["image_class"], row["before"]) == ("classified", item.id, "Anna", "malignant", "")
+    assert (row["action"], row["item"], row["user"], row["image_class"], row["before"]) == (
+        "classified",
+        item.id,
+        "Anna",
+        "malignant",
+        "",
+    )
     classes.classify(project, item.id, "normal", "Bert")
-    assert classes.undo(project, item.id, "Bert").image_class == "malignant" and project.log()[-1]["image_class"] == "malignant"
+    assert (
+        classes.undo(project, item.id, "Bert").image_class == "malignant"
+        and project.log()[-1]["image_class"] == "malignant"
+    )
     with pytest.raises(ValueError, match="'cyst'; allowed are benign, malignant, normal"):
         classes.classify(project, item.id, "cyst")
     project.rebuild()
@@ -68,7 +82,11 @@ def test_definitions_are_kept_with_colours_and_keys(project, item):  # noqa: F81
     assert made == classes.defined(project) and made[0] == given[0] and made[1].colour and made[1].key == "5"
     count = len(project.log())
     assert classes.define(project, made) == made and len(project.log()) == count
-    assert project.log()[-1]["action"] == "configured" and project.log()[-1]["value"][0] == {"name": "BI-RADS 4a", "colour": "#112233", "key": "k"}
+    assert project.log()[-1]["action"] == "configured" and project.log()[-1]["value"][0] == {
+        "name": "BI-RADS 4a",
+        "colour": "#112233",
+        "key": "k",
+    }
     classes.classify(project, item.id, "BI-RADS 5")
     classes.define(project, ["benign"])
     assert project.item(item.id).image_class == "BI-RADS 5"
@@ -77,11 +95,21 @@ def test_definitions_are_kept_with_colours_and_keys(project, item):  # noqa: F81
     assert classes.defined(project) == ()
 
 
-@pytest.mark.parametrize("given, match", [
-    (["a", "A "], "two classes have the name 'a'"), ([""], "class ''"), (["a/b"], "class 'a/b'"), (["../x"], "class"), (["a\nb"], "class"), (["x" * 65], "class"),
-    ([ImageClass("a", "red")], "colour 'red'"), ([ImageClass("a", "", "k"), ImageClass("b", "", "K")], "key 'k'"), ([ImageClass("a", "", "F1")], "key 'f1'"),
-    ([str(n) for n in range(21)], "21 classes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, match",
+    [
+        (["a", "A "], "two classes have the name 'a'"),
+        ([""], "class ''"),
+        (["a/b"], "class 'a/b'"),
+        (["../x"], "class"),
+        (["a\nb"], "class"),
+        (["x" * 65], "class"),
+        ([ImageClass("a", "red")], "colour 'red'"),
+        ([ImageClass("a", "", "k"), ImageClass("b", "", "K")], "key 'k'"),
+        ([ImageClass("a", "", "F1")], "key 'f1'"),
+        ([str(n) for n in range(21)], "21 classes"),
+    ],
+)
 def test_what_is_no_class_is_refused(project, item, given, match):  # noqa: F811
     with pytest.raises(ValueError, match=match):
         classes.define(project, given)
@@ -89,7 +117,9 @@ def test_what_is_no_class_is_refused(project, item, given, match):  # noqa: F811
 
 
 def test_a_class_as_text():
-    assert classes.parse("benign") == ImageClass("benign") and classes.parse("a b:#0072b2:q") == ImageClass("a b", "#0072b2", "q")
+    assert classes.parse("benign") == ImageClass("benign") and classes.parse("a b:#0072b2:q") == ImageClass(
+        "a b", "#0072b2", "q"
+    )
     with pytest.raises(ValueError, match="NAME:COLOUR:KEY"):
         classes.parse("a:b:c:d")
 
@@ -104,7 +134,9 @@ def test_images_are_counted_by_class(project, tmp_path):  # noqa: F811
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [[5], [{"name": "a/b"}], [{"name": ["x"]}], [{"colour": "#112233"}], [{"name": "a", "shape": 1}]])
+@pytest.mark.parametrize(
+    "value", [[5], [{"name": "a/b"}], [{"name": ["x"]}], [{"colour": "#112233"}], [{"name": "a", "shape": 1}]]
+)
 def test_a_definition_that_makes_no_sense_is_none(project, item, value):  # noqa: F811
     project.append_log("configured", setting="classes", value=value)
     assert names(project) == []

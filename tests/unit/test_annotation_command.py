@@ -1,4 +1,6 @@
-"""`python -m mpsams.annotation`: what the page imports and exports, by the command line, with a report and an exit code."""
+"""`python -m mpsams.annotation`: what the page imports and exports, by the command line, with a report and an exit
+code.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,24 @@ ROOT = Path(__file__).resolve().parents[2]
 def command(*words: object) -> tuple[int, dict, str]:
     """Exit code, report and what was written to stderr."""
     run = subprocess.run(
-        [sys.executable, "-m", "mpsams.annotation", *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+        [sys.executable, "-m", "mpsams.annotation", *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     return run.returncode, json.loads(run.stdout) if run.stdout.startswith("{") else {"text": run.stdout}, run.stderr
 
 
 def test_images_in_masks_in_and_masks_out_again(tmp_path):
     folder, mask = tmp_path / "project", drawn(1, FLAT)
-    code, report, said = command("add", folder, picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1), tmp_path.joinpath("a.png"))
-    assert (code, report["added"], said) == (0, 2, "") and [image["name"] for image in report["images"]] == ["a.png", "b.png"]
+    code, report, said = command(
+        "add", folder, picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1), tmp_path.joinpath("a.png")
+    )
+    assert (code, report["added"], said) == (0, 2, "") and [image["name"] for image in report["images"]] == [
+        "a.png",
+        "b.png",
+    ]
     first, second = (image["id"] for image in report["images"])
 
     (tmp_path / "masks").mkdir()
@@ -42,23 +53,35 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     Image.fromarray(np.zeros((5, 400), np.uint8)).save(tmp_path / "masks" / "b_mask.png")
     code, report, said = command("import", folder, tmp_path / "masks", "--who", "Anna")
     assert (code, report["saved"], said) == (0, 1, "")
-    assert report["images"] == [{"id": first, "name": "a.png", "class": "", "status": "in work", "lesion_voxels": int(mask.sum())}]
+    assert report["images"] == [
+        {"id": first, "name": "a.png", "class": "", "status": "in work", "lesion_voxels": int(mask.sum())}
+    ]
     assert any(note.startswith("b") for note in report["notes"])
     with Project(folder) as project:
-        assert np.array_equal(project.mask(first), mask) and project.mask(second) is None and project.log()[-1]["user"] == "Anna"
+        assert (
+            np.array_equal(project.mask(first), mask)
+            and project.mask(second) is None
+            and project.log()[-1]["user"] == "Anna"
+        )
 
     code, report, _ = command("export", folder, "folder", tmp_path / "drafts")
     assert (code, report["which"], report["exported"]) == (0, "all", 1) and "No image is accepted" in report["notes"][0]
     with Project(folder) as project:
         project.accept(second, drawn(2, FLAT))
     code, report, _ = command("export", folder, "nifti", tmp_path / "out.zip")
-    assert (code, report["which"], report["images"]) == (0, "accepted", [{"id": second, "name": "b.png", "class": "", "status": "accepted", "file": "b.nii.gz"}])
+    assert (code, report["which"], report["images"]) == (
+        0,
+        "accepted",
+        [{"id": second, "name": "b.png", "class": "", "status": "accepted", "file": "b.nii.gz"}],
+    )
     assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == ["b.nii.gz", "names.csv"]
     code, report, _ = command("export", folder, "nifti", tmp_path / "hashed", "--names", "hashed")
     assert sorted(path.name for path in (tmp_path / "hashed").iterdir()) == sorted((f"{second}.nii.gz", "names.csv"))
     (tmp_path / "classes.csv").write_text("Name;Diagnosis\na.png;Benign\nb.png;cyst\nc.png;normal\n")
     code, report, _ = command("import", folder, tmp_path / "classes.csv")
-    assert (code, report["saved"], report["classified"]) == (0, 0, 1) and any("does not define" in note for note in report["notes"])
+    assert (code, report["saved"], report["classified"]) == (0, 0, 1) and any(
+        "does not define" in note for note in report["notes"]
+    )
     code, report, _ = command("export", folder, "coco", tmp_path / "coco", "--which", "all")
     assert report["classes"] == {"benign": 1, "": 1} and report["images"][0]["class"] == "benign"
 
@@ -66,8 +89,9 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
 def test_what_cannot_be_done_is_one_sentence(tmp_path):
     picture(tmp_path / "a.png")
     for words, match in [
-        (("import", tmp_path / "none", tmp_path / "a.png"), "is no project"), (("export", tmp_path, "coco", tmp_path / "out"), "is no project"),
-    ]:  # fmt: skip
+        (("import", tmp_path / "none", tmp_path / "a.png"), "is no project"),
+        (("export", tmp_path, "coco", tmp_path / "out"), "is no project"),
+    ]:
         code, report, said = command(*words)
         assert (code, said) == (1, "") and match in report["error"]
     assert not (tmp_path / "none").exists() and [path.name for path in tmp_path.iterdir()] == ["a.png"]
@@ -86,14 +110,18 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path):
 
 
 def coco(path: Path, **segmentations: object) -> Path:
-    """COCO of pictures of FLAT, one for each name; a segmentation of None is an image that is listed without annotation."""
+    """COCO of pictures of FLAT, one for each name; a segmentation of None is an image that is listed without
+    annotation.
+    """
     images = [{"id": name, "file_name": f"{name}.png", "width": FLAT[0], "height": FLAT[1]} for name in segmentations]
     boxed = {"category_id": 1, "iscrowd": 0, "bbox": [3, 4, 20, 20], "area": 400}
     annotations = [
         boxed | {"id": number, "image_id": name} | ({} if one == "missing" else {"segmentation": one})
         for number, (name, several) in enumerate(segmentations.items()) if several is not None for one in several
     ]  # fmt: skip
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}))
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]})
+    )
     return path
 
 
@@ -111,18 +139,29 @@ def test_slices_of_a_volume_never_land_on_pictures_called_like_their_numbers(tmp
         project.accept(deep.id, drawn(3, deep.shape_xyz))
         transfer.write(project, "coco", "accepted", "lesion", tmp_path / "out")
         project.reopen(deep.id)
-        assert transfer.take(project, tmp_path / "out", "").saved == [deep.id] and np.array_equal(project.mask(deep.id), drawn(3, deep.shape_xyz))
+        assert transfer.take(project, tmp_path / "out", "").saved == [deep.id] and np.array_equal(
+            project.mask(deep.id), drawn(3, deep.shape_xyz)
+        )
         whole = json.loads((tmp_path / "out" / "annotations.json").read_text())
         for image in whole["images"]:
             image["file_name"] = f"001/{image['file_name'].rpartition('/')[2]}"  # of a picture, which has no slices
         (tmp_path / "given.json").write_text(json.dumps(whole))
-        assert transfer.take(project, tmp_path / "given.json", "").saved == [] and all(project.mask(item.id) is None for item in flats)
+        assert transfer.take(project, tmp_path / "given.json", "").saved == [] and all(
+            project.mask(item.id) is None for item in flats
+        )
 
 
-@pytest.mark.parametrize("given", [
-    {"a": [[]], "b": ["missing"]}, {"a": [None], "b": [[[1, 2, 3, 4]]]}, {"a": None, "b": None}, {"a": [{"size": [5, 5], "counts": [25]}], "b": [5]},
-    {"a": [SQUARE, []], "b": [[], SQUARE]}, {"c": [SQUARE]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"a": [[]], "b": ["missing"]},
+        {"a": [None], "b": [[[1, 2, 3, 4]]]},
+        {"a": None, "b": None},
+        {"a": [{"size": [5, 5], "counts": [25]}], "b": [5]},
+        {"a": [SQUARE, []], "b": [[], SQUARE]},
+        {"c": [SQUARE]},
+    ],
+)
 def test_what_is_refused_leaves_drafts_as_they_are(tmp_path, given):
     with Project(tmp_path / "project") as project:
         ids = [project.add(picture(tmp_path / f"{name}.png", seed)).id for seed, name in enumerate("ab")]
@@ -140,11 +179,17 @@ def test_a_refused_image_does_not_keep_the_others_out(tmp_path):
         for seed, id in enumerate(ids):
             project.save(id, drawn(seed, FLAT))
         project.accept(ids[2])
-    code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=[SQUARE], c=[SQUARE]))
-    assert (code, report["saved"]) == (0, 1) and report["images"] == [{"id": ids[1], "name": "b.png", "class": "", "status": "in work", "lesion_voxels": 400}]
+    code, report, _ = command(
+        "import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=[SQUARE], c=[SQUARE])
+    )
+    assert (code, report["saved"]) == (0, 1) and report["images"] == [
+        {"id": ids[1], "name": "b.png", "class": "", "status": "in work", "lesion_voxels": 400}
+    ]
     assert any(note.startswith("a.png: an annotation in the COCO file has no segmentation") for note in report["notes"])
     assert any("1 accepted image was left alone" in note for note in report["notes"])
-    assert [one["name"] for one in report["refused"]] == ["a.png", "c.png"] and all(one["reason"].endswith(".") for one in report["refused"])
+    assert [one["name"] for one in report["refused"]] == ["a.png", "c.png"] and all(
+        one["reason"].endswith(".") for one in report["refused"]
+    )
     code, report, _ = command("import", tmp_path / "project", coco(tmp_path / "given.json", a=[[]], b=["missing"]))
     assert (code, report["saved"], report["images"]) == (1, 0, []) and report["notes"]
 
@@ -169,7 +214,9 @@ def test_masks_find_their_images_in_a_project(tmp_path):
             Image.fromarray(np.uint8(255 * drawn(seed, FLAT)[:, :, 0].T)).save(tmp_path / "masks" / name)
         found = transfer.take(project, tmp_path / "masks", "")
         assert found.saved == [ids["img1.png"], ids["img10.png"]]
-        assert np.array_equal(project.mask(ids["img1.png"]), drawn(1, FLAT)) and np.array_equal(project.mask(ids["img10.png"]), drawn(2, FLAT))
+        assert np.array_equal(project.mask(ids["img1.png"]), drawn(1, FLAT)) and np.array_equal(
+            project.mask(ids["img10.png"]), drawn(2, FLAT)
+        )
         said = " ".join(found.notes)
         assert "a.png" in said and "a.jpg" in said and "dup.png" in said and "1 mask belongs to no image" in said
 
@@ -199,7 +246,9 @@ def test_images_are_opened_one_at_a_time(tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", [(), ("import",), ("export",), ("add",)])
 def test_help_lists_the_formats(words):
     code, report, _ = command(*words, "--help")
-    assert code == 0 and all(form in report["text"] for form in ("folder", "nifti", "coco", "dicom-seg", "busi", "examples"))
+    assert code == 0 and all(
+        form in report["text"] for form in ("folder", "nifti", "coco", "dicom-seg", "busi", "examples")
+    )
 
 
 def test_a_volume_goes_out_and_comes_back(tmp_path):

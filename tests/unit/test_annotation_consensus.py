@@ -1,4 +1,6 @@
-"""Masks made of those of several readers: STAPLE against numbers worked out by hand and a slow version, the other ways, the class."""
+"""Masks made of those of several readers: STAPLE against numbers worked out by hand and a slow version, the other ways,
+the class.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,16 @@ import pytest
 from mpsams.annotation import consensus
 from mpsams.annotation.staple import staple
 
-THREE = [np.array(row, bool) for row in ([1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0])]  # voxels that 3, 2, 1 and 0 readers outline
+# voxels that 3, 2, 1 and 0 readers outline
+THREE = [np.array(row, bool) for row in ([1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0])]
 
 
 def test_one_iteration_of_staple_is_what_a_hand_computes():
     found = staple(THREE, prior=0.5, start=0.9, iterations=1)
     all_three, two = 0.9**3 / (0.9**3 + 0.1**3), 0.9  # 0.9 * 0.9 * 0.1 / (0.9 * 0.9 * 0.1 + 0.1 * 0.1 * 0.9)
     assert found.probability == pytest.approx([all_three, two, 1 - two, 1 - all_three])
-    assert found.sensitivity == pytest.approx([(all_three + two + 1 - two) / 2, (all_three + two) / 2, all_three / 2])  # the probabilities add up to 2
+    # the probabilities add up to 2
+    assert found.sensitivity == pytest.approx([(all_three + two + 1 - two) / 2, (all_three + two) / 2, all_three / 2])
     assert found.specificity == pytest.approx([all_three / 2, (two + all_three) / 2, (1 - two + two + all_three) / 2])
 
 
@@ -33,7 +37,9 @@ def slow_staple(masks: list[np.ndarray], iterations: int) -> np.ndarray:
             weights.append(lesion / (lesion + rest))
         for reader, mask in enumerate(masks):
             p[reader] = sum(w for w, yes in zip(weights, mask.ravel(), strict=True) if yes) / sum(weights)
-            q[reader] = sum(1 - w for w, yes in zip(weights, mask.ravel(), strict=True) if not yes) / (len(weights) - sum(weights))
+            q[reader] = sum(1 - w for w, yes in zip(weights, mask.ravel(), strict=True) if not yes) / (
+                len(weights) - sum(weights)
+            )
     return np.reshape(weights, masks[0].shape)
 
 
@@ -50,7 +56,10 @@ def test_staple_trusts_the_readers_that_agree():
     truth[8:20, 10:24] = True
     wrong = random.random(truth.shape) < 0.4
     found = staple([truth, truth, wrong, truth ^ (random.random(truth.shape) < 0.05)])
-    assert np.array_equal(found.probability >= 0.5, truth) and found.sensitivity.argmin() == found.specificity.argmin() == 2
+    assert (
+        np.array_equal(found.probability >= 0.5, truth)
+        and found.sensitivity.argmin() == found.specificity.argmin() == 2
+    )
 
 
 def test_staple_of_empty_full_and_wrong_masks():
@@ -74,4 +83,8 @@ def test_the_ways_to_make_one_mask():
 def test_the_class_of_most_readers():
     allowed = ("benign", "malignant")
     assert consensus.common_class(["Benign", "benign", "malignant"], allowed) == "benign"
-    assert consensus.common_class(["benign", "malignant"], allowed) == consensus.common_class(["benign", ""], allowed) == ""
+    assert (
+        consensus.common_class(["benign", "malignant"], allowed)
+        == consensus.common_class(["benign", ""], allowed)
+        == ""
+    )

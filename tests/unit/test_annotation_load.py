@@ -1,4 +1,6 @@
-"""The annotation store with several at work: nobody waits for another's image, masks are decoded once, and the disk serves all together."""
+"""The annotation store with several at work: nobody waits for another's image, masks are decoded once, and the disk
+serves all together.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ def lines_of(path) -> list[dict]:
 
 
 def test_one_fsync_serves_the_lines_of_several_threads(tmp_path, monkeypatch):
-    path, lock_, synchronise, calls, go = tmp_path / "log.jsonl", threading.RLock(), log.synchronise, [], threading.Event()
+    path, lock_, synchronise, calls, go = (
+        tmp_path / "log.jsonl",
+        threading.RLock(),
+        log.synchronise,
+        [],
+        threading.Event(),
+    )
     commits = log.GroupCommit(path, lock_, lambda: None)
 
     def slow(file: Path) -> None:
@@ -42,7 +50,11 @@ def test_one_fsync_serves_the_lines_of_several_threads(tmp_path, monkeypatch):
     go.set()
     for thread in threads:
         thread.join(30)
-    assert len(calls) == 2 and calls[1] == path.stat().st_size and [row["line"] for row in lines_of(path)] == list(range(9))
+    assert (
+        len(calls) == 2
+        and calls[1] == path.stat().st_size
+        and [row["line"] for row in lines_of(path)] == list(range(9))
+    )
 
 
 def test_a_common_fsync_that_fails_keeps_nothing_that_was_not_on_the_disk(tmp_path, monkeypatch):
@@ -82,7 +94,11 @@ def test_a_save_waits_for_no_other_image(project, tmp_path, monkeypatch):
     thread.start()
     assert entered.wait(30)
     assert project.save(other.id, drawn(2, FLAT)).status == "in work" and project.accept(other.id).status == "accepted"
-    assert project.scan(other.id) is not None and project.item(one.id).status == "new" and project.counts()["accepted"] == 1
+    assert (
+        project.scan(other.id) is not None
+        and project.item(one.id).status == "new"
+        and project.counts()["accepted"] == 1
+    )
     go.set()
     thread.join(30)
     assert project.item(one.id).status == "in work"
@@ -107,7 +123,9 @@ def test_packed_masks_are_the_same_masks(shape, order):
     one, other = (np.asarray(np.random.default_rng(seed).random(shape) < 0.4, order=order) for seed in range(2))
     bits, more = masks.pack(one), masks.pack(other)
     assert (masks.unpack(bits, shape) == one).all() and masks.unpack(bits, shape).flags.writeable
-    assert masks.changes(bits, more) == masks.changes(one, other) and masks.agreement(bits, more) == masks.agreement(one, other)
+    assert masks.changes(bits, more) == masks.changes(one, other) and masks.agreement(bits, more) == masks.agreement(
+        one, other
+    )
 
 
 def test_what_is_kept_in_memory_stays_within_its_bound():

@@ -1,4 +1,6 @@
-"""Second readers within a project: blind or not, what they see, their consensus, and sessions that never mix their masks."""
+"""Second readers within a project: blind or not, what they see, their consensus, and sessions that never mix their
+masks.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +51,14 @@ def test_a_blind_reader_gets_the_images_and_nothing_of_the_first(project):
     assert views.names() == []
     view = views.join(" Clara  B ", is_blind=True)
     assert views.names() == ["Clara B"] and view.is_blind and view.masks(one.id) == [] and not view.is_consensus
-    assert [(item.id, item.name, item.status, item.image_class, item.seconds) for item in view.project.items()] == [(item.id, item.name, "new", "", 0.0) for item in project.items()]
+    assert [(item.id, item.name, item.status, item.image_class, item.seconds) for item in view.project.items()] == [
+        (item.id, item.name, "new", "", 0.0) for item in project.items()
+    ]
     assert [each.name for each in classes.defined(view.project)] == ["benign", "cyst"]
     files = [path for path in (project.folder / "readers" / "Clara B").rglob("*") if path.is_file()]
-    assert not any(b"Anna" in path.read_bytes() for path in files) and not any(path.parent.name == "masks" for path in files)
+    assert not any(b"Anna" in path.read_bytes() for path in files) and not any(
+        path.parent.name == "masks" for path in files
+    )
     assert (view.project.folder / "images" / (one.id + one.image_ending)).samefile(project.image(one.id))
 
 
@@ -69,7 +75,9 @@ def test_a_reader_joins_once_as_begun_and_gets_what_is_added_later(project, tmp_
     project.add(picture(tmp_path, 7), "ultrasound")
     classes.define(project, ["a", "b"])
     assert views.update("Clara") == 1 and views.update("Clara") == 0
-    assert len(views.view("Clara").project.items()) == 5 and [one.name for one in classes.defined(views.view("Clara").project)] == ["a", "b"]
+    assert len(views.view("Clara").project.items()) == 5 and [
+        one.name for one in classes.defined(views.view("Clara").project)
+    ] == ["a", "b"]
 
 
 def test_readers_are_there_after_the_project_is_opened_again_and_by_the_command_line(project):
@@ -80,7 +88,11 @@ def test_readers_are_there_after_the_project_is_opened_again_and_by_the_command_
     project.close()
     with Project(project.folder) as again:
         views = ReaderViews(again)
-        assert views.names() == ["Clara"] and not views.view("Clara").is_blind and views.view("Clara").project.item(one.id).reader == "C"
+        assert (
+            views.names() == ["Clara"]
+            and not views.view("Clara").is_blind
+            and views.view("Clara").project.item(one.id).reader == "C"
+        )
         with pytest.raises(ValueError, match="another app"):
             Project(again.folder / "readers" / "Clara")
     with Project(project.folder / "readers" / "Clara") as alone:
@@ -95,7 +107,10 @@ def test_a_reader_who_is_not_blind_sees_the_first_and_may_begin_with_their_mask(
     views.join("Clara", False)
     views.join("Dora", True)
     blind, page = ReaderPage(registry, views, "Dora"), ReaderPage(registry, views, "Clara")
-    assert blind.open(one.id)["slice_view"]["readers"] == [] and "allowed are none" in blind.send("take", source=FIRST)["error"]
+    assert (
+        blind.open(one.id)["slice_view"]["readers"] == []
+        and "allowed are none" in blind.send("take", source=FIRST)["error"]
+    )
     shown = page.open(deep.id)["slice_view"]
     assert [(each["name"], each["image_class"]) for each in shown["readers"]] == [(FIRST, "")] and shown["merges"] == []
     assert protocol.unpack(shown["readers"][0]["mask"], page.shape).sum() == 64
@@ -119,7 +134,8 @@ def test_a_mask_drawn_for_one_reader_never_lands_with_another(project, registry)
         assert "Someone else has saved" in page.send("save", drawn, key=key)["error"]
     restarted = ReaderPage(registry, views, "Clara")
     restarted.slice_view, restarted.mask = second.slice_view, ~drawn
-    assert restarted.send("save", drawn)["saved"] == "disk"  # of the same reader it is kept, also after the app was started again
+    # of the same reader it is kept, also after the app was started again
+    assert restarted.send("save", drawn)["saved"] == "disk"
     assert project.item(id).mask is None and views.view("Clara").project.mask(id).all()
 
 
@@ -136,8 +152,14 @@ def test_the_consensus_is_chosen_image_by_image(project, registry):  # noqa: F81
     views.update(CONSENSUS)
     page, target = ReaderPage(registry, views, CONSENSUS), views.view(CONSENSUS).project
     shown = page.open(one.id)["slice_view"]
-    assert [each["name"] for each in shown["readers"]] == [FIRST, "Clara"] and shown["proposal"] is None and shown["merges"] == ["majority", "staple", "union", "intersection"]
-    assert page.mask.sum() == 4 * 8 and target.item(one.id).status == "new", "it begins with what both outline, and no network proposes"
+    assert (
+        [each["name"] for each in shown["readers"]] == [FIRST, "Clara"]
+        and shown["proposal"] is None
+        and shown["merges"] == ["majority", "staple", "union", "intersection"]
+    )
+    assert page.mask.sum() == 4 * 8 and target.item(one.id).status == "new", (
+        "it begins with what both outline, and no network proposes"
+    )
     for source, pixels in (("union", 96), ("intersection", 32), ("majority", 32), (FIRST, 64), ("Clara", 64)):
         reply = page.send("take", source=source)
         assert page.mask.sum() == pixels and reply["saved"] == "disk" and target.mask(one.id).sum() == pixels
@@ -163,9 +185,14 @@ def test_the_consensus_of_a_whole_project_leaves_what_a_person_did(project, meth
     target.accept(three.id, box(three.shape_xyz, 30), "X")
     for _ in range(2):
         assert list(views.make_consensus(method))[-1] == (4, 4)
-        assert np.array_equal(target.mask(one.id), box(one.shape_xyz, 3)) and target.item(one.id).reader == f"consensus ({method})"
+        assert (
+            np.array_equal(target.mask(one.id), box(one.shape_xyz, 3))
+            and target.item(one.id).reader == f"consensus ({method})"
+        )
         assert target.item(one.id).image_class == "benign" and target.mask(deep.id) is None
-        assert np.array_equal(target.mask(two.id), box(two.shape_xyz, 20)) and np.array_equal(target.mask(three.id), box(three.shape_xyz, 30))
+        assert np.array_equal(target.mask(two.id), box(two.shape_xyz, 20)) and np.array_equal(
+            target.mask(three.id), box(three.shape_xyz, 30)
+        )
     for form in session_files.FORMATS.keys() - {"dicom-seg"}:  # there is no DICOM image here
         data, _ = session_files.packed(target, form, "all", "lesion")
         assert data[:2] == b"PK"
@@ -181,5 +208,10 @@ def test_agreement_has_the_worst_first_and_medians(project):
     found = readers.measure(project, clara)
     assert [row["id"] for row in found.rows] == [items[1].id, items[2].id, items[0].id]
     assert [row["dsc"] for row in found.rows] == [0.25, 0.75, 1.0]
-    assert found.overall["dsc_median"] == 0.75 and found.overall["dsc"] == pytest.approx(2 / 3) and found.overall["hd95_px_median"] == 2 and found.overall["hd95_mm_median"] is None
+    assert (
+        found.overall["dsc_median"] == 0.75
+        and found.overall["dsc"] == pytest.approx(2 / 3)
+        and found.overall["hd95_px_median"] == 2
+        and found.overall["hd95_mm_median"] is None
+    )
     assert json.dumps(found.overall)

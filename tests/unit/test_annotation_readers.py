@@ -40,10 +40,14 @@ def test_a_second_project_has_the_images_and_only_if_wished_the_masks(first, tmp
     first.save(deep.id, box(DEEP, 2), who="AB")
     classes.define(first, ["benign", "cyst"])
     classes.classify(first, item.id, "cyst")
-    assert readers.start(first, tmp_path / "second", blind) == 5 and readers.start(first, tmp_path / "second", blind) == 0
+    assert (
+        readers.start(first, tmp_path / "second", blind) == 5 and readers.start(first, tmp_path / "second", blind) == 0
+    )
     with Project(tmp_path / "second") as second:
         assert [(one.id, one.name) for one in second.items()] == [(one.id, one.name) for one in first.items()]
-        assert [one.name for one in classes.defined(second)] == ["benign", "cyst"] and not second.item(item.id).image_class
+        assert [one.name for one in classes.defined(second)] == ["benign", "cyst"] and not second.item(
+            item.id
+        ).image_class
         assert all(one.mask is None for one in second.items())
         assert second.proposal(item.id) is None if blind else np.array_equal(second.proposal(item.id), box(FLAT, 2))
         assert (second.proposal(deep.id) is None) == blind
@@ -72,19 +76,34 @@ def test_agreement_is_what_the_masks_and_classes_give(first, tmp_path):
             project.save(two, np.zeros(FLAT, bool), who=who)
             project.save(deep, box(DEEP, start), who=who)
         first.save(three, box(FLAT, 2))
-        for id, name, other in ((one, "benign", "benign"), (two, "normal", "normal"), (three, "benign", "malignant"), (four, "malignant", "malignant")):
+        for id, name, other in (
+            (one, "benign", "benign"),
+            (two, "normal", "normal"),
+            (three, "benign", "malignant"),
+            (four, "malignant", "malignant"),
+        ):
             classes.classify(first, id, name)
             classes.classify(second, id, other)
         found = readers.measure(first, second)
     rows = {row["id"]: row for row in csv.DictReader(io.StringIO(found.csv().decode()))}
     assert rows.keys() == {one, two, three, four, deep}
-    assert (rows[one]["dsc"], rows[one]["hd95"], rows[one]["unit"], rows[one]["reader_1"], rows[one]["reader_2"]) == ("0.75", "2.0", "px", "AB", "CD")
+    assert (rows[one]["dsc"], rows[one]["hd95"], rows[one]["unit"], rows[one]["reader_1"], rows[one]["reader_2"]) == (
+        "0.75",
+        "2.0",
+        "px",
+        "AB",
+        "CD",
+    )
     assert (rows[two]["dsc"], rows[two]["hd95"]) == ("1.0", "0.0") and rows[three]["dsc"] == rows[four]["unit"] == ""
     assert float(rows[deep]["hd95"]) == pytest.approx(2 * abs(AFFINE[0, 0])) and rows[deep]["unit"] == "mm"
     assert found.overall["images"] == 3 and found.overall["dsc"] == pytest.approx((0.75 + 1 + 0.75) / 3)
     assert found.overall["hd95_px"] == 1 and found.overall["hd95_mm"] == pytest.approx(4)
     chance = (2 * 1 + 1 * 2 + 1 * 1) / 16  # benign, malignant, normal: shares of both readers multiplied
-    assert found.overall["classified"] == 4 and found.overall["same_class"] == 0.75 and found.overall["kappa"] == pytest.approx((0.75 - chance) / (1 - chance))
+    assert (
+        found.overall["classified"] == 4
+        and found.overall["same_class"] == 0.75
+        and found.overall["kappa"] == pytest.approx((0.75 - chance) / (1 - chance))
+    )
 
 
 def test_one_class_alone_has_no_kappa(first, tmp_path):
@@ -108,7 +127,11 @@ def test_the_command_line_starts_a_second_reader_and_measures(first, tmp_path, c
         second.accept(id, who="CD")
     assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["overall"]["dsc"] == 1 and report["overall"]["kappa"] is None and (tmp_path / "a.csv").read_text().count("\n") == 2
+    assert (
+        report["overall"]["dsc"] == 1
+        and report["overall"]["kappa"] is None
+        and (tmp_path / "a.csv").read_text().count("\n") == 2
+    )
     assert main(["agreement", str(first.folder), str(tmp_path / "none"), str(tmp_path / "b.csv")]) == 1
     assert not (tmp_path / "none").exists()
 
@@ -127,9 +150,14 @@ def test_the_consensus_is_what_more_than_half_say(first, tmp_path, capsys):
     first.save(ids[2], box(FLAT, 2))
     first.close()
     words = ["consensus", *(str(tmp_path / name) for name in ("first", "second", "third", "both"))]
-    assert main(words) == 0 and json.loads(capsys.readouterr().out) == {"folder": str(tmp_path / "both"), "readers": 3, "masks": 2}
+    assert main(words) == 0 and json.loads(capsys.readouterr().out) == {
+        "folder": str(tmp_path / "both"),
+        "readers": 3,
+        "masks": 2,
+    }
     with Project(tmp_path / "both") as both:
-        assert np.array_equal(both.mask(ids[0]), box(FLAT, 4)) and np.array_equal(both.mask(ids[4]), box(DEEP, 4))  # of 2-9, 4-11 and 6-13
+        # of 2-9, 4-11 and 6-13
+        assert np.array_equal(both.mask(ids[0]), box(FLAT, 4)) and np.array_equal(both.mask(ids[4]), box(DEEP, 4))
         assert [both.item(id).image_class for id in ids[:2]] == ["benign", ""] and both.mask(ids[2]) is None
         assert both.item(ids[0]).status == "in work" and both.item(ids[0]).reader == "consensus"
     assert main(words) == 1 and "is there already" in json.loads(capsys.readouterr().out)["error"]

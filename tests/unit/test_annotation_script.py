@@ -1,4 +1,6 @@
-"""A whole annotation project from Python, without the page: images in, proposals, corrections, masks out, a run of retraining."""
+"""A whole annotation project from Python, without the page: images in, proposals, corrections, masks out, a run of
+retraining.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,21 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def command(view: dict, action: str, mask_hw: np.ndarray, request_id: int) -> dict:
     mask = protocol.pack(mask_hw)
-    return {"action": action, "key": view["key"], "request_id": request_id, "mask": mask, "changed": True, "seconds": 1.0}
+    return {
+        "action": action,
+        "key": view["key"],
+        "request_id": request_id,
+        "mask": mask,
+        "changed": True,
+        "seconds": 1.0,
+    }
 
 
 def test_a_script_annotates_a_project_exports_it_and_prepares_retraining(registry, tmp_path):  # noqa: F811
     with Project(tmp_path / "project") as project:
-        added, notes = transfer.add(project, [picture(tmp_path, seed) for seed in range(retraining.MIN_ACCEPTED)], "ultrasound", "script")
+        added, notes = transfer.add(
+            project, [picture(tmp_path, seed) for seed in range(retraining.MIN_ACCEPTED)], "ultrasound", "script"
+        )
         assert added == retraining.MIN_ACCEPTED and not notes
         assert [problem for *_, problem in proposals.propose_all(project, registry, "script")] == [""] * added
         session, drawn = AnnotationSession(registry, project), {}
@@ -45,9 +56,15 @@ def test_a_script_annotates_a_project_exports_it_and_prepares_retraining(registr
         run, lock = retraining.prepare(project.folder, registry.path(name), name, epochs=1)
         lock.close()
         plan = json.loads((run.folder / retraining_run.PLAN).read_text())
-        assert sorted(plan["learn"] + plan["held_back"]) == sorted(drawn) and len(plan["held_back"]) >= retraining.MIN_HOLDOUT
+        assert (
+            sorted(plan["learn"] + plan["held_back"]) == sorted(drawn)
+            and len(plan["held_back"]) >= retraining.MIN_HOLDOUT
+        )
 
 
 def test_the_service_imports_no_page():
-    code = "import sys, mpsams.annotation.session, mpsams.annotation.transfer, mpsams.annotation.retraining; assert not {'gradio', 'mpsams.app'} & set(sys.modules)"
+    code = (
+        "import sys, mpsams.annotation.session, mpsams.annotation.transfer, mpsams.annotation.retraining; assert not"
+        " {'gradio', 'mpsams.app'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

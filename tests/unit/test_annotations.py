@@ -28,7 +28,7 @@ from mpsams.imaging import UnreadableImage, geometry
 from tests.support.projects import AFFINE, DEEP, FLAT, drawn, item, picture, project, step, volume  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLED = '''
+KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import nibabel, numpy, torch
@@ -56,7 +56,7 @@ for line in sys.stdin:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print(" ".join("".join(said + pipe.readlines()).split()), flush=True)
-'''
+"""
 
 
 def square(*sides: slice) -> np.ndarray:
@@ -78,30 +78,55 @@ def facts(project: Project) -> list:
 
 def accepted(project: Project) -> dict[str, set[str]]:
     """The files in the folder for training."""
-    return {part: {path.name.split(".")[0] for path in (project.accepted / part).iterdir()} for part in ("images", "masks")}
+    return {
+        part: {path.name.split(".")[0] for path in (project.accepted / part).iterdir()} for part in ("images", "masks")
+    }
 
 
 def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
     item = project.add(picture(tmp_path / "a.png"), who="Dr. A")
     assert (item.status, item.shape_xyz, item.mask_ending, item.modality) == ("new", FLAT, ".png", "ultrasound")
     assert project.add(picture(tmp_path / "same.png")) == item and len(project.items()) == 1
-    proposal, drawn_, truth = square(slice(0, 10), slice(0, 10)), square(slice(2, 12), slice(0, 10)), square(slice(2, 12), slice(0, 20))
+    proposal, drawn_, truth = (
+        square(slice(0, 10), slice(0, 10)),
+        square(slice(2, 12), slice(0, 10)),
+        square(slice(2, 12), slice(0, 20)),
+    )
     item = project.propose(item.id, proposal, "ours", "ab" * 32, priority=0.5)
     assert (item.status, item.priority, item.checkpoint) == ("proposed", 0.5, ("ours", "ab" * 32))
     item = project.save(item.id, drawn_, who="Dr. A", seconds=3, truth_xyz=truth)
-    assert item.status == "in work" and (project.mask(item.id) == drawn_).all() and (project.proposal(item.id) == proposal).all()
+    assert (
+        item.status == "in work"
+        and (project.mask(item.id) == drawn_).all()
+        and (project.proposal(item.id) == proposal).all()
+    )
     before = (project.folder / "log.jsonl").read_bytes()
-    assert project.save(item.id, drawn_.copy(), who="Dr. A") == item and (project.folder / "log.jsonl").read_bytes() == before
+    assert (
+        project.save(item.id, drawn_.copy(), who="Dr. A") == item
+        and (project.folder / "log.jsonl").read_bytes() == before
+    )
     item = project.accept(item.id, who="Dr. B", seconds=4.5)
-    assert (item.status, item.seconds) == ("accepted", 7.5) and accepted(project) == {"images": {item.id}, "masks": {item.id}}
+    assert (item.status, item.seconds) == ("accepted", 7.5) and accepted(project) == {
+        "images": {item.id},
+        "masks": {item.id},
+    }
 
     added, proposed, saved, taken = project.log()
     assert [row["action"] for row in project.log()] == ["added", "proposed", "saved", "accepted"]
-    assert (saved["user"], saved["item"], saved["proposal"]) == ("Dr. A", item.id, {"checkpoint": "ours", "sha256": "ab" * 32})
+    assert (saved["user"], saved["item"], saved["proposal"]) == (
+        "Dr. A",
+        item.id,
+        {"checkpoint": "ours", "sha256": "ab" * 32},
+    )
     assert (saved["pixels_added"], saved["pixels_removed"], saved["seconds"]) == (20, 20, 3)
     assert saved["dsc_before"] == pytest.approx(2 * 80 / 300) and saved["dsc_after"] == pytest.approx(2 * 100 / 300)
     assert saved["dsc_proposal"] == pytest.approx(2 * 80 / 200) and saved["mask"] == item.mask
-    assert (taken["pixels_added"], taken["pixels_removed"], taken["dsc_before"], taken["dsc_after"]) == (20, 20, None, None)
+    assert (taken["pixels_added"], taken["pixels_removed"], taken["dsc_before"], taken["dsc_after"]) == (
+        20,
+        20,
+        None,
+        None,
+    )
     assert project.reopen(item.id).status == "in work" and accepted(project) == {"images": set(), "masks": set()}
     assert project.skip(item.id).status == "skipped" and project.next() is None
     assert project.counts() == {"new": 0, "proposed": 0, "in work": 0, "accepted": 0, "skipped": 1}
@@ -111,7 +136,10 @@ def test_accepting_takes_the_last_mask_else_the_proposal(project, item):
     with pytest.raises(ValueError, match="neither a mask nor a proposal"):
         project.accept(item.id)
     project.propose(item.id, drawn(1, FLAT), "ours", "")
-    assert project.accept(item.id).mask == project.item(item.id).proposal and (project.mask(item.id) == drawn(1, FLAT)).all()
+    assert (
+        project.accept(item.id).mask == project.item(item.id).proposal
+        and (project.mask(item.id) == drawn(1, FLAT)).all()
+    )
     project.save(item.id, drawn(2, FLAT))
     assert accepted(project)["masks"] == set()  # in work again
     project.accept(item.id)
@@ -125,7 +153,11 @@ def test_the_queue_has_the_most_urgent_first(project, tmp_path):
     assert [project.next(after).id for after in (None, d, b, c, a)] == [d, b, c, a, d]
     project.skip(d)
     assert project.next(d).id == b and [item.id for item in project.items("skipped")] == [d]
-    for call in (lambda: project.set_priorities({a: math.nan}), lambda: project.save(a, drawn(0, FLAT), seconds=-1), lambda: project.items("done")):
+    for call in (
+        lambda: project.set_priorities({a: math.nan}),
+        lambda: project.save(a, drawn(0, FLAT), seconds=-1),
+        lambda: project.items("done"),
+    ):
         with pytest.raises(ValueError, match="expected|allowed"):
             call()
     with pytest.raises(ValueError, match="not in this project"):
@@ -138,11 +170,15 @@ def test_images_in_which_nothing_was_found_come_first_until_someone_works_on_the
     for id, mask, priority in zip(ids, (full, full, empty), (0.2, 0.9, 0.0), strict=True):
         project.propose(id, mask, "net", "00", priority)
     assert [item.id for item in project.queue()] == [ids[2], ids[1], ids[0]]
-    assert [item.is_nothing_found for item in project.items()] == [False, False, True] and project.items()[0].proposal_pixels == full.sum()
+    assert [item.is_nothing_found for item in project.items()] == [False, False, True] and project.items()[
+        0
+    ].proposal_pixels == full.sum()
     project.rebuild()
     assert project.queue()[0].id == ids[2]
     project.save(ids[2], full)
-    assert [item.id for item in project.queue()] == [ids[1], ids[0], ids[2]] and not project.item(ids[2]).is_nothing_found
+    assert [item.id for item in project.queue()] == [ids[1], ids[0], ids[2]] and not project.item(
+        ids[2]
+    ).is_nothing_found
     row = next(row for row in project.log() if row["action"] == "proposed")
     del row["pixels"]  # as earlier versions wrote it
     log.append(project.folder / "log.jsonl", [row])
@@ -157,11 +193,19 @@ def test_a_removed_image_is_gone_with_its_files_and_may_be_added_again(project, 
     project.remove(first, "Dr. A")
     left = sorted(path.name for path in project.folder.rglob("*") if path.is_file() and path.suffix == ".png")
     assert left == [f"{second}.png"] and "SECRET0" not in (project.folder / "names.private.jsonl").read_text()
-    assert project.counts() == {"new": 1, "proposed": 0, "in work": 0, "accepted": 0, "skipped": 0} and project.name(second) == "SECRET1.png"
+    assert (
+        project.counts() == {"new": 1, "proposed": 0, "in work": 0, "accepted": 0, "skipped": 0}
+        and project.name(second) == "SECRET1.png"
+    )
     with pytest.raises(ValueError, match="not in this project"):
         project.remove(first)
     project.rebuild()
-    assert [item.id for item in project.items()] == [second] and project.log()[-1] | {"time": ""} == {"time": "", "user": "Dr. A", "item": first, "action": "removed"}
+    assert [item.id for item in project.items()] == [second] and project.log()[-1] | {"time": ""} == {
+        "time": "",
+        "user": "Dr. A",
+        "item": first,
+        "action": "removed",
+    }
     project.close()
     with Project(project.folder) as again:
         assert [item.id for item in again.items()] == [second]
@@ -180,7 +224,8 @@ def test_masks_are_read_without_us(project, tmp_path):
     assert np.array_equal(np.asarray(image.dataobj), drawn(6, DEEP)) and np.allclose(image.affine, AFFINE)
     with sqlite3.connect(project.folder / "index.sqlite") as db:
         assert db.execute("SELECT id, status, mask FROM items ORDER BY number").fetchall() == [
-            (item.id, "accepted", masks.sha256(project.folder / "masks" / (item.id + item.mask_ending))) for item in (flat, deep)
+            (item.id, "accepted", masks.sha256(project.folder / "masks" / (item.id + item.mask_ending)))
+            for item in (flat, deep)
         ]
     for line in (project.folder / "log.jsonl").read_text().splitlines():
         json.loads(line)
@@ -196,7 +241,10 @@ def test_accepted_masks_are_a_data_set(project, tmp_path):
     assert np.array_equal(found.read(case).mask, geometry.radiological_view(drawn(2, DEEP), AFFINE)[3])
 
 
-@pytest.mark.parametrize("name", ["../../up.png", "Müller^Jörg 1950-01-02.png", "a'; DROP TABLE items;--.png", "x\ny\r.png", "<img src=x>.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["../../up.png", "Müller^Jörg 1950-01-02.png", "a'; DROP TABLE items;--.png", "x\ny\r.png", "<img src=x>.png"],
+)
 def test_names_stay_private(project, tmp_path, name):
     item = project.add(picture(tmp_path / "plain"), name=name)
     project.accept(item.id, drawn(1, FLAT))
@@ -236,7 +284,11 @@ def test_no_patient_in_logs_and_masks(project, tmp_path):
 
 def test_files_we_do_not_take(project, tmp_path):
     (tmp_path / "DOE^JANE.txt").write_text("no image")
-    for files in (tmp_path / "DOE^JANE.txt", tmp_path / "DOE^JANE.png", [picture(tmp_path / "DOE1", 1), picture(tmp_path / "DOE2", 2)]):
+    for files in (
+        tmp_path / "DOE^JANE.txt",
+        tmp_path / "DOE^JANE.png",
+        [picture(tmp_path / "DOE1", 1), picture(tmp_path / "DOE2", 2)],
+    ):
         with pytest.raises(ValueError) as error:
             project.add(files)
         assert "DOE" not in str(error.value)
@@ -288,11 +340,18 @@ def test_a_damaged_index_loses_nothing(project, tmp_path, damage):
             db.execute("PRAGMA user_version = 0" if damage == "old" else "UPDATE state SET log_end = 9999999")
         db.close()
     else:
-        path.write_bytes({"garbage": bytes(100) + data[:50][::-1] * 400, "cut": data[: len(data) // 3], "empty": b""}[damage])
+        path.write_bytes(
+            {"garbage": bytes(100) + data[:50][::-1] * 400, "cut": data[: len(data) // 3], "empty": b""}[damage]
+        )
     with Project(project.folder) as reopened:
         assert facts(reopened) == before
         reopened.rebuild()
-        assert facts(reopened) == before and [reopened.item(id).status for id in ids] == ["proposed", "in work", "accepted", "skipped"]
+        assert facts(reopened) == before and [reopened.item(id).status for id in ids] == [
+            "proposed",
+            "in work",
+            "accepted",
+            "skipped",
+        ]
 
 
 def test_a_lost_log_is_made_again_from_the_files(project, tmp_path):
@@ -312,7 +371,12 @@ def test_what_a_crash_leaves_is_mended(project, item):
     project.close()
     whole = (project.folder / "log.jsonl").read_bytes()
     (project.folder / "log.jsonl").write_bytes(whole + b'{"time": "2026", "item": "' + item.id.encode())
-    for left in ("masks/x.png.partial", "images/0123456789abcdef.nii.partial", "accepted/masks/y.png.partial", "project.json.partial"):
+    for left in (
+        "masks/x.png.partial",
+        "images/0123456789abcdef.nii.partial",
+        "accepted/masks/y.png.partial",
+        "project.json.partial",
+    ):
         (project.folder / left).write_bytes(b"half")
     (project.folder / "accepted/images/0123456789abcdef.partial").mkdir()
     (project.folder / "proposals" / f"{item.id}.png").write_bytes(b"never acknowledged")
@@ -336,7 +400,9 @@ def test_a_damaged_line_costs_one_line(project, item):
     (project.folder / "log.jsonl").write_bytes(b"\n".join([lines[0], *strange, b"\0" * len(lines[1]), *lines[2:]]))
     (project.folder / "index.sqlite").unlink()
     with Project(project.folder) as reopened:
-        assert [found.status for found in reopened.items()] == ["accepted"] and (reopened.mask(item.id) == drawn(2, FLAT)).all()
+        assert [found.status for found in reopened.items()] == ["accepted"] and (
+            reopened.mask(item.id) == drawn(2, FLAT)
+        ).all()
 
 
 def test_masks_changed_by_another_tool_are_noticed(project, item):
@@ -361,7 +427,9 @@ def test_two_apps_do_not_share_a_folder(project):
     with pytest.raises(ValueError, match="is open in another app"):
         Project(project.folder)
     code = "import sys\nfrom mpsams.annotation import lock\nfrom pathlib import Path\nlock.hold(Path(sys.argv[1]))"
-    run = subprocess.run([sys.executable, "-c", code, project.folder / "lock"], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, project.folder / "lock"], cwd=ROOT, capture_output=True, text=True
+    )
     assert "is open in another app; close that one first" in run.stderr
     again(project).close()
 
@@ -400,7 +468,11 @@ def test_a_full_disk_leaves_the_last_good_mask(project, item, monkeypatch):
         assert (project.mask(item.id) == drawn(1 if when == 0 else 3, FLAT)).all()  # whole either way
     project.save(item.id, drawn(9, FLAT))
     with again(project) as reopened:
-        assert (reopened.mask(item.id) == drawn(9, FLAT)).all() and [row["action"] for row in reopened.log()] == ["added", "saved", "saved"]
+        assert (reopened.mask(item.id) == drawn(9, FLAT)).all() and [row["action"] for row in reopened.log()] == [
+            "added",
+            "saved",
+            "saved",
+        ]
 
 
 def test_a_full_disk_while_adding_leaves_nothing(project, tmp_path, monkeypatch):
@@ -474,7 +546,9 @@ def test_the_end_of_a_log_is_read_without_the_rest(tmp_path, count, monkeypatch)
     assert log.tail(path, count) == log.read(path)[0][-count:] and len(log.tail(path, count)) == min(count, 200)
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "names.private.jsonl", "project.json", "lock", "masks", "accepted", "images"])
+@pytest.mark.parametrize(
+    "name", ["log.jsonl", "names.private.jsonl", "project.json", "lock", "masks", "accepted", "images"]
+)
 def test_folders_and_files_in_each_others_place_are_a_sentence(project, name):
     project.close()
     path = project.folder / name
@@ -488,7 +562,9 @@ def test_folders_and_files_in_each_others_place_are_a_sentence(project, name):
         Project(project.folder)
 
 
-@pytest.mark.parametrize("said", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"format": "mps-ams annotations", "version": 1e999}', b"null"])
+@pytest.mark.parametrize(
+    "said", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"format": "mps-ams annotations", "version": 1e999}', b"null"]
+)
 def test_a_damaged_description_is_a_sentence(project, said):
     project.close()
     (project.folder / "project.json").write_bytes(said)
@@ -507,12 +583,22 @@ def test_a_damaged_mask_does_not_close_its_image(project, tmp_path, damage):
 
         project.accept(item.id, mask)
         spoil()
-        assert (project.mask(item.id) == mask).all() and project.item(item.id).status == "accepted"  # the accepted copy is good
+        # the accepted copy is good
+        assert (project.mask(item.id) == mask).all() and project.item(item.id).status == "accepted"
         said = project.remark(item.id)
-        assert "damaged" in said and "accepted one" in said and str(project.folder) not in said and project.remark(item.id) == ""
+        assert (
+            "damaged" in said
+            and "accepted one" in said
+            and str(project.folder) not in said
+            and project.remark(item.id) == ""
+        )
         project.reopen(item.id)
         spoil()
-        assert project.mask(item.id) is None and "damaged" in project.remark(item.id) and project.item(item.id).status == "new"
+        assert (
+            project.mask(item.id) is None
+            and "damaged" in project.remark(item.id)
+            and project.item(item.id).status == "new"
+        )
         assert project.save(item.id, drawn(2, item.shape_xyz)).status == "in work"
         project.propose(item.id, mask, "ours", "")
         (project.folder / "proposals" / file.name).write_bytes(b"rotten")
@@ -525,7 +611,10 @@ def unwritable(path: Path):
 
 
 def test_a_project_that_cannot_be_written_is_opened_to_look(project, tmp_path, monkeypatch):
-    items = [project.add(path) for path in (picture(tmp_path / "a.png"), volume(tmp_path / "b.nii.gz"), picture(tmp_path / "c.png", 2))]
+    items = [
+        project.add(path)
+        for path in (picture(tmp_path / "a.png"), volume(tmp_path / "b.nii.gz"), picture(tmp_path / "c.png", 2))
+    ]
     project.accept(items[0].id, drawn(0, FLAT))
     project.propose(items[1].id, drawn(1, DEEP), "ours", "")
     before = facts(project)
@@ -536,19 +625,28 @@ def test_a_project_that_cannot_be_written_is_opened_to_look(project, tmp_path, m
         Project(tmp_path / "none")
     with Project(project.folder) as looked:
         assert looked.read_only and facts(looked) == before and looked.counts()["accepted"] == 1
-        assert (looked.mask(items[0].id) == drawn(0, FLAT)).all() and (looked.proposal(items[1].id) == drawn(1, DEEP)).all()
+        assert (looked.mask(items[0].id) == drawn(0, FLAT)).all() and (
+            looked.proposal(items[1].id) == drawn(1, DEEP)
+        ).all()
         for call in (
-            lambda: looked.save(items[2].id, drawn(5, FLAT)), lambda: looked.accept(items[1].id), lambda: looked.skip(items[0].id),
-            lambda: looked.propose(items[2].id, drawn(5, FLAT), "ours", ""), lambda: looked.add(picture(tmp_path / "d.png", 4)),
-            lambda: looked.set_priorities({items[0].id: 1.0}), lambda: looked.append_log("x"), lambda: looked.reopen(items[0].id),
-        ):  # fmt: skip
+            lambda: looked.save(items[2].id, drawn(5, FLAT)),
+            lambda: looked.accept(items[1].id),
+            lambda: looked.skip(items[0].id),
+            lambda: looked.propose(items[2].id, drawn(5, FLAT), "ours", ""),
+            lambda: looked.add(picture(tmp_path / "d.png", 4)),
+            lambda: looked.set_priorities({items[0].id: 1.0}),
+            lambda: looked.append_log("x"),
+            lambda: looked.reopen(items[0].id),
+        ):
             with pytest.raises(disk.ReadOnly) as refusal:
                 call()
             assert "read-only" in disk.sentence(refusal.value)
         (project.folder / "masks" / f"{items[0].id}.png").write_bytes(b"rotten")
         assert (looked.mask(items[0].id) == drawn(0, FLAT)).all()  # the accepted one
         assert facts(looked) == before
-    (project.folder / "masks" / f"{items[0].id}.png").write_bytes(there[project.folder / "masks" / f"{items[0].id}.png"])
+    (project.folder / "masks" / f"{items[0].id}.png").write_bytes(
+        there[project.folder / "masks" / f"{items[0].id}.png"]
+    )
     assert {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()} == there
 
 
@@ -556,8 +654,15 @@ def test_a_project_on_a_disk_mounted_read_only(project, tmp_path):
     item = project.add(picture(tmp_path / "a.png"))
     project.accept(item.id, drawn(0, FLAT))
     project.close()
-    mounts = f"mount --make-rprivate / && mount --bind {project.folder} {project.folder} && mount -o remount,ro,bind {project.folder}"
-    if shutil.which("unshare") is None or os.getuid() != 0 or subprocess.run(["unshare", "-m", "sh", "-c", mounts], check=False, capture_output=True).returncode:
+    mounts = (
+        f"mount --make-rprivate / && mount --bind {project.folder} {project.folder} && mount -o remount,ro,bind"
+        f" {project.folder}"
+    )
+    if (
+        shutil.which("unshare") is None
+        or os.getuid() != 0
+        or subprocess.run(["unshare", "-m", "sh", "-c", mounts], check=False, capture_output=True).returncode
+    ):
         pytest.skip("no mount namespaces here")
     code = (
         "import sys; from mpsams.annotation import disk; from mpsams.annotation.project import Project\n"
@@ -567,11 +672,19 @@ def test_a_project_on_a_disk_mounted_read_only(project, tmp_path):
         "    except OSError as error: print(disk.sentence(error))\n"
     )
     python = f'{mounts} && exec {sys.executable} -c "$0" {project.folder}'
-    run = subprocess.run(["unshare", "-m", "sh", "-c", python, code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.stdout.splitlines() == [f"True accepted {drawn(0, FLAT).sum()}", disk.sentence(OSError(errno.EROFS, ""))], run.stderr
+    run = subprocess.run(
+        ["unshare", "-m", "sh", "-c", python, code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.splitlines() == [
+        f"True accepted {drawn(0, FLAT).sum()}",
+        disk.sentence(OSError(errno.EROFS, "")),
+    ], run.stderr
 
 
-@pytest.mark.parametrize("number, says", [(errno.ENOSPC, "full"), (errno.EROFS, "read-only"), (errno.ENOENT, "no longer there"), (errno.EIO, "could not")])
+@pytest.mark.parametrize(
+    "number, says",
+    [(errno.ENOSPC, "full"), (errno.EROFS, "read-only"), (errno.ENOENT, "no longer there"), (errno.EIO, "could not")],
+)
 def test_errors_of_the_disk_are_sentences_without_paths(number, says):
     said = disk.sentence(OSError(number, "x", "/srv/secret"))
     assert says in said and "/" not in said and said.endswith(".")
@@ -604,12 +717,22 @@ def test_kill_9_loses_no_acknowledged_mask(tmp_path, times):
             project.add(path)
     chance, first, last, taken = random.Random(times), 0, {}, 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", KILLED, project.folder], cwd=ROOT, env=environment, text=True, bufsize=1,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nursery:  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, project.folder],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        bufsize=1,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as nursery:
         assert nursery.stdout.readline() == "ready\n"
         for turn in range(times):
-            count, wait = (0, chance.uniform(0, 0.3)) if turn % 5 == 0 else (chance.randint(2, 4), chance.uniform(0, 0.04))
-            nursery.stdin.write(f"{first} {count} {wait:.6f}\n")  # killed so many seconds after so many were acknowledged
+            count, wait = (
+                (0, chance.uniform(0, 0.3)) if turn % 5 == 0 else (chance.randint(2, 4), chance.uniform(0, 0.04))
+            )
+            # killed so many seconds after so many were acknowledged
+            nursery.stdin.write(f"{first} {count} {wait:.6f}\n")
             told = nursery.stdout.readline()
             assert told, "the process that was to be killed ended by itself"
             said = [int(k) for k in told.split()]
@@ -681,4 +804,7 @@ def test_agreement_and_changes():
 
 def test_endings_are_told_by_content(tmp_path):
     assert images.ending_of(picture(tmp_path / "x.dcm")) == ".png"
-    assert images.ending_of(volume(tmp_path / "x.nii.gz")) == ".nii.gz" and images.ending_of(volume(tmp_path / "y.nii")) == ".nii"
+    assert (
+        images.ending_of(volume(tmp_path / "x.nii.gz")) == ".nii.gz"
+        and images.ending_of(volume(tmp_path / "y.nii")) == ".nii"
+    )

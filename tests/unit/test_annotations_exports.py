@@ -50,12 +50,20 @@ def pictures() -> list[Annotated]:
     masks = [random(scan.voxels_xyz.shape) for scan in scans]
     masks[1][:], masks[2][:], masks[3][:] = False, True, False
     masks[3][3, 9] = True
-    return [Annotated(scan, mask, label) for scan, mask, label in zip(scans, masks, ("benign", "normal", "malignant", "benign"))]
+    return [
+        Annotated(scan, mask, label)
+        for scan, mask, label in zip(scans, masks, ("benign", "normal", "malignant", "benign"))
+    ]
 
 
 def everything(folder: Path) -> list[Annotated]:
     """The pictures, and volumes: straight, oblique, with an empty and a full mask, and DICOM."""
-    scans = [volume(folder), volume(folder, "LPS", oblique=True, seed=1), volume(folder, "SAL", seed=2), volume(folder, "RAS", seed=3)]
+    scans = [
+        volume(folder),
+        volume(folder, "LPS", oblique=True, seed=1),
+        volume(folder, "SAL", seed=2),
+        volume(folder, "RAS", seed=3),
+    ]
     scans.append(dicom.read(series(folder, noise((5, 34, 40)))))
     masks = [random(scan.voxels_xyz.shape, seed, 0.1) for seed, scan in enumerate(scans)]
     masks[2][:], masks[3][:] = False, True
@@ -96,7 +104,9 @@ def test_long_runs():
     mask = np.zeros((3000, 4000), bool)
     mask[5, 7] = mask[2999, 3999] = mask[1000:1002, 2000] = True
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    assert run_lengths.compress(run_lengths.encode(mask)) == theirs and np.array_equal(run_lengths.decode(run_lengths.decompress(theirs), mask.shape), mask)
+    assert run_lengths.compress(run_lengths.encode(mask)) == theirs and np.array_equal(
+        run_lengths.decode(run_lengths.decompress(theirs), mask.shape), mask
+    )
 
 
 def test_polygons_by_hand_and_beside_pycocotools():
@@ -109,7 +119,9 @@ def test_polygons_by_hand_and_beside_pycocotools():
     outside = run_lengths.polygon(np.array([(-50, -50), (500, -50), (500, 500), (-50, 500)], float), (5, 6))
     assert outside.all()
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    star = np.stack([60 + (30 + 12 * np.sin(5 * angle)) * np.cos(angle), 50 + (25 + 9 * np.sin(5 * angle)) * np.sin(angle)], 1)
+    star = np.stack(
+        [60 + (30 + 12 * np.sin(5 * angle)) * np.cos(angle), 50 + (25 + 9 * np.sin(5 * angle)) * np.sin(angle)], 1
+    )
     theirs = coco_mask.decode(coco_mask.frPyObjects([star.ravel().tolist()], 100, 120))[..., 0].astype(bool)
     ours = run_lengths.polygon(star, (100, 120))
     assert (ours & theirs).sum() / (ours | theirs).sum() > 0.95
@@ -167,7 +179,11 @@ def test_nifti(tmp_path):
 def test_images_and_masks_open_as_a_data_set(tmp_path):
     items = everything(tmp_path)
     written = exports.write(items, "folder", tmp_path / "out")
-    assert written.places[0] == "masks/image-0001.png" and written.places[4] == "masks/image-0005.nii.gz" and not written.notes
+    assert (
+        written.places[0] == "masks/image-0001.png"
+        and written.places[4] == "masks/image-0005.nii.gz"
+        and not written.notes
+    )
     samples = {sample.case: sample for sample in open_dataset("folder", tmp_path / "out")}
     count = 0
     for name, item in zip(exports.names_in_export(items), items):
@@ -191,9 +207,14 @@ def test_busi_opens_as_a_data_set(tmp_path):
     items[4] = Annotated(items[4].scan, random(items[4].scan.voxels_xyz.shape), "benign")
     written = exports.write(items, "busi", tmp_path / "out")
     assert written.places == (
-        "benign/benign (1)_mask.png", "normal/normal (1)_mask.png", "malignant/malignant (1)_mask.png", "benign/benign (2)_mask.png",
-        None, None, None,
-    )  # fmt: skip
+        "benign/benign (1)_mask.png",
+        "normal/normal (1)_mask.png",
+        "malignant/malignant (1)_mask.png",
+        "benign/benign (2)_mask.png",
+        None,
+        None,
+        None,
+    )
     assert [note.split()[0] for note in written.notes] == ["image-0005", "image-0006", "image-0007"]
     samples = {sample.case: sample for sample in open_dataset("busi", tmp_path / "out")}
     cases = [Path(place).stem.removesuffix("_mask") for place in written.places[:4]]
@@ -239,7 +260,9 @@ def test_a_film_and_hounsfield_units_without_geometry(tmp_path):
         same(imports.read(tmp_path / format, scans_of(items)), items)
 
 
-@pytest.mark.parametrize("modality, dtype, expected", [("mri", np.int16, 18), ("ct", np.int16, -1000), ("ct", np.uint16, -24)])
+@pytest.mark.parametrize(
+    "modality, dtype, expected", [("mri", np.int16, 18), ("ct", np.int16, -1000), ("ct", np.uint16, -24)]
+)
 def test_padding_leaves_as_background(tmp_path, modality, dtype, expected):
     voxels_xyz = noise((40, 30, 2), dtype=dtype, low=42, high=900)
     voxels_xyz[0, 0, 0], voxels_xyz[1] = 42, 30000
@@ -253,11 +276,22 @@ def test_padding_leaves_as_background(tmp_path, modality, dtype, expected):
 def test_dicom_seg(tmp_path, orientation):
     paths = series(tmp_path, noise((5, 35, 41)), orientation)
     scan = dicom.read(paths)
-    masks = [random(scan.voxels_xyz.shape, 1, 0.2), np.zeros(scan.voxels_xyz.shape, bool), np.ones(scan.voxels_xyz.shape, bool)]
+    masks = [
+        random(scan.voxels_xyz.shape, 1, 0.2),
+        np.zeros(scan.voxels_xyz.shape, bool),
+        np.ones(scan.voxels_xyz.shape, bool),
+    ]
     masks[0][:, :, 2] = False
-    items = [Annotated(scan, masks[0], "Läsion"), Annotated(scan, masks[1], algorithm="MPS-AMS"), Annotated(scan, masks[2])]
+    items = [
+        Annotated(scan, masks[0], "Läsion"),
+        Annotated(scan, masks[1], algorithm="MPS-AMS"),
+        Annotated(scan, masks[2]),
+    ]
     written = exports.write([*items, Annotated(picture((20, 20)), random((20, 20, 1)))], "dicom-seg", tmp_path / "out")
-    assert written.places == ("image-0001.dcm", "image-0002.dcm", "image-0003.dcm", None) and "image-0004 was left out" in written.notes[0]
+    assert (
+        written.places == ("image-0001.dcm", "image-0002.dcm", "image-0003.dcm", None)
+        and "image-0004 was left out" in written.notes[0]
+    )
     order = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, paths)}
     for item, place in zip(items, written.places):
         seg = segread(str(tmp_path / "out" / place))
@@ -305,7 +339,7 @@ def test_equal_items_make_equal_bytes_and_nobody_is_named(tmp_path, format):
 
 
 def test_names_are_kept_when_given_and_refused_when_unsafe(tmp_path):
-    (first, second, *_) = pictures()
+    first, second, *_ = pictures()
     given = [Annotated(first.scan, first.mask_xyz, "benign", "Fall 1"), second]
     assert exports.write(given, "folder", tmp_path / "out").places == ("masks/Fall 1.png", "masks/image-0002.png")
     same(imports.read(tmp_path / "out", scans_of(given)), given)
@@ -320,11 +354,14 @@ def test_names_are_kept_when_given_and_refused_when_unsafe(tmp_path):
 def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     item = pictures()[0]
     wrong = [
-        ([item], "bmp", "format 'bmp'"), ([], "coco", "nothing to export"), ([item], "dicom-seg", "image-0001 was left out"),
+        ([item], "bmp", "format 'bmp'"),
+        ([], "coco", "nothing to export"),
+        ([item], "dicom-seg", "image-0001 was left out"),
         ([Annotated(item.scan, item.mask_xyz.astype(np.uint8))], "coco", "mask is uint8"),
         ([Annotated(item.scan, item.mask_xyz[1:])], "coco", "mask is bool"),
-        ([Annotated(item.scan, item.mask_xyz, "a\\b")], "coco", "label"), ([Annotated(item.scan, item.mask_xyz, " ")], "coco", "label"),
-    ]  # fmt: skip
+        ([Annotated(item.scan, item.mask_xyz, "a\\b")], "coco", "label"),
+        ([Annotated(item.scan, item.mask_xyz, " ")], "coco", "label"),
+    ]
     for items, format, match in wrong:
         with pytest.raises(ValueError, match=match):
             exports.write(items, format, tmp_path / "out")
@@ -338,13 +375,17 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 
 
 def annotated(*ids: object, names: tuple[str, ...] = ("000001.png", "000002.png", "000003.png")) -> dict:
-    """COCO of 96 x 128 images with these ids, a square of 25 x 25 on each, further to the right and down from one to the next."""
+    """COCO of 96 x 128 images with these ids, a square of 25 x 25 on each, further to the right and down from one to
+    the next.
+    """
     images = [{"id": own, "file_name": name, "height": 96, "width": 128} for own, name in zip(ids, names)]
     annotations = []
     for number, own in enumerate(ids):
         left, top = 43 + 15 * number, 26 + 8 * number
         corners = [left, top, left + 25, top, left + 25, top + 25, left, top + 25]
-        annotations.append({"id": number + 1, "image_id": own, "category_id": 1, "iscrowd": 0, "segmentation": [corners]})
+        annotations.append(
+            {"id": number + 1, "image_id": own, "category_id": 1, "iscrowd": 0, "segmentation": [corners]}
+        )
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "lesion"}]}
 
 
@@ -364,9 +405,18 @@ def three() -> dict[str, Scan]:
     return {f"{number:06d}": picture((96, 128), number) for number in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("ids", [
-    (1, 2, 3), ("1", "2", "3"), (1.0, 2.0, 3.0), ("a-1", "b-2", "c-3"), (7, "7", "007"), (0, False, ""), (10**30, -1, 0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ids",
+    [
+        (1, 2, 3),
+        ("1", "2", "3"),
+        (1.0, 2.0, 3.0),
+        ("a-1", "b-2", "c-3"),
+        (7, "7", "007"),
+        (0, False, ""),
+        (10**30, -1, 0.5),
+    ],
+)
 def test_annotations_are_on_the_image_of_their_id_whatever_its_type(tmp_path, ids):
     found = imports.read(written(tmp_path, annotated(*ids)), three())
     assert not found.notes
@@ -402,7 +452,10 @@ def test_file_names_of_coco_are_matched_from_the_most_to_the_least_exact(tmp_pat
             masks = imports.read(written(tmp_path, annotated(*range(len(names)), names=names)), scans).masks
         except UnreadableImage:
             return []
-        return sorted((name, next(n for n in range(3) if np.array_equal(mask[:, :, 0].T, square(n)))) for name, mask in masks.items())
+        return sorted(
+            (name, next(n for n in range(3) if np.array_equal(mask[:, :, 0].T, square(n))))
+            for name, mask in masks.items()
+        )
 
     assert found(("train/A.JPG",), "a") == found(("C:\\data\\a.tiff",), "a") == found(("a",), "a") == [("a", 0)]
     assert found(("Mu\u0308ller.png",), "M\u00fcller") == [("M\u00fcller", 0)]
@@ -418,10 +471,14 @@ def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
     whole = annotated(1, 2, names=("000001.png", "000002.png"))
     runs = run_lengths.encode(square(2)).tolist()
     whole["annotations"][0] |= {"iscrowd": 1, "segmentation": {"size": [96, 128], "counts": runs}}
-    whole["annotations"].append({"id": 9, "image_id": 2, "category_id": 4, "segmentation": [[0, 0, 128, 0, 128, 96, 0, 96]]})
+    whole["annotations"].append(
+        {"id": 9, "image_id": 2, "category_id": 4, "segmentation": [[0, 0, 128, 0, 128, 96, 0, 96]]}
+    )
     whole["categories"].append({"id": 4, "name": "Background"})
     found = imports.read(written(tmp_path, whole), three())
-    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(2)) and np.array_equal(found.masks["000002"][:, :, 0].T, square(1))
+    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(2)) and np.array_equal(
+        found.masks["000002"][:, :, 0].T, square(1)
+    )
 
 
 def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
@@ -430,14 +487,21 @@ def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
     whole["annotations"][1]["category_id"] = 2
     whole["categories"].append({"id": 2, "name": "cyst"})
     found = imports.read(written(tmp_path, whole), three())
-    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(0) | square(1)) and found.labels == {"000003": "lesion"}
+    assert np.array_equal(found.masks["000001"][:, :, 0].T, square(0) | square(1)) and found.labels == {
+        "000003": "lesion"
+    }
     assert found.notes == ("000001: what is marked on it has several names; all of it was taken as lesion.",)
 
 
-@pytest.mark.parametrize("whole, says", [
-    ({"shapes": [], "imagePath": "a.png", "version": "5"}, "LabelMe's"), ({"_via_img_metadata": {}}, "VGG Image Annotator's"),
-    ([{"image_id": 1, "segmentation": []}], "without images"), ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "whole, says",
+    [
+        ({"shapes": [], "imagePath": "a.png", "version": "5"}, "LabelMe's"),
+        ({"_via_img_metadata": {}}, "VGG Image Annotator's"),
+        ([{"image_id": 1, "segmentation": []}], "without images"),
+        ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's"),
+    ],
+)
 def test_other_tools_are_refused_by_name(tmp_path, whole, says):
     with pytest.raises(UnreadableImage, match=says):
         imports.read(written(tmp_path, whole), three())
@@ -458,7 +522,16 @@ def test_files_without_masks_are_told(tmp_path, name, text, says):
         imports.read(path, three())
 
 
-@pytest.mark.parametrize("image, mask", [("a_image", "a_mask"), ("BraTS_001_t1ce", "BraTS_001_seg"), ("case_0000", "case"), ("A_IMG", "a_gt"), ("x", "x/mask")])
+@pytest.mark.parametrize(
+    "image, mask",
+    [
+        ("a_image", "a_mask"),
+        ("BraTS_001_t1ce", "BraTS_001_seg"),
+        ("case_0000", "case"),
+        ("A_IMG", "a_gt"),
+        ("x", "x/mask"),
+    ],
+)
 def test_masks_called_after_their_images_in_other_ways(tmp_path, image, mask):
     save(tmp_path / "up" / f"{mask}.png", np.uint8(255) * square(1))
     found = imports.read(tmp_path / "up", {image: picture((96, 128)), "other": picture((96, 128), 1)})
@@ -468,20 +541,36 @@ def test_masks_called_after_their_images_in_other_ways(tmp_path, image, mask):
 def photograph(seed: int) -> np.ndarray:
     """Continuous greys: noise on a gradient with something bright in it."""
     rows, columns = np.mgrid[:96, :128]
-    return np.clip(columns + 40 * (rows > 50) + np.random.default_rng(seed).normal(0, 25, (96, 128)), 0, 255).astype(np.uint8)
+    return np.clip(columns + 40 * (rows > 50) + np.random.default_rng(seed).normal(0, 25, (96, 128)), 0, 255).astype(
+        np.uint8
+    )
 
 
-@pytest.mark.parametrize("images, masks", [
-    ("BUS/original", "BUS/GT"), ("images", "labels"), ("JPEGImages", "SegmentationClass"), ("imagesTr", "labelsTr"), ("Images", "Masks"),
-    ("train/img", "train/ground_truth"), ("a", "b"), ("Dataset_BUSI_with_GT/benign", "Dataset_BUSI_with_GT/other"), ("segmentation/images", "segmentation/masks"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "images, masks",
+    [
+        ("BUS/original", "BUS/GT"),
+        ("images", "labels"),
+        ("JPEGImages", "SegmentationClass"),
+        ("imagesTr", "labelsTr"),
+        ("Images", "Masks"),
+        ("train/img", "train/ground_truth"),
+        ("a", "b"),
+        ("Dataset_BUSI_with_GT/benign", "Dataset_BUSI_with_GT/other"),
+        ("segmentation/images", "segmentation/masks"),
+    ],
+)
 @pytest.mark.parametrize("zipped", [False, True])
 def test_only_masks_are_read_as_masks(tmp_path, images, masks, zipped):
     scans = {}
     for number in range(3):
         save(tmp_path / "up" / images / f"{number:06d}.png", photograph(number))
         save(tmp_path / "up" / masks / f"{number:06d}.png", np.uint8(255) * square(number))
-        save(tmp_path / "up" / "SegmentationObject" / f"{number:06d}.png", np.uint8(255) * square(number)) if masks.startswith("Seg") else None
+        (
+            save(tmp_path / "up" / "SegmentationObject" / f"{number:06d}.png", np.uint8(255) * square(number))
+            if masks.startswith("Seg")
+            else None
+        )
         scans[f"{number:06d}"] = imaging.read([tmp_path / "up" / images / f"{number:06d}.png"], "ultrasound")
     found = imports.read(exports.zipped(tmp_path / "up") if zipped else tmp_path / "up", scans)
     assert not found.notes and len(found.masks) == 3
@@ -510,9 +599,16 @@ def test_pictures_that_are_no_masks_are_told(tmp_path):
 def test_volumes_beside_their_labels(tmp_path):
     scan = volume(tmp_path)
     label = random(scan.voxels_xyz.shape)
-    for folder, name, voxels in (("imagesTr", "case_0000", scan.voxels_xyz), ("labelsTr", "case", label), ("flat", "case_0000", scan.voxels_xyz), ("flat", "case", label)):
+    for folder, name, voxels in (
+        ("imagesTr", "case_0000", scan.voxels_xyz),
+        ("labelsTr", "case", label),
+        ("flat", "case_0000", scan.voxels_xyz),
+        ("flat", "case", label),
+    ):
         (tmp_path / folder).mkdir(exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(np.asarray(voxels).astype(np.int16), scan.affine), tmp_path / folder / f"{name}.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image(np.asarray(voxels).astype(np.int16), scan.affine), tmp_path / folder / f"{name}.nii.gz"
+        )
     (tmp_path / "up").mkdir()
     for folder in ("imagesTr", "labelsTr"):
         (tmp_path / folder).rename(tmp_path / "up" / folder)
@@ -521,7 +617,13 @@ def test_volumes_beside_their_labels(tmp_path):
 
 
 def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
-    scans = {"a.png": picture((96, 128)), "a.jpg": picture((96, 128), 1), "b": picture((96, 128), 2), "b_mask": picture((96, 128), 3), "c": picture((96, 128), 4)}
+    scans = {
+        "a.png": picture((96, 128)),
+        "a.jpg": picture((96, 128), 1),
+        "b": picture((96, 128), 2),
+        "b_mask": picture((96, 128), 3),
+        "c": picture((96, 128), 4),
+    }
     for name in ("a.png", "b_mask.png", "c_mask.png", "c_mask_1.png"):
         save(tmp_path / "m" / name, np.uint8(255) * square(len(name) % 3))
     for number, reader in enumerate(("one", "two")):
@@ -532,7 +634,10 @@ def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
     assert sorted(found.masks) == ["c", "e"]
     assert np.array_equal(found.masks["c"][:, :, 0].T, square(1) | square(0))
     said = " ".join(found.notes)
-    assert "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in said and "d: several masks of its name differ" in said
+    assert (
+        "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in said
+        and "d: several masks of its name differ" in said
+    )
 
 
 # Masks of others
@@ -555,7 +660,9 @@ def test_masks_of_others(tmp_path):
     found = imports.read(tmp_path / "m", scans)
     assert np.array_equal(found.masks["a"][:, :, 0].T, mask | ~mask[:, ::-1]) and set(found.masks) == {"a"}
     assert found.notes[0].startswith("b.1: The mask is 18 × 25") and "1 mask belongs to no image" in found.notes[1]
-    assert SECRET not in " ".join(found.notes) and SECRET not in repr(found) and found.strangers == (f"{SECRET}_mask.png",)
+    assert (
+        SECRET not in " ".join(found.notes) and SECRET not in repr(found) and found.strangers == (f"{SECRET}_mask.png",)
+    )
     only = save(tmp_path / "whatever.png", mask)
     assert np.array_equal(imports.read(only, {"a": scans["a"]}).masks["a"][:, :, 0].T, mask)
     wrong = {"a": picture((21, 30))}
@@ -598,7 +705,11 @@ def test_coco_of_others(tmp_path):
     theirs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
     for counts in (theirs, run_lengths.encode(mask).tolist()):
         found = imports.read(coco(tmp_path, {"size": [20, 30], "counts": counts}), scans)
-        assert np.array_equal(found.masks["a"][:, :, 0].T, mask) and found.labels == {"a": "cyst"} and set(found.masks) == {"a"}
+        assert (
+            np.array_equal(found.masks["a"][:, :, 0].T, mask)
+            and found.labels == {"a": "cyst"}
+            and set(found.masks) == {"a"}
+        )
     two = [[2, 1, 6, 1, 6, 4, 2, 4], [10.0, 10.0, 12.0, 10.0, 12.0, 13.0, 10.0, 13.0]]
     expected = np.zeros((20, 30), bool)
     expected[1:4, 2:6] = expected[10:13, 10:12] = True
@@ -607,27 +718,63 @@ def test_coco_of_others(tmp_path):
         imports.read(coco(tmp_path, two, (30, 20)), scans)
 
 
-@pytest.mark.parametrize("segmentation", [
-    None, 5, [], {}, [[]], [[1, 2]], [[1, 2, 3, 4, 5]], [["a"] * 6], [[1e300] * 6], [[True] * 6], {"size": [20, 30]},
-    {"size": [20, 30], "counts": "\u00e9"}, {"size": [20, 30], "counts": "P"}, {"size": [20, 30], "counts": "o" * 50},
-    {"size": [20, 30], "counts": "!!"}, {"size": [20, 30], "counts": ""}, {"size": [20, 30], "counts": [600, 1]},
-    {"size": [20, 30], "counts": [-1, 601]}, {"size": [20, 30], "counts": [2**70]}, {"size": [20, 30], "counts": [1.5, 598.5]},
-    {"size": [20, 30], "counts": [0] * 700 + [600]}, {"size": [10, 60], "counts": [600]}, {"size": "xx", "counts": [600]},
-    [[0, 0, 30, 20] * 30_000],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        5,
+        [],
+        {},
+        [[]],
+        [[1, 2]],
+        [[1, 2, 3, 4, 5]],
+        [["a"] * 6],
+        [[1e300] * 6],
+        [[True] * 6],
+        {"size": [20, 30]},
+        {"size": [20, 30], "counts": "\u00e9"},
+        {"size": [20, 30], "counts": "P"},
+        {"size": [20, 30], "counts": "o" * 50},
+        {"size": [20, 30], "counts": "!!"},
+        {"size": [20, 30], "counts": ""},
+        {"size": [20, 30], "counts": [600, 1]},
+        {"size": [20, 30], "counts": [-1, 601]},
+        {"size": [20, 30], "counts": [2**70]},
+        {"size": [20, 30], "counts": [1.5, 598.5]},
+        {"size": [20, 30], "counts": [0] * 700 + [600]},
+        {"size": [10, 60], "counts": [600]},
+        {"size": "xx", "counts": [600]},
+        [[0, 0, 30, 20] * 30_000],
+    ],
+)
 def test_hostile_segmentations_are_left_out_in_a_sentence(tmp_path, segmentation):
     with pytest.raises(UnreadableImage, match="^a: .*left out|^a: .*allowed"):
         imports.read(coco(tmp_path, segmentation), {"a": picture((20, 30))})
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"{", b"[" * 200_000, b'{"a":' * 50_000, b"{}", b"[]", b'{"images": 5, "annotations": []}', b'{"images": [5], "annotations": []}',
-    b'{"images": [{"file_name": ["x"], "id": {}}], "annotations": [{"image_id": []}]}', b"{" + b"\xff" * 50,
-    b'{"images": [' + b"[]," * 2_000_001 + b"], ",
-    b'{"images": [' + b"{}," * 200_000 + b'{}], "annotations": []}',
-    b'{"n": ' + b"9" * 10_000 + b"}",
-    b"PK\x03\x04 no", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b" + b"\0" * 90, b"\0" * 128 + b"DICM" + b"\xff" * 900, b"GIF89a",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[" * 200_000,
+        b'{"a":' * 50_000,
+        b"{}",
+        b"[]",
+        b'{"images": 5, "annotations": []}',
+        b'{"images": [5], "annotations": []}',
+        b'{"images": [{"file_name": ["x"], "id": {}}], "annotations": [{"image_id": []}]}',
+        b"{" + b"\xff" * 50,
+        b'{"images": [' + b"[]," * 2_000_001 + b"], ",
+        b'{"images": [' + b"{}," * 200_000 + b'{}], "annotations": []}',
+        b'{"n": ' + b"9" * 10_000 + b"}",
+        b"PK\x03\x04 no",
+        b"\x89PNG\r\n\x1a\n",
+        b"\x1f\x8b" + b"\0" * 90,
+        b"\0" * 128 + b"DICM" + b"\xff" * 900,
+        b"GIF89a",
+    ],
+)
 def test_hostile_files_are_refused_in_a_sentence(tmp_path, data):
     path = tmp_path / f"{SECRET}.json"
     path.write_bytes(data)
@@ -640,7 +787,11 @@ def test_work_is_bounded(tmp_path, monkeypatch):
     one = {"image_id": 7, "category_id": 3, "segmentation": {"size": [20, 30], "counts": [600]}}
     path = coco(tmp_path, None, annotations=[one] * 6)
     for masks, notes in ((6, 0), (5, 1)):
-        left = (20 * 30 + imports.coco._PER_MASK) * masks + imports.coco._PER_BYTE * path.stat().st_size + 20 * 30 // imports.coco._PER_VOLUME
+        left = (
+            (20 * 30 + imports.coco._PER_MASK) * masks
+            + imports.coco._PER_BYTE * path.stat().st_size
+            + 20 * 30 // imports.coco._PER_VOLUME
+        )
         monkeypatch.setattr(imports.coco.PixelBudget, "__init__", lambda self, left=left: setattr(self, "left", left))
         found = imports.read(path, {"a": picture((20, 30))})
         assert len(found.notes) == notes and all("far more masks" in note for note in found.notes)

@@ -26,7 +26,8 @@ def test_the_largest_wrong_region_is_missed_or_too_much():
     assert (annotator.largest_wrong(truth, surplus) == rectangle(5, 5, 10, 10)).all()
     assert (annotator.largest_wrong(truth, surplus | rectangle(5, 5, 10, 10)) == surplus).all()
     assert annotator.largest_wrong(truth, truth) is None
-    touching = annotator.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))  # missed above, too much below: two regions
+    # missed above, too much below: two regions
+    touching = annotator.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))
     assert (touching == rectangle(4, 0, 4, 5)).all()
 
 
@@ -59,7 +60,8 @@ def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
     truth, nothing = rectangle(20, 10, 7, 41), np.zeros((64, 64), bool)
     stroke = annotator.brush(truth, nothing, 0, RNG(0))
     assert stroke.lesion and stroke.length == 35
-    assert not (stroke.pixels_hw & ~truth).any() and (stroke.pixels_hw & truth).sum() == 35 * 7 + 2 * (5 + 5 + 1)  # radius 3: rounded ends
+    # radius 3: rounded ends
+    assert not (stroke.pixels_hw & ~truth).any() and (stroke.pixels_hw & truth).sum() == 35 * 7 + 2 * (5 + 5 + 1)
     away = annotator.brush(nothing, truth, 0, RNG(0))
     assert not away.lesion and (away.pixels_hw == stroke.pixels_hw).all()
     assert annotator.brush(truth, truth, 0, RNG(0)) is None is annotator.pen(truth, truth, 0, RNG(0))
@@ -69,7 +71,10 @@ def test_strokes_are_counted_by_hand():
     """Two bars: the first stroke mends the longer (Dice 2 * 267 / (267 + 574)), the second the other."""
     truth = rectangle(5, 10, 7, 41) | rectangle(40, 10, 7, 41)
     session = annotator.annotate_by_brush(truth, np.zeros((64, 64), bool), 0.9, 40, 0, 0)
-    assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (35, 35)
+    assert session.dsc == pytest.approx((0, 2 * 267 / (267 + 574), 2 * 534 / (534 + 574))) and session.lengths == (
+        35,
+        35,
+    )
     assert (session.strokes(0.5), session.strokes(0.9), session.strokes(0.99)) == (1, 2, None)
     done = annotator.annotate_by_brush(truth, truth, 0.9, 40, 0, 0)
     assert done.dsc == (1.0,) and done.strokes(0.9) == 0
@@ -85,14 +90,33 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
 
     session = annotator.annotate_by_scribble(truth, follow, 0.9, 40, 0, 0)
     assert session.strokes(0.9) == 2 and len(session.ms) == 2 and session.dsc[0] == 0
-    assert set(np.unique(seen[1])) == {0, 1} and (seen[2][seen[1] == 1] == 1).all() and set(np.unique(seen[2])) == {-1, 0, 1}
+    assert (
+        set(np.unique(seen[1])) == {0, 1}
+        and (seen[2][seen[1] == 1] == 1).all()
+        and set(np.unique(seen[2])) == {-1, 0, 1}
+    )
 
 
 def test_what_is_told_is_counted_by_hand():
-    found = [annotator.Session((0.1, 0.95), (10,), (5.0,)), annotator.Session((0.92,), (), ()), annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0))]
+    found = [
+        annotator.Session((0.1, 0.95), (10,), (5.0,)),
+        annotator.Session((0.92,), (), ()),
+        annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0)),
+    ]
     told = annotator.summarise_sessions(found, 0.9, 2)
-    assert (told["median"], told["quartiles"], told["mean"], told["reached"], told["length"]) == (1, [0.5, 1.5], 1.0, 0.667, 10)
-    assert told["dsc_after"]["0"] == 0.1 and told["dsc_after"]["1"] == 0.92 and told["dsc_after"]["10"] == 0.92 and told["ms"][0] == 7
+    assert (told["median"], told["quartiles"], told["mean"], told["reached"], told["length"]) == (
+        1,
+        [0.5, 1.5],
+        1.0,
+        0.667,
+        10,
+    )
+    assert (
+        told["dsc_after"]["0"] == 0.1
+        and told["dsc_after"]["1"] == 0.92
+        and told["dsc_after"]["10"] == 0.92
+        and told["ms"][0] == 7
+    )
 
 
 def test_scribbles_mend_phantoms_in_the_median(phantoms):
@@ -102,7 +126,9 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
         x, mask = phantoms.take(torch.tensor([i]))
         unit, truth = x[0, 0].numpy() / np.float32(255), mask[0, 0].numpy()
         of = scribble.prepare(unit, np.zeros_like(unit))
-        session = annotator.annotate_by_scribble(truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i)
+        session = annotator.annotate_by_scribble(
+            truth, lambda strokes, of=of: scribble.refine(of, strokes) > 0.5, 0.9, 8, 0.5, i
+        )
         runs.append([session.dsc[min(count, len(session.dsc) - 1)] for count in (0, 1, 4, 8)])
     medians = np.median(runs, axis=0)
     assert (np.diff(medians) >= 0).all() and medians[0] == 0 and medians[-1] > 0.8
@@ -111,7 +137,9 @@ def test_scribbles_mend_phantoms_in_the_median(phantoms):
 def test_only_held_out_images_with_a_lesion_take_part(phantoms):
     class Made:
         def __init__(self, dataset, train, test):
-            self.metadata = {"split": {"dataset": dataset, "seed": 0, "grouped": True, "train": train, "val": [], "test": test}}
+            self.metadata = {
+                "split": {"dataset": dataset, "seed": 0, "grouped": True, "train": train, "val": [], "test": test}
+            }
 
     options, (a, b, c, normal) = annotator.Annotator(), phantoms.groups[:4]
     assert annotator.choose_images(options, phantoms, [Made("phantom", [a], [b, c, normal])]) == [1, 2]
@@ -126,12 +154,34 @@ def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quic
     one = str(small_weights / "busi-scratch-seg-10.safetensors")
     network = inference.open_network(one)
     assert "split" not in network.metadata
-    options = ["--data.name", "phantom", "--data.cases", "3", "--images", "1", "--most", "2", "--weights", one, "--features", f'["{one}"]', "--quick", "true"]
+    options = [
+        "--data.name",
+        "phantom",
+        "--data.cases",
+        "3",
+        "--images",
+        "1",
+        "--most",
+        "2",
+        "--weights",
+        one,
+        "--features",
+        f'["{one}"]',
+        "--quick",
+        "true",
+    ]
     annotator.main(options)
     text = capsys.readouterr().out
     told = json.loads(text[text.index("{") :])
     ways = {f"{way}{name}" for start in ("nothing", "proposal") for way, names in ((f"brush, from {start}", [""]),
             (f"scribble, from {start}, ", [annotator.NOTHING, Path(one).stem])) for name in names}  # fmt: skip
-    assert set(told["ways"]) == ways and told["images"] == 1 and "/" not in json.dumps({**told, "about": 0, "source": 0, "ways": list(told["ways"])})
-    assert all(0 <= way["reached"] <= 1 and way["quartiles"][0] <= way["median"] <= way["quartiles"][1] for way in told["ways"].values())
+    assert (
+        set(told["ways"]) == ways
+        and told["images"] == 1
+        and "/" not in json.dumps({**told, "about": 0, "source": 0, "ways": list(told["ways"])})
+    )
+    assert all(
+        0 <= way["reached"] <= 1 and way["quartiles"][0] <= way["median"] <= way["quartiles"][1]
+        for way in told["ways"].values()
+    )
     assert before == {path: path.read_bytes() for path in Path(annotator.__file__).parent.glob("annotator-*.json")}

@@ -1,4 +1,6 @@
-"""Assistants: shipped under their name with all that is known of them, and used by the app before all other networks."""
+"""Assistants: shipped under their name with all that is known of them, and used by the app before
+all other networks.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,23 @@ def save(folder: Path, name: str, bias: float = 0.0, **more) -> Path:
     unet.head.weight.data.zero_()
     unet.head.bias.data.fill_(bias)
     data = {"name": "busi", "modality": "ultrasound", "target": "breast lesion", "images": 702, "patients": 702}
-    metadata = {"kind": "segmentation", "method": "scratch", "size": 32, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
-                "data": data, "seen": 562} | more  # fmt: skip
+    metadata = {
+        "kind": "segmentation",
+        "method": "scratch",
+        "size": 32,
+        "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"},
+        "data": data,
+        "seen": 562,
+    } | more
     checkpoint.save(folder / f"{name}.safetensors", unet.state_dict(), metadata)
     return folder / f"{name}.safetensors"
 
 
 @pytest.fixture
 def weights(tmp_path) -> Path:
-    """A folder with networks that call everything lesion at 73%, and an assistant that does so at 88% but whose rule forbids it."""
+    """A folder with networks that call everything lesion at 73%, and an assistant that does so at 88% but whose rule
+    forbids it.
+    """
     for name in NETWORKS:
         save(tmp_path, name, 1.0)
     save(tmp_path, "busi-assist", 2.0, rule=RULE | {"least_peak": 0.9})
@@ -52,13 +62,19 @@ def weights(tmp_path) -> Path:
 
 @functools.cache
 def case() -> _case.Case:
-    return open_case.open_sample(phantom.samples()[0], open_case.clustering_options(ModelRegistry("nowhere").clustering()))
+    return open_case.open_sample(
+        phantom.samples()[0], open_case.clustering_options(ModelRegistry("nowhere").clustering())
+    )
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():
     titles = comparison.titles_of([*NETWORKS[:2], "busi-assist"])
-    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(comparison.titles_of(NETWORKS[:2]).values())
-    assert comparison.parse_name("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant("busi-mps_ams-seg-10")
+    assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(
+        comparison.titles_of(NETWORKS[:2]).values()
+    )
+    assert comparison.parse_name("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant(
+        "busi-mps_ams-seg-10"
+    )
     assert comparison.choose_networks(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
     assert comparison.choose_networks(NETWORKS, ()) == list(NETWORKS[:2])
 
@@ -66,11 +82,16 @@ def test_it_is_titled_first_and_stands_beside_the_others():
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
     registry = ModelRegistry(weights)
     assert registry.assistant("ultrasound") == assist.default_model(registry, "ultrasound") == "busi-assist"
-    assert registry.assistant("ct") is None and network_name(registry, "", segment.DEFAULT, "ultrasound") == "busi-assist"
+    assert (
+        registry.assistant("ct") is None and network_name(registry, "", segment.DEFAULT, "ultrasound") == "busi-assist"
+    )
     assert network_name(registry, NETWORKS[1], segment.DEFAULT, "ultrasound") == NETWORKS[1]
     (weights / "busi-assist.safetensors").unlink()
     assert registry.assistant("ultrasound") is None and assist.default_model(registry, "ultrasound") == NETWORKS[0]
-    assert network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0] and describe_assistant(registry, "ultrasound") == ""
+    assert (
+        network_name(registry, "", segment.DEFAULT, "ultrasound") == NETWORKS[0]
+        and describe_assistant(registry, "ultrasound") == ""
+    )
 
 
 def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
@@ -86,13 +107,19 @@ def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     registry = ModelRegistry(weights)
     first, *_, said = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
-    assert list(first.probabilities) == ["busi-assist"] and said.shown == said.pictures[0] == "busi-assist" and said.peers == list(comparison.titles_of(NETWORKS[:2]))
+    assert (
+        list(first.probabilities) == ["busi-assist"]
+        and said.shown == said.pictures[0] == "busi-assist"
+        and said.peers == list(comparison.titles_of(NETWORKS[:2]))
+    )
     compared = comparison.SliceComparison(said, 0.5)
     assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.mean_agreement == 1
     words_said = network_grid.verdict(compared)
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
     assert comparison.SliceComparison(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
-    assert "all labels" in network_grid.heading(compared, "busi-assist") and 'data-cell="busi-assist"' in network_grid.cells(compared)
+    assert "all labels" in network_grid.heading(
+        compared, "busi-assist"
+    ) and 'data-cell="busi-assist"' in network_grid.cells(compared)
     *_, alone = comparison.predict_slice(case(), ["busi-assist"], registry)
     assert alone.peers == ["busi-assist"] and "dispute" not in alone.pictures
     *_, before = comparison.predict_slice(case(), NETWORKS[:2], registry)
@@ -107,31 +134,77 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
         assert SliceContext(unit, None, other).proposal_hw.any() != forbidden
         *_, (_, (found,)) = volume.segment(case(), [other])
         assert found.mask(case().scan, 0.5).any() != forbidden
-        assert comparison.slice_mask(case(), inference.grid_probability(other, case().unit_hw, case().box), 0.5, other.readout.rule).any() != forbidden
+        assert (
+            comparison.slice_mask(
+                case(), inference.grid_probability(other, case().unit_hw, case().box), 0.5, other.readout.rule
+            ).any()
+            != forbidden
+        )
     assert not SliceContext(unit, None, None).proposal_hw.any()
 
 
 def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     registry, path = ModelRegistry(weights), weights / "busi-assist.safetensors"
-    assert "trained on 562 images with all labels (breast lesion)" in describe_assistant(registry, "ultrasound") and "DSC" not in describe_assistant(registry, "ultrasound")
-    measured = {"sha256": checkpoint.load(path).sha256, "split": "test", "dsc_lesion": 0.761, "false_alarms": 0.154, "images": 70, "lesions": 57, "cases": {}}
+    assert "trained on 562 images with all labels (breast lesion)" in describe_assistant(
+        registry, "ultrasound"
+    ) and "DSC" not in describe_assistant(registry, "ultrasound")
+    measured = {
+        "sha256": checkpoint.load(path).sha256,
+        "split": "test",
+        "dsc_lesion": 0.761,
+        "false_alarms": 0.154,
+        "images": 70,
+        "lesions": 57,
+        "cases": {},
+    }
     path.with_suffix(".json").write_text(json.dumps(measured))
     said = describe_assistant(registry, "ultrasound")
-    assert "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
+    assert (
+        "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
+    )
     *_, asked = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
     assert said in segment.say(comparison.SliceComparison(asked, 0.5), registry)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
     assert "DSC" not in describe_assistant(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
     assert "DSC" not in describe_assistant(registry, "ultrasound")
-    volumes = html.assistant({"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7}, measured | {"per_volume": {"dsc_lesion": 0.6}})
+    volumes = html.assistant(
+        {"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7},
+        measured | {"per_volume": {"dsc_lesion": 0.6}},
+    )
     assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes and "0.60 per volume" in volumes
 
 
 # Shipping
 
-SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "30", "--run.threads", "1", "--run.device", "cpu", "--model.width", "6",
-         "--labels", "1", "--recipe.name", "assist", "--recipe.epochs", "25", "--recipe.batch", "4", "--recipe.lr", "3e-3", "--recipe.ema_decay", "0.9", "--validate_every", "0"]  # fmt: skip
+SMALL = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "64",
+    "--data.cases",
+    "30",
+    "--run.threads",
+    "1",
+    "--run.device",
+    "cpu",
+    "--model.width",
+    "6",
+    "--labels",
+    "1",
+    "--recipe.name",
+    "assist",
+    "--recipe.epochs",
+    "25",
+    "--recipe.batch",
+    "4",
+    "--recipe.lr",
+    "3e-3",
+    "--recipe.ema_decay",
+    "0.9",
+    "--validate_every",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +223,17 @@ def test_it_is_shipped_under_its_name_with_a_card_that_says_all(trained, tmp_pat
     evaluate.main(["--weights", str(path), "--json", str(path.with_suffix(".json"))])
     publish.main(["--weights", str(tmp_path)])
     card = path.with_suffix(".md").read_text()
-    assert "| Flips |" in card and "| Calibrated |" in card and "| No lesion | a part counts as lesion from" in card and "| given | mean | lesion | pixels |" in card
-    assert card.count("%–") + card.count("–100%") >= 1 and "Measured on the test part" in card and "recipe “assist”" in card
+    assert (
+        "| Flips |" in card
+        and "| Calibrated |" in card
+        and "| No lesion | a part counts as lesion from" in card
+        and "| given | mean | lesion | pixels |" in card
+    )
+    assert (
+        card.count("%–") + card.count("–100%") >= 1
+        and "Measured on the test part" in card
+        and "recipe “assist”" in card
+    )
     with pytest.raises(ValueError, match="phantom-assist.safetensors exists already"):
         publish.main(["--assist", str(trained), "--weights", str(tmp_path)])
     (again,) = publish.main(["--assist", str(trained), "--weights", str(tmp_path), "--overwrite"])
@@ -173,7 +255,19 @@ def test_what_is_no_assistant_or_too_large_is_not_shipped(trained, tmp_path, mon
 
 def test_what_is_learnt_further_from_it_is_read_as_it_is(trained, tmp_path):
     start = trained / "weights.safetensors"
-    further = finetune.main([*SMALL[: SMALL.index("--model.width")], "--labels", "1", "--recipe.epochs", "1", "--init", str(start), "--out", str(tmp_path / "more")])
+    further = finetune.main(
+        [
+            *SMALL[: SMALL.index("--model.width")],
+            "--labels",
+            "1",
+            "--recipe.epochs",
+            "1",
+            "--init",
+            str(start),
+            "--out",
+            str(tmp_path / "more"),
+        ]
+    )
     assert inference.open_network(further).readout == inference.open_network(start).readout
 
 
@@ -181,4 +275,9 @@ def test_a_card_names_the_segmentation_it_was_trained_further_from():
     start = {"kind": "segmentation", "training": {"steps": 650, "seconds": 1080.0}, "sha256": "ab" * 32}
     (row,) = card.further_training_row({"init": start})
     assert "650 steps in 18 minutes" in row and "abababababababab" in row
-    assert card.further_training_row({"init": start | {"kind": "pretrain"}}) == card.further_training_row({"init": None}) == card.further_training_row({}) == []
+    assert (
+        card.further_training_row({"init": start | {"kind": "pretrain"}})
+        == card.further_training_row({"init": None})
+        == card.further_training_row({})
+        == []
+    )

@@ -42,7 +42,11 @@ def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
     assert dataset[0].spacing == pytest.approx((3, 8, 8))
     pairs = [[str(path) for path in dataset.files(patient)] for patient in dict.fromkeys(dataset.groups)]
     told = packing.job(packing.PEER, "ct", 16, tmp_path / "peer.npz", fed=pairs)
-    assert told["slices"] == 12 and told["slices_per_s"] == pytest.approx(12 / told["seconds"]) and 0 < told["own_mib"] < told["peak_mib"] < 1000
+    assert (
+        told["slices"] == 12
+        and told["slices_per_s"] == pytest.approx(12 / told["seconds"])
+        and 0 < told["own_mib"] < told["peak_mib"] < 1000
+    )
     peer, whole = np.load(tmp_path / "peer.npz"), [sample.unit for sample in dataset]
     assert peer["images"].shape == peer["masks"].shape == (12, 16, 16) and peer["masks"].dtype == bool
     ours = np.stack([transforms.resize(unit, 16, 16)[0, 0] for unit in whole])
@@ -81,7 +85,9 @@ def test_a_quick_record_is_printed_with_the_machine_and_not_kept(capsys):
 
 def test_contestants_take_turns_and_what_warms_up_does_not_count():
     how = {"width": 2, "size": 32, "batch": 2}
-    told = interleaved.contest({"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2)
+    told = interleaved.contest(
+        {"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2
+    )
     for begun, *pieces in told.values():
         assert begun["warm_s"] > 0 and len(pieces) == 2
     assert min(piece["seconds"] for piece in told["long"][1:]) > max(piece["seconds"] for piece in told["short"][1:])
@@ -108,9 +114,16 @@ def test_the_bare_step_trains_the_network_that_the_loop_trains(tmp_path):
     chosen = training.options(width=2, size=32, batch=4)
     work = training.task(chosen, synthetic.pack(tmp_path / "pack", 8, 32), tmp_path)
     step = training.bare_step(chosen, work.device)
-    network, x_b1hw = (step.__closure__[step.__code__.co_freevars.index(name)].cell_contents for name in ("network", "x_b1hw"))
+    network, x_b1hw = (
+        step.__closure__[step.__code__.co_freevars.index(name)].cell_contents for name in ("network", "x_b1hw")
+    )
     theirs = work.module.unet.state_dict()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items()) and x_b1hw.shape == (4, 1, 32, 32)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.state_dict().items()) and x_b1hw.shape == (
+        4,
+        1,
+        32,
+        32,
+    )
     before = (network(x_b1hw) - x_b1hw).square().mean()
     for _ in range(20):
         step()
@@ -123,7 +136,11 @@ def test_the_peer_finds_and_hides_what_we_do_and_learns_the_same_loss(tmp_path):
     x_n1hw = transforms.standardise(packs.read(pack).stored_nchw.float())
     ours = clusters.lesion_patches(x_n1hw).unflatten(1, (6, 6))
     theirs = torch.stack([torch.from_numpy(peer.lesion_patches(image[0].numpy())) for image in x_n1hw])
-    assert (ours == theirs).float().mean() > 0.99 and theirs.sum(dim=(1, 2)).min() > 0 and theirs.sum(dim=(1, 2)).max() <= 18
+    assert (
+        (ours == theirs).float().mean() > 0.99
+        and theirs.sum(dim=(1, 2)).min() > 0
+        and theirs.sum(dim=(1, 2)).max() <= 18
+    )
     for epoch in (1, 100):
         ratio = torch.tensor(schedule.mask_ratio(epoch))
         for careful in (False, True):
@@ -134,9 +151,13 @@ def test_the_peer_finds_and_hides_what_we_do_and_learns_the_same_loss(tmp_path):
             assert found[hidden[:, 0] > 0].sum() == min(found.sum(), hidden[:, 0].sum())
             assert item["image"].mean().abs() < 1e-4 and item["image"].std(correction=0) == pytest.approx(1, abs=1e-3)
     predicted, hidden = torch.randn(x_n1hw.shape), torch.rand(x_n1hw.shape) < 0.4
-    assert peer.loss_of(predicted, x_n1hw, hidden.float()) == pytest.approx(losses.masked_mse(predicted, x_n1hw, hidden).item(), rel=1e-5)
+    assert peer.loss_of(predicted, x_n1hw, hidden.float()) == pytest.approx(
+        losses.masked_mse(predicted, x_n1hw, hidden).item(), rel=1e-5
+    )
     for careful in (False, True):
-        count, ours_count = (sum(each.numel() for each in net.parameters()) for net in (peer.network(16, careful), UNet(width=16)))
+        count, ours_count = (
+            sum(each.numel() for each in net.parameters()) for net in (peer.network(16, careful), UNet(width=16))
+        )
         assert count == pytest.approx(ours_count, rel=0.01)
 
 
@@ -146,7 +167,9 @@ def test_flops_of_a_small_unet_by_hand():
     channels, areas = [width * 2**level for level in range(5)], [(side >> level) ** 2 for level in range(5)]
     pairs = list(zip([1, *channels], channels))
     down = sum(9 * (a * b + b * b) * area for (a, b), area in zip(pairs, areas))
-    up = sum(a * b * 4 * (area // 4) + 9 * (a * b + b * b) * area for (b, a), area in zip(zip(channels, channels[1:]), areas))
+    up = sum(
+        a * b * 4 * (area // 4) + 9 * (a * b + b * b) * area for (b, a), area in zip(zip(channels, channels[1:]), areas)
+    )
     forward = 2 * 2 * (down + up + width * areas[0])
     first = 2 * 2 * 9 * width * areas[0]  # no gradient to the image
     assert gpu.flops(lambda: net(x_b1hw)) == forward
@@ -176,25 +199,44 @@ def test_each_switch_is_really_off(tmp_path):
         return switches.task(switch, on, pack, tmp_path, width=2, size=32, batch=4)
 
     def laid_out(work: loop.Task) -> bool:
-        return all(each.is_contiguous(memory_format=torch.channels_last) for each in work.module.parameters() if each.ndim == 4 and each.shape[1] > 1)
+        return all(
+            each.is_contiguous(memory_format=torch.channels_last)
+            for each in work.module.parameters()
+            if each.ndim == 4 and each.shape[1] > 1
+        )
 
     assert laid_out(made("channels_last", True)) and not laid_out(made("channels_last", False))
     assert [made("fused", on).optimizer.param_groups[0]["fused"] for on in (True, False)] == [True, None]
     orders = [made("geodesic", on).module.config for on in (True, False)]
-    assert [(config.order, config.selector == "geodesic") for config in orders] == [("lesion-first", True), ("random", False)]
+    assert [(config.order, config.selector == "geodesic") for config in orders] == [
+        ("lesion-first", True),
+        ("random", False),
+    ]
     precisions = [made("bf16", on).module.unet.encoder.precision for on in (True, False)]
     assert precisions == [torch.bfloat16, torch.float32]
     losses_of = {}
-    for switch, on in (("fused", True), ("fused", False), ("clusters", False), ("channels_last", False), ("memory", False)):
+    for switch, on in (
+        ("fused", True),
+        ("fused", False),
+        ("clusters", False),
+        ("channels_last", False),
+        ("memory", False),
+    ):
         work = made(switch, on)
-        losses_of[switch, on] = [float(loop.train_step(work, at, torch.arange(4), 1)) for at in [Position()] for _ in range(3)]
+        losses_of[switch, on] = [
+            float(loop.train_step(work, at, torch.arange(4), 1)) for at in [Position()] for _ in range(3)
+        ]
     for told in losses_of.values():
         assert told == pytest.approx(losses_of["fused", True], rel=1e-4)
 
 
 def test_what_grows_is_seen():
-    code = "import json, numpy; from benchmarks import growth; watch = growth.Watch(); kept = numpy.ones(2**24); print(json.dumps(watch.usage()))"
-    told = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]))  # in a process where nothing else lets go
+    code = (
+        "import json, numpy; from benchmarks import growth; watch = growth.Watch(); kept = numpy.ones(2**24);"
+        " print(json.dumps(watch.usage()))"
+    )
+    # in a process where nothing else lets go
+    told = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]))
     assert 120 < told["grown_mib"] < 160 and told["anonymous_mib"] > told["grown_mib"]
 
 
@@ -210,7 +252,9 @@ def test_the_table_of_speed_says_what_ran_where(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", [loop_bench, pipeline, processes, growth, switches], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "each", [loop_bench, pipeline, processes, growth, switches], ids=lambda module: module.__name__
+)
 def test_a_quick_run_goes_through_and_keeps_nothing(each, capsys):
     record = ROOT / "benchmarks" / f"{each.__name__.split('.')[-1]}.json"
     before = record.read_bytes() if record.exists() else None
@@ -221,14 +265,38 @@ def test_a_quick_run_goes_through_and_keeps_nothing(each, capsys):
 
 
 def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
-    actions = {what: hall.summary([0.2, 0.4] if what != "open" else [], [0.1, 0.1], aim) for what, aim in hall.AIMS.items()}
-    assert actions["mask"]["p50_over_alone"] == pytest.approx(3) and actions["open"] == {"answers": 0, "p50_s": None, "p95_s": None, "alone_s": 0.1, "aim_p95_s": 1.5}
+    actions = {
+        what: hall.summary([0.2, 0.4] if what != "open" else [], [0.1, 0.1], aim) for what, aim in hall.AIMS.items()
+    }
+    assert actions["mask"]["p50_over_alone"] == pytest.approx(3) and actions["open"] == {
+        "answers": 0,
+        "p50_s": None,
+        "p95_s": None,
+        "alone_s": 0.1,
+        "aim_p95_s": 1.5,
+    }
     told = {
-        "answers_a_second": 8.0, "cpu_seconds_an_answer": 0.1, "share_of_cores": 0.4, "load_before": 3.2, "actions": actions, "refused_saves": 0,
-        "other_errors": 1, "leaks": 0, "busy": 2, "shared_results": {"hits": 6, "waits": 1, "misses": 3}, "p95_over_without": {"mask": 1.25, "open": None},
-    }  # fmt: skip
+        "answers_a_second": 8.0,
+        "cpu_seconds_an_answer": 0.1,
+        "share_of_cores": 0.4,
+        "load_before": 3.2,
+        "actions": actions,
+        "refused_saves": 0,
+        "other_errors": 1,
+        "leaks": 0,
+        "busy": 2,
+        "shared_results": {"hits": 6, "waits": 1, "misses": 3},
+        "p95_over_without": {"mask": 1.25, "open": None},
+    }
     benchmarks.keep("hall-greedy", told, folder=tmp_path)
     table = doc_speed.hall(tmp_path)
-    assert "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table and "| save | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | – |" in table
+    assert (
+        "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table
+        and "| save | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | – |" in table
+    )
     assert "open in Annotate" not in table and "50 visitors |" not in table
-    assert "8 answers a second, 0.100 CPU seconds each, 40% of" in table and "1 errors" in table and "70% of the shared results" in table
+    assert (
+        "8 answers a second, 0.100 CPU seconds each, 40% of" in table
+        and "1 errors" in table
+        and "70% of the shared results" in table
+    )

@@ -19,7 +19,9 @@ from train import calibrate, evaluate, finetune
 
 
 def chance_map() -> np.ndarray:
-    """Three parts at 0.5: 16 pixels up to 0.95, 4 pixels up to 0.99, 9 pixels up to 0.6; two of them touch at no corner."""
+    """Three parts at 0.5: 16 pixels up to 0.95, 4 pixels up to 0.99, 9 pixels up to 0.6; two of them touch at no
+    corner.
+    """
     probability = np.full((20, 20), 0.1, np.float32)
     probability[1:5, 1:5], probability[2, 2] = 0.7, 0.95
     probability[8:10, 8:10] = 0.99
@@ -27,10 +29,18 @@ def chance_map() -> np.ndarray:
     return probability
 
 
-@pytest.mark.parametrize("rule, kept", [
-    (None, (16, 4, 9)), (Rule(), (16, 4, 9)), (Rule(0.02, 0), (16, 9)), (Rule(0, 0.9), (16, 4)), (Rule(0.02, 0.9), (16,)), (Rule(0.1, 0), ()),
-    (Rule(0, 1.0), ()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule, kept",
+    [
+        (None, (16, 4, 9)),
+        (Rule(), (16, 4, 9)),
+        (Rule(0.02, 0), (16, 9)),
+        (Rule(0, 0.9), (16, 4)),
+        (Rule(0.02, 0.9), (16,)),
+        (Rule(0.1, 0), ()),
+        (Rule(0, 1.0), ()),
+    ],
+)
 def test_a_rule_leaves_out_what_is_small_or_nowhere_likely(rule, kept):
     found = calibration.threshold_mask(chance_map(), 0.5, rule, 400)
     assert found.dtype == bool and found.sum() == sum(kept)
@@ -45,7 +55,9 @@ def test_parts_that_touch_at_a_corner_are_one():
 
 def test_a_lower_threshold_shows_what_the_rule_had_hidden():
     rule = Rule(0, 0.9)
-    assert rule.peak_at(0.5) == pytest.approx(0.9) and rule.peak_at(0.1) == pytest.approx(0.5) and Rule().peak_at(0.1) == 0
+    assert (
+        rule.peak_at(0.5) == pytest.approx(0.9) and rule.peak_at(0.1) == pytest.approx(0.5) and Rule().peak_at(0.1) == 0
+    )
     counts = [calibration.threshold_mask(chance_map(), t, rule, 400).sum() for t in (0.12, 0.5, 0.8)]
     assert counts == [29, 20, 4]  # 0.95 is not likely enough at 0.8
 
@@ -71,7 +83,9 @@ def test_reliability_is_the_loops():
         values[min(9, math.floor(p * 10))].append((p, real))
     for bin, own in zip(found["bins"], values, strict=True):
         assert bin["pixels"] == len(own)
-        assert bin["probability"] == pytest.approx(np.mean([p for p, _ in own]), rel=1e-5) and bin["lesion"] == pytest.approx(np.mean([r for _, r in own]))
+        assert bin["probability"] == pytest.approx(np.mean([p for p, _ in own]), rel=1e-5) and bin[
+            "lesion"
+        ] == pytest.approx(np.mean([r for _, r in own]))
     gaps = [abs(sum(p - r for p, r in own)) for own in values]
     assert found["ece"] == pytest.approx(sum(gaps) / 2400, rel=1e-5)
     assert found["ece_above"] == pytest.approx(sum(gaps[1:]) / (2400 - len(values[0])), rel=1e-5)
@@ -84,7 +98,9 @@ def test_platt_is_logistic_regression_and_finds_what_was_put_in(slope, shift):
     source = np.random.default_rng(1)
     logits = source.normal(-2, 3, 20_000).astype(np.float32)
     truth = source.random(logits.shape) < 1 / (1 + np.exp(-(slope * logits + shift)))
-    found = calibration.platt(calibration.tally(logits[:9000], truth[:9000]) + calibration.tally(logits[9000:], truth[9000:]))
+    found = calibration.platt(
+        calibration.tally(logits[:9000], truth[:9000]) + calibration.tally(logits[9000:], truth[9000:])
+    )
     exact = LogisticRegression(C=np.inf).fit(logits[:, None], truth)
     assert found == pytest.approx((exact.coef_[0, 0], exact.intercept_[0]), rel=0.02, abs=0.02)
     assert found == pytest.approx((slope, shift), rel=0.15, abs=0.15)
@@ -105,7 +121,9 @@ def test_a_perfect_network_is_calibrated_too_and_one_that_is_wrong_is_refused():
 
 
 def made(count=30, seed=0):
-    """Images of a blob that is the lesion and of a false one that is often smaller or less likely; a third has no lesion."""
+    """Images of a blob that is the lesion and of a false one that is often smaller or less likely; a third has no
+    lesion.
+    """
     source = np.random.default_rng(seed)
     probabilities, truths = np.full((count, 24, 24), 0.05, np.float32), np.zeros((count, 24, 24), bool)
     for number in range(count):
@@ -124,10 +142,14 @@ def test_a_rules_judgement_is_that_of_the_masks_it_leaves():
     found = calibration.outcomes(probabilities, truths)
     for rule in (Rule(), Rule(0.02, 0), Rule(0, 0.8), Rule(0.015, 0.7)):
         masks = [calibration.threshold_mask(probability, 0.5, rule, probability.size) for probability in probabilities]
-        dsc = [2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for mask, truth in zip(masks, truths) if truth.any()]
+        dsc = [
+            2 * (mask & truth).sum() / (mask.sum() + truth.sum()) for mask, truth in zip(masks, truths) if truth.any()
+        ]
         alarms = [mask.any() for mask, truth in zip(masks, truths) if not truth.any()]
         judged = calibration.score_rule(found, rule)
-        assert judged["dsc_lesion"] == pytest.approx(np.mean(dsc)) and judged["false_alarms"] == pytest.approx(np.mean(alarms))
+        assert judged["dsc_lesion"] == pytest.approx(np.mean(dsc)) and judged["false_alarms"] == pytest.approx(
+            np.mean(alarms)
+        )
 
 
 @pytest.mark.parametrize("most", [0.0, 0.1, 0.3])
@@ -154,8 +176,13 @@ def test_without_normals_or_alarms_the_mildest_rule_is_taken_and_without_lesions
 
 def test_metadata_of_old_checkpoints_mean_that_nothing_is_changed():
     assert calibration.readout({}) == calibration.readout({"rule": None, "calibration": None}) == Readout()
-    assert calibration.readout({"rule": {"smallest_area": 0.1, "least_peak": 0.2, "more": 1}, "flips_averaged": True,
-                                "calibration": {"slope": 2.0, "intercept": 1.0}}) == Readout(True, 2.0, 1.0, Rule(0.1, 0.2))  # fmt: skip
+    assert calibration.readout(
+        {
+            "rule": {"smallest_area": 0.1, "least_peak": 0.2, "more": 1},
+            "flips_averaged": True,
+            "calibration": {"slope": 2.0, "intercept": 1.0},
+        }
+    ) == Readout(True, 2.0, 1.0, Rule(0.1, 0.2))
 
 
 def test_flips_are_averaged_and_probabilities_calibrated_in_one_place(tmp_path):
@@ -164,20 +191,39 @@ def test_flips_are_averaged_and_probabilities_calibrated_in_one_place(tmp_path):
     metadata = {"kind": "segmentation", "size": 32, "model": {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}}
     plain, read = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     checkpoint.save(plain, unet.state_dict(), metadata)
-    checkpoint.save(read, unet.state_dict(), metadata | {"flips_averaged": True, "calibration": {"slope": 1.5, "intercept": -0.3}})
+    checkpoint.save(
+        read, unet.state_dict(), metadata | {"flips_averaged": True, "calibration": {"slope": 1.5, "intercept": -0.3}}
+    )
     unit = np.random.default_rng(0).random((40, 50), dtype=np.float32)
     with torch.no_grad():
         x = transforms.standardise(inference.to_grid(unit, 32))
         straight, mirrored = unet.eval()(x), unet(x.flip(3)).flip(3)
-    before, after = (inference.grid_probability(inference.open_network(path, "float32"), unit) for path in (plain, read))
+    before, after = (
+        inference.grid_probability(inference.open_network(path, "float32"), unit) for path in (plain, read)
+    )
     np.testing.assert_allclose(before, torch.sigmoid(straight)[0, 0], atol=1e-5)
     np.testing.assert_allclose(after, torch.sigmoid(1.5 * (straight + mirrored) / 2 - 0.3)[0, 0], atol=1e-5)
-    np.testing.assert_allclose(inference.grid_probability(inference.open_network(read, "float32"), unit[:, ::-1].copy()), after[:, ::-1], atol=1e-4)
+    np.testing.assert_allclose(
+        inference.grid_probability(inference.open_network(read, "float32"), unit[:, ::-1].copy()),
+        after[:, ::-1],
+        atol=1e-4,
+    )
 
 
 # The command
 
-SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
+SMALL = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "64",
+    "--data.cases",
+    "40",
+    "--run.threads",
+    "1",
+    "--run.device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +232,18 @@ def trained(tmp_path_factory, quick_phantom):
     top = tmp_path_factory.mktemp("calibrate")
     phantom = datasets.open_dataset("phantom")
     packs.write(phantom.select(phantom.cases[:40]), 64, top / "pack")
-    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "25", "--recipe.ema_decay", "0.9", "--validate_every", "0"]
+    how = [
+        "--labels",
+        "1",
+        "--recipe.name",
+        "strong",
+        "--recipe.epochs",
+        "25",
+        "--recipe.ema_decay",
+        "0.9",
+        "--validate_every",
+        "0",
+    ]
     finetune.main([*SMALL, *how, "--model.width", "6", "--out", str(top / "seg")])
     return top
 
@@ -199,15 +256,24 @@ def test_the_command_writes_what_every_use_then_follows(trained, tmp_path):
     after = checkpoint.load(weights)
     assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in before.tensors)
     assert {key: after.metadata[key] for key in calibration.FOUND} == json.loads(json.dumps(told))
-    assert told["flips_averaged"] and told["calibrated"]["from"] == before.sha256 and told["calibrated"]["images"] == len(before.metadata["split"]["val"])
+    assert (
+        told["flips_averaged"]
+        and told["calibrated"]["from"] == before.sha256
+        and told["calibrated"]["images"] == len(before.metadata["split"]["val"])
+    )
     fitted = told["calibration"]
-    assert fitted["kind"] == "platt" and fitted["slope"] > 0 and fitted["after"]["ece"] <= fitted["before"]["ece"] + 1e-3
+    assert (
+        fitted["kind"] == "platt" and fitted["slope"] > 0 and fitted["after"]["ece"] <= fitted["before"]["ece"] + 1e-3
+    )
     assert sum(row["pixels"] for row in fitted["after"]["bins"]) == told["calibrated"]["images"] * 64 * 64
     again = calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack")])
     assert again == told  # nothing of the first is left in the second, and it still names the network
     network = inference.open_network(weights, "float32")
     assert network.readout == calibration.readout(told)
-    assert 0.9 < after.metadata["bfloat16_dsc"] <= 1 and after.metadata["bfloat16_dsc"] != before.metadata["bfloat16_dsc"]  # of the calibrated masks
+    # of the calibrated masks
+    assert (
+        0.9 < after.metadata["bfloat16_dsc"] <= 1 and after.metadata["bfloat16_dsc"] != before.metadata["bfloat16_dsc"]
+    )
 
 
 def test_evaluation_follows_the_rule_and_says_which(trained, tmp_path):
@@ -219,7 +285,10 @@ def test_evaluation_follows_the_rule_and_says_which(trained, tmp_path):
     for name, path, more in (("plain", seg, []), ("strict", weights, []), ("without", weights, ["--rule", "false"])):
         evaluate.main(["--weights", str(path), "--split", "test", "--json", str(tmp_path / f"{name}.json"), *more])
         values[name] = json.loads((tmp_path / f"{name}.json").read_text())
-    assert values["strict"]["rule"] == strict["rule"] and values["strict"]["dsc_lesion"] == values["strict"]["false_alarms"] == 0
+    assert (
+        values["strict"]["rule"] == strict["rule"]
+        and values["strict"]["dsc_lesion"] == values["strict"]["false_alarms"] == 0
+    )
     assert values["plain"]["rule"] is values["without"]["rule"] is None and values["without"]["dsc_lesion"] > 0.2
     assert values["strict"]["flips_averaged"] is True and not values["plain"]["flips_averaged"]
     table = values["plain"]["reliability"]
@@ -230,13 +299,31 @@ def test_evaluation_follows_the_rule_and_says_which(trained, tmp_path):
 def test_masks_stay_as_they_are_without_intercept_rule_and_flips(trained, tmp_path, kind):
     weights, out = trained / "seg" / "weights.safetensors", tmp_path / "other.safetensors"
     before = weights.read_bytes()
-    calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack"), "--calibration", kind, "--rule", "false",
-                    "--flips_averaged", "false", "--out", str(out)])  # fmt: skip
+    calibrate.main(
+        [
+            "--weights",
+            str(weights),
+            "--data.root",
+            str(trained / "pack"),
+            "--calibration",
+            kind,
+            "--rule",
+            "false",
+            "--flips_averaged",
+            "false",
+            "--out",
+            str(out),
+        ]
+    )
     assert weights.read_bytes() == before
     one, other = (inference.open_network(path, "float32") for path in (weights, out))
-    assert other.readout.intercept == 0 and (other.readout.slope == 1) == (kind == "none") and other.readout.rule is None
+    assert (
+        other.readout.intercept == 0 and (other.readout.slope == 1) == (kind == "none") and other.readout.rule is None
+    )
     unit = datasets.open_dataset("phantom")[0].unit
-    np.testing.assert_array_equal(inference.grid_probability(one, unit) >= 0.5, inference.grid_probability(other, unit) >= 0.5)
+    np.testing.assert_array_equal(
+        inference.grid_probability(one, unit) >= 0.5, inference.grid_probability(other, unit) >= 0.5
+    )
 
 
 def test_what_cannot_be_calibrated_is_refused_in_a_sentence(trained, tmp_path, capsys):
@@ -249,6 +336,8 @@ def test_what_cannot_be_calibrated_is_refused_in_a_sentence(trained, tmp_path, c
     with pytest.raises(ValueError, match="is a pretrain checkpoint; expected a segmentation"):
         calibrate.main(["--weights", str(tmp_path / "p.safetensors")])
     split = replace(splits.restore(found.metadata["split"]), val=())
-    checkpoint.save(tmp_path / "v.safetensors", found.tensors, found.metadata | {"split": asdict(split) | {"sha256": split.sha256}})
+    checkpoint.save(
+        tmp_path / "v.safetensors", found.tensors, found.metadata | {"split": asdict(split) | {"sha256": split.sha256}}
+    )
     with pytest.raises(ValueError, match="trained without a validation part"):
         calibrate.main(["--weights", str(tmp_path / "v.safetensors"), "--data.root", str(trained / "pack")])

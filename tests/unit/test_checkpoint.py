@@ -15,7 +15,13 @@ from mpsams import checkpoint
 from mpsams.unet import UNet
 
 MODEL = {"channels": 1, "classes": 1, "width": 2, "norm": "batch"}
-METADATA = {"kind": "pretrain", "method": "mps_ams", "model": MODEL, "transfers": ["encoder", "decoder"], "note": "größer"}
+METADATA = {
+    "kind": "pretrain",
+    "method": "mps_ams",
+    "model": MODEL,
+    "transfers": ["encoder", "decoder"],
+    "note": "größer",
+}
 
 
 def network(seed=0, **model):
@@ -56,8 +62,14 @@ def test_the_network_comes_back_in_evaluation_mode(file):
 
 
 def test_half_precision_weights_become_float32(tmp_path):
-    checkpoint.save(tmp_path / "h.safetensors", {k: v.half() if v.is_floating_point() else v for k, v in network().state_dict().items()}, METADATA)
-    assert {p.dtype for p in checkpoint.unet(checkpoint.load(tmp_path / "h.safetensors")).parameters()} == {torch.float32}
+    checkpoint.save(
+        tmp_path / "h.safetensors",
+        {k: v.half() if v.is_floating_point() else v for k, v in network().state_dict().items()},
+        METADATA,
+    )
+    assert {p.dtype for p in checkpoint.unet(checkpoint.load(tmp_path / "h.safetensors")).parameters()} == {
+        torch.float32
+    }
 
 
 class FullDisk(Exception):
@@ -156,14 +168,20 @@ def test_transfer_takes_what_the_checkpoint_says(tmp_path):
 def test_transfer_can_take_the_encoder_alone(file):
     own, decoder = network(5), {name: tensor.clone() for name, tensor in network(5).decoder.state_dict().items()}
     assert checkpoint.transfer(checkpoint.load(file), own, ["encoder"]) == ["encoder"]
-    assert all(torch.equal(tensor, network(0).encoder.state_dict()[name]) for name, tensor in own.encoder.state_dict().items())
+    assert all(
+        torch.equal(tensor, network(0).encoder.state_dict()[name]) for name, tensor in own.encoder.state_dict().items()
+    )
     assert all(torch.equal(tensor, decoder[name]) for name, tensor in own.decoder.state_dict().items())
 
 
 def test_transfer_takes_all_of_a_segmentation(tmp_path):
     checkpoint.save(tmp_path / "s.safetensors", network(0).state_dict(), {"kind": "segmentation", "model": MODEL})
     own = network(5)
-    assert checkpoint.transfer(checkpoint.load(tmp_path / "s.safetensors"), own, checkpoint.PARTS) == ["encoder", "decoder", "head"]
+    assert checkpoint.transfer(checkpoint.load(tmp_path / "s.safetensors"), own, checkpoint.PARTS) == [
+        "encoder",
+        "decoder",
+        "head",
+    ]
     assert all(torch.equal(tensor, network(0).state_dict()[name]) for name, tensor in own.state_dict().items())
 
 
@@ -173,7 +191,9 @@ def test_transfer_refuses_another_width(file):
 
 
 def test_transfer_refuses_a_norm_without_the_statistics_it_needs(tmp_path):
-    checkpoint.save(tmp_path / "g.safetensors", network(norm="group").state_dict(), METADATA | {"model": MODEL | {"norm": "group"}})
+    checkpoint.save(
+        tmp_path / "g.safetensors", network(norm="group").state_dict(), METADATA | {"model": MODEL | {"norm": "group"}}
+    )
     with pytest.raises(ValueError, match="lacks.*running_mean"):
         checkpoint.transfer(checkpoint.load(tmp_path / "g.safetensors"), network())
 

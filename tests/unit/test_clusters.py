@@ -21,7 +21,13 @@ def noise(batch=6, side=64, seed=0):
 
 def slow_patches(image_hw, patch):
     rows, columns = (side // patch for side in image_hw.shape)
-    return np.stack([image_hw[r * patch : (r + 1) * patch, c * patch : (c + 1) * patch].ravel() for r in range(rows) for c in range(columns)])
+    return np.stack(
+        [
+            image_hw[r * patch : (r + 1) * patch, c * patch : (c + 1) * patch].ravel()
+            for r in range(rows)
+            for c in range(columns)
+        ]
+    )
 
 
 def slow_softmax(rows):
@@ -129,7 +135,9 @@ def test_two_means_separates_two_clouds_and_scale_does_not_matter():
     source = np.random.default_rng(0)
     rows = np.concatenate([source.normal(0, 1, (30, 5)), source.normal(9, 1, (20, 5))])[None]
     for scale in (1e-12, 1.0, 1e9):
-        found = clusters.two_means(torch.tensor(rows * scale, dtype=torch.float32), torch.tensor([3]), torch.tensor([42]))
+        found = clusters.two_means(
+            torch.tensor(rows * scale, dtype=torch.float32), torch.tensor([3]), torch.tensor([42])
+        )
         assert found[0].tolist() == [True] * 30 + [False] * 20
 
 
@@ -158,7 +166,9 @@ def test_distances_and_score_are_numpys(selector):
 @pytest.mark.parametrize("side, patch", [(256, 16), (64, 16), (80, 8)])
 def test_a_constant_image_is_all_background(selector, normalise, side, patch):
     values = torch.tensor([0.0, 0.1, 1 / 3, 0.5, 0.7, 200 / 255, 1.0])
-    found = clusters.split(values.reshape(-1, 1, 1, 1).expand(-1, 1, side, side).contiguous(), patch, selector, normalise)
+    found = clusters.split(
+        values.reshape(-1, 1, 1, 1).expand(-1, 1, side, side).contiguous(), patch, selector, normalise
+    )
     assert not found.lesion_bl.any()
     assert found.to_lesion_bl.isinf().all() and found.to_background_bl.isfinite().all()
     assert (found.score_bl == 0).all()
@@ -234,7 +244,9 @@ def test_the_same_image_gives_the_same_clusters(phantoms, selector):
     x = phantoms.stored_nchw[:4].float() / 255
     first, second = clusters.split(x, 16, selector), clusters.split(x.clone(), 16, selector)
     assert torch.equal(first.lesion_bl, second.lesion_bl) and torch.equal(first.score_bl, second.score_bl)
-    assert torch.equal(first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, selector))
+    assert torch.equal(
+        first.lesion_bl, clusters.lesion_patches(x.contiguous(memory_format=torch.channels_last), 16, selector)
+    )
 
 
 def test_geodesic_is_a_selector_of_its_own():

@@ -87,9 +87,9 @@ def test_a_negative_seed_is_refused(draw):
         draw(-1)
 
 
-@pytest.mark.parametrize(("kind", "smallest", "largest"), [
-    ("ultrasound", 0.004, 0.15), ("ct", 0.004, 0.03), ("t1", 0.004, 0.04)
-])
+@pytest.mark.parametrize(
+    ("kind", "smallest", "largest"), [("ultrasound", 0.004, 0.15), ("ct", 0.004, 0.03), ("t1", 0.004, 0.04)]
+)
 def test_lesions_are_of_a_plausible_size_and_inside(kind, smallest, largest):
     for image, mask in with_lesion(kind):
         assert image.dtype == np.float32 and mask.dtype == bool and image.shape == mask.shape
@@ -139,7 +139,11 @@ def test_ct_holds_air_fat_muscle_and_bone_in_hounsfield_units():
         share = {
             name: np.mean((image > low) & (image < high))
             for name, low, high in (
-                ("air", -1025, -950), ("fat", -130, -70), ("muscle", 35, 85), ("vessel", 140, 220), ("bone", 500, 1300),
+                ("air", -1025, -950),
+                ("fat", -130, -70),
+                ("muscle", 35, 85),
+                ("vessel", 140, 220),
+                ("bone", 500, 1300),
             )
         }
         assert image.shape == (512, 512) and image.min() >= -1024 and 900 < image.max() < 1300

@@ -120,8 +120,16 @@ def test_ct_holds_air_fat_muscle_bone_and_teeth_where_they_belong():
     voxels = volume("neck").voxels_shw
     assert voxels.min() >= -1024 and 1800 < voxels.max() < 3000
     assert np.abs(np.median(voxels[:, :6, :6]) + 1000) < 6
-    share = {name: np.mean((voxels > low) & (voxels < high)) for name, low, high in (
-        ("air", -1025, -900), ("fat", -140, -60), ("soft", 20, 100), ("vessel", 140, 230), ("bone", 300, 1300))}
+    share = {
+        name: np.mean((voxels > low) & (voxels < high))
+        for name, low, high in (
+            ("air", -1025, -900),
+            ("fat", -140, -60),
+            ("soft", 20, 100),
+            ("vessel", 140, 230),
+            ("bone", 300, 1300),
+        )
+    }
     assert share["air"] > 0.6 and share["fat"] > 0.04 and share["soft"] > 0.04 and share["vessel"] > 0.001
     assert 0.005 < share["bone"] < 0.05
     inside = window(body("neck", voxels)[24])
@@ -194,7 +202,8 @@ def test_dicom_slices_sorted_by_position_are_the_volume(kind, series):
     rows, columns = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(float)
     normal = np.cross(rows, columns)
     heights = np.array([np.dot(normal, data.ImagePositionPatient) for data in slices])
-    assert normal[2] > 0.9 and (np.diff(heights) < 0).any() and (np.diff(heights) > 0).any()  # upwards; names say nothing
+    # upwards; names say nothing
+    assert normal[2] > 0.9 and (np.diff(heights) < 0).any() and (np.diff(heights) > 0).any()
     ordered = [slices[index] for index in np.argsort(heights)]
     np.testing.assert_allclose(np.diff(np.sort(heights)), it.spacing[0], atol=1e-4)
     shift = -1024 if kind == "neck" else 0

@@ -1,4 +1,6 @@
-"""HECKTOR, BraTS and folders of one's own: the samples are what nibabel wrote, however stored; errors name what is wrong."""
+"""HECKTOR, BraTS and folders of one's own: the samples are what nibabel wrote, however stored; errors name what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def same(a: Sample, b: Sample) -> bool:
 @pytest.mark.parametrize("write", [made_volumes.hecktor_2020, made_volumes.hecktor_2022])
 def test_hecktor_of_both_years_is_what_was_written(tmp_path, write, above):
     made = write(tmp_path / "data")
-    dataset = datasets.open_dataset("hecktor", tmp_path if above and write is made_volumes.hecktor_2022 else str(tmp_path / "data"))
+    dataset = datasets.open_dataset(
+        "hecktor", tmp_path if above and write is made_volumes.hecktor_2022 else str(tmp_path / "data")
+    )
     assert (dataset.name, dataset.modality) == ("hecktor", "ct") and "tumour" in dataset.target
     assert tuple(dict.fromkeys(dataset.groups)) == tuple(made) and len(dataset) == 3 * SHAPE[0]
     for name, written in made.items():
@@ -57,7 +61,8 @@ def test_hecktor_of_both_years_is_what_was_written(tmp_path, write, above):
 
 @pytest.mark.parametrize("axes", ORIENTATIONS[1:])
 def test_the_same_anatomy_stored_otherwise_gives_the_same_samples(tmp_path, axes):
-    corners = {"CHGJ000": ((1, 3, 4), (4, 15, 20))}  # on the middles of voxels, where rounding would depend on the direction
+    # on the middles of voxels, where rounding would depend on the direction
+    corners = {"CHGJ000": ((1, 3, 4), (4, 15, 20))}
     for own in (made_volumes.AXES, axes):
         made_volumes.hecktor_2020(tmp_path / own, patients=2, axes=own)
         made_volumes.boxes(tmp_path / own / "hecktor2020_bounding_boxes.csv", corners)
@@ -121,12 +126,21 @@ def test_a_bounding_box_that_reaches_over_the_edge_ends_there_and_one_outside_is
         datasets.open_dataset("hecktor", tmp_path)
 
 
-@pytest.mark.parametrize("text", ["PatientID,x1,x2\nCHGJ000,1,2\n", "PatientID,x1,x2,y1,y2,z1,z2\nCHGJ000,1,2,3,4,5,six\n", "x1,x2,y1,y2,z1,z2\n1,2,3,4,5,6\n",
-                                  "PatientID,x1,x2,y1,y2,z1,z2\nCHGJ000,1,2\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PatientID,x1,x2\nCHGJ000,1,2\n",
+        "PatientID,x1,x2,y1,y2,z1,z2\nCHGJ000,1,2,3,4,5,six\n",
+        "x1,x2,y1,y2,z1,z2\n1,2,3,4,5,6\n",
+        "PatientID,x1,x2,y1,y2,z1,z2\nCHGJ000,1,2\n",
+    ],
+)
 def test_a_table_that_holds_no_boxes_is_named(tmp_path, text):
     made_volumes.hecktor_2020(tmp_path, patients=1)
     (tmp_path / "my_bbox.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"my_bbox\.csv is no table of bounding boxes .*expected PatientID, x1, x2, y1, y2, z1, z2"):
+    with pytest.raises(
+        ValueError, match=r"my_bbox\.csv is no table of bounding boxes .*expected PatientID, x1, x2, y1, y2, z1, z2"
+    ):
         datasets.open_dataset("hecktor", tmp_path)
 
 
@@ -135,7 +149,9 @@ def test_a_table_that_holds_no_boxes_is_named(tmp_path, text):
 
 def test_brats_is_what_was_written_with_the_whole_tumour_as_lesion(tmp_path):
     made = made_volumes.brats(tmp_path / "MICCAI_BraTS_2018_Data_Training")
-    assert sorted(np.unique(made["Brats18_HGG_0"].codes_shw)) == [0, 1, 2, 4] and sorted(np.unique(made["Brats18_LGG_2"].codes_shw)) == [0, 1]
+    assert sorted(np.unique(made["Brats18_HGG_0"].codes_shw)) == [0, 1, 2, 4] and sorted(
+        np.unique(made["Brats18_LGG_2"].codes_shw)
+    ) == [0, 1]
     for root in (tmp_path, tmp_path / "MICCAI_BraTS_2018_Data_Training"):  # the folder, or the one above
         dataset = datasets.open_dataset("brats", root)
         assert (dataset.name, dataset.modality, tuple(dict.fromkeys(dataset.groups))) == ("brats", "mri", tuple(made))
@@ -164,7 +180,11 @@ def test_sequences_become_channels_in_the_order_asked_for(tmp_path):
         for unit, image, span in zip(sample.unit, sample.image, sample.spans):
             np.testing.assert_allclose(unit, np.clip((image - span[0]) / (span[1] - span[0]), 0, 1), atol=1e-6)
     stack = datasets.stack(chosen, 16)
-    assert stack.channels == 2 and stack.stored_nchw.shape == (15, 2, 16, 16) and stack.stored_n1hw.shape == (15, 1, 16, 16)
+    assert (
+        stack.channels == 2
+        and stack.stored_nchw.shape == (15, 2, 16, 16)
+        and stack.stored_n1hw.shape == (15, 1, 16, 16)
+    )
     for k, name in enumerate(("flair", "t1")):
         alone = datasets.stack(datasets.open_dataset("brats", tmp_path, (name,)), 16)
         assert (alone.stored_nchw[:, 0] == stack.stored_nchw[:, k]).all()
@@ -263,13 +283,18 @@ def unpacked_by_name_only(root: Path) -> None:
 
 def other_endings(root: Path) -> None:
     for path in list(root.rglob("*.nii.gz")):
-        path.rename(path.with_name(path.name.replace(".nii.gz", {"0": ".NII.GZ", "1": ".Nii.gz", "2": ".nii.gz"}[path.name[1]])))
+        path.rename(
+            path.with_name(path.name.replace(".nii.gz", {"0": ".NII.GZ", "1": ".Nii.gz", "2": ".nii.gz"}[path.name[1]]))
+        )
 
 
 def pairs(root: Path) -> None:
     for path in list((root / "images").iterdir()):
         image = nibabel.load(path)
-        nibabel.save(nibabel.Nifti1Pair(np.asarray(image.dataobj), image.affine), path.with_name(path.name.replace(".nii.gz", ".img")))
+        nibabel.save(
+            nibabel.Nifti1Pair(np.asarray(image.dataobj), image.affine),
+            path.with_name(path.name.replace(".nii.gz", ".img")),
+        )
         path.unlink()
 
 
@@ -292,11 +317,17 @@ def test_what_is_no_image_is_passed_over_and_said(tmp_path):
     (tmp_path / "masks" / "nothing").mkdir()
     dataset = datasets.open_dataset("folder", tmp_path)
     assert tuple(dict.fromkeys(dataset.groups)) == tuple(made)
-    assert dataset.notes[0] == "Passed over in images/, being no images: README, README.md, Thumbs.db, desktop.ini, p0.json and 2 hidden files."
+    assert (
+        dataset.notes[0]
+        == "Passed over in images/, being no images: README, README.md, Thumbs.db, desktop.ini, p0.json and 2 hidden"
+        " files."
+    )
     assert dataset.notes[1] == "Passed over in masks/, being no images: Thumbs.db, nothing."
     for path in (tmp_path / "images").glob("p*.nii.gz"):
         path.unlink()
-    with pytest.raises(ValueError, match="images holds no image; expected images/NAME.png.*Passed over in images/.*Thumbs.db"):
+    with pytest.raises(
+        ValueError, match="images holds no image; expected images/NAME.png.*Passed over in images/.*Thumbs.db"
+    ):
         datasets.open_dataset("folder", tmp_path)
 
 
@@ -306,7 +337,11 @@ def test_dicom_without_endings_keeps_its_whole_name(tmp_path):
     files = built_in.save(drawn, tmp_path / "images" / "1.2.840.1")
     (tmp_path / "images" / "1.2.840.2").write_bytes(files[0].read_bytes())
     dataset = datasets.open_dataset("folder", tmp_path)
-    assert set(dataset.groups) == {"1.2.840.1", "1.2.840.2"} and dataset.modality == "ct" and len(dataset) == len(files) + 1
+    assert (
+        set(dataset.groups) == {"1.2.840.1", "1.2.840.2"}
+        and dataset.modality == "ct"
+        and len(dataset) == len(files) + 1
+    )
 
 
 def test_the_modality_of_a_folder_can_be_stated(tmp_path):
@@ -316,7 +351,10 @@ def test_the_modality_of_a_folder_can_be_stated(tmp_path):
     cropped = np.where(values < -500, np.int16(0), values)
     cropped[3, :4] = -1000
     made_volumes.save(path, cropped)
-    guessed, stated = datasets.open_dataset("folder", tmp_path), datasets.open_dataset("folder", tmp_path, modality="mri")
+    guessed, stated = (
+        datasets.open_dataset("folder", tmp_path),
+        datasets.open_dataset("folder", tmp_path, modality="mri"),
+    )
     assert guessed.modality == "ct" and any(note.startswith("p0: ") and "guessed: CT" in note for note in guessed.notes)
     assert stated.modality == "mri" and stated.notes == () and stated[3].box is None and stated[3].spans != CT_SPAN
     made_volumes.hecktor_2020(tmp_path / "hecktor")
@@ -330,10 +368,14 @@ def test_the_window_of_a_volume_is_that_of_the_app(tmp_path, modality, low, high
     """An ultrasound volume of 8 bits, and a CT that was saved as brightness."""
     values, ball = made_volumes.body(2)
     scaled = (values - values.min()) / np.ptp(values) * high
-    made_volumes.save(tmp_path / "images" / "a.nii.gz", scaled.round().astype(np.uint8) if high > 1 else scaled.astype(np.float32))
+    made_volumes.save(
+        tmp_path / "images" / "a.nii.gz", scaled.round().astype(np.uint8) if high > 1 else scaled.astype(np.float32)
+    )
     made_volumes.save(tmp_path / "masks" / "a.nii.gz", ball.astype(np.uint8))
     sample = datasets.open_dataset("folder", tmp_path, modality=modality)[3]
-    case = open_case.open_upload([tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"})
+    case = open_case.open_upload(
+        [tmp_path / "images" / "a.nii.gz"], modality, lambda modality: {"seed": 0, "selector": "geodesic"}
+    )
     assert sample.spans == ((low, high),) == (case.span,) and sample.unit.std() > 0.1
 
 
@@ -369,7 +411,10 @@ def test_images_and_masks_that_are_swapped_are_said(tmp_path):
         path.write_bytes(other)
         mask.write_bytes(image)
     notes = datasets.stack(datasets.open_dataset("folder", tmp_path, modality="ultrasound"), 16).notes
-    assert "a and 2 others: The image holds no more than two values, as a mask does; perhaps images and masks are swapped." in notes
+    assert (
+        "a and 2 others: The image holds no more than two values, as a mask does; perhaps images and masks are swapped."
+        in notes
+    )
 
 
 def test_files_that_the_official_layouts_do_not_know_are_said_or_ignored(tmp_path):
@@ -395,8 +440,13 @@ def test_brats_in_other_letters_and_patients_left_out_are_said(tmp_path):
         path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
     (tmp_path / "HGG" / "Brats18_HGG_0" / "._Brats18_HGG_0_t1.nii.gz").write_bytes(b"no volume")
     (tmp_path / "HGG" / "Brats18_HGG_1" / "Brats18_HGG_1_flair.nii.gz").unlink()
-    assert datasets.open_dataset("brats", tmp_path).notes == () and len(set(datasets.open_dataset("brats", tmp_path).groups)) == 3
-    assert datasets.open_dataset("brats", tmp_path, ("t1", "flair")).notes == ("Brats18_HGG_1: Left out, for there is no flair.",)
+    assert (
+        datasets.open_dataset("brats", tmp_path).notes == ()
+        and len(set(datasets.open_dataset("brats", tmp_path).groups)) == 3
+    )
+    assert datasets.open_dataset("brats", tmp_path, ("t1", "flair")).notes == (
+        "Brats18_HGG_1: Left out, for there is no flair.",
+    )
 
 
 # What is wrong
@@ -425,22 +475,45 @@ T1, SEG = "HGG/Brats18_HGG_1/Brats18_HGG_1_t1.nii.gz", "HGG/Brats18_HGG_1/Brats1
 @pytest.mark.parametrize(
     "name, file, spoil, message",
     [
-        ("hecktor", GTV, Path.unlink, r"CHGJ001_ct has no mask: expected .*CHGJ001_gtvt\.nii\.gz; layout: hecktor_nii/CASE_ct\.nii\.gz beside"),
+        (
+            "hecktor",
+            GTV,
+            Path.unlink,
+            r"CHGJ001_ct has no mask: expected .*CHGJ001_gtvt\.nii\.gz; layout: hecktor_nii/CASE_ct\.nii\.gz beside",
+        ),
         ("hecktor", CT, noise, r"CHGJ001_ct\.nii\.gz cannot be read as NIfTI"),
         ("hecktor", GTV, noise, r"CHGJ001_gtvt\.nii\.gz cannot be read as NIfTI"),
         ("hecktor", CT, four_axes, r"CHGJ001_ct\.nii\.gz has 4 axes; expected a volume of three"),
-        ("hecktor", GTV, smaller, r"patient CHGJ001: image and mask differ in size: CHGJ001_ct.* 26 × 20 × 7; CHGJ001_gtvt.* 26 × 20 × 6; expected one grid"),
+        (
+            "hecktor",
+            GTV,
+            smaller,
+            (
+                r"patient CHGJ001: image and mask differ in size: CHGJ001_ct.* 26 × 20 × 7; CHGJ001_gtvt.* 26 × 20 × 6;"
+                r" expected one grid"
+            ),
+        ),
         ("brats", T1, noise, r"Brats18_HGG_1_t1\.nii\.gz cannot be read as NIfTI"),
         ("brats", SEG, smaller, r"patient Brats18_HGG_1: image and mask differ in size: .*_seg\.nii\.gz 26 × 20 × 6"),
         ("folder", "masks/b_mask.png", Path.unlink, r"images/b has no mask; expected masks/b"),
         ("folder", "images/b.png", Path.unlink, r"masks/b_mask belongs to no image; expected images/NAME\.png"),
         ("folder", "masks/scan.nii.gz", smaller, r"patient scan: image and mask differ in size"),
-        ("folder", "masks/a.png", lambda path: made_volumes.picture(path, np.zeros((20, 31), np.uint8)), r"patient a: image and mask differ in size: a\.png 30 × 20 × 1; a\.png 31 × 20 × 1"),
+        (
+            "folder",
+            "masks/a.png",
+            lambda path: made_volumes.picture(path, np.zeros((20, 31), np.uint8)),
+            r"patient a: image and mask differ in size: a\.png 30 × 20 × 1; a\.png 31 × 20 × 1",
+        ),
         ("folder", "images/a.png", noise, r"images/a\.png: By its content.* no image we know"),
         ("folder", "images/scan.nii.gz", noise, r"scan\.nii\.gz cannot be read as NIfTI"),
-        ("folder", "images/a.png", lambda path: made_volumes.picture(path.with_suffix(".tif"), np.zeros((20, 30), np.uint8)), r"a\.png and a\.tif in .*images have one name"),
+        (
+            "folder",
+            "images/a.png",
+            lambda path: made_volumes.picture(path.with_suffix(".tif"), np.zeros((20, 30), np.uint8)),
+            r"a\.png and a\.tif in .*images have one name",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(tmp_path, name, file, spoil, message):
     WRITE[name](tmp_path)
     datasets.open_dataset(name, tmp_path)
@@ -457,7 +530,9 @@ def shifted(path: Path) -> None:
 
 
 def coded(code: int):
-    return lambda path: made_volumes.save(path, np.where(np.arange(SHAPE[0])[:, None, None] == 2, np.uint8(code), np.zeros(SHAPE, np.uint8)))
+    return lambda path: made_volumes.save(
+        path, np.where(np.arange(SHAPE[0])[:, None, None] == 2, np.uint8(code), np.zeros(SHAPE, np.uint8))
+    )
 
 
 @pytest.mark.parametrize(
@@ -467,9 +542,19 @@ def coded(code: int):
         ("hecktor", GTV, cut, r"CHGJ001_gtvt\.nii\.gz: .*damaged or incomplete"),
         ("hecktor", GTV, shifted, r"patient CHGJ001: the volumes lie on different grids .*expected one grid for all"),
         ("hecktor", GTV, coded(3), r"CHGJ001_gtvt\.nii\.gz holds the codes \[.*3.*\]; expected only \[0, 1, 2\]"),
-        ("brats", SEG, coded(5), r"Brats18_HGG_1_seg\.nii\.gz holds the codes \[.*5.*\]; expected only \[0, 1, 2, 3, 4\]"),
+        (
+            "brats",
+            SEG,
+            coded(5),
+            r"Brats18_HGG_1_seg\.nii\.gz holds the codes \[.*5.*\]; expected only \[0, 1, 2, 3, 4\]",
+        ),
         ("brats", SEG, shifted, r"patient Brats18_HGG_1: the volumes lie on different grids"),
-        ("folder", "masks/scan.nii.gz", shifted, r"patient scan: the volumes lie on different grids .*centre 0.5 mm away"),
+        (
+            "folder",
+            "masks/scan.nii.gz",
+            shifted,
+            r"patient scan: the volumes lie on different grids .*centre 0.5 mm away",
+        ),
     ],
 )
 def test_what_is_wrong_inside_a_file_is_said_when_it_is_read(tmp_path, name, file, spoil, message):
@@ -490,7 +575,10 @@ def test_sequences_on_different_grids_are_refused(tmp_path):
         datasets.open_dataset("brats", tmp_path, ("t1", "flair"))[0]
 
 
-@pytest.mark.parametrize("name, words", [("hecktor", "hecktor_nii/CASE_ct.nii.gz"), ("brats", "CASE_t1.nii.gz"), ("folder", "images/NAME.png")])
+@pytest.mark.parametrize(
+    "name, words",
+    [("hecktor", "hecktor_nii/CASE_ct.nii.gz"), ("brats", "CASE_t1.nii.gz"), ("folder", "images/NAME.png")],
+)
 def test_no_folder_a_folder_that_is_not_there_and_an_empty_one(tmp_path, name, words):
     for root in (None, "/nowhere/at/all", tmp_path):
         with pytest.raises(ValueError, match=f"(?s)({root or 'needs --data.root|has no folder'}).*expected .*{words}"):
@@ -506,10 +594,14 @@ def test_no_folder_a_folder_that_is_not_there_and_an_empty_one(tmp_path, name, w
 def test_opening_reads_headers_and_reading_opens_one_patient_at_a_time(tmp_path, monkeypatch):
     made_volumes.hecktor_2020(tmp_path)
     copy, opened = _volumes.nifti._copy_voxels, []
-    monkeypatch.setattr(_volumes.nifti, "_copy_voxels", lambda path, store: (opened.append(path.name), copy(path, store))[1])
+    monkeypatch.setattr(
+        _volumes.nifti, "_copy_voxels", lambda path, store: (opened.append(path.name), copy(path, store))[1]
+    )
     dataset = datasets.open_dataset("hecktor", tmp_path)
     assert opened == []
-    assert len(list(dataset)) == 21 and opened == [f"CHGJ00{k}_{kind}.nii.gz" for k in range(3) for kind in ("ct", "gtvt")]
+    assert len(list(dataset)) == 21 and opened == [
+        f"CHGJ00{k}_{kind}.nii.gz" for k in range(3) for kind in ("ct", "gtvt")
+    ]
     assert [path.name for path in dataset.files("CHGJ001")] == ["CHGJ001_ct.nii.gz", "CHGJ001_gtvt.nii.gz"]
 
 

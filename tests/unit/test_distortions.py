@@ -39,7 +39,9 @@ def alone(name, drawn):
 def test_what_is_off_draws_nothing_and_changes_nothing():
     source = seeded()
     drawn = distortions.draw(3, Augmentation(flip=0.5, rotation=20), SIDE, source)
-    assert torch.equal(source.get_state(), seeded().get_state()) and all(value is None for value in vars(drawn).values())
+    assert torch.equal(source.get_state(), seeded().get_state()) and all(
+        value is None for value in vars(drawn).values()
+    )
     x = images()
     assert distortions.offset(drawn, SIDE) is None and torch.equal(distortions.apply_intensity(x, drawn), x)
 
@@ -58,10 +60,19 @@ def test_what_is_drawn_stays_within_its_reach():
     assert 0.07 < drawn.elastic_b2gg.abs().max() <= 0.08  # the side is 2 in these coordinates
     assert drawn.bias_b1gg.abs().max() <= math.log(1.4) and drawn.blur_b.min() >= 0 and 1.4 < drawn.blur_b.max() <= 1.5
     top, left, height, width = drawn.cutout_b4.unbind(1)
-    assert (drawn.cutout_b4 >= 0).all() and (top + height).max() <= 1 and (left + width).max() <= 1 and 0.39 < height.max() <= 0.4
+    assert (
+        (drawn.cutout_b4 >= 0).all()
+        and (top + height).max() <= 1
+        and (left + width).max() <= 1
+        and 0.39 < height.max() <= 0.4
+    )
     for field, most in ((drawn.noise_b1hw, 0.05), (drawn.speckle_b1hw, 0.2)):
         deviations = field.flatten(1).std(dim=1)
-        assert deviations.max() < 1.1 * most and deviations.min() < 0.01 * most and field.flatten(1).mean(dim=1).abs().max() < most / 4
+        assert (
+            deviations.max() < 1.1 * most
+            and deviations.min() < 0.01 * most
+            and field.flatten(1).mean(dim=1).abs().max() < most / 4
+        )
 
 
 def test_an_elastic_deformation_moves_pixels_as_the_loop_does():
@@ -114,13 +125,17 @@ def test_bias_speckle_noise_and_cutout_by_hand():
     assert (factor.diff(dim=3).abs().max() < 0.2) and (factor.diff(dim=2).abs().max() < 0.2)  # smooth
     noisy = distortions.apply_intensity(x, alone("noise", drawn))
     torch.testing.assert_close(noisy, (x + drawn.noise_b1hw).clamp(0, 1))
-    torch.testing.assert_close(distortions.apply_intensity(x, alone("speckle", drawn)), (x * (1 + drawn.speckle_b1hw)).clamp(0, 1))
+    torch.testing.assert_close(
+        distortions.apply_intensity(x, alone("speckle", drawn)), (x * (1 + drawn.speckle_b1hw)).clamp(0, 1)
+    )
     cut, mean = distortions.apply_intensity(x, alone("cutout", drawn)), x.mean(dim=(1, 2, 3))
     for b, (top, left, height, width) in enumerate(drawn.cutout_b4.tolist()):
         for row in range(SIDE):
             for column in range(SIDE):
                 inside = top <= (row + 0.5) / SIDE < top + height and left <= (column + 0.5) / SIDE < left + width
-                assert float(cut[b, 1, row, column]) == pytest.approx(float(mean[b] if inside else x[b, 1, row, column]))
+                assert float(cut[b, 1, row, column]) == pytest.approx(
+                    float(mean[b] if inside else x[b, 1, row, column])
+                )
 
 
 def test_all_together_stay_in_range_and_do_not_depend_on_the_other_images():

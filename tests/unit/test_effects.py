@@ -13,7 +13,9 @@ REPETITIONS = 4000
 
 
 def made(seeds, draws, methods, sds, repetitions=REPETITIONS):
-    """Scores (repetitions, seeds, draws) of each method, all with the mean 0; sds: of draws, of seeds (one or one per method), of the rest."""
+    """Scores (repetitions, seeds, draws) of each method, all with the mean 0; sds: of draws, of seeds (one or one per
+    method), of the rest.
+    """
     source = np.random.default_rng([seeds, draws, methods])
     draw_sd, seed_sd, rest_sd = sds
     shared = source.normal(0, 3, (repetitions, 1, draws))  # what a draw does to all methods
@@ -40,15 +42,25 @@ def test_a_difference_by_hand():
         means = [sum(row) / 3 for row in method]
         own.append(sum((each - sum(means) / 2) ** 2 for each in means) / 1)
         seeds += own[-1] / 2  # of a mean of two seeds; both methods have two, so pooled and own agree
-    found = effects.estimate(Runs(np.array(ours)), Runs(np.array(theirs)), [Runs(np.array(ours)), Runs(np.array(theirs))])
+    found = effects.estimate(
+        Runs(np.array(ours)), Runs(np.array(theirs)), [Runs(np.array(ours)), Runs(np.array(theirs))]
+    )
     error = math.sqrt(draws + seeds)
-    assert (found.mean, found.error, found.df, found.scope) == (pytest.approx(mean), pytest.approx(error), pytest.approx(2), effects.ALL)
-    assert found.interval == pytest.approx((mean - t.ppf(0.975, 2) * error, mean + t.ppf(0.975, 2) * error))  # both parts have 2 degrees of freedom
+    assert (found.mean, found.error, found.df, found.scope) == (
+        pytest.approx(mean),
+        pytest.approx(error),
+        pytest.approx(2),
+        effects.ALL,
+    )
+    # both parts have 2 degrees of freedom
+    assert found.interval == pytest.approx((mean - t.ppf(0.975, 2) * error, mean + t.ppf(0.975, 2) * error))
     assert found.p == pytest.approx(2 * t.sf(mean / error, 2))
 
 
 def test_balanced_mean_squares_are_those_of_a_two_way_anova():
-    """The squared error of a mean is (MS of draws + MS of seeds) / (seeds × draws), with the mean squares of the textbook."""
+    """The squared error of a mean is (MS of draws + MS of seeds) / (seeds × draws), with the mean squares of the
+    textbook.
+    """
     score_sd = np.random.default_rng(3).normal(0.5, 0.1, (3, 4))
     grand = score_sd.mean()
     ms_draws = 3 * sum((score_sd[:, d].mean() - grand) ** 2 for d in range(4)) / 3
@@ -64,7 +76,9 @@ def test_p_is_the_level_whose_interval_ends_at_zero():
     parts = ((np.array([0.04, 0.01, 0.2]), 2), (np.array([0.01, 0.09, 0.001]), 7))
     found = effects.Estimate(np.array([0.9, -2.0, 0.1]), effects.ALL, parts)
     for k, p in enumerate(found.p):
-        assert sum(variance[k] * t.ppf(1 - p / 2, df) ** 2 for variance, df in parts) == pytest.approx(found.mean[k] ** 2)
+        assert sum(variance[k] * t.ppf(1 - p / 2, df) ** 2 for variance, df in parts) == pytest.approx(
+            found.mean[k] ** 2
+        )
     low, high = found.interval
     assert ((found.p < 0.05) == ((low > 0) | (high < 0))).all()
 
@@ -79,11 +93,19 @@ def test_one_pretraining_each_is_a_paired_t_test_for_these_pretrainings_only():
 
 
 def test_the_variance_of_seeds_comes_from_other_methods_too():
-    ours, theirs, other = np.random.default_rng(0).normal(size=(1, 3)), np.random.default_rng(1).normal(size=(1, 3)), np.array([[1.0, 2, 3], [3.0, 4, 5]])
+    ours, theirs, other = (
+        np.random.default_rng(0).normal(size=(1, 3)),
+        np.random.default_rng(1).normal(size=(1, 3)),
+        np.array([[1.0, 2, 3], [3.0, 4, 5]]),
+    )
     alone, widened = (effects.estimate(Runs(ours), Runs(theirs), others) for others in ([], [Runs(other)]))
     assert widened.scope == effects.ALL and alone.error is not None
-    assert widened.error**2 == pytest.approx(alone.error**2 + 2 * 2.0)  # seed means 2 and 4: variance 2, for each of the two methods
-    assert effects.estimate(Runs(ours, False), Runs(theirs), [Runs(other)]).error ** 2 == pytest.approx(alone.error**2 + 2.0)  # scratch has no seed
+    # seed means 2 and 4: variance 2, for each of the two methods
+    assert widened.error**2 == pytest.approx(alone.error**2 + 2 * 2.0)
+    # scratch has no seed
+    assert effects.estimate(Runs(ours, False), Runs(theirs), [Runs(other)]).error ** 2 == pytest.approx(
+        alone.error**2 + 2.0
+    )
 
 
 def test_a_method_that_varies_more_than_the_others_counts_with_its_own_variance():
@@ -101,14 +123,18 @@ def test_runs_that_are_missing():
     draws, seeds = np.var([1.5, 2, 4.5], ddof=1) / 3, np.var([2.0, 4.0], ddof=1) * sum(w * w for w in weights)
     assert found.error**2 == pytest.approx(draws + seeds)  # seeds' means over the two draws that both have
     apart = np.array([[1.0, np.nan], [np.nan, 2.0]])
-    assert effects.seed_variance(Runs(apart)) is None and effects.estimate(Runs(apart), None, [Runs(apart)]).scope == effects.PRETRAININGS
+    assert (
+        effects.seed_variance(Runs(apart)) is None
+        and effects.estimate(Runs(apart), None, [Runs(apart)]).scope == effects.PRETRAININGS
+    )
 
 
 def test_one_draw_of_labels():
     ours, theirs = np.array([[0.5], [0.7], [0.6]]), np.array([[0.4]])
     found = effects.estimate(Runs(ours), Runs(theirs, False), [Runs(ours), Runs(theirs, False)])
     assert found.scope == effects.DRAW and found.mean == pytest.approx(0.2) and found.df == pytest.approx(2)
-    assert found.error**2 == pytest.approx(0.01 / 3 + 0.01)  # a run from scratch varies too: taken to vary as the others
+    # a run from scratch varies too: taken to vary as the others
+    assert found.error**2 == pytest.approx(0.01 / 3 + 0.01)
     alone = effects.estimate(Runs(ours[:1]), Runs(theirs), [Runs(ours[:1]), Runs(theirs)])
     assert (alone.scope, alone.error, alone.interval, alone.p) == (effects.NETWORKS, None, (None, None), None)
     images = effects.estimate(Runs(ours[:1]), None, [], images=(0.01, 30))
@@ -135,7 +161,10 @@ def test_95_percent_intervals_of_differences_cover_the_truth(seeds, draws, metho
 @pytest.mark.parametrize("seeds, draws", [(2, 3), (3, 4)])
 def test_intervals_that_hold_seeds_fixed_would_not_cover_it(seeds, draws):
     found = made(seeds, draws, 2, (1, 2, 0.5))
-    assert covered(effects.estimate(found[0], found[1], [])) < 0.85 and effects.estimate(found[0], found[1], []).scope == effects.PRETRAININGS
+    assert (
+        covered(effects.estimate(found[0], found[1], [])) < 0.85
+        and effects.estimate(found[0], found[1], []).scope == effects.PRETRAININGS
+    )
 
 
 @pytest.mark.parametrize("seeds, draws", [(2, 3), (3, 3), (3, 6)])
@@ -148,7 +177,9 @@ def test_95_percent_intervals_of_means_cover_the_truth(seeds, draws):
 @pytest.mark.parametrize("seeds, draws", [(2, 3), (3, 4)])
 @pytest.mark.parametrize("seed_sd", [0, 1, 2])
 def test_differences_from_scratch_and_with_missing_runs_are_covered_too(seeds, draws, seed_sd):
-    """Scratch has a network of its own, with a seed of its own, on each draw; of the others one has runs missing and one has a single seed."""
+    """Scratch has a network of its own, with a seed of its own, on each draw; of the others one has runs missing and
+    one has a single seed.
+    """
     found = made(seeds, draws, 4, (1, seed_sd, 0.5))
     ours, holed, single = found[0], found[1].score_sd.copy(), Runs(found[2].score_sd[:, :1])
     holed[:, 0, 0] = np.nan
@@ -203,17 +234,23 @@ def test_power_is_that_of_simulated_experiments(n, difference):
 @pytest.mark.parametrize("df", [1, 1.7, 2, 5, 24])
 def test_a_detectable_difference_has_a_power_of_80_percent(df):
     assert effects.power(effects.detectable(0.03, df), 0.03, df) == pytest.approx(0.8, abs=1e-6)
-    assert effects.detectable(0.06, df) == pytest.approx(2 * effects.detectable(0.03, df)) and effects.detectable(0.0, df) == 0
+    assert (
+        effects.detectable(0.06, df) == pytest.approx(2 * effects.detectable(0.03, df))
+        and effects.detectable(0.0, df) == 0
+    )
 
 
 @pytest.mark.parametrize("sd", [0.002, 0.01, 0.02, 0.05])
 def test_needed_is_the_first_number_with_enough_power(sd):
     n = effects.runs_needed(sd, 0.02)
-    assert effects.power(0.02, sd / math.sqrt(n), n - 1) >= 0.8 and (n == 2 or effects.power(0.02, sd / math.sqrt(n - 1), n - 2) < 0.8)
+    assert effects.power(0.02, sd / math.sqrt(n), n - 1) >= 0.8 and (
+        n == 2 or effects.power(0.02, sd / math.sqrt(n - 1), n - 2) < 0.8
+    )
 
 
 def test_textbook_sample_sizes():
-    assert [effects.runs_needed(1.0, effect) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]  # G*Power, two-sided paired t, 80%
+    # G*Power, two-sided paired t, 80%
+    assert [effects.runs_needed(1.0, effect) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]
     assert effects.runs_needed(0.0, 0.02) == 2
 
 

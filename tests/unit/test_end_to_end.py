@@ -1,4 +1,6 @@
-"""The whole path on phantoms and on volumes: pack, pretrain, fine-tune from it, evaluate; by the commands a user types."""
+"""The whole path on phantoms and on volumes: pack, pretrain, fine-tune from it, evaluate; by the commands
+a user types.
+"""
 
 import json
 
@@ -12,15 +14,39 @@ from mpsams.unet import UNet
 from tests.support import made_volumes
 from train import evaluate, finetune, leakage, pack, pretrain, publish, starting_point
 
-SMALL = ["--data.name", "phantom", "--data.size", "64", "--data.cases", "40", "--run.threads", "1", "--run.device", "cpu"]
+SMALL = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "64",
+    "--data.cases",
+    "40",
+    "--run.threads",
+    "1",
+    "--run.device",
+    "cpu",
+]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, quick_phantom):
     """Run folders of a pretraining and of a fine-tuning from it."""
     top = tmp_path_factory.mktemp("runs")
-    first = pretrain.main([*SMALL, "--model.width", "8", "--optim.epochs", "6", "--optim.batch", "8", "--out", str(top / "pre")])
-    how = ["--labels", "1", "--recipe.name", "strong", "--recipe.epochs", "30", "--recipe.batch", "8", "--recipe.ema_decay", "0.9"]
+    first = pretrain.main(
+        [*SMALL, "--model.width", "8", "--optim.epochs", "6", "--optim.batch", "8", "--out", str(top / "pre")]
+    )
+    how = [
+        "--labels",
+        "1",
+        "--recipe.name",
+        "strong",
+        "--recipe.epochs",
+        "30",
+        "--recipe.batch",
+        "8",
+        "--recipe.ema_decay",
+        "0.9",
+    ]
     finetune.main([*SMALL, *how, "--init", str(first), "--validate_every", "15", "--out", str(top / "seg")])
     return top
 
@@ -28,7 +54,9 @@ def runs(tmp_path_factory, quick_phantom):
 def test_pretraining_learns_to_fill_in(runs):
     losses = [row["loss"] for row in jsonl.read(runs / "pre" / "records.jsonl", "epoch")]
     assert len(losses) == 6 and losses[-1] < 0.8 * losses[0]
-    assert sorted(path.name for path in (runs / "pre" / "pictures").iterdir()) == [f"epoch-000{n}.png" for n in (1, 5, 6)]
+    assert sorted(path.name for path in (runs / "pre" / "pictures").iterdir()) == [
+        f"epoch-000{n}.png" for n in (1, 5, 6)
+    ]
 
 
 def test_ratios_in_the_records_follow_the_schedule(runs):
@@ -39,7 +67,11 @@ def test_ratios_in_the_records_follow_the_schedule(runs):
 def test_checkpoints_say_where_they_come_from(runs):
     pre, seg = (checkpoint.load(runs / name / "weights.safetensors") for name in ("pre", "seg"))
     assert (pre.metadata["kind"], pre.metadata["method"]) == ("pretrain", "mps_ams")
-    assert (seg.metadata["kind"], seg.metadata["method"], seg.metadata["recipe"]) == ("segmentation", "mps_ams", "strong")
+    assert (seg.metadata["kind"], seg.metadata["method"], seg.metadata["recipe"]) == (
+        "segmentation",
+        "mps_ams",
+        "strong",
+    )
     assert seg.metadata["init"]["sha256"] == pre.sha256
     assert splits.restore(seg.metadata["split"]) == splits.load(runs / "pre" / "split.json")
     assert set(seg.metadata["labelled"]) == set(splits.restore(seg.metadata["split"]).train)
@@ -47,7 +79,9 @@ def test_checkpoints_say_where_they_come_from(runs):
 
 def test_segmentation_beats_calling_everything_lesion(runs):
     out = runs / "test.json"
-    means = evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--split", "all", "--json", str(out)])
+    means = evaluate.main(
+        ["--weights", str(runs / "seg" / "weights.safetensors"), "--split", "all", "--json", str(out)]
+    )
     written = json.loads(out.read_text())
     assert {"dsc", "ppv", "sen", "dsc_lesion", "dsc_pooled", "images"} <= written.keys()
     assert written["dsc_pooled"] == means["dsc_pooled"] and len(written["cases"]) == written["images"] == 64
@@ -72,28 +106,54 @@ def test_pretraining_that_saw_the_test_images_is_refused(runs):
 
 
 def test_a_segmentation_is_learnt_further_whole(runs):
-    """Its head too, and with the sizes it has; it knows its parents, and all that these have seen is kept from the test part."""
+    """Its head too, and with the sizes it has; it knows its parents, and all that these have seen is kept from the test
+    part.
+    """
     first = runs / "seg" / "weights.safetensors"
     how = ["--labels", "1", "--recipe.epochs", "1", "--recipe.batch", "8", "--validate_every", "0"]
-    still = finetune.main([*SMALL, *how, "--recipe.lr", "1e-30", "--recipe.weight_decay", "0", "--init", str(first), "--out", str(runs / "further")])
+    still = finetune.main(
+        [
+            *SMALL,
+            *how,
+            "--recipe.lr",
+            "1e-30",
+            "--recipe.weight_decay",
+            "0",
+            "--init",
+            str(first),
+            "--out",
+            str(runs / "further"),
+        ]
+    )
     found, begun = checkpoint.load(still), checkpoint.load(first)
     own, before = checkpoint.unet(found), checkpoint.unet(begun)
     assert all(torch.equal(one, other) for one, other in zip(own.parameters(), before.parameters(), strict=True))
     assert found.metadata["model"] == begun.metadata["model"] and found.metadata["method"] == "mps_ams"
     told = found.metadata["init"]
-    assert (told["kind"], told["sha256"], told["training"]) == ("segmentation", begun.sha256, begun.metadata["training"])
+    assert (told["kind"], told["sha256"], told["training"]) == (
+        "segmentation",
+        begun.sha256,
+        begun.metadata["training"],
+    )
     assert checkpoint.training_patients(found) == {"phantom": set(splits.restore(begun.metadata["split"]).train)}
     with pytest.raises(ValueError, match="the segmentation has seen .* images of this split's test"):
         finetune.main([*SMALL, *how, "--init", str(still), "--data.split_seed", "1", "--out", str(runs / "leak2")])
     elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": told}
-    other = checkpoint.Checkpoint(found.tensors, found.metadata | elsewhere | {"split": elsewhere["split"].__dict__}, "")
+    other = checkpoint.Checkpoint(
+        found.tensors, found.metadata | elsewhere | {"split": elsewhere["split"].__dict__}, ""
+    )
     with pytest.raises(ValueError, match="it was begun from one that was trained on them"):
-        starting_point.begin(None, 1, other, splits.make("phantom", (p := datasets.open_dataset("phantom")).cases[:40], p.cases[:40], 1))
-    assert starting_point.begin(None, 1, other, splits.make("busi", p.cases[:40], p.cases[:40], 1))[1] == "mps_ams"  # another data set
+        starting_point.begin(
+            None, 1, other, splits.make("phantom", (p := datasets.open_dataset("phantom")).cases[:40], p.cases[:40], 1)
+        )
+    # another data set
+    assert starting_point.begin(None, 1, other, splits.make("busi", p.cases[:40], p.cases[:40], 1))[1] == "mps_ams"
 
 
 def test_the_state_of_a_run_cannot_start_a_fine_tuning(runs):
-    with pytest.raises(ValueError, match="is a state checkpoint; expected the weights of a pretraining or a segmentation"):
+    with pytest.raises(
+        ValueError, match="is a state checkpoint; expected the weights of a pretraining or a segmentation"
+    ):
         finetune.main([*SMALL, "--init", str(runs / "seg" / "state.safetensors"), "--out", str(runs / "wrong")])
 
 
@@ -109,7 +169,10 @@ def shipped(runs, tmp_path) -> list:
 
 
 def test_shipped_weights_are_the_trained_ones_rounded_without_this_machines_paths(runs, shipped):
-    assert [path.name for path in shipped] == ["phantom-mps_ams-pretrain.safetensors", "phantom-mps_ams-seg-100.safetensors"]
+    assert [path.name for path in shipped] == [
+        "phantom-mps_ams-pretrain.safetensors",
+        "phantom-mps_ams-seg-100.safetensors",
+    ]
     found, trained = checkpoint.load(shipped[1]), checkpoint.load(runs / "seg" / "weights.safetensors")
     assert found.metadata["rounded_from"] == trained.sha256 and str(runs) not in json.dumps(found.metadata)
     assert shipped[1].stat().st_size < 0.6 * (runs / "seg" / "weights.safetensors").stat().st_size
@@ -130,7 +193,13 @@ def test_the_card_of_shipped_weights_has_the_numbers_of_the_shipped_file(shipped
 def test_a_shipped_file_is_only_replaced_on_request(runs, shipped):
     held = {path: path.read_bytes() for path in shipped[0].parent.iterdir()}
     again = [str(runs / "pre"), str(runs / "seg"), "--weights", str(shipped[0].parent)]
-    with pytest.raises(ValueError, match=r"mps_ams-pretrain.safetensors exists already \(trained until 20.*seg-100.safetensors exists.*--overwrite replaces it"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"mps_ams-pretrain.safetensors exists already \(trained until 20.*seg-100.safetensors exists.*--overwrite"
+            r" replaces it"
+        ),
+    ):
         publish.main(again)
     assert {path: path.read_bytes() for path in shipped[0].parent.iterdir()} == held
     assert publish.main([*again, "--overwrite"]) == shipped
@@ -139,7 +208,14 @@ def test_a_shipped_file_is_only_replaced_on_request(runs, shipped):
 
 
 def test_an_evaluation_does_not_replace_another_one(runs, tmp_path):
-    command = ["--weights", str(runs / "seg" / "weights.safetensors"), "--split", "test", "--json", str(tmp_path / "m.json")]
+    command = [
+        "--weights",
+        str(runs / "seg" / "weights.safetensors"),
+        "--split",
+        "test",
+        "--json",
+        str(tmp_path / "m.json"),
+    ]
     evaluate.main(command)
     first = (tmp_path / "m.json").read_bytes()
     evaluate.main(command)  # the same measurement again
@@ -155,25 +231,62 @@ def test_an_evaluation_does_not_replace_another_one(runs, tmp_path):
 
 
 def test_fine_tuning_takes_size_width_and_normalisation_from_the_checkpoint(runs, tmp_path, capsys):
-    init = ["--data.name", "phantom", "--data.cases", "40", "--init", str(runs / "pre" / "weights.safetensors"), "--run.device", "cpu", "--run.threads", "1"]
+    init = [
+        "--data.name",
+        "phantom",
+        "--data.cases",
+        "40",
+        "--init",
+        str(runs / "pre" / "weights.safetensors"),
+        "--run.device",
+        "cpu",
+        "--run.threads",
+        "1",
+    ]
     short = [*init, "--labels", "1", "--recipe.epochs", "1", "--validate_every", "0"]
     about = checkpoint.load(finetune.main([*short, "--out", str(tmp_path / "a")])).metadata
-    assert about["size"] == about["config"]["data"]["size"] == 64 and about["model"]["width"] == about["config"]["model"]["width"] == 8
+    assert (
+        about["size"] == about["config"]["data"]["size"] == 64
+        and about["model"]["width"] == about["config"]["model"]["width"] == 8
+    )
     assert "--init" not in capsys.readouterr().out
-    other = finetune.main([*short, "--data.size", "32", "--model.width", "16", "--model.norm", "group", "--out", str(tmp_path / "b")])
+    other = finetune.main(
+        [*short, "--data.size", "32", "--model.width", "16", "--model.norm", "group", "--out", str(tmp_path / "b")]
+    )
     said = capsys.readouterr().out
     assert checkpoint.load(other).metadata["size"] == 32 and checkpoint.load(other).metadata["model"]["width"] == 8
     assert "--init was trained on images of 64 pixels; data.size says 32, and so is it fine-tuned" in said
-    assert "has width 8 and keeps it; model.width 16 is not used" in said and "has norm batch and keeps it; model.norm group is not used" in said
+    assert (
+        "has width 8 and keeps it; model.width 16 is not used" in said
+        and "has norm batch and keeps it; model.norm group is not used" in said
+    )
 
 
 def test_sequences_are_taken_from_the_checkpoint(volumes, tmp_path):
-    init = ["--init", str(volumes / "direct" / "pre" / "weights.safetensors"), "--data.name", "brats", "--data.root", str(volumes / "data")]
-    found = checkpoint.load(finetune.main([*init, *TINY_FINETUNING, "--run.threads", "1", "--run.device", "cpu", "--out", str(tmp_path / "a")])).metadata
+    init = [
+        "--init",
+        str(volumes / "direct" / "pre" / "weights.safetensors"),
+        "--data.name",
+        "brats",
+        "--data.root",
+        str(volumes / "data"),
+    ]
+    found = checkpoint.load(
+        finetune.main(
+            [*init, *TINY_FINETUNING, "--run.threads", "1", "--run.device", "cpu", "--out", str(tmp_path / "a")]
+        )
+    ).metadata
     assert found["data"]["sequences"] == ["t1", "flair"] and found["size"] == 32 and found["model"]["channels"] == 2
 
 
-@pytest.mark.parametrize("init, message", [("nothing", "nothing does not exist"), ("text", "not a whole safetensors file"), ("state", "--init is a state checkpoint")])
+@pytest.mark.parametrize(
+    "init, message",
+    [
+        ("nothing", "nothing does not exist"),
+        ("text", "not a whole safetensors file"),
+        ("state", "--init is a state checkpoint"),
+    ],
+)
 def test_what_to_begin_from_is_looked_at_before_the_images(runs, tmp_path, monkeypatch, init, message):
     monkeypatch.setattr(finetune, "open_data", lambda *_: pytest.fail("images were read first"))
     (tmp_path / "text").write_text("nothing")
@@ -183,7 +296,7 @@ def test_what_to_begin_from_is_looked_at_before_the_images(runs, tmp_path, monke
 
 
 def test_an_evaluation_without_a_folder_says_which_option_is_missing(tmp_path, runs):
-    for command in (evaluate.main, ):
+    for command in (evaluate.main,):
         with pytest.raises(ValueError, match="needs --data.root DIR"):
             command(["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--split", "all"])
     for command in (pack.main, pretrain.main, finetune.main, leakage.main):
@@ -203,8 +316,30 @@ def test_an_evaluation_of_other_weights_makes_no_card(shipped):
 
 SEQUENCES = ["--data.sequences", '["t1", "flair"]']
 VOLUMES = ["--data.name", "brats", "--data.size", "32", "--run.threads", "1", "--run.device", "cpu", *SEQUENCES]
-TINY_PRETRAINING = ["--model.width", "2", "--optim.epochs", "2", "--optim.batch", "16", "--method.patch", "8", "--run.picture_every", "0"]
-TINY_FINETUNING = ["--labels", "0.5", "--recipe.epochs", "2", "--recipe.lr", "0.01", "--validate_every", "1", "--data.slice_stride", "2"]
+TINY_PRETRAINING = [
+    "--model.width",
+    "2",
+    "--optim.epochs",
+    "2",
+    "--optim.batch",
+    "16",
+    "--method.patch",
+    "8",
+    "--run.picture_every",
+    "0",
+]
+TINY_FINETUNING = [
+    "--labels",
+    "0.5",
+    "--recipe.epochs",
+    "2",
+    "--recipe.lr",
+    "0.01",
+    "--validate_every",
+    "1",
+    "--data.slice_stride",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +347,21 @@ def volumes(tmp_path_factory):
     """Ten patients of two sequences: pretrained and fine-tuned once from their folder and once from a pack of it."""
     top = tmp_path_factory.mktemp("volumes")
     made_volumes.brats(top / "data", high=5, low=5, sequences=("t1", "flair"), shape=(5, 20, 26))
-    pack.main(["--data.name", "brats", "--data.root", str(top / "data"), "--data.size", "32", *SEQUENCES, "--out", str(top / "pack")])
-    for name, root, asked in (("direct", top / "data", VOLUMES), ("packed", top / "pack", VOLUMES[:-2])):  # a pack knows its sequences
+    pack.main(
+        [
+            "--data.name",
+            "brats",
+            "--data.root",
+            str(top / "data"),
+            "--data.size",
+            "32",
+            *SEQUENCES,
+            "--out",
+            str(top / "pack"),
+        ]
+    )
+    # a pack knows its sequences
+    for name, root, asked in (("direct", top / "data", VOLUMES), ("packed", top / "pack", VOLUMES[:-2])):
         data = [*asked, "--data.root", str(root)]
         first = pretrain.main([*data, *TINY_PRETRAINING, "--out", str(top / name / "pre")])
         finetune.main([*data, *TINY_FINETUNING, "--init", str(first), "--out", str(top / name / "seg")])
@@ -226,10 +374,15 @@ def test_training_on_a_pack_is_training_on_the_folder(volumes):
         assert one.tensors.keys() == other.tensors.keys()
         assert all(torch.equal(one.tensors[key], other.tensors[key]) for key in one.tensors)
         assert one.metadata["data"] == other.metadata["data"] and one.metadata["split"] == other.metadata["split"]
-        told = [[row.get("loss") for row in jsonl.read(volumes / name / stage / "records.jsonl", "epoch")] for name in ("direct", "packed")]
+        told = [
+            [row.get("loss") for row in jsonl.read(volumes / name / stage / "records.jsonl", "epoch")]
+            for name in ("direct", "packed")
+        ]
         assert told[0] == told[1] and len(told[0]) == 2
     start = checkpoint.load(volumes / "direct" / "pre" / "weights.safetensors")
-    assert not torch.equal(start.tensors["head.weight"], one.tensors["head.weight"][: len(start.tensors["head.weight"])])
+    assert not torch.equal(
+        start.tensors["head.weight"], one.tensors["head.weight"][: len(start.tensors["head.weight"])]
+    )
 
 
 def test_checkpoints_of_volumes_speak_of_patients_and_channels(volumes):
@@ -238,8 +391,10 @@ def test_checkpoints_of_volumes_speak_of_patients_and_channels(volumes):
     split = splits.restore(seg.metadata["split"])
     assert set(split.part("all")) == patients and (len(split.train), len(split.val), len(split.test)) == (8, 1, 1)
     assert split == splits.restore(pre.metadata["split"])
-    assert pre.metadata["data"]["patients"] == 10 and pre.metadata["data"]["images"] == 10 * 3  # without the slices of air
-    assert (pre.metadata["seen"], seg.metadata["seen"]) == (8 * 3, 4 * 2)  # all slices; half of the patients, every other slice
+    # without the slices of air
+    assert pre.metadata["data"]["patients"] == 10 and pre.metadata["data"]["images"] == 10 * 3
+    # all slices; half of the patients, every other slice
+    assert (pre.metadata["seen"], seg.metadata["seen"]) == (8 * 3, 4 * 2)
     assert len(seg.metadata["labelled"]) == 4 and set(seg.metadata["labelled"]) < set(split.train)
     assert (pre.metadata["model"]["channels"], pre.metadata["model"]["classes"]) == (2, 2)
     assert (seg.metadata["model"]["channels"], seg.metadata["model"]["classes"]) == (2, 1)
@@ -257,17 +412,38 @@ def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
     dataset = datasets.open_dataset("brats", volumes / "data", ("t1", "flair"))
     probabilities = {sample.case: inference.probability(network, sample.unit) for sample in dataset}
     threshold = float(np.quantile(np.stack(list(probabilities.values())), 0.9))  # so that there is something to count
-    means = evaluate.main(["--weights", str(path), "--data.root", str(volumes / "data"), "--split", "all", "--threshold", str(threshold), "--json", str(out)])
+    means = evaluate.main(
+        [
+            "--weights",
+            str(path),
+            "--data.root",
+            str(volumes / "data"),
+            "--split",
+            "all",
+            "--threshold",
+            str(threshold),
+            "--json",
+            str(out),
+        ]
+    )
     written = json.loads(out.read_text())
     assert set(written["cases"]) == set(dataset.cases) and set(written["volumes"]) == set(dataset.groups)
-    assert written["images"] == 10 * 5 == means["images"] and written["per_volume"]["images"] == 10 == written["per_volume"]["lesions"]
+    assert (
+        written["images"] == 10 * 5 == means["images"]
+        and written["per_volume"]["images"] == 10 == written["per_volume"]["lesions"]
+    )
     for sample in list(dataset)[:10]:
         expected = slow_case(probabilities[sample.case] >= threshold, sample.mask, made_volumes.SPACING[1:])
         assert written["cases"][sample.case] == pytest.approx(expected, abs=1e-4), sample.case
     for patient in dict.fromkeys(dataset.groups):
         own = list(dataset.of([patient]))
-        said, truth = np.stack([probabilities[sample.case] >= threshold for sample in own]), np.stack([sample.mask for sample in own])
-        assert written["volumes"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4), patient
+        said, truth = (
+            np.stack([probabilities[sample.case] >= threshold for sample in own]),
+            np.stack([sample.mask for sample in own]),
+        )
+        assert written["volumes"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4), (
+            patient
+        )
     rows = list(written["volumes"].values())
     assert len({row["dsc"] for row in rows}) > 3
     for name in ("dsc", "ppv", "sen", "hd95", "assd"):
@@ -280,27 +456,37 @@ def test_evaluation_of_a_part_measures_its_patients_with_all_their_slices(volume
     path = volumes / "direct" / "seg" / "weights.safetensors"
     for part in ("test", "val"):
         out = volumes / f"{part}.json"
-        evaluate.main(["--weights", str(path), "--data.root", str(volumes / "data"), "--split", part, "--json", str(out)])
+        evaluate.main(
+            ["--weights", str(path), "--data.root", str(volumes / "data"), "--split", part, "--json", str(out)]
+        )
         patients = splits.load(volumes / "direct" / "pre" / "split.json").part(part)
         written = json.loads(out.read_text())
-        assert tuple(written["volumes"]) == patients and list(written["cases"]) == [f"{name}/{k:03d}" for name in patients for k in range(5)]
+        assert tuple(written["volumes"]) == patients and list(written["cases"]) == [
+            f"{name}/{k:03d}" for name in patients for k in range(5)
+        ]
 
 
 def test_evaluation_looks_where_training_looked(tmp_path):
-    """CT: a square around the body, or the challenge's box; outside of it nothing is said, and what lies there is missed."""
+    """CT: a square around the body, or the challenge's box; outside of it nothing is said, and what lies there is
+    missed.
+    """
     made_volumes.hecktor_2020(tmp_path, patients=2)
     made_volumes.boxes(tmp_path / "bbox.csv", {"CHGJ001": ((2, 3, 4), (4, 8, 20))})
     dataset = datasets.open_dataset("hecktor", tmp_path)
     torch.manual_seed(0)
     network = inference.Network(UNet(width=2).eval(), {"size": 32}, "", None)
-    probabilities = {sample.case: inference.probability(network, transforms.crop(sample.unit, sample.box)) for sample in dataset}
+    probabilities = {
+        sample.case: inference.probability(network, transforms.crop(sample.unit, sample.box)) for sample in dataset
+    }
     threshold = float(np.median(np.concatenate([probability.ravel() for probability in probabilities.values()])))
     found = evaluate.measure(network, dataset, threshold)
     assert list(found["image"]) == list(dataset.cases) and list(found["volume"]) == ["CHGJ000", "CHGJ001"]
     masks = {}
     for sample in dataset:
         said = transforms.paste(probabilities[sample.case] >= threshold, sample.box, sample.mask.shape)
-        assert found["image"][sample.case] == pytest.approx(slow_case(said, sample.mask, made_volumes.SPACING[1:]), abs=1e-4)
+        assert found["image"][sample.case] == pytest.approx(
+            slow_case(said, sample.mask, made_volumes.SPACING[1:]), abs=1e-4
+        )
         masks.setdefault(sample.case.split("/")[0], []).append((said, sample.mask))
     for patient, slices in masks.items():
         said, truth = (np.stack(each) for each in zip(*slices))
@@ -318,10 +504,22 @@ def test_pictures_have_no_volumes(runs):
 def test_evaluation_says_what_the_reader_notes_and_takes_a_modality(tmp_path, runs, capsys):
     made_volumes.folder(tmp_path)
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"no image")
-    asked = ["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--data.root", str(tmp_path), "--split", "all"]
+    asked = [
+        "--weights",
+        str(runs / "seg" / "weights.safetensors"),
+        "--data.name",
+        "folder",
+        "--data.root",
+        str(tmp_path),
+        "--split",
+        "all",
+    ]
     evaluate.main([*asked, "--data.modality", "ct", "--json", str(tmp_path / "a.json")])
     said = capsys.readouterr().out
-    for note in ("Passed over in images/, being no images: Thumbs.db.", "The checkpoint was trained on ultrasound; these images are ct."):
+    for note in (
+        "Passed over in images/, being no images: Thumbs.db.",
+        "The checkpoint was trained on ultrasound; these images are ct.",
+    ):
         assert said.count(f"note: {note}") == 1 and note in json.loads((tmp_path / "a.json").read_text())["notes"]
     evaluate.main([*asked, "--json", str(tmp_path / "b.json")])
     assert "trained on" not in capsys.readouterr().out
@@ -337,4 +535,15 @@ def test_a_folder_without_masks_serves_for_pretraining_only(tmp_path, runs):
     with pytest.raises(ValueError, match="'folder' at .* has no masks to learn from; it serves for pretraining only"):
         finetune.main([*data, "--out", str(tmp_path / "seg")])
     with pytest.raises(ValueError, match="'folder' at .* has no masks to measure against"):
-        evaluate.main(["--weights", str(runs / "seg" / "weights.safetensors"), "--data.name", "folder", "--data.root", str(tmp_path), "--split", "all"])
+        evaluate.main(
+            [
+                "--weights",
+                str(runs / "seg" / "weights.safetensors"),
+                "--data.name",
+                "folder",
+                "--data.root",
+                str(tmp_path),
+                "--split",
+                "all",
+            ]
+        )

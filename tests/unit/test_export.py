@@ -32,7 +32,12 @@ def network(norm: str = "batch", channels: int = 1, classes: int = 1) -> UNet:
 
 def saved(folder, unet: UNet, norm: str = "batch", **more):
     """Its checkpoint, a segmentation if nothing else is said."""
-    model = {"channels": unet.encoder.blocks[0][0].in_channels, "classes": unet.head.out_channels, "width": 4, "norm": norm}
+    model = {
+        "channels": unet.encoder.blocks[0][0].in_channels,
+        "classes": unet.head.out_channels,
+        "width": 4,
+        "norm": norm,
+    }
     data = {"name": "busi", "modality": "ultrasound", "target": "breast lesion"}
     metadata = {"kind": "segmentation", "method": "mps_ams", "size": SIDE, "model": model, "data": data} | more
     checkpoint.save(folder / "small.safetensors", unet.state_dict(), metadata)
@@ -43,13 +48,17 @@ def saved(folder, unet: UNet, norm: str = "batch", **more):
 def exported(tmp_path_factory, quick_phantom):
     """A segmentation with its model card, and the file."""
     path = saved(tmp_path_factory.mktemp("export"), network())
-    path.with_suffix(".md").write_text("# small\n\nIt outlines nothing. Not a medical device.\n\n| a | b |\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(
+        "# small\n\nIt outlines nothing. Not a medical device.\n\n| a | b |\n", encoding="utf-8"
+    )
     return path, export.main([str(path)])
 
 
 def answer(file, **given: torch.Tensor) -> np.ndarray:
     """The output of ONNX Runtime alone."""
-    return onnxruntime.InferenceSession(str(file)).run(None, {name: tensor.numpy() for name, tensor in given.items()})[0]
+    return onnxruntime.InferenceSession(str(file)).run(None, {name: tensor.numpy() for name, tensor in given.items()})[
+        0
+    ]
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -57,7 +66,11 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def test_a_calibrated_network_that_averages_flips_is_exported_as_it_is_used(tmp_path):
-    more = {"flips_averaged": True, "calibration": {"slope": 0.7, "intercept": -0.4}, "rule": {"smallest_area": 0.004, "least_peak": 0.8}}
+    more = {
+        "flips_averaged": True,
+        "calibration": {"slope": 0.7, "intercept": -0.4},
+        "rule": {"smallest_area": 0.004, "least_peak": 0.8},
+    }
     path = saved(tmp_path, network(), **more)
     file, x = export.main([str(path)]), noise(2, 1, 32, 48)
     own = inference.probabilities(inference.open_network(path, "float32"), x).numpy()
@@ -97,11 +110,19 @@ def test_a_black_frame_has_an_answer_and_a_flat_one_the_same(exported):
 @pytest.mark.parametrize("normalise, patch, channels", [(False, 16, 1), (True, 8, 1), (False, 16, 2)])
 def test_a_pretraining_fills_in_as_the_app_does(tmp_path, normalise, patch, channels):
     config = {"method": {"patch": patch, "normalise_target": normalise}}
-    path = saved(tmp_path, network(channels=channels, classes=channels), kind="pretrain", transfers=["encoder", "decoder"], config=config)
+    path = saved(
+        tmp_path,
+        network(channels=channels, classes=channels),
+        kind="pretrain",
+        transfers=["encoder", "decoder"],
+        config=config,
+    )
     file = export.main([str(path), "--out", str(tmp_path / "deep" / "filling.onnx"), "--opset", "18"])
     assert onnxruntime.InferenceSession(str(file)).get_outputs()[0].shape == ["batch", channels, "height", "width"]
     x, own = noise(3, channels, 32, 48), inference.open_network(path, "float32")
-    hidden = patches.to_pixels(masking.cut(masking.random_order(3, 6, torch.Generator().manual_seed(0)), 0.5), 16, 32, 48)
+    hidden = patches.to_pixels(
+        masking.cut(masking.random_order(3, 6, torch.Generator().manual_seed(0)), 0.5), 16, 32, 48
+    )
     found = answer(file, image=x, hidden=hidden)
     visible = ~hidden.expand_as(x).numpy()
     np.testing.assert_array_equal(found[visible], x.numpy()[visible])
@@ -120,7 +141,11 @@ def test_other_normalisations_and_several_channels(tmp_path, norm):
     path = saved(tmp_path, network(norm, channels=2), norm)
     file, x = export.main([str(path)]), noise(2, 2, 48, 32)
     with torch.no_grad():
-        expected = torch.sigmoid(checkpoint.unet(checkpoint.load(path))((x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True, correction=0)))
+        expected = torch.sigmoid(
+            checkpoint.unet(checkpoint.load(path))(
+                (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True, correction=0)
+            )
+        )
     assert np.abs(answer(file, image=x) - expected.numpy()).max() < 1e-4
 
 
@@ -130,7 +155,12 @@ def test_the_file_says_what_it_is(exported, capsys):
     said = session.get_modelmeta().custom_metadata_map
     assert {entry.key: entry.value for entry in onnx.load(file).metadata_props} == said
     assert said["sha256"] == checkpoint.load(path).sha256 and said["checkpoint"] == path.name and said["size"] == "32"
-    assert (said["kind"], said["method"], said["data"], said["modality"]) == ("segmentation", "mps_ams", "busi", "ultrasound")
+    assert (said["kind"], said["method"], said["data"], said["modality"]) == (
+        "segmentation",
+        "mps_ams",
+        "busi",
+        "ultrasound",
+    )
     assert said["intended_use"] == "It outlines nothing. Not a medical device." and "Data in Brief" in said["terms"]
     assert "32 x 32" in said["preparation"] and "sequences" not in said
     (image,), (probability,) = session.get_inputs(), session.get_outputs()
@@ -138,20 +168,38 @@ def test_the_file_says_what_it_is(exported, capsys):
     assert (probability.name, probability.shape) == ("probability", ["batch", 1, "height", "width"])
     again = export.main([str(path), "--out", str(file.with_name("again.onnx"))])
     told = capsys.readouterr().out
-    assert again.read_bytes() == file.read_bytes() and "again.onnx" in told and "probability" in told and "largest difference" in told
+    assert (
+        again.read_bytes() == file.read_bytes()
+        and "again.onnx" in told
+        and "probability" in told
+        and "largest difference" in told
+    )
     again.unlink()
 
 
-@pytest.mark.parametrize("modality, word", [("ct", "40, width 400 HU"), ("mri", "99th percentile"), (None, "Intensities")])
+@pytest.mark.parametrize(
+    "modality, word", [("ct", "40, width 400 HU"), ("mri", "99th percentile"), (None, "Intensities")]
+)
 def test_preparation_is_told_for_each_modality(modality, word):
     assert word in export.preparation(modality, 128) and "128 x 128" in export.preparation(modality, 128)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda path: path.unlink(), "does not exist"), (lambda path: path.write_bytes(path.read_bytes()[:-9]), "cut off"),
-    (lambda path: checkpoint.save(path, {}, {"kind": "state"}), "'state'"),
-    (lambda path: checkpoint.save(path, network().state_dict(), checkpoint.load(path).metadata | {"kind": "pretrain", "transfers": ["encoder"]}), "decoder was not trained"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "cut off"),
+        (lambda path: checkpoint.save(path, {}, {"kind": "state"}), "'state'"),
+        (
+            lambda path: checkpoint.save(
+                path,
+                network().state_dict(),
+                checkpoint.load(path).metadata | {"kind": "pretrain", "transfers": ["encoder"]},
+            ),
+            "decoder was not trained",
+        ),
+    ],
+)
 def test_what_cannot_be_exported_is_refused_in_a_sentence(tmp_path, monkeypatch, change, message):
     path = saved(tmp_path, network())
     change(path)
@@ -164,8 +212,11 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(tmp_path, monkeypatch,
 def test_options_that_are_not_allowed_are_refused(tmp_path):
     path = saved(tmp_path, network())
     (tmp_path / "file").write_text("in the way")
-    for more, message in ((["--opset", "12"], "opset 12.*13 to 20"), (["--out", "x.pt"], "x.pt must end in .onnx"),
-                          (["--out", str(tmp_path / "file" / "x.onnx")], "could not write .*x.onnx: File exists")):  # fmt: skip
+    for more, message in (
+        (["--opset", "12"], "opset 12.*13 to 20"),
+        (["--out", "x.pt"], "x.pt must end in .onnx"),
+        (["--out", str(tmp_path / "file" / "x.onnx")], "could not write .*x.onnx: File exists"),
+    ):
         with pytest.raises((ValueError, OSError), match=message):
             export.main([str(path), *more])
     assert not list(tmp_path.rglob("*.onnx*"))
@@ -175,7 +226,9 @@ def test_options_that_are_not_allowed_are_refused(tmp_path):
 def test_a_file_that_answers_otherwise_is_not_written(tmp_path, monkeypatch, wrong):
     path, file = saved(tmp_path, network()), tmp_path / "small.onnx"
     right = inference.probabilities
-    monkeypatch.setattr(inference, "probabilities", lambda of, x_bchw: right(of, x_bchw) + wrong * (x_bchw.shape[0] == 3))
+    monkeypatch.setattr(
+        inference, "probabilities", lambda of, x_bchw: right(of, x_bchw) + wrong * (x_bchw.shape[0] == 3)
+    )
     file.write_bytes(b"before")
     with pytest.raises(ValueError, match="differs from our network by .* was not written"):
         export.main([str(path), "--overwrite"])

@@ -24,17 +24,34 @@ def image(tmp_path_factory):
 
 def test_a_figure_and_its_numbers_are_written(image, small_weights, tmp_path):
     truth = str(image.with_name("truth.png"))
-    how = ["--images", json.dumps([str(image)] * 2), "--truths", json.dumps([truth] * 2), "--weights", str(small_weights)]
+    how = [
+        "--images",
+        json.dumps([str(image)] * 2),
+        "--truths",
+        json.dumps([truth] * 2),
+        "--weights",
+        str(small_weights),
+    ]
     for name, start in (("a.pdf", b"%PDF"), ("a.png", b"\x89PNG"), ("a.csv", b"image,network,threshold,dsc")):
         figure.main([*how, "--crop", "lesion", "--threshold", "0.4", "--out", str(tmp_path / name)])
         assert (tmp_path / name).read_bytes().startswith(start)
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert len(lines) > 2 and len(lines) % 2 == 1 and lines[1].startswith("1 one.png,") and ",0.40," in lines[1] and lines[-1].startswith("2 one.png,")
+    assert (
+        len(lines) > 2
+        and len(lines) % 2 == 1
+        and lines[1].startswith("1 one.png,")
+        and ",0.40," in lines[1]
+        and lines[-1].startswith("2 one.png,")
+    )
 
 
 @pytest.mark.parametrize(
     "more, message",
-    [(["--out", "a.gif"], "gif"), (["--out", "a.pdf", "--crop", "half"], "half"), (["--out", "a.pdf", "--truths", '["x", "y"]'], "2 truths for 1 images")],
+    [
+        (["--out", "a.gif"], "gif"),
+        (["--out", "a.pdf", "--crop", "half"], "half"),
+        (["--out", "a.pdf", "--truths", '["x", "y"]'], "2 truths for 1 images"),
+    ],
 )
 def test_what_is_not_allowed_is_named(more, message, image, capsys):
     with pytest.raises((SystemExit, ValueError)) as refusal:

@@ -1,4 +1,6 @@
-"""The recipe "assist": deep supervision that leaves no trace, sampling, resuming, and what earlier versions have left behind."""
+"""The recipe "assist": deep supervision that leaves no trace, sampling, resuming, and what earlier versions have left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,34 @@ from mpsams.unet import Supervised, UNet, auxiliary_heads
 from train import finetune, loop, options, run_files, run_metadata, sampling
 from train.finetune import RECIPES, Recipe
 
-TINY = ["--data.name", "phantom", "--data.size", "32", "--data.cases", "20", "--model.width", "2", "--labels", "1", "--run.precision", "float32",
-        "--recipe.name", "assist", "--recipe.epochs", "2", "--recipe.batch", "5", "--recipe.augment.speckle", "0.1",
-        "--recipe.augment.bias", "0.2", "--recipe.faint", "0.5", "--validate_every", "2"]  # fmt: skip
+TINY = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "32",
+    "--data.cases",
+    "20",
+    "--model.width",
+    "2",
+    "--labels",
+    "1",
+    "--run.precision",
+    "float32",
+    "--recipe.name",
+    "assist",
+    "--recipe.epochs",
+    "2",
+    "--recipe.batch",
+    "5",
+    "--recipe.augment.speckle",
+    "0.1",
+    "--recipe.augment.bias",
+    "0.2",
+    "--recipe.faint",
+    "0.5",
+    "--validate_every",
+    "2",
+]
 
 
 def run(tmp_path, name, *more):
@@ -45,13 +72,24 @@ def test_the_loss_adds_its_parts_by_weight():
     truth = torch.zeros(3, 1, 32, 32, dtype=torch.bool)
     truth[0, 0, 5, 7] = truth[1, 0, 8:20, 3:9] = True
     recipe = Recipe(deep=0.4, presence=0.3)
-    coarse = [torch.stack([torch.stack([part.any() for part in row.split(side, 1)]) for mask in truth[:, 0] for row in mask.split(side, 0)])
-              .reshape(3, 1, 32 // side, 32 // side) for side in (2, 4)]  # fmt: skip
+    coarse = [
+        torch.stack(
+            [
+                torch.stack([part.any() for part in row.split(side, 1)])
+                for mask in truth[:, 0]
+                for row in mask.split(side, 0)
+            ]
+        ).reshape(3, 1, 32 // side, 32 // side)
+        for side in (2, 4)
+    ]
     expected = losses.segmentation(logits[0], truth) + 0.3 * losses.presence(logits[0], truth)
-    expected = expected + 0.4 * losses.segmentation(logits[1], coarse[0]) + 0.2 * losses.segmentation(logits[2], coarse[1])
+    expected = (
+        expected + 0.4 * losses.segmentation(logits[1], coarse[0]) + 0.2 * losses.segmentation(logits[2], coarse[1])
+    )
     torch.testing.assert_close(finetune.loss_of(logits, truth, recipe), expected)
     torch.testing.assert_close(finetune.loss_of(logits[0], truth, Recipe()), losses.segmentation(logits[0], truth))
-    assert coarse[1][0].sum() == 1 and F.interpolate(truth.float(), (8, 8))[0].sum() == 0  # which nearest would have lost
+    # which nearest would have lost
+    assert coarse[1][0].sum() == 1 and F.interpolate(truth.float(), (8, 8))[0].sum() == 0
 
 
 def test_the_assistant_is_a_plain_unet_and_says_how_it_was_trained(tmp_path, quick_phantom):
@@ -84,7 +122,9 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(tmp_path, quick_phant
 def test_the_weights_of_the_images_reach_the_loop(tmp_path, quick_phantom, monkeypatch):
     asked = []
     weights = sampling.weights
-    monkeypatch.setattr(sampling, "weights", lambda stack, *how: asked.append((len(stack), how)) or weights(stack, *how))
+    monkeypatch.setattr(
+        sampling, "weights", lambda stack, *how: asked.append((len(stack), how)) or weights(stack, *how)
+    )
     run(tmp_path, "a", "--recipe.balance", "0.6")
     assert asked == [(16, (0.6, RECIPES["assist"].small, 0.5))]
 
@@ -98,9 +138,15 @@ def test_options_that_make_no_sense_are_refused_by_name(name, value):
 def test_a_run_of_an_earlier_version_is_the_same_as_one_with_the_new_options_off():
     config = {"run": {"seed": 0}, "recipe": asdict(RECIPES["strong"]), "method": {"blur": 0.0}}
     earlier = {"run": {"seed": 0}, "method": {"blur": 0.0}}
-    earlier["recipe"] = {name: value for name, value in config["recipe"].items() if f"recipe.{name}" not in options.LATER}
-    earlier["recipe"]["augment"] = {name: config["recipe"]["augment"][name] for name in
-                                    ("flip", "rotation", "zoom", "shift", "contrast", "brightness", "gamma")}  # fmt: skip
-    assert run_metadata.resume_fingerprint(config, "x") == run_metadata.resume_fingerprint(earlier, "x") and run_metadata.resume_fingerprint(config, "x")["method"] == {"blur": 0.0}
+    earlier["recipe"] = {
+        name: value for name, value in config["recipe"].items() if f"recipe.{name}" not in options.LATER
+    }
+    earlier["recipe"]["augment"] = {
+        name: config["recipe"]["augment"][name]
+        for name in ("flip", "rotation", "zoom", "shift", "contrast", "brightness", "gamma")
+    }
+    assert run_metadata.resume_fingerprint(config, "x") == run_metadata.resume_fingerprint(
+        earlier, "x"
+    ) and run_metadata.resume_fingerprint(config, "x")["method"] == {"blur": 0.0}
     config["recipe"]["augment"]["noise"] = 0.1
     assert run_metadata.resume_fingerprint(config, "x") != run_metadata.resume_fingerprint(earlier, "x")

@@ -49,7 +49,9 @@ def test_a_maze_is_walked_to_its_end():
         height[..., row, 1:8] = 0 if row % 2 else -5.0
         if row % 2 == 0:
             height[..., row, 7 if row % 4 == 2 else 1] = 0
-    np.testing.assert_allclose(geodesic.shortest_paths(height)[0, 0], slow_way(height[0, 0].double().numpy()), atol=1e-5)
+    np.testing.assert_allclose(
+        geodesic.shortest_paths(height)[0, 0], slow_way(height[0, 0].double().numpy()), atol=1e-5
+    )
 
 
 def test_only_going_down_costs():
@@ -99,7 +101,9 @@ def test_channels_are_averaged():
 def test_it_finds_the_lesions_of_phantoms(built_in):
     """Better than a coin, and its cluster is richer in lesion than the image, where there is a lesion to find."""
     sample = built_in.draw()
-    image_11hw = inference.to_grid(transforms.to_unit(sample.image, transforms.window(sample.image, built_in.modality)), 256)
+    image_11hw = inference.to_grid(
+        transforms.to_unit(sample.image, transforms.window(sample.image, built_in.modality)), 256
+    )
     mask_11hw = transforms.resize_mask(sample.mask, 256, 256)
     lesion_l = patches.is_lesion(mask_11hw, 16)[0]
     found = clusters.split(image_11hw, 16, "geodesic")

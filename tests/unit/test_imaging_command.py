@@ -15,11 +15,26 @@ from tests.support import ROOT
 from tests.support.made_volumes import body, picture, save
 from tests.support.nifti_files import nii, noise
 
-KEYS = ["file", "choices", "choice", "modality", "origin", "shape", "spacing_mm", "affine", "voxel_mm3", "range", "slice_means", "notes"]
+KEYS = [
+    "file",
+    "choices",
+    "choice",
+    "modality",
+    "origin",
+    "shape",
+    "spacing_mm",
+    "affine",
+    "voxel_mm3",
+    "range",
+    "slice_means",
+    "notes",
+]
 
 
 def called(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mpsams.imaging", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "mpsams.imaging", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def told(*arguments: object, code: int = 0) -> dict:
@@ -34,7 +49,12 @@ def test_a_volume_is_described_by_its_own_values(tmp_path):
     path = save(tmp_path / "scan.nii.gz", values_shw, "RPI")
     answer, image = told(path), nibabel.load(path)
     assert list(answer) == KEYS and answer["file"] == "scan.nii.gz"
-    assert answer["modality"] == "ct" and answer["shape"] == list(image.shape) and answer["choices"] == [] and answer["choice"] == 0
+    assert (
+        answer["modality"] == "ct"
+        and answer["shape"] == list(image.shape)
+        and answer["choices"] == []
+        and answer["choice"] == 0
+    )
     np.testing.assert_allclose(answer["affine"], image.affine)
     np.testing.assert_allclose(answer["spacing_mm"], image.header.get_zooms())
     assert answer["voxel_mm3"] == pytest.approx(216)
@@ -73,7 +93,11 @@ def test_what_is_no_number_is_not_written(tmp_path):
 def test_a_picture_has_no_geometry(tmp_path):
     picture(tmp_path / "a.png", np.full((20, 30), 51, np.uint8))
     answer = told(tmp_path / "a.png")
-    assert answer["shape"] == [30, 20, 1] and answer["modality"] == "ultrasound" and answer["range"] == pytest.approx([0.2, 0.2])
+    assert (
+        answer["shape"] == [30, 20, 1]
+        and answer["modality"] == "ultrasound"
+        and answer["range"] == pytest.approx([0.2, 0.2])
+    )
     assert [answer[key] for key in ("spacing_mm", "affine", "voxel_mm3", "notes")] == [None, None, None, []]
 
 

@@ -78,7 +78,9 @@ def refused(files: list[Path] | Path, match: str) -> None:
 # A series
 
 
-@pytest.mark.parametrize("orientation", [AXIAL, CORONAL, SAGITTAL, OBLIQUE], ids=["axial", "coronal", "sagittal", "oblique"])
+@pytest.mark.parametrize(
+    "orientation", [AXIAL, CORONAL, SAGITTAL, OBLIQUE], ids=["axial", "coronal", "sagittal", "oblique"]
+)
 @pytest.mark.parametrize("upside_down", [False, True])
 def test_every_voxel_lies_where_dicom_says(tmp_path, orientation, upside_down):
     volume, normal = noise((9, ROWS, COLUMNS)), np.cross(*np.reshape(orientation, (2, 3)))
@@ -140,7 +142,9 @@ def test_high_bits_that_are_no_part_of_the_sample_are_dropped(tmp_path):
 
 def test_slices_of_several_types_make_the_type_that_holds_them(tmp_path):
     files = series(tmp_path, noise((2, ROWS, COLUMNS), low=-9, high=9))
-    unsigned = instance(noise((ROWS, COLUMNS), dtype=np.uint16, low=0, high=60000), "9", ImagePositionPatient=[-10, -20, 35])
+    unsigned = instance(
+        noise((ROWS, COLUMNS), dtype=np.uint16, low=0, high=60000), "9", ImagePositionPatient=[-10, -20, 35]
+    )
     scan = dicom.read([*files, save(unsigned, tmp_path / "u")])
     assert scan.voxels_xyz.dtype == np.int32 and scan.voxels_xyz.shape[2] == 3
     assert np.array_equal(scan.voxels_xyz[:, :, 2].T, pixel_array(tmp_path / "u"))
@@ -152,7 +156,9 @@ def test_slices_of_several_types_make_the_type_that_holds_them(tmp_path):
 def test_slopes_that_differ_give_values(tmp_path):
     volume, files = noise((4, ROWS, COLUMNS)), []
     for z, pixels in enumerate(volume):
-        ds = instance(pixels, f"{z}", RescaleSlope=1 + z, RescaleIntercept=-z, Modality="MR", SOPClassUID=MRImageStorage)
+        ds = instance(
+            pixels, f"{z}", RescaleSlope=1 + z, RescaleIntercept=-z, Modality="MR", SOPClassUID=MRImageStorage
+        )
         ds.ImagePositionPatient = [0, 0, z]
         files.append(save(ds, tmp_path / f"{z}"))
     scan = dicom.read(files)
@@ -184,7 +190,12 @@ def test_modality_lut(tmp_path, first):
 @pytest.mark.parametrize("window", [(1000, 700), (0, 1), (40.5, 400.25)])
 def test_pictures_are_windowed_as_pydicom_does_it(tmp_path, photometric, function, window):
     pixels = noise((ROWS, COLUMNS), low=-2000, high=2000)
-    elements = {"WindowCenter": [window[0], 7], "WindowWidth": [window[1], 9], "VOILUTFunction": function, "BitsStored": 13}
+    elements = {
+        "WindowCenter": [window[0], 7],
+        "WindowWidth": [window[1], 9],
+        "VOILUTFunction": function,
+        "BitsStored": 13,
+    }
     elements |= {"HighBit": 12, "RescaleSlope": 2, "RescaleIntercept": 5, "PhotometricInterpretation": photometric}
     scan = one(tmp_path, pixels, "ultrasound", **elements)
     ds = pydicom.dcmread(tmp_path / "one")
@@ -202,8 +213,12 @@ def test_pictures_are_windowed_as_pydicom_does_it(tmp_path, photometric, functio
 def test_voi_lut_goes_before_a_window(tmp_path, bits, first):
     pixels = noise((ROWS, COLUMNS), low=-50, high=300)
     entries = np.random.default_rng(0).integers(0, 2**bits, 200)
-    scan = one(tmp_path, pixels, "ultrasound", WindowCenter=1, WindowWidth=2, **table("VOILUTSequence", first, bits, entries))
-    expected = [[entries[min(max(sample - first, 0), 199)] / (2**bits - 1) for sample in row] for row in pixels.tolist()]
+    scan = one(
+        tmp_path, pixels, "ultrasound", WindowCenter=1, WindowWidth=2, **table("VOILUTSequence", first, bits, entries)
+    )
+    expected = [
+        [entries[min(max(sample - first, 0), 199)] / (2**bits - 1) for sample in row] for row in pixels.tolist()
+    ]
     np.testing.assert_allclose(values(scan)[0], expected, atol=1e-6)
     if bits == 12:  # with 8 bits pydicom 3.0 wraps around
         by_pydicom = apply_voi_lut(pixels.astype(np.int32), pydicom.dcmread(tmp_path / "one"))
@@ -217,7 +232,12 @@ def test_pictures_without_window_span_all_that_can_be_stored(tmp_path, dtype, bi
     low = -(2 ** (bits - 1)) if dtype == np.int16 else 0
     pixels = noise((ROWS, COLUMNS), dtype=dtype, low=low, high=low + 2**bits)
     pixels[0, :2] = low, low + 2**bits - 1
-    elements = {"BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": photometric, "RescaleSlope": slope}
+    elements = {
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PhotometricInterpretation": photometric,
+        "RescaleSlope": slope,
+    }
     scan = one(tmp_path, pixels, RescaleIntercept=7, **PICTURE | elements)
     unit = (pixels - float(low)) / (2**bits - 1)
     inverted = (photometric == "MONOCHROME1") != (slope == -1)
@@ -225,10 +245,16 @@ def test_pictures_without_window_span_all_that_can_be_stored(tmp_path, dtype, bi
     assert scan.modality == "ultrasound" and scan.affine is None and scan.voxels_xyz.dtype == dtype  # memory: as stored
 
 
-@pytest.mark.parametrize("modality, dtype, padding, limit", [
-    ("MR", np.int16, -32768, None), ("CT", np.uint16, 63536, None), ("CT", np.int16, -2000, -1900), ("CT", np.int16, -1900, -2000),
-    ("DX", np.uint16, 65535, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "modality, dtype, padding, limit",
+    [
+        ("MR", np.int16, -32768, None),
+        ("CT", np.uint16, 63536, None),
+        ("CT", np.int16, -2000, -1900),
+        ("CT", np.int16, -1900, -2000),
+        ("DX", np.uint16, 65535, None),
+    ],
+)
 @pytest.mark.parametrize("slopes", [(1, 1, 1), (1, 2, 1)])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian])
 def test_padding_is_no_tissue(tmp_path, modality, dtype, padding, limit, slopes, syntax):
@@ -237,7 +263,12 @@ def test_padding_is_no_tissue(tmp_path, modality, dtype, padding, limit, slopes,
     volume[:, 3:6] = padding if limit is None else limit
     for z, pixels in enumerate(volume):
         stored = pixels.astype(pixels.dtype.newbyteorder(">")) if syntax == ExplicitVRBigEndian else pixels
-        elements = {"PixelPaddingValue": padding, "PixelPaddingRangeLimit": limit, "RescaleSlope": slopes[z], "RescaleIntercept": -100}
+        elements = {
+            "PixelPaddingValue": padding,
+            "PixelPaddingRangeLimit": limit,
+            "RescaleSlope": slopes[z],
+            "RescaleIntercept": -100,
+        }
         ds = instance(stored, f"{z}", Modality=modality, ImagePositionPatient=[0, 0, z], **elements)
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
             if keyword in ds:
@@ -308,11 +339,14 @@ def segmented(*segments, wide: bool, order: str) -> bytes:
 
 
 @pytest.mark.parametrize("wide", [True, False])
-@pytest.mark.parametrize("order, syntax", [("<", ExplicitVRLittleEndian), (">", ExplicitVRBigEndian), ("<", ImplicitVRLittleEndian)])
+@pytest.mark.parametrize(
+    "order, syntax", [("<", ExplicitVRLittleEndian), (">", ExplicitVRBigEndian), ("<", ImplicitVRLittleEndian)]
+)
 def test_segmented_palette(tmp_path, wide, order, syntax):
     top = 60000 if wide else 240
     ramp, steps = [(0, 2, 0, 10), (1, 100, top)], [(0, 4, 9, 7, 5, top // 2), (1, 98, 3)]
-    repeated = (2, 1, 8, 0) if wide else (2, 1, *struct.pack(f"{order}2H", 4, 0))  # the linear segment, from the last value on
+    # the linear segment, from the last value on
+    repeated = (2, 1, 8, 0) if wide else (2, 1, *struct.pack(f"{order}2H", 4, 0))
     pixels = noise((ROWS, COLUMNS), dtype=np.uint8, low=0, high=200)
     elements = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour, segments in (("Red", ramp), ("Green", steps), ("Blue", ramp)):
@@ -332,10 +366,20 @@ def test_segmented_palette(tmp_path, wide, order, syntax):
     assert np.array_equal(scan.voxels_xyz[:, :, 0].T, luminance(colours >> 8 if wide else colours))
 
 
-@pytest.mark.parametrize("body", [
-    [], [1, 5, 5], [0, 3, 1, 2], [3, 1, 1], [0, 2, 1, 2, 2, 60000, 0, 0], [0, 2, 1, 2, 2, 1, 900, 0], [0, 0] * 800 + [0, 2, 1, 2],
-    [0, 0, 2, 65535, 0, 0], [0, 2, 1, 2, 1],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        [1, 5, 5],
+        [0, 3, 1, 2],
+        [3, 1, 1],
+        [0, 2, 1, 2, 2, 60000, 0, 0],
+        [0, 2, 1, 2, 2, 1, 900, 0],
+        [0, 0] * 800 + [0, 2, 1, 2],
+        [0, 0, 2, 65535, 0, 0],
+        [0, 2, 1, 2, 1],
+    ],
+)
 def test_segments_that_make_no_table(tmp_path, body):
     elements = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in ("Red", "Green", "Blue"):
@@ -345,9 +389,17 @@ def test_segments_that_make_no_table(tmp_path, body):
     refused(save(ds, tmp_path / "p"), "rare kind")
 
 
-@pytest.mark.parametrize("code, bits, expected", [
-    ("CT", 16, "ct"), ("MR", 16, "mri"), ("US", 8, "ultrasound"), ("PT", 16, "mri"), ("OT", 16, "mri"), ("OT", 8, "ultrasound"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "code, bits, expected",
+    [
+        ("CT", 16, "ct"),
+        ("MR", 16, "mri"),
+        ("US", 8, "ultrasound"),
+        ("PT", 16, "mri"),
+        ("OT", 16, "mri"),
+        ("OT", 8, "ultrasound"),
+    ],
+)
 def test_modality_is_guessed_and_can_be_stated(tmp_path, code, bits, expected):
     pixels = noise((ROWS, COLUMNS), dtype=np.uint16 if bits == 16 else np.uint8, low=0, high=200)
     assert one(tmp_path, pixels, Modality=code).modality == expected
@@ -392,7 +444,10 @@ def test_enhanced_moments_are_choices(tmp_path, syntax):
     for k in range(2):
         scan = dicom.read([tmp_path / "e"], None, k)
         assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), frames[3 * k : 3 * k + 3]) and scan.choice == k
-        assert scan.choices[k].endswith(f"1 mm apart, volume {k + 1} of 2") and f"takes number {k + 1} of each" in scan.notes[-1]
+        assert (
+            scan.choices[k].endswith(f"1 mm apart, volume {k + 1} of 2")
+            and f"takes number {k + 1} of each" in scan.notes[-1]
+        )
 
 
 def test_a_film_has_moments(tmp_path):
@@ -444,7 +499,9 @@ def test_jpeg_in_fragments(tmp_path, fragments, offsets):
     assert np.abs(scan.voxels_xyz.transpose(2, 1, 0).astype(int) - np.stack(expected)).max() <= 2
 
 
-@pytest.mark.parametrize("syntax, name", [(MPEG2MPML, "MPEG2 Main"), ("1.2.3.4", "unknown"), ("1.2.840.113619.5.2", "unknown")])
+@pytest.mark.parametrize(
+    "syntax, name", [(MPEG2MPML, "MPEG2 Main"), ("1.2.3.4", "unknown"), ("1.2.840.113619.5.2", "unknown")]
+)
 def test_other_syntaxes_are_named(tmp_path, syntax, name):
     ds = instance(noise((ROWS, COLUMNS)), "1")
     ds.PixelData = encapsulate([b"\0\0\1\xb3" + bytes(60)])
@@ -480,7 +537,9 @@ def test_series_and_localizers_are_choices_by_size(tmp_path):
 
 
 def test_equal_titles_are_numbered(tmp_path):
-    files = [p for k in "pq" for p in series(tmp_path, noise((3, ROWS, COLUMNS)), name=k, SeriesInstanceUID=f"1.{ord(k)}")]
+    files = [
+        p for k in "pq" for p in series(tmp_path, noise((3, ROWS, COLUMNS)), name=k, SeriesInstanceUID=f"1.{ord(k)}")
+    ]
     titles = dicom.read(files).choices
     assert titles[0].endswith("apart (number 1)") and titles[1].endswith("apart (number 2)")
 
@@ -513,15 +572,22 @@ def test_odd_duplicates_are_choices(tmp_path):
     volume = noise((4, ROWS, COLUMNS))
     again = instance(noise((ROWS, COLUMNS), 9), "99", ImagePositionPatient=[-10, -20, 32.5], InstanceNumber=500)
     scan = dicom.read([save(again, tmp_path / "again"), *series(tmp_path, volume)])
-    assert np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), volume) and "up to 2 images at each place" in scan.notes[0]
-    assert np.array_equal(dicom.read([tmp_path / "again", *tmp_path.glob("s*")], choice=1).voxels_xyz[:, :, 0].T, noise((ROWS, COLUMNS), 9))
+    assert (
+        np.array_equal(scan.voxels_xyz.transpose(2, 1, 0), volume) and "up to 2 images at each place" in scan.notes[0]
+    )
+    assert np.array_equal(
+        dicom.read([tmp_path / "again", *tmp_path.glob("s*")], choice=1).voxels_xyz[:, :, 0].T,
+        noise((ROWS, COLUMNS), 9),
+    )
 
 
 def test_what_is_no_image_is_left_out_with_a_note(tmp_path):
     files = series(tmp_path, noise((3, ROWS, COLUMNS)))
     (tmp_path / "readme").write_text("hello")
     scan = dicom.read([tmp_path / "readme", SHIPPED / "rtstruct.dcm", *files, SHIPPED / "MR_truncated.dcm"])
-    assert scan.voxels_xyz.shape[2] == 3 and scan.notes == ("Files that are damaged or no DICOM images were left out: 3 of 6.",)
+    assert scan.voxels_xyz.shape[2] == 3 and scan.notes == (
+        "Files that are damaged or no DICOM images were left out: 3 of 6.",
+    )
 
 
 # Geometry
@@ -529,7 +595,8 @@ def test_what_is_no_image_is_left_out_with_a_note(tmp_path):
 
 def test_missing_slices_are_told(tmp_path):
     files = series(tmp_path, noise((12, ROWS, COLUMNS)))
-    kept = [path for path in files if pydicom.dcmread(path).InstanceNumber not in (12 - 4, 12 - 8)]  # the 5th and the 9th
+    # the 5th and the 9th
+    kept = [path for path in files if pydicom.dcmread(path).InstanceNumber not in (12 - 4, 12 - 8)]
     scan = dicom.read(kept)
     assert scan.voxels_xyz.shape[2] == 10
     assert scan.notes == ("Slices are missing after number 4, 7 of 10; all are shown as 2.5 mm apart.",)
@@ -539,7 +606,9 @@ def test_missing_slices_are_told(tmp_path):
 def test_uneven_spacing_is_told(tmp_path):
     files = []
     for k, z in enumerate([0, 2, 4, 6.5, 8.5]):
-        files.append(save(instance(noise((ROWS, COLUMNS), k), f"{k}", ImagePositionPatient=[0, 0, z]), tmp_path / f"{k}"))
+        files.append(
+            save(instance(noise((ROWS, COLUMNS), k), f"{k}", ImagePositionPatient=[0, 0, z]), tmp_path / f"{k}")
+        )
     scan = dicom.read(files)
     assert scan.notes == ("Slices are unevenly spaced, 2 to 2.5 mm apart; all are shown as 2 mm apart.",)
     assert scan.affine[2, 2] == 2
@@ -568,11 +637,21 @@ def test_slices_shifted_sideways_are_told(tmp_path):
     assert scan.affine is None and "do not make a volume" in scan.notes[0]
 
 
-@pytest.mark.parametrize("elements", [
-    {"PixelSpacing": [0, 1]}, {"PixelSpacing": [1]}, {"PixelSpacing": None}, {"PixelSpacing": [-1, 1]},
-    {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, {"ImageOrientationPatient": [0] * 6}, {"ImageOrientationPatient": None},
-    {"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, {"ImagePositionPatient": [1, 2]}, {"ImagePositionPatient": [1e30, 0, 0]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"PixelSpacing": [0, 1]},
+        {"PixelSpacing": [1]},
+        {"PixelSpacing": None},
+        {"PixelSpacing": [-1, 1]},
+        {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]},
+        {"ImageOrientationPatient": [0] * 6},
+        {"ImageOrientationPatient": None},
+        {"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]},
+        {"ImagePositionPatient": [1, 2]},
+        {"ImagePositionPatient": [1e30, 0, 0]},
+    ],
+)
 def test_geometry_that_makes_no_sense_is_pixel_space(tmp_path, elements):
     scan = one(tmp_path, noise((ROWS, COLUMNS)), **elements)
     assert scan.affine is None and "incomplete or not valid" in scan.notes[0]
@@ -649,14 +728,19 @@ def test_sorting_an_upload_into_series_reads_little(tmp_path, monkeypatch):
     files = series(tmp_path, noise((3, ROWS, COLUMNS)))
     frames = noise((40, ROWS, COLUMNS))
     for k in range(2):
-        file = save(enhanced(frames, [(0, 0, z) for z in range(40)], SOPInstanceUID=f"1.9.{k}", SeriesInstanceUID="1.9"), tmp_path / f"e{k}")
+        file = save(
+            enhanced(frames, [(0, 0, z) for z in range(40)], SOPInstanceUID=f"1.9.{k}", SeriesInstanceUID="1.9"),
+            tmp_path / f"e{k}",
+        )
         files.append(file)
     (tmp_path / "no image").write_bytes(b"\x08\0\x05\0CS\x02\0AB" + bytes(300))
     files.append(tmp_path / "no image")
     assert [set(group) for group in dicom.group_series(files)] == [set(files[:3]), set(files[3:5]), {files[5]}]
     taken = []
     outline = dicom.header.outline
-    monkeypatch.setattr(dicom.header, "outline", lambda path, steps: taken.append((path, steps)) or outline(path, steps))
+    monkeypatch.setattr(
+        dicom.header, "outline", lambda path, steps: taken.append((path, steps)) or outline(path, steps)
+    )
     many = struct.pack("<HHL", 0x0029, 0x1010, 0) * 60_000
     (tmp_path / "many").write_bytes(files[0].read_bytes().replace(b"\x28\0\x02\0US", many + b"\x28\0\x02\0US"))
     assert len(dicom.group_series([*files, tmp_path / "many"])) == 4
@@ -673,7 +757,9 @@ def test_files_of_others_are_read_within_limits():
 
 @pytest.mark.parametrize("frames", [2, 4, 400, 2**14 + 1, 2**31 - 1])
 def test_numbers_of_frames_that_lie(tmp_path, frames):
-    ds = instance(noise((3, ROWS, COLUMNS), dtype=np.uint8, low=0, high=99), "1", **PICTURE | {"NumberOfFrames": frames})
+    ds = instance(
+        noise((3, ROWS, COLUMNS), dtype=np.uint8, low=0, high=99), "1", **PICTURE | {"NumberOfFrames": frames}
+    )
     refused(save(ds, tmp_path / "f"), "holds fewer or more|up to 16384 images")
     ds.NumberOfFrames = 3
     compressed(ds, RLELossless).NumberOfFrames = frames
@@ -688,7 +774,9 @@ def test_pixels_cut_off(tmp_path):
     data = save(instance(noise((ROWS, COLUMNS)), "1"), tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(data[:-1])
     refused(tmp_path / "x", "holds fewer or more")
-    assert dicom.read([save(instance(noise((17, 17), dtype=np.uint8, low=0, high=9), "1"), tmp_path / "odd")]).voxels_xyz.any()
+    assert dicom.read(
+        [save(instance(noise((17, 17), dtype=np.uint8, low=0, high=9), "1"), tmp_path / "odd")]
+    ).voxels_xyz.any()
 
 
 def patched(path: Path, old: bytes, new: bytes) -> Path:
@@ -709,7 +797,13 @@ def test_compressed_frames_of_another_size(tmp_path):
     refused(patched(jls, size, large), "damaged")
     ds = compressed(instance(pixels, "1"), RLELossless)
     (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
-    for bad in (frame + b"\x81\0" * 5000, frame[:80], frame[:64], b"\xff" * 64 + frame[64:], struct.pack("<L", 2) + frame[4:]):
+    for bad in (
+        frame + b"\x81\0" * 5000,
+        frame[:80],
+        frame[:64],
+        b"\xff" * 64 + frame[64:],
+        struct.pack("<L", 2) + frame[4:],
+    ):
         ds.PixelData = encapsulate([bad + b"\0" * (len(bad) % 2)])
         refused(save(ds, tmp_path / "rle", RLELossless), "damaged")
 
@@ -735,7 +829,9 @@ def test_other_things_without_pictures(tmp_path):
     ds.SOPClassUID, ds.FloatPixelData = CTImageStorage, np.zeros((ROWS, COLUMNS), np.float32).tobytes()
     ds.save_as(tmp_path / "float", enforce_file_format=True)
     refused(tmp_path / "float", "floating-point")
-    refused(save(instance(noise((ROWS, COLUMNS)), "1", SOPClassUID=SegmentationStorage), tmp_path / "seg"), "Segmentation")
+    refused(
+        save(instance(noise((ROWS, COLUMNS)), "1", SOPClassUID=SegmentationStorage), tmp_path / "seg"), "Segmentation"
+    )
     for junk in (b"", b"\0", b"DICM", bytes(128) + b"DICM", b"<html>" * 99, bytes(range(256)) * 8):
         (tmp_path / "junk").write_bytes(junk)
         refused(tmp_path / "junk", "damaged")
@@ -817,7 +913,9 @@ def test_no_word_names_the_patient(tmp_path):
     files = series(folder, noise((4, ROWS, COLUMNS)), Modality="MR", SOPClassUID=MRImageStorage)
     scout = {"SeriesInstanceUID": "1.8", "ImageType": ["SECRET", "PRIMARY", "LOCALIZER"]}
     files += series(folder, noise((2, ROWS, COLUMNS)), name="x", **scout)
-    files += [save(instance(noise((3, ROWS, COLUMNS), 1), "55", **PICTURE | {"Modality": "SECRET"}), folder / "SECRET.dcm")]
+    files += [
+        save(instance(noise((3, ROWS, COLUMNS), 1), "55", **PICTURE | {"Modality": "SECRET"}), folder / "SECRET.dcm")
+    ]
     (folder / "SECRET.txt").write_text("SECRET")
     files += [folder / "SECRET.txt"]
     for choice in range(3):
@@ -836,11 +934,18 @@ def test_no_word_names_the_patient(tmp_path):
 
 
 def good_files(folder: Path) -> dict[str, Path]:
-    grey, rgb = noise((ROWS, COLUMNS), dtype=np.uint8, low=0, high=99), noise((ROWS, COLUMNS, 3), dtype=np.uint8, low=0, high=99)
+    grey, rgb = (
+        noise((ROWS, COLUMNS), dtype=np.uint8, low=0, high=99),
+        noise((ROWS, COLUMNS, 3), dtype=np.uint8, low=0, high=99),
+    )
     files = {
         "ct": save(instance(noise((ROWS, COLUMNS)), "1", WindowCenter=1, WindowWidth=2), folder / "a"),
-        "implicit": save(enhanced(noise((2, ROWS, COLUMNS)), [(0, 0, 0), (0, 0, 1)]), folder / "b", ImplicitVRLittleEndian),
-        "lut": save(instance(noise((ROWS, COLUMNS)), "2", **table("VOILUTSequence", 20, 12, np.arange(64))), folder / "c"),
+        "implicit": save(
+            enhanced(noise((2, ROWS, COLUMNS)), [(0, 0, 0), (0, 0, 1)]), folder / "b", ImplicitVRLittleEndian
+        ),
+        "lut": save(
+            instance(noise((ROWS, COLUMNS)), "2", **table("VOILUTSequence", 20, 12, np.arange(64))), folder / "c"
+        ),
         "rgb": save(instance(rgb, "3", **PICTURE), folder / "d"),
     }
     for syntax in (RLELossless, JPEG2000Lossless):
@@ -878,8 +983,20 @@ def test_a_decoder_that_crashes_ends_alone(tmp_path):
     (tmp_path / "broken").write_bytes(bytes(data))
     refused(tmp_path / "broken", "damaged")
     frame = encapsulate([bytes(data[data.index(b"\xff\xd8\xff") :])], has_bot=False)
-    how = {"rows": 100, "columns": 100, "samples_per_pixel": 3, "bits_allocated": 8, "bits_stored": 8, "planar_configuration": 0}
-    how |= {"photometric_interpretation": "RGB", "pixel_representation": 0, "pixel_keyword": "PixelData", "number_of_frames": 1}
+    how = {
+        "rows": 100,
+        "columns": 100,
+        "samples_per_pixel": 3,
+        "bits_allocated": 8,
+        "bits_stored": 8,
+        "planar_configuration": 0,
+    }
+    how |= {
+        "photometric_interpretation": "RGB",
+        "pixel_representation": 0,
+        "pixel_keyword": "PixelData",
+        "number_of_frames": 1,
+    }
     with codes.Elsewhere() as elsewhere:
         for _ in range(2):
             with pytest.raises(UnreadableImage, match="damaged"):
@@ -888,7 +1005,9 @@ def test_a_decoder_that_crashes_ends_alone(tmp_path):
 
 def test_the_program_that_decodes_ends_with_the_reading(tmp_path, monkeypatch):
     children, start = [], subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: children.append(start(*args, **more)) or children[-1])
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **more: children.append(start(*args, **more)) or children[-1]
+    )
     path = SHIPPED / "MR_small_jpeg_ls_lossless.dcm"
     other = pydicom.dcmread(path)
     other.SOPInstanceUID, other.ImagePositionPatient = "1.2.3", [0, 0, 0]
@@ -909,12 +1028,16 @@ def bombs(folder: Path) -> dict[str, Path]:
     deflated = b"".join(press.compress(bytes(2**20)) for _ in range(50)) + press.flush()
     long = struct.pack("<HH2sHL", 0x0028, 0x3010, b"SQ", 0, 16 * 2**20 - 8)
     item, zero = struct.pack("<HHL", 0xFFFE, 0xE000, 0), bytes(8)
-    nested = struct.pack("<HH2sHL", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    nested = struct.pack("<HH2sHL", 0x0029, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
     many = b"0\\" * 2**22
     head, pixels = plain[: plain.rindex(b"\xe0\x7f\x10\x00")], plain[plain.rindex(b"\xe0\x7f\x10\x00") :]
     implicit = save(instance(noise((ROWS, COLUMNS)), "1"), folder / "plain", ImplicitVRLittleEndian).read_bytes()
     start, end = implicit[: implicit.rindex(b"\xe0\x7f\x10\x00")], implicit[implicit.rindex(b"\xe0\x7f\x10\x00") :]
-    j2k = save(compressed(instance(noise((ROWS, COLUMNS)), "1"), JPEG2000Lossless), folder / "j", JPEG2000Lossless).read_bytes()
+    j2k = save(
+        compressed(instance(noise((ROWS, COLUMNS)), "1"), JPEG2000Lossless), folder / "j", JPEG2000Lossless
+    ).read_bytes()
     table_of_offsets = j2k.rindex(b"\xfe\xff\x00\xe0", 0, j2k.index(b"\xff\x4f\xff\x51") - 8)
     contents = {
         "deflated": meta.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99") + deflated,
@@ -950,7 +1073,9 @@ def test_bombs_stay_small(tmp_path):
     run = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(run, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = {name: (found, float(growth)) for name, found, growth in (line.split("|") for line in done.stdout.splitlines())}
+    lines = {
+        name: (found, float(growth)) for name, found, growth in (line.split("|") for line in done.stdout.splitlines())
+    }
     opened = {name for name, (found, _) in lines.items() if found == "scan"}
     assert opened == {"plain", "j", "a number of many"}, done.stdout
     assert max(growth for _, growth in lines.values()) < 60, done.stdout

@@ -32,7 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 Z = 7
 TILTED = (1, 0, 0, 0, np.cos(0.3), np.sin(0.3))
 # Elements with a date or a name; those with these keywords are the writer's own
-OWN = ("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime", "ContributionDateTime", "PatientName")
+OWN = (
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "ContentDate",
+    "ContentTime",
+    "ContributionDateTime",
+    "PatientName",
+)
 
 
 def lesion(shape_xyz: tuple[int, int, int]) -> np.ndarray:
@@ -69,7 +76,8 @@ def test_frames_lie_on_the_images_they_were_drawn_on(tmp_path, orientation, step
     assert len(found) == mask.any((0, 1)).sum() == 4 and seg.SegmentationType == "BINARY"
     for (uid, frame), (pixels, position) in found.items():
         ds = sources[uid]
-        (z,) = [z for z in range(Z) if np.array_equal(scan.voxels_xyz[:, :, z].T, ds.pixel_array)]  # where the reader put it
+        # where the reader put it
+        (z,) = [z for z in range(Z) if np.array_equal(scan.voxels_xyz[:, :, z].T, ds.pixel_array)]
         assert frame is None and np.array_equal(pixels, mask[:, :, z].T)
         np.testing.assert_allclose(position, ds.ImagePositionPatient, atol=1e-6)
     referred = {item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
@@ -132,7 +140,10 @@ def test_what_the_segment_says_of_itself(tmp_path):
     assert segment.segment_label == "Läsion" and segment.SegmentAlgorithmType == "AUTOMATIC"
     assert (segment.SegmentAlgorithmName, segment.algorithm_identification.name) == ("MPS-AMS 10 %", "MPS-AMS 10 %")
     assert segment.segmented_property_category.meaning == "Morphologically Abnormal Structure"
-    assert (segment.segmented_property_type.value, segment.segmented_property_type.scheme_designator) == ("52988006", "SCT")
+    assert (segment.segmented_property_type.value, segment.segmented_property_type.scheme_designator) == (
+        "52988006",
+        "SCT",
+    )
     assert seg.LossyImageCompression == "01" and seg.Modality == "SEG" and len(seg.SegmentSequence) == 1
 
 
@@ -169,7 +180,9 @@ def test_identified_on_the_users_word(tmp_path):
     assert "InstitutionName" not in seg and "PatientAddress" not in seg
 
 
-@pytest.mark.parametrize("elements", [{"PatientSex": "SECRET"}, {"PatientBirthDate": "SECRET"}, {"StudyTime": "SECRET"}])
+@pytest.mark.parametrize(
+    "elements", [{"PatientSex": "SECRET"}, {"PatientBirthDate": "SECRET"}, {"StudyTime": "SECRET"}]
+)
 def test_patient_data_that_are_not_valid(tmp_path, elements):
     with pydicom.config.disable_value_validation():
         scan = one(tmp_path, noise((ROWS, COLUMNS)), **elements)

@@ -1,4 +1,6 @@
-"""Division of DICOM slices into volumes: phases, echoes and kinds of image told apart, with slices lost, named anew or rounded."""
+"""Division of DICOM slices into volumes: phases, echoes and kinds of image told apart, with slices lost, named anew or
+rounded.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,20 @@ def level(phase: int, z: int) -> int:
 
 
 def slices(folder: Path, elements, lost=(), phases: int = PHASES, orientation=AXIAL, noise: float = 0.0) -> list[Path]:
-    """Files of phases of one volume, in no order; elements(phase, z) are those that differ. lost: (phase, z) left out."""
+    """Files of phases of one volume, in no order; elements(phase, z) are those that differ.
+
+    lost: (phase, z) left out.
+    """
     files, random = [], np.random.default_rng(0)
     normal = np.cross(*np.reshape(orientation, (2, 3)))
     for number, (phase, z) in enumerate((p, z) for p in range(phases) for z in range(SLICES) if (p, z) not in lost):
         cosines = np.asarray(orientation) + noise * random.uniform(-1, 1, 6)
         place = [-10, -20, 30] + 3 * z * normal + noise * random.uniform(-1, 1, 3)
-        given = {"ImagePositionPatient": place.round(7).tolist(), "ImageOrientationPatient": cosines.round(9).tolist(), **MAGNETIC}
+        given = {
+            "ImagePositionPatient": place.round(7).tolist(),
+            "ImageOrientationPatient": cosines.round(9).tolist(),
+            **MAGNETIC,
+        }
         pixels = np.full((SIDE, SIDE), level(phase, z), np.int16)
         ds = instance(pixels, f"{phase}.{z}", **given | {"InstanceNumber": 0} | elements(phase, z))
         files.append(save(ds, folder / f"f{number * 7 % 101}"))
@@ -66,11 +75,16 @@ TOLD_APART = {
     "echo time": lambda p, z: {"EchoTime": 2.5 + p, "AcquisitionNumber": z},
     "echo number": lambda p, z: {"EchoNumbers": p + 1},
     "b-value": lambda p, z: {"DiffusionBValue": 400.0 * p},
-    "diffusion direction": lambda p, z: {"DiffusionBValue": 800.0, "DiffusionGradientOrientation": np.eye(3)[2 - p].tolist()},
+    "diffusion direction": lambda p, z: {
+        "DiffusionBValue": 800.0,
+        "DiffusionGradientOrientation": np.eye(3)[2 - p].tolist(),
+    },
     "inversion time": lambda p, z: {"InversionTime": 100 + 50 * p},
     "trigger time of each slice": lambda p, z: {"TriggerTime": 40 * p + 3 * ((5 * z) % 7)},
     "kind of image": lambda p, z: {"ImageType": ["ORIGINAL", "PRIMARY", "IMP"[p], "ND"]},
-    "original and derived": lambda p, z: {"ImageType": ["DERIVED", "PRIMARY", "M"] if p == 0 else ["ORIGINAL", "PRIMARY", "MP"[p - 1]]},
+    "original and derived": lambda p, z: {
+        "ImageType": ["DERIVED", "PRIMARY", "M"] if p == 0 else ["ORIGINAL", "PRIMARY", "MP"[p - 1]]
+    },
     "number, phase by phase": lambda p, z: {"InstanceNumber": SLICES * p + z + 1},
     "number, slice by slice": lambda p, z: {"InstanceNumber": PHASES * z + p + 1},
 }
@@ -83,7 +97,10 @@ def test_phases_are_whole_but_for_what_is_lost(tmp_path, name, lost):
     assert all_levels(files) == expected(lost)
     for k in range(PHASES):
         scan = dicom.read(files, None, k)
-        assert scan.choices[k].endswith(f"volume {k + 1} of {PHASES}") and f"takes number {k + 1} of each" in scan.notes[-1]
+        assert (
+            scan.choices[k].endswith(f"volume {k + 1} of {PHASES}")
+            and f"takes number {k + 1} of each" in scan.notes[-1]
+        )
         inner = [z for phase, z in lost if phase == k and 0 < z < SLICES - 1]
         assert ("Slices are missing" in scan.notes[0]) == bool(inner)
         assert ("told apart by" in scan.notes[-1]) or not lost
@@ -92,7 +109,11 @@ def test_phases_are_whole_but_for_what_is_lost(tmp_path, name, lost):
 @pytest.mark.parametrize("lost", [[], [(4, 2)]], ids=str)
 def test_two_things_tell_them_apart_together(tmp_path, lost):
     def elements(p, z):
-        return {"EchoTime": 2.0 + p // 3, "ImageType": ["ORIGINAL", "PRIMARY", "MPI"[p % 3]], "AcquisitionTime": f"1000{z:02}"}
+        return {
+            "EchoTime": 2.0 + p // 3,
+            "ImageType": ["ORIGINAL", "PRIMARY", "MPI"[p % 3]],
+            "AcquisitionTime": f"1000{z:02}",
+        }
 
     files = slices(tmp_path, elements, lost, 6)
     found = all_levels(files)
@@ -131,12 +152,16 @@ def test_what_nothing_tells_apart_is_said(tmp_path):
     files = slices(tmp_path, lambda p, z: {}, [(0, 1), (1, 4)])
     scan = dicom.read(files)
     assert "may mix them, as nothing says for certain" in scan.notes[-1]
-    assert sorted(sum(all_levels(files), [])) == sorted(sum(expected([(0, 1), (1, 4)]), [])), "every image can be opened"
+    assert sorted(sum(all_levels(files), [])) == sorted(sum(expected([(0, 1), (1, 4)]), [])), (
+        "every image can be opened"
+    )
 
 
 def test_what_differs_without_need_splits_nothing(tmp_path):
     files = slices(
-        tmp_path, lambda p, z: {"AcquisitionNumber": z // 3, "EchoTime": 5 + z % 2, "AcquisitionTime": f"1200{z:02}"}, phases=1
+        tmp_path,
+        lambda p, z: {"AcquisitionNumber": z // 3, "EchoTime": 5 + z % 2, "AcquisitionTime": f"1200{z:02}"},
+        phases=1,
     )
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and scan.notes == () and len(scan.choices) == 1
@@ -145,9 +170,16 @@ def test_what_differs_without_need_splits_nothing(tmp_path):
 def test_an_image_taken_again_does_not_cut_its_volume(tmp_path):
     files = slices(tmp_path, lambda p, z: {"InstanceNumber": z + 1 + (z > 2)}, phases=1)
     again = {"ImagePositionPatient": [-10, -20, 36], "InstanceNumber": 4, **MAGNETIC}
-    files.append(save(instance(np.full((SIDE, SIDE), 77, np.int16), "again", **again, SOPInstanceUID="1.2.3.9"), tmp_path / "again"))
+    files.append(
+        save(
+            instance(np.full((SIDE, SIDE), 77, np.int16), "again", **again, SOPInstanceUID="1.2.3.9"),
+            tmp_path / "again",
+        )
+    )
     found = all_levels(files)
-    assert [len(volume) for volume in found] == [SLICES, 1] and sorted(sum(found, [])) == sorted([77, *expected(phases=1)[0]])
+    assert [len(volume) for volume in found] == [SLICES, 1] and sorted(sum(found, [])) == sorted(
+        [77, *expected(phases=1)[0]]
+    )
 
 
 # Rounding
@@ -160,7 +192,9 @@ def test_rounding_splits_nothing(tmp_path, noise, orientation, phases):
     files = slices(tmp_path, TOLD_APART["temporal position"], phases=phases, orientation=orientation, noise=noise)
     assert all_levels(files) == expected(phases=phases)
     scan = dicom.read(files)
-    assert np.linalg.norm(scan.affine[:3, 2]) == pytest.approx(3, rel=1e-3) and not any("uneven" in note for note in scan.notes)
+    assert np.linalg.norm(scan.affine[:3, 2]) == pytest.approx(3, rel=1e-3) and not any(
+        "uneven" in note for note in scan.notes
+    )
 
 
 def test_pixel_spacing_that_rounding_changes(tmp_path):
@@ -194,7 +228,11 @@ def test_a_series_for_each_slice_is_one_volume(tmp_path):
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 1
     assert "Each image states a series of its own" in scan.notes[0]
-    assert [set(group) for group in dicom.group_series(files)] == [set(files)] == [set(g) for g in session_files.group_files(files)]
+    assert (
+        [set(group) for group in dicom.group_series(files)]
+        == [set(files)]
+        == [set(g) for g in session_files.group_files(files)]
+    )
 
 
 def test_a_series_for_each_slice_of_several_phases(tmp_path):
@@ -202,18 +240,34 @@ def test_a_series_for_each_slice_of_several_phases(tmp_path):
     assert all_levels(files) == expected([(0, 2)])
 
 
-@pytest.mark.parametrize("different", [
-    {"SeriesNumber": 8}, {"StudyInstanceUID": "1.5"}, {"FrameOfReferenceUID": "1.6"}, {"PixelSpacing": [1, 1]}, {"Modality": "PT"},
-    {"ImageOrientationPatient": [1, 0, 0, 0, 0.9998477, 0.0174524]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"SeriesNumber": 8},
+        {"StudyInstanceUID": "1.5"},
+        {"FrameOfReferenceUID": "1.6"},
+        {"PixelSpacing": [1, 1]},
+        {"Modality": "PT"},
+        {"ImageOrientationPatient": [1, 0, 0, 0, 0.9998477, 0.0174524]},
+    ],
+)
 def test_series_that_differ_stay_apart(tmp_path, different):
-    files = slices(tmp_path, lambda p, z: {"SeriesInstanceUID": f"1.9.{int(z > 2)}", "SeriesNumber": 7} | (different if z > 2 else {}), phases=1)
+    files = slices(
+        tmp_path,
+        lambda p, z: {"SeriesInstanceUID": f"1.9.{int(z > 2)}", "SeriesNumber": 7} | (different if z > 2 else {}),
+        phases=1,
+    )
     assert sorted(all_levels(files)) == [[1000, 1001, 1002], [1003, 1004, 1005]]
 
 
 def test_scouts_stay_apart(tmp_path):
     scouts = [
-        instance(np.full((SIDE, SIDE), k, np.int16), f"8.{k}", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=list(o))
+        instance(
+            np.full((SIDE, SIDE), k, np.int16),
+            f"8.{k}",
+            ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+            ImageOrientationPatient=list(o),
+        )
         for k, o in enumerate([AXIAL, (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)])
     ]
     files = [save(ds, tmp_path / f"l{k}") for k, ds in enumerate(scouts)]
@@ -232,22 +286,34 @@ def test_sizes_in_one_folder_are_choices(tmp_path):
     assert len(dicom.read([*files, save(large, tmp_path / "large")]).choices) == 2
 
 
-@pytest.mark.parametrize("other, count", [
-    ({"ImagePositionPatient": None}, 1), ({"ImageOrientationPatient": None}, 2), ({"PixelSpacing": [2, 2]}, 1), ({"Rows": 16}, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "other, count",
+    [
+        ({"ImagePositionPatient": None}, 1),
+        ({"ImageOrientationPatient": None}, 2),
+        ({"PixelSpacing": [2, 2]}, 1),
+        ({"Rows": 16}, 1),
+    ],
+)
 def test_what_is_no_part_of_the_volume_is_said(tmp_path, other, count):
     files = slices(tmp_path, lambda p, z: {}, phases=1)
     for k in range(count):
         pixels = np.full((other.get("Rows", SIDE), SIDE), 7, np.int16)
-        files.append(save(instance(pixels, f"other{k}", SOPInstanceUID=f"1.2.7.{k}", **MAGNETIC | other), tmp_path / f"other{k}"))
+        files.append(
+            save(instance(pixels, f"other{k}", SOPInstanceUID=f"1.2.7.{k}", **MAGNETIC | other), tmp_path / f"other{k}")
+        )
     scan = dicom.read(files)
     assert levels(scan) == expected(phases=1)[0] and len(scan.choices) == 2
-    assert any(note.startswith(f"{count} other image") and note.endswith("see the other choices.") for note in scan.notes)
+    assert any(
+        note.startswith(f"{count} other image") and note.endswith("see the other choices.") for note in scan.notes
+    )
 
 
 def test_mosaics_without_geometry_stay_apart(tmp_path):
     for number in range(2):
-        ds = mosaic(11, csa(11, (0, 0, 1)), SOPInstanceUID=f"1.2.8.{number}", ImagePositionPatient=None, InstanceNumber=number)
+        ds = mosaic(
+            11, csa(11, (0, 0, 1)), SOPInstanceUID=f"1.2.8.{number}", ImagePositionPatient=None, InstanceNumber=number
+        )
         save(ds, tmp_path / f"m{number}")
     assert all_levels(sorted(tmp_path.iterdir())) == [list(range(1, 12))] * 2
 
@@ -268,13 +334,17 @@ def test_a_dicom_seg_refers_to_the_slices_of_its_volume(tmp_path, elements, lost
     referred = set()
     for frame in data.PerFrameFunctionalGroupsSequence:
         uid = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-        np.testing.assert_allclose(frame.PlanePositionSequence[0].ImagePositionPatient, sources[uid].ImagePositionPatient, atol=1e-4)
+        np.testing.assert_allclose(
+            frame.PlanePositionSequence[0].ImagePositionPatient, sources[uid].ImagePositionPatient, atol=1e-4
+        )
         referred.add(uid)
     listed = {
         item.ReferencedSOPInstanceUID: series.SeriesInstanceUID for series in data.ReferencedSeriesSequence
         for item in series.ReferencedInstanceSequence
     }  # fmt: skip
-    assert referred == wanted == set(listed) and all(sources[uid].SeriesInstanceUID == series for uid, series in listed.items())
+    assert referred == wanted == set(listed) and all(
+        sources[uid].SeriesInstanceUID == series for uid, series in listed.items()
+    )
 
 
 # Enhanced images
@@ -293,13 +363,18 @@ FRAMES = {
     "acquisition time": lambda p, z: {"FrameContentSequence": group(FrameAcquisitionDateTime=f"2001010112{p:02}00.5")},
     "echo time": lambda p, z: {"MREchoSequence": group(EffectiveEchoTime=2.3 + p)},
     "b-value": lambda p, z: {"MRDiffusionSequence": group(DiffusionBValue=500.0 * p)},
-    "diffusion direction": lambda p, z: {"MRDiffusionSequence": group(
-        DiffusionBValue=5.0, DiffusionGradientDirectionSequence=group(DiffusionGradientOrientation=np.eye(3)[p].tolist())
-    )},
+    "diffusion direction": lambda p, z: {
+        "MRDiffusionSequence": group(
+            DiffusionBValue=5.0,
+            DiffusionGradientDirectionSequence=group(DiffusionGradientOrientation=np.eye(3)[p].tolist()),
+        )
+    },
     "inversion time": lambda p, z: {"MRModifierSequence": group(InversionTimes=[100.0 + p])},
     "trigger time": lambda p, z: {"CardiacSynchronizationSequence": group(NominalCardiacTriggerDelayTime=30.0 * p)},
-    "complex component": lambda p, z: {"MRImageFrameTypeSequence": group(ComplexImageComponent=["MAGNITUDE", "PHASE", "REAL"][p])},
-}  # fmt: skip
+    "complex component": lambda p, z: {
+        "MRImageFrameTypeSequence": group(ComplexImageComponent=["MAGNITUDE", "PHASE", "REAL"][p])
+    },
+}
 
 
 @pytest.mark.parametrize("lost", [[], [(0, 3)]], ids=str)
@@ -323,7 +398,9 @@ def test_a_file_for_each_phase(tmp_path):
     files = []
     for p in range(PHASES):
         frames = np.stack([np.full((SIDE, SIDE), level(p, z), np.int16) for z in range(SLICES)])
-        ds = enhanced(frames, [(0, 0, 3 * z) for z in range(SLICES)], SOPInstanceUID=f"1.2.{9 - p}", InstanceNumber=p + 1)
+        ds = enhanced(
+            frames, [(0, 0, 3 * z) for z in range(SLICES)], SOPInstanceUID=f"1.2.{9 - p}", InstanceNumber=p + 1
+        )
         files.append(save(ds, tmp_path / f"{(p * 2) % 3}"))
     assert all_levels(files) == expected()
 
@@ -336,7 +413,11 @@ def mosaic(count: int, header: bytes | None, **elements) -> Dataset:
     tiles = np.zeros((4, 4, SIDE, SIDE), np.int16)
     tiles.reshape(16, SIDE, SIDE)[:count] = np.arange(1, count + 1)[:, None, None]
     pixels = tiles.transpose(0, 2, 1, 3).reshape(4 * SIDE, 4 * SIDE)
-    given = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "SpacingBetweenSlices": 4.0, "PixelSpacing": [2, 2]}
+    given = {
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"],
+        "SpacingBetweenSlices": 4.0,
+        "PixelSpacing": [2, 2],
+    }
     ds = instance(pixels, "mosaic", **MAGNETIC | given | elements)
     if header is not None:
         ds.private_block(0x29, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", header)
@@ -377,10 +458,16 @@ def test_mosaics_are_moments_of_one_volume(tmp_path):
         ds = mosaic(11, csa(11, (0, 0, 1)), **elements)
         save(ds, tmp_path / f"m{number}")
     scan = dicom.read(sorted(tmp_path.iterdir()), choice=2)
-    assert len(scan.choices) == 3 and levels(scan) == list(range(1, 12)) and "told apart by acquisition number" in scan.notes[-1]
+    assert (
+        len(scan.choices) == 3
+        and levels(scan) == list(range(1, 12))
+        and "told apart by acquisition number" in scan.notes[-1]
+    )
 
 
-@pytest.mark.parametrize("header", [None, b"", b"SV10" + bytes(300), csa(None, (0, 0, 1)), csa(0, (0, 0, 1)), csa(5000, (0, 0, 1))])
+@pytest.mark.parametrize(
+    "header", [None, b"", b"SV10" + bytes(300), csa(None, (0, 0, 1)), csa(0, (0, 0, 1)), csa(5000, (0, 0, 1))]
+)
 def test_mosaics_of_unknown_slices_are_refused(tmp_path, header):
     with pytest.raises(UnreadableImage, match="mosaic.*does not say how many"):
         dicom.read([save(mosaic(9, header), tmp_path / "m")])
@@ -395,24 +482,43 @@ def test_mosaics_without_a_direction_are_refused(tmp_path):
 # Drawing shape
 
 
-@pytest.mark.parametrize("elements, aspect", [
-    ({"PixelAspectRatio": [2, 1]}, 2), ({"PixelAspectRatio": [1, 4]}, 0.25), ({"PixelAspectRatio": [0, 1]}, 1), ({}, 1),
-    ({"PixelAspectRatio": [1000, 1]}, 1), ({"ImagerPixelSpacing": [0.3, 0.2]}, 1.5), ({"NominalScannedPixelSpacing": [1, 2]}, 0.5),
-    ({"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": [1, 1]}, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "elements, aspect",
+    [
+        ({"PixelAspectRatio": [2, 1]}, 2),
+        ({"PixelAspectRatio": [1, 4]}, 0.25),
+        ({"PixelAspectRatio": [0, 1]}, 1),
+        ({}, 1),
+        ({"PixelAspectRatio": [1000, 1]}, 1),
+        ({"ImagerPixelSpacing": [0.3, 0.2]}, 1.5),
+        ({"NominalScannedPixelSpacing": [1, 2]}, 0.5),
+        ({"PixelSpacing": [0.4, 0.2], "PixelAspectRatio": [1, 1]}, 2),
+    ],
+)
 def test_pixels_that_are_not_square(tmp_path, elements, aspect):
     scan = one(tmp_path, np.zeros((32, 40), np.uint8), **PICTURE | {"PixelSpacing": None} | elements)
     assert scan.affine is None and scan.spacing() is None and scan.pixel_hw() == (pytest.approx(aspect), 1)
     assert (len(scan.notes) == 1 and "distances are unknown" in scan.notes[0]) if aspect != 1 else not scan.notes
 
 
-@pytest.mark.parametrize("units, steps, aspect", [
-    ((3, 3), [(0.02, 0.03)], 1.5), ((3, 3), [(0.02, 0.03), (0.02, -0.03)], 1.5), ((3, 3), [(0.02, 0.03), (0.02, 0.02)], 1),
-    ((4, 3), [(0.02, 0.03)], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "units, steps, aspect",
+    [
+        ((3, 3), [(0.02, 0.03)], 1.5),
+        ((3, 3), [(0.02, 0.03), (0.02, -0.03)], 1.5),
+        ((3, 3), [(0.02, 0.03), (0.02, 0.02)], 1),
+        ((4, 3), [(0.02, 0.03)], 1),
+    ],
+)
 def test_regions_of_an_ultrasound(tmp_path, units, steps, aspect):
     regions = [
-        group(RegionSpatialFormat=1, PhysicalUnitsXDirection=units[0], PhysicalUnitsYDirection=units[1], PhysicalDeltaX=x, PhysicalDeltaY=y)[0]
+        group(
+            RegionSpatialFormat=1,
+            PhysicalUnitsXDirection=units[0],
+            PhysicalUnitsYDirection=units[1],
+            PhysicalDeltaX=x,
+            PhysicalDeltaY=y,
+        )[0]
         for x, y in steps
     ]
     ds = {"SequenceOfUltrasoundRegions": regions, "PixelSpacing": None}
@@ -420,6 +526,9 @@ def test_regions_of_an_ultrasound(tmp_path, units, steps, aspect):
 
 
 def test_pages_draw_pixels_as_high_as_they_are(tmp_path):
-    path = save(instance(np.zeros((64, 80), np.uint8), "1", **PICTURE, PixelAspectRatio=[2, 1], PixelSpacing=None), tmp_path / "a")
+    path = save(
+        instance(np.zeros((64, 80), np.uint8), "1", **PICTURE, PixelAspectRatio=[2, 1], PixelSpacing=None),
+        tmp_path / "a",
+    )
     case = open_case.open_upload([path], None, lambda modality: {"seed": 0, "selector": "geodesic"})
     assert case.size_hw == (128, 80) and any("distances are unknown" in note for note in case.scan.notes)

@@ -27,7 +27,9 @@ def world(affine: np.ndarray, shape: tuple = SHAPE) -> np.ndarray:
 
 
 def test_all_48_orientations_are_there():
-    assert len(STRAIGHT) == 48 and all(np.allclose(np.abs(np.linalg.det(a)), np.prod(LENGTHS)) for a in STRAIGHT.values())
+    assert len(STRAIGHT) == 48 and all(
+        np.allclose(np.abs(np.linalg.det(a)), np.prod(LENGTHS)) for a in STRAIGHT.values()
+    )
 
 
 @pytest.mark.parametrize("plane", geometry.PLANES)
@@ -141,7 +143,9 @@ def test_voxels_without_a_value_are_shown_as_background(modality):
         assert row.dtype == np.float32 and row[:3].tolist() == [background] * 3 and scan.background == background
         assert row[3] == (9 if slope == 2 else background)
         values = scan.values(10**6)
-        assert (values.size == voxels.size - 3 and values.min() == -5) if slope == 2 else values.tolist() == [background]
+        assert (
+            (values.size == voxels.size - 3 and values.min() == -5) if slope == 2 else values.tolist() == [background]
+        )
         assert scan.missing(np.array([np.nan, 0.0])).tolist() == [True, slope != 2]
 
 
@@ -168,7 +172,9 @@ def test_a_slice_outside_is_an_error(index):
 
 @pytest.mark.parametrize("shape", [(512, 16, 12), (64, 64, 24), (48, 36, 30)])
 def test_values_are_spread_over_all_rows_columns_and_slices(shape):
-    """A step that divides the length of rows would see a few columns of each; here each place along each axis is seen."""
+    """A step that divides the length of rows would see a few columns of each; here each place along each
+    axis is seen.
+    """
     places = np.indices(shape)
     for axis in range(3):
         scan = Scan(np.asfortranarray(places[axis].astype(np.int16)), "mri", "")

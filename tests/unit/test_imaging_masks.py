@@ -1,4 +1,6 @@
-"""The meaning of a mask's values and its position on the image's grid: one table of inputs through every entry that reads masks."""
+"""The meaning of a mask's values and its position on the image's grid: one table of inputs through every entry that
+reads masks.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def labels(count: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return ball(shape) * (1 + np.arange(shape[0])[:, None, None] * count // shape[0])
 
 
-def nifti(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None, inter: float = 0.0) -> Path:
+def nifti(
+    path: Path, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None, inter: float = 0.0
+) -> Path:
     image = nibabel.Nifti1Image(values, affine)
     if slope is not None:  # stored as they are, and scaled by the reader
         image.header.set_slope_inter(slope, inter)
@@ -72,35 +76,86 @@ VOLUMES: dict[str, tuple] = {
     "BraTS' labels scaled over int16": (np.round(labels(4) * 8191).astype(np.int16), 1 / 8191, 0, BALL, "3 labels"),
     "many labels": (labels(20).astype(np.int16), None, 0, BALL, "labels"),
     "large uint16 labels in areas": (labels(6).astype(np.uint16) * 900, None, 0, BALL, "labels"),
-    "255 beside labels": (np.where(ball(radius=7) & ~BALL, 255, labels(6)).astype(np.uint8), None, 0, BALL, "255 in the mask"),
+    "255 beside labels": (
+        np.where(ball(radius=7) & ~BALL, 255, labels(6)).astype(np.uint8),
+        None,
+        0,
+        BALL,
+        "255 in the mask",
+    ),
     "a label below 0": (np.where(ball(radius=7) & ~BALL, -1, BALL).astype(np.int8), None, 0, BALL, ""),
     "shares of 1": (soft().astype(np.float32), None, 0, soft().astype(np.float32) > 0.5, "shares of 1"),
-    "shares of 1 in bytes": (np.round(soft() * 255).astype(np.uint8), 1 / 255, 0, np.round(soft() * 255) > 127, "shares of 1"),
-    "shares up to 255": ((soft() * 255).astype(np.float32), None, 0, np.float32(soft() * 255) > 0.5 * np.float32(soft() * 255).max(), "soft edges"),
+    "shares of 1 in bytes": (
+        np.round(soft() * 255).astype(np.uint8),
+        1 / 255,
+        0,
+        np.round(soft() * 255) > 127,
+        "shares of 1",
+    ),
+    "shares up to 255": (
+        (soft() * 255).astype(np.float32),
+        None,
+        0,
+        np.float32(soft() * 255) > 0.5 * np.float32(soft() * 255).max(),
+        "soft edges",
+    ),
     "noise of rounding": (BALL + np.random.default_rng(0).random(SHAPE) * 1e-17, None, 0, BALL, ""),
-    "overshoot of splines": ((BALL + 0.05 * np.cos(np.arange(SHAPE[2]))).astype(np.float32), None, 0, BALL, "shares of 1"),
-    "labels interpolated": (labels(3) * 0.9 + 0.02 * np.random.default_rng(0).random(SHAPE), None, 0, BALL, "between its labels"),
+    "overshoot of splines": (
+        (BALL + 0.05 * np.cos(np.arange(SHAPE[2]))).astype(np.float32),
+        None,
+        0,
+        BALL,
+        "shares of 1",
+    ),
+    "labels interpolated": (
+        labels(3) * 0.9 + 0.02 * np.random.default_rng(0).random(SHAPE),
+        None,
+        0,
+        BALL,
+        "between its labels",
+    ),
     "no number outside": (np.where(BALL, 1, np.nan).astype(np.float32), None, 0, BALL, ""),
     "infinite": (np.where(BALL, 1, np.inf).astype(np.float32), None, 0, BALL, ""),
     "one-hot": (np.stack([~BALL, BALL], -1).astype(np.uint8), None, 0, BALL, "one-hot: channel 1 of 2"),
-    "one-hot, background last": (np.stack([labels(2) == 1, labels(2) == 2, ~BALL], -1).astype(np.uint8), None, 0, BALL, "channel 3 of 3"),
+    "one-hot, background last": (
+        np.stack([labels(2) == 1, labels(2) == 2, ~BALL], -1).astype(np.uint8),
+        None,
+        0,
+        BALL,
+        "channel 3 of 3",
+    ),
     "softmax": (np.stack([1 - soft(), soft()], -1).astype(np.float32), None, 0, half(np.float32(soft())), "one-hot"),
     "nothing": (np.zeros(SHAPE, np.uint8), None, 0, np.zeros(SHAPE, bool), ""),
-    "low shares": ((soft() * 0.3).astype(np.float32), None, 0, np.zeros(SHAPE, bool), "None of the mask's values is above one half"),
+    "low shares": (
+        (soft() * 0.3).astype(np.float32),
+        None,
+        0,
+        np.zeros(SHAPE, bool),
+        "None of the mask's values is above one half",
+    ),
     "dark on white": (~BALL * np.uint8(255), None, 0, ~BALL, "invert it"),
     "hundreds of small objects": (OBJECTS, None, 0, OBJECTS > 0, "labels"),
-}  # fmt: skip
+}
 REFUSED = {
-    "two raters": (np.stack([BALL, ball(shift=1)], -1).astype(np.uint8), "2 volumes or channels, and it cannot be told"),
+    "two raters": (
+        np.stack([BALL, ball(shift=1)], -1).astype(np.uint8),
+        "2 volumes or channels, and it cannot be told",
+    ),
     "the same twice": (np.stack([BALL, BALL], -1).astype(np.uint8), "2 volumes or channels"),
-    "Hounsfield units": (np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16), "values from -1000 to 999"),
+    "Hounsfield units": (
+        np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16),
+        "values from -1000 to 999",
+    ),
     "logits": ((20 * soft() - 12).astype(np.float32), "which are no mask's"),
 }
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> _case.Case:
-    path = nifti(tmp_path_factory.mktemp("case") / "case.nii.gz", np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16))
+    path = nifti(
+        tmp_path_factory.mktemp("case") / "case.nii.gz",
+        np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16),
+    )
     return open_case.open_upload([path], "mri", lambda modality: HOW)
 
 
@@ -149,7 +204,11 @@ def test_what_is_no_mask_is_refused_everywhere(tmp_path, case, name, entry):
     values, words = REFUSED[name]
     with pytest.raises(ValueError, match=words) as refusal:
         ENTRIES[entry](nifti(tmp_path / "x_mask.nii.gz", values), case)
-    assert "allowed" in str(refusal.value) and str(refusal.value).endswith(".") and isinstance(refusal.value, UnreadableImage) == (entry != "folder")
+    assert (
+        "allowed" in str(refusal.value)
+        and str(refusal.value).endswith(".")
+        and isinstance(refusal.value, UnreadableImage) == (entry != "folder")
+    )
 
 
 # Pictures
@@ -186,7 +245,11 @@ PICTURES: dict[str, tuple] = {
     "one-hot with lesion first": (painted("red", "green"), DISC, "red 0, green 255, blue 0"),
     "red on white": (painted("red", "white"), DISC, "red 255, green 255, blue 255"),
     "palette of VOC": (palette(np.where(RING, 255, DISC), VOC), DISC, "not labelled"),
-    "palette of VOC, two classes": (palette(np.where(RING, 255, np.where(SLABS > 3, 15, DISC)), VOC), DISC, "not labelled"),
+    "palette of VOC, two classes": (
+        palette(np.where(RING, 255, np.where(SLABS > 3, 15, DISC)), VOC),
+        DISC,
+        "not labelled",
+    ),
     "palette of greys": (palette(1 - DISC.astype(int), {0: (255, 255, 255), 1: (0, 0, 0)}), DISC, ""),
     "white on transparent": (transparent((255, 255, 255)), DISC, ""),
     "black on transparent": (transparent((0, 0, 0)), DISC, "not transparent"),
@@ -200,19 +263,25 @@ PICTURES: dict[str, tuple] = {
 def test_values_of_a_picture(tmp_path, name):
     image, lesion, words = PICTURES[name]
     image.save(tmp_path / "x_mask.png")
-    scan = raster.read(as_png(Image.fromarray(np.arange(lesion.size, dtype=np.uint16).reshape(lesion.shape))), "ultrasound")
+    scan = raster.read(
+        as_png(Image.fromarray(np.arange(lesion.size, dtype=np.uint16).reshape(lesion.shape))), "ultrasound"
+    )
     found = mask_files.read(tmp_path / "x_mask.png", scan)
     assert np.array_equal(found.lesion[:, :, 0].T, lesion) and found.lesion.shape == scan.voxels_xyz.shape
     assert words in " ".join(found.notes) if words else not found.notes, found.notes
     assert np.array_equal(raster.read_mask((tmp_path / "x_mask.png").read_bytes(), lesion.shape), lesion)
     again = imports.read(tmp_path / "x_mask.png", {"x": scan})
-    assert np.array_equal(again.masks["x"], found.lesion) and [note.partition(": ")[2] for note in again.notes] == list(found.notes)
+    assert np.array_equal(again.masks["x"], found.lesion) and [note.partition(": ")[2] for note in again.notes] == list(
+        found.notes
+    )
 
 
 @pytest.mark.parametrize("quality", [60, 75, 90, 97])
 @pytest.mark.parametrize("scale", [1, 4])
 def test_soft_pictures_are_cut_at_half(quality, scale):
-    """JPEG, and edges made soft by making the picture smaller; no edge pixel of a label map is taken for one of these."""
+    """JPEG, and edges made soft by making the picture smaller; no edge pixel of a label map is taken for
+    one of these.
+    """
     large = Image.fromarray(np.kron(DISC, np.ones((scale, scale))).astype(np.uint8) * 255)
     data = io.BytesIO()
     large.resize(DISC.shape[::-1], Image.Resampling.BILINEAR).save(data, "JPEG", quality=quality)
@@ -223,13 +292,18 @@ def test_soft_pictures_are_cut_at_half(quality, scale):
 
 def test_an_image_taken_for_a_mask_is_told():
     grey = np.random.default_rng(0).integers(0, 256, DISC.shape).astype(np.uint8)
-    assert any("as in an image rather than a mask" in note for note in raster.mask_of(as_png(Image.fromarray(grey)), DISC.shape).notes)
+    assert any(
+        "as in an image rather than a mask" in note
+        for note in raster.mask_of(as_png(Image.fromarray(grey)), DISC.shape).notes
+    )
 
 
 def test_notes_on_a_truth_mask_stand_on_the_page(tmp_path, case):
     path = nifti(tmp_path / "x.nii.gz", labels(3).astype(np.uint8))
     opened = _case.set_truth(case, path)
-    assert "every label above 0 is lesion" in slice_view.current_slice(opened) and "every label" not in slice_view.current_slice(_case.set_truth(opened, None))
+    assert "every label above 0 is lesion" in slice_view.current_slice(
+        opened
+    ) and "every label" not in slice_view.current_slice(_case.set_truth(opened, None))
     assert "every label" in slice_view.current_slice(_case.move_to_slice(opened, "axial", 3, HOW))
 
 
@@ -253,14 +327,20 @@ def as_png(image: Image.Image) -> bytes:
 def test_a_mask_in_another_orientation_is_turned_onto_the_image(tmp_path, case, axes, entry):
     lesion = ball(shift=1.5) & (np.arange(SHAPE[0])[:, None, None] > 9)
     image = nibabel.Nifti1Image(lesion.astype(np.uint8), AFFINE)
-    turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(axes)))
+    turned = image.as_reoriented(
+        nibabel.orientations.ornt_transform(nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(axes))
+    )
     nibabel.save(turned, tmp_path / "x_mask.nii.gz")
     mask_xyz, notes = ENTRIES[entry](tmp_path / "x_mask.nii.gz", case)
-    assert np.array_equal(mask_xyz, lesion) and all(np.argsort(mask_xyz.strides) == np.argsort(case.scan.voxels_xyz.strides))
+    assert np.array_equal(mask_xyz, lesion) and all(
+        np.argsort(mask_xyz.strides) == np.argsort(case.scan.voxels_xyz.strides)
+    )
     assert any("another orientation" in note for note in notes) == (axes != "".join(nibabel.aff2axcodes(AFFINE)))
 
 
-def moved(millimetres: tuple[float, float, float] = (0, 0, 0), spacing: float = 1.0, degrees: float = 0.0) -> np.ndarray:
+def moved(
+    millimetres: tuple[float, float, float] = (0, 0, 0), spacing: float = 1.0, degrees: float = 0.0
+) -> np.ndarray:
     turn, angle = np.eye(4), np.radians(degrees)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     affine = turn @ AFFINE @ np.diag([spacing, 1, 1, 1])
@@ -269,10 +349,15 @@ def moved(millimetres: tuple[float, float, float] = (0, 0, 0), spacing: float = 
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("affine, words", [
-    (moved((0, 0, 0.4)), "centre 0.4 mm away"), (moved(spacing=1.1), r"voxels of 2.2 × 1.5 × 3 mm instead of 2 × 1.5 × 3 mm"),
-    (moved(degrees=2), "axes turned by 2°"), (moved(degrees=0.3), "axes turned by 0.3°"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "affine, words",
+    [
+        (moved((0, 0, 0.4)), "centre 0.4 mm away"),
+        (moved(spacing=1.1), r"voxels of 2.2 × 1.5 × 3 mm instead of 2 × 1.5 × 3 mm"),
+        (moved(degrees=2), "axes turned by 2°"),
+        (moved(degrees=0.3), "axes turned by 0.3°"),
+    ],
+)
 def test_another_grid_is_refused_with_how_it_differs(tmp_path, case, affine, words, entry):
     with pytest.raises(ValueError, match=words):
         ENTRIES[entry](nifti(tmp_path / "x_mask.nii.gz", BALL.astype(np.uint8), affine), case)
@@ -313,11 +398,14 @@ def test_codes_of_a_data_set():
             mask_values.lesion([Scan(wrong, "mri", "")], known)
 
 
-def coded(root: Path, name: str, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None) -> datasets.Dataset:
+def coded(
+    root: Path, name: str, values: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None
+) -> datasets.Dataset:
     """A data set with codes of its own, of one patient, whose mask is stored so."""
     image, mask = {
-        "hecktor": ("hecktor_nii/A_ct.nii.gz", "hecktor_nii/A_gtvt.nii.gz"), "brats": ("HGG/A/A_t1.nii.gz", "HGG/A/A_seg.nii.gz"),
-    }[name]  # fmt: skip
+        "hecktor": ("hecktor_nii/A_ct.nii.gz", "hecktor_nii/A_gtvt.nii.gz"),
+        "brats": ("HGG/A/A_t1.nii.gz", "HGG/A/A_seg.nii.gz"),
+    }[name]
     (root / mask).parent.mkdir(parents=True)
     nifti(root / image, np.random.default_rng(0).integers(-900, 900, SHAPE).astype(np.int16))
     nifti(root / mask, values, affine, slope)
@@ -334,7 +422,12 @@ def in_xyz(found: datasets.Dataset) -> np.ndarray:
 def test_data_sets_with_codes_scale_turn_and_cut_alike(tmp_path, name, lesion):
     scaled = coded(tmp_path / "scaled", name, np.round(labels(2) * 8191).astype(np.int16), slope=1 / 8191)
     assert np.array_equal(in_xyz(scaled), lesion)
-    flipped = coded(tmp_path / "flipped", name, labels(2)[::-1].astype(np.uint8), AFFINE @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    flipped = coded(
+        tmp_path / "flipped",
+        name,
+        labels(2)[::-1].astype(np.uint8),
+        AFFINE @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+    )
     assert np.array_equal(in_xyz(flipped), lesion) and any("another orientation" in note for note in flipped[0].notes)
     interpolated = coded(tmp_path / "soft", name, soft().astype(np.float32))
     assert np.array_equal(in_xyz(interpolated), np.float32(soft()) > 0.5) and "shares of 1" in interpolated[0].notes[-1]
@@ -348,7 +441,9 @@ def test_data_sets_with_codes_scale_turn_and_cut_alike(tmp_path, name, lesion):
 def test_a_sequence_in_another_orientation_is_turned(tmp_path):
     values = np.random.default_rng(1).integers(0, 900, SHAPE).astype(np.int16)
     coded(tmp_path, "brats", BALL.astype(np.uint8))
-    nifti(tmp_path / "HGG/A/A_flair.nii.gz", values.transpose(2, 0, 1)[::-1], (AFFINE @ turn(SHAPE[2]))[:, [2, 0, 1, 3]])
+    nifti(
+        tmp_path / "HGG/A/A_flair.nii.gz", values.transpose(2, 0, 1)[::-1], (AFFINE @ turn(SHAPE[2]))[:, [2, 0, 1, 3]]
+    )
     found = datasets.open_dataset("brats", tmp_path, ("t1", "flair"))
     shown_shw = geometry.radiological_view(values, AFFINE)
     assert all(np.array_equal(sample.image[1], shown_hw) for sample, shown_hw in zip(found, shown_shw, strict=True))
@@ -380,8 +475,12 @@ def test_a_busi_mask_with_labels_and_soft_edges(tmp_path):
     for kind in ("benign", "malignant", "normal"):
         folder = tmp_path / "Dataset_BUSI_with_GT" / kind
         folder.mkdir(parents=True)
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, DISC.shape).astype(np.uint8)).save(folder / f"{kind} (1).png")
-        values = {"benign": SLABS, "malignant": np.rint(255 * soft((*DISC.shape, 1))[..., 0]), "normal": SLABS * 0}[kind]
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, DISC.shape).astype(np.uint8)).save(
+            folder / f"{kind} (1).png"
+        )
+        values = {"benign": SLABS, "malignant": np.rint(255 * soft((*DISC.shape, 1))[..., 0]), "normal": SLABS * 0}[
+            kind
+        ]
         Image.fromarray(values.astype(np.uint8)).save(folder / f"{kind} (1)_mask.png")
     found = {sample.case: sample for sample in datasets.open_dataset("busi", tmp_path)}
     assert np.array_equal(found["benign (1)"].mask, DISC) and "labels" in found["benign (1)"].notes[0]
@@ -389,7 +488,11 @@ def test_a_busi_mask_with_labels_and_soft_edges(tmp_path):
 
 
 def test_a_mask_has_the_memory_order_of_its_image(case):
-    for scan in (case.scan, Scan(np.zeros((5, 6, 7)), "mri", ""), Scan(np.zeros((5, 6, 7)).transpose(1, 2, 0), "mri", "")):
+    for scan in (
+        case.scan,
+        Scan(np.zeros((5, 6, 7)), "mri", ""),
+        Scan(np.zeros((5, 6, 7)).transpose(1, 2, 0), "mri", ""),
+    ):
         mask_xyz = scan.empty_mask()
         assert mask_xyz.dtype == bool and not mask_xyz.any() and mask_xyz.flags.writeable
         assert list(np.argsort(mask_xyz.strides)) == list(np.argsort(scan.voxels_xyz.strides))
@@ -402,7 +505,9 @@ def test_volumes_and_areas_of_a_sheared_grid():
     assert geometry.pixel_mm2(affine) == pytest.approx(0.25)
     assert geometry.pixel_mm2(affine, "sagittal") == pytest.approx(2.5 * np.cos(0.35))
     steps = geometry.steps(affine)
-    assert np.linalg.norm(steps, axis=1) == pytest.approx(geometry.spacing(affine)) and abs(np.linalg.det(steps)) == pytest.approx(geometry.voxel_mm3(affine))
+    assert np.linalg.norm(steps, axis=1) == pytest.approx(geometry.spacing(affine)) and abs(
+        np.linalg.det(steps)
+    ) == pytest.approx(geometry.voxel_mm3(affine))
 
 
 def test_millilitres_and_distances_of_a_tilted_scan(tmp_path):
@@ -425,8 +530,13 @@ def test_a_fractional_dicom_seg_is_cut_at_half(tmp_path, entry, full):
     scan = imaging.read(files)
     share_xyz = np.random.default_rng(3).random(scan.voxels_xyz.shape)
     share_xyz[np.abs(share_xyz - 0.5) < 0.01] = 1
-    described = hd.seg.SegmentDescription(1, "lesion", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion, "MANUAL")
-    sources = sorted(map(pydicom.dcmread, files), key=lambda data: [image for image, _ in scan.source.images].index(data.SOPInstanceUID))
+    described = hd.seg.SegmentDescription(
+        1, "lesion", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion, "MANUAL"
+    )
+    sources = sorted(
+        map(pydicom.dcmread, files),
+        key=lambda data: [image for image, _ in scan.source.images].index(data.SOPInstanceUID),
+    )
     made = hd.seg.Segmentation(
         sources, share_xyz.transpose(2, 1, 0), "FRACTIONAL", [described], hd.UID(), 1, hd.UID(), 1, "m", "m", "1", "1",
         fractional_type="PROBABILITY", max_fractional_value=full, omit_empty_frames=False,
@@ -444,11 +554,16 @@ def film(folder: Path) -> Scan:
 
 
 def of_nifti(affine: np.ndarray | None, shape: tuple[int, ...] = SHAPE) -> Callable[[Path], Scan]:
-    return lambda folder: imaging.read([nifti(folder / "scan.nii.gz", np.random.default_rng(0).integers(0, 900, shape).astype(np.int16), affine)], "mri")
+    return lambda folder: imaging.read(
+        [nifti(folder / "scan.nii.gz", np.random.default_rng(0).integers(0, 900, shape).astype(np.int16), affine)],
+        "mri",
+    )
 
 
 def of_picture(folder: Path) -> Scan:
-    return raster.read(as_png(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 44)).astype(np.uint8))), "ultrasound")
+    return raster.read(
+        as_png(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 44)).astype(np.uint8))), "ultrasound"
+    )
 
 
 def tilted(folder: Path) -> Scan:
@@ -462,10 +577,18 @@ def of_dicom(count: int, **where) -> Callable[[Path], Scan]:
 
 
 KINDS: dict[str, Callable[[Path], Scan]] = {
-    "picture": of_picture, "film": film, "unplaced NIfTI": of_nifti(None), "NIfTI": of_nifti(AFFINE), "oblique NIfTI": of_nifti(moved(degrees=17)),
-    "NIfTI of one slice": of_nifti(AFFINE, (24, 22, 1)), "NIfTI of one sagittal slice": of_nifti(AFFINE, (1, 24, 22)), "tilted": tilted,
-    "DICOM": of_dicom(5), "DICOM, oblique": of_dicom(5, orientation=OBLIQUE), "DICOM of one slice": of_dicom(1),
-}  # fmt: skip
+    "picture": of_picture,
+    "film": film,
+    "unplaced NIfTI": of_nifti(None),
+    "NIfTI": of_nifti(AFFINE),
+    "oblique NIfTI": of_nifti(moved(degrees=17)),
+    "NIfTI of one slice": of_nifti(AFFINE, (24, 22, 1)),
+    "NIfTI of one sagittal slice": of_nifti(AFFINE, (1, 24, 22)),
+    "tilted": tilted,
+    "DICOM": of_dicom(5),
+    "DICOM, oblique": of_dicom(5, orientation=OBLIQUE),
+    "DICOM of one slice": of_dicom(1),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

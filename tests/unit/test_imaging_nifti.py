@@ -1,4 +1,6 @@
-"""NIfTI: voxels and masks in every orientation against nibabel, and hostile files, most of them written byte by byte."""
+"""NIfTI: voxels and masks in every orientation against nibabel, and hostile files, most of them written
+byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,10 @@ def test_a_mask_drawn_on_slices_lies_where_it_was_drawn(opened, name, version, o
     for k in range(len(shown)):
         assert np.array_equal(scan.slice(k), np.flip(turned[:, :, k].T, (0, 1)))
 
-    before, after = source.header, type(source.header)(gzip.decompress(exported)[: source.header.sizeof_hdr], check=False)
+    before, after = (
+        source.header,
+        type(source.header)(gzip.decompress(exported)[: source.header.sizeof_hdr], check=False),
+    )
     assert after.endianness == order and after["pixdim"][:4].tobytes() == before["pixdim"][:4].tobytes()
     for field in GEOMETRY:
         assert after[field].tobytes() == before[field].tobytes(), field
@@ -99,9 +104,17 @@ def test_voxels_are_mapped_and_read_only(opened):
     assert isinstance(mapped, np.memmap)
 
 
-@pytest.mark.parametrize("slope, inter, expected", [
-    (0.5, -1024, (0.5, -1024)), (-2, 7, (-2, 7)), (0, 55, (1, 0)), (np.nan, 55, (1, 0)), (np.inf, 55, (1, 0)), (1, 0, (1, 0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "slope, inter, expected",
+    [
+        (0.5, -1024, (0.5, -1024)),
+        (-2, 7, (-2, 7)),
+        (0, 55, (1, 0)),
+        (np.nan, 55, (1, 0)),
+        (np.inf, 55, (1, 0)),
+        (1, 0, (1, 0)),
+    ],
+)
 def test_scaling(opened, slope, inter, expected):
     data = nii(noise(), scl_slope=slope, scl_inter=inter)
     scan = opened(data)
@@ -164,10 +177,12 @@ def negative() -> dict[str, np.ndarray]:
     wide = draw.normal(0, 600, shape)
     wide[:20] = 0  # the background of a difference
     return {
-        "a difference": draw.normal(0, 150, shape).astype(np.float32), "a wide difference": wide.astype(np.int16),
-        "a phase": draw.integers(-4096, 4096, shape).astype(np.int16), "noise down to -1000": draw.uniform(-1000, 1000, shape).astype(np.float32),
+        "a difference": draw.normal(0, 150, shape).astype(np.float32),
+        "a wide difference": wide.astype(np.int16),
+        "a phase": draw.integers(-4096, 4096, shape).astype(np.int16),
+        "noise down to -1000": draw.uniform(-1000, 1000, shape).astype(np.float32),
         "a few voxels": np.where(draw.uniform(size=shape) < 0.005, -1000, 100).astype(np.int16),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", negative())
@@ -270,7 +285,10 @@ def both(sform: np.ndarray, qform: np.ndarray) -> bytes:
 
 def test_sform_and_qform_that_disagree_are_said_to(opened):
     straight = np.diag([-1.0, -1, 2, 1])
-    for turn, words in (([-1, 1, 1, 1], "disagree on left and right;"), ([-1, 1, -1, 1], "left and right and on feet and head;")):
+    for turn, words in (
+        ([-1, 1, 1, 1], "disagree on left and right;"),
+        ([-1, 1, -1, 1], "left and right and on feet and head;"),
+    ):
         scan = opened(both(np.diag(turn) @ straight, straight))
         assert np.array_equal(scan.affine, np.diag(turn) @ straight)
         assert len(scan.notes) == 1 and words in scan.notes[0] and "the sform is used" in scan.notes[0]
@@ -288,7 +306,11 @@ def test_a_voxel_size_that_was_mended_is_said(opened, codes):
     scan = opened(nii(noise(), codes=codes, pixdim=[1, -1.5, 2, 0, 0, 0, 0, 0]))
     assert scan.spacing() == (1, 2, 1.5)
     said = " ".join(scan.notes)
-    assert "voxel size of -1.5 along X; 1.5 is used." in said and "voxel size of 0 along Z; 1 is used." in said and "along Y" not in said
+    assert (
+        "voxel size of -1.5 along X; 1.5 is used." in said
+        and "voxel size of 0 along Z; 1 is used." in said
+        and "along Y" not in said
+    )
     assert (nifti_header.UNSTATED in scan.notes) == (codes == (0, 0))
 
 
@@ -296,7 +318,9 @@ def test_a_voxel_size_that_was_mended_is_said(opened, codes):
 def test_a_qfac_that_is_none_is_said(opened, qfac, said):
     scan = opened(nii(noise(), codes=(0, 1), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0]))
     assert any("qfac" in note for note in scan.notes) == said
-    assert not any("qfac" in note for note in opened(nii(noise(), codes=(1, 0), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0])).notes)
+    assert not any(
+        "qfac" in note for note in opened(nii(noise(), codes=(1, 0), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0])).notes
+    )
 
 
 def test_other_units_than_millimetres_are_said(opened):
@@ -312,7 +336,9 @@ def test_other_units_than_millimetres_are_said(opened):
 
 @pytest.mark.parametrize("order", "<>")
 def test_a_pair_is_opened_together(tmp_path, order):
-    image = nibabel.Nifti1Pair(noise().astype(f"{order}i2"), STRAIGHT["PIR"], nibabel.nifti1.Nifti1PairHeader(endianness=order))
+    image = nibabel.Nifti1Pair(
+        noise().astype(f"{order}i2"), STRAIGHT["PIR"], nibabel.nifti1.Nifti1PairHeader(endianness=order)
+    )
     image.set_data_dtype(np.int16)
     nibabel.save(image, tmp_path / "a.img")
     for files in ([tmp_path / "a.hdr", tmp_path / "a.img"], [tmp_path / "a.img", tmp_path / "a.hdr"]):
@@ -334,12 +360,17 @@ def test_analyze_states_no_orientation(tmp_path, order):
     header.set_data_dtype(np.int16)
     header["originator" if "originator" in header else "hist_un0"] = b"RADIOLOGY"
     image = nibabel.AnalyzeImage(noise().astype(f"{order}i2"), np.diag([-1.0, 1, 3, 1]), header)
-    image.to_file_map({"header": nibabel.FileHolder(str(tmp_path / "b.hdr")), "image": nibabel.FileHolder(str(tmp_path / "b.img"))})
+    image.to_file_map(
+        {"header": nibabel.FileHolder(str(tmp_path / "b.hdr")), "image": nibabel.FileHolder(str(tmp_path / "b.img"))}
+    )
     scan = imaging.read([tmp_path / "b.hdr", tmp_path / "b.img"], "mri")
     assert np.array_equal(scan.voxels_xyz, noise()) and scan.spacing() == (3, 1, 1)
     assert scan.notes == (nifti_header.ANALYZE,) and scan.origin.startswith("Analyze 7.5, int16")
     written = by_nibabel(nifti.write_mask(scan, noise() > 50))
-    assert np.array_equal(np.asarray(written.dataobj), noise() > 50) and written.header["sform_code"] == written.header["qform_code"] == 0
+    assert (
+        np.array_equal(np.asarray(written.dataobj), noise() > 50)
+        and written.header["sform_code"] == written.header["qform_code"] == 0
+    )
 
 
 def test_several_pairs_are_matched_by_name(tmp_path):
@@ -418,27 +449,50 @@ def test_a_wrong_mask_is_an_error(wrong):
 
 
 LIES = {
-    "no dimension": {"dim": [0] * 8}, "eight dimensions": {"dim": [8, 17, 18, 5, 1, 1, 1, 1]},
-    "minus one dimension": {"dim": [-1, 17, 18, 5, 1, 1, 1, 1]}, "nothing wide": {"dim": [3, 0, 18, 5, 1, 1, 1, 1]},
-    "nothing deep": {"dim": [3, 17, 18, 0, 1, 1, 1, 1]}, "negative depth": {"dim": [3, 17, 18, -5, 1, 1, 1, 1]},
+    "no dimension": {"dim": [0] * 8},
+    "eight dimensions": {"dim": [8, 17, 18, 5, 1, 1, 1, 1]},
+    "minus one dimension": {"dim": [-1, 17, 18, 5, 1, 1, 1, 1]},
+    "nothing wide": {"dim": [3, 0, 18, 5, 1, 1, 1, 1]},
+    "nothing deep": {"dim": [3, 17, 18, 0, 1, 1, 1, 1]},
+    "negative depth": {"dim": [3, 17, 18, -5, 1, 1, 1, 1]},
     "no volumes": {"dim": [4, 17, 18, 5, 0, 1, 1, 1]},
-    "negative": {"dim": [3, 17, -18, 5, 1, 1, 1, 1]}, "twice negative": {"dim": [3, -17, -18, 5, 1, 1, 1, 1]},
-    "larger than the file": {"dim": [3, 17, 18, 6, 1, 1, 1, 1]}, "far larger": {"dim": [3, 4000, 4000, 20, 1, 1, 1, 1]},
-    "1.5 GiB": {"dim": [3, 1024, 1024, 768, 1, 1, 1, 1]}, "a terabyte": {"dim": [4, 4096, 4096, 4096, 8, 1, 1, 1]},
-    "too long": {"dim": [3, 4097, 18, 5, 1, 1, 1, 1]}, "a long row": {"dim": [1, 1530, 1, 1, 1, 1, 1, 1]},
-    "a table": {"dim": [2, 2, 765, 1, 1, 1, 1, 1]}, "FreeSurfer's long": {"dim": [3, -1, 1, 1, 1, 1, 1, 1], "glmin": 1530},
-    "FreeSurfer's sphere": {"dim": [3, 27307, 1, 6, 1, 1, 1, 1]}, "a vector field": {"dim": [5, 17, 18, 1, 1, 5, 1, 1]},
+    "negative": {"dim": [3, 17, -18, 5, 1, 1, 1, 1]},
+    "twice negative": {"dim": [3, -17, -18, 5, 1, 1, 1, 1]},
+    "larger than the file": {"dim": [3, 17, 18, 6, 1, 1, 1, 1]},
+    "far larger": {"dim": [3, 4000, 4000, 20, 1, 1, 1, 1]},
+    "1.5 GiB": {"dim": [3, 1024, 1024, 768, 1, 1, 1, 1]},
+    "a terabyte": {"dim": [4, 4096, 4096, 4096, 8, 1, 1, 1]},
+    "too long": {"dim": [3, 4097, 18, 5, 1, 1, 1, 1]},
+    "a long row": {"dim": [1, 1530, 1, 1, 1, 1, 1, 1]},
+    "a table": {"dim": [2, 2, 765, 1, 1, 1, 1, 1]},
+    "FreeSurfer's long": {"dim": [3, -1, 1, 1, 1, 1, 1, 1], "glmin": 1530},
+    "FreeSurfer's sphere": {"dim": [3, 27307, 1, 6, 1, 1, 1, 1]},
+    "a vector field": {"dim": [5, 17, 18, 1, 1, 5, 1, 1]},
     "volumes without end": {"dim": [4, 16, 16, 1, 32767, 1, 1, 1]},
-    "no type": {"datatype": 0}, "bits": {"datatype": 1, "bitpix": 1}, "unknown type": {"datatype": 77},
-    "complex": {"datatype": 32, "bitpix": 64}, "wide complex": {"datatype": 1792, "bitpix": 128},
-    "float128": {"datatype": 1536, "bitpix": 128}, "transparency": {"datatype": 2304, "bitpix": 32},
-    "other bits": {"bitpix": 8}, "larger type": {"datatype": 64, "bitpix": 64},
-    "voxels at 0": {"vox_offset": 0}, "voxels in the header": {"vox_offset": 100}, "voxels before": {"vox_offset": -352},
-    "voxels halfway": {"vox_offset": 352.5}, "voxels nowhere": {"vox_offset": np.nan}, "voxels at no end": {"vox_offset": np.inf},
-    "voxels late": {"vox_offset": 368}, "voxels far out": {"vox_offset": 2**29}, "voxels further out": {"vox_offset": 1e30},
-    "infinite intercept": {"scl_inter": np.inf}, "no intercept": {"scl_inter": np.nan}, "a pair": {"magic": b"ni1"},
-    "no magic": {"magic": b""}, "other magic": {"magic": b"xyz"},
-}  # fmt: skip
+    "no type": {"datatype": 0},
+    "bits": {"datatype": 1, "bitpix": 1},
+    "unknown type": {"datatype": 77},
+    "complex": {"datatype": 32, "bitpix": 64},
+    "wide complex": {"datatype": 1792, "bitpix": 128},
+    "float128": {"datatype": 1536, "bitpix": 128},
+    "transparency": {"datatype": 2304, "bitpix": 32},
+    "other bits": {"bitpix": 8},
+    "larger type": {"datatype": 64, "bitpix": 64},
+    "voxels at 0": {"vox_offset": 0},
+    "voxels in the header": {"vox_offset": 100},
+    "voxels before": {"vox_offset": -352},
+    "voxels halfway": {"vox_offset": 352.5},
+    "voxels nowhere": {"vox_offset": np.nan},
+    "voxels at no end": {"vox_offset": np.inf},
+    "voxels late": {"vox_offset": 368},
+    "voxels far out": {"vox_offset": 2**29},
+    "voxels further out": {"vox_offset": 1e30},
+    "infinite intercept": {"scl_inter": np.inf},
+    "no intercept": {"scl_inter": np.nan},
+    "a pair": {"magic": b"ni1"},
+    "no magic": {"magic": b""},
+    "other magic": {"magic": b"xyz"},
+}
 
 
 @pytest.mark.filterwarnings("error")
@@ -476,9 +530,10 @@ def test_refusals_say_what_is_wrong(opened):
         (nii(noise((300, 3))), "holds 300 × 3 × 1 × 1 values"),
         (nii(noise(dtype=np.complex64)), "complex numbers"),
         (nii(noise(), dim=[3, 2048, 2048, 128, 1, 1, 1, 1], datatype=16, bitpix=32), "holds 2.0 GiB; .* up to 1 GiB"),
-        (gzip.compress(b"only text" * 99), "gzip file holds no NIfTI"), (gzip.compress(b""), "gzip file holds no NIfTI"),
+        (gzip.compress(b"only text" * 99), "gzip file holds no NIfTI"),
+        (gzip.compress(b""), "gzip file holds no NIfTI"),
         (nii(noise())[:200], "damaged or incomplete"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(UnreadableImage, match=words) as caught:
             opened(data)
         one_sentence(str(caught.value))
@@ -522,7 +577,9 @@ def test_random_headers(tmp_path):
     rng, found = np.random.default_rng(1), []
     for _ in range(120):
         header = header_of(SHAPE, np.int16, codes=(int(rng.integers(2)), int(rng.integers(2))))
-        name = rng.choice(["dim", "pixdim", "srow_x", "srow_y", "quatern_b", "qoffset_x", "scl_slope", "scl_inter", "vox_offset"])
+        name = rng.choice(
+            ["dim", "pixdim", "srow_x", "srow_y", "quatern_b", "qoffset_x", "scl_slope", "scl_inter", "vox_offset"]
+        )
         size = header[str(name)].nbytes
         header[str(name)] = np.frombuffer(rng.bytes(size), header[str(name)].dtype).reshape(header[str(name)].shape)
         found.append(outcome(header.binaryblock + bytes(4) + noise().tobytes("F"), tmp_path))

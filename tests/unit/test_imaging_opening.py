@@ -1,4 +1,6 @@
-"""Uploads of every kind, alone, together and zipped, to the reader they belong to; zips that lie; masks on their way out."""
+"""Uploads of every kind, alone, together and zipped, to the reader they belong to; zips that lie; masks on their way
+out.
+"""
 
 from __future__ import annotations
 
@@ -105,17 +107,28 @@ def one_sentence(message: str) -> None:
     assert message[0].isupper() and message.endswith(".") and ". " not in message and len(message) < 200
 
 
-@pytest.mark.parametrize("datas, words", [
-    ([b""], "file is empty"), ([b"\x89"], "no image we know"), ([b"only text"], "no image we know"),
-    ([b"<svg xmlns='http://www.w3.org/2000/svg'/>"], "no image we know"), ([picture("GIF")], "no image we know"),
-    ([DICOMDIR], "no image we know"), ([b"\x08\0\x05\0text of a length"], "no image we know"),
-    ([b"\x08\0\x05\0C1\xff\x01"], "no image we know"),
-    ([b"\x09\0\x05\0CS\x0a\0"], "no image we know"), ([b"\x08\0\x05\x01CS\x0a\0"], "no image we know"),
-    ([b"text", b"more"], "no image among these 2 files"), ([], "no image among these 0 files"), ([b"", b""], "file is empty"),
-    ([zipped({"a.zip": zipped({"b.png": picture()})})], "hold no other zip"),
-    ([zipped({"a": b""}), b"text"], "must be the only file"),
-    ([zipped({})], "no image among these 0 files"), ([zipped({"readme.txt": b"text"})], "no image we know"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "datas, words",
+    [
+        ([b""], "file is empty"),
+        ([b"\x89"], "no image we know"),
+        ([b"only text"], "no image we know"),
+        ([b"<svg xmlns='http://www.w3.org/2000/svg'/>"], "no image we know"),
+        ([picture("GIF")], "no image we know"),
+        ([DICOMDIR], "no image we know"),
+        ([b"\x08\0\x05\0text of a length"], "no image we know"),
+        ([b"\x08\0\x05\0C1\xff\x01"], "no image we know"),
+        ([b"\x09\0\x05\0CS\x0a\0"], "no image we know"),
+        ([b"\x08\0\x05\x01CS\x0a\0"], "no image we know"),
+        ([b"text", b"more"], "no image among these 2 files"),
+        ([], "no image among these 0 files"),
+        ([b"", b""], "file is empty"),
+        ([zipped({"a.zip": zipped({"b.png": picture()})})], "hold no other zip"),
+        ([zipped({"a": b""}), b"text"], "must be the only file"),
+        ([zipped({})], "no image among these 0 files"),
+        ([zipped({"readme.txt": b"text"})], "no image we know"),
+    ],
+)
 def test_refusals_say_what_is_opened(upload, dicom, datas, words):
     with pytest.raises(UnreadableImage, match=words) as caught:
         imaging.read(upload(*datas))
@@ -225,10 +238,22 @@ def unpacked(data: bytes, tmp_path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
-@pytest.mark.parametrize("name", [
-    "../../out", "/etc/out", "a/../../../out", "..\\..\\out", "C:\\out", "./here", "\N{SNOWMAN}" * 80, "a\0b", "-rf", "0001",
-    "x" * 5000,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../out",
+        "/etc/out",
+        "a/../../../out",
+        "..\\..\\out",
+        "C:\\out",
+        "./here",
+        "\N{SNOWMAN}" * 80,
+        "a\0b",
+        "-rf",
+        "0001",
+        "x" * 5000,
+    ],
+)
 def test_names_lead_nowhere(tmp_path, name):
     assert unpacked(zipped({name: b"content"}), tmp_path) == {"0000": b"content"}
 
@@ -404,7 +429,10 @@ def test_a_stack_without_geometry_leaves_as_nifti_of_unknown_orientation():
     assert export.formats(scan) == ("nifti",)
     mask = noise((20, 30, 4)) > 50
     image = nibabel.Nifti1Image.from_bytes(gzip.decompress(export.write(scan, mask, "nifti")[0]))
-    assert np.array_equal(np.asarray(image.dataobj), mask) and image.header["sform_code"] == image.header["qform_code"] == 0
+    assert (
+        np.array_equal(np.asarray(image.dataobj), mask)
+        and image.header["sform_code"] == image.header["qform_code"] == 0
+    )
 
 
 def ct_slices(reference: str = "1.2.3.9") -> list[bytes]:

@@ -62,10 +62,16 @@ def test_open_network_and_catalogue(weights, network, tmp_path):
         (None, "bf16", False, torch.bfloat16),
     ],
 )
-def test_bfloat16_is_for_networks_whose_masks_agree(weights, tmp_path, monkeypatch, agreement, asked, hardware, expected):
+def test_bfloat16_is_for_networks_whose_masks_agree(
+    weights, tmp_path, monkeypatch, agreement, asked, hardware, expected
+):
     found = checkpoint.load(weights)
     path = tmp_path / "one.safetensors"
-    checkpoint.save(path, found.tensors, found.metadata | {"kind": "segmentation"} | ({} if agreement is None else {"bfloat16_dsc": agreement}))
+    checkpoint.save(
+        path,
+        found.tensors,
+        found.metadata | {"kind": "segmentation"} | ({} if agreement is None else {"bfloat16_dsc": agreement}),
+    )
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: hardware)
     monkeypatch.setattr(precision, "cpu_speedup", lambda: 2.0)
     unet = inference.open_network(path, asked).unet
@@ -111,7 +117,9 @@ def test_study_is_the_parts_put_together(image):
     assert torch.equal(of.lesion_first_1l, again.lesion_first_1l) and torch.equal(of.random_1l, again.random_1l)
     assert not torch.equal(of.lesion_first_1l, other.lesion_first_1l) and not torch.equal(of.random_1l, other.random_1l)
     selector = inference.study(image, patch=32, selector="softmax-of-covariance")
-    assert selector.length == 64 and torch.equal(selector.clusters.lesion_bl, clusters.lesion_patches(image, 32, "softmax-of-covariance"))
+    assert selector.length == 64 and torch.equal(
+        selector.clusters.lesion_bl, clusters.lesion_patches(image, 32, "softmax-of-covariance")
+    )
 
 
 def test_the_epoch_only_cuts(image, monkeypatch):
@@ -121,7 +129,11 @@ def test_the_epoch_only_cuts(image, monkeypatch):
     for one, next_one in zip(masks, masks[1:]):
         for name in ("lesion_first_1l", "random_1l"):
             assert (getattr(one, name) <= getattr(next_one, name)).all()
-    assert [int(m.lesion_first_1l.sum()) for m in masks] == [int(m.random_1l.sum()) for m in masks] == [m.hidden for m in masks]
+    assert (
+        [int(m.lesion_first_1l.sum()) for m in masks]
+        == [int(m.random_1l.sum()) for m in masks]
+        == [m.hidden for m in masks]
+    )
     assert masks[0].hidden == 64 and masks[-1].hidden == 206
 
 
@@ -209,7 +221,9 @@ def test_probability_has_the_images_own_size(network, shape):
 
 
 def test_features_are_what_the_head_makes_the_chance_of(network, weights):
-    """Through the head they give the chance; they are the unfolded network's last feature map, of a box too, the same each time."""
+    """Through the head they give the chance; they are the unfolded network's last feature map, of a box too, the same
+    each time.
+    """
     unit, box = np.random.default_rng(0).random((75, 90), dtype=np.float32), Box(10, 20, 40, 30)
     found = inference.features(network, unit, box)
     assert found.shape == (2, 64, 64) and found.dtype == np.float32 and found.min() >= 0 < found.std()  # after a ReLU
@@ -218,21 +232,27 @@ def test_features_are_what_the_head_makes_the_chance_of(network, weights):
     np.testing.assert_allclose(1 / (1 + np.exp(-logit)), inference.grid_probability(network, unit, box), atol=1e-5)
     plain = checkpoint.unet(checkpoint.load(weights))
     with torch.no_grad():
-        expected = plain.decoder(plain.encoder(transforms.standardise(inference.to_grid(transforms.crop(unit, box), 64))))[0]
+        expected = plain.decoder(
+            plain.encoder(transforms.standardise(inference.to_grid(transforms.crop(unit, box), 64)))
+        )[0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     np.testing.assert_array_equal(found, inference.features(network, unit, box))
     with pytest.raises(ValueError, match="takes 1 channels, the image has 2"):
         inference.features(network, np.stack([unit, unit]))
 
 
-@pytest.mark.parametrize("box", [Box(10, 20, 40, 30), Box(-15, -20, 90, 70), Box(50, 60, 60, 60), Box(0, 0, 75, 90), Box(-3, 5, 128, 64)])
+@pytest.mark.parametrize(
+    "box", [Box(10, 20, 40, 30), Box(-15, -20, 90, 70), Box(50, 60, 60, 60), Box(0, 0, 75, 90), Box(-3, 5, 128, 64)]
+)
 def test_probability_in_a_box_is_that_of_the_part_put_back(network, box):
     unit = np.random.default_rng(0).random((75, 90), dtype=np.float32)
     found = inference.probability(network, unit, box)
     assert found.shape == unit.shape and found.dtype == np.float32
     part = np.zeros((box.height, box.width), np.float32)
     expected = np.zeros_like(unit)
-    pixels = [(y, x) for y in range(75) for x in range(90) if 0 <= y - box.top < box.height and 0 <= x - box.left < box.width]
+    pixels = [
+        (y, x) for y in range(75) for x in range(90) if 0 <= y - box.top < box.height and 0 <= x - box.left < box.width
+    ]
     for y, x in pixels:
         part[y - box.top, x - box.left] = unit[y, x]
     alone = inference.probability(network, part)

@@ -1,4 +1,6 @@
-"""Records of the benchmark of information, on synthetic images; its figure; and that docs/results/information.md says what its records do."""
+"""Records of the benchmark of information, on synthetic images; its figure; and that docs/results/information.md says
+what its records do.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,21 @@ def kept():
 def test_curves_of_made_up_images_are_the_bits_of_their_clusters(found, phantoms):
     assert (found["images"], found["patients"], found["covariance_over"], found["patches"]) == (12, 12, 12, 64)
     for selector in clusters.PAPER_SELECTORS:
-        sizes = clusters.lesion_patches(phantoms.take(torch.arange(12))[0].float() / 255, 32, selector).sum(dim=1).tolist()
+        sizes = (
+            clusters.lesion_patches(phantoms.take(torch.arange(12))[0].float() / 255, 32, selector).sum(dim=1).tolist()
+        )
         for epoch in (1, 10, 100, 800):
             at = found["epochs"].index(epoch)
             for name, ratio in (("mps_ams", schedule.mask_ratio(epoch)), ("base_mps", 0.75)):
                 bits = [uncertainty.lesion_first_bits(64, size, masking.hidden_count(64, ratio)) for size in sizes]
                 told = found["undecided"][selector][name]
                 assert told["mean"][at] == pytest.approx(np.mean(bits), abs=0.006)
-                assert [told["low"][at], told["high"][at]] == pytest.approx(np.quantile(bits, [0.25, 0.75]).tolist(), abs=0.006)
-    assert found["undecided"]["random"]["base"]["mean"] == [round(uncertainty.random_bits(64, 48), 2)] * len(found["epochs"])
+                assert [told["low"][at], told["high"][at]] == pytest.approx(
+                    np.quantile(bits, [0.25, 0.75]).tolist(), abs=0.006
+                )
+    assert found["undecided"]["random"]["base"]["mean"] == [round(uncertainty.random_bits(64, 48), 2)] * len(
+        found["epochs"]
+    )
 
 
 def test_shared_bits_begin_and_end_at_0_and_do_not_care_who_is_hidden(found):
@@ -59,7 +67,9 @@ def test_the_same_seed_measures_the_same(found, phantoms):
 
 
 def test_orderings_are_counted_where_they_fail():
-    """Two images of 256 patches: one lesion patch, which breaks H3 <= H2 once more than half is hidden, and eighty, which never do."""
+    """Two images of 256 patches: one lesion patch, which breaks H3 <= H2 once more than half is hidden, and eighty,
+    which never do.
+    """
     lesion = torch.zeros(2, 256, dtype=torch.bool)
     lesion[0, 7], lesion[1, :80] = True, True
     order = masking.order(lesion, torch.Generator().manual_seed(0))
@@ -68,7 +78,11 @@ def test_orderings_are_counted_where_they_fail():
     gaps = [uncertainty.lesion_first_bits(256, 1, n) - uncertainty.classified_bits(256, 1, n) for n in counts]
     assert told["compared"] == 1600 and told["h2_above_h1"] == told["h3_above_h1"] == told["masks_not_counted"] == 0
     assert told["h3_above_h2"] == sum(gap > 1e-6 for gap in gaps) == sum(n > 128 for n in counts)
-    assert (told["images_h3_above_h2"], told["largest_cluster"], told["first_epoch"]) == (1, 1, 1 + [n > 128 for n in counts].index(True))
+    assert (told["images_h3_above_h2"], told["largest_cluster"], told["first_epoch"]) == (
+        1,
+        1,
+        1 + [n > 128 for n in counts].index(True),
+    )
     assert told["most_bits"] == pytest.approx(max(gaps), abs=6e-4)
     foreign = information.ordering(lesion, order.flip(1))["masks_not_counted"]  # background first is another strategy
     assert foreign == 1600
@@ -96,7 +110,10 @@ def test_means_over_epochs_are_a_loop_over_epochs():
     shared_nk = torch.rand(5, 65, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
     told = information.over_epochs(shared_nk)
     mean = shared_nk.mean(dim=0)
-    counts = {"fixed": [48] * 800, "adaptive": [masking.hidden_count(64, schedule.mask_ratio(epoch)) for epoch in range(1, 801)]}
+    counts = {
+        "fixed": [48] * 800,
+        "adaptive": [masking.hidden_count(64, schedule.mask_ratio(epoch)) for epoch in range(1, 801)],
+    }
     for ratio, hidden in counts.items():
         assert told[ratio]["bits"] == pytest.approx(np.mean([mean[n] for n in hidden]), abs=0.006)
         assert told[ratio]["per_hidden"] == pytest.approx(np.mean([mean[n] / n for n in hidden]), abs=6e-5)
@@ -110,9 +127,13 @@ def test_mixed_images_keep_each_patchs_values():
 
 def test_the_command_runs_on_phantoms_and_a_quick_one_keeps_nothing(capsys, quick_phantom):
     before = {path: path.read_bytes() for path in information.HERE.glob("information-*.json")}
-    information.main(["--data.name", "phantom", "--data.cases", "6", "--data.size", "64", "--patch", "8", "--quick", "true"])
+    information.main(
+        ["--data.name", "phantom", "--data.cases", "6", "--data.size", "64", "--patch", "8", "--quick", "true"]
+    )
     told = json.loads(capsys.readouterr().out)
-    assert told["images"] == 6 and told["patches"] == 64 and set(told["shared"]) == ORDERS and "phantoms" in told["source"]
+    assert (
+        told["images"] == 6 and told["patches"] == 64 and set(told["shared"]) == ORDERS and "phantoms" in told["source"]
+    )
     assert before == {path: path.read_bytes() for path in information.HERE.glob("information-*.json")}
 
 
@@ -135,7 +156,9 @@ def test_the_figure_shows_the_records_values(found):
     for ax in axes[0]:
         pairs = [("random", "base"), ("random", "base_ams"), (selector, "base_mps"), (selector, "mps_ams")]
         means = [found["undecided"][order][name]["mean"] for order, name in pairs]
-        assert [list(line.get_ydata()) for line in ax.lines] == means and all(list(line.get_xdata()) == found["epochs"] for line in ax.lines)
+        assert [list(line.get_ydata()) for line in ax.lines] == means and all(
+            list(line.get_xdata()) == found["epochs"] for line in ax.lines
+        )
     for total, each in axes[1:].T:
         for line, per_hidden, name in zip(total.lines, each.lines, drawing.ORDERS):
             ratios = np.array(line.get_xdata())
@@ -152,9 +175,21 @@ def test_every_line_has_its_name_beside_it_and_no_two_look_alike(found):
         heights = sorted(text.get_position()[1] for text in names)
         assert min(np.diff(heights)) >= drawing.APART - 1e-9
         assert len({(line.get_color(), str(line.get_linestyle())) for line in ax.lines}) == 4
-        assert {line.get_color() for line in ax.lines} <= {looks.BLACK, looks.ORANGE, looks.GREEN, looks.BLUE, looks.VERMILLION, looks.GREY}
+        assert {line.get_color() for line in ax.lines} <= {
+            looks.BLACK,
+            looks.ORANGE,
+            looks.GREEN,
+            looks.BLUE,
+            looks.VERMILLION,
+            looks.GREY,
+        }
     shown = figure.get_window_extent()
-    assert all(shown.x0 <= box.x0 and box.x1 <= shown.x1 for ax in figure.axes for text in ax.texts for box in [text.get_window_extent()])
+    assert all(
+        shown.x0 <= box.x0 and box.x1 <= shown.x1
+        for ax in figure.axes
+        for text in ax.texts
+        for box in [text.get_window_extent()]
+    )
 
 
 def test_names_move_apart_and_keep_their_middle():
@@ -172,7 +207,9 @@ def test_no_record_is_no_figure():
 def test_the_command_draws_png_and_pdf(tmp_path, monkeypatch, found):
     monkeypatch.setattr(information, "records", lambda: {"made up": found})
     information.main(["--draw", str(tmp_path / "out")])
-    assert (tmp_path / "out" / "information.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "out" / "information.pdf").read_bytes()[:4] == b"%PDF"
+    assert (tmp_path / "out" / "information.png").read_bytes()[:4] == b"\x89PNG" and (
+        tmp_path / "out" / "information.pdf"
+    ).read_bytes()[:4] == b"%PDF"
 
 
 # --- what docs/results/information.md says in words, its records must say in numbers

@@ -28,7 +28,11 @@ def test_one_visitor_is_answered_in_turn_and_others_beside():
 
 def test_who_asks_for_everything_gets_no_more_than_every_second_turn_beside_one_other():
     turns, order = Turns(cores=1), []
-    waiting = [Ticket("greedy", NETWORK) for _ in range(20)] + [Ticket("greedy", LONG) for _ in range(20)] + [Ticket("other", NETWORK) for _ in range(4)]
+    waiting = (
+        [Ticket("greedy", NETWORK) for _ in range(20)]
+        + [Ticket("greedy", LONG) for _ in range(20)]
+        + [Ticket("other", NETWORK) for _ in range(4)]
+    )
     while any(ticket.visitor == "other" for ticket in waiting):
         begun = begin_all(turns, waiting)
         order += [ticket.visitor for ticket in begun if ticket.lane == NETWORK]
@@ -41,15 +45,21 @@ def test_each_lane_has_room_that_others_cannot_take():
     turns = Turns(cores=2)
     waiting = [Ticket(f"{lane} {number}", lane) for lane in (LONG, NETWORK, PICTURE, SAVE) for number in range(9)]
     assert [ticket.lane for ticket in begin_all(turns, waiting[:9])] == [LONG]
-    assert [ticket.lane for ticket in begin_all(turns, waiting[9:])] == [SAVE] * lanes.SAVES_AT_ONCE + [PICTURE] * 2 + [NETWORK] * 2
+    assert [ticket.lane for ticket in begin_all(turns, waiting[9:])] == [SAVE] * lanes.SAVES_AT_ONCE + [PICTURE] * 2 + [
+        NETWORK
+    ] * 2
     turns.end(next(ticket for ticket in turns.running if ticket.lane == NETWORK))
-    assert [ticket.lane for ticket in begin_all(turns, [Ticket(f"{lane} again", lane) for lane in (LONG, PICTURE, NETWORK)])] == [NETWORK]
+    assert [
+        ticket.lane for ticket in begin_all(turns, [Ticket(f"{lane} again", lane) for lane in (LONG, PICTURE, NETWORK)])
+    ] == [NETWORK]
 
 
 def test_what_networks_have_answered_before_does_not_wait_for_them():
     there = {"old"}
     turns = Turns(cores=1, is_known=there.__contains__)
-    asks, waits, drawn, none = (Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("new",), None, ("old",), ()]))
+    asks, waits, drawn, none = (
+        Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("new",), None, ("old",), ()])
+    )
     assert begin_all(turns, [asks, waits, drawn]) == [drawn, asks]  # the first has the room of pictures
     assert turns.usage([waits])[PICTURE]["running"] == turns.usage([waits])[NETWORK]["running"] == 1
     turns.end(drawn)
@@ -62,7 +72,9 @@ def test_what_networks_have_answered_before_does_not_wait_for_them():
 def test_requests_for_one_result_take_one_room_until_it_is_there():
     there: set = set()
     turns = Turns(cores=2, is_known=there.__contains__)
-    first, same, other = (Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("a", "b"), ("b",), ("c",)]))
+    first, same, other = (
+        Ticket(str(number), NETWORK, keys=keys) for number, keys in enumerate([("a", "b"), ("b",), ("c",)])
+    )
     assert begin_all(turns, waiting := [first, same, other]) == [first, other] and waiting == [same]
     there |= {"a", "b"}
     assert turns.lane_now(same) == PICTURE and begin_all(turns, waiting) == [same]
@@ -92,7 +104,9 @@ def test_one_visitors_requests_fill_no_common_queue_and_a_save_is_let_in():
     waiting += [Ticket(f"visitor {number}", PICTURE) for number in range(lanes.MAX_WAITING)]
     assert turns.refusal(Ticket("visitor 0", PICTURE), waiting) == lanes.BUSY.format(len(waiting))
     assert not turns.refusal(Ticket("new", PICTURE), waiting)  # who has none waiting is let in
-    assert not turns.refusal(Ticket("visitor 0", SAVE), waiting) and not turns.refusal(Ticket("visitor 0", NETWORK, admission=SAVE), waiting)
+    assert not turns.refusal(Ticket("visitor 0", SAVE), waiting) and not turns.refusal(
+        Ticket("visitor 0", NETWORK, admission=SAVE), waiting
+    )
 
 
 def test_programs_of_one_address_share_two_places():
@@ -107,7 +121,11 @@ def test_the_round_forgets_visitors_who_left():
         ticket = Ticket(f"visitor {number}", PICTURE)
         turns.begin(ticket)
         turns.end(ticket)
-    assert not turns.running and not turns._served and turns.usage([])[PICTURE] == {"running": 0, "waiting": 0, "done": 1000, "refused": 0}
+    assert (
+        not turns.running
+        and not turns._served
+        and turns.usage([])[PICTURE] == {"running": 0, "waiting": 0, "done": 1000, "refused": 0}
+    )
 
 
 def test_files_that_take_much_disk_are_long():

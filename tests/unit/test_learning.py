@@ -1,4 +1,6 @@
-"""Learning from corrections: what is held back never trains, nothing worse is taken into use, and no end of a run harms a project."""
+"""Learning from corrections: what is held back never trains, nothing worse is taken into use, and no end of a run harms
+a project.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def pictures() -> list[tuple[np.ndarray, np.ndarray]]:
     dataset = datasets.open_dataset("phantom")
     wanted = [case for number, case in enumerate(dataset.cases) if number % 4 != 3][: ITEMS + 4]
     stack = datasets.stack(dataset.select(wanted), SIDE)
-    return [(image_1hw[0].numpy(), mask_1hw[0].numpy()) for image_1hw, mask_1hw in zip(stack.stored_nchw, stack.stored_n1hw)]
+    return [
+        (image_1hw[0].numpy(), mask_1hw[0].numpy()) for image_1hw, mask_1hw in zip(stack.stored_nchw, stack.stored_n1hw)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,19 @@ def weights(tmp_path_factory) -> Path:
     """A network that has learnt nothing yet."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / f"{NAME}.safetensors"
-    about = {"kind": "segmentation", "method": "mps_ams", "size": 32, "model": MODEL, "labels": 0.1, "training": {"steps": 0}}
-    checkpoint.save(path, UNet(**MODEL).state_dict(), about | {"data": {"name": "busi", "modality": "ultrasound", "target": "lesion"}})
+    about = {
+        "kind": "segmentation",
+        "method": "mps_ams",
+        "size": 32,
+        "model": MODEL,
+        "labels": 0.1,
+        "training": {"steps": 0},
+    }
+    checkpoint.save(
+        path,
+        UNet(**MODEL).state_dict(),
+        about | {"data": {"name": "busi", "modality": "ultrasound", "target": "lesion"}},
+    )
     return path
 
 
@@ -134,7 +149,9 @@ def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_wo
     for path, mean in ((weights, verdict.before), (verdict.checkpoint, verdict.after)):
         network, found = inference.open_network(path), []
         for id in plan["held_back"]:
-            image, mask = (np.asarray(Image.open(folder / "accepted" / kind / f"{id}.png")) for kind in ("images", "masks"))
+            image, mask = (
+                np.asarray(Image.open(folder / "accepted" / kind / f"{id}.png")) for kind in ("images", "masks")
+            )
             said = inference.probability(network, image.astype(np.float32) / 255) >= 0.5
             found.append(float(metrics.overlap(torch.tensor(said)[None], torch.tensor(mask > 0)[None])["dsc"]))
         assert np.mean(found) == pytest.approx(mean, abs=1e-9)
@@ -146,9 +163,17 @@ def test_the_checkpoint_says_what_it_was_begun_from_and_what_it_has_seen(learnt,
     told = found.metadata
     assert (told["kind"], told["method"], told["size"], told["model"]) == ("segmentation", "mps_ams", 32, MODEL)
     init = told["init"]
-    assert (init["kind"], init["method"], init["sha256"]) == ("segmentation", "mps_ams", checkpoint.load(weights).sha256)
+    assert (init["kind"], init["method"], init["sha256"]) == (
+        "segmentation",
+        "mps_ams",
+        checkpoint.load(weights).sha256,
+    )
     assert sorted(told["labelled"]) == plan["learn"] and told["split"]["test"] == plan["held_back"]
-    assert told["data"]["modality"] == "ultrasound" and "by hand" in told["data"]["target"] and "project" in told["data"]["source"]
+    assert (
+        told["data"]["modality"] == "ultrasound"
+        and "by hand" in told["data"]["target"]
+        and "project" in told["data"]["source"]
+    )
     assert checkpoint.training_patients(found) == {"folder": set(plan["learn"])}
 
 
@@ -177,7 +202,15 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
     shares = [progress.share for progress in seen]
     assert shares == sorted(shares) and shares[-1] == 1 and any(0 < share < 1 for share in shares)
     assert run.evaluation().images + run.evaluation().learned == ITEMS
-    stays = {"log.txt", "plan.json", "process.json", "progress.json", "records.jsonl", "verdict.json", "weights.safetensors"}
+    stays = {
+        "log.txt",
+        "plan.json",
+        "process.json",
+        "progress.json",
+        "records.jsonl",
+        "verdict.json",
+        "weights.safetensors",
+    }
     assert {path.name for path in run.folder.iterdir()} == stays
     for path in (*run.folder.iterdir(), folder / "holdout.json"):
         assert SECRET.encode() not in path.read_bytes() and str(folder).encode() not in path.read_bytes(), path.name
@@ -188,7 +221,11 @@ def test_the_steps_of_a_training_are_told(tmp_path):
     tell("before", 0.5, "not yet")
     tell.written -= 2
     tell("learning", 0.2, "learning: step 2 of 10")
-    assert retraining_run.read(tmp_path / "progress.json") == {"share": 0.3, "words": "learning: step 2 of 10", "failed": False}
+    assert retraining_run.read(tmp_path / "progress.json") == {
+        "share": 0.3,
+        "words": "learning: step 2 of 10",
+        "failed": False,
+    }
 
 
 def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
@@ -204,13 +241,19 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
         assert comparison.titles_of([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
         (row,) = [row for row in project.log() if row["action"] == "learned"]
-        assert row["checkpoint"] == {"name": path.stem, "sha256": sha256} and row["base_checkpoint"]["name"] == NAME and row["user"] == "me"
+        assert (
+            row["checkpoint"] == {"name": path.stem, "sha256": sha256}
+            and row["base_checkpoint"]["name"] == NAME
+            and row["user"] == "me"
+        )
         assert row["items"] == run.evaluation().learned and row["after"] == run.evaluation().after
         assert project.counts()["accepted"] == ITEMS
         following, own = retraining.prepare(folder, path, path.stem)
         own.close()
         first, second = (json.loads((each.folder / "plan.json").read_text()) for each in (run, following))
-        assert second["held_back"] == first["held_back"] and not checkpoint.training_patients(checkpoint.load(path))["folder"] & set(second["held_back"])
+        assert second["held_back"] == first["held_back"] and not checkpoint.training_patients(checkpoint.load(path))[
+            "folder"
+        ] & set(second["held_back"])
         withdrawn = adoption.rollback(project, "me")
         assert withdrawn.parent.name == "withdrawn" and checkpoint.load(withdrawn).sha256 == sha256
         assert adoption.promoted(folder) == [] and shelf.names() == [] and project.log()[-1]["action"] == "rolled back"
@@ -220,7 +263,8 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
             adoption.promote(project, run)
         project.rebuild()  # the index reads past lines that are of no item
         assert project.counts()["accepted"] == ITEMS
-        assert adoption._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"  # no number comes twice
+        # no number comes twice
+        assert adoption._name(folder, {"name": NAME, "method": "mps_ams"}) == "corrected-2-mps_ams-seg-10"
 
 
 def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
@@ -239,7 +283,8 @@ def test_masks_that_make_it_worse_are_not_taken_into_use(learnt, tmp_path):
     with Project(folder) as project, pytest.raises(ValueError, match="the mean DSC fell from 0"):
         adoption.promote(project, run)
     assert adoption.promoted(folder) == []
-    assert not (retraining_run.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()  # the earlier run's, not adopted
+    # the earlier run's, not adopted
+    assert not (retraining_run.Run(folder / "runs" / "0001").folder / "weights.safetensors").exists()
 
 
 def test_a_run_of_another_start_than_what_is_in_use_is_not_taken_into_use(learnt, tmp_path):
@@ -257,7 +302,13 @@ def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
     began = time.monotonic()
     run.cancel()
     assert time.monotonic() - began < 5 and run.progress().state == "cancelled"
-    assert {path.name for path in run.folder.iterdir()} == {"cancelled", "log.txt", "plan.json", "process.json", "progress.json"}
+    assert {path.name for path in run.folder.iterdir()} == {
+        "cancelled",
+        "log.txt",
+        "plan.json",
+        "process.json",
+        "progress.json",
+    }
     with pytest.raises(ValueError, match="no verdict, it is cancelled"):
         run.evaluation()
     run.cancel()  # once more does nothing
@@ -343,16 +394,30 @@ def test_items_that_came_later_change_no_part(folder, weights, pictures, tmp_pat
             accept(project, more, tmp_path)
     first, second = plans
     assert set(first["held_back"]) <= set(second["held_back"]) and set(first["learn"]) <= set(second["learn"])
-    assert len(second["learn"]) + len(second["held_back"]) == ITEMS + 4 and not set(second["learn"]) & set(second["held_back"])
+    assert len(second["learn"]) + len(second["held_back"]) == ITEMS + 4 and not set(second["learn"]) & set(
+        second["held_back"]
+    )
 
 
 def test_near_duplicates_of_what_is_held_back_are_not_learnt_from(phantoms):
     names = [f"{number:02}" for number in range(12)]
-    stack = datasets.Stack("folder", "ultrasound", "lesion", "", tuple(names), tuple(names), phantoms.stored_nchw[:12].clone(),
-                           phantoms.stored_n1hw[:12], torch.arange(12), "")  # fmt: skip
+    stack = datasets.Stack(
+        "folder",
+        "ultrasound",
+        "lesion",
+        "",
+        tuple(names),
+        tuple(names),
+        phantoms.stored_nchw[:12].clone(),
+        phantoms.stored_n1hw[:12],
+        torch.arange(12),
+        "",
+    )
     stack.stored_nchw[7] = stack.stored_nchw[0]  # one to learn from and one held back are alike
     split, left_out = retrain.divide(stack, names[:6], names[6:], seen=set())
-    assert left_out == {"00"} and split.train == tuple(names[1:6]) and split.test == tuple(names[6:]) and split.val == ()
+    assert (
+        left_out == {"00"} and split.train == tuple(names[1:6]) and split.test == tuple(names[6:]) and split.val == ()
+    )
     split, left_out = retrain.divide(stack, names[:6], names[6:], seen={"00"})  # an earlier round has learnt from it
     assert left_out == {"00", "07"} and "07" not in split.test
     with pytest.raises(ValueError, match="too few are left"):
@@ -374,46 +439,84 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
         told = retrain.correct(run.folder, 3, 1e-3)
     assert len(told["items"]) == told["images"] == told["changed_by_hand"] == 12 - told["learned"]
     found = checkpoint.load(run.folder / "weights.safetensors").metadata
-    assert found["data"]["modality"] == "mri" and found["config"]["data"]["slice_stride"] == told["learned"] * 6 // 24 > 1
+    assert (
+        found["data"]["modality"] == "mri" and found["config"]["data"]["slice_stride"] == told["learned"] * 6 // 24 > 1
+    )
     id, numbers = next(iter(told["items"].items()))
     dataset, network = retrain.corrected_stack(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
-    said, truth = (np.stack(each) for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset]))
+    said, truth = (
+        np.stack(each)
+        for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset])
+    )
     assert len(said) == 6 and numbers["before"] == pytest.approx(2 * (said & truth).sum() / (said.sum() + truth.sum()))
 
 
 def test_the_interval_is_of_pairs():
     before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
     told = retrain.compare_scores(before, after)
-    assert told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
-    assert retrain.compare_scores(before, before) == {"before": 0.5, "after": 0.5, "interval": [0, 0], "p": 1, "images": 3, "better": False}
-    drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]  # all resamples there are
+    assert (
+        told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
+    )
+    assert retrain.compare_scores(before, before) == {
+        "before": 0.5,
+        "after": 0.5,
+        "interval": [0, 0],
+        "p": 1,
+        "images": 3,
+        "better": False,
+    }
+    # all resamples there are
+    drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]
     told = retrain.compare_scores(before, {"a": 0.7, "b": 0.5, "c": 0.6})
     assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
 
 
-@pytest.mark.parametrize("gains, better", [
-    ([0.1] * 3, False), ([0.1, 0.3, 0.2, 0.4, 0.1], False), ([0.1, 0.3, 0.2, 0.4, 0.1, 0.2], True), ([0.5, -0.2, 0.1, 0.3, -0.3, 0.2, 0.1, -0.1], False),
-    ([0.01] * 20, True), ([-0.1] * 8, False), ([0.2] * 5 + [-0.01] * 9, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "gains, better",
+    [
+        ([0.1] * 3, False),
+        ([0.1, 0.3, 0.2, 0.4, 0.1], False),
+        ([0.1, 0.3, 0.2, 0.4, 0.1, 0.2], True),
+        ([0.5, -0.2, 0.1, 0.3, -0.3, 0.2, 0.1, -0.1], False),
+        ([0.01] * 20, True),
+        ([-0.1] * 8, False),
+        ([0.2] * 5 + [-0.01] * 9, False),
+    ],
+)
 def test_better_is_said_only_where_a_gain_is_shown(gains, better):
     before = {str(number): 0.5 for number in range(len(gains))}
     told = retrain.compare_scores(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
     assert told["better"] is better
     if len(gains) < 10:
-        sums = [abs(sum(sign * gain for sign, gain in zip(signs, gains))) for signs in itertools.product((1, -1), repeat=len(gains))]
+        sums = [
+            abs(sum(sign * gain for sign, gain in zip(signs, gains)))
+            for signs in itertools.product((1, -1), repeat=len(gains))
+        ]
         assert told["p"] == pytest.approx(np.mean([total >= abs(sum(gains)) - 1e-12 for total in sums]))
 
 
 def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(tmp_path):
-    facts = {"before": 0.5, "after": 0.6, "images": 3, "changed_by_hand": 3, "learned": 9, "left_out": 0, "better": True}
+    facts = {
+        "before": 0.5,
+        "after": 0.6,
+        "images": 3,
+        "changed_by_hand": 3,
+        "learned": 9,
+        "left_out": 0,
+        "better": True,
+    }
 
     def said(**more) -> str:
         retraining_run.write(tmp_path / "verdict.json", facts | more)
         return describe_result(Run(tmp_path).evaluation())
 
-    assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(interval=[0.05, 0.2])
+    assert "fewer than 6 held-back images" in said(interval=[0.05, 0.2]) and "is better" not in said(
+        interval=[0.05, 0.2]
+    )
     assert "not shown to be better" in said(interval=[-0.05, 0.2], images=20)
-    assert "It is better" in said(interval=[0.05, 0.2], images=20) and "It is better" in said(interval=[0.05, 0.2], images=20, p=0.01)
+    assert "It is better" in said(interval=[0.05, 0.2], images=20) and "It is better" in said(
+        interval=[0.05, 0.2], images=20, p=0.01
+    )
     assert "not shown to be better" in said(interval=[0.05, 0.2], images=20, p=0.2)
     assert "It is worse" in said(interval=[-0.2, 0.1], after=0.4) and Run(tmp_path).evaluation().worse
 
@@ -421,18 +524,27 @@ def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(t
 def test_items_of_another_modality_are_left_alone(weights, tmp_path):
     begun = checkpoint.load(weights)
     (tmp_path / "images").mkdir()
-    rows = [{"item": id, "action": "added", "modality": "ct" if number < 3 else "ultrasound"} for number, id in enumerate(IDS[:8])]
+    rows = [
+        {"item": id, "action": "added", "modality": "ct" if number < 3 else "ultrasound"}
+        for number, id in enumerate(IDS[:8])
+    ]
     for id in IDS[:8]:
         (tmp_path / "images" / f"{id}.png").touch()
     assert retraining.select_modality(tmp_path, rows, begun) == (set(IDS[3:8]), "ultrasound")
-    assert retraining.select_modality(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (set(IDS[:8]), "ct")
+    assert retraining.select_modality(tmp_path, [row | {"modality": "ct"} for row in rows], begun) == (
+        set(IDS[:8]),
+        "ct",
+    )
 
 
 def test_the_benchmark_takes_no_image_that_the_network_has_seen():
     split = splits.make("phantom", phantom.CASES, phantom.CASES)
     network = inference.Network(UNet(**MODEL), {"split": split.__dict__}, "", None)
     source = benchmark.Source(name="phantom")
-    assert set(benchmark.unseen_images(network, source, 0).cases) == {*split.val, *split.test} and len(benchmark.unseen_images(network, source, 5)) == 5
+    assert (
+        set(benchmark.unseen_images(network, source, 0).cases) == {*split.val, *split.test}
+        and len(benchmark.unseen_images(network, source, 5)) == 5
+    )
     elsewhere = inference.Network(network.unet, {"split": split.__dict__ | {"dataset": "busi"}}, "", None)
     assert benchmark.unseen_images(elsewhere, source, 0).cases == phantom.CASES
 
@@ -447,7 +559,10 @@ def test_two_networks_of_one_name_are_told_apart(tmp_path):
     assert shelf.names() == [NAME, "x0-mps_ams-seg-10", f"2-{NAME}", "x1-mps_ams-seg-10"]
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
-    assert comparison.parse_name(f"2-{NAME}")[1:] == ("mps_ams", "10") and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
+    assert (
+        comparison.parse_name(f"2-{NAME}")[1:] == ("mps_ams", "10")
+        and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
+    )
 
 
 # On the page
@@ -472,7 +587,11 @@ def section():
 def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
     """The section's text, and the buttons that can be pressed."""
     told, buttons = teach.update(), ("start", "cancel", "use", "back")
-    there = {name for name in buttons if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False}
+    there = {
+        name
+        for name in buttons
+        if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False
+    }
     assert told[teach.clock].active == ("cancel" in there)
     return told[teach.said], there
 

@@ -24,9 +24,13 @@ def test_similarity_is_the_sum_of_products_over_the_root_of_their_number(image):
     pixels = (pixels - pixels.mean()) / pixels.std()
     cut = [pixels[16 * (k // 16) : 16 * (k // 16) + 16, 16 * (k % 16) : 16 * (k % 16) + 16].ravel() for k in range(256)]
     for a, b in ((0, 0), (3, 250), (17, 18), (255, 128)):
-        assert float(found[a, b]) == pytest.approx(sum(x * y for x, y in zip(cut[a], cut[b])) / (16 * 2.0), rel=1e-3, abs=1e-3)
+        assert float(found[a, b]) == pytest.approx(
+            sum(x * y for x, y in zip(cut[a], cut[b])) / (16 * 2.0), rel=1e-3, abs=1e-3
+        )
     raw = lesson.scaled_similarity(image, 16, "raw")
-    assert float(raw[5, 9]) == pytest.approx(float((image[0, 0, :16, 80:96] * image[0, 0, :16, 144:160]).sum()) / 16, rel=1e-4)
+    assert float(raw[5, 9]) == pytest.approx(
+        float((image[0, 0, :16, 80:96] * image[0, 0, :16, 144:160]).sum()) / 16, rel=1e-4
+    )
     with pytest.raises(ValueError, match="standardised, raw"):
         lesson.scaled_similarity(image, 16, "loud")
 
@@ -67,11 +71,19 @@ def test_rounds_are_those_of_scikit_learn_and_end_in_the_clusters(image, selecto
 def test_swapped_calls_the_other_cluster_lesion_and_hides_it_first(image):
     study = inference.study(image, seed=4)
     found, order = lesson.swap_clusters(study.clusters, 4)
-    assert torch.equal(found.lesion_bl, ~study.clusters.lesion_bl) and torch.allclose(found.score_bl, -study.clusters.score_bl)
+    assert torch.equal(found.lesion_bl, ~study.clusters.lesion_bl) and torch.allclose(
+        found.score_bl, -study.clusters.score_bl
+    )
     size = int(found.lesion_bl.sum())
-    assert size == 256 - study.lesion_size and set(order[0, :size].tolist()) == set(torch.nonzero(found.lesion_bl[0])[:, 0].tolist())
-    assert torch.equal(order, lesson.swap_clusters(study.clusters, 4)[1]) and not torch.equal(order, lesson.swap_clusters(study.clusters, 5)[1])
-    assert torch.equal(lesson.swap_clusters(found, 4)[1], masking.order(study.clusters.lesion_bl, torch.Generator().manual_seed(4)))
+    assert size == 256 - study.lesion_size and set(order[0, :size].tolist()) == set(
+        torch.nonzero(found.lesion_bl[0])[:, 0].tolist()
+    )
+    assert torch.equal(order, lesson.swap_clusters(study.clusters, 4)[1]) and not torch.equal(
+        order, lesson.swap_clusters(study.clusters, 5)[1]
+    )
+    assert torch.equal(
+        lesson.swap_clusters(found, 4)[1], masking.order(study.clusters.lesion_bl, torch.Generator().manual_seed(4))
+    )
 
 
 def test_places_count_from_one():
@@ -80,7 +92,9 @@ def test_places_count_from_one():
 
 def test_nearness_is_highest_in_the_middle_and_symmetric():
     found = lesson.centre_proximity(16).reshape(4, 4)
-    assert float(found[0, 0]) == pytest.approx(-math.hypot(1.5, 1.5)) and float(found[1, 2]) == pytest.approx(-math.hypot(0.5, 0.5))
+    assert float(found[0, 0]) == pytest.approx(-math.hypot(1.5, 1.5)) and float(found[1, 2]) == pytest.approx(
+        -math.hypot(0.5, 0.5)
+    )
     assert torch.equal(found, found.flip(0)) and torch.equal(found, found.T)
     with pytest.raises(ValueError, match="15"):
         lesson.centre_proximity(15)
@@ -113,7 +127,10 @@ def test_best_hits_and_blind():
     assert lesson.top_patches(score, allowed, 2) == [2, 3] and lesson.top_patches(score, allowed, 9) == [2, 3, 0]
     truth = torch.tensor([False, True, True, False])
     assert lesson.count_hits([2, 3, 2], truth) == 1 and lesson.count_hits([], truth) == 0
-    assert lesson.expected_random_hits(allowed, truth, 2) == pytest.approx(2 / 3) and lesson.expected_random_hits(~allowed & False, truth, 3) == 0
+    assert (
+        lesson.expected_random_hits(allowed, truth, 2) == pytest.approx(2 / 3)
+        and lesson.expected_random_hits(~allowed & False, truth, 3) == 0
+    )
 
 
 def test_a_mask_survives_as_text_and_other_text_is_refused():

@@ -15,7 +15,10 @@ def seeded(seed=0):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_masked_mse_is_the_loop_over_hidden_pixels(channels):
-    pred, target = torch.rand(2, channels, 4, 6, generator=seeded(0)), torch.rand(2, channels, 4, 6, generator=seeded(1))
+    pred, target = (
+        torch.rand(2, channels, 4, 6, generator=seeded(0)),
+        torch.rand(2, channels, 4, 6, generator=seeded(1)),
+    )
     hidden = torch.rand(2, 1, 4, 6, generator=seeded(2)) < 0.4
     total, count = 0.0, 0
     for b in range(2):
@@ -93,10 +96,14 @@ def test_focal_and_dice_of_each_lesion_are_the_loops():
     focal = float((-((1 - right) ** 2) * right.log()).mean())
     pooled = float(losses.segmentation(logits, truth, "dice-ce") - losses.segmentation(logits, truth, "ce"))
     assert float(losses.segmentation(logits, truth, "dice-focal")) == pytest.approx(focal + pooled, rel=1e-5)
-    each = [1 - 2 * float((probability[b] * real[b]).sum()) / float(probability[b].sum() + real[b].sum()) for b in (0, 2, 3)]
+    each = [
+        1 - 2 * float((probability[b] * real[b]).sum()) / float(probability[b].sum() + real[b].sum()) for b in (0, 2, 3)
+    ]
     found = losses.segmentation(logits, truth, "image-dice-ce") - losses.segmentation(logits, truth, "ce")
     assert float(found) == pytest.approx(sum(each) / 3, rel=1e-4)
-    assert torch.equal(losses.segmentation(logits, truth & False, "image-dice-ce"), losses.segmentation(logits, truth & False, "ce"))
+    assert torch.equal(
+        losses.segmentation(logits, truth & False, "image-dice-ce"), losses.segmentation(logits, truth & False, "ce")
+    )
 
 
 def test_presence_is_the_cross_entropy_of_the_likeliest_pixels():
@@ -115,7 +122,10 @@ def test_unknown_segmentation_loss_is_named():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_masked_l1_is_the_loop_over_hidden_pixels(channels):
-    pred, target = torch.rand(2, channels, 4, 6, generator=seeded(0)), torch.rand(2, channels, 4, 6, generator=seeded(1))
+    pred, target = (
+        torch.rand(2, channels, 4, 6, generator=seeded(0)),
+        torch.rand(2, channels, 4, 6, generator=seeded(1)),
+    )
     hidden = torch.rand(2, 1, 4, 6, generator=seeded(2)) < 0.4
     errors = [
         abs(float(pred[b, c, y, x] - target[b, c, y, x]))
@@ -166,7 +176,8 @@ def test_nt_xent_by_hand():
     assert float(losses.nt_xent(eye, eye)) == pytest.approx(math.log(1 + 2 * math.exp(-2)), rel=1e-5)  # 0.5 unless told
     crossed = math.log(math.exp(2) + 2)  # the partner at right angles, a stranger at cosine 1
     assert float(losses.nt_xent(eye, eye.flip(0))) == pytest.approx(crossed, rel=1e-5)
-    assert float(losses.nt_xent(torch.ones(3, 4), torch.ones(3, 4))) == pytest.approx(math.log(5), rel=1e-5)  # one point
+    # one point
+    assert float(losses.nt_xent(torch.ones(3, 4), torch.ones(3, 4))) == pytest.approx(math.log(5), rel=1e-5)
 
 
 def test_nt_xent_knows_neither_lengths_nor_which_view_is_first():
@@ -181,7 +192,9 @@ def test_nt_xent_knows_neither_lengths_nor_which_view_is_first():
     assert losses.nt_xent(1e-3 * a, b, 1e-3).isfinite() and losses.nt_xent(torch.zeros(5, 6), b).isfinite()
 
 
-@pytest.mark.parametrize("rows, others, temperature", [(0, 0, 0.5), (4, 3, 0.5), (4, 4, 0.0), (4, 4, -1.0), (4, 4, math.nan)])
+@pytest.mark.parametrize(
+    "rows, others, temperature", [(0, 0, 0.5), (4, 3, 0.5), (4, 4, 0.0), (4, 4, -1.0), (4, 4, math.nan)]
+)
 def test_nt_xent_refuses(rows, others, temperature):
     with pytest.raises(ValueError, match=rf"\({rows}, 3\).*\({others}, 3\).*temperature"):
         losses.nt_xent(torch.ones(rows, 3), torch.ones(others, 3), temperature)
@@ -194,7 +207,8 @@ def test_negative_cosine_by_hand_without_gradient_to_the_target():
         assert float(losses.negative_cosine(p[rows], z[rows]).detach()) == pytest.approx(value, abs=1e-6)
     losses.negative_cosine(p, z).backward()
     assert z.grad is None
-    torch.testing.assert_close(p.grad, torch.tensor([[0.0, 0.0], [0.0, -1 / 3], [0.0, 0.0]]))  # -(z/|z| less its part along p) / 3 |p|
+    # -(z/|z| less its part along p) / 3 |p|
+    torch.testing.assert_close(p.grad, torch.tensor([[0.0, 0.0], [0.0, -1 / 3], [0.0, 0.0]]))
 
 
 def slow_sinkhorn(scores_bk, epsilon, iterations):

@@ -51,7 +51,10 @@ def test_inside_a_cluster_every_order_is_as_likely(members, others):
     lesion = torch.zeros(20000, 10, dtype=torch.bool)
     lesion[:, members] = True
     found = masking.order(lesion, seeded(11))
-    for patches, positions in ((members, range(len(members))), (sorted(set(range(10)) - set(members)), range(len(members), 10))):
+    for patches, positions in (
+        (members, range(len(members))),
+        (sorted(set(range(10)) - set(members)), range(len(members), 10)),
+    ):
         expected = 20000 / len(patches)
         counts = torch.stack([(found[:, list(positions)] == patch).sum(0) for patch in patches]).double()
         chi = float(((counts - expected) ** 2 / expected).sum())

@@ -1,4 +1,6 @@
-"""Membership of an image in the training of a network: by its content, through the split of the checkpoint and of the one it was begun from."""
+"""Membership of an image in the training of a network: by its content, through the split of the checkpoint and of the
+one it was begun from.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,19 @@ SPLIT = {"dataset": "busi", "seed": 0, "grouped": True, "train": ["a", "b"], "va
 @pytest.mark.parametrize(
     "about, case, part",
     [
-        ({"split": SPLIT}, "a", "training"), ({"split": SPLIT}, "c", "validation"), ({"split": SPLIT}, "d", "held out"), ({"split": SPLIT}, "e", "unknown"),
-        ({"split": SPLIT, "labelled": ["b"]}, "a", "training, without its label"), ({"split": SPLIT, "labelled": ["b"]}, "b", "training"),
-        ({"split": SPLIT, "init": {"seen": {"busi": ["d"]}}}, "d", "training"), ({"split": SPLIT, "init": None}, "d", "held out"),
-        ({"splits": [SPLIT | {"dataset": "other"}, SPLIT]}, "d", "held out"), ({"split": SPLIT | {"dataset": "other"}}, "a", "unknown"), ({}, "a", "unknown"),
+        ({"split": SPLIT}, "a", "training"),
+        ({"split": SPLIT}, "c", "validation"),
+        ({"split": SPLIT}, "d", "held out"),
+        ({"split": SPLIT}, "e", "unknown"),
+        ({"split": SPLIT, "labelled": ["b"]}, "a", "training, without its label"),
+        ({"split": SPLIT, "labelled": ["b"]}, "b", "training"),
+        ({"split": SPLIT, "init": {"seen": {"busi": ["d"]}}}, "d", "training"),
+        ({"split": SPLIT, "init": None}, "d", "held out"),
+        ({"splits": [SPLIT | {"dataset": "other"}, SPLIT]}, "d", "held out"),
+        ({"split": SPLIT | {"dataset": "other"}}, "a", "unknown"),
+        ({}, "a", "unknown"),
     ],
-)  # fmt: skip
+)
 def test_the_part_is_that_of_the_split(about, case, part):
     assert membership.part_of(about, {"busi": [case]}) == part and part in membership.MEANING
     assert membership.part_of(about, {}) == "unknown"
@@ -43,7 +52,9 @@ def test_the_same_picture_in_another_format_has_the_same_hash_and_another_pictur
     changed = picture.copy()
     changed[3, 4] ^= 1
     Image.fromarray(changed).save(tmp_path / "c.png")
-    one, same, other = (imaging.read([tmp_path / name], "ultrasound").content_sha256 for name in ("a.png", "b.tiff", "c.png"))
+    one, same, other = (
+        imaging.read([tmp_path / name], "ultrasound").content_sha256 for name in ("a.png", "b.tiff", "c.png")
+    )
     assert one == same != other
     assert Scan(picture[:, :, None], "ct", "").content_sha256 != Scan(picture.T[:, :, None], "ct", "").content_sha256
 
@@ -57,7 +68,11 @@ def test_the_hashes_of_a_data_set_are_written_and_found_by_the_registry(tmp_path
         Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / kind / f"{kind} (1)_mask.png")
     image_hashes.main(["--data.name", "busi", "--data.root", str(folder), "--out", str(tmp_path / "busi-images.json")])
     tables = membership.read_tables(tmp_path)
-    assert list(tables) == ["busi"] and sorted(sum(tables["busi"].values(), [])) == ["benign (1)", "malignant (1)", "normal (1)"]
+    assert list(tables) == ["busi"] and sorted(sum(tables["busi"].values(), [])) == [
+        "benign (1)",
+        "malignant (1)",
+        "normal (1)",
+    ]
     content = imaging.read([folder / "benign" / "benign (1).png"], "ultrasound").content_sha256
     assert membership.find_cases(tables, content) == {"busi": ["benign (1)"]}
     assert ModelRegistry(tmp_path).membership("no such network", content) == "unknown"
@@ -86,4 +101,5 @@ def test_tables_and_folders_are_read_again_when_they_change(tmp_path, monkeypatc
     os.utime(tmp_path, ns=(10**18, 10**18))  # long ago
     assert not registry.unusable_files() and not registry.names() and len(listed) == 1
     (tmp_path / "one.safetensors").write_bytes(b"none")
-    assert list(registry.unusable_files()) == list(registry.unusable_files()) == ["one"] and len(listed) == 3  # it may change once more in this second
+    # it may change once more in this second
+    assert list(registry.unusable_files()) == list(registry.unusable_files()) == ["one"] and len(listed) == 3

@@ -42,7 +42,9 @@ def normalised(view_b1hw, images_b1hw):
 
 def shown(images, generator, kinds):
     """Views of the images as the encoder sees them; kinds: what each is like, and its side. In the order of drawing."""
-    return [normalised(views.apply(images, views.draw(len(images), how, generator), side), images) for how, side in kinds]
+    return [
+        normalised(views.apply(images, views.draw(len(images), how, generator), side), images) for how, side in kinds
+    ]
 
 
 def embedded(encoder, views_b1hw):
@@ -91,7 +93,9 @@ def test_the_encoder_sees_different_views_of_each_image_in_order(name, images):
     given = seen_by(method.unet.encoder)
     method(Batch(images, seeded(3)), 1)
     first, second = method.view_options
-    kinds = [(first, SIDE), (second if name == "byol" else first, SIDE)] + ([(second, SIDE)] * 4 if name == "swav" else [])
+    kinds = [(first, SIDE), (second if name == "byol" else first, SIDE)] + (
+        [(second, SIDE)] * 4 if name == "swav" else []
+    )
     expected = shown(images, seeded(3), kinds)
     found = [view for group in given for view in group.split(len(images))]
     assert len(found) == len(expected)
@@ -106,7 +110,13 @@ def test_brightness_and_contrast_of_a_view_reach_the_encoder(name, images, monke
     still, seen = views.ViewOptions(smallest=1, largest=1, aspect=1, flip=0, jitter=0, blur=0), []
     for factor in (1.0, 1.3):
         drawn = views.draw(len(images), still, seeded())
-        drawn = views.ViewParameters(drawn.affine_b23, factor * torch.ones(len(images)), drawn.contrast_b / factor, drawn.blur_b, drawn.solarise_b)
+        drawn = views.ViewParameters(
+            drawn.affine_b23,
+            factor * torch.ones(len(images)),
+            drawn.contrast_b / factor,
+            drawn.blur_b,
+            drawn.solarise_b,
+        )
         monkeypatch.setattr(views, "draw", lambda *_, drawn=drawn: drawn)
         method = built(name)
         seen.append(seen_by(method.unet.encoder))
@@ -120,7 +130,9 @@ def test_brightness_and_contrast_of_a_view_reach_the_encoder(name, images, monke
 def test_simclr_is_the_loss_of_both_views_among_all(images):
     method = built("simclr", temperature=0.2)
     found = method(Batch(images, seeded(5)), 1)
-    z = through(method.projector, embedded(method.unet.encoder, shown(images, seeded(5), [(method.view_options[0], SIDE)] * 2)))
+    z = through(
+        method.projector, embedded(method.unet.encoder, shown(images, seeded(5), [(method.view_options[0], SIDE)] * 2))
+    )
     count, total = len(images), 0.0
     for i in range(2 * count):
         scores = torch.stack([cosine(z[i], z[k]) / 0.2 for k in range(2 * count) if k != i])
@@ -183,7 +195,9 @@ def test_byols_target_counts_but_gets_no_gradient(images):
     before.backward()
     assert all(p.grad is None and not p.requires_grad for p in method.target_parameters())
     for part in (method.unet.encoder, method.projector, method.predictor):
-        assert all(p.grad is not None for p in part.parameters()) and any(p.grad.abs().max() > 0 for p in part.parameters())
+        assert all(p.grad is not None for p in part.parameters()) and any(
+            p.grad.abs().max() > 0 for p in part.parameters()
+        )
     assert abs(float((stirred(method)(Batch(images, seeded(1)), 1) - before).detach())) > 1e-3
 
 
@@ -216,7 +230,11 @@ def test_byols_hidden_size_follows_the_width(width, hidden, expected):
     with torch.device("meta"):
         method = module.build(module.Config(hidden=hidden), UNet(width=width), EPOCHS)
     kinds = ["linear", "norm", "relu", "linear"]
-    assert layers(method.projector) == layers(method.target_projector) == ([(16 * width, expected), (expected, 256)], kinds)
+    assert (
+        layers(method.projector)
+        == layers(method.target_projector)
+        == ([(16 * width, expected), (expected, 256)], kinds)
+    )
     assert layers(method.predictor) == ([(256, expected), (expected, 256)], kinds)
 
 
@@ -245,7 +263,10 @@ def test_swav_predicts_the_codes_of_the_large_views_from_all_others(images):
     found = method(Batch(images, seeded(5)), 30)
     large, small = method.view_options
     drawn = shown(images, seeded(5), [(large, SIDE)] * 2 + [(small, SIDE)] * 3)
-    z = through(method.projector, torch.cat([embedded(method.unet.encoder, drawn[:2]), embedded(method.unet.encoder, drawn[2:])]))
+    z = through(
+        method.projector,
+        torch.cat([embedded(method.unet.encoder, drawn[:2]), embedded(method.unet.encoder, drawn[2:])]),
+    )
     scores = torch.stack([torch.stack([cosine(row, c) for c in method.prototypes]) for row in z]).split(len(images))
     terms = []
     for one in (0, 1):
@@ -262,7 +283,9 @@ def test_swav_predicts_the_codes_of_the_large_views_from_all_others(images):
 
 @pytest.mark.parametrize("crops, side, small", [(4, 224, 96), (6, 256, 112), (0, 64, 0), (1, 32, 32)])
 def test_swavs_crops(monkeypatch, crops, side, small):
-    """Two large views of the image's side, and crops at 96 of 224 (never below 32 pixels); codes are made for the large ones only."""
+    """Two large views of the image's side, and crops at 96 of 224 (never below 32 pixels); codes are made for the large
+    ones only.
+    """
     method, shapes, coded = built("swav", crops=crops), [], []
 
     def embed(encoder, x_b1hw, *_):
@@ -308,7 +331,8 @@ def test_swavs_prototypes_are_directions(images):
 def test_swavs_loss_of_one_point_is_ln_k(images):
     method = built("swav", prototypes=8, projection=16)
     method.projector = Says(torch.eye(16)[[0]].repeat(100, 1))
-    assert float(method(Batch(images, seeded()), 1).detach()) >= math.log(8)  # nothing below it, wherever the point lies
+    # nothing below it, wherever the point lies
+    assert float(method(Batch(images, seeded()), 1).detach()) >= math.log(8)
     with torch.no_grad():
         method.prototypes.copy_(torch.eye(16)[8:])  # all as far from it
     assert float(method(Batch(images, seeded()), 1).detach()) == pytest.approx(math.log(8), rel=1e-6)
@@ -351,7 +375,10 @@ def test_swav_stops_when_every_view_belongs_to_all_prototypes_alike(images):
     method(Batch(images, seeded()), 30)
     state = _views.health(*healthy()) | {"entropy_over_ln_k": 0.9}
     method.refuse_collapse(state, 30)
-    with pytest.raises(FloatingPointError, match="prototypes have collapsed in epoch 30: every view belongs to all 8 alike .*fewer prototypes"):
+    with pytest.raises(
+        FloatingPointError,
+        match="prototypes have collapsed in epoch 30: every view belongs to all 8 alike .*fewer prototypes",
+    ):
         method.refuse_collapse(state | {"entropy_over_ln_k": method._scalars["entropy_over_ln_k"]}, 30)
 
 
@@ -378,7 +405,9 @@ def line():
 
 
 def noisy_line():
-    """Nearly all on one line, with a thousandth of its length as noise in each of 128 directions, as in any real training."""
+    """Nearly all on one line, with a thousandth of its length as noise in each of 128 directions, as in any real
+    training.
+    """
     at = torch.randn(48, 1, generator=seeded())
     along = torch.eye(128)[0] + 0.3 * at * torch.eye(128)[1]
     return tuple(along + 1e-3 * rows(48, 128, seed) for seed in (1, 2))
@@ -438,7 +467,10 @@ def test_a_healthy_representation_goes_on():
 def test_a_collapsed_representation_stops_the_run_with_a_sentence(name, collapsed):
     method = built(name)
     method.remember(*collapsed())
-    with pytest.raises(FloatingPointError, match=r"representation has collapsed in epoch 17: .* directions.*spread.*learning rate.*Stopped"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"representation has collapsed in epoch 17: .* directions.*spread.*learning rate.*Stopped",
+    ):
         method.epoch_metrics(17)
     assert method.epoch_metrics(7), "it stops a network that has just begun"
 
@@ -450,7 +482,9 @@ def test_facts_are_of_the_last_batch_and_not_part_of_the_state(name, images):
     assert method.epoch_metrics(1) == {}
     method(Batch(images, seeded()), 1)
     state = method.epoch_metrics(1)
-    assert {"alignment", "spread", "effective_rank"} <= set(state) and all(type(value) is float for value in state.values())
+    assert {"alignment", "spread", "effective_rank"} <= set(state) and all(
+        type(value) is float for value in state.values()
+    )
     assert set(method.state_dict()) == keys
 
 
@@ -466,9 +500,29 @@ def test_a_small_last_batch_that_is_told_apart_well_is_no_collapse(images):
 def test_a_training_set_that_leaves_one_image_over_can_be_trained_on(name, quick_phantom, tmp_path):
     """Ten training images in batches of nine: the last batch has one."""
     out = pretrain.main(
-        ["--method.name", name, "--data.name", "phantom", "--data.cases", "12", "--data.size", "32", "--model.width", "2",
-         "--optim.epochs", "1", "--optim.batch", "9", "--run.picture_every", "0", "--run.device", "cpu", "--out", str(tmp_path)]
-    )  # fmt: skip
+        [
+            "--method.name",
+            name,
+            "--data.name",
+            "phantom",
+            "--data.cases",
+            "12",
+            "--data.size",
+            "32",
+            "--model.width",
+            "2",
+            "--optim.epochs",
+            "1",
+            "--optim.batch",
+            "9",
+            "--run.picture_every",
+            "0",
+            "--run.device",
+            "cpu",
+            "--out",
+            str(tmp_path),
+        ]
+    )
     assert out.exists()
 
 

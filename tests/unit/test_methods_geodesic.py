@@ -1,4 +1,6 @@
-"""Pretraining on a map of where lesions may be: which map, how it moves with its image, and what is hidden beside it."""
+"""Pretraining on a map of where lesions may be: which map, how it moves with its image, and what is
+hidden beside it.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ def test_the_other_maps_are_the_centre_and_the_truth(images):
     truth = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
     truth[:3, :, 10:20, 30:50] = True
     known = built(target="truth").precompute_mask(images, truth)
-    assert torch.equal(known[:3] > 127, truth[:3, 0].reshape(3, 32, 2, 32, 2).float().mean(dim=(2, 4)) > 0.5) and not known[3].any()
+    assert (
+        torch.equal(known[:3] > 127, truth[:3, 0].reshape(3, 32, 2, 32, 2).float().mean(dim=(2, 4)) > 0.5)
+        and not known[3].any()
+    )
     with pytest.raises(ValueError, match="needs the masks"):
         built(target="truth").precompute_mask(images)
     assert [built(**how).variant for how in ({}, {"target": "centre"}, {"target": "truth"}, {"reconstruct": 1.0})] == [
@@ -84,7 +89,9 @@ def test_beside_it_what_the_map_points_at_is_hidden_first(images):
     assert method.epoch_metrics(3) == {"ratio": method.ratio(3)} and built().epoch_metrics(3) == {}
 
 
-@pytest.mark.parametrize("option, value", [("target", "edges"), ("reconstruct", -1.0), ("tau", 0.0), ("patch", 0), ("horizon", -1)])
+@pytest.mark.parametrize(
+    "option, value", [("target", "edges"), ("reconstruct", -1.0), ("tau", 0.0), ("patch", 0), ("horizon", -1)]
+)
 def test_options_that_make_no_sense_are_refused(option, value):
     with pytest.raises(ValueError, match=option):
         geodesic.Config(**{option: value})

@@ -97,7 +97,9 @@ def test_each_image_hides_its_own_units_and_each_unit_is_hidden_as_often():
 
 @EVERY
 def test_of_hidden_pixels_only_the_images_mean_and_deviation_reach_the_encoder(name, images):
-    """Hidden pixels that change places change nothing; the image is normalised before it is masked, as for the paper's method."""
+    """Hidden pixels that change places change nothing; the image is normalised before it is masked, as for the paper's
+    method.
+    """
     method = built(name)
     hidden = hidden_of(method, images)
     other = images.clone()
@@ -139,10 +141,14 @@ def test_mae_sees_zeros_and_simmim_its_token_in_hidden_units(images):
 
 def test_simmims_token_is_learnt_where_something_is_hidden(images):
     method = built("simmim")
-    assert method.token_1cuu.requires_grad and method.token_1cuu.shape == (1, 1, 32, 32) and method.token_1cuu.std() > 0.01
+    assert (
+        method.token_1cuu.requires_grad and method.token_1cuu.shape == (1, 1, 32, 32) and method.token_1cuu.std() > 0.01
+    )
     method(Batch(images, seeded(7)), 1).backward()
     assert (method.token_1cuu.grad != 0).float().mean() > 0.95
-    (gradient,) = torch.autograd.grad(method.predict(images, torch.zeros(5, 1, SIDE, SIDE, dtype=torch.bool)).sum(), method.token_1cuu)
+    (gradient,) = torch.autograd.grad(
+        method.predict(images, torch.zeros(5, 1, SIDE, SIDE, dtype=torch.bool)).sum(), method.token_1cuu
+    )
     assert not gradient.any()
 
 
@@ -165,7 +171,9 @@ def test_mae_is_the_squared_error_of_hidden_patches_each_normalised(images, chan
                     here = (b, slice(None), slice(top, top + 16), slice(left, left + 16))
                     values = x[here].double()
                     variance = (values - values.mean()).square().sum() / (values.numel() - 1)
-                    total += float((((values - values.mean()) / (variance + 1e-6).sqrt() - predicted[here]) ** 2).mean())
+                    total += float(
+                        (((values - values.mean()) / (variance + 1e-6).sqrt() - predicted[here]) ** 2).mean()
+                    )
                     count += 1
     assert count == 12 * len(images) and float(found.detach()) == pytest.approx(total / count, rel=1e-4)
 
@@ -178,7 +186,11 @@ def test_simmim_is_the_absolute_error_of_hidden_pixels(images, channels):
     x, hidden = transforms.standardise(images), hidden_of(method, images)
     token = torch.cat([torch.cat([method.token_1cuu] * 2, dim=2)] * 2, dim=3)
     predicted = method.layer(method.unet.encoder(torch.where(hidden, token, x))[-1]).detach()
-    errors = [float((predicted - x)[b, c][hidden[b, 0]].abs().double().mean()) for b in range(len(images)) for c in range(channels)]
+    errors = [
+        float((predicted - x)[b, c][hidden[b, 0]].abs().double().mean())
+        for b in range(len(images))
+        for c in range(channels)
+    ]
     assert float(found.detach()) == pytest.approx(sum(errors) / len(errors), rel=1e-4)
 
 
@@ -231,7 +243,10 @@ def test_each_cell_of_the_bottleneck_predicts_its_own_pixels(channels):
 def test_simmims_head_is_one_layer_and_maes_a_light_decoder():
     simmim, mae = built("simmim"), built("mae")
     assert [type(layer) for layer in simmim.layer] == [nn.Conv2d, nn.PixelShuffle]
-    assert [type(layer) for layer in mae.decoder] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2 + [nn.Conv2d, nn.PixelShuffle]
+    assert [type(layer) for layer in mae.decoder] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2 + [
+        nn.Conv2d,
+        nn.PixelShuffle,
+    ]
     module = methods.find("mae")
     with torch.device("meta"):
         method = module.build(module.Config(), UNet(width=64), 1)
@@ -276,9 +291,18 @@ def test_what_is_visible_is_left_as_it_is(name, images):
 
 @pytest.mark.parametrize(
     "name, option, value",
-    [("mae", "patch", 0), ("mae", "ratio", 0.0), ("mae", "ratio", 1.1), ("mae", "ratio", math.nan), ("mae", "hidden", -1),
-     ("simmim", "patch", 0), ("simmim", "ratio", 0.0), ("simmim", "ratio", 1.1), ("simmim", "ratio", math.nan)],
-)  # fmt: skip
+    [
+        ("mae", "patch", 0),
+        ("mae", "ratio", 0.0),
+        ("mae", "ratio", 1.1),
+        ("mae", "ratio", math.nan),
+        ("mae", "hidden", -1),
+        ("simmim", "patch", 0),
+        ("simmim", "ratio", 0.0),
+        ("simmim", "ratio", 1.1),
+        ("simmim", "ratio", math.nan),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(name, option, value):
     with pytest.raises(ValueError, match=f"{option} {value}"):
         methods.find(name).Config(**{option: value})

@@ -34,7 +34,9 @@ def test_overlap_is_the_loop():
         assert float(found["dsc"][b]) == pytest.approx(2 * hit / (said + real))
 
 
-@pytest.mark.parametrize("said, real, value", [(False, False, 1.0), (False, True, 0.0), (True, False, 0.0), (True, True, 1.0)])
+@pytest.mark.parametrize(
+    "said, real, value", [(False, False, 1.0), (False, True, 0.0), (True, False, 0.0), (True, True, 1.0)]
+)
 def test_overlap_of_empty_masks(said, real, value):
     pred, truth = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
     pred[:, 1], truth[:, 1] = float(said), float(real)
@@ -47,7 +49,9 @@ def test_overlap_refuses_other_shapes():
 
 
 def border(mask):
-    """Pixels of a mask with one of their neighbours along an axis outside of it or of the image; in any number of axes."""
+    """Pixels of a mask with one of their neighbours along an axis outside of it or of the image; in any
+    number of axes.
+    """
     inner = mask.copy()
     for axis in range(mask.ndim):
         for step in (-1, 1):
@@ -67,10 +71,21 @@ def slow_surface(pred, truth, spacing=1.0):
 def slow_case(pred, truth, spacing=1.0):
     """All numbers of an image or a volume, without anything of ``metrics``."""
     hit, said, real = (sum(map(bool, mask.ravel())) for mask in (pred & truth, pred, truth))
-    nothing, diagonal = not (said or real), math.sqrt(sum((side * step) ** 2 for side, step in zip(pred.shape, np.broadcast_to(spacing, pred.ndim))))
+    nothing, diagonal = (
+        not (said or real),
+        math.sqrt(sum((side * step) ** 2 for side, step in zip(pred.shape, np.broadcast_to(spacing, pred.ndim)))),
+    )
     shares = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
-    far = slow_surface(pred, truth, spacing) if said and real else dict.fromkeys(("hd95", "assd"), diagonal * (not nothing))
-    return {name: 1.0 if nothing else share for name, share in shares.items()} | far | {"hit": hit, "said": said, "real": real}
+    far = (
+        slow_surface(pred, truth, spacing)
+        if said and real
+        else dict.fromkeys(("hd95", "assd"), diagonal * (not nothing))
+    )
+    return (
+        {name: 1.0 if nothing else share for name, share in shares.items()}
+        | far
+        | {"hit": hit, "said": said, "real": real}
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -89,7 +104,9 @@ def test_surface_in_millimetres_is_the_loop(spacing):
 
 @pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0), (3.0, 0.7, 1.2), (0.5, 2.0, 2.0)])
 def test_surface_of_a_volume_is_the_loop(spacing):
-    pred, truth = (np.stack([blobs(7 * k + more, 14, share) for k in range(5)]) for more, share in ((0, 0.25), (100, 0.2)))
+    pred, truth = (
+        np.stack([blobs(7 * k + more, 14, share) for k in range(5)]) for more, share in ((0, 0.25), (100, 0.2))
+    )
     truth[-1] = False  # touches one end and not the other
     assert metrics.surface(pred, truth, spacing) == pytest.approx(slow_surface(pred, truth, spacing or 1.0), abs=1e-5)
 
@@ -105,19 +122,29 @@ def test_surface_of_a_volume_by_hand():
 
 
 def test_surface_of_a_sheared_volume_is_the_loop():
-    """A gantry tilted by 20 degrees: the axes are not at right angles, so lengths of edges alone do not give distances."""
-    pred, truth = (np.stack([blobs(7 * k + more, 12, share) for k in range(6)]) for more, share in ((0, 0.25), (100, 0.2)))
+    """A gantry tilted by 20 degrees: the axes are not at right angles, so lengths of edges alone do
+    not give distances.
+    """
+    pred, truth = (
+        np.stack([blobs(7 * k + more, 12, share) for k in range(6)]) for more, share in ((0, 0.25), (100, 0.2))
+    )
     steps = np.array([[0, 5 * math.sin(0.35), 5 * math.cos(0.35)], [0, 0.8, 0], [0.8, 0, 0]])
     a, b = border(pred) @ steps, border(truth) @ steps
     there = np.array([min(math.dist(p, q) for q in b) for p in a])
     back = np.array([min(math.dist(p, q) for q in a) for p in b])
-    expected = {"hd95": max(np.percentile(there, 95), np.percentile(back, 95)), "assd": np.concatenate([there, back]).mean()}
+    expected = {
+        "hd95": max(np.percentile(there, 95), np.percentile(back, 95)),
+        "assd": np.concatenate([there, back]).mean(),
+    }
     assert metrics.surface(pred, truth, steps) == pytest.approx(expected)
     point, other = np.zeros((2, 6, 12, 12), bool)
     point[1, 2, 3], other[4, 9, 3] = True, True
     away = math.hypot(7 * 0.8 + 3 * 5 * math.sin(0.35), 3 * 5 * math.cos(0.35))
     assert metrics.surface(point, other, steps) == pytest.approx({"hd95": away, "assd": away})
-    empty, longest = np.zeros_like(pred), max(math.dist((0, 0, 0), np.array(pred.shape) * signs @ steps) for signs in ((1, 1, 1), (1, -1, 1)))
+    empty, longest = (
+        np.zeros_like(pred),
+        max(math.dist((0, 0, 0), np.array(pred.shape) * signs @ steps) for signs in ((1, 1, 1), (1, -1, 1))),
+    )
     assert metrics.surface(pred, empty, steps)["hd95"] == pytest.approx(longest)
 
 
@@ -151,7 +178,9 @@ def test_numbers_do_not_depend_on_the_order_in_memory_nor_on_what_lies_around():
     expected = metrics.case(pred, truth, (3.0, 0.7, 1.2))
     assert metrics.case(np.asfortranarray(pred), truth, (3.0, 0.7, 1.2)) == pytest.approx(expected)
     padded = metrics.case(np.pad(pred, 9), np.pad(truth, 9), (3.0, 0.7, 1.2))
-    assert {name: padded[name] for name in ("dsc", "hd95", "assd")} == pytest.approx({name: expected[name] for name in ("dsc", "hd95", "assd")})
+    assert {name: padded[name] for name in ("dsc", "hd95", "assd")} == pytest.approx(
+        {name: expected[name] for name in ("dsc", "hd95", "assd")}
+    )
     with pytest.raises(ValueError, match="differ in shape"):
         metrics.case(pred, truth[1:])
 
@@ -187,7 +216,9 @@ def test_case_holds_all_numbers():
     pred, truth = np.zeros((2, 10, 10), bool)
     pred[0, :6], truth[0, 2:10] = True, True
     found = metrics.case(pred, truth)
-    assert found == pytest.approx({"dsc": 8 / 14, "ppv": 4 / 6, "sen": 0.5, **slow_surface(pred, truth), "hit": 4, "said": 6, "real": 8})
+    assert found == pytest.approx(
+        {"dsc": 8 / 14, "ppv": 4 / 6, "sen": 0.5, **slow_surface(pred, truth), "hit": 4, "said": 6, "real": 8}
+    )
 
 
 def test_case_of_a_volume_counts_voxels_of_all_slices():
@@ -204,8 +235,11 @@ def cases():
     for hit, said, real in ((6, 8, 10), (0, 0, 5), (0, 0, 0), (0, 3, 0)):
         nothing = said + real == 0
         share = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
-        rows.append({k: 1.0 if nothing else v for k, v in share.items()} | {"hd95": 7.0 * (not nothing), "assd": 1.0 * (not nothing)}
-                    | {"hit": hit, "said": said, "real": real})  # fmt: skip
+        rows.append(
+            {k: 1.0 if nothing else v for k, v in share.items()}
+            | {"hd95": 7.0 * (not nothing), "assd": 1.0 * (not nothing)}
+            | {"hit": hit, "said": said, "real": real}
+        )
     return rows
 
 

@@ -60,8 +60,12 @@ def whole(two_channels, tmp_path) -> Path:
 def test_a_pack_is_the_stack(tmp_path, made):
     dataset, seen = made(tmp_path / "data"), []
     stack = datasets.stack(dataset, SIZE)
-    about = packs.write(dataset, SIZE, tmp_path / "pack", lambda patients: (seen.append(name) or name for name in patients))
-    assert packs.is_pack(tmp_path / "pack") and not packs.is_pack(tmp_path) and seen == list(dict.fromkeys(dataset.groups))
+    about = packs.write(
+        dataset, SIZE, tmp_path / "pack", lambda patients: (seen.append(name) or name for name in patients)
+    )
+    assert (
+        packs.is_pack(tmp_path / "pack") and not packs.is_pack(tmp_path) and seen == list(dict.fromkeys(dataset.groups))
+    )
     found = packs.read(tmp_path / "pack")
     assert (found.stored_nchw.dtype, found.stored_n1hw.dtype) == (torch.uint8, torch.bool)
     assert torch.equal(found.stored_nchw, stack.stored_nchw) and torch.equal(found.stored_n1hw, stack.stored_n1hw)
@@ -108,7 +112,9 @@ def interrupted(dataset: Dataset, after: int, out: Path) -> None:
     assert not packs.is_pack(out)
 
 
-@pytest.mark.parametrize("after, garbage", [(0, b""), (3, b""), (3, b"garbage " * 50), (7, b"x"), (20, b"garbage " * 50)])
+@pytest.mark.parametrize(
+    "after, garbage", [(0, b""), (3, b""), (3, b"garbage " * 50), (7, b"x"), (20, b"garbage " * 50)]
+)
 def test_a_pack_that_was_interrupted_goes_on_as_if_it_had_not_been(two_channels, whole, tmp_path, after, garbage):
     out = tmp_path / "cut"
     interrupted(two_channels, after, out)
@@ -147,7 +153,9 @@ def test_nothing_to_pack_is_refused(tmp_path):
     for file in (tmp_path / "data").rglob("*.nii.gz"):
         made_volumes.save(file, np.zeros(made_volumes.SHAPE, np.uint8))
     for _ in range(2):  # also when it goes on
-        with pytest.raises(ValueError, match="none of the 7 slices of 'brats' shows a body or a lesion; is its modality really mri"):
+        with pytest.raises(
+            ValueError, match="none of the 7 slices of 'brats' shows a body or a lesion; is its modality really mri"
+        ):
             packs.write(datasets.open_dataset("brats", tmp_path / "data"), SIZE, tmp_path / "pack")
     assert not packs.is_pack(tmp_path / "pack")
 
@@ -164,13 +172,38 @@ def shorter(name: str):
 @pytest.mark.parametrize(
     "spoil, size, sequences, message",
     [
-        (rewritten, SIZE, ("t1", "flair"), "begun from other files or at another size .*Brats18_HGG_0.*choose another --out"),
+        (
+            rewritten,
+            SIZE,
+            ("t1", "flair"),
+            "begun from other files or at another size .*Brats18_HGG_0.*choose another --out",
+        ),
         (lambda root, out: None, 32, ("t1", "flair"), "begun from other files or at another size"),
         (lambda root, out: None, SIZE, ("t1",), "begun from other files or at another size"),
-        (lambda root, out: shutil.rmtree(root / "HGG" / "Brats18_HGG_0"), SIZE, ("t1", "flair"), "begun from other files or at another size"),
-        (shorter(packs.IMAGES), SIZE, ("t1", "flair"), r"images\.bin has 100 bytes, its finished patients need 2560; delete"),
-        (shorter(packs.MASKS), SIZE, ("t1", "flair"), r"masks\.bin has 100 bytes, its finished patients need 1280; delete"),
-        (lambda root, out: (out / packs.IMAGES).unlink(), SIZE, ("t1", "flair"), r"images\.bin has 0 bytes, its finished patients need 2560"),
+        (
+            lambda root, out: shutil.rmtree(root / "HGG" / "Brats18_HGG_0"),
+            SIZE,
+            ("t1", "flair"),
+            "begun from other files or at another size",
+        ),
+        (
+            shorter(packs.IMAGES),
+            SIZE,
+            ("t1", "flair"),
+            r"images\.bin has 100 bytes, its finished patients need 2560; delete",
+        ),
+        (
+            shorter(packs.MASKS),
+            SIZE,
+            ("t1", "flair"),
+            r"masks\.bin has 100 bytes, its finished patients need 1280; delete",
+        ),
+        (
+            lambda root, out: (out / packs.IMAGES).unlink(),
+            SIZE,
+            ("t1", "flair"),
+            r"images\.bin has 0 bytes, its finished patients need 2560",
+        ),
     ],
 )
 def test_going_on_with_something_else_is_refused(two_channels, tmp_path, spoil, size, sequences, message):
@@ -228,7 +261,10 @@ def about(change):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda out: os.truncate(out / packs.IMAGES, 15 * 2 * SIZE**2 - 1), r"images\.bin has 7679 bytes, expected 7680"),
+        (
+            lambda out: os.truncate(out / packs.IMAGES, 15 * 2 * SIZE**2 - 1),
+            r"images\.bin has 7679 bytes, expected 7680",
+        ),
         (lambda out: os.truncate(out / packs.MASKS, 0), r"masks\.bin has 0 bytes, expected 3840"),
         (lambda out: os.truncate(out / packs.IMAGES, 10**4), r"images\.bin has 10000 bytes, expected 7680"),
         (lambda out: (out / packs.MASKS).unlink(), r"masks\.bin"),
@@ -242,7 +278,9 @@ def about(change):
 def test_a_damaged_pack_is_refused(whole, spoil, message):
     assert len(packs.read(whole)) == 15
     spoil(whole)
-    with pytest.raises(ValueError, match=rf"{whole} is no intact pack \(.*{message}.*\); make it again with train\.pack"):
+    with pytest.raises(
+        ValueError, match=rf"{whole} is no intact pack \(.*{message}.*\); make it again with train\.pack"
+    ):
         packs.read(whole)
 
 
@@ -256,7 +294,15 @@ def test_a_pack_larger_than_the_memory_is_opened_and_read_in_parts(tmp_path):
             file.seek((count - 2) * size**2 + 5)
             file.write(b"\x01")
     cases = [str(k) for k in range(count)]
-    values = {"name": "folder", "modality": "ct", "target": "x", "source": "y", "size": size, "channels": 1, "sha256": "z"}
+    values = {
+        "name": "folder",
+        "modality": "ct",
+        "target": "x",
+        "source": "y",
+        "size": size,
+        "channels": 1,
+        "sha256": "z",
+    }
     (tmp_path / packs.ABOUT).write_text(json.dumps(values | {"cases": cases, "groups": cases}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -281,8 +327,11 @@ def test_the_memory_of_packing_is_that_of_one_patient(tmp_path):
             tracemalloc.stop()
 
     packs.write(few, 128, tmp_path / "warm")  # what is imported on the way
-    assert peak(lambda: packs.write(dataset, 128, tmp_path / "all")) < 1.15 * peak(lambda: packs.write(few, 128, tmp_path / "few"))
-    assert peak(lambda: datasets.stack(dataset, 128)) > 1.6 * peak(lambda: datasets.stack(few, 128))  # this test can see growth
+    assert peak(lambda: packs.write(dataset, 128, tmp_path / "all")) < 1.15 * peak(
+        lambda: packs.write(few, 128, tmp_path / "few")
+    )
+    # this test can see growth
+    assert peak(lambda: datasets.stack(dataset, 128)) > 1.6 * peak(lambda: datasets.stack(few, 128))
 
 
 # The command
@@ -291,9 +340,21 @@ def test_the_memory_of_packing_is_that_of_one_patient(tmp_path):
 def test_the_command_packs_goes_on_and_says_what_it_did(tmp_path, monkeypatch, capsys):
     made_volumes.brats(tmp_path / "data", sequences=("t1", "flair"))
     monkeypatch.chdir(tmp_path)
-    data = ["--data.name", "brats", "--data.root", str(tmp_path / "data"), "--data.size", str(SIZE), "--data.sequences", '["flair"]']
+    data = [
+        "--data.name",
+        "brats",
+        "--data.root",
+        str(tmp_path / "data"),
+        "--data.size",
+        str(SIZE),
+        "--data.sequences",
+        '["flair"]',
+    ]
     out = pack.main(data)
-    assert out == Path("packs/brats-16") and "wrote packs/brats-16: 15 of 21 slices, 16 × 16 pixels" in capsys.readouterr().out
+    assert (
+        out == Path("packs/brats-16")
+        and "wrote packs/brats-16: 15 of 21 slices, 16 × 16 pixels" in capsys.readouterr().out
+    )
     flair = datasets.stack(datasets.open_dataset("brats", tmp_path / "data", ("flair",)), SIZE)
     assert packs.read(out).sha256 == flair.sha256
     with pytest.raises(ValueError, match="holds a finished pack"):
@@ -323,7 +384,10 @@ def unheard(root: Path) -> str:
     for path in (root / "images" / "scan.nii.gz", root / "masks" / "scan.nii.gz"):
         image = nibabel.load(path)
         image.header.set_xyzt_units("meter")
-        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine / [[1000], [1000], [1000], [1]], image.header), path)
+        nibabel.save(
+            nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine / [[1000], [1000], [1000], [1]], image.header),
+            path,
+        )
     (root / "images" / "Thumbs.db").write_bytes(b"no image")
     return "The file states its lengths in metres; they are shown in millimetres."
 
@@ -331,7 +395,16 @@ def unheard(root: Path) -> str:
 def test_packing_and_training_print_what_the_reader_notes_once(tmp_path, capsys):
     sentence = unheard(tmp_path / "data")
     expected = ["note: Passed over in images/, being no images: Thumbs.db.", f"note: scan: {sentence}"]
-    data = ["--data.name", "folder", "--data.root", str(tmp_path / "data"), "--data.size", str(SIZE), "--data.modality", "ct"]
+    data = [
+        "--data.name",
+        "folder",
+        "--data.root",
+        str(tmp_path / "data"),
+        "--data.size",
+        str(SIZE),
+        "--data.modality",
+        "ct",
+    ]
     out = pack.main([*data, "--out", str(tmp_path / "pack")])
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == expected
     found = packs.read(out)

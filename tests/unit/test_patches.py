@@ -70,4 +70,6 @@ def test_moments_of_patches_are_those_of_each_patch():
             part = (slice(None), slice(None), slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
             values = x_bchw[part].flatten(1)
             assert torch.allclose(mean[part].flatten(1), values.mean(1, keepdim=True).expand(-1, 16))
-            assert torch.allclose(deviation[part].flatten(1), (values.var(1, keepdim=True) + 1e-6).sqrt().expand(-1, 16))
+            assert torch.allclose(
+                deviation[part].flatten(1), (values.var(1, keepdim=True) + 1e-6).sqrt().expand(-1, 16)
+            )

@@ -1,4 +1,6 @@
-"""Figures: what stands in their panels, that files are the same every time, and that outlines differ in more than colour."""
+"""Figures: what stands in their panels, that files are the same every time, and that outlines differ in more than
+colour.
+"""
 
 import re
 import zlib
@@ -19,7 +21,12 @@ def disc(y, x, radius, shape=(40, 60)):
 
 IMAGE = np.random.default_rng(0).random((40, 60))
 TRUTH = disc(20, 30, 9)
-MASKS = {"scratch": disc(20, 34, 9), "mae": disc(20, 30, 9), "mps_ams": disc(20, 30, 6), "swav": np.zeros((40, 60), bool)}
+MASKS = {
+    "scratch": disc(20, 34, 9),
+    "mae": disc(20, 30, 9),
+    "mps_ams": disc(20, 30, 6),
+    "swav": np.zeros((40, 60), bool),
+}
 
 
 def panels(figure):
@@ -52,7 +59,12 @@ def test_a_comparison_shows_image_truth_methods_and_disagreement():
     truth, said = (looks.TRUTH, False), (looks.SAID, True)
     assert [outlines(ax) for ax in cells] == [[], [truth], *[[truth, said]] * 3, [truth], [truth]]  # SwAV found nothing
     overlap = 2 * (MASKS["scratch"] & TRUTH).sum() / (MASKS["scratch"].sum() + TRUTH.sum())
-    assert [ax.texts[0].get_text() for ax in cells[2:6]] == [f"{overlap:.2f}", "1.00", f"{2 * MASKS['mps_ams'].sum() / (MASKS['mps_ams'].sum() + TRUTH.sum()):.2f}", "0.00"]
+    assert [ax.texts[0].get_text() for ax in cells[2:6]] == [
+        f"{overlap:.2f}",
+        "1.00",
+        f"{2 * MASKS['mps_ams'].sum() / (MASKS['mps_ams'].sum() + TRUTH.sum()):.2f}",
+        "0.00",
+    ]
     assert "benign (1)" in [text.get_text() for text in figure.texts]
 
 
@@ -113,9 +125,13 @@ def test_a_row_that_does_not_fit_is_refused(image, truth, masks, message):
 
 
 def test_nothing_to_draw_is_refused():
-    for draw, message in ((lambda: plots.comparison([], ["mae"]), "no cases"), (lambda: plots.curves([]), "no pretraining"),
-                          (lambda: plots.against_labels([]), "no mean"), (lambda: plots.scatter({}, {}, "a", "b"), "0 and 0 cases"),
-                          (lambda: plots.scatter({"a": 1}, {"b": 1}, "a", "b"), "1 and 1 cases, 0 of them")):  # fmt: skip
+    for draw, message in (
+        (lambda: plots.comparison([], ["mae"]), "no cases"),
+        (lambda: plots.curves([]), "no pretraining"),
+        (lambda: plots.against_labels([]), "no mean"),
+        (lambda: plots.scatter({}, {}, "a", "b"), "0 and 0 cases"),
+        (lambda: plots.scatter({"a": 1}, {"b": 1}, "a", "b"), "1 and 1 cases, 0 of them"),
+    ):
         with pytest.raises(ValueError, match=message):
             draw()
 
@@ -141,9 +157,15 @@ def test_a_png_has_300_dots_per_inch_and_a_pdf_its_fonts_as_truetype():
     from PIL import Image
 
     figure = small()
-    assert Image.open(BytesIO(plots.as_bytes(figure, "png"))).size == pytest.approx(300 * figure.get_size_inches(), abs=1.5)
+    assert Image.open(BytesIO(plots.as_bytes(figure, "png"))).size == pytest.approx(
+        300 * figure.get_size_inches(), abs=1.5
+    )
     pdf = plots.as_bytes(figure, "pdf")
-    pages = b"".join(zlib.decompress(part.lstrip(b"\r\n")) for part in re.findall(rb"FlateDecode.*?stream(.*?)endstream", pdf, re.S) if b"\x78" in part[:4])
+    pages = b"".join(
+        zlib.decompress(part.lstrip(b"\r\n"))
+        for part in re.findall(rb"FlateDecode.*?stream(.*?)endstream", pdf, re.S)
+        if b"\x78" in part[:4]
+    )
     assert b"/FontFile2" in pdf + pages and b"/Type3" not in pdf + pages
     with pytest.raises(ValueError, match="suffix is 'gif'; expected one of: png, pdf, svg"):
         plots.as_bytes(figure, "gif")
@@ -178,7 +200,11 @@ def test_curves_have_a_panel_per_method_and_per_fact():
     by_title = {ax.get_title(loc="left"): ax for ax in figure.axes if ax.get_title(loc="left")}
     assert list(by_title) == ["SimCLR", "MAE", "MPS-AMS", "hidden", "effective rank"]
     first, second = by_title["SimCLR"].lines
-    assert first.get_ydata().tolist() == rows[2]["loss"] and second.get_ydata().tolist() == rows[3]["loss"] and first.get_xdata()[0] == 1
+    assert (
+        first.get_ydata().tolist() == rows[2]["loss"]
+        and second.get_ydata().tolist() == rows[3]["loss"]
+        and first.get_xdata()[0] == 1
+    )
     assert to_hex(first.get_color()).upper() == plots.colour("simclr")
     ranks = [line for line in by_title["effective rank"].lines if len(line.get_xdata()) > 1]
     assert len(ranks) == 4 and by_title["effective rank"].get_ylabel() == ""
@@ -187,16 +213,35 @@ def test_curves_have_a_panel_per_method_and_per_fact():
 
 def test_scores_against_labels_stand_at_their_means_with_their_intervals():
     def cell(method, labels, mean):
-        return tables.Cell(method, labels, "dsc", (), mean, None, None if mean is None else mean - 0.1, None if mean is None else mean + 0.05)
+        return tables.Cell(
+            method,
+            labels,
+            "dsc",
+            (),
+            mean,
+            None,
+            None if mean is None else mean - 0.1,
+            None if mean is None else mean + 0.05,
+        )
 
-    cells = [cell("scratch", 0.05, 0.4), cell("mps_ams", 0.05, 0.5), cell("mps_ams", 0.1, None), cell("scratch", 1.0, 0.8)]
+    cells = [
+        cell("scratch", 0.05, 0.4),
+        cell("mps_ams", 0.05, 0.5),
+        cell("mps_ams", 0.1, None),
+        cell("scratch", 1.0, 0.8),
+    ]
     figure = plots.against_labels(cells, tables.TITLES, "DSC")
     (ax,) = figure.axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["5%", "100%"]
-    points = {to_hex(line.get_color()).upper(): line for line in ax.lines if line.get_marker() not in ("", "None", None)}
-    assert points[plots.colour("scratch")].get_ydata().tolist() == [0.4, 0.8] and points[plots.colour("mps_ams")].get_ydata().tolist() == [0.5]
+    points = {
+        to_hex(line.get_color()).upper(): line for line in ax.lines if line.get_marker() not in ("", "None", None)
+    }
+    assert points[plots.colour("scratch")].get_ydata().tolist() == [0.4, 0.8] and points[
+        plots.colour("mps_ams")
+    ].get_ydata().tolist() == [0.5]
     x = points[plots.colour("scratch")].get_xdata()
-    assert x[0] < 0 < points[plots.colour("mps_ams")].get_xdata()[0] and x[1] == 1  # apart where both are, in the middle when alone
+    # apart where both are, in the middle when alone
+    assert x[0] < 0 < points[plots.colour("mps_ams")].get_xdata()[0] and x[1] == 1
     ends = sorted(tuple(segment[:, 1].round(6)) for lines in ax.collections for segment in lines.get_segments())
     assert ends == [(0.3, 0.45), (0.4, 0.55), (0.7, 0.85)]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["U-Net", "MPS-AMS"]
@@ -208,9 +253,16 @@ def test_a_scatter_counts_cases_and_tells_classes_apart():
     figure = plots.scatter(x, y, "U-Net", "MPS-AMS")
     (ax,) = figure.axes
     benign, malignant = ax.collections
-    assert benign.get_offsets().tolist() == [[0.5, 0.6], [0.9, 0.8]] and malignant.get_offsets().tolist() == [[0.2, 0.6], [0.7, 0.7]]
+    assert benign.get_offsets().tolist() == [[0.5, 0.6], [0.9, 0.8]] and malignant.get_offsets().tolist() == [
+        [0.2, 0.6],
+        [0.7, 0.7],
+    ]
     assert {text.get_text() for text in ax.texts} == {"MPS-AMS better\n2 of 4", "U-Net better\n1 of 4"}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["benign (2)", "malignant (2)", "mean (0.575, 0.675)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "benign (2)",
+        "malignant (2)",
+        "mean (0.575, 0.675)",
+    ]
     assert ax.get_aspect() == 1 and ax.get_xlim() == ax.get_ylim() == (0, 1)
     assert len(plots.scatter({"p/1": 0.5}, {"p/1": 0.6}, "a", "b").axes[0].collections) == 1
 
@@ -221,16 +273,31 @@ def test_a_scatter_counts_cases_and_tells_classes_apart():
 def test_a_handout_is_one_page_in_a4_with_embedded_fonts_and_a_link_that_can_be_followed():
     long = "A sentence of twelve words that is as long as any there is. " * 4
     image, coarse = IMAGE[:40, :40], np.eye(4, dtype=bool)
-    shown = [plots.Panel(f"Step {k}", long, image, [("lesion", coarse)], [("truth", TRUTH[:, :40])], 4) for k in range(9)]
-    figure = plots.handout("Title", ["first line", "second line"], [*shown, plots.Panel("Curve", long, curve=([1, 2], [0.25, 0.5], 1))], "Source " * 30, "http://x/?step=1&" + "a" * 150)
+    shown = [
+        plots.Panel(f"Step {k}", long, image, [("lesion", coarse)], [("truth", TRUTH[:, :40])], 4) for k in range(9)
+    ]
+    figure = plots.handout(
+        "Title",
+        ["first line", "second line"],
+        [*shown, plots.Panel("Curve", long, curve=([1, 2], [0.25, 0.5], 1))],
+        "Source " * 30,
+        "http://x/?step=1&" + "a" * 150,
+    )
     made = plots.as_bytes(figure, "pdf")
-    assert made == plots.as_bytes(figure, "pdf") and made.count(b"/Type /Page ") == 1 and b"/FontFile2" in made and b"/URI (http://x/?step=1&aaa" in made
+    assert (
+        made == plots.as_bytes(figure, "pdf")
+        and made.count(b"/Type /Page ") == 1
+        and b"/FontFile2" in made
+        and b"/URI (http://x/?step=1&aaa" in made
+    )
     width, height = map(float, re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", made).groups())
     assert abs(width - 595.3) < 1 and abs(height - 841.9) < 1
     figure.draw_without_rendering()
     boxes = {text: text.get_window_extent() for text in figure.texts}
     page = figure.bbox
-    assert all(page.x0 < box.x0 and box.x1 < page.x1 - 20 and page.y0 < box.y0 and box.y1 < page.y1 for box in boxes.values())
+    assert all(
+        page.x0 < box.x0 and box.x1 < page.x1 - 20 and page.y0 < box.y0 and box.y1 < page.y1 for box in boxes.values()
+    )
     ordered = list(boxes.values())
     assert not any(one.overlaps(other) for i, one in enumerate(ordered) for other in ordered[:i])
     pictures = [ax.get_window_extent() for ax in figure.axes]

@@ -15,7 +15,10 @@ def disc(centre: float, radius: float = 6) -> np.ndarray:
 
 @pytest.fixture
 def network(monkeypatch):
-    """Stands for the prompt network: finds what is bright; its confidence is the image's largest value. Remembers its prompts."""
+    """Stands for the prompt network: finds what is bright; its confidence is the image's largest value.
+
+    Remembers its prompts.
+    """
     asked = []
 
     def segment(network, unit_hw, prompt):
@@ -50,5 +53,9 @@ def test_it_goes_backwards_too_and_refuses_an_empty_start(network):
 
 
 def test_dice_of_masks():
-    assert dice(disc(10), disc(10)) == 1 and dice(disc(5), disc(33)) == 0 and dice(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == 1
+    assert (
+        dice(disc(10), disc(10)) == 1
+        and dice(disc(5), disc(33)) == 0
+        and dice(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == 1
+    )
     assert dice(np.array([[True, True]]), np.array([[True, False]])) == pytest.approx(2 / 3)

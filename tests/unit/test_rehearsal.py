@@ -25,7 +25,9 @@ def task(per_image: float, batch: int = 8, seen: list | None = None) -> loop.Tas
         return module(torch.ones(len(indices), 1)).mean()
 
     optimiser = torch.optim.SGD([{"params": list(module.parameters()), "initial_lr": 0.1}], lr=0.1)
-    return loop.Task(module, module, optimiser, loss, lambda done: 1.0, lambda done: None, lambda epoch: {}, 40, batch, 100, 0, {})
+    return loop.Task(
+        module, module, optimiser, loss, lambda done: 1.0, lambda done: None, lambda epoch: {}, 40, batch, 100, 0, {}
+    )
 
 
 def test_speed_and_time_are_those_of_the_steps(capsys):
@@ -50,9 +52,18 @@ def test_it_measures_a_few_steps_of_the_whole_batch(capsys):
     assert seen[:3] == [2, 4, 8] and set(seen[3:]) == {8} and len(seen) == 3 + dry_run.STEPS
 
 
-@pytest.mark.parametrize("value, words", [
-    (0.26, "0.3 s"), (1, "1 s"), (90, "1 min 30 s"), (3600, "1 h"), (3661, "1 h 1 min"), (100_000, "1 d 3 h"), (86400, "1 d"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (0.26, "0.3 s"),
+        (1, "1 s"),
+        (90, "1 min 30 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (100_000, "1 d 3 h"),
+        (86400, "1 d"),
+    ],
+)
 def test_durations_are_spoken_in_two_words(value, words):
     assert dry_run.format_duration(value) == words
 
@@ -113,7 +124,10 @@ def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkey
     assert max(seen) == computed and max(seen) <= 0.9 * free
     assert ("does not fit" in said) == (computed < 64)
     if computed < 64:
-        assert f"a batch of 64 would take about {64 * MIB / 2**30:.2f} GiB" in said and f"images/s in batches of {computed}" in said
+        assert (
+            f"a batch of 64 would take about {64 * MIB / 2**30:.2f} GiB" in said
+            and f"images/s in batches of {computed}" in said
+        )
         fits = int(re.search(r"largest batch that fits: about (\d+)", said)[1])
         assert 0.85 * free <= fits <= free
     elif free == 1000:
@@ -121,7 +135,9 @@ def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkey
 
 
 def test_memory_that_c_keeps_from_before_hides_no_need(monkeypatch, capsys):
-    """The peak does not rise as long as a freed block is used again; what the steps keep for their backward pass is counted all the same."""
+    """The peak does not rise as long as a freed block is used again; what the steps keep for their backward pass is
+    counted all the same.
+    """
     monkeypatch.setattr(dry_run.memory, "peak", lambda: 500 * MIB)
     monkeypatch.setattr(dry_run.memory, "available", lambda: 20 * MIB)
     seen = []
@@ -147,13 +163,18 @@ def test_processes_of_a_machine_share_what_is_free(monkeypatch):
 def test_the_limits_of_control_groups_and_of_ulimit_count(monkeypatch, tmp_path):
     free = dry_run.memory.available()
     assert free is None or free > 2**20
-    for version, folder, names in ((2, "own/pod", ("memory.max", "memory.current")), (1, "memory/own/pod", ("memory.limit_in_bytes", "memory.usage_in_bytes"))):
+    for version, folder, names in (
+        (2, "own/pod", ("memory.max", "memory.current")),
+        (1, "memory/own/pod", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ):
         top = tmp_path / str(version)
         (top / folder).mkdir(parents=True)
         for name, value in zip((*names, "memory.stat"), ("1000000", "400000", "anon 5\ninactive_file 100000\n")):
             (top / folder / name).write_text(value + "\n" if value.isdigit() else value)
         above = (top / folder).parent  # without a limit
-        for name, value in zip((*names, "memory.stat"), ("max" if version == 2 else str(2**63 - 4096), "5", "anon 5\n")):
+        for name, value in zip(
+            (*names, "memory.stat"), ("max" if version == 2 else str(2**63 - 4096), "5", "anon 5\n")
+        ):
             (above / name).write_text(value)
         (tmp_path / "cgroup").write_text("0::/own/pod\n" if version == 2 else "4:memory:/own/pod\n1:cpu:/\n")
         monkeypatch.setattr(dry_run.memory, "CGROUPS", top)
@@ -169,9 +190,14 @@ def test_memory_is_counted_in_bytes_of_this_machine():
     assert dry_run.memory.peak() >= before and 50 * MIB < dry_run.memory.peak() < 2**40 and len(block)
 
 
-@pytest.mark.parametrize("command, more", [
-    (pretrain, ["--optim.epochs", "800", "--method.patch", "8"]), (pretrain, ["--method.name", "simclr"]), (finetune, ["--labels", "0.5"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, more",
+    [
+        (pretrain, ["--optim.epochs", "800", "--method.patch", "8"]),
+        (pretrain, ["--method.name", "simclr"]),
+        (finetune, ["--labels", "0.5"]),
+    ],
+)
 def test_the_commands_write_nothing(tmp_path, quick_phantom, capsys, monkeypatch, command, more):
     monkeypatch.setattr(dry_run, "SECONDS", 1.0)
     assert command.main([*TINY, *more, "--out", str(tmp_path / "o")]) is None

@@ -1,4 +1,6 @@
-"""A plan says what a table needs; reproduce does it, goes on after any end, and shares the work without doing it twice."""
+"""A plan says what a table needs; reproduce does it, goes on after any end, and shares the work without
+doing it twice.
+"""
 
 from __future__ import annotations
 
@@ -90,15 +92,21 @@ def test_every_shipped_plan_is_complete_and_its_options_are_those_of_the_command
             patch.setattr(module, job.kind, lambda options, name: parsed.append((options, name)))
             module.main([*job.argv(), "--data.root", str(tmp_path)])
         options, _ = parsed[0]
-        assert options.data.size == found.data["size"] and options.run.seed == (job.seed if job.kind == "pretrain" else job.draw)
+        assert options.data.size == found.data["size"] and options.run.seed == (
+            job.seed if job.kind == "pretrain" else job.draw
+        )
 
 
 def test_the_order_of_a_plan_and_what_a_share_of_labels_changes(small):
     jobs = plan.read(small).jobs("table1")
     names = [job.name for job in jobs]
     assert names[:5] == [
-        "finetune/scratch-10-strong-0", "pretrain/mae-0", "finetune/mae-0-10-strong-0", "pretrain/mps_ams-0", "finetune/mps_ams-0-10-strong-0",
-    ]  # fmt: skip
+        "finetune/scratch-10-strong-0",
+        "pretrain/mae-0",
+        "finetune/mae-0-10-strong-0",
+        "pretrain/mps_ams-0",
+        "finetune/mps_ams-0-10-strong-0",
+    ]
     assert len(names) == ALL
     assert [name for name in names if "-50-" in name] == ["finetune/scratch-50-strong-0"]
     epochs = {job.name: dict(job.options)["recipe.epochs"] for job in jobs if job.kind == "finetune"}
@@ -121,7 +129,10 @@ def test_shards_are_a_partition_and_tear_no_chain_apart():
     "change, message",
     [
         (("[table1]", "[table7]"), "unknown table7; expected some of: seeds"),
-        (('methods = ["mae", "mps_ams"]', 'methods = ["dino"]'), r"methods of \[table1\]: unknown dino; expected some of: mae, mps_ams"),
+        (
+            ('methods = ["mae", "mps_ams"]', 'methods = ["dino"]'),
+            r"methods of \[table1\]: unknown dino; expected some of: mae, mps_ams",
+        ),
         (("labels = [0.1]\nscratch", "labels = [10]\nscratch"), "shares in \\(0, 1\\]"),
         (("seeds = [0]", "seeds = []"), "lacks seeds"),
         (("size = 32", "size = "), "is not TOML"),
@@ -164,18 +175,29 @@ def test_a_whole_table_is_recorded(finished):
     assert sorted(row["run"] for row in rows) == sorted(job.name for job in jobs)
     results = [row for row in rows if row["event"] == "result"]
     splits, tests = {row["split"] for row in results}, {tuple(row["cases"]) for row in results}
-    assert len(splits) == 1 and len(tests) == 1 and all(len(values) == len(row["columns"]) for row in results for values in row["cases"].values())
+    assert (
+        len(splits) == 1
+        and len(tests) == 1
+        and all(len(values) == len(row["columns"]) for row in results for values in row["cases"].values())
+    )
     shared = {row["method"]: row["init"] for row in results}
     made = {row["method"]: row["sha256"] for row in rows if row["event"] == "pretraining"}
     assert shared == made | {"scratch": None}
     for row in results:
         weights = finished.parent / "out" / row["run"] / "weights.safetensors"
         found = checkpoint.load(weights)
-        assert found.sha256 == row["weights"] and found.metadata["labels"] == row["labels"] and found.metadata["recipe"] == row["recipe"]
+        assert (
+            found.sha256 == row["weights"]
+            and found.metadata["labels"] == row["labels"]
+            and found.metadata["recipe"] == row["recipe"]
+        )
         assert found.metadata["config"]["run"]["seed"] == row["draw"] and len(row["loss"]) == row["epochs"]
         assert not (weights.parent / "state.safetensors").exists() and "val_dsc" in row
-    same_draw = {tuple(checkpoint.load(finished.parent / "out" / row["run"] / "weights.safetensors").metadata["labelled"])
-                 for row in results if row["draw"] == 1 and row["labels"] == 0.1}  # fmt: skip
+    same_draw = {
+        tuple(checkpoint.load(finished.parent / "out" / row["run"] / "weights.safetensors").metadata["labelled"])
+        for row in results
+        if row["draw"] == 1 and row["labels"] == 0.1
+    }
     assert len(same_draw) == 1, "methods are compared on other images"
     assert tables.read(finished.parent / "out" / "records.jsonl").methods == ("scratch", "mae", "mps_ams")
 
@@ -183,12 +205,17 @@ def test_a_whole_table_is_recorded(finished):
 def test_of_each_method_the_best_on_validation_is_shipped(finished, tmp_path):
     path = finished.parent / "out" / "records.jsonl"
     written = publish.main(["--best", str(path), "--weights", str(tmp_path)])
-    assert {file.name for file in written} == {f"phantom-{method}-seg-10.safetensors" for method in ("scratch", "mae", "mps_ams")}
+    assert {file.name for file in written} == {
+        f"phantom-{method}-seg-10.safetensors" for method in ("scratch", "mae", "mps_ams")
+    }
     rows = [row for row in jsonl.read(path, "result") if row["labels"] == 0.1]
     for file in written:
         found = checkpoint.load(file).metadata
         own = {row["weights"]: row["val_dsc"] for row in rows if row["method"] == found["method"]}
-        assert own[found["rounded_from"]] == max(own.values()) and found["chosen"] == "best on the validation part of 2 runs"
+        assert (
+            own[found["rounded_from"]] == max(own.values())
+            and found["chosen"] == "best on the validation part of 2 runs"
+        )
         assert found["chosen"] in file.with_suffix(".md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="no run with labels 0.2 and recipe 'strong'"):
         publish.main(["--best", str(path), "--weights", str(tmp_path), "--labels", "0.2"])
@@ -240,12 +267,18 @@ def test_states_are_saved_once_a_minute_and_at_the_end_of_a_run(small, quick_pha
 
 def test_another_folder_of_data_is_not_taken_for_the_one_that_was_packed(small, tmp_path):
     """The runs would be trained on the first folder's images, and measured on the second's."""
-    small.write_text(PLAN.replace('name = "phantom"', 'name = "folder"').replace("cases = 14", "cases = 0"), encoding="utf-8")
+    small.write_text(
+        PLAN.replace('name = "phantom"', 'name = "folder"').replace("cases = 14", "cases = 0"), encoding="utf-8"
+    )
     for name, count in (("one", 12), ("two", 13)):
         for part in ("images", "masks"):
             (tmp_path / name / part).mkdir(parents=True)
             for number in range(count):
-                values = np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8) if part == "images" else np.eye(32, dtype=np.uint8) * 255
+                values = (
+                    np.random.default_rng(number).integers(0, 255, (32, 32), np.uint8)
+                    if part == "images"
+                    else np.eye(32, dtype=np.uint8) * 255
+                )
                 Image.fromarray(values).save(tmp_path / name / part / f"{number}.png")
     work = reproduce.Reproduction(plan.read(small), small.parent / "out", str(tmp_path / "one"))
     (small.parent / "out").mkdir()
@@ -273,7 +306,9 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
     with pytest.raises(ValueError, match="could not do pretrain/mae-0: loss is nan in epoch 1"):
         reproduce.main(command(small, "--draws", "0"))
     done = set(told(jsonl.read(small.parent / "out" / "records.jsonl")))
-    assert "finetune/mps_ams-0-10-strong-0" in done and not any("mae" in name for name in done) and len(done) == FIRST - 2
+    assert (
+        "finetune/mps_ams-0-10-strong-0" in done and not any("mae" in name for name in done) and len(done) == FIRST - 2
+    )
 
 
 def test_a_lock_is_had_once_and_freed(tmp_path):
@@ -292,12 +327,23 @@ def test_the_time_given_ends_a_run_which_goes_on_later(small, quick_phantom, mon
 
 
 def first_draw(path: Path) -> dict[str, dict]:
-    return {name: row for name, row in told(jsonl.read(path.parent / "out" / "records.jsonl")).items() if row.get("draw", 0) == 0}
+    return {
+        name: row
+        for name, row in told(jsonl.read(path.parent / "out" / "records.jsonl")).items()
+        if row.get("draw", 0) == 0
+    }
 
 
 def killed(small: Path, after: int) -> bool:
-    """Start the command in a process of its own and kill it once so many epochs are recorded anywhere; whether it was alive."""
-    process = subprocess.Popen([sys.executable, "-m", "train.reproduce", *command(small, "--draws", "0")], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start the command in a process of its own and kill it once so many epochs are recorded anywhere; whether it was
+    alive.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.reproduce", *command(small, "--draws", "0")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     out = small.parent / "out"
     while process.poll() is None:
         if sum(path.read_bytes().count(b'"epoch", ') for path in out.glob("*/*/records.jsonl")) >= after:
@@ -312,10 +358,16 @@ def through_kills(small: Path, finished: Path, moments: list[int]) -> None:
     for moment in moments:
         assert killed(small, moment)
         for folder in (small.parent / "out").glob("*/*/"):
-            epochs = [row["epoch"] for row in jsonl.read(folder / "records.jsonl", "epoch")] if (folder / "records.jsonl").exists() else []
+            epochs = (
+                [row["epoch"] for row in jsonl.read(folder / "records.jsonl", "epoch")]
+                if (folder / "records.jsonl").exists()
+                else []
+            )
             if epochs and not (folder / "weights.safetensors").exists() and (folder / "state.safetensors").exists():
                 state = checkpoint.load(folder / "state.safetensors").metadata
-                assert len(state["losses"]) == 0 and len(epochs) - 1 <= state["step"] // json_steps(folder) <= len(epochs)
+                assert len(state["losses"]) == 0 and len(epochs) - 1 <= state["step"] // json_steps(folder) <= len(
+                    epochs
+                )
     reproduce.main(command(small, "--draws", "0"))
     assert first_draw(small) == first_draw(finished) and len(first_draw(small)) == FIRST
 
@@ -339,10 +391,15 @@ def test_killed_ten_times(small, finished, quick_phantom):
 @pytest.mark.slow
 def test_two_processes_share_the_work(small, finished):
     start = [sys.executable, "-m", "train.reproduce", *command(small, "--draws", "0")]
-    both = [subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert len(jsonl.read(small.parent / "out" / "records.jsonl")) == FIRST + 1 and first_draw(small) == first_draw(finished)
+    assert len(jsonl.read(small.parent / "out" / "records.jsonl")) == FIRST + 1 and first_draw(small) == first_draw(
+        finished
+    )
     assert all(f"{FIRST} of {FIRST} runs done" in text for text in said)
 
 

@@ -16,7 +16,9 @@ def stack(sides, grey=200, background=100, size=32) -> Stack:
     masks = torch.zeros(count, 1, size, size, dtype=torch.bool)
     for mask, side in zip(masks, sides, strict=True):
         mask[0, 4 : 4 + side, 6 : 6 + side] = True
-    images = torch.full((count, 1, size, size), background) + torch.randint(-5, 6, (count, 1, size, size), generator=torch.Generator().manual_seed(0))
+    images = torch.full((count, 1, size, size), background) + torch.randint(
+        -5, 6, (count, 1, size, size), generator=torch.Generator().manual_seed(0)
+    )
     images = torch.where(masks, torch.tensor(greys).reshape(-1, 1, 1, 1), images).to(torch.uint8)
     names = tuple(f"{k}" for k in range(count))
     return Stack("made", "ultrasound", "lesion", "", names, names, images, masks, torch.arange(count), "")
@@ -52,7 +54,9 @@ def test_a_faint_lesion_is_drawn_more_often():
     faint = stack([8, 8, 8, 8, 0], [200, 200, 200, 130, 0])
     contrasts = sampling.contrast(faint.stored_nchw.float(), faint.stored_n1hw)
     found = sampling.weights(faint, 0, 0, 1)
-    assert float(found[3] / found[0]) == pytest.approx(float(contrasts[0] / contrasts[3]), rel=1e-6) and float(found[3]) > float(found[0])
+    assert float(found[3] / found[0]) == pytest.approx(float(contrasts[0] / contrasts[3]), rel=1e-6) and float(
+        found[3]
+    ) > float(found[0])
 
 
 def test_contrast_is_the_loops():

@@ -48,9 +48,13 @@ def test_warmup_cosine_rises_then_falls_to_the_floor():
     assert 0 < schedule.warmup_cosine(0.0) < 0.02
     assert schedule.warmup_cosine(0.1) == 1
     assert schedule.warmup_cosine(0.55) == pytest.approx(0.5)  # half of the cosine
-    assert schedule.warmup_cosine(1.0) == pytest.approx(0) and schedule.warmup_cosine(1.0, floor=0.2) == pytest.approx(0.2)
+    assert schedule.warmup_cosine(1.0) == pytest.approx(0) and schedule.warmup_cosine(1.0, floor=0.2) == pytest.approx(
+        0.2
+    )
     values = [schedule.warmup_cosine(i / 1000, 0.25, 0.05) for i in range(1001)]
-    assert all(a < b for a, b in zip(values[:250], values[1:251])) and all(a > b for a, b in zip(values[250:], values[251:]))
+    assert all(a < b for a, b in zip(values[:250], values[1:251])) and all(
+        a > b for a, b in zip(values[250:], values[251:])
+    )
     assert max(values) == 1 and max(abs(a - b) for a, b in zip(values, values[1:])) < 0.01
     assert schedule.warmup_cosine(0.0, warmup=0) == 1 and schedule.constant(0.3) == 1
 

@@ -1,4 +1,6 @@
-"""Scribble to segment: strokes are obeyed, act near and on what looks alike, and leave the rest; against slow versions."""
+"""Scribble to segment: strokes are obeyed, act near and on what looks alike, and leave the rest;
+against slow versions.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,13 @@ def both():
 
 def test_without_strokes_the_proposal_stands(both):
     found = scribble.refine(both, strokes())
-    np.testing.assert_allclose(found, np.where(LEFT, scribble_chance(both.config.prior_logit_clip), 1 - scribble_chance(both.config.prior_logit_clip)), atol=1e-6)
+    np.testing.assert_allclose(
+        found,
+        np.where(
+            LEFT, scribble_chance(both.config.prior_logit_clip), 1 - scribble_chance(both.config.prior_logit_clip)
+        ),
+        atol=1e-6,
+    )
     assert found.dtype == np.float32 and (found > 0.5).tolist() == LEFT.tolist()
 
 
@@ -102,7 +110,9 @@ def test_features_carry_a_stroke_where_intensities_say_nothing():
     """Two halves that only the network tells apart: the stroke stops at their border."""
     even, half = np.full((SIDE, SIDE), 0.5, np.float32), (COLUMNS >= 32).astype(np.float32)
     drawn = strokes(lesion=disc(32, 22, 6))
-    blind, seeing = (scribble.refine(scribble.prepare(even, even * 0, features), drawn) for features in (None, half[None, ::2, ::2]))
+    blind, seeing = (
+        scribble.refine(scribble.prepare(even, even * 0, features), drawn) for features in (None, half[None, ::2, ::2])
+    )
     assert seeing[32, 33] < 0.2 < 0.3 < blind[32, 33] and seeing[32, 30] > blind[32, 30] > 0.5
 
 
@@ -122,11 +132,20 @@ def test_looks_tell_lesion_from_background_as_scikit_learn_does(both):
 
 def test_learning_is_the_ridge_by_hand():
     rng = np.random.default_rng(0)
-    rows, asked, count, others = rng.normal(size=(7, 3)), rng.normal(size=7), rng.uniform(0.1, 1, 7), rng.normal(size=(5, 3))
+    rows, asked, count, others = (
+        rng.normal(size=(7, 3)),
+        rng.normal(size=7),
+        rng.uniform(0.1, 1, 7),
+        rng.normal(size=(5, 3)),
+    )
     between = np.array([[np.exp(-0.5 * sum((a - b) ** 2)) for b in rows] for a in rows])
     weights = np.linalg.solve(between + 0.3 * np.diag(1 / count), asked)
     slow = [sum(w * np.exp(-0.5 * sum((other - row) ** 2)) for w, row in zip(weights, rows)) for other in others]
-    np.testing.assert_allclose(scribble.fit_kernel_ridge(rows.astype(np.float32), asked, count, 0.3, others.astype(np.float32)), slow, atol=1e-5)
+    np.testing.assert_allclose(
+        scribble.fit_kernel_ridge(rows.astype(np.float32), asked, count, 0.3, others.astype(np.float32)),
+        slow,
+        atol=1e-5,
+    )
 
 
 def test_anchors_are_the_clear_ones_of_a_raster_and_lessons_have_a_limit():

@@ -73,7 +73,9 @@ def test_what_was_asked_for_least_recently_makes_room():
 def test_sizes_and_digests_tell_arrays_apart():
     assert shared.size_of((np.zeros(8), torch.zeros(2, 3), "ab", [b"c"], None)) == 64 + 24 + 2 + 1
     arrays = (np.zeros((2, 3)), np.zeros((3, 2)), np.zeros((2, 3), np.float32), np.ones((2, 3)), torch.ones(6))
-    assert len({shared.digest(array) for array in arrays}) == 5 and shared.digest(np.ones((2, 3)).T.copy().T) == shared.digest(np.ones((2, 3)))
+    assert len({shared.digest(array) for array in arrays}) == 5 and shared.digest(
+        np.ones((2, 3)).T.copy().T
+    ) == shared.digest(np.ones((2, 3)))
 
 
 def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weights):
@@ -85,13 +87,21 @@ def test_visitors_with_the_same_image_share_its_patches_and_answers(small_weight
     names = registry.segmenters(one.modality)
     (*_, first), (*_, second) = (comparison.predict_slice(case, names, registry) for case in (one, other))
     assert names and all(first.probabilities[name] is second.probabilities[name] for name in names)
-    assert all(np.array_equal(first.probabilities[name], inference.grid_probability(registry.network(name), one.unit_hw, one.box)) for name in names)
+    assert all(
+        np.array_equal(
+            first.probabilities[name], inference.grid_probability(registry.network(name), one.unit_hw, one.box)
+        )
+        for name in names
+    )
     assert first.map(names[0]) is second.map(names[0])
 
 
 def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
     registry = ModelRegistry(small_weights)
-    cases = [open_case.open_sample(sample, open_case.clustering_options(registry.clustering())) for sample in phantom.samples()[:2]]
+    cases = [
+        open_case.open_sample(sample, open_case.clustering_options(registry.clustering()))
+        for sample in phantom.samples()[:2]
+    ]
     network = registry.network(registry.names("-pretrain")[0])
     found = []
     for case in cases:
@@ -110,8 +120,14 @@ def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weight
     case = open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
     names = registry.segmenters(case.modality)
     for needed, draw in (
-        (lambda: comparison.needed_results(case, names, registry), lambda: list(comparison.predict_slice(case, names, registry))),
-        (lambda: reconstruct.needed_results(case, 100, "first", registry), lambda: reconstruct.view(case, 100, "first", registry)),
+        (
+            lambda: comparison.needed_results(case, names, registry),
+            lambda: list(comparison.predict_slice(case, names, registry)),
+        ),
+        (
+            lambda: reconstruct.needed_results(case, 100, "first", registry),
+            lambda: reconstruct.view(case, 100, "first", registry),
+        ),
     ):
         assert needed() and not any(map(shared.is_known, needed()))
         draw()

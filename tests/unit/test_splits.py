@@ -148,7 +148,9 @@ def test_save_and_load(tmp_path):
     assert json.loads((tmp_path / "split.json").read_text())["sha256"] == split.sha256
 
 
-@pytest.mark.parametrize("key, change", [("seed", lambda v: v + 1), ("test", lambda v: v[1:]), ("grouped", lambda v: not v)])
+@pytest.mark.parametrize(
+    "key, change", [("seed", lambda v: v + 1), ("test", lambda v: v[1:]), ("grouped", lambda v: not v)]
+)
 def test_tampering_is_noticed(tmp_path, key, change):
     splits.save(made(), tmp_path / "split.json")
     values = json.loads((tmp_path / "split.json").read_text())
@@ -162,16 +164,33 @@ def test_tampering_is_noticed(tmp_path, key, change):
 
 
 def of_patients(patients=43, most=9, alike=()) -> Stack:
-    """Patients with 1 to ``most`` slices of noise, in a mixed order; two numbers in ``alike`` are slices with the same pixels."""
+    """Patients with 1 to ``most`` slices of noise, in a mixed order; two numbers in ``alike`` are slices with the same
+    pixels.
+    """
     source = np.random.default_rng(0)
-    slices = [(f"p{k:02d}", number) for k in range(patients) for number in range(1 if most == 1 else 1 + int(source.integers(most)))]
+    slices = [
+        (f"p{k:02d}", number)
+        for k in range(patients)
+        for number in range(1 if most == 1 else 1 + int(source.integers(most)))
+    ]
     source.shuffle(slices)
     groups = tuple(patient for patient, _ in slices)
     cases = groups if most == 1 else tuple(f"{patient}/{number:03d}" for patient, number in slices)
     images = torch.tensor(source.integers(0, 256, (len(cases), 1, 32, 32), dtype=np.uint8))
     for one, other in alike:
         images[other] = images[one]
-    return Stack("brats", "mri", "tumour", "here", cases, groups, images, torch.zeros_like(images) > 0, torch.arange(len(cases)), "")
+    return Stack(
+        "brats",
+        "mri",
+        "tumour",
+        "here",
+        cases,
+        groups,
+        images,
+        torch.zeros_like(images) > 0,
+        torch.arange(len(cases)),
+        "",
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -184,7 +203,9 @@ def test_a_split_of_volumes_lists_patients_and_tears_none(seed):
     assert sorted(sum((part.cases for part in parts.values()), ())) == sorted(stack.cases)
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not set(parts[one].groups) & set(parts[other].groups)
-        assert not {case.split("/")[0] for case in parts[one].cases} & {case.split("/")[0] for case in parts[other].cases}
+        assert not {case.split("/")[0] for case in parts[one].cases} & {
+            case.split("/")[0] for case in parts[other].cases
+        }
     assert options.divide(options.Data(name="brats", split_seed=seed), stack)[0] == split
 
 
@@ -201,7 +222,11 @@ def test_every_nth_slice_is_counted_within_each_patient():
     stack = of_patients()
     patients = list(dict.fromkeys(stack.groups))[::-1]
     for every in (1, 2, 3, 99):
-        expected = [case for patient in patients for case in [c for c, g in zip(stack.cases, stack.groups) if g == patient][::every]]
+        expected = [
+            case
+            for patient in patients
+            for case in [c for c, g in zip(stack.cases, stack.groups) if g == patient][::every]
+        ]
         assert list(stack.of(patients, every).cases) == expected and len(set(stack.of(patients, every).groups)) == 43
 
 

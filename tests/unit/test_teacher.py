@@ -39,7 +39,12 @@ def test_labels_are_those_of_a_network_in_evaluation_and_only_where_it_is_sure()
     network = nn.BatchNorm2d(1).train()  # in evaluation mode, as initialised, it changes nothing
     x = torch.logit(probabilities).reshape(1, 1, 2, 2)
     said, sure = teacher.labels(network, x, 0.9)
-    assert said.flatten().tolist() == [False, False, True, True] and sure.flatten().tolist() == [True, False, False, True]
+    assert said.flatten().tolist() == [False, False, True, True] and sure.flatten().tolist() == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert network.training and network.running_mean.item() == 0
 
 
@@ -74,15 +79,35 @@ def test_a_teacher_needs_an_average():
 
 
 def run(out, *more):
-    small = ["--data.name", "phantom", "--data.size", "32", "--data.cases", "24", "--model.width", "2", "--recipe.name", "teacher",
-             "--recipe.epochs", "2", "--recipe.batch", "4", "--labels", "0.3"]  # fmt: skip
+    small = [
+        "--data.name",
+        "phantom",
+        "--data.size",
+        "32",
+        "--data.cases",
+        "24",
+        "--model.width",
+        "2",
+        "--recipe.name",
+        "teacher",
+        "--recipe.epochs",
+        "2",
+        "--recipe.batch",
+        "4",
+        "--labels",
+        "0.3",
+    ]
     return checkpoint.load(finetune.main([*small, "--out", str(out), *more]))
 
 
 def test_unlabelled_images_are_learnt_from_but_never_their_masks(tmp_path, quick_phantom, monkeypatch):
     seen = []
     take = teacher.take
-    monkeypatch.setattr(teacher, "take", lambda stack, numbers, device: seen.append((stack.groups, numbers)) or take(stack, numbers, device))
+    monkeypatch.setattr(
+        teacher,
+        "take",
+        lambda stack, numbers, device: seen.append((stack.groups, numbers)) or take(stack, numbers, device),
+    )
     found = run(tmp_path / "a")
     labelled, split = set(found.metadata["labelled"]), found.metadata["split"]
     assert seen and all(not labelled & set(groups) and set(groups) < set(split["train"]) for groups, _ in seen)
@@ -91,5 +116,7 @@ def test_unlabelled_images_are_learnt_from_but_never_their_masks(tmp_path, quick
 
 
 def test_with_all_labels_there_is_nothing_for_a_teacher(tmp_path, quick_phantom):
-    taught, alone = (run(tmp_path / weight, "--labels", "1", "--recipe.teacher.weight", weight) for weight in ("1", "0"))
+    taught, alone = (
+        run(tmp_path / weight, "--labels", "1", "--recipe.teacher.weight", weight) for weight in ("1", "0")
+    )
     assert all(torch.equal(taught.tensors[name], alone.tensors[name]) for name in alone.tensors)

@@ -51,7 +51,10 @@ def task(before_loss=lambda step: None, **changes) -> loop.Task:
 
 def told(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in jsonl.read(out / run_files.RECORDS, "epoch")]
+    return [
+        {k: v for k, v in row.items() if k not in ("time", "seconds")}
+        for row in jsonl.read(out / run_files.RECORDS, "epoch")
+    ]
 
 
 def folder(tmp_path: Path, name: str) -> Path:
@@ -115,7 +118,8 @@ def test_a_second_signal_acts_as_usual(tmp_path):
             signal.raise_signal(signal.SIGINT)  # to this very thread, so that the two cannot become one
             signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background deaf to Ctrl-C
+    # a shell starts what is in the background deaf to Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             loop.fit(task(twice), folder(tmp_path, "a"))
@@ -151,7 +155,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_state(tmp_p
     state = (out / loop.STATE).read_bytes()
     broken = task()
     healthy = broken.loss
-    broken.loss = lambda indices, epoch, generator: healthy(indices, epoch, generator) * (value if len(broken.calls) == 3 else 1)
+    broken.loss = lambda indices, epoch, generator: (
+        healthy(indices, epoch, generator) * (value if len(broken.calls) == 3 else 1)
+    )
     with pytest.raises(FloatingPointError, match=rf"loss is {value} in epoch 2, step 2 of 3"):
         loop.fit(broken, out, resume=True)
     assert (out / loop.STATE).read_bytes() == state
@@ -168,15 +174,22 @@ def test_looking_less_often_as_on_a_gpu_trains_the_same_and_names_the_right_step
     assert same(often, seldom) and told(tmp_path / "often") == told(tmp_path / "seldom")
     broken, out = task(), folder(tmp_path, "broken")
     healthy = broken.loss
-    broken.loss = lambda indices, epoch, generator: healthy(indices, epoch, generator) * (float("nan") if len(broken.calls) == 5 else 1)
+    broken.loss = lambda indices, epoch, generator: (
+        healthy(indices, epoch, generator) * (float("nan") if len(broken.calls) == 5 else 1)
+    )
     with pytest.raises(FloatingPointError, match="loss is nan in epoch 2, step 2 of 3"):
         loop.fit(broken, out, save_minutes=0)
     found = checkpoint.load(out / loop.STATE)
-    assert found.metadata["step"] == 3 and all(tensor.isfinite().all() for tensor in found.tensors.values() if tensor.is_floating_point())
+    assert found.metadata["step"] == 3 and all(
+        tensor.isfinite().all() for tensor in found.tensors.values() if tensor.is_floating_point()
+    )
 
 
 def test_generators_depend_on_every_number():
-    draws = {key: torch.rand(4, generator=loop.generator(*key)).tolist() for key in ((0,), (1,), (0, 1), (0, 2), (0, 1, 2), (0, 2, 1))}
+    draws = {
+        key: torch.rand(4, generator=loop.generator(*key)).tolist()
+        for key in ((0,), (1,), (0, 1), (0, 2), (0, 1, 2), (0, 2, 1))
+    }
     assert len({tuple(draw) for draw in draws.values()}) == len(draws)
     assert torch.rand(4, generator=loop.generator(0, 1)).tolist() == draws[0, 1]
 
@@ -184,8 +197,26 @@ def test_generators_depend_on_every_number():
 # The command
 
 
-TINY = ["--data.name", "phantom", "--data.size", "32", "--data.cases", "14", "--model.width", "2", "--optim.epochs", "2",
-        "--optim.batch", "5", "--optim.lr", "0.01", "--method.patch", "8", "--run.picture_every", "0"]  # fmt: skip
+TINY = [
+    "--data.name",
+    "phantom",
+    "--data.size",
+    "32",
+    "--data.cases",
+    "14",
+    "--model.width",
+    "2",
+    "--optim.epochs",
+    "2",
+    "--optim.batch",
+    "5",
+    "--optim.lr",
+    "0.01",
+    "--method.patch",
+    "8",
+    "--run.picture_every",
+    "0",
+]
 
 
 def run(tmp_path, name, *more):
@@ -195,14 +226,25 @@ def run(tmp_path, name, *more):
 def test_pretraining_writes_what_it_promises(tmp_path, quick_phantom):
     path = run(tmp_path, "a")
     found = checkpoint.load(path)
-    assert {file.name for file in path.parent.iterdir()} >= {"weights.safetensors", "records.jsonl", "split.json", "state.safetensors"}
-    assert found.metadata["kind"] == "pretrain" and found.metadata["method"] == "mps_ams" and found.metadata["size"] == 32
+    assert {file.name for file in path.parent.iterdir()} >= {
+        "weights.safetensors",
+        "records.jsonl",
+        "split.json",
+        "state.safetensors",
+    }
+    assert (
+        found.metadata["kind"] == "pretrain" and found.metadata["method"] == "mps_ams" and found.metadata["size"] == 32
+    )
     assert found.metadata["transfers"] == ["encoder", "decoder"] and found.metadata["config"]["optim"]["lr"] == 0.01
     assert splits.restore(found.metadata["split"]) == splits.load(path.parent / "split.json")
     assert found.tensors["patch_covariance"].shape == (16, 16)
     assert checkpoint.unet(found).head.out_channels == 1
     rows = jsonl.read(path.parent / "records.jsonl", "epoch")
-    assert [row["epoch"] for row in rows] == [1, 2] and rows[0]["ratio"] == 0.25 and rows[1]["ratio"] == pytest.approx(0.8071, abs=1e-4)
+    assert (
+        [row["epoch"] for row in rows] == [1, 2]
+        and rows[0]["ratio"] == 0.25
+        and rows[1]["ratio"] == pytest.approx(0.8071, abs=1e-4)
+    )
 
 
 @pytest.mark.parametrize("order", ["lesion-first", "random"])
@@ -220,7 +262,9 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
             mirrored = lesion(self, batch.images_b1hw.flip(3)).unflatten(1, (4, 4)).flip(2)
             straight = lesion(self, batch.images_b1hw).unflatten(1, (4, 4))
             known = batch.precomputed_mask_brc
-            steps.append([bool((known[i] == straight[i]).all() or (known[i] == mirrored[i]).all()) for i in range(len(known))])
+            steps.append(
+                [bool((known[i] == straight[i]).all() or (known[i] == mirrored[i]).all()) for i in range(len(known))]
+            )
         return hide(self, batch, epoch)
 
     monkeypatch.setattr(mps_ams.MaskedAutoencoder, "lesion", count)
@@ -229,13 +273,18 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
     if order == "random":
         assert clustered == [] and steps == []
     else:
-        assert sum(clustered) == 12 + 1 and len(steps) == 6 and all(map(all, steps))  # 12 images to train on, one asked for the size of the map
+        # 12 images to train on, one asked for the size of the map
+        assert sum(clustered) == 12 + 1 and len(steps) == 6 and all(map(all, steps))
 
 
 def test_truth_first_is_handed_the_masks(tmp_path, quick_phantom, monkeypatch):
     asked = []
     known = mps_ams.MaskedAutoencoder.precompute_mask
-    monkeypatch.setattr(mps_ams.MaskedAutoencoder, "precompute_mask", lambda self, x, truth=None: asked.append(truth) or known(self, x, truth))
+    monkeypatch.setattr(
+        mps_ams.MaskedAutoencoder,
+        "precompute_mask",
+        lambda self, x, truth=None: asked.append(truth) or known(self, x, truth),
+    )
     weights = run(tmp_path, "a", "--method.order", "truth-first")
     assert checkpoint.load(weights).metadata["method"] == "oracle_ams"
     assert all(truth.dtype == torch.bool for truth in asked) and any(truth.any() for truth in asked)
@@ -247,12 +296,16 @@ def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
         assert coarse.tensors[name].dtype == tensor.dtype
     difference = (coarse.tensors["head.weight"] - exact.tensors["head.weight"]).abs().max()
     assert 0 < difference < 0.05
-    assert [row["loss"] for row in told(tmp_path / "bf16")] == pytest.approx([row["loss"] for row in told(tmp_path / "float32")], rel=0.05)
+    assert [row["loss"] for row in told(tmp_path / "bf16")] == pytest.approx(
+        [row["loss"] for row in told(tmp_path / "float32")], rel=0.05
+    )
 
 
 @pytest.mark.parametrize("dtype, name", [(torch.float32, "float32"), (torch.bfloat16, "bf16")])
 def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom, monkeypatch, dtype, name):
-    monkeypatch.setattr(precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked])
+    monkeypatch.setattr(
+        precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked]
+    )
     made = checkpoint.load(run(tmp_path, "auto"))
     (start,) = jsonl.read(tmp_path / "auto" / run_files.RECORDS, "start")
     assert start["config"]["run"]["precision"] == made.metadata["config"]["run"]["precision"] == name
@@ -260,7 +313,9 @@ def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom
     assert all(torch.equal(made.tensors[key], stated.tensors[key]) for key in stated.tensors)
 
 
-def test_bf16_stopped_and_resumed_where_auto_means_float32_ends_with_the_same_weights(tmp_path, quick_phantom, monkeypatch):
+def test_bf16_stopped_and_resumed_where_auto_means_float32_ends_with_the_same_weights(
+    tmp_path, quick_phantom, monkeypatch
+):
     whole = checkpoint.load(run(tmp_path, "whole", "--run.precision", "bf16"))
     forward, calls = mps_ams.MaskedAutoencoder.forward, []
 
@@ -305,9 +360,13 @@ def test_pretraining_stopped_by_sigterm_ends_with_the_same_weights(tmp_path, qui
 
 def test_a_configuration_file_fills_the_options_and_the_command_line_wins(tmp_path, quick_phantom):
     file = tmp_path / "c.toml"
-    file.write_text('[data]\nname = "phantom"\nsize = 32\ncases = 14\n[model]\nwidth = 2\n[optim]\nepochs = 1\nbatch = 7\n'
-                    '[method]\nname = "mps_ams"\npatch = 8\norder = "random"\n[run]\npicture_every = 0\n')  # fmt: skip
-    found = checkpoint.load(pretrain.main(["--config", str(file), "--out", str(tmp_path / "o"), "--method.patch", "16"]))
+    file.write_text(
+        '[data]\nname = "phantom"\nsize = 32\ncases = 14\n[model]\nwidth = 2\n[optim]\nepochs = 1\nbatch = 7\n'
+        '[method]\nname = "mps_ams"\npatch = 8\norder = "random"\n[run]\npicture_every = 0\n'
+    )
+    found = checkpoint.load(
+        pretrain.main(["--config", str(file), "--out", str(tmp_path / "o"), "--method.patch", "16"])
+    )
     assert found.metadata["method"] == "base_ams" and found.metadata["config"]["optim"]["batch"] == 7
     assert found.metadata["config"]["method"]["patch"] == 16 and found.metadata["config"]["method"]["tau"] == 12.0
 
@@ -362,20 +421,34 @@ def test_peek_finds_an_option_before_the_others_are_known(tmp_path):
     config = ["--config", str(tmp_path / "c.toml")]
     assert command_line.peek_option(config, "method.name", "mps_ams") == "byol"
     assert command_line.peek_option([*config, "--method.name=mae"], "method.name", "mps_ams") == "mae"
-    assert command_line.peek_option(["--optim.lr", "1"], "method.name", "mps_ams") == command_line.peek_option([], "method.name", "mps_ams") == "mps_ams"
+    assert (
+        command_line.peek_option(["--optim.lr", "1"], "method.name", "mps_ams")
+        == command_line.peek_option([], "method.name", "mps_ams")
+        == "mps_ams"
+    )
 
 
 def test_a_missing_or_broken_config_file_is_named(tmp_path):
     (tmp_path / "c.toml").write_text("[optim")
-    for argv, message in ((["--config", "/nowhere.toml"], "/nowhere.toml does not exist"), (["--config", str(tmp_path / "c.toml")], "c.toml is not TOML")):
+    for argv, message in (
+        (["--config", "/nowhere.toml"], "/nowhere.toml does not exist"),
+        (["--config", str(tmp_path / "c.toml")], "c.toml is not TOML"),
+    ):
         with pytest.raises(ValueError, match=message):
             pretrain.main(argv)
 
 
-@pytest.mark.parametrize("data, message", [
-    (["--data.name", "busi"], "needs --data.root"), (["--data.name", "busi", "--data.root", "/nowhere"], "/nowhere is not a BUSI folder"),
-    (["--data.name", "phantom", "--data.cases", "4", "--data.size", "32"], "4 cases in 4 groups cannot be divided 8:1:1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (["--data.name", "busi"], "needs --data.root"),
+        (["--data.name", "busi", "--data.root", "/nowhere"], "/nowhere is not a BUSI folder"),
+        (
+            ["--data.name", "phantom", "--data.cases", "4", "--data.size", "32"],
+            "4 cases in 4 groups cannot be divided 8:1:1",
+        ),
+    ],
+)
 def test_bad_data_end_the_run_before_anything_is_written(tmp_path, quick_phantom, data, message):
     with pytest.raises(ValueError, match=message):
         pretrain.main(["--model.width", "2", "--out", str(tmp_path / "o"), *data])
@@ -403,20 +476,33 @@ def test_near_duplicates_stay_together_unless_told_otherwise(quick_phantom, monk
     twins = {f"{case} twin": case for case in phantom.CASES[:20]}
     cases = tuple(twins) + tuple(twins.values())
     read = phantom._read
-    monkeypatch.setattr(phantom, "load", lambda root: Dataset("phantom", "ultrasound", "x", cases, cases, lambda case: read(twins.get(case, case))))
+    monkeypatch.setattr(
+        phantom,
+        "load",
+        lambda root: Dataset("phantom", "ultrasound", "x", cases, cases, lambda case: read(twins.get(case, case))),
+    )
     data = options.Data(name="phantom", size=32)
     _, together = options.open_data(data)
     _, plain = options.open_data(options.Data(name="phantom", size=32, grouped=False))
-    torn = lambda split: sum((a in split.part(p)) != (b in split.part(p)) for a, b in twins.items() for p in ("val", "test"))  # noqa: E731
+
+    def torn(split):
+        return sum((a in split.part(p)) != (b in split.part(p)) for a, b in twins.items() for p in ("val", "test"))
+
     assert torn(together) == 0 and torn(plain) > 0 and together.grouped and not plain.grouped
     assert json.dumps(together.part("all")).count("twin") == 20
 
 
-@pytest.mark.parametrize("argv, found", [
-    ([], (800, 32)), (["--method.name", "simclr"], (200, 32)), (["--method.name", "byol", "--data.name", "brats"], (200, 36)),
-    (["--method.name", "swav", "--data.name", "hecktor"], (200, 48)), (["--method.name", "mae", "--data.name", "hecktor"], (800, 48)),
-    (["--method.name", "swav", "--optim.epochs", "7", "--data.name", "hecktor", "--optim.batch", "5"], (7, 5)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, found",
+    [
+        ([], (800, 32)),
+        (["--method.name", "simclr"], (200, 32)),
+        (["--method.name", "byol", "--data.name", "brats"], (200, 36)),
+        (["--method.name", "swav", "--data.name", "hecktor"], (200, 48)),
+        (["--method.name", "mae", "--data.name", "hecktor"], (800, 48)),
+        (["--method.name", "swav", "--optim.epochs", "7", "--data.name", "hecktor", "--optim.batch", "5"], (7, 5)),
+    ],
+)
 def test_epochs_and_batch_are_the_papers_unless_told(monkeypatch, tmp_path, argv, found):
     monkeypatch.setattr(pretrain, "pretrain", lambda options, name: (options.optim.epochs, options.optim.batch))
     assert pretrain.main(argv) == found
@@ -425,9 +511,19 @@ def test_epochs_and_batch_are_the_papers_unless_told(monkeypatch, tmp_path, argv
     assert pretrain.main([*argv, "--config", str(tmp_path / "c.toml")]) == (epochs, found[1])
 
 
-@pytest.mark.parametrize("data, labels, batch", [
-    ("busi", 0.05, 32), ("busi", 0.1, 32), ("hecktor", 0.05, 31), ("hecktor", 0.1, 90), ("brats", 0.05, 56), ("brats", 0.1, 70), ("hecktor", 0.5, 32), ("phantom", 0.1, 32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, labels, batch",
+    [
+        ("busi", 0.05, 32),
+        ("busi", 0.1, 32),
+        ("hecktor", 0.05, 31),
+        ("hecktor", 0.1, 90),
+        ("brats", 0.05, 56),
+        ("brats", 0.1, 70),
+        ("hecktor", 0.5, 32),
+        ("phantom", 0.1, 32),
+    ],
+)
 def test_the_batch_of_a_fine_tuning_is_the_papers_unless_told(monkeypatch, tmp_path, data, labels, batch):
     monkeypatch.setattr(finetune, "finetune", lambda options, name: options.recipe.batch)
     argv = ["--data.name", data, "--labels", str(labels)]
@@ -437,10 +533,29 @@ def test_the_batch_of_a_fine_tuning_is_the_papers_unless_told(monkeypatch, tmp_p
     assert finetune.main(["--config", str(tmp_path / "c.toml")]) == batch
 
 
-@pytest.mark.parametrize("module, argv", [
-    (pretrain, []), (pretrain, ["--method.name", "swav", "--optim.lr", "1e-5", "--data.sequences", '["t1", "flair"]', "--data.name", "brats"]),
-    (finetune, ["--recipe.name", "strong", "--recipe.augment.flip", "0.25", "--data.target", 'a "quoted" lésion \\ 1']),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "module, argv",
+    [
+        (pretrain, []),
+        (
+            pretrain,
+            [
+                "--method.name",
+                "swav",
+                "--optim.lr",
+                "1e-5",
+                "--data.sequences",
+                '["t1", "flair"]',
+                "--data.name",
+                "brats",
+            ],
+        ),
+        (
+            finetune,
+            ["--recipe.name", "strong", "--recipe.augment.flip", "0.25", "--data.target", 'a "quoted" lésion \\ 1'],
+        ),
+    ],
+)
 @pytest.mark.parametrize("switch", ["--print-config", "--print_config"])
 def test_the_printed_configuration_gives_the_same_options_again(monkeypatch, tmp_path, capsys, module, argv, switch):
     monkeypatch.setattr(module, module.__name__.split(".")[1], lambda options, name: (options, name))
@@ -451,12 +566,21 @@ def test_the_printed_configuration_gives_the_same_options_again(monkeypatch, tmp
     assert module.main(["--config", str(tmp_path / "c.toml")]) == module.main(argv)
 
 
-@pytest.mark.parametrize("argv, toml, sentence", [
-    (["--optim.epoch", "3"], "", "unknown option --optim.epoch; did you mean --optim.epochs?"), (["--lr", "3"], "", "unknown option --lr; did you mean --optim.lr?"),
-    (["--dryrun"], "", "unknown option --dryrun; did you mean --dry-run?"), (["--zzz=3"], "", "unknown option --zzz ("), (["stray"], "", "unexpected argument stray"),
-    ([], "[model]\nwidht = 3", "unknown option model.widht; did you mean model.width?"), ([], "sed = 3", "unknown option sed; did you mean run.seed?"),
-    (["--optim.lr", "fast"], "", "optim.lr is 'fast'; expected a number"), (["--out"], "", "--out needs a value"), (["--data.name", "bussi"], "", "did you mean 'busi'?"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "argv, toml, sentence",
+    [
+        (["--optim.epoch", "3"], "", "unknown option --optim.epoch; did you mean --optim.epochs?"),
+        (["--lr", "3"], "", "unknown option --lr; did you mean --optim.lr?"),
+        (["--dryrun"], "", "unknown option --dryrun; did you mean --dry-run?"),
+        (["--zzz=3"], "", "unknown option --zzz ("),
+        (["stray"], "", "unexpected argument stray"),
+        ([], "[model]\nwidht = 3", "unknown option model.widht; did you mean model.width?"),
+        ([], "sed = 3", "unknown option sed; did you mean run.seed?"),
+        (["--optim.lr", "fast"], "", "optim.lr is 'fast'; expected a number"),
+        (["--out"], "", "--out needs a value"),
+        (["--data.name", "bussi"], "", "did you mean 'busi'?"),
+    ],
+)
 def test_what_is_wrong_with_an_option_is_one_sentence_and_no_usage(tmp_path, capsys, argv, toml, sentence):
     (tmp_path / "c.toml").write_text(toml)
     with pytest.raises(SystemExit) as end:
@@ -465,7 +589,11 @@ def test_what_is_wrong_with_an_option_is_one_sentence_and_no_usage(tmp_path, cap
     assert end.value.code == 2 and sentence in said and said.count("\n") == 1
 
 
-COMMANDS = sorted(path.stem for path in (Path(__file__).parents[2] / "train").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+COMMANDS = sorted(
+    path.stem
+    for path in (Path(__file__).parents[2] / "train").glob("*.py")
+    if "__main__" in path.read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -475,17 +603,29 @@ def test_help_keeps_the_lines_of_the_examples_and_explains_every_option(capsys, 
         return
     with pytest.raises(SystemExit) as end:
         module.main(["--help"])
-    said, examples = capsys.readouterr().out, [line for line in module.__doc__.splitlines() if line.startswith("  python")]
+    said, examples = (
+        capsys.readouterr().out,
+        [line for line in module.__doc__.splitlines() if line.startswith("  python")],
+    )
     assert end.value.code == 0 and examples and all(line in said.splitlines() for line in examples)
     assert not re.search(r"^  --\S+(?: \S+)?\s+\((?:required, )?type", said, re.MULTILINE), "an option without help"
 
 
 def test_every_command_has_help():
-    said = subprocess.run([sys.executable, "-m", "train.figure", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
+    said = subprocess.run(
+        [sys.executable, "-m", "train.figure", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    ).stdout
     assert "python -m train.reproduce fig2" in said
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
 def test_too_little_memory_is_a_sentence(error):
     with pytest.raises(SystemExit) as end:
         command_line.run(lambda: (_ for _ in ()).throw(error), "train.x")
@@ -512,5 +652,13 @@ except ValueError as error:
 
 
 def test_systems_without_posix_modules_get_a_sentence_where_they_are_needed(tmp_path):
-    said = subprocess.run([sys.executable, "-c", SYSTEMS, str(tmp_path / "lock")], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert said.stdout.splitlines() == ["None", "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL"], said.stderr
+    said = subprocess.run(
+        [sys.executable, "-c", SYSTEMS, str(tmp_path / "lock")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert said.stdout.splitlines() == [
+        "None",
+        "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL",
+    ], said.stderr

@@ -182,7 +182,9 @@ def test_a_short_training_learns_to_follow_a_box(trained, quick_phantom):
     before = inference.Network(UNet(**found.metadata["model"]).eval(), found.metadata, "", None)
     after = inference.build_network(found, "float32")
     data = prompt_data.open_sets(prompt_data.Packs(size=64))
-    start, end = (prompt_validation.validate(network.unet, 32, data, 6)["val_phantom_box"] for network in (before, after))
+    start, end = (
+        prompt_validation.validate(network.unet, 32, data, 6)["val_phantom_box"] for network in (before, after)
+    )
     assert end > start + 0.2 and end > 0.6
 
 

@@ -27,7 +27,8 @@ def test_units_of_each_modality():
     np.testing.assert_allclose(unit(np.array([[-0.5, 0.25, 1.5]]), "ultrasound"), [[0, 0.25, 1]])
     hounsfield = np.array([[-1000.0, -160, 40, 140, 240, 3000]])
     np.testing.assert_allclose(unit(hounsfield, "ct"), [[0, 0, 0.5, 0.75, 1, 1]], atol=1e-6)
-    t1 = np.concatenate([np.zeros(50), np.arange(1, 102)]).reshape(1, -1)  # percentiles 1 and 99 of 1..101 are 2 and 100
+    # percentiles 1 and 99 of 1..101 are 2 and 100
+    t1 = np.concatenate([np.zeros(50), np.arange(1, 102)]).reshape(1, -1)
     found = unit(t1, "mri")
     np.testing.assert_allclose(found[0, 50:], np.clip((np.arange(1, 102) - 2) / 98, 0, 1), atol=1e-6)
     assert not found[0, :50].any()
@@ -47,8 +48,12 @@ def test_unknown_modality_is_named():
 
 
 def neck(spacing_hw, middle=(210.0, 140.0), radii=(70.0, 50.0), field=(400.0, 400.0)) -> np.ndarray:
-    """Hounsfield units of an elliptic body in air, all in millimetres, and a table and a rod of a head rest beside it."""
-    y, x = np.meshgrid(*((np.arange(round(side / mm)) + 0.5) * mm for side, mm in zip(field, spacing_hw)), indexing="ij")
+    """Hounsfield units of an elliptic body in air, all in millimetres, and a table and a rod of a head
+    rest beside it.
+    """
+    y, x = np.meshgrid(
+        *((np.arange(round(side / mm)) + 0.5) * mm for side, mm in zip(field, spacing_hw)), indexing="ij"
+    )
     image = np.where(((y - middle[0]) / radii[0]) ** 2 + ((x - middle[1]) / radii[1]) ** 2 < 1, 50.0, -1000.0)
     image[(np.abs(y - 385) < 6) & (x > 20)] = 100  # a table, wider than the body but of less area
     image[(y - 30) ** 2 + (x - 370) ** 2 < 8**2] = 1000
@@ -62,7 +67,8 @@ def test_a_ct_slice_is_looked_at_in_a_square_of_millimetres_around_the_body(spac
     start, size = np.array(box[:2]) * spacing, np.array(box[2:]) * spacing
     assert np.abs(size - 256).max() <= max(spacing) / 2
     assert np.abs(start + size / 2 - middle).max() <= 1.01 * max(spacing)
-    far = transforms.frame(neck(spacing, middle, field=(800.0, 600.0)), spacing, "ct")  # another field of view, the same place
+    # another field of view, the same place
+    far = transforms.frame(neck(spacing, middle, field=(800.0, 600.0)), spacing, "ct")
     assert far == box
 
 
@@ -75,14 +81,18 @@ def test_the_square_moves_with_the_body_and_not_with_what_lies_beside_it():
     assert transforms.frame(alone, (2.0, 2.0), "ct") == box
     split = image.copy()
     split[:, 69:71] = -1000  # two pieces of a body: the larger counts
-    halves = transforms.frame(np.where(np.arange(200) < 70, split, -1000), (2.0, 2.0), "ct"), transforms.frame(np.where(np.arange(200) > 70, split, -1000), (2.0, 2.0), "ct")
+    halves = (
+        transforms.frame(np.where(np.arange(200) < 70, split, -1000), (2.0, 2.0), "ct"),
+        transforms.frame(np.where(np.arange(200) > 70, split, -1000), (2.0, 2.0), "ct"),
+    )
     assert transforms.frame(split, (2.0, 2.0), "ct") in halves and halves[0] != halves[1]
 
 
 def test_a_slice_of_air_is_looked_at_in_its_middle_and_other_images_whole():
     air = np.full((100, 140), -1000.0)
     assert transforms.frame(air, (2.0, 4.0), "ct") == Box(50 - 64, 70 - 32, 128, 64)
-    assert transforms.frame(np.full((4, 4), -300.0), (300.0, 256.0), "ct") == Box(2, 2, 1, 1)  # -300 is air, and no side is 0
+    # -300 is air, and no side is 0
+    assert transforms.frame(np.full((4, 4), -300.0), (300.0, 256.0), "ct") == Box(2, 2, 1, 1)
     for modality, spacing in (("mri", (2.0, 2.0)), ("ultrasound", (2.0, 2.0)), ("ct", None)):
         assert transforms.frame(air, spacing, modality) is None
 
@@ -99,16 +109,34 @@ def slow_crop(image_hw, box):
 
 
 BOXES = [
-    Box(3, 4, 5, 6), Box(0, 0, 12, 17), Box(-3, -2, 30, 40), Box(-4, 5, 8, 6), Box(9, 14, 8, 9), Box(2, -5, 6, 8), Box(11, 16, 1, 1),
-    Box(-5, 3, 5, 6), Box(12, 3, 4, 4), Box(3, 17, 4, 4), Box(3, -9, 4, 9), Box(-50, -50, 7, 7), Box(90, 90, 7, 7), Box(-50, 4, 7, 7),
-    Box(15, 3, 7, 4), Box(3, 19, 4, 8), Box(-9, 3, 4, 4),
-]  # fmt: skip
+    Box(3, 4, 5, 6),
+    Box(0, 0, 12, 17),
+    Box(-3, -2, 30, 40),
+    Box(-4, 5, 8, 6),
+    Box(9, 14, 8, 9),
+    Box(2, -5, 6, 8),
+    Box(11, 16, 1, 1),
+    Box(-5, 3, 5, 6),
+    Box(12, 3, 4, 4),
+    Box(3, 17, 4, 4),
+    Box(3, -9, 4, 9),
+    Box(-50, -50, 7, 7),
+    Box(90, 90, 7, 7),
+    Box(-50, 4, 7, 7),
+    Box(15, 3, 7, 4),
+    Box(3, 19, 4, 8),
+    Box(-9, 3, 4, 4),
+]
 
 
 @pytest.mark.parametrize("box", BOXES)
 @pytest.mark.parametrize("kind", [np.float32, np.bool_])
 def test_crop_is_the_loop_and_paste_takes_it_back(box, kind):
-    image = (np.random.default_rng(0).random((12, 17)) + 0.1).astype(np.float32) if kind is np.float32 else np.ones((12, 17), bool)
+    image = (
+        (np.random.default_rng(0).random((12, 17)) + 0.1).astype(np.float32)
+        if kind is np.float32
+        else np.ones((12, 17), bool)
+    )
     part = transforms.crop(image, box)
     assert part.dtype == kind and np.array_equal(part, slow_crop(image, box))
     back = transforms.paste(part, box, image.shape)
@@ -194,7 +222,11 @@ def test_drawn_changes_stay_within_their_reach():
     assert angle.abs().max() <= 20.001 and angle.abs().max() > 19
     shift = drawn.affine_b23[:, :, 2].abs()
     assert shift.max() <= 0.2 and (shift.amax(0) > 0.19).all()  # the side is 2 in these coordinates
-    for values, low, high in ((drawn.contrast_b, 0.7, 1.3), (drawn.brightness_b, -0.2, 0.2), (drawn.gamma_b, 1 / 1.4, 1.4)):
+    for values, low, high in (
+        (drawn.contrast_b, 0.7, 1.3),
+        (drawn.brightness_b, -0.2, 0.2),
+        (drawn.gamma_b, 1 / 1.4, 1.4),
+    ):
         assert low - 1e-6 <= values.min() < low + 0.02 and high - 0.02 < values.max() <= high + 1e-6
 
 
@@ -227,7 +259,9 @@ def test_masks_follow_their_images():
 
 def test_geometry_of_one_image_does_not_depend_on_the_others():
     x, drawn = images(), transforms.draw(4, ALL, seeded())
-    one = transforms.AugmentationParameters(*(getattr(drawn, name)[2:3] for name in ("affine_b23", "contrast_b", "brightness_b", "gamma_b")))
+    one = transforms.AugmentationParameters(
+        *(getattr(drawn, name)[2:3] for name in ("affine_b23", "contrast_b", "brightness_b", "gamma_b"))
+    )
     torch.testing.assert_close(transforms.apply_geometry(x, drawn)[2:3], transforms.apply_geometry(x[2:3], one))
     torch.testing.assert_close(transforms.apply_intensity(x, drawn)[2:3], transforms.apply_intensity(x[2:3], one))
 
@@ -235,7 +269,8 @@ def test_geometry_of_one_image_does_not_depend_on_the_others():
 def test_shift_and_turn_by_hand():
     x = images(1, 8)
     still = {"contrast_b": torch.ones(1), "brightness_b": torch.zeros(1), "gamma_b": torch.ones(1)}
-    right = transforms.AugmentationParameters(affine_b23=torch.tensor([[[1.0, 0, -0.5], [0, 1, 0]]]), **still)  # a quarter of the side
+    # a quarter of the side
+    right = transforms.AugmentationParameters(affine_b23=torch.tensor([[[1.0, 0, -0.5], [0, 1, 0]]]), **still)
     moved = transforms.apply_geometry(x, right)
     torch.testing.assert_close(moved[..., 2:], x[..., :-2], atol=1e-5, rtol=0)
     assert moved[..., :2].abs().max() < 1e-5
@@ -246,7 +281,9 @@ def test_shift_and_turn_by_hand():
 
 def test_intensity_by_hand_and_within_bounds():
     x = torch.tensor([0.2, 0.4, 0.6, 0.8]).reshape(1, 1, 2, 2)
-    drawn = transforms.AugmentationParameters(torch.zeros(1, 2, 3), torch.tensor([1.5]), torch.tensor([0.1]), torch.tensor([2.0]))
+    drawn = transforms.AugmentationParameters(
+        torch.zeros(1, 2, 3), torch.tensor([1.5]), torch.tensor([0.1]), torch.tensor([2.0])
+    )
     expected = np.clip((np.array([0.2, 0.4, 0.6, 0.8]) - 0.5) * 1.5 + 0.6, 0, 1) ** 2
     np.testing.assert_allclose(transforms.apply_intensity(x, drawn).flatten(), expected, atol=1e-6)
     found = transforms.apply_intensity(images(), transforms.draw(4, ALL, seeded()))

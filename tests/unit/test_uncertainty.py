@@ -76,9 +76,12 @@ def test_patch_covariance_is_symmetric_and_positive_definite(images):
 
 def test_patch_covariance_of_many_images_is_the_sample_covariance():
     x = torch.randn(4000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    x[:, :, :2] += torch.randn(4000, 1, 1, 1, generator=torch.Generator().manual_seed(2))  # the upper patches go together
+    # the upper patches go together
+    x[:, :, :2] += torch.randn(4000, 1, 1, 1, generator=torch.Generator().manual_seed(2))
     found = uncertainty.patch_covariance(x, 2).numpy()
-    means = np.array([[image[0, r : r + 2, c : c + 2].mean() for r in (0, 2) for c in (0, 2)] for image in x.double().numpy()])
+    means = np.array(
+        [[image[0, r : r + 2, c : c + 2].mean() for r in (0, 2) for c in (0, 2)] for image in x.double().numpy()]
+    )
     np.testing.assert_allclose(found, np.cov(means.T), atol=0.03)
     assert found[0, 1] > 0.8 and abs(found[0, 2]) < 0.1
 
@@ -141,7 +144,9 @@ def entropy_given_count(length, lesion, hidden):
 def test_h2_is_the_entropy_of_a_mask_once_the_clusters_counts_are_known(length):
     for hidden in range(length + 1):
         for lesion in range(length + 1):
-            assert uncertainty.classified_bits(length, lesion, hidden) == pytest.approx(entropy_given_count(length, lesion, hidden), abs=1e-9)
+            assert uncertainty.classified_bits(length, lesion, hidden) == pytest.approx(
+                entropy_given_count(length, lesion, hidden), abs=1e-9
+            )
 
 
 def test_h2_lacks_the_entropy_of_the_count():
@@ -202,8 +207,14 @@ def test_an_orders_course_is_the_mutual_information_of_each_of_its_masks(length)
     found = uncertainty.shared_course(s, orders)
     assert found.shape == (6, length + 1)
     for hidden in range(length + 1):
-        torch.testing.assert_close(found[:, hidden], uncertainty.mutual_information(s, masking.hide_first(orders, hidden)), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(uncertainty.shared_course(s, orders.flip(1)), found.flip(1))  # who is hidden does not matter
+        torch.testing.assert_close(
+            found[:, hidden],
+            uncertainty.mutual_information(s, masking.hide_first(orders, hidden)),
+            rtol=1e-9,
+            atol=1e-9,
+        )
+    # who is hidden does not matter
+    torch.testing.assert_close(uncertainty.shared_course(s, orders.flip(1)), found.flip(1))
     assert torch.equal(uncertainty.shared_course(s.clone(), orders), found)
 
 
@@ -219,7 +230,10 @@ def test_an_orders_course_is_that_of_canonical_correlations():
 
 
 def test_independent_patches_share_nothing_and_a_scattered_mask_shares_more_than_a_block():
-    assert uncertainty.shared_course(torch.diag(torch.tensor([1.0, 4.0, 9.0, 0.5])), torch.arange(4)[None]).abs().max() < 1e-9
+    assert (
+        uncertainty.shared_course(torch.diag(torch.tensor([1.0, 4.0, 9.0, 0.5])), torch.arange(4)[None]).abs().max()
+        < 1e-9
+    )
     place = torch.arange(16.0, dtype=torch.float64)
     chain = 0.8 ** (place[:, None] - place[None]).abs()  # neighbours are alike; a Markov chain
     scattered = torch.cat([torch.arange(0, 16, 2), torch.arange(1, 16, 2)])

@@ -52,11 +52,22 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
     rows, columns = np.nonzero(ct.truth_hw)
     x, y, width, height = about["lesion"]
     across, down = about["pixels"][:2]
-    assert x * across <= columns.min() and (x + width) * across > columns.max() and y * down <= rows.min() and (y + height) * down > rows.max()
+    assert (
+        x * across <= columns.min()
+        and (x + width) * across > columns.max()
+        and y * down <= rows.min()
+        and (y + height) * down > rows.max()
+    )
     assert x >= 0 and x + width <= wide + 1e-6 and width == height < wide
-    assert about["body"] == pytest.approx([ct.box.left / across, ct.box.top / down, ct.box.width / across, ct.box.height / down])
+    assert about["body"] == pytest.approx(
+        [ct.box.left / across, ct.box.top / down, ct.box.width / across, ct.box.height / down]
+    )
     part = told(viewer.slice_data(ct, part=True), "slice")
-    assert part["size"] == [256, 256] and part["body"] is None and part["pixels"] == [ct.box.width / 256, ct.box.height / 256, ct.box.left, ct.box.top]
+    assert (
+        part["size"] == [256, 256]
+        and part["body"] is None
+        and part["pixels"] == [ct.box.width / 256, ct.box.height / 256, ct.box.left, ct.box.top]
+    )
 
 
 def test_nothing_is_said_of_millimetres_where_there_are_none():
@@ -84,4 +95,6 @@ def test_a_key_changes_with_the_slice_and_not_with_the_window(ct):
 def test_both_sides_of_a_line_are_cut_by_names_of_their_own():
     layers = viewer.wiped("one", "<b/>", "<i/>")
     assert layers.count("<clipPath") == 2 and "url(#one-left)" in layers and "url(#one-right)" in layers
-    assert 'aria-label="Line between filled in on its left and original on its right"' in viewer.wipe("Original", "Filled in")
+    assert 'aria-label="Line between filled in on its left and original on its right"' in viewer.wipe(
+        "Original", "Filled in"
+    )

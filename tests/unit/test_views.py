@@ -30,14 +30,25 @@ def ramps(batch, side):
 
 def drawn(options=STILL, batch=4, seed=0, **given):
     """View parameters, with some of its numbers given as lists."""
-    return replace(views.draw(batch, options, seeded(seed)), **{name: torch.tensor(value) for name, value in given.items()})
+    return replace(
+        views.draw(batch, options, seeded(seed)), **{name: torch.tensor(value) for name, value in given.items()}
+    )
 
 
-RANGES = [ViewOptions(), ViewOptions(smallest=0.08), ViewOptions(smallest=0.05, largest=0.14), ViewOptions(smallest=0.5, largest=0.5, aspect=2),
-          ViewOptions(smallest=0.9), ViewOptions(smallest=1.0), ViewOptions(smallest=0.7, largest=0.95, aspect=3)]  # fmt: skip
+RANGES = [
+    ViewOptions(),
+    ViewOptions(smallest=0.08),
+    ViewOptions(smallest=0.05, largest=0.14),
+    ViewOptions(smallest=0.5, largest=0.5, aspect=2),
+    ViewOptions(smallest=0.9),
+    ViewOptions(smallest=1.0),
+    ViewOptions(smallest=0.7, largest=0.95, aspect=3),
+]
 
 
-@pytest.mark.parametrize("options", RANGES, ids=lambda options: f"{options.smallest}-{options.largest}-{options.aspect:.2f}")
+@pytest.mark.parametrize(
+    "options", RANGES, ids=lambda options: f"{options.smallest}-{options.largest}-{options.aspect:.2f}"
+)
 def test_crops_lie_inside_the_image_and_have_the_area_and_aspect_they_should(options):
     affine = views.draw(20000, options, seeded()).affine_b23.double()
     width, left, height, top = affine[:, 0, 0].abs(), affine[:, 0, 2], affine[:, 1, 1], affine[:, 1, 2]
@@ -143,7 +154,12 @@ def test_chances_and_reaches_are_those_asked_for():
     draw = views.draw(20000, ViewOptions(flip=0.3, jitter=0.8, strength=0.4, blur=0.1, solarise=0.2), seeded())
     jittered = draw.brightness_b != 1
     assert torch.equal(jittered, draw.contrast_b != 1)
-    for happened, chance in ((draw.affine_b23[:, 0, 0] < 0, 0.3), (jittered, 0.8), (draw.blur_b > 0, 0.1), (draw.solarise_b, 0.2)):
+    for happened, chance in (
+        (draw.affine_b23[:, 0, 0] < 0, 0.3),
+        (jittered, 0.8),
+        (draw.blur_b > 0, 0.1),
+        (draw.solarise_b, 0.2),
+    ):
         assert float(happened.float().mean()) == pytest.approx(chance, abs=0.015)
     for values, low, high in ((draw.brightness_b[jittered], 0.6, 1.4), (draw.contrast_b[jittered], 0.6, 1.4),
                               (draw.blur_b[draw.blur_b > 0] * 224, 0.1, 2.0)):  # fmt: skip
@@ -176,7 +192,9 @@ def test_values_stay_in_the_unit_interval_and_the_image_as_it_was(channels):
     x[0], x[1] = 0, 1
     before = x.clone()
     for seed in range(4):
-        found = views.apply(x, views.draw(16, ViewOptions(strength=1, jitter=1, blur=1, solarise=0.5), seeded(seed)), 20)
+        found = views.apply(
+            x, views.draw(16, ViewOptions(strength=1, jitter=1, blur=1, solarise=0.5), seeded(seed)), 20
+        )
         assert found.shape == (16, channels, 20, 20) and found.isfinite().all() and found.dtype == torch.float32
         assert found.min() >= 0 and found.max() <= 1 + 1e-6
     assert torch.equal(x, before)
@@ -184,9 +202,20 @@ def test_values_stay_in_the_unit_interval_and_the_image_as_it_was(channels):
 
 @pytest.mark.parametrize(
     "option, value",
-    [("smallest", 0.0), ("smallest", -0.1), ("largest", 1.5), ("largest", 0.1), ("aspect", 0.5), ("flip", 1.1), ("jitter", -0.1),
-     ("strength", 2.0), ("blur", math.nan), ("solarise", 1.5), ("smallest", math.nan)],
-)  # fmt: skip
+    [
+        ("smallest", 0.0),
+        ("smallest", -0.1),
+        ("largest", 1.5),
+        ("largest", 0.1),
+        ("aspect", 0.5),
+        ("flip", 1.1),
+        ("jitter", -0.1),
+        ("strength", 2.0),
+        ("blur", math.nan),
+        ("solarise", 1.5),
+        ("smallest", math.nan),
+    ],
+)
 def test_views_that_make_no_sense_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{value}"):
         replace(ViewOptions(), **{option: value})

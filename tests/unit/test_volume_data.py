@@ -1,4 +1,6 @@
-"""Data of the three planes of a volume: one voxel in all of them and its millimetres for every affine, what is sent, and keys."""
+"""Data of the three planes of a volume: one voxel in all of them and its millimetres for every affine, what is sent,
+and keys.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,11 @@ def unpack(text: str, shape_whs, bits: bool = False) -> np.ndarray:
     """The array that ``pack`` packed: (S, H, W)."""
     data = np.frombuffer(gzip.decompress(base64.b64decode(text)), np.uint8)
     shape = tuple(shape_whs)[::-1]
-    return np.unpackbits(data, count=math.prod(shape), bitorder="little").astype(bool).reshape(shape) if bits else data.reshape(shape)
+    return (
+        np.unpackbits(data, count=math.prod(shape), bitorder="little").astype(bool).reshape(shape)
+        if bits
+        else data.reshape(shape)
+    )
 
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=list(AFFINES))
@@ -75,7 +81,9 @@ def test_a_voxel_is_the_same_in_all_planes_and_its_millimetres_are_right(ct, aff
         voxel = axial[s, h, w]
         assert coronal[h, slices - 1 - s, w] == voxel == sagittal[w, slices - 1 - s, h]  # as static/planes.js cuts them
         stored = np.argwhere(scan.voxels_xyz == voxel)[0]
-        np.testing.assert_allclose(first + np.array([w, h, s]) @ steps, affine[:3, :3] @ stored + affine[:3, 3], atol=2e-3)
+        np.testing.assert_allclose(
+            first + np.array([w, h, s]) @ steps, affine[:3, :3] @ stored + affine[:3, 3], atol=2e-3
+        )
     np.testing.assert_allclose(about["mm"], np.linalg.norm(steps, axis=1), rtol=1e-3)
 
 
@@ -98,19 +106,35 @@ def test_voxels_are_sent_at_the_display_window_and_in_the_order_of_axial_slices(
     low, high = ct.display_span
     expected = transforms.to_unit(np.stack([ct.scan.slice(k) for k in range(ct.slices)]), ct.display_span)
     np.testing.assert_allclose(codes_shw / 255, expected, atol=0.51 / 255)
-    assert sent["window"] == [low, high] and sent["key"] == about["volume"] and about["unit"] == "HU" and about["page"] == [2, ct.index]
+    assert (
+        sent["window"] == [low, high]
+        and sent["key"] == about["volume"]
+        and about["unit"] == "HU"
+        and about["page"] == [2, ct.index]
+    )
 
 
 def test_of_a_large_volume_every_second_voxel_along_the_finest_axes_is_sent_and_said(ct, monkeypatch):
     monkeypatch.setattr(volume_data.choose_steps, "__defaults__", (48 * 100 * 100,))
     assert volume_data.choose_steps(ct) == (1, 2, 2)
     about = read(volume_data.describe(ct, None, "", {}), "planes")
-    assert about["shape"] == [96, 96, 48] and about["whole"] == [192, 192, 48] and about["step"] == [2, 2, 1] and about["mm"] == pytest.approx([3.2, 3.2, 4])
+    assert (
+        about["shape"] == [96, 96, 48]
+        and about["whole"] == [192, 192, 48]
+        and about["step"] == [2, 2, 1]
+        and about["mm"] == pytest.approx([3.2, 3.2, 4])
+    )
     assert "show every second row and every second column" in about["note"]
     codes_shw = unpack(read(volume_data.encode_volume(ct), "volume")["codes"], about["shape"])
-    np.testing.assert_allclose(codes_shw[7] / 255, transforms.to_unit(ct.scan.slice(7)[::2, ::2], ct.display_span), atol=0.51 / 255)
+    np.testing.assert_allclose(
+        codes_shw[7] / 255, transforms.to_unit(ct.scan.slice(7)[::2, ::2], ct.display_span), atol=0.51 / 255
+    )
     first, across, down, _ = np.array(about["patient"])
-    np.testing.assert_allclose(first + 5 * across + 3 * down, geometry.position(ct.scan.affine, ct.scan.voxels_xyz.shape, "axial", (0, 6, 10)), atol=1e-3)
+    np.testing.assert_allclose(
+        first + 5 * across + 3 * down,
+        geometry.position(ct.scan.affine, ct.scan.voxels_xyz.shape, "axial", (0, 6, 10)),
+        atol=1e-3,
+    )
 
 
 def test_voxels_are_left_out_until_few_enough_are_left(ct):
@@ -135,12 +159,25 @@ def test_outlines_are_the_truth_and_the_network_with_their_millilitres(ct, whole
 
 
 def test_keys_change_with_what_they_stand_for(ct, whole):
-    outlines = {volume_data.outlines_key(ct, said, network, thresholds) for said, network, thresholds in ((None, "", {}), (whole, NETWORK, {}), (whole, NETWORK, {NETWORK: 0.3}))}
-    other = Whole(ct.scan, {NETWORK: replace(whole.predictions[NETWORK], probability_nss=whole.predictions[NETWORK].probability_nss / 2)})
-    outlines |= {volume_data.outlines_key(ct, other, NETWORK, {}), volume_data.outlines_key(replace(ct, truth_xyz=~ct.truth_xyz), None, "", {})}
+    outlines = {
+        volume_data.outlines_key(ct, said, network, thresholds)
+        for said, network, thresholds in ((None, "", {}), (whole, NETWORK, {}), (whole, NETWORK, {NETWORK: 0.3}))
+    }
+    other = Whole(
+        ct.scan,
+        {NETWORK: replace(whole.predictions[NETWORK], probability_nss=whole.predictions[NETWORK].probability_nss / 2)},
+    )
+    outlines |= {
+        volume_data.outlines_key(ct, other, NETWORK, {}),
+        volume_data.outlines_key(replace(ct, truth_xyz=~ct.truth_xyz), None, "", {}),
+    }
     assert len(outlines) == 5
     moved, windowed = _case.move_to_slice(ct, "coronal", 3, OPTIONS), _case.set_window(ct, (0, 100))
-    assert volume_data.outlines_key(moved, whole, NETWORK, {}) == volume_data.outlines_key(windowed, whole, NETWORK, {}) == volume_data.outlines_key(ct, whole, NETWORK, {})
+    assert (
+        volume_data.outlines_key(moved, whole, NETWORK, {})
+        == volume_data.outlines_key(windowed, whole, NETWORK, {})
+        == volume_data.outlines_key(ct, whole, NETWORK, {})
+    )
     assert volume_data.volume_key(moved) == volume_data.volume_key(ct) != volume_data.volume_key(windowed)
 
 

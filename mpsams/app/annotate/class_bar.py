@@ -1,4 +1,6 @@
-"""The classes of a project beside the canvas: which the image on screen has, how many images have each, and their editing."""
+"""The classes of a project beside the canvas: which the image on screen has, how many images have each, and their
+editing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ def component() -> gr.HTML:
 
 
 def show(project: Project, current: str, can_edit: bool = True) -> str:
-    """The bar as HTML; "" while the project is empty. current: id of the image on screen, "" for none of the project's. can_edit: the definition."""
+    """The bar as HTML; "" while the project is empty.
+
+    current: id of the image on screen, "" for none of the project's. can_edit: the definition.
+    """
     items, defined = project.items(), classes.defined(project)
     if not items:
         return ""
@@ -32,18 +37,31 @@ def show(project: Project, current: str, can_edit: bool = True) -> str:
     can_undo = item is not None and item.image_class != item.class_before and not project.read_only
     suggested = defined or classes.make(classes.DEFAULTS.get(items[0].modality, ()))
     return render(
-        "class_bar", item=item, classes=defined, counts=counts, others=others, can_undo=can_undo, read_only=project.read_only, can_edit=can_edit and not project.read_only,
+        "class_bar",
+        item=item,
+        classes=defined,
+        counts=counts,
+        others=others,
+        can_undo=can_undo,
+        read_only=project.read_only,
+        can_edit=can_edit and not project.read_only,
         defined=json.dumps([asdict(one) for one in suggested]),
-    )  # fmt: skip
+    )
 
 
 def handle(project: Project, event: gr.EventData, who: str, can_edit: bool = True) -> None:
-    """Do what was asked on the page: give the image a class, undo that, or define the classes; errors are told to the user."""
+    """Do what was asked on the page: give the image a class, undo that, or define the classes; errors are told to the
+    user.
+    """
     values = event_values(event)
     action, item, image_class, rows = (values.get(name) for name in ("action", "item", "image_class", "classes"))
     try:
         if action == "define" and can_edit and isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-            classes.define(project, [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows], who)
+            classes.define(
+                project,
+                [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows],
+                who,
+            )
         elif action == "classify" and isinstance(image_class, str):
             classes.classify(project, str(item), image_class, who)
         elif action == "undo":

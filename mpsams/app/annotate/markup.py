@@ -12,11 +12,26 @@ from mpsams.transforms import CT_WINDOWS
 PATIENCE = 20_000  # milliseconds without an answer, after which the page tries again
 
 ICONS = {
-    "brush": "M20.5 3.5 10.3 13.7M20.5 3.5c-1.6-.6-9.2 5.9-12 9.2M20.5 3.5c.6 1.6-5.9 9.2-9.2 12M8.3 12.7c2.2 0 3 .8 3 3 0 3.4-3.4 4.8-8.3 4.3 2-1 1.4-2.1 2-4.3.4-1.8 1.5-3 3.3-3z",
-    "eraser": "M9 20.5 3.8 15.3a1.5 1.5 0 0 1 0-2.1l9-9a1.5 1.5 0 0 1 2.1 0l5.2 5.2a1.5 1.5 0 0 1 0 2.1l-9 9zM8.3 8.7l7.3 7.3M8 20.5h12.5",
-    "polygon": "M6.5 8.2 11.6 5M14.3 5l4.2 5M18.7 12.6 16.4 18M13.6 19H8.4M6.3 17.2 5.2 10.7M13 2.6v3.6M11.2 4.4h3.6M17.8 11.3h3.4M19.5 9.6V13M15.2 17.2v3.6M13.4 19H17M7 17.2v3.6M5.2 19h3.6M5 7.2v3.6M3.2 9h3.6",
-    "fill": "M10.5 3.5 18.5 11.5l-6.6 6.6a1.6 1.6 0 0 1-2.3 0L3.9 12.4a1.6 1.6 0 0 1 0-2.3zM8 3.5l2.5 0M3.7 11.5h14.8M20 15c1.7 2.3 2 3.2 2 4a2 2 0 0 1-4 0c0-.8.3-1.7 2-4z",
-    "box": "M4 8V5.5A1.5 1.5 0 0 1 5.5 4H8M16 4h2.5A1.5 1.5 0 0 1 20 5.5V8M20 16v2.5a1.5 1.5 0 0 1-1.5 1.5H16M8 20H5.5A1.5 1.5 0 0 1 4 18.5V16M8.5 12a3.5 3.5 0 1 0 7 0 3.5 3.5 0 0 0-7 0z",
+    "brush": (
+        "M20.5 3.5 10.3 13.7M20.5 3.5c-1.6-.6-9.2 5.9-12 9.2M20.5 3.5c.6 1.6-5.9 9.2-9.2 12M8.3 12.7c2.2 0 3 .8 3 3 0"
+        " 3.4-3.4 4.8-8.3 4.3 2-1 1.4-2.1 2-4.3.4-1.8 1.5-3 3.3-3z"
+    ),
+    "eraser": (
+        "M9 20.5 3.8 15.3a1.5 1.5 0 0 1 0-2.1l9-9a1.5 1.5 0 0 1 2.1 0l5.2 5.2a1.5 1.5 0 0 1 0 2.1l-9 9zM8.3 8.7l7.3"
+        " 7.3M8 20.5h12.5"
+    ),
+    "polygon": (
+        "M6.5 8.2 11.6 5M14.3 5l4.2 5M18.7 12.6 16.4 18M13.6 19H8.4M6.3 17.2 5.2 10.7M13 2.6v3.6M11.2 4.4h3.6M17.8"
+        " 11.3h3.4M19.5 9.6V13M15.2 17.2v3.6M13.4 19H17M7 17.2v3.6M5.2 19h3.6M5 7.2v3.6M3.2 9h3.6"
+    ),
+    "fill": (
+        "M10.5 3.5 18.5 11.5l-6.6 6.6a1.6 1.6 0 0 1-2.3 0L3.9 12.4a1.6 1.6 0 0 1 0-2.3zM8 3.5l2.5 0M3.7 11.5h14.8M20"
+        " 15c1.7 2.3 2 3.2 2 4a2 2 0 0 1-4 0c0-.8.3-1.7 2-4z"
+    ),
+    "box": (
+        "M4 8V5.5A1.5 1.5 0 0 1 5.5 4H8M16 4h2.5A1.5 1.5 0 0 1 20 5.5V8M20 16v2.5a1.5 1.5 0 0 1-1.5 1.5H16M8 20H5.5A1.5"
+        " 1.5 0 0 1 4 18.5V16M8.5 12a3.5 3.5 0 1 0 7 0 3.5 3.5 0 0 0-7 0z"
+    ),
     "point": "M12 2.5v5M12 16.5v5M2.5 12h5M16.5 12h5M10.5 12a1.5 1.5 0 1 0 3 0 1.5 1.5 0 0 0-3 0z",
     "lesion": "M2.5 17.5C4 8 6.5 6 7.5 8.5S6 17.5 8.5 17.5 11 6 13.5 6s.5 7 2.5 7M19 14.5v7M15.5 18h7",
     "background": "M2.5 17.5C4 8 6.5 6 7.5 8.5S6 17.5 8.5 17.5 11 6 13.5 6s.5 7 2.5 7M15.5 18h7",
@@ -25,9 +40,15 @@ ICONS = {
     "redo": "M15.5 5 20 9.5 15.5 14M19.5 9.5H10a5.5 5.5 0 0 0 0 11h5",
     "hide": "M2.5 12S6 5.5 12 5.5 21.5 12 21.5 12 18 18.5 12 18.5 2.5 12 2.5 12zM12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6z",
     "outline": "M12 4.5c5.5-1 8.5 3 8 7.5s-3.5 8-8.5 7.5S3.5 16 4 11.5s3-6.2 8-7z",
-    "proposal": "M9 5.3l2.5-.8M15 4.6l2.5 1.3M19.4 8.4l.6 2.8M19.7 14.2l-1.3 2.5M15.8 18.7l-2.7.8M10 19.4l-2.6-1M5.3 16.3 4.2 13.8M4.2 10.6l1-2.7",
+    "proposal": (
+        "M9 5.3l2.5-.8M15 4.6l2.5 1.3M19.4 8.4l.6 2.8M19.7 14.2l-1.3 2.5M15.8 18.7l-2.7.8M10 19.4l-2.6-1M5.3 16.3 4.2"
+        " 13.8M4.2 10.6l1-2.7"
+    ),
     "truth": "M12 4.5c5.5-1 8.5 3 8 7.5s-3.5 8-8.5 7.5S3.5 16 4 11.5s3-6.2 8-7zM8.5 12l2.5 2.5 4.5-5",
-    "readers": "M9 5c3.5-.6 5.5 1.8 5.2 5s-2.3 5.2-5.5 4.8S3.5 12.2 4 9.3s2-3.9 5-4.3zM15.5 9.2c3 0 4.8 2 4.5 4.9s-2.2 5-5.3 4.7-4.8-2-4.7-4.3",
+    "readers": (
+        "M9 5c3.5-.6 5.5 1.8 5.2 5s-2.3 5.2-5.5 4.8S3.5 12.2 4 9.3s2-3.9 5-4.3zM15.5 9.2c3 0 4.8 2 4.5 4.9s-2.2 5-5.3"
+        " 4.7-4.8-2-4.7-4.3"
+    ),
     "out": "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3 20.5 20.5M7.5 10.5h6",
     "in": "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13zM15.3 15.3 20.5 20.5M7.5 10.5h6M10.5 7.5v6",
     "fit": "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5M9 9.5h6v5H9z",
@@ -38,75 +59,144 @@ ICONS = {
     "after": "M9.5 6l6 6-6 6",
     "back": "M6 14.5 12 8.5l6 6",
     "on": "M6 9.5l6 6 6-6",
-}  # fmt: skip
+}
 TOOLS = (
-    ("box", "Box: drag it around an object, the network outlines it", "B"), ("point", "Point: click on an object, with Alt or the right button beside it", "P"),
-    ("brush", "Brush", "R or 2"), ("eraser", "Eraser", "E or 1"), ("polygon", "Polygon", "G or 3"), ("fill", "Fill a hole", "F or 4"),
-    ("lesion", "Scribble on lesion, the mask follows", "S"), ("background", "Scribble on what is no lesion", "D"), ("window", "Brightness and contrast: drag", "W"),
-)  # fmt: skip
-SHORT = {"box": "Box", "point": "Point", "brush": "Brush", "eraser": "Eraser", "polygon": "Polygon", "fill": "Fill", "lesion": "Lesion", "background": "Not lesion", "window": "Window"}
+    ("box", "Box: drag it around an object, the network outlines it", "B"),
+    ("point", "Point: click on an object, with Alt or the right button beside it", "P"),
+    ("brush", "Brush", "R or 2"),
+    ("eraser", "Eraser", "E or 1"),
+    ("polygon", "Polygon", "G or 3"),
+    ("fill", "Fill a hole", "F or 4"),
+    ("lesion", "Scribble on lesion, the mask follows", "S"),
+    ("background", "Scribble on what is no lesion", "D"),
+    ("window", "Brightness and contrast: drag", "W"),
+)
+SHORT = {
+    "box": "Box",
+    "point": "Point",
+    "brush": "Brush",
+    "eraser": "Eraser",
+    "polygon": "Polygon",
+    "fill": "Fill",
+    "lesion": "Lesion",
+    "background": "Not lesion",
+    "window": "Window",
+}
 SHORTCUTS = {
     "Draw": (
-        ("R or 2", "brush"), ("E or 1", "eraser"), ("X", "swap brush and eraser, or add and remove"), ("G or 3", "polygon: click its corners"),
-        ("Enter", "close the polygon; a double click does too"), ("Backspace", "remove its last corner"), ("Escape", "cancel it"),
-        ("F or 4", "fill the enclosed hole under the pointer"), ("Shift", "with polygon or fill: remove instead"),
-        ("[ ]", "size, also Shift and wheel"), ("Ctrl Z", "undo"), ("Ctrl Y", "redo, also Ctrl Shift Z"),
+        ("R or 2", "brush"),
+        ("E or 1", "eraser"),
+        ("X", "swap brush and eraser, or add and remove"),
+        ("G or 3", "polygon: click its corners"),
+        ("Enter", "close the polygon; a double click does too"),
+        ("Backspace", "remove its last corner"),
+        ("Escape", "cancel it"),
+        ("F or 4", "fill the enclosed hole under the pointer"),
+        ("Shift", "with polygon or fill: remove instead"),
+        ("[ ]", "size, also Shift and wheel"),
+        ("Ctrl Z", "undo"),
+        ("Ctrl Y", "redo, also Ctrl Shift Z"),
     ),
     "Ask the network": (
-        ("B", "box: drag it around an object"), ("P", "point: click on an object to outline or refine it"),
-        ("Alt", "with a click: this does not belong to it; the right button too"), ("Escape", "done with this object"),
-        ("S", "scribble on lesion, the mask follows"), ("D", "scribble on what is no lesion"), ("M", "show or hide its proposal"),
+        ("B", "box: drag it around an object"),
+        ("P", "point: click on an object to outline or refine it"),
+        ("Alt", "with a click: this does not belong to it; the right button too"),
+        ("Escape", "done with this object"),
+        ("S", "scribble on lesion, the mask follows"),
+        ("D", "scribble on what is no lesion"),
+        ("M", "show or hide its proposal"),
     ),
     "See": (
-        ("H", "hide all drawing; hold to peek"), ("O", "only the outline"), ("I", "pixels as squares or smooth"), ("T", "the true outline, where there is one"), ("V", "the outlines of other readers, where there are any"), ("+ \u2212", "zoom, also Ctrl and wheel"), ("0", "fit"),
-        ("Space", "hold and drag to pan, also the middle button"), ("W", "window and level: drag; also the right button"),
+        ("H", "hide all drawing; hold to peek"),
+        ("O", "only the outline"),
+        ("I", "pixels as squares or smooth"),
+        ("T", "the true outline, where there is one"),
+        ("V", "the outlines of other readers, where there are any"),
+        ("+ \u2212", "zoom, also Ctrl and wheel"),
+        ("0", "fit"),
+        ("Space", "hold and drag to pan, also the middle button"),
+        ("W", "window and level: drag; also the right button"),
         ("Right\u00a0button\u00a0twice", "the first window again"),
     ),
     "Go on": (
-        ("Enter or A", "accept and go to the next"), ("Shift Enter", "accept as an image without lesion"), ("Ctrl Z", "right after accept or skip: take it back"),
-        ("N", "skip, or the next"), (",", "the image before"), (".", "the next image, without skipping this one"), ("Wheel or \u2191 \u2193", "slices, also PageUp and PageDown"), ("?", "this sheet"),
+        ("Enter or A", "accept and go to the next"),
+        ("Shift Enter", "accept as an image without lesion"),
+        ("Ctrl Z", "right after accept or skip: take it back"),
+        ("N", "skip, or the next"),
+        (",", "the image before"),
+        (".", "the next image, without skipping this one"),
+        ("Wheel or \u2191 \u2193", "slices, also PageUp and PageDown"),
+        ("?", "this sheet"),
     ),
     "On a touch screen": (("One\u00a0finger", "draws"), ("Two\u00a0fingers", "zoom and pan")),
-}  # fmt: skip
+}
 
 
 def markup() -> str:
-    """All of it, without an image. The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those."""
+    """All of it, without an image.
+
+    The text must hold no backslash, backtick, dollar or double brace: gradio's templates read those.
+    """
     return f"""<section class="annotate" data-patience="{PATIENCE}" aria-label="Draw the lesion">
 <header class="heading">{_button("side", "Samples, slices and brightness of the page", "", "side")}
-<div class="what"><div><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status" hidden></span></div>
-<p class="small"><span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status" aria-live="polite"></span></p></div>
-<div class="go"><span class="group" role="group" aria-label="Images">{_button("previous", "The image before", "comma", "previous")}{_button("after", "The next image; this one keeps its place in the queue", "full stop", "after")}</span>
+<div class="what"><div><h3 data-part="title">Nothing to draw on yet</h3><span class="status" data-part="status"
+hidden></span></div>
+<p class="small"><span class="left" data-part="left"></span><span class="saved" data-part="saved" role="status"
+aria-live="polite"></span></p></div>
+<div class="go"><span class="group" role="group"
+aria-label="Images">{_button("previous", "The image before", "comma", "previous")}{_button("after", "The next image; this one keeps its place in the queue", "full stop", "after")}</span>
 {_button("reopen", "Take it back into work", "", words="Reopen")}{_button("skip", "Put this image aside", "N", words="Skip")}{_button("next", "The next image", "N", words="Next")}{_button("empty", "Accept this image without any lesion", "Shift Enter", words="No lesion")}{_button("accept", "Accept and go to the next", "Enter or A", words="Accept &amp; next")}</div>
 {_button("keys", "Shortcuts", "?", words="?")}</header>
 <div class="options" role="toolbar" aria-label="Options">
 <span class="group">{_button("undo", "Undo", "Ctrl Z", "undo")}{_button("redo", "Redo", "Ctrl Y", "redo")}</span>
-<label class="range" data-for="size" title="Size of the brush ([ and ])">Size <input type="range" data-set="size" min="0" max="25" value="8" aria-label="Size of the brush"><output data-part="size"></output></label>
-<span class="group pair" data-for="minus" role="group" aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
+<label class="range" data-for="size" title="Size of the brush ([ and ])">Size <input type="range" data-set="size"
+min="0" max="25" value="8" aria-label="Size of the brush"><output data-part="size"></output></label>
+<span class="group pair" data-for="minus" role="group"
+aria-label="Add or remove">{_button("plus", "Add", "X", words="Add")}{_button("minus", "Remove", "X or Shift", words="Remove")}</span>
 {_button("strokes", "Clear the scribbles", "", "strokes", "Clear scribbles")}
-<label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity" min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
-<span class="group" role="group" aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}{_button("readers", "Outlines of the other readers", "V", "readers")}</span>
-<span class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span class="group" role="group" aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
-<div class="table-top"><div class="tools" role="toolbar" aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
-<div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas data-part="screen"></canvas><canvas data-part="above"></canvas>
+<label class="range" title="How strongly the mask covers the image">Opacity <input type="range" data-set="opacity"
+min="0" max="100" value="45" aria-label="Opacity of the mask"></label>
+<span class="group" role="group"
+aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", "exact")}{_button("hide", "Hide all drawing", "H, hold to peek", "hide")}{_button("outline", "Only the outline", "O", "outline")}{_button("dashes", "What the network proposes", "M", "proposal")}{_button("truth", "True outline", "T", "truth")}{_button("readers", "Outlines of the other readers", "V", "readers")}</span>
+<span
+class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span
+class="group" role="group"
+aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
+<div class="table-top"><div class="tools" role="toolbar"
+aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
+<div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas
+data-part="screen"></canvas><canvas data-part="above"></canvas>
 <p class="empty">Choose an image to draw on.</p><i class="going-on" aria-hidden="true"></i>
-<span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
-<span class="windowed"><output data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
-<label class="presets" data-part="presets" hidden><select data-set="preset" aria-label="Window">{_presets()}</select></label>
+<span class="slices" data-part="slices" hidden>{_button("back", "Slice before", "PageUp", "back")}<output
+data-part="slice"></output>{_button("on", "Slice after", "PageDown", "on")}</span>
+<span class="windowed"><output
+data-part="window"></output>{_button("rewindow", "First window again", "right button twice", words="reset")}</span>
+<label class="presets" data-part="presets" hidden><select data-set="preset"
+aria-label="Window">{_presets()}</select></label>
 <span class="take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></span>
-<span class="zooming" role="group" aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
+<span class="zooming" role="group"
+aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="says-so" data-part="note" role="status" hidden></p></div></div>
-<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key" data-part="readers" data-for="readers"></span>
+<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span
+class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key"
+data-part="readers" data-for="readers"></span>
 <output data-part="zoom"></output><output data-part="under"></output></p>
-<div class="volume" data-part="volume" hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
+<div class="volume" data-part="volume"
+hidden>{_button("below", "Copy the mask of the slice before", "", words="Copy slice before")}{_button("over", "Copy the mask of the slice after", "", words="Copy slice after")}
 {_button("propagate_all", "Follow the object through the volume, both ways, as far as the network is sure", "", words="Follow through the volume")}{_button("interpolate", "Fill the empty slices between those with a mask", "", words="Fill between slices")}{_button("undo_slices", "Take back the last change of several slices at once", "", words="Undo on slices")}<span class="group spread">{_button("propagate", "Carry the mask on to other slices", "", words="Carry on")}<label>through <input type="number" data-part="count" min="1" max="20" value="3" aria-label="How many slices"></label>
-<select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices before</option></select></span></div>
-<dialog data-part="shortcuts" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button aria-label="Close">Close</button></form><div class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
-</section>"""
+<select data-part="way" aria-label="Which way"><option value="1">slices after</option><option value="-1">slices
+before</option></select></span></div>
+<dialog data-part="shortcuts" aria-label="Shortcuts"><form method="dialog"><h4>Shortcuts</h4><button
+aria-label="Close">Close</button></form><div
+class="columns">{"".join(_shortcuts(*one) for one in SHORTCUTS.items())}</div></dialog>
+</section>"""  # noqa: E501
 
 
 def _presets() -> str:
-    options = "".join(f'<option value="{level:g} {width:g}">{name} ({width:g} / {level:g})</option>' for name, (level, width) in CT_WINDOWS.items())
+    options = "".join(
+        f'<option value="{level:g} {width:g}">{name} ({width:g} / {level:g})</option>'
+        for name, (level, width) in CT_WINDOWS.items()
+    )
     return f'<option value="">Window: width / level</option>{options}'
 
 
@@ -119,7 +209,10 @@ def _title_attributes(label: str, keys: str) -> str:
 
 
 def _tool(name: str, label: str, keys: str) -> str:
-    return f'<button type="button" data-tool="{name}" aria-pressed="false" {_title_attributes(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>'
+    return (
+        f'<button type="button" data-tool="{name}" aria-pressed="false"'
+        f" {_title_attributes(label, keys)}>{_icon(name)}<span>{SHORT[name]}</span></button>"
+    )
 
 
 def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:
@@ -128,7 +221,9 @@ def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -
 
 
 def _shortcuts(group: str, rows: tuple[tuple[str, str], ...]) -> str:
-    keyed = "".join(f"<dt>{' '.join(_key(word) for word in keys.split(' '))}</dt><dd>{escape(does)}</dd>" for keys, does in rows)
+    keyed = "".join(
+        f"<dt>{' '.join(_key(word) for word in keys.split(' '))}</dt><dd>{escape(does)}</dd>" for keys, does in rows
+    )
     return f"<section><h5>{escape(group)}</h5><dl>{keyed}</dl></section>"
 
 

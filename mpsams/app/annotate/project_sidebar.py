@@ -30,10 +30,15 @@ from mpsams.inference.registry import training_data_of
 PRESS = "() => setTimeout(() => document.querySelector('#annotate-file').click(), 200)"
 ONE = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}
 OFTEN = 10  # after so many proposals the list is shown anew
-ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with <code>--project DIR</code>
-to work through many images, with a queue, saved on the disk."""
-NAMES_INFO = "File names can identify patients. names.csv in the zip lists both names; leave it out when you share hashed ones."
-READ_ONLY = "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you draw is saved."
+ALONE = """<strong>One image at a time.</strong> What you draw is kept as long as this tab is open. Start the app with
+<code>--project DIR</code> to work through many images, with a queue, saved on the disk."""
+NAMES_INFO = (
+    "File names can identify patients. names.csv in the zip lists both names; leave it out when you share hashed ones."
+)
+READ_ONLY = (
+    "<strong>Read-only.</strong> The disk of this project cannot be written, so it can be looked at, and nothing you"
+    " draw is saved."
+)
 
 
 class ProjectSidebar:
@@ -41,7 +46,8 @@ class ProjectSidebar:
 
     def __init__(self, session: Session, state: gr.State) -> None:
         self.session, self.state = session, state
-        self.ready = gr.DownloadButton("File", elem_id="annotate-file", render=False)  # never seen: pressed when the file is written
+        # never seen: pressed when the file is written
+        self.ready = gr.DownloadButton("File", elem_id="annotate-file", render=False)
         if self.project is not None:
             self._project()
         else:
@@ -62,24 +68,46 @@ class ProjectSidebar:
         self.readers = ReadersPanel(self.session, self.user, self.ready)
         self.classes = class_bar.component()
         self.list = gr.HTML(
-            json.dumps({"version": 0, "current": ""}), html_template=queue.markup(), js_on_load=read_scripts("images", "image_list"), apply_default_css=False, elem_id="annotate-queue",
+            json.dumps({"version": 0, "current": ""}),
+            html_template=queue.markup(),
+            js_on_load=read_scripts("images", "image_list"),
+            apply_default_css=False,
+            elem_id="annotate-queue",
             server_functions=queue.server_functions(self.project, lambda name: self.session.views.view(name).project),
-        )  # fmt: skip
+        )
         self.notice = gr.HTML("")
         with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
-            self.add = gr.File(label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130)
-            self.modality = gr.Radio([("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)], value="", label="What are they?")
+            self.add = gr.File(
+                label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130
+            )
+            self.modality = gr.Radio(
+                [("Tell from the file", ""), *((NAMES[one], one) for one in MODALITIES)],
+                value="",
+                label="What are they?",
+            )
             self.propose = gr.Button("Propose masks for all")
         self.retrain = RetrainPanel(self.session, self.user)
         self._image()
         with gr.Accordion("Export all", open=False):
-            self.form = gr.Radio([(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As")
-            self.chosen = gr.Radio([(title, name) for name, title in session_files.WHICH.items()], value="accepted", label="Which")
-            self.names = gr.Radio([(title, name) for name, title in session_files.NAMES.items()], value="keep", label="Names of the files", info=NAMES_INFO)
+            self.form = gr.Radio(
+                [(title, name) for name, title in session_files.FORMATS.items()], value="folder", label="As"
+            )
+            self.chosen = gr.Radio(
+                [(title, name) for name, title in session_files.WHICH.items()], value="accepted", label="Which"
+            )
+            self.names = gr.Radio(
+                [(title, name) for name, title in session_files.NAMES.items()],
+                value="keep",
+                label="Names of the files",
+                info=NAMES_INFO,
+            )
             self.label = gr.Radio(list(session_files.LABELS), value="lesion", label="Label of images without a class")
             self.send = gr.Button("Download as a zip", variant="primary")
         with gr.Accordion("Import masks", open=False):
-            gr.HTML('<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved, and wait to be accepted. Classes come with them, or from a CSV with the columns name and class.</p>')
+            gr.HTML(
+                '<p class="small">Files named like the images, a zip of them, COCO JSON or DICOM-SEG. They are saved,'
+                " and wait to be accepted. Classes come with them, or from a CSV with the columns name and class.</p>"
+            )
             self.masks = gr.File(label="Masks", type="filepath", height=110)
         with gr.Accordion("What was done", open=False):
             self.log = gr.HTML("")
@@ -95,7 +123,11 @@ class ProjectSidebar:
     @property
     def outputs(self) -> list:
         """The components that ``update`` sets."""
-        return [self.one] + ([self.warning, self.classes, self.list, self.log, self.add, self.modality, self.adding] if self.project else [])
+        return [self.one] + (
+            [self.warning, self.classes, self.list, self.log, self.add, self.modality, self.adding]
+            if self.project
+            else []
+        )
 
     def update(self, annotation: AnnotationSession | None) -> dict:
         """The column as the project and the image on screen are now."""
@@ -106,35 +138,71 @@ class ProjectSidebar:
         if self.project is not None:
             read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
             shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_list(annotation)
-            if self.session.view.name:  # images are added by the first reader; the consensus begins with the masks of the readers
+            # images are added by the first reader; the consensus begins with the masks of the readers
+            if self.session.view.name:
                 hidden = gr.update(visible=False)
-                shows |= {self.add: hidden, self.modality: hidden, self.adding: gr.Accordion("Proposals", visible=not self.session.view.is_consensus)}
+                shows |= {
+                    self.add: hidden,
+                    self.modality: hidden,
+                    self.adding: gr.Accordion("Proposals", visible=not self.session.view.is_consensus),
+                }
         return shows
 
     def update_list(self, annotation: AnnotationSession | None) -> dict:
         """The list and the log as they are now."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
         shown = class_bar.show(self.project, current, can_edit=not self.session.view.name)
-        return {self.classes: shown, self.list: queue.pointer(self.project, current), self.log: queue.done(self.project)}
+        return {
+            self.classes: shown,
+            self.list: queue.pointer(self.project, current),
+            self.log: queue.done(self.project),
+        }
 
     def listen(self) -> None:
         """Connect the events of the column, except those of the list, which puts images on screen."""
         kept = {"show_progress": "minimal"}
-        on_event(self.save_one.click, self._one, [self.one, self.state], self.ready, show_progress_on=self.save_one, **kept).then(None, js=PRESS)
-        on_event(self.save_history.click, self._history, [self.state], self.ready, show_progress_on=self.save_history, **kept).then(None, js=PRESS)
+        on_event(
+            self.save_one.click, self._one, [self.one, self.state], self.ready, show_progress_on=self.save_one, **kept
+        ).then(None, js=PRESS)
+        on_event(
+            self.save_history.click, self._history, [self.state], self.ready, show_progress_on=self.save_history, **kept
+        ).then(None, js=PRESS)
         if self.project is None:
             return
         self.retrain.listen()
         self.readers.listen()
         shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
         self.session.on_open(show_user, [], self.user)
-        on_event(self.classes.act, self._class, [self.user, self.state], self.outputs, trigger_mode="multiple", saves=True, **lost)
-        self.added = on_event(self.add.upload, self._add, [self.add, self.modality, self.user, self.state], [self.add, self.adding, *shown], lane=LONG, **lost)
+        on_event(
+            self.classes.act,
+            self._class,
+            [self.user, self.state],
+            self.outputs,
+            trigger_mode="multiple",
+            saves=True,
+            **lost,
+        )
+        self.added = on_event(
+            self.add.upload,
+            self._add,
+            [self.add, self.modality, self.user, self.state],
+            [self.add, self.adding, *shown],
+            lane=LONG,
+            **lost,
+        )
         proposing = {"inputs": [self.user, self.state], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
         on_event(self.propose.click, self._propose, **proposing)
         self.proposed = on_event(self.added.success, self._propose, **proposing)
         exported = [self.form, self.chosen, self.label, self.names]
-        sending = on_event(self.send.click, self._export, exported, [self.ready, self.notice], show_progress_on=self.send, lane=LONG, **kept)
+        sending = on_event(
+            self.send.click,
+            self._export,
+            exported,
+            [self.ready, self.notice],
+            show_progress_on=self.send,
+            lane=LONG,
+            **kept,
+        )
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
@@ -144,9 +212,18 @@ class ProjectSidebar:
 
     def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None) -> dict:
         self.refuse_other_readers()
-        count, notes = session_files.add(self.project, [Path(path) for path in paths or ()], modality or None, author(user))
-        shown = [f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.", *notes]
-        return {self.add: None, self.adding: gr.Accordion(open=not self.project.items()), self.notice: note(shown, bool(notes))} | self.update(annotation)
+        count, notes = session_files.add(
+            self.project, [Path(path) for path in paths or ()], modality or None, author(user)
+        )
+        shown = [
+            f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.",
+            *notes,
+        ]
+        return {
+            self.add: None,
+            self.adding: gr.Accordion(open=not self.project.items()),
+            self.notice: note(shown, bool(notes)),
+        } | self.update(annotation)
 
     def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
@@ -155,7 +232,11 @@ class ProjectSidebar:
         notes, done = [], 0
         for done, count, said in proposals.propose_all(self.project, self.session.annotation_registry, author(user)):
             notes += [said] * bool(said)
-            yield {self.notice: queue.bar(done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing")} | (self.update_list(annotation) if done % OFTEN == 0 else {})
+            yield {
+                self.notice: queue.bar(
+                    done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing"
+                )
+            } | (self.update_list(annotation) if done % OFTEN == 0 else {})
         made = done - len(notes)
         shown = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
         yield {self.notice: note([shown, *notes], bool(notes))} | self.update_list(annotation)
@@ -176,7 +257,11 @@ class ProjectSidebar:
             count, notes = session_files.take(self.project, Path(path), user)
         except UnreadableImage as refusal:
             return note([str(refusal)], True)
-        saved = f"{count} image{'s' * (count != 1)} got a mask or a class; look at each and accept what is right." if count else "Nothing was imported."
+        saved = (
+            f"{count} image{'s' * (count != 1)} got a mask or a class; look at each and accept what is right."
+            if count
+            else "Nothing was imported."
+        )
         return note([saved, *notes], bool(notes))
 
     def refuse_other_readers(self) -> None:
@@ -195,14 +280,18 @@ class ProjectSidebar:
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
-        return to_cache(data, f"{export_names.make_safe(stem(self._name(case.item))) or 'lesion'}_mask{ending}", self.ready)
+        return to_cache(
+            data, f"{export_names.make_safe(stem(self._name(case.item))) or 'lesion'}_mask{ending}", self.ready
+        )
 
     def _name(self, id: str) -> str:
         """The file name of an image of the project, "" without one."""
         return self.project.item(id).name if self.project is not None and id else ""
 
     def _history(self, annotation: AnnotationSession | None) -> str:
-        return to_cache(session_files.history(self.project, require_image(annotation).image), "what-was-done.json", self.ready)
+        return to_cache(
+            session_files.history(self.project, require_image(annotation).image), "what-was-done.json", self.ready
+        )
 
 
 def require_image(annotation: AnnotationSession | None) -> AnnotationSession:
@@ -213,7 +302,9 @@ def require_image(annotation: AnnotationSession | None) -> AnnotationSession:
 
 
 def show_user(request: gr.Request) -> gr.Textbox:
-    """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has to."""
+    """The field for initials: with the name of who has signed in, which cannot be changed; as it was where nobody has
+    to.
+    """
     return gr.Textbox(request.username, interactive=False, label="Signed in as") if request.username else gr.Textbox()
 
 

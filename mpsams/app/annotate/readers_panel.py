@@ -45,7 +45,10 @@ class ReadersPanel:
     def show(self) -> dict:
         """The panel when the page is opened; the agreement follows."""
         view = self.session.view
-        return {self.readers: self._show(), self.agreement: html.note("Comparing the masks…") if view.is_consensus else ""}
+        return {
+            self.readers: self._show(),
+            self.agreement: html.note("Comparing the masks…") if view.is_consensus else "",
+        }
 
     def add_images(self, user: str) -> dict:
         """Add the images that a reader's project lacks; then compare the readers on the page of their consensus."""
@@ -64,7 +67,10 @@ class ReadersPanel:
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
         made = sum(item.reader == readers.AUTHOR.format(method) for item in project.items())
-        yield html.note(f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by {METHOD_TITLES[method]} now. Look at each, or accept them from the list.")
+        yield html.note(
+            f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by"
+            f" {METHOD_TITLES[method]} now. Look at each, or accept them from the list."
+        )
 
     def _join(self, user: str, event: gr.EventData) -> str:
         values = event_values(event)
@@ -106,25 +112,40 @@ class ReadersPanel:
         """The readers as HTML. go: the reader whose page is opened next."""
         view, views = self.session.view, self.session.views
         found = [] if view.name else [(one.project.counts(), one) for one in map(views.view, views.names())]
-        names = [{"name": one.name, "is_blind": one.is_blind, "accepted": counts["accepted"], "images": sum(counts.values())} for counts, one in found]
+        names = [
+            {"name": one.name, "is_blind": one.is_blind, "accepted": counts["accepted"], "images": sum(counts.values())}
+            for counts, one in found
+        ]
         return render("readers", view=view, names=names, go=go, read_only=views.project.read_only)
 
     def _show_agreement(self, view: ReaderView, pair: object = 0) -> str:
-        """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus' queue."""
+        """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus'
+        queue.
+        """
         pairs = _pairs(view)
         if not pairs:
             return html.note("Masks are compared as soon as there is a second reader.")
         (_, first), (_, second) = chosen = _choose_pair(pairs, pair)
         found = self.session.views.measure(first, second)
         doubts = {str(row["id"]): round(1 - float(str(row["dsc"])), 4) for row in found.rows if row["unit"]}
-        changed = {item.id: doubts[item.id] for item in view.project.items() if item.id in doubts and item.priority != doubts[item.id]}
+        changed = {
+            item.id: doubts[item.id]
+            for item in view.project.items()
+            if item.id in doubts and item.priority != doubts[item.id]
+        }
         if changed and not view.project.read_only:
             view.project.set_priorities(changed)
         rows = [_row(row) for row in found.rows[:MOST_ROWS]]
         return render(
-            "agreement", found=found, overall=_overall(found), rows=rows, left=len(found.rows) - len(rows), pair=pairs.index(chosen),
-            pairs=[(one[0], other[0]) for one, other in pairs], read_only=view.project.read_only,
-        )  # fmt: skip
+            "agreement",
+            found=found,
+            overall=_overall(found),
+            rows=rows,
+            left=len(found.rows) - len(rows),
+            pair=pairs.index(chosen),
+            pairs=[(one[0], other[0]) for one, other in pairs],
+            read_only=view.project.read_only,
+        )
 
 
 def _component(script: str, elem_id: str) -> gr.HTML:
@@ -144,17 +165,25 @@ def _choose_pair(pairs: list, number: object) -> tuple:
 
 
 def _overall(found: ReaderAgreement) -> dict[str, object]:
-    """Return what the table of the whole says: the number of images, rows with mean and median, and a sentence on classes."""
+    """Return what the table of the whole says: the number of images, rows with mean and median, and a sentence on
+    classes.
+    """
     numbers = found.overall
     rows = [("DSC", _number(numbers["dsc"], 3), _number(numbers["dsc_median"], 3))]
     for unit in ("mm", "px"):
         if numbers[f"hd95_{unit}"] is not None:
-            rows.append((f"HD95 in {unit}", _number(numbers[f"hd95_{unit}"], 1), _number(numbers[f"hd95_{unit}_median"], 1)))
+            rows.append(
+                (f"HD95 in {unit}", _number(numbers[f"hd95_{unit}"], 1), _number(numbers[f"hd95_{unit}_median"], 1))
+            )
     images, classified = int(numbers["images"] or 0), int(numbers["classified"] or 0)
     said = "No image has a class of both readers."
     if classified:
-        kappa = "not defined while both gave one class only" if numbers["kappa"] is None else _number(numbers["kappa"], 2)
-        said = f"Same class in {round(classified * (numbers['same_class'] or 0))} of {classified}; Cohen’s kappa {kappa}."
+        kappa = (
+            "not defined while both gave one class only" if numbers["kappa"] is None else _number(numbers["kappa"], 2)
+        )
+        said = (
+            f"Same class in {round(classified * (numbers['same_class'] or 0))} of {classified}; Cohen’s kappa {kappa}."
+        )
     return {"images": f"{images} image{'s' * (images != 1)}", "rows": rows, "classes": said}
 
 
@@ -164,10 +193,14 @@ def _row(row: dict[str, object]) -> dict[str, object]:
     same = one.casefold() == other.casefold()
     has_masks = bool(row["unit"])
     return {
-        "id": row["id"], "name": row["name"], "dsc": f"{row['dsc']:.2f}" if has_masks else "–", "hd95": f"{row['hd95']:.1f} {row['unit']}" if has_masks else "–",
-        "same": "–" if not (one and other) else "same" if same else "differs", "kind": "differs" if one and other and not same else "",
+        "id": row["id"],
+        "name": row["name"],
+        "dsc": f"{row['dsc']:.2f}" if has_masks else "–",
+        "hd95": f"{row['hd95']:.1f} {row['unit']}" if has_masks else "–",
+        "same": "–" if not (one and other) else "same" if same else "differs",
+        "kind": "differs" if one and other and not same else "",
         "title": f"{one or 'none'} and {other or 'none'}",
-    }  # fmt: skip
+    }
 
 
 def _number(value: float | None, digits: int) -> str:

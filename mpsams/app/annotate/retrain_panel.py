@@ -18,17 +18,22 @@ from mpsams.app.events import on_event, user_error
 from mpsams.app.session import Session
 
 LOOKS = 2.0  # seconds between two looks at a run
-ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is held back, never learnt from,
-and shows whether it got better. Afterwards “Propose masks for all” asks the new network about every image you have not touched.</p>"""
-FEW = "<strong>{count} of {least} masks.</strong> From {least} accepted masks on, the network can learn from your corrections."
+ABOUT = """<p class="small">The network learns from the masks you accepted, in the background. About a fifth of them is
+held back, never learnt from, and shows whether it got better. Afterwards “Propose masks for all” asks the new network
+about every image you have not touched.</p>"""
+FEW = (
+    "<strong>{count} of {least} masks.</strong> From {least} accepted masks on, the network can learn from your"
+    " corrections."
+)
 READY = "<strong>{count} accepted masks</strong> to learn from."
-BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to {high:+.3f}), mean over {images} held-back
-{what}, {changed} of them changed by hand; learnt from {learned}."""
+BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to
+{high:+.3f}), mean over {images} held-back {what}, {changed} of them changed by hand; learnt from {learned}."""
 WORSE = "It is worse, so it is not offered. Accept more masks and learn again."
 BETTER = "<strong>It is better</strong> on held-back images: the interval lies above 0."
 DOUBT = "It is <strong>not shown to be better</strong>: this may be chance. You can use it, and go back at any time."
-TOO_FEW = """It is <strong>not shown to be better</strong>: with fewer than {least} held-back images even a gain on each of them may be chance. You can
-use it, and go back at any time; about five accepted masks more give one more to measure on.""".replace("\n", " ")
+TOO_FEW = """It is <strong>not shown to be better</strong>: with fewer than {least} held-back images even a gain on each
+of them may be chance. You can use it, and go back at any time; about five accepted masks more give one more to measure
+on.""".replace("\n", " ")
 FLATTERED = "Masks that were accepted as proposed favour the network that proposed them."
 USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &amp; compare."
 
@@ -37,7 +42,8 @@ class RetrainPanel:
     """The section's components, and what happens when they are touched."""
 
     def __init__(self, session: Session, who: gr.Textbox) -> None:
-        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who  # of the first reader
+        # of the first reader
+        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who
         with gr.Accordion("Learn from your corrections", open=False, elem_id="teach") as self.panel:
             gr.HTML(ABOUT)
             self.said = gr.HTML("")
@@ -53,7 +59,9 @@ class RetrainPanel:
         return [self.panel, self.said, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
-        """The section as the project's last run is now; hidden from other readers than the first, on whose masks it learns."""
+        """The section as the project's last run is now; hidden from other readers than the first, on whose masks it
+        learns.
+        """
         if self.session.view.name:
             return {self.panel: gr.Accordion(visible=False), self.clock: gr.Timer(active=False)}
         try:
@@ -78,13 +86,25 @@ class RetrainPanel:
         if in_use:
             told.append(html.note(USED.format(name=escape(in_use[-1].stem))))
         if not running:
-            told.append(html.note((READY if count >= retraining.MIN_ACCEPTED else FEW).format(count=count, least=retraining.MIN_ACCEPTED)))
+            told.append(
+                html.note(
+                    (READY if count >= retraining.MIN_ACCEPTED else FEW).format(
+                        count=count, least=retraining.MIN_ACCEPTED
+                    )
+                )
+            )
         return {
             self.said: "".join(told),
-            self.start: gr.Button(visible=not running, interactive=count >= retraining.MIN_ACCEPTED, variant="secondary" if better else "primary"),
-            self.cancel: gr.Button(visible=running), self.use: gr.Button(visible=offered, variant="primary" if better else "secondary"), self.back: gr.Button(visible=bool(in_use) and not running),
+            self.start: gr.Button(
+                visible=not running,
+                interactive=count >= retraining.MIN_ACCEPTED,
+                variant="secondary" if better else "primary",
+            ),
+            self.cancel: gr.Button(visible=running),
+            self.use: gr.Button(visible=offered, variant="primary" if better else "secondary"),
+            self.back: gr.Button(visible=bool(in_use) and not running),
             self.clock: gr.Timer(active=running),
-        }  # fmt: skip
+        }
 
     def listen(self) -> None:
         """Connect the events of the section and of a run that continues."""
@@ -139,10 +159,19 @@ def author(typed: str) -> str:
 def describe_result(verdict: EvaluationResult) -> str:
     """Describe the result of a run and its limits."""
     low, high = verdict.interval
-    says = [BROUGHT.format(
-        before=verdict.before, after=verdict.after, gain=verdict.after - verdict.before, low=low, high=high, images=verdict.images,
-        what="image" if verdict.images == 1 else "images", changed=verdict.manually_edited, learned=verdict.learned,
-    )]  # fmt: skip
+    says = [
+        BROUGHT.format(
+            before=verdict.before,
+            after=verdict.after,
+            gain=verdict.after - verdict.before,
+            low=low,
+            high=high,
+            images=verdict.images,
+            what="image" if verdict.images == 1 else "images",
+            changed=verdict.manually_edited,
+            learned=verdict.learned,
+        )
+    ]
     if verdict.worse:
         says.append(WORSE)
     elif verdict.images < retraining_run.MIN_SHOWN:

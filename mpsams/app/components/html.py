@@ -14,7 +14,10 @@ LESION_FIRST = "lesion first"
 
 def figure(picture: str, heading: str, caption: str, kind: str = "") -> str:
     """An SVG picture under a heading, with a caption that says what is seen. Headings and captions are HTML."""
-    return f'<figure class="film {kind}"><h4>{heading}</h4><div class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
+    return (
+        f'<figure class="film {kind}"><h4>{heading}</h4><div'
+        f' class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
+    )
 
 
 def row(parts: Iterable[str], kind: str) -> str:
@@ -24,13 +27,17 @@ def row(parts: Iterable[str], kind: str) -> str:
 
 def card(name: str, value: str, says: str = "", bars: str = "") -> str:
     """A number with its name above and a line of explanation below."""
-    return f'<div class="card"><span class="name">{name}</span><span class="value">{value}</span>{bars}<span class="says">{says}</span></div>'
+    return (
+        f'<div class="card"><span class="name">{name}</span><span class="value">{value}</span>{bars}<span'
+        f' class="says">{says}</span></div>'
+    )
 
 
 def bars(*shares: tuple[str, float, str]) -> str:
     """Thin bars of ("first" or "random", share in [0, 1], value in words), to compare by eye."""
     return "".join(
-        f'<span class="bar"><em>{LESION_FIRST if kind == "first" else "at random"}</em><s><i class="{kind}" style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{says}</b></span>'
+        f'<span class="bar"><em>{LESION_FIRST if kind == "first" else "at random"}</em><s><i class="{kind}"'
+        f' style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{says}</b></span>'
         for kind, share, says in shares
     )
 
@@ -44,12 +51,16 @@ def note(text: str, kind: str = "info") -> str:
 def toast(text: str) -> str:
     """An error that can be closed; ``data-at`` differs each time, so that the same error is shown again."""
     close = '<button type="button" data-dismiss aria-label="Close this message">×</button>'
-    return f'<div class="note error toast" role="alert" data-at="{time.monotonic_ns()}"><span>{text}</span>{close}</div>'
+    return (
+        f'<div class="note error toast" role="alert" data-at="{time.monotonic_ns()}"><span>{text}</span>{close}</div>'
+    )
 
 
 def key(*entries: tuple[str, ...]) -> str:
     """A legend: (CSS class of the swatch, words), or with more of its CSS as a third."""
-    spans = (f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(says)}</span>' for kind, says, *style in entries)
+    spans = (
+        f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(says)}</span>' for kind, says, *style in entries
+    )
     return f'<div class="key">{"".join(spans)}</div>'
 
 
@@ -63,7 +74,9 @@ def line_style(method: str) -> tuple[str, str]:
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A small table whose first column names the rows."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>' for first, *rest in rows)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>' for first, *rest in rows
+    )
     return f'<div class="table"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -78,39 +91,64 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, names: dict[str, str]) -> str:
-    """A warning when one of the networks, each (modality, target, images), never saw images of this modality, else nothing."""
+    """A warning when one of the networks, each (modality, target, images), never saw images of this modality, else
+    nothing.
+    """
     strange = next((network for network in networks if network[0] != modality), None)
     if strange is None:
         return ""
     trained, target, images = strange
     count = f" ({images} images)" if images else ""
-    kind = "breast ultrasound" if (trained, target) == ("ultrasound", "breast lesion") else f"{names.get(trained, trained)} images"
+    kind = (
+        "breast ultrasound"
+        if (trained, target) == ("ultrasound", "breast lesion")
+        else f"{names.get(trained, trained)} images"
+    )
     return note(
-        f"<strong>A network here was trained on {kind}{count} only.</strong> This image, {names.get(modality, modality)}, is outside its "
-        "training domain: do not rely on the result.",
+        f"<strong>A network here was trained on {kind}{count} only.</strong> This image,"
+        f" {names.get(modality, modality)}, is outside its training domain: do not rely on the result.",
         "warning",
     )
 
 
 def assistant(about: dict, measured: dict) -> str:
-    """A note on what an assistant was trained on, and how good it is on the images that were held back. about: its checkpoint's metadata; measured: by train.evaluate."""
+    """A note on what an assistant was trained on, and how good it is on the images that were held back.
+
+    about: its checkpoint's metadata; measured: by train.evaluate.
+    """
     data, rule = about.get("data", {}), about.get("rule")
-    seen = f" on {about['seen']} {'slices' if data.get('patients', data.get('images')) != data.get('images') else 'images'}" if "seen" in about else ""
-    says = [f"<strong>The assistant</strong> was trained{seen} with all labels ({escape(data.get('target') or 'lesion')})."]
+    seen = (
+        f" on {about['seen']}"
+        f" {'slices' if data.get('patients', data.get('images')) != data.get('images') else 'images'}"
+        if "seen" in about
+        else ""
+    )
+    says = [
+        f"<strong>The assistant</strong> was trained{seen} with all labels ({escape(data.get('target') or 'lesion')})."
+    ]
     if measured.get("dsc_lesion") is not None:
         what, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
         part = "held-back" if measured.get("split") == "test" else "measured"
         whole = f", {volumes['dsc_lesion']:.2f} per volume" if volumes.get("dsc_lesion") is not None else ""
         alarms = measured.get("false_alarms")
-        normal = f" It outlines something on {percent(alarms)} of the {measured['images'] - measured['lesions']} without." if alarms is not None else ""
-        says.append(f"On the {measured['lesions']} {part} {what} with a lesion its mean DSC is {measured['dsc_lesion']:.2f}{whole}.{normal}")
+        normal = (
+            f" It outlines something on {percent(alarms)} of the {measured['images'] - measured['lesions']} without."
+            if alarms is not None
+            else ""
+        )
+        says.append(
+            f"On the {measured['lesions']} {part} {what} with a lesion its mean DSC is"
+            f" {measured['dsc_lesion']:.2f}{whole}.{normal}"
+        )
     if rule:
         says.append("Where nothing is large or likely enough it outlines nothing.")
     return note(" ".join(says))
 
 
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:
-    """A note on what a network was taught to outline, and a warning when it sees slices of another plane than it was taught on."""
+    """A note on what a network was taught to outline, and a warning when it sees slices of another plane than it was
+    taught on.
+    """
     _, target, _ = seen
     other = "" if plane == "axial" else f" It was trained on axial slices; this one is {plane}."
     return note(f"Trained to segment: <strong>{escape(target)}</strong>.{other}", "warning" if other else "info")

@@ -16,7 +16,9 @@ from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
 
 SIZE = (SIDE, SIDE)
-ALIKE = {clusters.GEODESIC: "{} of {} patches lie far down from the border of the image: walled in, and taken for lesion."}
+ALIKE = {
+    clusters.GEODESIC: "{} of {} patches lie far down from the border of the image: walled in, and taken for lesion."
+}
 
 
 def view(case: Case, epoch: float, picked: int, covariance_ll: torch.Tensor | None) -> str:
@@ -49,7 +51,12 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
     def film(says: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
-        layers = [images.use_image("case-part", SIZE), *layers, *over, drawn(images.cells(spot, columns), "picked", True)]
+        layers = [
+            images.use_image("case-part", SIZE),
+            *layers,
+            *over,
+            drawn(images.cells(spot, columns), "picked", True),
+        ]
         return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
 
     def hides(mask_1l) -> list[str]:
@@ -67,10 +74,15 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
                 drawn(lesion, "lesion-edge", True),
             ),
             "Clusters",
-            ALIKE.get(case.selector, "{} of {} patches look alike enough to be taken for lesion.").format(a, study.length),
+            ALIKE.get(case.selector, "{} of {} patches look alike enough to be taken for lesion.").format(
+                a, study.length
+            ),
         ),
         html.figure(
-            film(f"Lesion first: {n} patches hidden, {both[0]} of them from the lesion cluster.", *hides(at.lesion_first_1l)),
+            film(
+                f"Lesion first: {n} patches hidden, {both[0]} of them from the lesion cluster.",
+                *hides(at.lesion_first_1l),
+            ),
             "Hidden lesion first <em>MPS-AMS</em>",
             f"At epoch {at.epoch:g}, {share}: {both[0]} of {a} in the lesion cluster.",
         ),
@@ -84,7 +96,11 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
 
 def legend(case: Case) -> str:
     """The legend of the colours."""
-    entries = [("lesion", "lesion cluster"), ("hidden lesion-patch", "hidden, lesion cluster"), ("hidden", "hidden, background")]
+    entries = [
+        ("lesion", "lesion cluster"),
+        ("hidden lesion-patch", "hidden, lesion cluster"),
+        ("hidden", "hidden, background"),
+    ]
     return html.key(*entries, *([("truth", "true lesion")] if case.has_lesion else []), ("picked", "your patch"))
 
 
@@ -94,12 +110,16 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
     most = max(at.random_bits, 1e-9)
     found = [
         html.card("Mask ratio σ", html.percent(at.ratio, 1), f"25% + ln({at.epoch:g}) / 12"),
-        html.card("Patches hidden", f"{at.hidden}<small> of {length}</small>", f"⌊{length} · σ⌋, the same for both ways"),
+        html.card(
+            "Patches hidden", f"{at.hidden}<small> of {length}</small>", f"⌊{length} · σ⌋, the same for both ways"
+        ),
         html.card(
             "Entropy of the masks",
             f"{at.bits:.0f}<small> bits</small>",
             "of all masks that each way can draw",
-            html.bars(("first", at.bits / most, f"{at.bits:.0f}"), ("random", at.random_bits / most, f"{at.random_bits:.0f}")),
+            html.bars(
+                ("first", at.bits / most, f"{at.bits:.0f}"), ("random", at.random_bits / most, f"{at.random_bits:.0f}")
+            ),
         ),
     ]
     if covariance_ll is not None and covariance_ll.shape[0] == length:
@@ -149,10 +169,13 @@ def curve(case: Case, at: MaskedPatches) -> str:
     )
     marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 100, 200, 400, 600, 800))
     levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))
-    point = f'<i class="now" style="left:{x(at.epoch):.2f}%"></i><i class="dot" style="left:{x(at.epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
+    point = (
+        f'<i class="now" style="left:{x(at.epoch):.2f}%"></i><i class="dot"'
+        f' style="left:{x(at.epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
+    )
     return (
-        f'<section class="panelet curve"><h4>Fast at first, then ever slower</h4><div class="plot">{levels}{picture}{point}{marks}</div>'
-        f"{html.key(*names)}</section>"
+        '<section class="panelet curve"><h4>Fast at first, then ever slower</h4><div'
+        f' class="plot">{levels}{picture}{point}{marks}</div>{html.key(*names)}</section>'
     )
 
 
@@ -161,11 +184,20 @@ def clicked_patch(case: Case, at: MaskedPatches, picked: int) -> str:
     found, columns = case.study.clusters, SIDE // case.study.patch
     inside = bool(found.lesion_bl[0, picked])
     near, far = float(found.to_lesion_bl[0, picked]), float(found.to_background_bl[0, picked])
-    now = [f"<strong>{'hidden' if mask[0, picked] else 'visible'}</strong>" for mask in (at.lesion_first_1l, at.random_1l)]
+    now = [
+        f"<strong>{'hidden' if mask[0, picked] else 'visible'}</strong>" for mask in (at.lesion_first_1l, at.random_1l)
+    ]
     chance = at.probability_lesion if inside else at.probability_background
     rows = [
-        ("Cluster", f'<span class="chip {"lesion" if inside else "ground"}">{"lesion" if inside else "background"}</span>'),
-        *([("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")] if case.selector == clusters.GEODESIC else []),
+        (
+            "Cluster",
+            f'<span class="chip {"lesion" if inside else "ground"}">{"lesion" if inside else "background"}</span>',
+        ),
+        *(
+            [("Way down from the border", f"{float(found.rows_bln[0, picked, 0]):.2f} deviations")]
+            if case.selector == clusters.GEODESIC
+            else []
+        ),
         ("Distance to lesion centre", f"{near:.3g}" if math.isfinite(near) else "no such cluster"),
         ("… to background centre", f"{far:.3g}" if math.isfinite(far) else "no such cluster"),
         ("Chance hidden, lesion first", html.percent(chance, 1)),
@@ -177,18 +209,23 @@ def clicked_patch(case: Case, at: MaskedPatches, picked: int) -> str:
         rows.append(("True lesion", "yes, over a quarter of it" if case.agreement.truth_1l[0, picked] else "no"))
     body = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     where = f"row {picked // columns + 1}, column {picked % columns + 1}"
-    return f'<section class="panelet asked" aria-live="polite"><h4>Your patch <em>{where}</em></h4><dl>{body}</dl></section>'
+    return (
+        '<section class="panelet asked" aria-live="polite"><h4>Your patch'
+        f" <em>{where}</em></h4><dl>{body}</dl></section>"
+    )
 
 
 def judgement(case: Case) -> str:
     """Return a note on how well the clusters find the lesion, measured where the truth is known."""
     if case.agreement is None:
         return html.note(
-            "Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be measured here."
+            "Is the orange cluster really the lesion? Open the image's lesion mask in the sidebar and it will be"
+            " measured here."
         )
     if not case.has_lesion:
         return html.note(
-            "The truth mask holds no lesion, so there is nothing to find: the clustering names a “lesion” cluster in every image, healthy ones too."
+            "The truth mask holds no lesion, so there is nothing to find: the clustering names a “lesion” cluster in"
+            " every image, healthy ones too."
         )
     lift, auc = case.agreement.lift, case.agreement.auc
     if lift > 1.2 and auc > 0.55:
@@ -198,8 +235,12 @@ def judgement(case: Case) -> str:
     else:
         verdict = "<strong>Here the clustering does no better than chance.</strong>"
     times = f"Orange patches are lesion {html.number(lift)}× as often as random patches (lift; 1 = chance)"
-    rank = f"ranked by likeness, a lesion patch stands before a healthy one in {html.percent(auc)} of all pairs (AUC {html.number(auc)}; 0.5 is chance, 1.0 perfect)"
+    rank = (
+        f"ranked by likeness, a lesion patch stands before a healthy one in {html.percent(auc)} of all pairs (AUC"
+        f" {html.number(auc)}; 0.5 is chance, 1.0 perfect)"
+    )
     kind = "info" if lift > 1.2 and auc > 0.55 else "warning"
     return html.note(
-        f"{verdict} {times}; {rank}. Another image, or another way to cluster in the sidebar, may tell another story.", kind
+        f"{verdict} {times}; {rank}. Another image, or another way to cluster in the sidebar, may tell another story.",
+        kind,
     )

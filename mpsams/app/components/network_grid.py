@@ -1,4 +1,7 @@
-"""The N-method grid as HTML: a cell for each network, for the truth and for where they differ; one of them large. No gradio here."""
+"""The N-method grid as HTML: a cell for each network, for the truth and for where they differ; one of them large.
+
+No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,30 @@ def verdict(compared: SliceComparison) -> str:
         return ""
     by_all, by_any = (float((compared.votes_hw >= least).mean()) for least in (count, 1))
     speakers = [name for name, mask_hw in compared.peers.items() if mask_hw.any()]
-    beside = [f"<strong>The assistant outlines {share(compared.masks[name])}.</strong>" for name in compared.masks if name not in compared.peers]
+    beside = [
+        f"<strong>The assistant outlines {share(compared.masks[name])}.</strong>"
+        for name in compared.masks
+        if name not in compared.peers
+    ]
     if count == 1:
         says = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
     elif not speakers:
-        says = [f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this threshold."]
+        says = [
+            f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this"
+            " threshold."
+        ]
     else:
         who = f"{len(speakers)} of {count}" if len(speakers) < count else "Both" if count == 2 else f"All {count}"
         says = [
             f"<strong>{who} networks outline something.</strong>",
-            f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)} is not; "
-            f"over the remaining {html.percent(by_any - by_all, 1)} they differ.",
-            f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of {html.number(compared.mean_agreement)}{' on average' * (count > 2)}.",
+            (
+                f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)}"
+                f" is not; over the remaining {html.percent(by_any - by_all, 1)} they differ."
+            ),
+            (
+                f"{'Two of them' if count > 2 else 'They'} overlap with a DSC of"
+                f" {html.number(compared.mean_agreement)}{' on average' * (count > 2)}."
+            ),
         ]
     if waiting:
         done = len(compared.masks)
@@ -78,7 +93,9 @@ def fits(compared: SliceComparison) -> str:
     if len(order) == 1 or compared.scores[low]["dsc"] == compared.scores[high]["dsc"]:
         return f"Against the truth, DSC {html.number(compared.scores[high]['dsc'], 3)}."
     ends = (f"{titles[name]} with DSC {html.number(compared.scores[name]['dsc'], 3)}" for name in (high, low))
-    return "Nearest to the truth on this one {}: {}; furthest: {}.".format("slice" if compared.case.is_volume else "image", *ends)
+    return "Nearest to the truth on this one {}: {}; furthest: {}.".format(
+        "slice" if compared.case.is_volume else "image", *ends
+    )
 
 
 def share(mask_hw: np.ndarray) -> str:
@@ -91,7 +108,9 @@ def ordered(compared: SliceComparison, order: str) -> list[str]:
     pictures, scores = compared.predictions.pictures, compared.scores
     if order != "dsc" or not scores:
         return pictures
-    return [one for one in pictures if one not in scores] + sorted((one for one in pictures if one in scores), key=lambda name: -scores[name]["dsc"])
+    return [one for one in pictures if one not in scores] + sorted(
+        (one for one in pictures if one in scores), key=lambda name: -scores[name]["dsc"]
+    )
 
 
 def cells(compared: SliceComparison, order: str = "paper") -> str:
@@ -100,7 +119,10 @@ def cells(compared: SliceComparison, order: str = "paper") -> str:
         return ""
     pictures, truth = ordered(compared, order), compared.case.outline(compared.case.size_hw)
     buttons = "".join(cell(compared, which, truth) for which in pictures)
-    return f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures; choose one to see it large">{buttons}</div>'
+    return (
+        f'<div class="cells" style="--across:{2 if len(pictures) <= 4 else 3}" role="group" aria-label="Pictures;'
+        f' choose one to see it large">{buttons}</div>'
+    )
 
 
 def cell(compared: SliceComparison, which: str, truth: str) -> str:
@@ -109,19 +131,26 @@ def cell(compared: SliceComparison, which: str, truth: str) -> str:
     if which == "truth":
         numbers = [f"area {html.percent(compared.case.truth_hw.mean(), 1)}"]
     elif which == "dispute":
-        numbers = [f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}: {html.number(compared.mean_agreement)}"]
+        numbers = [
+            f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}:"
+            f" {html.number(compared.mean_agreement)}"
+        ]
     else:
         area, known = html.percent(compared.masks[which].mean(), 1), compared.scores.get(which)
         numbers = [f"area {area}"]
         if known:
-            numbers = [f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}", f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}"]
+            numbers = [
+                f"<b>DSC {html.number(known['dsc'], 3)}</b> area {area}",
+                f"PPV {html.number(known['ppv'])}, Sen {html.number(known['sen'])}",
+            ]
         numbers.append(f"threshold {compared.threshold_of(which):.2f}")
         part = compared.predictions.parts.get(which, UNKNOWN)
         numbers += [f'<i class="part">{part}</i>'] * (known is not None and part != UNKNOWN)
     pressed = str(which == compared.predictions.shown).lower()
     return (
-        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span>'
-        f'<span class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
+        f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span'
+        f' class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span><span'
+        f' class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
     )
 
 
@@ -133,7 +162,15 @@ def bars(compared: SliceComparison, order: str = "paper") -> str:
     for name in (one for one in ordered(compared, order) if one in compared.scores):
         colour, dashes = plots.outline(parse_name(name)[1])
         dsc = compared.scores[name]["dsc"]
-        rows.append({"title": compared.predictions.titles[name], "colour": colour, "is_striped": bool(dashes), "share": 100 * dsc, "dsc": html.number(dsc, 3)})
+        rows.append(
+            {
+                "title": compared.predictions.titles[name],
+                "colour": colour,
+                "is_striped": bool(dashes),
+                "share": 100 * dsc,
+                "dsc": html.number(dsc, 3),
+            }
+        )
     return render("network_bars", rows=rows)
 
 
@@ -143,7 +180,10 @@ def name_of(compared: SliceComparison, which: str) -> str:
 
 
 def picture(compared: SliceComparison, which: str, truth: str, longest: int, extra: str = "") -> str:
-    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ. extra: more of its attributes."""
+    """A cell's picture as SVG: the slice with an outline, or the map of where the networks differ.
+
+    extra: more of its attributes.
+    """
     return images.svg(says(compared, which), compared.case.size_hw, layers(compared, which, truth, longest), extra)
 
 
@@ -163,7 +203,9 @@ def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> t
         return images.raster(images.uri(images.heat(disagreement(votes, len(compared.peers)))), size), truth
     small = images.shrunk_mask(compared.masks[which], longest)
     filling = f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>'
-    return images.use_image("case-image", size), filling + truth + images.layer(images.edge_path(small), "outline", small.shape, size)
+    return images.use_image("case-image", size), filling + truth + images.layer(
+        images.edge_path(small), "outline", small.shape, size
+    )
 
 
 def large(compared: SliceComparison) -> str:
@@ -175,10 +217,14 @@ def large(compared: SliceComparison) -> str:
     if which != "dispute":
         entries = [("outline", "outlined by the network"), *entries] if which != "truth" else entries
     image, over = layers(compared, which, case.outline(case.size_hw), LARGE)
-    drawn = images.svg(says(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED)
+    drawn = images.svg(
+        says(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED
+    )
     first = html.figure(drawn, heading(compared, which), caption(compared, which) + viewer.wipe("Image", "Outlines"))
     lesion_hw = case.truth_hw if case.truth_hw is not None and case.truth_hw.any() else compared.votes_hw > 0
-    return viewer.slice_data(case, lesion_hw) + first + (html.key(*entries) if entries else "") + beside(compared, which)
+    return (
+        viewer.slice_data(case, lesion_hw) + first + (html.key(*entries) if entries else "") + beside(compared, which)
+    )
 
 
 def heading(compared: SliceComparison, which: str) -> str:
@@ -203,7 +249,11 @@ def caption(compared: SliceComparison, which: str) -> str:
     known = compared.scores.get(which, {})
     told = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
     part = compared.predictions.parts.get(which, UNKNOWN)
-    seen = f" The image is {part} for it: {PART_MEANING[part]}." if part != UNKNOWN else " Whether it has seen the image is unknown."
+    seen = (
+        f" The image is {part} for it: {PART_MEANING[part]}."
+        if part != UNKNOWN
+        else " Whether it has seen the image is unknown."
+    )
     return f"{outlined} {told}{'.' * bool(told)} Threshold {compared.threshold_of(which):.2f}.{seen if known else ''}"
 
 
@@ -213,19 +263,39 @@ def beside(compared: SliceComparison, which: str) -> str:
     if which in ("truth", "dispute"):
         looks = {name: html.line_style(parse_name(name)[1]) for name in compared.masks}
         small = {name: images.shrunk_mask(mask_hw, LARGE) for name, mask_hw in compared.masks.items()}
-        outlines = [images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0]) for name, mask_hw in small.items()]
-        legend = html.key(*(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()), *[("truth", "true lesion")] * (case.truth_hw is not None))
+        outlines = [
+            images.layer(images.contour_path(mask_hw), "outline", mask_hw.shape, size, looks[name][0])
+            for name, mask_hw in small.items()
+        ]
+        legend = html.key(
+            *(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()),
+            *[("truth", "true lesion")] * (case.truth_hw is not None),
+        )
         says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
-        every = images.svg(says, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED)
-        return (ramp("all agree", "evenly split") if which == "dispute" else "") + html.figure(every, "Every outline", f"{says}.") + legend
+        every = images.svg(
+            says, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED
+        )
+        return (
+            (ramp("all agree", "evenly split") if which == "dispute" else "")
+            + html.figure(every, "Every outline", f"{says}.")
+            + legend
+        )
     heat = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)
-    drawn = images.svg(f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED)
-    highest, at = (html.percent(value) for value in (float(compared.predictions.probabilities[which].max()), compared.threshold_of(which)))
-    return html.figure(drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}.") + ramp(
-        "0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>'
+    drawn = images.svg(
+        f"Probability of lesion by {name_of(compared, which)}", size, [heat, case.outline(size)], viewer.LINKED
     )
+    highest, at = (
+        html.percent(value)
+        for value in (float(compared.predictions.probabilities[which].max()), compared.threshold_of(which))
+    )
+    return html.figure(
+        drawn, "Probability of lesion", f"Highest {highest}; the outline runs where it reaches {at}."
+    ) + ramp("0%", "100%", f'<b style="left:{100 * compared.threshold_of(which):.0f}%"></b>')
 
 
 def ramp(low: str, high: str, mark: str = "") -> str:
     """The colours of a map from low to high."""
-    return f'<div class="ramp"><span>{low}</span><i style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'
+    return (
+        f'<div class="ramp"><span>{low}</span><i'
+        f' style="background:{images.ramp_css()}">{mark}</i><span>{high}</span></div>'
+    )

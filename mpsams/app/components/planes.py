@@ -1,6 +1,7 @@
 """The three linked planes of a volume and the surface of the lesion in it, below the pictures of a tab.
 
-Everything is drawn in the browser by the files of static/ in SCRIPTS; voxels and outlines are sent once, when the section comes into sight.
+Everything is drawn in the browser by the files of static/ in SCRIPTS; voxels and outlines are sent once, when the
+section comes into sight.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from mpsams.app.session import Session
 from mpsams.inference.case import Case
 from mpsams.inference.comparison import SlicePredictions, Thresholds
 
-SCRIPTS = ("viewbox", "planes", "surface", "volume_view", "surface_view", "volume_input")  # parts of one script, in this order
+# parts of one script, in this order
+SCRIPTS = ("viewbox", "planes", "surface", "volume_view", "surface_view", "volume_input")
 TITLES = (("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
 
 
@@ -40,15 +42,23 @@ class VolumePlanes:
     def _describe(self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None) -> str:
         return volume_data.describe(case, whole, choose_network(case, said, whole), thresholds.on(case))
 
-    def _send(self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None, event: gr.EventData) -> tuple:
+    def _send(
+        self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None, event: gr.EventData
+    ) -> tuple:
         wanted, network = event_values(event), choose_network(case, said, whole)
         volume = volume_data.encode_volume(case) if wanted.get("volume") else gr.skip()
-        outlines = volume_data.encode_outlines(case, whole, network, thresholds.on(case)) if wanted.get("outlines") else gr.skip()
+        outlines = (
+            volume_data.encode_outlines(case, whole, network, thresholds.on(case))
+            if wanted.get("outlines")
+            else gr.skip()
+        )
         return volume, outlines
 
 
 def choose_network(case: Case, said: SlicePredictions, whole: Whole | None) -> str:
-    """The network whose outline is shown: the large one, if it saw the whole volume, else the first that did; "" for none."""
+    """The network whose outline is shown: the large one, if it saw the whole volume, else the first that did; "" for
+    none.
+    """
     if whole is None or whole.scan is not case.scan:
         return ""
     return said.shown if said.shown in whole.predictions else next(iter(whole.predictions), "")

@@ -1,4 +1,7 @@
-"""Results as HTML: a table with intervals, what it shows and what it cannot, and plots with their words. No gradio here."""
+"""Results as HTML: a table with intervals, what it shows and what it cannot, and plots with their words.
+
+No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ METHOD = "mps_ams"  # what the others are compared with
 
 @dataclass(frozen=True)
 class Choice:
-    """The numbers that are asked for: a plan, one of ``tables.TABLES``, a recipe, a way of averaging, a measure, per "image" or "volume"."""
+    """The numbers that are asked for: a plan, one of ``tables.TABLES``, a recipe, a way of averaging, a measure, per
+    "image" or "volume".
+    """
 
     plan: str
     table: str
@@ -31,9 +36,9 @@ def scale(results: Results) -> str:
     about, lesions = results.runs[0].about, int((results.runs[0].scores_nk[:, 5] > 0).sum())
     patients = f" of {len(set(results.groups))} patients" if results.unit == "patients" else ""
     return html.note(
-        f"<strong>{escape(results.data.upper())}</strong>, a U-Net of width {about['width']} at {about['size']} × {about['size']} pixels; "
-        f"measured on {len(results.cases)} {results.per}s{patients} held back, {lesions} of them with a lesion. "
-        f"{len(results.pretrainings)} pretrainings, {len(results.runs)} fine-tunings."
+        f"<strong>{escape(results.data.upper())}</strong>, a U-Net of width {about['width']} at {about['size']} ×"
+        f" {about['size']} pixels; measured on {len(results.cases)} {results.per}s{patients} held back, {lesions} of"
+        f" them with a lesion. {len(results.pretrainings)} pretrainings, {len(results.runs)} fine-tunings."
     )
 
 
@@ -47,15 +52,23 @@ def table(found: Table, measure: str) -> str:
     cells = [line.cells[measure] for line in found.rows]
     low, high = span(cells)
     paper = any(cell.paper is not None for cell in cells)
-    heads = ["Method", f"{HEADS[measure]} <small>mean ± sd over runs</small>", f"95% interval <small>axis from {low:g} to {high:g}</small>"]
+    heads = [
+        "Method",
+        f"{HEADS[measure]} <small>mean ± sd over runs</small>",
+        f"95% interval <small>axis from {low:g} to {high:g}</small>",
+    ]
     heads += ["Paper"] * paper + ["False alarms <small>of images without lesion</small>", "Runs"]
     kinds = ["", "", "range", *[""] * (len(heads) - 4), "runs"]
     top = "".join(f'<th scope="col" class="{kind}">{head}</th>' for head, kind in zip(heads, kinds, strict=True))
-    bodies = "".join(block([line for line in found.rows if line.labels == labels], measure, (low, high), paper) for labels in found.labels)
+    bodies = "".join(
+        block([line for line in found.rows if line.labels == labels], measure, (low, high), paper)
+        for labels in found.labels
+    )
     caption = f"{HEADS[measure]}, {AVERAGED[found.averaging]}, recipe “{escape(found.recipe)}”"
     return (
-        f'<div class="table results"><table><caption>{caption}</caption><thead><tr>{top}</tr></thead>{bodies}</table></div>'
-        f'<p class="small">{escape(tables.note(found))}</p>'
+        '<div class="table'
+        f' results"><table><caption>{caption}</caption><thead><tr>{top}</tr></thead>{bodies}</table></div><p'
+        f' class="small">{escape(tables.note(found))}</p>'
     )
 
 
@@ -69,12 +82,23 @@ def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper:
         mean = tables.number(cell.mean)
         mean = f"<strong>{mean}</strong>" if cell.mean is not None and round(cell.mean, 3) == best else mean
         spread = f" ± {cell.sd:.3f}" if cell.sd is not None else ""
-        interval = "" if cell.low is None else f"<small>{cell.low:.3f} to {cell.high:.3f}{tables.MARKS.get(cell.scope, '')}</small>"
+        interval = (
+            ""
+            if cell.low is None
+            else f"<small>{cell.low:.3f} to {cell.high:.3f}{tables.MARKS.get(cell.scope, '')}</small>"
+        )
         columns = [f"<td>{mean}{spread}{interval}</td>", f'<td class="range">{range_of(cell, ends)}</td>']
-        columns += [f"<td>{tables.number(cell.paper)}</td>"] * paper + [f'<td>{tables.number(alarms.mean)}</td><td class="runs">{line.runs or tables.DASH}</td>']
+        columns += [f"<td>{tables.number(cell.paper)}</td>"] * paper + [
+            f'<td>{tables.number(alarms.mean)}</td><td class="runs">{line.runs or tables.DASH}</td>'
+        ]
         own = ' class="ours"' if line.method == METHOD else ""
-        rows.append(f'<tr{own}><th scope="row">{TITLES.get(line.method, escape(line.method))}</th>{"".join(columns)}</tr>')
-    head = f'<tr class="share"><th scope="rowgroup" colspan="{5 + paper}">{100 * lines[0].labels:g}% of the labels</th></tr>'
+        rows.append(
+            f'<tr{own}><th scope="row">{TITLES.get(line.method, escape(line.method))}</th>{"".join(columns)}</tr>'
+        )
+    head = (
+        f'<tr class="share"><th scope="rowgroup" colspan="{5 + paper}">{100 * lines[0].labels:g}% of the'
+        " labels</th></tr>"
+    )
     return f"<tbody>{head}{''.join(rows)}</tbody>"
 
 
@@ -105,7 +129,11 @@ def range_of(cell: Cell, ends: tuple[float, float]) -> str:
 
 def key(paper: bool) -> str:
     """The legend of the marks in the table."""
-    return html.key(("mean", "our mean"), ("reach", "95% interval for other draws of labels, pretrainings and images"), *([("paper", "the paper’s number")] * paper))
+    return html.key(
+        ("mean", "our mean"),
+        ("reach", "95% interval for other draws of labels, pretrainings and images"),
+        *([("paper", "the paper’s number")] * paper),
+    )
 
 
 # --- in words
@@ -115,19 +143,27 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
     """Differences that could and that could not be shown: a count, the strongest rivals, and all of them to open."""
     known = [c for c in comparisons if c.mean is not None]
     if not known:
-        return html.note(f"{TITLES[METHOD]} shares no run with another method of this table: nothing can be compared yet.")
+        return html.note(
+            f"{TITLES[METHOD]} shares no run with another method of this table: nothing can be compared yet."
+        )
     ahead, behind = (sum(c.shown and (c.mean > 0) == more for c in known) for more in (True, False))
     unclear = len(known) - ahead - behind
     here = sum(c.shown_here and not c.shown for c in known)
-    counts = f"{TITLES[METHOD]} is shown to be ahead in {ahead} of {len(known)} comparisons and behind in {behind}; in {unclear} no difference could be shown"
-    counts += f" ({here} of these differences are shown for these pretrainings or this draw of labels only)." if here else "."
+    counts = (
+        f"{TITLES[METHOD]} is shown to be ahead in {ahead} of {len(known)} comparisons and behind in {behind}; in"
+        f" {unclear} no difference could be shown"
+    )
+    counts += (
+        f" ({here} of these differences are shown for these pretrainings or this draw of labels only)." if here else "."
+    )
     rivals = [tables.strongest(known, labels) for labels in dict.fromkeys(c.labels for c in known)]
     first = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in rivals if c is not None)
     every = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in comparisons)
     return (
-        f'<section class="panelet said"><h4>What was shown, and what could not be <em>differences in {HEADS[choice.measure]}, {AVERAGED[choice.averaging]}</em></h4>'
-        f"<p><strong>{counts}</strong> Against the strongest rival:</p><ul>{first}</ul>"
-        f"<details><summary>All {len(comparisons)} comparisons</summary><ul>{every}</ul></details></section>"
+        '<section class="panelet said"><h4>What was shown, and what could not be <em>differences in'
+        f" {HEADS[choice.measure]}, {AVERAGED[choice.averaging]}</em></h4><p><strong>{counts}</strong> Against the"
+        f" strongest rival:</p><ul>{first}</ul><details><summary>All {len(comparisons)}"
+        f" comparisons</summary><ul>{every}</ul></details></section>"
     )
 
 
@@ -137,7 +173,10 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
 def figure(drawn, heading: str, says: str, kind: str = "") -> str:
     """A plot as a picture with its words: what it is, and what it says."""
     source = "data:image/svg+xml;base64," + base64.b64encode(plots.as_bytes(drawn, "svg")).decode("ascii")
-    return f'<figure class="print {kind}"><h4>{escape(heading)}</h4><img src="{source}" alt="{escape(f"{heading}. {says}")}"><figcaption>{escape(says)}</figcaption></figure>'
+    return (
+        f'<figure class="print {kind}"><h4>{escape(heading)}</h4><img src="{source}"'
+        f' alt="{escape(f"{heading}. {says}")}"><figcaption>{escape(says)}</figcaption></figure>'
+    )
 
 
 def against_labels(found: Sequence[Table], choice: Choice) -> str:
@@ -151,7 +190,11 @@ def against_labels(found: Sequence[Table], choice: Choice) -> str:
         values = ", ".join(f"{cell.mean:.3f} at {100 * cell.labels:g}%" for cell in cells if cell.method == method)
         said.append(f"{TITLES.get(method, method)} {values}")
     drawn = plots.against_labels(cells, TITLES, f"{HEADS[choice.measure]}, {AVERAGED[choice.averaging]}")
-    return figure(drawn, f"{HEADS[choice.measure]} against the share of labels", f"{'; '.join(said)}. Bars: {tables.intervals(cells)}.")
+    return figure(
+        drawn,
+        f"{HEADS[choice.measure]} against the share of labels",
+        f"{'; '.join(said)}. Bars: {tables.intervals(cells)}.",
+    )
 
 
 def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: float) -> str:
@@ -160,14 +203,22 @@ def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: 
     titles = [TITLES.get(method, method) for method in methods]
     for values, title in zip((x, y), titles, strict=True):
         if not values:
-            return html.note(f"No run of {escape(title)} with {100 * labels:g}% of the labels and recipe “{escape(choice.recipe)}”.")
+            return html.note(
+                f"No run of {escape(title)} with {100 * labels:g}% of the labels and recipe “{escape(choice.recipe)}”."
+            )
     better, worse = (sum(sign * (y[case] - x[case]) > 0 for case in x) for sign in (1, -1))
     means = [sum(values.values()) / len(values) for values in (x, y)]
     says = (
         f"{titles[1]} has the higher DSC on {better} of {len(x)} {results.per}s with a lesion, {titles[0]} on {worse}; "
         f"means {means[1]:.3f} and {means[0]:.3f}. Each point is one {results.per}, averaged over runs."
     )
-    return figure(plots.scatter(x, y, *titles), f"{results.per.capitalize()} by {results.per}: {titles[1]} against {titles[0]}, {100 * labels:g}% of the labels", says, "aside")
+    return figure(
+        plots.scatter(x, y, *titles),
+        f"{results.per.capitalize()} by {results.per}: {titles[1]} against {titles[0]}, {100 * labels:g}% of the"
+        " labels",
+        says,
+        "aside",
+    )
 
 
 def curves(pretrainings: Sequence[Mapping]) -> str:
@@ -180,5 +231,8 @@ def curves(pretrainings: Sequence[Mapping]) -> str:
         own = [row["loss"] for row in rows if row["method"] == method]
         first, last = (sum(loss[k] for loss in own) / len(own) for k in (0, -1))
         said.append(f"{TITLES.get(method, method)} from {first:.3g} to {last:.3g} in {max(map(len, own))} epochs")
-    says = f"The loss goes, on average over seeds: {'; '.join(said)}. Losses of different methods measure different things."
+    says = (
+        f"The loss goes, on average over seeds: {'; '.join(said)}. Losses of different methods measure different"
+        " things."
+    )
     return figure(plots.curves(rows, TITLES), "Training curves of the pretrainings", says, "wide")

@@ -26,7 +26,13 @@ def current_slice(case: Case) -> str:
     words = "no truth mask"
     if case.truth_hw is not None:
         layers.append(case.outline(size))
-        words = "true lesion outlined" if case.truth_hw.any() else "no lesion in this slice" if case.is_volume else "truth mask without a lesion"
+        words = (
+            "true lesion outlined"
+            if case.truth_hw.any()
+            else "no lesion in this slice"
+            if case.is_volume
+            else "truth mask without a lesion"
+        )
     where = f"{case.plane} slice {case.index + 1} of {case.slices}; " if case.is_volume else ""
     picture = images.svg(f"{case.title}, {where}{words}", size, layers)
     looks = " Networks look at the framed part." if part else ""
@@ -65,7 +71,10 @@ def extent(case: Case) -> Span:
 
 
 def presets(case: Case) -> dict[str, tuple[float, float]]:
-    """Windows to choose from by name, as level and width; the first is what networks see. Empty for pictures in [0, 1]."""
+    """Windows to choose from by name, as level and width; the first is what networks see.
+
+    Empty for pictures in [0, 1].
+    """
     low, high = extent(case)
     if high - low <= 1:
         return {}

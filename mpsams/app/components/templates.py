@@ -1,4 +1,6 @@
-"""HTML from the Jinja2 templates in app/templates, which escape every value that is not marked as HTML, and scripts of app/static. No gradio here."""
+"""HTML from the Jinja2 templates in app/templates, which escape every value that is not marked as HTML, and scripts of
+app/static. No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 @cache
 def environment() -> Environment:
     """The templates. A name that a template does not know is an error."""
-    return Environment(loader=PackageLoader("mpsams.app"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=PackageLoader("mpsams.app"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def render(template: str, **values: object) -> str:
-    """Return the HTML of ``templates/<template>.html``; values that are HTML themselves are marked there with ``safe``."""
+    """Return the HTML of ``templates/<template>.html``; values that are HTML themselves are marked
+    there with ``safe``.
+    """
     return environment().get_template(f"{template}.html").render(values)
 
 

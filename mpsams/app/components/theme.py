@@ -11,11 +11,33 @@ from gradio.themes.utils.fonts import Font
 SANS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "monospace")
 INK = colors.Color(
-    "#f5f8f9", "#eaf0f2", "#d8e2e6", "#b9c8ce", "#8ea2ab", "#6a808a", "#4f646e", "#374a53", "#22323a", "#14222a", "#0d181e", "ink"
-)  # fmt: skip
+    "#f5f8f9",
+    "#eaf0f2",
+    "#d8e2e6",
+    "#b9c8ce",
+    "#8ea2ab",
+    "#6a808a",
+    "#4f646e",
+    "#374a53",
+    "#22323a",
+    "#14222a",
+    "#0d181e",
+    "ink",
+)
 TEAL = colors.Color(
-    "#eefaf8", "#d3f2ed", "#a8e4db", "#74cfc4", "#43b3a8", "#24958b", "#0f766e", "#0e5f5a", "#104c49", "#113f3d", "#042524", "teal"
-)  # fmt: skip
+    "#eefaf8",
+    "#d3f2ed",
+    "#a8e4db",
+    "#74cfc4",
+    "#43b3a8",
+    "#24958b",
+    "#0f766e",
+    "#0e5f5a",
+    "#104c49",
+    "#113f3d",
+    "#042524",
+    "teal",
+)
 
 
 def look() -> dict:
@@ -63,4 +85,7 @@ def look() -> dict:
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
     )
-    return {"theme": theme, "css_paths": [str(path) for path in sorted((Path(__file__).parents[1] / "static").glob("*.css"))]}
+    return {
+        "theme": theme,
+        "css_paths": [str(path) for path in sorted((Path(__file__).parents[1] / "static").glob("*.css"))],
+    }

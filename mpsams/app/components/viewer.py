@@ -1,7 +1,8 @@
 """The image viewer that tabs share: pictures that are zoomed, panned and read together, and the bar above them.
 
-A picture takes part when its SVG has the attributes ``LINKED`` and the tab's HTML holds ``slice_data`` of the same units.
-What can be done with it is in static/viewer.js; pixel values are sent when the cursor first comes over a picture.
+A picture takes part when its SVG has the attributes ``LINKED`` and the tab's HTML holds ``slice_data`` of the same
+units. What can be done with it is in static/viewer.js; pixel values are sent when the cursor first comes over a
+picture.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ CUSTOM = "custom"
 
 
 def build(session: Session, outlines: bool = True) -> None:
-    """Lay out the bar in the tab that is being built, and register its events. outlines: the tab's pictures have outlines."""
+    """Lay out the bar in the tab that is being built, and register its events.
+
+    outlines: the tab's pictures have outlines.
+    """
     bar = gr.HTML(render("viewer_bar", outlines=outlines), js_on_load=read_scripts(*SCRIPTS))
     values = gr.HTML("", elem_classes="viewer-values")
     on_event(bar.values, slice_values, [session.case], values)
@@ -48,11 +52,21 @@ def listen_to_window(session: Session, dragged: Callable) -> None:
         try:
             changed = set_window(case, (float(low), float(high)))  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            raise user_error(f"a display window from {low!r} to {high!r}; allowed are two numbers, the lower first") from None
-        level, width = (round(value, 0 if changed.display_span[1] - changed.display_span[0] >= 20 else 4) for value in transforms.middle(*changed.display_span))
+            raise user_error(
+                f"a display window from {low!r} to {high!r}; allowed are two numbers, the lower first"
+            ) from None
+        level, width = (
+            round(value, 0 if changed.display_span[1] - changed.display_span[0] >= 20 else 4)
+            for value in transforms.middle(*changed.display_span)
+        )
         return sidebar.case_updates(changed) | {sidebar.preset: CUSTOM, sidebar.level: level, sidebar.width: width}
 
-    on_event(dragged, change_window, [session.case], [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width])
+    on_event(
+        dragged,
+        change_window,
+        [session.case],
+        [session.case, session.version, sidebar.notice, sidebar.preset, sidebar.level, sidebar.width],
+    )
 
 
 def slice_values(case: Case) -> str:
@@ -61,7 +75,9 @@ def slice_values(case: Case) -> str:
     step = math.ceil(max(values_hw.shape) / MOST)
     picture, low, high = encode_picture(values_hw[::step, ::step])
     unit = "HU" if case.modality == "ct" else ""
-    return hidden_data("values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step})
+    return hidden_data(
+        "values", {"key": slice_key(case), "picture": picture, "low": low, "high": high, "unit": unit, "step": step}
+    )
 
 
 def image_key(case: Case) -> str:
@@ -77,8 +93,8 @@ def slice_key(case: Case) -> str:
 def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = False) -> str:
     """The viewer's knowledge of the pictures of a tab, as hidden HTML.
 
-    lesion_hw: bool (H, W), around which can be cropped; None for the truth. part: the pictures show the part that networks look
-    at, SIDE units high and wide, instead of the whole slice at ``Case.size_hw``.
+    lesion_hw: bool (H, W), around which can be cropped; None for the truth. part: the pictures show the part that
+    networks look at, SIDE units high and wide, instead of the whole slice at ``Case.size_hw``.
     """
     rows, columns = case.shape_hw
     box = case.box if part else None
@@ -88,31 +104,54 @@ def slice_data(case: Case, lesion_hw: np.ndarray | None = None, part: bool = Fal
     spacing = case.scan.spacing(case.plane)
     lesion_hw = case.truth_hw if lesion_hw is None else lesion_hw
     about = {
-        "image": image_key(case), "key": slice_key(case), "size": [wide, tall], "shape": [columns, rows], "pixels": [across, down, left, top],
-        "mm": spacing and spacing[2] * across, "window": list(map(float, case.display_span)),
-        "body": None if part or case.box is None else [case.box.left / across, case.box.top / down, case.box.width / across, case.box.height / down],
-        "lesion": None if lesion_hw is None else _around(lesion_hw[top : top + height, left : left + width], across, down),
+        "image": image_key(case),
+        "key": slice_key(case),
+        "size": [wide, tall],
+        "shape": [columns, rows],
+        "pixels": [across, down, left, top],
+        "mm": spacing and spacing[2] * across,
+        "window": list(map(float, case.display_span)),
+        "body": (
+            None
+            if part or case.box is None
+            else [case.box.left / across, case.box.top / down, case.box.width / across, case.box.height / down]
+        ),
+        "lesion": (
+            None if lesion_hw is None else _around(lesion_hw[top : top + height, left : left + width], across, down)
+        ),
         "framed": None if case.box is None else [case.box.left, case.box.top, case.box.width, case.box.height],
         "patient": _patient(case),
-    }  # fmt: skip
+    }
     return hidden_data("slice", about)
 
 
 def wiped(name: str, left: str, right: str = "") -> str:
-    """SVG layers that are seen on the left of a line and on the right of it; ``wipe`` moves the line. name: one for each picture of the page."""
+    """SVG layers that are seen on the left of a line and on the right of it; ``wipe`` moves the line.
+
+    name: one for each picture of the page.
+    """
     cuts = "".join(f'<clipPath id="{name}-{side}"><rect data-cut="{side}"/></clipPath>' for side in ("left", "right"))
-    parts = "".join(f'<g clip-path="url(#{name}-{side})">{layers}</g>' for side, layers in (("left", left), ("right", right)))
+    parts = "".join(
+        f'<g clip-path="url(#{name}-{side})">{layers}</g>' for side, layers in (("left", left), ("right", right))
+    )
     return f'<defs>{cuts}</defs>{parts}<path class="wipe-line"/>'
 
 
 def wipe(right: str, left: str) -> str:
-    """The slider that moves the lines of all pictures with ``wiped`` layers in the tab: to the left end only ``right`` is seen, at the right end only ``left``."""
+    """The slider that moves the lines of all pictures with ``wiped`` layers in the tab: to the left end only ``right``
+    is seen, at the right end only ``left``.
+    """
     label = f"Line between {left.lower()} on its left and {right.lower()} on its right"
-    return f'<span class="wipe"><span>{right}</span><input type="range" min="0" max="100" value="100" data-wipe="" aria-label="{label}"><span>{left}</span></span>'
+    return (
+        f'<span class="wipe"><span>{right}</span><input type="range" min="0" max="100" value="100" data-wipe=""'
+        f' aria-label="{label}"><span>{left}</span></span>'
+    )
 
 
 def _around(mask_hw: np.ndarray, across: float, down: float) -> list[float] | None:
-    """A square with a margin around the True pixels, moved inside the picture where it fits: [x, y, width, height] in its units; None without one."""
+    """A square with a margin around the True pixels, moved inside the picture where it fits: [x, y, width, height] in
+    its units; None without one.
+    """
     rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None
@@ -120,12 +159,17 @@ def _around(mask_hw: np.ndarray, across: float, down: float) -> list[float] | No
     x, y = columns[0] / across, rows[0] / down
     width, height = (columns[-1] + 1) / across - x, (rows[-1] + 1) / down - y
     side = min((1 + 2 * MARGIN) * max(width, height), tall, wide)
-    left, top = (min(max(low + extent / 2 - side / 2, 0), most - side) for low, extent, most in ((x, width, wide), (y, height, tall)))
+    left, top = (
+        min(max(low + extent / 2 - side / 2, 0), most - side)
+        for low, extent, most in ((x, width, wide), (y, height, tall))
+    )
     return [round(value, 3) for value in (left, top, side, side)]
 
 
 def _patient(case: Case) -> list[list[float]] | None:
-    """Millimetres, RAS, of the slice's first pixel, and the steps to its neighbours in column and row; None in pixel space."""
+    """Millimetres, RAS, of the slice's first pixel, and the steps to its neighbours in column and row; None in pixel
+    space.
+    """
     affine = case.scan.affine
     if affine is None:
         return None

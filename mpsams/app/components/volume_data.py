@@ -1,7 +1,8 @@
 """A volume and the outlines in it, as the three linked planes and the surface in the browser read them. No gradio here.
 
-Axes: S axial slices from the feet up, of H rows to the back and W columns to the patient's left, as ``geometry.radiological_view``
-has them; coronal and sagittal slices are cut from the same array. X, Y, Z voxels as stored. Lists in JSON run W, H, S.
+Axes: S axial slices from the feet up, of H rows to the back and W columns to the patient's left, as
+``geometry.radiological_view`` has them; coronal and sagittal slices are cut from the same array. X, Y, Z voxels as
+stored. Lists in JSON run W, H, S.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ MOST_OF_BODY = 2**18
 TRUTH = "#56b4e9"
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the place in W, H, S that a plane's slices run along
 ORDINALS = {2: "second", 3: "third"}
-NO_PLANES = "Coronal and sagittal planes need a volume whose file says where its voxels lie and that has several voxels each way."
+NO_PLANES = (
+    "Coronal and sagittal planes need a volume whose file says where its voxels lie and that has several voxels each"
+    " way."
+)
 
 
 def has_planes(case: Case) -> bool:
@@ -39,7 +43,8 @@ def has_planes(case: Case) -> bool:
 def describe(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
     """Return the facts that the browser needs before it asks for voxels and outlines, as hidden HTML.
 
-    network: whose outline is shown, of those in ``whole``; "" for none. thresholds: of networks whose own is not the default.
+    network: whose outline is shown, of those in ``whole``; "" for none. thresholds: of networks whose own is not the
+    default.
     """
     if not has_planes(case):
         return viewer.hidden_data("planes", {"sentence": NO_PLANES} if case.is_volume else {})
@@ -67,18 +72,31 @@ def describe(case: Case, whole: Whole | None, network: str, thresholds: Mapping[
 
 
 def choose_steps(case: Case, most: int = MOST) -> tuple[int, int, int]:
-    """Every how many voxels one is sent, along S, H, W: the finest axes are thinned until at most so many voxels are left."""
+    """Every how many voxels one is sent, along S, H, W: the finest axes are thinned until at most so many voxels are
+    left.
+    """
     shape, spacing, steps = case.scan.shown().shape, case.scan.spacing(), [1, 1, 1]
     while math.prod(-(-count // step) for count, step in zip(shape, steps, strict=True)) > most:
-        finest = min((axis for axis in range(3) if steps[axis] < shape[axis]), key=lambda axis: spacing[axis] * steps[axis])  # type: ignore[index]
+        finest = min(
+            (axis for axis in range(3) if steps[axis] < shape[axis]), key=lambda axis: spacing[axis] * steps[axis]
+        )  # type: ignore[index]
         steps[finest] += 1
     return steps[0], steps[1], steps[2]
 
 
 def say_steps(steps_shw: tuple[int, int, int]) -> str:
     """A sentence on the voxels that are left out; empty when all are sent."""
-    parts = [f"{ORDINALS.get(step, f'{step}th')} {name}" for name, step in zip(("axial slice", "row", "column"), steps_shw, strict=True) if step > 1]
-    return f"The volume is large: these pictures show every {' and every '.join(parts)}. The pictures above show every pixel." if parts else ""
+    parts = [
+        f"{ORDINALS.get(step, f'{step}th')} {name}"
+        for name, step in zip(("axial slice", "row", "column"), steps_shw, strict=True)
+        if step > 1
+    ]
+    return (
+        f"The volume is large: these pictures show every {' and every '.join(parts)}. The pictures above show every"
+        " pixel."
+        if parts
+        else ""
+    )
 
 
 def letters_around(affine: np.ndarray, plane: str) -> list[str]:
@@ -110,14 +128,21 @@ def encode_volume(case: Case) -> str:
     codes_shw = np.empty(thinned_shw.shape, np.uint8)
     for codes_hw, voxels_hw in zip(codes_shw, thinned_shw, strict=True):
         codes_hw[:] = np.rint(255 * transforms.to_unit(_values_of(case, voxels_hw), case.display_span))
-    return viewer.hidden_data("volume", {"key": volume_key(case), "window": list(map(float, case.display_span)), "codes": pack(codes_shw)})
+    return viewer.hidden_data(
+        "volume", {"key": volume_key(case), "window": list(map(float, case.display_span)), "codes": pack(codes_shw)}
+    )
 
 
 def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
-    """The body, the truth and the outline of a network as masks, each with its title, colour and millilitres, as hidden HTML."""
+    """The body, the truth and the outline of a network as masks, each with its title, colour and millilitres, as hidden
+    HTML.
+    """
     if not has_planes(case):
         return ""
-    layers, steps = [_layer("body", "Body", "#9fb1b9", find_body(case), choose_steps(case, MOST_OF_BODY), None)], choose_steps(case)
+    layers, steps = (
+        [_layer("body", "Body", "#9fb1b9", find_body(case), choose_steps(case, MOST_OF_BODY), None)],
+        choose_steps(case),
+    )
     millilitre = geometry.voxel_mm3(case.scan.affine) / 1000  # type: ignore[arg-type]
     said = _prediction(case, whole, network)
     found = [] if case.truth_xyz is None else [("truth", "True lesion", TRUTH, case.truth_xyz)]
@@ -125,7 +150,9 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
         mask_xyz = said.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
         found.append(("network", titles_of([network])[network], plots.outline(parse_name(network)[1])[0], mask_xyz))
     for kind, title, colour, mask_xyz in found:
-        mask_shw = geometry.radiological_view(mask_xyz, case.scan.affine)[tuple(slice(None, None, step) for step in steps)]
+        mask_shw = geometry.radiological_view(mask_xyz, case.scan.affine)[
+            tuple(slice(None, None, step) for step in steps)
+        ]
         layers.append(_layer(kind, title, colour, mask_shw, steps, float(np.count_nonzero(mask_xyz) * millilitre)))
     return viewer.hidden_data("outlines", {"key": outlines_key(case, whole, network, thresholds), "layers": layers})
 
@@ -134,7 +161,9 @@ def find_body(case: Case) -> np.ndarray:
     """The largest thing that is not air, without its cavities: bool (S, H, W) at the steps for ``MOST_OF_BODY``."""
     s, h, w = choose_steps(case, MOST_OF_BODY)
     values_shw = _values_of(case, case.scan.shown()[::s, ::h, ::w])
-    solid_shw = values_shw > transforms.AIR if case.modality == "ct" else transforms.to_unit(values_shw, case.span) > 0.1
+    solid_shw = (
+        values_shw > transforms.AIR if case.modality == "ct" else transforms.to_unit(values_shw, case.span) > 0.1
+    )
     labels_shw, count = ndimage.label(solid_shw)
     if count:
         solid_shw = labels_shw == 1 + int(np.bincount(labels_shw.ravel())[1:].argmax())
@@ -161,5 +190,15 @@ def _prediction(case: Case, whole: Whole | None, network: str):
     return whole.predictions.get(network) if whole else None
 
 
-def _layer(kind: str, title: str, colour: str, mask_shw: np.ndarray, steps_shw: tuple[int, int, int], millilitres: float | None) -> dict:
-    return {"kind": kind, "title": title, "colour": colour, "shape": mask_shw.shape[::-1], "step": steps_shw[::-1], "bits": pack(mask_shw), "ml": millilitres}
+def _layer(
+    kind: str, title: str, colour: str, mask_shw: np.ndarray, steps_shw: tuple[int, int, int], millilitres: float | None
+) -> dict:
+    return {
+        "kind": kind,
+        "title": title,
+        "colour": colour,
+        "shape": mask_shw.shape[::-1],
+        "step": steps_shw[::-1],
+        "bits": pack(mask_shw),
+        "ml": millilitres,
+    }

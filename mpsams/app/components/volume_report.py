@@ -1,4 +1,7 @@
-"""The report on a whole volume that networks segment: a bar while they do, then a table and areas by slice. No gradio here."""
+"""The report on a whole volume that networks segment: a bar while they do, then a table and areas by slice.
+
+No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,14 @@ from mpsams.inference.case import Case
 from mpsams.inference.comparison import DEFAULT_THRESHOLD, parse_name, titles_of
 from mpsams.inference.membership import UNKNOWN
 
-COLUMNS = {"millilitres": "Lesion, ml", "voxels": "voxels", "dsc": "DSC", "ppv": "PPV", "sen": "Sen", "hd95": "HD95 <small>{}</small>"}
+COLUMNS = {
+    "millilitres": "Lesion, ml",
+    "voxels": "voxels",
+    "dsc": "DSC",
+    "ppv": "PPV",
+    "sen": "Sen",
+    "hd95": "HD95 <small>{}</small>",
+}
 _FAR = f"Distances are left out where the surfaces have more than {metrics.MOST_SURFACE:,} voxels."
 DIGITS = {"millilitres": 1, "voxels": 0, "hd95": 1}
 
@@ -34,7 +44,10 @@ class Whole:
 
     def masks(self, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Bool (X, Y, Z) by network: where the probability reaches its threshold."""
-        return {name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD)) for name, said in self.predictions.items()}
+        return {
+            name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD))
+            for name, said in self.predictions.items()
+        }
 
 
 def of(case: Case, whole: Whole | None) -> Whole | None:
@@ -47,24 +60,38 @@ def progress(done: int, case: Case) -> str:
     count = len(case.scan.shown())
     share = 100 * done / count
     return (
-        f'<div class="going" role="progressbar" aria-label="Slices segmented" aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i>'
-        f"<span>slice {done} of {count}</span></div>"
+        f'<div class="going" role="progressbar" aria-label="Slices segmented" aria-valuenow="{share:.0f}"><i'
+        f' style="width:{share:.1f}%"></i><span>slice {done} of {count}</span></div>'
     )
 
 
 def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) -> str:
-    """A table and the area by slice; empty before the scan on screen was segmented. thresholds: of networks whose own is not the default."""
+    """A table and the area by slice; empty before the scan on screen was segmented.
+
+    thresholds: of networks whose own is not the default.
+    """
     if of(case, whole) is None:
         return ""
     masks, titles = whole.masks(thresholds), titles_of(whole.predictions)
     values = {name: undefined_as_nan(volumes.measure(case, mask_xyz)) for name, mask_xyz in masks.items()}
     known = [column for column in COLUMNS if column in next(iter(values.values()))]
     seen = any(part != UNKNOWN for part in whole.parts.values()) and case.truth_xyz is not None
-    heads = ["The whole volume", *(COLUMNS[column].format("voxels" if case.scan.affine is None else "mm") for column in known), "Threshold"]
+    heads = [
+        "The whole volume",
+        *(COLUMNS[column].format("voxels" if case.scan.affine is None else "mm") for column in known),
+        "Threshold",
+    ]
     rows = []
     for name, found in values.items():
         numbers = [html.number(found[column], DIGITS.get(column, 3)) for column in known]
-        rows.append([titles[name], *numbers, f"{thresholds.get(name, DEFAULT_THRESHOLD):.2f}", *[whole.parts.get(name, UNKNOWN)] * seen])
+        rows.append(
+            [
+                titles[name],
+                *numbers,
+                f"{thresholds.get(name, DEFAULT_THRESHOLD):.2f}",
+                *[whole.parts.get(name, UNKNOWN)] * seen,
+            ]
+        )
     left_out = any(math.isnan(found.get("hd95", 0.0)) for found in values.values())
     notes = html.note(_FAR, "warning") if left_out else ""
     return html.table([*heads, *["Volume was"] * seen], rows) + notes + areas(case, masks, titles)
@@ -84,4 +111,7 @@ def areas(case: Case, masks: dict[str, np.ndarray], titles: Mapping[str, str]) -
         curves["truth"], styles["truth"] = case.truth_xyz, "stroke:var(--truth);stroke-width:3"
         legend.append(("truth", "true lesion"))
     heading = "<h4>Lesion area by slice, from the feet up</h4>"
-    return f'<section class="panelet curve">{heading}{volumes.area_profile(case, curves, styles)}{html.key(*legend)}</section>'
+    return (
+        '<section class="panelet'
+        f' curve">{heading}{volumes.area_profile(case, curves, styles)}{html.key(*legend)}</section>'
+    )

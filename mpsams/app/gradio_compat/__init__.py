@@ -1,6 +1,7 @@
 """Everything of the app that relies on gradio's internals, tested with the version in requirements.txt.
 
-blocks: the page's Blocks, which check every request. session_state: the state of a browser tab without a copy of the page's settings.
+blocks: the page's Blocks, which check every request. session_state: the state of a browser tab without a copy of the
+page's settings.
 multipart: the parser of uploads. Here: internals that other modules need, as functions.
 """
 
@@ -27,11 +28,15 @@ def upload_folder() -> Path:
 
 
 def add_to_head(html: str) -> None:
-    """Put HTML at the start of the page's head, where a script runs before anything is painted. gradio's own ``head`` runs when the page is there."""
+    """Put HTML at the start of the page's head, where a script runs before anything is painted. gradio's own ``head``
+    runs when the page is there.
+    """
     environment, name = routes.templates.env, "frontend/index.html"
     loader = environment.loader.loaders[-1] if isinstance(environment.loader, ChoiceLoader) else environment.loader
     source, _, _ = loader.get_source(environment, name)
-    environment.loader = ChoiceLoader([DictLoader({name: source.replace("<head>", f"<head>{{% raw %}}{html}{{% endraw %}}", 1)}), loader])
+    environment.loader = ChoiceLoader(
+        [DictLoader({name: source.replace("<head>", f"<head>{{% raw %}}{html}{{% endraw %}}", 1)}), loader]
+    )
 
 
 def root_blocks() -> gr.Blocks | None:
@@ -40,7 +45,10 @@ def root_blocks() -> gr.Blocks | None:
 
 
 def save_to_cache(data: bytes, name: str, component: gr.components.Component) -> str:
-    """Write a file into gradio's cache, which is emptied by age; returns its path. The folder's name is a hash of the content."""
+    """Write a file into gradio's cache, which is emptied by age; returns its path.
+
+    The folder's name is a hash of the content.
+    """
     return gr.processing_utils.save_bytes_to_cache(data, name, component.GRADIO_CACHE)
 
 

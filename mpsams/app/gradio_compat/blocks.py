@@ -1,4 +1,5 @@
-"""The page's Blocks: they open only files that were uploaded to the page, a few at a time, and hide internal errors from users.
+"""The page's Blocks: they open only files that were uploaded to the page, a few at a time, and hide internal errors
+from users.
 
 gradio copies any path or address found in a request into its cache, unless it lies outside the upload folder;
 that check is off while an app is mounted rather than launched (6.31). So a request could name a file of the
@@ -30,21 +31,26 @@ from mpsams.imaging import cost
 from mpsams.inference import NotFinite
 
 WRONG = "Something went wrong on the server; try again, or another file."
-AGAIN = "Your image is no longer in memory: the app was restarted, or other users needed the memory. Open the image again."
+AGAIN = (
+    "Your image is no longer in memory: the app was restarted, or other users needed the memory. Open the image again."
+)
 
 log = logging.getLogger("mpsams.app")
 
 
 class GuardedBlocks(gr.Blocks):
-    """Blocks that refuse a request naming a file which was not uploaded here, and hold what visitors opened within a budget.
+    """Blocks that refuse a request naming a file which was not uploaded here, and hold what visitors opened within a
+    budget.
 
-    The value of a state in ``held`` never lies in gradio's own state: a listener gets it from the budget. The page sends a token
-    of the visitor back (``visitor_token``); where that is another than the budget's, or the values were released, the user is told.
+    The value of a state in ``held`` never lies in gradio's own state: a listener gets it from the budget. The page
+    sends a token of the visitor back (``visitor_token``); where that is another than the budget's, or the values were
+    released, the user is told.
     """
 
     def __init__(self, *args, budget: Budget | None = None, **kwargs) -> None:
         self.lanes: dict[int, tuple[str, Lane]] = {}  # of the listeners, for the queue
-        self.needs: dict[int, Callable[..., Keys]] = {}  # of the listeners that can say before they are called what they need from networks
+        # of the listeners that can say before they are called what they need from networks
+        self.needs: dict[int, Callable[..., Keys]] = {}
         super().__init__(*args, **kwargs)
         self.state_session_capacity = SESSIONS
         self.budget, self.longest = budget or Budget(), LONGEST
@@ -64,14 +70,21 @@ class GuardedBlocks(gr.Blocks):
         return self
 
     def keys_of(self, body: PredictBodyInternal) -> Keys:
-        """Return the keys of the shared results that an event needs from networks, as its listener says; None where it does not."""
+        """Return the keys of the shared results that an event needs from networks, as its listener says; None where it
+        does not.
+        """
         needs = self.needs.get(body.fn_index)  # type: ignore[arg-type]
         if needs is None:
             return None
         with suppress(Exception):  # whatever is wrong with the values is said when the event is worked on
             inputs = [block for block in self.fns[body.fn_index].inputs if block is not self.visitor_token]  # type: ignore[index]
             pairs, visitor = zip(inputs, body.data, strict=False), body.session_hash or ""
-            return needs(*(self.budget.value(visitor, block._id, block.value) if block._id in self.held else value for block, value in pairs))
+            return needs(
+                *(
+                    self.budget.value(visitor, block._id, block.value) if block._id in self.held else value
+                    for block, value in pairs
+                )
+            )
         return None
 
     def exchange_token(self, block_fn: BlockFunction, may_lose: Sequence[gr.State]) -> None:
@@ -89,7 +102,10 @@ class GuardedBlocks(gr.Blocks):
         return any(block._id in self.held for block in blocks)
 
     async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
-        """The arguments of a listener. A released value raises an error, or is None for a listener that accepts it (``may_lose``)."""
+        """The arguments of a listener.
+
+        A released value raises an error, or is None for a listener that accepts it (``may_lose``).
+        """
         traverse(inputs, check_uploaded, is_file)
         has_token = bool(block_fn.inputs) and block_fn.inputs[-1] is self.visitor_token
         if has_token and len(inputs) == len(block_fn.inputs) - 1:  # from a page, or a program, that sends none
@@ -116,7 +132,11 @@ class GuardedBlocks(gr.Blocks):
             predictions = {block: self._store_held(visitor, block, value) for block, value in predictions.items()}
             if self.visitor_token in block_fn.outputs:
                 predictions[self.visitor_token] = self.budget.token(visitor)
-        elif isinstance(predictions, list | tuple) and len(predictions) == len(block_fn.outputs) - 1 and self.visitor_token in block_fn.outputs:
+        elif (
+            isinstance(predictions, list | tuple)
+            and len(predictions) == len(block_fn.outputs) - 1
+            and self.visitor_token in block_fn.outputs
+        ):
             predictions = [*predictions, gr.skip()]
         return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
 
@@ -127,8 +147,12 @@ class GuardedBlocks(gr.Blocks):
         self.budget.put(visitor, id, value)
         return gr.skip()
 
-    async def process_api(self, block_fn, inputs, *args, session_hash: str | None = None, event_id: str | None = None, **kwargs):
-        """As gradio's, but an unexpected error becomes a sentence, and its message, which may quote a file, is not logged."""
+    async def process_api(
+        self, block_fn, inputs, *args, session_hash: str | None = None, event_id: str | None = None, **kwargs
+    ):
+        """As gradio's, but an unexpected error becomes a sentence, and its message, which may quote a file, is not
+        logged.
+        """
 
         async def answer():
             with self.budget.serve_request(session_hash):
@@ -159,7 +183,8 @@ class GuardedBlocks(gr.Blocks):
             log.error("a request failed with %s at %s", type(error).__name__, traceback_location(error))
             raise gr.Error(WRONG, title="Not possible", print_exception=False) from None
         finally:
-            if session_hash is not None and session_hash == event_id:  # a program without a session: nothing of it is kept
+            # a program without a session: nothing of it is kept
+            if session_hash is not None and session_hash == event_id:
                 self.state_holder.session_data.pop(session_hash, None)
 
 
@@ -182,13 +207,25 @@ def uploaded_files(inputs: object) -> list[Path]:
     """Return the uploaded files that a request names and that exist; the others are refused later."""
     found: list[Path] = []
     traverse(inputs, lambda file: found.append(file["path"]) or file, is_file)  # type: ignore[func-returns-value]
-    return [Path(path) for path in found if isinstance(path, str) and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder()) and os.path.isfile(path)]
+    return [
+        Path(path)
+        for path in found
+        if isinstance(path, str)
+        and "\0" not in path
+        and is_in_or_equal(abspath(path), get_upload_folder())
+        and os.path.isfile(path)
+    ]
 
 
 def check_uploaded(file: dict) -> dict:
     """Return the file unchanged. gr.Error when its path is not that of a file in the folder of uploads."""
     path = file["path"]
-    fits = isinstance(path, str) and "://" not in path and "\0" not in path and is_in_or_equal(abspath(path), get_upload_folder())
+    fits = (
+        isinstance(path, str)
+        and "://" not in path
+        and "\0" not in path
+        and is_in_or_equal(abspath(path), get_upload_folder())
+    )
     if not fits:
         raise gr.Error("Only files uploaded to this page can be opened.", title="Not possible", print_exception=False)
     if not os.path.isfile(path):

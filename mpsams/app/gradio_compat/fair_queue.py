@@ -22,10 +22,16 @@ class FairQueue(Queue):
     """A queue whose next event is the one that ``Turns`` says, whatever listener it is for."""
 
     def __init__(
-        self, plain: Queue, lanes: Mapping[int, tuple[str, Lane]], files_of: Callable[[object], list], keys_of: Callable[[PredictBodyInternal], Keys]
+        self,
+        plain: Queue,
+        lanes: Mapping[int, tuple[str, Lane]],
+        files_of: Callable[[object], list],
+        keys_of: Callable[[PredictBodyInternal], Keys],
     ) -> None:
-        """plain: gradio's queue, whose place this one takes, with its settings. lanes: by the numbers of listeners, the lane by which
-        they are let in ("" for their own) and their own; PICTURE for the others. files_of: the uploaded files that a request's data names.
+        """plain: gradio's queue, whose place this one takes, with its settings.
+
+        lanes: by the numbers of listeners, the lane by which they are let in ("" for their own) and their own; PICTURE
+        for the others. files_of: the uploaded files that a request's data names.
         keys_of: the shared results that a request needs from networks.
         """
         super().__init__(plain.live_updates, plain.max_thread_count, plain.update_intervals, None, plain.blocks, None)
@@ -38,7 +44,9 @@ class FairQueue(Queue):
 
     def waiting(self) -> list[Ticket]:
         """The requests that wait."""
-        return [self._tickets[event._id] for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue]
+        return [
+            self._tickets[event._id] for queue in self.event_queue_per_concurrency_id.values() for event in queue.queue
+        ]
 
     def usage(self) -> dict[str, dict[str, int]]:
         """Return ``Turns.usage``."""

@@ -10,7 +10,9 @@ from starlette.requests import ClientDisconnect
 
 
 class Upload(route_utils.GradioMultiPartParser):
-    """The parser of an upload, which leaves no parts of one that is broken off or cannot be understood, and refuses the latter."""
+    """The parser of an upload, which leaves no parts of one that is broken off or cannot be understood, and refuses the
+    latter.
+    """
 
     async def parse(self):
         try:
@@ -28,9 +30,13 @@ class Upload(route_utils.GradioMultiPartParser):
             if isinstance(error, ClientDisconnect):
                 raise route_utils.MultiPartException("The upload was broken off.") from None
             if isinstance(error, OSError):
-                raise route_utils.MultiPartException("There is no room for this upload right now; try again later.") from None
+                raise route_utils.MultiPartException(
+                    "There is no room for this upload right now; try again later."
+                ) from None
             if isinstance(error, (LookupError, ValueError)):
-                raise route_utils.MultiPartException("This is no upload that can be understood; allowed is multipart/form-data with files.") from None
+                raise route_utils.MultiPartException(
+                    "This is no upload that can be understood; allowed is multipart/form-data with files."
+                ) from None
             raise
 
 

@@ -1,4 +1,6 @@
-"""State of each browser tab without gradio's copy of the whole page's configuration, which takes 20 ms and 300 KB a tab."""
+"""State of each browser tab without gradio's copy of the whole page's configuration, which takes 20 ms and 300 KB a
+tab.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ SESSIONS = 5000  # tabs whose small states are kept; of more, those not used for
 
 
 class LeanState(SessionState):
-    """The states and the changed components of a tab. gradio's copy of all settings serves its links to a page as it is, which we do not have."""
+    """The states and the changed components of a tab. gradio's copy of all settings serves its links to a page as it
+    is, which we do not have.
+    """
 
     def __init__(self, blocks: gr.Blocks) -> None:
         self.blocks_config = copy(blocks.default_config)

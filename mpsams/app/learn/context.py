@@ -1,4 +1,6 @@
-"""One image as the walk of the Learn tab shows it: everything a step draws, computed when it is asked for. No gradio here.
+"""One image as the walk of the Learn tab shows it: everything a step draws, computed when it is asked for.
+
+No gradio here.
 
 Axes: L patches, S side of the grid image. In masks True = hidden or lesion.
 """
@@ -59,7 +61,9 @@ class LessonContext:
 
     @cached_property
     def clustering_options(self) -> dict:
-        """patch, selector, normalise, temperature and similarity of the matrices: the case's, or one of the paper's when it has another selector."""
+        """patch, selector, normalise, temperature and similarity of the matrices: the case's, or one of the paper's
+        when it has another selector.
+        """
         selector = self.case.selector if self.case.selector in clusters.PAPER_SELECTORS else None
         return self.registry.clustering(self.case.modality, selector)
 
@@ -109,7 +113,11 @@ class LessonContext:
     @cached_property
     def truth_1l(self) -> Tensor:
         """The truly lesion patches; none when nothing is known."""
-        return torch.zeros(1, self.study.length, dtype=torch.bool) if self.case.agreement is None else self.case.agreement.truth_1l
+        return (
+            torch.zeros(1, self.study.length, dtype=torch.bool)
+            if self.case.agreement is None
+            else self.case.agreement.truth_1l
+        )
 
     @cached_property
     def agreement(self) -> Agreement | None:
@@ -129,11 +137,15 @@ class LessonContext:
 
     def reconstruct(self, way: str) -> Reconstruction:
         """Reconstruction of the image by that network; ``painter`` must not be None."""
-        return shared.reconstruct(self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss)
+        return shared.reconstruct(
+            self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss
+        )
 
     @cached_property
     def compared(self) -> SliceComparison | None:
-        """The network begun from the pretraining, the one begun from nothing and the assistant; None when none of the first two is there."""
+        """The network begun from the pretraining, the one begun from nothing and the assistant; None when none of the
+        first two is there.
+        """
         there = self.registry.segmenters(self.case.modality)
         wanted = [name for name in there if parse_name(name)[1] in COMPARED and parse_name(name)[2] == DEFAULT]
         if not wanted:
@@ -143,15 +155,24 @@ class LessonContext:
 
     @cached_property
     def dataset_agreement(self) -> dict | None:
-        """Results of ``benchmarks.lesion_ranking`` on images of this modality with the same clustering; None if there are none.
+        """Results of ``benchmarks.lesion_ranking`` on images of this modality with the same clustering; None if there
+        are none.
 
         lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
         """
         file = resources.files("mpsams.app.learn").joinpath(f"data/lesion_ranking-{DATA[self.case.modality]}.json")
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
         selectors = told["selectors"]
-        found = selectors.get(f"{self.case.selector} {self.clustering_options['normalise']}") or selectors.get(self.case.selector)
+        found = selectors.get(f"{self.case.selector} {self.clustering_options['normalise']}") or selectors.get(
+            self.case.selector
+        )
         if found is None:
             return None
         centre = selectors["distance to the image centre"]["auc"][0]
-        return {"lift": found["lift"][0], "auc": found["auc"][0], "centre": centre, "images": told["images"], "target": told["target"]}
+        return {
+            "lift": found["lift"][0],
+            "auc": found["auc"][0],
+            "centre": centre,
+            "images": told["images"],
+            "target": told["target"],
+        }

@@ -1,4 +1,5 @@
-"""The samples with which Learn makes its point: where the clusters find the lesion, where they do not, and a selector that does better.
+"""The samples with which Learn makes its point: where the clusters find the lesion, where they do not, and a selector
+that does better.
 
 No gradio here.
 """
@@ -39,10 +40,15 @@ def finds_lesion(case: Case) -> bool:
 
 
 def find_examples(first: Case, cases: Sequence[Case], registry: ModelRegistry) -> list[Example]:
-    """Return up to three examples: the first case, the ultrasound image with the lowest lift, and that image with the best selector."""
+    """Return up to three examples: the first case, the ultrasound image with the lowest lift, and that image with the
+    best selector.
+    """
     with_lesion = [case for case in cases if case.has_lesion]
     weakest = min(with_lesion, key=lambda case: case.agreement.lift)
-    tried = [_case.recluster(weakest, open_case.clustering_options(registry.clustering(weakest.modality, selector))) for selector in clusters.SELECTORS]
+    tried = [
+        _case.recluster(weakest, open_case.clustering_options(registry.clustering(weakest.modality, selector)))
+        for selector in clusters.SELECTORS
+    ]
     best = max(tried, key=lambda case: case.agreement.lift)
     found = [Example(first, "the example"), Example(weakest, "the counter-example"), Example(best, "another selector")]
     return list({(one.case.title, one.case.selector): one for one in reversed(found)}.values())[::-1]
@@ -53,9 +59,14 @@ def links(examples: Sequence[Example], step: int, shown: Case) -> str:
     state = replace(DEFAULTS, step=step)
     entries = [
         {
-            "query": make_link(state, one.case), "title": one.case.title, "role": one.role, "selector": one.case.selector,
-            "lift": html.number(one.lift), "finds": one.lift > CHANCE, "is_shown": (one.case.title, one.case.selector) == (shown.title, shown.selector),
+            "query": make_link(state, one.case),
+            "title": one.case.title,
+            "role": one.role,
+            "selector": one.case.selector,
+            "lift": html.number(one.lift),
+            "finds": one.lift > CHANCE,
+            "is_shown": (one.case.title, one.case.selector) == (shown.title, shown.selector),
         }
         for one in examples
-    ]  # fmt: skip
+    ]
     return render("examples", entries=entries)

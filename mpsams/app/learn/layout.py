@@ -1,4 +1,7 @@
-"""The layout of the Learn tab: the bar of steps, a step's picture beside its text, the link; its buttons and sliders. No gradio here."""
+"""The layout of the Learn tab: the bar of steps, a step's picture beside its text, the link; its buttons and sliders.
+
+No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from mpsams.app.learn.state import STEPS, LessonState
 class StepPage:
     """A step as HTML.
 
-    title: its heading. board: the large picture with its legend. text: the paragraphs. exercise: what to try. question, answer:
-    to ask a class. below: shown under the rest, over the whole width.
+    title: its heading. board: the large picture with its legend. text: the paragraphs. exercise: what to try. question,
+    answer: to ask a class. below: shown under the rest, over the whole width.
     """
 
     title: str
@@ -32,7 +35,15 @@ def lesson(page: StepPage, state: LessonState, query: str) -> str:
 
     query: of the link to this state; "" when there is none.
     """
-    return render("lesson", page=page, step=state.step, present=state.present, steps=STEPS, data=json.dumps(state.to_page()), query=query)
+    return render(
+        "lesson",
+        page=page,
+        step=state.step,
+        present=state.present,
+        steps=STEPS,
+        data=json.dumps(state.to_page()),
+        query=query,
+    )
 
 
 def toggle(name: str, choices: Mapping[str, str], selected: object) -> str:

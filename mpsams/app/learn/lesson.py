@@ -1,4 +1,5 @@
-"""Intermediate values of the method that the Learn tab shows: similarities, rounds of 2-means, the order of hiding, masks as text.
+"""Intermediate values of the method that the Learn tab shows: similarities, rounds of 2-means, the order of hiding,
+masks as text.
 
 Axes: L patches of one square image, row-major; S its side in pixels. In masks True = hidden or lesion.
 """
@@ -18,16 +19,24 @@ from mpsams.patches import patchify, to_pixels
 
 
 def patch_values(image_11ss: Tensor, patch: int, normalise: str = "standardised") -> Tensor:
-    """The patches as the method compares them: (1, 1, S, S) -> float (L, D); ``normalise`` as in ``clusters.relation``."""
+    """The patches as the method compares them: (1, 1, S, S) -> float (L, D); ``normalise``
+    as in ``clusters.relation``.
+    """
     if normalise not in clusters.NORMALISATIONS:
         raise ValueError(f"unknown normalisation {normalise!r}; available: {', '.join(clusters.NORMALISATIONS)}")
     return patchify(transforms.standardise(image_11ss) if normalise == "standardised" else image_11ss, patch)[0]
 
 
 def scaled_similarity(
-    image_11ss: Tensor, patch: int, normalise: str = "standardised", temperature: float = 1.0, similarity: str = "inner-product"
+    image_11ss: Tensor,
+    patch: int,
+    normalise: str = "standardised",
+    temperature: float = 1.0,
+    similarity: str = "inner-product",
 ) -> Tensor:
-    """Similarity of patches divided by the temperature, float (L, L) (paper 2.1); ``similarity`` as in ``clusters.relation``."""
+    """Similarity of patches divided by the temperature, float (L, L) (paper 2.1); ``similarity`` as in
+    ``clusters.relation``.
+    """
     return clusters.similarities(patch_values(image_11ss, patch, normalise)[None], similarity)[0] / temperature
 
 
@@ -71,7 +80,10 @@ def hiding_ranks(order_1l: Tensor) -> list[int]:
 
 
 def centre_proximity(length: int) -> Tensor:
-    """Minus the distance of each patch from the centre of a square image, in patches: float (L,). ValueError when L is no square number."""
+    """Minus the distance of each patch from the centre of a square image, in patches: float (L,).
+
+    ValueError when L is no square number.
+    """
     side = round(length**0.5)
     if side * side != length:
         raise ValueError(f"{length} patches; their number must be a square")
@@ -114,7 +126,9 @@ def count_hits(picks: Sequence[int], truth_l: Tensor) -> int:
 
 
 def expected_random_hits(allowed_l: Tensor, truth_l: Tensor, count: int) -> float:
-    """Expected number of lesion patches among ``count`` patches drawn at random from the allowed ones, without replacement."""
+    """Expected number of lesion patches among ``count`` patches drawn at random from the allowed ones, without
+    replacement.
+    """
     return min(count, int(allowed_l.sum())) * float((allowed_l & truth_l).sum()) / max(int(allowed_l.sum()), 1)
 
 

@@ -1,4 +1,6 @@
-"""The pictures of the Learn tab's walk as SVG: the image under patches, heat, numbers and outlines, and the matrices. No gradio here.
+"""The pictures of the Learn tab's walk as SVG: the image under patches, heat, numbers and outlines, and the matrices.
+
+No gradio here.
 
 Axes: L patches, row-major, S side of the grid image. In masks True = hidden or lesion.
 """
@@ -62,26 +64,44 @@ def image() -> str:
 def choosing(context: LessonContext, says: str, layers: Sequence[str], live: str = "") -> str:
     """A picture in which a click or the arrow keys choose a patch."""
     over = [*layers, spot(context.patch, context.columns)]
-    extra = f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}" {live}'
-    return images.svg(f"{says} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra)
+    extra = (
+        f'role="application" tabindex="0" data-choose data-columns="{context.columns}" data-patch="{context.patch}"'
+        f" {live}"
+    )
+    return images.svg(
+        f"{says} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
+    )
 
 
 def cut(context: LessonContext) -> str:
     """The image cut into patches."""
     says = f"The image cut into {context.columns} by {context.columns} patches"
-    return choosing(context, f"{says}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)])
+    return choosing(
+        context, f"{says}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)]
+    )
 
 
 def pixels(context: LessonContext) -> str:
     """The pixels of the chosen patch, enlarged."""
-    drawn = images.raster(images.uri(images.preview(lesson.patch_pixels(context.image_11ss, context.study.patch, context.patch).numpy())), SIZE)
-    return images.svg(f"The pixels of the patch in {where(context, context.patch)}, enlarged", SIZE, [f'<g class="pixels">{drawn}</g>'])
+    drawn = images.raster(
+        images.uri(images.preview(lesson.patch_pixels(context.image_11ss, context.study.patch, context.patch).numpy())),
+        SIZE,
+    )
+    return images.svg(
+        f"The pixels of the patch in {where(context, context.patch)}, enlarged",
+        SIZE,
+        [f'<g class="pixels">{drawn}</g>'],
+    )
 
 
 def similarity(context: LessonContext) -> str:
     """Similarity of every patch to the chosen one."""
     says = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
-    return choosing(context, says, [image(), heat(lesson.rescale(context.similarity_l, 0.01), context.columns), lines(context.columns)])
+    return choosing(
+        context,
+        says,
+        [image(), heat(lesson.rescale(context.similarity_l, 0.01), context.columns), lines(context.columns)],
+    )
 
 
 def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
@@ -94,13 +114,21 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
         return images.svg(says, SIZE, [drawn])
     row = images.layer(images.box_path(context.patch, 0, 1, length), "picked", (length, length), SIZE)
     extra = f'role="application" tabindex="0" data-row data-columns="{length}" data-patch="{context.patch}"'
-    return images.svg(f"{says}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.", SIZE, [drawn, row], extra)
+    return images.svg(
+        f"{says}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.",
+        SIZE,
+        [drawn, row],
+        extra,
+    )
 
 
 def axes(picture: str, length: int) -> str:
     """A matrix between its axes, which count the patches from 1."""
     ticks = "".join(f"<span>{k}</span>" for k in (1, *(length * part // 4 for part in range(1, 5))))
-    return f'<div class="axes"><div class="down"><b>row: patch</b>{ticks}</div>{picture}<div class="along">{ticks}<b>column: compared with patch</b></div></div>'
+    return (
+        f'<div class="axes"><div class="down"><b>row: patch</b>{ticks}</div>{picture}<div'
+        f' class="along">{ticks}<b>column: compared with patch</b></div></div>'
+    )
 
 
 def picker(context: LessonContext) -> str:
@@ -113,8 +141,16 @@ def clusters(context: LessonContext) -> str:
     lesion_1l = context.rounds[context.round]
     a = int(lesion_1l.sum())
     says = f"Two clusters: {a} patches are called lesion (orange), {context.study.length - a} background (blue)."
-    over = [cells(~lesion_1l, context.columns, "ground"), cells(lesion_1l, context.columns, "lesion"), lines(context.columns)]
-    return choosing(context, says, [image(), *over, cells(lesion_1l, context.columns, "lesion-edge", True), context.case.outline(SIZE, part=True)])
+    over = [
+        cells(~lesion_1l, context.columns, "ground"),
+        cells(lesion_1l, context.columns, "lesion"),
+        lines(context.columns),
+    ]
+    return choosing(
+        context,
+        says,
+        [image(), *over, cells(lesion_1l, context.columns, "lesion-edge", True), context.case.outline(SIZE, part=True)],
+    )
 
 
 def order(context: LessonContext) -> str:
@@ -124,7 +160,8 @@ def order(context: LessonContext) -> str:
     places, length, side = lesson.hiding_ranks(order_1l), context.study.length, context.study.patch
     shade = heat(1 - torch.tensor(places) / length, context.columns)
     told = "".join(
-        f'<text x="{(k % context.columns + 0.5) * side:g}" y="{(k // context.columns + 0.5) * side:g}"{INK if place < length * 0.3 else ""}>{place}</text>'
+        f'<text x="{(k % context.columns + 0.5) * side:g}"'
+        f' y="{(k // context.columns + 0.5) * side:g}"{INK if place < length * 0.3 else ""}>{place}</text>'
         for k, place in enumerate(places)
     )
     says = f"The order in which the {length} patches get hidden, 1 is hidden first."
@@ -133,21 +170,33 @@ def order(context: LessonContext) -> str:
 
 
 def live(context: LessonContext, way: str) -> str:
-    """Data with which the page hides patches by itself: the order, the lesion cluster, the number hidden at every epoch."""
+    """Data with which the page hides patches by itself: the order, the lesion cluster, the number hidden at every
+    epoch.
+    """
     epochs = range(1, schedule.HORIZON + 1)
     ratios = [schedule.mask_ratio(epoch) for epoch in epochs]
     counts = ",".join(str(masking.hidden_count(context.study.length, ratio)) for ratio in ratios)
     lesion = "".join("1" if one else "0" for one in context.study.clusters.lesion_bl[0].tolist())
     order = ",".join(map(str, context.order(way)))
-    return f'data-order="{order}" data-lesion="{lesion}" data-counts="{counts}" data-shares="{",".join(f"{1000 * ratio:.0f}" for ratio in ratios)}"'
+    return (
+        f'data-order="{order}" data-lesion="{lesion}" data-counts="{counts}"'
+        f' data-shares="{",".join(f"{1000 * ratio:.0f}" for ratio in ratios)}"'
+    )
 
 
 def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
     """The image with patches hidden, orange-brown those of the lesion cluster; the page redraws it for other epochs."""
     hidden_1l, lesion_1l = context.hidden_patches(way), context.study.clusters.lesion_bl
-    layers = [image(), cells(hidden_1l & ~lesion_1l, context.columns, "hidden"), cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch")]
+    layers = [
+        image(),
+        cells(hidden_1l & ~lesion_1l, context.columns, "hidden"),
+        cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch"),
+    ]
     outline = context.case.outline(SIZE, part=True) if truth else ""
-    says = f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them from the lesion cluster"
+    says = (
+        f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them"
+        " from the lesion cluster"
+    )
     return images.svg(says, SIZE, [*layers, lines(context.columns), outline])
 
 
@@ -161,9 +210,14 @@ def played(context: LessonContext) -> str:
         images.layer(images.fill_path(images.cells(mask, context.columns)) or "M0 0", f"{kind} live-{k}", shape, SIZE)
         for k, (mask, kind) in enumerate(paths)
     ]
-    says = f"At epoch {context.state.epoch}, {context.masked.hidden} of {context.study.length} patches hidden, lesion first"
+    says = (
+        f"At epoch {context.state.epoch}, {context.masked.hidden} of {context.study.length} patches hidden, lesion"
+        " first"
+    )
     extra = f'role="img" data-live {live(context, "first")}'
-    return images.svg(says, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra)
+    return images.svg(
+        says, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra
+    )
 
 
 def network_input(context: LessonContext) -> str:
@@ -172,9 +226,16 @@ def network_input(context: LessonContext) -> str:
     shape = (context.columns, context.columns)
     path = images.fill_path(images.cells(context.hidden_1l, context.columns)) or "M0 0"
     flat = images.layer(path, "flat live-0", shape, SIZE)
-    says = f"What the network sees: {int(context.hidden_1l.sum())} of {context.study.length} patches hidden, in plain grey."
+    says = (
+        f"What the network sees: {int(context.hidden_1l.sum())} of {context.study.length} patches hidden, in plain"
+        " grey."
+    )
     own = state.way == "own"
-    extra = f'tabindex="0" role="application" data-draw data-columns="{context.columns}" data-own="{state.own}"' if own else 'role="img" data-live '
+    extra = (
+        f'tabindex="0" role="application" data-draw data-columns="{context.columns}" data-own="{state.own}"'
+        if own
+        else 'role="img" data-live '
+    )
     keys = " Arrow keys move the frame, space hides or shows the patch in it." if own else ""
     extra += f' data-patch="{context.patch}" style="--flat:{mean:.3f}" ' + ("" if own else live(context, state.way))
     layers = [image(), flat, lines(context.columns), spot(context.patch, context.columns) if own else ""]
@@ -191,10 +252,15 @@ def curve(context: LessonContext) -> str:
     rising = images.line([(x(e), 100 * ratio) for e, ratio, _, _ in context.case.course], "sigma")
     at, epoch = context.masked, context.state.epoch
     says = f"Curve of the mask ratio over the epochs; at epoch {epoch} it is {html.percent(at.ratio, 1)}"
-    picture = images.svg(says, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"')
+    picture = images.svg(
+        says, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"'
+    )
     marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 200, 400, 600, 800))
     levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))
-    point = f'<i class="now" style="left:{x(epoch):.2f}%"></i><i class="dot" style="left:{x(epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
+    point = (
+        f'<i class="now" style="left:{x(epoch):.2f}%"></i><i class="dot"'
+        f' style="left:{x(epoch):.2f}%;bottom:{100 * at.ratio:.2f}%"></i>'
+    )
     return f'<div class="plot">{levels}{picture}{point}{marks}</div>{html.key(*names)}'
 
 
@@ -205,4 +271,6 @@ def wrong(error_11ss: Tensor) -> str:
 
 def ramp(low: str, high: str) -> str:
     """The colours of heat from low to high."""
-    return f'<div class="ramp"><span>{low}</span><i style="background:{images.ramp_css()}"></i><span>{high}</span></div>'
+    return (
+        f'<div class="ramp"><span>{low}</span><i style="background:{images.ramp_css()}"></i><span>{high}</span></div>'
+    )

@@ -1,4 +1,6 @@
-"""The quiz of the Learn tab: a new synthetic image each round, its lesion hidden among others, three guesses. No gradio here.
+"""The quiz of the Learn tab: a new synthetic image each round, its lesion hidden among others, three guesses.
+
+No gradio here.
 
 Axes: L patches, row-major. In masks True = hidden or lesion.
 """
@@ -57,7 +59,9 @@ class Round:
     ratio: float
 
     def picture_11ss(self, is_open: bool) -> Tensor:
-        """The image as it is shown: while the round is open hidden patches are grey, also in what is sent to the page."""
+        """The image as it is shown: while the round is open hidden patches are grey, also in what is sent
+        to the page.
+        """
         if not is_open:
             return self.image_11ss
         hidden = patches.to_pixels(self.hidden_1l, SIDE // round(self.truth_1l.shape[1] ** 0.5), SIDE, SIDE)
@@ -92,7 +96,10 @@ def make_round(seed: int, number: int, clustering: Callable[[str], dict]) -> Rou
 
 
 def submit_guess(quiz: Quiz, picks: Sequence[object], round_: Round) -> Quiz:
-    """Return the quiz after a guess. ValueError unless three different hidden patches are picked while the round is open."""
+    """Return the quiz after a guess.
+
+    ValueError unless three different hidden patches are picked while the round is open.
+    """
     if not isinstance(picks, list | tuple):
         raise ValueError(f"picks {str(picks)[:80]!r} must be a list")
     if quiz.picks:

@@ -34,8 +34,15 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
     else:
         hidden_at = torch.nonzero(of.hidden_1l[0])[:, 0].tolist()
         start = hidden_at[len(hidden_at) // 2]
-        layers += [pictures.cells(of.hidden_1l, columns, "flat-edge", True), '<g class="guesses"></g>', pictures.spot(start, columns)]
-        says = f"{of.title} image with {hidden} patches hidden in grey. Arrow keys move the frame, space or Enter picks the patch in it."
+        layers += [
+            pictures.cells(of.hidden_1l, columns, "flat-edge", True),
+            '<g class="guesses"></g>',
+            pictures.spot(start, columns),
+        ]
+        says = (
+            f"{of.title} image with {hidden} patches hidden in grey. Arrow keys move the frame, space or Enter picks"
+            " the patch in it."
+        )
         places, mean = ",".join(map(str, hidden_at)), float(of.image_11ss.mean())
         extra = f'role="application" tabindex="0" data-guess="{places}" data-columns="{columns}" data-patch="{start}"'
         extra += f' data-round="{quiz.round}" style="--flat:{mean:.3f}"'
@@ -47,8 +54,8 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
         question(quiz, of, hidden),
         tries(quiz, is_over) + score(quiz),
         "what did you use to guess?",
-        "Probably what is still visible: an outline that stops, a shadow below, and the middle of the image. The clustering uses none "
-        "of this; it only compares patches with each other.",
+        "Probably what is still visible: an outline that stops, a shadow below, and the middle of the image. The"
+        " clustering uses none of this; it only compares patches with each other.",
     )
 
 
@@ -57,23 +64,36 @@ def question(quiz: Quiz, of: Round, hidden: int) -> list[str]:
     count = int(of.truth_1l.sum())
     if not quiz.picks:
         return [
-            f"Round {quiz.round + 1}: a new synthetic {of.title} image. <strong>{hidden} patches are hidden</strong> "
-            f"({html.percent(of.ratio)}), and the whole lesion is among them: {count} patches.",
+            (
+                f"Round {quiz.round + 1}: a new synthetic {of.title} image. <strong>{hidden} patches are"
+                f" hidden</strong> ({html.percent(of.ratio)}), and the whole lesion is among them: {count} patches."
+            ),
             f"Pick the {PICKS} hidden patches where you would look for it. More is hidden from round to round.",
         ]
     hit = sum(bool(of.truth_1l[0, pick]) for pick in quiz.picks)
     by = [sum(bool(of.truth_1l[0, pick]) for pick in picks) for picks in (of.clustering, of.middle)]
-    well = ("None of your picks is lesion.", "One of your picks is lesion.", "Two of your picks are lesion.", "All three are lesion!")[hit]
+    well = (
+        "None of your picks is lesion.",
+        "One of your picks is lesion.",
+        "Two of your picks are lesion.",
+        "All three are lesion!",
+    )[hit]
     return [
         f'<span role="status"><strong>{hit} of {PICKS}. {well}</strong></span>',
-        f"Of the hidden patches, the {PICKS} most lesion-like by the clustering hit {by[0]}, the {PICKS} nearest to the middle {by[1]}.",
+        (
+            f"Of the hidden patches, the {PICKS} most lesion-like by the clustering hit {by[0]}, the {PICKS} nearest to"
+            f" the middle {by[1]}."
+        ),
     ]
 
 
 def tries(quiz: Quiz, is_over: bool) -> str:
     """The buttons."""
     if is_over:
-        return '<h4>Go on</h4><p>The next image is another one, and more of it is hidden.</p><button type="button" class="do" data-again>Another image</button>'
+        return (
+            '<h4>Go on</h4><p>The next image is another one, and more of it is hidden.</p><button type="button"'
+            ' class="do" data-again>Another image</button>'
+        )
     return (
         f'<h4>Your picks</h4><p><output data-picked aria-live="polite">0 of {PICKS} picked.</output></p>'
         '<button type="button" class="do" data-reveal aria-disabled="true">Show the lesion</button>'
@@ -86,5 +106,8 @@ def score(quiz: Quiz) -> str:
     if not quiz.done:
         return ""
     most = PICKS * quiz.done
-    rows = [[name, f"{value:.0f} of {most}" if name != PLAYERS[-1] else f"{value:.1f} of {most}"] for name, value in zip(PLAYERS, quiz.scores, strict=True)]
+    rows = [
+        [name, f"{value:.0f} of {most}" if name != PLAYERS[-1] else f"{value:.1f} of {most}"]
+        for name, value in zip(PLAYERS, quiz.scores, strict=True)
+    ]
     return html.table([f"Score after {quiz.done} round{'s' * (quiz.done > 1)}", "hits"], rows)

@@ -16,7 +16,19 @@ from mpsams.app.learn.quiz import Quiz
 from mpsams.inference.case import SIDE, Case
 from mpsams.inference.registry import PATCH
 
-STEPS = ("Cut", "Similarity", "Covariance", "Clusters", "Order", "Ratio", "Hide", "Reconstruct", "Compare", "Transfer", "Quiz")
+STEPS = (
+    "Cut",
+    "Similarity",
+    "Covariance",
+    "Clusters",
+    "Order",
+    "Ratio",
+    "Hide",
+    "Reconstruct",
+    "Compare",
+    "Transfer",
+    "Quiz",
+)
 WAYS = {"first": "Lesion first", "random": "At random", "own": "Your own"}
 PATCHES = (SIDE // PATCH) ** 2
 MAX_LENGTH = 400  # characters of a value in a link; the rest is cut off
@@ -26,9 +38,11 @@ MAX_LENGTH = 400  # characters of a value in a link; the rest is cut off
 class LessonState:
     """The state of the Learn tab; never changed, only replaced.
 
-    step: 1 to 11, the last is the quiz. epoch: on the paper's axis. patch: the selected one; None is the most lesion-like.
-    swap: True if the other cluster is called lesion. rounds: of 2-means that are shown; None is all. way: of hiding patches,
-    a key of ``WAYS``. own: the drawn mask as ``lesson.pack_mask``. present: True to fill the screen, for a projector. request: number of the page's last request that is answered.
+    step: 1 to 11, the last is the quiz. epoch: on the paper's axis. patch: the selected one; None is the most
+    lesion-like.
+    swap: True if the other cluster is called lesion. rounds: of 2-means that are shown; None is all. way: of hiding
+    patches, a key of ``WAYS``. own: the drawn mask as ``lesson.pack_mask``. present: True to fill the screen, for a
+    projector. request: number of the page's last request that is answered.
     quiz: its rounds and score.
     """
 
@@ -49,7 +63,10 @@ class LessonState:
         return lesson.unpack_mask(self.own, PATCHES)
 
     def update(self, values: Mapping) -> LessonState:
-        """Return the state with values from a page or a link; others stay. ValueError names the value and what is allowed."""
+        """Return the state with values from a page or a link; others stay.
+
+        ValueError names the value and what is allowed.
+        """
         last = PATCHES - 1
         checks = {
             "step": lambda value: parse_number("step", value, 1, len(STEPS)),
@@ -98,7 +115,8 @@ def parse_mask(value: object) -> str:
 class SliceLink:
     """The slice that a link names, as text; each value is checked where it is used.
 
-    sample: a title as ``slug``. image: the id of an image of the project, instead of a sample. plane, slice: of a volume.
+    sample: a title as ``slug``. image: the id of an image of the project, instead of a sample. plane, slice: of a
+    volume.
     selector, seed: of its clusters and its orders.
     """
 
@@ -122,7 +140,10 @@ def slug(title: str) -> str:
 
 
 def make_link(state: LessonState, case: Case) -> str:
-    """Return the query of a link to this state; ``case`` must be a sample. Values equal to the defaults are left out."""
+    """Return the query of a link to this state; ``case`` must be a sample.
+
+    Values equal to the defaults are left out.
+    """
     query = {"sample": slug(case.title), "step": state.step}
     query |= {"plane": case.plane, "slice": case.index + 1} if case.is_volume else {}
     query |= {"selector": case.selector, "seed": case.seed}

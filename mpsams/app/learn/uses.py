@@ -1,4 +1,7 @@
-"""The second half of the walk in words and pictures: hide, reconstruct, compare with random masking, transfer. No gradio here."""
+"""The second half of the walk in words and pictures: hide, reconstruct, compare with random masking, transfer.
+
+No gradio here.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,12 @@ from mpsams.plots import images
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
 WEAK_DSC = 0.4  # below it, a network has hardly found the lesion
-BEGUN = {"mps_ams": "10% of labels", "scratch": "10% of labels", ASSIST: "all labels"}  # networks of step 10, in their order
-NO_NETWORK = "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>; docs/train/your-own-images.md describes how to train one."
+# networks of step 10, in their order
+BEGUN = {"mps_ams": "10% of labels", "scratch": "10% of labels", ASSIST: "all labels"}
+NO_NETWORK = (
+    "<strong>No {kind} network here.</strong> This step needs one in the folder given by <code>--weights</code>;"
+    " docs/train/your-own-images.md describes how to train one."
+)
 
 
 def ways(context: LessonContext) -> str:
@@ -35,8 +42,9 @@ def hidden_words(context: LessonContext) -> str:
     if context.state.way == "own":
         return f'You hide <b data-say="hidden">{count}</b> of {length} patches.'
     return (
-        f'At epoch <b data-say="epoch">{context.state.epoch}</b>, <b data-say="share">{html.percent(context.masked.ratio, 1)}</b>, that is '
-        f'<b data-say="hidden">{count}</b> of {length} patches, {WAYS[context.state.way].lower()}.'
+        f'At epoch <b data-say="epoch">{context.state.epoch}</b>, <b'
+        f' data-say="share">{html.percent(context.masked.ratio, 1)}</b>, that is <b data-say="hidden">{count}</b> of'
+        f" {length} patches, {WAYS[context.state.way].lower()}."
     )
 
 
@@ -44,71 +52,113 @@ def hide(context: LessonContext) -> StepPage:
     """Step 7."""
     own = context.state.way == "own"
     how = (
-        "Draw on the picture with the mouse or a finger. With the keyboard: Tab to the picture, move with the arrow keys, hide or "
-        "show with the space bar."
+        "Draw on the picture with the mouse or a finger. With the keyboard: Tab to the picture, move with the arrow"
+        " keys, hide or show with the space bar."
         if own
         else "Move the epoch, or choose “Your own” and draw a mask on the picture."
     )
-    clear = '<button type="button" class="do" data-set="own" data-value="&quot;&quot;">Show all again</button>' if own else ""
+    clear = (
+        '<button type="button" class="do" data-set="own" data-value="&quot;&quot;">Show all again</button>'
+        if own
+        else ""
+    )
     copy = (
-        f'<button type="button" class="do" data-set="own" data-value="&quot;{lesson.pack_mask(context.masked.lesion_first_1l[0])}&quot;">Start '
-        'from lesion first</button>'
+        '<button type="button" class="do" data-set="own"'
+        f' data-value="&quot;{lesson.pack_mask(context.masked.lesion_first_1l[0])}&quot;">Start from lesion'
+        " first</button>"
         if own
         else ""
     )
     told = ""
     if context.case.has_lesion:
         share = inference.coverage(context.hidden_1l, context.truth_1l)
-        told = f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(context.truth_1l.sum())} patches are hidden now."
+        told = (
+            f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(context.truth_1l.sum())} patches"
+            " are hidden now."
+        )
     return StepPage(
         "Hide patches: this is all the network sees",
         film(pictures.network_input(context), html.key(("flat", "hidden: plain grey, the image’s mean"))),
         [
-            f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the mean grey of the "
-            f"image. {hidden_words(context)}",
+            (
+                f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the"
+                f" mean grey of the image. {hidden_words(context)}"
+            ),
             f"The network gets this picture and nothing else: no label and no outline. {told}",
         ],
         f'<h4>Try it</h4>{ways(context)}<p>{how}</p><div class="toggle">{copy}{clear}</div>',
         "which patches would you hide to make the exercise hardest? And which teach most?",
-        "Hardest: large connected regions. A network may learn most where it cannot simply continue what is around; the paper’s "
-        "hypothesis is that these are the lesion-like patches.",
+        "Hardest: large connected regions. A network may learn most where it cannot simply continue what is around; the"
+        " paper’s hypothesis is that these are the lesion-like patches.",
     )
 
 
 def reconstruct(context: LessonContext) -> StepPage:
     """Step 8."""
     title = "Fill in what is hidden"
-    tries = f'<h4>Try it</h4>{ways(context)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or everything but the lesion.</p>'
+    tries = (
+        f"<h4>Try it</h4>{ways(context)}<p>Choose “Your own” and go back a step to draw: hide the lesion only, or"
+        " everything but the lesion.</p>"
+    )
     ask = (
         "does a good filling mean that the network knows what a lesion is?",
-        "No. It means that the network knows what such tissue usually looks like. A lesion that is hidden completely is often filled in "
-        "as healthy tissue, since nothing visible suggests one.",
+        (
+            "No. It means that the network knows what such tissue usually looks like. A lesion that is hidden"
+            " completely is often filled in as healthy tissue, since nothing visible suggests one."
+        ),
     )
     if context.autoencoder is None:
-        return StepPage(title, film(pictures.hiding(context, context.state.way)), [NO_NETWORK.format(kind="pretrained")], tries, *ask)
+        return StepPage(
+            title,
+            film(pictures.hiding(context, context.state.way)),
+            [NO_NETWORK.format(kind="pretrained")],
+            tries,
+            *ask,
+        )
     if not context.hidden_1l.any():
-        return StepPage(title, film(pictures.network_input(context)), ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."], tries, *ask)
+        return StepPage(
+            title,
+            film(pictures.network_input(context)),
+            ["Nothing is hidden yet: go back a step and draw your mask, or choose another way."],
+            tries,
+            *ask,
+        )
     result = context.reconstruct(context.state.way)
     mean = lesson.mean_error(result.masked_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
     error = lesson.mean_error(result.filled_11ss, context.image_11ss, context.hidden_1l, context.study.patch)
     split = ""
     if context.case.has_lesion and not math.isnan(result.error_lesion):
-        split = f" Inside the true lesion it errs by <strong>{html.percent(result.error_lesion, 1)}</strong>, outside by {html.percent(result.error_background, 1)}."
+        split = (
+            f" Inside the true lesion it errs by <strong>{html.percent(result.error_lesion, 1)}</strong>, outside by"
+            f" {html.percent(result.error_background, 1)}."
+        )
     better = "closer than" if error < mean else "no closer than"
     size = pictures.SIZE
-    big = images.svg(f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches", size, [pictures.grey(result.filled_11ss)])
+    big = images.svg(
+        f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches",
+        size,
+        [pictures.grey(result.filled_11ss)],
+    )
     seen = images.svg("What the network sees", size, [pictures.grey(result.masked_11ss)])
-    error_map = images.svg("Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)])
+    error_map = images.svg(
+        "Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)]
+    )
     real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
     trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
     return StepPage(
         title,
-        html.trained_elsewhere([training_data(context.autoencoder.metadata)], context.case.modality, NAMES) + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
+        html.trained_elsewhere([training_data(context.autoencoder.metadata)], context.case.modality, NAMES)
+        + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
         [
             f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
-            f"On average a hidden pixel is off by <strong>{html.percent(error, 1)}</strong> of full brightness. Plain grey would be "
-            f"off by {html.percent(mean, 1)}, so it is {better} that.{split}",
-            "Its predictions look smooth: of all images that would fit, the squared error is smallest for their average.",
+            (
+                f"On average a hidden pixel is off by <strong>{html.percent(error, 1)}</strong> of full brightness."
+                f" Plain grey would be off by {html.percent(mean, 1)}, so it is {better} that.{split}"
+            ),
+            (
+                "Its predictions look smooth: of all images that would fit, the squared error is smallest for their"
+                " average."
+            ),
         ],
         tries,
         *ask,
@@ -119,9 +169,18 @@ def compare(context: LessonContext) -> StepPage:
     """Step 9."""
     at, length, truth_1l = context.masked, context.study.length, context.truth_1l
     shows = {"first": "Lesion first <em>MPS</em>", "random": "At random <em>as MAE does</em>"}
-    duo = html.row([html.figure(pictures.hiding(context, way), says, f"{at.hidden} of {length} patches") for way, says in shows.items()], "films two")
+    duo = html.row(
+        [
+            html.figure(pictures.hiding(context, way), says, f"{at.hidden} of {length} patches")
+            for way, says in shows.items()
+        ],
+        "films two",
+    )
     ratio = html.percent(at.ratio, 1)
-    says = [f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Does lesion first hide more of the lesion?"]
+    says = [
+        f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Does"
+        " lesion first hide more of the lesion?"
+    ]
     if context.case.has_lesion:
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
         more = "more" if first > random else "less" if first < random else "as much"
@@ -141,12 +200,12 @@ def compare(context: LessonContext) -> StepPage:
         "Is it better than random masking?",
         duo + html.key(*key) + numbers(context, names),
         says,
-        f"<h4>Try it</h4>{slider('epoch', 'Epoch', context.state.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in step 4, or have "
-        "them made by something else, and come back.</p>"
-        f"{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, context.state.swap)}",
+        f"<h4>Try it</h4>{slider('epoch', 'Epoch', context.state.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in"
+        " step 4, or have them made by something else, and come"
+        f" back.</p>{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, context.state.swap)}",
         "if the cluster does not find the lesion better than random patches, why may the method still help?",
-        "Hiding similar patches together is a harder task than hiding scattered ones, and the rising ratio may help by itself. Finding the "
-        "lesion is only one possible explanation of a gain.",
+        "Hiding similar patches together is a harder task than hiding scattered ones, and the rising ratio may help by"
+        " itself. Finding the lesion is only one possible explanation of a gain.",
         honest(context),
     )
 
@@ -158,12 +217,22 @@ def numbers(context: LessonContext, names: list[str]) -> str:
     entropy = {"first": f"{at.bits:.0f} bits", "random": f"{at.random_bits:.0f} bits", "own": "0 bits"}
     rows = [["Patches hidden", *(str(int(mask_1l.sum())) for mask_1l in hidden.values())]]
     if split:
-        rows.append(["True lesion hidden", *(html.percent(inference.coverage(mask_1l, context.truth_1l)) for mask_1l in hidden.values())])
+        rows.append(
+            [
+                "True lesion hidden",
+                *(html.percent(inference.coverage(mask_1l, context.truth_1l)) for mask_1l in hidden.values()),
+            ]
+        )
     rows.append(["Entropy of the mask", *(entropy[name] for name in names)])
     if context.autoencoder is not None:
         results = [context.reconstruct(name) for name in names]
         rows += [["Error inside the lesion", *(html.percent(one.error_lesion, 1) for one in results)]] * split
-        rows += [["Error outside it" if split else "Error of the filling", *(html.percent(one.error_background, 1) for one in results)]]
+        rows += [
+            [
+                "Error outside it" if split else "Error of the filling",
+                *(html.percent(one.error_background, 1) for one in results),
+            ]
+        ]
     return html.table(["", *(WAYS[name] for name in names)], rows)
 
 
@@ -174,7 +243,9 @@ def honest(context: LessonContext) -> str:
         rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(context.centre_auc)])
     if measured is not None:
         what = f"{measured['images']} images, {measured['target']}"
-        rows.append([what, html.number(measured["lift"]), html.number(measured["auc"]), html.number(measured["centre"])])
+        rows.append(
+            [what, html.number(measured["lift"]), html.number(measured["auc"]), html.number(measured["centre"])]
+        )
     if not rows:
         return ""
     told = ""
@@ -184,16 +255,20 @@ def honest(context: LessonContext) -> str:
         how = "better than" if lift > 1.2 and auc > 0.55 else "worse than" if lift < 0.8 or auc < 0.45 else near
         kind = NAMES[context.case.modality].replace("Ultrasound", "ultrasound")
         told = (
-            f"<strong>Over many images.</strong> On {measured['images']} {kind} images with a lesion, the cluster called lesion "
-            f"finds it {how} random patches"
-            f", and ranks patches {'worse' if auc < middle else 'better'} than their distance to the middle of the image does. "
-            "Images are usually taken with the lesion near the middle, so a useful method has to rank better than this distance."
+            f"<strong>Over many images.</strong> On {measured['images']} {kind} images with a lesion, the cluster"
+            f" called lesion finds it {how} random patches, and ranks patches {'worse' if auc < middle else 'better'}"
+            " than their distance to the middle of the image does. Images are usually taken with the lesion near the"
+            " middle, so a useful method has to rank better than this distance."
         )
     why = (
         "Lift: how many times as often orange patches are lesion as random patches (1 = chance; over many images, "
         "their mean). AUC: probability that a lesion patch ranks before a healthy one (0.5 for a random order)."
     )
-    swap = " The data set’s numbers are for clusters that are not swapped." if context.state.swap and measured is not None else ""
+    swap = (
+        " The data set’s numbers are for clusters that are not swapped."
+        if context.state.swap and measured is not None
+        else ""
+    )
     head = ["Does it find the lesion?", "lift", "AUC of the clustering", "AUC of nearness to the middle"]
     return html.note(f"{told} {why}{swap}", "warning") + html.table(head, rows)
 
@@ -202,12 +277,23 @@ def transfer(context: LessonContext) -> StepPage:
     """Step 10."""
     title, compared = "Use what was learnt: outline lesions", context.compared
     ask = (
-        "both networks that have 10% of the labels saw the same ones. What could the pretrained one have learnt before?",
-        "Filters for edges, texture and tissue, and which structures usually lie next to each other. Only the border of the lesion still "
-        "has to be learnt from labels.",
+        (
+            "both networks that have 10% of the labels saw the same ones. What could the pretrained one have learnt"
+            " before?"
+        ),
+        (
+            "Filters for edges, texture and tissue, and which structures usually lie next to each other. Only the"
+            " border of the lesion still has to be learnt from labels."
+        ),
     )
     if compared is None:
-        return StepPage(title, film(pictures.cut(context)), [NO_NETWORK.format(kind="segmentation")], "<h4>Try it</h4><p>The steps before work without any.</p>", *ask)
+        return StepPage(
+            title,
+            film(pictures.cut(context)),
+            [NO_NETWORK.format(kind="segmentation")],
+            "<h4>Try it</h4><p>The steps before work without any.</p>",
+            *ask,
+        )
     truth = context.case.outline(context.case.size_hw)
     films = []
     for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
@@ -215,25 +301,37 @@ def transfer(context: LessonContext) -> StepPage:
         known = compared.scores.get(name)
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
         says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
-        films.append(html.figure(network_grid.picture(compared, name, truth, network_grid.LARGE), f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>", says))
+        films.append(
+            html.figure(
+                network_grid.picture(compared, name, truth, network_grid.LARGE),
+                f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>",
+                says,
+            )
+        )
     about = [context.registry.metadata(name) for name in compared.masks]
     says = [
-        "The network that filled in patches gets a new last layer and is fine-tuned on a few images with outlined lesions, 10% of those "
-        "available. For comparison, a network of the same shape is trained on the same images from random weights.",
+        (
+            "The network that filled in patches gets a new last layer and is fine-tuned on a few images with outlined"
+            " lesions, 10% of those available. For comparison, a network of the same shape is trained on the same"
+            " images from random weights."
+        ),
         *with_all_labels(context),
         judged(context),
         "One image proves nothing: the tab Results shows the averages over images that no training saw.",
     ]
-    key = html.key(("outline", "outlined by the network"), *([("truth", "true lesion")] if context.case.truth_hw is not None else []))
+    key = html.key(
+        ("outline", "outlined by the network"),
+        *([("truth", "true lesion")] if context.case.truth_hw is not None else []),
+    )
     elsewhere = html.trained_elsewhere([training_data(one) for one in about], context.case.modality, NAMES)
     taught = "" if elsewhere else html.taught_on(training_data(about[0]), context.case.plane)
     return StepPage(
         title,
         elsewhere + html.row(films, "films two") + key,
         says,
-        "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp; compare has all "
-        "networks and a threshold to move.</p>"
-        '<button type="button" class="do" data-go="11">Play the quiz</button>',
+        "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp;"
+        ' compare has all networks and a threshold to move.</p><button type="button" class="do" data-go="11">Play the'
+        " quiz</button>",
         *ask,
         taught,
     )
@@ -245,23 +343,41 @@ def with_all_labels(context: LessonContext) -> list[str]:
     if name is None:
         return []
     dsc = context.compared.scores.get(name, {}).get("dsc")
-    return ["The assistant was trained with all labels" + (f"; its DSC is {html.number(dsc, 3)} here." if dsc is not None and context.case.has_lesion else ".")]
+    return [
+        "The assistant was trained with all labels"
+        + (f"; its DSC is {html.number(dsc, 3)} here." if dsc is not None and context.case.has_lesion else ".")
+    ]
 
 
 def judged(context: LessonContext) -> str:
     """Compare the two by the numbers of this image."""
     compared = context.compared
     if not compared.scores:
-        return f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said here: this image has no lesion mask."
+        return (
+            f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said"
+            " here: this image has no lesion mask."
+        )
     if not context.case.truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
     dsc = {parse_name(name)[1]: scores["dsc"] for name, scores in compared.scores.items() if not is_assistant(name)}
     if set(dsc) != set(COMPARED):
-        return f"Overlap with the true lesion (DSC, 1 is perfect): {', '.join(html.number(value, 3) for value in dsc.values())}."
+        return (
+            "Overlap with the true lesion (DSC, 1 is perfect):"
+            f" {', '.join(html.number(value, 3) for value in dsc.values())}."
+        )
     gain = dsc["mps_ams"] - dsc["scratch"]
-    verdict = "no difference on this image" if abs(gain) < SAME_DSC else "on this image the pretrained network does better" if gain > 0 else "on this image the pretrained network does worse"
+    verdict = (
+        "no difference on this image"
+        if abs(gain) < SAME_DSC
+        else (
+            "on this image the pretrained network does better"
+            if gain > 0
+            else "on this image the pretrained network does worse"
+        )
+    )
     weak = " Both networks are small and had few labels; they find little here." if max(dsc.values()) < WEAK_DSC else ""
     return (
-        f"Overlap with the true lesion (DSC, 1 is perfect): pretrained <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from scratch "
-        f"<strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}.{weak}"
+        "Overlap with the true lesion (DSC, 1 is perfect): pretrained"
+        f" <strong>{html.number(dsc['mps_ams'], 3)}</strong>, from scratch"
+        f" <strong>{html.number(dsc['scratch'], 3)}</strong>: {verdict}.{weak}"
     )

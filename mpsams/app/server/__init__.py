@@ -1,1 +1,3 @@
-"""Serving the page to strangers: accounts, allowed hosts, request limits, uploads, and the budget of memory and disk."""
+"""Serving the page to strangers: accounts, allowed hosts, request limits, uploads, and the budget of
+memory and disk.
+"""

@@ -24,7 +24,10 @@ _LONGEST_NAME = 64
 _COST, _BLOCK, _PARALLEL, _BYTES = 2**15, 8, 1, 32  # 32 MiB and some 60 ms a guess
 _MEMORY = 2**26
 _REFUSAL_SECONDS = 1.0
-SIGN_IN = f"After {FREE} wrong passwords in a row the next try has to wait, for longer each time, a quarter of an hour at most."
+SIGN_IN = (
+    f"After {FREE} wrong passwords in a row the next try has to wait, for longer each time, a quarter of an hour at"
+    " most."
+)
 
 
 def hashed(password: str, salt: bytes | None = None) -> str:
@@ -51,7 +54,10 @@ def read(path: Path) -> dict[str, str]:
 
 
 def add(path: Path, name: str, password: str) -> None:
-    """Write an account into the file, which only its owner may read; one of the same name is replaced. ValueError for a wrong name."""
+    """Write an account into the file, which only its owner may read; one of the same name is replaced.
+
+    ValueError for a wrong name.
+    """
     if not is_name(name):
         raise ValueError(f"name {name!r}; allowed are 1 to 64 printable characters without colon and space")
     there = read(path) if path.is_file() and path.read_text(encoding="utf-8").strip() else {}
@@ -69,13 +75,18 @@ def is_name(name: str) -> bool:
 def checker(accounts: Mapping[str, str], guesses: Guesses | None = None) -> Callable[[str, str], Awaitable[bool]]:
     """Check a name and a password for gradio. HTTPException 429 after too many attempts.
 
-    A wrong guess is answered after a second, for a name that there is not as for one that there is. Only a name that there is
-    costs a hash, and a try that is refused costs none.
+    A wrong guess is answered after a second, for a name that there is not as for one that there is. Only a name that
+    there is costs a hash, and a try that is refused costs none.
     """
-    guesses, turn = guesses or Guesses(accounts), asyncio.Semaphore(1)  # one hash at a time, so that guessing costs one core at most
+    # one hash at a time, so that guessing costs one core at most
+    guesses, turn = guesses or Guesses(accounts), asyncio.Semaphore(1)
 
     async def allowed(name: str, password: str) -> bool:
-        name, address, answered = name[: _LONGEST_NAME + 1], CLIENT.get(), asyncio.get_running_loop().time() + _REFUSAL_SECONDS
+        name, address, answered = (
+            name[: _LONGEST_NAME + 1],
+            CLIENT.get(),
+            asyncio.get_running_loop().time() + _REFUSAL_SECONDS,
+        )
         seconds = math.ceil(guesses.ask(name, address))
         if seconds:
             said = f"Too many wrong passwords; try again in {seconds} seconds."

@@ -9,18 +9,25 @@ import gradio as gr
 from pydantic import ValidationError
 
 LONGEST = 200  # characters of a text
-_FILE = 'files uploaded to this page, {"path": …, "meta": {"_type": "gradio.FileData"}} with the path that /gradio_api/upload answered'
+_FILE = (
+    'files uploaded to this page, {"path": …, "meta": {"_type": "gradio.FileData"}} with the path that'
+    " /gradio_api/upload answered"
+)
 
 
-def check_arguments(endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list) -> list:
+def check_arguments(
+    endpoint: str, parameters: Sequence[tuple], components: Sequence[gr.components.Component], values: list
+) -> list:
     """The values with the defaults in place of those that are missing or null.
 
-    parameters: (name, whether it has a default, the default) of each, as ``gradio.utils.get_function_params`` gives them.
-    ValueError names an argument that is missing, one too many or of a wrong kind, and what is allowed.
+    parameters: (name, whether it has a default, the default) of each, as ``gradio.utils.get_function_params`` gives
+    them. ValueError names an argument that is missing, one too many or of a wrong kind, and what is allowed.
     """
     names = [name for name, *_ in parameters]
     if len(values) > len(names):
-        raise ValueError(f"/{endpoint} takes no more than {len(names)} arguments, {', '.join(names)}; {len(values)} were given")
+        raise ValueError(
+            f"/{endpoint} takes no more than {len(names)} arguments, {', '.join(names)}; {len(values)} were given"
+        )
     found = []
     for index, ((name, has_default, default, *_), component) in enumerate(zip(parameters, components, strict=True)):
         value = values[index] if index < len(values) else None
@@ -48,7 +55,9 @@ def _value(name: str, component: gr.components.Component, value: object) -> obje
             raise ValueError(f"{name} {quoted(value)} is no {'whole ' * whole}number; allowed is: {component.label}")
         return int(number) if whole else number if isinstance(value, str) else value
     if not isinstance(value, str) or len(value) > LONGEST:
-        raise ValueError(f"{name} {quoted(value)} is no text of up to {LONGEST} characters; allowed is: {component.label}")
+        raise ValueError(
+            f"{name} {quoted(value)} is no text of up to {LONGEST} characters; allowed is: {component.label}"
+        )
     return value
 
 

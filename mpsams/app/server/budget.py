@@ -1,7 +1,8 @@
 """Budgets of memory and temporary disk that the visitors share, and the amounts each of them holds. No gradio here.
 
-A visitor is one browser tab. What it opened, its values, is held here and nowhere else. Where there is no room, the values of
-those who have not asked for longest are let go of; only what cannot be made again, drawings, is kept as long as the tab is open.
+A visitor is one browser tab. What it opened, its values, is held here and nowhere else. Where there is no room, the
+values of those who have not asked for longest are let go of; only what cannot be made again, drawings, is kept as long
+as the tab is open.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ from mpsams.inference import Network
 
 MAX_VISITORS = 10_000  # visitors of whom nothing is held but that they were here
 GIB = 2**30
-FULL = "This computer has no room for it right now, because others have large images open. Try again in a few minutes, or a smaller file."
-VISITOR: ContextVar[str | None] = ContextVar("visitor", default=None)  # who asked for what is being done; None for a caller without a session
-RESERVED: ContextVar[list[int] | None] = ContextVar("asked", default=None)  # bytes of memory and of disk reserved for what is being done
+FULL = (
+    "This computer has no room for it right now, because others have large images open. Try again in a few minutes, or"
+    " a smaller file."
+)
+# who asked for what is being done; None for a caller without a session
+VISITOR: ContextVar[str | None] = ContextVar("visitor", default=None)
+# bytes of memory and of disk reserved for what is being done
+RESERVED: ContextVar[list[int] | None] = ContextVar("asked", default=None)
 
 
 class OverBudget(ValueError):
@@ -43,8 +49,10 @@ RELEASED = Released()
 
 @dataclass
 class Visitor:
-    """values: by the number of the component that they belong to; lost: the numbers of those let go of. sizes: bytes by array,
-    and whether on disk. busy: requests being worked on."""
+    """values: by the number of the component that they belong to; lost: the numbers of those let go of.
+
+    sizes: bytes by array, and whether on disk. busy: requests being worked on.
+    """
 
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     values: dict[int, object] = field(default_factory=dict)
@@ -69,7 +77,9 @@ class Budget:
     def usage(self) -> dict:
         """Return bytes used and allowed, and how many requests are being worked on, for /healthz."""
         with self._lock:
-            bytes_of = {name: {"used": self._used[k], "limit": self.limits[k]} for k, name in enumerate(("memory", "disk"))}
+            bytes_of = {
+                name: {"used": self._used[k], "limit": self.limits[k]} for k, name in enumerate(("memory", "disk"))
+            }
             return bytes_of | {"busy": sum(visitor.busy for visitor in self._visitors.values())}
 
     def token(self, visitor: str) -> str:
@@ -95,7 +105,9 @@ class Budget:
 
     @contextmanager
     def serve_request(self, visitor: str | None) -> Iterator[None]:
-        """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make room."""
+        """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make
+        room.
+        """
         asked = [0, 0]
         tokens = (VISITOR, VISITOR.set(visitor)), (RESERVED, RESERVED.set(asked))
         if visitor is not None:
@@ -112,7 +124,9 @@ class Budget:
             self._end_request(visitor, asked)
 
     def reserve(self, memory: int = 0, disk: int = 0) -> None:
-        """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are not enough."""
+        """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are
+        not enough.
+        """
         visitor = VISITOR.get()
         with self._lock:
             known = None if visitor is None else self._visitors.get(visitor)
@@ -126,7 +140,9 @@ class Budget:
                 self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
-        """The tab was closed, or its connection broke: let go of all but drawings, and of those too when room is needed."""
+        """The tab was closed, or its connection broke: let go of all but drawings, and of those too when room is
+        needed.
+        """
         with self._lock:
             if visitor in self._visitors:
                 self._visitors[visitor].closed = True
@@ -148,13 +164,17 @@ class Budget:
                 del self._visitors[visitor]  # it only asked
             self._release_for((0, 0), known)
             while len(self._visitors) > MAX_VISITORS:
-                name = next((name for name, other in self._visitors.items() if not other.values and not other.busy), None)
+                name = next(
+                    (name for name, other in self._visitors.items() if not other.values and not other.busy), None
+                )
                 if name is None:
                     return
                 del self._visitors[name]
 
     def _release_for(self, more: tuple[int, int], spared: Visitor | None) -> None:
-        """Let go of what idle visitors hold of what is short, those first who have not asked for longest, until so many bytes more fit."""
+        """Let go of what idle visitors hold of what is short, those first who have not asked for longest, until so many
+        bytes more fit.
+        """
 
         def short() -> set[int]:
             return {k for k in (0, 1) if self._used[k] + more[k] > self.limits[k]}
@@ -206,7 +226,8 @@ class Budget:
 def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
     """Bytes of each array, tensor and long text in nested values, and whether it lies on disk, by a number of its own.
 
-    Looks into lists, dicts and dataclasses, and into objects that list what they hold as ``held``; a network is shared by all.
+    Looks into lists, dicts and dataclasses, and into objects that list what they hold as ``held``; a network is shared
+    by all.
     """
     found: dict[int, tuple[int, bool]] = {}
     seen: set[int] = set()
@@ -231,12 +252,17 @@ def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
         elif hasattr(value, "held"):
             waiting.append(value.held)
         elif is_dataclass(value) and not isinstance(value, type):
-            waiting.extend(list(vars(value).values()) if hasattr(value, "__dict__") else [getattr(value, part.name) for part in fields(value)])
+            waiting.extend(
+                list(vars(value).values())
+                if hasattr(value, "__dict__")
+                else [getattr(value, part.name) for part in fields(value)]
+            )
     return found
 
 
 def defaults() -> tuple[int, int]:
-    """Bytes of memory and of disk for visitors: half of the memory this process can get now, and half of the free temporary disk.
+    """Bytes of memory and of disk for visitors: half of the memory this process can get now, and half of the free
+    temporary disk.
 
     Where the temporary folder is itself memory (tmpfs), both take a quarter of the memory.
     """
@@ -251,7 +277,9 @@ def available() -> int:
     found = []
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        found += [int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
+        found += [
+            int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")
+        ]
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             found.append(int(Path(limit).read_text()))

@@ -21,16 +21,32 @@ ROOM_LEFT = 2**30  # bytes of the disk that uploads never take
 _OVERHEAD = 2 * 2**20  # of a thousand files in one upload: their names and boundaries
 
 HEADERS = {
-    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
-    # gradio writes its settings into the page and makes functions of what gr.HTML is given, so 'unsafe-inline' and 'unsafe-eval' stay
-    "Content-Security-Policy": "; ".join((
-        "default-src 'self'", "script-src 'self' 'unsafe-inline' 'unsafe-eval'", "style-src 'self' 'unsafe-inline'", "img-src 'self' data: blob:",
-        "font-src 'self' data:", "media-src 'self' data: blob:", "worker-src 'self' blob:", "connect-src 'self'", "object-src 'none'",
-        "base-uri 'self'", "form-action 'self'", "frame-src 'none'", "frame-ancestors 'none'",
-    )),
-}  # fmt: skip
+    # gradio writes its settings into the page and makes functions of what gr.HTML is given, so 'unsafe-inline' and
+    # 'unsafe-eval' stay
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "media-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            "connect-src 'self'",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-src 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+}
 
 _API = "/gradio_api/"
 _READ = re.compile(
@@ -71,7 +87,9 @@ class Guard:
             return
         most = self.max_upload + _OVERHEAD if scope["path"] == _UPLOAD else MAX_BODY
         CLIENT.set((scope.get("client") or ("",))[0])
-        scope = scope | {"headers": [(name, value) for name, value in scope["headers"] if name != b"range" or _is_range(value)]}
+        scope = scope | {
+            "headers": [(name, value) for name, value in scope["headers"] if name != b"range" or _is_range(value)]
+        }
         await _understood(self.app, scope, _limit_length(receive, most), _headed(send))
 
     def _refusal(self, scope) -> tuple[int, str] | None:
@@ -81,7 +99,13 @@ class Guard:
         if self.hosts is not None and said.get("host", "") not in self.hosts:
             if not said.get("host"):
                 return 400, "A request has to name the host it is sent to."
-            return 421, f"This app does not answer to the name {said['host'][:99]!r}; the option --allowed-host of app.py allows one."
+            return (
+                421,
+                (
+                    f"This app does not answer to the name {said['host'][:99]!r}; the option --allowed-host of app.py"
+                    " allows one."
+                ),
+            )
         allowed = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}.get(method)
         if allowed is None or not allowed.fullmatch(path):
             return 404, "There is no such page here."
@@ -94,17 +118,29 @@ class Guard:
             return 411, "A request has to say how long it is."
         most = self.max_upload + _OVERHEAD if upload else MAX_BODY
         if int(length) > most:
-            what = f"files of up to {self.max_upload / 2**20:g} MiB together" if upload else f"requests of up to {MAX_BODY >> 20} MiB"
+            what = (
+                f"files of up to {self.max_upload / 2**20:g} MiB together"
+                if upload
+                else f"requests of up to {MAX_BODY >> 20} MiB"
+            )
             return 413, f"This is too large; allowed are {what}."
-        if upload and shutil.disk_usage(self.folder if self.folder.is_dir() else self.folder.parent).free < int(length) + ROOM_LEFT:
+        if (
+            upload
+            and shutil.disk_usage(self.folder if self.folder.is_dir() else self.folder.parent).free
+            < int(length) + ROOM_LEFT
+        ):
             return 507, "There is no room for uploads right now; try again later."
         return None
 
 
 def _is_foreign(path: str, method: str, said: Mapping[str, str]) -> bool:
-    """True if a page of another site sent a request, as far as its headers tell. A link to the page may be followed from anywhere."""
+    """True if a page of another site sent a request, as far as its headers tell.
+
+    A link to the page may be followed from anywhere.
+    """
     site, origin, host = said.get("sec-fetch-site"), said.get("origin"), said.get("host", "")
-    if origin is not None and not (origin == "null" and site == "same-origin"):  # a page without referrer may send "null" of itself
+    # a page without referrer may send "null" of itself
+    if origin is not None and not (origin == "null" and site == "same-origin"):
         return not same_origin(origin, host)
     if site in ("cross-site", "same-site"):
         followed = (said.get("sec-fetch-mode"), said.get("sec-fetch-dest")) == ("navigate", "document")
@@ -113,7 +149,8 @@ def _is_foreign(path: str, method: str, said: Mapping[str, str]) -> bool:
 
 
 async def _understood(app, scope, receive, send) -> None:
-    """Call an app; what it did not foresee in a request is answered as a request that cannot be understood, not as a fault of the server.
+    """Call an app; what it did not foresee in a request is answered as a request that cannot be understood, not as a
+    fault of the server.
 
     What is done with a request that was understood has sentences of its own, see ``GuardedBlocks``.
     """
@@ -145,7 +182,11 @@ def _is_range(value: bytes) -> bool:
 def _misgiven(error: Exception) -> str:
     """The message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other error."""
     said = str(error).partition(". Please")[0]
-    return f"{said}; {_LISTED}" if isinstance(error, TypeError) and said.startswith(("Parameter `", "No value provided")) else ""
+    return (
+        f"{said}; {_LISTED}"
+        if isinstance(error, TypeError) and said.startswith(("Parameter `", "No value provided"))
+        else ""
+    )
 
 
 def _limit_length(receive, most: int):
@@ -186,6 +227,10 @@ def _own_cookie(value: bytes) -> bytes:
 
 async def _answer(send, status: int, sentence: str) -> None:
     body = json.dumps({"detail": sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,7 +1,7 @@
 """The host names that the app answers to, and the check that a request comes from a page of its own.
 
-A page of another site cannot read what the app answers, unless its name is made to lead here (DNS rebinding). Such a request
-bears that name in its Host header. An address in numbers cannot be made to lead elsewhere.
+A page of another site cannot read what the app answers, unless its name is made to lead here (DNS rebinding). Such a
+request bears that name in its Host header. An address in numbers cannot be made to lead elsewhere.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _PORTS = {"http": 80, "https": 443}
 class Hosts:
     """The host names that requests may be sent to, ``in`` which a Host header is or is not.
 
-    bound: the addresses or names listened on. Always allowed are localhost and the loopback addresses; where one of ``bound``
-    is not of the loopback, the name of this computer too; where all addresses are listened on, any address in numbers.
+    bound: the addresses or names listened on. Always allowed are localhost and the loopback addresses; where one of
+    ``bound`` is not of the loopback, the name of this computer too; where all addresses are listened on, any address in
+    numbers.
     more: further names, "*" for all. ValueError for one that can be no host name.
     """
 
@@ -29,7 +30,10 @@ class Hosts:
         bound, more = list(bound), list(more)
         wrong = next((name for name in more if name != ANY and not split(name)[0]), None)
         if wrong is not None:
-            raise ValueError(f"{wrong!r} is no host name; allowed are names and addresses such as annotate.example.org, and {ANY} for all")
+            raise ValueError(
+                f"{wrong!r} is no host name; allowed are names and addresses such as annotate.example.org, and {ANY}"
+                " for all"
+            )
         self.all = ANY in more
         self.names = {"localhost", *(split(name)[0] for name in (*bound, *more) if name != ANY)}
         addresses = [_address(name) for name in bound]
@@ -41,11 +45,15 @@ class Hosts:
     def __contains__(self, host: str) -> bool:
         name, _ = split(host)
         address = _address(name)
-        return bool(name) and (self.all or name in self.names or (address is not None and (self.numbers or address.is_loopback)))
+        return bool(name) and (
+            self.all or name in self.names or (address is not None and (self.numbers or address.is_loopback))
+        )
 
 
 def split(host: str) -> tuple[str, int | None]:
-    """A Host header's name in lower case without brackets and the dot at its end, and its port; "" for what is no host."""
+    """A Host header's name in lower case without brackets and the dot at its end, and its port; "" for what
+    is no host.
+    """
     host = host.strip()
     if _address(host) is not None:  # an IPv6 address without brackets
         return str(_address(host)), None
@@ -57,7 +65,10 @@ def split(host: str) -> tuple[str, int | None]:
 
 
 def same_origin(url: str, host: str) -> bool:
-    """True if an Origin (or the address of a page) is that of the Host a request was sent to. A port not stated is the usual one."""
+    """True if an Origin (or the address of a page) is that of the Host a request was sent to.
+
+    A port not stated is the usual one.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,9 +1,10 @@
 """The order in which requests are answered: fair between visitors, quick ones before slow ones. No gradio here.
 
-A request waits in one of four lanes. Each lane has room of its own, so that a save never waits for a segmentation, nor a
-segmentation for a whole volume, and none waits for ever. Within a lane, visitors take turns, and the requests of one visitor are
-answered one after another in the order in which they came. A request whose networks have answered before, for whomever, is begun
-as a picture is; one whose answer is being computed for somebody else waits for that, and takes no room.
+A request waits in one of four lanes. Each lane has room of its own, so that a save never waits for a segmentation, nor
+a segmentation for a whole volume, and none waits for ever. Within a lane, visitors take turns, and the requests of one
+visitor are answered one after another in the order in which they came. A request whose networks have answered before,
+for whomever, is begun as a picture is; one whose answer is being computed for somebody else waits for that, and takes
+no room.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ SAVES_AT_ONCE = 4  # mostly waiting for the disk
 PROGRAM = "program "  # begins the name of a visitor without a session: all programs of one address together
 PROGRAM_AT_ONCE = 2  # requests of such a visitor that are worked on in one lane; of any other visitor 1
 MAX_OWN, MAX_OWN_PROGRAM = 32, 128  # requests of one visitor that may wait
-MAX_WAITING = 512  # requests of all visitors from which on only a visitor with none waiting is let in; saves are counted alone
+# requests of all visitors from which on only a visitor with none waiting is let in; saves are counted alone
+MAX_WAITING = 512
 MAX_TOTAL = 4096  # requests that may wait at all, which bounds the memory they take
 LARGE = 2**26  # bytes of temporary disk from which on opening a file is long
 LONGEST = 300.0  # seconds that a request with files may take
@@ -35,8 +37,8 @@ class TooLong(ValueError):
 class Ticket:
     """A request that waits or is worked on.
 
-    admission: the lane by which it is let in, where that is another. keys: of the shared results that it needs from networks;
-    None where that is not known before it is worked on.
+    admission: the lane by which it is let in, where that is another. keys: of the shared results that it needs from
+    networks; None where that is not known before it is worked on.
     """
 
     visitor: str
@@ -63,9 +65,13 @@ class Turns:
     """Decides which waiting request is next. To be used by one thread."""
 
     def __init__(self, cores: int | None = None, is_known: Callable[[Hashable], bool] = lambda key: False) -> None:
-        """cores: processors that share the work; None is all there are. is_known: says of a key whether its result is there."""
+        """cores: processors that share the work; None is all there are.
+
+        is_known: says of a key whether its result is there.
+        """
         cores = cores or os.cpu_count() or 1
-        self._room = {SAVE: SAVES_AT_ONCE, PICTURE: cores, NETWORK: cores, LONG: max(1, cores // 2)}  # requests that are worked on in each lane
+        # requests that are worked on in each lane
+        self._room = {SAVE: SAVES_AT_ONCE, PICTURE: cores, NETWORK: cores, LONG: max(1, cores // 2)}
         self.running: dict[Ticket, str] = {}  # with the lane whose room it takes
         self._is_known = is_known
         self._served: dict[str, int] = {}  # visitor -> number of the turn it had last
@@ -74,7 +80,9 @@ class Turns:
         self._refused: Counter[str] = Counter()
 
     def next(self, waiting: Iterable[Ticket]) -> Ticket | None:
-        """Return the request to begin with now, of those that wait, in the order they came; None if all have to wait."""
+        """Return the request to begin with now, of those that wait, in the order they came; None if all
+        have to wait.
+        """
         busy = Counter((ticket.visitor, ticket.lane) for ticket in self.running)
         heads: dict[tuple[str, str], Ticket] = {}
         for ticket in waiting:
@@ -83,7 +91,13 @@ class Turns:
                 heads.setdefault(place, ticket)
         lanes = {ticket: self.lane_now(ticket) for ticket in heads.values()}
         taken = Counter(self.running.values())
-        computing = {key for ticket, lane in self.running.items() if lane == NETWORK for key in ticket.keys or () if not self._is_known(key)}
+        computing = {
+            key
+            for ticket, lane in self.running.items()
+            if lane == NETWORK
+            for key in ticket.keys or ()
+            if not self._is_known(key)
+        }
         for lane in LANES:
             ready = [ticket for ticket, its in lanes.items() if its == lane and computing.isdisjoint(ticket.keys or ())]
             if ready and taken[lane] < self._room[lane]:
@@ -91,7 +105,9 @@ class Turns:
         return None
 
     def lane_now(self, ticket: Ticket) -> str:
-        """Return the lane whose room a request takes if it is begun now: that of pictures where no network has to be asked."""
+        """Return the lane whose room a request takes if it is begun now: that of pictures where no network has to be
+        asked.
+        """
         is_drawn = ticket.lane == NETWORK and ticket.keys is not None and all(map(self._is_known, ticket.keys))
         return PICTURE if is_drawn else ticket.lane
 
@@ -102,13 +118,19 @@ class Turns:
         self.running[ticket] = self.lane_now(ticket)
 
     def end(self, ticket: Ticket, waiting: Iterable[Ticket] = ()) -> None:
-        """Note that a request is done. waiting: those that still wait; visitors without any lose their place in the round."""
+        """Note that a request is done.
+
+        waiting: those that still wait; visitors without any lose their place in the round.
+        """
         self._done[self.running.pop(ticket, ticket.lane)] += 1
         there = {other.visitor for other in (*self.running, *waiting)}
         self._served = {visitor: turn for visitor, turn in self._served.items() if visitor in there}
 
     def refusal(self, ticket: Ticket, waiting: Sequence[Ticket]) -> str:
-        """Return a sentence if a request cannot be let in, "" if it can. Only what waits for one visitor refuses that visitor."""
+        """Return a sentence if a request cannot be let in, "" if it can.
+
+        Only what waits for one visitor refuses that visitor.
+        """
         sentence = self._refusal(ticket, waiting)
         self._refused[ticket.lane] += bool(sentence)
         return sentence

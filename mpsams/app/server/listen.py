@@ -26,7 +26,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise ValueError(f"--host {host!r} is no address or name of this computer; allowed are such as 127.0.0.1 and 0.0.0.0") from None
+        raise ValueError(
+            f"--host {host!r} is no address or name of this computer; allowed are such as 127.0.0.1 and 0.0.0.0"
+        ) from None
     bound: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -37,7 +39,8 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound[-1].bind(address)
     except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL and len(bound) > 1:  # a name that has an address which this computer lacks
+        # a name that has an address which this computer lacks
+        if error.errno == errno.EADDRNOTAVAIL and len(bound) > 1:
             bound.pop().close()
             return bound
         for one in bound:
@@ -60,7 +63,8 @@ def why(error: OSError, host: str, port: int) -> str:
 class Connection(H11Protocol):
     """A connection that is closed when its client keeps the server waiting for too long.
 
-    begun: when it was made or last answered. heard: when the last byte came, or was read of the answer. received: bytes since begun.
+    begun: when it was made or last answered. heard: when the last byte came, or was read of the answer. received: bytes
+    since begun.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -129,13 +133,18 @@ class Server(uvicorn.Server):
 
 
 def serve(app, sockets: list[socket.socket], ready: Callable[[], None]) -> None:
-    """Serve an ASGI app on bound sockets until SIGINT or SIGTERM. ready: called once connections are accepted. OSError when they cannot be."""
+    """Serve an ASGI app on bound sockets until SIGINT or SIGTERM.
+
+    ready: called once connections are accepted. OSError when they cannot be.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 <= soft < 4 * CONNECTIONS:  # below 0 there is no limit
-            resource.setrlimit(resource.RLIMIT_NOFILE, (4 * CONNECTIONS if hard < 0 else min(4 * CONNECTIONS, hard), hard))
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (4 * CONNECTIONS if hard < 0 else min(4 * CONNECTIONS, hard), hard)
+            )
     config = uvicorn.Config(
         app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False,
         limit_concurrency=CONNECTIONS, timeout_graceful_shutdown=3,
@@ -154,7 +163,9 @@ def _terminate(*_) -> None:
 
 @contextlib.contextmanager
 def ended_by_signal() -> Iterator[None]:
-    """Within it SIGTERM is raised as an exception, so that what stands in ``finally`` is done; then the program ends by it."""
+    """Within it SIGTERM is raised as an exception, so that what stands in ``finally`` is done; then the program ends by
+    it.
+    """
     try:
         signal.signal(signal.SIGTERM, _terminate)
         yield

@@ -7,16 +7,21 @@ import traceback
 import warnings
 from pathlib import Path
 
-NOISY = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")  # libraries whose logs quote headers of files
+# libraries whose logs quote headers of files
+NOISY = ("pydicom", "nibabel", "PIL", "highdicom", "httpx", "python_multipart")
 
 
 class RedactingFormatter(logging.Formatter):
-    """One line for each record, and of an exception only its type and location: its message may name a file, or a patient."""
+    """One line for each record, and of an exception only its type and location: its message may name a file, or a
+    patient.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage().partition("\n")[0]
         error = record.exc_info[1] if record.exc_info else None
-        return f"{record.levelname}: {message}" + (f" ({type(error).__name__} at {traceback_location(error)})" if error else "")
+        return f"{record.levelname}: {message}" + (
+            f" ({type(error).__name__} at {traceback_location(error)})" if error else ""
+        )
 
 
 def traceback_location(error: BaseException) -> str:
@@ -29,7 +34,8 @@ def configure_logging() -> None:
     """Log warnings through ``RedactingFormatter``, and nothing of libraries whose logs quote headers of files."""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter())
-    handler.addFilter(lambda record: record.name.partition(".")[0] not in NOISY)  # pydicom sets its level anew when it is imported
+    # pydicom sets its level anew when it is imported
+    handler.addFilter(lambda record: record.name.partition(".")[0] not in NOISY)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in NOISY:  # some have handlers of their own
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

@@ -14,18 +14,55 @@ STARTED = time.time()
 def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: Mapping[str, int]) -> str:
     """Return the text. budget, requests, shared: as /healthz states them ("budget", "requests", "shared_results")."""
     found = [
-        _metric("requests_running", "gauge", "Requests being worked on.", {f'lane="{lane}"': each["running"] for lane, each in requests.items()}),
-        _metric("requests_waiting", "gauge", "Requests that wait for their turn.", {f'lane="{lane}"': each["waiting"] for lane, each in requests.items()}),
-        _metric("requests_done_total", "counter", "Requests that were worked on.", {f'lane="{lane}"': each["done"] for lane, each in requests.items()}),
-        _metric("requests_refused_total", "counter", "Requests that were told that the app is busy.", {f'lane="{lane}"': each["refused"] for lane, each in requests.items()}),
-        _metric("visitors_bytes", "gauge", "Bytes that visitors hold.", {f'kind="{kind}"': budget[kind]["used"] for kind in ("memory", "disk")}),
-        _metric("visitors_limit_bytes", "gauge", "Bytes that visitors may hold.", {f'kind="{kind}"': budget[kind]["limit"] for kind in ("memory", "disk")}),
+        _metric(
+            "requests_running",
+            "gauge",
+            "Requests being worked on.",
+            {f'lane="{lane}"': each["running"] for lane, each in requests.items()},
+        ),
+        _metric(
+            "requests_waiting",
+            "gauge",
+            "Requests that wait for their turn.",
+            {f'lane="{lane}"': each["waiting"] for lane, each in requests.items()},
+        ),
+        _metric(
+            "requests_done_total",
+            "counter",
+            "Requests that were worked on.",
+            {f'lane="{lane}"': each["done"] for lane, each in requests.items()},
+        ),
+        _metric(
+            "requests_refused_total",
+            "counter",
+            "Requests that were told that the app is busy.",
+            {f'lane="{lane}"': each["refused"] for lane, each in requests.items()},
+        ),
+        _metric(
+            "visitors_bytes",
+            "gauge",
+            "Bytes that visitors hold.",
+            {f'kind="{kind}"': budget[kind]["used"] for kind in ("memory", "disk")},
+        ),
+        _metric(
+            "visitors_limit_bytes",
+            "gauge",
+            "Bytes that visitors may hold.",
+            {f'kind="{kind}"': budget[kind]["limit"] for kind in ("memory", "disk")},
+        ),
         _metric("shared_results_bytes", "gauge", "Bytes of results that all visitors share.", {"": shared["used"]}),
         _metric("shared_results_limit_bytes", "gauge", "Bytes that shared results may take.", {"": shared["limit"]}),
-        _metric("shared_results_asked_total", "counter", "Results asked for: in the store, waited for, computed.", {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")}),
+        _metric(
+            "shared_results_asked_total",
+            "counter",
+            "Results asked for: in the store, waited for, computed.",
+            {f'found="{each}"': shared[each] for each in ("hits", "waits", "misses")},
+        ),
         _metric("process_resident_bytes", "gauge", "Resident memory of the process.", {"": resident()}),
-        _metric("process_start_time_seconds", "gauge", "When the process was started, in seconds since 1970.", {"": STARTED}),
-    ]  # fmt: skip
+        _metric(
+            "process_start_time_seconds", "gauge", "When the process was started, in seconds since 1970.", {"": STARTED}
+        ),
+    ]
     return "".join(found)
 
 

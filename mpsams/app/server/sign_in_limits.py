@@ -1,4 +1,6 @@
-"""Limits on sign-in attempts: one for each name from each address, and a looser one for each name, with growing delays."""
+"""Limits on sign-in attempts: one for each name from each address, and a looser one for each name,
+with growing delays.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class _Tries:
 
 
 class Limit:
-    """Tries of anything that can be a key: so many are free, then each waits twice as long as the one before, up to the longest."""
+    """Tries of anything that can be a key: so many are free, then each waits twice as long as the one before, up to the
+    longest.
+    """
 
     def __init__(self, free: int, longest: float, kept: int = KEPT) -> None:
         self.free, self.longest, self.kept = free, longest, kept
@@ -63,7 +67,10 @@ class Limit:
 
 
 class Guesses:
-    """Limits on attempts to sign in. names: those that have an account; others are limited alike, but cannot crowd these out."""
+    """Limits on attempts to sign in.
+
+    names: those that have an account; others are limited alike, but cannot crowd these out.
+    """
 
     def __init__(self, names: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._names, self._clock = names, clock
@@ -72,7 +79,10 @@ class Guesses:
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def ask(self, name: str, address: str) -> float:
-        """0 where a password of the name may be tried from the address, which counts as a try; else seconds to wait. A refusal does not count."""
+        """0 where a password of the name may be tried from the address, which counts as a try; else seconds to wait.
+
+        A refusal does not count.
+        """
         pair, known, now = (name, network(address)), name in self._names, self._clock()
         trusted = pair in self._trusted
         seconds = max(self._pairs[known].wait(pair, now), 0.0 if trusted else self._of_names[known].wait(name, now))
@@ -83,7 +93,9 @@ class Guesses:
         return seconds
 
     def right(self, name: str, address: str) -> None:
-        """The password was right: tries of the name from the address begin anew, and those from elsewhere no longer delay it."""
+        """The password was right: tries of the name from the address begin anew, and those from elsewhere no longer
+        delay it.
+        """
         pair = name, network(address)
         self._pairs[name in self._names].forget(pair)
         if pair not in self._trusted:
@@ -95,7 +107,9 @@ class Guesses:
 
 
 def network(address: str) -> str:
-    """The part of an address that counts as one: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one computer may own."""
+    """The part of an address that counts as one: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one
+    computer may own.
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -17,7 +17,9 @@ _PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
 @contextlib.contextmanager
 def uploads_folder(wanted: Path) -> Iterator[Path]:
-    """A folder of uploads for as long as this app runs; what it holds, and what killed apps left beside it, is deleted."""
+    """A folder of uploads for as long as this app runs; what it holds, and what killed apps left beside
+    it, is deleted.
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if left != wanted:
             _discard(left)
@@ -31,9 +33,11 @@ def uploads_folder(wanted: Path) -> Iterator[Path]:
 
 
 def own_folder(wanted: Path) -> Path:
-    """A folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by its owner alone.
+    """A folder of uploads that only this app uses, made if need be and emptied of an earlier run's; readable by its
+    owner alone.
 
-    A folder that is not empty and was not made by this function, is a link, or is another's, is left alone; another is made.
+    A folder that is not empty and was not made by this function, is a link, or is another's, is left alone; another is
+    made.
     """
     wanted = Path(wanted)
     try:
@@ -94,7 +98,9 @@ def empty(folder: Path) -> None:
 
 
 def sweep(folder: Path, age: float, age_of_parts: float = 600) -> None:
-    """Delete what gradio forgets: files older than ``age`` seconds, parts of broken-off uploads that nothing was added to, empty folders."""
+    """Delete what gradio forgets: files older than ``age`` seconds, parts of broken-off uploads that nothing was added
+    to, empty folders.
+    """
     now = time.time()
     for at, folders, names in os.walk(folder, topdown=False):
         for name in names:

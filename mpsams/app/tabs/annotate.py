@@ -1,4 +1,5 @@
-"""The Annotate tab: a lesion is outlined by hand on a canvas, with the help of a network; the most doubtful image comes first.
+"""The Annotate tab: a lesion is outlined by hand on a canvas, with the help of a network; the most doubtful image comes
+first.
 
 The canvas sends commands to an annotation session and gets replies. Another slice or image is shown in all tabs.
 """
@@ -27,14 +28,21 @@ TITLE = "Annotate"
 PLACE = 4
 QUICK = ("save", "accept", "skip", "reopen", "window", "tidy", "copy")  # commands of the canvas that ask no network
 
-INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; dashes are what a network proposes. Paint what is wrong, or choose
-Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you go; press <kbd>?</kbd> for the keys.</p>"""
+INTRO = """<p class="lead"><strong>What you see.</strong> Your mask in orange; dashes are what a network proposes. Paint
+what is wrong, or choose Lesion and Not lesion, scribble a few strokes, and the mask follows. Everything is saved as you
+go; press <kbd>?</kbd> for the keys.</p>"""
 
 
 def describe_assistant(registry: ModelRegistry, modality: str) -> str:
-    """Return as HTML what the assistant that proposes was trained on and how good it is; "" if it is another network."""
+    """Return as HTML what the assistant that proposes was trained on and how good it is; "" if it
+    is another network.
+    """
     name = assist.default_model(registry, modality)
-    return html.assistant(registry.metadata(name), registry.evaluation(name)) if name and name == registry.assistant(modality) else ""
+    return (
+        html.assistant(registry.metadata(name), registry.evaluation(name))
+        if name and name == registry.assistant(modality)
+        else ""
+    )
 
 
 def build(session: Session) -> None:
@@ -58,7 +66,9 @@ def build(session: Session) -> None:
 
 
 def lane_of(message: object) -> str:
-    """Return the lane of a command of the canvas: one that only saves what was drawn does not wait for those that ask a network."""
+    """Return the lane of a command of the canvas: one that only saves what was drawn does not wait for those that ask a
+    network.
+    """
     return SAVE if isinstance(message, dict) and message.get("action") in QUICK else NETWORK
 
 
@@ -73,7 +83,10 @@ class Listeners:
         """Connect the handlers to their events."""
         session, sidebar = self.session, self.sidebar
         inputs, lost = [session.case, self.state, sidebar.user], {"may_lose": [session.case, self.state]}
-        on_event(self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", lane=lane_of, saves=True, **lost)  # the page sends one at a time
+        # the page sends one at a time
+        on_event(
+            self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", lane=lane_of, saves=True, **lost
+        )
         on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
         session.on_case(self.show, [self.state, sidebar.user], self.outputs, may_lose=[self.state], lane=NETWORK)
 
@@ -83,13 +96,39 @@ class Listeners:
         inputs = [session.case, self.state, sidebar.user]
         on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
         on_event(sidebar.readers.agreement.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
-        on_event(sidebar.readers.agreement.consensus, self.make_consensus, inputs, [sidebar.notice, *self.outputs], concurrency_limit=1, lane=LONG, **lost)
+        on_event(
+            sidebar.readers.agreement.consensus,
+            self.make_consensus,
+            inputs,
+            [sidebar.notice, *self.outputs],
+            concurrency_limit=1,
+            lane=LONG,
+            **lost,
+        )
         on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
-        on_event(self.stage.ahead, self.prefetch, [self.state, sidebar.user], [], concurrency_limit=1, lane=LONG, may_lose=[self.state])
+        on_event(
+            self.stage.ahead,
+            self.prefetch,
+            [self.state, sidebar.user],
+            [],
+            concurrency_limit=1,
+            lane=LONG,
+            may_lose=[self.state],
+        )
         on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, **lost)
-        on_event(sidebar.list.batch, self.batch, inputs, [sidebar.notice, *self.outputs], concurrency_limit=1, lane=LONG, **lost)
+        on_event(
+            sidebar.list.batch,
+            self.batch,
+            inputs,
+            [sidebar.notice, *self.outputs],
+            concurrency_limit=1,
+            lane=LONG,
+            **lost,
+        )
         masks = [sidebar.masks, sidebar.user, session.case, self.state]
-        on_event(sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost)
+        on_event(
+            sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost
+        )
 
     def lane_of_pick(self, message: object) -> str:
         """Return the lane of a click in the list: the networks are asked about an image that nobody has opened yet."""
@@ -106,7 +145,8 @@ class Listeners:
         return {self.state: annotation, self.stage: reply} | self._show_case(annotation, case) | shown
 
     def show(self, case: Case, annotation: AnnotationSession | None, user: str, request: gr.Request = None) -> dict:
-        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address or the first of the queue.
+        """Put the case on screen on the canvas; with a project and nothing chosen yet, the image of the page's address
+        or the first of the queue.
 
         While the page is opened with a link to something else nothing is shown here: the link has its own image.
         """
@@ -134,14 +174,20 @@ class Listeners:
         return self._show_reply(annotation, reply, case)
 
     def settle(self, case: Case | None, annotation: AnnotationSession | None, user: str) -> dict:
-        """Once the masks are proposed, open the first image of the queue in place of the one that ``begin`` opened, if nobody has worked on that."""
+        """Once the masks are proposed, open the first image of the queue in place of the one that ``begin`` opened, if
+        nobody has worked on that.
+        """
         annotation, first = self._ensure(annotation), self.session.project.next()
         if not annotation.is_untouched or first is None:
             return self._show_reply(annotation, None, case)
         return self._show_reply(annotation, annotation.open(first.id, author(user)), case)
 
-    def batch(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> Iterator[dict]:
-        """Accept, skip, reopen or delete the images that are selected in the list; then show the image on screen as it is now."""
+    def batch(
+        self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData
+    ) -> Iterator[dict]:
+        """Accept, skip, reopen or delete the images that are selected in the list; then show the image on screen as it
+        is now.
+        """
         project, annotation, problems, done = self.session.project, self._ensure(annotation), [], 0
         try:
             action, ids = batch.parse(event._data)
@@ -158,7 +204,9 @@ class Listeners:
         reply = annotation.reopen_on_screen(author(user)) or annotation.show(self.session.first, author(user))
         yield {self.sidebar.notice: notice} | self._show_reply(annotation, reply, case)
 
-    def make_consensus(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> Iterator[dict]:
+    def make_consensus(
+        self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData
+    ) -> Iterator[dict]:
         """Make the consensus of all images of the readers, with a bar; then show the image on screen as it is now."""
         annotation = self._ensure(annotation)
         for notice in self.sidebar.readers.make(event):
@@ -184,7 +232,8 @@ class Listeners:
     def _ensure(self, annotation: AnnotationSession | None) -> AnnotationSession:
         """Return the annotation session of this page, a new one if there is none, or if it is of another reader."""
         session, view = self.session, self.session.view
-        if annotation is not None and (annotation.view is None or annotation.view.name == view.name):  # without a project there is no view
+        # without a project there is no view
+        if annotation is not None and (annotation.view is None or annotation.view.name == view.name):
             return annotation
         return AnnotationSession(session.annotation_registry, session.project, session.reserve, view)
 
@@ -195,12 +244,23 @@ class Listeners:
         return {self.state: annotation} | shown | self._show_case(annotation, before) | self.sidebar.update(annotation)
 
     def _show_case(self, annotation: AnnotationSession, before: Case | None) -> dict:
-        """Show the session's case in the other tabs if it changed. before: the case that they show; None if that is not known."""
+        """Show the session's case in the other tabs if it changed.
+
+        before: the case that they show; None if that is not known.
+        """
         case, session = annotation.case, self.session
         if case is None or case is before:
             return {}
         if before is None or case.scan.voxels_xyz is not before.scan.voxels_xyz:
             return session.sidebar.show_case(case)
         level, width = transforms.middle(*case.display_span)
-        window = {session.sidebar.level: level, session.sidebar.width: width} if case.display_span != before.display_span else {}
-        return {session.case: case, session.version: str(time.monotonic_ns()), session.sidebar.slice: case.index + 1} | window
+        window = (
+            {session.sidebar.level: level, session.sidebar.width: width}
+            if case.display_span != before.display_span
+            else {}
+        )
+        return {
+            session.case: case,
+            session.version: str(time.monotonic_ns()),
+            session.sidebar.slice: case.index + 1,
+        } | window

@@ -34,7 +34,9 @@ CACHED_ROUNDS = 32  # images of the quiz that are kept
 def build(session: Session) -> None:
     """Lay out the tab, register its events."""
     registry = session.registry
-    round_of = functools.lru_cache(CACHED_ROUNDS)(lambda seed, number: quiz.make_round(seed, number, registry.clustering))
+    round_of = functools.lru_cache(CACHED_ROUNDS)(
+        lambda seed, number: quiz.make_round(seed, number, registry.clustering)
+    )
 
     found_examples = functools.cache(lambda: examples.find_examples(session.first, session.cases, registry))
 
@@ -76,7 +78,9 @@ def build(session: Session) -> None:
         page = event_values(event).get("page")
         if not handout.is_page(page):
             raise user_error(f"page {str(page)[:80]!r} is not the address of this page")
-        return save_to_cache(handout.draw(LessonContext(case, state, registry), page, session.is_sample(case)), "ten-steps.pdf", file)
+        return save_to_cache(
+            handout.draw(LessonContext(case, state, registry), page, session.is_sample(case)), "ten-steps.pdf", file
+        )
 
     def read_settings(values: Mapping[str, str], case: Case) -> dict:
         return {lesson_state: start_quiz(DEFAULTS.update(values))}

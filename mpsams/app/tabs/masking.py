@@ -21,16 +21,18 @@ PLACE = 1
 
 OPENS_AT = FIRST_EPOCH
 MARKS = (1, 10, 100, 800)
-INTRO = """<p class="lead"><strong>What you see.</strong> The image is cut into 256 patches, and the patches into two clusters; one
-(orange) is taken for lesion. MPS-AMS hides those first, and hides more each epoch: σ = 25% + ln(epoch) / 12.
-Drag the epoch and watch. Click a patch to ask about it.</p>"""
+INTRO = """<p class="lead"><strong>What you see.</strong> The image is cut into 256 patches, and the patches into two
+clusters; one (orange) is taken for lesion. MPS-AMS hides those first, and hides more each epoch: σ = 25% + ln(epoch) /
+12. Drag the epoch and watch. Click a patch to ask about it.</p>"""
 PICK_PATCH = """
 const at = event => {
     const map = event.target.closest('svg[data-columns]');
     if (!map) return null;
-    const box = map.getBoundingClientRect(), n = Number(map.dataset.columns), seen = map.viewBox.baseVal;  // of 256 units
+    const box = map.getBoundingClientRect(), n = Number(map.dataset.columns);
+    const seen = map.viewBox.baseVal;  // of 256 units
     const cell = (share, low, side) => Math.min(n - 1, Math.max(0, Math.floor((low + share * side) / 256 * n)));
-    return cell((event.clientY - box.top) / box.height, seen.y, seen.height) * n + cell((event.clientX - box.left) / box.width, seen.x, seen.width);
+    const row = cell((event.clientY - box.top) / box.height, seen.y, seen.height);
+    return row * n + cell((event.clientX - box.left) / box.width, seen.x, seen.width);
 };
 element.addEventListener('click', event => {
     const index = at(event);
@@ -75,7 +77,9 @@ def build(session: Session) -> None:
     playing, clock = gr.State(False), gr.Timer(0.2, active=False)
     gr.HTML(INTRO)
     with gr.Row(elem_classes="controls scrub", equal_height=True):
-        epoch = gr.Slider(1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch of pretraining", min_width=240, buttons=[])
+        epoch = gr.Slider(
+            1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch of pretraining", min_width=240, buttons=[]
+        )
         marks = [gr.Button(str(mark), size="sm", scale=0, min_width=46, elem_classes="mark") for mark in MARKS]
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
     viewer.build(session)
@@ -94,7 +98,10 @@ def build(session: Session) -> None:
     session.link_epoch(epoch)
     session.on_case(show, [session.epoch, *which], stage)
     session.keep_in_address(
-        {"epoch": epoch}, lambda values, case: dict.fromkeys((epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON))
+        {"epoch": epoch},
+        lambda values, case: dict.fromkeys(
+            (epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)
+        ),
     )
     endpoints(registry)
 
@@ -102,9 +109,13 @@ def build(session: Session) -> None:
 def endpoints(registry: ModelRegistry) -> None:
     """Register /clusters and /mask."""
     image, truth = (gr.File(type="filepath", visible=False, label=name) for name in ("image", "truth"))
-    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    modality = gr.Textbox(
+        "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"
+    )
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
-    selector = gr.Textbox("", visible=False, label=f"selector, one of {', '.join(clusters.SELECTORS)}; empty for the default")
+    selector = gr.Textbox(
+        "", visible=False, label=f"selector, one of {', '.join(clusters.SELECTORS)}; empty for the default"
+    )
     earlier = gr.Textbox("", visible=False, label="selector, under the name that it had in earlier versions")
     seed, epoch = (
         gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647"),

@@ -28,12 +28,17 @@ OPENS_AT = FIRST_EPOCH
 SIZE = (SIDE, SIDE)
 TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
-ROWS = {"-mps_ams-pretrain": ("MPS-AMS", "Trained hiding lesion-like patches first, 25% rising to 81%"), "-base-pretrain": ("base", "Trained hiding 75% at random")}  # fmt: skip
-INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what a lesion is fills them in.
-Both networks get the same hidden patches. The brighter the error map, the further off; good filling means it has learnt how this tissue looks.</p>"""
-MAKE = """<strong>No pretrained weights here.</strong> This panel needs {names} in the folder given by <code>--weights</code>. Make them with
-<code>python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml --data.root Dataset_BUSI_with_GT</code> (and
-<code>busi-base-cpu.toml</code>). The Masking tab works without any weights."""
+ROWS = {
+    "-mps_ams-pretrain": ("MPS-AMS", "Trained hiding lesion-like patches first, 25% rising to 81%"),
+    "-base-pretrain": ("base", "Trained hiding 75% at random"),
+}
+INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what
+a lesion is fills them in. Both networks get the same hidden patches. The brighter the error map, the further off; good
+filling means it has learnt how this tissue looks.</p>"""
+MAKE = """<strong>No pretrained weights here.</strong> This panel needs {names} in the folder given by
+<code>--weights</code>. Make them with <code>python -m train.pretrain --config train/configs/busi-mps_ams-cpu.toml
+--data.root Dataset_BUSI_with_GT</code> (and <code>busi-base-cpu.toml</code>). The Masking tab works without any
+weights."""
 
 
 def build(session: Session) -> None:
@@ -49,7 +54,11 @@ def build(session: Session) -> None:
             1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[]
         )
         way = gr.Radio(
-            [(says, name) for name, says in WAYS.items()], value="first", label="Which patches are hidden", scale=3, min_width=240
+            [(says, name) for name, says in WAYS.items()],
+            value="first",
+            label="Which patches are hidden",
+            scale=3,
+            min_width=240,
         )
     viewer.build(session)
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
@@ -60,24 +69,37 @@ def build(session: Session) -> None:
     session.link_epoch(epoch)
     session.on_case(show, [session.epoch, way], stage, **waits)
     session.keep_in_address(
-        {"epoch": epoch}, lambda values, case: dict.fromkeys((epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON))
+        {"epoch": epoch},
+        lambda values, case: dict.fromkeys(
+            (epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)
+        ),
     )
 
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
     at = gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {endpoints.LAST_EPOCH}")
-    modality = gr.Textbox("", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says")
+    modality = gr.Textbox(
+        "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"
+    )
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     weights = gr.Textbox("", visible=False, label="name of a pretrained network; empty for MPS-AMS")
-    parts = [gr.JSON(visible=False), *(gr.File(visible=False, label=name) for name in ("masked", "reconstruction", "error"))]
+    parts = [
+        gr.JSON(visible=False),
+        *(gr.File(visible=False, label=name) for name in ("masked", "reconstruction", "error")),
+    ]
 
     def reconstruct(image, epoch=OPENS_AT, modality="", seed=0, weights="", slice=0):
         """Hide patches lesion first at an epoch and fill them in: numbers, and three PNG files of 256 × 256."""
         case = endpoints.case_of(registry, image, modality, slice, seed)
-        name, epoch = endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality), endpoints.epoch_of(epoch)
+        name, epoch = (
+            endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality),
+            endpoints.epoch_of(epoch),
+        )
         found = reconstruct_case(case, epoch, "first", registry, name)
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
-        files = [written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)]
+        files = [
+            written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)
+        ]
         numbers = {"weights": name, "epoch": epoch, "hidden": inference.mask_at(case.study, epoch).hidden}
         return numbers | {"error": endpoints.finite(found.error_background), "notes": endpoints.notes(case)}, *files
 
@@ -89,7 +111,9 @@ def build(session: Session) -> None:
 
 def reconstruct_case(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
     """The reconstruction of the case by a network at an epoch, hiding lesion "first" or at "random"."""
-    return shared.reconstruct(registry.network(name), case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss)
+    return shared.reconstruct(
+        registry.network(name), case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
+    )
 
 
 def hidden_patches(case: Case, epoch: float, way: str) -> Tensor:
@@ -109,7 +133,9 @@ def networks_for(case: Case, registry: ModelRegistry) -> dict[str, str]:
 def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) -> tuple:
     """Keys of the shared results that ``view`` is drawn from."""
     networks = [registry.network(name) for name in networks_for(case, registry).values()]
-    return shared.reconstruction_keys(networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss)
+    return shared.reconstruction_keys(
+        networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
+    )
 
 
 def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
@@ -127,10 +153,20 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
         [
             viewer.slice_data(case, part=True),
             html.trained_elsewhere(trained, case.modality, NAMES),
-            html.row([input_pictures(case, epoch, next(iter(found.values()))), *(column(case, e, r) for e, r in found.items())], "films three"),
+            html.row(
+                [
+                    input_pictures(case, epoch, next(iter(found.values()))),
+                    *(column(case, e, r) for e, r in found.items()),
+                ],
+                "films three",
+            ),
             bar(),
             numbers(case, found),
-            html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.") if missing else "",
+            (
+                html.note(f"Not in the weights folder: {', '.join(missing)}; its column appears when it is.")
+                if missing
+                else ""
+            ),
         ]
     )
 
@@ -138,11 +174,20 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
 def input_pictures(case: Case, epoch: float, result: Reconstruction) -> str:
     """The image, and what the networks are given of it."""
     at = inference.mask_at(case.study, epoch)
-    whole = images.svg("The image as it is", SIZE, [image_layer(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)], viewer.LINKED)
-    part = images.svg("The image with patches hidden", SIZE, [image_layer(result.masked_11ss[0, 0].numpy())], viewer.LINKED)
+    whole = images.svg(
+        "The image as it is",
+        SIZE,
+        [image_layer(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)],
+        viewer.LINKED,
+    )
+    part = images.svg(
+        "The image with patches hidden", SIZE, [image_layer(result.masked_11ss[0, 0].numpy())], viewer.LINKED
+    )
     caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
     outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
-    return html.row([html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack")
+    return html.row(
+        [html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack"
+    )
 
 
 def column(case: Case, ending: str, result: Reconstruction) -> str:
@@ -151,12 +196,17 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
     before, after = (image_layer(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
     picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
-    wrong = images.raster(shared.picture("error", result.error_11ss[0, 0].numpy(), lambda x: images.uri(images.heat(x, TOP))), SIZE)
+    wrong = images.raster(
+        shared.picture("error", result.error_11ss[0, 0].numpy(), lambda x: images.uri(images.heat(x, TOP))), SIZE
+    )
     error = images.svg(f"Error of {title}", SIZE, [wrong, case.outline(SIZE, part=True)], viewer.LINKED)
     return html.row(
-        [html.figure(picture, f"{title} <em>fills in</em>", f"{says}.{viewer.wipe('Original', 'Filled in')}"), html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only.")],
+        [
+            html.figure(picture, f"{title} <em>fills in</em>", f"{says}.{viewer.wipe('Original', 'Filled in')}"),
+            html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only."),
+        ],
         "stack",
-    )  # fmt: skip
+    )
 
 
 def image_layer(unit_ss) -> str:
@@ -166,7 +216,10 @@ def image_layer(unit_ss) -> str:
 
 def bar() -> str:
     """The colours of the error maps."""
-    return f'<div class="ramp"><span>no error</span><i style="background:{images.ramp_css()}"></i><span>{TOP:.0%} of full brightness or more</span></div>'
+    return (
+        f'<div class="ramp"><span>no error</span><i style="background:{images.ramp_css()}"></i><span>{TOP:.0%} of full'
+        " brightness or more</span></div>"
+    )
 
 
 def numbers(case: Case, found: dict[str, Reconstruction]) -> str:

@@ -26,17 +26,22 @@ PLACE = 9
 KEPT = 32  # answers that are kept for whoever asks next
 FORMS = {"csv": "CSV, all tables of the plan", "md": "Markdown", "tex": "LaTeX"}
 PRESS = "() => setTimeout(() => document.querySelector('#table-file').click(), 200)"
-INTRO = """<p class="lead"><strong>What you see.</strong> How well each method outlines lesions on images that no training saw, from the records
-of runs of this program, beside the paper's own numbers. Every number and every sentence here is computed from the records.</p>"""
-MAKE = """<strong>No records here yet.</strong> The tables and plots of this tab come from <code>*.jsonl</code> files in the folder given by
-<code>--results</code>. Make them with <code>python -m train.reproduce table1 --data.name busi --data.root Dataset_BUSI_with_GT</code>
-(<code>table2</code> for the ablation; <code>--data.name phantom</code> needs no data), then copy the run's <code>records.jsonl</code> there.
-<code>python -m train.report</code> writes the same tables to files."""
+INTRO = """<p class="lead"><strong>What you see.</strong> How well each method outlines lesions on images that no
+training saw, from the records of runs of this program, beside the paper's own numbers. Every number and every sentence
+here is computed from the records.</p>"""
+MAKE = """<strong>No records here yet.</strong> The tables and plots of this tab come from <code>*.jsonl</code> files in
+the folder given by <code>--results</code>. Make them with <code>python -m train.reproduce table1 --data.name busi
+--data.root Dataset_BUSI_with_GT</code> (<code>table2</code> for the ablation; <code>--data.name phantom</code> needs no
+data), then copy the run's <code>records.jsonl</code> there. <code>python -m train.report</code> writes the same tables
+to files."""
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """The records there are: plans with their files, and what is wrong with files that cannot be read. key: their ``state``."""
+    """The records there are: plans with their files, and what is wrong with files that cannot be read.
+
+    key: their ``state``.
+    """
 
     key: str
     plans: Mapping[str, tuple[Path, ...]]
@@ -83,13 +88,22 @@ class Reader:
 
     def _numbers(self, key: str, choice: Choice) -> str:
         results, found = self.results(key, choice.plan, choice.per), self.table(key, choice)
-        compared = tables.compare(results, choice.table, choice.recipe, choice.averaging, result_report.METHOD, choice.measure)
+        compared = tables.compare(
+            results, choice.table, choice.recipe, choice.averaging, result_report.METHOD, choice.measure
+        )
         paper = any(line.cells[choice.measure].paper is not None for line in found.rows)
-        return result_report.scale(results) + result_report.table(found, choice.measure) + result_report.key(paper) + result_report.difference_report(compared, choice)
+        return (
+            result_report.scale(results)
+            + result_report.table(found, choice.measure)
+            + result_report.key(paper)
+            + result_report.difference_report(compared, choice)
+        )
 
     def _by_labels(self, key: str, choice: Choice) -> str:
         results = self.results(key, choice.plan, choice.per)
-        both = [tables.table(results, name, choice.recipe, choice.averaging) for name in tables.tables_with_runs(results)]
+        both = [
+            tables.table(results, name, choice.recipe, choice.averaging) for name in tables.tables_with_runs(results)
+        ]
         with self._lock:
             return result_report.against_labels(both, choice)
 
@@ -108,13 +122,24 @@ class Reader:
         if form == "tex":
             return tables.latex(self.table(key, choice))
         results = self.results(key, choice.plan, choice.per)
-        return tables.csv(tables.table(results, name, recipe, averaging, self.paper) for name in tables.tables_with_runs(results) for recipe in results.recipes for averaging in AVERAGED)
+        return tables.csv(
+            tables.table(results, name, recipe, averaging, self.paper)
+            for name in tables.tables_with_runs(results)
+            for recipe in results.recipes
+            for averaging in AVERAGED
+        )
 
 
 def rivals() -> str:
     """In what the rivals differ here from their papers, as HTML that opens on request."""
-    rows = (f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(told)}</li>" for name, told in methods.deviations().items())
-    return f"<details><summary>In what the rivals differ here from their papers</summary><ul>{''.join(rows)}</ul></details>"
+    rows = (
+        f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(told)}</li>"
+        for name, told in methods.deviations().items()
+    )
+    return (
+        "<details><summary>In what the rivals differ here from their"
+        f" papers</summary><ul>{''.join(rows)}</ul></details>"
+    )
 
 
 def build(session: Session) -> None:
@@ -129,12 +154,33 @@ def build(session: Session) -> None:
             recipe = gr.Radio(["strong"], value="strong", label="Recipe", min_width=150)
             measure = gr.Radio([(HEADS[name], name) for name in MEASURES], value="dsc", label="Measure", min_width=190)
         with gr.Row(elem_classes="controls", equal_height=True):
-            table = gr.Radio([(title, name) for name, title in NAMED.items()], value="table1", label="Methods", scale=4, min_width=250)
-            averaging = gr.Radio([(says.capitalize(), name) for name, says in AVERAGED.items()], value="lesion", label="Mean over", scale=6, min_width=300)
-            per = gr.Radio([("Slice", "image"), ("Volume", "volume")], value="image", label="One case is a", visible=False, scale=3, min_width=150)
+            table = gr.Radio(
+                [(title, name) for name, title in NAMED.items()],
+                value="table1",
+                label="Methods",
+                scale=4,
+                min_width=250,
+            )
+            averaging = gr.Radio(
+                [(says.capitalize(), name) for name, says in AVERAGED.items()],
+                value="lesion",
+                label="Mean over",
+                scale=6,
+                min_width=300,
+            )
+            per = gr.Radio(
+                [("Slice", "image"), ("Volume", "volume")],
+                value="image",
+                label="One case is a",
+                visible=False,
+                scale=3,
+                min_width=150,
+            )
         numbers = gr.HTML("", elem_classes="stage")
         with gr.Row(elem_classes="controls export", equal_height=True):
-            form = gr.Radio([(says, name) for name, says in FORMS.items()], value="csv", label="Download as", min_width=330)
+            form = gr.Radio(
+                [(says, name) for name, says in FORMS.items()], value="csv", label="Download as", min_width=330
+            )
             button = gr.Button("Download the table", variant="primary", min_width=180)
             ready = gr.DownloadButton("File", elem_id="table-file")  # never seen: pressed when the file is written
         by_labels = gr.HTML("")
@@ -170,7 +216,9 @@ def build(session: Session) -> None:
             table: kept_of(values[table], tables.tables_with_runs(results)),
             recipe: kept_of(values[recipe], results.recipes),
             per: values[per] if results.volumes else "image",
-            across: kept_of(values[across], [m for m in results.methods if m != result_report.METHOD] or results.methods),
+            across: kept_of(
+                values[across], [m for m in results.methods if m != result_report.METHOD] or results.methods
+            ),
             up: kept_of(values[up], results.methods, result_report.METHOD),
             share: kept_of(values[share], results.labels, 0.1),
         }
@@ -212,7 +260,9 @@ def build(session: Session) -> None:
     on_event(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
     on_event(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
     on_event(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
-    on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(None, js=PRESS)
+    on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(
+        None, js=PRESS
+    )
 
 
 def kept_of(value, allowed, preferred=None):

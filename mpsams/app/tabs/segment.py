@@ -1,4 +1,5 @@
-"""Segment & compare: the lesion as outlined by every segmentation network at hand, beside the truth and where they differ.
+"""Segment & compare: the lesion as outlined by every segmentation network at hand, beside the truth and where they
+differ.
 
 Axes: H x W pixels of the slice; X, Y, Z voxels as stored.
 """
@@ -48,12 +49,13 @@ ORDERS = {"paper": "The paper's order", "dsc": "DSC, highest first"}
 SCOPES = {"one": "The large picture", "all": "All networks"}
 PRESS = "() => setTimeout(() => document.querySelector('#made-file').click(), 200)"
 FILL = "share => document.documentElement.style.setProperty('--filling', share)"
-INTRO = """<p class="lead"><strong>What you see.</strong> Networks of the same shape outline the lesion. They saw few labelled images and differ in
-how they were pretrained without labels; the assistant, where there is one, learnt from all labels and stands beside them.
-Where the probability of lesion reaches the threshold, a pixel is lesion. Choose a small picture to see it large.</p>"""
-MAKE = """<strong>No segmentation weights here.</strong> This panel needs networks like <code>busi-mps_ams-seg-10</code> in the folder given by
-<code>--weights</code>. Make them with <code>python -m train.finetune</code> after <code>python -m train.pretrain</code>; <code>--help</code> tells how.
-The Masking tab works without any weights."""
+INTRO = """<p class="lead"><strong>What you see.</strong> Networks of the same shape outline the lesion. They saw few
+labelled images and differ in how they were pretrained without labels; the assistant, where there is one, learnt from
+all labels and stands beside them. Where the probability of lesion reaches the threshold, a pixel is lesion. Choose a
+small picture to see it large.</p>"""
+MAKE = """<strong>No segmentation weights here.</strong> This panel needs networks like <code>busi-mps_ams-seg-10</code>
+in the folder given by <code>--weights</code>. Make them with <code>python -m train.finetune</code> after <code>python
+-m train.pretrain</code>; <code>--help</code> tells how. The Masking tab works without any weights."""
 
 
 def build(session: Session) -> None:
@@ -65,8 +67,8 @@ def build(session: Session) -> None:
 class SegmentTab:
     """The components of the tab and their listeners.
 
-    said: what the networks said of the slice on screen; thresholds: those that were set on its image; whole: what they said of
-    the volume. pictures: the components that are drawn anew with each of these.
+    said: what the networks said of the slice on screen; thresholds: those that were set on its image; whole: what they
+    said of the volume. pictures: the components that are drawn anew with each of these.
     """
 
     def __init__(self, session: Session) -> None:
@@ -90,7 +92,9 @@ class SegmentTab:
             self.threshold = gr.Slider(
                 0.05, 0.95, DEFAULT_THRESHOLD, step=0.01, label="Threshold", min_width=220, buttons=[]
             )
-            self.scope = gr.Radio([(label, name) for name, label in SCOPES.items()], value="one", label="Threshold of", min_width=230)
+            self.scope = gr.Radio(
+                [(label, name) for name, label in SCOPES.items()], value="one", label="Threshold of", min_width=230
+            )
             self.opacity = gr.Slider(0, 0.8, 0.25, step=0.05, label="Opacity", min_width=140, buttons=[])
             self.reset = gr.Button("Reset thresholds", size="sm", min_width=130, scale=0)
         self.verdict = gr.HTML("", elem_classes="stage")
@@ -98,7 +102,12 @@ class SegmentTab:
         with gr.Row(elem_classes="compare"):
             self.large = gr.HTML("", elem_classes="large")
             with gr.Column(min_width=0):
-                self.order = gr.Radio([(label, name) for name, label in ORDERS.items()], value="paper", show_label=False, elem_classes="order")
+                self.order = gr.Radio(
+                    [(label, name) for name, label in ORDERS.items()],
+                    value="paper",
+                    show_label=False,
+                    elem_classes="order",
+                )
                 self.cells = gr.HTML("", js_on_load=network_grid.SELECT)
                 self.bars = gr.HTML("", elem_classes="stage")
         self.taught = gr.HTML("", elem_classes="stage")
@@ -119,8 +128,15 @@ class SegmentTab:
             self.form = gr.Radio([("PNG", "png")], value="png", label="As", min_width=110)
             self.download = gr.Button("Download the mask", variant="primary", min_width=180)
         with gr.Row(elem_classes="controls export", equal_height=True):
-            self.crop = gr.Radio([(label, name) for name, label in CROPS.items()], value="whole", label="Comparison figure: crop", min_width=210)
-            self.paper = gr.Radio([(label, name) for name, label in FORMS.items()], value="pdf", label="As", min_width=240)
+            self.crop = gr.Radio(
+                [(label, name) for name, label in CROPS.items()],
+                value="whole",
+                label="Comparison figure: crop",
+                min_width=210,
+            )
+            self.paper = gr.Radio(
+                [(label, name) for name, label in FORMS.items()], value="pdf", label="As", min_width=240
+            )
         with gr.Row(elem_classes="controls export", equal_height=True):
             self.add = gr.Button("Add this image as a row", min_width=180)
             self.clear = gr.Button("Clear rows", min_width=110, interactive=False)
@@ -132,20 +148,41 @@ class SegmentTab:
 
     def _listen_to_pictures(self) -> None:
         session, said, redraw = self.session, self.said, [self.said, self.thresholds, self.order]
-        on_event(self.threshold.input, self._set_threshold, [self.threshold, self.scope, *redraw], [self.thresholds, *self.pictures])
+        on_event(
+            self.threshold.input,
+            self._set_threshold,
+            [self.threshold, self.scope, *redraw],
+            [self.thresholds, *self.pictures],
+        )
         on_event(self.reset.click, self._reset, [said, self.order], [self.thresholds, self.threshold, *self.pictures])
         on_event(self.order.input, self._show, redraw, self.pictures)
         on_event(self.opacity.input, None, [self.opacity], None, js=FILL)
-        picking = on_event(self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold])
+        picking = on_event(
+            self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold]
+        )
         self.planes.follow(picking.then, self.report.change)
-        settled = [self.deep, self.who, self.wanted, self.form, self.download, self.whole, self.report, self.due, self.thresholds, self.threshold]
+        settled = [
+            self.deep,
+            self.who,
+            self.wanted,
+            self.form,
+            self.download,
+            self.whole,
+            self.report,
+            self.due,
+            self.thresholds,
+            self.threshold,
+        ]
         session.keep_in_address({"networks": self.wanted}, self._read_networks)
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
         inputs = [session.case, self.thresholds, self.order, self.wanted, said]
         shows = [said, self.which, *self.pictures]
         waits = {"lane": NETWORK, "needs": self._needed_results}
-        asking = on_event(gr.on, self._infer, inputs, shows, triggers=[self.due.change, self.wanted.input], may_lose=[said], **waits)
-        on_event(asking.then, self._show, redraw, self.pictures)  # a threshold may have been moved while they were asked
+        asking = on_event(
+            gr.on, self._infer, inputs, shows, triggers=[self.due.change, self.wanted.input], may_lose=[said], **waits
+        )
+        # a threshold may have been moved while they were asked
+        on_event(asking.then, self._show, redraw, self.pictures)
         session.version.change(fn=None, cancels=[asking], api_visibility="private")  # nobody waits for the slice before
 
     def _show(self, now: SlicePredictions, thresholds: Thresholds, order: str) -> dict:
@@ -154,18 +191,26 @@ class SegmentTab:
         drawn = {self.verdict: above, self.large: network_grid.large(compared), self.taught: below}
         return drawn | {self.cells: network_grid.cells(compared, order), self.bars: network_grid.bars(compared, order)}
 
-    def _infer(self, case: Case, thresholds: Thresholds, order: str, names: list[str], before: SlicePredictions) -> Iterator[dict]:
+    def _infer(
+        self, case: Case, thresholds: Thresholds, order: str, names: list[str], before: SlicePredictions
+    ) -> Iterator[dict]:
         """Ask the networks that take part; what is known is shown about twice a second."""
         names, drawn = choose_networks(self.registry.segmenters(case.modality), names), 0.0
         for now in predict_slice(case, names, self.registry, before):
             if not now.waiting or time.monotonic() - drawn > PATIENCE:
                 picked = now.shown if now.shown in names else next(iter(names), None)
-                yield {self.said: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(now, thresholds, order)
+                yield {self.said: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(
+                    now, thresholds, order
+                )
                 drawn = time.monotonic()
 
-    def _needed_results(self, case: Case, thresholds: object, order: str, names: list[str], before: SlicePredictions) -> tuple:
+    def _needed_results(
+        self, case: Case, thresholds: object, order: str, names: list[str], before: SlicePredictions
+    ) -> tuple:
         """Keys of the shared results that ``_infer`` asks networks for."""
-        return needed_results(case, choose_networks(self.registry.segmenters(case.modality), names), self.registry, before)
+        return needed_results(
+            case, choose_networks(self.registry.segmenters(case.modality), names), self.registry, before
+        )
 
     def _pick(self, now: SlicePredictions, thresholds: Thresholds, event: gr.EventData) -> dict:
         if event.index not in now.pictures:
@@ -173,9 +218,15 @@ class SegmentTab:
         now = replace(now, shown=event.index)
         compared = compare(now, thresholds)
         shows = {self.said: now, self.large: network_grid.large(compared)}
-        return shows | ({self.which: event.index, self.threshold: compared.threshold_of(event.index)} if event.index in now.probabilities else {})
+        return shows | (
+            {self.which: event.index, self.threshold: compared.threshold_of(event.index)}
+            if event.index in now.probabilities
+            else {}
+        )
 
-    def _set_threshold(self, threshold: float, scope: str, now: SlicePredictions, thresholds: Thresholds, order: str) -> dict:
+    def _set_threshold(
+        self, threshold: float, scope: str, now: SlicePredictions, thresholds: Thresholds, order: str
+    ) -> dict:
         """Another threshold for the large network, or for all where none is large."""
         names = [now.shown] if scope == "one" and now.shown in now.probabilities else list(now.probabilities)
         try:
@@ -188,14 +239,25 @@ class SegmentTab:
         return {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD} | self._show(now, Thresholds(), order)
 
     def _settle(self, case: Case, names: list[str], before: Whole | None, thresholds: Thresholds) -> dict:
-        """Another slice is due; of another image other networks and formats can be had, and what was set or said of the last one goes."""
+        """Another slice is due; of another image other networks and formats can be had, and what was set or said of the
+        last one goes.
+        """
         there = self.registry.segmenters(case.modality)
         kept = volume_report.of(case, before)
         allowed = export.formats(case.scan)
-        label = "Download the mask" + (" (of the whole volume)" if kept else " (of this slice)" if case.is_volume else "")
-        shows = {self.deep: gr.Row(visible=case.is_volume and bool(there)), self.download: gr.Button(label), self.who: gr.Accordion(visible=len(there) > 1)}
+        label = "Download the mask" + (
+            " (of the whole volume)" if kept else " (of this slice)" if case.is_volume else ""
+        )
+        shows = {
+            self.deep: gr.Row(visible=case.is_volume and bool(there)),
+            self.download: gr.Button(label),
+            self.who: gr.Accordion(visible=len(there) > 1),
+        }
         shows |= {self.wanted: gr.CheckboxGroup(choices(there), value=choose_networks(there, names))}
-        shows |= {self.form: gr.Radio([(FORMATS[name], name) for name in allowed], value=allowed[0]), self.due: time.monotonic_ns()}
+        shows |= {
+            self.form: gr.Radio([(FORMATS[name], name) for name in allowed], value=allowed[0]),
+            self.due: time.monotonic_ns(),
+        }
         if thresholds.image != image_key(case):
             shows |= {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD}
         return shows | ({} if kept else {self.whole: None, self.report: ""})
@@ -205,15 +267,29 @@ class SegmentTab:
     def _read_networks(self, values: Mapping[str, str], case: Case) -> dict:
         """Updates for the networks that the page's address names; those that are not there are left out."""
         there = self.registry.segmenters(case.modality)
-        return {self.wanted: gr.CheckboxGroup(choices(there), value=choose_networks(there, values.get("networks", "").split(",")))}
+        return {
+            self.wanted: gr.CheckboxGroup(
+                choices(there), value=choose_networks(there, values.get("networks", "").split(","))
+            )
+        }
 
     def _listen_to_volume(self) -> None:
         on_event(self.threshold.release, self._report, [self.session.case, self.whole, self.thresholds], self.report)
-        on_event(self.reset.click, lambda case, whole: self._report(case, whole, Thresholds()), [self.session.case, self.whole], self.report)
+        on_event(
+            self.reset.click,
+            lambda case, whole: self._report(case, whole, Thresholds()),
+            [self.session.case, self.whole],
+            self.report,
+        )
         outputs = [self.whole, self.report, self.download, self.start, self.stop]
         going = on_event(self.start.click, self._run, [self.said, self.thresholds], outputs, lane=LONG)
         self.stop.click(fn=None, cancels=[going], api_visibility="private")
-        on_event(self.stop.click, lambda: self._idle() | {self.report: html.note("Stopped.")}, [], [self.report, self.start, self.stop])
+        on_event(
+            self.stop.click,
+            lambda: self._idle() | {self.report: html.note("Stopped.")},
+            [],
+            [self.report, self.start, self.stop],
+        )
 
     def _idle(self) -> dict:
         return {self.start: gr.Button(interactive=True), self.stop: gr.Button(interactive=False)}
@@ -232,22 +308,47 @@ class SegmentTab:
                 yield busy | {self.report: volume_report.progress(done, case)}
         result = Whole(case.scan, dict(zip(names, found, strict=True)), now.parts)
         label = gr.Button("Download the mask (of the whole volume)")
-        yield {self.whole: result, self.report: self._report(case, result, thresholds), self.download: label} | self._idle()
+        yield {
+            self.whole: result,
+            self.report: self._report(case, result, thresholds),
+            self.download: label,
+        } | self._idle()
 
     # --- downloads
 
     def _listen_to_downloads(self) -> None:
         files = {"show_progress": "minimal", "lane": NETWORK}
         inputs = [self.said, self.thresholds, self.which, self.form, self.whole]
-        of_slice = {"needs": lambda *values: None if values[-1] else ()}  # no network is asked, but the mask of a volume takes its time
-        on_event(self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **of_slice, **files).then(None, js=PRESS)
+        # no network is asked, but the mask of a volume takes its time
+        of_slice = {"needs": lambda *values: None if values[-1] else ()}
+        on_event(
+            self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **of_slice, **files
+        ).then(None, js=PRESS)
         changed = [self.rows, self.rows_note, self.clear]
-        on_event(self.add.click, self._add_row, [self.said, self.thresholds, self.rows], changed, may_lose=[self.rows], show_progress_on=self.add, **files)
+        on_event(
+            self.add.click,
+            self._add_row,
+            [self.said, self.thresholds, self.rows],
+            changed,
+            may_lose=[self.rows],
+            show_progress_on=self.add,
+            **files,
+        )
         on_event(self.clear.click, lambda: self._rows_updates(()), [], changed)
         inputs = [self.said, self.thresholds, self.rows, self.crop, self.paper]
-        on_event(self.print_it.click, self._figure_file, inputs, self.file, may_lose=[self.rows], show_progress_on=self.print_it, **files).then(None, js=PRESS)
+        on_event(
+            self.print_it.click,
+            self._figure_file,
+            inputs,
+            self.file,
+            may_lose=[self.rows],
+            show_progress_on=self.print_it,
+            **files,
+        ).then(None, js=PRESS)
 
-    def _mask_file(self, now: SlicePredictions, thresholds: Thresholds, name: str, form: str, result: Whole | None) -> str:
+    def _mask_file(
+        self, now: SlicePredictions, thresholds: Thresholds, name: str, form: str, result: Whole | None
+    ) -> str:
         if name not in now.probabilities:
             raise user_error("there is no network to make a mask with")
         whole, threshold = volume_report.of(now.case, result), compare(now, thresholds).threshold_of(name)
@@ -272,7 +373,9 @@ class SegmentTab:
         says = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
         return {self.rows: tuple(rows), self.rows_note: says, self.clear: gr.Button(interactive=bool(rows))}
 
-    def _figure_file(self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str) -> str:
+    def _figure_file(
+        self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str
+    ) -> str:
         """The rows that were added as a file; of none, the image on screen."""
         if not rows and not now.probabilities:
             raise user_error("there is no network to draw a figure of")
@@ -296,6 +399,15 @@ def say(compared: SliceComparison, registry: ModelRegistry) -> tuple[str, str]:
     if not said.probabilities:
         return html.note(MAKE, "warning"), ""
     trained, case = [training_data_of(registry.network(name)) for name in said.probabilities], said.case
-    assistant = next((html.assistant(registry.metadata(name), registry.evaluation(name)) for name in said.probabilities if is_assistant(name)), "")
+    assistant = next(
+        (
+            html.assistant(registry.metadata(name), registry.evaluation(name))
+            for name in said.probabilities
+            if is_assistant(name)
+        ),
+        "",
+    )
     elsewhere = html.trained_elsewhere(trained, case.modality, NAMES)
-    return elsewhere + network_grid.verdict(compared), "" if elsewhere else assistant + html.taught_on(trained[0], case.plane)
+    return elsewhere + network_grid.verdict(compared), (
+        "" if elsewhere else assistant + html.taught_on(trained[0], case.plane)
+    )

@@ -20,9 +20,21 @@ from mpsams.datasets.phantom.neck import ct
 from mpsams.datasets.phantom.volume import Volume, brain_volume, neck_volume
 
 __all__ = [
-    "CASES", "SOURCE", "BuiltIn", "BuiltInVolume", "Volume", "brain_volume", "ct", "load", "neck_volume", "samples", "speckle",
-    "t1", "ultrasound", "volumes",
-]  # fmt: skip
+    "CASES",
+    "SOURCE",
+    "BuiltIn",
+    "BuiltInVolume",
+    "Volume",
+    "brain_volume",
+    "ct",
+    "load",
+    "neck_volume",
+    "samples",
+    "speckle",
+    "t1",
+    "ultrasound",
+    "volumes",
+]
 
 SOURCE = "phantoms drawn by this project, under its own licence"
 CASES = tuple(f"ultrasound-{seed:03d}" for seed in range(64))

@@ -24,7 +24,9 @@ from mpsams.datasets.phantom.paint import (
 
 SLICE = PixelGrid((1, 256, 256), (4, 1, 1))
 
-_STEM = course((-76, 25, 7, 8), (-56, 20, 8, 10), (-43, 16, 9, 13), (-30, 12, 13, 18), (-14, 14, 11, 17), (-3, 12, 9, 13))
+_STEM = course(
+    (-76, 25, 7, 8), (-56, 20, 8, 10), (-43, 16, 9, 13), (-30, 12, 13, 18), (-14, 14, 11, 17), (-3, 12, 9, 13)
+)
 
 
 def t1(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +41,10 @@ def t1(seed: int, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slices(seed: int, grid: PixelGrid, lesion: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """As ``t1``, on any grid: (S, H, W) float32 and bool. There is anatomy from 76 mm below the thalamus to the vertex."""
+    """As ``t1``, on any grid: (S, H, W) float32 and bool.
+
+    There is anatomy from 76 mm below the thalamus to the vertex.
+    """
     rng = generator(seed, 2)
     z, y, x = grid.coordinates()
     turn = rng.normal(0, 0.06)
@@ -82,24 +87,29 @@ def _brain(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw, surface
 
 
 def _deep_grey(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> None:
-    grey = np.minimum.reduce([
-        ellipse(y, side, -24, 14, 9, 5.5, -15, z, 14),  # caudate head
-        ellipse(y, side, -6, 29, 15, 5.5, -14, z, 17),  # putamen
-        ellipse(y, side, 8, 11, 12, 8, 18, z, 13),  # thalamus
-    ])
+    grey = np.minimum.reduce(
+        [
+            ellipse(y, side, -24, 14, 9, 5.5, -15, z, 14),  # caudate head
+            ellipse(y, side, -6, 29, 15, 5.5, -14, z, 17),  # putamen
+            ellipse(y, side, 8, 11, 12, 8, 18, z, 13),  # thalamus
+        ]
+    )
     grid.paint(tissue, grey, 122, 1.2)
     grid.paint(tissue, ellipse(y, side, -3, 22, 8, 3.5, -22, z, 9), 136, 1.5)  # pallidum
 
 
 def _ventricles(grid: PixelGrid, tissue: np.ndarray, z: float, y, side, swell: float) -> None:
     bowed = side - 0.0036 * (y - 4) ** 2  # the horns curve outwards
-    ventricles = np.minimum.reduce([
-        stroke(y, bowed, -32, 9, -8, 2.5, 2.6, 1.6) + 0.5 * beyond(z, -7, 14),
-        stroke(y, bowed, 20, 12, 42, 15, 2.2, 3.4) + 0.5 * beyond(z, -7, 9),
-        np.hypot(stroke(y, bowed, -26, 7, 28, 12, 0, 0), 0.7 * (z - 16 + 0.01 * (y - 2) ** 2)) - 3.6,  # the bodies arch
-        stroke(y, side, 16, 27, -8, 29, 0.6, 0.8) + 0.5 * beyond(z, -18, -8),
-        stroke(y, side, -6, 0, 14, 0, 1.0, 1.2) + beyond(z, -16, 4),
-    ])
+    ventricles = np.minimum.reduce(
+        [
+            stroke(y, bowed, -32, 9, -8, 2.5, 2.6, 1.6) + 0.5 * beyond(z, -7, 14),
+            stroke(y, bowed, 20, 12, 42, 15, 2.2, 3.4) + 0.5 * beyond(z, -7, 9),
+            np.hypot(stroke(y, bowed, -26, 7, 28, 12, 0, 0), 0.7 * (z - 16 + 0.01 * (y - 2) ** 2))
+            - 3.6,  # the bodies arch
+            stroke(y, side, 16, 27, -8, 29, 0.6, 0.8) + 0.5 * beyond(z, -18, -8),
+            stroke(y, side, -6, 0, 14, 0, 1.0, 1.2) + beyond(z, -16, 4),
+        ]
+    )
     grid.paint(tissue, ventricles - swell, 45, 0.8)
     grid.paint(tissue, np.maximum(side - 0.7, np.abs(y + 20) - 14) + beyond(z, -5, 20), 125, 0.6)  # septum
 

@@ -38,7 +38,9 @@ def dicom(volume: Volume, folder: str | Path) -> list[Path]:
     """
     places = np.random.default_rng(0).permutation(len(volume.voxels_shw)).tolist()
     paths = [_path(folder, f"{_name(volume)}-{number:03d}.dcm") for number in range(len(places))]
-    shared = _common_attributes(volume) | (_CT if volume.modality == "ct" else _MR | {"SpacingBetweenSlices": volume.spacing[0]})
+    shared = _common_attributes(volume) | (
+        _CT if volume.modality == "ct" else _MR | {"SpacingBetweenSlices": volume.spacing[0]}
+    )
     for place, path in zip(places, paths, strict=True):
         _write_slice(volume, place, shared, path)
     return paths
@@ -69,7 +71,9 @@ def _nifti(volume: Volume, array_shw: np.ndarray, path: Path) -> Path:
 def _identifier(volume: Volume, *what: object) -> str:
     from pydicom.uid import generate_uid
 
-    return generate_uid(entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, what)])
+    return generate_uid(
+        entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, what)]
+    )
 
 
 def _common_attributes(volume: Volume) -> dict:
@@ -79,17 +83,30 @@ def _common_attributes(volume: Volume) -> dict:
     empty = ("StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientBirthDate", "PatientSex", "StudyID",
              "Manufacturer", "Laterality", "PositionReferenceIndicator", "AcquisitionNumber")  # fmt: skip
     return dict.fromkeys(empty) | {
-        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "StudyDate": "20000101",
-        "StudyDescription": "Phantom", "SeriesDescription": f"{volume.title} phantom", "SeriesNumber": 1,
-        "PatientName": f"Phantom^{volume.title}", "PatientID": f"phantom-{_name(volume)}",
-        "BodyPartExamined": volume.title.upper(), "PatientPosition": "HFS",
-        "StudyInstanceUID": _identifier(volume, "study"), "SeriesInstanceUID": _identifier(volume, "series"),
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "StudyDate": "20000101",
+        "StudyDescription": "Phantom",
+        "SeriesDescription": f"{volume.title} phantom",
+        "SeriesNumber": 1,
+        "PatientName": f"Phantom^{volume.title}",
+        "PatientID": f"phantom-{_name(volume)}",
+        "BodyPartExamined": volume.title.upper(),
+        "PatientPosition": "HFS",
+        "StudyInstanceUID": _identifier(volume, "study"),
+        "SeriesInstanceUID": _identifier(volume, "series"),
         "FrameOfReferenceUID": _identifier(volume, "frame"),
-        "PixelSpacing": list(volume.spacing[1:]), "SliceThickness": volume.spacing[0],
+        "PixelSpacing": list(volume.spacing[1:]),
+        "SliceThickness": volume.spacing[0],
         "ImageOrientationPatient": [round(float(part), 9) for part in (*to_left, *to_back)],
-        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "Rows": volume.voxels_shw.shape[1],
-        "Columns": volume.voxels_shw.shape[2], "BitsAllocated": 16, "BitsStored": 16, "HighBit": 15, "PixelRepresentation": 0,
-    }  # fmt: skip
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": volume.voxels_shw.shape[1],
+        "Columns": volume.voxels_shw.shape[2],
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 0,
+    }
 
 
 def _write_slice(volume: Volume, place: int, shared: dict, path: Path) -> None:

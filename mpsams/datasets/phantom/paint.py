@@ -42,13 +42,17 @@ class PixelGrid:
 
     def field(self, rng: np.random.Generator, tall: float, wide: float | None = None) -> np.ndarray:
         """A ``field`` on the grid, (S, H, W); scales in millimetres, up and to the back the same."""
-        scales = [max(round(mm / step, 6), 1.5) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)]
+        scales = [
+            max(round(mm / step, 6), 1.5) for mm, step in zip((tall, tall, wide or tall), self.spacing, strict=True)
+        ]
         if self.shape[0] == 1:
             return field(rng, self.shape[1:], *scales[1:])[None]
         return field(rng, self.shape, *scales)
 
     def paint(self, image: np.ndarray, distance: np.ndarray, value, soft: float = 0.5) -> None:
-        """``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted) slices make them."""
+        """``paint`` in millimetres, with edges as soft as pixels and (where a whole stack is painted)
+        slices make them.
+        """
         soft = max(soft, self.spacing[1] / 2)
         if distance.ndim == 3 and len(distance) > 1:
             soft = np.maximum(soft, np.abs(np.gradient(distance, axis=0)) / 2)
@@ -82,7 +86,9 @@ def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> n
 
 
 def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0, z=0.0, radius_z=math.inf) -> np.ndarray:
-    """Distance to an ellipse (first-order), turned clockwise by ``degrees``; to the ellipsoid ``z`` below its middle."""
+    """Distance to an ellipse (first-order), turned clockwise by ``degrees``; to the ellipsoid ``z``
+    below its middle.
+    """
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     u = (cos * (x - centre_x) + sin * (y - centre_y)) / radius_x
     v = (cos * (y - centre_y) - sin * (x - centre_x)) / radius_y
@@ -129,7 +135,9 @@ def paint(image: np.ndarray, distance: np.ndarray, value, soft: float | np.ndarr
 def window(inside: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns that hold what is inside, (H, W) bool; all of them if nothing is."""
     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(None), slice(None))
+    return (
+        (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if len(rows) else (slice(None), slice(None))
+    )
 
 
 def ridge(distance: np.ndarray, width: float) -> np.ndarray:

@@ -65,22 +65,27 @@ def _spine(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.
         above = min((z - level for level in _LEVELS), key=abs)  # of the body's middle
         if abs(above) > 5:
             grid.paint(image, ellipse(y, side, 26, 0, 8, 12), 90)  # disc
-        bone = np.minimum.reduce([
-            ellipse(y, side, 26, 0, 8.5, 12.5) + beyond(above, -6, 6),
-            stroke(y, side, 28, 9, 33, 22, 3.5, 3.5) + beyond(above, -3, 5),
-            ellipse(y, side, 39, 19, 6.5, 7),
-            stroke(y, side, 43, 17, 58, 2, 3.2, 3) + beyond(above, -7, 4),
-            stroke(y, side, 57, 0, 70, 3.5, 3, 2.2) + beyond(above, -8, 2),
-        ])
+        bone = np.minimum.reduce(
+            [
+                ellipse(y, side, 26, 0, 8.5, 12.5) + beyond(above, -6, 6),
+                stroke(y, side, 28, 9, 33, 22, 3.5, 3.5) + beyond(above, -3, 5),
+                ellipse(y, side, 39, 19, 6.5, 7),
+                stroke(y, side, 43, 17, 58, 2, 3.2, 3) + beyond(above, -7, 4),
+                stroke(y, side, 57, 0, 70, 3.5, 3, 2.2) + beyond(above, -8, 2),
+            ]
+        )
     elif z < 50:
-        bone = np.minimum.reduce([
-            ellipse(y, side, 24, 0, 5.5, 5.5) + beyond(z, 0, 41),  # dens
-            ellipse(y, side, 27, 19, 9, 8) + beyond(z, 29, 48),  # atlas: its masses, arches and transverse processes
-            stroke(y, side, 15, 0, 19, 17, 3, 3) + beyond(z, 33, 43),
-            stroke(y, side, 29, 24, 31, 38, 3.5, 3) + beyond(z, 33, 41),
-            stroke(y, side, 32, 24, 55, 0, 3, 3.5) + beyond(z, 34, 42),
-            stroke(y, side, 36, 20, 55, 3, 3.5, 3.5) + beyond(z, 0, 27),  # arch of the axis
-        ])
+        bone = np.minimum.reduce(
+            [
+                ellipse(y, side, 24, 0, 5.5, 5.5) + beyond(z, 0, 41),  # dens
+                ellipse(y, side, 27, 19, 9, 8)
+                + beyond(z, 29, 48),  # atlas: its masses, arches and transverse processes
+                stroke(y, side, 15, 0, 19, 17, 3, 3) + beyond(z, 33, 43),
+                stroke(y, side, 29, 24, 31, 38, 3.5, 3) + beyond(z, 33, 41),
+                stroke(y, side, 32, 24, 55, 0, 3, 3.5) + beyond(z, 34, 42),
+                stroke(y, side, 36, 20, 55, 3, 3.5, 3.5) + beyond(z, 0, 27),  # arch of the axis
+            ]
+        )
     if z < 50:
         bone = _hollow_bone(grid, image, np.maximum(bone, -np.minimum(canal, foramen)), 800, spongy, 1.5)
         grid.paint(image, canal, 8)
@@ -123,11 +128,13 @@ def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.n
     fossa = ellipse(y, side, 38, 0, 46, 62, 0, z - 94, 46)
     foramen = ellipse(y, side, 42, 0, 14, 13)
     mastoid = ellipse(y, side, 24, 55, 15, 9, 0, z - 64, 24)
-    bone = np.minimum.reduce([
-        np.maximum(np.abs(fossa - 2.2) - 2.2, -foramen if z < 58 else -np.inf),
-        np.maximum(ellipse(y, side, 15 - 0.4 * (z - 52), 0, 5, 11), 50 - z),  # clivus
-        np.maximum(stroke(y, side, 22, 50, 4, 16, 8, 5), 56 - z),
-    ])
+    bone = np.minimum.reduce(
+        [
+            np.maximum(np.abs(fossa - 2.2) - 2.2, -foramen if z < 58 else -np.inf),
+            np.maximum(ellipse(y, side, 15 - 0.4 * (z - 52), 0, 5, 11), 50 - z),  # clivus
+            np.maximum(stroke(y, side, 22, 50, 4, 16, 8, 5), 56 - z),
+        ]
+    )
     if z > 50:
         brain = np.minimum(ellipse(y, side, 22, 0, 11, 14), ellipse(y, side, 54, 20, 34, 40))
         grid.paint(image, fossa, 8)
@@ -148,14 +155,16 @@ def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.n
     ])  # fmt: skip
     nose = ellipse(y, side, -62, 0, 34, 13.5, 0, z - 60, 22)
     sphenoid = ellipse(y, side, -14, 0, 13, 16, 0, z - 80, 14)
-    bone = np.minimum.reduce([
-        np.abs(sinus - 0.7) - 0.7,
-        np.abs(nose - 0.5) - 0.5,
-        np.abs(sphenoid - 0.7) - 0.7,
-        stroke(y, side, -74, 38, -46, 60, 3.5, 3) + beyond(z, 54, 74),
-        stroke(y, side, -46, 61, 6, 66, 2, 2.4) + beyond(z, 62, 69),
-        stroke(y, side, -34, 14, -18, 19, 2, 1.2) + beyond(z, 40, 60),
-    ])
+    bone = np.minimum.reduce(
+        [
+            np.abs(sinus - 0.7) - 0.7,
+            np.abs(nose - 0.5) - 0.5,
+            np.abs(sphenoid - 0.7) - 0.7,
+            stroke(y, side, -74, 38, -46, 60, 3.5, 3) + beyond(z, 54, 74),
+            stroke(y, side, -46, 61, 6, 66, 2, 2.4) + beyond(z, 62, 69),
+            stroke(y, side, -34, 14, -18, 19, 2, 1.2) + beyond(z, 40, 60),
+        ]
+    )
     grid.paint(image, bone, 600, 0.6)
     grid.paint(image, sinus + 0.6, -1000)
     grid.paint(image, np.minimum(nose, sphenoid) + 0.5, -1000)

@@ -70,15 +70,17 @@ def _with_face(head: np.ndarray, z: float, y, x) -> np.ndarray:
 
 def _face(grid: PixelGrid, z: float, image: np.ndarray, y, side, head, fat) -> None:
     """Muscles, orbits, sinuses, nose, clivus and mastoids."""
-    muscle = np.minimum.reduce([
-        ellipse(y, side, -22, 65, 26, 5, 6, z + 34, 26),  # temporal
-        ellipse(y, side, -30, 56, 15, 6, -10, z + 74, 24),  # masseter
-        ellipse(y, side, -24, 36, 13, 9, 10, z + 66, 18),  # pterygoids
-        ellipse(y, side, 58, 14, 15, 12, 0, z + 88, 34),  # of the neck
-        ellipse(y, side, 50, 38, 12, 15, -35, z + 88, 34),
-        ellipse(y, side, 24, 53, 14, 7, -20, z + 88, 28),  # sternocleidomastoid
-        ellipse(y, side, 4, 9, 6, 9, 0, z + 80, 24),
-    ])
+    muscle = np.minimum.reduce(
+        [
+            ellipse(y, side, -22, 65, 26, 5, 6, z + 34, 26),  # temporal
+            ellipse(y, side, -30, 56, 15, 6, -10, z + 74, 24),  # masseter
+            ellipse(y, side, -24, 36, 13, 9, 10, z + 66, 18),  # pterygoids
+            ellipse(y, side, 58, 14, 15, 12, 0, z + 88, 34),  # of the neck
+            ellipse(y, side, 50, 38, 12, 15, -35, z + 88, 34),
+            ellipse(y, side, 24, 53, 14, 7, -20, z + 88, 28),  # sternocleidomastoid
+            ellipse(y, side, 4, 9, 6, 9, 0, z + 80, 24),
+        ]
+    )
     grid.paint(image, np.maximum(head + 6, 12 + z), 150 + 1.2 * (fat - 235), 3)
     grid.paint(image, np.maximum(muscle, head + 4), 88, 1)
     clivus = -10 - 0.6 * (z + 30)
@@ -93,7 +95,8 @@ def _face(grid: PixelGrid, z: float, image: np.ndarray, y, side, head, fat) -> N
         (ellipse(y, side, -58, 8, 17, 3.5, 0, z + 56, 5), 120),
         (ellipse(y, side, clivus, 0, 5.5, 11) + beyond(z, -62, -30), 165),
         (ellipse(y, side, 28, 57, 15, 10, 0, z + 48, 18), 15),  # mastoid cells
-        (np.minimum(ellipse(y, side, 27, 0, 16, 17), ellipse(y, side, 20, 22, 9, 10)) + beyond(z, -90, -60), 25),  # atlas
+        # atlas
+        (np.minimum(ellipse(y, side, 27, 0, 16, 17), ellipse(y, side, 20, 22, 9, 10)) + beyond(z, -90, -60), 25),
         (ellipse(y, side, 20, 22, 7, 8) + beyond(z, -90, -60), 140),
         (ellipse(y, side, 27, 0, 11, 14) + beyond(z, -90, -58), 45),
         (ellipse(y, side, 25, 0, 7, 8) + beyond(z, -90, -54), 142),  # spinal cord

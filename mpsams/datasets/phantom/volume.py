@@ -44,7 +44,10 @@ class Volume:
 
 
 def neck_volume(seed: int) -> Volume:
-    """Contrast-enhanced CT from the shoulders to the base of the skull, with a tumour. ValueError if the seed is negative."""
+    """Contrast-enhanced CT from the shoulders to the base of the skull, with a tumour.
+
+    ValueError if the seed is negative.
+    """
     image_shw, mask_shw = neck.slices(seed, NECK)
     return Volume(np.rint(image_shw).astype(np.int16), mask_shw, NECK.spacing, "ct", "Neck")
 

@@ -29,8 +29,9 @@ class Series:
     """Attributes of the files of a Scan that a DICOM-SEG needs; nothing in it names the patient but ``patient``.
 
     images: for each slice Z the UID of its file and its frame there, counted from 1, 0 in a file of one frame.
-    series: of each slice Z. places: of each slice, none without geometry. patient: a Dataset of the elements that name the patient, unparsed.
-    A UID is "" where the file has no valid one, files disagree, or a slice is a tile of its image.
+    series: of each slice Z. places: of each slice, none without geometry. patient: a Dataset of the elements that name
+    the patient, unparsed. A UID is "" where the file has no valid one, files disagree, or a slice is a tile of its
+    image.
     """
 
     sop_class: str
@@ -45,7 +46,9 @@ class Series:
     @property
     def referable(self) -> bool:
         """True if all UIDs that a DICOM-SEG refers to are present."""
-        return all((self.sop_class, self.study, *self.series, self.frame_of_reference, *(uid for uid, _ in self.images)))
+        return all(
+            (self.sop_class, self.study, *self.series, self.frame_of_reference, *(uid for uid, _ in self.images))
+        )
 
 
 def read(files: Sequence[Path], modality: str | None = None, choice: int = 0) -> Scan:
@@ -128,7 +131,12 @@ def _frames(files: Sequence[Path]) -> tuple[list[Frame], int, int]:
             refusals.append(DAMAGED)
         else:
             first = found[0]
-            same = first.image.sop, first.order, first.place and first.place.position, tuple(sorted(first.marks.items()))
+            same = (
+                first.image.sop,
+                first.order,
+                first.place and first.place.position,
+                tuple(sorted(first.marks.items())),
+            )
             repeated += same in seen
             frames += [] if same in seen else found
             seen |= {same} if first.image.sop else set()
@@ -183,7 +191,8 @@ def _origin(stack: FrameStack) -> str:
 def _series(stack: FrameStack) -> Series:
     image = stack.frames[0].image
     images = tuple(
-        ("" if frame.tile else frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0) for frame in stack.frames
+        ("" if frame.tile else frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0)
+        for frame in stack.frames
     )
     places = tuple(frame.place for frame in stack.frames) if stack.affine is not None else ()
     agreed = {(frame.image.sop_class, frame.image.frame_of_reference) for frame in stack.frames}

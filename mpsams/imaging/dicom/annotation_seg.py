@@ -23,11 +23,23 @@ _MAX_ELEMENT, _MAX_FRAMES = 2**25, 2**14
 _PIXELS = 0x7FE00010
 _SHARED, _EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _TAGS = (
-    "SOPClassUID", "SegmentationType", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "MaximumFractionalValue", "SegmentSequence", _SHARED, _EACH,
-)  # fmt: skip
+    "SOPClassUID",
+    "SegmentationType",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "MaximumFractionalValue",
+    "SegmentSequence",
+    _SHARED,
+    _EACH,
+)
 _SAME = 0.01  # millimetres, and cosines
 _BITS = {("BINARY", 1): 1, ("FRACTIONAL", 8): 8}
-_ALLOWED = "allowed are uncompressed binary DICOM-SEG, or fractional of 8 bits, whose frames refer to the images of this project"
+_ALLOWED = (
+    "allowed are uncompressed binary DICOM-SEG, or fractional of 8 bits, whose frames refer to the images of this"
+    " project"
+)
 _LONGEST = 64
 
 
@@ -53,7 +65,13 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> bytes
         item.pop("ContributionDateTime", None)
     _name(data, "2.25.0", "2.25.1", "2.25.2")
     digest = hashlib.sha256(_bytes(data)).digest()
-    _name(data, *(UID(f"2.25.{int.from_bytes(hashlib.sha256(digest + part).digest()[:16])}") for part in (b"file", b"series", b"order")))
+    _name(
+        data,
+        *(
+            UID(f"2.25.{int.from_bytes(hashlib.sha256(digest + part).digest()[:16])}")
+            for part in (b"file", b"series", b"order")
+        ),
+    )
     return _bytes(data)
 
 
@@ -94,13 +112,15 @@ def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
     return found
 
 
-def read(path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None) -> tuple[str, np.ndarray, str]:
+def read(
+    path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
+) -> tuple[str, np.ndarray, str]:
     """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
 
     Fractions, be they of occupancy or probability, are lesion above one half of MaximumFractionalValue.
 
-    The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; the label is "" where segments have several.
-    Raises UnreadableImage, and nothing else, whatever the bytes.
+    The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; the label is "" where
+    segments have several. Raises UnreadableImage, and nothing else, whatever the bytes.
     """
     own = Allowance(min(allowance.left, _FILE_STEPS))
     allowance.left -= own.left
@@ -126,14 +146,18 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         return tag == _PIXELS
 
     with open(path, "rb", buffering=0) as opened, Steps(opened, allowance) as file:
-        data = read_partial(file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=[Tag(word) for word in _TAGS])
+        data = read_partial(
+            file, at_pixels, defer_size=_MAX_ELEMENT, force=True, specific_tags=[Tag(word) for word in _TAGS]
+        )
         if uid(data, "SOPClassUID") != _KIND:
             raise UnreadableImage(f"This DICOM is no segmentation; {_ALLOWED}.")
         bits = _BITS.get((text(data, "SegmentationType"), count(data, "BitsAllocated")))
         known = bits and uid(data.file_meta, "TransferSyntaxUID") in _SYNTAXES
         rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames")
         if not known or not pixels or not 0 < frames <= _MAX_FRAMES or not rows * columns:
-            raise UnreadableImage(f"This DICOM-SEG is compressed or of a rare kind, as fractional of 1 bit; {_ALLOWED}.")
+            raise UnreadableImage(
+                f"This DICOM-SEG is compressed or of a rare kind, as fractional of 1 bit; {_ALLOWED}."
+            )
         at, length = pixels[0]
         if min(length, file.size - at) < -(-rows * columns * frames * bits // 8):
             raise UnreadableImage(f"This DICOM-SEG holds fewer pixels than it says; {_ALLOWED}.")
@@ -147,7 +171,9 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
             first, size = number * rows * columns * bits, rows * columns * bits
             file.seek(at + first // 8)
             read = np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8)
-            set_n = np.unpackbits(read, bitorder="little")[first % 8 :][:size] if bits == 1 else 2 * read.astype(int) > full
+            set_n = (
+                np.unpackbits(read, bitorder="little")[first % 8 :][:size] if bits == 1 else 2 * read.astype(int) > full
+            )
             mask_xyz[:, :, z] |= set_n.reshape(rows, columns).T.astype(bool)
         return name, mask_xyz, _label(data, file)
 
@@ -180,8 +206,9 @@ def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
 def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
     """True if a frame states the position of its image; a position that either does not state is no contradiction."""
     for keyword, tag, length in (
-        ("PlanePositionSequence", "ImagePositionPatient", 3), ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-    ):  # fmt: skip
+        ("PlanePositionSequence", "ImagePositionPatient", 3),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+    ):
         holders = items(group, keyword, file) or (items(shared, keyword, file) if shared is not None else [])
         stated = numbers(holders[0], tag, length) if holders and raw(holders[0], tag) is not None else None
         if stated is None or not place:

@@ -29,9 +29,15 @@ def main() -> None:
         request = json.loads(line)
         decoder, frame = get_decoder(request.pop("syntax")), sys.stdin.buffer.read(request.pop("size"))
         if hasattr(signal, "setitimer"):  # whose signal ends the process
-            signal.setitimer(signal.ITIMER_PROF, SECONDS + SECONDS_PER_MEGAPIXEL * request["rows"] * request["columns"] / 1e6)
+            signal.setitimer(
+                signal.ITIMER_PROF, SECONDS + SECONDS_PER_MEGAPIXEL * request["rows"] * request["columns"] / 1e6
+            )
         samples, meant = decoder.as_array(frame, **request)
-        answer = {"dtype": samples.dtype.str, "shape": samples.shape, "photometric": str(meant["photometric_interpretation"])}
+        answer = {
+            "dtype": samples.dtype.str,
+            "shape": samples.shape,
+            "photometric": str(meant["photometric_interpretation"]),
+        }
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.write(np.ascontiguousarray(samples).data)
         answers.flush()

@@ -26,7 +26,8 @@ _FRAME_HEADERS = {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}  # baseline, extended, progressi
 _BEFORE_THEM = {0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)}  # tables, restart interval, applications' own, comments
 _MAX_SCANS = 64  # of a progressive JPEG, each a pass over the image
 _CODESTREAM, _MAX_TILES = b"\xff\x4f\xff\x51", 4096  # the first bytes of JPEG 2000
-_STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")  # pydicom's plugins; tests crashed or stalled these
+# pydicom's plugins; tests crashed or stalled these
+_STURDY, _FRAIL = ("pylibjpeg", "pillow", "pydicom"), ("gdcm", "pyjpegls")
 
 
 def syntax(data: Any) -> str:
@@ -35,7 +36,9 @@ def syntax(data: Any) -> str:
     from pydicom.pixels import get_decoder
 
     implicit, little = data.original_encoding
-    guess = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+    guess = (
+        uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+    )
     syntax = uids.UID(uid(data.file_meta, "TransferSyntaxUID") or guess)
     try:
         if get_decoder(syntax).is_available:
@@ -44,8 +47,8 @@ def syntax(data: Any) -> str:
         pass
     name = "unknown" if syntax.name == syntax else syntax.name
     raise UnreadableImage(
-        f"The coding of this DICOM is {name}; this version opens DICOM images that are uncompressed or compressed by JPEG, "
-        "JPEG-LS, JPEG 2000 or RLE."
+        f"The coding of this DICOM is {name}; this version opens DICOM images that are uncompressed or compressed by"
+        " JPEG, JPEG-LS, JPEG 2000 or RLE."
     )
 
 
@@ -64,10 +67,15 @@ class Elsewhere:
             self._child.communicate()
 
     def as_array(self, frame: bytes, **options: Any) -> tuple[np.ndarray, dict[str, str]]:
-        """As pydicom's ``Decoder.as_array``, with "syntax". Raises UnreadableImage where that raises, crashes or lasts."""
+        """As pydicom's ``Decoder.as_array``, with "syntax".
+
+        Raises UnreadableImage where that raises, crashes or lasts.
+        """
         if self._child is None:
             program = [sys.executable, "-P", str(Path(__file__).with_name("child.py"))]
-            self._child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self._child = subprocess.Popen(
+                program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
         try:
             self._child.stdin.write(json.dumps(options | {"size": len(frame)}).encode() + b"\n" + frame)
             self._child.stdin.flush()
@@ -82,7 +90,8 @@ class Elsewhere:
 
 
 def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Iterator[tuple[int, np.ndarray, str]]:
-    """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their order.
+    """Index, samples (H, W) or (H, W, 3) and photometric interpretation of each wanted frame, as stored, in their
+    order.
 
     Raises UnreadableImage, or whatever pydicom and its decoders raise, for frames that are damaged or missing.
     """
@@ -91,10 +100,18 @@ def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Itera
 
     decoder, compressed = get_decoder(image.syntax), UID(image.syntax).is_encapsulated
     options = {
-        "rows": image.rows, "columns": image.columns, "samples_per_pixel": image.samples, "bits_allocated": image.allocated,
-        "photometric_interpretation": image.photometric, "planar_configuration": image.planar, "bits_stored": image.bits,
-        "pixel_representation": int(image.signed), "pixel_keyword": "PixelData", "pixel_vr": image.vr, "raw": True,
-    }  # fmt: skip
+        "rows": image.rows,
+        "columns": image.columns,
+        "samples_per_pixel": image.samples,
+        "bits_allocated": image.allocated,
+        "photometric_interpretation": image.photometric,
+        "planar_configuration": image.planar,
+        "bits_stored": image.bits,
+        "pixel_representation": int(image.signed),
+        "pixel_keyword": "PixelData",
+        "pixel_vr": image.vr,
+        "raw": True,
+    }
     decode = decoder.as_array
     if compressed:
         options["decoding_plugin"] = next(name for name in (*_STURDY, *_FRAIL) if name in decoder.available_plugins)
@@ -103,7 +120,11 @@ def decode(image: Image, wanted: Collection[int], elsewhere: Elsewhere) -> Itera
     left = set(wanted)
     with open(image.path, "rb", buffering=0) as opened, Steps(opened, Allowance(_STEPS)) as file:
         file.seek(image.at)
-        each = _decode_compressed(image, file, left) if compressed else ((index, file, index, image.frames) for index in sorted(left))
+        each = (
+            _decode_compressed(image, file, left)
+            if compressed
+            else ((index, file, index, image.frames) for index in sorted(left))
+        )
         for index, source, there, frames in each:
             samples, meant = decode(source, index=there, number_of_frames=frames, **options)
             left.remove(index)
@@ -159,7 +180,9 @@ def _jpeg_2000_size(data: bytes) -> tuple[int, int, int] | None:
     """Rows, columns and samples by the SIZ of a bare codestream; None for anything else, and for very small tiles."""
     if not data.startswith(_CODESTREAM):
         return None
-    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top, samples = struct.unpack_from(">8LH", data, 8)
+    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top, samples = struct.unpack_from(
+        ">8LH", data, 8
+    )
     tiles = -(-(right - tiles_left) // max(1, tile_width)) * -(-(bottom - tiles_top) // max(1, tile_height))
     even = data[43 : 42 + 3 * samples : 3].strip(b"\1") == data[44 : 42 + 3 * samples : 3].strip(b"\1") == b""
     return (bottom - top, right - left, samples) if tiles <= _MAX_TILES and even else None

@@ -56,7 +56,8 @@ class Image:
 
     UIDs are "" where there is no valid one. modality: one of DICOM's codes, "" for an unknown one. length: bytes of
     pixels from ``at`` on, None where they are in compressed fragments. allocated, bits: of a sample. palette: red,
-    green and blue, or nothing. aspect: height of a pixel over its width, None where nothing says it. padding: the lowest and highest sample that are no part of the picture, None if none are.
+    green and blue, or nothing. aspect: height of a pixel over its width, None where nothing says it. padding: the
+    lowest and highest sample that are no part of the picture, None if none are.
     patient: a Dataset of the elements that name the patient, unparsed.
     """
 

@@ -41,14 +41,44 @@ _PATIENT = (
 _ASPECTS = (("PixelSpacing", 2), ("ImagerPixelSpacing", 2), ("NominalScannedPixelSpacing", 2), ("PixelAspectRatio", 2))
 _REGIONS, _MAX_ASPECT = "SequenceOfUltrasoundRegions", 20
 _TAGS = (
-    *_UIDS, *_PATIENT, *marks.TAGS, *mosaic.TAGS, _SHARED, _EACH,
+    *_UIDS,
+    *_PATIENT,
+    *marks.TAGS,
+    *mosaic.TAGS,
+    _SHARED,
+    _EACH,
     *(word for name in _PALETTE for word in (f"{name}Descriptor", f"{name}Data", f"Segmented{name}Data")),
-    "SeriesNumber", "InstanceNumber", "Modality", "ImageType", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
-    "BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "LossyImageCompression", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", *(keyword for keyword, _ in _ASPECTS), _REGIONS,
-)  # fmt: skip
+    "SeriesNumber",
+    "InstanceNumber",
+    "Modality",
+    "ImageType",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "NumberOfFrames",
+    "LossyImageCompression",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    *(keyword for keyword, _ in _ASPECTS),
+    _REGIONS,
+)
 
 
 def read(path: Path, allowance: Allowance) -> list[Frame]:
@@ -74,7 +104,9 @@ def outline(path: Path, allowance: Allowance) -> Frame:
 
 
 def _elements(file: Steps, last: tuple[int, ...]) -> tuple[Any, dict[int, tuple[str, int | None, int]]]:
-    """A Dataset of the elements before the first of the last ones, and the type, length and place in the file of that one."""
+    """A Dataset of the elements before the first of the last ones, and the type, length and place in the file of that
+    one.
+    """
     from pydicom.filereader import read_partial
 
     ends: dict[int, tuple[str, int | None, int]] = {}
@@ -115,7 +147,9 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
     bits, signed = count(data, "BitsStored", allocated), bool(count(data, "PixelRepresentation"))
     photometric = text(data, "PhotometricInterpretation")
     palette = [luts.read(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
-    fits = allocated in (8, 16, 32) and 1 <= bits <= allocated and photometric in {1: _GREYS, 3: _COLOURS}.get(samples, ())
+    fits = (
+        allocated in (8, 16, 32) and 1 <= bits <= allocated and photometric in {1: _GREYS, 3: _COLOURS}.get(samples, ())
+    )
     if not fits or None in palette or (samples == 3 and (bits < 8 or signed)):
         raise UnreadableImage(
             "The pixels of this DICOM are of a rare kind; allowed are DICOM images of grey, palette, RGB or YBR pixels "
@@ -124,16 +158,36 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
     modality = text(data, "Modality")
     patient = [element for keyword in _PATIENT if (element := raw(data, keyword)) is not None]
     return Image(  # type: ignore[call-arg]
-        path, *(uid(data, keyword) for keyword in _UIDS), text(data, "SeriesNumber"), modality if modality in _MODALITIES else "",
-        "LOCALIZER" in text(data, "ImageType"), text(data, "LossyImageCompression") == "01", rows, columns, samples, photometric,
-        count(data, "PlanarConfiguration"), allocated, bits, signed, frames, codes.syntax(data), at, length, vr, tuple(palette),
-        _padding(data, bits, signed) if photometric in _GREYS[:2] else None, aspect,
+        path,
+        *(uid(data, keyword) for keyword in _UIDS),
+        text(data, "SeriesNumber"),
+        modality if modality in _MODALITIES else "",
+        "LOCALIZER" in text(data, "ImageType"),
+        text(data, "LossyImageCompression") == "01",
+        rows,
+        columns,
+        samples,
+        photometric,
+        count(data, "PlanarConfiguration"),
+        allocated,
+        bits,
+        signed,
+        frames,
+        codes.syntax(data),
+        at,
+        length,
+        vr,
+        tuple(palette),
+        _padding(data, bits, signed) if photometric in _GREYS[:2] else None,
+        aspect,
         Dataset({element.tag: element for element in patient}),
-    )  # fmt: skip
+    )
 
 
 def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
-    """The samples outside the picture, from the lowest to the highest (PS3.3 C.7.5.1.1.2); None where no sample can be."""
+    """The samples outside the picture, from the lowest to the highest (PS3.3 C.7.5.1.1.2); None where no
+    sample can be.
+    """
     ends = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         element = raw(data, keyword)
@@ -147,13 +201,16 @@ def _padding(data: Any, bits: int, signed: bool) -> tuple[int, int] | None:
 
 
 def _aspect(data: Any, file: Steps) -> float | None:
-    """Height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an ultrasound, a ratio."""
+    """Height of a pixel over its width, by the first that says it: sizes in millimetres, regions of an ultrasound, a
+    ratio.
+    """
     stated = [numbers(data, keyword, size) for keyword, size in _ASPECTS]
     steps = [
-        (abs(number(region, "PhysicalDeltaY")), abs(number(region, "PhysicalDeltaX"))) for region in items(data, _REGIONS, file)
+        (abs(number(region, "PhysicalDeltaY")), abs(number(region, "PhysicalDeltaX")))
+        for region in items(data, _REGIONS, file)
         if count(region, "RegionSpatialFormat") == 1  # two-dimensional, as opposed to a graph over time
         and count(region, "PhysicalUnitsXDirection") == count(region, "PhysicalUnitsYDirection") == 3  # centimetres
-    ]  # fmt: skip
+    ]
     agreed = steps[:1] if all(np.allclose(pair, steps[0], rtol=0.01, atol=0) for pair in steps) else []
     ratios = [pair[0] / pair[1] for pair in (*stated[:3], *agreed, stated[3]) if pair and min(pair) > 0]
     return next((ratio for ratio in ratios if 1 / _MAX_ASPECT <= ratio <= _MAX_ASPECT), None)
@@ -171,8 +228,8 @@ def _refuse_length(image: Image, size: int) -> None:
     held = min(image.length or 0, size - image.at)
     if not frame * image.frames <= held < frame * image.frames + frame / 2:
         raise UnreadableImage(
-            f"This DICOM says it has images of {image.columns} × {image.rows} pixels, {image.frames} of them, but holds fewer "
-            f"or more; {OPENS}."
+            f"This DICOM says it has images of {image.columns} × {image.rows} pixels, {image.frames} of them, but holds"
+            f" fewer or more; {OPENS}."
         )
 
 
@@ -233,5 +290,7 @@ def _place(data: Any) -> Place | None:
         return None
     across = across / lengths[0]
     down = down - (down @ across) * across
-    thick = [mm for keyword in ("SliceThickness", "SpacingBetweenSlices") if 1e-4 <= (mm := number(data, keyword)) <= 1e3]
+    thick = [
+        mm for keyword in ("SliceThickness", "SpacingBetweenSlices") if 1e-4 <= (mm := number(data, keyword)) <= 1e3
+    ]
     return Place(position, tuple(across), tuple(down / np.linalg.norm(down)), spacing, thick[0] if thick else None)

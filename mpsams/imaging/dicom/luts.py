@@ -26,7 +26,11 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
         first -= 2**16
     if body is None and segments is not None:
         expanded = _expand(segments.value or b"", bits, order, entries)
-        return None if expanded is None else Lut(first, bits, entries, f"{order}u2", np.array(expanded, f"{order}u2").tobytes())
+        return (
+            None
+            if expanded is None
+            else Lut(first, bits, entries, f"{order}u2", np.array(expanded, f"{order}u2").tobytes())
+        )
     held = len(body.value or b"") if body is not None else 0
     if held < entries:
         return None
@@ -35,7 +39,9 @@ def read(data: Any, keyword: str, signed: bool) -> Lut | None:
 
 
 def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | None:
-    """The entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes no sense."""
+    """The entries of a segmented table (PS3.3 C.7.9.2), as many as its descriptor says; None for one that makes no
+    sense.
+    """
     wide = bits > 8
     words = np.frombuffer(stored, f"{order}u2" if wide else "u1", len(stored) // (2 if wide else 1))
     if len(words) > 4 * entries + 16:  # more than segments of one entry take

@@ -36,20 +36,51 @@ _TEXTS = {
 _DIRECTION, _INDICES, _MOST_INDICES = "DiffusionGradientOrientation", "DimensionIndexValues", 8
 _GRADIENTS = "DiffusionGradientDirectionSequence"
 ORDER = (
-    "stack", "temporal position", "echo number", "echo time", "b-value", "diffusion direction", "inversion time", "cardiac phase",
-    "trigger time", "respiratory phase", "kind of image", "complex component", "flip angle", "tube voltage",
-    "reconstruction kernel", "acquisition number", "acquisition time", "reference time", "time offset", "frame reference time",
-    *(f"dimension index {k + 1}" for k in range(_MOST_INDICES)), "content time", "series", "image number", "file",
-)  # fmt: skip
+    "stack",
+    "temporal position",
+    "echo number",
+    "echo time",
+    "b-value",
+    "diffusion direction",
+    "inversion time",
+    "cardiac phase",
+    "trigger time",
+    "respiratory phase",
+    "kind of image",
+    "complex component",
+    "flip angle",
+    "tube voltage",
+    "reconstruction kernel",
+    "acquisition number",
+    "acquisition time",
+    "reference time",
+    "time offset",
+    "frame reference time",
+    *(f"dimension index {k + 1}" for k in range(_MOST_INDICES)),
+    "content time",
+    "series",
+    "image number",
+    "file",
+)
 SEQUENCES = {  # of which each slice may have its own number, larger ones in later phases
     "trigger time", "acquisition number", "acquisition time", "reference time", "time offset", "frame reference time",
     "content time", "image number",
 }  # fmt: skip
 GROUPS = (  # functional groups of an enhanced image that hold them
-    "FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "MRModifierSequence", "CardiacSynchronizationSequence",
-    "RespiratorySynchronizationSequence", "TemporalPositionSequence", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence",
-    "PETFrameTypeSequence", "MRTimingAndRelatedParametersSequence", "CTReconstructionSequence", "CTXRayDetailsSequence",
-)  # fmt: skip
+    "FrameContentSequence",
+    "MREchoSequence",
+    "MRDiffusionSequence",
+    "MRModifierSequence",
+    "CardiacSynchronizationSequence",
+    "RespiratorySynchronizationSequence",
+    "TemporalPositionSequence",
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "PETFrameTypeSequence",
+    "MRTimingAndRelatedParametersSequence",
+    "CTReconstructionSequence",
+    "CTXRayDetailsSequence",
+)
 TAGS = (
     *(keyword for kind in (_NUMBERS, _MOMENTS, _TEXTS) for keywords in kind.values() for keyword in keywords),
     _DIRECTION, _INDICES, _GRADIENTS,
@@ -89,4 +120,6 @@ def _moment(data: Any, keyword: str) -> float | None:
     whole = whole.ljust(6, "0")
     if not time or not all(part.isdecimal() for part in (day, whole, fraction or "0")):
         return None
-    return int(day) * 86400 + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + int(whole[4:6]) + float(f"0.{fraction or 0}")
+    return (
+        int(day) * 86400 + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + int(whole[4:6]) + float(f"0.{fraction or 0}")
+    )

@@ -24,13 +24,17 @@ def is_mosaic(data: Any) -> bool:
 
 
 def tiles(frame: Frame, data: Any) -> list[Frame]:
-    """The slices of a mosaic as frames, each a tile of it. UnreadableImage where it is not known how many, or where they lie."""
+    """The slices of a mosaic as frames, each a tile of it.
+
+    UnreadableImage where it is not known how many, or where they lie.
+    """
     count, normal = _stated_slices(data)
     across = math.ceil(math.sqrt(count))
     rows, columns = frame.image.rows // max(1, across), frame.image.columns // max(1, across)
     if not 1 <= count <= _MAX_SLICES or frame.image.frames != 1 or min(rows, columns) < _MIN_SIDE:
         raise UnreadableImage(
-            f"This DICOM is a mosaic, many slices in one image, but does not say how many; {OPENS}, and mosaics with Siemens' headers."
+            f"This DICOM is a mosaic, many slices in one image, but does not say how many; {OPENS}, and mosaics with"
+            " Siemens' headers."
         )
     gap = number(data, "SpacingBetweenSlices") or number(data, "SliceThickness")
     places = [None] * count
@@ -46,12 +50,15 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
         corner = corner + np.multiply(place.down, down_mm * (frame.image.rows - rows) / 2)
         places = [replace(place, position=tuple(map(float, corner + k * gap * normal))) for k in range(count)]
     return [
-        replace(frame, place=place, tile=(k // across * rows, k % across * columns, rows, columns)) for k, place in enumerate(places)
+        replace(frame, place=place, tile=(k // across * rows, k % across * columns, rows, columns))
+        for k, place in enumerate(places)
     ]
 
 
 def _stated_slices(data: Any) -> tuple[int, np.ndarray | None]:
-    """The stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they follow each other."""
+    """The stated number of slices, 0 if none is stated, and the direction, unit (3,), in which they
+    follow each other.
+    """
     from nibabel.nicom import csareader
 
     element, header = raw(data, _CSA), {}

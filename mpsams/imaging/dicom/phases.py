@@ -18,8 +18,11 @@ _MOST_ATTRIBUTES, _LEVELS = 12, 2
 
 @dataclass(frozen=True)
 class FrameParts:
-    """Indices of frames, part by part, no place twice in any. names: what tells parts apart, () where it is only the order
-    of the frames at each place. certain: whether the parts are known not to mix phases."""
+    """Indices of frames, part by part, no place twice in any.
+
+    names: what tells parts apart, () where it is only the order of the frames at each place. certain: whether the parts
+    are known not to mix phases.
+    """
 
     parts: list[np.ndarray]
     names: tuple[str, ...] = ()
@@ -50,7 +53,9 @@ def separate(frames: Sequence[Frame], places: np.ndarray) -> FrameParts:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """An attribute that differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones belong to later parts."""
+    """An attribute that differs among frames: the rank (N,) of each one's value, and the values (N,) where larger ones
+    belong to later parts.
+    """
 
     name: str
     codes: np.ndarray
@@ -77,7 +82,9 @@ def _attributes(frames: Sequence[Frame], members: np.ndarray, places: np.ndarray
 
 
 def _by_count(numbers: np.ndarray, members: np.ndarray, places: np.ndarray) -> np.ndarray | None:
-    """The part (N,) of images numbered part by part, or place by place, from 1 or 0 on; None where numbers are not like that."""
+    """The part (N,) of images numbered part by part, or place by place, from 1 or 0 on; None where numbers are not like
+    that.
+    """
     size, depth = len(set(places)), _depth(members, places)
     for first in (1, 0):
         for group, turned in ((size, False), (depth, True)):
@@ -105,7 +112,9 @@ def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribut
         if attribute.values is not None and (found := _runs(members, attribute, places, depth)):
             return found
     for attribute, parts in split:
-        if len(parts) * len(set(places[members])) < 2 * len(members) and all(_depth(part, places) == 1 for part in parts):
+        if len(parts) * len(set(places[members])) < 2 * len(members) and all(
+            _depth(part, places) == 1 for part in parts
+        ):
             return FrameParts(parts, (attribute.name,))
     return None
 
@@ -145,10 +154,11 @@ def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
 
 
 def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth: int) -> FrameParts | None:
-    """Members in the order of an attribute's values, a new part beginning where places repeat; None where these are not depth.
+    """Members in the order of an attribute's values, a new part beginning where places repeat; None where these are not
+    depth.
 
-    Where images are missing at a part's ends, it depends on the direction of reading where the parts meet. The widest steps
-    count then, else which parts begin at an end of the volume; where both are the same it is not certain.
+    Where images are missing at a part's ends, it depends on the direction of reading where the parts meet. The widest
+    steps count then, else which parts begin at an end of the volume; where both are the same it is not certain.
     """
     blocks = _parts(members, attribute.codes)
     if any(_depth(block, places) > 1 for block in blocks):

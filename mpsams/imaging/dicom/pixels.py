@@ -22,7 +22,8 @@ def load(frames: Sequence[Frame], picture: bool) -> tuple[np.ndarray, float, flo
 
     picture: values are brightness in [0, 1], MONOCHROME1 inverted, else the scanner's own, never windowed. Colour is
     always brightness. Voxels are as stored, 8-bit for colour, where one slope and intercept do for all frames, else
-    float32, in which padding is NaN. They are memory-mapped on a temporary file that vanishes with them, each slice in one piece.
+    float32, in which padding is NaN. They are memory-mapped on a temporary file that vanishes with them, each slice in
+    one piece.
 
     Raises UnreadableImage for volumes beyond MAX_BYTES before any pixel is decoded, and for damaged pixels.
     """
@@ -79,7 +80,9 @@ def _plan(frames: Sequence[Frame], picture: bool) -> tuple[np.dtype, float, floa
     if images[0].colour:
         return np.dtype(np.uint8), 1 / 255, 0.0, _as_stored
     lines = {(frame.slope, frame.intercept) for frame in frames}
-    straight = len(lines) == len({image.padding for image in images}) == 1 and not any(frame.modality_lut for frame in frames)
+    straight = len(lines) == len({image.padding for image in images}) == 1 and not any(
+        frame.modality_lut for frame in frames
+    )
     stored = np.result_type(*{image.dtype for image in images})
     (slope, intercept), ranges = next(iter(lines)), {(image.range, image.photometric) for image in images}
     if straight and not picture:

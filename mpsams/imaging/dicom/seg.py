@@ -12,11 +12,23 @@ from .. import Scan
 from . import Series
 
 _LONGEST = 64  # characters of a label
-_MAKER = {"manufacturer": "mpsams", "manufacturer_model_name": "mpsams", "software_versions": "1", "device_serial_number": "none"}
+_MAKER = {
+    "manufacturer": "mpsams",
+    "manufacturer_model_name": "mpsams",
+    "software_versions": "1",
+    "device_serial_number": "none",
+}
 _PATIENT = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
     "ReferringPhysicianName",
-)  # fmt: skip
+)
 
 
 def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identified: bool = False) -> bytes:
@@ -37,7 +49,9 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
     from pydicom.sr.codedict import codes
 
     series = _check(scan, mask_xyz, label, algorithm)
-    method = hd.AlgorithmIdentificationSequence(algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"])
+    method = hd.AlgorithmIdentificationSequence(
+        algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"]
+    )
     lesion, abnormal = codes.SCT.Lesion, codes.SCT.MorphologicallyAbnormalStructure
     segment = hd.seg.SegmentDescription(1, label, abnormal, lesion, "AUTOMATIC", method)
     try:
@@ -47,7 +61,9 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
             specific_character_set="ISO_IR 192", content_label="LESION", **_MAKER,
         )  # fmt: skip
     except Exception:  # which would quote the patient
-        raise ValueError(f"this series makes no DICOM-SEG{': are its patient data valid?' if identified else ''}") from None
+        raise ValueError(
+            f"this series makes no DICOM-SEG{': are its patient data valid?' if identified else ''}"
+        ) from None
     _refer(seg, series)
     if not identified:
         seg.PatientName, seg.PatientID, seg.PatientIdentityRemoved = "Anonymous", "anonymous", "YES"
@@ -62,9 +78,13 @@ def _check(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Seri
     if not isinstance(series, Series) or scan.affine is None:
         raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")
     if not series.referable:
-        raise ValueError("this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference")
+        raise ValueError(
+            "this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference"
+        )
     if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}")
+        raise ValueError(
+            f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}"
+        )
     for words in (label, algorithm):
         if not 0 < len(words.strip()) <= _LONGEST or "\\" in words or not words.isprintable():
             raise ValueError(f"label {words!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
@@ -72,7 +92,9 @@ def _check(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Seri
 
 
 def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
-    """The slices as headers of single CT images with UIDs by their number, so that highdicom treats all sources alike."""
+    """The slices as headers of single CT images with UIDs by their number, so that highdicom treats
+    all sources alike.
+    """
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
 
@@ -83,7 +105,10 @@ def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
         header.update({keyword: patient.get(keyword, "") for keyword in _PATIENT})
         header.SOPClassUID, header.SOPInstanceUID, header.Modality = CTImageStorage, f"2.25.{number}", "CT"
         header.StudyInstanceUID, header.SeriesInstanceUID = series.study, series.series[0]
-        header.FrameOfReferenceUID, header.LossyImageCompression = series.frame_of_reference, "01" if series.lossy else "00"
+        header.FrameOfReferenceUID, header.LossyImageCompression = (
+            series.frame_of_reference,
+            "01" if series.lossy else "00",
+        )
         header.Columns, header.Rows = scan.voxels_xyz.shape[:2]
         header.ImagePositionPatient = _decimals(place.position)
         header.ImageOrientationPatient = _decimals((*first.across, *first.down))

@@ -42,9 +42,9 @@ class FrameStack:
 def stacks(frames: Sequence[Frame]) -> list[FrameStack]:
     """All volumes that frames make, the one of most voxels first: at least one, and each frame in exactly one.
 
-    Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what rounding
-    changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make several
-    volumes (``phases.separate``), which stay together in their order.
+    Frames go together by series, frame of reference, size, kind of pixels, orientation and spacing, but for what
+    rounding changes; localizers, and frames of a film, which have no places, stay apart. Frames at the same places make
+    several volumes (``phases.separate``), which stay together in their order.
     """
     found: list[list[FrameStack]] = []
     for alike in _divide(frames, _kind):
@@ -68,7 +68,10 @@ def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack
     if others <= 0:
         return parts
     what = "1 other image" if others == 1 else f"{others} other images"
-    note = f"{what} of this series cannot be part of it, by size, kind, orientation, spacing or want of a place: see the other choices."
+    note = (
+        f"{what} of this series cannot be part of it, by size, kind, orientation, spacing or want of a place: see the"
+        " other choices."
+    )
     return [replace(stack, notes=(*stack.notes, note)) for stack in parts]
 
 
@@ -92,7 +95,9 @@ def _film_of(frame: Frame) -> tuple:
 
 
 def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames by their orientation and the distances of their pixels, each as good as equal to the first of its group."""
+    """Frames by their orientation and the distances of their pixels, each as good as equal to the first
+    of its group.
+    """
     firsts, groups = np.empty((len(frames), 8)), []
     for frame in frames:
         place = frame.place
@@ -109,16 +114,21 @@ def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
 def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     """Frames that lie alike by their series and frame of reference, and notes.
 
-    Images of which each names another one make a single group: all else that they say is the same, so UIDs were made anew
-    for each image, as some scanners and programs that anonymise do.
+    Images of which each names another one make a single group: all else that they say is the same, so UIDs were made
+    anew for each image, as some scanners and programs that anonymise do.
     """
     groups = _divide(frames, lambda frame: (frame.image.series, frame.image.frame_of_reference))
-    single = all(frame.image.frames == 1 for frame in frames) and all(len({f.image for f in group}) == 1 for group in groups)
+    single = all(frame.image.frames == 1 for frame in frames) and all(
+        len({f.image for f in group}) == 1 for group in groups
+    )
     if len(groups) == 1 or not single or frames[0].image.localizer:
         return [(group, []) for group in groups]
     several = len({frame.image.series for frame in frames}) > 1
     what = "a series of its own (SeriesInstanceUID)" if several else "a frame of reference of its own"
-    note = f"Each image states {what}; they agree in study, series number, size, orientation and spacing, so they are taken as one series."
+    note = (
+        f"Each image states {what}; they agree in study, series number, size, orientation and spacing, so they are"
+        " taken as one series."
+    )
     return [(list(frames), [note])]
 
 
@@ -129,9 +139,13 @@ def _film(frames: list[Frame]) -> FrameStack:
     if any(frame.misplaced for frame in frames):
         notes.append("The geometry in this DICOM is incomplete or not valid, so distances are unknown.")
     elif len(frames) > 1 and frames[0].image.frames > 1:
-        notes.append("The frames count as moments, not places, as they do not say where they lie; distances are unknown.")
+        notes.append(
+            "The frames count as moments, not places, as they do not say where they lie; distances are unknown."
+        )
     elif len(frames) > 1:
-        notes.append("The images do not say where they lie, so they are in the order of their numbers and distances are unknown.")
+        notes.append(
+            "The images do not say where they lie, so they are in the order of their numbers and distances are unknown."
+        )
     return FrameStack(tuple(frames), None, tuple(notes))
 
 
@@ -157,16 +171,27 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
 def _describe_parts(counts: np.ndarray, found: phases.FrameParts, k: int) -> str:
     """A sentence on why a volume is only a part of the images. counts: of images at each place."""
     many = f"{'' if counts.min() == counts.max() else 'up to '}{counts.max()} images at each place"
-    suffix = f", told apart by {' and '.join(found.names)}" if found.names else ", such as phases or echoes" if found.certain else ""
+    suffix = (
+        f", told apart by {' and '.join(found.names)}"
+        if found.names
+        else ", such as phases or echoes"
+        if found.certain
+        else ""
+    )
     doubt = "" if found.certain else ", and may mix them, as nothing says for certain which belong together"
     return f"There are {many}{suffix}; this volume takes number {k} of each{doubt}."
 
 
 def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
-    """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are one."""
+    """The number (N,) of each height's place, the lowest being 0: heights that differ by far less than slices do are
+    one.
+    """
     order = np.argsort(heights, kind="stable")
     distances = np.diff(heights[order])
-    apart = next((wide for fine in (0.02 * (thickness or 0), *_FINE) if fine and len(wide := distances[distances > fine])), distances)
+    apart = next(
+        (wide for fine in (0.02 * (thickness or 0), *_FINE) if fine and len(wide := distances[distances > fine])),
+        distances,
+    )
     numbers = np.zeros(len(heights), int)
     if len(apart):
         numbers[order[1:]] = np.cumsum(distances > max(_FINE[1], _SAME_PLACE * float(np.median(apart))))
@@ -212,7 +237,9 @@ def _notes(distances: np.ndarray, median: float, uneven: bool, tilt: float) -> l
     gaps = np.flatnonzero(distances > _GAP * median) + 1
     if len(gaps):
         after = ", ".join(map(str, gaps[:5])) + (f" and {len(gaps) - 5} more" if len(gaps) > 5 else "")
-        notes.append(f"Slices are missing after number {after} of {len(distances) + 1}; all are shown as {median:.3g} mm apart.")
+        notes.append(
+            f"Slices are missing after number {after} of {len(distances) + 1}; all are shown as {median:.3g} mm apart."
+        )
     elif uneven:
         ends = f"{distances.min():.3g} to {distances.max():.3g}"
         notes.append(f"Slices are unevenly spaced, {ends} mm apart; all are shown as {median:.3g} mm apart.")
