@@ -23,17 +23,17 @@ def seconds(work: Callable[[], object], times: int) -> list[float]:
     return sorted(taken)
 
 
-def row(what: str, pairs: Sequence[tuple[float, float]], aim: str = "", **more) -> dict:
+def row(title: str, pairs: Sequence[tuple[float, float]], aim: str = "", **more) -> dict:
     """A line for a record's "ratios" and the README: the median of first ÷ second of each pair, and the quartiles
     beside it.
 
-    what: "a ÷ b". aim: such as "≥ 0.95"; empty where there is none. ValueError without pairs.
+    title: "a ÷ b". aim: such as "≥ 0.95"; empty where there is none. ValueError without pairs.
     """
     if not pairs:
-        raise ValueError(f"{what}: no pair was measured")
+        raise ValueError(f"{title}: no pair was measured")
     values = [first / second for first, second in pairs]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"what": what, "median": median, "quartiles": [low, high], "pairs": len(values), "aim": aim, **more}
+    return {"what": title, "median": median, "quartiles": [low, high], "pairs": len(values), "aim": aim, **more}
 
 
 def cpu() -> str:

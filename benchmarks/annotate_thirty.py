@@ -113,7 +113,7 @@ class Annotator:
             self.drags += 1
         self.idle()
         mask, left = page.evaluate(HELD)["mask"], page.locator("[data-part=count-open]").inner_text()
-        asked = time.perf_counter()
+        accepted = time.perf_counter()
         self.press("Enter" if truth_hw.any() else "Shift+Enter")
         if left != "1":
             page.wait_for_function(f"key => ({HELD})().key !== key", arg=key)
@@ -121,7 +121,7 @@ class Annotator:
         page.wait_for_function(
             "left => document.querySelector('[data-part=count-open]').textContent !== left", arg=left
         )
-        return name, mask, done - began, done - asked
+        return name, mask, done - began, done - accepted
 
 
 def exported_names(page) -> list[str]:

@@ -138,8 +138,8 @@ def moves(path: Path, calls: int) -> dict[str, list[float]]:
     events = random.Random(0)
 
     def compare(case) -> None:
-        *_, said = comparison.predict_slice(case, registry.segmenters(case.modality), registry)
-        compared = comparison.SliceComparison(said, 0.5)
+        *_, predictions = comparison.predict_slice(case, registry.segmenters(case.modality), registry)
+        compared = comparison.SliceComparison(predictions, 0.5)
         for draw in (network_grid.verdict, network_grid.large, network_grid.cells):
             draw(compared)
 

@@ -45,16 +45,16 @@ class Busy(Exception):
     """The app asks to be called later."""
 
 
-def outputs(http: httpx.Client, asked: dict) -> list:
+def outputs(http: httpx.Client, event: dict) -> list:
     """Send an event of the page's and return its outputs; ValueError with what the server said where it failed."""
-    number = check_answer(http.post("/gradio_api/queue/join", json=asked)).json()["event_id"]
-    with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": asked["session_hash"]}) as answer:
+    number = check_answer(http.post("/gradio_api/queue/join", json=event)).json()["event_id"]
+    with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": event["session_hash"]}) as answer:
         for line in check_answer(answer).iter_lines():
-            said = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-            if said.get("msg") == "process_completed" and said["event_id"] == number:
-                if not said["success"]:
-                    raise ValueError(str(said["output"])[:200])
-                return said["output"]["data"]
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_completed" and message["event_id"] == number:
+                if not message["success"]:
+                    raise ValueError(str(message["output"])[:200])
+                return message["output"]["data"]
     raise ValueError("the stream ended without an answer")
 
 
@@ -121,28 +121,28 @@ class Visitor:
 
     def _event(self, event: dict, data: list) -> list:
         """The outputs of one of the page's own events."""
-        asked = {
+        request = {
             "data": data,
             "fn_index": event["id"],
             "session_hash": self.session,
             "trigger_id": None,
             "event_data": None,
         }
-        return outputs(self.http, asked)
+        return outputs(self.http, request)
 
-    def ask(self, what: str, file: dict) -> object:
+    def ask(self, name: str, file: dict) -> object:
         """One answer; "page" is the page's."""
-        return self.look(file) if what == "page" else self.call(what, file)
+        return self.look(file) if name == "page" else self.call(name, file)
 
-    def own(self, what: str, answer: object) -> bool:
+    def own(self, name: str, answer: object) -> bool:
         """True if an answer is about this visitor's picture: its size where stated, and all of it as without other
         visitors.
         """
-        if what == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
+        if name == "segment" and (answer["width"], answer["height"]) != (self.width, self.height):
             return False
-        if what == "page" and f"{self.width} × {self.height}" not in answer:
+        if name == "page" and f"{self.width} × {self.height}" not in answer:
             return False
-        return answer == self.alone.get(what, answer)
+        return answer == self.alone.get(name, answer)
 
 
 def check_answer(answer: httpx.Response) -> httpx.Response:
@@ -170,7 +170,7 @@ class Tally:
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = {name: [] for name in ("upload", *ENDPOINTS, "page")}
         self.count: Counter = Counter()
-        self.said: Counter = Counter()
+        self.messages: Counter = Counter()
 
 
 def visit(visitor: Visitor, until: float, tally: Tally) -> None:
@@ -178,14 +178,14 @@ def visit(visitor: Visitor, until: float, tally: Tally) -> None:
     things = (*ENDPOINTS, "page")
     turn = visitor.number
     while time.monotonic() < until:
-        what, wait, began = things[turn % len(things)], 0.1, time.perf_counter()
+        name, wait, began = things[turn % len(things)], 0.1, time.perf_counter()
         turn += 1
         while True:
             try:
                 file = visitor.upload()
                 tally.taken["upload"].append(time.perf_counter() - began)
                 began = time.perf_counter()
-                answer = visitor.ask(what, file)
+                answer = visitor.ask(name, file)
             except Busy:
                 tally.count["busy"] += 1
                 if time.monotonic() > until:
@@ -195,10 +195,10 @@ def visit(visitor: Visitor, until: float, tally: Tally) -> None:
                 continue
             except Exception as error:  # whatever it is, it is counted
                 tally.count["errors"] += 1
-                tally.said[f"{type(error).__name__}: {error}"[:200]] += 1
+                tally.messages[f"{type(error).__name__}: {error}"[:200]] += 1
             else:
-                tally.taken[what].append(time.perf_counter() - began)
-                tally.count["leaks"] += not visitor.own(what, answer)
+                tally.taken[name].append(time.perf_counter() - began)
+                tally.count["leaks"] += not visitor.own(name, answer)
             break
 
 
@@ -215,8 +215,8 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
     visitors = [Visitor(address, page, number) for number in range(clients)]
     for visitor in visitors:
         file = visitor.upload()
-        visitor.alone = {what: visitor.ask(what, file) for what in (*ENDPOINTS, "page")}
-    if not all(visitor.own(what, answer) for visitor in visitors for what, answer in visitor.alone.items()):
+        visitor.alone = {name: visitor.ask(name, file) for name in (*ENDPOINTS, "page")}
+    if not all(visitor.own(name, answer) for visitor in visitors for name, answer in visitor.alone.items()):
         raise ValueError("an answer is about another picture even when asked alone")
     if len({str(visitor.alone["mask"]) for visitor in visitors}) < clients:
         raise ValueError("two pictures have the same answer, which would hide a leak")
@@ -237,7 +237,7 @@ def measure(address: str, pid: int, clients: int, seconds: float, warm: float = 
         "busy": tally.count["busy"],
         "other_errors": tally.count["errors"],
         "leaks": tally.count["leaks"],
-        "said": dict(tally.said),
+        "said": dict(tally.messages),
         "load_before": load,
         "p50_s": {name: percentile(taken, 50) for name, taken in tally.taken.items()},
         "p95_s": {name: percentile(taken, 95) for name, taken in tally.taken.items()},

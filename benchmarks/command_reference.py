@@ -132,7 +132,7 @@ def method_sections(main: Callable) -> Iterator[str]:
 
 def recipe_table(main: Callable) -> str:
     """The options of a recipe, with the defaults of all recipes side by side."""
-    told: dict[str, dict[str, tuple[str, str]]] = {}
+    defaults: dict[str, dict[str, tuple[str, str]]] = {}
     for recipe in RECIPES:
         found = groups(parser_of(main, "--recipe.name", recipe))
         rows = [
@@ -142,10 +142,10 @@ def recipe_table(main: Callable) -> str:
             if row[0].startswith("`--recipe.") and row[0] != "`--recipe.name`"
         ]
         for name, value, text in rows:
-            told.setdefault(name, {})[recipe] = value, text
+            defaults.setdefault(name, {})[recipe] = value, text
     lines = [
         f"| {name} | {' | '.join(of[recipe][0] or '–' for recipe in RECIPES)} | {of[next(iter(RECIPES))][1]} |"
-        for name, of in told.items()
+        for name, of in defaults.items()
     ]
     heads = ["option", *RECIPES, ""]
     return "\n".join(["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *lines])

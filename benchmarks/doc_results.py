@@ -17,14 +17,14 @@ def results(*sets: str) -> str:
     """The included segmentation networks on the test images or patients of these data sets."""
     rows = []
     for name, words in ((name, SETS[name]) for name in sets):
-        for method, says in METHODS.items():
+        for method, pretraining in METHODS.items():
             path = ROOT / "weights" / f"{name}-{method}-seg-10.json"
             means = record(path)
             parts = [("image" if "per_volume" not in means else "slice", means)]
             parts += [("volume", means["per_volume"])] if "per_volume" in means else []
-            for what, values in parts:
+            for unit, values in parts:
                 numbers = (values[key] for key in ("dsc", "ppv", "sen", "dsc_lesion", "dsc_pooled"))
-                rows.append([words, says, f"{values['images']} {what}s", *(f"{value:.3f}" for value in numbers)])
+                rows.append([words, pretraining, f"{values['images']} {unit}s", *(f"{value:.3f}" for value in numbers)])
     return table(["", "pretraining", "mean over", "DSC", "PPV", "Sen", "DSC, with lesion", "DSC, pooled"], rows)
 
 
@@ -51,19 +51,21 @@ def prompts() -> str:
     """Results of one box and some clicks with the shipped prompt network, and with methods that need no training."""
     rows = []
     for name, words in SETS.items():
-        told = record(ROOT / "weights" / f"prompt-{name}.json")
-        rows += [prompt_row(words, "**prompt network**", told["images"], told)]
-        for peer, values in told.get("peers", {}).items():
+        result = record(ROOT / "weights" / f"prompt-{name}.json")
+        rows += [prompt_row(words, "**prompt network**", result["images"], result)]
+        for peer, values in result.get("peers", {}).items():
             rows += [prompt_row(words, peer, values["images"], values)]
     return table(["", "", "objects", "box", "1 click", "3 clicks", "5 clicks", "clicks to 0.90", "ms (p95)"], rows)
 
 
-def prompt_row(words: str, who: str, images: int, told: dict) -> list[str]:
+def prompt_row(words: str, title: str, images: int, result: dict) -> list[str]:
     """A row of ``prompts``."""
-    overlaps = (f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (told["box"], *told["clicks"].values()))
-    needed = told["clicks_to_90"]
+    overlaps = (
+        f"{each['dsc']:.3f} ({each['at_least_90']:.0%})" for each in (result["box"], *result["clicks"].values())
+    )
+    needed = result["clicks_to_90"]
     median = "over 10" if needed["median"] is None else f"{needed['median']:g}"
-    return [words, who, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{told['ms_p95']:.0f}"]
+    return [words, title, str(images), *overlaps, f"{median} ({needed['reached']:.0%})", f"{result['ms_p95']:.0f}"]
 
 
 def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") -> str:
@@ -74,8 +76,8 @@ def comparison_table(name: str, plan: str = "busi-cpu", recipe: str = "strong") 
     paper = tables.paper_numbers() if recipe == "strong" else None
     comparisons = tables.compare(found, name, recipe)
     strongest = [tables.strongest(comparisons, labels) for labels in sorted({each.labels for each in comparisons})]
-    said = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
-    return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{said}"
+    sentences = "\n".join(f"- {tables.sentence(each)}" for each in strongest if each)
+    return f"{tables.markdown(tables.table(found, name, recipe, paper=paper))}\n{sentences}"
 
 
 def summary(plan: str = "busi-cpu", recipe: str = "strong") -> str:
@@ -102,8 +104,8 @@ def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
         for method in ("mps_ams", "descent_ams", "oracle_ams")
         for each in tables.compare(found, "orders", recipe, method=method)
     ]
-    said = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
-    return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{said}"
+    sentences = "\n".join(f"- {tables.sentence(each)}" for each in pairs if each.rival == "base_ams")
+    return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{sentences}"
 
 
 def longer(plan: str = "busi-cpu-long") -> str:
@@ -135,8 +137,8 @@ def longer(plan: str = "busi-cpu-long") -> str:
         for each in tables.compare(many, "table2", recipe)
         if each.rival == "base"
     ]
-    said = "\n".join(f"- Recipe “{recipe}”: {tables.sentence(each)}" for recipe, each in pairs)
-    return f"{table(heads, rows)}\n\nAfter {epochs[1]} epochs:\n\n{said}"
+    sentences = "\n".join(f"- Recipe “{recipe}”: {tables.sentence(each)}" for recipe, each in pairs)
+    return f"{table(heads, rows)}\n\nAfter {epochs[1]} epochs:\n\n{sentences}"
 
 
 def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict[tuple[int | None, int], float]:
@@ -149,5 +151,5 @@ def _dsc(found: tables.Results, method: str, labels: float, recipe: str) -> dict
 
 def rivals() -> str:
     """Differences of the other methods from their papers, as a list."""
-    told = methods.deviations()
-    return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in told.items())
+    deviations = methods.deviations()
+    return "\n".join(f"- {tables.TITLES.get(name, 'All')}: {sentence}" for name, sentence in deviations.items())

@@ -15,11 +15,11 @@ def ranking() -> str:
     found = {name: lesion_ranking.read_records()[name] for name in SETS}
     rows = []
     for selector in (*lesion_ranking.TITLES, lesion_ranking.CENTRE, lesion_ranking.RANDOM):
-        told = [found[name]["selectors"][selector] for name in SETS]
+        measured = [found[name]["selectors"][selector] for name in SETS]
         rows.append(
             [
                 _title(selector),
-                *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _round_text(told)),
+                *(f"{t['auc'][0]:.3f} / {t['lift_top'][0]:.2f} / {t['lift'][0] or '–'}" for t in _round_text(measured)),
             ]
         )
     rows.append(["images with a lesion patch", *(str(found[name]["images"]) for name in SETS)])
@@ -30,19 +30,19 @@ def ranking_table(name: str) -> str:
     """All measurements of all selectors on one data set, best first."""
     selectors = lesion_ranking.read_records()[name]["selectors"]
     rows = []
-    for selector, told in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
+    for selector, measured in sorted(selectors.items(), key=lambda each: -each[1]["auc"][0]):
         intervals = [
-            "{:.3f} ({:.3f}–{:.3f})".format(*told["auc"]),
-            f"{told['auc_second']:.3f}",
-            *("{:.2f} ({:.2f}–{:.2f})".format(*told[key]) for key in ("lift_top", "lift")),
+            "{:.3f} ({:.3f}–{:.3f})".format(*measured["auc"]),
+            f"{measured['auc_second']:.3f}",
+            *("{:.2f} ({:.2f}–{:.2f})".format(*measured[key]) for key in ("lift_top", "lift")),
         ]
         rows.append(
             [
                 _title(selector),
                 *intervals,
-                f"{told['size'][1]:.0%}",
-                *(f"{share:.0%}" for share in told["cover"].values()),
-                f"{told['ms']:.1f}",
+                f"{measured['size'][1]:.0%}",
+                *(f"{share:.0%}" for share in measured["cover"].values()),
+                f"{measured['ms']:.1f}",
             ]
         )
     epochs = [f"hidden, epoch {epoch}" for epoch in lesion_ranking.EPOCHS]
@@ -63,8 +63,8 @@ def ranking_table(name: str) -> str:
 
 def _title(selector: str) -> str:
     """Name of a selector; ours in bold."""
-    said = lesion_ranking.TITLES.get(selector, selector)
-    return f"**{said}**" if selector == clusters.GEODESIC else said
+    title = lesion_ranking.TITLES.get(selector, selector)
+    return f"**{title}**" if selector == clusters.GEODESIC else title
 
 
 def selector_parameters() -> str:
@@ -94,16 +94,16 @@ def mask_uncertainty() -> str:
         random, first = (("base", "base_mps"), ("base_ams", "mps_ams"))[ratio == "adaptive"]
         pairs = [("random", random), *((reading, first) for reading in READINGS)]
         return [
-            _slashed(told["undecided"][order][name]["mean"][told["epochs"].index(epoch)] for order, name in pairs)
-            for told in found
+            _slashed(result["undecided"][order][name]["mean"][result["epochs"].index(epoch)] for order, name in pairs)
+            for result in found
         ]
 
     def broken(key: str, form: str = "{}") -> list[str]:
-        return [_slashed((told["ordering"][reading][key] for reading in READINGS), form) for told in found]
+        return [_slashed((result["ordering"][reading][key] for reading in READINGS), form) for result in found]
 
-    sizes = [" / ".join(_with_quartiles(told["cluster_size"][reading]) for reading in READINGS) for told in found]
+    sizes = [" / ".join(_with_quartiles(result["cluster_size"][reading]) for reading in READINGS) for result in found]
     rows = [
-        ["images", *(str(told["images"]) for told in found)],
+        ["images", *(str(result["images"]) for result in found)],
         [f"patches of {found[0]['patches']} in the lesion cluster (quartiles)", *sizes],
         ["fixed 75%: random / lesion first", *bits("fixed", 1)],
         *([f"adaptive, epoch {epoch}: random / lesion first", *bits("adaptive", epoch)] for epoch in (1, 10, 100, 800)),
@@ -128,21 +128,25 @@ def shared_information() -> str:
 
     def at(ratio: float, each: bool = False) -> list[str]:
         cells = []
-        for told in found:
-            bits = [told["shared"][order]["mean"][told["ratios"].index(ratio)] for order in orders]
-            cells.append(_slashed((b / (ratio * told["patches"]) for b in bits), "{:.2f}") if each else _slashed(bits))
+        for result in found:
+            bits = [result["shared"][order]["mean"][result["ratios"].index(ratio)] for order in orders]
+            cells.append(
+                _slashed((b / (ratio * result["patches"]) for b in bits), "{:.2f}") if each else _slashed(bits)
+            )
         return cells
 
     def half(key: str) -> list[str]:
-        return [f"{told[key][told['ratios'].index(0.5)]:.1f}" for told in found]
+        return [f"{result[key][result['ratios'].index(0.5)]:.1f}" for result in found]
 
     def over(ratio: str) -> list[str]:
-        return [_slashed(told["shared_over_epochs"][order][ratio]["bits"] for order in orders) for told in found]
+        return [_slashed(result["shared_over_epochs"][order][ratio]["bits"] for order in orders) for result in found]
 
     def more(ratio: float) -> list[str]:
         return [
-            _slashed((told["more_than_random"][reading][told["ratios"].index(ratio)] for reading in READINGS), "{:.0%}")
-            for told in found
+            _slashed(
+                (result["more_than_random"][reading][result["ratios"].index(ratio)] for reading in READINGS), "{:.0%}"
+            )
+            for result in found
         ]
 
     rows = [

@@ -38,20 +38,20 @@ def speed(folder: Path = ROOT / "benchmarks") -> str:
     found = {path.stem: record(path) for path in sorted(folder.glob("*.json"))}
     rows, skipped = [], []
     for name in BENCHMARKS:
-        for told in (found[key] for key in (name, f"{name}-gpu") if key in found):
-            about = told["about"]
-            for line in told["ratios"]:
+        for result in (found[key] for key in (name, f"{name}-gpu") if key in found):
+            about = result["about"]
+            for line in result["ratios"]:
                 threads, (low, high) = line.get("threads", about["threads"]), line["quartiles"]
                 cpu = f"CPU: {about.get('cpu', 'unknown')}, {threads} thread{'s' * (threads > 1)}"
                 where = f"GPU: {about['gpu']}" if about["gpu"] and name not in ON_CPU_ONLY else cpu
                 spread = f" ({low:.2f}–{high:.2f})" if line.get("pairs", 2) > 1 else ""
                 rows.append([line["what"], f"{line['median']:.2f}{spread}", line["aim"] or "–", where])
-            skipped += [f"{name}, {switch}: {why}" for switch, why in told.get("skipped", {}).items()]
-    on_gpu = {name.removesuffix("-gpu") for name, told in found.items() if told["about"]["gpu"]}
+            skipped += [f"{name}, {switch}: {why}" for switch, why in result.get("skipped", {}).items()]
+    on_gpu = {name.removesuffix("-gpu") for name, result in found.items() if result["about"]["gpu"]}
     missing = [name for name in BENCHMARKS if name not in (*ON_CPU_ONLY, "gpu-compiled", *on_gpu)]
-    said = [f"Not run on a GPU yet: {', '.join(f'`benchmarks.{name}`' for name in missing)}."] if missing else []
-    said += [f"Skipped: {'; '.join(skipped)}."] if skipped else []
-    return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *said])
+    sentences = [f"Not run on a GPU yet: {', '.join(f'`benchmarks.{name}`' for name in missing)}."] if missing else []
+    sentences += [f"Skipped: {'; '.join(skipped)}."] if skipped else []
+    return "\n".join([table(["what ÷ what", "ratio (quartiles)", "aim", "where"], rows), "", *sentences])
 
 
 DRAWN = {"phantom": "phantoms", "busi": "BUSI, test part"}
@@ -73,9 +73,9 @@ def strokes() -> str:
         _tool, start, *network = way.split(", ")
         words = "brush" if not network else f"scribble, features {FEATURES[network[0]]}"
         cells = []
-        for told in (each["ways"][way] for each in found.values()):
-            low, high = told["quartiles"]
-            cells += [f"{told['median']:g} ({low:g}–{high:g})", f"{told['reached']:.0%}"]
+        for measured in (each["ways"][way] for each in found.values()):
+            low, high = measured["quartiles"]
+            cells += [f"{measured['median']:g} ({low:g}–{high:g})", f"{measured['reached']:.0%}"]
         ms = first["ways"][way]["ms"]
         rows.append([f"{STARTS[start]}: {words}", *cells, f"{ms[1]:.0f}" if ms else "–"])
     heads = [head for name, words in DRAWN.items() for head in (f"strokes, {found[name]['images']} {words}", "reached")]
@@ -86,8 +86,8 @@ def learning_table() -> str:
     """Mean DSC on held-out images before and after retraining on accepted masks."""
     rows = []
     for name, words in (("busi", "BUSI, images not seen before"), ("phantom", "phantoms")):
-        told = record(ROOT / "benchmarks" / f"corrections-{name}.json")
-        for one in told["rates"]:
+        result = record(ROOT / "benchmarks" / f"corrections-{name}.json")
+        for one in result["rates"]:
             low, high = one["interval"]
             rows.append(
                 [
@@ -107,19 +107,19 @@ def learning_table() -> str:
 
 def clients() -> str:
     """Response times of many clients at once, and errors."""
-    told = record(ROOT / "benchmarks" / "clients.json")
+    result = record(ROOT / "benchmarks" / "clients.json")
     rows = [
-        [name, str(count), f"{told['p50_s'][name]:.1f}", f"{told['p95_s'][name]:.1f}"]
-        for name, count in told["answers"].items()
+        [name, str(count), f"{result['p50_s'][name]:.1f}", f"{result['p95_s'][name]:.1f}"]
+        for name, count in result["answers"].items()
     ]
-    memory = " / ".join(f"{told['memory_mib'][key]:.0f}" for key in ("start", "middle", "end"))
-    said = (
-        f"{told['clients']} clients for {told['seconds']} seconds on {told['about']['cores']} cores that had other work"
-        f" to do (load {told['load_before']:.0f} before it): {told['leaks']} answers about another's image,"
-        f" {told['other_errors']} errors, {told['busy']} times “busy, try again”; memory {memory} MiB at start, middle"
-        " and end."
+    memory = " / ".join(f"{result['memory_mib'][key]:.0f}" for key in ("start", "middle", "end"))
+    sentence = (
+        f"{result['clients']} clients for {result['seconds']} seconds on {result['about']['cores']} cores that had"
+        f" other work to do (load {result['load_before']:.0f} before it):"
+        f" {result['leaks']} answers about another's image, {result['other_errors']} errors,"
+        f" {result['busy']} times “busy, try again”; memory {memory} MiB at start, middle and end."
     )
-    return f"{table(['', 'answers', 'p50, s', 'p95, s'], rows)}\n\n{said}"
+    return f"{table(['', 'answers', 'p50, s', 'p95, s'], rows)}\n\n{sentence}"
 
 
 HALLS = {
@@ -145,40 +145,42 @@ def hall(folder: Path = ROOT / "benchmarks") -> str:
         for name in (*HALLS, "hall-memory", "hall-start")
         if (folder / f"{name}.json").is_file()
     }
-    rows, said = [], []
+    rows, sentences = [], []
     for name, words in ((name, words) for name, words in HALLS.items() if name in found):
-        told = found[name]
-        for action, each in ((action, each) for action, each in told["actions"].items() if each["answers"]):
-            more = told.get("p95_over_without", {}).get(action)
+        result = found[name]
+        for action, each in ((action, each) for action, each in result["actions"].items() if each["answers"]):
+            more = result.get("p95_over_without", {}).get(action)
             cells = [f"{each[key]:.2f}" for key in ("alone_s", "p50_s", "p95_s", "aim_p95_s")] + [
                 f"{each['p95_over_alone']:.0f}",
                 f"{more:.2f}" if more else "–",
             ]
             rows.append([words, ACTIONS[action], str(each["answers"]), *cells])
-        store = told["shared_results"]
+        store = result["shared_results"]
         hits = (store["hits"] + store["waits"]) / max(1, store["hits"] + store["waits"] + store["misses"])
-        said.append(
-            f"- {words[0].upper()}{words[1:]}: {told['answers_a_second']:.0f} answers a second,"
-            f" {told['cpu_seconds_an_answer']:.3f} CPU seconds each, {told['share_of_cores']:.0%} of"
-            f" {told['about']['cores']} cores; load of the machine {told['load_before']:.0f} before it;"
-            f" {told['refused_saves']} refused saves, {told['other_errors']} errors, {told['leaks']} wrong pictures,"
-            f" {told['busy']} times “busy”; {hits:.0%} of the shared results asked for were there."
+        sentences.append(
+            f"- {words[0].upper()}{words[1:]}: {result['answers_a_second']:.0f} answers a second,"
+            f" {result['cpu_seconds_an_answer']:.3f} CPU seconds each, {result['share_of_cores']:.0%} of"
+            f" {result['about']['cores']} cores; load of the machine {result['load_before']:.0f} before it;"
+            f" {result['refused_saves']} refused saves, {result['other_errors']} errors, {result['leaks']} wrong"
+            f" pictures, {result['busy']} times “busy”; {hits:.0%} of the shared results asked for were there."
         )
-    if (told := found.get("hall-memory")) is not None:
-        said.append(
-            f"- Memory: {told['idle_visitor_mib']:.2f} MiB an idle visitor (aim {told['aim_idle_visitor_mib']});"
-            f" {told['users']} visitors for {told['seconds']:.0f} s:"
-            f" {_slashed((told['memory_mib'][key] for key in ('start', 'middle', 'end')), '{:.0f}')} MiB at start,"
-            f" middle and end, {told['second_half_growth']:+.1%} in the second half (aim"
-            f" {told['aim_second_half_growth']:.0%}); load {told['load_before']:.0f}."
+    if (result := found.get("hall-memory")) is not None:
+        sentences.append(
+            f"- Memory: {result['idle_visitor_mib']:.2f} MiB an idle visitor (aim {result['aim_idle_visitor_mib']});"
+            f" {result['users']} visitors for {result['seconds']:.0f} s:"
+            f" {_slashed((result['memory_mib'][key] for key in ('start', 'middle', 'end')), '{:.0f}')} MiB at start,"
+            f" middle and end, {result['second_half_growth']:+.1%} in the second half (aim"
+            f" {result['aim_second_half_growth']:.0%}); load {result['load_before']:.0f}."
         )
-    if (told := found.get("hall-start")) is not None:
-        said.append(
-            f"- Start: the page answers after {told['page_ready_s']:.1f} s (aim {told['aims']['page_ready_s']:.0f}), a"
-            f" browser shows its first picture after {told['first_picture_s']:.1f} s (aim"
-            f" {told['aims']['first_picture_s']:.0f}); {told['wire']['all_bytes'] / 1e6:.1f} MB over the wire in"
-            f" {told['wire']['requests']} requests, {told['wire']['html_bytes'] / 1e6:.2f} MB of it HTML"
-            f" ({told['wire']['html_bytes_plain'] / 1e6:.1f} MB before compression); load {told['load_before']:.0f}."
+    if (result := found.get("hall-start")) is not None:
+        sentences.append(
+            f"- Start: the page answers after {result['page_ready_s']:.1f} s"
+            f" (aim {result['aims']['page_ready_s']:.0f}), a browser shows its first picture after"
+            f" {result['first_picture_s']:.1f} s (aim {result['aims']['first_picture_s']:.0f});"
+            f" {result['wire']['all_bytes'] / 1e6:.1f} MB over the wire in {result['wire']['requests']} requests,"
+            f" {result['wire']['html_bytes'] / 1e6:.2f} MB of it HTML"
+            f" ({result['wire']['html_bytes_plain'] / 1e6:.1f} MB before compression);"
+            f" load {result['load_before']:.0f}."
         )
     head = [
         "",
@@ -191,4 +193,4 @@ def hall(folder: Path = ROOT / "benchmarks") -> str:
         "p95 ÷ alone",
         "p95 ÷ without that visitor",
     ]
-    return "\n".join([table(head, rows), "", *said])
+    return "\n".join([table(head, rows), "", *sentences])

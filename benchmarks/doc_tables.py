@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
 
 
-def _round_text(told: Iterable[dict]) -> list[dict]:
+def _round_text(rows: Iterable[dict]) -> list[dict]:
     """Copies with the cluster's lift as text, empty where there is no cluster."""
-    return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in told]
+    return [each | {"lift": [f"{each['lift'][0]:.2f}" if each["size"][2] else ""]} for each in rows]
 
 
 def _slashed(values: Iterable[float], form: str = "{:.1f}") -> str:

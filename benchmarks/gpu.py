@@ -132,12 +132,12 @@ def measure(
     speed = images / statistics.median(taken[1:])
     shares = [(counted / batch * images / each, rate) for each in taken[1:]]
     whole = whole_training(preparing, taken)
-    what = f"MPS-AMS, width {width}, {size} px, batch {batch}"
+    setting = f"MPS-AMS, width {width}, {size} px, batch {batch}"
     return {
         "ratios": [
-            row(f"FLOP/s of training ÷ of a bf16 matrix product, {what}", shares, "≥ 0.35"),
+            row(f"FLOP/s of training ÷ of a bf16 matrix product, {setting}", shares, "≥ 0.35"),
             row(
-                f"10 minutes ÷ 800 epochs{' (extrapolated)' * (len(taken) < training.EPOCHS)}, {what}",
+                f"10 minutes ÷ 800 epochs{' (extrapolated)' * (len(taken) < training.EPOCHS)}, {setting}",
                 [(600, whole)],
                 "≥ 1",
             ),

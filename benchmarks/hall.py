@@ -71,19 +71,19 @@ class Guest(Visitor):
             self.send(PICTURE, "upload", {PICTURE: [self.upload()]})
         self.act("open")
 
-    def act(self, what: str) -> str:
+    def act(self, action: str) -> str:
         """Do one thing; return a digest of the answer, "" where it says nothing of the picture.
 
         ValueError if a drawing was not saved.
         """
-        if what in SLIDERS:
+        if action in SLIDERS:
             epoch = self.random.randint(1, 800)
-            answer = self.send(SLIDERS[what], "input", {SLIDERS[what]: epoch})
+            answer = self.send(SLIDERS[action], "input", {SLIDERS[action]: epoch})
             return hashlib.sha256(json.dumps(answer).encode()).hexdigest()
-        if what == "segment":
+        if action == "segment":
             self.send("networks", "input")  # asked once of each picture, then drawn again
             return ""
-        if what == "open":
+        if action == "open":
             self.slice_view = self.reply("annotate-queue", "pick", {"item": self.item})["slice_view"] or self.slice_view
             return ""
         self.turn += 1
@@ -142,14 +142,14 @@ class Guest(Visitor):
             None if self.parts[id]["type"] == "state" else given.get(id, self.parts[id]["props"].get("value"))
             for id in event["inputs"]
         ]
-        asked = {
+        request = {
             "data": data,
             "fn_index": event["id"],
             "session_hash": self.session,
             "trigger_id": self.part(name),
             "event_data": event_data,
         }
-        return outputs(self.http, asked)
+        return outputs(self.http, request)
 
 
 class Record:
@@ -158,7 +158,7 @@ class Record:
     def __init__(self) -> None:
         self.taken: dict[str, list[float]] = defaultdict(list)
         self.count: Counter = Counter()
-        self.said: Counter = Counter()
+        self.messages: Counter = Counter()
         self.owners: dict[str, int] = {}
 
 
@@ -166,16 +166,16 @@ def visit(guest: Guest, until: float, record: Record, think: float, mix: dict[st
     """One action after another until then, with a pause of ``think`` seconds, on the average, after each."""
     time.sleep(guest.random.random() * think)
     while time.monotonic() < until:
-        (what,), began = guest.random.choices(list(mix), list(mix.values())), time.perf_counter()
+        (action,), began = guest.random.choices(list(mix), list(mix.values())), time.perf_counter()
         try:
-            digest = guest.act(what)
+            digest = guest.act(action)
         except Busy:
-            record.count["refused saves" if what == "save" else "busy"] += 1
+            record.count["refused saves" if action == "save" else "busy"] += 1
         except Exception as error:  # whatever it is, it is counted
             record.count["errors"] += 1
-            record.said[f"{type(error).__name__}: {error}"[:200]] += 1
+            record.messages[f"{type(error).__name__}: {error}"[:200]] += 1
         else:
-            record.taken[what].append(time.perf_counter() - began)
+            record.taken[action].append(time.perf_counter() - began)
             if digest and not guest.same:
                 record.count["leaks"] += record.owners.setdefault(digest, guest.number) != guest.number
         time.sleep(think * guest.random.uniform(0.5, 1.5))
@@ -221,12 +221,12 @@ def open_hall(users: int, same: bool = False) -> Iterator[Hall]:
         guests = [Guest(address, page, number, config, ids[number], same) for number in range(users)]
         guests[0].begin()
         alone: dict[str, list[float]] = defaultdict(list)
-        for what in MIX:
-            guests[0].act(what)  # the first opens networks
+        for action in MIX:
+            guests[0].act(action)  # the first opens networks
             for _ in range(ALONE):
                 began = time.perf_counter()
-                guests[0].act(what)
-                alone[what].append(time.perf_counter() - began)
+                guests[0].act(action)
+                alone[action].append(time.perf_counter() - began)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(Guest.begin, guests[1:]))
         yield Hall(address, pid, guests, alone)
@@ -258,12 +258,12 @@ def watch(hall: Hall, guests: Sequence[Guest], seconds: float, think: float, gre
         "answers_a_second": answers / seconds,
         "cpu_seconds_an_answer": cost,
         "share_of_cores": cost * answers / seconds / (os.cpu_count() or 1),
-        "actions": {what: summary(record.taken[what], hall.alone[what], AIMS[what]) for what in MIX},
+        "actions": {action: summary(record.taken[action], hall.alone[action], AIMS[action]) for action in MIX},
         "busy": record.count["busy"],
         "refused_saves": record.count["refused saves"],
         "other_errors": record.count["errors"],
         "leaks": record.count["leaks"],
-        "said": dict(record.said),
+        "said": dict(record.messages),
         "shared_results": httpx.get(f"{hall.address}/healthz", timeout=60).json()["shared_results"],
         "memory_mib": {"start": kept[0], "middle": middle, "end": end, "peak": max(kept)},
         "second_half_growth": end / middle - 1,
@@ -285,9 +285,9 @@ def measure_greedy(users: int, seconds: float, think: float) -> dict:
         without = watch(hall, guests, seconds, think)
         beside = watch(hall, guests, seconds, think, greedy)
     ratios = {}
-    for what, told in beside["actions"].items():
-        p95, usual = told["p95_s"], without["actions"][what]["p95_s"]
-        ratios[what] = p95 / usual if p95 and usual else None
+    for action, times in beside["actions"].items():
+        p95, usual = times["p95_s"], without["actions"][action]["p95_s"]
+        ratios[action] = p95 / usual if p95 and usual else None
     return beside | {"without": without, "p95_over_without": ratios, "aim_p95_over_without": 1.5}
 
 

@@ -61,8 +61,8 @@ class Information:
 def spread(values_nk: Tensor) -> dict[str, list[float]]:
     """Mean and quartiles over images of each column, rounded: float64 (N, K)."""
     low, high = values_nk.quantile(torch.tensor([0.25, 0.75], dtype=torch.float64), dim=0)
-    told = {"mean": values_nk.mean(dim=0), "low": low, "high": high}
-    return {name: [round(value, 2) for value in values.tolist()] for name, values in told.items()}
+    columns = {"mean": values_nk.mean(dim=0), "low": low, "high": high}
+    return {name: [round(value, 2) for value in values.tolist()] for name, values in columns.items()}
 
 
 def means_of(stack: Stack, patch: int) -> Tensor:

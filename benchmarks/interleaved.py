@@ -32,19 +32,19 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
     away = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as ends:
         lines: dict[str, Connection] = {}
-        told: dict[str, list[dict]] = {}
+        pieces: dict[str, list[dict]] = {}
         for name, (work, options) in contestants.items():
             lines[name], other = away.Pipe()
             process = away.Process(target=take_part, args=(work, options, other))
             process.start()
             other.close()
             ends.callback(end, process, lines[name])
-            told[name] = [receive(name, lines[name])]
-            told[name][0]["warm_s"] = sum(piece(name, lines[name])["seconds"] for _ in range(warm))
+            pieces[name] = [receive(name, lines[name])]
+            pieces[name][0]["warm_s"] = sum(piece(name, lines[name])["seconds"] for _ in range(warm))
         for _ in range(rounds):
             for name, line in lines.items():
-                told[name].append(piece(name, line))
-    return told
+                pieces[name].append(piece(name, line))
+    return pieces
 
 
 def piece(name: str, line: Connection) -> dict:
@@ -88,9 +88,9 @@ def take_part(work: Work, options: dict, line: Connection) -> None:
         work(turn, **options)
 
 
-def speeds(told: list[dict], images: int) -> list[float]:
+def speeds(pieces: list[dict], images: int) -> list[float]:
     """Images/s of each piece that counts, when each is so many images."""
-    return [images / each["seconds"] for each in told[1:]]
+    return [images / each["seconds"] for each in pieces[1:]]
 
 
 def by_cpu_time(mine: list[dict], theirs: list[dict]) -> float:

@@ -31,21 +31,21 @@ def measure(width: int, size: int, batch: int, steps: int, rounds: int) -> tuple
     details = {"width": width, "size": size, "batch": batch}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", steps * batch, size)
-        told = contest(
+        pieces = contest(
             {
                 "ours": (ours, details | {"pack": pack, "out": Path(folder) / "run"}),
                 "bare": (bare, details | {"steps": steps}),
             },
             rounds,
         )
-    clustering = told["ours"][0]["clustering_s"]
-    mine, peer = (speeds(told[name], steps * batch) for name in ("ours", "bare"))
+    clustering = pieces["ours"][0]["clustering_s"]
+    mine, peer = (speeds(pieces[name], steps * batch) for name in ("ours", "bare"))
     line = row(
         f"training loop with MPS-AMS ÷ bare steps of its U-Net, width {width}, {size} px, batch {batch}",
         list(zip(mine, peer, strict=True)),
         "≥ 0.95",
     )
-    line["by_cpu_time"] = by_cpu_time(told["ours"], told["bare"])
+    line["by_cpu_time"] = by_cpu_time(pieces["ours"], pieces["bare"])
     details = details | {
         "images_an_epoch": steps * batch,
         "ours_images_per_s": statistics.median(mine),

@@ -105,13 +105,13 @@ def main() -> None:
                 continue  # it takes minutes
             for batch, threads in itertools.product(BATCHES, THREADS):
                 taken, about = compare(network, data, batch, threads, options.seconds)
-                what = (
+                title = (
                     f"inference ÷ ONNX Runtime, width {width}, batch {batch}, {threads} thread{'s' * (threads > 1)},"
                     f" {precise}"
                 )
                 setting = {"width": width, "freed_memory_kept": kept, "precision": precise}
                 aim = "" if not kept else "≥ 1.3" if precise == "bf16" else "≥ 0.9"
-                rows.append(row(what + ("" if kept else ", glibc's defaults"), taken, aim, **setting, **about))
+                rows.append(row(title + ("" if kept else ", glibc's defaults"), taken, aim, **setting, **about))
     import onnxruntime
 
     keep("onnx_runtime", {"size": SIDE, "opset": export.OPSET, "onnxruntime": onnxruntime.__version__, "ratios": rows})

@@ -50,25 +50,25 @@ def measure(
         contestants |= {
             name: (theirs, shared | {"careful": careful, "workers": workers}) for name, careful in VERSIONS.items()
         }
-        told = contest(contestants, rounds)
-    found = {name: speeds(pieces, images) for name, pieces in told.items()}
-    what = f"training ÷ MONAI and scikit-learn, {{}}, width {width}, {size} px, batch {batch}"
+        pieces_of = contest(contestants, rounds)
+    found = {name: speeds(pieces, images) for name, pieces in pieces_of.items()}
+    title = f"training ÷ MONAI and scikit-learn, {{}}, width {width}, {size} px, batch {batch}"
     aim = "≥ 3" if torch.cuda.is_available() else "≥ 1.1"
-    lines = [row(what.format(name), list(zip(found["ours"], found[name], strict=True)), aim) for name in VERSIONS]
+    lines = [row(title.format(name), list(zip(found["ours"], found[name], strict=True)), aim) for name in VERSIONS]
     details = {"width": width, "size": size, "batch": batch, "images_an_epoch": images}
     details["ours"] = {
         "images_per_s": statistics.median(found["ours"]),
         "parameters": sum(each.numel() for each in UNet(width=width).parameters()),
     }
     for name in VERSIONS:
-        first = told[name][0]
+        first = pieces_of[name][0]
         details[name] = {
             "images_per_s": statistics.median(found[name]),
             "parameters": first["parameters"],
             "workers": first["workers"],
         }
         if not first["workers"]:
-            details[name]["ours_over_it_by_cpu_time"] = by_cpu_time(told["ours"], told[name])
+            details[name]["ours_over_it_by_cpu_time"] = by_cpu_time(pieces_of["ours"], pieces_of[name])
     return lines, details
 
 

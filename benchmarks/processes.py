@@ -78,24 +78,24 @@ def main(argv: list[str] | None = None) -> dict:
     options = parser.parse_args(argv)
     settings = dict(QUICK if options.quick else FULL)
     kinds = {"one": (1, True), "two": (2, True), "apart": (2, False)}
-    told: dict[str, list[dict]] = {name: [] for name in kinds}
+    runs_of: dict[str, list[dict]] = {name: [] for name in kinds}
     with tempfile.TemporaryDirectory() as folder:
         pack = synthetic.pack(Path(folder) / "pack", settings.pop("images"), settings["size"], each=2)
         for number in range(1 if options.quick else options.rounds):
-            for name, runs in told.items():
+            for name, runs in runs_of.items():
                 runs.append(measure_training(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **settings))
-    one, two, apart = ([each["images_per_s"] for each in runs] for runs in told.values())
-    what = (
+    one, two, apart = ([each["images_per_s"] for each in runs] for runs in runs_of.values())
+    title = (
         f"two processes ÷ one, of one thread, width {settings['width']}, {settings['size']} px, batch"
         f" {settings['batch']} in all, BatchNorm over"
     )
     medians = {
         f"{name}_{key}": statistics.median(each[key] for each in runs)
-        for name, runs in told.items()
+        for name, runs in runs_of.items()
         for key in ("images_per_s", "starting_s")
     }
     rows = [
-        row(f"{what} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1)
+        row(f"{title} {words}", list(zip(runs, one, strict=True)), "≥ 1.8", threads=1)
         for words, runs in (("both", two), ("each", apart))
     ]
     results = {"ratios": rows, "details": settings | medians}

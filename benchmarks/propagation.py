@@ -109,19 +109,19 @@ def volume_dice(
         )
     )
     edges = [0, *((a + b + 1) // 2 for a, b in pairwise(starts)), len(areas)]
-    said_shw = np.zeros(truth_shw.shape, bool)
+    predicted_shw = np.zeros(truth_shw.shape, bool)
     for start, low, high in zip(starts, edges[:-1], edges[1:], strict=True):
         box = simulated_users.jittered_box(simulated_users.largest_part(truth_shw[start]), BOX_JITTER, rng)
         first = prompts.segment_prompt(network, unit_shw[start], Prompt(box=box))
         if not first.mask.any():
             continue
-        said_shw[start] = first.mask
+        predicted_shw[start] = first.mask
         for indices in (range(start + 1, high), range(start - 1, low - 1, -1)):
             for each in propagate(
                 network, unit_shw.__getitem__, SliceMask(start, first.mask, first.confidence), indices
             ):
-                said_shw[each.index] = each.mask
-    return dice(said_shw, truth_shw)
+                predicted_shw[each.index] = each.mask
+    return dice(predicted_shw, truth_shw)
 
 
 if __name__ == "__main__":

@@ -116,17 +116,17 @@ def measure(switch: str, width: int, size: int, batch: int, steps: int, rounds: 
             "steps": steps,
             "switch": switch,
         }
-        told = contest({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
-    on, off = (speeds(told[name], steps * batch) for name in ("on", "off"))
-    what = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
-    cpu_time = by_cpu_time(told["on"], told["off"])
-    first = {f"{name}_first_piece_s": told[name][0]["warm_s"] for name in told}
+        pieces = contest({name: (run_steps, settings | {"on": name == "on"}) for name in ("on", "off")}, rounds)
+    on, off = (speeds(pieces[name], steps * batch) for name in ("on", "off"))
+    title = f"{SWITCHES[switch]}: on ÷ off, width {width}, {size} px, batch {batch}"
+    cpu_time = by_cpu_time(pieces["on"], pieces["off"])
+    first = {f"{name}_first_piece_s": pieces[name][0]["warm_s"] for name in pieces}
     found = {
         "on_images_per_s": statistics.median(on),
         "off_images_per_s": statistics.median(off),
         "by_cpu_time": cpu_time,
     }
-    return row(what, list(zip(on, off, strict=True)), AIMS.get(switch, ""), switch=switch, **found, **first)
+    return row(title, list(zip(on, off, strict=True)), AIMS.get(switch, ""), switch=switch, **found, **first)
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -150,9 +150,9 @@ def main(argv: list[str] | None = None) -> dict:
     skipped = {switch: reason for switch in options.only if (reason := impossible(switch))}
     if options.quick:
         skipped["compile"] = "it takes minutes"
-    asked = [switch for switch in options.only if switch not in skipped]
+    switches = [switch for switch in options.only if switch not in skipped]
     larger = {} if options.quick or torch.cuda.is_available() else LARGER
-    sizes = [(switch, each) for switch in asked for each in [size, *larger.get(switch, [])]]
+    sizes = [(switch, each) for switch in switches for each in [size, *larger.get(switch, [])]]
     lines = [
         measure(switch, *each, 2 if options.quick else options.rounds) for switch, each in tqdm(sizes, desc="switches")
     ]

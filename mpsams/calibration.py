@@ -220,10 +220,10 @@ def outcomes(
     """Compare the masks of images at a threshold, part by part, with their truth."""
     real, rows = [], []
     for number, (probability_hw, truth_hw) in enumerate(zip(probabilities_nhw, truths_nhw, strict=True)):
-        labels_hw, said, peaks = parts(probability_hw >= threshold, probability_hw)
-        hits = np.bincount(labels_hw[truth_hw], minlength=len(said) + 1)[1:]
+        labels_hw, areas, peaks = parts(probability_hw >= threshold, probability_hw)
+        hits = np.bincount(labels_hw[truth_hw], minlength=len(areas) + 1)[1:]
         real.append(int(truth_hw.sum()))
-        rows.append(np.stack([np.full(len(said), number), said / probability_hw.size, peaks, said, hits]))
+        rows.append(np.stack([np.full(len(areas), number), areas / probability_hw.size, peaks, areas, hits]))
     image_p, *columns = np.concatenate(rows, axis=1)
     return Outcomes(np.array(real), image_p.astype(int), *columns)
 
@@ -233,12 +233,12 @@ def score_rule(found: Outcomes, rule: Rule) -> dict[str, float]:
     rule; NaN of none.
     """
     kept_p = (found.areas_p >= rule.smallest_area) & (found.peaks_p >= rule.least_peak)
-    said_n, hits_n = (
+    predicted_n, hits_n = (
         np.bincount(found.image_p[kept_p], values_p[kept_p], len(found.truth_n))
         for values_p in (found.pixels_p, found.hits_p)
     )
     lesion_n = found.truth_n > 0
-    dsc, alarms = 2 * hits_n[lesion_n] / (said_n + found.truth_n)[lesion_n], said_n[~lesion_n] > 0
+    dsc, alarms = 2 * hits_n[lesion_n] / (predicted_n + found.truth_n)[lesion_n], predicted_n[~lesion_n] > 0
     return {
         "dsc_lesion": float(dsc.mean()) if len(dsc) else math.nan,
         "false_alarms": float(alarms.mean()) if len(alarms) else math.nan,

@@ -26,17 +26,21 @@ def overlap(pred_bhw: Tensor, truth_bhw: Tensor) -> dict[str, Tensor]:
     return _shares((pred & truth).sum(dim=1), pred.sum(dim=1), truth.sum(dim=1))
 
 
-def _shares(hit_b: Tensor, said_b: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+def _shares(true_pos_b: Tensor, pred_pos_b: Tensor, truth_pos_b: Tensor) -> dict[str, Tensor]:
     """Dice, positive predictive value and sensitivity from counts of pixels: in both, in the prediction,
     in the truth.
     """
-    hit, said, real = hit_b.double(), said_b.double(), real_b.double()
-    nothing = (said + real) == 0
+    true_pos, pred_pos, truth_pos = true_pos_b.double(), pred_pos_b.double(), truth_pos_b.double()
+    nothing = (pred_pos + truth_pos) == 0
 
     def share(top: Tensor, bottom: Tensor) -> Tensor:
         return torch.where(nothing, 1.0, top / bottom.clamp(min=1))
 
-    return {"dsc": share(2 * hit, said + real), "ppv": share(hit, said), "sen": share(hit, real)}
+    return {
+        "dsc": share(2 * true_pos, pred_pos + truth_pos),
+        "ppv": share(true_pos, pred_pos),
+        "sen": share(true_pos, truth_pos),
+    }
 
 
 def surface(
@@ -130,12 +134,15 @@ def summary(cases: list[dict[str, float]]) -> dict[str, float]:
     def mean(rows: list[dict[str, float]], name: str) -> float:
         return float(np.mean([row[name] for row in rows])) if rows else float("nan")
 
-    hit, said, real = (sum(row[name] for row in cases) for name in ("hit", "said", "real"))
+    true_pos, pred_pos, truth_pos = (sum(row[name] for row in cases) for name in ("hit", "said", "real"))
     return (
         {name: mean(cases, name) for name in names}
         | {f"{name}_lesion": mean(lesions, name) for name in names}
-        | {"dsc_pooled": 2 * hit / (said + real) if said + real else 1.0}
-        | {"ppv_pooled": hit / said if said else float(not real), "sen_pooled": hit / real if real else float(not said)}
+        | {"dsc_pooled": 2 * true_pos / (pred_pos + truth_pos) if pred_pos + truth_pos else 1.0}
+        | {
+            "ppv_pooled": true_pos / pred_pos if pred_pos else float(not truth_pos),
+            "sen_pooled": true_pos / truth_pos if truth_pos else float(not pred_pos),
+        }
         | {"false_alarms": float(np.mean([row["said"] > 0 for row in normals])) if normals else float("nan")}
         | {"images": len(cases), "lesions": len(lesions)}
     )

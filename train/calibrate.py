@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     judged = outcomes(read, logits_nss, truth_nss)
     rule = choose(judged, chosen.false_alarms) if chosen.rule else None
     origin = found.metadata.get("calibrated", {}).get("from", found.sha256)
-    told = {"flips_averaged": chosen.flips_averaged, "calibration": fitted, "rule": rule}
-    told["calibrated"] = {"from": origin, "part": "val", "images": len(val), "sha256": val.sha256}
+    fields = {"flips_averaged": chosen.flips_averaged, "calibration": fitted, "rule": rule}
+    fields["calibrated"] = {"from": origin, "part": "val", "images": len(val), "sha256": val.sha256}
     images = (
         transforms.standardise(val.take(indices)[0].double() / 255).float()
         for indices in torch.arange(len(val)).split(CHUNK)
@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> dict:
     # calibration moves the masks' edges, so it is measured again
     agreement = inference.agreement_in_bfloat16(network.unet, images, read)
     out = Path(chosen.out or chosen.weights)
-    checkpoint.save(out, found.tensors, plain | told | {"bfloat16_dsc": agreement})
-    print(report(told, outcomes(network.readout, logits_nss, truth_nss), judged))
+    checkpoint.save(out, found.tensors, plain | fields | {"bfloat16_dsc": agreement})
+    print(report(fields, outcomes(network.readout, logits_nss, truth_nss), judged))
     print(f"wrote {out}")
-    return told
+    return fields
 
 
 def validation(metadata: dict, root: str | None) -> Stack:
@@ -132,12 +132,12 @@ def validation(metadata: dict, root: str | None) -> Stack:
 
 def predict_logits(network: Network, val: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Logits of images before calibration, float32 (N, S, S), and their truth, bool (N, S, S)."""
-    said, truth = [], []
+    logits, truth = [], []
     for indices in tqdm(torch.arange(len(val)).split(CHUNK), desc="looking", unit="lot"):
         images_bchw, masks_b1hw = val.take(indices)
-        said.append(inference.logits(network, images_bchw.float() / 255)[:, 0].numpy())
+        logits.append(inference.logits(network, images_bchw.float() / 255)[:, 0].numpy())
         truth.append(masks_b1hw[:, 0].numpy())
-    return np.concatenate(said), np.concatenate(truth)
+    return np.concatenate(logits), np.concatenate(truth)
 
 
 def fit(logits_nss: np.ndarray, truth_nss: np.ndarray, kind: str) -> dict:
@@ -186,9 +186,9 @@ def choose(judged: Outcomes, most_alarms: float) -> dict:
     }
 
 
-def report(told: dict, plain: Outcomes, judged: Outcomes) -> str:
+def report(fields: dict, plain: Outcomes, judged: Outcomes) -> str:
     """Report the calibration and the rule, in lines."""
-    fitted, rule = told["calibration"], told["rule"]
+    fitted, rule = fields["calibration"], fields["rule"]
     lines = [f"calibration {fitted['kind']}: slope {fitted['slope']:.4f}, intercept {fitted['intercept']:.4f}"]
     lines += [
         f"  expected calibration error {when}: {json.dumps({key: fitted[when][key] for key in ('ece', 'ece_above')})}"

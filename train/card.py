@@ -235,10 +235,10 @@ def results(measured: dict) -> list[str]:
     return lines + ["", "The same per volume, in three dimensions:", *means(measured["per_volume"], "volume")]
 
 
-def means(values: dict, what: str) -> list[str]:
+def means(values: dict, unit: str) -> list[str]:
     """A table of means over all, and over those with a lesion, and what they count as."""
     rows = [f"| {label} | " + " | ".join(number(values[key + suffix]) for key in MEANS) + " |" for label, suffix in (
-        (f"all {values['images']} {what}s", ""), (f"the {values['lesions']} with a lesion", "_lesion"))]  # fmt: skip
+        (f"all {values['images']} {unit}s", ""), (f"the {values['lesions']} with a lesion", "_lesion"))]  # fmt: skip
     return [
         "",
         "| mean over | DSC | PPV | Sen | HD95 | ASSD |",
@@ -248,7 +248,7 @@ def means(values: dict, what: str) -> list[str]:
         (
             "Truth and prediction both empty count 1; only one of them empty counts 0 and the diagonal. Pooled over"
             f" all pixels: DSC {values['dsc_pooled']:.3f}, PPV {values['ppv_pooled']:.3f}, Sen"
-            f" {values['sen_pooled']:.3f}. Share of the {what}s without lesion that got one:"
+            f" {values['sen_pooled']:.3f}. Share of the {unit}s without lesion that got one:"
             f" {number(values['false_alarms'])}."
         ),
     ]

@@ -193,11 +193,11 @@ def largest_tried(task: Task, fits: int) -> int:
     """
     fails = None
     while fails is None or fails - fits > max(distributed.world_size(), fits // 8):
-        asked = 2 * fits if fails is None else (fits + fails) // 2
-        if possible(task, asked):
-            fits = asked
+        batch = 2 * fits if fails is None else (fits + fails) // 2
+        if possible(task, batch):
+            fits = batch
         else:
-            fails = asked
+            fails = batch
     return fits
 
 

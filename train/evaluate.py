@@ -98,10 +98,10 @@ def main(argv: Sequence[str] | None = None) -> dict:
         check_replace(Path(options.json), options.overwrite)
     if not dataset.target:
         raise ValueError(f"{dataset.name!r} at {options.data.root} has no masks to measure against")
-    heard: list[tuple[str, str]] = []
+    sample_notes: list[tuple[str, str]] = []
     reliability = Reliability()
-    found = measure(network, collect_notes(dataset, heard), options.threshold, reliability=reliability)
-    notes = [*dataset.notes, *datasets.add_names(heard)]
+    found = measure(network, collect_notes(dataset, sample_notes), options.threshold, reliability=reliability)
+    notes = [*dataset.notes, *datasets.add_names(sample_notes)]
     print_notes(notes)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():
@@ -148,13 +148,13 @@ def select_cases(network: Network, source: Source, part: str) -> Dataset:
     return dataset.of(split.part(part))
 
 
-def collect_notes(dataset: Dataset, heard: list[tuple[str, str]]) -> Dataset:
-    """The same data set, which adds to ``heard`` what is noted of the samples that are read: patient and sentence."""
+def collect_notes(dataset: Dataset, sample_notes: list[tuple[str, str]]) -> Dataset:
+    """The same data set, which adds the notes of each sample that is read to ``sample_notes``: patient and sentence."""
     group = dict(zip(dataset.cases, dataset.groups, strict=True))
 
     def read(case: str) -> datasets.Sample:
         sample = dataset.read(case)
-        heard.extend((group[case], note) for note in sample.notes)
+        sample_notes.extend((group[case], note) for note in sample.notes)
         return sample
 
     return replace(dataset, read=read)
@@ -169,7 +169,7 @@ def measure(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Numbers by "image" and case name, and for volumes by "volume" and patient; with a progress bar.
 
-    score: (said, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
+    score: (predicted, truth, spacing) -> numbers. reliability: counts the probabilities of all pixels.
     """
     images: dict[str, dict] = {}
     volumes: dict[str, dict] = {}
@@ -179,14 +179,14 @@ def measure(
         slices = []
         for _, sample in samples:
             probability_hw = inference.probability(network, sample.unit, sample.box)
-            said_hw = inference.lesion_mask(network.readout.rule, probability_hw, threshold, sample.box)
+            predicted_hw = inference.lesion_mask(network.readout.rule, probability_hw, threshold, sample.box)
             if reliability:
                 reliability.add(probability_hw, sample.mask)
-            images[sample.case] = score(said_hw, sample.mask, sample.spacing_hw)
-            slices.append((said_hw, sample.mask))
+            images[sample.case] = score(predicted_hw, sample.mask, sample.spacing_hw)
+            slices.append((predicted_hw, sample.mask))
         if group != sample.case:
-            said_shw, truth_shw = (np.stack(masks) for masks in zip(*slices, strict=True))
-            volumes[group] = score(said_shw, truth_shw, sample.spacing if sample.steps is None else sample.steps)
+            predicted_shw, truth_shw = (np.stack(masks) for masks in zip(*slices, strict=True))
+            volumes[group] = score(predicted_shw, truth_shw, sample.spacing if sample.steps is None else sample.steps)
     return {"image": images, "volume": volumes}
 
 

@@ -125,8 +125,8 @@ def measure_all(
     """The numbers of ``measure`` by case, of "network" and of each peer by its name; all see the same boxes."""
     rows: dict[str, dict[str, dict]] = {name: {} for name in ("network", *peers)}
     for number, each in enumerate(objects):
-        asked = {"network": network} | (peers if number % peers_every == 0 else {})
-        for name, answer in asked.items():
+        networks = {"network": network} | (peers if number % peers_every == 0 else {})
+        for name, answer in networks.items():
             rng = np.random.default_rng([seed, zlib.crc32(each.case.encode())])
             rows[name][each.case] = measure(answer, each.unit_hw, each.truth_hw, rng)
     return rows
@@ -193,9 +193,13 @@ def summarise(rows: Sequence[dict]) -> dict:
     }
     if rows[0]["confidence"] is None:
         return found
-    said, true = ([row[name] for row in rows] for name in ("confidence", "box"))
-    related = float(stats.spearmanr(said, true).statistic) if min(len(set(said)), len(set(true))) > 1 else None
-    return found | {"confidence": {"mean": float(np.mean(said)), "rank_correlation": related}}
+    confidence, overlaps = ([row[name] for row in rows] for name in ("confidence", "box"))
+    related = (
+        float(stats.spearmanr(confidence, overlaps).statistic)
+        if min(len(set(confidence)), len(set(overlaps))) > 1
+        else None
+    )
+    return found | {"confidence": {"mean": float(np.mean(confidence)), "rank_correlation": related}}
 
 
 def overlap(values: Sequence[float]) -> dict[str, float]:
@@ -213,8 +217,8 @@ def describe_row(name: str, means: dict) -> str:
         f"{count} click{'s' * (count != '1')}": each for count, each in means["clicks"].items()
     }
     words = [
-        f"{what} {each['dsc']:.3f} (median {each['median']:.3f}, {each['at_least_90']:.0%} at .90)"
-        for what, each in values.items()
+        f"{prompt} {each['dsc']:.3f} (median {each['median']:.3f}, {each['at_least_90']:.0%} at .90)"
+        for prompt, each in values.items()
     ]
     needed, median = means["clicks_to_90"], means["clicks_to_90"]["median"] or f"over {MOST_CLICKS}"
     words.append(f"clicks to .90: {median} (reached {needed['reached']:.0%})")

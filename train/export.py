@@ -236,7 +236,7 @@ def difference(data: bytes, own: Callable[..., Tensor], batches: Sequence[tuple[
 def properties(path: Path, found: Checkpoint) -> dict[str, str]:
     """Metadata of the exported file, by name; entries that the checkpoint does not state are left out."""
     about, data = found.metadata, found.metadata.get("data", {})
-    said = {
+    entries = {
         "kind": about.get("kind"),
         "method": about.get("method"),
         "size": about.get("size"),
@@ -254,7 +254,7 @@ def properties(path: Path, found: Checkpoint) -> dict[str, str]:
         "preparation": preparation(data.get("modality"), about["size"]),
         "intended_use": purpose(path.with_suffix(".md")),
     }
-    return {name: str(value) for name, value in said.items() if value}
+    return {name: str(value) for name, value in entries.items() if value}
 
 
 def rule_in_words(metadata: dict) -> str | None:
@@ -294,8 +294,8 @@ def ends(data: bytes) -> list[str]:
     """The file's inputs and outputs, a line each."""
     opened = session(data, 1)
     return [
-        f"  {what:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
-        for what, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs()))
+        f"  {end:6s} {node.name:14s} {node.type} ({', '.join(map(str, node.shape))})"
+        for end, nodes in (("input", opened.get_inputs()), ("output", opened.get_outputs()))
         for node in nodes
     ]
 

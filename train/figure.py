@@ -141,8 +141,8 @@ def rows_of(options: Drawing) -> list[FigureRow]:
                 f"no segmentation network is in {options.weights}; expected files such as"
                 " busi-mps_ams-seg-10.safetensors"
             )
-        *_, said = comparison.predict_slice(replace(case, title=Path(file).name), names, registry)
-        rows.append(make_row(comparison.SliceComparison(said, options.threshold)))
+        *_, predictions = comparison.predict_slice(replace(case, title=Path(file).name), names, registry)
+        rows.append(make_row(comparison.SliceComparison(predictions, options.threshold)))
     return rows
 
 

@@ -176,15 +176,18 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
             choose_object(*pair, learning.shapes, learning.structures, rng)
             for pair in zip(images_bhw, masks_bhw, strict=True)
         ]
-        asked, found = [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen], []
+        turn_prompts, found = (
+            [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen],
+            [],
+        )
         for turn in range(turns):
             crops = [
                 moved_crop(prompts.find_crop(prompt, image_hw.shape), prompt, rng)
-                for prompt, (image_hw, _) in zip(asked, chosen, strict=True)
+                for prompt, (image_hw, _) in zip(turn_prompts, chosen, strict=True)
             ]
             seen = [
                 prompts.encode(image_hw, prompt, crop, learning.size)
-                for (image_hw, _), prompt, crop in zip(chosen, asked, crops, strict=True)
+                for (image_hw, _), prompt, crop in zip(chosen, turn_prompts, crops, strict=True)
             ]
             truth = [
                 cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)
@@ -192,7 +195,9 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
             logits_b1ss = network(torch.stack(seen).to(device))
             found.append(losses.segmentation(logits_b1ss, torch.stack(truth).to(device), "image-dice-ce"))
             if turn + 1 < turns:
-                asked = next_prompts(asked, chosen, crops, torch.sigmoid(logits_b1ss.detach())[:, 0].cpu().numpy(), rng)
+                turn_prompts = next_prompts(
+                    turn_prompts, chosen, crops, torch.sigmoid(logits_b1ss.detach())[:, 0].cpu().numpy(), rng
+                )
         return torch.stack(found).mean()
 
     def after_epoch(epoch: int) -> dict:
@@ -219,7 +224,7 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
 
 
 def next_prompts(
-    asked: Sequence[Prompt],
+    previous: Sequence[Prompt],
     chosen: Sequence[tuple[np.ndarray, np.ndarray]],
     crops: Sequence[Box],
     probabilities_bss: np.ndarray,
@@ -227,7 +232,9 @@ def next_prompts(
 ) -> list[Prompt]:
     """The prompts of the next turn, after users have seen the answers to those they asked."""
     following = []
-    for prompt, (image_hw, truth_hw), crop, probability_ss in zip(asked, chosen, crops, probabilities_bss, strict=True):
+    for prompt, (image_hw, truth_hw), crop, probability_ss in zip(
+        previous, chosen, crops, probabilities_bss, strict=True
+    ):
         answer_hw = prompts.keep_marked_parts(
             prompts.paste(probability_ss, crop, image_hw.shape) >= prompts.THRESHOLD, prompt
         )

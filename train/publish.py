@@ -126,11 +126,11 @@ def describe_file(path: Path) -> str:
         about = checkpoint.metadata(path)
     except ValueError:
         return "no checkpoint that can be read"
-    said = (
+    sentence = (
         f"trained until {about.get('training', {}).get('finished', 'an unknown time')}, rounded from"
         f" {about.get('rounded_from', 'itself')[:16]}"
     )
-    return said + (", with its evaluation" if path.with_suffix(".json").exists() else "")
+    return sentence + (", with its evaluation" if path.with_suffix(".json").exists() else "")
 
 
 def ship(source: Path, path: Path, why: str | None = None) -> Path:
@@ -181,8 +181,8 @@ def name_of(metadata: dict, assistant: bool = False) -> str:
         return f"{metadata['data']['name']}-assist"
     if metadata["kind"] == "prompt":
         return "prompt"
-    what = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
-    return f"{metadata['data']['name']}-{metadata['method']}-{what}"
+    stage = "pretrain" if metadata["kind"] == "pretrain" else f"seg-{100 * metadata['labels']:g}"
+    return f"{metadata['data']['name']}-{metadata['method']}-{stage}"
 
 
 if __name__ == "__main__":

@@ -149,12 +149,12 @@ def leaks(paths: Sequence[Path], name: str) -> list[str]:
 
 def describe_values(rows: Sequence[Mapping], keys: Iterable[str]) -> list[str]:
     """The values of these rows under each key: "60", "0, 1, 2", "20 to 100", or a dash."""
-    said = []
+    texts = []
     for key in keys:
         values = sorted({row[key] for row in rows if row.get(key) is not None})
         listed = ", ".join(map(str, values)) if len(values) <= 6 else f"{values[0]} to {values[-1]}"
-        said.append(listed or tables.DASH)
-    return said
+        texts.append(listed or tables.DASH)
+    return texts
 
 
 def missing_runs(results: Results, name: str) -> list[str]:
@@ -242,13 +242,13 @@ def reading(results: Results, paper: Mapping) -> list[str]:
             " interval, with both increased in proportion."
         ),
     ]
-    told = methods.deviations()
-    if here := [name for name in told if name in results.methods]:
+    deviations = methods.deviations()
+    if here := [name for name in deviations if name in results.methods]:
         lines += [
             "",
-            f"The rivals here are not quite those of their papers. All: {told['all']}",
+            f"The rivals here are not quite those of their papers. All: {deviations['all']}",
             "",
-            *(f"- {TITLES[name]}: {told[name]}" for name in here),
+            *(f"- {TITLES[name]}: {deviations[name]}" for name in here),
         ]
     if results.data in paper:
         lines += [

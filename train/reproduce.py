@@ -186,8 +186,10 @@ class Reproduction:
                 root = ["--data.root", self.root] if self.root else []
                 pack.main([*plan.arguments(plan.flat({"data": self.plan.data})), *root, "--out", str(self.pack)])
             if not (self.records.exists() and jsonl.read(self.records, "leakage")):
-                told = {name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data}
-                found = leakage.main([*plan.arguments(plan.flat({"data": told})), "--data.root", str(self.pack)])
+                options = {
+                    name: self.plan.data[name] for name in ("name", "size", "split_seed") if name in self.plan.data
+                }
+                found = leakage.main([*plan.arguments(plan.flat({"data": options})), "--data.root", str(self.pack)])
                 jsonl.append(self.records, "leakage", plan=self.plan.name, data=self.plan.data["name"], **found)
 
     def dataset(self) -> datasets.Dataset:

@@ -95,13 +95,13 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
 
     Whatever goes wrong is told there in a sentence.
     """
-    tell = ProgressReporter(folder)
+    progress = ProgressReporter(folder)
     try:
-        return learn(folder, tell, steps, lr)
+        return learn(folder, progress, steps, lr)
     except Exception as error:
         expected = isinstance(error, ValueError | FloatingPointError | OSError)
         words = getattr(error, "strerror", None) or str(error)
-        tell.write(
+        progress.write(
             words if expected else f"an error in the program ({type(error).__name__}); log.txt says more", failed=True
         )
         raise
@@ -109,13 +109,13 @@ def correct(folder: Path, steps: int, lr: float) -> dict:
         retraining_run.clear(folder)
 
 
-def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
+def learn(folder: Path, progress: ProgressReporter, steps: int, lr: float) -> dict:
     """Read, measure, fine-tune, measure again, and write the verdict."""
     plan = retraining_run.read(folder / retraining_run.PLAN)
     base_checkpoint, weights = folder / retraining_run.BASE_CHECKPOINT, folder / retraining_run.WEIGHTS
     network = inference.open_network(base_checkpoint)
     dataset = corrected_stack(folder, plan["modality"])
-    stack = datasets.stack(dataset, network.size, tell.count("reading", "reading"))
+    stack = datasets.stack(dataset, network.size, progress.count("reading", "reading"))
     stack = replace(stack, target="lesion, corrected by hand", source="an annotation project, under its owner's terms")
     split, left_out = divide(
         stack,
@@ -126,14 +126,14 @@ def learn(folder: Path, tell: ProgressReporter, steps: int, lr: float) -> dict:
     print(
         f"{len(split.train)} items to learn from, {len(split.test)} held back, {len(left_out)} near-duplicates left out"
     )
-    before = measure(base_checkpoint, dataset, split.test, tell, "before")
+    before = measure(base_checkpoint, dataset, split.test, progress, "before")
     options = finetune_options(folder, plan, stack, split, steps, lr)
     trained = finetune.learn(
-        options, "corrections", stack, split, options.run.start(), tell.steps(options, stack, split)
+        options, "corrections", stack, split, options.run.start(), progress.steps(options, stack, split)
     )
     trained.replace(weights)  # type: ignore[union-attr]
     (trained.parent / "records.jsonl").replace(folder / "records.jsonl")  # type: ignore[union-attr]
-    after = measure(weights, dataset, split.test, tell, "after")
+    after = measure(weights, dataset, split.test, progress, "after")
     verdict = compare_scores(before, after) | {
         "changed_by_hand": len(set(plan["changed"]) & set(split.test)),
         "learned": len(split.train),
@@ -202,18 +202,20 @@ def finetune_options(folder: Path, plan: dict, stack: Stack, split: Split, steps
     )
 
 
-def measure(weights: Path, dataset: Dataset, ids: Sequence[str], tell: ProgressReporter, when: str) -> dict[str, float]:
+def measure(
+    weights: Path, dataset: Dataset, ids: Sequence[str], progress: ProgressReporter, when: str
+) -> dict[str, float]:
     """DSC of each item at its own size, a volume's over the whole volume; by the code of train.evaluate."""
     network, found = inference.open_network(weights), {}
-    for id in tell.count(when, f"measuring {when}")(ids):
+    for id in progress.count(when, f"measuring {when}")(ids):
         numbers = evaluate.measure(network, dataset.of([id]), THRESHOLD, overlap)
         found[id] = (numbers["volume"] or numbers["image"])[id]["dsc"]
     return found
 
 
-def overlap(said: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict[str, float]:
+def overlap(predicted: np.ndarray, truth: np.ndarray, spacing: object = None) -> dict[str, float]:
     """DSC alone, of masks of any axes: surface distances would take far longer, and decide nothing here."""
-    return {"dsc": masks.agreement(said, truth)}
+    return {"dsc": masks.agreement(predicted, truth)}
 
 
 def compare_scores(before: dict[str, float], after: dict[str, float]) -> dict:

@@ -52,6 +52,6 @@ def validate(network: nn.Module, val: Stack, device: torch.device, batch: int) -
     found = []
     for indices in torch.arange(len(val)).split(batch):
         x_bchw, truth_b1hw = batch_of(val, indices, Augmentation(), torch.Generator(), device)
-        said_b1hw = network(x_bchw) > 0
-        found.append(metrics.overlap(said_b1hw[:, 0], truth_b1hw[:, 0]))
+        predicted_b1hw = network(x_bchw) > 0
+        found.append(metrics.overlap(predicted_b1hw[:, 0], truth_b1hw[:, 0]))
     return {f"val_{name}": float(torch.cat([part[name] for part in found]).mean()) for name in found[0]}

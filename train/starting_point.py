@@ -68,7 +68,7 @@ def begin(model: Model, channels: int, start: Checkpoint | None, split: Split) -
 
 def origin(start: Checkpoint) -> dict:
     """Metadata of a fine-tuned checkpoint on the one it started from, with the patients that one was trained on."""
-    told = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
-    return told | {
+    about = {name: start.metadata.get(name) for name in ("kind", "method", "training")} | {"sha256": start.sha256}
+    return about | {
         "seen": {dataset: sorted(patients) for dataset, patients in checkpoint.training_patients(start).items()}
     }

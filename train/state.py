@@ -94,7 +94,7 @@ def snapshot(
         name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach()) for name, tensor in tensors.items()
     }
     metadata = {"kind": "state", "config": config, "step": at.step, "seconds": at.seconds, "losses": list(at.losses)}
-    return copies, metadata | {"random": [told for _, told in states]}
+    return copies, metadata | {"random": [numbers for _, numbers in states]}
 
 
 def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, config: dict) -> Position | None:
@@ -114,9 +114,9 @@ def restore(out: Path, module: nn.Module, optimiser: torch.optim.Optimizer, conf
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     entries = {int(number): lay_out(entry, weights[int(number)]) for number, entry in nest(parts["optimizer"]).items()}
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
-    told = found.metadata["random"]
-    if distributed.rank() < len(told):  # a process more than there were has no state to go on from
-        set_random_state(nest(parts["random"])[str(distributed.rank())], told[distributed.rank()])
+    numbers = found.metadata["random"]
+    if distributed.rank() < len(numbers):  # a process more than there were has no state to go on from
+        set_random_state(nest(parts["random"])[str(distributed.rank())], numbers[distributed.rank()])
     return Position(found.metadata["step"], found.metadata["seconds"], found.metadata["losses"])
 
 
@@ -219,12 +219,12 @@ def random_state() -> tuple[dict[str, Tensor], dict]:
     return tensors, {"python": random.getstate(), "numpy": [keys.tolist(), *rest]}  # type: ignore[attr-defined]
 
 
-def set_random_state(tensors: dict[str, Tensor], told: dict) -> None:
+def set_random_state(tensors: dict[str, Tensor], numbers: dict) -> None:
     """The inverse of ``random_state``; a GPU's state is left alone where there is none."""
     torch.set_rng_state(tensors["torch"])
     if torch.cuda.is_available() and "cuda" in tensors:
         torch.cuda.set_rng_state(tensors["cuda"])
-    version, keys, gauss = told["python"]
+    version, keys, gauss = numbers["python"]
     random.setstate((version, tuple(keys), gauss))
-    keys, *rest = told["numpy"]
+    keys, *rest = numbers["numpy"]
     np.random.set_state(("MT19937", np.array(keys, np.uint32), *rest))

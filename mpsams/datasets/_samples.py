@@ -23,7 +23,7 @@ class Sample:
     spans: per channel, the values that become 0 and 1 (``transforms.scan_window`` of the whole volume).
     box: where a network looks (``transforms.frame``); None is the whole image.
     spacing: millimetres between slices, rows and columns; None where unknown.
-    notes: sentences on what to know before trusting it and its mask, those that were not said on opening the data set.
+    notes: sentences on what to know before trusting it and its mask, without those that the data set has itself.
     steps: (3, 3) millimetres to the next slice, row and column, a row each, where these are not at right angles; else
     None.
     """

@@ -75,14 +75,14 @@ class FileGrid:
 class VolumeReader:
     """Case -> Sample for patients by name; keeps the last patient open.
 
-    codes: of the masks; None where the rule of ``mask_values`` says what is lesion. said: notes of each patient that
-    the data set holds.
+    codes: of the masks; None where the rule of ``mask_values`` says what is lesion. known_notes: notes of each patient
+    that the data set already holds.
     """
 
     patients: dict[str, Patient]
     modality: str
     codes: Codes | None
-    said: dict[str, frozenset[str]] = field(default_factory=dict)
+    known_notes: dict[str, frozenset[str]] = field(default_factory=dict)
     _last: tuple[str, Opened] | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict:
@@ -98,9 +98,9 @@ class VolumeReader:
         spacing = volumes.scans[0].spacing()
         box = volumes.box or transforms.frame(channels[0], spacing and spacing[1:], self.modality)
         image = channels[0] if len(channels) == 1 else np.stack(channels)
-        said = self.said.get(name, frozenset())
-        heard = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
-        notes = tuple(note for note in heard if note not in said)
+        known = self.known_notes.get(name, frozenset())
+        found = (*(note for scan in volumes.scans for note in scan.notes), *volumes.notes)
+        notes = tuple(note for note in found if note not in known)
         affine = volumes.scans[0].affine
         steps = geometry.steps(affine) if affine is not None and geometry.is_sheared(affine) else None
         return Sample(image, np.array(volumes.lesion_shw[int(number)]), case, volumes.spans, box, spacing, notes, steps)
@@ -117,28 +117,30 @@ def dataset(name: str, modality: str | None, target: str, patients: Sequence[Pat
     that is no volume, and a patient whose image and mask have different sizes. The notes hold what readers say of
     images.
     """
-    cases, groups, said, firsts = [], [], {}, {}
+    cases, groups, notes_of, firsts = [], [], {}, {}
     for patient in patients:
         grids = [grid(path, may_be_4d=codes is None and path == patient.mask) for path in patient.files]
         numbers, flat = slices(patient, grids)
         cases += [patient.name] if flat else [f"{patient.name}/{k:03d}" for k in numbers]
         groups += [patient.name] * len(numbers)
-        said[patient.name] = [note for image in grids[: len(patient.images)] for note in image.notes]
+        notes_of[patient.name] = [note for image in grids[: len(patient.images)] for note in image.notes]
         firsts[patient.name] = grids[0].modality
     mixed = []
     if modality is None:
         first = patients[0]
         scan = open_scan(first.images[0])
         modality = scan.modality
-        said[first.name] += [note for note in scan.notes if note not in said[first.name]]  # such as that it was guessed
+        notes_of[first.name] += [
+            note for note in scan.notes if note not in notes_of[first.name]
+        ]  # such as that it was guessed
         mixed = others(firsts, modality)
     reader = VolumeReader(
         {patient.name: patient for patient in patients},
         modality,
         codes,
-        {name: frozenset(notes) for name, notes in said.items()},
+        {name: frozenset(notes) for name, notes in notes_of.items()},
     )
-    notes = (*mixed, *add_names((name, note) for name, own in said.items() for note in own))
+    notes = (*mixed, *add_names((name, note) for name, own in notes_of.items() for note in own))
     return Dataset(name, modality, target, tuple(cases), tuple(groups), reader, reader.files, notes=notes)
 
 
@@ -185,9 +187,9 @@ def open_patient(patient: Patient, modality: str, codes: Codes | None) -> Opened
         scans = (first, *(onto(scan, first, f"channel {number}") for number, scan in enumerate(others, start=2)))
         mask = LesionMask(first.empty_mask()) if patient.mask is None else truth(patient.mask, first, codes)
     except OtherGrid as error:
-        what = str(error).removesuffix(".")
+        reason = str(error).removesuffix(".")
         raise ValueError(
-            f"patient {patient.name}: the volumes lie on different grids ({what}); expected one grid for all"
+            f"patient {patient.name}: the volumes lie on different grids ({reason}); expected one grid for all"
         ) from None
     values = [scan.values() for scan in scans]
     spans = tuple(transforms.scan_window(each, modality) for each in values)

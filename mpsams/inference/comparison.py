@@ -53,20 +53,20 @@ def titles_of(names: Iterable[str]) -> dict[str, str]:
     """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only
     where they differ.
     """
-    told = {name: parse_name(name) for name in names}
-    several = [len({part[k] for part in told.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
+    parts = {name: parse_name(name) for name in names}
+    several = [len({part[k] for part in parts.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
 
     def title(name: str) -> str:
-        data, method, percent = told[name]
+        data, method, percent = parts[name]
         more = [f"{percent}%"] * (several[2] and bool(percent)) + [data] * (several[0] and bool(data))
         return " ".join([TITLES.get(method, method), *more])
 
     def place(name: str) -> tuple:
-        data, method, percent = told[name]
+        data, method, percent = parts[name]
         known = tables.METHODS.index(method) if method in tables.METHODS else len(tables.METHODS)
         return method != ASSIST, data, int(percent or 0), known, method
 
-    return {name: title(name) for name in sorted(told, key=place)}
+    return {name: title(name) for name in sorted(parts, key=place)}
 
 
 def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -157,7 +157,7 @@ def predict_slice(
         if count:
             known[missing[count - 1]] = shared.grid_probability(registry.network(missing[count - 1]), unit_hw, case.box)
         if known or not names:
-            said = SlicePredictions(
+            predictions = SlicePredictions(
                 case,
                 {name: known[name] for name in names if name in known},
                 preferred,
@@ -167,9 +167,9 @@ def predict_slice(
                 seen_in,
             )
             yield (
-                said
-                if preferred in said.pictures
-                else replace(said, shown=usual if usual in known else next(iter(known), ""))
+                predictions
+                if preferred in predictions.pictures
+                else replace(predictions, shown=usual if usual in known else next(iter(known), ""))
             )
 
 
@@ -313,12 +313,18 @@ def slice_mask(case: Case, probability_ss: np.ndarray, threshold: float, rule: R
     return mask_xyz
 
 
-def overlap(said: np.ndarray, real: np.ndarray) -> dict[str, float]:
+def overlap(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """DSC, PPV and Sen of two packed masks (``np.packbits``), with the undefined cases of ``metrics.overlap``."""
-    hit, positive, true = (int(np.bitwise_count(bits).sum()) for bits in (said & real, said, real))
-    if not positive + true:
+    true_pos, pred_pos, truth_pos = (
+        int(np.bitwise_count(bits).sum()) for bits in (predicted & truth, predicted, truth)
+    )
+    if not pred_pos + truth_pos:
         return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}
-    return {"dsc": 2 * hit / (positive + true), "ppv": hit / max(positive, 1), "sen": hit / max(true, 1)}
+    return {
+        "dsc": 2 * true_pos / (pred_pos + truth_pos),
+        "ppv": true_pos / max(pred_pos, 1),
+        "sen": true_pos / max(truth_pos, 1),
+    }
 
 
 def defined(scores: dict[str, float], mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:

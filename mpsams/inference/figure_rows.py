@@ -122,16 +122,16 @@ def caption(rows: Sequence[FigureRow], crop: str = "whole") -> str:
         for title, values in used.items()
         if values != [common]
     ]
-    says = [f"Threshold {common:.2f}" + (f", but {', '.join(others)}" if others else "") + "."]
+    sentences = [f"Threshold {common:.2f}" + (f", but {', '.join(others)}" if others else "") + "."]
     known = {
         title: [row.scores[name]["dsc"] for row, name in cells if name in row.scores] for title, cells in pairs.items()
     }
     means = [f"{title} {np.mean(values):.3f}" for title, values in known.items() if values]
     if means:
         count = max(map(len, known.values()))
-        says.append(f"{'DSC' if count == 1 else f'Mean DSC over {count} images'}: {', '.join(means)}.")
-    says += [f"Cropped to the {crop}; areas and DSC are of the whole image."] * (crop != "whole")
-    return " ".join(says)
+        sentences.append(f"{'DSC' if count == 1 else f'Mean DSC over {count} images'}: {', '.join(means)}.")
+    sentences += [f"Cropped to the {crop}; areas and DSC are of the whole image."] * (crop != "whole")
+    return " ".join(sentences)
 
 
 def table(rows: Sequence[FigureRow]) -> str:

@@ -97,10 +97,12 @@ class ModelRegistry:
 
         When there is none, those of one data set of another modality.
         """
-        told = {name: self.metadata(name) for name in self.names()}
-        names = [name for name, about in told.items() if about.get("kind") == "segmentation" and channels(about) == 1]
-        fitting = [name for name in names if training_data(told[name])[0] == modality]
-        return fitting or [name for name in names if training_data(told[name]) == training_data(told[names[0]])]
+        metadata = {name: self.metadata(name) for name in self.names()}
+        names = [
+            name for name, about in metadata.items() if about.get("kind") == "segmentation" and channels(about) == 1
+        ]
+        fitting = [name for name in names if training_data(metadata[name])[0] == modality]
+        return fitting or [name for name in names if training_data(metadata[name]) == training_data(metadata[names[0]])]
 
     def assistant(self, modality: str) -> str | None:
         """The network to work with that was trained on the modality, "busi-assist"; None where there is none."""

@@ -81,12 +81,12 @@ def information(records: Mapping[str, Mapping], selector: str = clusters.PAPER_S
         by_epoch.set_title(title, fontsize=NORMAL, color=INK, pad=5)
         by_epoch.set_xlabel("epoch", fontsize=SMALL, color=INK, labelpad=1.5)
         per_patch.set_xlabel("share of patches hidden", fontsize=SMALL, color=INK, labelpad=1.5)
-    says = (
+    labels = (
         "bits that a mask\nleaves undecided",
         "bits shared by hidden\nand visible patches",
         "the same,\nper hidden patch",
     )
-    for ax, letter, text in zip(grid[:, 0], "abc", says, strict=True):
+    for ax, letter, text in zip(grid[:, 0], "abc", labels, strict=True):
         ax.set_ylabel(text, fontsize=SMALL, color=INK, labelpad=3)
         ax.annotate(
             letter,

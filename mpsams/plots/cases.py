@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mpsams import metrics
-from mpsams.plots.looks import BLACK, GREY, INK, NORMAL, SAID, SMALL, TRUTH, Axes, Figure
+from mpsams.plots.looks import BLACK, GREY, INK, NORMAL, PREDICTED, SMALL, TRUTH, Axes, Figure
 
 DASH = "–"
 
@@ -108,13 +108,13 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
     elif known:
         _nothing(axes[1], "unknown")
     for ax, name in zip(axes[1 + known :], columns, strict=False):
-        said_hw = row.masks.get(name)
-        if said_hw is None:
+        predicted_hw = row.masks.get(name)
+        if predicted_hw is None:
             _nothing(ax, DASH)
             continue
-        _show(ax, row.image_hw, row.truth_hw, said_hw)
+        _show(ax, row.image_hw, row.truth_hw, predicted_hw)
         if row.truth_hw is not None:
-            pair = (torch.as_tensor(np.array(mask, bool))[None] for mask in (said_hw, row.truth_hw))
+            pair = (torch.as_tensor(np.array(mask, bool))[None] for mask in (predicted_hw, row.truth_hw))
             dsc = row.scores[name]["dsc"] if name in row.scores else float(metrics.overlap(*pair)["dsc"])
             _badge(ax, f"{dsc:.2f}")
     if not split:
@@ -127,14 +127,14 @@ def _draw_row(row: Row, axes: Sequence[Axes], columns: Sequence[str], known: boo
 
 
 def _show(
-    ax: Axes, image_hw: np.ndarray, truth_hw: np.ndarray | None = None, said_hw: np.ndarray | None = None
+    ax: Axes, image_hw: np.ndarray, truth_hw: np.ndarray | None = None, predicted_hw: np.ndarray | None = None
 ) -> None:
     """The image with the outlines that are known."""
     ax.imshow(image_hw, cmap="gray", vmin=0, vmax=1)
     if truth_hw is not None:
         _outline(ax, truth_hw, TRUTH, "-", 0.8)
-    if said_hw is not None:
-        _outline(ax, said_hw, SAID, (0, (3.0, 1.4)), 0.8)
+    if predicted_hw is not None:
+        _outline(ax, predicted_hw, PREDICTED, (0, (3.0, 1.4)), 0.8)
 
 
 def _outline(ax: Axes, mask_hw: np.ndarray, colour: str, dashes: str | tuple, width: float) -> None:
@@ -187,7 +187,7 @@ def _outline_legend(figure: Figure, known: bool, above: float) -> None:
     """
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=SAID, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]
+    lines = [Line2D([], [], color=PREDICTED, linestyle=(0, (3.0, 1.4)), linewidth=1.4, label="method")]
     if known:
         lines.insert(0, Line2D([], [], color=TRUTH, linewidth=1.4, label="truth"))
         lines.append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpsams.plots.looks import BLUE, GREEN, GREY, INK, SAID, TRUTH, Axes, Figure, plain
+from mpsams.plots.looks import BLUE, GREEN, GREY, INK, PREDICTED, TRUTH, Axes, Figure, plain
 
 WIDTH, HEIGHT = 8.27, 11.69  # inches
 LEFT, TOP, BOTTOM, GAP = 0.6, 1.62, 0.9, 0.3
@@ -16,7 +16,7 @@ PICTURE, BETWEEN = 1.4, 0.14
 LETTERS, LINE = 7.6, 34  # points of the text, characters in a line of it
 COLUMNS = 2
 # what a mask or an outline shows -> its colour
-OVER = {"truth": TRUTH, "said": SAID, "lesion": SAID, "hidden": "#31454F", "picked": GREEN}
+OVER = {"truth": TRUTH, "predicted": PREDICTED, "lesion": PREDICTED, "hidden": "#31454F", "picked": GREEN}
 
 
 @dataclass(frozen=True)

@@ -178,11 +178,11 @@ def use_image(name: str, size_hw: tuple[float, float]) -> str:
     return f'<use href="#{name}" transform="scale({size_hw[1] / 1000:g} {size_hw[0] / 1000:g})"/>'
 
 
-def svg(says: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
-    """One picture of layers, lowest first; ``says`` is what a screen reader reads, ``extra`` more attributes."""
+def svg(description: str, size_hw: tuple[float, float], layers: Sequence[str], extra: str = "") -> str:
+    """One picture of layers, lowest first; ``description`` is what a screen reader reads, ``extra`` more attributes."""
     role = "" if "role=" in extra else 'role="img" '
     return (
-        f'<svg {role}aria-label="{escape(says)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}"'
+        f'<svg {role}aria-label="{escape(description)}" viewBox="0 0 {size_hw[1]:g} {size_hw[0]:g}"'
         f" {extra}>{''.join(layers)}</svg>"
     )
 

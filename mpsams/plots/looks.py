@@ -18,7 +18,7 @@ else:
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F",
 )  # fmt: skip
-TRUTH, SAID = SKY, ORANGE  # outlines
+TRUTH, PREDICTED = SKY, ORANGE  # outlines
 # Method -> colour, marker, dashes. The ablations share two hues with rivals and are dashed, with hollow markers; other
 # orders dash-dotted.
 LOOKS = {

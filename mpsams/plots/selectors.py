@@ -36,7 +36,7 @@ def ranking(
     grid = figure.subplots(1, len(records) * len(MEASURES), sharey=True, squeeze=False)[0]
     columns = [(measure, title, record) for measure in MEASURES for title, record in records.items()]
     for ax, (measure, title, record) in zip(grid, columns, strict=True):
-        says, chance = MEASURES[measure]
+        axis_label, chance = MEASURES[measure]
         ax.axvline(chance, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
         if mark in record:
             ax.axvline(record[mark][measure][0], color=BLUE, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -52,7 +52,7 @@ def ranking(
         plain(ax)
         ax.grid(axis="y", color=FAINT, linewidth=0.5)
         ax.set_title(title, fontsize=SMALL, color=INK, pad=4)
-        ax.set_xlabel(says, fontsize=SMALL, color=INK, labelpad=2)
+        ax.set_xlabel(axis_label, fontsize=SMALL, color=INK, labelpad=2)
         ax.tick_params(axis="y", length=0)
         if measure == "auc":
             ax.set_xlim(0.2, 1)

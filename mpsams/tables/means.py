@@ -113,20 +113,24 @@ def score(scores_rnk: np.ndarray, averaging: str, measure: str, weights_bn: np.n
     (in every averaging): share of images without lesion that got one. As in ``metrics.summary``; NaN where no image
     counts.
     """
-    hit, said, real = np.moveaxis(scores_rnk[:, :, 3:], 2, 0)
-    lesion = real > 0
+    true_pos, pred_pos, truth_pos = np.moveaxis(scores_rnk[:, :, 3:], 2, 0)
+    lesion = truth_pos > 0
     if measure == "false_alarms":
-        top, bottom = ~lesion & (said > 0), ~lesion
+        top, bottom = ~lesion & (pred_pos > 0), ~lesion
     elif averaging == "pooled":
-        top, bottom = {"dsc": (2 * hit, said + real), "ppv": (hit, said), "sen": (hit, real)}[measure]
+        top, bottom = {
+            "dsc": (2 * true_pos, pred_pos + truth_pos),
+            "ppv": (true_pos, pred_pos),
+            "sen": (true_pos, truth_pos),
+        }[measure]
     else:
         bottom = lesion if averaging == "lesion" else np.ones_like(lesion)
         top = scores_rnk[:, :, COLUMNS.index(measure)] * bottom
-    weights = np.ones((1, hit.shape[1])) if weights_bn is None else weights_bn
+    weights = np.ones((1, true_pos.shape[1])) if weights_bn is None else weights_bn
     above, below = weights @ top.T.astype(float), weights @ bottom.T.astype(float)
     empty = np.full_like(below, np.nan)
     if averaging == "pooled" and measure != "false_alarms":
-        empty = (weights @ (said + real).T == 0).astype(float)  # nothing there and nothing said is right
+        empty = (weights @ (pred_pos + truth_pos).T == 0).astype(float)  # empty truth, empty prediction: right
     return np.divide(above, below, out=empty, where=below > 0)
 
 
@@ -288,11 +292,11 @@ def mean_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
     )
 
 
-def one_of(what: str, name: str, allowed: Iterable[str]) -> str:
+def one_of(option: str, name: str, allowed: Iterable[str]) -> str:
     if name not in allowed:
-        raise ValueError(f"{what} is {name!r}; expected one of: {', '.join(allowed)}")
+        raise ValueError(f"{option} is {name!r}; expected one of: {', '.join(allowed)}")
     return name
 
 
-def choose(what: str, name: str, allowed: Mapping):
-    return allowed[one_of(what, name, allowed)]
+def choose(option: str, name: str, allowed: Mapping):
+    return allowed[one_of(option, name, allowed)]

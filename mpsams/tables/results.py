@@ -213,8 +213,10 @@ def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str
         scores_nk = np.array([measured[name] for name in names], float)[:, [columns.index(name) for name in COLUMNS]]
     except (ValueError, TypeError, IndexError):
         raise ValueError(f"{where} has a case without {len(columns)} numbers") from None
-    shares, (hit, said, real) = scores_nk[:, :3], scores_nk[:, 3:].T
-    sound = (shares >= 0).all(1) & (shares <= 1).all(1) & (hit >= 0) & (hit <= said) & (hit <= real)
+    shares, (true_pos, pred_pos, truth_pos) = scores_nk[:, :3], scores_nk[:, 3:].T
+    sound = (
+        (shares >= 0).all(1) & (shares <= 1).all(1) & (true_pos >= 0) & (true_pos <= pred_pos) & (true_pos <= truth_pos)
+    )
     if not (sound & np.isfinite(scores_nk).all(1)).all():
         raise ValueError(
             f"{where}, case {names[int(np.argmin(sound))]!r}: shares must lie in [0, 1], and hit between 0, said and"

@@ -81,8 +81,8 @@ def _range(ends: tuple[int, int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def format_signed(value: float | None, digits: int = 3) -> str:
@@ -265,9 +265,9 @@ def note(t: Table) -> str:
     """Sentences on the numbers of a table and the number of runs behind each line."""
     counts: dict[str, list[str]] = {}
     for block in _blocks(t):
-        said = ", ".join(f"{TITLES.get(line.method, line.method)} {line.runs or DASH}" for line in block)
-        counts.setdefault(said, []).append(f"{100 * block[0].labels:g}%")
-    runs = "; ".join(f"at {' and '.join(shares)}: {said}" for said, shares in counts.items())
+        runs_by_method = ", ".join(f"{TITLES.get(line.method, line.method)} {line.runs or DASH}" for line in block)
+        counts.setdefault(runs_by_method, []).append(f"{100 * block[0].labels:g}%")
+    runs = "; ".join(f"at {' and '.join(shares)}: {runs_by_method}" for runs_by_method, shares in counts.items())
     lacking: dict[str, int] = {}
     for labels, method, *_ in t.missing:
         cell = f"{TITLES.get(method, method)} at {100 * labels:g}%"
@@ -309,17 +309,17 @@ def _spell(cell: Cell, form: str) -> str:
 def _small(cell: Cell) -> str:
     """sd and interval in LaTeX; nothing where there is neither."""
     spread = f"$\\pm${cell.sd:.3f}" if cell.sd is not None else ""
-    said = " ".join(filter(None, (spread, interval(cell, "--"))))
+    text = " ".join(filter(None, (spread, interval(cell, "--"))))
     for mark, command in zip(MARKS.values(), ("dag", "ddag", "S"), strict=True):
-        said = said.replace(mark, f"\\{command}")
-    return f"{{\\scriptsize {said}}}" if said else ""
+        text = text.replace(mark, f"\\{command}")
+    return f"{{\\scriptsize {text}}}" if text else ""
 
 
-def _best(block: Sequence[Line], cell: Cell, what: str) -> bool:
+def _best(block: Sequence[Line], cell: Cell, statistic: str) -> bool:
     """True if a cell has the best value of its column, as printed, among two or more; fewest for false alarms."""
-    values = [round(value, 3) for line in block if (value := getattr(line.cells[cell.measure], what)) is not None]
+    values = [round(value, 3) for line in block if (value := getattr(line.cells[cell.measure], statistic)) is not None]
     best = min(values) if cell.measure == "false_alarms" else max(values)
-    return len(values) > 1 and round(getattr(cell, what), 3) == best
+    return len(values) > 1 and round(getattr(cell, statistic), 3) == best
 
 
 def _blocks(t: Table) -> list[list[Line]]:

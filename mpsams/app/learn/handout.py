@@ -230,5 +230,5 @@ def _transfer(context: LessonContext) -> Panel:
             f" {number(dsc['scratch'])}. One image proves nothing."
         )
     outlines = [("truth", row.truth_hw)] if row.truth_hw is not None else []
-    outlines += [("said", row.masks[names["mps_ams"]])] if "mps_ams" in names else []
+    outlines += [("predicted", row.masks[names["mps_ams"]])] if "mps_ams" in names else []
     return Panel("Transfer", text, row.image_hw.astype(np.float32) / 255, outlines=outlines)

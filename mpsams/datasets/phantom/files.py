@@ -68,11 +68,11 @@ def _nifti(volume: Volume, array_shw: np.ndarray, path: Path) -> Path:
     return path
 
 
-def _identifier(volume: Volume, *what: object) -> str:
+def _identifier(volume: Volume, *entropy: object) -> str:
     from pydicom.uid import generate_uid
 
     return generate_uid(
-        entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, what)]
+        entropy_srcs=[hashlib.sha256(volume.voxels_shw.data).hexdigest(), _name(volume), *map(str, entropy)]
     )
 
 

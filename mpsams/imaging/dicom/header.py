@@ -273,8 +273,19 @@ def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
     misplaced = place is None and raw(data, "ImagePositionPatient") is not None
     slope, intercept = number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept")
     window = (*centre, width, function) if centre and wide else None
-    told = number(data, "InstanceNumber"), marks.read(data, file)
-    return Frame(image, index, place, misplaced, *told, slope, intercept, modality_lut, window, voi_lut)
+    return Frame(
+        image,
+        index,
+        place,
+        misplaced,
+        number(data, "InstanceNumber"),
+        marks.read(data, file),
+        slope,
+        intercept,
+        modality_lut,
+        window,
+        voi_lut,
+    )
 
 
 def _place(data: Any) -> Place | None:

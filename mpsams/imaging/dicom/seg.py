@@ -129,7 +129,7 @@ def _decimals(numbers: Iterable[float]) -> list[Any]:
 def _refer(seg: Any, series: Series) -> None:
     """Put class, UID and, in a file of several frames, the frame's number in place of what ``_slices`` made up."""
     (listed,) = seg.ReferencedSeriesSequence
-    whose = {image: uid for (image, _), uid in zip(series.images, series.series, strict=True)}
+    series_of = {image: uid for (image, _), uid in zip(series.images, series.series, strict=True)}
     sources = [
         image for frame in seg.PerFrameFunctionalGroupsSequence for derived in frame.DerivationImageSequence
         for image in derived.SourceImageSequence
@@ -143,16 +143,16 @@ def _refer(seg: Any, series: Series) -> None:
     for holder, keyword in ((seg, "SourceImageSequence"), (listed, "ReferencedInstanceSequence")):
         once = {item.ReferencedSOPInstanceUID: item for item in holder[keyword].value}
         setattr(holder, keyword, list(once.values()))
-    seg.ReferencedSeriesSequence = _by_series(listed.ReferencedInstanceSequence, whose)
+    seg.ReferencedSeriesSequence = _by_series(listed.ReferencedInstanceSequence, series_of)
 
 
-def _by_series(images: Iterable[Any], whose: dict[str, str]) -> list[Any]:
-    """The images that are referred to, one item for each of their series. whose: the series of each image's UID."""
+def _by_series(images: Iterable[Any], series_of: dict[str, str]) -> list[Any]:
+    """The images that are referred to, one item for each of their series. series_of: the series of each image's UID."""
     from pydicom.dataset import Dataset
 
     listed: dict[str, Dataset] = {}
     for image in images:
-        item = listed.setdefault(whose[image.ReferencedSOPInstanceUID], Dataset())
+        item = listed.setdefault(series_of[image.ReferencedSOPInstanceUID], Dataset())
         item.ReferencedInstanceSequence = [*item.get("ReferencedInstanceSequence", ()), image]
     for series, item in listed.items():
         item.SeriesInstanceUID = series

@@ -67,9 +67,9 @@ def _beside(parts: list[FrameStack], frames: Sequence[Frame]) -> list[FrameStack
     others = alike - sum(len(stack.frames) for stack in parts)
     if others <= 0:
         return parts
-    what = "1 other image" if others == 1 else f"{others} other images"
+    count = "1 other image" if others == 1 else f"{others} other images"
     note = (
-        f"{what} of this series cannot be part of it, by size, kind, orientation, spacing or want of a place: see the"
+        f"{count} of this series cannot be part of it, by size, kind, orientation, spacing or want of a place: see the"
         " other choices."
     )
     return [replace(stack, notes=(*stack.notes, note)) for stack in parts]
@@ -124,10 +124,10 @@ def _series(frames: Sequence[Frame]) -> list[tuple[list[Frame], list[str]]]:
     if len(groups) == 1 or not single or frames[0].image.localizer:
         return [(group, []) for group in groups]
     several = len({frame.image.series for frame in frames}) > 1
-    what = "a series of its own (SeriesInstanceUID)" if several else "a frame of reference of its own"
+    difference = "a series of its own (SeriesInstanceUID)" if several else "a frame of reference of its own"
     note = (
-        f"Each image states {what}; they agree in study, series number, size, orientation and spacing, so they are"
-        " taken as one series."
+        f"Each image states {difference}; they agree in study, series number, size, orientation and spacing, so they"
+        " are taken as one series."
     )
     return [(list(frames), [note])]
 
@@ -162,8 +162,8 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
     for k, members in enumerate(found.parts, start=1):
         members = members[np.argsort(heights[members], kind="stable")]
         stack = _volume([frames[index] for index in members])
-        said = [_describe_parts(counts, found, k)] if total > 1 else []
-        parts.append(replace(stack, notes=(*notes, *stack.notes, *said), part=(k, total)))
+        description = [_describe_parts(counts, found, k)] if total > 1 else []
+        parts.append(replace(stack, notes=(*notes, *stack.notes, *description), part=(k, total)))
     half = max(stack.voxels for stack in parts) / 2
     return sorted(parts, key=lambda stack: (stack.voxels < half, stack.part))
 
