@@ -309,7 +309,7 @@ def test_cancelling_ends_it_soon_and_leaves_nothing(folder, weights, start):
         "process.json",
         "progress.json",
     }
-    with pytest.raises(ValueError, match="no verdict, it is cancelled"):
+    with pytest.raises(ValueError, match="no result; it is cancelled"):
         run.evaluation()
     run.cancel()  # once more does nothing
     _, own = retraining.prepare(folder, weights, NAME)  # and the next may begin
