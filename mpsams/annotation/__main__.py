@@ -22,7 +22,7 @@ from mpsams.annotation.project_folder import is_project
 from mpsams.imaging import MODALITIES
 
 ABOUT = "Import masks into a project of annotations, export them, and add images, as the Annotate tab of the app does."
-FORMATS = "\n".join(f"  {name:<10} {says}" for name, says in {
+FORMATS = "\n".join(f"  {name:<10} {description}" for name, description in {
     "folder": "images/ and masks/, PNG for pictures and .nii.gz for volumes: what --data.name folder reads",
     "nifti": "a NIfTI mask for each image, on the image's own grid",
     "coco": "annotations.json; a slice of a volume is the image NAME/007.png, counted from 0",
@@ -97,12 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     project.add_argument(
         "project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it"
     )
-    who = argparse.ArgumentParser(add_help=False)
-    who.add_argument("--who", default="", metavar="NAME", help="name for the project's log (default: none)")
+    user = argparse.ArgumentParser(add_help=False)
+    user.add_argument(
+        "--who", dest="user", default="", metavar="NAME", help="name for the project's log (default: none)"
+    )
 
     taking = commands.add_parser(
         "import",
-        parents=[project, who],
+        parents=[project, user],
         help="save masks as drafts that wait to be accepted",
         epilog=EPILOG,
         formatter_class=as_is,
@@ -134,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
 
     adding = commands.add_parser(
         "add",
-        parents=[project, who],
+        parents=[project, user],
         help="copy images into a project, made if need be",
         epilog=EPILOG,
         formatter_class=as_is,
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 
     copying = commands.add_parser(
         "second",
-        parents=[project, who],
+        parents=[project, user],
         help="make a project with the same images for a second reader",
         epilog=EPILOG,
         formatter_class=as_is,
@@ -199,7 +201,7 @@ def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
         raise ValueError(
             f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
         )
-    found = transfer.take(project, options.file, options.who)
+    found = transfer.take(project, options.file, options.user)
     saved = [_about(project, id) | {"lesion_voxels": int(project.mask(id).sum())} for id in found.saved]
     refused = [{"name": name, "reason": reason} for name, reason in found.refused]
     return int(not saved and not found.classified), {
@@ -230,7 +232,7 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
 
 
 def _second(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
-    count = readers.start(project, options.folder, not options.show_masks, options.who)
+    count = readers.start(project, options.folder, not options.show_masks, options.user)
     return 0, {"added": count, "folder": str(options.folder), "blind": not options.show_masks}
 
 
@@ -274,7 +276,7 @@ def _add(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     ]
     if missing := next((file for file in files if not file.is_file()), None):
         raise ValueError(f"{missing} does not exist; expected images")
-    count, notes = transfer.add(project, files, options.modality, options.who)
+    count, notes = transfer.add(project, files, options.modality, options.user)
     there = [
         {"id": item.id, "name": project.name(item.id), "modality": item.modality, "shape": list(item.shape_xyz)}
         for item in project.items()

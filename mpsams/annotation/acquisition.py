@@ -13,22 +13,22 @@ import numpy as np
 from . import masks
 
 
-def vote_disagreement(said: Sequence[np.ndarray]) -> float:
+def vote_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
     """Mean over pixels of 4p(1 - p), p the share of the masks that call a pixel lesion; in [0, 1].
 
     As in the last column of ``plots.cases``: 0 where all agree, 1 where they are split in halves. It grows with the
     area in doubt, and so with the work there is. ValueError for fewer than two masks, and for different shapes.
     """
-    share = np.mean(_alike(said), axis=0, dtype=np.float64)
+    share = np.mean(_alike(voter_masks), axis=0, dtype=np.float64)
     return float(np.mean(4 * share * (1 - share)))
 
 
-def pair_disagreement(said: Sequence[np.ndarray]) -> float:
+def pair_disagreement(voter_masks: Sequence[np.ndarray]) -> float:
     """1 - the mean Dice score of all pairs of masks; in [0, 1]. Small lesions count as much as large ones.
 
     ValueError as for ``vote_disagreement``.
     """
-    return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(said), 2)]))
+    return 1 - float(np.mean([masks.agreement(one, other) for one, other in combinations(_alike(voter_masks), 2)]))
 
 
 def entropy(probability: np.ndarray) -> float:
@@ -43,9 +43,9 @@ def entropy(probability: np.ndarray) -> float:
     return float(np.mean(-p * np.log2(np.where(p > 0, p, 1)) - q * np.log2(np.where(q > 0, q, 1))))
 
 
-def _alike(said: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _alike(voter_masks: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The masks as bool, two or more of one shape."""
-    shapes = {np.shape(mask) for mask in said}
-    if len(said) < 2 or len(shapes) != 1:
-        raise ValueError(f"{len(said)} masks of shapes {sorted(shapes)}; expected two or more of one shape")
-    return [np.asarray(mask, bool) for mask in said]
+    shapes = {np.shape(mask) for mask in voter_masks}
+    if len(voter_masks) < 2 or len(shapes) != 1:
+        raise ValueError(f"{len(voter_masks)} masks of shapes {sorted(shapes)}; expected two or more of one shape")
+    return [np.asarray(mask, bool) for mask in voter_masks]

@@ -28,7 +28,7 @@ def in_use_of(project_folder: str | Path, run: Run) -> Path | None:
     return next((path for path in promoted(project_folder) if masks.sha256(path) == sha256), None)
 
 
-def promote(project: Project, run: Run, who: str = "") -> Path:
+def promote(project: Project, run: Run, user: str = "") -> Path:
     """Put the checkpoint of a run that is done into use; where it then lies. Once more changes nothing.
 
     ValueError: it is worse, it was begun from another checkpoint than the newest in use, or its file is gone.
@@ -57,11 +57,11 @@ def promote(project: Project, run: Run, who: str = "") -> Path:
                 "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
             }
             row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
-            project.append_log("learned", who, **row, before=result.before, after=result.after)
+            project.append_log("learned", user, **row, before=result.before, after=result.after)
         return target
 
 
-def rollback(project: Project, who: str = "") -> Path:
+def rollback(project: Project, user: str = "") -> Path:
     """Take the newest checkpoint out of use, into checkpoints/withdrawn/; where it then lies.
 
     ValueError: none is in use.
@@ -74,7 +74,7 @@ def rollback(project: Project, who: str = "") -> Path:
         target.parent.mkdir(exist_ok=True)
         in_use[-1].replace(target)
         checkpoint.sync(target.parent)
-        project.append_log("rolled back", who, checkpoint={"name": target.stem, "sha256": masks.sha256(target)})
+        project.append_log("rolled back", user, checkpoint={"name": target.stem, "sha256": masks.sha256(target)})
         return target
 
 

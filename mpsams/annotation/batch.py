@@ -80,8 +80,8 @@ def run(project: Project, action: str, ids: Sequence[str], user: str) -> Iterato
 def summary(action: str, tried: int, problems: Sequence[str]) -> list[str]:
     """Return sentences on what was done. tried: images. problems: why some were left as they are."""
     done = tried - len(problems)
-    said = [f"{done} image{'s' * (done != 1)} {DONE[action]}."]
+    sentences = [f"{done} image{'s' * (done != 1)} {DONE[action]}."]
     for problem in dict.fromkeys(problems):
         count = problems.count(problem)
-        said.append(f"{count} left as {'it was' if count == 1 else 'they were'}: {problem}.".replace("..", "."))
-    return said
+        sentences.append(f"{count} left as {'it was' if count == 1 else 'they were'}: {problem}.".replace("..", "."))
+    return sentences

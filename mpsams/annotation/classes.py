@@ -65,12 +65,12 @@ def make(names: Iterable[str | ImageClass]) -> tuple[ImageClass, ...]:
         made.append(
             _check(ImageClass(one.name.strip(), (one.colour or COLOURS[number % len(COLOURS)]).lower(), key.lower()))
         )
-    for what, values in (
+    for field, values in (
         ("name", [one.name.casefold() for one in made]),
         ("key", [one.key for one in made if one.key]),
     ):
         if twice := next((value for value in values if values.count(value) > 1), None):
-            raise ValueError(f"two classes have the {what} {twice!r}; allowed are different ones")
+            raise ValueError(f"two classes have the {field} {twice!r}; allowed are different ones")
     return tuple(made)
 
 
@@ -99,18 +99,18 @@ def defined(project: Project) -> tuple[ImageClass, ...]:
     return make(DEFAULTS.get(items[0].modality, ())) if items else ()
 
 
-def define(project: Project, given: Iterable[str | ImageClass], who: str = "") -> tuple[ImageClass, ...]:
+def define(project: Project, given: Iterable[str | ImageClass], user: str = "") -> tuple[ImageClass, ...]:
     """Set the classes of a project, by names or in full; return them.
 
     Images keep the class they have. ValueError as ``make``.
     """
     made = make(given)
     if made != defined(project):
-        project.append_log("configured", who, setting=SETTING, value=[asdict(one) for one in made])
+        project.append_log("configured", user, setting=SETTING, value=[asdict(one) for one in made])
     return made
 
 
-def classify(project: Project, id: str, image_class: str, who: str = "") -> Item:
+def classify(project: Project, id: str, image_class: str, user: str = "") -> Item:
     """Give an image a class of the project, "" for none; its status and mask stay. ValueError for another class."""
     with project.exclusive():
         item, names = project.item(id), [one.name for one in defined(project)]
@@ -121,16 +121,16 @@ def classify(project: Project, id: str, image_class: str, who: str = "") -> Item
                 f" {', '.join(names) or 'none, as the project defines no classes'}"
             )
         if item.image_class != name:
-            project.append_log("classified", who, item=item.id, image_class=name, before=item.image_class)
+            project.append_log("classified", user, item=item.id, image_class=name, before=item.image_class)
         return project.item(id)
 
 
-def undo(project: Project, id: str, who: str = "") -> Item:
+def undo(project: Project, id: str, user: str = "") -> Item:
     """Give an image the class that it had before the last change; done twice, it changes nothing."""
     with project.exclusive():
         item = project.item(id)
         if item.image_class != item.class_before:
-            project.append_log("classified", who, item=id, image_class=item.class_before, before=item.image_class)
+            project.append_log("classified", user, item=id, image_class=item.class_before, before=item.image_class)
         return project.item(id)
 
 

@@ -144,9 +144,9 @@ def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
     for key, number, image in found:
         own = id_of(image.get("id"))
         if own is None or ids[own] > 1:
-            what = "has no id" if own is None else "has the id of another one"
+            reason = "has no id" if own is None else "has the id of another one"
             refused.append(
-                (key, f"its entry in the COCO file {what}, so it cannot be told which annotations are its own.")
+                (key, f"its entry in the COCO file {reason}, so it cannot be told which annotations are its own.")
             )
             continue
         size = (image.get("height"), image.get("width"))
@@ -155,7 +155,7 @@ def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
         )
     for key, _ in refused:
         entries.pop(key, None)
-    lost = sum(len(those) for own, those in drawn.items() if own is None or own not in ids)
+    lost = sum(len(annotations_) for own, annotations_ in drawn.items() if own is None or own not in ids)
     notes = [
         f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were"
         " left out."

@@ -31,8 +31,8 @@ def png(scan: Scan) -> tuple[bytes, bool]:
     values_hw = scan.slice(0).astype(np.float64).clip(0, 1)
     for bits in _BITS:
         steps_hw = np.rint(values_hw * (2**bits - 1))
-        told = bits == 8 or bits == next(b for b in _BITS if steps_hw.max() < 2**b)
-        if told and np.abs(steps_hw / (2**bits - 1) - values_hw).max() < _SAME:
+        is_bits_kept = bits == 8 or bits == next(b for b in _BITS if steps_hw.max() < 2**b)
+        if is_bits_kept and np.abs(steps_hw / (2**bits - 1) - values_hw).max() < _SAME:
             return _saved(steps_hw, bits), True
     bits = 16 if np.rint(values_hw.max() * (2**16 - 1)) >= 2 ** _BITS[-2] else 8
     return _saved(np.rint(values_hw * (2**bits - 1)), bits), False

@@ -67,13 +67,13 @@ class Report:
         more = {
             reason: f" and {len(titles) - _TITLES} more" * (len(titles) > _TITLES) for reason, titles in reasons.items()
         }
-        told = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
+        lines = [f"{', '.join(titles[:_TITLES])}{more[reason]}: {reason}" for reason, titles in reasons.items()]
         if count := len(self.strangers):
             belong = "s belong" if count > 1 else " belongs"
-            told.append(
+            lines.append(
                 f"{count} mask{belong} to no image here: a mask has its image's name, maybe with _mask after it."
             )
-        return told + list(dict.fromkeys(self.notes))
+        return lines + list(dict.fromkeys(self.notes))
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,10 @@ class _Upload:
         merged_xyz, labels, before = None, set(), len(self.report.refused)
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
-            for mask_xyz, said in self._parts(key):
+            for mask_xyz, part_labels in self._parts(key):
                 merged_xyz, labels = (
                     mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz),
-                    labels | said,
+                    labels | part_labels,
                 )
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
@@ -261,14 +261,14 @@ class _Upload:
     def _named_masks(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
         """The masks of a scan's files and the labels of their folders."""
         files, scan, masks = self.named[key], self.scans[key], {}
-        said = [file for file in files if file.role == "mask"]
-        by_class = [file for file in said if not upload_layout.shows_instances(file.parts)]
-        self.images += len(files) - len(said) if said else 0
-        for number, file in enumerate(by_class or said or files):
+        named_masks = [file for file in files if file.role == "mask"]
+        by_class = [file for file in named_masks if not upload_layout.shows_instances(file.parts)]
+        self.images += len(files) - len(named_masks) if named_masks else 0
+        for number, file in enumerate(by_class or named_masks or files):
             try:
                 if number >= MAX_EACH:
                     raise UnreadableImage(f"More than {MAX_EACH} masks are of this image; the others were left out.")
-                if _is_image(file, scan, is_said=bool(said)):
+                if _is_image(file, scan, is_named=bool(named_masks)):
                     self.images += 1
                     continue
                 found, stem = mask_files.read(file.path, scan), name_matching.stem(file.parts[-1]).casefold()
@@ -290,13 +290,13 @@ class _Upload:
         return list(masks.values())
 
 
-def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
-    """Return True if a file is an image and no mask, by its pixels. is_said: its folder or name says that it is a mask.
+def _is_image(file: File, scan: Scan, is_named: bool) -> bool:
+    """Return True if a file is an image and no mask, by its pixels. is_named: its folder or name says it is a mask.
 
     UnreadableImage where it is neither the scan itself nor like any mask.
     """
     if upload.kind(file.path) == "nifti":
-        found = None if is_said else nifti.read(file.path, "mri")
+        found = None if is_named else nifti.read(file.path, "mri")
         if found is None or found.voxels_xyz.shape != scan.voxels_xyz.shape:
             return False
         levels = np.unique(found.values(2**18))
@@ -308,8 +308,8 @@ def _is_image(file: File, scan: Scan, is_said: bool) -> bool:
     if not coco.is_flat(scan.voxels_xyz.shape, scan.affine):
         return False  # ``mask_files`` refuses it, or takes it for the only slice
     values_hw, _ = raster.grey(upload.read(file.path, raster.MAX_BYTES))
-    if upload_layout.is_same(values_hw, scan.slice(0)) and not (is_said and len(np.unique(values_hw)) <= 4):
+    if upload_layout.is_same(values_hw, scan.slice(0)) and not (is_named and len(np.unique(values_hw)) <= 4):
         return True
-    if not is_said and values_hw.shape == scan.shown().shape[1:] and upload_layout.is_photograph(values_hw):
+    if not is_named and values_hw.shape == scan.shown().shape[1:] and upload_layout.is_photograph(values_hw):
         raise UnreadableImage(_CONTINUOUS.format("picture"))
     return False

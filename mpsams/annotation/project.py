@@ -224,7 +224,7 @@ class Project:
         files: Path | Sequence[Path],
         modality: str | None = None,
         name: str | None = None,
-        who: str = "",
+        user: str = "",
         notes: list[str] | None = None,
     ) -> Item:
         """Copy an image in, or the files of one DICOM series; one that is there already is only found.
@@ -246,14 +246,14 @@ class Project:
             )
             kept = printable(given.name if name is None else name)
             log.append(self._names, [{"item": id, "name": kept}])
-            self._write(added_line(id, ending, scan), who)
+            self._write(added_line(id, ending, scan), user)
             index.call(id, kept)
             if notes is not None:
                 several = f"There are {len(scan.choices)} images in it; the first is taken."
                 notes += [*scan.notes, *[several] * (len(scan.choices) > 1)]
             return self.item(id)
 
-    def set_priorities(self, priority: Mapping[str, float], who: str = "") -> None:
+    def set_priorities(self, priority: Mapping[str, float], user: str = "") -> None:
         """Say how urgent items are, greater first (``annotations.priority``).
 
         ValueError for what is no finite number.
@@ -263,7 +263,7 @@ class Project:
             for id, value in priority.items()
         ]
         with self._ready():
-            self._write(rows, who)
+            self._write(rows, user)
 
     def propose(
         self,
@@ -272,7 +272,7 @@ class Project:
         checkpoint_name: str,
         sha256: str,
         priority: float | None = None,
-        who: str = "",
+        user: str = "",
         **more,
     ) -> Item:
         """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as
@@ -294,11 +294,11 @@ class Project:
                 "priority": priority,
                 "pixels": int(np.count_nonzero(mask_xyz)),
             }
-            self._acknowledge([more | row], who)
+            self._acknowledge([more | row], user)
             return self.item(id)
 
     def save(
-        self, id: str, mask_xyz: np.ndarray, who: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None,
+        self, id: str, mask_xyz: np.ndarray, user: str = "", seconds: float = 0.0, truth_xyz: np.ndarray | None = None,
         expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
         """Keep a mask that is being worked on; an accepted one is in work again.
@@ -311,10 +311,10 @@ class Project:
         more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now.
         OSError says that the disk is full; then the last good mask stands.
         """
-        return self._keep("saved", id, mask_xyz, who, seconds, truth_xyz, expected, more)
+        return self._keep("saved", id, mask_xyz, user, seconds, truth_xyz, expected, more)
 
     def accept(
-        self, id: str, mask_xyz: np.ndarray | None = None, who: str = "", seconds: float = 0.0,
+        self, id: str, mask_xyz: np.ndarray | None = None, user: str = "", seconds: float = 0.0,
         truth_xyz: np.ndarray | None = None, expected: str | None = None, **more,
     ) -> Item:  # fmt: skip
         """Accept a mask, by default the last saved one, else the proposal; it is then in ``accepted``.
@@ -330,22 +330,22 @@ class Project:
                     f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no"
                     " lesion)"
                 )
-            return self._keep("accepted", id, mask_xyz, who, seconds, truth_xyz, expected, more)
+            return self._keep("accepted", id, mask_xyz, user, seconds, truth_xyz, expected, more)
 
-    def skip(self, id: str, who: str = "", seconds: float = 0.0) -> Item:
+    def skip(self, id: str, user: str = "", seconds: float = 0.0) -> Item:
         """Put an item aside; its masks stay."""
-        return self._set(id, "skipped", who, seconds)
+        return self._set(id, "skipped", user, seconds)
 
-    def reopen(self, id: str, who: str = "") -> Item:
+    def reopen(self, id: str, user: str = "") -> Item:
         """Put an accepted or skipped item back into the queue; its masks stay."""
-        return self._set(id, "reopened", who, 0.0)
+        return self._set(id, "reopened", user, 0.0)
 
-    def remove(self, id: str, who: str = "") -> None:
+    def remove(self, id: str, user: str = "") -> None:
         """Delete an image with its masks, proposal and name; the log keeps what was done to it."""
         with self._image_locks[self.item(id).id], self._ready():
             item = self.item(id)
             image = self.image(id)
-            self._write([{"item": id, "action": "removed"}], who)
+            self._write([{"item": id, "action": "removed"}], user)
             self._scans.forget(id)
             for path in (
                 image,
@@ -362,10 +362,10 @@ class Project:
             self._index.rebuild()
             self._recover()
 
-    def append_log(self, action: str, who: str = "", **fields) -> None:
+    def append_log(self, action: str, user: str = "", **fields) -> None:
         """Append a line to the log that is about no image of its own; fields: what it is to say, JSON."""
         with self._ready():
-            self._write([{"action": action} | fields], who)
+            self._write([{"action": action} | fields], user)
 
     # Inside
 
@@ -381,10 +381,10 @@ class Project:
     def _write_version(about: Path) -> None:
         """Write the file that says the format and its version, if there is none or it is of an earlier version."""
         is_new = not about.is_file() and not (about.parent / "log.jsonl").is_file()
-        said = json.loads(about.read_bytes()) if about.is_file() else {"format": FORMAT, "made": log.now()}
-        said |= {"classes": BY_MODALITY} if is_new else {}
-        if said.get("version") != VERSION:
-            checkpoint.write(about, json.dumps(said | {"version": VERSION}).encode())
+        description = json.loads(about.read_bytes()) if about.is_file() else {"format": FORMAT, "made": log.now()}
+        description |= {"classes": BY_MODALITY} if is_new else {}
+        if description.get("version") != VERSION:
+            checkpoint.write(about, json.dumps(description | {"version": VERSION}).encode())
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -412,8 +412,8 @@ class Project:
         try:
             return masks.read(self._file(folder, item), item.shape_xyz)
         except ValueError:
-            what = "saved mask" if folder == "masks" else "proposal"
-            self._remarks[item.id] = f"The {what} of this image was damaged or removed outside of this program."
+            kind = "saved mask" if folder == "masks" else "proposal"
+            self._remarks[item.id] = f"The {kind} of this image was damaged or removed outside of this program."
             good = self._file("accepted/masks", item)
             if self.read_only:
                 good_one = folder == "masks" and masks.sha256(good) == item.mask
@@ -455,22 +455,22 @@ class Project:
         self._packed.put(path, bits)
         return hashlib.sha256(data).hexdigest()
 
-    def _write(self, rows: Sequence[dict], who: str) -> None:
+    def _write(self, rows: Sequence[dict], user: str) -> None:
         """Append to the log, which acknowledges, and let the index follow."""
         self.refuse_read_only()
-        self._commits.append_now(add_time_and_user(rows, who))
+        self._commits.append_now(add_time_and_user(rows, user))
         self._index.sync_from_log()
 
-    def _acknowledge(self, rows: Sequence[dict], who: str) -> None:
+    def _acknowledge(self, rows: Sequence[dict], user: str) -> None:
         """As ``_write``, called without the lock: the lines of several threads are brought to the disk together."""
         self.refuse_read_only()
         with self._ready() as index:
-            position = self._commits.append(add_time_and_user(rows, who))
+            position = self._commits.append(add_time_and_user(rows, user))
             index.sync_from_log()
         self._commits.commit(position)
 
     def _keep(
-        self, action: str, id: str, mask_xyz: np.ndarray, who: str, seconds: float, truth_xyz: np.ndarray | None,
+        self, action: str, id: str, mask_xyz: np.ndarray, user: str, seconds: float, truth_xyz: np.ndarray | None,
         expected: str | None, more: Mapping,
     ) -> Item:  # fmt: skip
         """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
@@ -496,13 +496,13 @@ class Project:
             sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
             row = {"item": id, "action": action, "proposal": made_by, "mask": sha256, "seconds": seconds} | row
-            self._acknowledge([dict(more) | row], who)
+            self._acknowledge([dict(more) | row], user)
             self._publish(self.item(id))
             return self.item(id)
 
-    def _set(self, id: str, action: str, who: str, seconds: float) -> Item:
+    def _set(self, id: str, action: str, user: str, seconds: float) -> Item:
         with self._image_locks[self.item(id).id]:
-            self._acknowledge([{"item": id, "action": action, "seconds": check_finite("seconds", seconds)}], who)
+            self._acknowledge([{"item": id, "action": action, "seconds": check_finite("seconds", seconds)}], user)
             self._publish(self.item(id))
             return self.item(id)
 

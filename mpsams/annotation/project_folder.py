@@ -41,8 +41,8 @@ def validate_folder(folder: Path) -> None:
     about = folder / "project.json"
     if about.is_file():
         try:
-            said = json.loads(about.read_bytes())
-            found, version = said["format"], int(said["version"])
+            description = json.loads(about.read_bytes())
+            found, version = description["format"], int(description["version"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             message = (
                 f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
@@ -69,9 +69,9 @@ def added_line(id: str, ending: str, scan: Scan) -> list[dict]:
     return [row | {"mask_ending": masks.ending(scan), "shape": shape}]
 
 
-def add_time_and_user(rows: Sequence[dict], who: str) -> list[dict]:
+def add_time_and_user(rows: Sequence[dict], user: str) -> list[dict]:
     """Return lines of the log with their time and user."""
-    head = {"time": log.now(), "user": printable(who)}
+    head = {"time": log.now(), "user": printable(user)}
     return [head | row | head for row in rows]
 
 
@@ -98,10 +98,10 @@ def compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | 
     }
 
 
-def check_finite(what: str, value: float) -> float:
+def check_finite(name: str, value: float) -> float:
     value = float(value)
-    if not math.isfinite(value) or (what == "seconds" and value < 0):
-        raise ValueError(f"{what} {value}; expected a finite number{', 0 or more' if what == 'seconds' else ''}")
+    if not math.isfinite(value) or (name == "seconds" and value < 0):
+        raise ValueError(f"{name} {value}; expected a finite number{', 0 or more' if name == 'seconds' else ''}")
     return value
 
 

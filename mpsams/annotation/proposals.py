@@ -17,7 +17,7 @@ WITNESSES = 3  # networks that are asked about a volume, at most; of a flat imag
 KNOWN = 12  # digits of an id that are shown where there is no name
 
 
-def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -> Item:
+def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") -> Item:
     """Let a network outline an image of the project, all axial slices of a volume.
 
     The more the networks of its modality disagree, the more urgent it is (``priority.votes``, a mean over slices);
@@ -46,7 +46,7 @@ def propose(project: Project, registry: ModelRegistry, id: str, who: str = "") -
             )
         else:
             doubts.append(0.0)
-    return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), who)
+    return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), user)
 
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:
@@ -67,21 +67,21 @@ def waiting(project: Project, registry: ModelRegistry) -> list[str]:
     return [item.id for item in project.queue() if item.mask is None and is_stale(item)]
 
 
-def propose_all(project: Project, registry: ModelRegistry, who: str = "") -> Iterator[tuple[int, int, str]]:
+def propose_all(project: Project, registry: ModelRegistry, user: str = "") -> Iterator[tuple[int, int, str]]:
     """Propose a mask for every image that waits for one; yields how many are done, of how many, and why one was left
     out ("" else).
     """
     ids = waiting(project, registry)
     for done, id in enumerate(ids, start=1):
-        said = ""
+        problem = ""
         try:
-            propose(project, registry, id, who)
+            propose(project, registry, id, user)
         except ValueError as error:
-            said = f"Image {number(project, id)}: {error}"
+            problem = f"Image {number(project, id)}: {error}"
         except OSError as error:
             yield done, len(ids), f"Image {number(project, id)}: {disk.sentence(error)}"
             return  # the next would fail alike
-        yield done, len(ids), said
+        yield done, len(ids), problem
 
 
 def number(project: Project, id: str) -> int:

@@ -102,7 +102,7 @@ class ReaderViews:
         is_blind = not (isinstance(setting, dict) and setting.get("blind") is False)
         return ReaderView(project, name, is_blind, () if is_blind else first)
 
-    def join(self, name: str, is_blind: bool, who: str = "") -> ReaderView:
+    def join(self, name: str, is_blind: bool, user: str = "") -> ReaderView:
         """Return the view of a second reader, who begins now if they are new.
 
         ValueError: the name is not allowed, or begun otherwise.
@@ -116,7 +116,7 @@ class ReaderViews:
                     f"{known} began {'blind' if view.is_blind else 'with the masks of the first reader in view'}, which"
                     " cannot be changed; choose another name"
                 )
-            self.update(known, who)
+            self.update(known, user)
             return view
         if len(name) > LONGEST or not export_names.is_safe(name) or name.casefold() in RESERVED:
             raise ValueError(
@@ -124,28 +124,28 @@ class ReaderViews:
                 f" {', '.join(sorted(RESERVED))}"
             )
         self.project.refuse_read_only()
-        self._open(name).append_log("configured", who, setting=SETTING, value={"name": name, "blind": bool(is_blind)})
-        self.update(name, who)
+        self._open(name).append_log("configured", user, setting=SETTING, value={"name": name, "blind": bool(is_blind)})
+        self.update(name, user)
         return self.view(name)
 
-    def update(self, name: str, who: str = "") -> int:
+    def update(self, name: str, user: str = "") -> int:
         """Add the images and classes to choose from that a reader's project lacks; return how many images are new."""
         other, defined = self._open(name), classes.defined(self.project)
         if other.read_only:
             return 0
-        count = len(readers.copy_images(self.project, other, who))
+        count = len(readers.copy_images(self.project, other, user))
         if defined != classes.defined(other):
-            classes.define(other, defined, who)
+            classes.define(other, defined, user)
         return count
 
     def measure(self, first: Project, second: Project) -> ReaderAgreement:
         """Return the agreement of two readers' projects; what was compared before is not compared again."""
         return readers.measure(first, second, self._compared)
 
-    def make_consensus(self, method: str, who: str = "") -> Iterator[tuple[int, int]]:
+    def make_consensus(self, method: str, user: str = "") -> Iterator[tuple[int, int]]:
         """Save the consensus of all readers, as ``readers.fill_consensus``, which says what it yields and raises."""
         view = self.view(CONSENSUS)
-        self.update(CONSENSUS, who)
+        self.update(CONSENSUS, user)
         yield from readers.fill_consensus([project for _, project in view.visible], view.project, method, "")
 
     def _open(self, name: str) -> Project:

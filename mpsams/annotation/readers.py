@@ -43,7 +43,7 @@ class ReaderAgreement:
         return class_table.document(self.rows)
 
 
-def start(project: Project, folder: str | Path, blind: bool = True, who: str = "") -> int:
+def start(project: Project, folder: str | Path, blind: bool = True, user: str = "") -> int:
     """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how
     many images are new.
 
@@ -54,17 +54,17 @@ def start(project: Project, folder: str | Path, blind: bool = True, who: str = "
         raise ValueError("the folder is that of the project itself; expected another one for the second reader")
     with Project(folder) as second:
         is_new = not second.items()
-        added = copy_images(project, second, who)
+        added = copy_images(project, second, user)
         for item in () if blind else map(project.item, added):
             mask_xyz = None if item.mask is None else project.mask(item.id)
             if mask_xyz is not None:
-                second.propose(item.id, mask_xyz, FIRST, item.mask or "", who=who)
+                second.propose(item.id, mask_xyz, FIRST, item.mask or "", user=user)
         if is_new:
-            classes.define(second, classes.defined(project), who)
+            classes.define(second, classes.defined(project), user)
         return len(added)
 
 
-def copy_images(project: Project, other: Project, who: str = "") -> list[str]:
+def copy_images(project: Project, other: Project, user: str = "") -> list[str]:
     """Add the images that another project lacks, and their names; return their ids.
 
     The files are hard links, which take no space.
@@ -73,43 +73,45 @@ def copy_images(project: Project, other: Project, who: str = "") -> list[str]:
     for item in project.items():
         if item.id not in known:
             images.link(project.image(item.id), other.folder / "images")
-            other.add(project.image(item.id), item.modality, item.name, who)
+            other.add(project.image(item.id), item.modality, item.name, user)
             added.append(item.id)
     return added
 
 
-def consensus(projects: Sequence[Project], folder: str | Path, who: str = "consensus", method: str = "majority") -> int:
+def consensus(
+    projects: Sequence[Project], folder: str | Path, user: str = "consensus", method: str = "majority"
+) -> int:
     """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in
     it, in work.
 
-    It is exported as any project. method, who: see ``fill_consensus``. ValueError: fewer than two, another method, or a
-    folder in use.
+    It is exported as any project. method, user: see ``fill_consensus``. ValueError: fewer than two, another method,
+    or a folder in use.
     """
     if len(projects) < 2:
         raise ValueError(f"{len(projects)} projects; expected those of two readers or more")
     if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise ValueError(f"{Path(folder).name} is there already; expected a new folder for the consensus")
-    start(projects[0], folder, True, who)
+    start(projects[0], folder, True, user)
     with Project(folder) as result:
-        for _ in fill_consensus(projects, result, method, who):
+        for _ in fill_consensus(projects, result, method, user):
             pass
         return sum(item.mask is not None for item in result.items())
 
 
 def fill_consensus(
-    projects: Sequence[Project], result: Project, method: str = "majority", who: str = ""
+    projects: Sequence[Project], result: Project, method: str = "majority", user: str = ""
 ) -> Iterator[tuple[int, int]]:
     """Save the consensus of the readers for each image of a project; yields how many images are done, of how many.
 
     method: "majority", the voxels that more than half of the readers outline who have a mask, of two both; or "staple",
     those that STAPLE gives a probability of at least one half. The class is that of more than half of the readers who
     gave one. Images of which fewer than two readers have a mask get none. Accepted images, masks that a person drew,
-    and classes that are given stay. who: for the log; "" names the method. ValueError for another method.
+    and classes that are given stay. user: for the log; "" names the method. ValueError for another method.
     """
     if method not in METHODS:
         raise ValueError(f"method {method[:40]!r}; allowed are {', '.join(METHODS)}")
-    who = who or AUTHOR.format(method)
-    makers = {who, *(AUTHOR.format(each) for each in METHODS)}
+    user = user or AUTHOR.format(method)
+    makers = {user, *(AUTHOR.format(each) for each in METHODS)}
     allowed, found = [one.name for one in classes.defined(result)], result.items()
     given = [{item.id: item for item in project.items()} for project in projects]
     for done, item in enumerate(found, start=1):
@@ -121,10 +123,10 @@ def fill_consensus(
             if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None
         ]
         if len(masks) > 1:
-            result.save(item.id, merge(masks, method), who)
+            result.save(item.id, merge(masks, method), user)
         name = common_class((one.image_class for _, one in own), allowed)
         if name and not item.image_class:
-            classes.classify(result, item.id, name, who)
+            classes.classify(result, item.id, name, user)
         yield done, len(found)
 
 

@@ -82,8 +82,8 @@ def prepare(
     runs.mkdir(exist_ok=True)
     own = hold(runs)
     try:
-        told = log.read(folder / "log.jsonl")[0]
-        ids, modality = select_modality(folder / "accepted", told, begun)
+        rows = log.read(folder / "log.jsonl")[0]
+        ids, modality = select_modality(folder / "accepted", rows, begun)
         known = (read(folder / HOLDOUT) or read(folder / HOLDOUT_V1)).get("items", [])
         learned = checkpoint.training_patients(begun).get("folder", set())
         kept = select_holdout(ids, known, learned)
@@ -106,7 +106,7 @@ def prepare(
             "modality": modality,
             "learn": sorted(there - kept),
             "held_back": sorted(there & kept - learned),
-            "changed": sorted(there & edited_items(told)),
+            "changed": sorted(there & edited_items(rows)),
             "made": log.now(),
         }
         write(run.folder / PLAN, plan)
@@ -138,18 +138,18 @@ def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: C
     return kept | set(others[: max(0, MIN_HOLDOUT - len(kept - set(learned)))])
 
 
-def select_modality(accepted: Path, told: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
+def select_modality(accepted: Path, rows: list[dict], begun: Checkpoint) -> tuple[set[str], str]:
     """The accepted items of one modality, and which: the only one there is, else that of the checkpoint."""
-    modality = {row.get("item"): row.get("modality") for row in told if row.get("action") == "added"}
+    modality = {row.get("item"): row.get("modality") for row in rows if row.get("action") == "added"}
     ids = {path.name[:16] for path in (accepted / "images").glob("[!.]*") if not path.name.endswith(images.UNFINISHED)}
     found = {modality.get(id) for id in ids}
     wanted = next(iter(found)) if len(found) == 1 else begun.metadata.get("data", {}).get("modality")
     return {id for id in ids if modality.get(id) == wanted}, wanted or ""
 
 
-def edited_items(told: list[dict]) -> set[str]:
+def edited_items(rows: list[dict]) -> set[str]:
     """The items whose accepted mask is not just what a checkpoint proposed, by the lines of the log."""
-    last = {row.get("item"): row for row in told if row.get("action") == "accepted"}
+    last = {row.get("item"): row for row in rows if row.get("action") == "accepted"}
     return {
         id
         for id, row in last.items()

@@ -74,7 +74,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class Run:
-    """A run, told by its folder, PROJECT/runs/NUMBER."""
+    """A run in its folder, PROJECT/runs/NUMBER."""
 
     folder: Path
 
@@ -82,8 +82,8 @@ class Run:
         """Return how far it is; also of a run that another app has started."""
         # asked first: then the rest is the last word
         alive = held(self.folder.parent) and last(self.folder.parent.parent) == self
-        told, cancelled = read(self.folder / PROGRESS), (self.folder / "cancelled").exists()
-        share, words = told.get("share", 0.0), told.get("words", "starting")
+        record, cancelled = read(self.folder / PROGRESS), (self.folder / "cancelled").exists()
+        share, words = record.get("share", 0.0), record.get("words", "starting")
         if alive:
             return Progress(share, "stopping" if cancelled else words, "running")
         if (self.folder / EVALUATION).exists():
@@ -91,7 +91,7 @@ class Run:
         if cancelled:
             return Progress(share, "cancelled; nothing has changed", "cancelled")
         gone = "it ended before it was done: it was killed, or the computer was switched off; nothing has changed"
-        return Progress(share, words if told.get("failed") else gone, "failed")
+        return Progress(share, words if record.get("failed") else gone, "failed")
 
     def cancel(self) -> None:
         """End it, within five seconds; nothing comes of it. One that has ended stays as it is."""
@@ -112,18 +112,18 @@ class Run:
 
     def evaluation(self) -> EvaluationResult:
         """Return its evaluation. ValueError while it runs, and where nothing came of it."""
-        told = read(self.folder / EVALUATION)
-        if not told:
+        record = read(self.folder / EVALUATION)
+        if not record:
             raise ValueError(
                 f"run {self.folder.name} has no result; it is {self.progress().state}; expected one that is done"
             )
         names = ("before", "after", "images", "learned", "left_out")
         # an earlier version wrote true where it was not worse
-        better = is_shown(told["interval"], told.get("p"), told["images"])
+        better = is_shown(record["interval"], record.get("p"), record["images"])
         return EvaluationResult(
-            **{name: told[name] for name in names},
-            manually_edited=told["changed_by_hand"],
-            interval=tuple(told["interval"]),
+            **{name: record[name] for name in names},
+            manually_edited=record["changed_by_hand"],
+            interval=tuple(record["interval"]),
             better=better,
             checkpoint=self.folder / WEIGHTS,
         )

@@ -22,11 +22,11 @@ def packed(project: Project, form: str, which: str, label: str, names: str = "ke
         return out.read_bytes(), exported.notes
 
 
-def take(project: Project, path: Path, who: str) -> tuple[int, list[str]]:
+def take(project: Project, path: Path, user: str) -> tuple[int, list[str]]:
     """Save the masks and classes of an upload: of how many images, and sentences on what did not fit; see
     ``transfer.take``.
     """
-    found = transfer.take(project, path, who)
+    found = transfer.take(project, path, user)
     return len({*found.saved, *found.classified}), found.notes
 
 

@@ -63,7 +63,7 @@ def group_files(paths: Sequence[Path]) -> list[list[Path]]:
     return [series.get(path, [path]) for path in paths if path in series or path not in files]
 
 
-def add(project: Project, paths: Sequence[Path], modality: str | None, who: str) -> tuple[int, list[str]]:
+def add(project: Project, paths: Sequence[Path], modality: str | None, user: str) -> tuple[int, list[str]]:
     """Put an upload into a project: how many images are new, and sentences on what was refused or noticed, by its place
     in the upload.
     """
@@ -71,7 +71,7 @@ def add(project: Project, paths: Sequence[Path], modality: str | None, who: str)
     for number, group in enumerate(group_files(paths), start=1):
         noticed: list[str] = []
         try:
-            project.add(group if len(group) > 1 else group[0], modality, group[0].name, who, noticed)
+            project.add(group if len(group) > 1 else group[0], modality, group[0].name, user, noticed)
         except UnreadableImage as refusal:
             notes.append(f"Image {number} of the upload was not added: {refusal}")
         except OSError as error:
@@ -97,7 +97,7 @@ class _Scans(Mapping):
         return len(self.ids)
 
 
-def take(project: Project, path: Path, who: str) -> Imported:
+def take(project: Project, path: Path, user: str) -> Imported:
     """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and
     their classes.
 
@@ -109,7 +109,7 @@ def take(project: Project, path: Path, who: str) -> Imported:
     scans, report = _Scans(project), imports.Report()
     known = _export_names(project)
     names = {id: tuple(dict.fromkeys(filter(None, (project.item(id).name, known[id], id)))) for id in scans}
-    result, accepted, partly, said = Imported(), [], [], {}
+    result, accepted, partly, names_of_classes = Imported(), [], [], {}
     allowed = [one.name for one in classes.defined(project)]
     try:
         for mask in imports.each(path, scans, names, report, allowed):
@@ -119,10 +119,12 @@ def take(project: Project, path: Path, who: str) -> Imported:
             elif item.mask is not None and not mask.is_whole:
                 partly.append(names[item.id][0])
             else:
-                project.save(item.id, mask.voxels_xyz, who, imported=True)
+                project.save(item.id, mask.voxels_xyz, user, imported=True)
                 result.saved.append(item.id)
-                said[item.id] = mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
-        _take_classes(project, said | report.classes, who, result)
+                names_of_classes[item.id] = (
+                    mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
+                )
+        _take_classes(project, names_of_classes | report.classes, user, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
     report.refused += [
@@ -140,18 +142,18 @@ def take(project: Project, path: Path, who: str) -> Imported:
     return result
 
 
-def _take_classes(project: Project, said: Mapping[str, str], who: str, result: Imported) -> None:
+def _take_classes(project: Project, image_classes: Mapping[str, str], user: str, result: Imported) -> None:
     """Give images the classes that an import says; accepted images that have one keep it.
 
     result: gets ids and notes.
     """
     allowed, unknown, kept = [one.name for one in classes.defined(project)], 0, 0
-    for id, name in said.items():
+    for id, name in image_classes.items():
         item, found = project.item(id), classes.match(allowed, name)
         if item.status == "accepted" and item.image_class and found != item.image_class:
             kept += 1
         elif found and found != item.image_class:
-            classes.classify(project, id, found, who)
+            classes.classify(project, id, found, user)
             result.classified.append(id)
         unknown += bool(name and not found)
     if unknown:

@@ -44,8 +44,8 @@ def on_event(
     lane: in which its events wait (``server.lanes``), or a function that says it of what the page sent. saves: True if
     they are let in as saves.
     needs: called with the inputs, as the page sent them, of an event that asks networks; returns the keys of the shared
-    results that it needs, so that it does not wait for networks where they are all there; None where that cannot be
-    said.
+    results that it needs, so that it does not wait for networks where they are all there; None where they are not
+    known.
     """
     defaults = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
     listener = listen(fn=fn, inputs=inputs, outputs=outputs, **(defaults | options))

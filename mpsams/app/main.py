@@ -91,16 +91,21 @@ def create(
 
     @app.get("/healthz")
     def healthz() -> dict:
-        said = {"ok": True, "version": __version__, "weights": registry.names(), "left_out": registry.unusable_files()}
-        said |= {
+        status = {
+            "ok": True,
+            "version": __version__,
+            "weights": registry.names(),
+            "left_out": registry.unusable_files(),
+        }
+        status |= {
             "budget": blocks.budget.usage(),
             "shared_results": shared.results.usage(),
             "requests": blocks._queue.usage(),
         }
         return (
-            said
+            status
             if project is None
-            else said | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+            else status | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
         )
 
     if with_metrics:

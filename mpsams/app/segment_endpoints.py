@@ -55,8 +55,8 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
                     case, shared.grid_probability(network, case.unit_hw, case.box), threshold, network.readout.rule
                 ),
             )
-        *_, (_, said) = volumes.segment(case, [network])
-        return name, case, said[0].mask(case.scan, threshold)
+        *_, (_, predictions) = volumes.segment(case, [network])
+        return name, case, predictions[0].mask(case.scan, threshold)
 
     def segment(image, truth=None, modality="", threshold=DEFAULT_THRESHOLD, weights="", slice=0):
         """Outline the lesion: its area and box in pixels, of a volume its millilitres; with a truth mask also DSC, PPV

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
     pytest.mark.filterwarnings("ignore"),
 ]
-INITIALS = "#annotate-side .who :is(input, textarea)"
+INITIALS = "#annotate-side .initials :is(input, textarea)"
 
 
 def current(page) -> str:  # noqa: F811

@@ -366,7 +366,7 @@ def test_a_phone_shows_every_step_without_sideways_scrolling(page):
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW, step
 
 
-FITS = """() => ['.says', '.board'].every(name => {
+FITS = """() => ['.explanation', '.board'].every(name => {
     const part = document.querySelector('.presenting ' + name);
     return part.scrollHeight <= part.clientHeight && part.scrollWidth <= part.clientWidth;
 })"""

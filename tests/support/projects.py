@@ -25,9 +25,9 @@ def step(project: Project, k: int) -> None:
     item = project.items()[k % 3]
     mask = drawn(k, item.shape_xyz)
     if k % 5 == 4:
-        project.accept(item.id, mask, who="Dr. B", seconds=1)
+        project.accept(item.id, mask, user="Dr. B", seconds=1)
     else:
-        project.save(item.id, mask, who="Dr. A", seconds=1)
+        project.save(item.id, mask, user="Dr. A", seconds=1)
 
 
 def picture(path: Path, seed: int = 0) -> Path:

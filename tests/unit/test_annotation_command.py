@@ -166,7 +166,7 @@ def test_what_is_refused_leaves_drafts_as_they_are(tmp_path, given):
     with Project(tmp_path / "project") as project:
         ids = [project.add(picture(tmp_path / f"{name}.png", seed)).id for seed, name in enumerate("ab")]
         for seed, id in enumerate(ids):
-            project.save(id, drawn(seed, FLAT), who="Anna")
+            project.save(id, drawn(seed, FLAT), user="Anna")
         before = (project.folder / "log.jsonl").read_bytes()
         found = transfer.take(project, coco(tmp_path / "given.json", **given), "Bert")
         assert found.saved == [] and found.notes and (project.folder / "log.jsonl").read_bytes() == before

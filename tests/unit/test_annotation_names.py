@@ -92,7 +92,7 @@ def project(tmp_path):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             item = project.add(picture(tmp_path / name, seed), "ultrasound")
             project.accept(
-                item.id, drawn(seed, FLAT) if image_class != "normal" else np.zeros(FLAT, bool), who="Anna", seconds=2
+                item.id, drawn(seed, FLAT) if image_class != "normal" else np.zeros(FLAT, bool), user="Anna", seconds=2
             )
             classes.classify(project, item.id, image_class)
         yield project

@@ -36,8 +36,8 @@ def first(tmp_path):
 @pytest.mark.parametrize("blind", [True, False])
 def test_a_second_project_has_the_images_and_only_if_wished_the_masks(first, tmp_path, blind):
     item, deep = first.items()[0], first.items()[-1]
-    first.accept(item.id, box(FLAT, 2), who="AB")
-    first.save(deep.id, box(DEEP, 2), who="AB")
+    first.accept(item.id, box(FLAT, 2), user="AB")
+    first.save(deep.id, box(DEEP, 2), user="AB")
     classes.define(first, ["benign", "cyst"])
     classes.classify(first, item.id, "cyst")
     assert (
@@ -71,10 +71,10 @@ def test_agreement_is_what_the_masks_and_classes_give(first, tmp_path):
         assert readers.measure(first, second).rows == []
         with pytest.raises(ValueError, match="both readers"):
             readers.measure(first, second).csv()
-        for project, start, who in ((first, 2, "AB"), (second, 4, "CD")):
-            project.accept(one, box(FLAT, start), who=who)
-            project.save(two, np.zeros(FLAT, bool), who=who)
-            project.save(deep, box(DEEP, start), who=who)
+        for project, start, user in ((first, 2, "AB"), (second, 4, "CD")):
+            project.accept(one, box(FLAT, start), user=user)
+            project.save(two, np.zeros(FLAT, bool), user=user)
+            project.save(deep, box(DEEP, start), user=user)
         first.save(three, box(FLAT, 2))
         for id, name, other in (
             (one, "benign", "benign"),
@@ -117,14 +117,14 @@ def test_one_class_alone_has_no_kappa(first, tmp_path):
 
 def test_the_command_line_starts_a_second_reader_and_measures(first, tmp_path, capsys):
     id = first.items()[0].id
-    first.accept(id, box(FLAT, 2), who="AB")
+    first.accept(id, box(FLAT, 2), user="AB")
     first.close()
     assert main(["second", str(first.folder), str(tmp_path / "other"), "--show-masks"]) == 0
     assert json.loads(capsys.readouterr().out) == {"added": 5, "folder": str(tmp_path / "other"), "blind": False}
     assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 1
     assert "both readers" in json.loads(capsys.readouterr().out)["error"]
     with Project(tmp_path / "other") as second:
-        second.accept(id, who="CD")
+        second.accept(id, user="CD")
     assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (
@@ -143,8 +143,8 @@ def test_the_consensus_is_what_more_than_half_say(first, tmp_path, capsys):
     given = {"first": (2, "benign", "benign"), "second": (4, "benign", "normal"), "third": (6, "malignant", "")}
     for folder, (start, image_class, other) in given.items():
         with Project(tmp_path / folder) if folder != "first" else contextlib.nullcontext(first) as project:
-            project.accept(ids[0], box(FLAT, start), who=folder)
-            project.save(ids[4], box(DEEP, start), who=folder)
+            project.accept(ids[0], box(FLAT, start), user=folder)
+            project.save(ids[4], box(DEEP, start), user=folder)
             classes.classify(project, ids[0], image_class)
             classes.classify(project, ids[1], other)
     first.save(ids[2], box(FLAT, 2))

@@ -84,7 +84,7 @@ def accepted(project: Project) -> dict[str, set[str]]:
 
 
 def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
-    item = project.add(picture(tmp_path / "a.png"), who="Dr. A")
+    item = project.add(picture(tmp_path / "a.png"), user="Dr. A")
     assert (item.status, item.shape_xyz, item.mask_ending, item.modality) == ("new", FLAT, ".png", "ultrasound")
     assert project.add(picture(tmp_path / "same.png")) == item and len(project.items()) == 1
     proposal, drawn_, truth = (
@@ -94,7 +94,7 @@ def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
     )
     item = project.propose(item.id, proposal, "ours", "ab" * 32, priority=0.5)
     assert (item.status, item.priority, item.checkpoint) == ("proposed", 0.5, ("ours", "ab" * 32))
-    item = project.save(item.id, drawn_, who="Dr. A", seconds=3, truth_xyz=truth)
+    item = project.save(item.id, drawn_, user="Dr. A", seconds=3, truth_xyz=truth)
     assert (
         item.status == "in work"
         and (project.mask(item.id) == drawn_).all()
@@ -102,10 +102,10 @@ def test_an_item_goes_its_way_and_the_log_tells_it(project, tmp_path):
     )
     before = (project.folder / "log.jsonl").read_bytes()
     assert (
-        project.save(item.id, drawn_.copy(), who="Dr. A") == item
+        project.save(item.id, drawn_.copy(), user="Dr. A") == item
         and (project.folder / "log.jsonl").read_bytes() == before
     )
-    item = project.accept(item.id, who="Dr. B", seconds=4.5)
+    item = project.accept(item.id, user="Dr. B", seconds=4.5)
     assert (item.status, item.seconds) == ("accepted", 7.5) and accepted(project) == {
         "images": {item.id},
         "masks": {item.id},
@@ -217,7 +217,7 @@ def test_masks_are_read_without_us(project, tmp_path):
     flat, deep = project.add(picture(tmp_path / "a.png")), project.add(volume(tmp_path / "b.nii.gz"), modality="ct")
     for added, shape in ((flat, FLAT), (deep, DEEP)):
         project.propose(added.id, drawn(5, shape), "ours", "")
-        project.accept(added.id, drawn(6, shape), who="Dr. A")
+        project.accept(added.id, drawn(6, shape), user="Dr. A")
     with Image.open(project.folder / "masks" / f"{flat.id}.png") as image:
         assert image.size == FLAT[:2] and (np.asarray(image) == 255 * drawn(6, FLAT)[:, :, 0].T).all()
     image = nibabel.load(project.folder / "masks" / f"{deep.id}.nii.gz")
@@ -697,7 +697,7 @@ def test_threads_take_turns(project, tmp_path):
     def work(k: int) -> None:
         try:
             for n in range(4):
-                project.save(ids[(k + n) % 3], drawn(10 * k + n, FLAT), who=f"thread {k}", seconds=1)
+                project.save(ids[(k + n) % 3], drawn(10 * k + n, FLAT), user=f"thread {k}", seconds=1)
         except Exception as error:
             failed.append(error)
 

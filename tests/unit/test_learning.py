@@ -593,7 +593,7 @@ def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
         if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False
     }
     assert told[teach.clock].active == ("cancel" in there)
-    return told[teach.said], there
+    return told[teach.status], there
 
 
 def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, section, tmp_path):

@@ -49,9 +49,9 @@ def show(project: Project, current: str, can_edit: bool = True) -> str:
     )
 
 
-def handle(project: Project, event: gr.EventData, who: str, can_edit: bool = True) -> None:
-    """Do what was asked on the page: give the image a class, undo that, or define the classes; errors are told to the
-    user.
+def handle(project: Project, event: gr.EventData, user: str, can_edit: bool = True) -> None:
+    """Handle an event of the page: give the image a class, undo that, or define the classes; errors are shown to
+    the user.
     """
     values = event_values(event)
     action, item, image_class, rows = (values.get(name) for name in ("action", "item", "image_class", "classes"))
@@ -60,12 +60,12 @@ def handle(project: Project, event: gr.EventData, who: str, can_edit: bool = Tru
             classes.define(
                 project,
                 [ImageClass(*(str(row.get(name, "")) for name in ("name", "colour", "key"))) for row in rows],
-                who,
+                user,
             )
         elif action == "classify" and isinstance(image_class, str):
-            classes.classify(project, str(item), image_class, who)
+            classes.classify(project, str(item), image_class, user)
         elif action == "undo":
-            classes.undo(project, str(item), who)
+            classes.undo(project, str(item), user)
         else:
             raise ValueError(f"action {str(action)[:40]!r}; allowed are classify, undo and define")
     except (ValueError, OSError) as error:

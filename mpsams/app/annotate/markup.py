@@ -1,6 +1,6 @@
 """The drawing canvas of the Annotate tab as HTML: its tools, their icons (drawn here) and the sheet of shortcuts.
 
-What a button does is told by its data-tool or data-action, and what the script writes into by data-part.
+A button names what it does in data-tool or data-action; data-part names what the script writes into.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ aria-label="Window">{_presets()}</select></label>
 <span class="take" data-part="take" role="group" aria-label="Use a reader’s mask" hidden></span>
 <span class="zooming" role="group"
 aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
-<p class="says-so" data-part="note" role="status" hidden></p></div></div>
+<p class="canvas-message" data-part="note" role="status" hidden></p></div></div>
 <p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span
 class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key"
 data-part="readers" data-for="readers"></span>
@@ -216,8 +216,8 @@ def _tool(name: str, label: str, keys: str) -> str:
 
 
 def _button(does: str, label: str, keys: str, icon: str = "", words: str = "") -> str:
-    said = f'<span data-part="{does}">{words}</span>' if words else ""
-    return f'<button type="button" data-action="{does}" {_title_attributes(label, keys)}>{_icon(icon)}{said}</button>'
+    text = f'<span data-part="{does}">{words}</span>' if words else ""
+    return f'<button type="button" data-action="{does}" {_title_attributes(label, keys)}>{_icon(icon)}{text}</button>'
 
 
 def _shortcuts(group: str, rows: tuple[tuple[str, str], ...]) -> str:

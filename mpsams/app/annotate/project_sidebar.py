@@ -64,7 +64,7 @@ class ProjectSidebar:
     def _project(self) -> None:
         """The parts that need a project, update for the first time when the page is opened."""
         self.warning = gr.HTML("")
-        self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="who")
+        self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="initials")
         self.readers = ReadersPanel(self.session, self.user, self.ready)
         self.classes = class_bar.component()
         self.list = gr.HTML(
@@ -230,8 +230,8 @@ class ProjectSidebar:
         if self.session.view.is_consensus:
             raise user_error("the consensus is made of the readers' masks; networks propose none")
         notes, done = [], 0
-        for done, count, said in proposals.propose_all(self.project, self.session.annotation_registry, author(user)):
-            notes += [said] * bool(said)
+        for done, count, problem in proposals.propose_all(self.project, self.session.annotation_registry, author(user)):
+            notes += [problem] * bool(problem)
             yield {
                 self.notice: queue.bar(
                     done / count, f"Proposing: {done} of {count}. You can go on working.", "Proposing"
@@ -252,7 +252,7 @@ class ProjectSidebar:
         return {self.ready: ready, self.notice: note(notes, True)}
 
     def import_masks(self, path: str | None, user: str) -> str:
-        """Save the masks of an upload; what is to be said of it."""
+        """Save the masks of an upload; returns the message about it."""
         try:
             count, notes = session_files.take(self.project, Path(path), user)
         except UnreadableImage as refusal:

@@ -96,8 +96,10 @@ def server_functions(project: Project, project_of: Callable[[str], Project] | No
     """
     made = Thumbnails(project)
 
-    def items(asked: object) -> dict:
-        since, reader = (asked.get("since"), str(asked.get("reader") or "")) if isinstance(asked, dict) else (asked, "")
+    def items(request: object) -> dict:
+        since, reader = (
+            (request.get("since"), str(request.get("reader") or "")) if isinstance(request, dict) else (request, "")
+        )
         return news(project if project_of is None or not reader else project_of(reader), since)
 
     def thumbnails(ids: object) -> dict[str, str]:
@@ -162,11 +164,11 @@ def _row(item: Item, number: int) -> list:
     ]
 
 
-def bar(share: float, says: str, what: str) -> str:
-    """A progress bar from 0 to 1 with words in it. what: its name for screen readers."""
+def bar(share: float, text: str, label: str) -> str:
+    """A progress bar from 0 to 1 with words in it. label: its name for screen readers."""
     return (
-        f'<div class="going" role="progressbar" aria-label="{what}" aria-valuenow="{100 * share:.0f}"><i'
-        f' style="width:{100 * share:.1f}%"></i><span>{escape(says)}</span></div>'
+        f'<div class="going" role="progressbar" aria-label="{label}" aria-valuenow="{100 * share:.0f}"><i'
+        f' style="width:{100 * share:.1f}%"></i><span>{escape(text)}</span></div>'
     )
 
 
@@ -187,6 +189,6 @@ def _line(row: dict, places: dict[str, str]) -> str:
     )
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
     named = str(row["image_class"] or "none") if "image_class" in row else ""
-    what = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)} {named}".strip()
-    said = escape(", ".join(filter(None, (what, str(row.get("user") or ""), changed, seconds))))
-    return f"<time>{escape(time)}</time> {said}"
+    event = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)} {named}".strip()
+    details = escape(", ".join(filter(None, (event, str(row.get("user") or ""), changed, seconds))))
+    return f"<time>{escape(time)}</time> {details}"

@@ -176,15 +176,15 @@ def _overall(found: ReaderAgreement) -> dict[str, object]:
                 (f"HD95 in {unit}", _number(numbers[f"hd95_{unit}"], 1), _number(numbers[f"hd95_{unit}_median"], 1))
             )
     images, classified = int(numbers["images"] or 0), int(numbers["classified"] or 0)
-    said = "No image has a class of both readers."
+    agreement = "No image has a class of both readers."
     if classified:
         kappa = (
             "not defined while both gave one class only" if numbers["kappa"] is None else _number(numbers["kappa"], 2)
         )
-        said = (
+        agreement = (
             f"Same class in {round(classified * (numbers['same_class'] or 0))} of {classified}; Cohen’s kappa {kappa}."
         )
-    return {"images": f"{images} image{'s' * (images != 1)}", "rows": rows, "classes": said}
+    return {"images": f"{images} image{'s' * (images != 1)}", "rows": rows, "classes": agreement}
 
 
 def _row(row: dict[str, object]) -> dict[str, object]:

@@ -27,7 +27,7 @@ FEW = (
 )
 READY = "<strong>{count} accepted masks</strong> to learn from."
 BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to
-{high:+.3f}), mean over {images} held-back {what}, {changed} of them changed by hand; learnt from {learned}."""
+{high:+.3f}), mean over {images} held-back {noun}, {changed} of them changed by hand; learnt from {learned}."""
 WORSE = "It is worse, so it is not offered. Accept more masks and learn again."
 BETTER = "<strong>It is better</strong> on held-back images: the interval lies above 0."
 DOUBT = "It is <strong>not shown to be better</strong>: this may be chance. You can use it, and go back at any time."
@@ -41,12 +41,12 @@ USED = "<strong>{name}</strong> is in use: it proposes, and it is in Segment &am
 class RetrainPanel:
     """The section's components, and what happens when they are touched."""
 
-    def __init__(self, session: Session, who: gr.Textbox) -> None:
+    def __init__(self, session: Session, user: gr.Textbox) -> None:
         # of the first reader
-        self.session, self.project, self.registry, self.who = session, session.project, session.registry, who
+        self.session, self.project, self.registry, self.user = session, session.project, session.registry, user
         with gr.Accordion("Learn from your corrections", open=False, elem_id="teach") as self.panel:
             gr.HTML(ABOUT)
-            self.said = gr.HTML("")
+            self.status = gr.HTML("")
             self.start = gr.Button("Learn from the accepted masks", variant="primary")
             self.cancel = gr.Button("Cancel", visible=False)
             self.use = gr.Button("Use the new network", variant="primary", visible=False)
@@ -56,7 +56,7 @@ class RetrainPanel:
     @property
     def outputs(self) -> list:
         """The components that ``update`` sets."""
-        return [self.panel, self.said, self.start, self.cancel, self.use, self.back, self.clock]
+        return [self.panel, self.status, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
         """The section as the project's last run is now; hidden from other readers than the first, on whose masks it
@@ -67,26 +67,26 @@ class RetrainPanel:
         try:
             return self._update()
         except ValueError as error:  # a file of the runs is damaged
-            return {self.said: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
+            return {self.status: html.note(escape(str(error)), "warning"), self.clock: gr.Timer(active=False)}
 
     def _update(self) -> dict:
         run, in_use = retraining_run.last(self.project.folder), adoption.promoted(self.project.folder)
         progress = None if run is None else run.progress()
         running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
-        told, offered, better = [], False, False
+        notes, offered, better = [], False, False
         if running:
-            told = [queue.bar(progress.share, progress.words, "Learning")]
+            notes = [queue.bar(progress.share, progress.words, "Learning")]
         elif progress is not None and progress.state == "done":
             used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
-            told = [html.note(describe_result(verdict), "info" if verdict.better else "warning")]
+            notes = [html.note(describe_result(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
-            told = [html.note(escape(f"The last time: {progress.words}."), "warning")]
+            notes = [html.note(escape(f"The last time: {progress.words}."), "warning")]
         if in_use:
-            told.append(html.note(USED.format(name=escape(in_use[-1].stem))))
+            notes.append(html.note(USED.format(name=escape(in_use[-1].stem))))
         if not running:
-            told.append(
+            notes.append(
                 html.note(
                     (READY if count >= retraining.MIN_ACCEPTED else FEW).format(
                         count=count, least=retraining.MIN_ACCEPTED
@@ -94,7 +94,7 @@ class RetrainPanel:
                 )
             )
         return {
-            self.said: "".join(told),
+            self.status: "".join(notes),
             self.start: gr.Button(
                 visible=not running,
                 interactive=count >= retraining.MIN_ACCEPTED,
@@ -110,8 +110,8 @@ class RetrainPanel:
         """Connect the events of the section and of a run that continues."""
         on_event(self.start.click, self._start, [], self.outputs)
         on_event(self.cancel.click, self._cancel, [], self.outputs)
-        on_event(self.use.click, self._use, [self.who], self.outputs)
-        on_event(self.back.click, self._back, [self.who], self.outputs)
+        on_event(self.use.click, self._use, [self.user], self.outputs)
+        on_event(self.back.click, self._back, [self.user], self.outputs)
         on_event(self.clock.tick, self.update, [], self.outputs)
         self.session.on_case(lambda case: self.update(), [], self.outputs)
 
@@ -135,16 +135,16 @@ class RetrainPanel:
             run.cancel()
         return self.update()
 
-    def _use(self, who: str) -> dict:
-        return self._done(lambda project: adoption.promote(project, retraining_run.last(project.folder), author(who)))
+    def _use(self, user: str) -> dict:
+        return self._done(lambda project: adoption.promote(project, retraining_run.last(project.folder), author(user)))
 
-    def _back(self, who: str) -> dict:
-        return self._done(lambda project: adoption.rollback(project, author(who)))
+    def _back(self, user: str) -> dict:
+        return self._done(lambda project: adoption.rollback(project, author(user)))
 
-    def _done(self, what: Callable[[Project], object]) -> dict:
+    def _done(self, action: Callable[[Project], object]) -> dict:
         """Do it, and show the section anew; a refusal is a sentence."""
         try:
-            what(self.project)
+            action(self.project)
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
         return self.update()
@@ -159,7 +159,7 @@ def author(typed: str) -> str:
 def describe_result(verdict: EvaluationResult) -> str:
     """Describe the result of a run and its limits."""
     low, high = verdict.interval
-    says = [
+    sentences = [
         BROUGHT.format(
             before=verdict.before,
             after=verdict.after,
@@ -167,17 +167,17 @@ def describe_result(verdict: EvaluationResult) -> str:
             low=low,
             high=high,
             images=verdict.images,
-            what="image" if verdict.images == 1 else "images",
+            noun="image" if verdict.images == 1 else "images",
             changed=verdict.manually_edited,
             learned=verdict.learned,
         )
     ]
     if verdict.worse:
-        says.append(WORSE)
+        sentences.append(WORSE)
     elif verdict.images < retraining_run.MIN_SHOWN:
-        says.append(TOO_FEW.format(least=retraining_run.MIN_SHOWN))
+        sentences.append(TOO_FEW.format(least=retraining_run.MIN_SHOWN))
     else:
-        says.append(BETTER if verdict.better else DOUBT)
+        sentences.append(BETTER if verdict.better else DOUBT)
     if verdict.manually_edited < verdict.images:
-        says.append(FLATTERED)
-    return " ".join(says)
+        sentences.append(FLATTERED)
+    return " ".join(sentences)

@@ -25,11 +25,11 @@ def row(parts: Iterable[str], kind: str) -> str:
     return f'<div class="{kind}">{"".join(parts)}</div>'
 
 
-def card(name: str, value: str, says: str = "", bars: str = "") -> str:
+def card(name: str, value: str, text: str = "", bars: str = "") -> str:
     """A number with its name above and a line of explanation below."""
     return (
         f'<div class="card"><span class="name">{name}</span><span class="value">{value}</span>{bars}<span'
-        f' class="says">{says}</span></div>'
+        f' class="explanation">{text}</span></div>'
     )
 
 
@@ -37,8 +37,8 @@ def bars(*shares: tuple[str, float, str]) -> str:
     """Thin bars of ("first" or "random", share in [0, 1], value in words), to compare by eye."""
     return "".join(
         f'<span class="bar"><em>{LESION_FIRST if kind == "first" else "at random"}</em><s><i class="{kind}"'
-        f' style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{says}</b></span>'
-        for kind, share, says in shares
+        f' style="width:{100 * min(max(share, 0), 1):.1f}%"></i></s><b>{text}</b></span>'
+        for kind, share, text in shares
     )
 
 
@@ -59,7 +59,7 @@ def toast(text: str) -> str:
 def key(*entries: tuple[str, ...]) -> str:
     """A legend: (CSS class of the swatch, words), or with more of its CSS as a third."""
     spans = (
-        f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(says)}</span>' for kind, says, *style in entries
+        f'<span><i class="{kind}" style="{"".join(style)}"></i>{escape(text)}</span>' for kind, text, *style in entries
     )
     return f'<div class="key">{"".join(spans)}</div>'
 
@@ -123,11 +123,11 @@ def assistant(about: dict, measured: dict) -> str:
         if "seen" in about
         else ""
     )
-    says = [
+    sentences = [
         f"<strong>The assistant</strong> was trained{seen} with all labels ({escape(data.get('target') or 'lesion')})."
     ]
     if measured.get("dsc_lesion") is not None:
-        what, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
+        cases, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
         part = "held-back" if measured.get("split") == "test" else "measured"
         whole = f", {volumes['dsc_lesion']:.2f} per volume" if volumes.get("dsc_lesion") is not None else ""
         alarms = measured.get("false_alarms")
@@ -136,13 +136,13 @@ def assistant(about: dict, measured: dict) -> str:
             if alarms is not None
             else ""
         )
-        says.append(
-            f"On the {measured['lesions']} {part} {what} with a lesion its mean DSC is"
+        sentences.append(
+            f"On the {measured['lesions']} {part} {cases} with a lesion its mean DSC is"
             f" {measured['dsc_lesion']:.2f}{whole}.{normal}"
         )
     if rule:
-        says.append("Where nothing is large or likely enough it outlines nothing.")
-    return note(" ".join(says))
+        sentences.append("Where nothing is large or likely enough it outlines nothing.")
+    return note(" ".join(sentences))
 
 
 def taught_on(seen: tuple[str, str, int], plane: str) -> str:

@@ -48,7 +48,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
     def drawn(mask, kind: str, edge: bool = False) -> str:
         return images.layer((images.edge_path if edge else images.fill_path)(mask), kind, shape, SIZE)
 
-    def film(says: str, *layers: str) -> str:
+    def film(caption: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
         layers = [
@@ -57,7 +57,7 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
             *over,
             drawn(images.cells(spot, columns), "picked", True),
         ]
-        return images.svg(f"{says} Arrow keys choose a patch.", SIZE, layers, extra)
+        return images.svg(f"{caption} Arrow keys choose a patch.", SIZE, layers, extra)
 
     def hides(mask_1l) -> list[str]:
         mask = images.cells(mask_1l, columns)

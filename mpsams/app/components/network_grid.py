@@ -42,16 +42,16 @@ def verdict(compared: SliceComparison) -> str:
         if name not in compared.peers
     ]
     if count == 1:
-        says = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
+        sentences = [f"{titles[name]} outlines {share(mask_hw)}." for name, mask_hw in compared.peers.items()]
     elif not speakers:
-        says = [
+        sentences = [
             f"<strong>{'Neither' if count == 2 else 'None'} of the {count} networks outlines anything</strong> at this"
             " threshold."
         ]
     else:
-        who = f"{len(speakers)} of {count}" if len(speakers) < count else "Both" if count == 2 else f"All {count}"
-        says = [
-            f"<strong>{who} networks outline something.</strong>",
+        amount = f"{len(speakers)} of {count}" if len(speakers) < count else "Both" if count == 2 else f"All {count}"
+        sentences = [
+            f"<strong>{amount} networks outline something.</strong>",
             (
                 f"They agree that {html.percent(by_all, 1)} of the picture is lesion and {html.percent(1 - by_any, 1)}"
                 f" is not; over the remaining {html.percent(by_any - by_all, 1)} they differ."
@@ -63,8 +63,8 @@ def verdict(compared: SliceComparison) -> str:
         ]
     if waiting:
         done = len(compared.masks)
-        says = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
-    return html.note(" ".join([*beside, *says, fits(compared), known_images(compared)]))
+        sentences = [f"<strong>Asking the networks:</strong> {done} of {done + waiting} have answered."]
+    return html.note(" ".join([*beside, *sentences, fits(compared), known_images(compared)]))
 
 
 def known_images(compared: SliceComparison) -> str:
@@ -146,11 +146,12 @@ def cell(compared: SliceComparison, which: str, truth: str) -> str:
         numbers.append(f"threshold {compared.threshold_of(which):.2f}")
         part = compared.predictions.parts.get(which, UNKNOWN)
         numbers += [f'<i class="part">{part}</i>'] * (known is not None and part != UNKNOWN)
+    lines = "".join(f"<small>{line}</small>" for line in numbers)
     pressed = str(which == compared.predictions.shown).lower()
     return (
         f'<button type="button" class="film cell" data-cell="{which}" aria-pressed="{pressed}"><span'
         f' class="light">{picture(compared, which, truth, SMALL, viewer.LINKED_CELL)}</span><span'
-        f' class="says"><strong>{title}</strong>{"".join(f"<small>{line}</small>" for line in numbers)}</span></button>'
+        f' class="explanation"><strong>{title}</strong>{lines}</span></button>'
     )
 
 
@@ -184,10 +185,11 @@ def picture(compared: SliceComparison, which: str, truth: str, longest: int, ext
 
     extra: more of its attributes.
     """
-    return images.svg(says(compared, which), compared.case.size_hw, layers(compared, which, truth, longest), extra)
+    size = compared.case.size_hw
+    return images.svg(description(compared, which), size, layers(compared, which, truth, longest), extra)
 
 
-def says(compared: SliceComparison, which: str) -> str:
+def description(compared: SliceComparison, which: str) -> str:
     """A cell's picture in words."""
     words = {"truth": "The slice with the true lesion outlined", "dispute": "Map of where the networks differ"}
     return words.get(which) or f"{name_of(compared, which)} outlines {share(compared.masks[which])}"
@@ -218,7 +220,7 @@ def large(compared: SliceComparison) -> str:
         entries = [("outline", "outlined by the network"), *entries] if which != "truth" else entries
     image, over = layers(compared, which, case.outline(case.size_hw), LARGE)
     drawn = images.svg(
-        says(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED
+        description(compared, which), case.size_hw, [image, viewer.wiped("large-outlines", over)], viewer.LINKED
     )
     first = html.figure(drawn, heading(compared, which), caption(compared, which) + viewer.wipe("Image", "Outlines"))
     lesion_hw = case.truth_hw if case.truth_hw is not None and case.truth_hw.any() else compared.votes_hw > 0
@@ -247,14 +249,15 @@ def caption(compared: SliceComparison, which: str) -> str:
         return "Dark: all networks say the same. Bright: as many say lesion as say it is not."
     outlined = f"{name_of(compared, which)} outlines {share(compared.masks[which])}."
     known = compared.scores.get(which, {})
-    told = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
+    measures = ", ".join(f"{HEADS[name]} {html.number(value, 3)} ({MEANING[name]})" for name, value in known.items())
     part = compared.predictions.parts.get(which, UNKNOWN)
     seen = (
         f" The image is {part} for it: {PART_MEANING[part]}."
         if part != UNKNOWN
         else " Whether it has seen the image is unknown."
     )
-    return f"{outlined} {told}{'.' * bool(told)} Threshold {compared.threshold_of(which):.2f}.{seen if known else ''}"
+    threshold = f"Threshold {compared.threshold_of(which):.2f}."
+    return f"{outlined} {measures}{'.' * bool(measures)} {threshold}{seen if known else ''}"
 
 
 def beside(compared: SliceComparison, which: str) -> str:
@@ -271,13 +274,13 @@ def beside(compared: SliceComparison, which: str) -> str:
             *(("line", title, looks[name][1]) for name, title in compared.predictions.titles.items()),
             *[("truth", "true lesion")] * (case.truth_hw is not None),
         )
-        says = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
+        text = f"The outlines of {'all ' if count > 1 else ''}{count} network{'s' * (count > 1)} at once"
         every = images.svg(
-            says, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED
+            text, size, [images.use_image("case-image", size), case.outline(size), *outlines], viewer.LINKED
         )
         return (
             (ramp("all agree", "evenly split") if which == "dispute" else "")
-            + html.figure(every, "Every outline", f"{says}.")
+            + html.figure(every, "Every outline", f"{text}.")
             + legend
         )
     heat = images.box_on_image(compared.predictions.map(which), case.box, case.shape_hw, size)

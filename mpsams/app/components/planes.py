@@ -22,10 +22,10 @@ TITLES = (("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
 
 
 class VolumePlanes:
-    """The section and its events. said, thresholds, whole: the states of the tab that say which outline is shown."""
+    """The section and its events. predictions, thresholds, whole: states of the tab that choose the outline shown."""
 
-    def __init__(self, session: Session, said: gr.State, thresholds: gr.State, whole: gr.State) -> None:
-        self.inputs, self.whole = [said, thresholds, whole], whole
+    def __init__(self, session: Session, predictions: gr.State, thresholds: gr.State, whole: gr.State) -> None:
+        self.inputs, self.whole = [predictions, thresholds, whole], whole
         self.about = gr.HTML("", elem_classes="planes-data")
         view = gr.HTML(render("planes", planes=TITLES), js_on_load=read_scripts(*SCRIPTS))
         volume, outlines = (gr.HTML("", elem_classes="planes-data") for _ in range(2))
@@ -39,13 +39,18 @@ class VolumePlanes:
         for change in changes:
             on_event(change, self._describe, [self.case, *self.inputs], self.about, may_lose=[self.whole])
 
-    def _describe(self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None) -> str:
-        return volume_data.describe(case, whole, choose_network(case, said, whole), thresholds.on(case))
+    def _describe(self, case: Case, predictions: SlicePredictions, thresholds: Thresholds, whole: Whole | None) -> str:
+        return volume_data.describe(case, whole, choose_network(case, predictions, whole), thresholds.on(case))
 
     def _send(
-        self, case: Case, said: SlicePredictions, thresholds: Thresholds, whole: Whole | None, event: gr.EventData
+        self,
+        case: Case,
+        predictions: SlicePredictions,
+        thresholds: Thresholds,
+        whole: Whole | None,
+        event: gr.EventData,
     ) -> tuple:
-        wanted, network = event_values(event), choose_network(case, said, whole)
+        wanted, network = event_values(event), choose_network(case, predictions, whole)
         volume = volume_data.encode_volume(case) if wanted.get("volume") else gr.skip()
         outlines = (
             volume_data.encode_outlines(case, whole, network, thresholds.on(case))
@@ -55,10 +60,10 @@ class VolumePlanes:
         return volume, outlines
 
 
-def choose_network(case: Case, said: SlicePredictions, whole: Whole | None) -> str:
+def choose_network(case: Case, predictions: SlicePredictions, whole: Whole | None) -> str:
     """The network whose outline is shown: the large one, if it saw the whole volume, else the first that did; "" for
     none.
     """
     if whole is None or whole.scan is not case.scan:
         return ""
-    return said.shown if said.shown in whole.predictions else next(iter(whole.predictions), "")
+    return predictions.shown if predictions.shown in whole.predictions else next(iter(whole.predictions), "")

@@ -160,7 +160,7 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
     first = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in rivals if c is not None)
     every = "".join(f"<li>{escape(tables.sentence(c))}</li>" for c in comparisons)
     return (
-        '<section class="panelet said"><h4>What was shown, and what could not be <em>differences in'
+        '<section class="panelet findings"><h4>What was shown, and what could not be <em>differences in'
         f" {HEADS[choice.measure]}, {AVERAGED[choice.averaging]}</em></h4><p><strong>{counts}</strong> Against the"
         f" strongest rival:</p><ul>{first}</ul><details><summary>All {len(comparisons)}"
         f" comparisons</summary><ul>{every}</ul></details></section>"
@@ -170,12 +170,12 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
 # --- plots
 
 
-def figure(drawn, heading: str, says: str, kind: str = "") -> str:
+def figure(drawn, heading: str, caption: str, kind: str = "") -> str:
     """A plot as a picture with its words: what it is, and what it says."""
     source = "data:image/svg+xml;base64," + base64.b64encode(plots.as_bytes(drawn, "svg")).decode("ascii")
     return (
         f'<figure class="print {kind}"><h4>{escape(heading)}</h4><img src="{source}"'
-        f' alt="{escape(f"{heading}. {says}")}"><figcaption>{escape(says)}</figcaption></figure>'
+        f' alt="{escape(f"{heading}. {caption}")}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 
@@ -185,15 +185,15 @@ def against_labels(found: Sequence[Table], choice: Choice) -> str:
     cells = [cell for cell in by_run.values() if cell.mean is not None]
     if not cells:
         return ""
-    said = []
+    summaries = []
     for method in dict.fromkeys(cell.method for cell in cells):
         values = ", ".join(f"{cell.mean:.3f} at {100 * cell.labels:g}%" for cell in cells if cell.method == method)
-        said.append(f"{TITLES.get(method, method)} {values}")
+        summaries.append(f"{TITLES.get(method, method)} {values}")
     drawn = plots.against_labels(cells, TITLES, f"{HEADS[choice.measure]}, {AVERAGED[choice.averaging]}")
     return figure(
         drawn,
         f"{HEADS[choice.measure]} against the share of labels",
-        f"{'; '.join(said)}. Bars: {tables.intervals(cells)}.",
+        f"{'; '.join(summaries)}. Bars: {tables.intervals(cells)}.",
     )
 
 
@@ -208,7 +208,7 @@ def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: 
             )
     better, worse = (sum(sign * (y[case] - x[case]) > 0 for case in x) for sign in (1, -1))
     means = [sum(values.values()) / len(values) for values in (x, y)]
-    says = (
+    caption = (
         f"{titles[1]} has the higher DSC on {better} of {len(x)} {results.per}s with a lesion, {titles[0]} on {worse}; "
         f"means {means[1]:.3f} and {means[0]:.3f}. Each point is one {results.per}, averaged over runs."
     )
@@ -216,7 +216,7 @@ def scatter(results: Results, choice: Choice, methods: tuple[str, str], labels: 
         plots.scatter(x, y, *titles),
         f"{results.per.capitalize()} by {results.per}: {titles[1]} against {titles[0]}, {100 * labels:g}% of the"
         " labels",
-        says,
+        caption,
         "aside",
     )
 
@@ -226,13 +226,13 @@ def curves(pretrainings: Sequence[Mapping]) -> str:
     rows = [row for row in pretrainings if row["loss"]]
     if not rows:
         return ""
-    said = []
+    summaries = []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row["loss"] for row in rows if row["method"] == method]
         first, last = (sum(loss[k] for loss in own) / len(own) for k in (0, -1))
-        said.append(f"{TITLES.get(method, method)} from {first:.3g} to {last:.3g} in {max(map(len, own))} epochs")
-    says = (
-        f"The loss goes, on average over seeds: {'; '.join(said)}. Losses of different methods measure different"
+        summaries.append(f"{TITLES.get(method, method)} from {first:.3g} to {last:.3g} in {max(map(len, own))} epochs")
+    caption = (
+        f"The loss goes, on average over seeds: {'; '.join(summaries)}. Losses of different methods measure different"
         " things."
     )
-    return figure(plots.curves(rows, TITLES), "Training curves of the pretrainings", says, "wide")
+    return figure(plots.curves(rows, TITLES), "Training curves of the pretrainings", caption, "wide")

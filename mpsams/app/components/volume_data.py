@@ -114,8 +114,8 @@ def volume_key(case: Case) -> str:
 def outlines_key(case: Case, whole: Whole | None, network: str, thresholds: Mapping[str, float]) -> str:
     """A text that changes with the volume, its truth, the network whose outline is shown, and its threshold."""
     truth = 0 if case.truth_xyz is None else zlib.crc32(case.truth_xyz.ravel(order="K").view(np.uint8).data)
-    said = _prediction(case, whole, network)
-    shown = f" {network} {thresholds.get(network, DEFAULT_THRESHOLD):.2f} {said.checksum}" if said else ""
+    prediction = _prediction(case, whole, network)
+    shown = f" {network} {thresholds.get(network, DEFAULT_THRESHOLD):.2f} {prediction.checksum}" if prediction else ""
     return f"{comparison.image_key(case)} {truth}{shown}"
 
 
@@ -144,10 +144,10 @@ def encode_outlines(case: Case, whole: Whole | None, network: str, thresholds: M
         choose_steps(case),
     )
     millilitre = geometry.voxel_mm3(case.scan.affine) / 1000  # type: ignore[arg-type]
-    said = _prediction(case, whole, network)
+    prediction = _prediction(case, whole, network)
     found = [] if case.truth_xyz is None else [("truth", "True lesion", TRUTH, case.truth_xyz)]
-    if said:
-        mask_xyz = said.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
+    if prediction:
+        mask_xyz = prediction.mask(case.scan, thresholds.get(network, DEFAULT_THRESHOLD))
         found.append(("network", titles_of([network])[network], plots.outline(parse_name(network)[1])[0], mask_xyz))
     for kind, title, colour, mask_xyz in found:
         mask_shw = geometry.radiological_view(mask_xyz, case.scan.affine)[

@@ -45,8 +45,8 @@ class Whole:
     def masks(self, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Bool (X, Y, Z) by network: where the probability reaches its threshold."""
         return {
-            name: said.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD))
-            for name, said in self.predictions.items()
+            name: prediction.mask(self.scan, thresholds.get(name, DEFAULT_THRESHOLD))
+            for name, prediction in self.predictions.items()
         }
 
 

@@ -44,7 +44,7 @@ class GuardedBlocks(gr.Blocks):
 
     The value of a state in ``held`` never lies in gradio's own state: a listener gets it from the budget. The page
     sends a token of the visitor back (``visitor_token``); where that is another than the budget's, or the values were
-    released, the user is told.
+    released, the user sees a message.
     """
 
     def __init__(self, *args, budget: Budget | None = None, **kwargs) -> None:

@@ -150,8 +150,8 @@ class LessonContext:
         wanted = [name for name in there if parse_name(name)[1] in COMPARED and parse_name(name)[2] == DEFAULT]
         if not wanted:
             return None
-        *_, said = predict_slice(self.case, [*wanted, *filter(is_assistant, there)], self.registry)
-        return SliceComparison(said, THRESHOLD)
+        *_, predictions = predict_slice(self.case, [*wanted, *filter(is_assistant, there)], self.registry)
+        return SliceComparison(predictions, THRESHOLD)
 
     @cached_property
     def dataset_agreement(self) -> dict | None:
@@ -161,8 +161,8 @@ class LessonContext:
         lift, auc: means over images; centre: AUC of nearness to the middle; images: how many; target: what is outlined.
         """
         file = resources.files("mpsams.app.learn").joinpath(f"data/lesion_ranking-{DATA[self.case.modality]}.json")
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
-        selectors = told["selectors"]
+        record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"selectors": {}}
+        selectors = record["selectors"]
         found = selectors.get(f"{self.case.selector} {self.clustering_options['normalise']}") or selectors.get(
             self.case.selector
         )
@@ -173,6 +173,6 @@ class LessonContext:
             "lift": found["lift"][0],
             "auc": found["auc"][0],
             "centre": centre,
-            "images": told["images"],
-            "target": told["target"],
+            "images": record["images"],
+            "target": record["target"],
         }

@@ -61,7 +61,7 @@ def image() -> str:
     return images.use_image("case-part", SIZE)
 
 
-def choosing(context: LessonContext, says: str, layers: Sequence[str], live: str = "") -> str:
+def choosing(context: LessonContext, text: str, layers: Sequence[str], live: str = "") -> str:
     """A picture in which a click or the arrow keys choose a patch."""
     over = [*layers, spot(context.patch, context.columns)]
     extra = (
@@ -69,15 +69,15 @@ def choosing(context: LessonContext, says: str, layers: Sequence[str], live: str
         f" {live}"
     )
     return images.svg(
-        f"{says} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
+        f"{text} Patch in {where(context, context.patch)} chosen; arrow keys choose another.", SIZE, over, extra
     )
 
 
 def cut(context: LessonContext) -> str:
     """The image cut into patches."""
-    says = f"The image cut into {context.columns} by {context.columns} patches"
+    text = f"The image cut into {context.columns} by {context.columns} patches"
     return choosing(
-        context, f"{says}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)]
+        context, f"{text}.", [image(), lines(context.columns, "cuts"), context.case.outline(SIZE, part=True)]
     )
 
 
@@ -96,10 +96,10 @@ def pixels(context: LessonContext) -> str:
 
 def similarity(context: LessonContext) -> str:
     """Similarity of every patch to the chosen one."""
-    says = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
+    text = f"Similarity of every patch to the one in {where(context, context.patch)}; brighter is more alike."
     return choosing(
         context,
-        says,
+        text,
         [image(), heat(lesson.rescale(context.similarity_l, 0.01), context.columns), lines(context.columns)],
     )
 
@@ -109,13 +109,13 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
     stage_ll = lesson.rescale(context.stages[name], 0.02)
     length = context.study.length
     drawn = f'<g class="pixels">{images.raster(images.uri(images.heat(stage_ll.numpy())), SIZE)}</g>'
-    says = f"Matrix of {name}, {length} by {length}, brighter is more"
+    text = f"Matrix of {name}, {length} by {length}, brighter is more"
     if not chosen:
-        return images.svg(says, SIZE, [drawn])
+        return images.svg(text, SIZE, [drawn])
     row = images.layer(images.box_path(context.patch, 0, 1, length), "picked", (length, length), SIZE)
     extra = f'role="application" tabindex="0" data-row data-columns="{length}" data-patch="{context.patch}"'
     return images.svg(
-        f"{says}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.",
+        f"{text}; the row of patch {context.patch + 1} is framed. Up and down keys choose another row.",
         SIZE,
         [drawn, row],
         extra,
@@ -140,7 +140,7 @@ def clusters(context: LessonContext) -> str:
     """The two clusters in the round that is shown."""
     lesion_1l = context.rounds[context.round]
     a = int(lesion_1l.sum())
-    says = f"Two clusters: {a} patches are called lesion (orange), {context.study.length - a} background (blue)."
+    text = f"Two clusters: {a} patches are called lesion (orange), {context.study.length - a} background (blue)."
     over = [
         cells(~lesion_1l, context.columns, "ground"),
         cells(lesion_1l, context.columns, "lesion"),
@@ -148,7 +148,7 @@ def clusters(context: LessonContext) -> str:
     ]
     return choosing(
         context,
-        says,
+        text,
         [image(), *over, cells(lesion_1l, context.columns, "lesion-edge", True), context.case.outline(SIZE, part=True)],
     )
 
@@ -159,14 +159,14 @@ def order(context: LessonContext) -> str:
     order_1l = context.study.random_1l if way == "random" else context.study.lesion_first_1l
     places, length, side = lesson.hiding_ranks(order_1l), context.study.length, context.study.patch
     shade = heat(1 - torch.tensor(places) / length, context.columns)
-    told = "".join(
+    numbers = "".join(
         f'<text x="{(k % context.columns + 0.5) * side:g}"'
         f' y="{(k // context.columns + 0.5) * side:g}"{INK if place < length * 0.3 else ""}>{place}</text>'
         for k, place in enumerate(places)
     )
-    says = f"The order in which the {length} patches get hidden, 1 is hidden first."
+    text = f"The order in which the {length} patches get hidden, 1 is hidden first."
     lesion = cells(context.study.clusters.lesion_bl, context.columns, "lesion-edge", True)
-    return choosing(context, says, [image(), shade, lines(context.columns), lesion, f'<g class="places">{told}</g>'])
+    return choosing(context, text, [image(), shade, lines(context.columns), lesion, f'<g class="places">{numbers}</g>'])
 
 
 def live(context: LessonContext, way: str) -> str:
@@ -193,11 +193,11 @@ def hiding(context: LessonContext, way: str, truth: bool = True) -> str:
         cells(hidden_1l & lesion_1l, context.columns, "hidden lesion-patch"),
     ]
     outline = context.case.outline(SIZE, part=True) if truth else ""
-    says = (
+    text = (
         f"{int(hidden_1l.sum())} of {context.study.length} patches hidden, {int((hidden_1l & lesion_1l).sum())} of them"
         " from the lesion cluster"
     )
-    return images.svg(says, SIZE, [*layers, lines(context.columns), outline])
+    return images.svg(text, SIZE, [*layers, lines(context.columns), outline])
 
 
 def played(context: LessonContext) -> str:
@@ -210,13 +210,13 @@ def played(context: LessonContext) -> str:
         images.layer(images.fill_path(images.cells(mask, context.columns)) or "M0 0", f"{kind} live-{k}", shape, SIZE)
         for k, (mask, kind) in enumerate(paths)
     ]
-    says = (
+    text = (
         f"At epoch {context.state.epoch}, {context.masked.hidden} of {context.study.length} patches hidden, lesion"
         " first"
     )
     extra = f'role="img" data-live {live(context, "first")}'
     return images.svg(
-        says, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra
+        text, SIZE, [image(), *filled, lines(context.columns), context.case.outline(SIZE, part=True)], extra
     )
 
 
@@ -226,7 +226,7 @@ def network_input(context: LessonContext) -> str:
     shape = (context.columns, context.columns)
     path = images.fill_path(images.cells(context.hidden_1l, context.columns)) or "M0 0"
     flat = images.layer(path, "flat live-0", shape, SIZE)
-    says = (
+    text = (
         f"What the network sees: {int(context.hidden_1l.sum())} of {context.study.length} patches hidden, in plain"
         " grey."
     )
@@ -239,7 +239,7 @@ def network_input(context: LessonContext) -> str:
     keys = " Arrow keys move the frame, space hides or shows the patch in it." if own else ""
     extra += f' data-patch="{context.patch}" style="--flat:{mean:.3f}" ' + ("" if own else live(context, state.way))
     layers = [image(), flat, lines(context.columns), spot(context.patch, context.columns) if own else ""]
-    return images.svg(says + keys, SIZE, layers, extra)
+    return images.svg(text + keys, SIZE, layers, extra)
 
 
 def curve(context: LessonContext) -> str:
@@ -251,9 +251,9 @@ def curve(context: LessonContext) -> str:
 
     rising = images.line([(x(e), 100 * ratio) for e, ratio, _, _ in context.case.course], "sigma")
     at, epoch = context.masked, context.state.epoch
-    says = f"Curve of the mask ratio over the epochs; at epoch {epoch} it is {html.percent(at.ratio, 1)}"
+    text = f"Curve of the mask ratio over the epochs; at epoch {epoch} it is {html.percent(at.ratio, 1)}"
     picture = images.svg(
-        says, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"'
+        text, (100, 100), [images.line([(0, 75), (100, 75)], "fixed"), rising], 'preserveAspectRatio="none"'
     )
     marks = "".join(f'<span class="tick" style="left:{x(e):.2f}%">{e}</span>' for e in (1, 200, 400, 600, 800))
     levels = "".join(f'<span class="level" style="bottom:{share}%">{share}%</span>' for share in (0, 25, 50, 75, 100))

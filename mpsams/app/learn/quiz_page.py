@@ -28,8 +28,8 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
             images.layer(images.edge_path(lesion), "truth", lesion.shape, pictures.SIZE),
             pictures.cells(mask_1l, columns, "guess", True),
         ]
-        says = f"The whole image, true lesion outlined; you picked {len(quiz.picks)} patches"
-        picture = images.svg(says, pictures.SIZE, layers)
+        text = f"The whole image, true lesion outlined; you picked {len(quiz.picks)} patches"
+        picture = images.svg(text, pictures.SIZE, layers)
         key = html.key(("truth", "true lesion"), ("guess", "your picks"), ("was-hidden", "what was hidden"))
     else:
         hidden_at = torch.nonzero(of.hidden_1l[0])[:, 0].tolist()
@@ -39,14 +39,14 @@ def guess(quiz: Quiz, of: Round) -> StepPage:
             '<g class="guesses"></g>',
             pictures.spot(start, columns),
         ]
-        says = (
+        text = (
             f"{of.title} image with {hidden} patches hidden in grey. Arrow keys move the frame, space or Enter picks"
             " the patch in it."
         )
         places, mean = ",".join(map(str, hidden_at)), float(of.image_11ss.mean())
         extra = f'role="application" tabindex="0" data-guess="{places}" data-columns="{columns}" data-patch="{start}"'
         extra += f' data-round="{quiz.round}" style="--flat:{mean:.3f}"'
-        picture = images.svg(says, pictures.SIZE, layers, extra)
+        picture = images.svg(text, pictures.SIZE, layers, extra)
         key = html.key(("flat", "hidden"), ("guess", "your picks"), ("picked", "frame of the keyboard"))
     return StepPage(
         "Guess where the lesion is hidden",

@@ -27,9 +27,9 @@ def film(picture: str, *below: str) -> str:
     return f'<figure class="film"><div class="light">{picture}</div></figure>{"".join(below)}'
 
 
-def small(picture: str, says: str) -> str:
+def small(picture: str, caption: str) -> str:
     """A small picture with a caption."""
-    return f'<figure class="film small"><div class="light">{picture}</div><figcaption>{says}</figcaption></figure>'
+    return f'<figure class="film small"><div class="light">{picture}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def signed_number(value: float) -> str:
@@ -140,7 +140,7 @@ def covariance(context: LessonContext) -> StepPage:
     """Step 3."""
     names, length = list(context.stages), context.study.length
     selector = context.clustering_options["selector"]
-    told = {
+    descriptions = {
         "covariance-of-softmax": (
             "In this reading, the softmax turns every row of the similarities into shares that sum to 1, and the"
             " <strong>covariance</strong> asks of any two patches whether their shares rise and fall together."
@@ -172,7 +172,7 @@ def covariance(context: LessonContext) -> StepPage:
                 "The paper says “a covariance matrix after a softmax layer according to the degree of similarity”. That"
                 " sentence can be read in two ways, and they find different lesions."
             ),
-            f"{told[selector]}{other}",
+            f"{descriptions[selector]}{other}",
         ],
         "<h4>Try it</h4><p>Choose the selector; it holds for the whole page. Click a row, or a patch"
         f" below.</p>{choices(READINGS, selector)}"
@@ -186,8 +186,8 @@ def covariance(context: LessonContext) -> StepPage:
 def choices(names: Mapping[str, str], chosen: str) -> str:
     """Buttons for what patches are clustered by."""
     buttons = "".join(
-        f'<button type="button" data-selector="{name}" aria-pressed="{str(name == chosen).lower()}">{says}</button>'
-        for name, says in names.items()
+        f'<button type="button" data-selector="{name}" aria-pressed="{str(name == chosen).lower()}">{label}</button>'
+        for name, label in names.items()
     )
     return f'<div class="toggle" role="group" aria-label="What patches are clustered by">{buttons}</div>'
 
@@ -264,7 +264,7 @@ def order(context: LessonContext) -> StepPage:
         context.patch
     ]
     a, length = context.study.lesion_size, context.study.length
-    said = (
+    description = (
         f"<strong>Lesion first</strong>: the {a} patches of the orange cluster get the numbers 1 to {a}, the others"
         f" {a + 1} to {length}. Within each cluster the order is random."
         if way == "first"
@@ -282,7 +282,7 @@ def order(context: LessonContext) -> StepPage:
         ),
         [
             "Every patch gets a number: the place at which it will be hidden.",
-            said,
+            description,
             (
                 f"Your patch ({pictures.where(context, context.patch)}) has number <strong>{place}</strong>. The order"
                 f" is drawn from seed {context.case.seed}; training draws a new one each time it sees an image."

@@ -31,7 +31,7 @@ NO_NETWORK = (
 
 def ways(context: LessonContext) -> str:
     """Buttons for the ways to hide patches, and the epoch where it counts."""
-    chosen = toggle("way", {f'"{name}"': says for name, says in WAYS.items()}, context.state.way)
+    chosen = toggle("way", {f'"{name}"': label for name, label in WAYS.items()}, context.state.way)
     more = slider("epoch", "Epoch", context.state.epoch, 1, schedule.HORIZON) if context.state.way != "own" else ""
     return chosen + more
 
@@ -69,10 +69,10 @@ def hide(context: LessonContext) -> StepPage:
         if own
         else ""
     )
-    told = ""
+    coverage = ""
     if context.case.has_lesion:
         share = inference.coverage(context.hidden_1l, context.truth_1l)
-        told = (
+        coverage = (
             f"Of the true lesion, <strong>{html.percent(share)}</strong> of its {int(context.truth_1l.sum())} patches"
             " are hidden now."
         )
@@ -84,7 +84,7 @@ def hide(context: LessonContext) -> StepPage:
                 f"{'The patches you choose' if own else 'The first n patches of the order'} are painted over with the"
                 f" mean grey of the image. {hidden_words(context)}"
             ),
-            f"The network gets this picture and nothing else: no label and no outline. {told}",
+            f"The network gets this picture and nothing else: no label and no outline. {coverage}",
         ],
         f'<h4>Try it</h4>{ways(context)}<p>{how}</p><div class="toggle">{copy}{clear}</div>',
         "which patches would you hide to make the exercise hardest? And which teach most?",
@@ -171,25 +171,25 @@ def compare(context: LessonContext) -> StepPage:
     shows = {"first": "Lesion first <em>MPS</em>", "random": "At random <em>as MAE does</em>"}
     duo = html.row(
         [
-            html.figure(pictures.hiding(context, way), says, f"{at.hidden} of {length} patches")
-            for way, says in shows.items()
+            html.figure(pictures.hiding(context, way), heading, f"{at.hidden} of {length} patches")
+            for way, heading in shows.items()
         ],
         "films two",
     )
     ratio = html.percent(at.ratio, 1)
-    says = [
+    paragraphs = [
         f"Both hide the same number of patches, {at.hidden} of {length} ({ratio} at epoch {context.state.epoch}). Does"
         " lesion first hide more of the lesion?"
     ]
     if context.case.has_lesion:
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
         more = "more" if first > random else "less" if first < random else "as much"
-        says.append(
+        paragraphs.append(
             f"Lesion first hides <strong>{html.percent(first)}</strong> of the true lesion, this random draw "
             f"<strong>{html.percent(random)}</strong>: "
             f"{more}{' of it' if more != 'as much' else ''}. On average, random masking hides {ratio} of any region."
         )
-    says.append(
+    paragraphs.append(
         f"Both draw masks at random, but lesion first has fewer to draw from: 2 to the power of {at.bits:.0f} "
         f"({at.bits:.0f} bits of entropy) instead of {at.random_bits:.0f}."
     )
@@ -199,7 +199,7 @@ def compare(context: LessonContext) -> StepPage:
     return StepPage(
         "Is it better than random masking?",
         duo + html.key(*key) + numbers(context, names),
-        says,
+        paragraphs,
         f"<h4>Try it</h4>{slider('epoch', 'Epoch', context.state.epoch, 1, schedule.HORIZON)}<p>Swap the clusters in"
         " step 4, or have them made by something else, and come"
         f" back.</p>{toggle('swap', {'false': 'As the method says', 'true': 'Swapped'}, context.state.swap)}",
@@ -242,19 +242,19 @@ def honest(context: LessonContext) -> str:
     if found is not None and context.case.has_lesion:
         rows.append(["This image", html.number(found.lift), html.number(found.auc), html.number(context.centre_auc)])
     if measured is not None:
-        what = f"{measured['images']} images, {measured['target']}"
+        source = f"{measured['images']} images, {measured['target']}"
         rows.append(
-            [what, html.number(measured["lift"]), html.number(measured["auc"]), html.number(measured["centre"])]
+            [source, html.number(measured["lift"]), html.number(measured["auc"]), html.number(measured["centre"])]
         )
     if not rows:
         return ""
-    told = ""
+    finding = ""
     if measured is not None:
         lift, auc, middle = measured["lift"], measured["auc"], measured["centre"]
         near = "hardly better than" if auc > 0.5 else "no better than"
         how = "better than" if lift > 1.2 and auc > 0.55 else "worse than" if lift < 0.8 or auc < 0.45 else near
         kind = NAMES[context.case.modality].replace("Ultrasound", "ultrasound")
-        told = (
+        finding = (
             f"<strong>Over many images.</strong> On {measured['images']} {kind} images with a lesion, the cluster"
             f" called lesion finds it {how} random patches, and ranks patches {'worse' if auc < middle else 'better'}"
             " than their distance to the middle of the image does. Images are usually taken with the lesion near the"
@@ -270,7 +270,7 @@ def honest(context: LessonContext) -> str:
         else ""
     )
     head = ["Does it find the lesion?", "lift", "AUC of the clustering", "AUC of nearness to the middle"]
-    return html.note(f"{told} {why}{swap}", "warning") + html.table(head, rows)
+    return html.note(f"{finding} {why}{swap}", "warning") + html.table(head, rows)
 
 
 def transfer(context: LessonContext) -> StepPage:
@@ -300,16 +300,16 @@ def transfer(context: LessonContext) -> StepPage:
         begun = BEGUN[parse_name(name)[1]]
         known = compared.scores.get(name)
         score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
-        says = f"{score}Outlines {network_grid.share(compared.masks[name])}."
+        caption = f"{score}Outlines {network_grid.share(compared.masks[name])}."
         films.append(
             html.figure(
                 network_grid.picture(compared, name, truth, network_grid.LARGE),
                 f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>",
-                says,
+                caption,
             )
         )
     about = [context.registry.metadata(name) for name in compared.masks]
-    says = [
+    paragraphs = [
         (
             "The network that filled in patches gets a new last layer and is fine-tuned on a few images with outlined"
             " lesions, 10% of those available. For comparison, a network of the same shape is trained on the same"
@@ -328,7 +328,7 @@ def transfer(context: LessonContext) -> StepPage:
     return StepPage(
         title,
         elsewhere + html.row(films, "films two") + key,
-        says,
+        paragraphs,
         "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp;"
         ' compare has all networks and a threshold to move.</p><button type="button" class="do" data-go="11">Play the'
         " quiz</button>",

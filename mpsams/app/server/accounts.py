@@ -89,8 +89,8 @@ def checker(accounts: Mapping[str, str], guesses: Guesses | None = None) -> Call
         )
         seconds = math.ceil(guesses.ask(name, address))
         if seconds:
-            said = f"Too many wrong passwords; try again in {seconds} seconds."
-            raise HTTPException(429, said, headers={"Retry-After": str(seconds)})
+            message = f"Too many wrong passwords; try again in {seconds} seconds."
+            raise HTTPException(429, message, headers={"Retry-After": str(seconds)})
         if name in accounts and len(password) <= LONGEST:
             async with turn:
                 right = await asyncio.to_thread(_matches, accounts[name], password)

@@ -63,5 +63,5 @@ def _value(name: str, component: gr.components.Component, value: object) -> obje
 
 def quoted(value: object) -> str:
     """A value as it stands in a sentence, cut short."""
-    said = repr(value[:LONGEST] if isinstance(value, str) else value)
-    return said if len(said) <= 60 else f"{said[:60]}…"
+    text = repr(value[:LONGEST] if isinstance(value, str) else value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -33,7 +33,7 @@ FULL = (
 # who asked for what is being done; None for a caller without a session
 VISITOR: ContextVar[str | None] = ContextVar("visitor", default=None)
 # bytes of memory and of disk reserved for what is being done
-RESERVED: ContextVar[list[int] | None] = ContextVar("asked", default=None)
+RESERVED: ContextVar[list[int] | None] = ContextVar("reserved", default=None)
 
 
 class OverBudget(ValueError):
@@ -108,8 +108,8 @@ class Budget:
         """While something is done for a visitor nothing of it is let go of; afterwards it is measured, and others make
         room.
         """
-        asked = [0, 0]
-        tokens = (VISITOR, VISITOR.set(visitor)), (RESERVED, RESERVED.set(asked))
+        reserved = [0, 0]
+        tokens = (VISITOR, VISITOR.set(visitor)), (RESERVED, RESERVED.set(reserved))
         if visitor is not None:
             with self._lock:
                 known = self._visitors.setdefault(visitor, Visitor())
@@ -121,7 +121,7 @@ class Budget:
         finally:
             for variable, token in tokens:
                 variable.reset(token)
-            self._end_request(visitor, asked)
+            self._end_request(visitor, reserved)
 
     def reserve(self, memory: int = 0, disk: int = 0) -> None:
         """Reserve bytes for what is being done for the visitor who asked; NoRoom where even without the idle there are
@@ -134,9 +134,9 @@ class Budget:
             self._release_for(more, known)
             if any(self._used[k] + more[k] > self.limits[k] for k in (0, 1) if more[k]):
                 raise OverBudget(FULL)
-            asked = RESERVED.get()
-            for k in (0, 1) if asked is not None else ():
-                asked[k] += more[k]
+            reserved = RESERVED.get()
+            for k in (0, 1) if reserved is not None else ():
+                reserved[k] += more[k]
                 self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
@@ -149,10 +149,10 @@ class Budget:
                 self._visitors.move_to_end(visitor, last=False)
                 self._release(self._visitors[visitor])  # what is still being done for it lets go in the end
 
-    def _end_request(self, visitor: str | None, asked: list[int]) -> None:
+    def _end_request(self, visitor: str | None, reserved: list[int]) -> None:
         with self._lock:
             for k in (0, 1):
-                self._used[k] -= asked[k]
+                self._used[k] -= reserved[k]
             known = None if visitor is None else self._visitors.get(visitor)
             if known is None:
                 return

@@ -95,35 +95,35 @@ class Guard:
     def _refusal(self, scope) -> tuple[int, str] | None:
         """Status and sentence of what is refused before anything reads it."""
         path, method = scope["path"], scope["method"]
-        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if self.hosts is not None and said.get("host", "") not in self.hosts:
-            if not said.get("host"):
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if self.hosts is not None and headers.get("host", "") not in self.hosts:
+            if not headers.get("host"):
                 return 400, "A request has to name the host it is sent to."
             return (
                 421,
                 (
-                    f"This app does not answer to the name {said['host'][:99]!r}; the option --allowed-host of app.py"
-                    " allows one."
+                    f"This app does not answer to the name {headers['host'][:99]!r}; the option --allowed-host of"
+                    " app.py allows one."
                 ),
             )
         allowed = {"GET": _READ, "HEAD": _READ, "POST": _WRITE}.get(method)
         if allowed is None or not allowed.fullmatch(path):
             return 404, "There is no such page here."
-        if _is_foreign(path, method, said):
+        if _is_foreign(path, method, headers):
             return 403, "Another site sent this request, which is not allowed."
         if method != "POST":
             return None
-        length, upload = said.get("content-length", ""), path == _UPLOAD
+        length, upload = headers.get("content-length", ""), path == _UPLOAD
         if not (length.isascii() and length.isdigit()):
             return 411, "A request has to say how long it is."
         most = self.max_upload + _OVERHEAD if upload else MAX_BODY
         if int(length) > most:
-            what = (
+            allowed_size = (
                 f"files of up to {self.max_upload / 2**20:g} MiB together"
                 if upload
                 else f"requests of up to {MAX_BODY >> 20} MiB"
             )
-            return 413, f"This is too large; allowed are {what}."
+            return 413, f"This is too large; allowed are {allowed_size}."
         if (
             upload
             and shutil.disk_usage(self.folder if self.folder.is_dir() else self.folder.parent).free
@@ -133,19 +133,19 @@ class Guard:
         return None
 
 
-def _is_foreign(path: str, method: str, said: Mapping[str, str]) -> bool:
+def _is_foreign(path: str, method: str, headers: Mapping[str, str]) -> bool:
     """True if a page of another site sent a request, as far as its headers tell.
 
     A link to the page may be followed from anywhere.
     """
-    site, origin, host = said.get("sec-fetch-site"), said.get("origin"), said.get("host", "")
+    site, origin, host = headers.get("sec-fetch-site"), headers.get("origin"), headers.get("host", "")
     # a page without referrer may send "null" of itself
     if origin is not None and not (origin == "null" and site == "same-origin"):
         return not same_origin(origin, host)
     if site in ("cross-site", "same-site"):
-        followed = (said.get("sec-fetch-mode"), said.get("sec-fetch-dest")) == ("navigate", "document")
+        followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
         return not (followed and method != "POST" and path in _LINKED)
-    return path == "/logout" and "referer" in said and not same_origin(said["referer"], host)
+    return path == "/logout" and "referer" in headers and not same_origin(headers["referer"], host)
 
 
 async def _understood(app, scope, receive, send) -> None:
@@ -154,7 +154,7 @@ async def _understood(app, scope, receive, send) -> None:
 
     What is done with a request that was understood has sentences of its own, see ``GuardedBlocks``.
     """
-    begun, said = False, UNFORESEEN
+    begun, answer = False, UNFORESEEN
 
     async def held(message) -> None:
         nonlocal begun
@@ -168,9 +168,9 @@ async def _understood(app, scope, receive, send) -> None:
         if begun:
             raise
         log.error("a request was not understood", exc_info=error)
-        said = _misgiven(error) or said
+        answer = _misgiven(error) or answer
     if not begun:
-        await _answer(send, 400, said)
+        await _answer(send, 400, answer)
 
 
 def _is_range(value: bytes) -> bool:
@@ -181,10 +181,10 @@ def _is_range(value: bytes) -> bool:
 
 def _misgiven(error: Exception) -> str:
     """The message of gradio for arguments of /call/v2 that are not those of the endpoint; "" for any other error."""
-    said = str(error).partition(". Please")[0]
+    text = str(error).partition(". Please")[0]
     return (
-        f"{said}; {_LISTED}"
-        if isinstance(error, TypeError) and said.startswith(("Parameter `", "No value provided"))
+        f"{text}; {_LISTED}"
+        if isinstance(error, TypeError) and text.startswith(("Parameter `", "No value provided"))
         else ""
     )
 

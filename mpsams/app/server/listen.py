@@ -63,19 +63,19 @@ def why(error: OSError, host: str, port: int) -> str:
 class Connection(H11Protocol):
     """A connection that is closed when its client keeps the server waiting for too long.
 
-    begun: when it was made or last answered. heard: when the last byte came, or was read of the answer. received: bytes
-    since begun.
+    begun: when it was made or last answered. active: when the last byte came, or was read of the answer. received:
+    bytes since begun.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self.begun = self.heard = time.monotonic()
+        self.begun = self.active = time.monotonic()
         self.received = 0
         if len(self.connections) >= CONNECTIONS - 1:
             self._make_room()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
+        self.active = time.monotonic()
         self.received += len(data)
         super().data_received(data)
 
@@ -84,7 +84,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        self.heard = time.monotonic()
+        self.active = time.monotonic()
         super().pause_writing()
 
     @property
@@ -97,9 +97,9 @@ class Connection(H11Protocol):
         if self.waits_for_header:
             return now - self.begun > HEADER_SECONDS
         if self.flow.write_paused:
-            return now - self.heard > BODY_SECONDS
+            return now - self.active > BODY_SECONDS
         if self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused:
-            return now - self.heard > BODY_SECONDS or now - self.begun > BODY_SECONDS + self.received / SLOWEST
+            return now - self.active > BODY_SECONDS or now - self.begun > BODY_SECONDS + self.received / SLOWEST
         return False
 
     def drop(self) -> None:

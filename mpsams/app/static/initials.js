@@ -1,5 +1,5 @@
 // The initials for the log are remembered in this browser.
-const INITIALS = 'mpsams-initials', FIELD = '#annotate-side .who :is(input, textarea)';
+const INITIALS = 'mpsams-initials', FIELD = '#annotate-side .initials :is(input, textarea)';
 const remembered = () => { try { return localStorage.getItem(INITIALS) || ''; } catch { return ''; } };  // some browsers keep nothing
 let is_typed = false;
 // The page sets its fields again when it has been opened, so an empty one is filled in for a while.

@@ -33,7 +33,7 @@ const lay_out_presentation = () => {
     was_presenting = present;
     if (!present) return;
     const board = root().querySelector('.board');
-    enlarge(root().querySelector('.says'), '--letters', innerHeight / 24, 13);
+    enlarge(root().querySelector('.explanation'), '--letters', innerHeight / 24, 13);
     enlarge(board, '--wide', board.clientWidth, 160);
 };
 document.addEventListener('fullscreenchange', () => {

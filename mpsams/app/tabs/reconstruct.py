@@ -54,7 +54,7 @@ def build(session: Session) -> None:
             1, schedule.HORIZON, OPENS_AT, step=1, label="Epoch: how much is hidden", scale=5, min_width=240, buttons=[]
         )
         way = gr.Radio(
-            [(says, name) for name, says in WAYS.items()],
+            [(label, name) for name, label in WAYS.items()],
             value="first",
             label="Which patches are hidden",
             scale=3,
@@ -192,7 +192,7 @@ def input_pictures(case: Case, epoch: float, result: Reconstruction) -> str:
 
 def column(case: Case, ending: str, result: Reconstruction) -> str:
     """One network's filling and error."""
-    title, says = ROWS[ending]
+    title, description = ROWS[ending]
     before, after = (image_layer(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
     picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
@@ -202,7 +202,7 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
     error = images.svg(f"Error of {title}", SIZE, [wrong, case.outline(SIZE, part=True)], viewer.LINKED)
     return html.row(
         [
-            html.figure(picture, f"{title} <em>fills in</em>", f"{says}.{viewer.wipe('Original', 'Filled in')}"),
+            html.figure(picture, f"{title} <em>fills in</em>", f"{description}.{viewer.wipe('Original', 'Filled in')}"),
             html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only."),
         ],
         "stack",
@@ -234,5 +234,5 @@ def numbers(case: Case, found: dict[str, Reconstruction]) -> str:
     for ending, result in found.items():
         values = [result.error_lesion, result.error_background] if split else [result.error_background]
         rows.append([ROWS[ending][0], *(html.percent(value, 1) for value in values)])
-    says = "" if split else html.note("With a lesion mask (sidebar) the error is split into lesion and background.")
-    return html.table(head, rows) + says
+    note = "" if split else html.note("With a lesion mask (sidebar) the error is split into lesion and background.")
+    return html.table(head, rows) + note

@@ -133,8 +133,8 @@ class Reader:
 def rivals() -> str:
     """In what the rivals differ here from their papers, as HTML that opens on request."""
     rows = (
-        f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(told)}</li>"
-        for name, told in methods.deviations().items()
+        f"<li><strong>{escape(TITLES.get(name, 'All'))}</strong>: {escape(difference)}</li>"
+        for name, difference in methods.deviations().items()
     )
     return (
         "<details><summary>In what the rivals differ here from their"
@@ -162,7 +162,7 @@ def build(session: Session) -> None:
                 min_width=250,
             )
             averaging = gr.Radio(
-                [(says.capitalize(), name) for name, says in AVERAGED.items()],
+                [(label.capitalize(), name) for name, label in AVERAGED.items()],
                 value="lesion",
                 label="Mean over",
                 scale=6,
@@ -179,7 +179,7 @@ def build(session: Session) -> None:
         numbers = gr.HTML("", elem_classes="stage")
         with gr.Row(elem_classes="controls export", equal_height=True):
             form = gr.Radio(
-                [(says, name) for name, says in FORMS.items()], value="csv", label="Download as", min_width=330
+                [(label, name) for name, label in FORMS.items()], value="csv", label="Download as", min_width=330
             )
             button = gr.Button("Download the table", variant="primary", min_width=180)
             ready = gr.DownloadButton("File", elem_id="table-file")  # never seen: pressed when the file is written
@@ -192,9 +192,9 @@ def build(session: Session) -> None:
         lines = gr.HTML("")
         gr.HTML(rivals())
 
-    asked = (plan, table, recipe, averaging, measure, per)
+    controls = (plan, table, recipe, averaging, measure, per)
     pairing = (across, up, share)
-    inputs = {key, *asked, *pairing}
+    inputs = {key, *controls, *pairing}
 
     def fill(values: dict) -> Iterator[dict]:
         """Another plan, or other records: what can be chosen of them, then the numbers."""
@@ -237,7 +237,7 @@ def build(session: Session) -> None:
 
     def draw(values: dict) -> Iterator[dict]:
         """The numbers at once, the plots when they are ready."""
-        choice = Choice(*(values[control] for control in asked))
+        choice = Choice(*(values[control] for control in controls))
         try:
             yield {numbers: reader.numbers(values[key], choice)}
             yield {by_labels: reader.by_labels(values[key], choice)}
@@ -247,18 +247,18 @@ def build(session: Session) -> None:
             yield {numbers: html.note(str(error), "warning"), by_labels: "", lines: "", points: ""}
 
     def pair(values: dict) -> dict:
-        choice = Choice(*(values[control] for control in asked))
+        choice = Choice(*(values[control] for control in controls))
         return {points: reader.scatter(values[key], choice, (values[across], values[up]), values[share])}
 
     def table_file(values: dict) -> str:
-        choice = Choice(*(values[control] for control in asked))
+        choice = Choice(*(values[control] for control in controls))
         text = reader.file(values[key], choice, values[form]).encode("utf-8")
         return save_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready)
 
     drawn = [numbers, by_labels, points, lines]
     session.on_case(lambda case: state(registry), [], key)
-    on_event(gr.on, fill, inputs, [nothing, body, *asked, *pairing, *drawn], triggers=[key.change, plan.input])
-    on_event(gr.on, draw, inputs, drawn, triggers=[control.input for control in asked[1:]])
+    on_event(gr.on, fill, inputs, [nothing, body, *controls, *pairing, *drawn], triggers=[key.change, plan.input])
+    on_event(gr.on, draw, inputs, drawn, triggers=[control.input for control in controls[1:]])
     on_event(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
     on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(
         None, js=PRESS

@@ -67,18 +67,19 @@ def build(session: Session) -> None:
 class SegmentTab:
     """The components of the tab and their listeners.
 
-    said: what the networks said of the slice on screen; thresholds: those that were set on its image; whole: what they
-    said of the volume. pictures: the components that are drawn anew with each of these.
+    predictions: of the networks for the slice on screen; thresholds: those that were set on its image; whole: the
+    predictions for the volume. pictures: the components that are drawn anew with each of these.
     """
 
     def __init__(self, session: Session) -> None:
         self.session, self.registry = session, session.registry
         there = self.registry.segmenters(session.first.modality)
         usual = choose_networks(there, ())
-        self.said, self.whole, self.due = gr.State(SlicePredictions(session.first, {})), gr.State(None), gr.State(0)
+        self.predictions = gr.State(SlicePredictions(session.first, {}))
+        self.whole, self.due = gr.State(None), gr.State(0)
         self.thresholds = gr.State(Thresholds())
         self.rows = gr.State(())
-        session.hold(self.said, self.whole, self.rows)
+        session.hold(self.predictions, self.whole, self.rows)
         gr.HTML(INTRO)
         self._lay_out_pictures(there, usual)
         self._lay_out_volume()
@@ -112,7 +113,7 @@ class SegmentTab:
                 self.bars = gr.HTML("", elem_classes="stage")
         self.taught = gr.HTML("", elem_classes="stage")
         self.pictures = [self.verdict, self.large, self.cells, self.bars, self.taught]
-        with gr.Accordion("Networks to compare", open=False, visible=len(there) > 1) as self.who:
+        with gr.Accordion("Networks to compare", open=False, visible=len(there) > 1) as self.networks:
             self.wanted = gr.CheckboxGroup(choices(there), value=usual, show_label=False)
 
     def _lay_out_volume(self) -> None:
@@ -120,7 +121,7 @@ class SegmentTab:
             self.start = gr.Button("Segment the whole volume", variant="primary", min_width=200)
             self.stop = gr.Button("Stop", min_width=90, interactive=False)
         self.report = gr.HTML("", elem_classes="stage")
-        self.planes = VolumePlanes(self.session, self.said, self.thresholds, self.whole)
+        self.planes = VolumePlanes(self.session, self.predictions, self.thresholds, self.whole)
 
     def _lay_out_downloads(self, usual: Sequence[str]) -> None:
         with gr.Row(elem_classes="controls export", equal_height=True):
@@ -147,23 +148,28 @@ class SegmentTab:
     # --- the slice on screen
 
     def _listen_to_pictures(self) -> None:
-        session, said, redraw = self.session, self.said, [self.said, self.thresholds, self.order]
+        session, predictions, redraw = self.session, self.predictions, [self.predictions, self.thresholds, self.order]
         on_event(
             self.threshold.input,
             self._set_threshold,
             [self.threshold, self.scope, *redraw],
             [self.thresholds, *self.pictures],
         )
-        on_event(self.reset.click, self._reset, [said, self.order], [self.thresholds, self.threshold, *self.pictures])
+        on_event(
+            self.reset.click, self._reset, [predictions, self.order], [self.thresholds, self.threshold, *self.pictures]
+        )
         on_event(self.order.input, self._show, redraw, self.pictures)
         on_event(self.opacity.input, None, [self.opacity], None, js=FILL)
         picking = on_event(
-            self.cells.pick, self._pick, [said, self.thresholds], [said, self.large, self.which, self.threshold]
+            self.cells.pick,
+            self._pick,
+            [predictions, self.thresholds],
+            [predictions, self.large, self.which, self.threshold],
         )
         self.planes.follow(picking.then, self.report.change)
         settled = [
             self.deep,
-            self.who,
+            self.networks,
             self.wanted,
             self.form,
             self.download,
@@ -175,11 +181,17 @@ class SegmentTab:
         ]
         session.keep_in_address({"networks": self.wanted}, self._read_networks)
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
-        inputs = [session.case, self.thresholds, self.order, self.wanted, said]
-        shows = [said, self.which, *self.pictures]
+        inputs = [session.case, self.thresholds, self.order, self.wanted, predictions]
+        shows = [predictions, self.which, *self.pictures]
         waits = {"lane": NETWORK, "needs": self._needed_results}
         asking = on_event(
-            gr.on, self._infer, inputs, shows, triggers=[self.due.change, self.wanted.input], may_lose=[said], **waits
+            gr.on,
+            self._infer,
+            inputs,
+            shows,
+            triggers=[self.due.change, self.wanted.input],
+            may_lose=[predictions],
+            **waits,
         )
         # a threshold may have been moved while they were asked
         on_event(asking.then, self._show, redraw, self.pictures)
@@ -199,7 +211,7 @@ class SegmentTab:
         for now in predict_slice(case, names, self.registry, before):
             if not now.waiting or time.monotonic() - drawn > PATIENCE:
                 picked = now.shown if now.shown in names else next(iter(names), None)
-                yield {self.said: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(
+                yield {self.predictions: now, self.which: gr.Dropdown(choices(names), value=picked)} | self._show(
                     now, thresholds, order
                 )
                 drawn = time.monotonic()
@@ -217,7 +229,7 @@ class SegmentTab:
             raise user_error(f"there is no picture {event.index!r}; there are: {', '.join(now.pictures)}")
         now = replace(now, shown=event.index)
         compared = compare(now, thresholds)
-        shows = {self.said: now, self.large: network_grid.large(compared)}
+        shows = {self.predictions: now, self.large: network_grid.large(compared)}
         return shows | (
             {self.which: event.index, self.threshold: compared.threshold_of(event.index)}
             if event.index in now.probabilities
@@ -239,8 +251,8 @@ class SegmentTab:
         return {self.thresholds: Thresholds(), self.threshold: DEFAULT_THRESHOLD} | self._show(now, Thresholds(), order)
 
     def _settle(self, case: Case, names: list[str], before: Whole | None, thresholds: Thresholds) -> dict:
-        """Another slice is due; of another image other networks and formats can be had, and what was set or said of the
-        last one goes.
+        """Another slice is due; for another image other networks and formats can be had, and the settings and
+        predictions of the last one go.
         """
         there = self.registry.segmenters(case.modality)
         kept = volume_report.of(case, before)
@@ -251,7 +263,7 @@ class SegmentTab:
         shows = {
             self.deep: gr.Row(visible=case.is_volume and bool(there)),
             self.download: gr.Button(label),
-            self.who: gr.Accordion(visible=len(there) > 1),
+            self.networks: gr.Accordion(visible=len(there) > 1),
         }
         shows |= {self.wanted: gr.CheckboxGroup(choices(there), value=choose_networks(there, names))}
         shows |= {
@@ -282,7 +294,7 @@ class SegmentTab:
             self.report,
         )
         outputs = [self.whole, self.report, self.download, self.start, self.stop]
-        going = on_event(self.start.click, self._run, [self.said, self.thresholds], outputs, lane=LONG)
+        going = on_event(self.start.click, self._run, [self.predictions, self.thresholds], outputs, lane=LONG)
         self.stop.click(fn=None, cancels=[going], api_visibility="private")
         on_event(
             self.stop.click,
@@ -318,7 +330,7 @@ class SegmentTab:
 
     def _listen_to_downloads(self) -> None:
         files = {"show_progress": "minimal", "lane": NETWORK}
-        inputs = [self.said, self.thresholds, self.which, self.form, self.whole]
+        inputs = [self.predictions, self.thresholds, self.which, self.form, self.whole]
         # no network is asked, but the mask of a volume takes its time
         of_slice = {"needs": lambda *values: None if values[-1] else ()}
         on_event(
@@ -328,14 +340,14 @@ class SegmentTab:
         on_event(
             self.add.click,
             self._add_row,
-            [self.said, self.thresholds, self.rows],
+            [self.predictions, self.thresholds, self.rows],
             changed,
             may_lose=[self.rows],
             show_progress_on=self.add,
             **files,
         )
         on_event(self.clear.click, lambda: self._rows_updates(()), [], changed)
-        inputs = [self.said, self.thresholds, self.rows, self.crop, self.paper]
+        inputs = [self.predictions, self.thresholds, self.rows, self.crop, self.paper]
         on_event(
             self.print_it.click,
             self._figure_file,
@@ -370,8 +382,8 @@ class SegmentTab:
 
     def _rows_updates(self, rows: Sequence[FigureRow]) -> dict:
         listed = "; ".join(f"{number} {escape(row.title)}" for number, row in enumerate(rows, 1))
-        says = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
-        return {self.rows: tuple(rows), self.rows_note: says, self.clear: gr.Button(interactive=bool(rows))}
+        note = html.note(f"<strong>Rows of the figure:</strong> {listed}.") if rows else ""
+        return {self.rows: tuple(rows), self.rows_note: note, self.clear: gr.Button(interactive=bool(rows))}
 
     def _figure_file(
         self, now: SlicePredictions, thresholds: Thresholds, rows: Sequence[FigureRow] | None, crop: str, form: str
@@ -395,14 +407,14 @@ def choices(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def say(compared: SliceComparison, registry: ModelRegistry) -> tuple[str, str]:
     """The notes above the pictures and below them: the networks' verdict in words, and what they were taught."""
-    said = compared.predictions
-    if not said.probabilities:
+    predictions = compared.predictions
+    if not predictions.probabilities:
         return html.note(MAKE, "warning"), ""
-    trained, case = [training_data_of(registry.network(name)) for name in said.probabilities], said.case
+    trained, case = [training_data_of(registry.network(name)) for name in predictions.probabilities], predictions.case
     assistant = next(
         (
             html.assistant(registry.metadata(name), registry.evaluation(name))
-            for name in said.probabilities
+            for name in predictions.probabilities
             if is_assistant(name)
         ),
         "",
