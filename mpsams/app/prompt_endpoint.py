@@ -25,6 +25,7 @@ from mpsams.inference.registry import ModelRegistry
 from mpsams.transforms import Box
 
 MOST = 100  # boxes, or points, of one request
+LONGEST = 100 * MOST  # characters of either
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,10 @@ def group(
 def register(registry: ModelRegistry) -> None:
     """Register /prompt."""
     image = gr.File(type="filepath", visible=False, label="image")
-    boxes = gr.Textbox(
-        "", visible=False, label="boxes as JSON: [[left, top, right, bottom], ...] in pixels, one object each"
-    )
-    points = gr.Textbox(
-        "", visible=False, label="points as JSON: [[x, y, label], ...] in pixels, label 1 on the object, 0 beside it"
-    )
+    about = "boxes as JSON: [[left, top, right, bottom], ...] in pixels, one object each"
+    boxes = gr.Textbox("", visible=False, max_length=LONGEST, label=about)
+    about = "points as JSON: [[x, y, label], ...] in pixels, label 1 on the object, 0 beside it"
+    points = gr.Textbox("", visible=False, max_length=LONGEST, label=about)
     number = gr.Number(0, precision=0, visible=False, label="slice of a volume, from 1; 0 for the middle")
     modality = gr.Textbox(
         "", visible=False, label=f"modality, one of {', '.join(MODALITIES)}; empty for what the file says"

@@ -1,6 +1,10 @@
 """The endpoint /prompt: boxes and points of a request become prompts, and its answer is the prompt network's."""
 
+import csv
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,8 @@ from mpsams.datasets import phantom
 from mpsams.imaging import raster
 from mpsams.inference.prompts import Prompt, segment_prompt
 from mpsams.transforms import Box
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_boxes_and_points_are_parsed_one_or_several():
@@ -98,6 +104,33 @@ def test_the_answer_is_the_prompt_network_s_for_each_object(app_address, image, 
     )
     both = [run_lengths.decode(np.array(each["mask"]["counts"]), unit_hw.shape) for each in (first, second, answer)]
     assert np.array_equal(both[0] | both[1], both[2])
+
+
+def test_the_documented_program_outlines_thirty_boxes_of_a_table(app_address, small_weights, tmp_path):
+    rng = np.random.default_rng(0)
+    boxes = []
+    for number in range(3):
+        image_hw, _ = phantom.ultrasound(number)
+        Image.fromarray((image_hw * 255).round().astype(np.uint8)).save(tmp_path / f"{number}.png")
+        for _ in range(10):
+            left, top = rng.integers(0, [image_hw.shape[1] - 40, image_hw.shape[0] - 40])
+            boxes.append((f"{number}.png", *(int(value) for value in (left, top, left + 30, top + 25))))
+    boxes = [boxes[index] for index in rng.permutation(30)]  # the rows of an image need not follow one another
+    with open(tmp_path / "boxes.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("image", "left", "top", "right", "bottom"), *boxes])
+    text = (ROOT / "docs" / "user" / "api.md").read_text(encoding="utf-8")
+    (program,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "boxes.csv" in code)
+    subprocess.run([sys.executable, "-c", program, app_address], cwd=tmp_path, check=True, timeout=300)
+    with open(tmp_path / "masks" / "masks.csv", newline="") as file:
+        rows = {row["mask"]: row for row in csv.DictReader(file)}
+    assert sorted(rows) == [f"{number:04d}.png" for number in range(1, 31)]
+    network = inference.open_network(small_weights / "prompt.safetensors")
+    for number, (name, left, top, right, bottom) in enumerate(boxes[:4], start=1):
+        mask_hw = np.asarray(Image.open(tmp_path / "masks" / f"{number:04d}.png")) > 0
+        unit_hw = raster.read((tmp_path / name).read_bytes(), "ultrasound").slice(0) / 255
+        expected = segment_prompt(network, unit_hw, Prompt(Box(top, left, bottom - top, right - left)))
+        row = rows[f"{number:04d}.png"]
+        assert row["image"] == name and int(row["pixels"]) == mask_hw.sum() and np.array_equal(mask_hw, expected.mask)
 
 
 def test_a_wrong_prompt_gets_a_sentence(app_address, image):

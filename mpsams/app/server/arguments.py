@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import gradio as gr
 from pydantic import ValidationError
 
-LONGEST = 200  # characters of a text
+LONGEST = 200  # characters of a text, where its component states no ``max_length``
 _FILE = (
     'files uploaded to this page, {"path": …, "meta": {"_type": "gradio.FileData"}} with the path that'
     " /gradio_api/upload answered"
@@ -54,9 +54,10 @@ def _value(name: str, component: gr.components.Component, value: object) -> obje
         if not math.isfinite(number) or (whole and number != int(number)):
             raise ValueError(f"{name} {quoted(value)} is no {'whole ' * whole}number; allowed is: {component.label}")
         return int(number) if whole else number if isinstance(value, str) else value
-    if not isinstance(value, str) or len(value) > LONGEST:
+    longest = getattr(component, "max_length", None) or LONGEST
+    if not isinstance(value, str) or len(value) > longest:
         raise ValueError(
-            f"{name} {quoted(value)} is no text of up to {LONGEST} characters; allowed is: {component.label}"
+            f"{name} {quoted(value)} is no text of up to {longest} characters; allowed is: {component.label}"
         )
     return value
 
