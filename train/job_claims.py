@@ -9,26 +9,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 
 @contextmanager
 def claim(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock file while inside; whether it could be had. The system frees it when the process dies.
-
-    ValueError on systems without such locks.
-    """
+    """Hold a lock file while inside; yields whether it could be had. The system frees it when the process dies."""
+    lock = filelock.FileLock(path)
     try:
-        import fcntl
-    except ImportError:
-        raise ValueError(
-            "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL"
-        ) from None
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
         yield True
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import filelock
+
 from mpsams import checkpoint
 from mpsams.annotation import images, lock
 
@@ -153,16 +155,10 @@ def hold(runs: Path) -> BinaryIO:
 
 def held(runs: Path) -> bool:
     """Return True if a run is under way; the system frees the lock of one that has died."""
-    import fcntl
-
     if not (runs / "lock").exists():
         return False
     with (runs / "lock").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not filelock.lock_descriptor(file.fileno(), blocking=False)
 
 
 def clear(run: Path) -> None:

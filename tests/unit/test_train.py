@@ -643,22 +643,11 @@ from train import memory
 from pathlib import Path
 memory.STATUS = Path("/nowhere")
 print(memory.peak())
-try:
-    with train.reproduce.claim(Path(sys.argv[1])):
-        pass
-except ValueError as error:
-    print(error)
 """
 
 
-def test_systems_without_posix_modules_get_a_sentence_where_they_are_needed(tmp_path):
+def test_systems_without_posix_modules_import_all_commands():
     said = subprocess.run(
-        [sys.executable, "-c", SYSTEMS, str(tmp_path / "lock")],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-c", SYSTEMS], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
-    assert said.stdout.splitlines() == [
-        "None",
-        "train.reproduce needs file locks as Linux and macOS have them; on Windows, run it under WSL",
-    ], said.stderr
+    assert said.stdout.splitlines() == ["None"], said.stderr

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 _MARK = ".mpsams-uploads"
 _PREFIX = "mpsams-"  # of the folders in the system's temporary folder
 
@@ -61,9 +63,7 @@ def _is_ours(folder: Path) -> bool:
 
 def _discard(folder: Path) -> None:
     """Delete a folder of uploads that no process holds any longer."""
-    with contextlib.suppress(OSError, ImportError):
-        import fcntl  # noqa: F401  without locks nobody knows whether one holds it
-
+    with contextlib.suppress(OSError):
         if _is_ours(folder) and (folder / _MARK).is_file() and (held := _hold(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(held)
@@ -72,16 +72,10 @@ def _discard(folder: Path) -> None:
 def _hold(folder: Path) -> int | None:
     """The handle by which the folder is this process's until it ends; None when it is another's."""
     file = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(file).st_nlink:  # else it was deleted meanwhile
+    with contextlib.suppress(OSError):
+        # a file without a name was deleted meanwhile
+        if filelock.lock_descriptor(file, blocking=False) and os.fstat(file).st_nlink:
             return file
-    except ImportError:  # Windows: a second app there must be given a folder of its own
-        return file
-    except OSError:
-        pass
     os.close(file)
     return None
 
