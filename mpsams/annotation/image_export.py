@@ -69,7 +69,7 @@ def _grid(scan: Scan):
     """The header of the scan's masks: its geometry and no more."""
     from nibabel import Nifti1Header, Nifti2Header
 
-    data = nifti.write_mask(scan, np.zeros(scan.voxels_xyz.shape, bool))
+    data = nifti.write_mask(scan, scan.empty_mask())
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         head = file.read(544)
     size, _ = nifti.SIGNATURES[head[:4]]

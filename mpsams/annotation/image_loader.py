@@ -17,6 +17,7 @@ from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.annotation.reader_views import ReaderView
+from mpsams.imaging import Scan
 from mpsams.inference import case as _case
 from mpsams.inference import open_case
 from mpsams.inference.case import Case
@@ -151,10 +152,11 @@ class ImageLoader:
                     proposals.propose(self.project, self.registry, case.item, user)
                 except OSError as error:  # the image can be shown all the same
                     self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
-            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self._proposal(case.item)
+            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self._proposal(case.item, case.scan)
             item = self.project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
-            image.mask_xyz = image.mask_xyz if start_xyz is None else start_xyz.copy()
+            if start_xyz is not None:
+                image.mask_xyz[:] = start_xyz  # keeps the memory order of the scan
             image.token = token or item.id + self._start(item) + secrets.token_hex(4)
             image.sha256, image.title = item.mask or "", proposals.titles_of(self.project, item.id)
         elif not case.is_volume and network is not None:
@@ -166,14 +168,16 @@ class ImageLoader:
     def _is_consensus(self) -> bool:
         return self.view is not None and self.view.is_consensus
 
-    def _proposal(self, id: str) -> np.ndarray | None:
-        """Return the proposed mask of an image; for the consensus the majority of the readers, empty while fewer than
-        two have a mask.
+    def _proposal(self, id: str, scan: Scan) -> np.ndarray | None:
+        """Return the proposed mask of a project's image; for the consensus the majority of the readers in the memory
+        order of the scan, empty while fewer than two have a mask.
         """
         if not self._is_consensus:
             return self.project.proposal(id)
-        found = [one.mask_xyz for one in self.view.masks(id)]
-        return consensus.majority(found) if len(found) > 1 else np.zeros(self.project.item(id).shape_xyz, bool)
+        found, proposal_xyz = [one.mask_xyz for one in self.view.masks(id)], scan.empty_mask()
+        if len(found) > 1:
+            proposal_xyz[:] = consensus.majority(found)
+        return proposal_xyz
 
     def _start(self, item: Item) -> str:
         """Return the first 8 digits of the sha256 of the mask an image is opened with, zeros without one; for each
@@ -201,7 +205,7 @@ class ImageLoader:
         image = restore(compressed, case)
         name = assist.default_model(self.registry, case.modality)
         image.network = None if name is None else self.registry.network(name)
-        image.proposal_xyz = self._proposal(compressed.item) if compressed.item else None
+        image.proposal_xyz = self._proposal(compressed.item, case.scan) if compressed.item else None
         self.images.add(image)
         return image
 

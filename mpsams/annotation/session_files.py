@@ -1,9 +1,8 @@
-"""Imports and exports of the page (``annotation.transfer``), and the history of one image. No gradio here."""
+"""Imports of the page (``annotation.transfer``), the choices of its exports, and the history of one image."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 from mpsams.annotation import transfer
@@ -11,15 +10,7 @@ from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import Project
 from mpsams.annotation.transfer import FORMATS, LABELS, NAMES, WHICH, add, group_files
 
-__all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "group_files", "history", "packed", "take"]
-
-
-def packed(project: Project, form: str, which: str, label: str, names: str = "keep") -> tuple[bytes, list[str]]:
-    """An export of a project as the bytes of a zip, and its notes; see ``transfer.write``."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "annotations.zip"
-        exported = transfer.write(project, form, which, label, out, names)
-        return out.read_bytes(), exported.notes
+__all__ = ["FORMATS", "LABELS", "NAMES", "WHICH", "add", "group_files", "history", "take"]
 
 
 def take(project: Project, path: Path, user: str) -> tuple[int, list[str]]:

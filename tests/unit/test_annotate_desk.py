@@ -806,9 +806,8 @@ def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp
             expected[id] = mask
         else:
             project.save(id, mask)
-    data, _ = session_files.packed(project, form, "accepted", "benign", names)
-    (tmp_path / "export.zip").write_bytes(data)
-    files = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    transfer.write(project, form, "accepted", "benign", tmp_path / "export.zip", names)
+    files = zipfile.ZipFile(tmp_path / "export.zip").namelist()
     assert "names.csv" in files
     assert any("picture" in name for name in files) == (names == "keep" and form != "coco")
     if form == "busi":
@@ -819,17 +818,17 @@ def test_an_export_of_what_is_accepted_is_read_back_equal(registry, project, tmp
     assert sorted(transfer.take(project, tmp_path / "export.zip", "").saved) == sorted(expected)
     assert all(np.array_equal(project.mask(id), mask) for id, mask in expected.items())
     with pytest.raises(ValueError, match="allowed are"):
-        session_files.packed(project, "exe", "accepted", "benign")
+        transfer.write(project, "exe", "accepted", "benign", tmp_path / "exe.zip")
 
 
 def test_masks_that_come_back_are_saved_and_accepted_ones_left_alone(project, tmp_path):
     ids = [project.add(picture(tmp_path, seed)).id for seed in range(3)]
     masks = [np.random.default_rng(seed).random((*SIZE[::-1], 1)) < 0.4 for seed in range(3)]
     with pytest.raises(ValueError, match="nothing to export"):
-        session_files.packed(project, "folder", "accepted", "lesion")
+        transfer.write(project, "folder", "accepted", "lesion", tmp_path / "export.zip")
     for id, mask in zip(ids, masks):
         project.save(id, mask)
-    (tmp_path / "export.zip").write_bytes(session_files.packed(project, "folder", "all", "lesion")[0])
+    transfer.write(project, "folder", "all", "lesion", tmp_path / "export.zip")
     for id in ids[:2]:
         project.save(id, np.zeros_like(masks[0]))
     project.accept(ids[1])
@@ -919,8 +918,8 @@ def test_a_read_only_project_is_looked_at_and_saving_is_refused_in_words(registr
             answer = page.send(wish, drawn(page.shape, 1))
             assert "read-only" in answer["error"] and answer["saved"] == ""
         assert session_files.add(looked, [picture(tmp_path, 5)], None, "")[0] == 0
-        data, _ = session_files.packed(looked, "coco", "accepted", "lesion")
-        assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["annotations.json", "names.csv"]
+        transfer.write(looked, "coco", "accepted", "lesion", tmp_path / "export.zip")
+        assert zipfile.ZipFile(tmp_path / "export.zip").namelist() == ["annotations.json", "names.csv"]
         assert {path: path.read_bytes() for path in looked.folder.rglob("*") if path.is_file()} == before
 
 

@@ -5,11 +5,12 @@ masks.
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 
-from mpsams.annotation import classes, protocol, readers, session_files
+from mpsams.annotation import classes, protocol, readers, transfer
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import CONSENSUS, FIRST, ReaderViews
 from mpsams.annotation.session import AnnotationSession
@@ -171,6 +172,22 @@ def test_the_consensus_is_chosen_image_by_image(project, registry):  # noqa: F81
     assert page.open(two.id)["slice_view"]["merges"] == [] and not page.mask.any(), "one mask is no consensus"
 
 
+def test_masks_of_the_consensus_have_the_memory_order_of_their_scan(project, registry):  # noqa: F811
+    views, deep = ReaderViews(project), project.items()[-1]
+    clara = views.join("Clara", True).project
+    for reader in (project, clara):
+        reader.save(deep.id, np.ascontiguousarray(box(DEEP, 3)))
+    views.update(CONSENSUS)
+    page = ReaderPage(registry, views, CONSENSUS)
+    order = list(np.argsort(project.scan(deep.id).voxels_xyz.strides))
+    for _ in range(2):  # opened, and brought back after it was compressed
+        page.open(deep.id)
+        image = page.session.image
+        for mask_xyz in (image.mask_xyz, image.proposal_xyz):
+            assert list(np.argsort(mask_xyz.strides)) == order and np.array_equal(mask_xyz, box(DEEP, 3))
+        page.session.loader.images.compress_all_but(0)
+
+
 @pytest.mark.parametrize("method", ["majority", "staple"])
 def test_the_consensus_of_a_whole_project_leaves_what_a_person_did(project, method, tmp_path):
     views, (one, two, three, deep) = ReaderViews(project), project.items()
@@ -193,9 +210,9 @@ def test_the_consensus_of_a_whole_project_leaves_what_a_person_did(project, meth
         assert np.array_equal(target.mask(two.id), box(two.shape_xyz, 20)) and np.array_equal(
             target.mask(three.id), box(three.shape_xyz, 30)
         )
-    for form in session_files.FORMATS.keys() - {"dicom-seg"}:  # there is no DICOM image here
-        data, _ = session_files.packed(target, form, "all", "lesion")
-        assert data[:2] == b"PK"
+    for form in transfer.FORMATS.keys() - {"dicom-seg"}:  # there is no DICOM image here
+        exported = transfer.write(target, form, "all", "lesion", tmp_path / f"{form}.zip")
+        assert one.id in exported.places and zipfile.is_zipfile(tmp_path / f"{form}.zip")
     with pytest.raises(ValueError, match="allowed are majority, staple"):
         list(views.make_consensus("mean"))
 

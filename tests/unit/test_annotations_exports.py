@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from mpsams import imaging
-from mpsams.annotation import exports, imports, run_lengths
+from mpsams.annotation import exports, image_export, imports, run_lengths
 from mpsams.annotation.exports import Annotated
 from mpsams.datasets import open_dataset
 from mpsams.imaging import Scan, UnreadableImage, dicom, raster
@@ -860,3 +860,17 @@ def test_hostile_dicom_segs(tmp_path):
         (tmp_path / "bad.dcm").write_bytes(bytes(spoilt[: source.integers(100, len(spoilt))]))
         with contextlib.suppress(UnreadableImage):
             imports.read(tmp_path / "bad.dcm", {"c": scan})
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_header_of_a_volume_is_made_from_a_mask_in_the_memory_order_of_its_scan(monkeypatch, axes):
+    scan = Scan(np.zeros((5, 6, 7), np.int16).transpose(axes), "mri", "")
+    orders, write = [], image_export.nifti.write_mask
+
+    def record(scan, mask_xyz):
+        orders.append(list(np.argsort(mask_xyz.strides)))
+        return write(scan, mask_xyz)
+
+    monkeypatch.setattr(image_export.nifti, "write_mask", record)
+    image_export.volume(scan)
+    assert orders == [list(np.argsort(scan.voxels_xyz.strides))]
