@@ -161,7 +161,7 @@ def test_a_series_gets_its_mask_back_as_dicom_seg_without_the_patient(client, up
     assert b"Phantom^" not in Path(path).read_bytes() and str(found.PatientName) != f"Phantom^{volume.title}"
 
 
-@pytest.mark.parametrize("endpoint", ["/clusters", "/mask", "/reconstruct", "/segment", "/export"])
+@pytest.mark.parametrize("endpoint", ["/clusters", "/mask", "/reconstruct", "/segment", "/export", "/prompt"])
 def test_what_the_reader_notes_is_in_every_answer(client, uploads, tmp_path, endpoint):
     image = nibabel.load(uploads["nifti"])
     image.header.set_xyzt_units("meter")
@@ -174,8 +174,9 @@ def test_what_the_reader_notes_is_in_every_answer(client, uploads, tmp_path, end
                                  "There are 2 images in this upload; this is of: volume 1 of 2."]),
         (uploads["nifti"], []),
     ):  # fmt: skip
-        weights = {"weights": WEIGHTS} if endpoint in ("/segment", "/export") else {}
-        answer = client.predict(handle_file(str(path)), slice=3, modality="ct", **weights, api_name=endpoint)
+        options = {"weights": WEIGHTS} if endpoint in ("/segment", "/export") else {}
+        options |= {"boxes": "[10, 10, 30, 30]"} if endpoint == "/prompt" else {}
+        answer = client.predict(handle_file(str(path)), slice=3, modality="ct", **options, api_name=endpoint)
         (found,) = (
             part["notes"]
             for part in (answer if isinstance(answer, list | tuple) else [answer])
