@@ -106,8 +106,8 @@ def test_nothing_is_asked_from_outside(page, app_address):
     for tab in ("Learn", "Reconstruct", "Segment & compare", "Results", "Masking"):
         page.get_by_role("tab", name=tab).click()
         idle(page)
-    outside = [url for url in page.asked if not url.startswith((app_address, "data:", "blob:"))]
-    assert page.asked and outside == []
+    outside = [url for url in page.requests if not url.startswith((app_address, "data:", "blob:"))]
+    assert page.requests and outside == []
 
 
 def test_a_phone_has_no_sideways_scrolling(browser, app_address):
@@ -234,7 +234,7 @@ def test_the_threshold_moves_every_outline_and_the_words(page):
     outlines = (
         "() => [...document.querySelectorAll('[data-cell] path.outline')].map(path => path.getAttribute('d')).join()"
     )
-    before, told = (
+    before, note = (
         page.evaluate(outlines),
         page.locator("#main .stage .note").locator("visible=true").first.inner_text(),
     )
@@ -243,9 +243,9 @@ def test_the_threshold_moves_every_outline_and_the_words(page):
     threshold.press("Enter")
     page.wait_for_function(f"before => ({outlines})() !== before", arg=before, timeout=WAIT)
     page.wait_for_function(
-        "told => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n"
-        " => n.innerText === told)",
-        arg=told,
+        "note => document.querySelector('#main .stage .note') && ![...document.querySelectorAll('#main .note')].some(n"
+        " => n.innerText === note)",
+        arg=note,
         timeout=WAIT,
     )
 

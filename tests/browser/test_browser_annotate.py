@@ -56,7 +56,7 @@ def pick(page, id: str, focus: bool = True) -> None:
     frames(page)
 
 
-def told(page, words: str) -> None:
+def wait_for_note(page, words: str) -> None:
     page.wait_for_function(
         "words => document.querySelector('[data-part=note]').textContent.includes(words)", arg=words, timeout=WAIT
     )
@@ -126,7 +126,7 @@ def test_a_picture_is_corrected_saved_opened_again_accepted_and_exported_to_the_
     pick(page, id)
     assert np.array_equal(drawn(page), expected)
     do(page, "accept")
-    told(page, "Accepted")
+    wait_for_note(page, "Accepted")
     assert app.log(id)[-1]["action"] == "accepted" and not held(page)["key"].startswith(id)
     with exported(page, "Images and masks").open("masks/0.png") as file:
         assert np.array_equal(np.asarray(Image.open(file)) > 0, expected)
@@ -145,7 +145,7 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
         do(page, "clear")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Enter")
-    told(page, "Nothing is outlined")
+    wait_for_note(page, "Nothing is outlined")
     for key in ("Enter", "a"):
         answered(page)
         page.keyboard.press(key)
@@ -161,11 +161,11 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     page.wait_for_function("() => document.activeElement.matches('[data-part=stage]')", timeout=WAIT)
     assert not drawn(page).any() and page.locator("[data-action=empty]").is_visible()
     page.keyboard.press("Shift+Enter")
-    told(page, "Accepted; Ctrl+Z takes that back.")
+    wait_for_note(page, "Accepted; Ctrl+Z takes that back.")
     answered(page)
     assert app.log(first)[-1]["action"] == "accepted" and not held(page)["key"].startswith(first)
     page.keyboard.press("Control+z")
-    told(page, "Open again.")
+    wait_for_note(page, "Open again.")
     until(lambda: held(page)["key"].startswith(first))
     assert app.log(first)[-1]["action"] == "reopened" and page.locator("[data-part=status]").inner_text() == "in work"
 
@@ -247,7 +247,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     at(first + 1)
     assert not drawn(page).any()
     do(page, "below")
-    told(page, f"Copied from slice {first + 1}")
+    wait_for_note(page, f"Copied from slice {first + 1}")
     assert np.array_equal(drawn(page), slices[first])
     page.keyboard.press("Control+z")
     assert not drawn(page).any()
@@ -257,7 +257,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     page.locator("[data-part=count]").fill("2")
     page.locator("[data-part=way]").select_option("-1")
     do(page, "propagate")
-    told(page, f"Carried on to 2 slices, {first - 1} to {first}")
+    wait_for_note(page, f"Carried on to 2 slices, {first - 1} to {first}")
     assert np.array_equal(drawn(page), slices[first])
     for index in (first - 1, first - 2):
         page.locator("[data-part=stage]").focus()
@@ -267,7 +267,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
         cleared(page)
         saved(page, "saved on disk")
     do(page, "skip")
-    told(page, "Skipped")
+    wait_for_note(page, "Skipped")
     assert app.log(id)[-1]["action"] == "skipped"
     pick(page, id)
     do(page, "reopen")
@@ -275,7 +275,7 @@ def test_one_slice_of_an_oblique_volume_and_what_is_done_to_its_neighbours(page,
     assert app.log(id)[-1]["action"] == "reopened"
     page.locator("[data-part=stage]").focus()
     page.keyboard.press("Enter")
-    told(page, "Accepted")
+    wait_for_note(page, "Accepted")
     with exported(page, "Masks as NIfTI") as packed:
         (name,) = (one for one in packed.namelist() if "SECRET" in one)
         (ids["folder"] / "out.nii.gz").write_bytes(packed.read(name))
@@ -300,10 +300,10 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
     saved(other, "not saved: what was drawn since ")
     assert "Someone else has saved this image" in other.locator("[data-part=note]").inner_text()
     assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
-    asked = []
-    other.on("request", lambda request: asked.append(request.url) if "queue/join" in request.url else None)
+    requests = []
+    other.on("request", lambda request: requests.append(request.url) if "queue/join" in request.url else None)
     other.wait_for_timeout(4000)
-    assert not asked and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
+    assert not requests and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
     if not other.get_by_role("button", name="Download the mask").is_visible():
         other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
     with other.expect_download(timeout=WAIT) as download:  # as the sentence advises
@@ -325,8 +325,8 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
 
     It is sent when the tab is open again.
     """
-    id, asked = ids["picture 2"], []
-    page.on("dialog", lambda dialog: [asked.append(dialog.type), dialog.accept() if leave else dialog.dismiss()])
+    id, dialogs = ids["picture 2"], []
+    page.on("dialog", lambda dialog: [dialogs.append(dialog.type), dialog.accept() if leave else dialog.dismiss()])
     pick(page, id)
     cleared(page)
     saved(page, "saved on disk")
@@ -339,7 +339,7 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     saved(page, "not saved yet, trying again")
     app.start()
     if not leave:
-        while not asked:
+        while not dialogs:
             page.wait_for_timeout(100)
         page.wait_for_timeout(1000)
         assert "Reload the page (Ctrl+R)" in page.locator("[data-part=saved]").inner_text() and np.array_equal(
@@ -353,7 +353,7 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     assert np.array_equal(drawn(page), expected)
     more = expected | stroke(page, [(0.2 * width, 0.8 * height), (0.7 * width, 0.8 * height)], "r", 12)
     until(lambda: np.array_equal(app.on_disk(id), more))
-    assert asked == ["beforeunload"]
+    assert dialogs == ["beforeunload"]
 
 
 def test_without_a_project_what_is_drawn_can_be_taken_away(browser, app_address):  # noqa: F811

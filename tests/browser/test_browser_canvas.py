@@ -169,10 +169,10 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     saved(page, "saving")
     saved(page, "saved on disk ")
     assert (
-        {wish["action"] for wish in server.said} == {"save"}
-        and len(server.said) <= 2
-        and server.said[-1]["changed"]
-        and len(server.said[-1]["mask"].split()) > 20
+        {command["action"] for command in server.commands} == {"save"}
+        and len(server.commands) <= 2
+        and server.commands[-1]["changed"]
+        and len(server.commands[-1]["mask"].split()) > 20
     )
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.masks[0].sum() > 200
     page.keyboard.press("Control+z")
@@ -180,8 +180,8 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     saved(page, "saved on disk ")
     assert (server.masks[0] == brushed([(20, 20)], 10, SHAPE)).all()
     page.keyboard.press("Enter")
-    until(lambda: server.said[-1]["action"] == "accept")
-    assert not server.said[-1]["changed"] and 0.3 <= sum(wish["seconds"] for wish in server.said) < 60
+    until(lambda: server.commands[-1]["action"] == "accept")
+    assert not server.commands[-1]["changed"] and 0.3 <= sum(command["seconds"] for command in server.commands) < 60
     page.get_by_role("button", name="Take it back").wait_for(timeout=WAIT)
     before = mask_of(page, SHAPE)
     drag(page, [page_point(page, 5, 5), page_point(page, 9, 40)])
@@ -197,10 +197,10 @@ def test_without_an_answer_it_says_so_and_tries_again_with_the_newest_mask(opene
     drag(page, [page_point(page, 40, 10), page_point(page, 50, 42)])
     assert page.locator("[data-part=saved]").inner_text() == "not saved yet, trying again"
     saved(page, "kept in this tab")
-    assert [wish["action"] for wish in server.said] == ["save"] * 3 and np.diff(
-        [wish["request_id"] for wish in server.said]
+    assert [command["action"] for command in server.commands] == ["save"] * 3 and np.diff(
+        [command["request_id"] for command in server.commands]
     ).tolist() == [1, 1]
-    assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.said[0]["mask"] != server.said[2]["mask"]
+    assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.commands[0]["mask"] != server.commands[2]["mask"]
 
 
 def test_the_page_warns_only_while_something_is_not_saved(opened):
@@ -230,10 +230,10 @@ def test_an_answer_to_scribbles_leaves_alone_what_the_hand_did(opened):
         points = [page_point(page, *point) for point in line]
         drag(page, points)
         made[key] = brushed(image_points(page, points), 4, SHAPE)
-    until(lambda: [wish["action"] for wish in server.said].count("scribble") == 2)
+    until(lambda: [command["action"] for command in server.commands].count("scribble") == 2)
     expected = (segmented & ~made["e"]) | made["r"]
     until(lambda: (mask_of(page, SHAPE) == expected).all())
-    last = [wish for wish in server.said if wish["action"] == "scribble"][-1]
+    last = [command for command in server.commands if command["action"] == "scribble"][-1]
     assert (protocol.unpack(last["lesion"], SHAPE) == made["s"]).all() and (
         protocol.unpack(last["background"], SHAPE) == made["d"]
     ).all()
@@ -262,10 +262,10 @@ def test_one_press_takes_back_a_scribble_with_what_it_made_of_the_mask(opened):
     server.deaf = 1  # its reply comes late: after the scribble was taken back it changes nothing
     page.evaluate("document.querySelector('.annotate').dataset.patience = 600")
     drag(page, [page_point(page, 15, 15), page_point(page, 45, 18)])
-    until(lambda: server.said[-1]["action"] == "scribble" and not server.deaf)
+    until(lambda: server.commands[-1]["action"] == "scribble" and not server.deaf)
     page.keyboard.press("Control+z")
     # asked once more, then what the page has is saved
-    until(lambda: [wish["action"] for wish in server.said][-2:] == ["scribble", "save"])
+    until(lambda: [command["action"] for command in server.commands][-2:] == ["scribble", "save"])
     saved(page, "kept")
     assert not mask_of(page, SHAPE).any() and held(page)["steps"] == 0 and not page.wrong
 
@@ -275,11 +275,11 @@ def test_slices_come_and_go_with_their_masks_and_their_undo(opened):
     page = opened(server)
     drag(page, [page_point(page, 10, 10), page_point(page, 30, 12)])
     drawn, name = mask_of(page, SHAPE), server.name
-    page.mouse.wheel(0, 120)  # at once: the wish carries the mask
+    page.mouse.wheel(0, 120)  # at once: the command carries the mask
     until(lambda: held(page)["key"] == f"{name}/1")
-    assert [(wish["action"], wish["key"], wish["changed"]) for wish in server.said] == [("go", f"{name}/0", True)] and (
-        server.masks[0] == drawn
-    ).all()
+    assert [(command["action"], command["key"], command["changed"]) for command in server.commands] == [
+        ("go", f"{name}/0", True)
+    ] and (server.masks[0] == drawn).all()
     assert not mask_of(page, SHAPE).any() and page.locator("[data-part=slice]").inner_text() == "2 / 3"
     page.keyboard.press("PageDown")
     until(lambda: held(page)["key"] == f"{name}/2")
@@ -348,10 +348,10 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     assert page.locator("[data-part=window]").inner_text() == "level 536, width 3071 HU"
     start = page_point(page, 20, 20)
     drag(page, [start, (start[0] + 50, start[1]), (start[0] + 100, start[1] + 50)], button="right")
-    until(lambda: [wish["action"] for wish in server.said] == ["window"])
+    until(lambda: [command["action"] for command in server.commands] == ["window"])
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
-    assert server.said[0]["high"] - server.said[0]["low"] == pytest.approx(width) and (
-        server.said[0]["high"] + server.said[0]["low"]
+    assert server.commands[0]["high"] - server.commands[0]["low"] == pytest.approx(width) and (
+        server.commands[0]["high"] + server.commands[0]["low"]
     ) / 2 == pytest.approx(level)
     page.evaluate(
         """([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms
@@ -364,8 +364,10 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     }""",
         start,
     )
-    until(lambda: len(server.said) == 2)
-    assert (server.said[1]["low"], server.said[1]["high"]) == (-1000, 2071) and not server.said[1]["changed"]
+    until(lambda: len(server.commands) == 2)
+    assert (server.commands[1]["low"], server.commands[1]["high"]) == (-1000, 2071) and not server.commands[1][
+        "changed"
+    ]
 
 
 def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(opened):

@@ -156,7 +156,7 @@ def test_the_surface_of_the_lesion_is_drawn_turned_and_taken_away(planes):
     planes.get_by_role("checkbox", name="True lesion").uncheck()
     planes.wait_for_function(f"() => ({DRAWN})() === 0", timeout=WAIT)
     # nothing from outside
-    assert not [url for url in planes.asked if "//127.0.0.1" not in url and not url.startswith(("data:", "blob:"))]
+    assert not [url for url in planes.requests if "//127.0.0.1" not in url and not url.startswith(("data:", "blob:"))]
 
 
 def test_the_network_is_outlined_after_the_whole_volume_was_segmented(planes):

@@ -27,7 +27,7 @@ from tests.support.canvas import (  # noqa: F401  # fmt: skip
 
 
 def prompts(server: Server, kind: str = "prompt") -> list[dict]:
-    return [wish for wish in server.said if wish["action"] == kind]
+    return [command for command in server.commands if command["action"] == kind]
 
 
 def drag_box(page, a: tuple[float, float], b: tuple[float, float]) -> list[int]:
@@ -60,14 +60,16 @@ def test_a_box_is_outlined_and_undone_in_one_step(boxing):
     page, server = boxing()
     box = drag_box(page, (10, 8), (40, 30))
     shows(page, marked({"box": box, "positive": [], "negative": []}, SHAPE))
-    (said,) = prompts(server)
+    (command,) = prompts(server)
     assert (
-        said["box"] == box and said["positive"] == said["negative"] == [] and said["base"] == str(SHAPE[0] * SHAPE[1])
+        command["box"] == box
+        and command["positive"] == command["negative"] == []
+        and command["base"] == str(SHAPE[0] * SHAPE[1])
     )
     page.keyboard.press("Control+z")
     shows(page, np.zeros(SHAPE, bool))
     page.keyboard.press("Control+y")
-    shows(page, marked(said, SHAPE))
+    shows(page, marked(command, SHAPE))
     assert not page.wrong
 
 
@@ -91,9 +93,9 @@ def test_clicks_add_and_remove_and_each_has_its_undo(boxing):
         and len(third["negative"]) == 1
         and len(fourth["negative"]) == 2
     )
-    assert len({wish["base"] for wish in prompts(server)}) == 1
-    for said in (fourth, third, second, first):
-        shows(page, marked(said, SHAPE))
+    assert len({command["base"] for command in prompts(server)}) == 1
+    for command in (fourth, third, second, first):
+        shows(page, marked(command, SHAPE))
         page.keyboard.press("Control+z")
     shows(page, np.zeros(SHAPE, bool))
     page.mouse.click(*page_point(page, 50.5, 40.5))

@@ -107,10 +107,12 @@ def test_two_readers_annotate_blind_and_are_compared(browser, app, ids):  # noqa
         shift = SHIFT[name]
         masks["second"][name] = outline(second, ids[name], [(x, y + shift) for x, y in PATHS[name]], image_class)
     assert "reader=Clara" in second.url
-    heard = second.evaluate("() => window.heard.join('\\n')")
-    assert ids["picture 0"] in heard and "slice_view" in heard
+    messages = second.evaluate("() => window.heard.join('\\n')")
+    assert ids["picture 0"] in messages and "slice_view" in messages
     for name in PICTURES:
-        assert protocol.pack(masks["first"][name]) not in heard, "the blind reader's page got the first reader's mask"
+        assert protocol.pack(masks["first"][name]) not in messages, (
+            "the blind reader's page got the first reader's mask"
+        )
     second.reload(wait_until="domcontentloaded")
     annotate(second)
     second.wait_for_function(

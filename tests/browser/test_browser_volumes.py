@@ -97,6 +97,6 @@ def test_the_whole_volume_is_segmented_and_its_mask_lies_on_the_grid_of_the_uplo
         page.get_by_role("button", name="Download the mask (of the whole volume)").click()
     assert download.value.suggested_filename == "lesion-mask.nii.gz"
     download.value.save_as(tmp_path / "said.nii.gz")
-    said, stored = nifti.read(tmp_path / "said.nii.gz"), nifti.read(source)
-    assert said.voxels_xyz.shape == stored.voxels_xyz.shape and np.array_equal(said.affine, stored.affine)
-    assert geometry.radiological_view(said.voxels_xyz, said.affine).shape == volume.voxels_shw.shape
+    downloaded, stored = nifti.read(tmp_path / "said.nii.gz"), nifti.read(source)
+    assert downloaded.voxels_xyz.shape == stored.voxels_xyz.shape and np.array_equal(downloaded.affine, stored.affine)
+    assert geometry.radiological_view(downloaded.voxels_xyz, downloaded.affine).shape == volume.voxels_shw.shape

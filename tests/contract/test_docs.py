@@ -145,8 +145,8 @@ def copy(tmp_path) -> Path:
 def test_the_example_of_a_method_keeps_the_contract(copy):
     (code,) = blocks_of("docs/develop/add-a-method.md")
     (copy / "mpsams" / "methods" / "denoise.py").write_text(code, encoding="utf-8")
-    said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_methods_contract.py", "-k", "denoise")
-    assert int(re.search(r"(\d+) passed", said)[1]) >= 9
+    result = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_methods_contract.py", "-k", "denoise")
+    assert int(re.search(r"(\d+) passed", result)[1]) >= 9
     run_in_a_copy(
         copy,
         "-m",
@@ -175,8 +175,8 @@ def test_the_example_of_a_data_set_keeps_the_contract(copy):
     (copy / "mpsams" / "datasets" / "arrays.py").write_text(code, encoding="utf-8")
     made = copy / "tests" / "support" / "made_volumes.py"
     made.write_text(made.read_text(encoding="utf-8") + "\n\n" + writer, encoding="utf-8")
-    said = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_datasets_contract.py", "-k", "arrays")
-    assert int(re.search(r"(\d+) passed", said)[1]) >= 6
+    result = run_in_a_copy(copy, "-m", "pytest", "-n", "0", "tests/contract/test_datasets_contract.py", "-k", "arrays")
+    assert int(re.search(r"(\d+) passed", result)[1]) >= 6
 
 
 def test_the_example_folder_of_ones_own_images_is_a_data_set(tmp_path, monkeypatch):
@@ -229,9 +229,9 @@ def test_the_site_lists_every_page():
 
 
 def test_the_citation_names_the_paper_and_its_authors():
-    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert {"cff-version", "message", "title", "authors"} <= told.keys()
-    paper = told["preferred-citation"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    paper = citation["preferred-citation"]
     assert (
         paper["title"].startswith("MPS-AMS")
         and [author["family-names"] for author in paper["authors"]][:2] == ["Wang", "Wang"]

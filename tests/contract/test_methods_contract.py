@@ -282,10 +282,10 @@ def test_options_that_make_no_sense_are_refused_before_any_training(option, valu
 
 def test_every_rival_says_in_what_it_differs_from_its_paper():
     """One text each, from the method's own file; it goes into the reports, README.md and the Results tab."""
-    told = methods.deviations()
+    deviations = methods.deviations()
     assert (
-        told.keys() == {"all", "simclr", "byol", "swav", "mae", "simmim"}
-        and "queue" in told["swav"]
-        and "Adam" in told["all"]
+        deviations.keys() == {"all", "simclr", "byol", "swav", "mae", "simmim"}
+        and "queue" in deviations["swav"]
+        and "Adam" in deviations["all"]
     )
-    assert all(" ".join(text.split()) == text and text.endswith(".") for text in told.values())
+    assert all(" ".join(text.split()) == text and text.endswith(".") for text in deviations.values())

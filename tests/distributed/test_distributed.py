@@ -156,7 +156,7 @@ def segmented(kind: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
     return loss.detach(), [parameter.grad.clone() for parameter in module.parameters()]
 
 
-def told_apart() -> dict:
+def run_checks() -> dict:
     """Run the checks that need a process group but no training."""
     how = transforms.Augmentation(flip=0.5, rotation=15, zoom=0.2, shift=0.1, contrast=0.2, brightness=0.1, gamma=0.3)
     found = {
@@ -191,9 +191,9 @@ def refuse(sentence: str) -> None:
 @contextlib.contextmanager
 def one_of_several(rank: int, port: int) -> Iterator[None]:
     """Set the variables that torchrun gives a process of two."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in told.items():
+        for name, value in variables.items():
             patch.setenv(name, str(value))
         yield
 
@@ -277,7 +277,7 @@ def work(rank: int, folder: Path, pack: str, ports: list[int]) -> None:
     # after an error both live on here, and one may wait for what the other left undone
     launch.TIMEOUT = timedelta(seconds=30)
     with one_of_several(rank, ports.pop()), launch.process_group():
-        found = told_apart()
+        found = run_checks()
     for name, command, argv, out, happens in trainings(rank, folder, pack):
         with one_of_several(rank, ports.pop()):
             found[name] = train(command, argv, out, happens)
@@ -465,10 +465,10 @@ def test_others_need_not_see_the_folder_of_the_first(several):
 
 def torchrun(*argv: str, **environment: str) -> subprocess.Popen:
     """The command in the project's folder, in a session of its own, its output in one stream."""
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     command = [sys.executable, "-m", "torch.distributed.run", *argv]
     streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=ROOT, env=told, start_new_session=True, **streams)
+    return subprocess.Popen(command, cwd=ROOT, env=variables, start_new_session=True, **streams)
 
 
 def ended(process: subprocess.Popen, seconds: float = 300) -> str:
@@ -488,10 +488,10 @@ def workers(process: subprocess.Popen) -> dict[int, int]:
     found = {}
     for child in map(int, children):
         with contextlib.suppress(OSError):
-            told = dict(
+            variables = dict(
                 line.split("=", 1) for line in Path(f"/proc/{child}/environ").read_text().split("\0") if "=" in line
             )
-            found |= {child: int(told["RANK"])} if "RANK" in told else {}
+            found |= {child: int(variables["RANK"])} if "RANK" in variables else {}
     return found
 
 
@@ -591,12 +591,12 @@ def commands() -> Iterator[tuple[str, str]]:
 
 def known_options(capsys) -> set[str]:
     """All options of our commands and of torchrun."""
-    told = run.get_args_parser().format_help()
+    text = run.get_args_parser().format_help()
     for command in (pretrain, finetune, pack_command):
         with pytest.raises(SystemExit):
             command.main(["--help"])
-        told += capsys.readouterr().out
-    return set(re.findall(r"--[a-z][\w.-]*", told))
+        text += capsys.readouterr().out
+    return set(re.findall(r"--[a-z][\w.-]*", text))
 
 
 def test_every_option_in_the_documents_exists(capsys):
@@ -614,12 +614,12 @@ def test_the_kubernetes_job_is_whole():
     assert (service["kind"], job["kind"]) == ("Service", "Job") and pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["selector"]["job-name"] == job["metadata"]["name"]
     command = pod["containers"][0]["command"]
-    told = dict(part.split("=", 1) for part in command if "=" in part)
-    assert int(told["--nnodes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
-    assert int(told["--nproc-per-node"]) == pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
-    assert told["--rdzv-endpoint"].startswith(f"{job['metadata']['name']}-0.{pod['subdomain']}:")
-    assert int(told["--shutdown-timeout"]) < pod["terminationGracePeriodSeconds"]
-    assert (ROOT / told["--config"]).is_file()
+    options = dict(part.split("=", 1) for part in command if "=" in part)
+    assert int(options["--nnodes"]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert int(options["--nproc-per-node"]) == pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+    assert options["--rdzv-endpoint"].startswith(f"{job['metadata']['name']}-0.{pod['subdomain']}:")
+    assert int(options["--shutdown-timeout"]) < pod["terminationGracePeriodSeconds"]
+    assert (ROOT / options["--config"]).is_file()
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -638,8 +638,8 @@ def test_the_slurm_script_requeues_only_what_was_stopped(tmp_path, stopped):
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "31"}
-    told = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    process = subprocess.Popen(["bash", script, "--data.root", "a b"], env=told)
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    process = subprocess.Popen(["bash", script, "--data.root", "a b"], env=environment)
     while stopped and not (tmp_path / "running").exists():
         time.sleep(0.02)
     if stopped:
@@ -648,5 +648,5 @@ def test_the_slurm_script_requeues_only_what_was_stopped(tmp_path, stopped):
     command = (tmp_path / "srun.txt").read_text()
     assert "--nnodes=2 --nproc-per-node=4" in command
     assert "--rdzv-endpoint=node7:29500 -m train.pretrain --resume --data.root a b" in command
-    asked = (tmp_path / "scontrol.txt").read_text().splitlines()
-    assert asked == ["show hostnames node[7-8]"] + ["requeue 31"] * stopped
+    calls = (tmp_path / "scontrol.txt").read_text().splitlines()
+    assert calls == ["show hostnames node[7-8]"] + ["requeue 31"] * stopped

@@ -57,7 +57,7 @@ for _ in sys.stdin:
 class Image:
     """An image of the project as a client knows it.
 
-    states: its mask before anything, and after each wish sent; acked: the last that is on the disk.
+    states: its mask before anything, and after each command sent; acked: the last that is on the disk.
     """
 
     id: str
@@ -93,26 +93,26 @@ class Client:
             part["id"] for part in self.config["components"] if part["props"].get("elem_id") == "annotate-queue"
         )
 
-    def event(self, target: int, kind: str, said: dict) -> dict:
+    def event(self, target: int, kind: str, event_data: dict) -> dict:
         """The canvas's answer to an event of a component."""
         (event,) = (
             one for one in self.config["dependencies"] if [target, kind] in [list(pair) for pair in one["targets"]]
         )
         parts = {part["id"]: part for part in self.config["components"]}
         data = [None if parts[id]["type"] == "state" else parts[id]["props"].get("value") for id in event["inputs"]]
-        asked = {
+        request = {
             "data": data,
             "fn_index": event["id"],
             "session_hash": self.session,
             "trigger_id": target,
-            "event_data": said,
+            "event_data": event_data,
         }
-        number = self.http.post("/gradio_api/queue/join", json=asked).raise_for_status().json()["event_id"]
+        number = self.http.post("/gradio_api/queue/join", json=request).raise_for_status().json()["event_id"]
         with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as answer:
             for line in answer.iter_lines():
-                heard = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
-                if heard.get("msg") == "process_completed" and heard["event_id"] == number:
-                    value = heard["output"]["data"][event["outputs"].index(self.stage)]
+                message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_completed" and message["event_id"] == number:
+                    value = message["output"]["data"][event["outputs"].index(self.stage)]
                     return json.loads(value["value"] if isinstance(value, dict) else value)
         raise httpx.ReadError("the stream ended without an answer")
 
@@ -122,7 +122,7 @@ class Client:
     def save(self, image: Image, source: random.Random) -> None:
         index, mask_hw = image.changed(source)
         self.turn += 1
-        wish = {
+        command = {
             "action": "save",
             "key": f"{image.token}.axial.{index}",
             "request_id": self.turn,
@@ -130,8 +130,8 @@ class Client:
             "changed": True,
             "seconds": 1,
         }
-        said = self.event(self.stage, "act", wish)
-        assert (said["saved"], said["error"], said["request_id"]) == ("disk", "", self.turn)
+        reply = self.event(self.stage, "act", command)
+        assert (reply["saved"], reply["error"], reply["request_id"]) == ("disk", "", self.turn)
         image.acked = len(image.states) - 1
 
 
@@ -148,7 +148,7 @@ def until_up(address: str) -> None:
 def killed_while_saving(
     address: str, started: Callable[[], tuple[int, Callable]], images: list[Image], source: random.Random
 ) -> int:
-    """Save one mask after another and end the app at some moment; how many wishes were acknowledged.
+    """Save one mask after another and end the app at some moment; how many commands were acknowledged.
 
     started: its process, and a wait for its end.
     """
@@ -188,7 +188,7 @@ def killed_while_saving(
 def check(folder: Path, images: list[Image]) -> int:
     """Open the folder as the next app would: every mask is right to the voxel.
 
-    How many were those of the wish under way.
+    How many were those of the command under way.
     """
     later = 0
     with Project(folder) as project:
@@ -222,15 +222,15 @@ def prepared(tmp_path):
 
 
 def rounds(count: int, prepared, started: Callable[[], tuple[int, Callable]]) -> tuple[int, int]:
-    """So many apps started and killed; how many wishes were acknowledged, and in how many rounds the one under way was
-    saved too.
+    """So many apps started and killed; how many commands were acknowledged, and in how many rounds the one under way
+    was saved too.
     """
     folder, images, port = prepared
     acknowledged = later = 0
     for number in range(count):
         acknowledged += killed_while_saving(f"http://127.0.0.1:{port}", started, images, random.Random(number))
         later += check(folder / "project", images)
-    print(f"{count} rounds, {acknowledged} wishes acknowledged, {later} times the one under way was saved too")
+    print(f"{count} rounds, {acknowledged} commands acknowledged, {later} times the one under way was saved too")
     return acknowledged, later
 
 

@@ -96,7 +96,7 @@ def same(a: Path, b: Path) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def told(out: Path) -> list[dict]:
+def epoch_records(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
     return [
         {k: v for k, v in row.items() if k not in ("time", "seconds")}
@@ -110,7 +110,9 @@ def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, pack
     code, _ = ended(processes, packed, tmp_path / "whole")
     code_again, _ = ended(processes, packed, tmp_path / "again")
     assert (
-        code == code_again == 0 and same(tmp_path / "whole", tmp_path / "again") and len(told(tmp_path / "whole")) == 4
+        code == code_again == 0
+        and same(tmp_path / "whole", tmp_path / "again")
+        and len(epoch_records(tmp_path / "whole")) == 4
     )
     drawn, killed, in_writing, resumed = random.Random(7), 0, 0, 0
     for trial in range(10 * kills):
@@ -130,7 +132,9 @@ def test_runs_killed_at_random_moments_end_as_the_undisturbed_one(tmp_path, pack
         killed, in_writing = killed + 1, in_writing + partial.exists()
         resumed += (out / STATE).exists() or (out / PREVIOUS).exists()
         code, _ = ended(processes, packed, out, lambda now: False, "--resume")
-        assert code == 0 and same(out, tmp_path / "whole") and told(out) == told(tmp_path / "whole"), f"kill {killed}"
+        assert (
+            code == 0 and same(out, tmp_path / "whole") and epoch_records(out) == epoch_records(tmp_path / "whole")
+        ), f"kill {killed}"
         if killed == kills:
             break
     assert killed == kills and in_writing >= kills // 5 and resumed >= kills // 2
@@ -145,7 +149,7 @@ def test_one_run_killed_again_and_again_ends_as_the_undisturbed_one(tmp_path, pa
         kills += code != 0
         if code == 0:
             break
-    assert kills >= 5 and same(out, tmp_path / "whole") and told(out) == told(tmp_path / "whole")
+    assert kills >= 5 and same(out, tmp_path / "whole") and epoch_records(out) == epoch_records(tmp_path / "whole")
 
 
 def further(out: Path, step: int):
@@ -230,8 +234,8 @@ def test_a_damaged_state_is_passed_over_with_a_sentence(tmp_path, capsys, damage
         )
     module, optimiser = small()
     assert state.restore(tmp_path, module, optimiser, {"lr": 0.1}).step == 1
-    said = capsys.readouterr().out
-    assert said == "" if damage == "gone" else "trying the state before" in said and str(path) in said
+    printed = capsys.readouterr().out
+    assert printed == "" if damage == "gone" else "trying the state before" in printed and str(path) in printed
     assert torch.equal(module[0].weight, small(1)[0][0].weight)
 
 
@@ -355,7 +359,9 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path, packed
             pretrain.main([*argv, *more])
         assert contents(out) == before
     pretrain.main([*argv, "--optim.epochs", "1", "--overwrite"])
-    assert checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(told(out)) == 1
+    assert (
+        checkpoint.load(out / "weights.safetensors").metadata["training"]["steps"] == 4 and len(epoch_records(out)) == 1
+    )
     assert jsonl.read(out / run_files.RECORDS)[0]["config"]["optim"]["epochs"] == 1
     assert state.saved_metadata(out)["step"] == 4
 

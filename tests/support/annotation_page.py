@@ -73,12 +73,12 @@ class Page:
             None,
         )
 
-    def hear(self, said: str | None) -> dict:
-        heard = json.loads(said)
-        self.slice_view = heard["slice_view"] or self.slice_view
-        text = heard["mask"] or (heard["slice_view"] or {}).get("mask")
-        self.mask = self.mask if text is None else protocol.unpack(text, self.shape)
-        return heard
+    def hear(self, text: str | None) -> dict:
+        reply = json.loads(text)
+        self.slice_view = reply["slice_view"] or self.slice_view
+        mask = reply["mask"] or (reply["slice_view"] or {}).get("mask")
+        self.mask = self.mask if mask is None else protocol.unpack(mask, self.shape)
+        return reply
 
     def open(self, id: str) -> dict:
         return self.hear(self.session.open(id, self.user))
@@ -91,7 +91,7 @@ class Page:
         """mask: what was drawn since; None is nothing. params: override any part of the command."""
         self.request_id += 1
         now = self.mask if mask is None else mask
-        said = {
+        command = {
             "action": action,
             "key": self.slice_view["key"],
             "request_id": self.request_id,
@@ -101,7 +101,7 @@ class Page:
         }
         if mask is not None:
             self.mask = mask
-        answer = self.hear(self.session.handle(said | params, self.session.case, self.user))
+        answer = self.hear(self.session.handle(command | params, self.session.case, self.user))
         assert answer["request_id"] == max(self.request_id, 0) or "request_id" in params
         return answer
 
@@ -119,7 +119,7 @@ def drawn(shape: tuple[int, int], seed: int) -> np.ndarray:
 
 
 def said(page: Page, wrong: dict) -> dict:
-    """A wish with a new mask and something wrong in it."""
+    """A command with a new mask and something wrong in it."""
     right = {
         "action": "save",
         "key": page.slice_view["key"],

@@ -37,8 +37,8 @@ def browser():
 def page(browser, app_address):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
-    page.asked = []
-    page.on("request", lambda request: page.asked.append(request.url))
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
     page.goto(app_address, wait_until="domcontentloaded")
     page.get_by_role("tab", name="Masking").click(timeout=WAIT)
     expect_shown(page, "Hidden lesion first")

@@ -156,8 +156,8 @@ def stroke(page, path: list[tuple[float, float]], tool: str, size: int, aspect: 
     return mask_hw
 
 
-def do(page, what: str) -> None:
-    page.locator(f".annotate [data-action={what}]").locator("visible=true").first.click(timeout=WAIT)
+def do(page, action: str) -> None:
+    page.locator(f".annotate [data-action={action}]").locator("visible=true").first.click(timeout=WAIT)
 
 
 def cleared(page) -> None:

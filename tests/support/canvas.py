@@ -27,9 +27,9 @@ class Server:
     status: str = ""
     proposal: np.ndarray | None = None
     truth: np.ndarray | None = None
-    deaf: int = 0  # wishes that get no answer
+    deaf: int = 0  # commands that get no answer
     segmented: np.ndarray | None = None  # answer to scribbles
-    said: list[dict] = field(default_factory=list)
+    commands: list[dict] = field(default_factory=list)
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     at: int = 0
     name: str = "a"
@@ -61,51 +61,51 @@ class Server:
     def first(self, turn: int) -> str:
         return protocol.reply(turn, self.key(), self.state(), slice_view=self.slice_view())
 
-    def act(self, wish: dict) -> str:
-        name, _, index = wish["key"].rpartition("/")
+    def act(self, command: dict) -> str:
+        name, _, index = command["key"].rpartition("/")
         if name != self.name:  # what was left unsaved by the test before
             return protocol.reply(
-                wish["request_id"], wish["key"], self.state(), saved="disk" if self.status else "memory"
+                command["request_id"], command["key"], self.state(), saved="disk" if self.status else "memory"
             )
-        self.said.append(wish)
+        self.commands.append(command)
         if self.deaf:
             self.deaf -= 1
             return gr.skip()
         answered = {"saved": ""}
-        if wish["changed"]:
-            self.masks[int(index)] = protocol.unpack(wish["mask"], self.slices[0].shape)
+        if command["changed"]:
+            self.masks[int(index)] = protocol.unpack(command["mask"], self.slices[0].shape)
             answered = {"saved": "disk" if self.status else "memory"}
-        if wish["action"] == "scribble":
+        if command["action"] == "scribble":
             answered["mask_hw"] = self.segmented
-        if wish["action"] == "prompt" and self.nothing:
+        if command["action"] == "prompt" and self.nothing:
             answered["error"] = "The network found nothing there."
-        elif wish["action"] == "prompt":
-            mask_hw = protocol.unpack(wish["base"], self.slices[0].shape) | marked(wish, self.slices[0].shape)
+        elif command["action"] == "prompt":
+            mask_hw = protocol.unpack(command["base"], self.slices[0].shape) | marked(command, self.slices[0].shape)
             answered, self.masks[int(index)] = {"saved": "memory", "mask_hw": mask_hw}, mask_hw
-        if wish["action"] == "preview":
-            answered["preview_hw"] = marked(wish, self.slices[0].shape)
-        if wish["action"] == "tidy":
+        if command["action"] == "preview":
+            answered["preview_hw"] = marked(command, self.slices[0].shape)
+        if command["action"] == "tidy":
             answered["mask_hw"] = self.segmented
-        if wish["action"] == "proposal":
+        if command["action"] == "proposal":
             answered["mask_hw"] = self.proposal
-        if wish["action"] == "go":
-            self.at = wish["slice"]
+        if command["action"] == "go":
+            self.at = command["slice"]
             answered["slice_view"] = self.slice_view()
-        if wish["action"] in ("accept", "skip"):
-            self.status = {"accept": "accepted", "skip": "skipped"}[wish["action"]]
-        if wish["action"] == "reopen":
+        if command["action"] in ("accept", "skip"):
+            self.status = {"accept": "accepted", "skip": "skipped"}[command["action"]]
+        if command["action"] == "reopen":
             self.status = "in work"
-        return protocol.reply(wish["request_id"], self.key(), self.state(), **answered)
+        return protocol.reply(command["request_id"], self.key(), self.state(), **answered)
 
 
-def marked(wish: dict, shape_hw: tuple[int, int]) -> np.ndarray:
+def marked(command: dict, shape_hw: tuple[int, int]) -> np.ndarray:
     """The mask that this server returns for a prompt: the whole box, and 3 x 3 pixels more or less at each click."""
     mask_hw = np.zeros(shape_hw, bool)
-    if wish["box"]:
-        top, left, height, width = wish["box"]
+    if command["box"]:
+        top, left, height, width = command["box"]
         mask_hw[max(0, top) : top + height, max(0, left) : left + width] = True
     for name, value in (("positive", True), ("negative", False)):
-        for row, column in wish[name]:
+        for row, column in command[name]:
             mask_hw[max(0, round(row) - 1) : round(row) + 2, max(0, round(column) - 1) : round(column) + 2] = value
     return mask_hw
 

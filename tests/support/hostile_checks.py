@@ -7,14 +7,14 @@ from tests.support.made_hostile import SECRET
 
 def plain(sentence: str) -> bool:
     """True if a refusal is short, printable, complete, and names nothing of the file."""
-    told = (
+    harmless = (
         SECRET not in sentence
         and "/tmp" not in sentence
         and "Traceback" not in sentence
         and "object at" not in sentence
     )
     return (
-        told
+        harmless
         and sentence.isprintable()
         and len(sentence) < 400
         and sentence.rstrip().endswith((".", "?"))

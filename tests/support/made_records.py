@@ -126,10 +126,10 @@ def result(
             own.uniform(0.75, 1.3),
             own.random(),
         )
-        real = 0 if name.startswith("normal") or (patients and k % 6 in (0, 5)) else int(sizes[k])
-        said = int(real * tilt) if chance > 0.12 else 0
-        said = said if real else int(700 * alarm) * bool(alarm > 0.35 + 2 * gain)
-        cases[name] = numbers(int(min(real, said) * min(1.0, chance + 0.1)), said, real)
+        truth = 0 if name.startswith("normal") or (patients and k % 6 in (0, 5)) else int(sizes[k])
+        predicted = int(truth * tilt) if chance > 0.12 else 0
+        predicted = predicted if truth else int(700 * alarm) * bool(alarm > 0.35 + 2 * gain)
+        cases[name] = numbers(int(min(truth, predicted) * min(1.0, chance + 0.1)), predicted, truth)
     row = {
         "event": "result",
         "time": 100.0 + draw,
@@ -163,7 +163,11 @@ def result(
     return row
 
 
-def numbers(hit: int, said: int, real: int) -> list[float]:
+def numbers(true_pos: int, pred_pos: int, truth_pos: int) -> list[float]:
     """dsc, ppv, sen, hit, said, real of one image, as the protocol defines them."""
-    shares = (1.0, 1.0, 1.0) if said + real == 0 else (2 * hit / (said + real), hit / max(said, 1), hit / max(real, 1))
-    return [*(round(share, 4) for share in shares), hit, said, real]
+    shares = (
+        (1.0, 1.0, 1.0)
+        if pred_pos + truth_pos == 0
+        else (2 * true_pos / (pred_pos + truth_pos), true_pos / max(pred_pos, 1), true_pos / max(truth_pos, 1))
+    )
+    return [*(round(share, 4) for share in shares), true_pos, pred_pos, truth_pos]

@@ -103,8 +103,8 @@ def test_what_is_told_is_counted_by_hand():
         annotator.Session((0.92,), (), ()),
         annotator.Session((0.1, 0.2, 0.3), (8, 8), (7.0, 9.0)),
     ]
-    told = annotator.summarise_sessions(found, 0.9, 2)
-    assert (told["median"], told["quartiles"], told["mean"], told["reached"], told["length"]) == (
+    record = annotator.summarise_sessions(found, 0.9, 2)
+    assert (record["median"], record["quartiles"], record["mean"], record["reached"], record["length"]) == (
         1,
         [0.5, 1.5],
         1.0,
@@ -112,10 +112,10 @@ def test_what_is_told_is_counted_by_hand():
         10,
     )
     assert (
-        told["dsc_after"]["0"] == 0.1
-        and told["dsc_after"]["1"] == 0.92
-        and told["dsc_after"]["10"] == 0.92
-        and told["ms"][0] == 7
+        record["dsc_after"]["0"] == 0.1
+        and record["dsc_after"]["1"] == 0.92
+        and record["dsc_after"]["10"] == 0.92
+        and record["ms"][0] == 7
     )
 
 
@@ -172,16 +172,16 @@ def test_the_command_compares_all_ways_and_keeps_nothing_when_quick(capsys, quic
     ]
     annotator.main(options)
     text = capsys.readouterr().out
-    told = json.loads(text[text.index("{") :])
+    record = json.loads(text[text.index("{") :])
     ways = {f"{way}{name}" for start in ("nothing", "proposal") for way, names in ((f"brush, from {start}", [""]),
             (f"scribble, from {start}, ", [annotator.NOTHING, Path(one).stem])) for name in names}  # fmt: skip
     assert (
-        set(told["ways"]) == ways
-        and told["images"] == 1
-        and "/" not in json.dumps({**told, "about": 0, "source": 0, "ways": list(told["ways"])})
+        set(record["ways"]) == ways
+        and record["images"] == 1
+        and "/" not in json.dumps({**record, "about": 0, "source": 0, "ways": list(record["ways"])})
     )
     assert all(
         0 <= way["reached"] <= 1 and way["quartiles"][0] <= way["median"] <= way["quartiles"][1]
-        for way in told["ways"].values()
+        for way in record["ways"].values()
     )
     assert before == {path: path.read_bytes() for path in Path(annotator.__file__).parent.glob("annotator-*.json")}

@@ -106,17 +106,17 @@ def test_endpoints_use_a_network_of_ones_own_where_there_is_no_other(tmp_path):
 
 def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     registry = ModelRegistry(weights)
-    first, *_, said = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
+    first, *_, predictions = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
     assert (
         list(first.probabilities) == ["busi-assist"]
-        and said.shown == said.pictures[0] == "busi-assist"
-        and said.peers == list(comparison.titles_of(NETWORKS[:2]))
+        and predictions.shown == predictions.pictures[0] == "busi-assist"
+        and predictions.peers == list(comparison.titles_of(NETWORKS[:2]))
     )
-    compared = comparison.SliceComparison(said, 0.5)
+    compared = comparison.SliceComparison(predictions, 0.5)
     assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.mean_agreement == 1
     words_said = network_grid.verdict(compared)
     assert "The assistant outlines nothing." in words_said and "Both networks outline something" in words_said
-    assert comparison.SliceComparison(said, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
+    assert comparison.SliceComparison(predictions, 0.3).masks["busi-assist"].all()  # the rule moves with the threshold
     assert "all labels" in network_grid.heading(
         compared, "busi-assist"
     ) and 'data-cell="busi-assist"' in network_grid.cells(compared)
@@ -158,12 +158,13 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
         "cases": {},
     }
     path.with_suffix(".json").write_text(json.dumps(measured))
-    said = describe_assistant(registry, "ultrasound")
+    description = describe_assistant(registry, "ultrasound")
     assert (
-        "On the 57 held-back images with a lesion its mean DSC is 0.76" in said and "on 15% of the 13 without" in said
+        "On the 57 held-back images with a lesion its mean DSC is 0.76" in description
+        and "on 15% of the 13 without" in description
     )
-    *_, asked = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
-    assert said in segment.say(comparison.SliceComparison(asked, 0.5), registry)[1]
+    *_, predictions = comparison.predict_slice(case(), ["busi-assist", *NETWORKS[:2]], registry)
+    assert description in segment.say(comparison.SliceComparison(predictions, 0.5), registry)[1]
     path.with_suffix(".json").write_text(json.dumps(measured | {"sha256": "another"}))
     assert "DSC" not in describe_assistant(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")

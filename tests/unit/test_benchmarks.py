@@ -41,11 +41,11 @@ def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
     assert len(dataset) == 12 and len(set(dataset.groups)) == 2 and sum(sample.mask.any() for sample in dataset) >= 2
     assert dataset[0].spacing == pytest.approx((3, 8, 8))
     pairs = [[str(path) for path in dataset.files(patient)] for patient in dict.fromkeys(dataset.groups)]
-    told = packing.job(packing.PEER, "ct", 16, tmp_path / "peer.npz", fed=pairs)
+    result = packing.job(packing.PEER, "ct", 16, tmp_path / "peer.npz", fed=pairs)
     assert (
-        told["slices"] == 12
-        and told["slices_per_s"] == pytest.approx(12 / told["seconds"])
-        and 0 < told["own_mib"] < told["peak_mib"] < 1000
+        result["slices"] == 12
+        and result["slices_per_s"] == pytest.approx(12 / result["seconds"])
+        and 0 < result["own_mib"] < result["peak_mib"] < 1000
     )
     peer, whole = np.load(tmp_path / "peer.npz"), [sample.unit for sample in dataset]
     assert peer["images"].shape == peer["masks"].shape == (12, 16, 16) and peer["masks"].dtype == bool
@@ -62,9 +62,11 @@ def test_what_is_made_up_is_a_data_set_that_the_peer_reads_as_we_do(tmp_path):
 def test_a_quick_run_keeps_nothing(capsys, monkeypatch):
     monkeypatch.setattr(packing, "keep", lambda *_: pytest.fail("a quick run was kept"))
     packing.main(["--quick"])
-    told = json.loads(capsys.readouterr().out)
-    assert [row["slices"] for row in told["made_up"]] == [40, 160] and told["memory_of_many_over_few"]["slices"] == 4
-    for row in told["made_up"]:
+    record = json.loads(capsys.readouterr().out)
+    assert [row["slices"] for row in record["made_up"]] == [40, 160] and record["memory_of_many_over_few"][
+        "slices"
+    ] == 4
+    for row in record["made_up"]:
         assert row["ours"]["kept"] <= row["ours"]["slices"] == row["peer"]["slices"] == row["slices"]
 
 
@@ -78,19 +80,21 @@ def test_a_line_is_the_median_of_the_pairs_with_their_quartiles():
 
 def test_a_quick_record_is_printed_with_the_machine_and_not_kept(capsys):
     benchmarks.keep("never", {"ratios": []}, quick=True)
-    told = json.loads(capsys.readouterr().out)
-    assert told["about"]["cpu"] == benchmarks.cpu() != "" and told["about"]["cores"] >= 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["about"]["cpu"] == benchmarks.cpu() != "" and record["about"]["cores"] >= 1
     assert not (ROOT / "benchmarks" / "never.json").exists()
 
 
 def test_contestants_take_turns_and_what_warms_up_does_not_count():
     how = {"width": 2, "size": 32, "batch": 2}
-    told = interleaved.contest(
+    pieces_of = interleaved.contest(
         {"long": (training.bare, how | {"steps": 12}), "short": (training.bare, how | {"steps": 1})}, rounds=2
     )
-    for begun, *pieces in told.values():
+    for begun, *pieces in pieces_of.values():
         assert begun["warm_s"] > 0 and len(pieces) == 2
-    assert min(piece["seconds"] for piece in told["long"][1:]) > max(piece["seconds"] for piece in told["short"][1:])
+    assert min(piece["seconds"] for piece in pieces_of["long"][1:]) > max(
+        piece["seconds"] for piece in pieces_of["short"][1:]
+    )
     assert interleaved.speeds([{"seconds": 9}, {"seconds": 2}, {"seconds": 4}], 8) == [4, 2]
 
 
@@ -226,8 +230,8 @@ def test_each_switch_is_really_off(tmp_path):
         losses_of[switch, on] = [
             float(loop.train_step(work, at, torch.arange(4), 1)) for at in [Position()] for _ in range(3)
         ]
-    for told in losses_of.values():
-        assert told == pytest.approx(losses_of["fused", True], rel=1e-4)
+    for step_losses in losses_of.values():
+        assert step_losses == pytest.approx(losses_of["fused", True], rel=1e-4)
 
 
 def test_what_grows_is_seen():
@@ -236,8 +240,8 @@ def test_what_grows_is_seen():
         " print(json.dumps(watch.usage()))"
     )
     # in a process where nothing else lets go
-    told = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]))
-    assert 120 < told["grown_mib"] < 160 and told["anonymous_mib"] > told["grown_mib"]
+    result = json.loads(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2]))
+    assert 120 < result["grown_mib"] < 160 and result["anonymous_mib"] > result["grown_mib"]
 
 
 def test_the_table_of_speed_says_what_ran_where(tmp_path):
@@ -266,7 +270,8 @@ def test_a_quick_run_goes_through_and_keeps_nothing(each, capsys):
 
 def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
     actions = {
-        what: hall.summary([0.2, 0.4] if what != "open" else [], [0.1, 0.1], aim) for what, aim in hall.AIMS.items()
+        action: hall.summary([0.2, 0.4] if action != "open" else [], [0.1, 0.1], aim)
+        for action, aim in hall.AIMS.items()
     }
     assert actions["mask"]["p50_over_alone"] == pytest.approx(3) and actions["open"] == {
         "answers": 0,
@@ -275,7 +280,7 @@ def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
         "alone_s": 0.1,
         "aim_p95_s": 1.5,
     }
-    told = {
+    result = {
         "answers_a_second": 8.0,
         "cpu_seconds_an_answer": 0.1,
         "share_of_cores": 0.4,
@@ -288,7 +293,7 @@ def test_the_table_of_visitors_states_ratios_load_and_hits(tmp_path):
         "shared_results": {"hits": 6, "waits": 1, "misses": 3},
         "p95_over_without": {"mask": 1.25, "open": None},
     }
-    benchmarks.keep("hall-greedy", told, folder=tmp_path)
+    benchmarks.keep("hall-greedy", result, folder=tmp_path)
     table = doc_speed.hall(tmp_path)
     assert (
         "| mask | 2 | 0.10 | 0.30 | 0.39 | 0.30 | 4 | 1.25 |" in table

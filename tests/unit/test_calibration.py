@@ -252,24 +252,24 @@ def test_the_command_writes_what_every_use_then_follows(trained, tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes((trained / "seg" / "weights.safetensors").read_bytes())
     before = checkpoint.load(weights)
-    told = calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack")])
+    fields = calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack")])
     after = checkpoint.load(weights)
     assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in before.tensors)
-    assert {key: after.metadata[key] for key in calibration.FOUND} == json.loads(json.dumps(told))
+    assert {key: after.metadata[key] for key in calibration.FOUND} == json.loads(json.dumps(fields))
     assert (
-        told["flips_averaged"]
-        and told["calibrated"]["from"] == before.sha256
-        and told["calibrated"]["images"] == len(before.metadata["split"]["val"])
+        fields["flips_averaged"]
+        and fields["calibrated"]["from"] == before.sha256
+        and fields["calibrated"]["images"] == len(before.metadata["split"]["val"])
     )
-    fitted = told["calibration"]
+    fitted = fields["calibration"]
     assert (
         fitted["kind"] == "platt" and fitted["slope"] > 0 and fitted["after"]["ece"] <= fitted["before"]["ece"] + 1e-3
     )
-    assert sum(row["pixels"] for row in fitted["after"]["bins"]) == told["calibrated"]["images"] * 64 * 64
+    assert sum(row["pixels"] for row in fitted["after"]["bins"]) == fields["calibrated"]["images"] * 64 * 64
     again = calibrate.main(["--weights", str(weights), "--data.root", str(trained / "pack")])
-    assert again == told  # nothing of the first is left in the second, and it still names the network
+    assert again == fields  # nothing of the first is left in the second, and it still names the network
     network = inference.open_network(weights, "float32")
-    assert network.readout == calibration.readout(told)
+    assert network.readout == calibration.readout(fields)
     # of the calibrated masks
     assert (
         0.9 < after.metadata["bfloat16_dsc"] <= 1 and after.metadata["bfloat16_dsc"] != before.metadata["bfloat16_dsc"]

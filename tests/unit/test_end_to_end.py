@@ -129,8 +129,8 @@ def test_a_segmentation_is_learnt_further_whole(runs):
     own, before = checkpoint.unet(found), checkpoint.unet(begun)
     assert all(torch.equal(one, other) for one, other in zip(own.parameters(), before.parameters(), strict=True))
     assert found.metadata["model"] == begun.metadata["model"] and found.metadata["method"] == "mps_ams"
-    told = found.metadata["init"]
-    assert (told["kind"], told["sha256"], told["training"]) == (
+    origin = found.metadata["init"]
+    assert (origin["kind"], origin["sha256"], origin["training"]) == (
         "segmentation",
         begun.sha256,
         begun.metadata["training"],
@@ -138,7 +138,7 @@ def test_a_segmentation_is_learnt_further_whole(runs):
     assert checkpoint.training_patients(found) == {"phantom": set(splits.restore(begun.metadata["split"]).train)}
     with pytest.raises(ValueError, match="the segmentation has seen .* images of this split's test"):
         finetune.main([*SMALL, *how, "--init", str(still), "--data.split_seed", "1", "--out", str(runs / "leak2")])
-    elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": told}
+    elsewhere = {"split": splits.make("folder", list("abcdefghijkl"), list("abcdefghijkl")), "init": origin}
     other = checkpoint.Checkpoint(
         found.tensors, found.metadata | elsewhere | {"split": elsewhere["split"].__dict__}, ""
     )
@@ -253,12 +253,12 @@ def test_fine_tuning_takes_size_width_and_normalisation_from_the_checkpoint(runs
     other = finetune.main(
         [*short, "--data.size", "32", "--model.width", "16", "--model.norm", "group", "--out", str(tmp_path / "b")]
     )
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert checkpoint.load(other).metadata["size"] == 32 and checkpoint.load(other).metadata["model"]["width"] == 8
-    assert "--init was trained on images of 64 pixels; data.size says 32, and so is it fine-tuned" in said
+    assert "--init was trained on images of 64 pixels; data.size says 32, and so is it fine-tuned" in printed
     assert (
-        "has width 8 and keeps it; model.width 16 is not used" in said
-        and "has norm batch and keeps it; model.norm group is not used" in said
+        "has width 8 and keeps it; model.width 16 is not used" in printed
+        and "has norm batch and keeps it; model.norm group is not used" in printed
     )
 
 
@@ -361,8 +361,8 @@ def volumes(tmp_path_factory):
         ]
     )
     # a pack knows its sequences
-    for name, root, asked in (("direct", top / "data", VOLUMES), ("packed", top / "pack", VOLUMES[:-2])):
-        data = [*asked, "--data.root", str(root)]
+    for name, root, options in (("direct", top / "data", VOLUMES), ("packed", top / "pack", VOLUMES[:-2])):
+        data = [*options, "--data.root", str(root)]
         first = pretrain.main([*data, *TINY_PRETRAINING, "--out", str(top / name / "pre")])
         finetune.main([*data, *TINY_FINETUNING, "--init", str(first), "--out", str(top / name / "seg")])
     return top
@@ -374,11 +374,11 @@ def test_training_on_a_pack_is_training_on_the_folder(volumes):
         assert one.tensors.keys() == other.tensors.keys()
         assert all(torch.equal(one.tensors[key], other.tensors[key]) for key in one.tensors)
         assert one.metadata["data"] == other.metadata["data"] and one.metadata["split"] == other.metadata["split"]
-        told = [
+        losses = [
             [row.get("loss") for row in jsonl.read(volumes / name / stage / "records.jsonl", "epoch")]
             for name in ("direct", "packed")
         ]
-        assert told[0] == told[1] and len(told[0]) == 2
+        assert losses[0] == losses[1] and len(losses[0]) == 2
     start = checkpoint.load(volumes / "direct" / "pre" / "weights.safetensors")
     assert not torch.equal(
         start.tensors["head.weight"], one.tensors["head.weight"][: len(start.tensors["head.weight"])]
@@ -437,19 +437,21 @@ def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
         assert written["cases"][sample.case] == pytest.approx(expected, abs=1e-4), sample.case
     for patient in dict.fromkeys(dataset.groups):
         own = list(dataset.of([patient]))
-        said, truth = (
+        pred, truth = (
             np.stack([probabilities[sample.case] >= threshold for sample in own]),
             np.stack([sample.mask for sample in own]),
         )
-        assert written["volumes"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4), (
+        assert written["volumes"][patient] == pytest.approx(slow_case(pred, truth, made_volumes.SPACING), abs=1e-4), (
             patient
         )
     rows = list(written["volumes"].values())
     assert len({row["dsc"] for row in rows}) > 3
     for name in ("dsc", "ppv", "sen", "hd95", "assd"):
         assert written["per_volume"][name] == pytest.approx(np.mean([row[name] for row in rows]))
-    hit, said, real = (sum(row[name] for row in rows) for name in ("hit", "said", "real"))
-    assert written["dsc_pooled"] == written["per_volume"]["dsc_pooled"] == pytest.approx(2 * hit / (said + real))
+    true_pos, pred, truth_pos = (sum(row[name] for row in rows) for name in ("hit", "said", "real"))
+    assert (
+        written["dsc_pooled"] == written["per_volume"]["dsc_pooled"] == pytest.approx(2 * true_pos / (pred + truth_pos))
+    )
 
 
 def test_evaluation_of_a_part_measures_its_patients_with_all_their_slices(volumes):
@@ -483,14 +485,14 @@ def test_evaluation_looks_where_training_looked(tmp_path):
     assert list(found["image"]) == list(dataset.cases) and list(found["volume"]) == ["CHGJ000", "CHGJ001"]
     masks = {}
     for sample in dataset:
-        said = transforms.paste(probabilities[sample.case] >= threshold, sample.box, sample.mask.shape)
+        predicted = transforms.paste(probabilities[sample.case] >= threshold, sample.box, sample.mask.shape)
         assert found["image"][sample.case] == pytest.approx(
-            slow_case(said, sample.mask, made_volumes.SPACING[1:]), abs=1e-4
+            slow_case(predicted, sample.mask, made_volumes.SPACING[1:]), abs=1e-4
         )
-        masks.setdefault(sample.case.split("/")[0], []).append((said, sample.mask))
+        masks.setdefault(sample.case.split("/")[0], []).append((predicted, sample.mask))
     for patient, slices in masks.items():
-        said, truth = (np.stack(each) for each in zip(*slices))
-        assert found["volume"][patient] == pytest.approx(slow_case(said, truth, made_volumes.SPACING), abs=1e-4)
+        predicted, truth = (np.stack(each) for each in zip(*slices))
+        assert found["volume"][patient] == pytest.approx(slow_case(predicted, truth, made_volumes.SPACING), abs=1e-4)
     assert len(masks["CHGJ001"]) == 3 and found["volume"]["CHGJ001"]["said"] <= 3 * 6 * 17
     assert 0 < found["volume"]["CHGJ001"]["hit"] < found["volume"]["CHGJ001"]["real"]
 
@@ -504,7 +506,7 @@ def test_pictures_have_no_volumes(runs):
 def test_evaluation_says_what_the_reader_notes_and_takes_a_modality(tmp_path, runs, capsys):
     made_volumes.folder(tmp_path)
     (tmp_path / "images" / "Thumbs.db").write_bytes(b"no image")
-    asked = [
+    options = [
         "--weights",
         str(runs / "seg" / "weights.safetensors"),
         "--data.name",
@@ -514,14 +516,14 @@ def test_evaluation_says_what_the_reader_notes_and_takes_a_modality(tmp_path, ru
         "--split",
         "all",
     ]
-    evaluate.main([*asked, "--data.modality", "ct", "--json", str(tmp_path / "a.json")])
-    said = capsys.readouterr().out
+    evaluate.main([*options, "--data.modality", "ct", "--json", str(tmp_path / "a.json")])
+    printed = capsys.readouterr().out
     for note in (
         "Passed over in images/, being no images: Thumbs.db.",
         "The checkpoint was trained on ultrasound; these images are ct.",
     ):
-        assert said.count(f"note: {note}") == 1 and note in json.loads((tmp_path / "a.json").read_text())["notes"]
-    evaluate.main([*asked, "--json", str(tmp_path / "b.json")])
+        assert printed.count(f"note: {note}") == 1 and note in json.loads((tmp_path / "a.json").read_text())["notes"]
+    evaluate.main([*options, "--json", str(tmp_path / "b.json")])
     assert "trained on" not in capsys.readouterr().out
 
 

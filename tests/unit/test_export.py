@@ -76,8 +76,8 @@ def test_a_calibrated_network_that_averages_flips_is_exported_as_it_is_used(tmp_
     own = inference.probabilities(inference.open_network(path, "float32"), x).numpy()
     assert np.abs(answer(file, image=x) - own).max() < 1e-4
     np.testing.assert_allclose(answer(file, image=x.flip(3)), own[..., ::-1], atol=1e-4)
-    said = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
-    assert "from 0.4% of the image and where it reaches 80%" in said["rule"]
+    properties = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert "from 0.4% of the image and where it reaches 80%" in properties["rule"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (5, 1, 32, 32), (2, 1, 64, 48), (1, 1, 16, 16)])
@@ -152,27 +152,34 @@ def test_other_normalisations_and_several_channels(tmp_path, norm):
 def test_the_file_says_what_it_is(exported, capsys):
     path, file = exported
     session = onnxruntime.InferenceSession(str(file))
-    said = session.get_modelmeta().custom_metadata_map
-    assert {entry.key: entry.value for entry in onnx.load(file).metadata_props} == said
-    assert said["sha256"] == checkpoint.load(path).sha256 and said["checkpoint"] == path.name and said["size"] == "32"
-    assert (said["kind"], said["method"], said["data"], said["modality"]) == (
+    properties = session.get_modelmeta().custom_metadata_map
+    assert {entry.key: entry.value for entry in onnx.load(file).metadata_props} == properties
+    assert (
+        properties["sha256"] == checkpoint.load(path).sha256
+        and properties["checkpoint"] == path.name
+        and properties["size"] == "32"
+    )
+    assert (properties["kind"], properties["method"], properties["data"], properties["modality"]) == (
         "segmentation",
         "mps_ams",
         "busi",
         "ultrasound",
     )
-    assert said["intended_use"] == "It outlines nothing. Not a medical device." and "Data in Brief" in said["terms"]
-    assert "32 x 32" in said["preparation"] and "sequences" not in said
+    assert (
+        properties["intended_use"] == "It outlines nothing. Not a medical device."
+        and "Data in Brief" in properties["terms"]
+    )
+    assert "32 x 32" in properties["preparation"] and "sequences" not in properties
     (image,), (probability,) = session.get_inputs(), session.get_outputs()
     assert (image.name, image.type, image.shape) == ("image", "tensor(float)", ["batch", 1, "height", "width"])
     assert (probability.name, probability.shape) == ("probability", ["batch", 1, "height", "width"])
     again = export.main([str(path), "--out", str(file.with_name("again.onnx"))])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (
         again.read_bytes() == file.read_bytes()
-        and "again.onnx" in told
-        and "probability" in told
-        and "largest difference" in told
+        and "again.onnx" in printed
+        and "probability" in printed
+        and "largest difference" in printed
     )
     again.unlink()
 

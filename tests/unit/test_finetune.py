@@ -120,13 +120,13 @@ def test_stopped_and_resumed_it_ends_with_the_same_weights(tmp_path, quick_phant
 
 
 def test_the_weights_of_the_images_reach_the_loop(tmp_path, quick_phantom, monkeypatch):
-    asked = []
+    calls = []
     weights = sampling.weights
     monkeypatch.setattr(
-        sampling, "weights", lambda stack, *how: asked.append((len(stack), how)) or weights(stack, *how)
+        sampling, "weights", lambda stack, *how: calls.append((len(stack), how)) or weights(stack, *how)
     )
     run(tmp_path, "a", "--recipe.balance", "0.6")
-    assert asked == [(16, (0.6, RECIPES["assist"].small, 0.5))]
+    assert calls == [(16, (0.6, RECIPES["assist"].small, 0.5))]
 
 
 @pytest.mark.parametrize("name, value", [("deep", -1), ("balance", 1.0), ("small", float("nan")), ("presence", -0.1)])

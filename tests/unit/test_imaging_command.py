@@ -37,7 +37,7 @@ def called(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-def told(*arguments: object, code: int = 0) -> dict:
+def run_json(*arguments: object, code: int = 0) -> dict:
     """The JSON, which must be strict, without anything on stderr."""
     run = called(*arguments)
     assert (run.returncode, run.stderr) == (code, "")
@@ -47,7 +47,7 @@ def told(*arguments: object, code: int = 0) -> dict:
 def test_a_volume_is_described_by_its_own_values(tmp_path):
     values_shw, _ = body(3)
     path = save(tmp_path / "scan.nii.gz", values_shw, "RPI")
-    answer, image = told(path), nibabel.load(path)
+    answer, image = run_json(path), nibabel.load(path)
     assert list(answer) == KEYS and answer["file"] == "scan.nii.gz"
     assert (
         answer["modality"] == "ct"
@@ -66,33 +66,33 @@ def test_a_slanted_voxel_has_the_volume_of_the_determinant(tmp_path):
     affine = np.diag([-1.0, -1, 2, 1])
     affine[1, 2] = 1.5
     (tmp_path / "a.nii").write_bytes(nii(noise(), affine))
-    answer = told(tmp_path / "a.nii")
+    answer = run_json(tmp_path / "a.nii")
     assert answer["voxel_mm3"] == pytest.approx(2) and answer["spacing_mm"] == pytest.approx([1, 1, 2.5])
 
 
 def test_choices_and_a_stated_modality(tmp_path):
     values = noise((17, 18, 5, 3))
     (tmp_path / "a.nii").write_bytes(nii(values))
-    answer = told(tmp_path / "a.nii", "--choice", 2, "--modality", "ultrasound")
+    answer = run_json(tmp_path / "a.nii", "--choice", 2, "--modality", "ultrasound")
     assert answer["choice"] == 2 and len(answer["choices"]) == 3 and answer["modality"] == "ultrasound"
     np.testing.assert_allclose(answer["slice_means"], values[..., 2].mean((0, 1)))
-    assert "allowed are 0 to 2" in told(tmp_path / "a.nii", "--choice", 3, code=1)["error"]
+    assert "allowed are 0 to 2" in run_json(tmp_path / "a.nii", "--choice", 3, code=1)["error"]
 
 
 def test_what_is_no_number_is_not_written(tmp_path):
     values = noise(dtype=np.float32)
     values[:, :, 1], values[0, 0, 2], values[0, 1, 2] = np.nan, np.inf, -np.inf
     (tmp_path / "a.nii").write_bytes(nii(values, srow_x=[0] * 4))
-    answer = told(tmp_path / "a.nii")
+    answer = run_json(tmp_path / "a.nii")
     assert answer["slice_means"][1] is None and answer["range"] == [0, 100]
     assert answer["slice_means"][2] == pytest.approx(float(values[:, :, 2][np.isfinite(values[:, :, 2])].mean()))
     (tmp_path / "b.nii").write_bytes(nii(np.full((17, 18, 5), np.nan, np.float32)))
-    assert told(tmp_path / "b.nii")["range"] is None
+    assert run_json(tmp_path / "b.nii")["range"] is None
 
 
 def test_a_picture_has_no_geometry(tmp_path):
     picture(tmp_path / "a.png", np.full((20, 30), 51, np.uint8))
-    answer = told(tmp_path / "a.png")
+    answer = run_json(tmp_path / "a.png")
     assert (
         answer["shape"] == [30, 20, 1]
         and answer["modality"] == "ultrasound"
@@ -107,7 +107,7 @@ def test_a_folder_or_its_files_are_one_upload(tmp_path):
     files = built_in.save(volume, tmp_path)
     assert len(files) > 1
     (tmp_path / "README.txt").write_text("this is no image, whatever its name")
-    folder, series = told(tmp_path), told(*files)
+    folder, series = run_json(tmp_path), run_json(*files)
     assert folder["file"] == tmp_path.name and series["file"] == files[0].name
     assert folder["notes"][-1].startswith("1 of the ") and series["notes"] == []
     assert folder["shape"] == series["shape"] and folder["slice_means"] == series["slice_means"]
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path, content):
     path = tmp_path / "a b.nii.gz"
     if content is not None:
         path.write_bytes(content)
-    answer = told(path, code=1)
+    answer = run_json(path, code=1)
     assert set(answer) == {"error", "file"} and answer["file"] == "a b.nii.gz"
     assert answer["error"].endswith(".") and str(tmp_path) not in answer["error"]
 

@@ -305,19 +305,19 @@ def test_sform_and_qform_that_disagree_are_said_to(opened):
 def test_a_voxel_size_that_was_mended_is_said(opened, codes):
     scan = opened(nii(noise(), codes=codes, pixdim=[1, -1.5, 2, 0, 0, 0, 0, 0]))
     assert scan.spacing() == (1, 2, 1.5)
-    said = " ".join(scan.notes)
+    notes = " ".join(scan.notes)
     assert (
-        "voxel size of -1.5 along X; 1.5 is used." in said
-        and "voxel size of 0 along Z; 1 is used." in said
-        and "along Y" not in said
+        "voxel size of -1.5 along X; 1.5 is used." in notes
+        and "voxel size of 0 along Z; 1 is used." in notes
+        and "along Y" not in notes
     )
     assert (nifti_header.UNSTATED in scan.notes) == (codes == (0, 0))
 
 
-@pytest.mark.parametrize("qfac, said", [(1, False), (-1, False), (0, False), (-2, True), (0.5, True), (np.nan, True)])
-def test_a_qfac_that_is_none_is_said(opened, qfac, said):
+@pytest.mark.parametrize("qfac, noted", [(1, False), (-1, False), (0, False), (-2, True), (0.5, True), (np.nan, True)])
+def test_a_qfac_that_is_none_is_said(opened, qfac, noted):
     scan = opened(nii(noise(), codes=(0, 1), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0]))
-    assert any("qfac" in note for note in scan.notes) == said
+    assert any("qfac" in note for note in scan.notes) == noted
     assert not any(
         "qfac" in note for note in opened(nii(noise(), codes=(1, 0), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0])).notes
     )

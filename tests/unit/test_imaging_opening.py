@@ -59,15 +59,15 @@ def temporary(monkeypatch, tmp_path) -> Path:
 
 @pytest.fixture
 def dicom(monkeypatch) -> list:
-    """A stand-in for the DICOM reader; what it was asked: contents, modality, choice."""
-    asked = []
+    """A stand-in for the DICOM reader; what it was calls: contents, modality, choice."""
+    calls = []
 
     def read(files, modality, choice=0):
-        asked.append(([file.read_bytes() for file in files], modality, choice))
+        calls.append(([file.read_bytes() for file in files], modality, choice))
         return Scan(np.zeros((20, 20, len(files)), np.int16), "ct", "DICOM", notes=("of its own",))
 
     monkeypatch.setattr(imaging, "dicom", types.SimpleNamespace(read=read), raising=False)
-    return asked
+    return calls
 
 
 # One file

@@ -52,7 +52,7 @@ def test_open_network_and_catalogue(weights, network, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "agreement, asked, hardware, expected",
+    "agreement, precision_option, hardware, expected",
     [
         (0.9995, "auto", True, torch.bfloat16),
         (0.9985, "auto", True, torch.float32),  # its masks differ
@@ -63,7 +63,7 @@ def test_open_network_and_catalogue(weights, network, tmp_path):
     ],
 )
 def test_bfloat16_is_for_networks_whose_masks_agree(
-    weights, tmp_path, monkeypatch, agreement, asked, hardware, expected
+    weights, tmp_path, monkeypatch, agreement, precision_option, hardware, expected
 ):
     found = checkpoint.load(weights)
     path = tmp_path / "one.safetensors"
@@ -74,7 +74,7 @@ def test_bfloat16_is_for_networks_whose_masks_agree(
     )
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: hardware)
     monkeypatch.setattr(precision, "cpu_speedup", lambda: 2.0)
-    unet = inference.open_network(path, asked).unet
+    unet = inference.open_network(path, precision_option).unet
     assert unet.encoder.precision == unet.decoder.precision == expected
 
 

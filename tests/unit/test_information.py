@@ -42,9 +42,9 @@ def test_curves_of_made_up_images_are_the_bits_of_their_clusters(found, phantoms
             at = found["epochs"].index(epoch)
             for name, ratio in (("mps_ams", schedule.mask_ratio(epoch)), ("base_mps", 0.75)):
                 bits = [uncertainty.lesion_first_bits(64, size, masking.hidden_count(64, ratio)) for size in sizes]
-                told = found["undecided"][selector][name]
-                assert told["mean"][at] == pytest.approx(np.mean(bits), abs=0.006)
-                assert [told["low"][at], told["high"][at]] == pytest.approx(
+                curve = found["undecided"][selector][name]
+                assert curve["mean"][at] == pytest.approx(np.mean(bits), abs=0.006)
+                assert [curve["low"][at], curve["high"][at]] == pytest.approx(
                     np.quantile(bits, [0.25, 0.75]).tolist(), abs=0.006
                 )
     assert found["undecided"]["random"]["base"]["mean"] == [round(uncertainty.random_bits(64, 48), 2)] * len(
@@ -54,9 +54,9 @@ def test_curves_of_made_up_images_are_the_bits_of_their_clusters(found, phantoms
 
 def test_shared_bits_begin_and_end_at_0_and_do_not_care_who_is_hidden(found):
     assert set(found["shared"]) == ORDERS
-    for told in found["shared"].values():
-        assert told["mean"][0] == told["mean"][-1] == 0
-        assert all(low <= high and low >= 0 for low, high in zip(told["low"], told["high"]))
+    for shared in found["shared"].values():
+        assert shared["mean"][0] == shared["mean"][-1] == 0
+        assert all(low <= high and low >= 0 for low, high in zip(shared["low"], shared["high"]))
     assert max(found["random_mixed"]) < max(found["random_from_half"]) < 1.5 * max(found["shared"]["random"]["mean"])
     assert max(found["shared"]["block"]["mean"]) < max(found["shared"]["random"]["mean"])
 
@@ -74,24 +74,24 @@ def test_orderings_are_counted_where_they_fail():
     lesion[0, 7], lesion[1, :80] = True, True
     order = masking.order(lesion, torch.Generator().manual_seed(0))
     counts = [masking.hidden_count(256, schedule.mask_ratio(epoch)) for epoch in range(1, 801)]
-    told = information.ordering(lesion, order)
+    found = information.ordering(lesion, order)
     gaps = [uncertainty.lesion_first_bits(256, 1, n) - uncertainty.classified_bits(256, 1, n) for n in counts]
-    assert told["compared"] == 1600 and told["h2_above_h1"] == told["h3_above_h1"] == told["masks_not_counted"] == 0
-    assert told["h3_above_h2"] == sum(gap > 1e-6 for gap in gaps) == sum(n > 128 for n in counts)
-    assert (told["images_h3_above_h2"], told["largest_cluster"], told["first_epoch"]) == (
+    assert found["compared"] == 1600 and found["h2_above_h1"] == found["h3_above_h1"] == found["masks_not_counted"] == 0
+    assert found["h3_above_h2"] == sum(gap > 1e-6 for gap in gaps) == sum(n > 128 for n in counts)
+    assert (found["images_h3_above_h2"], found["largest_cluster"], found["first_epoch"]) == (
         1,
         1,
         1 + [n > 128 for n in counts].index(True),
     )
-    assert told["most_bits"] == pytest.approx(max(gaps), abs=6e-4)
+    assert found["most_bits"] == pytest.approx(max(gaps), abs=6e-4)
     foreign = information.ordering(lesion, order.flip(1))["masks_not_counted"]  # background first is another strategy
     assert foreign == 1600
 
 
 def test_without_a_cluster_nothing_can_fail():
     lesion = torch.zeros(3, 16, dtype=torch.bool)
-    told = information.ordering(lesion, masking.order(lesion))
-    assert told["compared"] == 2400 and not any(value for key, value in told.items() if key != "compared")
+    counts = information.ordering(lesion, masking.order(lesion))
+    assert counts["compared"] == 2400 and not any(value for key, value in counts.items() if key != "compared")
 
 
 def test_a_block_is_one_square_and_every_patch_is_hidden_in_the_end():
@@ -108,15 +108,15 @@ def test_a_block_is_one_square_and_every_patch_is_hidden_in_the_end():
 
 def test_means_over_epochs_are_a_loop_over_epochs():
     shared_nk = torch.rand(5, 65, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
-    told = information.over_epochs(shared_nk)
+    means = information.over_epochs(shared_nk)
     mean = shared_nk.mean(dim=0)
     counts = {
         "fixed": [48] * 800,
         "adaptive": [masking.hidden_count(64, schedule.mask_ratio(epoch)) for epoch in range(1, 801)],
     }
     for ratio, hidden in counts.items():
-        assert told[ratio]["bits"] == pytest.approx(np.mean([mean[n] for n in hidden]), abs=0.006)
-        assert told[ratio]["per_hidden"] == pytest.approx(np.mean([mean[n] / n for n in hidden]), abs=6e-5)
+        assert means[ratio]["bits"] == pytest.approx(np.mean([mean[n] for n in hidden]), abs=0.006)
+        assert means[ratio]["per_hidden"] == pytest.approx(np.mean([mean[n] / n for n in hidden]), abs=6e-5)
 
 
 def test_mixed_images_keep_each_patchs_values():
@@ -130,9 +130,12 @@ def test_the_command_runs_on_phantoms_and_a_quick_one_keeps_nothing(capsys, quic
     information.main(
         ["--data.name", "phantom", "--data.cases", "6", "--data.size", "64", "--patch", "8", "--quick", "true"]
     )
-    told = json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
     assert (
-        told["images"] == 6 and told["patches"] == 64 and set(told["shared"]) == ORDERS and "phantoms" in told["source"]
+        record["images"] == 6
+        and record["patches"] == 64
+        and set(record["shared"]) == ORDERS
+        and "phantoms" in record["source"]
     )
     assert before == {path: path.read_bytes() for path in information.HERE.glob("information-*.json")}
 
@@ -222,29 +225,29 @@ def test_the_records_are_of_the_three_sets_and_of_no_machine(kept):
 
 
 def test_h1_is_never_passed_and_h2_only_by_small_clusters_of_which_much_is_hidden(kept):
-    for told in kept:
-        for check in told["ordering"].values():
+    for record in kept:
+        for check in record["ordering"].values():
             assert check["h2_above_h1"] == check["h3_above_h1"] == check["masks_not_counted"] == 0
             assert check["largest_cluster"] <= 6 and check["most_bits"] < 0.5
             assert check["first_epoch"] == 0 or schedule.mask_ratio(check["first_epoch"]) > 0.5
 
 
 def test_lesion_first_shares_less_and_adaptive_more(kept):
-    for told in kept:
-        mean = {order: np.array(values["mean"])[4:-4] for order, values in told["shared"].items()}
+    for record in kept:
+        mean = {order: np.array(values["mean"])[4:-4] for order, values in record["shared"].items()}
         for selector in clusters.PAPER_SELECTORS:
             assert (mean["block"] < mean[selector]).all() and (mean[selector] < mean["random"]).all()
-            assert all(share < 0.5 for share in told["more_than_random"][selector][4:-4])
-        for over in told["shared_over_epochs"].values():
+            assert all(share < 0.5 for share in record["more_than_random"][selector][4:-4])
+        for over in record["shared_over_epochs"].values():
             assert over["fixed"]["bits"] < over["adaptive"]["bits"] < 1.1 * over["fixed"]["bits"]
             assert over["fixed"]["per_hidden"] < over["adaptive"]["per_hidden"]
-        assert max(told["random_mixed"]) < 0.05 * max(told["shared"]["random"]["mean"])
+        assert max(record["random_mixed"]) < 0.05 * max(record["shared"]["random"]["mean"])
 
 
 def test_lesion_first_leaves_less_to_chance_and_begins_with_the_least(kept):
-    for told in kept:
+    for record in kept:
         for selector in clusters.PAPER_SELECTORS:
-            random, first = told["undecided"]["random"], told["undecided"][selector]
+            random, first = record["undecided"]["random"], record["undecided"][selector]
             for ours, theirs in (("mps_ams", "base_ams"), ("base_mps", "base")):
                 assert (np.array(first[ours]["mean"]) < np.array(random[theirs]["mean"])).all()
             assert first["mps_ams"]["mean"][0] < first["base_mps"]["mean"][0]

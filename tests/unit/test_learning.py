@@ -152,27 +152,32 @@ def test_a_network_gets_better_on_what_it_never_saw_and_is_measured_as_anyone_wo
             image, mask = (
                 np.asarray(Image.open(folder / "accepted" / kind / f"{id}.png")) for kind in ("images", "masks")
             )
-            said = inference.probability(network, image.astype(np.float32) / 255) >= 0.5
-            found.append(float(metrics.overlap(torch.tensor(said)[None], torch.tensor(mask > 0)[None])["dsc"]))
+            predicted = inference.probability(network, image.astype(np.float32) / 255) >= 0.5
+            found.append(float(metrics.overlap(torch.tensor(predicted)[None], torch.tensor(mask > 0)[None])["dsc"]))
         assert np.mean(found) == pytest.approx(mean, abs=1e-9)
 
 
 def test_the_checkpoint_says_what_it_was_begun_from_and_what_it_has_seen(learnt, weights):
     run = learnt[1]
     found, plan = checkpoint.load(run.evaluation().checkpoint), json.loads((run.folder / "plan.json").read_text())
-    told = found.metadata
-    assert (told["kind"], told["method"], told["size"], told["model"]) == ("segmentation", "mps_ams", 32, MODEL)
-    init = told["init"]
+    metadata = found.metadata
+    assert (metadata["kind"], metadata["method"], metadata["size"], metadata["model"]) == (
+        "segmentation",
+        "mps_ams",
+        32,
+        MODEL,
+    )
+    init = metadata["init"]
     assert (init["kind"], init["method"], init["sha256"]) == (
         "segmentation",
         "mps_ams",
         checkpoint.load(weights).sha256,
     )
-    assert sorted(told["labelled"]) == plan["learn"] and told["split"]["test"] == plan["held_back"]
+    assert sorted(metadata["labelled"]) == plan["learn"] and metadata["split"]["test"] == plan["held_back"]
     assert (
-        told["data"]["modality"] == "ultrasound"
-        and "by hand" in told["data"]["target"]
-        and "project" in told["data"]["source"]
+        metadata["data"]["modality"] == "ultrasound"
+        and "by hand" in metadata["data"]["target"]
+        and "project" in metadata["data"]["source"]
     )
     assert checkpoint.training_patients(found) == {"folder": set(plan["learn"])}
 
@@ -217,10 +222,10 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
 
 
 def test_the_steps_of_a_training_are_told(tmp_path):
-    tell = progress_file.ProgressReporter(tmp_path)
-    tell("before", 0.5, "not yet")
-    tell.written -= 2
-    tell("learning", 0.2, "learning: step 2 of 10")
+    progress = progress_file.ProgressReporter(tmp_path)
+    progress("before", 0.5, "not yet")
+    progress.written -= 2
+    progress("learning", 0.2, "learning: step 2 of 10")
     assert retraining_run.read(tmp_path / "progress.json") == {
         "share": 0.3,
         "words": "learning: step 2 of 10",
@@ -436,26 +441,31 @@ def test_volumes_count_as_one_item_and_of_many_slices_only_some_are_learnt_from(
     run, own = retraining.prepare(tmp_path / "project", weights, NAME)
     shutil.copytree(run.folder, tmp_path / "kept")
     with own:
-        told = retrain.correct(run.folder, 3, 1e-3)
-    assert len(told["items"]) == told["images"] == told["changed_by_hand"] == 12 - told["learned"]
+        verdict = retrain.correct(run.folder, 3, 1e-3)
+    assert len(verdict["items"]) == verdict["images"] == verdict["changed_by_hand"] == 12 - verdict["learned"]
     found = checkpoint.load(run.folder / "weights.safetensors").metadata
     assert (
-        found["data"]["modality"] == "mri" and found["config"]["data"]["slice_stride"] == told["learned"] * 6 // 24 > 1
+        found["data"]["modality"] == "mri"
+        and found["config"]["data"]["slice_stride"] == verdict["learned"] * 6 // 24 > 1
     )
-    id, numbers = next(iter(told["items"].items()))
+    id, numbers = next(iter(verdict["items"].items()))
     dataset, network = retrain.corrected_stack(tmp_path / "kept", "mri").of([id]), inference.open_network(weights)
-    said, truth = (
+    predicted, truth = (
         np.stack(each)
         for each in zip(*[(inference.probability(network, s.unit, s.box) >= 0.5, s.mask) for s in dataset])
     )
-    assert len(said) == 6 and numbers["before"] == pytest.approx(2 * (said & truth).sum() / (said.sum() + truth.sum()))
+    assert len(predicted) == 6 and numbers["before"] == pytest.approx(
+        2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+    )
 
 
 def test_the_interval_is_of_pairs():
     before, after = {"a": 0.1, "b": 0.5, "c": 0.9}, {"a": 0.2, "b": 0.6, "c": 1.0}
-    told = retrain.compare_scores(before, after)
+    result = retrain.compare_scores(before, after)
     assert (
-        told["interval"] == pytest.approx([0.1, 0.1]) and told["before"] == pytest.approx(0.5) and told["p"] == 2 / 2**3
+        result["interval"] == pytest.approx([0.1, 0.1])
+        and result["before"] == pytest.approx(0.5)
+        and result["p"] == 2 / 2**3
     )
     assert retrain.compare_scores(before, before) == {
         "before": 0.5,
@@ -467,8 +477,8 @@ def test_the_interval_is_of_pairs():
     }
     # all resamples there are
     drawn = [np.mean([x, y, z]) for x in (-0.3, 0, 0.6) for y in (-0.3, 0, 0.6) for z in (-0.3, 0, 0.6)]
-    told = retrain.compare_scores(before, {"a": 0.7, "b": 0.5, "c": 0.6})
-    assert told["interval"][0] == pytest.approx(min(drawn)) and told["interval"][1] == pytest.approx(max(drawn))
+    result = retrain.compare_scores(before, {"a": 0.7, "b": 0.5, "c": 0.6})
+    assert result["interval"][0] == pytest.approx(min(drawn)) and result["interval"][1] == pytest.approx(max(drawn))
 
 
 @pytest.mark.parametrize(
@@ -485,14 +495,14 @@ def test_the_interval_is_of_pairs():
 )
 def test_better_is_said_only_where_a_gain_is_shown(gains, better):
     before = {str(number): 0.5 for number in range(len(gains))}
-    told = retrain.compare_scores(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
-    assert told["better"] is better
+    result = retrain.compare_scores(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
+    assert result["better"] is better
     if len(gains) < 10:
         sums = [
             abs(sum(sign * gain for sign, gain in zip(signs, gains)))
             for signs in itertools.product((1, -1), repeat=len(gains))
         ]
-        assert told["p"] == pytest.approx(np.mean([total >= abs(sum(gains)) - 1e-12 for total in sums]))
+        assert result["p"] == pytest.approx(np.mean([total >= abs(sum(gains)) - 1e-12 for total in sums]))
 
 
 def test_the_verdict_is_in_words_and_those_of_an_earlier_version_are_read_anew(tmp_path):
@@ -586,27 +596,27 @@ def section():
 
 def shown(teach: RetrainPanel) -> tuple[str, set[str]]:
     """The section's text, and the buttons that can be pressed."""
-    told, buttons = teach.update(), ("start", "cancel", "use", "back")
+    updates, buttons = teach.update(), ("start", "cancel", "use", "back")
     there = {
         name
         for name in buttons
-        if told[getattr(teach, name)].visible and told[getattr(teach, name)].interactive is not False
+        if updates[getattr(teach, name)].visible and updates[getattr(teach, name)].interactive is not False
     }
-    assert told[teach.clock].active == ("cancel" in there)
-    return told[teach.status], there
+    assert updates[teach.clock].active == ("cancel" in there)
+    return updates[teach.status], there
 
 
 def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, section, tmp_path):
     folder = Path(shutil.copytree(learnt[0], tmp_path / "project"))
     teach, registry = section(folder, weights)
     verdict = Run(folder / "runs" / learnt[1].folder.name).evaluation()
-    said, there = shown(teach)
-    assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in said and there == {"start", "use"}
+    text, there = shown(teach)
+    assert f"DSC {verdict.before:.3f} before, {verdict.after:.3f} after" in text and there == {"start", "use"}
     assert assist.default_model(registry, "ultrasound") == NAME
     teach._use("anna")
-    said, there = shown(teach)
+    text, there = shown(teach)
     newest = f"corrected-1-{NAME.removeprefix('busi-')}"
-    assert newest in said and there == {"start", "back"} and assist.default_model(registry, "ultrasound") == newest
+    assert newest in text and there == {"start", "back"} and assist.default_model(registry, "ultrasound") == newest
     assert teach._begins_from() == newest
     teach._back("anna")
     assert newest not in shown(teach)[0] and assist.default_model(registry, "ultrasound") == NAME
@@ -617,8 +627,8 @@ def test_the_page_takes_a_better_network_into_use_and_back(learnt, weights, sect
 
 def test_the_page_says_how_many_masks_are_missing(weights, section, tmp_path):
     teach, _ = section(tmp_path / "empty", weights)
-    said, there = shown(teach)
-    assert f"0 of {retraining.MIN_ACCEPTED} masks" in said and not there
+    text, there = shown(teach)
+    assert f"0 of {retraining.MIN_ACCEPTED} masks" in text and not there
     with pytest.raises(gr.Error, match="no segmentation network"):
         teach._start()
 
@@ -628,14 +638,14 @@ def test_the_page_begins_watches_and_cancels(folder, weights, section):
     assert shown(teach)[1] == {"start"}
     teach._start()
     try:
-        said, there = shown(teach)
-        assert "progressbar" in said and there == {"cancel"}
+        text, there = shown(teach)
+        assert "progressbar" in text and there == {"cancel"}
         with pytest.raises(gr.Error, match="learning already"):
             teach._start()
     finally:
         teach._cancel()
-    said, there = shown(teach)
-    assert "cancelled; nothing has changed" in said and there == {"start"}
+    text, there = shown(teach)
+    assert "cancelled; nothing has changed" in text and there == {"start"}
 
 
 def test_an_untouched_proposal_of_another_network_is_made_anew(folder, weights, section, pictures, tmp_path):

@@ -50,10 +50,10 @@ def test_what_is_told_of_an_image_is_counted_by_hand():
     numbers = torch.tensor([[0.0, 0.1, 0.2, 0.9, 0.0, 0.1, 0.1, 0.0, 0.1, 0.8]])
     truth = torch.zeros(1, 10, dtype=torch.bool)
     truth[0, [2, 3]] = True
-    told = lesion_ranking.rank_scores(clusters.split_numbers(numbers), truth)
-    assert told["auc"] == [pytest.approx(15 / 16)] and told["size"] == [pytest.approx(0.2)]
-    assert told["lift"] == [pytest.approx(0.5 / 0.2)] and told["lift_top"] == [pytest.approx(1 / 0.2)]
-    assert told["cover-1"] == [0.5]  # two of ten are hidden, 3 and 9
+    scores = lesion_ranking.rank_scores(clusters.split_numbers(numbers), truth)
+    assert scores["auc"] == [pytest.approx(15 / 16)] and scores["size"] == [pytest.approx(0.2)]
+    assert scores["lift"] == [pytest.approx(0.5 / 0.2)] and scores["lift_top"] == [pytest.approx(1 / 0.2)]
+    assert scores["cover-1"] == [0.5]  # two of ten are hidden, 3 and 9
 
 
 def test_the_score_of_rows_of_numbers_is_the_number_and_of_others_the_clusters(phantoms):
@@ -69,11 +69,11 @@ def test_intervals_hold_the_mean_and_the_other_half_is_every_second_image():
         name: np.arange(8.0)
         for name in ("auc", "lift", "lift_top", "size", "ms", *(f"cover-{epoch}" for epoch in lesion_ranking.EPOCHS))
     }
-    told = lesion_ranking.summarise_scores(
+    summary = lesion_ranking.summarise_scores(
         values, np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), size=500).astype(float)
     )
-    mean, low, high = told["auc"]
-    assert mean == 3.5 and low < mean < high and told["auc_second"] == 4.0 and told["ms"] == 3.5
+    mean, low, high = summary["auc"]
+    assert mean == 3.5 and low < mean < high and summary["auc_second"] == 4.0 and summary["ms"] == 3.5
 
 
 def test_candidates_alone():
@@ -136,11 +136,11 @@ def test_the_command_draws_the_worst_and_keeps_nothing_when_quick(capsys, quick_
     ]
     lesion_ranking.main(options)
     text = capsys.readouterr().out
-    told = json.loads(text[text.index("{") :])
+    record = json.loads(text[text.index("{") :])
     assert (
-        told["images"] == 4
-        and set(told["selectors"]) == set(lesion_ranking.selectors())
-        and told["selectors"]["geodesic"]["auc"][0] > 0.5
+        record["images"] == 4
+        and set(record["selectors"]) == set(lesion_ranking.selectors())
+        and record["selectors"]["geodesic"]["auc"][0] > 0.5
     )
     assert (tmp_path / "out" / "worst.png").read_bytes().startswith(b"\x89PNG")
     assert before == {path: path.read_bytes() for path in lesion_ranking.RECORDS.glob("lesion_ranking-*.json")}
@@ -198,11 +198,11 @@ def test_only_some_are_measured_and_the_others_stay(capsys, quick_phantom, tmp_p
     monkeypatch.setattr(lesion_ranking, "read_records", lambda: {"phantom": kept})
     lesion_ranking.main([*options, "--only", '["geodesic"]'])
     text = capsys.readouterr().out
-    told = json.loads(text[text.index("{") :])
+    record = json.loads(text[text.index("{") :])
     assert (
-        set(told["selectors"]) == {"geodesic", "other"}
-        and told["selectors"]["geodesic"]["auc"][0] < 1
-        and told["network"] == "one"
+        set(record["selectors"]) == {"geodesic", "other"}
+        and record["selectors"]["geodesic"]["auc"][0] < 1
+        and record["network"] == "one"
     )
     with pytest.raises(ValueError, match="no selector is called ascent; there are: random order"):
         lesion_ranking.main([*options, "--only", '["ascent"]'])

@@ -60,10 +60,10 @@ def test_cross_entropy_by_hand():
 
 def test_dice_part_by_hand():
     """Logits of +-40 are 0/1 predictions: 2 pixels right of 3 said and 4 real in all, Dice 4/7 over the batch."""
-    said = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).reshape(2, 1, 2, 2).bool()
-    real = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]]).reshape(2, 1, 2, 2).bool()
-    logits = torch.where(said, 40.0, -40.0)
-    dice = losses.segmentation(logits, real) - losses.segmentation(logits, real, "ce")
+    pred = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]]).reshape(2, 1, 2, 2).bool()
+    truth = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]]).reshape(2, 1, 2, 2).bool()
+    logits = torch.where(pred, 40.0, -40.0)
+    dice = losses.segmentation(logits, truth) - losses.segmentation(logits, truth, "ce")
     assert float(dice) == pytest.approx(1 - 4 / 7, abs=1e-4)
 
 

@@ -24,14 +24,14 @@ def test_overlap_is_the_loop():
     found = metrics.overlap(pred, truth)
     assert set(found) == {"dsc", "ppv", "sen"} and all(v.shape == (6,) for v in found.values())
     for b in range(6):
-        hit = said = real = 0
+        true_pos = pred_pos = truth_pos = 0
         for y in range(24):
             for x in range(24):
                 p, t = bool(pred[b, y, x]), bool(truth[b, y, x])
-                hit, said, real = hit + (p and t), said + p, real + t
-        assert float(found["ppv"][b]) == pytest.approx(hit / said)
-        assert float(found["sen"][b]) == pytest.approx(hit / real)
-        assert float(found["dsc"][b]) == pytest.approx(2 * hit / (said + real))
+                true_pos, pred_pos, truth_pos = true_pos + (p and t), pred_pos + p, truth_pos + t
+        assert float(found["ppv"][b]) == pytest.approx(true_pos / pred_pos)
+        assert float(found["sen"][b]) == pytest.approx(true_pos / truth_pos)
+        assert float(found["dsc"][b]) == pytest.approx(2 * true_pos / (pred_pos + truth_pos))
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,25 @@ def slow_surface(pred, truth, spacing=1.0):
 
 def slow_case(pred, truth, spacing=1.0):
     """All numbers of an image or a volume, without anything of ``metrics``."""
-    hit, said, real = (sum(map(bool, mask.ravel())) for mask in (pred & truth, pred, truth))
+    true_pos, pred_pos, truth_pos = (sum(map(bool, mask.ravel())) for mask in (pred & truth, pred, truth))
     nothing, diagonal = (
-        not (said or real),
+        not (pred_pos or truth_pos),
         math.sqrt(sum((side * step) ** 2 for side, step in zip(pred.shape, np.broadcast_to(spacing, pred.ndim)))),
     )
-    shares = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+    shares = {
+        "dsc": 2 * true_pos / max(pred_pos + truth_pos, 1),
+        "ppv": true_pos / max(pred_pos, 1),
+        "sen": true_pos / max(truth_pos, 1),
+    }
     far = (
         slow_surface(pred, truth, spacing)
-        if said and real
+        if pred_pos and truth_pos
         else dict.fromkeys(("hd95", "assd"), diagonal * (not nothing))
     )
     return (
         {name: 1.0 if nothing else share for name, share in shares.items()}
         | far
-        | {"hit": hit, "said": said, "real": real}
+        | {"hit": true_pos, "said": pred_pos, "real": truth_pos}
     )
 
 
@@ -232,13 +236,17 @@ def test_case_of_a_volume_counts_voxels_of_all_slices():
 def cases():
     """A good one, a missed one, a quiet normal and a false alarm: (hit, said, real) each."""
     rows = []
-    for hit, said, real in ((6, 8, 10), (0, 0, 5), (0, 0, 0), (0, 3, 0)):
-        nothing = said + real == 0
-        share = {"dsc": 2 * hit / max(said + real, 1), "ppv": hit / max(said, 1), "sen": hit / max(real, 1)}
+    for true_pos, pred_pos, truth_pos in ((6, 8, 10), (0, 0, 5), (0, 0, 0), (0, 3, 0)):
+        nothing = pred_pos + truth_pos == 0
+        share = {
+            "dsc": 2 * true_pos / max(pred_pos + truth_pos, 1),
+            "ppv": true_pos / max(pred_pos, 1),
+            "sen": true_pos / max(truth_pos, 1),
+        }
         rows.append(
             {k: 1.0 if nothing else v for k, v in share.items()}
             | {"hd95": 7.0 * (not nothing), "assd": 1.0 * (not nothing)}
-            | {"hit": hit, "said": said, "real": real}
+            | {"hit": true_pos, "said": pred_pos, "real": truth_pos}
         )
     return rows
 

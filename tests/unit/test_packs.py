@@ -367,8 +367,8 @@ def test_training_takes_a_pack_only_for_what_it_is(whole):
     data = {"name": "brats", "root": str(whole), "size": SIZE}
     stack = options.read(options.Data(**data))
     assert (stack.name, stack.size, stack.channels, stack.target) == ("brats", SIZE, 2, "whole brain tumour")
-    told = options.read(options.Data(**data, target="glioma", source="elsewhere"))
-    assert (told.target, told.source, told.sha256) == ("glioma", "elsewhere", stack.sha256)
+    stated = options.read(options.Data(**data, target="glioma", source="elsewhere"))
+    assert (stated.target, stated.source, stated.sha256) == ("glioma", "elsewhere", stack.sha256)
     for other in ({"size": 32}, {"name": "hecktor"}):
         with pytest.raises(ValueError, match="is a pack of 'brats' at 16 pixels; data.name is .* and data.size"):
             options.read(options.Data(**data | other))

@@ -56,8 +56,14 @@ def test_a_comparison_shows_image_truth_methods_and_disagreement():
     (cells,) = panels(figure)
     assert [ax.get_title() for ax in cells] == ["Image", "Truth", "U-Net", "MAE", "MPS-AMS", "SwAV", "Disagreement"]
     assert all((ax.get_images()[0].get_array() == IMAGE).all() for ax in cells[:-1])
-    truth, said = (looks.TRUTH, False), (looks.PREDICTED, True)
-    assert [outlines(ax) for ax in cells] == [[], [truth], *[[truth, said]] * 3, [truth], [truth]]  # SwAV found nothing
+    truth, predicted = (looks.TRUTH, False), (looks.PREDICTED, True)
+    assert [outlines(ax) for ax in cells] == [
+        [],
+        [truth],
+        *[[truth, predicted]] * 3,
+        [truth],
+        [truth],
+    ]  # SwAV found nothing
     overlap = 2 * (MASKS["scratch"] & TRUTH).sum() / (MASKS["scratch"].sum() + TRUTH.sum())
     assert [ax.texts[0].get_text() for ax in cells[2:6]] == [
         f"{overlap:.2f}",

@@ -19,15 +19,15 @@ def network(monkeypatch):
 
     Remembers its prompts.
     """
-    asked = []
+    seen_prompts = []
 
     def segment(network, unit_hw, prompt):
-        asked.append(prompt)
+        seen_prompts.append(prompt)
         mask_hw = unit_hw > 0.1
         return PromptResult(mask_hw, unit_hw, float(unit_hw.max()), prompt.box)
 
     monkeypatch.setattr(propagation, "segment_prompt", segment)
-    return asked
+    return seen_prompts
 
 
 def test_each_slice_is_prompted_with_the_mask_of_the_one_before(network):

@@ -32,12 +32,12 @@ def task(per_image: float, batch: int = 8, seen: list | None = None) -> loop.Tas
 
 def test_speed_and_time_are_those_of_the_steps(capsys):
     dry_run.measure_and_print(task(0.004))
-    said = capsys.readouterr().out
-    speed = float(re.search(r"^([\d.]+) images/s in batches of 8$", said, re.M)[1])
+    printed = capsys.readouterr().out
+    speed = float(re.search(r"^([\d.]+) images/s in batches of 8$", printed, re.M)[1])
     assert 120 < speed <= 251
-    epoch, whole = re.search(r"an epoch of 40 images takes (.*), all 100 epochs (.*)$", said, re.M).groups()
+    epoch, whole = re.search(r"an epoch of 40 images takes (.*), all 100 epochs (.*)$", printed, re.M).groups()
     assert abs(seconds(epoch) - 40 / speed) <= 0.1 and abs(seconds(whole) - 4000 / speed) <= 1
-    assert "GiB at most of" in said and "largest batch that fits" in said
+    assert "GiB at most of" in printed and "largest batch that fits" in printed
 
 
 def seconds(words: str) -> float:
@@ -70,10 +70,10 @@ def test_durations_are_spoken_in_two_words(value, words):
 
 @pytest.mark.parametrize("limit", [8, 9, 100, 777, 5000])
 def test_the_largest_batch_is_found_to_within_an_eighth(monkeypatch, limit):
-    asked = []
-    monkeypatch.setattr(dry_run, "possible", lambda task, batch: asked.append(batch) or batch <= limit)
+    batches = []
+    monkeypatch.setattr(dry_run, "possible", lambda task, batch: batches.append(batch) or batch <= limit)
     found = dry_run.largest_tried(task(0.0), 8)
-    assert limit - max(1, limit // 8) <= found <= limit and len(asked) < 25
+    assert limit - max(1, limit // 8) <= found <= limit and len(batches) < 25
 
 
 def test_memory_that_is_not_there_is_no_error(monkeypatch):
@@ -120,18 +120,18 @@ def test_no_batch_is_computed_that_is_predicted_to_need_more_than_is_free(monkey
     loss = made.loss
     made.loss = lambda indices, *rest: (taken.__setitem__(0, max(taken[0], len(indices))), loss(indices, *rest))[1]
     dry_run.measure_and_print(made)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert max(seen) == computed and max(seen) <= 0.9 * free
-    assert ("does not fit" in said) == (computed < 64)
+    assert ("does not fit" in printed) == (computed < 64)
     if computed < 64:
         assert (
-            f"a batch of 64 would take about {64 * MIB / 2**30:.2f} GiB" in said
-            and f"images/s in batches of {computed}" in said
+            f"a batch of 64 would take about {64 * MIB / 2**30:.2f} GiB" in printed
+            and f"images/s in batches of {computed}" in printed
         )
-        fits = int(re.search(r"largest batch that fits: about (\d+)", said)[1])
+        fits = int(re.search(r"largest batch that fits: about (\d+)", printed)[1])
         assert 0.85 * free <= fits <= free
     elif free == 1000:
-        assert "largest batch that fits: all 200 images of an epoch" in said
+        assert "largest batch that fits: all 200 images of an epoch" in printed
 
 
 def test_memory_that_c_keeps_from_before_hides_no_need(monkeypatch, capsys):
@@ -201,5 +201,5 @@ def test_memory_is_counted_in_bytes_of_this_machine():
 def test_the_commands_write_nothing(tmp_path, quick_phantom, capsys, monkeypatch, command, more):
     monkeypatch.setattr(dry_run, "SECONDS", 1.0)
     assert command.main([*TINY, *more, "--out", str(tmp_path / "o")]) is None
-    said = capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == [] and re.search(r"^[\d.]+ images/s in batches of \d+$", said, re.M)
+    printed = capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [] and re.search(r"^[\d.]+ images/s in batches of \d+$", printed, re.M)

@@ -61,8 +61,10 @@ def reported(tmp_path_factory):
 
 
 def test_a_report_says_in_what_its_rivals_differ_from_their_papers(reported):
-    text, told = reported[0].read_text(encoding="utf-8"), methods.deviations()
-    assert told["all"] in text and told["simclr"] in text and told["byol"] not in text  # which was not run
+    text, deviations = reported[0].read_text(encoding="utf-8"), methods.deviations()
+    assert (
+        deviations["all"] in text and deviations["simclr"] in text and deviations["byol"] not in text
+    )  # which was not run
 
 
 def test_a_report_holds_the_tables_of_the_library(reported):
@@ -136,10 +138,10 @@ def test_a_plan_of_ours_lists_what_it_has_no_record_of(reported):
     lacking = [job for job in jobs.values() if (job.method, job.seed, job.draw, job.labels, job.recipe) not in done]
     assert 0 < len(lacking) < len(jobs)
     assert f"Of the {len(jobs)} fine-tunings of the plan `phantom` {len(jobs) - len(lacking)} are recorded." in lines
-    told = [line.removeprefix("- ").partition(": ") for line in lines if line.startswith("- ")]
-    methods = [len(what.split("”, ")[1].split(",")) for what, _, _ in told]
-    draws = [sum(len(each.split(",")) for each in runs.split("draw ")[1:]) for *_, runs in told]
-    assert sum(map(math.prod, zip(methods, draws, strict=True))) == len(lacking) and len(set(told)) == len(told)
+    missing = [line.removeprefix("- ").partition(": ") for line in lines if line.startswith("- ")]
+    methods = [len(label.split("”, ")[1].split(",")) for label, _, _ in missing]
+    draws = [sum(len(each.split(",")) for each in runs.split("draw ")[1:]) for *_, runs in missing]
+    assert sum(map(math.prod, zip(methods, draws, strict=True))) == len(lacking) and len(set(missing)) == len(missing)
 
 
 def test_volumes_are_reported_too(tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def command(small: Path, *more: str) -> list[str]:
     return ["table1", "--plan", str(small), "--out", str(small.parent / "out"), *more]
 
 
-def told(rows: list[dict]) -> dict[str, dict]:
+def records_by_run(rows: list[dict]) -> dict[str, dict]:
     """Records by run, without what depends on the clock or on it through a file's hash."""
     clock = ("time", "seconds", "weights", "init", "sha256")
     return {row["run"]: {key: value for key, value in row.items() if key not in clock} for row in rows if "run" in row}
@@ -290,8 +290,10 @@ def test_another_folder_of_data_is_not_taken_for_the_one_that_was_packed(small, 
 
 def test_a_list_does_nothing(small, capsys):
     reproduce.main(command(small, "--list"))
-    said = capsys.readouterr().out
-    assert f"0 of {ALL} runs done" in said and "pretrain/mps_ams-0" in said and not (small.parent / "out").exists()
+    printed = capsys.readouterr().out
+    assert (
+        f"0 of {ALL} runs done" in printed and "pretrain/mps_ams-0" in printed and not (small.parent / "out").exists()
+    )
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, monkeypatch):
@@ -305,7 +307,7 @@ def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, 
     monkeypatch.setattr(reproduce.Reproduction, "perform", failing)
     with pytest.raises(ValueError, match="could not do pretrain/mae-0: loss is nan in epoch 1"):
         reproduce.main(command(small, "--draws", "0"))
-    done = set(told(jsonl.read(small.parent / "out" / "records.jsonl")))
+    done = set(records_by_run(jsonl.read(small.parent / "out" / "records.jsonl")))
     assert (
         "finetune/mps_ams-0-10-strong-0" in done and not any("mae" in name for name in done) and len(done) == FIRST - 2
     )
@@ -329,7 +331,7 @@ def test_the_time_given_ends_a_run_which_goes_on_later(small, quick_phantom, mon
 def first_draw(path: Path) -> dict[str, dict]:
     return {
         name: row
-        for name, row in told(jsonl.read(path.parent / "out" / "records.jsonl")).items()
+        for name, row in records_by_run(jsonl.read(path.parent / "out" / "records.jsonl")).items()
         if row.get("draw", 0) == 0
     }
 
@@ -395,12 +397,12 @@ def test_two_processes_share_the_work(small, finished):
         subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=300)[0] for process in both]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert len(jsonl.read(small.parent / "out" / "records.jsonl")) == FIRST + 1 and first_draw(small) == first_draw(
         finished
     )
-    assert all(f"{FIRST} of {FIRST} runs done" in text for text in said)
+    assert all(f"{FIRST} of {FIRST} runs done" in text for text in outputs)
 
 
 def test_help_and_a_shard_that_is_none(capsys):

@@ -132,17 +132,17 @@ def test_looks_tell_lesion_from_background_as_scikit_learn_does(both):
 
 def test_learning_is_the_ridge_by_hand():
     rng = np.random.default_rng(0)
-    rows, asked, count, others = (
+    rows, targets, count, others = (
         rng.normal(size=(7, 3)),
         rng.normal(size=7),
         rng.uniform(0.1, 1, 7),
         rng.normal(size=(5, 3)),
     )
     between = np.array([[np.exp(-0.5 * sum((a - b) ** 2)) for b in rows] for a in rows])
-    weights = np.linalg.solve(between + 0.3 * np.diag(1 / count), asked)
+    weights = np.linalg.solve(between + 0.3 * np.diag(1 / count), targets)
     slow = [sum(w * np.exp(-0.5 * sum((other - row) ** 2)) for w, row in zip(weights, rows)) for other in others]
     np.testing.assert_allclose(
-        scribble.fit_kernel_ridge(rows.astype(np.float32), asked, count, 0.3, others.astype(np.float32)),
+        scribble.fit_kernel_ridge(rows.astype(np.float32), targets, count, 0.3, others.astype(np.float32)),
         slow,
         atol=1e-5,
     )

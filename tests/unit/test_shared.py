@@ -108,10 +108,10 @@ def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
         for epoch in (1, 100):
             hidden_1l = inference.mask_at(case.study, epoch).lesion_first_1l
             for truth in (None, case.truth_11ss):
-                asked = network, case.image_11ss, hidden_1l, case.study.patch, truth
-                found.append(shared.reconstruct(*asked))
-                assert shared.reconstruct(*asked) is found[-1]
-                assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*asked).filled_11ss)
+                arguments = network, case.image_11ss, hidden_1l, case.study.patch, truth
+                found.append(shared.reconstruct(*arguments))
+                assert shared.reconstruct(*arguments) is found[-1]
+                assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*arguments).filled_11ss)
     assert len({id(each) for each in found}) == 8
 
 
@@ -133,6 +133,6 @@ def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weight
         draw()
         assert all(map(shared.is_known, needed()))
     assert not any(map(shared.is_known, reconstruct.needed_results(case, 1, "random", registry)))
-    *_, said = comparison.predict_slice(case, names, registry)
+    *_, predictions = comparison.predict_slice(case, names, registry)
     shared.results.clear()
-    assert comparison.needed_results(case, names, registry, said) == ()  # the visitor holds them
+    assert comparison.needed_results(case, names, registry, predictions) == ()  # the visitor holds them

@@ -172,11 +172,11 @@ def test_a_cell_is_the_mean_over_runs_of_what_metrics_says(results, averaging, s
 
 
 @pytest.mark.parametrize("kept", ["normal", "benign"])
-@pytest.mark.parametrize("said", [True, False])
-def test_scores_of_nothing_are_as_in_metrics(results, kept, said):
+@pytest.mark.parametrize("predicted", [True, False])
+def test_scores_of_nothing_are_as_in_metrics(results, kept, predicted):
     run = results.runs[0]
     scores_nk = run.scores_nk[[name.startswith(kept) for name in results.cases]]
-    if not said:
+    if not predicted:
         scores_nk = scores_nk.copy()
         scores_nk[:, :3], scores_nk[:, 3:5] = (scores_nk[:, 5:] == 0), 0
     means = summed(type("Run", (), {"scores_nk": scores_nk}))
@@ -427,10 +427,10 @@ def test_with_one_pretraining_each_a_paired_t_test_for_these_pretrainings_only(t
         tuple(slow.confidence_interval(0.95))
     ) and found.p_runs == pytest.approx(slow.pvalue)
     assert found.scope == "pretrainings" and found.shown_here and not found.shown and found.needed_seeds is None
-    said = tables.sentence(found)
+    sentence = tables.sentence(found)
     assert (
-        "for these pretrainings only, from 4 draws × 1 pretraining;" in said
-        and "a difference is shown for these pretrainings only." in said
+        "for these pretrainings only, from 4 draws × 1 pretraining;" in sentence
+        and "a difference is shown for these pretrainings only." in sentence
     )
     assert "| only for these pretrainings |" in tables.comparison_table([found])
     more = compared(tmp_path, rows + [row("simclr", s, d, [0.4 + 0.1 * s] * 8) for s in (0, 1) for d in range(4)])[

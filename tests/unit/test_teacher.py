@@ -38,8 +38,8 @@ def test_labels_are_those_of_a_network_in_evaluation_and_only_where_it_is_sure()
     probabilities = torch.tensor([0.05, 0.2, 0.6, 0.95])
     network = nn.BatchNorm2d(1).train()  # in evaluation mode, as initialised, it changes nothing
     x = torch.logit(probabilities).reshape(1, 1, 2, 2)
-    said, sure = teacher.labels(network, x, 0.9)
-    assert said.flatten().tolist() == [False, False, True, True] and sure.flatten().tolist() == [
+    labels, sure = teacher.labels(network, x, 0.9)
+    assert labels.flatten().tolist() == [False, False, True, True] and sure.flatten().tolist() == [
         True,
         False,
         False,
@@ -50,9 +50,9 @@ def test_labels_are_those_of_a_network_in_evaluation_and_only_where_it_is_sure()
 
 def test_the_loss_is_the_cross_entropy_of_sure_pixels_over_all():
     logits = torch.tensor([2.0, -1.0, 0.5]).reshape(1, 1, 1, 3)
-    said, sure = (torch.tensor(flags).reshape(1, 1, 1, 3) for flags in ([True, True, False], [True, True, False]))
+    labels, sure = (torch.tensor(flags).reshape(1, 1, 1, 3) for flags in ([True, True, False], [True, True, False]))
     by_hand = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1))) / 3
-    assert float(teacher.loss(logits, said, sure)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(teacher.loss(logits, labels, sure)) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_weight_rises_over_its_ramp():

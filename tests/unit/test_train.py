@@ -49,7 +49,7 @@ def task(before_loss=lambda step: None, **changes) -> loop.Task:
     return made
 
 
-def told(out: Path) -> list[dict]:
+def epoch_records(out: Path) -> list[dict]:
     """The records of the epochs, without what depends on the clock."""
     return [
         {k: v for k, v in row.items() if k not in ("time", "seconds")}
@@ -67,7 +67,7 @@ def test_an_epoch_sees_every_image_once_in_its_own_order(tmp_path):
     loop.fit(whole, folder(tmp_path, "a"))
     orders = [sum((i for e, i in whole.calls if e == epoch), []) for epoch in (1, 2, 3)]
     assert all(sorted(order) == list(range(IMAGES)) for order in orders) and len(set(map(tuple, orders))) == 3
-    rows = told(tmp_path / "a")
+    rows = epoch_records(tmp_path / "a")
     assert [row["epoch"] for row in rows] == [1, 2, 3] and [row["square"] for row in rows] == [1, 4, 9]
     assert rows[-1]["lr"] == pytest.approx(0.05 * (1 - 0.5 * 8 / 9))  # the rate of the last step
 
@@ -78,7 +78,7 @@ def test_two_runs_are_the_same_and_another_seed_is_not(tmp_path):
         torch.manual_seed(number)  # the world's randomness must not matter
         loop.fit(each, folder(tmp_path, str(number)))
     assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
-    assert told(tmp_path / "0") == told(tmp_path / "1") != told(tmp_path / "2")
+    assert epoch_records(tmp_path / "0") == epoch_records(tmp_path / "1") != epoch_records(tmp_path / "2")
 
 
 def same(a: loop.Task, b: loop.Task) -> bool:
@@ -109,7 +109,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, capsys, 
     torch.manual_seed(99)
     position = loop.fit(second, out, resume=True)
     assert position.step == 9 and first.calls + second.calls == whole.calls
-    assert same(second, whole) and told(out) == told(tmp_path / "whole")
+    assert same(second, whole) and epoch_records(out) == epoch_records(tmp_path / "whole")
 
 
 def test_a_second_signal_acts_as_usual(tmp_path):
@@ -131,14 +131,14 @@ def test_resuming_without_a_state_starts_from_the_beginning(tmp_path):
     whole, again = task(), task()
     loop.fit(whole, folder(tmp_path, "a"))
     loop.fit(again, folder(tmp_path, "b"), resume=True)
-    assert same(whole, again) and told(tmp_path / "a") == told(tmp_path / "b")
+    assert same(whole, again) and epoch_records(tmp_path / "a") == epoch_records(tmp_path / "b")
 
 
 def test_a_finished_run_resumed_does_nothing(tmp_path):
     whole, again = task(), task()
     loop.fit(whole, folder(tmp_path, "a"))
     loop.fit(again, tmp_path / "a", resume=True)
-    assert again.calls == [] and same(whole, again) and len(told(tmp_path / "a")) == EPOCHS
+    assert again.calls == [] and same(whole, again) and len(epoch_records(tmp_path / "a")) == EPOCHS
 
 
 def test_changed_options_are_refused_by_name(tmp_path):
@@ -171,7 +171,7 @@ def test_looking_less_often_as_on_a_gpu_trains_the_same_and_names_the_right_step
     monkeypatch.setattr(loop.Task, "device", torch.device("cuda"))  # only asked for how often to look
     monkeypatch.setattr(loop, "LOOK", look)
     loop.fit(seldom, folder(tmp_path, "seldom"))
-    assert same(often, seldom) and told(tmp_path / "often") == told(tmp_path / "seldom")
+    assert same(often, seldom) and epoch_records(tmp_path / "often") == epoch_records(tmp_path / "seldom")
     broken, out = task(), folder(tmp_path, "broken")
     healthy = broken.loss
     broken.loss = lambda indices, epoch, generator: (
@@ -278,16 +278,16 @@ def test_clusters_are_computed_once_and_mirrored_with_the_images(tmp_path, quick
 
 
 def test_truth_first_is_handed_the_masks(tmp_path, quick_phantom, monkeypatch):
-    asked = []
+    truths = []
     known = mps_ams.MaskedAutoencoder.precompute_mask
     monkeypatch.setattr(
         mps_ams.MaskedAutoencoder,
         "precompute_mask",
-        lambda self, x, truth=None: asked.append(truth) or known(self, x, truth),
+        lambda self, x, truth=None: truths.append(truth) or known(self, x, truth),
     )
     weights = run(tmp_path, "a", "--method.order", "truth-first")
     assert checkpoint.load(weights).metadata["method"] == "oracle_ams"
-    assert all(truth.dtype == torch.bool for truth in asked) and any(truth.any() for truth in asked)
+    assert all(truth.dtype == torch.bool for truth in truths) and any(truth.any() for truth in truths)
 
 
 def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
@@ -296,15 +296,15 @@ def test_bf16_trains_the_same_network_less_exactly(tmp_path, quick_phantom):
         assert coarse.tensors[name].dtype == tensor.dtype
     difference = (coarse.tensors["head.weight"] - exact.tensors["head.weight"]).abs().max()
     assert 0 < difference < 0.05
-    assert [row["loss"] for row in told(tmp_path / "bf16")] == pytest.approx(
-        [row["loss"] for row in told(tmp_path / "float32")], rel=0.05
+    assert [row["loss"] for row in epoch_records(tmp_path / "bf16")] == pytest.approx(
+        [row["loss"] for row in epoch_records(tmp_path / "float32")], rel=0.05
     )
 
 
 @pytest.mark.parametrize("dtype, name", [(torch.float32, "float32"), (torch.bfloat16, "bf16")])
 def test_auto_is_recorded_as_the_precision_that_was_used(tmp_path, quick_phantom, monkeypatch, dtype, name):
     monkeypatch.setattr(
-        precision, "choose", lambda asked, device="cpu": dtype if asked == "auto" else precision.PRECISIONS[asked]
+        precision, "choose", lambda option, device="cpu": dtype if option == "auto" else precision.PRECISIONS[option]
     )
     made = checkpoint.load(run(tmp_path, "auto"))
     (start,) = jsonl.read(tmp_path / "auto" / run_files.RECORDS, "start")
@@ -353,7 +353,7 @@ def test_pretraining_stopped_by_sigterm_ends_with_the_same_weights(tmp_path, qui
     again = checkpoint.load(run(tmp_path, "cut", "--resume"))
     assert again.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(again.tensors[name], whole.tensors[name]) for name in whole.tensors)
-    assert told(tmp_path / "cut") == told(tmp_path / "whole")
+    assert epoch_records(tmp_path / "cut") == epoch_records(tmp_path / "whole")
     with pytest.raises(ValueError, match="other options in: optim"):
         run(tmp_path, "cut", "--resume", "--optim.lr", "0.02")
 
@@ -585,8 +585,8 @@ def test_what_is_wrong_with_an_option_is_one_sentence_and_no_usage(tmp_path, cap
     (tmp_path / "c.toml").write_text(toml)
     with pytest.raises(SystemExit) as end:
         pretrain.main(["--config", str(tmp_path / "c.toml"), *argv])
-    said = capsys.readouterr().err
-    assert end.value.code == 2 and sentence in said and said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in printed and printed.count("\n") == 1
 
 
 COMMANDS = sorted(
@@ -603,19 +603,19 @@ def test_help_keeps_the_lines_of_the_examples_and_explains_every_option(capsys, 
         return
     with pytest.raises(SystemExit) as end:
         module.main(["--help"])
-    said, examples = (
+    printed, examples = (
         capsys.readouterr().out,
-        [line for line in module.__doc__.splitlines() if line.startswith("  python")],
+        [line for line in module.__doc__.splitlines() if line.lstrip().startswith("python -m")],
     )
-    assert end.value.code == 0 and examples and all(line in said.splitlines() for line in examples)
-    assert not re.search(r"^  --\S+(?: \S+)?\s+\((?:required, )?type", said, re.MULTILINE), "an option without help"
+    assert end.value.code == 0 and examples and all(line in printed.splitlines() for line in examples)
+    assert not re.search(r"^  --\S+(?: \S+)?\s+\((?:required, )?type", printed, re.MULTILINE), "an option without help"
 
 
 def test_every_command_has_help():
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "train.figure", "--help"], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     ).stdout
-    assert "python -m train.reproduce fig2" in said
+    assert "python -m train.reproduce fig2" in printed
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ print(memory.peak())
 
 
 def test_systems_without_posix_modules_import_all_commands():
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", SYSTEMS], capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
-    assert said.stdout.splitlines() == ["None"], said.stderr
+    assert result.stdout.splitlines() == ["None"], result.stderr

@@ -330,7 +330,7 @@ def test_means_count_who_never_reaches_90_as_one_click_more():
 
 def test_peers_are_measured_on_every_nth_object_and_beside_the_network():
     objects = [prompt_targets.Target(str(number), np.zeros(SHAPE, np.float32), DISC) for number in range(5)]
-    good, bad = ((lambda unit_hw, asked, mask=mask: (mask, None)) for mask in (DISC, DISC & (np.arange(80) < 30)))
+    good, bad = ((lambda unit_hw, prompt, mask=mask: (mask, None)) for mask in (DISC, DISC & (np.arange(80) < 30)))
     rows = evaluate_prompts.measure_all(good, {"peer": bad}, objects, 0, 2)
     assert list(rows["network"]) == list("01234") and list(rows["peer"]) == list("024")
     found = evaluate_prompts.compare(rows["network"], rows["peer"])
@@ -340,8 +340,8 @@ def test_peers_are_measured_on_every_nth_object_and_beside_the_network():
 def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
     seen = []
 
-    def answer(unit_hw, asked):
-        seen.append(asked)
+    def answer(unit_hw, prompt):
+        seen.append(prompt)
         return DISC if len(seen) > 8 else DISC & (np.arange(80) < 30), 0.5
 
     row = evaluate_prompts.measure(answer, np.zeros(SHAPE, np.float32), DISC, rng())
@@ -352,7 +352,7 @@ def test_a_user_gives_up_after_ten_clicks_and_stops_at_90():
         and len(seen[3].positive) + len(seen[3].negative) == 3
     )
     row = evaluate_prompts.measure(
-        lambda unit_hw, asked: (DISC & False, None), np.zeros(SHAPE, np.float32), DISC, rng()
+        lambda unit_hw, prompt: (DISC & False, None), np.zeros(SHAPE, np.float32), DISC, rng()
     )
     assert len(row["clicks"]) == 10 and not any(row["clicks"])
 
@@ -398,12 +398,12 @@ def test_peers_find_a_bright_disc_from_a_box_and_from_clicks(name, library):
         pytest.skip(f"{library} is not installed")
     image = np.clip(np.where(DISC, 0.8, 0.2) + 0.03 * rng(4).normal(size=SHAPE), 0, 1).astype(np.float32)
     answer = prompt_peers.available()[name]
-    for asked in (Prompt(box=simulated_users.jittered_box(DISC, 0.08, rng())), Prompt(positive=((20, 30),))):
-        mask, confidence = answer(image, asked)
+    for drawn_prompt in (Prompt(box=simulated_users.jittered_box(DISC, 0.08, rng())), Prompt(positive=((20, 30),))):
+        mask, confidence = answer(image, drawn_prompt)
         assert (
             mask.shape == SHAPE
             and confidence is None
-            and evaluate_prompts.dice(mask, DISC) > (0.85 if asked.box else 0.6)
+            and evaluate_prompts.dice(mask, DISC) > (0.85 if drawn_prompt.box else 0.6)
         )
 
 
@@ -412,6 +412,6 @@ def test_the_shipped_network_has_the_card_of_its_evaluations_and_follows_a_box()
     assert path.with_suffix(".md").read_text(encoding="utf-8") == publish.card_of(path)
     sample = datasets.open_dataset("phantom").read("ultrasound-060")
     truth = simulated_users.largest_part(sample.mask)
-    asked = Prompt(box=simulated_users.jittered_box(truth, 0.08, rng()))
-    found = prompts.segment_prompt(inference.open_network(path), sample.unit, asked)
+    drawn_prompt = Prompt(box=simulated_users.jittered_box(truth, 0.08, rng()))
+    found = prompts.segment_prompt(inference.open_network(path), sample.unit, drawn_prompt)
     assert evaluate_prompts.dice(found.mask, truth) > 0.9 and 0.8 < found.confidence <= 1

@@ -167,8 +167,8 @@ def test_the_order_of_the_paper_holds_but_for_small_clusters_when_much_is_hidden
     length, broken = 64, []
     for lesion in range(length // 2 + 1):
         for hidden in range(length + 1):
-            h1, told = uncertainty.random_bits(length, hidden), (length, lesion, hidden)
-            h2, h3 = uncertainty.classified_bits(*told), uncertainty.lesion_first_bits(*told)
+            h1, counts = uncertainty.random_bits(length, hidden), (length, lesion, hidden)
+            h2, h3 = uncertainty.classified_bits(*counts), uncertainty.lesion_first_bits(*counts)
             assert h3 <= h1 + 1e-9 and h2 <= h1 + 1e-9
             assert lesion or h1 == pytest.approx(h2) == pytest.approx(h3)  # no cluster: nothing is known
             assert hidden > lesion or h3 <= h2 + 1e-9
@@ -184,17 +184,17 @@ def test_h2_of_impossible_counts_is_refused(lesion, hidden):
 
 
 def test_a_course_is_each_image_at_each_epoch():
-    asked = []
+    calls = []
 
     def bits(lesion, hidden):
-        asked.append((lesion, hidden))
+        calls.append((lesion, hidden))
         return uncertainty.lesion_first_bits(20, lesion, hidden)
 
     sizes, counts = torch.tensor([3, 0, 7, 3]), torch.tensor([5, 5, 12])
     found = uncertainty.course(bits, sizes, counts)
     assert found.shape == (4, 3) and found.dtype == torch.float64
     assert found.tolist() == [[uncertainty.lesion_first_bits(20, a, n) for n in (5, 5, 12)] for a in (3, 0, 7, 3)]
-    assert len(asked) == 3 * 2  # once for each pair
+    assert len(calls) == 3 * 2  # once for each pair
 
 
 # --- mutual information of a whole order

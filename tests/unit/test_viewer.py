@@ -30,7 +30,7 @@ def ct():
     return open_case.open_volume(volume, HOW)
 
 
-def told(html: str, name: str) -> dict:
+def read_data(html: str, name: str) -> dict:
     return json.loads(unescape(re.search(rf'data-{name}="([^"]*)"', html)[1]))
 
 
@@ -46,7 +46,7 @@ def test_a_position_is_that_of_the_voxel_that_is_shown(affine, plane):
 
 
 def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
-    about = told(viewer.slice_data(ct), "slice")
+    about = read_data(viewer.slice_data(ct), "slice")
     wide, tall = about["size"]
     assert about["mm"] == pytest.approx(ct.scan.spacing()[2] * ct.shape_hw[1] / wide)
     rows, columns = np.nonzero(ct.truth_hw)
@@ -62,7 +62,7 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
     assert about["body"] == pytest.approx(
         [ct.box.left / across, ct.box.top / down, ct.box.width / across, ct.box.height / down]
     )
-    part = told(viewer.slice_data(ct, part=True), "slice")
+    part = read_data(viewer.slice_data(ct, part=True), "slice")
     assert (
         part["size"] == [256, 256]
         and part["body"] is None
@@ -72,18 +72,22 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
 
 def test_nothing_is_said_of_millimetres_where_there_are_none():
     sample = open_case.open_sample(phantom.samples()[0], HOW)
-    about = told(viewer.slice_data(replace(sample, truth_xyz=None)), "slice")
+    about = read_data(viewer.slice_data(replace(sample, truth_xyz=None)), "slice")
     assert about["mm"] is None and about["patient"] is None and about["lesion"] is None and about["body"] is None
     empty = viewer.slice_data(sample, np.zeros(sample.shape_hw, bool))
-    assert told(empty, "slice")["lesion"] is None
+    assert read_data(empty, "slice")["lesion"] is None
 
 
 def test_the_values_that_are_sent_are_those_of_the_slice(ct):
-    about = told(viewer.slice_values(ct), "values")
+    about = read_data(viewer.slice_values(ct), "values")
     rgb = np.asarray(Image.open(io.BytesIO(base64.b64decode(about["picture"].partition(",")[2]))), np.uint16)
     values_hw = about["low"] + (rgb[..., 0] * 256.0 + rgb[..., 1]) / 65535 * (about["high"] - about["low"])
     np.testing.assert_allclose(values_hw, ct.scan.slice(ct.index, ct.plane), atol=0.05)
-    assert about["unit"] == "HU" and about["step"] == 1 and about["key"] == told(viewer.slice_data(ct), "slice")["key"]
+    assert (
+        about["unit"] == "HU"
+        and about["step"] == 1
+        and about["key"] == read_data(viewer.slice_data(ct), "slice")["key"]
+    )
 
 
 def test_a_key_changes_with_the_slice_and_not_with_the_window(ct):

@@ -40,9 +40,9 @@ def ct():
 
 @pytest.fixture(scope="module")
 def whole(ct):
-    said = np.zeros((48, 64, 64), np.float32)
-    said[20:30, 20:40, 30:50] = 0.6
-    return Whole(ct.scan, {NETWORK: VolumePrediction(said, (ct.box,) * 48)})
+    probabilities = np.zeros((48, 64, 64), np.float32)
+    probabilities[20:30, 20:40, 30:50] = 0.6
+    return Whole(ct.scan, {NETWORK: VolumePrediction(probabilities, (ct.box,) * 48)})
 
 
 def scan_of(affine: np.ndarray | None, shape=SHAPE) -> Scan:
@@ -160,8 +160,8 @@ def test_outlines_are_the_truth_and_the_network_with_their_millilitres(ct, whole
 
 def test_keys_change_with_what_they_stand_for(ct, whole):
     outlines = {
-        volume_data.outlines_key(ct, said, network, thresholds)
-        for said, network, thresholds in ((None, "", {}), (whole, NETWORK, {}), (whole, NETWORK, {NETWORK: 0.3}))
+        volume_data.outlines_key(ct, predictions, network, thresholds)
+        for predictions, network, thresholds in ((None, "", {}), (whole, NETWORK, {}), (whole, NETWORK, {NETWORK: 0.3}))
     }
     other = Whole(
         ct.scan,
@@ -190,8 +190,11 @@ def test_pixel_space_has_a_sentence_and_a_picture_nothing(ct):
 
 
 def test_the_large_network_is_outlined_if_it_saw_the_volume(ct, whole):
-    said = SlicePredictions(ct, {}, "truth")
-    assert choose_network(ct, said, whole) == NETWORK and choose_network(ct, said, None) == ""
+    predictions = SlicePredictions(ct, {}, "truth")
+    assert choose_network(ct, predictions, whole) == NETWORK and choose_network(ct, predictions, None) == ""
     two = Whole(ct.scan, {"a": whole.predictions[NETWORK], NETWORK: whole.predictions[NETWORK]})
-    assert choose_network(ct, replace(said, shown=NETWORK), two) == NETWORK and choose_network(ct, said, two) == "a"
-    assert choose_network(replace(ct, scan=scan_of(np.eye(4))), said, whole) == ""
+    assert (
+        choose_network(ct, replace(predictions, shown=NETWORK), two) == NETWORK
+        and choose_network(ct, predictions, two) == "a"
+    )
+    assert choose_network(replace(ct, scan=scan_of(np.eye(4))), predictions, whole) == ""
