@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+DISTANCES = ("hd95", "assd")
 MOST_SURFACE = 2**21  # pixels of two surfaces between which distances are measured; some seconds and 200 MB
 
 
@@ -102,9 +103,9 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 
 def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndarray | None = None) -> dict[str, float]:
-    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd and three and voxel counts
+    """All scores of an image (H, W) or a volume (S, H, W): dsc, ppv, sen, hd95, assd, and voxel counts.
 
-    hit (in both), said (in the prediction) and real (in the truth).
+    The counts are hit (in both), said (in the prediction) and real (in the truth).
 
     spacing: as for ``surface``. Fastest where both masks lie in memory in the same order.
     """
@@ -121,7 +122,8 @@ def case(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | np.ndar
 def summary(cases: list[dict[str, float]]) -> dict[str, float]:
     """Means over a set of ``case`` results.
 
-    dsc, ppv, sen, hd95, assd: over all images. The same with _lesion: over images with a lesion.
+    dsc, ppv, sen, hd95, assd: over all images. The same with _lesion: over images with a lesion. Distances that were
+    left out of a case (``surface``) do not count; distances: how many images have them.
     dsc_pooled, ppv_pooled, sen_pooled: from pixel counts summed over all images. false_alarms: share
     of the images without lesion that got one. NaN where a set is empty. images, lesions: how many.
     """
@@ -132,7 +134,8 @@ def summary(cases: list[dict[str, float]]) -> dict[str, float]:
     normals = [row for row in cases if not row["real"]]
 
     def mean(rows: list[dict[str, float]], name: str) -> float:
-        return float(np.mean([row[name] for row in rows])) if rows else float("nan")
+        values = [row[name] for row in rows if name not in DISTANCES or not np.isnan(row[name])]
+        return float(np.mean(values)) if values else float("nan")
 
     true_pos, pred_pos, truth_pos = (sum(row[name] for row in cases) for name in ("hit", "said", "real"))
     return (
@@ -145,6 +148,7 @@ def summary(cases: list[dict[str, float]]) -> dict[str, float]:
         }
         | {"false_alarms": float(np.mean([row["said"] > 0 for row in normals])) if normals else float("nan")}
         | {"images": len(cases), "lesions": len(lesions)}
+        | {"distances": sum(not np.isnan(row["hd95"]) for row in cases)}
     )
 
 

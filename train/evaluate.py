@@ -102,18 +102,21 @@ def main(argv: Sequence[str] | None = None) -> dict:
     reliability = Reliability()
     found = measure(network, collect_notes(dataset, sample_notes), options.threshold, reliability=reliability)
     notes = [*dataset.notes, *datasets.add_names(sample_notes)]
-    print_notes(notes)
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
+    for kind, values in means.items():
+        if left_out := round(values["images"] - values["distances"]):
+            notes.append(f"HD95 and ASSD were not measured for {left_out} {kind}{'s' * (left_out > 1)}: too large.")
+    print_notes(notes)
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
     if options.json:
-        about |= {"cases": found["image"], "notes": notes, "reliability": reliability.table()}
+        rows = {kind: {name: jsonl.nan_to_none(row) for name, row in of.items()} for kind, of in found.items()}
+        about |= {"cases": rows["image"], "notes": notes, "reliability": reliability.table()}
         if "volume" in means:
-            about |= {"per_volume": jsonl.nan_to_none(means["volume"]), "volumes": found["volume"]}
+            about |= {"per_volume": jsonl.nan_to_none(means["volume"]), "volumes": rows["volume"]}
+        text = json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1, allow_nan=False)
         Path(options.json).parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(
-            Path(options.json), (json.dumps(jsonl.nan_to_none(means["image"]) | about, indent=1) + "\n").encode()
-        )
+        checkpoint.write(Path(options.json), (text + "\n").encode())
     return means["image"]
 
 

@@ -259,9 +259,19 @@ def test_summary_by_hand():
             "hd95": 21 / 4, "assd": 0.75,
             "dsc_lesion": 1 / 3, "ppv_lesion": 0.375, "sen_lesion": 0.3, "hd95_lesion": 7.0, "assd_lesion": 1.0,
             "dsc_pooled": 12 / 26, "ppv_pooled": 6 / 11, "sen_pooled": 6 / 15,
-            "false_alarms": 0.5, "images": 4, "lesions": 2,
+            "false_alarms": 0.5, "images": 4, "lesions": 2, "distances": 4,
         }
     )  # fmt: skip
+
+
+def test_a_distance_that_was_left_out_does_not_count():
+    rows = cases()
+    rows[0] |= {"hd95": math.nan, "assd": math.nan}  # an outline of more than MOST_SURFACE pixels
+    found = metrics.summary(rows)
+    assert (found["hd95"], found["hd95_lesion"]) == pytest.approx((14 / 3, 7.0)) and found["distances"] == 3
+    assert found["dsc"] == metrics.summary(cases())["dsc"]
+    alone = metrics.summary(rows[:1])
+    assert math.isnan(alone["hd95"]) and math.isnan(alone["assd_lesion"]) and alone["distances"] == 0
 
 
 def test_summary_of_normals_only_and_of_lesions_only():
