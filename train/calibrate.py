@@ -33,7 +33,7 @@ from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.inference import Network
 from train import memory, options
-from train.command_line import parse, run
+from train.command_line import check_replace, parse, run
 from train.options import Data, one_of
 
 KINDS = ("platt", "temperature", "none")
@@ -63,6 +63,7 @@ class Calibrate:
         flips_averaged: look at each image and its mirror image, which takes twice as long.
         rule: look for a rule; false keeps every part of a mask.
         out: another file to write to.
+        overwrite: replace that file if it exists.
     """
 
     weights: str
@@ -72,6 +73,7 @@ class Calibrate:
     flips_averaged: bool = True
     rule: bool = True
     out: str | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         one_of("calibration", self.calibration, KINDS)
@@ -83,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     """Parse, fit, write, print; returns what was written into the metadata."""
     chosen = parse(Calibrate, "train.calibrate", argv)
     memory.keep_freed()
+    if chosen.out:
+        check_replace(Path(chosen.out), chosen.overwrite)
     found = checkpoint.load(chosen.weights)
     if found.metadata.get("kind") != "segmentation":
         raise ValueError(f"{chosen.weights} is a {found.metadata.get('kind')} checkpoint; expected a segmentation")

@@ -32,7 +32,7 @@ from mpsams.inference.figure_rows import draw as draw_rows
 from mpsams.inference.registry import ModelRegistry
 from train.command_line import check_replace, parse, run
 from train.evaluate import Source
-from train.options import one_of
+from train.options import one_of, print_notes
 from train.plan import Job
 
 ROWS = 6
@@ -141,6 +141,7 @@ def rows_of(options: Drawing) -> list[FigureRow]:
                 f"no segmentation network is in {options.weights}; expected files such as"
                 " busi-mps_ams-seg-10.safetensors"
             )
+        print_notes([f"{Path(file).name}: {note}" for note in case.notes])
         *_, predictions = comparison.predict_slice(replace(case, title=Path(file).name), names, registry)
         rows.append(make_row(comparison.SliceComparison(predictions, options.threshold)))
     return rows

@@ -29,7 +29,7 @@ from mpsams.transforms import Box
 from mpsams.unet import UNet
 from train import dry_run, launch, loop, run_files, simulated_users
 from train.averaging import Averaged
-from train.command_line import parse, run
+from train.command_line import parse, peek_option, run
 from train.options import Model, RunOptions
 from train.prompt_card import describe_prompts
 from train.prompt_data import (
@@ -45,7 +45,7 @@ from train.prompt_data import (
 )
 from train.prompt_options import Learning
 from train.prompt_validation import agreement, validate
-from train.run_metadata import resume_fingerprint
+from train.run_metadata import resume_fingerprint, run_folder
 from train.starting_point import KINDS, origin
 
 
@@ -55,10 +55,10 @@ class Train:
 
     Args:
         init: checkpoint of a pretraining, a segmentation or a prompt network to begin from; it then sets the U-Net's
-            width and normalisation.
+            width and normalisation, and a prompt network also the size of the crop.
         validate_every: epochs between measurements on the validation parts (for the records only); 0 is never.
         validate: objects of each validation part to measure.
-        out: run folder.
+        out: run folder; empty for one named after the options, in runs/.
         resume: go on from the state saved in the run folder.
         overwrite: replace the run that is in the run folder.
         dry_run: only measure a few steps.
@@ -71,7 +71,7 @@ class Train:
     init: str | None = None
     validate_every: int = 1
     validate: int = 40
-    out: str = "runs/prompt"
+    out: str | None = None
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
@@ -79,7 +79,10 @@ class Train:
 
 def main(argv: Sequence[str] | None = None) -> Path | None:
     """Parse, train, save; returns the file with the weights, None after a dry run."""
-    options = parse(Train, "train.prompt", argv)
+    init = peek_option(argv, "init", None)
+    about = checkpoint.metadata(init) if init else {}
+    preset = {"learning.size": about["size"]} if about.get("kind") == "prompt" else {}
+    options = parse(Train, "train.prompt", argv, defaults=preset)
     with launch.process_group():
         return train(options)
 
@@ -87,15 +90,18 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
 def train(options: Train) -> Path | None:
     """Run a training as described by the options. Returns its weights, None after a dry run."""
     device = options.run.start()
-    data = open_sets(options.data)
     start = checkpoint.load(options.init) if options.init else None
+    data = open_sets(options.data)
     torch.manual_seed(options.run.seed)
     network = begin(options.model, start, data)
     norm = start.metadata["model"]["norm"] if start else options.model.norm
-    out = Path(options.out)
+    init = start and start.sha256
+    words = ("prompt", options.learning.size, f"w{network.head.in_channels}")
+    fixed = resume_fingerprint(asdict(options), hashes(data), init=init)
+    out = Path(options.out or run_folder(words, fixed, options.resume, "prompt"))
     options = replace(options, run=loop.resolve_precision(options.run, device, out, options.resume))
     config = asdict(options)
-    fixed = resume_fingerprint(config, hashes(data), init=start and start.sha256)
+    fixed = resume_fingerprint(config, hashes(data), init=init)
     averaged = Averaged(options.run.prepare(network, device), options.learning.average)
     objects = Objects(
         [each.labelled(options.data.slice_stride) for each in data], options.learning.root, options.data.phantoms

@@ -9,8 +9,8 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 
 from mpsams.annotation.coco_json import label_of
-from mpsams.annotation.name_matching import Names
 from mpsams.imaging import UnreadableImage
+from mpsams.imaging.name_matching import Names
 
 MAX_BYTES, MAX_ROWS = 16 * 2**20, 200_000
 # columns that say which image a row is about

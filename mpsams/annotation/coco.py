@@ -17,8 +17,8 @@ import numpy as np
 
 from mpsams.annotation import coco_json, run_lengths
 from mpsams.annotation.coco_json import ALLOWED, id_of, label_of
-from mpsams.annotation.name_matching import Names
 from mpsams.imaging import Scan, UnreadableImage, geometry
+from mpsams.imaging.name_matching import Names
 
 MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
-from . import name_matching
+from mpsams.imaging import name_matching
 
 ALLOWED = re.compile(r"\w([\w .()+-]{0,98}[\w)+-])?")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows keeps for itself

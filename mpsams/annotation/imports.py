@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import class_table, coco, coco_json, name_matching, upload, upload_layout
+from mpsams.annotation import class_table, coco, coco_json, upload, upload_layout
 from mpsams.annotation.upload import File
-from mpsams.imaging import Scan, UnreadableImage, mask_files, nifti, raster
+from mpsams.imaging import Scan, UnreadableImage, mask_files, name_matching, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
 
 KINDS = ("benign", "malignant", "normal")  # folders of BUSI, which are labels

@@ -8,8 +8,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpsams.annotation import name_matching, upload_layout
-from mpsams.imaging import UnreadableImage, archive, nifti, raster
+from mpsams.annotation import upload_layout
+from mpsams.imaging import UnreadableImage, archive, name_matching, nifti, raster
 
 
 @dataclass(frozen=True)

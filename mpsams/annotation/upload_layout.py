@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from mpsams.annotation import name_matching
+from mpsams.imaging import name_matching
 
 _MASKS = set(
     "mask masks gt gts label labels annotation annotations truth groundtruth seg segs segmentation segmentations target"

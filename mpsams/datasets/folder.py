@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from mpsams import imaging
 from mpsams.datasets import Dataset, _files, _volumes
 from mpsams.datasets._volumes import Patient
+from mpsams.imaging import name_matching
 
 SOURCE = "images of one's own, under one's own terms"
 MODALITIES = imaging.MODALITIES  # may be stated, see ``datasets.open_dataset``
-ENDINGS = ("", "_mask", "_seg")  # of a mask's name after its image's
 LAYOUT = (
     "images/NAME.png (or .jpg, .tif, .nii, .nii.gz, .dcm, or a folder NAME with a DICOM series) "
-    "and masks/NAME.png (or .nii.gz …; NAME_mask and NAME_seg are found too)"
+    "and masks/NAME.png (or .nii.gz …; NAME_mask, NAME_seg and so on are found too)"
 )
+# folders that others keep masks in
+OTHER_MASKS = re.compile(r"mask|labels?(tr)?|annotations?|segmentations?|gt|ground_?truth", re.IGNORECASE)
 
 
 def load(root: str | Path | None, modality: str | None = None) -> Dataset:
@@ -34,19 +37,35 @@ def load(root: str | Path | None, modality: str | None = None) -> Dataset:
     if not images:
         raise ValueError(f"{Path(root) / 'images'} holds no image; expected {LAYOUT}. {' '.join(notes)}".strip())
     masks, more = _files.list_files(Path(root) / "masks") if (Path(root) / "masks").is_dir() else (None, [])
-    patients = [
-        Patient(name, (path,), None if masks is None else mask_of(name, masks)) for name, path in images.items()
-    ]
-    strange = set(masks or ()) - {_files.stem(patient.mask) for patient in patients if patient.mask}
-    if strange:
-        raise ValueError(f"masks/{sorted(strange)[0]} belongs to no image; expected {LAYOUT}")
+    if masks is None:
+        others = (path.name for path in sorted(Path(root).iterdir()) if OTHER_MASKS.fullmatch(path.name))
+        more = [
+            f"{name}/ was passed over, so these images have no masks; they are read from masks/." for name in others
+        ]
+    matched = match_masks(images, masks or {})
+    if masks is not None and (missing := sorted(images.keys() - matched)):
+        raise ValueError(
+            f"images/{missing[0]} has no mask; expected masks/{missing[0]} (an empty mask where there is no lesion)"
+        )
+    patients = [Patient(name, (path,), matched.get(name)) for name, path in images.items()]
     found = _volumes.dataset("folder", modality, "" if masks is None else "lesion", patients, None)
     return replace(found, notes=(*notes, *more, *found.notes))
 
 
-def mask_of(name: str, masks: dict[str, Path]) -> Path:
-    """The mask of an image. ValueError when there is none."""
-    found = [masks[name + ending] for ending in ENDINGS if name + ending in masks]
-    if not found:
-        raise ValueError(f"images/{name} has no mask; expected masks/{name} (an empty mask where there is no lesion)")
-    return found[0]
+def match_masks(images: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+    """The mask of each image, by its name as ``imaging.name_matching`` matches names.
+
+    ValueError: a mask that belongs to no image, or to several; two masks of one image.
+    """
+    names = name_matching.Names({name: (path.name,) for name, path in images.items()})
+    found: dict[str, Path] = {}
+    for name, path in masks.items():
+        candidates = {name} if name in images else names.of_mask((), path.name)
+        if len(candidates) != 1:
+            to = f"may belong to {' or '.join(sorted(candidates))}" if candidates else "belongs to no image"
+            raise ValueError(f"masks/{name} {to}; expected {LAYOUT}")
+        image = candidates.pop()
+        if image in found:
+            raise ValueError(f"{found[image].name} and {path.name} are masks of one image, {image}; expected one")
+        found[image] = path
+    return found

@@ -16,6 +16,9 @@ from .mask_levels import TINY, Levels, levels_of, planes
 SMALL = 32  # up to which values are labels or shares of 1, never brightness
 VOID = 255  # the label of what is not labelled, as in PASCAL VOC
 
+_NO_ZERO = (
+    "No pixel of the mask is 0, so all of it is lesion. If its lowest label is background, make it 0 and read it again."
+)
 _ALLOWED = "allowed are labels with 0 as background, shares from 0 to 1, or brightness with black as background"
 _CHANNELS = (
     "allowed is one channel, or one for the background and one for each kind of lesion, exactly one of them set"
@@ -102,7 +105,7 @@ def _threshold(channel: Scan, levels: Levels) -> tuple[float, tuple[str, ...]]:
         return TINY, ("No value in the mask is above 0, so nothing is lesion.",) * (levels.low < 0)
     if high <= SMALL and not (levels.few and high <= 0.5):
         if levels.whole:
-            return 0.5, _labels(levels)
+            return 0.5, _labels(levels) + (_NO_ZERO,) * (levels.low > 0 and len(levels.values) > 1)
         if high > 1.5:
             return 0.5, ("The mask holds values between its labels, as after interpolation; above 0.5 is lesion.",)
         return 0.5, (_SHARES, *(_NONE.format(high),) * (high <= 0.5))

@@ -252,7 +252,7 @@ def test_a_zip_that_says_it_is_too_large_is_refused_before_anything_is_written(t
 
 def test_many_small_masks_in_coco_are_bounded(tmp_path):
     from mpsams.annotation import coco
-    from mpsams.annotation.name_matching import Names
+    from mpsams.imaging.name_matching import Names
     from tests.support import made_hostile
 
     whole = json.loads(made_hostile.coco())

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mpsams.annotation import class_table, classes, export_names, exports, transfer
-from mpsams.annotation.name_matching import Names
 from mpsams.annotation.project import Project
 from mpsams.imaging import UnreadableImage
+from mpsams.imaging.name_matching import Names
 from tests.support.dicom_files import series
 from tests.support.projects import FLAT, drawn, picture, volume
 

@@ -248,6 +248,17 @@ def trained(tmp_path_factory, quick_phantom):
     return top
 
 
+def test_another_file_is_not_replaced_unasked(trained, tmp_path):
+    out = tmp_path / "out.safetensors"
+    out.write_bytes(b"another network")
+    command = ["--weights", str(trained / "seg" / "weights.safetensors"), "--data.root", str(trained / "pack")]
+    with pytest.raises(ValueError, match="out.safetensors exists already; --overwrite replaces it"):
+        calibrate.main([*command, "--out", str(out)])
+    assert out.read_bytes() == b"another network"
+    calibrate.main([*command, "--out", str(out), "--overwrite"])
+    assert checkpoint.load(out).metadata["flips_averaged"]
+
+
 def test_the_command_writes_what_every_use_then_follows(trained, tmp_path):
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes((trained / "seg" / "weights.safetensors").read_bytes())

@@ -236,6 +236,28 @@ def test_a_folder_without_masks_has_no_target(tmp_path):
     assert not any(sample.mask.any() for sample in dataset) and all(s.mask.shape == s.image.shape for s in dataset)
 
 
+@pytest.mark.parametrize("name", ["labels", "labelsTr", "GT", "ground_truth"])
+def test_masks_in_a_folder_of_another_name_are_told_of(tmp_path, name):
+    made_volumes.folder(tmp_path)
+    (tmp_path / "masks").rename(tmp_path / name)
+    dataset = datasets.open_dataset("folder", tmp_path)
+    assert dataset.target == "" and f"{name}/ was passed over, so these images have no masks" in " ".join(dataset.notes)
+
+
+@pytest.mark.parametrize(
+    "image, mask",
+    [("a", "A"), ("a", "a-seg"), ("a", "a_mask_1"), ("a_0000", "a"), ("a_image", "a_mask"), ("a_mask", "a_mask")],
+)
+def test_masks_are_matched_by_the_rule_of_the_import(tmp_path, image, mask):
+    made_volumes.folder(tmp_path)
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / f"{image}.png")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / f"{mask}.png")
+    made = np.zeros((20, 30), np.uint8)
+    made[3:9, 4:8] = 255
+    made_volumes.picture(tmp_path / "masks" / f"{mask}.png", made)
+    assert np.array_equal(datasets.open_dataset("folder", tmp_path).read(image).mask, made > 0)
+
+
 def test_soft_edges_of_a_mask_are_cut_in_the_middle(tmp_path):
     made_volumes.folder(tmp_path)
     soft = np.zeros((20, 30), np.uint8)
@@ -497,6 +519,12 @@ T1, SEG = "HGG/Brats18_HGG_1/Brats18_HGG_1_t1.nii.gz", "HGG/Brats18_HGG_1/Brats1
         ("brats", SEG, smaller, r"patient Brats18_HGG_1: image and mask differ in size: .*_seg\.nii\.gz 26 × 20 × 6"),
         ("folder", "masks/b_mask.png", Path.unlink, r"images/b has no mask; expected masks/b"),
         ("folder", "images/b.png", Path.unlink, r"masks/b_mask belongs to no image; expected images/NAME\.png"),
+        (
+            "folder",
+            "masks/b_mask.png",
+            lambda path: path.with_name("b-seg.png").write_bytes(path.read_bytes()),
+            r"b-seg\.png and b_mask\.png are masks of one image, b; expected one",
+        ),
         ("folder", "masks/scan.nii.gz", smaller, r"patient scan: image and mask differ in size"),
         (
             "folder",

@@ -454,6 +454,17 @@ def test_evaluation_of_volumes_is_per_slice_and_per_volume(volumes):
     )
 
 
+def test_distances_of_very_large_outlines_are_left_out_and_written_as_null(volumes, monkeypatch, capsys):
+    monkeypatch.setattr(metrics, "MOST_SURFACE", 0)
+    out, path = volumes / "large.json", volumes / "packed" / "seg" / "weights.safetensors"
+    command = ["--weights", str(path), "--data.root", str(volumes / "data"), "--split", "test", "--json", str(out)]
+    evaluate.main([*command, "--threshold", "0.01"])  # so that something is outlined everywhere
+    written = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    volumes_left_out = [row for row in written["volumes"].values() if row["hd95"] is None]
+    assert volumes_left_out and written["per_volume"]["distances"] == len(written["volumes"]) - len(volumes_left_out)
+    assert f"HD95 and ASSD were not measured for {len(volumes_left_out)} volume" in capsys.readouterr().out
+
+
 def test_evaluation_of_a_part_measures_its_patients_with_all_their_slices(volumes):
     path = volumes / "direct" / "seg" / "weights.safetensors"
     for part in ("test", "val"):

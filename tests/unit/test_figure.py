@@ -45,6 +45,15 @@ def test_a_figure_and_its_numbers_are_written(image, small_weights, tmp_path):
     )
 
 
+def test_notes_on_images_and_truths_are_printed(image, small_weights, tmp_path, capsys):
+    labels = np.asarray(Image.open(image.with_name("truth.png"))) // 255
+    labels[:4, :4] = 2
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    how = ["--images", json.dumps([str(image)]), "--truths", json.dumps([str(tmp_path / "labels.png")])]
+    figure.main([*how, "--weights", str(small_weights), "--out", str(tmp_path / "a.csv")])
+    assert "one.png: The mask holds 2 labels; every label above 0 is lesion." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "more, message",
     [

@@ -73,6 +73,7 @@ VOLUMES: dict[str, tuple] = {
     "0 and 255 by a slope of 1/255": (BALL * np.uint8(255), 1 / 255, 0, BALL, ""),
     "an intercept of -1": (BALL + np.uint8(1), 1, -1, BALL, ""),
     "two labels": (labels(2).astype(np.uint8), None, 0, BALL, "2 labels"),
+    "no pixel is 0": ((1 + BALL).astype(np.uint8), None, 0, np.ones(SHAPE, bool), "No pixel of the mask is 0"),
     "BraTS' labels scaled over int16": (np.round(labels(4) * 8191).astype(np.int16), 1 / 8191, 0, BALL, "3 labels"),
     "many labels": (labels(20).astype(np.int16), None, 0, BALL, "labels"),
     "large uint16 labels in areas": (labels(6).astype(np.uint16) * 900, None, 0, BALL, "labels"),

@@ -263,11 +263,34 @@ def test_a_prompt_network_is_learnt_further(trained, tmp_path, quick_phantom):
     assert all(torch.equal(each, start.tensors[name]) for name, each in network.state_dict().items())
     more = train(tmp_path, "more", "--learning.epochs", "1", "--init", str(trained))
     assert checkpoint.load(more).metadata["init"]["sha256"] == start.sha256
+    assert checkpoint.load(more).metadata["size"] == start.metadata["size"] == 32
     model = {"channels": 3, "classes": 1, "width": 2, "norm": "batch"}
     path = tmp_path / "other.safetensors"
     checkpoint.save(path, UNet(3, 1, 2).state_dict(), {"kind": "segmentation", "model": model, "size": 32})
     with pytest.raises(ValueError, match="segmentation checkpoint of 3 channels"):
         train(tmp_path, "refused", "--init", str(path))
+
+
+def test_a_prompt_network_to_begin_from_sets_the_size_of_the_crop(trained, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(prompt, "train", chosen.append)
+    prompt.main(["--init", str(trained)])
+    prompt.main(["--init", str(trained), "--learning.size", "48"])
+    prompt.main([])
+    assert [each.learning.size for each in chosen] == [32, 48, prompt.Learning.size]
+
+
+def test_a_checkpoint_that_is_not_there_is_named_before_data_are_read(monkeypatch):
+    monkeypatch.setattr(prompt, "open_sets", lambda packs: pytest.fail("data were read"))
+    with pytest.raises((SystemExit, ValueError), match="nowhere"):
+        prompt.main(["--init", "nowhere.safetensors"])
+
+
+def test_runs_with_other_options_have_folders_of_their_own(tmp_path, quick_phantom, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = [prompt.main([*TINY, "--learning.epochs", epochs]) for epochs in ("1", "2")]
+    assert len({path.parent for path in weights}) == 2
+    assert all(path.parent.name.startswith("prompt-32-w4-") and path.exists() for path in weights)
 
 
 def test_the_evaluation_is_the_same_twice_and_has_the_agreed_names(trained, tmp_path, quick_phantom):

@@ -11,7 +11,6 @@ from pathlib import Path
 import gradio as gr
 
 from mpsams.annotation import disk, export_names, proposals, session_files, transfer
-from mpsams.annotation.name_matching import stem
 from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import gradio_compat
@@ -24,6 +23,7 @@ from mpsams.app.events import on_event, user_error
 from mpsams.app.server.lanes import LONG
 from mpsams.app.session import Session
 from mpsams.imaging import UnreadableImage, export
+from mpsams.imaging.name_matching import stem
 from mpsams.inference.case import MODALITIES, NAMES
 from mpsams.inference.registry import training_data_of
 
