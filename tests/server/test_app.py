@@ -2,8 +2,11 @@
 memory of files.
 """
 
+import asyncio
+import errno
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +23,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from mpsams import clusters, inference, metrics, transforms
+from mpsams.app import gradio_compat
 from mpsams.app import page as panels
+from mpsams.app.gradio_compat.blocks import GuardedBlocks
 from mpsams.datasets import phantom
 from mpsams.imaging import raster
 from mpsams.inference.registry import ModelRegistry
@@ -49,6 +54,30 @@ def case(tmp_path_factory):
 def study_of(case, **more):
     how = clusters.default_options("ultrasound") | more
     return inference.study(inference.to_grid(case[2], 256), **how)
+
+
+@pytest.mark.parametrize(
+    "number, sentence",
+    [
+        (errno.ENOSPC, "The disk is full, so this was not written"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "went wrong"),
+    ],
+)
+def test_a_disk_that_takes_no_file_is_told_of_wherever_it_happens(monkeypatch, number, sentence):
+    """Downloads are written by gradio, after the function that made them."""
+
+    def full(*_):
+        raise OSError(number, os.strerror(number), "/secret/path")
+
+    monkeypatch.setattr(gr.processing_utils, "save_bytes_to_cache", full)
+    with GuardedBlocks() as page:
+        file = gr.File()
+        listener = gr.Button().click(lambda: gradio_compat.save_to_cache(b"mask", "mask.png", file), [], [file])
+    page.queue()
+    with pytest.raises(gr.Error, match=sentence) as error:
+        asyncio.run(page.process_api(page.fns[listener["id"]], [], session_hash="a"))
+    assert "secret" not in str(error.value)
 
 
 def test_healthz_says_it_is_up_and_what_it_has(app_address):

@@ -21,6 +21,7 @@ from gradio.data_classes import PredictBodyInternal
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
+from mpsams.annotation import disk
 from mpsams.app.gradio_compat.fair_queue import FairQueue, Keys, Lane
 from mpsams.app.gradio_compat.session_state import SESSIONS
 from mpsams.app.server import arguments
@@ -156,18 +157,18 @@ class GuardedBlocks(gr.Blocks):
 
         async def answer():
             with self.budget.serve_request(session_hash):
-                self.budget.reserve(memory, disk)
+                self.budget.reserve(memory, space)
                 return await super(GuardedBlocks, self).process_api(
                     block_fn, inputs, *args, session_hash=session_hash, event_id=event_id, **kwargs
                 )
 
-        memory, disk = 0, 0
+        memory, space = 0, 0  # bytes in memory and on the disk
         try:
             inputs = check_arguments(block_fn, inputs)
             paths = uploaded_files(inputs)
             if not paths:
                 return await answer()
-            memory, disk = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.estimate, paths)
+            memory, space = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.estimate, paths)
             work = asyncio.ensure_future(answer())
             await asyncio.wait({work}, timeout=self.longest)
             if not work.done():
@@ -180,6 +181,8 @@ class GuardedBlocks(gr.Blocks):
         except (OverBudget, TooLong, NotFinite) as refusal:
             raise gr.Error(str(refusal), title="Not possible", print_exception=False) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (*disk.FULL, *disk.READ_ONLY):
+                raise gr.Error(disk.sentence(error), title="Not possible", print_exception=False) from None
             log.error("a request failed with %s at %s", type(error).__name__, traceback_location(error))
             raise gr.Error(WRONG, title="Not possible", print_exception=False) from None
         finally:
