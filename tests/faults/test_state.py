@@ -435,6 +435,17 @@ def test_runs_that_differ_have_other_default_folders(tmp_path, packed, quick_pha
     assert pretrain.main([*small, "--data.root", "other", "--resume"]) in found
 
 
+def test_fine_tunings_that_differ_have_other_default_folders(tmp_path, packed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = ("--data.name", "phantom", "--data.size", "32", "--data.root", str(packed), "--model.width", "2")
+    small = [*data, "--labels", "0.5", "--recipe.epochs", "1", "--validate_every", "0"]
+    changes = ([], ["--recipe.lr", "0.02"], ["--model.width", "3"], ["--labels", "0.6"], ["--run.seed", "1"])
+    found = {finetune.main([*small, *more]) for more in changes}
+    assert len(found) == len(changes) and all(path.parts[0] == "runs" for path in found)
+    with pytest.raises(ValueError, match=HELD):
+        finetune.main(small)
+
+
 def test_a_run_that_an_earlier_version_named_is_gone_on_with(tmp_path, packed, monkeypatch):
     monkeypatch.chdir(tmp_path)
     old = Path("runs/phantom-mps_ams-pretrain-0")
@@ -444,6 +455,16 @@ def test_a_run_that_an_earlier_version_named_is_gone_on_with(tmp_path, packed, m
 
 
 # Saving in the background
+
+
+def test_a_state_is_not_hashed(tmp_path, monkeypatch):
+    """At the paper's scale it has 372 MB."""
+    monkeypatch.setattr(checkpoint.hashlib, "sha256", lambda *_: pytest.fail("the state was hashed"))
+    tensors = {"weights": torch.arange(6.0)}
+    checkpoint.save_large(tmp_path / "state.safetensors", tensors, {"step": 3}, tmp_path / "previous.safetensors")
+    monkeypatch.undo()
+    saved = checkpoint.load(tmp_path / "state.safetensors")
+    assert torch.equal(saved.tensors["weights"], tensors["weights"]) and saved.metadata["step"] == 3
 
 
 def test_a_state_is_written_while_training_goes_on_and_is_of_the_step_it_was_saved_in(tmp_path, packed, monkeypatch):
