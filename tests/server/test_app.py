@@ -123,14 +123,14 @@ def test_reconstruct_gives_numbers_and_three_pictures(client, case, small_weight
 
 def test_segment_and_export_agree_with_inference_at_the_original_size(client, case, small_weights):
     for name in ("busi-mps_ams-seg-10", "busi-scratch-seg-10", "busi-simclr-seg-10"):
-        said = inference.probability(inference.open_network(small_weights / f"{name}.safetensors"), case[2])
-        threshold = float(np.quantile(said, 0.7))
+        probability = inference.probability(inference.open_network(small_weights / f"{name}.safetensors"), case[2])
+        threshold = float(np.quantile(probability, 0.7))
         how = {"threshold": threshold, "weights": name}
         answer = client.predict(handle_file(case[0]), handle_file(case[1]), **how, api_name="/segment")
         path, _ = client.predict(handle_file(case[0]), **how, api_name="/export")
         mask_hw = np.asarray(Image.open(path)) == 255
         assert mask_hw.shape == case[2].shape == (answer["height"], answer["width"])
-        assert (mask_hw != (said >= threshold)).mean() < 1e-3 and answer["lesion_pixels"] == mask_hw.sum()
+        assert (mask_hw != (probability >= threshold)).mean() < 1e-3 and answer["lesion_pixels"] == mask_hw.sum()
         assert answer["dsc"] == pytest.approx(metrics.case(mask_hw, case[3])["dsc"], abs=1e-6)
 
 

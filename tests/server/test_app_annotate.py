@@ -49,9 +49,9 @@ class Tab:
         run = self.page.process_api(
             fn, inputs, state=self.states, event_data=gr.EventData(None, data), request=self.request
         )
-        said = asyncio.run(run)["data"]
+        answer = asyncio.run(run)["data"]
         skipped = ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
-        return {block: value for block, value in zip(fn.outputs, said, strict=True) if value not in skipped}
+        return {block: value for block, value in zip(fn.outputs, answer, strict=True) if value not in skipped}
 
     def named(self, name: str):
         return next(fn for fn in self.ours if fn.name == name)
@@ -79,9 +79,10 @@ class Tab:
 
     def listed(self, outputs: dict) -> tuple[str, dict[str, str]]:
         """The list after an event: the id of the image on screen, and the status of each image."""
-        (said,) = (value for block, value in outputs.items() if getattr(block, "elem_id", None) == "annotate-queue")
+        (listing,) = (value for block, value in outputs.items() if getattr(block, "elem_id", None) == "annotate-queue")
         project = next(fn.fn.__self__.session.project for fn in self.ours if fn.name == "act")
-        current, news = json.loads(said["value"] if isinstance(said, dict) else said), queue.news(project, None)
+        current = json.loads(listing["value"] if isinstance(listing, dict) else listing)
+        news = queue.news(project, None)
         assert current["version"] == news["version"]
         return current["current"], {row[0]: row[3] for row in news["items"]}
 
@@ -116,21 +117,21 @@ def test_a_project_is_worked_through_and_the_other_tabs_follow(page):
     sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]  # the tab is opened for the first time
     assert tab.state(Case).item == flat.id and project.item(flat.id).status == "proposed"
     mask_hw = np.random.default_rng(0).random((sheet["height"], sheet["width"])) < 0.3
-    said = tab.wish("save", sheet, mask_hw)
-    assert tab.answered(said)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
-    assert project.log()[-1]["user"] == "AB" and tab.listed(said) == (flat.id, {flat.id: "in work", deep.id: "new"})
-    said = tab.wish("accept", sheet)
-    sheet = tab.answered(said)["slice_view"]
+    outputs = tab.wish("save", sheet, mask_hw)
+    assert tab.answered(outputs)["saved"] == "disk" and np.array_equal(project.mask(flat.id)[:, :, 0].T, mask_hw)
+    assert project.log()[-1]["user"] == "AB" and tab.listed(outputs) == (flat.id, {flat.id: "in work", deep.id: "new"})
+    outputs = tab.wish("accept", sheet)
+    sheet = tab.answered(outputs)["slice_view"]
     case = tab.state(Case)
     assert case.item == deep.id and case.is_volume and project.item(flat.id).status == "accepted"
-    assert tab.listed(said) == (deep.id, {flat.id: "accepted", deep.id: "new"})
-    said = tab.wish("go", sheet, step=1)
+    assert tab.listed(outputs) == (deep.id, {flat.id: "accepted", deep.id: "new"})
+    outputs = tab.wish("go", sheet, step=1)
     assert tab.state(Case).index == case.index + 1
-    assert case.index + 2 in said.values()  # the sidebar's slider
+    assert case.index + 2 in outputs.values()  # the sidebar's slider
     assert tab.stage not in tab.call(tab.named("show"))  # what the canvas shows already is not sent again
-    said = tab.call(tab.named("pick"), {"item": flat.id})
+    outputs = tab.call(tab.named("pick"), {"item": flat.id})
     assert tab.state(Case).item == flat.id and np.array_equal(
-        protocol.unpack(tab.answered(said)["slice_view"]["mask"], mask_hw.shape), mask_hw
+        protocol.unpack(tab.answered(outputs)["slice_view"]["mask"], mask_hw.shape), mask_hw
     )
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
@@ -158,14 +159,14 @@ def test_a_batch_shows_what_it_did_and_the_image_on_screen_as_it_is_now(small_we
         tab.call(tab.named("show"))
         project.save(ids[0], np.ones(project.item(ids[0]).shape_xyz, bool))
         tab.call(tab.named("pick"), {"item": ids[0]})
-        said = tab.call(tab.named("batch"), {"action": "accept", "items": ids})
-        assert tab.answered(said)["state"]["status"] == "accepted" and any(
-            "1 image accepted" in str(value) for value in said.values()
+        outputs = tab.call(tab.named("batch"), {"action": "accept", "items": ids})
+        assert tab.answered(outputs)["state"]["status"] == "accepted" and any(
+            "1 image accepted" in str(value) for value in outputs.values()
         )
-        said = tab.call(tab.named("batch"), {"action": "delete", "items": ids[:2]})
+        outputs = tab.call(tab.named("batch"), {"action": "delete", "items": ids[:2]})
         assert (
             tab.state(Case).item == ids[2]
-            and tab.listed(said)[0] == ids[2]
+            and tab.listed(outputs)[0] == ids[2]
             and [item.id for item in project.items()] == [ids[2]]
         )
         tab.call(tab.named("batch"), {"action": "delete", "items": ids[2:]})
@@ -200,8 +201,8 @@ def test_without_a_project_the_image_on_screen_is_annotated(small_weights):
     sheet = tab.answered(tab.call(tab.named("show")))["slice_view"]
     mask_hw = np.zeros((sheet["height"], sheet["width"]), bool)
     mask_hw[50:90, 60:120] = True
-    said = tab.answered(tab.wish("save", sheet, mask_hw))
-    assert (said["saved"], said["state"]["status"]) == ("memory", "")
+    reply = tab.answered(tab.wish("save", sheet, mask_hw))
+    assert (reply["saved"], reply["state"]["status"]) == ("memory", "")
     tab.call(tab.named("use"))
     assert np.array_equal(tab.state(Case).truth_hw, mask_hw)
 
@@ -212,9 +213,9 @@ def test_an_empty_project_says_how_to_begin_and_the_first_images_come_on_screen(
         shown = tab.call(tab.named("show"))
         assert tab.listed(shown) == ("", {}) and tab.state(Case).item == ""
         item = project.add(picture(tmp_path))
-        said = tab.call(tab.named("begin"))
-        assert tab.state(Case).item == item.id and tab.answered(said)["state"]["status"] == "proposed"
-        assert tab.listed(said) == (item.id, {item.id: "proposed"})
+        outputs = tab.call(tab.named("begin"))
+        assert tab.state(Case).item == item.id and tab.answered(outputs)["state"]["status"] == "proposed"
+        assert tab.listed(outputs) == (item.id, {item.id: "proposed"})
         project.skip(item.id)
         assert tab.stage not in tab.call(tab.named("begin"))  # what is on screen stays
 
@@ -264,5 +265,5 @@ def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypa
         tab = Tab(panels.page(ModelRegistry(small_weights), project))
         shown = tab.call(tab.named("show"))
         assert tab.state(Case).item == item.id and any("cannot be written" in str(value) for value in shown.values())
-        said = tab.answered(tab.wish("accept", tab.answered(shown)["slice_view"]))
-        assert "read-only" in said["error"] or "Nothing is outlined" in said["error"]
+        reply = tab.answered(tab.wish("accept", tab.answered(shown)["slice_view"]))
+        assert "read-only" in reply["error"] or "Nothing is outlined" in reply["error"]

@@ -78,13 +78,13 @@ def test_every_step_works_without_any_weights_and_without_truth(case, tmp_path):
 def test_numbers_are_those_of_the_case(case, registry):
     study, found = case.study, case.agreement
     inside = int((study.clusters.lesion_bl & found.truth_1l).sum())
-    said = text(html(case, registry, step=4))
+    page = text(html(case, registry, step=4))
     assert (
-        f"{study.lesion_size} of 256 patches" in said
-        and f"truly are lesion, {inside} are orange" in said
-        and f"{found.lift:.2f}× as often as random patches" in said
+        f"{study.lesion_size} of 256 patches" in page
+        and f"truly are lesion, {inside} are orange" in page
+        and f"{found.lift:.2f}× as often as random patches" in page
     )
-    assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in said
+    assert f"after round {len(lesson.two_means_rounds(case.image_11ss, study.clusters.rows_bln, 16)) - 1}." in page
     at = inference.mask_at(study, 10)
     assert (
         f"At epoch 10 it is 44.2% : 113 of 256 patches, {int((at.lesion_first_1l & study.clusters.lesion_bl).sum())} of"
@@ -93,17 +93,17 @@ def test_numbers_are_those_of_the_case(case, registry):
     network = registry.network("busi-mps_ams-pretrain")
     for way, mask in (("first", at.lesion_first_1l), ("random", at.random_1l)):
         result = inference.reconstruct(network, case.image_11ss, mask, 16, case.truth_11ss)
-        said = text(html(case, registry, step=8, epoch=10, way=way))
-        assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in said
+        page = text(html(case, registry, step=8, epoch=10, way=way))
+        assert f"it errs by {100 * result.error_lesion:.1f}% , outside by {100 * result.error_background:.1f}%" in page
         assert f"{100 * result.error_lesion:.1f}%" in text(html(case, registry, step=9, epoch=10))
-    said = text(html(case, registry, step=9, epoch=10))
+    page = text(html(case, registry, step=9, epoch=10))
     assert (
-        f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in said
-        and f"({at.bits:.0f} bits of entropy)" in said
+        f"{inference.coverage(at.lesion_first_1l, found.truth_1l):.0%}" in page
+        and f"({at.bits:.0f} bits of entropy)" in page
     )
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = -((rows - 7.5) ** 2 + (columns - 7.5) ** 2).flatten()
-    assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in said
+    assert f"This image {found.lift:.2f} {found.auc:.2f} {metrics.auc(middle, found.truth_1l[0]):.2f}" in page
 
 
 def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeypatch):
@@ -172,10 +172,10 @@ def test_similarity_names_the_most_and_the_least_alike(case, registry):
     row = lesson.scaled_similarity(case.image_11ss, **options)[37].tolist()
     most = max((k for k in range(256) if k != 37), key=row.__getitem__)
     least = min(range(256), key=row.__getitem__)
-    said = text(html(case, registry, step=2, patch=37))
+    page = text(html(case, registry, step=2, patch=37))
     assert (
-        f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in said
-        and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in said
+        f"row {most // 16 + 1}, column {most % 16 + 1} is most like" in page
+        and f"row {least // 16 + 1}, column {least % 16 + 1} is least like" in page
     )
 
 
@@ -443,8 +443,8 @@ def test_the_quiz_counts_hits_of_everyone(round_):
         once.scores == pytest.approx((2, by_machine, sum(k in truth for k in round_.middle), expected))
         and once.done == 1
     )
-    said = quiz_page.guess(once, round_)
-    assert "2 of 3" in said.text[0] and "You" in said.exercise and "truth" in said.board
+    page = quiz_page.guess(once, round_)
+    assert "2 of 3" in page.text[0] and "You" in page.exercise and "truth" in page.board
     twice = quiz.submit_guess(quiz.next_round(once), truth[:3], round_)
     assert twice.scores[0] == 5 and twice.done == 2 and twice.round == 1
 

@@ -83,8 +83,8 @@ def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_op
             metadata | {"kind": "segmentation", "method": method},
         )
     for method, parts in (("simclr", ["encoder"]), ("base", ["encoder", "decoder"])):
-        told = metadata | {"kind": "pretrain", "method": method, "transfers": parts}
-        checkpoint.save(tmp_path / f"busi-{method}-pretrain.safetensors", UNet(width=2).state_dict(), told)
+        written = metadata | {"kind": "pretrain", "method": method, "transfers": parts}
+        checkpoint.save(tmp_path / f"busi-{method}-pretrain.safetensors", UNet(width=2).state_dict(), written)
     registry = ModelRegistry(tmp_path)
     assert (
         registry.names("-pretrain") == ["busi-base-pretrain"]
@@ -113,21 +113,21 @@ def test_networks_of_another_modality_or_several_channels_take_no_part(tmp_path)
 
 
 def test_networks_of_any_size_are_asked_once_for_a_slice(case, small_weights, monkeypatch):
-    registry, asked = ModelRegistry(small_weights), []
+    registry, calls = ModelRegistry(small_weights), []
     chance = inference.grid_probability
     monkeypatch.setattr(
-        inference, "grid_probability", lambda network, *rest: asked.append(network.size) or chance(network, *rest)
+        inference, "grid_probability", lambda network, *rest: calls.append(network.size) or chance(network, *rest)
     )
     steps = list(comparison.predict_slice(case, SEG, registry))
     assert (
-        [said.waiting for said in steps] == [2, 1, 0]
+        [predictions.waiting for predictions in steps] == [2, 1, 0]
         and list(steps[0].probabilities) == [SEG[2]]
         and steps[0].shown == SEG[2]
     )
-    assert sorted(asked) == [128, 256, 256] and list(steps[-1].probabilities) == list(SEG)
+    assert sorted(calls) == [128, 256, 256] and list(steps[-1].probabilities) == list(SEG)
     brighter = _case.set_window(case, (0.1, 0.6))
     (fewer,) = comparison.predict_slice(brighter, SEG[:2], registry, steps[-1])
-    assert len(asked) == 3 and list(fewer.probabilities) == list(SEG[:2]) and fewer.shown == SEG[0]
+    assert len(calls) == 3 and list(fewer.probabilities) == list(SEG[:2]) and fewer.shown == SEG[0]
     assert np.array_equal(fewer.probabilities[SEG[1]], chance(registry.network(SEG[1]), case.unit_hw, case.box))
     (none,) = comparison.predict_slice(case, (), registry)
     assert none.pictures == [] and none.shown == ""
@@ -226,10 +226,10 @@ def test_the_networks_are_sorted_by_their_dsc_and_have_bars_in_colours_of_their_
 
 def test_whether_the_image_was_seen_is_said(compared):
     assert "It is not recorded whether the networks have seen this image." in network_grid.verdict(compared)
-    said = replace(
+    predictions = replace(
         compared.predictions, parts=dict(zip(SEG, ("training", "held out", "unknown"), strict=True)), shown=SEG[0]
     )
-    known = SliceComparison(said)
+    known = SliceComparison(predictions)
     assert (
         "This image was training for From scratch; held out for SimCLR; unknown for MPS-AMS."
         in network_grid.verdict(known)
@@ -240,10 +240,15 @@ def test_whether_the_image_was_seen_is_said(compared):
 
 
 def test_the_verdict_says_how_many_agree_on_what(compared, case):
-    said = network_grid.verdict(compared)
+    verdict = network_grid.verdict(compared)
     any_share, both = (np.mean(compared.votes_hw >= 1), np.mean(compared.votes_hw == 3))
-    assert "2 of 3 networks outline something" in said and f"{100 * (any_share - both):.1f}%" in said and both == 0
-    assert "Nearest to the truth on this one image: From scratch" in said and "furthest: MPS-AMS with DSC 0.000" in said
+    assert (
+        "2 of 3 networks outline something" in verdict and f"{100 * (any_share - both):.1f}%" in verdict and both == 0
+    )
+    assert (
+        "Nearest to the truth on this one image: From scratch" in verdict
+        and "furthest: MPS-AMS with DSC 0.000" in verdict
+    )
     one = SliceComparison(SlicePredictions(case, {SEG[0]: compared.predictions.probabilities[SEG[0]]}, SEG[0]), 0.5)
     assert (
         "From scratch outlines" in network_grid.verdict(one)
@@ -264,10 +269,10 @@ def test_a_normal_image_is_scored_by_silence(compared):
     normal = next(sample for sample in phantom.samples() if not sample.draw().mask.any())
     case = open_case.open_sample(normal, open_case.clustering_options(ModelRegistry("nowhere").clustering()))
     loud, quiet = np.ones((256, 256), np.float32), np.zeros((256, 256), np.float32)
-    said = network_grid.verdict(
+    verdict = network_grid.verdict(
         SliceComparison(SlicePredictions(case, dict(zip(SEG[:2], (loud, quiet), strict=True)), SEG[0]), 0.5)
     )
-    assert "no lesion here" in said and "SimCLR" in said and "From scratch," not in said
+    assert "no lesion here" in verdict and "SimCLR" in verdict and "From scratch," not in verdict
 
 
 def test_every_cell_is_a_button_with_words_and_one_is_pressed(compared):
@@ -296,13 +301,13 @@ def test_the_figure_is_a_vector_file_of_what_is_on_screen(compared):
 def test_the_caption_and_the_numbers_say_thresholds_and_scores(compared, case):
     own = SliceComparison(replace(compared.predictions, parts={SEG[1]: "held out"}), own={SEG[1]: 0.7})
     rows = [figure_rows.make_row(compared), figure_rows.make_row(own)]
-    says = figure_rows.caption(rows, "lesion")
+    caption = figure_rows.caption(rows, "lesion")
     mean = np.mean([compared.scores[SEG[1]]["dsc"], own.scores[SEG[1]]["dsc"]])
     assert (
-        says.startswith("Threshold 0.50, but SimCLR 0.50 and 0.70.")
-        and f"SimCLR {mean:.3f}" in says
-        and "Mean DSC over 2 images" in says
-        and "Cropped to the lesion" in says
+        caption.startswith("Threshold 0.50, but SimCLR 0.50 and 0.70.")
+        and f"SimCLR {mean:.3f}" in caption
+        and "Mean DSC over 2 images" in caption
+        and "Cropped to the lesion" in caption
     )
     head, *lines = figure_rows.table(rows).splitlines()
     assert head == "image,network,threshold,dsc,ppv,sen,area_share,image_was" and len(lines) == 6
@@ -453,8 +458,8 @@ def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():
 
     from mpsams import methods
 
-    said = unescape(results.rivals())
-    assert all(text in said for text in methods.deviations().values())
+    page = unescape(results.rivals())
+    assert all(text in page for text in methods.deviations().values())
 
 
 def test_the_papers_numbers_are_there():

@@ -61,11 +61,11 @@ def chance_of(volume: phantom.Volume, network, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["nifti", "dicom"])
 def test_the_middle_slice_is_taken_unless_another_is_named(client, uploads, kind):
-    asked = [
+    answers = [
         client.predict(handle_file(str(uploads[kind])), slice=number, api_name="/clusters")["score"]
         for number in (0, 5, 1)
     ]
-    assert asked[0] == asked[1] != asked[2]
+    assert answers[0] == answers[1] != answers[2]
 
 
 def test_both_kinds_of_file_are_the_same_volume(client, uploads):
@@ -117,11 +117,11 @@ def test_a_volume_is_segmented_whole_and_measured_against_its_truth(client, uplo
         weights=WEIGHTS,
         api_name="/segment",
     )
-    said = probabilities >= threshold
-    assert answer["slices"] == 9 and answer["voxels"] == pytest.approx(said.sum(), rel=1e-3)
+    outlined = probabilities >= threshold
+    assert answer["slices"] == 9 and answer["voxels"] == pytest.approx(outlined.sum(), rel=1e-3)
     assert answer["millilitres"] == pytest.approx(answer["voxels"] * np.prod(volume.spacing) / 1000)
     assert sum(answer["lesion_pixels"].values()) == answer["voxels"]
-    assert answer["dsc"] == pytest.approx(metrics.case(said, volume.mask_shw)["dsc"], abs=0.01)
+    assert answer["dsc"] == pytest.approx(metrics.case(outlined, volume.mask_shw)["dsc"], abs=0.01)
 
 
 def test_a_named_slice_is_segmented_alone(client, uploads, volume, small_weights):

@@ -18,7 +18,7 @@ from mpsams import checkpoint, inference
 from mpsams.app.page import unusable_weights
 from mpsams.inference.registry import ModelRegistry, verify
 from mpsams.unet import UNet
-from tests.support.http_client import asked, upload
+from tests.support.http_client import call_error, upload
 from tests.support.server import running
 from train import finetune
 
@@ -38,9 +38,9 @@ def tensors(change: dict | None = None) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in UNet(**MODEL).state_dict().items()} | (change or {})
 
 
-def written(path: Path, told: object, change: dict | None = None) -> None:
+def written(path: Path, metadata: object, change: dict | None = None) -> None:
     """A file of ours whose metadata are any text, or any object as JSON."""
-    save_file(tensors(change), path, {checkpoint.KEY: told if isinstance(told, str) else json.dumps(told)})
+    save_file(tensors(change), path, {checkpoint.KEY: metadata if isinstance(metadata, str) else json.dumps(metadata)})
 
 
 def spoiled(path: Path, value: float, name: str = "head.weight") -> None:
@@ -120,9 +120,9 @@ def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
 
 
 def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(mixed):
-    told = ModelRegistry(mixed).unusable_files()
-    assert "state" not in told and "\\udcff-seg-10.safetensors is not a whole" in told["\\udcff-seg-10"]
-    assert len(told) == len(BAD) + 1
+    unusable = ModelRegistry(mixed).unusable_files()
+    assert "state" not in unusable and "\\udcff-seg-10.safetensors is not a whole" in unusable["\\udcff-seg-10"]
+    assert len(unusable) == len(BAD) + 1
 
 
 def test_a_file_that_is_mended_is_found(tmp_path):
@@ -136,15 +136,24 @@ def test_a_file_that_is_mended_is_found(tmp_path):
 
 def test_the_app_works_beside_bad_weights_and_says_which(mixed, tmp_path):
     with running(tmp_path, "--weights", str(mixed), TMPDIR=str(tmp_path)) as (address, _, printed):
-        told = httpx.get(f"{address}/healthz", timeout=60).json()
-        assert told["ok"] and told["weights"] == [GOOD] and set(told["left_out"]) > {f"{name}-seg-10" for name in BAD}
+        status = httpx.get(f"{address}/healthz", timeout=60).json()
+        assert (
+            status["ok"]
+            and status["weights"] == [GOOD]
+            and set(status["left_out"]) > {f"{name}-seg-10" for name in BAD}
+        )
         page = httpx.get(address, timeout=60).text
         assert "These files of weights cannot be used" in page and "no-json-seg-10" in page and str(mixed) not in page
         http, picture = httpx.Client(base_url=address, timeout=120), io.BytesIO()
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)).save(picture, "PNG")
         file = upload(http, picture.getvalue())
-        assert asked(http, "segment", [file]) == asked(http, "mask", [file]) == asked(http, "export", [file]) == ""
-        assert "there are: " + GOOD in asked(http, "segment", [file, None, "", 0.5, "nan-seg-10"])
+        assert (
+            call_error(http, "segment", [file])
+            == call_error(http, "mask", [file])
+            == call_error(http, "export", [file])
+            == ""
+        )
+        assert "there are: " + GOOD in call_error(http, "segment", [file, None, "", 0.5, "nan-seg-10"])
         assert "rror" not in printed.read_text()
 
 
@@ -185,8 +194,8 @@ def overflowing(tmp_path) -> Path:
         if name.startswith("encoder.blocks.0") and name.endswith("weight")
     }
     for name, kind in (("busi-mps_ams-seg-10", "segmentation"), ("busi-mps_ams-pretrain", "pretrain")):
-        told = ABOUT | {"kind": kind, "size": 256, "transfers": ["encoder", "decoder"]}
-        written(tmp_path / f"{name}.safetensors", told, large)
+        metadata = ABOUT | {"kind": kind, "size": 256, "transfers": ["encoder", "decoder"]}
+        written(tmp_path / f"{name}.safetensors", metadata, large)
     return tmp_path
 
 
@@ -207,7 +216,7 @@ def test_the_page_says_so_too(overflowing, tmp_path):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)).save(picture, "PNG")
         file = upload(http, picture.getvalue())
         for endpoint in ("segment", "export", "reconstruct"):
-            assert "NaN or infinity" in asked(http, endpoint, [file]), endpoint
+            assert "NaN or infinity" in call_error(http, endpoint, [file]), endpoint
 
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):

@@ -55,8 +55,8 @@ def put(budget: Budget, visitor: str, value: object, number: int = 1) -> None:
 
 
 def used(budget: Budget) -> tuple[float, float]:
-    said = budget.usage()
-    return said["memory"]["used"] / MIB, said["disk"]["used"] / MIB
+    usage = budget.usage()
+    return usage["memory"]["used"] / MIB, usage["disk"]["used"] / MIB
 
 
 def test_bytes_are_counted_once_and_given_back(tmp_path):
@@ -196,12 +196,12 @@ class Tab:
         for name, value in values.items():
             self.values[self.served.part(name.replace("_", " "))] = value
         types = self.served.types
-        asked = [None if types[one] == "state" else self.values[one] for one in listener["inputs"]]
-        said = self.served.process(listener["id"], asked, self.session, data)
-        for one, value in zip(listener["outputs"], said, strict=True):
+        inputs = [None if types[one] == "state" else self.values[one] for one in listener["inputs"]]
+        outputs = self.served.process(listener["id"], inputs, self.session, data)
+        for one, value in zip(listener["outputs"], outputs, strict=True):
             if types[one] != "state" and not (isinstance(value, dict) and value.get("__type__") == "update"):
                 self.values[one] = value
-        return said
+        return outputs
 
     def open(self, path: Path) -> list:
         file = self.served.uploaded(path)
@@ -436,7 +436,7 @@ class Drawn(Tab):
             for fn in self.served.blocks.fns.values()
             if fn.name == "show" and getattr(fn.fn, "__module__", "") == annotate.__name__
         )
-        return self.heard(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)[
+        return self.reply(next(one for one in self.served.config["dependencies"] if one["id"] == number), None)[
             "slice_view"
         ]
 
@@ -447,7 +447,7 @@ class Drawn(Tab):
             for one in self.served.config["dependencies"]
             if [part, "act"] in [list(target) for target in one["targets"]]
         )
-        return self.heard(
+        return self.reply(
             listener,
             {
                 "action": "save",
@@ -459,7 +459,7 @@ class Drawn(Tab):
             },
         )
 
-    def heard(self, listener: dict, data: dict | None) -> dict:
+    def reply(self, listener: dict, data: dict | None) -> dict:
         self.run(listener, {}, data)
         return json.loads(self.values[self.served.part("annotate")])
 
@@ -475,8 +475,8 @@ def test_a_drawing_outlives_that_its_image_was_let_go_of(served, tmp_path):
         Tab(page, f"other {number}").open(path)
     with pytest.raises(gr.Error, match="Open the image again"):
         tab.shown()
-    said = tab.save(sheet, other, 2)  # drawn on the page as it is still open
-    assert (said["saved"], said["error"], said["key"]) == ("memory", "", sheet["key"])
+    reply = tab.save(sheet, other, 2)  # drawn on the page as it is still open
+    assert (reply["saved"], reply["error"], reply["key"]) == ("memory", "", sheet["key"])
     assert "128 × 128 × 512" in tab.shown()  # and the other tabs have it again
     for number in range(2):
         Tab(page, f"other {number}").open(path)
@@ -519,10 +519,10 @@ def test_200_idle_visitors_and_six_large_volumes_stay_within_the_bounds(served, 
     for number in range(6):
         Tab(page, f"large {number}").open(path)
         most, memory = max(most, mapped()), max(memory, resident() - before)
-    said = page.budget.usage()
+    usage = page.budget.usage()
     print(
         f"{idle / 2**10:.0f} KiB an idle visitor; at most {memory / MIB:.0f} MiB of memory and {most / MIB:.0f} MiB of"
-        f" disk; {said}"
+        f" disk; {usage}"
     )
-    assert most <= 2048 * MIB and memory <= 1024 * MIB and said["disk"]["used"] <= said["disk"]["limit"]
+    assert most <= 2048 * MIB and memory <= 1024 * MIB and usage["disk"]["used"] <= usage["disk"]["limit"]
     assert Tab(page, "idle 0").call(EPOCH)  # who holds no volume was left alone

@@ -59,8 +59,8 @@ def test_visitors_take_turns_and_saves_go_first(queue):
 
 
 def test_one_visitor_fills_no_queue_for_others_and_no_save_is_refused(queue):
-    said = [push(queue, 1, "greedy") for _ in range(40)]
-    assert [one[0] for one in said] == [True] * lanes.MAX_OWN + [False] * 8 and said[-1][1:] == (
+    results = [push(queue, 1, "greedy") for _ in range(40)]
+    assert [one[0] for one in results] == [True] * lanes.MAX_OWN + [False] * 8 and results[-1][1:] == (
         lanes.OWN.format(lanes.MAX_OWN),
         "queue_full",
     )

@@ -61,8 +61,8 @@ def as_image(path: Path) -> None:
         slices, height, width = scan.shown(plane).shape
         middle = scan.slice(slices // 2, plane)
         assert middle.shape == (height, width) and middle.dtype == np.float32 and np.isfinite(middle).all()
-    for said in (scan.origin, *scan.notes, *scan.choices):
-        assert SECRET not in said and said.isprintable(), "a note names the file"
+    for text in (scan.origin, *scan.notes, *scan.choices):
+        assert SECRET not in text and text.isprintable(), "a note names the file"
 
 
 def as_truth(path: Path, name: str, cases: dict) -> None:

@@ -45,7 +45,7 @@ class Machine:
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http":
             return
-        said = {name.decode(): value.decode() for name, value in scope["headers"]}
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         kind = b"text/event-stream" if scope["path"] == "/events" else b"text/html"
         await send(
             {
@@ -57,7 +57,8 @@ class Machine:
         if scope["path"] == "/events":
             await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
             await asyncio.to_thread(self.go.wait, 30)
-        page = f"{said.get('host')} {said.get('x-forwarded-for')} {said.get('x-forwarded-proto')} {'word ' * 2000}"
+        names = ("host", "x-forwarded-for", "x-forwarded-proto")
+        page = f"{' '.join(str(headers.get(name)) for name in names)} {'word ' * 2000}"
         await send({"type": "http.response.body", "body": page.encode()})
 
 

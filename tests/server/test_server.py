@@ -67,8 +67,8 @@ def locked_app(tmp_path_factory, small_weights):
 # Uploads over HTTP
 
 
-def resident(pid: int, what: str = "VmHWM") -> float:
-    return int(re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+def resident(pid: int, field: str = "VmHWM") -> float:
+    return int(re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
 def test_hostile_uploads_over_http_get_a_sentence_or_a_result_and_leave_nothing(open_app):
@@ -216,11 +216,12 @@ def browser_page():
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 700})
-        page.said, page.failed, page.outside = [], [], []
+        page.messages, page.failed, page.outside = [], [], []
         page.on(
-            "console", lambda message: page.said.append(message.text) if message.type in ("error", "warning") else None
+            "console",
+            lambda message: page.messages.append(message.text) if message.type in ("error", "warning") else None,
         )
-        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("pageerror", lambda error: page.messages.append(str(error)))
         page.on(
             "response", lambda answer: page.failed.append((answer.status, answer.url)) if answer.status >= 400 else None
         )
@@ -246,7 +247,7 @@ def test_all_tabs_work_under_the_content_security_policy(open_app):
             page.get_by_role("tab", name=name, exact=True).click()
             page.get_by_role("tabpanel").filter(visible=True).first.wait_for(timeout=20_000)
             idle(page)
-        assert (page.said, page.failed, page.outside) == ([], [], [])
+        assert (page.messages, page.failed, page.outside) == ([], [], [])
         # so that this test would have seen one
         with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
             page.evaluate("new Image().src = 'https://example.com/x.png'")
@@ -311,7 +312,7 @@ def test_the_login_page_works_and_fetches_nothing_from_outside(locked_app):
         page.locator("input[type=password]").fill(PASSWORD)
         page.get_by_role("button", name="Login").click()
         page.get_by_role("tab", name="Masking").wait_for(timeout=60_000)
-        assert page.outside == [] and not [words for words in page.said if "Content Security" in words]
+        assert page.outside == [] and not [words for words in page.messages if "Content Security" in words]
 
 
 def test_an_account_is_written_and_read(tmp_path, monkeypatch):
@@ -438,8 +439,8 @@ def test_log_lines_name_nothing():
         record = logging.LogRecord(
             "x", logging.ERROR, "x", 1, "a request failed\nfuture: %s", (SECRET,), sys.exc_info()
         )
-    said = logs.RedactingFormatter().format(record)
-    assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", said)
+    line = logs.RedactingFormatter().format(record)
+    assert re.fullmatch(r"ERROR: a request failed \(FileNotFoundError at test_server\.py:\d+\)", line)
 
 
 @pytest.mark.parametrize("text, bytes_", [("1gb", 2**30), ("300 MB", 300 * 2**20), ("16gb", 2**34)])
@@ -460,16 +461,16 @@ def test_eight_clients_are_each_answered_about_their_own_image(open_app):
     address, process, _, _ = open_app
     found = clients.measure(address, process.pid, clients=8, seconds=6)
     assert found["leaks"] == 0 and found["other_errors"] == 0, found["said"]
-    assert all(found["answers"][what] >= 1 for what in (*clients.ENDPOINTS, "page"))
+    assert all(found["answers"][name] >= 1 for name in (*clients.ENDPOINTS, "page"))
 
 
 def test_the_count_of_leaks_can_rise(open_app):
     address = open_app[0]
     one, other = (clients.Visitor(address, clients.Page(address), number) for number in (4, 5))
-    answers = {what: other.ask(what, other.upload()) for what in ("segment", "page", "mask")}
+    answers = {name: other.ask(name, other.upload()) for name in ("segment", "page", "mask")}
     one.alone = {"mask": one.ask("mask", one.upload())}
-    assert not any(one.own(what, answer) for what, answer in answers.items())
-    assert all(other.own(what, answer) for what, answer in answers.items())
+    assert not any(one.own(name, answer) for name, answer in answers.items())
+    assert all(other.own(name, answer) for name, answer in answers.items())
 
 
 # A disk that cannot be written
@@ -512,7 +513,7 @@ def test_it_runs_as_nobody_on_a_read_only_disk_with_one_folder_to_write(tmp_path
         visitor = clients.Visitor(address, clients.Page(address), 1)
         file = visitor.upload()
         assert file["path"].startswith(f"{scratch}/gradio/")
-        assert all(visitor.own(what, visitor.ask(what, file)) for what in (*clients.ENDPOINTS, "page"))
+        assert all(visitor.own(name, visitor.ask(name, file)) for name in (*clients.ENDPOINTS, "page"))
         assert (tmp_path / "data" / "project" / "project.json").is_file()
         process.send_signal(signal.SIGINT)
         process.wait(30)

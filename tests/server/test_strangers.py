@@ -29,7 +29,7 @@ from mpsams import splits
 from mpsams.app.server import accounts, listen, sign_in_limits, uploads
 from mpsams.app.server.guard import Guard
 from mpsams.app.server.hosts import Hosts
-from tests.support.http_client import FILE, asked, upload  # noqa: F401
+from tests.support.http_client import FILE, call_error, upload  # noqa: F401
 from tests.support.server import PASSWORD, ROOT, Swallow, _through, running
 
 # The Host header
@@ -370,26 +370,26 @@ def test_wrong_arguments_of_an_endpoint_are_named_with_what_is_allowed(app_addre
     assert set(names) <= set(WRONG)
     defaults = [MARKS.get(one["parameter_name"], one["parameter_default"]) for one in parameters[1:]]
     right = [upload(http, picture.getvalue()), *defaults]
-    needed = 1 + sum(name in MARKS for name in names)
-    assert asked(http, endpoint, right) == asked(http, endpoint, right[:needed]) == ""  # those left out have defaults
-    assert asked(http, endpoint, []).startswith("image is missing") and f"no more than {len(right)}" in asked(
+    needed = 1 + sum(name in MARKS for name in names)  # the others have defaults
+    assert [call_error(http, endpoint, values) for values in (right, right[:needed])] == ["", ""]
+    assert call_error(http, endpoint, []).startswith("image is missing") and f"no more than {len(right)}" in call_error(
         http, endpoint, [*right, 1]
     )
     for place, name in enumerate(names):
         for value in WRONG[name]:
-            said = asked(http, endpoint, [*right[:place], value, *right[place + 1 :]])
+            message = call_error(http, endpoint, [*right[:place], value, *right[place + 1 :]])
             assert (
-                name.removesuffix("es").removesuffix("s") in said
+                name.removesuffix("es").removesuffix("s") in message
                 or name == "reading"
-                and "selector" in said
-                or "uploaded" in said
-                or "upload it again" in said
-            ), (name, value, said)
+                and "selector" in message
+                or "uploaded" in message
+                or "upload it again" in message
+            ), (name, value, message)
             assert (
-                "went wrong" not in said
-                and len(said) < 400
-                and ("allowed" in said or "uploaded" in said or " " in said)
-            ), (name, value, said)
+                "went wrong" not in message
+                and len(message) < 400
+                and ("allowed" in message or "uploaded" in message or " " in message)
+            ), (name, value, message)
 
 
 # Half requests and many connections
@@ -558,11 +558,11 @@ def test_a_port_that_may_not_be_opened_is_a_sentence():
         OSError(99, "not available"),
         OSError(24, "Too many open files"),
     ):
-        said = listen.why(error, "127.0.0.1", 80)
-        assert "80" in said or "127.0.0.1" in said
+        message = listen.why(error, "127.0.0.1", 80)
+        assert "80" in message or "127.0.0.1" in message
     assert (
         "may not be opened by this user" in listen.why(PermissionError(13, "x"), "127.0.0.1", 80)
-        and "Too many open files" in said
+        and "Too many open files" in message
     )
 
 

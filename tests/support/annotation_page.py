@@ -118,8 +118,8 @@ def drawn(shape: tuple[int, int], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).random(shape) < 0.3
 
 
-def said(page: Page, wrong: dict) -> dict:
-    """A command with a new mask and something wrong in it."""
+def save_with(page: Page, wrong: dict) -> dict:
+    """Send a save command with a new mask and the given fields replaced; returns the reply."""
     right = {
         "action": "save",
         "key": page.slice_view["key"],

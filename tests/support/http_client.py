@@ -13,7 +13,7 @@ def upload(http: httpx.Client, data: bytes = b"x" * 32) -> dict:
     return FILE | {"path": http.post("/gradio_api/upload", files={"files": ("x.png", data)}).json()[0]}
 
 
-def asked(http: httpx.Client, endpoint: str, values: list) -> str:
+def call_error(http: httpx.Client, endpoint: str, values: list) -> str:
     """The error an endpoint answers with, "" when there is none."""
     sent = http.post(
         f"/gradio_api/call/{endpoint}",

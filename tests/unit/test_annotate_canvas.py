@@ -121,7 +121,7 @@ def test_flat_and_extreme_pictures_and_those_that_are_none():
 
 def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
-    told = json.loads(
+    sheet = json.loads(
         json.dumps(
             protocol.slice_view(
                 "a/1",
@@ -136,10 +136,18 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
             )
         )
     )
-    assert told["spacing"] == [5, 2.5, 1] and protocol.slice_view("k", "t", values_hw, mask_hw)["spacing"] is None
-    assert (told["width"], told["height"], told["aspect"], told["window"], told["unit"]) == (4, 3, 2.5, [2, 5], "HU")
-    assert told["mask"] == runs_slowly(mask_hw) and told["proposal"] == runs_slowly(~mask_hw) and told["truth"] is None
-    assert (told["low"], told["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [
+    assert sheet["spacing"] == [5, 2.5, 1] and protocol.slice_view("k", "t", values_hw, mask_hw)["spacing"] is None
+    assert (sheet["width"], sheet["height"], sheet["aspect"], sheet["window"], sheet["unit"]) == (
+        4,
+        3,
+        2.5,
+        [2, 5],
+        "HU",
+    )
+    assert (
+        sheet["mask"] == runs_slowly(mask_hw) and sheet["proposal"] == runs_slowly(~mask_hw) and sheet["truth"] is None
+    )
+    assert (sheet["low"], sheet["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [
         0,
         11,
     ]
@@ -149,7 +157,7 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
 
 
 def test_an_answer_says_what_the_protocol_asks():
-    told = json.loads(
+    answer = json.loads(
         protocol.reply(
             3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)
         )
@@ -166,7 +174,7 @@ def test_an_answer_says_what_the_protocol_asks():
         "voxels_elsewhere": 0,
         "slices_to_undo": 0,
     }
-    assert told == {
+    assert answer == {
         "request_id": 3,
         "key": "a/1",
         "saved": "disk",
@@ -194,11 +202,11 @@ def test_the_markup_is_not_read_by_gradios_templates_and_every_button_says_what_
 
 def test_every_button_and_place_of_the_page_is_known_to_the_script_and_the_other_way_round():
     text, script = markup.markup(), canvas.canvas().js_on_load
-    parts, asked = (
+    parts, selected = (
         set(re.findall(r'data-part="([\w-]+)"', text)),
         set(re.findall(r"(?<!\w)(?:part|text)\('([\w-]+)'", script)),
     )
-    assert asked <= parts and len(asked) > 12
+    assert selected <= parts and len(selected) > 12
     does = re.search(r"const ACTIONS = \{(.*?)\n\};", script, re.S).group(1)
     known = set(re.findall(r"(\w+)(?=[,:])", does))
     assert set(re.findall(r'data-action="(\w+)"', text)) <= known

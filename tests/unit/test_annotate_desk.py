@@ -43,7 +43,7 @@ from mpsams.inference import case as _case
 from mpsams.inference import open_case
 from mpsams.inference.registry import ModelRegistry
 from tests.support.annotated import volume
-from tests.support.annotation_page import SIZE, Page, drawn, folder, page, picture, project, registry, said  # noqa: F401
+from tests.support.annotation_page import SIZE, Page, drawn, folder, page, picture, project, registry, save_with  # noqa: F401
 from tests.support.dicom_files import noise, series
 from tests.support.nifti_files import nii
 
@@ -163,17 +163,17 @@ def test_what_was_obeyed_is_not_obeyed_again_and_its_answer_is_sent_again(regist
     page = Page(registry, project)
     page.open(first)
     key, mask_hw = page.slice_view["key"], drawn(page.shape, 1)
-    heard = page.send("accept", mask_hw, id="a", seconds=10.0)
+    reply = page.send("accept", mask_hw, id="a", seconds=10.0)
     again = page.send("accept", mask_hw, id="a", seconds=10.0, key=key)
-    assert again | {"request_id": heard["request_id"]} == heard and item(page) == second and again["saved"] == "disk"
+    assert again | {"request_id": reply["request_id"]} == reply and item(page) == second and again["saved"] == "disk"
     assert [row["seconds"] for row in lines(project, "accepted")] == [10.0]
     better = drawn(page.shape, 2)  # the page let go of the lock, and more was drawn
-    assert page.send("accept", better, id="a", seconds=11.0, key=key)["slice_view"] == heard["slice_view"]
+    assert page.send("accept", better, id="a", seconds=11.0, key=key)["slice_view"] == reply["slice_view"]
     assert [row["seconds"] for row in lines(project, "accepted")] == [10.0, 1.0] and np.array_equal(
         project.mask(first)[:, :, 0].T, better
     )
     for _ in range(2):
-        assert page.send("skip", id="b")["state"]["status"] == heard["state"]["status"] and item(page) == third
+        assert page.send("skip", id="b")["state"]["status"] == reply["state"]["status"] and item(page) == third
     assert [row["item"] for row in lines(project, "skipped")] == [second]
     for _ in range(2):
         page.send("reopen", id="c")
@@ -198,7 +198,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
     page.send("save", mask_hw, id="a", seconds=10.0)
     again(page, registry, project)
     page.request_id += 1
-    said = {
+    request = {
         "action": "save",
         "id": "a",
         "key": page.slice_view["key"],
@@ -207,7 +207,7 @@ def test_a_request_that_was_logged_before_the_app_was_started_again_counts_once(
         "changed": True,
         "seconds": 10.0,
     }
-    assert page.hear(page.session.handle(said, page.first, page.user))["saved"] == "disk"
+    assert page.hear(page.session.handle(request, page.first, page.user))["saved"] == "disk"
     page.send("save", drawn(page.shape, 2), id="b", seconds=1.0)
     assert [row["seconds"] for row in lines(project, "saved")] == [10.0, 1.0]
 
@@ -223,10 +223,10 @@ def again(page: Page, registry: ModelRegistry, project: Project) -> None:
     page.session = AnnotationSession(registry, project)
 
 
-def told_again(page: Page, mask: np.ndarray, action: str = "save") -> dict:
+def send_again(page: Page, mask: np.ndarray, action: str = "save") -> dict:
     """The message of a page to an app that was started meanwhile."""
     page.request_id += 1
-    said = {
+    request = {
         "action": action,
         "key": page.slice_view["key"],
         "request_id": page.request_id,
@@ -234,7 +234,7 @@ def told_again(page: Page, mask: np.ndarray, action: str = "save") -> dict:
         "changed": True,
         "seconds": 1.5,
     }
-    return page.hear(page.session.handle(said, page.first, page.user))
+    return page.hear(page.session.handle(request, page.first, page.user))
 
 
 @pytest.mark.parametrize("saved_before", [False, True])
@@ -244,7 +244,7 @@ def test_an_open_page_goes_on_after_the_app_was_started_again(registry, page, pr
         page.send("save", drawn(page.shape, 1))
     again(page, registry, project)
     mask_hw = drawn(page.shape, 2)
-    answer = told_again(page, mask_hw)
+    answer = send_again(page, mask_hw)
     assert (answer["saved"], answer["error"], answer["message"], answer["slice_view"]["key"]) == (
         "disk",
         "",
@@ -258,7 +258,7 @@ def test_an_open_page_goes_on_after_the_app_was_started_again(registry, page, pr
     )
     assert page.send("save", drawn(page.shape, 3))["saved"] == "disk"
     again(page, registry, project)
-    assert "once more" in told_again(page, mask_hw, "accept")["message"] and project.item(id).status == "in work"
+    assert "once more" in send_again(page, mask_hw, "accept")["message"] and project.item(id).status == "in work"
 
 
 def test_a_sheet_that_was_opened_anew_gets_what_was_left_unsaved_on_the_old_one(registry, page, project):
@@ -279,12 +279,12 @@ def test_after_a_restart_a_mask_that_someone_else_saved_is_not_overwritten(regis
     theirs = drawn(other.shape, 2)
     other.send("save", theirs)
     again(page, registry, project)
-    answer = told_again(page, drawn(page.shape, 3))
+    answer = send_again(page, drawn(page.shape, 3))
     assert (answer["error"], answer["saved"], answer["key"]) == (CONFLICT, "", "") and np.array_equal(
         project.mask(id)[:, :, 0].T, theirs
     )
     page.slice_view["key"] = page.slice_view["key"].replace(id, "f" * 16)
-    assert "does not know this image" in told_again(page, theirs)["error"]
+    assert "does not know this image" in send_again(page, theirs)["error"]
 
 
 def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
@@ -412,7 +412,7 @@ BAD = [
 @pytest.mark.parametrize("wrong, words", BAD)
 def test_what_is_not_allowed_is_refused_in_words_and_changes_nothing(page, project, wrong, words):
     lines, before = len(project.log()), page.session.image.mask_xyz.copy()
-    answer = said(page, wrong)
+    answer = save_with(page, wrong)
     assert (
         words.lower() in answer["error"].lower()
         and answer["saved"] == ""
@@ -431,7 +431,7 @@ def test_a_wish_that_is_none_is_refused(page):
         key.replace("axial", "coronal"),
         "0" * 16 + ".axial.0",
     ):
-        assert said(page, {"key": other})["error"], other
+        assert save_with(page, {"key": other})["error"], other
 
 
 def test_beyond_the_end_is_refused_but_what_was_drawn_is_kept(registry, project, tmp_path):
@@ -606,7 +606,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
     )
     late = drawn(page.shape, 2)  # the page is still open, and the server knows nothing of what it shows
     page.request_id += 1
-    said = {
+    request = {
         "action": "save",
         "key": page.slice_view["key"],
         "request_id": page.request_id,
@@ -614,7 +614,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
         "changed": True,
         "seconds": 1.5,
     }
-    assert page.hear(page.session.handle(said, None))["saved"] == "memory"
+    assert page.hear(page.session.handle(request, None))["saved"] == "memory"
     geometry.radiological_view(mask_xyz, case.scan.affine)[1] = late
     assert np.array_equal(page.session.image.mask_xyz, mask_xyz) and (
         page.session.case.index,
@@ -623,7 +623,7 @@ def test_a_volume_that_was_put_aside_comes_back_as_it_was(registry, tmp_path, ki
     page.session.release()
     for path in files_of:
         path.unlink()
-    answer = json.loads(page.session.handle(said | {"request_id": 99}, None))
+    answer = json.loads(page.session.handle(request | {"request_id": 99}, None))
     assert "no longer here" in answer["error"] and answer["saved"] == ""
 
 
@@ -756,7 +756,7 @@ def test_networks_propose_and_their_disagreement_orders_the_queue(registry, proj
 def test_without_networks_nothing_is_proposed_and_one_can_still_draw(project, tmp_path):
     nothing = ModelRegistry(tmp_path / "none")
     project.add(picture(tmp_path))
-    assert [said != "" for *_, said in proposals.propose_all(project, nothing)] == [True]
+    assert [problem != "" for *_, problem in proposals.propose_all(project, nothing)] == [True]
     page = Page(nothing, project)
     answer = page.open("")
     assert not page.mask.any() and page.slice_view["proposal"] is None and not answer["state"]["proposal"]
@@ -863,8 +863,8 @@ def test_a_full_disk_is_told_wherever_something_is_written(registry, project, tm
         and len(notes) == 1
         and "Image 1 of the upload was not added, nor those after it: The disk is full" in notes[0]
     )
-    ((done, total, said),) = proposals.propose_all(project, registry)
-    assert (done, total) == (1, 2) and "The disk is full" in said
+    ((done, total, problem),) = proposals.propose_all(project, registry)
+    assert (done, total) == (1, 2) and "The disk is full" in problem
     assert session_files.take(project, tmp_path / f"{first.id}.png", "")[1] == [
         f"The import ended early. {disk.sentence(OSError(errno.ENOSPC, ''))}"
     ]
@@ -933,8 +933,13 @@ def test_the_end_of_the_log_is_shown_without_parsing_all_of_it(project, tmp_path
             b' "seconds": "x"}\n'
         )
     monkeypatch.setattr(project, "log", None)
-    said = queue.done(project)
-    assert "Dr. 29" in said and "Dr. 11" in said and "Dr. 10<" not in said and said.count("<li>") == queue.LINES
+    listing = queue.done(project)
+    assert (
+        "Dr. 29" in listing
+        and "Dr. 11" in listing
+        and "Dr. 10<" not in listing
+        and listing.count("<li>") == queue.LINES
+    )
 
 
 def test_empty_slices_between_drawn_ones_are_filled(registry, project, tmp_path):

@@ -19,16 +19,16 @@ BOX = Box(8, 15, 20, 22)  # around the lesion of the picture
 
 class Prompted:
     """Stands for ``segment_prompt``: marks the box, or 3 x 3 pixels around each click inside, and leaves out clicks
-    outside; remembers what it was asked.
+    outside; remembers the prompts.
     """
 
     def __init__(self, confidence: float = 0.9) -> None:
-        self.asked: list[Prompt] = []
+        self.prompts: list[Prompt] = []
         self.confidence = confidence
 
     def __call__(self, network, image_hw, prompt) -> PromptResult:
         assert image_hw.min() >= 0 and image_hw.max() <= 1
-        self.asked.append(prompt)
+        self.prompts.append(prompt)
         mask_hw = np.zeros(image_hw.shape, bool)
         if prompt.box:
             mask_hw[
@@ -45,8 +45,8 @@ class Prompted:
 @pytest.fixture
 def prompted(monkeypatch, page):  # noqa: F811
     """``Prompted`` in place of the network, which this registry then has."""
-    asked = Prompted()
-    monkeypatch.setattr(open_image, "segment_prompt", asked)
+    stand_in = Prompted()
+    monkeypatch.setattr(open_image, "segment_prompt", stand_in)
     monkeypatch.setattr(page.session.registry, "prompt_network", lambda: "prompt")
     monkeypatch.setattr(
         page.session.registry,
@@ -54,7 +54,7 @@ def prompted(monkeypatch, page):  # noqa: F811
         lambda name: inference.Network(nn.Identity(), {"kind": "prompt", "size": 64}, "", None),
     )
     vars(page.session).pop("_has_prompts", None)  # of the registry as it was
-    return asked
+    return stand_in
 
 
 def prompt(page, box=None, positive=(), negative=(), base=None, do="prompt", **more) -> dict:  # noqa: F811
@@ -91,14 +91,16 @@ def test_clicks_refine_the_last_answer_and_a_new_box_starts_anew(page, prompted)
     prompt(page, BOX)
     prompt(page, BOX, positive=[(33.5, 40.5)])
     prompt(page, BOX, positive=[(33.5, 40.5)], negative=[(20.5, 20.5)])
-    assert [each.mask is not None for each in prompted.asked] == [False, True, True]
+    assert [each.mask is not None for each in prompted.prompts] == [False, True, True]
     assert (
-        np.array_equal(prompted.asked[1].mask, inside(page.shape, BOX)) and page.mask[33, 40] and not page.mask[20, 20]
+        np.array_equal(prompted.prompts[1].mask, inside(page.shape, BOX))
+        and page.mask[33, 40]
+        and not page.mask[20, 20]
     )
     prompt(page, Box(2, 2, 9, 9))
-    assert prompted.asked[-1].mask is None and not page.mask[33, 40]
+    assert prompted.prompts[-1].mask is None and not page.mask[33, 40]
     prompt(page, positive=[(5.5, 5.5)])
-    assert prompted.asked[-1] == Prompt(positive=((5.5, 5.5),))
+    assert prompted.prompts[-1] == Prompt(positive=((5.5, 5.5),))
 
 
 def test_a_preview_is_shown_and_changes_nothing(page, project, prompted):  # noqa: F811
@@ -127,7 +129,7 @@ def test_without_a_network_for_prompts_the_page_is_told(page):  # noqa: F811
 def test_a_box_beyond_the_slice_is_cut_to_it(page, prompted):  # noqa: F811
     rows, columns = page.shape
     prompt(page, (-5, -5, rows + 9, columns + 9))
-    assert prompted.asked[-1].box == Box(0, 0, rows, columns)
+    assert prompted.prompts[-1].box == Box(0, 0, rows, columns)
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ def command(*words: object) -> tuple[int, dict, str]:
 
 def test_images_in_masks_in_and_masks_out_again(tmp_path):
     folder, mask = tmp_path / "project", drawn(1, FLAT)
-    code, report, said = command(
+    code, report, errors = command(
         "add", folder, picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1), tmp_path.joinpath("a.png")
     )
-    assert (code, report["added"], said) == (0, 2, "") and [image["name"] for image in report["images"]] == [
+    assert (code, report["added"], errors) == (0, 2, "") and [image["name"] for image in report["images"]] == [
         "a.png",
         "b.png",
     ]
@@ -51,8 +51,8 @@ def test_images_in_masks_in_and_masks_out_again(tmp_path):
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.uint8(255 * mask[:, :, 0].T)).save(tmp_path / "masks" / "a.png")
     Image.fromarray(np.zeros((5, 400), np.uint8)).save(tmp_path / "masks" / "b_mask.png")
-    code, report, said = command("import", folder, tmp_path / "masks", "--who", "Anna")
-    assert (code, report["saved"], said) == (0, 1, "")
+    code, report, errors = command("import", folder, tmp_path / "masks", "--who", "Anna")
+    assert (code, report["saved"], errors) == (0, 1, "")
     assert report["images"] == [
         {"id": first, "name": "a.png", "class": "", "status": "in work", "lesion_voxels": int(mask.sum())}
     ]
@@ -92,21 +92,21 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path):
         (("import", tmp_path / "none", tmp_path / "a.png"), "is no project"),
         (("export", tmp_path, "coco", tmp_path / "out"), "is no project"),
     ]:
-        code, report, said = command(*words)
-        assert (code, said) == (1, "") and match in report["error"]
+        code, report, errors = command(*words)
+        assert (code, errors) == (1, "") and match in report["error"]
     assert not (tmp_path / "none").exists() and [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with Project(tmp_path / "project") as project:
         project.add(tmp_path / "a.png")
-        code, report, said = command("import", project.folder, tmp_path / "a.png")
-        assert (code, said) == (1, "") and "is open in another app" in report["error"]
+        code, report, errors = command("import", project.folder, tmp_path / "a.png")
+        assert (code, errors) == (1, "") and "is open in another app" in report["error"]
     for words, match in [
         (("import", tmp_path / "project", tmp_path / "missing"), "does not exist"),
         (("export", tmp_path / "project", "coco", tmp_path / "out"), "nothing to export"),
     ]:  # fmt: skip
-        code, report, said = command(*words)
-        assert (code, said) == (1, "") and match in report["error"]
-    code, _, said = command("export", tmp_path / "project", "bmp", tmp_path / "out")
-    assert code == 2 and "folder" in said and "Traceback" not in said
+        code, report, errors = command(*words)
+        assert (code, errors) == (1, "") and match in report["error"]
+    code, _, errors = command("export", tmp_path / "project", "bmp", tmp_path / "out")
+    assert code == 2 and "folder" in errors and "Traceback" not in errors
 
 
 def coco(path: Path, **segmentations: object) -> Path:
@@ -217,8 +217,8 @@ def test_masks_find_their_images_in_a_project(tmp_path):
         assert np.array_equal(project.mask(ids["img1.png"]), drawn(1, FLAT)) and np.array_equal(
             project.mask(ids["img10.png"]), drawn(2, FLAT)
         )
-        said = " ".join(found.notes)
-        assert "a.png" in said and "a.jpg" in said and "dup.png" in said and "1 mask belongs to no image" in said
+        notes = " ".join(found.notes)
+        assert "a.png" in notes and "a.jpg" in notes and "dup.png" in notes and "1 mask belongs to no image" in notes
 
 
 def test_images_are_opened_one_at_a_time(tmp_path, monkeypatch):

@@ -29,9 +29,9 @@ def slow_staple(masks: list[np.ndarray], iterations: int) -> np.ndarray:
     weights = []
     for _ in range(iterations):
         weights = []
-        for said in zip(*(mask.ravel() for mask in masks), strict=True):
+        for votes in zip(*(mask.ravel() for mask in masks), strict=True):
             lesion, rest = prior, 1 - prior
-            for reader, yes in enumerate(said):
+            for reader, yes in enumerate(votes):
                 lesion *= p[reader] if yes else 1 - p[reader]
                 rest *= 1 - q[reader] if yes else q[reader]
             weights.append(lesion / (lesion + rest))

@@ -51,11 +51,11 @@ for line in sys.stdin:
             k += 1
     os.close(outside)
     with os.fdopen(inside) as pipe:
-        said = [pipe.readline() for _ in range(int(count))]
+        first_lines = [pipe.readline() for _ in range(int(count))]
         time.sleep(float(wait))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        print(" ".join("".join(said + pipe.readlines()).split()), flush=True)
+        print(" ".join("".join(first_lines + pipe.readlines()).split()), flush=True)
 """
 
 
@@ -563,11 +563,11 @@ def test_folders_and_files_in_each_others_place_are_a_sentence(project, name):
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"format": "mps-ams annotations", "version": 1e999}', b"null"]
+    "data", [b"", b"[]", b"\xff", b"[" * 100_000, b'{"format": "mps-ams annotations", "version": 1e999}', b"null"]
 )
-def test_a_damaged_description_is_a_sentence(project, said):
+def test_a_damaged_description_is_a_sentence(project, data):
     project.close()
-    (project.folder / "project.json").write_bytes(said)
+    (project.folder / "project.json").write_bytes(data)
     with pytest.raises(ValueError, match="project.json is damaged; expected JSON"):
         Project(project.folder)
 
@@ -585,11 +585,11 @@ def test_a_damaged_mask_does_not_close_its_image(project, tmp_path, damage):
         spoil()
         # the accepted copy is good
         assert (project.mask(item.id) == mask).all() and project.item(item.id).status == "accepted"
-        said = project.remark(item.id)
+        remark = project.remark(item.id)
         assert (
-            "damaged" in said
-            and "accepted one" in said
-            and str(project.folder) not in said
+            "damaged" in remark
+            and "accepted one" in remark
+            and str(project.folder) not in remark
             and project.remark(item.id) == ""
         )
         project.reopen(item.id)
@@ -682,12 +682,12 @@ def test_a_project_on_a_disk_mounted_read_only(project, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, says",
+    "number, expected",
     [(errno.ENOSPC, "full"), (errno.EROFS, "read-only"), (errno.ENOENT, "no longer there"), (errno.EIO, "could not")],
 )
-def test_errors_of_the_disk_are_sentences_without_paths(number, says):
-    said = disk.sentence(OSError(number, "x", "/srv/secret"))
-    assert says in said and "/" not in said and said.endswith(".")
+def test_errors_of_the_disk_are_sentences_without_paths(number, expected):
+    message = disk.sentence(OSError(number, "x", "/srv/secret"))
+    assert expected in message and "/" not in message and message.endswith(".")
 
 
 def test_threads_take_turns(project, tmp_path):
@@ -733,13 +733,13 @@ def test_kill_9_loses_no_acknowledged_mask(tmp_path, times):
             )
             # killed so many seconds after so many were acknowledged
             nursery.stdin.write(f"{first} {count} {wait:.6f}\n")
-            told = nursery.stdout.readline()
-            assert told, "the process that was to be killed ended by itself"
-            said = [int(k) for k in told.split()]
-            assert said == list(range(first, first + len(said)))
-            taken += len(said)
-            flying = first + len(said)  # begun, maybe, and not acknowledged
-            last |= {k % 3: (k, "accepted" if k % 5 == 4 else "in work") for k in said}
+            output = nursery.stdout.readline()
+            assert output, "the process that was to be killed ended by itself"
+            acknowledged = [int(k) for k in output.split()]
+            assert acknowledged == list(range(first, first + len(acknowledged)))
+            taken += len(acknowledged)
+            flying = first + len(acknowledged)  # begun, maybe, and not acknowledged
+            last |= {k % 3: (k, "accepted" if k % 5 == 4 else "in work") for k in acknowledged}
             lines = (project.folder / "log.jsonl").read_bytes().split(b"\n")
             [json.loads(line) for line in lines[:-1]]
             with Project(project.folder) as reopened:
@@ -768,14 +768,14 @@ def test_kill_9_loses_no_acknowledged_mask(tmp_path, times):
 
 
 def test_urgency_of_votes_and_pairs_against_loops():
-    said = [drawn(k, (6, 5, 2)) for k in range(3)]
+    voter_masks = [drawn(k, (6, 5, 2)) for k in range(3)]
     total = 0.0
     for at in np.ndindex(6, 5, 2):
-        p = sum(bool(mask[at]) for mask in said) / 3
+        p = sum(bool(mask[at]) for mask in voter_masks) / 3
         total += 4 * p * (1 - p)
-    assert acquisition.vote_disagreement(said) == pytest.approx(total / 60)
-    dice = [2 * sum(map(bool, (a & b).flat)) / (sum(a.flat) + sum(b.flat)) for a, b in combinations(said, 2)]
-    assert acquisition.pair_disagreement(said) == pytest.approx(1 - sum(dice) / 3)
+    assert acquisition.vote_disagreement(voter_masks) == pytest.approx(total / 60)
+    dice = [2 * sum(map(bool, (a & b).flat)) / (sum(a.flat) + sum(b.flat)) for a, b in combinations(voter_masks, 2)]
+    assert acquisition.pair_disagreement(voter_masks) == pytest.approx(1 - sum(dice) / 3)
     empty = np.zeros((4, 4), bool)
     assert acquisition.vote_disagreement([empty, ~empty]) == 1 and acquisition.pair_disagreement([empty, ~empty]) == 1
     assert acquisition.vote_disagreement([empty, empty]) == 0 == acquisition.pair_disagreement([empty, empty])

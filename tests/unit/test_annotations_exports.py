@@ -424,14 +424,14 @@ def test_annotations_are_on_the_image_of_their_id_whatever_its_type(tmp_path, id
         assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
 
 
-@pytest.mark.parametrize("ids, kept, says", [
+@pytest.mark.parametrize("ids, kept, message", [
     ((5, 5, 6), ["000003"], "000001, 000002: its entry in the COCO file has the id of another one"),
     ((None, 2, 3), ["000002", "000003"], "000001: its entry in the COCO file has no id"),
     (([1], 2, 3), ["000002", "000003"], "000001: its entry in the COCO file has no id"),
 ])  # fmt: skip
-def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, says):
+def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, message):
     found = imports.read(written(tmp_path, annotated(*ids)), three())
-    assert sorted(found.masks) == kept and any(note.startswith(says) for note in found.notes)
+    assert sorted(found.masks) == kept and any(note.startswith(message) for note in found.notes)
     for name in kept:
         assert np.array_equal(found.masks[name][:, :, 0].T, square(int(name) - 1))
 
@@ -494,7 +494,7 @@ def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "whole, says",
+    "whole, message",
     [
         ({"shapes": [], "imagePath": "a.png", "version": "5"}, "LabelMe's"),
         ({"_via_img_metadata": {}}, "VGG Image Annotator's"),
@@ -502,23 +502,23 @@ def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
         ([{"id": 1, "data": {}, "annotations": []}], "Label Studio's"),
     ],
 )
-def test_other_tools_are_refused_by_name(tmp_path, whole, says):
-    with pytest.raises(UnreadableImage, match=says):
+def test_other_tools_are_refused_by_name(tmp_path, whole, message):
+    with pytest.raises(UnreadableImage, match=message):
         imports.read(written(tmp_path, whole), three())
 
 
-@pytest.mark.parametrize("name, text, says", [
+@pytest.mark.parametrize("name, text, message", [
     ("annotations.xml", "<?xml version='1.0'?><annotations><image/></annotations>", "CVAT and Pascal VOC"),
     ("labels.txt", "0 0.5 0.5 0.1 0.1", "There are no masks"), ("empty.zip", "", "There are no masks"),
 ])  # fmt: skip
-def test_files_without_masks_are_told(tmp_path, name, text, says):
+def test_files_without_masks_are_told(tmp_path, name, text, message):
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / name).write_text(text)
     path = tmp_path / "up" / name
     if name == "empty.zip":
         path.unlink()
         path = exports.zipped(tmp_path / "up")
-    with pytest.raises(UnreadableImage, match=says):
+    with pytest.raises(UnreadableImage, match=message):
         imports.read(path, three())
 
 
@@ -633,10 +633,10 @@ def test_masks_that_may_belong_to_two_images_are_refused(tmp_path):
     found = imports.read(tmp_path / "m", scans)
     assert sorted(found.masks) == ["c", "e"]
     assert np.array_equal(found.masks["c"][:, :, 0].T, square(1) | square(0))
-    said = " ".join(found.notes)
+    notes = " ".join(found.notes)
     assert (
-        "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in said
-        and "d: several masks of its name differ" in said
+        "a.jpg, a.png, b, b_mask: a mask may belong to it or to another image" in notes
+        and "d: several masks of its name differ" in notes
     )
 
 
