@@ -59,6 +59,14 @@ def test_an_event_is_sent_when_the_one_before_is_in_the_queue(browser, app_addre
     page.close()
 
 
+def test_dropdowns_have_an_arrow(page):
+    page.get_by_role("tab", name="Results").click()
+    idle(page)
+    fills = """() => [...document.querySelectorAll('.dropdown-arrow path')].filter(path => path.checkVisibility())
+        .map(path => getComputedStyle(path).fill)"""
+    assert (found := page.evaluate(fills)) and "none" not in found
+
+
 @pytest.mark.parametrize("tab, text", [("Reconstruct", "Base"), ("Segment & compare", "From scratch")])
 def test_every_tab_shows_both_networks(page, tab, text):
     page.get_by_role("tab", name=tab).click()
