@@ -1,6 +1,7 @@
 """The web app; ``python app.py --help`` lists its options."""
 
-from mpsams.app.main import create, main
+from mpsams.app.application import create
+from mpsams.app.main import main
 
 __all__ = ["create", "main"]
 

@@ -21,7 +21,7 @@ import pytest
 from gradio.routes import App
 
 from mpsams.annotation import protocol
-from mpsams.app import main
+from mpsams.app import application, main
 from mpsams.app.server import budget as budgets
 from mpsams.app.server.budget import RELEASED, Budget, OverBudget
 from mpsams.app.tabs import annotate
@@ -223,7 +223,7 @@ class Served:
     """The app in this process."""
 
     def __init__(self, weights: Path, budget: Budget, folder: Path) -> None:
-        self.app, self.folder, self.weights = main.create(weights, budget=budget), folder, weights
+        self.app, self.folder, self.weights = application.create(weights, budget=budget), folder, weights
         self.gradio = next(route.app for route in self.app.routes if isinstance(getattr(route, "app", None), App))
         self.blocks, self.budget = self.gradio.get_blocks(), budget
         self.config = self.blocks.config
@@ -390,7 +390,7 @@ def test_metrics_are_off_unless_asked_for_and_in_the_format_of_prometheus(served
             return await client.get("/metrics")
 
     assert "mpsams_" not in asyncio.run(ask(page.app)).text
-    answer = asyncio.run(ask(main.create(page.weights, budget=page.budget, with_metrics=True)))
+    answer = asyncio.run(ask(application.create(page.weights, budget=page.budget, with_metrics=True)))
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     sample = re.compile(r"(mpsams_[a-z_]+)(\{[a-z]+=\"[a-z]+\"\})? \d[\d.e+]*")
     lines = answer.text.splitlines()

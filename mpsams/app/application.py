@@ -1,0 +1,120 @@
+"""The web app as a FastAPI application: the page at /, /healthz and /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.responses import PlainTextResponse
+
+from mpsams import __version__
+from mpsams.annotation.project import Project
+from mpsams.app import gradio_compat
+from mpsams.app.components.templates import read_scripts, render
+from mpsams.app.components.theme import look
+from mpsams.app.page import page
+from mpsams.app.server import accounts, metrics, uploads
+from mpsams.app.server.budget import Budget
+from mpsams.app.server.guard import Guard
+from mpsams.app.server.hosts import Hosts
+from mpsams.inference import shared
+from mpsams.inference.registry import ModelRegistry
+
+COMPRESSION = 4  # of 9, of answers
+MAX_UPLOAD = 2**30  # bytes of all files of an upload
+SHARED_PART = 8  # of the memory for visitors, that results shared by all of them take beside it, at most
+KEPT, SWEPT_EVERY = 86_400, 300  # seconds
+
+
+def create(
+    weights: Path,
+    results: Path | None = None,
+    project: Project | None = None,
+    people: Mapping[str, str] | None = None,
+    max_upload: int = MAX_UPLOAD,
+    budget: Budget | None = None,
+    hosts: Hosts | None = None,
+    with_metrics: bool = False,
+) -> FastAPI:
+    """The application over a folder of weights, one of records and a project: the page at /, a sign of life at
+    /healthz.
+
+    people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
+    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this
+    computer.
+    hosts: the names it answers to; None is this computer's own, localhost. with_metrics: whether /metrics answers.
+    """
+    learnt = () if project is None else (project.folder / "checkpoints",)
+    registry, folder = ModelRegistry(weights, results, learnt), gradio_compat.upload_folder()
+
+    @asynccontextmanager
+    async def tidied(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(folder))
+        yield
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+
+    app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
+    # not of events, and not once more what gradio compressed
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)
+    app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
+
+    @app.get("/healthz")
+    def healthz() -> dict:
+        status = {
+            "ok": True,
+            "version": __version__,
+            "weights": registry.names(),
+            "left_out": registry.unusable_files(),
+        }
+        status |= {
+            "budget": blocks.budget.usage(),
+            "shared_results": shared.results.usage(),
+            "requests": blocks._queue.usage(),
+        }
+        return (
+            status
+            if project is None
+            else status | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
+        )
+
+    if with_metrics:
+
+        @app.get("/metrics")
+        def prometheus() -> PlainTextResponse:
+            text = metrics.render(blocks.budget.usage(), blocks._queue.usage(), shared.results.usage())
+            return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
+
+    gradio_compat.add_to_head(render("head", event_stream=read_scripts("event_stream")))
+    blocks = page(registry, project, budget).queue()
+    shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        show_error=False,
+        max_file_size=max_upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=["api"],
+        auth=accounts.checker(people) if people else None,
+        auth_message=accounts.SIGN_IN,
+        **look(),
+    )
+    gradio_compat.use_lean_state(app, blocks)
+    return app
+
+
+async def _sweep(folder: Path) -> None:
+    """Delete from the folder of uploads what is too old, again and again."""
+    while True:
+        await asyncio.sleep(SWEPT_EVERY)
+        await asyncio.to_thread(uploads.sweep, folder, KEPT)
