@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -32,26 +33,39 @@ SHARED_PART = 8  # of the memory for visitors, that results shared by all of the
 KEPT, SWEPT_EVERY = 86_400, 300  # seconds
 
 
+@dataclass(frozen=True)
+class ServerOptions:
+    """Access to the app. people: names and hashed passwords of those who may sign in, as ``accounts.read`` gives them;
+    None lets anyone in.
+
+    hosts: the names it answers to; None is this computer's own, localhost. max_upload: bytes of all files of an upload.
+    with_metrics: whether /metrics answers.
+    """
+
+    people: Mapping[str, str] | None = None
+    hosts: Hosts | None = None
+    max_upload: int = MAX_UPLOAD
+    with_metrics: bool = False
+
+
 def create(
     weights: Path,
     results: Path | None = None,
     project: Project | None = None,
-    people: Mapping[str, str] | None = None,
-    max_upload: int = MAX_UPLOAD,
     budget: Budget | None = None,
-    hosts: Hosts | None = None,
-    with_metrics: bool = False,
+    server: ServerOptions | None = None,
 ) -> FastAPI:
     """The application over a folder of weights, one of records and a project: the page at /, a sign of life at
     /healthz.
 
-    people: names and hashed passwords of who may sign in, as ``accounts.read`` gives them; None lets anyone in.
-    max_upload: bytes of all files of an upload. budget: of memory and disk for all visitors; None is what fits this
-    computer.
-    hosts: the names it answers to; None is this computer's own, localhost. with_metrics: whether /metrics answers.
+    budget: of memory and disk for all visitors; None is what fits this computer. server: None is the defaults.
     """
+    server = server or ServerOptions()
     learnt = () if project is None else (project.folder / "checkpoints",)
     registry, folder = ModelRegistry(weights, results, learnt), gradio_compat.upload_folder()
+    gradio_compat.add_to_head(render("head", event_stream=read_scripts("event_stream")))
+    blocks = page(registry, project, budget).queue()
+    shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
 
     @asynccontextmanager
     async def tidied(app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +78,30 @@ def create(
     app = FastAPI(title="MPS-AMS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=tidied)
     # not of events, and not once more what gradio compressed
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=COMPRESSION)
-    app.add_middleware(Guard, max_upload=max_upload, folder=folder, hosts=hosts or Hosts())
+    app.add_middleware(Guard, max_upload=server.max_upload, folder=folder, hosts=server.hosts or Hosts())
+    _add_status(app, blocks, registry, project)
+    if server.with_metrics:
+        _add_metrics(app, blocks)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        show_error=False,
+        max_file_size=server.max_upload,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=["api"],
+        auth=accounts.checker(server.people) if server.people else None,
+        auth_message=accounts.SIGN_IN,
+        **look(),
+    )
+    gradio_compat.use_lean_state(app, blocks)
+    return app
+
+
+def _add_status(app: FastAPI, blocks: gr.Blocks, registry: ModelRegistry, project: Project | None) -> None:
+    """Add /healthz, the state of the app as JSON."""
 
     @app.get("/healthz")
     def healthz() -> dict:
@@ -73,44 +110,22 @@ def create(
             "version": __version__,
             "weights": registry.names(),
             "left_out": registry.unusable_files(),
-        }
-        status |= {
             "budget": blocks.budget.usage(),
             "shared_results": shared.results.usage(),
             "requests": blocks._queue.usage(),
         }
-        return (
-            status
-            if project is None
-            else status | {"project": "writable" if os.access(project.folder, os.W_OK) else "read-only"}
-        )
+        if project is not None:
+            status["project"] = "writable" if os.access(project.folder, os.W_OK) else "read-only"
+        return status
 
-    if with_metrics:
 
-        @app.get("/metrics")
-        def prometheus() -> PlainTextResponse:
-            text = metrics.render(blocks.budget.usage(), blocks._queue.usage(), shared.results.usage())
-            return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
+def _add_metrics(app: FastAPI, blocks: gr.Blocks) -> None:
+    """Add /metrics, in Prometheus' text format."""
 
-    gradio_compat.add_to_head(render("head", event_stream=read_scripts("event_stream")))
-    blocks = page(registry, project, budget).queue()
-    shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
-    gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        show_error=False,
-        max_file_size=max_upload,
-        ssr_mode=False,
-        enable_monitoring=False,
-        run_history=False,
-        footer_links=["api"],
-        auth=accounts.checker(people) if people else None,
-        auth_message=accounts.SIGN_IN,
-        **look(),
-    )
-    gradio_compat.use_lean_state(app, blocks)
-    return app
+    @app.get("/metrics")
+    def prometheus() -> PlainTextResponse:
+        text = metrics.render(blocks.budget.usage(), blocks._queue.usage(), shared.results.usage())
+        return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
 
 
 async def _sweep(folder: Path) -> None:

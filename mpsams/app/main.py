@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from mpsams.annotation.project import Project
-from mpsams.app.application import MAX_UPLOAD, create
+from mpsams.app.application import MAX_UPLOAD, ServerOptions, create
 from mpsams.app.server import accounts, listen, uploads
 from mpsams.app.server.budget import Budget
 from mpsams.app.server.hosts import Hosts
@@ -70,8 +70,8 @@ def shipped(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse and serve until interrupted."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,6 +126,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="answer at /metrics, in Prometheus' text format, to whoever can reach the app (default: no such page)",
     )
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse and serve until interrupted."""
+    parser = build_parser()
     options = parser.parse_args(argv)
     if not 0 < options.port < 65536:
         parser.error(f"port {options.port} must lie between 1 and 65535")
@@ -153,9 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with listen.ended_by_signal(), uploads.uploads_folder(Path(os.environ.get("GRADIO_TEMP_DIR") or usual)) as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         budget = Budget(options.memory, options.scratch)
-        app = create(
-            options.weights, options.results, project, people, options.max_upload, budget, hosts, options.metrics
-        )
+        server = ServerOptions(people, hosts, options.max_upload, options.metrics)
+        app = create(options.weights, options.results, project, budget, server)
         address = f"[{options.host}]" if ":" in options.host else options.host
         try:
             listen.serve(

@@ -390,7 +390,8 @@ def test_metrics_are_off_unless_asked_for_and_in_the_format_of_prometheus(served
             return await client.get("/metrics")
 
     assert "mpsams_" not in asyncio.run(ask(page.app)).text
-    answer = asyncio.run(ask(application.create(page.weights, budget=page.budget, with_metrics=True)))
+    server = application.ServerOptions(with_metrics=True)
+    answer = asyncio.run(ask(application.create(page.weights, budget=page.budget, server=server)))
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     sample = re.compile(r"(mpsams_[a-z_]+)(\{[a-z]+=\"[a-z]+\"\})? \d[\d.e+]*")
     lines = answer.text.splitlines()
