@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mpsams import checkpoint, inference, metrics, plots, tables
-from mpsams.app.components import network_grid, result_report
+from mpsams.app.components import network_grid, result_reader, result_report
 from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
@@ -351,8 +351,8 @@ def test_a_crop_holds_the_lesion_and_keeps_the_scores_of_the_whole(compared):
 
 
 @pytest.fixture(scope="module")
-def reader(small_records) -> results.Reader:
-    return results.Reader(ModelRegistry("nowhere", small_records))
+def reader(small_records) -> result_reader.Reader:
+    return result_reader.Reader(ModelRegistry("nowhere", small_records))
 
 
 def test_the_page_shows_the_numbers_of_the_tables(reader, small_records):
@@ -440,7 +440,7 @@ def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
     made_records.write(tmp_path / "good.jsonl", methods=("scratch", "mps_ams"), seeds=(0,), draws=(0,), more_scratch=())
     (tmp_path / "bad.jsonl").write_text('{"event": "result"}\n', encoding="utf-8")
     registry = ModelRegistry(tmp_path, tmp_path)
-    found, before = results.shelf(registry), results.state(registry)
+    found, before = result_reader.shelf(registry), result_reader.state(registry)
     assert (
         list(found.plans) == ["made-up"]
         and len(found.wrong) == 1
@@ -448,9 +448,9 @@ def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
         and str(tmp_path) not in found.wrong[0]
     )
     os.utime(tmp_path / "good.jsonl", ns=(1, 1))
-    assert results.state(registry) != before
-    empty = results.shelf(ModelRegistry(tmp_path, tmp_path / "none"))
-    assert not empty.plans and empty.key == "none" and results.state(ModelRegistry(tmp_path)) == "none"
+    assert result_reader.state(registry) != before
+    empty = result_reader.shelf(ModelRegistry(tmp_path, tmp_path / "none"))
+    assert not empty.plans and empty.key == "none" and result_reader.state(ModelRegistry(tmp_path)) == "none"
 
 
 def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():
