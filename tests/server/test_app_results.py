@@ -440,7 +440,7 @@ def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
     made_records.write(tmp_path / "good.jsonl", methods=("scratch", "mps_ams"), seeds=(0,), draws=(0,), more_scratch=())
     (tmp_path / "bad.jsonl").write_text('{"event": "result"}\n', encoding="utf-8")
     registry = ModelRegistry(tmp_path, tmp_path)
-    found, before = result_reader.shelf(registry), result_reader.state(registry)
+    found, before = result_reader.find_records(registry), result_reader.records_version(registry)
     assert (
         list(found.plans) == ["made-up"]
         and len(found.wrong) == 1
@@ -448,9 +448,9 @@ def test_records_that_cannot_be_read_are_named_and_the_others_shown(tmp_path):
         and str(tmp_path) not in found.wrong[0]
     )
     os.utime(tmp_path / "good.jsonl", ns=(1, 1))
-    assert result_reader.state(registry) != before
-    empty = result_reader.shelf(ModelRegistry(tmp_path, tmp_path / "none"))
-    assert not empty.plans and empty.key == "none" and result_reader.state(ModelRegistry(tmp_path)) == "none"
+    assert result_reader.records_version(registry) != before
+    empty = result_reader.find_records(ModelRegistry(tmp_path, tmp_path / "none"))
+    assert not empty.plans and empty.key == "none" and result_reader.records_version(ModelRegistry(tmp_path)) == "none"
 
 
 def test_the_tab_says_in_what_the_rivals_differ_from_their_papers():

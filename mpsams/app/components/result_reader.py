@@ -1,4 +1,4 @@
-"""The records behind the Results tab: which there are, and their tables and plots as HTML, computed once."""
+"""The records behind the Results tab, and their tables and plots as HTML, computed once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KEPT = 32  # answers that are kept for whoever asks next
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RecordFiles:
     """The records there are: plans with their files, and what is wrong with files that cannot be read.
 
-    key: their ``state``.
+    key: their ``records_version``.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Shelf:
     wrong: tuple[str, ...]
 
 
-def shelf(registry: ModelRegistry) -> Shelf:
+def find_records(registry: ModelRegistry) -> RecordFiles:
     """Look through the results folder."""
     files, plans, wrong = registry.records(), {}, []
     for file in files:
@@ -38,10 +38,10 @@ def shelf(registry: ModelRegistry) -> Shelf:
                 plans[plan] = (*plans.get(plan, ()), file)
         except ValueError as error:
             wrong.append(str(error).replace(str(file), file.name))
-    return Shelf(state(registry), plans, tuple(wrong))
+    return RecordFiles(records_version(registry), plans, tuple(wrong))
 
 
-def state(registry: ModelRegistry) -> str:
+def records_version(registry: ModelRegistry) -> str:
     """A text that changes when a record file does."""
     return ";".join(f"{file.name} {file.stat().st_mtime_ns}" for file in registry.records()) or "none"
 
@@ -60,7 +60,7 @@ class Reader:
         self.scatter = functools.lru_cache(KEPT)(self._scatter)
 
     def _results(self, key: str, plan: str, per: str) -> Results:
-        return tables.read(shelf(self.registry).plans[plan], plan, per)
+        return tables.read(find_records(self.registry).plans[plan], plan, per)
 
     def table(self, key: str, choice: Choice) -> tables.Table:
         """The table that is asked for."""

@@ -9,12 +9,12 @@ import gradio as gr
 
 from mpsams import methods, tables
 from mpsams.app.components import html, result_report
-from mpsams.app.components.result_reader import Reader, shelf, state
+from mpsams.app.components.result_reader import Reader, find_records, records_version
 from mpsams.app.components.result_report import Choice
 from mpsams.app.events import on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.session import Session
-from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES
+from mpsams.tables import AVERAGED, HEADS, MEASURES, NAMED, TITLES, Results
 
 TITLE = "Results"
 PLACE = 9
@@ -44,32 +44,45 @@ def rivals() -> str:
 
 
 def build(session: Session) -> None:
-    """Lay out the tab; nothing is read or computed before it is opened."""
-    registry, reader = session.registry, Reader(session.registry)
-    key = gr.State("")
-    gr.HTML(INTRO)
-    nothing = gr.HTML("", elem_classes="stage")
-    with gr.Column(visible=False, elem_id="results") as body:
+    """Lay out the tab and register its events; nothing is read or computed before it is opened."""
+    ResultsTab(session)
+
+
+class ResultsTab:
+    """The components of the tab and their listeners.
+
+    key: the version of the records. controls: what a ``Choice`` is made of, in its order; pairing: what the scatter
+    plot needs besides; drawn: the tables and plots.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.registry, self.reader = session.registry, Reader(session.registry)
+        self.key = gr.State("")
+        gr.HTML(INTRO)
+        self.nothing = gr.HTML("", elem_classes="stage")
+        with gr.Column(visible=False, elem_id="results") as self.body:
+            self._lay_out_controls()
+            self.numbers = gr.HTML("", elem_classes="stage")
+            self._lay_out_downloads()
+            self._lay_out_plots()
+            gr.HTML(rivals())
+        self.controls = (self.plan, self.table, self.recipe, self.averaging, self.measure, self.per)
+        self.pairing = (self.across, self.up, self.share)
+        self.drawn = [self.numbers, self.by_labels, self.points, self.lines]
+        self._listen(session)
+
+    def _lay_out_controls(self) -> None:
         with gr.Row(elem_classes="controls", equal_height=True):
-            plan = gr.Dropdown([], label="Plan that was run", min_width=150)
-            recipe = gr.Radio(["strong"], value="strong", label="Recipe", min_width=150)
-            measure = gr.Radio([(HEADS[name], name) for name in MEASURES], value="dsc", label="Measure", min_width=190)
+            self.plan = gr.Dropdown([], label="Plan that was run", min_width=150)
+            self.recipe = gr.Radio(["strong"], value="strong", label="Recipe", min_width=150)
+            measures = [(HEADS[name], name) for name in MEASURES]
+            self.measure = gr.Radio(measures, value="dsc", label="Measure", min_width=190)
         with gr.Row(elem_classes="controls", equal_height=True):
-            table = gr.Radio(
-                [(title, name) for name, title in NAMED.items()],
-                value="table1",
-                label="Methods",
-                scale=4,
-                min_width=250,
-            )
-            averaging = gr.Radio(
-                [(label.capitalize(), name) for name, label in AVERAGED.items()],
-                value="lesion",
-                label="Mean over",
-                scale=6,
-                min_width=300,
-            )
-            per = gr.Radio(
+            shown = [(title, name) for name, title in NAMED.items()]
+            self.table = gr.Radio(shown, value="table1", label="Methods", scale=4, min_width=250)
+            means = [(label.capitalize(), name) for name, label in AVERAGED.items()]
+            self.averaging = gr.Radio(means, value="lesion", label="Mean over", scale=6, min_width=300)
+            self.per = gr.Radio(
                 [("Slice", "image"), ("Volume", "volume")],
                 value="image",
                 label="One case is a",
@@ -77,93 +90,104 @@ def build(session: Session) -> None:
                 scale=3,
                 min_width=150,
             )
-        numbers = gr.HTML("", elem_classes="stage")
+
+    def _lay_out_downloads(self) -> None:
         with gr.Row(elem_classes="controls export", equal_height=True):
-            form = gr.Radio(
-                [(label, name) for name, label in FORMS.items()], value="csv", label="Download as", min_width=330
-            )
-            button = gr.Button("Download the table", variant="primary", min_width=180)
-            ready = gr.DownloadButton("File", elem_id="table-file")  # never seen: pressed when the file is written
-        by_labels = gr.HTML("")
+            forms = [(label, name) for name, label in FORMS.items()]
+            self.form = gr.Radio(forms, value="csv", label="Download as", min_width=330)
+            self.button = gr.Button("Download the table", variant="primary", min_width=180)
+            # never seen: pressed when the file is written
+            self.ready = gr.DownloadButton("File", elem_id="table-file")
+
+    def _lay_out_plots(self) -> None:
+        self.by_labels = gr.HTML("")
         with gr.Row(elem_classes="controls", equal_height=True):
-            across = gr.Dropdown([], label="Image by image: across", min_width=120)
-            up = gr.Dropdown([], label="Up", min_width=120)
-            share = gr.Dropdown([], label="Labels", min_width=90)
-        points = gr.HTML("")
-        lines = gr.HTML("")
-        gr.HTML(rivals())
+            self.across = gr.Dropdown([], label="Image by image: across", min_width=120)
+            self.up = gr.Dropdown([], label="Up", min_width=120)
+            self.share = gr.Dropdown([], label="Labels", min_width=90)
+        self.points = gr.HTML("")
+        self.lines = gr.HTML("")
 
-    controls = (plan, table, recipe, averaging, measure, per)
-    pairing = (across, up, share)
-    inputs = {key, *controls, *pairing}
+    def _listen(self, session: Session) -> None:
+        inputs = {self.key, *self.controls, *self.pairing}
+        filled = [self.nothing, self.body, *self.controls, *self.pairing, *self.drawn]
+        session.on_case(lambda case: records_version(self.registry), [], self.key)
+        on_event(gr.on, self._fill, inputs, filled, triggers=[self.key.change, self.plan.input])
+        on_event(gr.on, self._draw, inputs, self.drawn, triggers=[control.input for control in self.controls[1:]])
+        on_event(gr.on, self._pair, inputs, self.points, triggers=[control.input for control in self.pairing])
+        pressed = {"show_progress": "minimal", "show_progress_on": self.button}
+        written = on_event(self.button.click, self._table_file, {*inputs, self.form}, self.ready, **pressed)
+        written.then(None, js=PRESS)
 
-    def fill(values: dict) -> Iterator[dict]:
+    def _fill(self, values: dict) -> Iterator[dict]:
         """Another plan, or other records: what can be chosen of them, then the numbers."""
-        there = shelf(registry)
+        there = find_records(self.registry)
         wrong = "".join(html.note(f"A file of records was left out: {line}", "warning") for line in there.wrong)
         if not there.plans:
-            yield {nothing: wrong or html.note(MAKE, "warning"), body: gr.Column(visible=False)}
+            yield {self.nothing: wrong or html.note(MAKE, "warning"), self.body: gr.Column(visible=False)}
             return
         try:
-            name = values[plan] if values[plan] in there.plans else next(iter(there.plans))
-            results = reader.results(there.key, name, "image")
+            name = values[self.plan] if values[self.plan] in there.plans else next(iter(there.plans))
+            results = self.reader.results(there.key, name, "image")
         except ValueError as error:
-            yield {nothing: html.note(str(error), "warning"), body: gr.Column(visible=False)}
+            yield {self.nothing: html.note(str(error), "warning"), self.body: gr.Column(visible=False)}
             return
+        kept = {self.plan: name} | self._keep_choices(values, results)
+        yield {self.nothing: wrong, self.body: gr.Column(visible=True)} | self._choices(
+            list(there.plans), kept, results
+        )
+        yield from self._draw(values | kept | {self.key: there.key})
+
+    def _keep_choices(self, values: dict, results: Results) -> dict:
+        """The chosen values that the results have too, else their first or usual ones."""
+        rivals = [method for method in results.methods if method != result_report.METHOD] or results.methods
+        return {
+            self.table: kept_of(values[self.table], tables.tables_with_runs(results)),
+            self.recipe: kept_of(values[self.recipe], results.recipes),
+            self.per: values[self.per] if results.volumes else "image",
+            self.across: kept_of(values[self.across], rivals),
+            self.up: kept_of(values[self.up], results.methods, result_report.METHOD),
+            self.share: kept_of(values[self.share], results.labels, 0.1),
+        }
+
+    def _choices(self, plans: list[str], kept: dict, results: Results) -> dict:
+        """Updates of the controls: what can be chosen of the results, and what is."""
         methods = [(TITLES.get(method, method), method) for method in results.methods]
+        shown = [(NAMED[name], name) for name in tables.tables_with_runs(results)]
+        recipes = [(recipe.capitalize(), recipe) for recipe in results.recipes]
         shares = [(f"{100 * labels:g}%", labels) for labels in results.labels]
-        kept = {
-            plan: name,
-            table: kept_of(values[table], tables.tables_with_runs(results)),
-            recipe: kept_of(values[recipe], results.recipes),
-            per: values[per] if results.volumes else "image",
-            across: kept_of(
-                values[across], [m for m in results.methods if m != result_report.METHOD] or results.methods
-            ),
-            up: kept_of(values[up], results.methods, result_report.METHOD),
-            share: kept_of(values[share], results.labels, 0.1),
+        return {
+            self.plan: gr.Dropdown(plans, value=kept[self.plan]),
+            self.table: gr.Radio(shown, value=kept[self.table]),
+            self.recipe: gr.Radio(recipes, value=kept[self.recipe]),
+            self.per: gr.Radio(value=kept[self.per], visible=results.volumes),
+            self.across: gr.Dropdown(methods, value=kept[self.across]),
+            self.up: gr.Dropdown(methods, value=kept[self.up]),
+            self.share: gr.Dropdown(shares, value=kept[self.share]),
         }
-        yield {
-            nothing: wrong,
-            body: gr.Column(visible=True),
-            plan: gr.Dropdown(list(there.plans), value=name),
-            table: gr.Radio([(NAMED[t], t) for t in tables.tables_with_runs(results)], value=kept[table]),
-            recipe: gr.Radio([(r.capitalize(), r) for r in results.recipes], value=kept[recipe]),
-            per: gr.Radio(value=kept[per], visible=results.volumes),
-            across: gr.Dropdown(methods, value=kept[across]),
-            up: gr.Dropdown(methods, value=kept[up]),
-            share: gr.Dropdown(shares, value=kept[share]),
-        }
-        yield from draw(values | kept | {key: there.key})
 
-    def draw(values: dict) -> Iterator[dict]:
+    def _choice(self, values: dict) -> Choice:
+        return Choice(*(values[control] for control in self.controls))
+
+    def _draw(self, values: dict) -> Iterator[dict]:
         """The numbers at once, the plots when they are ready."""
-        choice = Choice(*(values[control] for control in controls))
+        choice, key = self._choice(values), values[self.key]
         try:
-            yield {numbers: reader.numbers(values[key], choice)}
-            yield {by_labels: reader.by_labels(values[key], choice)}
-            yield pair(values)
-            yield {lines: reader.curves(values[key], choice.plan)}
+            yield {self.numbers: self.reader.numbers(key, choice)}
+            yield {self.by_labels: self.reader.by_labels(key, choice)}
+            yield self._pair(values)
+            yield {self.lines: self.reader.curves(key, choice.plan)}
         except ValueError as error:
-            yield {numbers: html.note(str(error), "warning"), by_labels: "", lines: "", points: ""}
+            yield dict.fromkeys(self.drawn, "") | {self.numbers: html.note(str(error), "warning")}
 
-    def pair(values: dict) -> dict:
-        choice = Choice(*(values[control] for control in controls))
-        return {points: reader.scatter(values[key], choice, (values[across], values[up]), values[share])}
+    def _pair(self, values: dict) -> dict:
+        methods = values[self.across], values[self.up]
+        return {self.points: self.reader.scatter(values[self.key], self._choice(values), methods, values[self.share])}
 
-    def table_file(values: dict) -> str:
-        choice = Choice(*(values[control] for control in controls))
-        text = reader.file(values[key], choice, values[form]).encode("utf-8")
-        return save_to_cache(text, f"{choice.plan}-{choice.table}.{values[form]}", ready)
-
-    drawn = [numbers, by_labels, points, lines]
-    session.on_case(lambda case: state(registry), [], key)
-    on_event(gr.on, fill, inputs, [nothing, body, *controls, *pairing, *drawn], triggers=[key.change, plan.input])
-    on_event(gr.on, draw, inputs, drawn, triggers=[control.input for control in controls[1:]])
-    on_event(gr.on, pair, inputs, points, triggers=[control.input for control in pairing])
-    on_event(button.click, table_file, {*inputs, form}, ready, show_progress="minimal", show_progress_on=button).then(
-        None, js=PRESS
-    )
+    def _table_file(self, values: dict) -> str:
+        choice, form = self._choice(values), values[self.form]
+        text = self.reader.file(values[self.key], choice, form).encode("utf-8")
+        return save_to_cache(text, f"{choice.plan}-{choice.table}.{form}", self.ready)
 
 
 def kept_of(value, allowed, preferred=None):
