@@ -243,7 +243,7 @@ def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict
     with Project(options.other) as other:
         found = readers.measure(project, other)
     checkpoint.write(options.out, found.csv())
-    return 0, {"out": str(options.out), "overall": found.overall, "images": found.rows}
+    return 0, {"out": str(options.out), "overall": found.overall, "images": found.rows, "notes": found.notes}
 
 
 def _consensus(project: Project, options: argparse.Namespace) -> tuple[int, dict]:

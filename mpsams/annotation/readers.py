@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from . import class_table, classes, images
 from .consensus import METHODS, common_class, merge
 
 AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
+NO_MASKS: dict[str, object] = {"dsc": "", "hd95": "", "unit": ""}  # in a row of agreement
 FIRST = "mask of the first reader"  # what proposed, in a second project that is not blind
 
 
@@ -28,13 +29,15 @@ class ReaderAgreement:
     """Agreement of two readers.
 
     rows: for each image that both have worked on its id, name, the readers, their classes, dsc and hd95, and the unit
-    of hd95, mm or px; "" where there is none. Those that agree least come first. overall: images (with a mask of both),
+    of hd95, mm or px; "" where there is none, and hd95 None where the surfaces are too large to measure it. Those that
+    agree least come first. notes: sentences on what was not measured. overall: images (with a mask of both),
     dsc, hd95_mm and hd95_px (means over these), their medians with _median, classified (images with a class of both),
     same_class (their share) and kappa (Cohen's); None where there is nothing to measure.
     """
 
     rows: list[dict[str, object]]
     overall: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
 
     def csv(self) -> bytes:
         """Return the rows as a CSV file. ValueError where there are none."""
@@ -138,19 +141,23 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
     """
     known = {} if known is None else known
     others = {item.id: item for item in second.items()}
-    rows, values = [], []
+    rows, notes = [], []
     for item in first.items():
         other = others.get(item.id)
-        has_masks, has_classes = (
-            other is not None and all(pair)
-            for pair in ((item.mask, other and other.mask), (item.image_class, other and other.image_class))
-        )
-        if other is None or not (has_masks or has_classes):
+        if other is None:
             continue
-        masks = item.id, item.mask, other.mask
-        if has_masks and masks not in known:
-            known[masks] = _compare(first, second, item)
-        measured = known[masks] if has_masks else {"dsc": "", "hd95": "", "unit": ""}
+        has_masks = bool(item.mask and other.mask)
+        if not has_masks and not (item.image_class and other.image_class):
+            continue
+        measured = NO_MASKS
+        if has_masks:
+            masks = item.id, item.mask, other.mask
+            measured = known[masks] if masks in known else _compare(first, second, item)
+            known[masks] = measured
+            if measured["hd95"] is None:
+                notes.append(
+                    f"The HD95 of {item.name or item.id} was not measured: the surfaces of its masks are too large."
+                )
         rows.append(
             {
                 "id": item.id,
@@ -162,32 +169,38 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
             }
             | measured
         )
-        values += [(item.image_class, other.image_class)] if has_classes else []
+    rows.sort(key=_agreement_of)
+    return ReaderAgreement(rows, _summarise(rows), notes)
+
+
+def _summarise(rows: Sequence[Mapping[str, object]]) -> dict[str, float | None]:
+    """Return ``ReaderAgreement.overall`` of the rows."""
     measured_rows = [row for row in rows if row["unit"]]
-    distances = {
-        unit: [float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit] for unit in ("mm", "px")
-    }
     numbers = {"dsc": [float(str(row["dsc"])) for row in measured_rows]} | {
-        f"hd95_{unit}": found for unit, found in distances.items()
+        f"hd95_{unit}": [
+            float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit and row["hd95"] is not None
+        ]
+        for unit in ("mm", "px")
     }
     overall = {"images": float(len(measured_rows))} | {name: _mean(found) for name, found in numbers.items()}
     overall |= {f"{name}_median": _median(found) for name, found in numbers.items()}
+    values = [(str(row["class_1"]), str(row["class_2"])) for row in rows if row["class_1"] and row["class_2"]]
     same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
-    rows.sort(key=_agreement_of)
-    return ReaderAgreement(
-        rows, overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)}
-    )  # type: ignore[operator]
+    return overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)}
 
 
 def _compare(first: Project, second: Project, item: Item) -> dict[str, object]:
-    """DSC and HD95 of an image's two masks; no values where the file of one was damaged meanwhile."""
+    """DSC and HD95 of an image's two masks; no values where the file of one was damaged meanwhile, no HD95 where the
+    surfaces are too large to measure it.
+    """
     one, other, affine = first.mask(item.id), second.mask(item.id), first.scan(item.id).affine
     if one is None or other is None:
-        return {"dsc": "", "hd95": "", "unit": ""}
+        return NO_MASKS
     if item.shape_xyz[2] == 1 and affine is None:
         one, other = one[:, :, 0], other[:, :, 0]
     found = metrics.case(one, other, None if affine is None else affine[:3, :3].T)
-    return {"dsc": round(found["dsc"], 4), "hd95": round(found["hd95"], 3), "unit": "px" if affine is None else "mm"}
+    hd95 = round(found["hd95"], 3) if math.isfinite(found["hd95"]) else None
+    return {"dsc": round(found["dsc"], 4), "hd95": hd95, "unit": "px" if affine is None else "mm"}
 
 
 def _kappa(values: Sequence[tuple[str, str]]) -> float | None:

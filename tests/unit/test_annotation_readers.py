@@ -10,6 +10,7 @@ import json
 import numpy as np
 import pytest
 
+from mpsams import metrics
 from mpsams.annotation import classes, proposals, readers
 from mpsams.annotation.__main__ import main
 from mpsams.annotation.project import Project
@@ -104,6 +105,25 @@ def test_agreement_is_what_the_masks_and_classes_give(first, tmp_path):
         and found.overall["same_class"] == 0.75
         and found.overall["kappa"] == pytest.approx((0.75 - chance) / (1 - chance))
     )
+
+
+def test_surfaces_that_are_too_large_have_no_hd95(first, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_SURFACE", 60)  # of the boxes, 28 pixels each; not of the random masks
+    readers.start(first, tmp_path / "second")
+    one, *_, deep = first.items()
+    with Project(tmp_path / "second") as second:
+        for seed, project in enumerate((first, second)):
+            project.save(one.id, box(FLAT, 2 + seed))
+            project.save(deep.id, np.random.default_rng(seed).random(DEEP) < 0.5)
+    first.close()
+    assert main(["agreement", str(first.folder), str(tmp_path / "second"), str(tmp_path / "a.csv")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    rows = {row["id"]: row for row in report["images"]}
+    table = {row["id"]: row for row in csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))}
+    assert rows[deep.id]["hd95"] is None and table[deep.id]["hd95"] == "" and 0 < rows[deep.id]["dsc"] < 1
+    assert rows[one.id]["hd95"] == float(table[one.id]["hd95"]) == 1
+    assert report["overall"]["hd95_mm"] is None and report["overall"]["hd95_px"] == 1
+    assert report["notes"] == ["The HD95 of deep.nii.gz was not measured: the surfaces of its masks are too large."]
 
 
 def test_one_class_alone_has_no_kappa(first, tmp_path):

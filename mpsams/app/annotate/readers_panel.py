@@ -191,12 +191,12 @@ def _row(row: dict[str, object]) -> dict[str, object]:
     """Return a row of the table as text."""
     one, other = str(row["class_1"]), str(row["class_2"])
     same = one.casefold() == other.casefold()
-    has_masks = bool(row["unit"])
+    has_masks, hd95 = bool(row["unit"]), row["hd95"]
     return {
         "id": row["id"],
         "name": row["name"],
         "dsc": f"{row['dsc']:.2f}" if has_masks else "–",
-        "hd95": f"{row['hd95']:.1f} {row['unit']}" if has_masks else "–",
+        "hd95": "–" if not has_masks else "not measured" if hd95 is None else f"{hd95:.1f} {row['unit']}",
         "same": "–" if not (one and other) else "same" if same else "differs",
         "kind": "differs" if one and other and not same else "",
         "title": f"{one or 'none'} and {other or 'none'}",
