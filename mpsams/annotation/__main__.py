@@ -232,8 +232,9 @@ def _export(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
 
 
 def _second(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
-    count = readers.start(project, options.folder, not options.show_masks, options.user)
-    return 0, {"added": count, "folder": str(options.folder), "blind": not options.show_masks}
+    notes: list[str] = []
+    count = readers.start(project, options.folder, not options.show_masks, options.user, notes)
+    return 0, {"added": count, "folder": str(options.folder), "blind": not options.show_masks, "notes": notes}
 
 
 def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
@@ -249,10 +250,11 @@ def _agreement(project: Project, options: argparse.Namespace) -> tuple[int, dict
 def _consensus(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     for path in options.others:
         _require_project(path, project.folder)
+    notes: list[str] = []
     with ExitStack() as opened:
         projects = [project, *(opened.enter_context(Project(path)) for path in options.others)]
-        count = readers.consensus(projects, options.folder, method=options.method)
-    return int(not count), {"folder": str(options.folder), "readers": len(projects), "masks": count}
+        count = readers.consensus(projects, options.folder, method=options.method, notes=notes)
+    return int(not count), {"folder": str(options.folder), "readers": len(projects), "masks": count, "notes": notes}
 
 
 def _require_project(path: Path, first: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mpsams import checkpoint
 from mpsams.imaging import archive, nifti, raster
 
+DAMAGED = "The file of this image was damaged or removed outside of this program."
 UNFINISHED = ".partial"  # how the names of files end that are being written
 _PICTURES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif"}
 
@@ -78,6 +79,11 @@ def named_by_content(path: Path) -> bool:
         return path.name == total[:16] + (ending_of(files[0]) if path.is_file() else "")
     except (OSError, IndexError):
         return False
+
+
+def explain(path: Path, error: Exception) -> str:
+    """Return a sentence on an image of a project that cannot be read: it is damaged, or what the error says."""
+    return str(error) if named_by_content(path) else DAMAGED
 
 
 def sum_of(sums: Sequence[str]) -> str:

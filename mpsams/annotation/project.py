@@ -35,7 +35,7 @@ from mpsams.annotation.project_folder import (
     printable,
     validate_folder,
 )
-from mpsams.imaging import Scan
+from mpsams.imaging import Scan, UnreadableImage
 
 BY_MODALITY = "by modality"  # in project.json: the classes of images before any are defined
 
@@ -169,13 +169,19 @@ class Project:
         return self.folder / "images" / (id + self.item(id).image_ending)
 
     def scan(self, id: str) -> Scan:
-        """An image, opened; those used last stay open."""
+        """An image, opened; those used last stay open.
+
+        UnreadableImage (a ValueError) says that its file was damaged, or why it cannot be read.
+        """
         item = self.item(id)
         with self._image_locks[id]:
             scan = self._scans.get(id)
             if scan is None:
                 self._scans.make_room(4 * math.prod(item.shape_xyz))
-                scan = imaging.read(images.files_of(self.image(id)), item.modality)
+                try:
+                    scan = imaging.read(images.files_of(self.image(id)), item.modality)
+                except (UnreadableImage, FileNotFoundError) as error:
+                    raise UnreadableImage(images.explain(self.image(id), error)) from None
                 self._scans.put(id, scan)
             return scan
 
@@ -507,10 +513,10 @@ class Project:
             return self.item(id)
 
     def _publish(self, item: Item) -> None:
-        """Let ``accepted`` hold the item's image and mask if it is accepted, else neither."""
+        """Let ``accepted`` hold the item's image and mask if it is accepted and its image is there, else neither."""
         mask = self._file("accepted/masks", item)
         image = self.accepted / "images" / (item.id + item.image_ending)
-        if item.status != "accepted":
+        if item.status != "accepted" or not (image.exists() or self.image(item.id).exists()):
             images.remove(image)
             images.remove(mask)
         else:

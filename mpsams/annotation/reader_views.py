@@ -103,7 +103,7 @@ class ReaderViews:
         return ReaderView(project, name, is_blind, () if is_blind else first)
 
     def join(self, name: str, is_blind: bool, user: str = "") -> ReaderView:
-        """Return the view of a second reader, who begins now if they are new.
+        """Return the view of a second reader, who begins now if they are new; images that cannot be read are left out.
 
         ValueError: the name is not allowed, or begun otherwise.
         """
@@ -128,12 +128,15 @@ class ReaderViews:
         self.update(name, user)
         return self.view(name)
 
-    def update(self, name: str, user: str = "") -> int:
-        """Add the images and classes to choose from that a reader's project lacks; return how many images are new."""
+    def update(self, name: str, user: str = "", notes: list[str] | None = None) -> int:
+        """Add the images and classes to choose from that a reader's project lacks; return how many images are new.
+
+        notes: gets a sentence on each image that cannot be read, which is left out.
+        """
         other, defined = self._open(name), classes.defined(self.project)
         if other.read_only:
             return 0
-        count = len(readers.copy_images(self.project, other, user))
+        count = len(readers.copy_images(self.project, other, user, notes))
         if defined != classes.defined(other):
             classes.define(other, defined, user)
         return count
@@ -142,11 +145,11 @@ class ReaderViews:
         """Return the agreement of two readers' projects; what was compared before is not compared again."""
         return readers.measure(first, second, self._compared)
 
-    def make_consensus(self, method: str, user: str = "") -> Iterator[tuple[int, int]]:
+    def make_consensus(self, method: str, user: str = "", notes: list[str] | None = None) -> Iterator[tuple[int, int]]:
         """Save the consensus of all readers, as ``readers.fill_consensus``, which says what it yields and raises."""
         view = self.view(CONSENSUS)
-        self.update(CONSENSUS, user)
-        yield from readers.fill_consensus([project for _, project in view.visible], view.project, method, "")
+        self.update(CONSENSUS, user, notes)
+        yield from readers.fill_consensus([project for _, project in view.visible], view.project, method, "", notes)
 
     def _open(self, name: str) -> Project:
         return self.project.open_inside(f"{FOLDER}/{name}")

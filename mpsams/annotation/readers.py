@@ -15,6 +15,7 @@ import numpy as np
 from mpsams import metrics
 from mpsams.annotation.index import OPEN, Item
 from mpsams.annotation.project import Project
+from mpsams.imaging import UnreadableImage
 
 from . import class_table, classes, images
 from .consensus import METHODS, common_class, merge
@@ -46,18 +47,21 @@ class ReaderAgreement:
         return class_table.document(self.rows)
 
 
-def start(project: Project, folder: str | Path, blind: bool = True, user: str = "") -> int:
+def start(
+    project: Project, folder: str | Path, blind: bool = True, user: str = "", notes: list[str] | None = None
+) -> int:
     """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how
     many images are new.
 
     folder: of the second project. blind: nothing of the first reader's masks is in it; else they are its proposals. The
-    classes that images have are never copied. ValueError: the folder holds something else, or is the project's own.
+    classes that images have are never copied. notes: as in ``copy_images``. ValueError: the folder holds something
+    else, or is the project's own.
     """
     if Path(folder).resolve() == project.folder.resolve():
         raise ValueError("the folder is that of the project itself; expected another one for the second reader")
     with Project(folder) as second:
         is_new = not second.items()
-        added = copy_images(project, second, user)
+        added = copy_images(project, second, user, notes)
         for item in () if blind else map(project.item, added):
             mask_xyz = None if item.mask is None else project.mask(item.id)
             if mask_xyz is not None:
@@ -67,49 +71,80 @@ def start(project: Project, folder: str | Path, blind: bool = True, user: str = 
         return len(added)
 
 
-def copy_images(project: Project, other: Project, user: str = "") -> list[str]:
+def copy_images(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> list[str]:
     """Add the images that another project lacks, and their names; return their ids.
 
-    The files are hard links, which take no space.
+    The files are hard links, which take no space. notes: gets a sentence on each image that cannot be read, which is
+    left out.
     """
     known, added = {item.id for item in other.items()}, []
     for item in project.items():
-        if item.id not in known:
-            images.link(project.image(item.id), other.folder / "images")
-            other.add(project.image(item.id), item.modality, item.name, user)
+        if item.id in known:
+            continue
+        image = project.image(item.id)
+        try:
+            images.link(image, other.folder / "images")
+            other.add(image, item.modality, item.name, user)
             added.append(item.id)
+        except (UnreadableImage, FileNotFoundError) as error:
+            images.remove(other.folder / "images" / image.name)
+            _note_refusal(item, images.explain(image, error), notes)
     return added
 
 
+def _can_be_read(project: Project, item: Item, notes: list[str] | None) -> bool:
+    """Return True if the file of an image is whole. notes: gets a sentence where it is not."""
+    try:
+        project.scan(item.id)
+    except UnreadableImage as refusal:
+        _note_refusal(item, str(refusal), notes)
+        return False
+    return True
+
+
+def _note_refusal(item: Item, refusal: str, notes: list[str] | None) -> None:
+    if notes is not None:
+        notes.append(f"{item.name or item.id} was left out: {refusal}")
+
+
 def consensus(
-    projects: Sequence[Project], folder: str | Path, user: str = "consensus", method: str = "majority"
+    projects: Sequence[Project],
+    folder: str | Path,
+    user: str = "consensus",
+    method: str = "majority",
+    notes: list[str] | None = None,
 ) -> int:
     """Make a project of the masks and classes that two or more readers agree on; return how many images have a mask in
     it, in work.
 
-    It is exported as any project. method, user: see ``fill_consensus``. ValueError: fewer than two, another method,
-    or a folder in use.
+    It is exported as any project. method, user, notes: see ``fill_consensus``. ValueError: fewer than two, another
+    method, or a folder in use.
     """
     if len(projects) < 2:
         raise ValueError(f"{len(projects)} projects; expected those of two readers or more")
     if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise ValueError(f"{Path(folder).name} is there already; expected a new folder for the consensus")
-    start(projects[0], folder, True, user)
+    start(projects[0], folder, True, user, notes)
     with Project(folder) as result:
-        for _ in fill_consensus(projects, result, method, user):
+        for _ in fill_consensus(projects, result, method, user, notes):
             pass
         return sum(item.mask is not None for item in result.items())
 
 
 def fill_consensus(
-    projects: Sequence[Project], result: Project, method: str = "majority", user: str = ""
+    projects: Sequence[Project],
+    result: Project,
+    method: str = "majority",
+    user: str = "",
+    notes: list[str] | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Save the consensus of the readers for each image of a project; yields how many images are done, of how many.
 
     method: "majority", the voxels that more than half of the readers outline who have a mask, of two both; or "staple",
     those that STAPLE gives a probability of at least one half. The class is that of more than half of the readers who
     gave one. Images of which fewer than two readers have a mask get none. Accepted images, masks that a person drew,
-    and classes that are given stay. user: for the log; "" names the method. ValueError for another method.
+    and classes that are given stay. user: for the log; "" names the method. notes: gets a sentence on each image that
+    cannot be read, which is left out. ValueError for another method.
     """
     if method not in METHODS:
         raise ValueError(f"method {method[:40]!r}; allowed are {', '.join(METHODS)}")
@@ -125,7 +160,7 @@ def fill_consensus(
             for project, one in own
             if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None
         ]
-        if len(masks) > 1:
+        if len(masks) > 1 and _can_be_read(result, item, notes):
             result.save(item.id, merge(masks, method), user)
         name = common_class((one.image_class for _, one in own), allowed)
         if name and not item.image_class:
@@ -152,8 +187,9 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
         measured = NO_MASKS
         if has_masks:
             masks = item.id, item.mask, other.mask
-            measured = known[masks] if masks in known else _compare(first, second, item)
-            known[masks] = measured
+            if masks not in known and _can_be_read(first, item, notes):
+                known[masks] = _compare(first, second, item)
+            measured = known.get(masks, NO_MASKS)
             if measured["hd95"] is None:
                 notes.append(
                     f"The HD95 of {item.name or item.id} was not measured: the surfaces of its masks are too large."

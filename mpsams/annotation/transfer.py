@@ -195,9 +195,9 @@ def write(project: Project, form: str, which: str, label: str, out: Path, names:
             "there is nothing to export yet: "
             + ("accept an image first" if which == "accepted" else "no image has a saved mask")
         )
-    sent: list[str] = []
+    refusals: dict[str, str] = {}
     titles = _export_names(project) if names == "keep" else {item.id: item.id for item in chosen}
-    annotated = _annotated(project, chosen, label, titles, sent)
+    annotated = _annotated(project, chosen, label, titles, refusals)
     if out.suffix.lower() != ".zip":
         written = exports.write(annotated, form, out)
     elif out.exists():
@@ -207,27 +207,32 @@ def write(project: Project, form: str, which: str, label: str, out: Path, names:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as folder:
             written = exports.write(annotated, form, Path(folder) / "masks")
             exports.zipped(written.out).replace(out)
-    lost = [f"{titles[item.id]} was left out: {project.remark(item.id)}" for item in chosen if item.id not in sent]
-    places = dict(zip(sent, written.places, strict=True))
-    return Exported(
-        places, [*written.notes, *lost], Counter(item.image_class for item in chosen if places.get(item.id))
-    )
+    sent = [item.id for item in chosen if item.id not in refusals]
+    places = dict.fromkeys(item.id for item in chosen) | dict(zip(sent, written.places, strict=True))
+    lost = [f"{titles[id]} was left out: {refusal}" for id, refusal in refusals.items()]
+    return Exported(places, [*written.notes, *lost], Counter(item.image_class for item in chosen if places[item.id]))
 
 
 def _annotated(
-    project: Project, items: Sequence[Item], label: str, titles: Mapping[str, str], sent: list[str]
+    project: Project, items: Sequence[Item], label: str, titles: Mapping[str, str], refusals: dict[str, str]
 ) -> Iterator[Annotated]:
     """The images and masks to be exported, each opened when it is asked for.
 
-    titles: their names. sent: gets their ids.
+    titles: their names. refusals: gets a sentence by the id of each that is left out as a file of it was damaged.
     """
     for item in items:
-        mask_xyz = project.mask(item.id)
-        if mask_xyz is not None:  # else its file was damaged meanwhile
-            sent.append(item.id)
-            checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
-            record = _record(item, int(mask_xyz.sum()))
-            yield Annotated(project.scan(item.id), mask_xyz, kind or label, titles[item.id], checkpoint, kind, record)
+        try:
+            mask_xyz, scan = project.mask(item.id), project.scan(item.id)
+        except UnreadableImage as refusal:
+            refusals[item.id] = str(refusal)
+            continue
+        if mask_xyz is None:
+            refusals[item.id] = project.remark(item.id)
+            continue
+        checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
+        record = _record(item, int(mask_xyz.sum()))
+        yield Annotated(scan, mask_xyz, kind or label, titles[item.id], checkpoint, kind, record)
+        del scan, mask_xyz  # before the next one is opened
 
 
 def _record(item: Item, voxels: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,7 +141,12 @@ def test_the_command_line_starts_a_second_reader_and_measures(first, tmp_path, c
     first.accept(id, box(FLAT, 2), user="AB")
     first.close()
     assert main(["second", str(first.folder), str(tmp_path / "other"), "--show-masks"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"added": 5, "folder": str(tmp_path / "other"), "blind": False}
+    assert json.loads(capsys.readouterr().out) == {
+        "added": 5,
+        "folder": str(tmp_path / "other"),
+        "blind": False,
+        "notes": [],
+    }
     assert main(["agreement", str(first.folder), str(tmp_path / "other"), str(tmp_path / "a.csv")]) == 1
     assert "both readers" in json.loads(capsys.readouterr().out)["error"]
     with Project(tmp_path / "other") as second:
@@ -174,6 +180,7 @@ def test_the_consensus_is_what_more_than_half_say(first, tmp_path, capsys):
         "folder": str(tmp_path / "both"),
         "readers": 3,
         "masks": 2,
+        "notes": [],
     }
     with Project(tmp_path / "both") as both:
         # of 2-9, 4-11 and 6-13
@@ -187,3 +194,44 @@ def test_the_consensus_is_what_more_than_half_say(first, tmp_path, capsys):
         readers.consensus([second, third], tmp_path / "two")
     with Project(tmp_path / "two") as two:
         assert np.array_equal(two.mask(ids[0]), box(FLAT, 4) & box(FLAT, 6)) and two.item(ids[0]).image_class == ""
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_damaged_image_is_named_and_left_out_by_every_command(first, tmp_path, capsys, is_removed):
+    """One image is damaged before the second reader joins, one afterwards."""
+    before, after, whole, *_ = first.items()
+    for item in first.items():
+        first.accept(item.id, box(item.shape_xyz, 2))
+
+    def damage(item):
+        for path in (*first.folder.rglob(f"images/{item.id}*"), *tmp_path.glob(f"second/images/{item.id}*")):
+            path.unlink() if is_removed else path.write_bytes(b"rotten")
+
+    def report(*arguments) -> dict:
+        assert main([*map(str, arguments)]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def refused(*names) -> list[str]:
+        reason = "The file of this image was damaged or removed outside of this program."
+        return [f"{name} was left out: {reason}" for name in names]
+
+    first.close()
+    damage(before)
+    folder, second = first.folder, tmp_path / "second"
+    joined = report("second", folder, second)
+    assert joined["added"] == 4 and joined["notes"] == refused(before.name)
+    assert not list((second / "images").glob(f"{before.id}*")), "nothing of it was left behind"
+    with Project(second) as project:
+        for item in project.items():
+            project.accept(item.id, box(item.shape_xyz, 4))
+    damage(after)
+    compared = report("agreement", folder, second, tmp_path / "a.csv")
+    assert compared["notes"] == refused(after.name) and compared["overall"]["images"] == 3
+    made = report("consensus", folder, second, tmp_path / "both")
+    assert sorted(made["notes"]) == sorted(refused(before.name, after.name)) and made["masks"] == 3
+    for form in ("coco", "folder", "nifti"):
+        sent = report("export", folder, form, tmp_path / form)
+        places = {one["id"]: one["file"] for one in sent["images"]}
+        assert places[before.id] is places[after.id] is None and places[whole.id] and sent["exported"] == 3
+        names = [Path(item.name).stem for item in (before, after)]
+        assert [note for note in sent["notes"] if "damaged" in note] == refused(*names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -222,7 +221,7 @@ class ProjectSidebar:
         return {
             self.add: None,
             self.adding: gr.Accordion(open=not self.project.items()),
-            self.notice: note(shown, bool(notes)),
+            self.notice: html.notes(shown, bool(notes)),
         } | self.update(annotation)
 
     def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
@@ -239,7 +238,7 @@ class ProjectSidebar:
             } | (self.update_list(annotation) if done % OFTEN == 0 else {})
         made = done - len(notes)
         shown = f"{made} mask{'s' * (made != 1)} proposed." if done else "No image in the queue waits for a proposal."
-        yield {self.notice: note([shown, *notes], bool(notes))} | self.update_list(annotation)
+        yield {self.notice: html.notes([shown, *notes], bool(notes))} | self.update_list(annotation)
 
     def _export(self, form: str, which: str, label: str, names: str) -> dict:
         try:
@@ -249,20 +248,20 @@ class ProjectSidebar:
                 ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
-        return {self.ready: ready, self.notice: note(notes, True)}
+        return {self.ready: ready, self.notice: html.notes(notes, True)}
 
     def import_masks(self, path: str | None, user: str) -> str:
         """Save the masks of an upload; returns the message about it."""
         try:
             count, notes = session_files.take(self.project, Path(path), user)
         except UnreadableImage as refusal:
-            return note([str(refusal)], True)
+            return html.notes([str(refusal)], True)
         saved = (
             f"{count} image{'s' * (count != 1)} got a mask or a class; look at each and accept what is right."
             if count
             else "Nothing was imported."
         )
-        return note([saved, *notes], bool(notes))
+        return html.notes([saved, *notes], bool(notes))
 
     def refuse_other_readers(self) -> None:
         """Raise an error for the user on the page of another reader than the first."""
@@ -313,11 +312,6 @@ def warn_untrained(annotation: AnnotationSession | None) -> str:
     if annotation is None or annotation.case is None or annotation.image.network is None:
         return ""
     return html.trained_elsewhere([training_data_of(annotation.image.network)], annotation.case.modality, NAMES)
-
-
-def note(sentences: list[str], care: bool) -> str:
-    """Sentences set apart; they may name what a user typed."""
-    return html.note("<br>".join(map(escape, sentences)), "warning" if care else "info") if sentences else ""
 
 
 def to_cache(data: bytes, name: str, near: gr.components.Component) -> str:

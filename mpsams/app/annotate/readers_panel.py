@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import gradio as gr
 
@@ -52,16 +52,19 @@ class ReadersPanel:
 
     def add_images(self, user: str) -> dict:
         """Add the images that a reader's project lacks; then compare the readers on the page of their consensus."""
-        view = self.session.view
+        view, notes = self.session.view, []
         if view.name:
-            self._add_images(view.name, user)
-        return {self.agreement: self._show_agreement(view)} if view.is_consensus else {}
+            self._add_images(view.name, user, notes)
+        if view.is_consensus:
+            return {self.agreement: self._show_agreement(view, notes=notes)}
+        return {self.agreement: html.notes(notes)} if notes else {}
 
     def make(self, event: gr.EventData) -> Iterator[str]:
         """Make the consensus of all images; yields a bar, then a sentence."""
         method, project, done = str(event_values(event).get("method")), self.session.project, 0
+        notes: list[str] = []
         try:
-            for done, count in self.session.views.make_consensus(method):
+            for done, count in self.session.views.make_consensus(method, notes=notes):
                 if done % OFTEN == 0:
                     yield queue.bar(done / count, f"Consensus: {done} of {count}. You can go on working.", "Consensus")
         except (ValueError, OSError) as error:
@@ -70,7 +73,7 @@ class ReadersPanel:
         yield html.note(
             f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by"
             f" {METHOD_TITLES[method]} now. Look at each, or accept them from the list."
-        )
+        ) + html.notes(notes)
 
     def _join(self, user: str, event: gr.EventData) -> str:
         values = event_values(event)
@@ -84,9 +87,9 @@ class ReadersPanel:
         self._add_images(CONSENSUS, user)
         return self._show(CONSENSUS)
 
-    def _add_images(self, name: str, user: str) -> None:
+    def _add_images(self, name: str, user: str, notes: list[str] | None = None) -> None:
         try:
-            self.session.views.update(name, author(user))
+            self.session.views.update(name, author(user), notes)
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
 
@@ -118,13 +121,13 @@ class ReadersPanel:
         ]
         return render("readers", view=view, names=names, go=go, read_only=views.project.read_only)
 
-    def _show_agreement(self, view: ReaderView, pair: object = 0) -> str:
+    def _show_agreement(self, view: ReaderView, pair: object = 0, notes: Sequence[str] = ()) -> str:
         """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus'
-        queue.
+        queue. notes: sentences to be shown with it.
         """
         pairs = _pairs(view)
         if not pairs:
-            return html.note("Masks are compared as soon as there is a second reader.")
+            return html.note("Masks are compared as soon as there is a second reader.") + html.notes(notes)
         (_, first), (_, second) = chosen = _choose_pair(pairs, pair)
         found = self.session.views.measure(first, second)
         doubts = {str(row["id"]): round(1 - float(str(row["dsc"])), 4) for row in found.rows if row["unit"]}
@@ -139,6 +142,7 @@ class ReadersPanel:
         return render(
             "agreement",
             found=found,
+            notes=dict.fromkeys([*notes, *found.notes]),
             overall=_overall(found),
             rows=rows,
             left=len(found.rows) - len(rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from mpsams import plots
@@ -46,6 +46,11 @@ def note(text: str, kind: str = "info") -> str:
     """A short paragraph set apart: "info", "warning" (read this first) or "error"."""
     role = ' role="alert"' if kind == "error" else ""
     return f'<p class="note {kind}"{role}>{text}</p>' if text else ""
+
+
+def notes(sentences: Sequence[str], is_warning: bool = True) -> str:
+    """Sentences set apart, each on a line of its own; they may name what a user typed. "" for none."""
+    return note("<br>".join(map(escape, sentences)), "warning" if is_warning else "info")
 
 
 def toast(text: str) -> str:

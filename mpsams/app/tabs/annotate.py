@@ -16,7 +16,7 @@ from mpsams.annotation import assist, batch
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import prompt_endpoint
 from mpsams.app.annotate import canvas, queue
-from mpsams.app.annotate.project_sidebar import OFTEN, ProjectSidebar, author, note, require_image
+from mpsams.app.annotate.project_sidebar import OFTEN, ProjectSidebar, author, require_image
 from mpsams.app.components import html
 from mpsams.app.events import on_event, user_error
 from mpsams.app.server.lanes import LONG, NETWORK, PICTURE, SAVE
@@ -200,7 +200,7 @@ class Listeners:
             if done % OFTEN == 0:
                 bar = queue.bar(done / len(ids), f"{batch.DONE[action].capitalize()}: {done} of {len(ids)}", "Progress")
                 yield {self.sidebar.notice: bar} | self.sidebar.update_list(annotation)
-        notice = note(batch.summary(action, done, problems), bool(problems))
+        notice = html.notes(batch.summary(action, done, problems), bool(problems))
         reply = annotation.reopen_on_screen(author(user)) or annotation.show(self.session.first, author(user))
         yield {self.sidebar.notice: notice} | self._show_reply(annotation, reply, case)
 
