@@ -317,7 +317,8 @@ class Project:
         more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now.
         OSError says that the disk is full; then the last good mask stands.
         """
-        return self._keep("saved", id, mask_xyz, user, seconds, truth_xyz, expected, more)
+        row = more | {"item": id, "action": "saved", "seconds": check_finite("seconds", seconds)}
+        return self._keep(row, mask_xyz, user, truth_xyz, expected)
 
     def accept(
         self, id: str, mask_xyz: np.ndarray | None = None, user: str = "", seconds: float = 0.0,
@@ -336,7 +337,8 @@ class Project:
                     f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no"
                     " lesion)"
                 )
-            return self._keep("accepted", id, mask_xyz, user, seconds, truth_xyz, expected, more)
+            row = more | {"item": id, "action": "accepted", "seconds": check_finite("seconds", seconds)}
+            return self._keep(row, mask_xyz, user, truth_xyz, expected)
 
     def skip(self, id: str, user: str = "", seconds: float = 0.0) -> Item:
         """Put an item aside; its masks stay."""
@@ -476,11 +478,13 @@ class Project:
         self._commits.commit(position)
 
     def _keep(
-        self, action: str, id: str, mask_xyz: np.ndarray, user: str, seconds: float, truth_xyz: np.ndarray | None,
-        expected: str | None, more: Mapping,
-    ) -> Item:  # fmt: skip
-        """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``."""
-        seconds = check_finite("seconds", seconds)
+        self, row: dict, mask_xyz: np.ndarray, user: str, truth_xyz: np.ndarray | None, expected: str | None
+    ) -> Item:
+        """Save or accept a mask: its file first, then the line that acknowledges it, then ``accepted``.
+
+        row: the line without what is found out here; its item is the image, its action "saved" or "accepted".
+        """
+        id, action = row["item"], row["action"]
         self.refuse_read_only()
         with self._image_locks[self.item(id).id]:
             item = self.item(id)
@@ -498,11 +502,10 @@ class Project:
             if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
             before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
-            row = compare_masks(before, after, proposed, pack_truth(truth_xyz, item))
+            changes = compare_masks(before, after, proposed, pack_truth(truth_xyz, item))
             sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
-            row = {"item": id, "action": action, "proposal": made_by, "mask": sha256, "seconds": seconds} | row
-            self._acknowledge([dict(more) | row], user)
+            self._acknowledge([row | {"proposal": made_by, "mask": sha256} | changes], user)
             self._publish(self.item(id))
             return self.item(id)
 
