@@ -49,36 +49,43 @@ class State:
             raise ValueError(f"slice {self.slice} of {self.slices} does not exist; they are counted from 0")
 
 
-def reply(
-    request_id: int,
-    key: str,
-    state: State,
-    *,
-    saved: str = "",
-    message: str = "",
-    error: str = "",
-    mask_hw: np.ndarray | None = None,
-    preview_hw: np.ndarray | None = None,
-    slice_view: dict | None = None,
-) -> str:
-    """Return the reply to a request about the slice ``key`` as JSON, the value of the canvas component.
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """A reply to a request about the slice ``key``.
 
     saved: "disk", "memory" (for as long as the tab is open) or "". message, error: sentences for the user. mask_hw:
     replaces the mask on the canvas. preview_hw: is only shown, while a box is drawn. slice_view: another slice to show.
     ValueError for another ``saved``.
     """
-    if saved not in ("", "memory", "disk"):
-        raise ValueError(f"saved {saved!r}; allowed are '', 'memory' and 'disk'")
-    mask, preview = (None if each_hw is None else pack(each_hw) for each_hw in (mask_hw, preview_hw))
-    parts = {
-        "saved": saved,
-        "message": message,
-        "error": error,
-        "mask": mask,
-        "preview": preview,
-        "slice_view": slice_view,
-    }
-    return json.dumps({"request_id": request_id, "key": key, "state": asdict(state)} | parts, allow_nan=False)
+
+    request_id: int
+    key: str
+    state: State
+    saved: str = ""
+    message: str = ""
+    error: str = ""
+    mask_hw: np.ndarray | None = None
+    preview_hw: np.ndarray | None = None
+    slice_view: dict | None = None
+
+    def __post_init__(self) -> None:
+        if self.saved not in ("", "memory", "disk"):
+            raise ValueError(f"saved {self.saved!r}; allowed are '', 'memory' and 'disk'")
+
+    def encode(self) -> str:
+        """Return the reply as JSON, the value of the canvas component."""
+        parts = {
+            "request_id": self.request_id,
+            "key": self.key,
+            "state": asdict(self.state),
+            "saved": self.saved,
+            "message": self.message,
+            "error": self.error,
+            "mask": _pack_optional(self.mask_hw),
+            "preview": _pack_optional(self.preview_hw),
+            "slice_view": self.slice_view,
+        }
+        return json.dumps(parts, allow_nan=False)
 
 
 def update_reply(reply: str, request_id: int, saved: str) -> str:
@@ -87,64 +94,69 @@ def update_reply(reply: str, request_id: int, saved: str) -> str:
     return json.dumps(earlier | {"request_id": request_id, "saved": saved or earlier["saved"]})
 
 
-def slice_view(
-    key: str,
-    title: str,
-    values_hw: np.ndarray,
-    mask_hw: np.ndarray,
-    *,
-    proposal_hw: np.ndarray | None = None,
-    truth_hw: np.ndarray | None = None,
-    window: tuple[float, float] | None = None,
-    aspect: float = 1.0,
-    unit: str = "",
-    spacing: tuple[float, float, float] | None = None,
-    readers: Sequence[tuple[str, str, np.ndarray]] = (),
-    merges: Sequence[str] = (),
-) -> dict:
-    """Return one slice to draw on, as the browser reads it.
+@dataclass(frozen=True, eq=False)
+class SliceView:
+    """One slice to draw on.
 
     values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height
     of a pixel over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns,
-    None in pixel space.
-    readers: name, class and bool (H, W) mask of each other reader. merges: methods that may make one mask of theirs.
+    None in pixel space. readers: name, class and bool (H, W) mask of each other reader. merges: methods that may make
+    one mask of theirs.
 
-    Raises ValueError for masks of another shape, an aspect that is not positive, or values that are not finite.
+    Raises ValueError for masks of another shape, or an aspect that is not positive.
     """
-    for name, other_hw in (
-        ("mask", mask_hw),
-        ("proposal", proposal_hw),
-        ("truth", truth_hw),
-        *((f"mask of {name}", reader_hw) for name, _, reader_hw in readers),
-    ):
-        if other_hw is not None and other_hw.shape != values_hw.shape:
-            raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {values_hw.shape}")
-    if not (np.isfinite(aspect) and aspect > 0):
-        raise ValueError(f"aspect {aspect}; it must be positive")
-    uri, low, high = encode_picture(values_hw)
-    black, white = (low, high) if window is None else window
-    return {
-        "key": key,
-        "title": title,
-        "width": int(values_hw.shape[1]),
-        "height": int(values_hw.shape[0]),
-        "aspect": float(aspect),
-        "picture": uri,
-        "low": low,
-        "high": high,
-        "window": [float(black), float(white)],
-        "mask": pack(mask_hw),
-        "proposal": None if proposal_hw is None else pack(proposal_hw),
-        "truth": None if truth_hw is None else pack(truth_hw),
-        "readers": [
-            {"name": name, "image_class": image_class, "mask": pack(reader_hw)}
-            for name, image_class, reader_hw in readers
-        ],
-        "merges": list(merges),
-        "unit": unit,
-        "spacing": None if spacing is None else list(map(float, spacing)),
-    }
+
+    key: str
+    title: str
+    values_hw: np.ndarray
+    mask_hw: np.ndarray
+    proposal_hw: np.ndarray | None = None
+    truth_hw: np.ndarray | None = None
+    window: tuple[float, float] | None = None
+    aspect: float = 1.0
+    unit: str = ""
+    spacing: tuple[float, float, float] | None = None
+    readers: Sequence[tuple[str, str, np.ndarray]] = ()
+    merges: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, other_hw in (
+            ("mask", self.mask_hw),
+            ("proposal", self.proposal_hw),
+            ("truth", self.truth_hw),
+            *((f"mask of {name}", reader_hw) for name, _, reader_hw in self.readers),
+        ):
+            if other_hw is not None and other_hw.shape != self.values_hw.shape:
+                raise ValueError(f"the {name} has the shape {other_hw.shape}; the image has {self.values_hw.shape}")
+        if not (np.isfinite(self.aspect) and self.aspect > 0):
+            raise ValueError(f"aspect {self.aspect}; it must be positive")
+
+    def encode(self) -> dict:
+        """Return the slice as the browser reads it. ValueError for values that are not finite."""
+        uri, low, high = encode_picture(self.values_hw)
+        black, white = (low, high) if self.window is None else self.window
+        return {
+            "key": self.key,
+            "title": self.title,
+            "width": int(self.values_hw.shape[1]),
+            "height": int(self.values_hw.shape[0]),
+            "aspect": float(self.aspect),
+            "picture": uri,
+            "low": low,
+            "high": high,
+            "window": [float(black), float(white)],
+            "mask": pack(self.mask_hw),
+            "proposal": _pack_optional(self.proposal_hw),
+            "truth": _pack_optional(self.truth_hw),
+            "readers": [
+                {"name": name, "image_class": image_class, "mask": pack(reader_hw)}
+                for name, image_class, reader_hw in self.readers
+            ],
+            "merges": list(self.merges),
+            "unit": self.unit,
+            "spacing": None if self.spacing is None else list(map(float, self.spacing)),
+        }
 
 
 def encode_picture(values_hw: np.ndarray) -> tuple[str, float, float]:
@@ -171,6 +183,10 @@ def encode_picture(values_hw: np.ndarray) -> tuple[str, float, float]:
 def pack(mask_hw: np.ndarray) -> str:
     """Return a bool (H, W) mask as COCO's run lengths: decimal numbers, background first, down the columns."""
     return " ".join(map(str, run_lengths.encode(np.asarray(mask_hw, bool)).tolist()))
+
+
+def _pack_optional(mask_hw: np.ndarray | None) -> str | None:
+    return None if mask_hw is None else pack(mask_hw)
 
 
 def unpack(text: str, shape_hw: tuple[int, int]) -> np.ndarray:

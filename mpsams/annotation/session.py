@@ -104,7 +104,7 @@ class AnnotationSession:
             try:
                 self._select(case)
             except (ValueError, OSError) as error:
-                return protocol.reply(self._request_id, "", protocol.State(), error=disk.as_sentence(error))
+                return protocol.Reply(self._request_id, "", protocol.State(), error=disk.as_sentence(error)).encode()
             return None if self._sent == self._signature() else self.reply(self.slice_ref.key, show=True)
 
     def open(self, id: str, user: str = "") -> str:
@@ -309,10 +309,10 @@ class AnnotationSession:
     ) -> str:
         """Return a reply about the slice ``key``.
 
-        show: put the slice on screen on the canvas. masks_hw: see ``protocol.reply``.
+        show: put the slice on screen on the canvas. masks_hw: see ``protocol.Reply``.
         """
         if self.case is None:
-            return protocol.reply(self._request_id, key, protocol.State(), error=error)
+            return protocol.Reply(self._request_id, key, protocol.State(), error=error).encode()
         here, status, left = self.slice_ref, "", 0
         image = here.image
         item = self._item(image.item)
@@ -337,9 +337,9 @@ class AnnotationSession:
             remark = self.project.remark(image.item) if item else ""
             message = " ".join(filter(None, (message, remark, self.loader.pop_warning())))
         view = self._slice_view(here) if show else None
-        return protocol.reply(
+        return protocol.Reply(
             self._request_id, key, state, saved=saved, message=message, error=error, slice_view=view, **masks_hw
-        )
+        ).encode()
 
     # Inside
 
@@ -420,7 +420,7 @@ class AnnotationSession:
             for one in self.reader_masks(image)
         ]
         merges = tuple(MERGES) if self.is_consensus and len(others) > 1 else ()
-        return protocol.slice_view(
+        return protocol.SliceView(
             here.key,
             image.title + suffix,
             case.scan.slice(index, plane),
@@ -433,4 +433,4 @@ class AnnotationSession:
             readers=others,
             merges=merges,
             unit="HU" if case.modality == "ct" and case.scan.affine is not None else "",
-        )
+        ).encode()

@@ -41,7 +41,7 @@ class Server:
         mask = self.masks.setdefault(
             self.at, np.zeros(values.shape, bool) if self.proposal is None else self.proposal.copy()
         )
-        return protocol.slice_view(
+        return protocol.SliceView(
             self.key(),
             "Phantom",
             values,
@@ -50,7 +50,7 @@ class Server:
             truth_hw=self.truth,
             aspect=self.aspect,
             unit="HU",
-        )
+        ).encode()
 
     def key(self) -> str:
         return f"{self.name}/{self.at}"
@@ -59,14 +59,14 @@ class Server:
         return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "", self.prompts)
 
     def first(self, turn: int) -> str:
-        return protocol.reply(turn, self.key(), self.state(), slice_view=self.slice_view())
+        return protocol.Reply(turn, self.key(), self.state(), slice_view=self.slice_view()).encode()
 
     def act(self, command: dict) -> str:
         name, _, index = command["key"].rpartition("/")
         if name != self.name:  # what was left unsaved by the test before
-            return protocol.reply(
+            return protocol.Reply(
                 command["request_id"], command["key"], self.state(), saved="disk" if self.status else "memory"
-            )
+            ).encode()
         self.commands.append(command)
         if self.deaf:
             self.deaf -= 1
@@ -95,7 +95,7 @@ class Server:
             self.status = {"accept": "accepted", "skip": "skipped"}[command["action"]]
         if command["action"] == "reopen":
             self.status = "in work"
-        return protocol.reply(command["request_id"], self.key(), self.state(), **answered)
+        return protocol.Reply(command["request_id"], self.key(), self.state(), **answered).encode()
 
 
 def marked(command: dict, shape_hw: tuple[int, int]) -> np.ndarray:

@@ -123,7 +123,7 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     values_hw, mask_hw = np.arange(12.0).reshape(3, 4), np.eye(3, 4, dtype=bool)
     sheet = json.loads(
         json.dumps(
-            protocol.slice_view(
+            protocol.SliceView(
                 "a/1",
                 "An image",
                 values_hw,
@@ -133,10 +133,11 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
                 aspect=2.5,
                 unit="HU",
                 spacing=(5, 2.5, 1),
-            )
+            ).encode()
         )
     )
-    assert sheet["spacing"] == [5, 2.5, 1] and protocol.slice_view("k", "t", values_hw, mask_hw)["spacing"] is None
+    plain = protocol.SliceView("k", "t", values_hw, mask_hw).encode()
+    assert sheet["spacing"] == [5, 2.5, 1] and plain["spacing"] is None
     assert (sheet["width"], sheet["height"], sheet["aspect"], sheet["window"], sheet["unit"]) == (
         4,
         3,
@@ -147,20 +148,17 @@ def test_a_sheet_says_what_the_protocol_asks_and_survives_json():
     assert (
         sheet["mask"] == runs_slowly(mask_hw) and sheet["proposal"] == runs_slowly(~mask_hw) and sheet["truth"] is None
     )
-    assert (sheet["low"], sheet["high"]) == (0, 11) and protocol.slice_view("k", "t", values_hw, mask_hw)["window"] == [
-        0,
-        11,
-    ]
+    assert (sheet["low"], sheet["high"]) == (0, 11) and plain["window"] == [0, 11]
     for wrong in ({"truth_hw": mask_hw.T}, {"aspect": 0.0}, {"aspect": np.nan}):
         with pytest.raises(ValueError, match="shape|aspect"):
-            protocol.slice_view("k", "t", values_hw, mask_hw, **wrong)
+            protocol.SliceView("k", "t", values_hw, mask_hw, **wrong)
 
 
 def test_an_answer_says_what_the_protocol_asks():
     answer = json.loads(
-        protocol.reply(
+        protocol.Reply(
             3, "a/1", protocol.State("in work", 2, 5, 7, True, "me"), saved="disk", mask_hw=np.ones((2, 2), bool)
-        )
+        ).encode()
     )
     state = {
         "status": "in work",
@@ -186,7 +184,7 @@ def test_an_answer_says_what_the_protocol_asks():
         "state": state,
     }
     with pytest.raises(ValueError, match="'gone'"):
-        protocol.reply(1, "k", protocol.State(), saved="gone")
+        protocol.Reply(1, "k", protocol.State(), saved="gone")
     for wrong in ({"status": "done"}, {"slice": 1}, {"slice": -1, "slices": 3}):
         with pytest.raises(ValueError, match="allowed|does not exist"):
             protocol.State(**wrong)
