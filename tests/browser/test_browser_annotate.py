@@ -170,6 +170,19 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     assert app.log(first)[-1]["action"] == "reopened" and page.locator("[data-part=status]").inner_text() == "in work"
 
 
+def test_the_lines_of_a_row_stand_one_below_the_other(page, ids):
+    """The name, its class and seconds, and the bar of its doubt."""
+    heights = """id => {
+        const row = document.querySelector(`.row[data-item='${id}']`);
+        row.querySelector('small').textContent = 'benign \u00b7 volume \u00b7 211 s';
+        if (!row.querySelector('s')) row.append(document.createElement('s'));
+        const boxes = [...row.querySelectorAll('span, small, s')].map(part => part.getBoundingClientRect());
+        return boxes.flatMap(box => [box.top, box.bottom]).map(y => y - row.getBoundingClientRect().top);
+    }"""
+    found = page.evaluate(heights, ids["picture 1"])
+    assert len(found) == 6 and found == sorted(found) and found[-1] <= 54
+
+
 def test_the_list_is_searched_selected_by_keys_and_changed_at_once_after_a_question(page, app, ids):
     """Ctrl, Shift and keys select; a question says how many; counts and the canvas follow, and a list in another tab
     too.
