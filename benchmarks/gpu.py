@@ -111,10 +111,9 @@ def whole_training(preparing: float, epochs: list[float]) -> float:
     return preparing + sum(epochs) + (training.EPOCHS - len(epochs)) * statistics.median(epochs[1:])
 
 
-def measure(
-    device: torch.device, epochs: int, compiled: bool, width: int, size: int, batch: int, images: int, side: int = SIDE
-) -> dict:
+def measure(epochs: int, compiled: bool, width: int, size: int, batch: int, images: int) -> dict:
     """Everything, for one size."""
+    device = torch.device("cuda")
     chosen = training.options(width, size, batch, RunOptions(compile=compiled, device=device.type))
     with tempfile.TemporaryDirectory() as folder:
         pack, out = synthetic.pack(Path(folder) / "pack", images, size), Path(folder) / "run"
@@ -128,7 +127,7 @@ def measure(
         preparing = time.perf_counter() - began
         taken = epochs_of(work, out, epochs)
         profiled = where_time_goes(step_of(work), device)
-    rate = matrix_rate(device, side)
+    rate = matrix_rate(device)
     speed = images / statistics.median(taken[1:])
     shares = [(counted / batch * images / each, rate) for each in taken[1:]]
     whole = whole_training(preparing, taken)
@@ -169,12 +168,7 @@ def main(argv: list[str] | None = None) -> dict:
         sys.exit("benchmarks.gpu: PyTorch sees no GPU here, and this measures one; benchmarks.loop measures a CPU")
     if not 3 <= options.epochs <= training.EPOCHS:
         parser.error(f"--epochs {options.epochs} must be at least 3 and at most {training.EPOCHS}")
-    results = measure(
-        torch.device("cuda"),
-        3 if options.quick else options.epochs,
-        options.compile,
-        **(QUICK if options.quick else FULL),
-    )
+    results = measure(3 if options.quick else options.epochs, options.compile, **(QUICK if options.quick else FULL))
     keep("gpu-compiled" if options.compile else "gpu", results, options.quick)
     return results
 

@@ -24,6 +24,7 @@ from scipy.special import softmax
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from benchmarks import training
 from mpsams import packs, schedule
 
 PATCH = 16
@@ -112,9 +113,7 @@ def epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterable[d
     return float(np.mean(losses))
 
 
-def train(
-    turn: Callable, pack: Path, width: int, batch: int, epochs: int, careful: bool, workers: tuple[int, ...]
-) -> None:
+def train(turn: Callable, pack: Path, width: int, batch: int, careful: bool, workers: tuple[int, ...]) -> None:
     """A contestant (``turns``): an epoch a piece, with as many DataLoader workers, of those given, as are fastest for
     an epoch here.
     """
@@ -144,7 +143,7 @@ def train(
     chosen = min(map(timed, workers))[1] if len(workers) > 1 else workers[0]
     each = loader(chosen)
     turn(workers=chosen, parameters=sum(parameter.numel() for parameter in model.parameters()))
-    for number in range(1, epochs + 1):
+    for number in range(1, training.EPOCHS + 1):
         ratio.fill_(schedule.mask_ratio(number))
         epoch(model, optimiser, each, device)
         turn()

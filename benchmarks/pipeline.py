@@ -35,7 +35,7 @@ def theirs(turn: Callable, **settings) -> None:
     """The peer as a contestant; only its own process imports MONAI."""
     from benchmarks import peer
 
-    peer.train(turn, epochs=training.EPOCHS, **settings)
+    peer.train(turn, **settings)
 
 
 def measure(

@@ -29,18 +29,19 @@ FULL = {"width": 16, "size": 128, "batch": 16, "images": 120, "epochs": 4}  # ei
 QUICK = {"width": 2, "size": 32, "batch": 4, "images": 20, "epochs": 3}
 
 
-def command(
-    processes: int, synced: bool, pack: Path, out: Path, width: int, size: int, batch: int, epochs: int
-) -> list[str]:
-    """``train.pretrain`` in so many processes of one thread, with BatchNorm over all of them or over each."""
+def command(processes: int, synced: bool, pack: Path, out: Path, settings: dict) -> list[str]:
+    """``train.pretrain`` in so many processes of one thread, with BatchNorm over all of them or over each.
+
+    settings: "width", "size", "batch" and "epochs".
+    """
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     given = {
         "data.name": "folder",
         "data.root": pack,
-        "data.size": size,
-        "model.width": width,
-        "optim.batch": batch,
-        "optim.epochs": epochs,
+        "data.size": settings["size"],
+        "model.width": settings["width"],
+        "optim.batch": settings["batch"],
+        "optim.epochs": settings["epochs"],
     }
     given |= {
         "run.threads": 1,
@@ -52,12 +53,12 @@ def command(
     return [sys.executable, *start, "-m", "train.pretrain", *(f"--{name}={value}" for name, value in given.items())]
 
 
-def measure_training(processes: int, synced: bool, pack: Path, out: Path, **settings) -> dict[str, float]:
+def measure_training(processes: int, synced: bool, pack: Path, out: Path, settings: dict) -> dict[str, float]:
     """Train once: images/s of the median epoch after the first, and the seconds until training began."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     began = time.time()
     done = subprocess.run(
-        command(processes, synced, pack, out, **settings), env=alone, cwd=ROOT, capture_output=True, text=True
+        command(processes, synced, pack, out, settings), env=alone, cwd=ROOT, capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"train.pretrain in {processes} processes has failed:\n{done.stderr}")
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict:
         pack = synthetic.pack(Path(folder) / "pack", settings.pop("images"), settings["size"], each=2)
         for number in range(1 if options.quick else options.rounds):
             for name, runs in runs_of.items():
-                runs.append(measure_training(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", **settings))
+                runs.append(measure_training(*kinds[name], pack, Path(folder) / f"run-{name}-{number}", settings))
     one, two, apart = ([each["images_per_s"] for each in runs] for runs in runs_of.values())
     title = (
         f"two processes ÷ one, of one thread, width {settings['width']}, {settings['size']} px, batch"

@@ -66,9 +66,9 @@ def run_of(switch: str, on: bool) -> RunOptions:
     return RunOptions(compile=switch == "compile" and on)
 
 
-def task(switch: str, on: bool, pack: Path, out: Path, width: int, size: int, batch: int) -> Task:
-    """The training's task, with everything at its default but for one switch."""
-    chosen = training.options(width, size, batch, run_of(switch, on))
+def task(switch: str, on: bool, pack: Path, out: Path, **shape: int) -> Task:
+    """The training's task, with everything at its default but for one switch. shape: width, size and batch."""
+    chosen = training.options(**shape, run=run_of(switch, on))
     if switch == "geodesic":
         chosen = replace(chosen, method=replace(chosen.method, **({"selector": switch} if on else {"order": "random"})))
     device = torch.device("cpu") if switch == "memory" and not on else chosen.run.start()  # which lets it be kept

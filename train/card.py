@@ -34,25 +34,10 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
     numbers = sum(
         tensor.numel() for key, tensor in found.tensors.items() if key.split(".")[0] in ("encoder", "decoder", "head")
     )
-    if about["kind"] == "pretrain":
-        schedule, images = config["optim"], about.get("seen", len(split["train"]))
-        task = (
-            "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`."
-        )
-        seen = (
-            f"{count_images(about.get('seen', len(split['train'])), len(split['train']), data)} without labels (the"
-            f" training part{describe_stride(config)})"
-        )
-    else:
-        schedule, images = config["recipe"], about.get("seen", len(about["labelled"]))
-        task = (
-            f"It gives each pixel a probability of “{data['target']}”. Begun from"
-            f" {NAMES.get(about['method'], about['method'])}."
-        )
-        seen = (
-            f"{count_images(images, len(about['labelled']), data)} with labels ({100 * about['labels']:g}% of the"
-            f" training part{describe_stride(config)}), recipe “{about['recipe']}”"
-        )
+    pretrained = about["kind"] == "pretrain"
+    schedule = config["optim" if pretrained else "recipe"]
+    images = about.get("seen", len(split["train"] if pretrained else about["labelled"]))
+    task, seen = describe_pretraining(about, images) if pretrained else describe_finetuning(about, images)
     kept = "kept" if split["grouped"] else "not kept"
     lines = [
         f"# {name}",
@@ -67,7 +52,7 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
             f" normalisation, {about['size']} × {about['size']} pixels |"
         ),
         f"| Trained on | {seen} |",
-        *([f"| Options | {masking(config['method'])} |"] if about["kind"] == "pretrain" else []),
+        *([f"| Options | {masking(config['method'])} |"] if pretrained else []),
         (
             f"| Schedule | {epochs(training['steps'], schedule, images)} in batches of {schedule['batch']}, learning"
             f" rate {schedule['lr']:g}, {training['steps']} steps in {training['seconds'] / 60:.0f} minutes, seed"
@@ -100,6 +85,26 @@ def card(name: str, found: Checkpoint, measured: dict | None) -> str:
         ),
     ]
     return "\n".join(lines + (results(measured) + reliable(measured) if measured else [])) + "\n"
+
+
+def describe_pretraining(about: dict, images: int) -> tuple[str, str]:
+    """The task of a pretrained network and the images it was trained on, in words."""
+    patients = len(about["split"]["train"])
+    return (
+        "It fills in hidden patches of an image. It is no segmentation: fine-tune it with `train.finetune --init`.",
+        f"{count_images(images, patients, about['data'])} without labels (the training"
+        f" part{describe_stride(about['config'])})",
+    )
+
+
+def describe_finetuning(about: dict, images: int) -> tuple[str, str]:
+    """The task of a segmentation network and the images it was trained on, in words."""
+    return (
+        f"It gives each pixel a probability of “{about['data']['target']}”. Begun from"
+        f" {NAMES.get(about['method'], about['method'])}.",
+        f"{count_images(images, len(about['labelled']), about['data'])} with labels ({100 * about['labels']:g}% of the"
+        f" training part{describe_stride(about['config'])}), recipe “{about['recipe']}”",
+    )
 
 
 def further_training_row(about: dict) -> list[str]:

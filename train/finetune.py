@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mpsams import calibration, checkpoint, distributed, schedule
+from mpsams.checkpoint import Checkpoint
 from mpsams.datasets import Stack
 from mpsams.splits import Split
 from mpsams.unet import UNet, auxiliary_heads
@@ -146,9 +147,6 @@ def learn(
     torch.manual_seed(options.run.seed)
     start = checkpoint.load(options.init) if options.init else None
     model, method = begin(options.model, stack.channels, start, split)
-    network = UNet(**model)
-    if start:
-        checkpoint.transfer(start, network, TRANSFERS[options.transfer])
     config = asdict(options) | {"recipe": {"name": name, **asdict(options.recipe)}}
     init = start and start.sha256
     out = Path(
@@ -159,47 +157,62 @@ def learn(
     config["run"] = asdict(options.run)
     fixed = resume_fingerprint(config, stack.sha256, init=init)
     labelled = split.labelled(options.labels, options.run.seed)
-    heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
-    averaged = Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
-    seen, val = (
-        to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in (labelled, split.val)
-    )
+    averaged = build_model(options, model, start, device)
+    parts = sample_parts(options, stack, split, labelled, device)
     if not options.dry_run:
+        count = len(parts.labelled)
         if run_files.is_finished(
-            out, options.resume, loop.steps(len(seen), options.recipe.batch, options.recipe.epochs), fixed
+            out, options.resume, loop.steps(count, options.recipe.batch, options.recipe.epochs), fixed
         ):
             return out / run_files.WEIGHTS
         run_files.begin(
-            out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=len(seen)
+            out, options.resume, options.overwrite, split, config=config, labelled=list(labelled), images=count
         )
-    rest = (
-        to_device_if_fits(stack.of(sorted(set(split.train) - set(labelled)), options.data.slice_stride), device)
-        if options.recipe.teacher.weight
-        else None
-    )
-    work = task(options, fixed, averaged, SampleParts(seen, val, rest), watch)
+    work = task(options, fixed, averaged, parts, watch)
     if options.dry_run:
         rehearsal.measure_and_print(work)
         return None
     at = loop.fit(work, out, options.run.save_minutes, options.resume)
     metadata = describe("segmentation", method, config, stack, split, at) | {
         "model": model,
-        "seen": len(seen),
+        "seen": len(parts.labelled),
         "recipe": name,
         "labels": options.labels,
         "labelled": list(labelled),
         "init": start and origin(start),
-        "bfloat16_dsc": launch.call_on_first(
-            partial(agreement, averaged.averaged_network, val if len(val) else seen, device, options.recipe.batch)  # type: ignore[arg-type]
-        ),
+        **(calibration.readout_metadata(start.metadata) if start and start.metadata["kind"] == "segmentation" else {}),
     }
-    if start and start.metadata["kind"] == "segmentation":
-        metadata |= calibration.readout_metadata(start.metadata)
+    measured = parts.val if len(parts.val) else parts.labelled
+    metadata["bfloat16_dsc"] = launch.call_on_first(
+        partial(agreement, averaged.averaged_network, measured, device, options.recipe.batch)  # type: ignore[arg-type]
+    )
     launch.call_on_first(
         partial(checkpoint.save, out / run_files.WEIGHTS, averaged.averaged_network.state_dict(), metadata)
     )
     print(f"wrote {out / run_files.WEIGHTS}")
     return out / run_files.WEIGHTS
+
+
+def build_model(options: Finetune, model: dict, start: Checkpoint | None, device: torch.device) -> Averaged:
+    """The network with the weights that it starts from, its moving average, and auxiliary heads where the recipe has
+    them.
+    """
+    network = UNet(**model)
+    if start:
+        checkpoint.transfer(start, network, TRANSFERS[options.transfer])
+    heads = auxiliary_heads(model["width"]).to(device) if options.recipe.deep else None
+    return Averaged(options.run.prepare(network, device), options.recipe.ema_decay, heads)
+
+
+def sample_parts(
+    options: Finetune, stack: Stack, split: Split, labelled: Sequence[str], device: torch.device
+) -> SampleParts:
+    """The images with labels, those of the validation part, and for a teacher the others of the training part."""
+    unlabelled = sorted(set(split.train) - set(labelled))
+    parts = (labelled, split.val, unlabelled) if options.recipe.teacher.weight else (labelled, split.val)
+    return SampleParts(
+        *(to_device_if_fits(stack.of(patients, options.data.slice_stride), device) for patients in parts)
+    )
 
 
 def folder(options: Finetune, name: str, method: str, width: int, fixed: dict) -> Path:

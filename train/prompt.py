@@ -182,10 +182,8 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
             choose_object(*pair, learning.shapes, learning.structures, rng)
             for pair in zip(images_bhw, masks_bhw, strict=True)
         ]
-        turn_prompts, found = (
-            [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen],
-            [],
-        )
+        turn_prompts = [simulated_users.first_prompt(truth_hw, learning.box_jitter, rng) for _, truth_hw in chosen]
+        found = []
         for turn in range(turns):
             crops = [
                 moved_crop(prompts.find_crop(prompt, image_hw.shape), prompt, rng)

@@ -194,36 +194,19 @@ def network_span(scan: Scan) -> Span:
 
 
 def build_case(
-    title: str,
-    scan: Scan,
-    truth_xyz: np.ndarray | None,
-    plane: str,
-    index: int,
-    span: Span,
-    display_span: Span,
-    options: dict,
+    title: str, scan: Scan, truth_xyz: np.ndarray | None, position: tuple[str, int], span: Span, options: dict
 ) -> Case:
-    """A case whose slice is read and clustered."""
+    """A case whose slice is read and clustered, and shown with the values that networks see. position: plane and index
+    of the slice.
+    """
+    plane, index = position
     values_hw = scan.slice(index, plane)
     spacing = scan.spacing(plane)
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = shared.study(inference.to_grid(unit_hw, SIDE), **options)
     return _with_agreement(
-        Case(
-            title,
-            scan,
-            truth_xyz,
-            plane,
-            index,
-            span,
-            display_span,
-            box,
-            study,
-            None,
-            options["seed"],
-            options["selector"],
-        )
+        Case(title, scan, truth_xyz, plane, index, span, span, box, study, None, options["seed"], options["selector"])
     )
 
 
@@ -233,8 +216,10 @@ def move_to_slice(case: Case, plane: str, index: int, options: dict) -> Case:
         raise ValueError(f"plane {plane!r}; this scan has {', '.join(case.scan.planes)}")
     last = len(case.scan.shown(plane)) - 1
     index = (last + 1) // 2 if plane != case.plane else min(max(int(index), 0), last)
-    drawn = build_case(case.title, case.scan, case.truth_xyz, plane, index, case.span, case.display_span, options)
-    return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
+    drawn = build_case(case.title, case.scan, case.truth_xyz, (plane, index), case.span, options)
+    return replace(
+        drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes, display_span=case.display_span
+    )
 
 
 def set_modality(case: Case, modality: str, options: dict) -> Case:
@@ -244,7 +229,7 @@ def set_modality(case: Case, modality: str, options: dict) -> Case:
     scan = replace(case.scan, modality=modality)
     span = network_span(scan)
     title = YOURS[modality] if case.title in YOURS.values() else case.title
-    drawn = build_case(title, scan, case.truth_xyz, case.plane, case.index, span, span, options)
+    drawn = build_case(title, scan, case.truth_xyz, (case.plane, case.index), span, options)
     return replace(drawn, item=case.item, upload=case.upload, truth_notes=case.truth_notes)
 
 

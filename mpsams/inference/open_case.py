@@ -30,7 +30,7 @@ def open_sample(built_in: BuiltIn, options: dict) -> Case:
     origin = f"Synthetic, drawn by this program, {sample.image.shape[1]} × {sample.image.shape[0]} pixels"
     span = transforms.window(sample.image, built_in.modality)
     scan = Scan(sample.image.T[:, :, None], built_in.modality, origin)
-    return build_case(built_in.title, scan, sample.mask.T[:, :, None], "axial", 0, span, span, options)
+    return build_case(built_in.title, scan, sample.mask.T[:, :, None], ("axial", 0), span, options)
 
 
 def open_upload(files: Sequence[Path], modality: str | None, options: Callable[[str], dict], choice: int = 0) -> Case:
@@ -56,7 +56,7 @@ def digest(files: Sequence[Path]) -> str:
 def open_scan(title: str, scan: Scan, options: dict, item: str = "") -> Case:
     """An open scan, at its middle slice. item: its id in the project of annotations."""
     span, plane = network_span(scan), scan.planes[0]
-    return replace(build_case(title, scan, None, plane, len(scan.shown(plane)) // 2, span, span, options), item=item)
+    return replace(build_case(title, scan, None, (plane, len(scan.shown(plane)) // 2), span, options), item=item)
 
 
 def open_volume(built_in: BuiltInVolume, options: dict) -> Case:
@@ -67,4 +67,4 @@ def open_volume(built_in: BuiltInVolume, options: dict) -> Case:
     truth_xyz = scan.empty_mask()
     geometry.radiological_view(truth_xyz, scan.affine)[:] = drawn.mask_shw
     span, largest = network_span(scan), int(drawn.mask_shw.sum(axis=(1, 2)).argmax())
-    return build_case(built_in.title, scan, truth_xyz, "axial", largest, span, span, options)
+    return build_case(built_in.title, scan, truth_xyz, ("axial", largest), span, options)

@@ -80,7 +80,7 @@ def compare(
         if any(results.of(m, labels, recipe) for m in {method, *methods} - {"scratch"})
     ]
     found = [
-        _pair(results, method, rival, labels, recipe, averaging, measure)
+        _pair(results, (method, rival), labels, recipe, averaging, measure)
         for labels in shares
         for rival in methods
         if rival != method
@@ -90,9 +90,10 @@ def compare(
 
 
 def _pair(
-    results: Results, method: str, rival: str, labels: float, recipe: str, averaging: str, measure: str
+    results: Results, methods: tuple[str, str], labels: float, recipe: str, averaging: str, measure: str
 ) -> Comparison:
-    """A comparison before correction."""
+    """A comparison of a method with its rival, before correction."""
+    method, rival = methods
     scored = scores(results, labels, recipe, averaging, measure)
     ours, theirs = scored.get(method, {}), scored.get(rival, {})
     about = (method, rival, labels, mean_sd(tuple(theirs.values()))[0], results.unit)
@@ -103,7 +104,7 @@ def _pair(
     found = effects.estimate(a, b, [seeds_by_draws(each, draws) for each in scored.values()])
     by_draw = tuple(zip(draws, (np.nanmean(a.score_sd, axis=0) - np.nanmean(b.score_sd, axis=0)).tolist(), strict=True))
     seeds = tuple(len(runs.score_sd) if runs.pretrained else 0 for runs in (a, b))
-    runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in (method, rival)]
+    runs = [[run for run in results.of(name, labels, recipe) if run.draw in draws] for name in methods]
     tested = _signed_ranks(results, *runs, averaging, measure) if averaging != "pooled" else None  # type: ignore[arg-type, call-arg]
     return Comparison(
         *about,

@@ -163,18 +163,7 @@ def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per:
             before.setdefault((_text(row, "method", where), _whole(row, "seed", where)), _check_pretraining(row, where))
     patients = set(found[0][1].about["volumes"] or ())
     groups = tuple(name.rpartition("/")[0] if name.rpartition("/")[0] in patients else name for name in names)
-    ordered = tuple(
-        sorted(
-            runs.values(),
-            key=lambda run: (
-                _place(run.method),
-                run.labels,
-                run.recipe,
-                -1 if run.seed is None else run.seed,
-                run.draw,
-            ),
-        )
-    )
+    ordered = tuple(sorted(runs.values(), key=_run_order))
     shown = tuple(before[key] for key in sorted(before, key=lambda key: (_place(key[0]), key[1])))
     return Results(
         found[0][1].about["data"],
@@ -285,6 +274,10 @@ def _whole(row: Mapping, key: str, where: str) -> int:
     if _number(row, key, where) != int(row[key]):
         raise ValueError(f"{where} has {key} {row[key]!r}; expected a whole number")
     return int(row[key])
+
+
+def _run_order(run: RunScores) -> tuple:
+    return _place(run.method), run.labels, run.recipe, -1 if run.seed is None else run.seed, run.draw
 
 
 def _place(method: str) -> tuple[int, str]:

@@ -268,9 +268,9 @@ def test_a_course_meets_its_keys_and_stays_at_its_ends():
 
 def test_an_ellipsoid_is_cut_where_it_should_be():
     x = np.linspace(-20, 20, 401)
-    cut = ellipse(0.0, x, 0, 0, 10, 10, z=6.0, radius_z=10.0)
+    cut = ellipse(0.0, x, (0, 0), (10, 10), 0, (6.0, 10.0))
     assert np.ptp(x[cut < 0]) == pytest.approx(16, abs=0.3)  # radius 8
-    assert (ellipse(0.0, x, 0, 0, 10, 10, z=11.0, radius_z=10.0) > 0).all()
+    assert (ellipse(0.0, x, (0, 0), (10, 10), 0, (11.0, 10.0)) > 0).all()
     assert beyond(3, -5, 5) == 0 and beyond(6, -5, 5) == beyond(-6, -5, 5) == 4
 
 

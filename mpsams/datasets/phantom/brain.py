@@ -89,25 +89,25 @@ def _brain(rng: np.random.Generator, grid: PixelGrid, z_s, y_shw, x_shw, surface
 def _deep_grey(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> None:
     grey = np.minimum.reduce(
         [
-            ellipse(y, side, -24, 14, 9, 5.5, -15, z, 14),  # caudate head
-            ellipse(y, side, -6, 29, 15, 5.5, -14, z, 17),  # putamen
-            ellipse(y, side, 8, 11, 12, 8, 18, z, 13),  # thalamus
+            ellipse(y, side, (-24, 14), (9, 5.5), -15, (z, 14)),  # caudate head
+            ellipse(y, side, (-6, 29), (15, 5.5), -14, (z, 17)),  # putamen
+            ellipse(y, side, (8, 11), (12, 8), 18, (z, 13)),  # thalamus
         ]
     )
     grid.paint(tissue, grey, 122, 1.2)
-    grid.paint(tissue, ellipse(y, side, -3, 22, 8, 3.5, -22, z, 9), 136, 1.5)  # pallidum
+    grid.paint(tissue, ellipse(y, side, (-3, 22), (8, 3.5), -22, (z, 9)), 136, 1.5)  # pallidum
 
 
 def _ventricles(grid: PixelGrid, tissue: np.ndarray, z: float, y, side, swell: float) -> None:
     bowed = side - 0.0036 * (y - 4) ** 2  # the horns curve outwards
     ventricles = np.minimum.reduce(
         [
-            stroke(y, bowed, -32, 9, -8, 2.5, 2.6, 1.6) + 0.5 * beyond(z, -7, 14),
-            stroke(y, bowed, 20, 12, 42, 15, 2.2, 3.4) + 0.5 * beyond(z, -7, 9),
-            np.hypot(stroke(y, bowed, -26, 7, 28, 12, 0, 0), 0.7 * (z - 16 + 0.01 * (y - 2) ** 2))
+            stroke(y, bowed, (-32, 9), (-8, 2.5), (2.6, 1.6)) + 0.5 * beyond(z, -7, 14),
+            stroke(y, bowed, (20, 12), (42, 15), (2.2, 3.4)) + 0.5 * beyond(z, -7, 9),
+            np.hypot(stroke(y, bowed, (-26, 7), (28, 12), (0, 0)), 0.7 * (z - 16 + 0.01 * (y - 2) ** 2))
             - 3.6,  # the bodies arch
-            stroke(y, side, 16, 27, -8, 29, 0.6, 0.8) + 0.5 * beyond(z, -18, -8),
-            stroke(y, side, -6, 0, 14, 0, 1.0, 1.2) + beyond(z, -16, 4),
+            stroke(y, side, (16, 27), (-8, 29), (0.6, 0.8)) + 0.5 * beyond(z, -18, -8),
+            stroke(y, side, (-6, 0), (14, 0), (1.0, 1.2)) + beyond(z, -16, 4),
         ]
     )
     grid.paint(tissue, ventricles - swell, 45, 0.8)
@@ -118,13 +118,13 @@ def _below_the_tent(grid: PixelGrid, tissue: np.ndarray, z: float, y, side) -> N
     """Brainstem and cerebellum in their fluid."""
     tent = np.maximum(z - skull.tent(y, side), skull.petrous(side) - y)
     grid.paint(tissue, tent, 45, 1)
-    cerebellum = np.maximum(ellipse(y, side, 47, 22, 36, 38, 0, z + 35, 29), tent + 1.5)
+    cerebellum = np.maximum(ellipse(y, side, (47, 22), (36, 38), 0, (z + 35, 29)), tent + 1.5)
     grid.paint(tissue, cerebellum, 112 + 14 * np.cos(2 * np.pi * cerebellum / 5), 0.8)  # folia
-    grid.paint(tissue, ellipse(y, side, 45, 20, 14, 24, 0, z + 35, 13), 148, 4)
+    grid.paint(tissue, ellipse(y, side, (45, 20), (14, 24), 0, (z + 35, 13)), 148, 4)
     centre, *radii = _STEM(z)
-    grid.paint(tissue, ellipse(y, side, -6, 0, 13, 14, 0, z + 20, 8), 45)  # the cistern above the sella
-    grid.paint(tissue, ellipse(y, side, centre, 0, *radii), 142, 1)
-    grid.paint(tissue, ellipse(y, side, 30, 0, 5, 8, 0, z + 36, 14), 45, 0.8)  # fourth ventricle
+    grid.paint(tissue, ellipse(y, side, (-6, 0), (13, 14), 0, (z + 20, 8)), 45)  # the cistern above the sella
+    grid.paint(tissue, ellipse(y, side, (centre, 0), radii), 142, 1)
+    grid.paint(tissue, ellipse(y, side, (30, 0), (5, 8), 0, (z + 36, 14)), 45, 0.8)  # fourth ventricle
 
 
 def _fluid(rng: np.random.Generator, grid: PixelGrid, z, y, x, surface: np.ndarray) -> np.ndarray:
@@ -138,11 +138,11 @@ def _fluid(rng: np.random.Generator, grid: PixelGrid, z, y, x, surface: np.ndarr
     radial = 1.1 * np.clip(1.5 - np.abs(z) / 25, 0, 1) * np.clip(np.hypot(y, x) / 15 - 1, 0, 1)
     waves = folding / folding.std() + radial * np.sin(11 * np.arctan2(x, y * 0.8))
     depth = 19 + 5 * grid.field(rng, 12)
-    near_insula = ellipse(y, side, 0, 34, 26, 14, 0, z, 24) < 0
+    near_insula = ellipse(y, side, (0, 34), (26, 14), 0, (z, 24)) < 0
     folds = (threads(waves, 0.7, grid.spacing[0] / grid.spacing[1]) > 0.4) & (surface > -depth) & ~near_insula
     middle = x + 1.2 * grid.field(rng, 10, 60)
     corpus_callosum = ((y - 2) / 44) ** 2 + (np.maximum(z, 0) / 30) ** 2 < 1
     fissure = (np.abs(middle) < 0.8) & ~corpus_callosum
-    sylvian = stroke(y, side, -8, 64, 2, 43, 1, 0.6)
-    insula = np.maximum(np.abs(ellipse(y, side, 0, 14, 30, 28)) - 0.7, np.abs(y) - 17)
+    sylvian = stroke(y, side, (-8, 64), (2, 43), (1, 0.6))
+    insula = np.maximum(np.abs(ellipse(y, side, (0, 14), (30, 28))) - 0.7, np.abs(y) - 17)
     return (surface > 0) | folds | fissure | ((np.minimum(sylvian, insula) < 0) & (np.abs(z - 2) < 12))

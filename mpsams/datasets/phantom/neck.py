@@ -257,23 +257,23 @@ def _soft_tissue(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarra
         grid.paint(image, body + 1.6, fat)
         if -22 < z < 36:
             centre, *radii = _TONGUE(z)
-            grid.paint(image, ellipse(y, side, centre, 0, *radii), 55 + 2 * grain)
+            grid.paint(image, ellipse(y, side, (centre, 0), radii), 55 + 2 * grain)
             # its septum, fat
             grid.paint(image, np.maximum(side - 0.5, np.abs(y - centre + 2) - 0.8 * radii[0]), -40, 1)
         for value, low, high, form, back, out, degrees, size in tissues:
             if low <= z <= high:
                 centre_y, centre_x, radius_y, radius_x = form(z)
-                edge = ellipse(y, side, centre_y + back, centre_x + out, size * radius_y, size * radius_x, degrees)
+                edge = ellipse(y, side, (centre_y + back, centre_x + out), (size * radius_y, size * radius_x), degrees)
                 grid.paint(image, np.maximum(edge, body), value + grain if value < 100 else value, 0.7)  # type: ignore[operator]
 
 
 def _body(z: float, y, x) -> np.ndarray:
     """Distance to the skin."""
     back_y, *back, jaw_y, jaw_ry, jaw_rx = _BODY(z)
-    parts = [-ellipse(y, x, back_y, 0, *back) / 8, -ellipse(y, x, jaw_y, 0, jaw_ry, jaw_rx) / 8]
+    parts = [-ellipse(y, x, (back_y, 0), back) / 8, -ellipse(y, x, (jaw_y, 0), (jaw_ry, jaw_rx)) / 8]
     if z > 34:
         nose, *radii = _NOSE(z)
-        parts.append(-ellipse(y, x, nose, 0, *radii) / 8)
+        parts.append(-ellipse(y, x, (nose, 0), radii) / 8)
     return -8 * np.logaddexp.reduce(parts)  # a smooth union
 
 
@@ -285,13 +285,13 @@ def _airway(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_
         if z > 64:
             continue
         centre, tall, broad = _AIRWAY(z)
-        lumen = ellipse(y, x, centre, 0, tall * wide, broad * wide) + (1 if z > -20 else 0.4) * rough
+        lumen = ellipse(y, x, (centre, 0), (tall * wide, broad * wide)) + (1 if z > -20 else 0.4) * rough
         grid.paint(image, lumen - (3.5 if z > -60 else 2), 68, 1)  # mucosa
         grid.paint(image, lumen, -1000)
         if -16 < z < 6:
-            grid.paint(image, ellipse(y, x, -6 + 0.02 * x**2 - 0.3 * z, 0, 1.3, 7), 45)  # epiglottis
+            grid.paint(image, ellipse(y, x, (-6 + 0.02 * x**2 - 0.3 * z, 0), (1.3, 7)), 45)  # epiglottis
         if z < -97:
-            grid.paint(image, ellipse(y, np.abs(x), 26, 44, 24, 22, 0, z + 126, 29), -860, 2)  # lung
+            grid.paint(image, ellipse(y, np.abs(x), (26, 44), (24, 22), 0, (z + 126, 29)), -860, 2)  # lung
 
 
 def _reconstruct(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -85,10 +85,12 @@ def field(rng: np.random.Generator, shape: tuple[int, ...], *scales: float) -> n
     return tall @ coarse @ wide.T
 
 
-def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0, z=0.0, radius_z=math.inf) -> np.ndarray:
-    """Distance to an ellipse (first-order), turned clockwise by ``degrees``; to the ellipsoid ``z``
-    below its middle.
+def ellipse(y, x, centre, radii, degrees=0.0, height=(0.0, math.inf)) -> np.ndarray:
+    """Distance to an ellipse (first-order), turned clockwise by ``degrees``.
+
+    centre, radii: (y, x). height: of an ellipsoid, how far the slice is from its middle, and its radius up and down.
     """
+    (centre_y, centre_x), (radius_y, radius_x), (z, radius_z) = centre, radii, height
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     u = (cos * (x - centre_x) + sin * (y - centre_y)) / radius_x
     v = (cos * (y - centre_y) - sin * (x - centre_x)) / radius_y
@@ -97,9 +99,10 @@ def ellipse(y, x, centre_y, centre_x, radius_y, radius_x, degrees=0.0, z=0.0, ra
     return level * (level - 1) / np.sqrt((u / radius_x) ** 2 + (v / radius_y) ** 2 + ((w / radius_z) ** 2 + 1e-12))
 
 
-def stroke(y, x, start_y, start_x, end_y, end_x, start_radius, end_radius) -> np.ndarray:
-    """Distance to a stroke whose radius runs from one end's to the other's."""
-    along_y, along_x = end_y - start_y, end_x - start_x
+def stroke(y, x, start, end, radii) -> np.ndarray:
+    """Distance to a stroke whose radius runs from one end's to the other's. start, end: (y, x)."""
+    (start_y, start_x), (start_radius, end_radius) = start, radii
+    along_y, along_x = end[0] - start_y, end[1] - start_x
     t = ((y - start_y) * along_y + (x - start_x) * along_x) / (along_y**2 + along_x**2)
     t = np.clip(t, 0, 1)
     away = np.hypot(y - start_y - t * along_y, x - start_x - t * along_x)

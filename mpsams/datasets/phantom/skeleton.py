@@ -24,15 +24,18 @@ def paint(rng: np.random.Generator, grid: PixelGrid, image_shw: np.ndarray, z_s,
     spongy_shw, jaw_shw = (270 + 60 * grid.field(rng, 1.38) for _ in range(2))
     distance_shw = np.full(grid.shape, np.inf, np.float32)
     slices = zip(z_s.tolist(), distance_shw, image_shw, y_shw, x_shw, rough_shw, spongy_shw, jaw_shw, strict=True)
-    for z, distance, image, *parts in slices:
+    for z, distance, image, y, x, *textures in slices:
         box = window(image > -500)
-        distance[box] = _slice(grid, z, image[box], *(part[box] for part in parts))
+        distance[box] = _slice(grid, z, image[box], y[box], x[box], [texture[box] for texture in textures])
     return distance_shw
 
 
-def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, rough, spongy, spongy_jaw) -> np.ndarray:
-    """Paints the bones of one slice; returns the distance to them."""
-    side = np.abs(x)
+def _slice(grid: PixelGrid, z: float, image: np.ndarray, y, x, textures: list[np.ndarray]) -> np.ndarray:
+    """Paints the bones of one slice; returns the distance to them.
+
+    textures: of the jaw's outline, of the spongy bone, and of the jaw's.
+    """
+    side, (rough, spongy, spongy_jaw) = np.abs(x), textures
     bones = [_spine(grid, image, z, y, side, spongy)]
     if -20 < z < 58:
         bones.append(_hollow_bone(grid, image, _jaw(z, y, x, rough), 1050, spongy_jaw, 2.3))
@@ -58,61 +61,61 @@ def _spine(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.
     """Vertebrae, discs, the canal with the cord, the vertebral arteries."""
     back, size = _SPINE(z)
     y, side = (y - back) / size, side / size
-    canal = ellipse(y, side, 44, 0, 7.5, 11)
-    foramen = ellipse(y, side, 31, 17.5, 2.8, 2.8)
+    canal = ellipse(y, side, (44, 0), (7.5, 11))
+    foramen = ellipse(y, side, (31, 17.5), (2.8, 2.8))
     bone = np.full_like(y, np.inf)
     if z < 25:
         above = min((z - level for level in _LEVELS), key=abs)  # of the body's middle
         if abs(above) > 5:
-            grid.paint(image, ellipse(y, side, 26, 0, 8, 12), 90)  # disc
+            grid.paint(image, ellipse(y, side, (26, 0), (8, 12)), 90)  # disc
         bone = np.minimum.reduce(
             [
-                ellipse(y, side, 26, 0, 8.5, 12.5) + beyond(above, -6, 6),
-                stroke(y, side, 28, 9, 33, 22, 3.5, 3.5) + beyond(above, -3, 5),
-                ellipse(y, side, 39, 19, 6.5, 7),
-                stroke(y, side, 43, 17, 58, 2, 3.2, 3) + beyond(above, -7, 4),
-                stroke(y, side, 57, 0, 70, 3.5, 3, 2.2) + beyond(above, -8, 2),
+                ellipse(y, side, (26, 0), (8.5, 12.5)) + beyond(above, -6, 6),
+                stroke(y, side, (28, 9), (33, 22), (3.5, 3.5)) + beyond(above, -3, 5),
+                ellipse(y, side, (39, 19), (6.5, 7)),
+                stroke(y, side, (43, 17), (58, 2), (3.2, 3)) + beyond(above, -7, 4),
+                stroke(y, side, (57, 0), (70, 3.5), (3, 2.2)) + beyond(above, -8, 2),
             ]
         )
     elif z < 50:
         bone = np.minimum.reduce(
             [
-                ellipse(y, side, 24, 0, 5.5, 5.5) + beyond(z, 0, 41),  # dens
-                ellipse(y, side, 27, 19, 9, 8)
+                ellipse(y, side, (24, 0), (5.5, 5.5)) + beyond(z, 0, 41),  # dens
+                ellipse(y, side, (27, 19), (9, 8))
                 + beyond(z, 29, 48),  # atlas: its masses, arches and transverse processes
-                stroke(y, side, 15, 0, 19, 17, 3, 3) + beyond(z, 33, 43),
-                stroke(y, side, 29, 24, 31, 38, 3.5, 3) + beyond(z, 33, 41),
-                stroke(y, side, 32, 24, 55, 0, 3, 3.5) + beyond(z, 34, 42),
-                stroke(y, side, 36, 20, 55, 3, 3.5, 3.5) + beyond(z, 0, 27),  # arch of the axis
+                stroke(y, side, (15, 0), (19, 17), (3, 3)) + beyond(z, 33, 43),
+                stroke(y, side, (29, 24), (31, 38), (3.5, 3)) + beyond(z, 33, 41),
+                stroke(y, side, (32, 24), (55, 0), (3, 3.5)) + beyond(z, 34, 42),
+                stroke(y, side, (36, 20), (55, 3), (3.5, 3.5)) + beyond(z, 0, 27),  # arch of the axis
             ]
         )
     if z < 50:
         bone = _hollow_bone(grid, image, np.maximum(bone, -np.minimum(canal, foramen)), 800, spongy, 1.5)
         grid.paint(image, canal, 8)
-    grid.paint(image, ellipse(y, side, 44, 0, 4.2, 6.5), 42, 0.8)  # spinal cord
-    grid.paint(image, ellipse(y, side, 31, 17.5, 1.6, 1.6), 150)  # vertebral artery
+    grid.paint(image, ellipse(y, side, (44, 0), (4.2, 6.5)), 42, 0.8)  # spinal cord
+    grid.paint(image, ellipse(y, side, (31, 17.5), (1.6, 1.6)), 150)  # vertebral artery
     return bone * size
 
 
 def _jaw(z: float, y, x, rough) -> np.ndarray:
     """Distance to the mandible: its arch, and from the angles up its two rami."""
     centre, tall, broad, thick = _JAW(z)
-    arch = np.abs(ellipse(y, x, centre, 0, tall, broad)) - thick + rough + beyond(z, -17, 16)
+    arch = np.abs(ellipse(y, x, (centre, 0), (tall, broad))) - thick + rough + beyond(z, -17, 16)
     arch = 2 * np.logaddexp(arch / 2, (y - _JAW_ENDS(z)[0]) / 2)
     if z <= 1:
         return arch
     front, back = _RAMUS(z)
-    return np.minimum(arch, stroke(y, np.abs(x), front, 48.5, back, 47.5, 2.2, 3) + rough)
+    return np.minimum(arch, stroke(y, np.abs(x), (front, 48.5), (back, 47.5), (2.2, 3)) + rough)
 
 
 def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
     """Both rows, apart from height 20 to 24; the sockets of the upper ones, the hard palate."""
     centre, tall, broad = _TEETH(z)
-    row = np.maximum(np.abs(ellipse(y, x, centre, 0, tall, broad)), y + 34)
+    row = np.maximum(np.abs(ellipse(y, x, (centre, 0), (tall, broad))), y + 34)
     if z > 28:
         grid.paint(image, row - 5.5, 700, 0.8)
     if z > 38:
-        palate = np.maximum(ellipse(y, x, centre, 0, tall, broad), y + 34)
+        palate = np.maximum(ellipse(y, x, (centre, 0), (tall, broad)), y + 34)
         grid.paint(image, palate, 800)
         return np.minimum(palate, row - 5.5)
     crown = abs(z - 22) < 8
@@ -125,61 +128,61 @@ def _teeth(grid: PixelGrid, image: np.ndarray, z: float, y, x) -> np.ndarray:
 
 def _base(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Occiput, mastoids, petrous bones and clivus around the posterior fossa with cerebellum and brainstem."""
-    fossa = ellipse(y, side, 38, 0, 46, 62, 0, z - 94, 46)
-    foramen = ellipse(y, side, 42, 0, 14, 13)
-    mastoid = ellipse(y, side, 24, 55, 15, 9, 0, z - 64, 24)
+    fossa = ellipse(y, side, (38, 0), (46, 62), 0, (z - 94, 46))
+    foramen = ellipse(y, side, (42, 0), (14, 13))
+    mastoid = ellipse(y, side, (24, 55), (15, 9), 0, (z - 64, 24))
     bone = np.minimum.reduce(
         [
             np.maximum(np.abs(fossa - 2.2) - 2.2, -foramen if z < 58 else -np.inf),
-            np.maximum(ellipse(y, side, 15 - 0.4 * (z - 52), 0, 5, 11), 50 - z),  # clivus
-            np.maximum(stroke(y, side, 22, 50, 4, 16, 8, 5), 56 - z),
+            np.maximum(ellipse(y, side, (15 - 0.4 * (z - 52), 0), (5, 11)), 50 - z),  # clivus
+            np.maximum(stroke(y, side, (22, 50), (4, 16), (8, 5)), 56 - z),
         ]
     )
     if z > 50:
-        brain = np.minimum(ellipse(y, side, 22, 0, 11, 14), ellipse(y, side, 54, 20, 34, 40))
+        brain = np.minimum(ellipse(y, side, (22, 0), (11, 14)), ellipse(y, side, (54, 20), (34, 40)))
         grid.paint(image, fossa, 8)
         grid.paint(image, np.maximum(brain, fossa + 2), 38, 1)
-        grid.paint(image, ellipse(y, side, 36, 0, 3.5, 7, 0, z - 68, 12), 8, 1)  # fourth ventricle
+        grid.paint(image, ellipse(y, side, (36, 0), (3.5, 7), 0, (z - 68, 12)), 8, 1)  # fourth ventricle
     _hollow_bone(grid, image, bone, 950, spongy + 200, 1.6)
     grid.paint(image, mastoid, 800)
     grid.paint(image, mastoid + 2, np.where(spongy < 255, -850, 500))  # its cells
     if abs(z - 68) < 4:
-        grid.paint(image, stroke(y, side, 10, 50, 10, 90, 2.6, 3), -1000)  # ear canal
+        grid.paint(image, stroke(y, side, (10, 50), (10, 90), (2.6, 3)), -1000)  # ear canal
     return np.minimum(bone, mastoid)
 
 
 def _face(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Upper jaw, cheek bones, pterygoid plates; the air of the nose and its sinuses."""
     sinus = 3 * np.logaddexp.reduce([  # a pyramid
-        ellipse(y, side, -52, 27, 24, 17, 0, z - 62, 21) / 3, (-0.5 * y + 0.87 * side - 59) / 3, (17 - side) / 3
+        ellipse(y, side, (-52, 27), (24, 17), 0, (z - 62, 21)) / 3, (-0.5 * y + 0.87 * side - 59) / 3, (17 - side) / 3
     ])  # fmt: skip
-    nose = ellipse(y, side, -62, 0, 34, 13.5, 0, z - 60, 22)
-    sphenoid = ellipse(y, side, -14, 0, 13, 16, 0, z - 80, 14)
+    nose = ellipse(y, side, (-62, 0), (34, 13.5), 0, (z - 60, 22))
+    sphenoid = ellipse(y, side, (-14, 0), (13, 16), 0, (z - 80, 14))
     bone = np.minimum.reduce(
         [
             np.abs(sinus - 0.7) - 0.7,
             np.abs(nose - 0.5) - 0.5,
             np.abs(sphenoid - 0.7) - 0.7,
-            stroke(y, side, -74, 38, -46, 60, 3.5, 3) + beyond(z, 54, 74),
-            stroke(y, side, -46, 61, 6, 66, 2, 2.4) + beyond(z, 62, 69),
-            stroke(y, side, -34, 14, -18, 19, 2, 1.2) + beyond(z, 40, 60),
+            stroke(y, side, (-74, 38), (-46, 60), (3.5, 3)) + beyond(z, 54, 74),
+            stroke(y, side, (-46, 61), (6, 66), (2, 2.4)) + beyond(z, 62, 69),
+            stroke(y, side, (-34, 14), (-18, 19), (2, 1.2)) + beyond(z, 40, 60),
         ]
     )
     grid.paint(image, bone, 600, 0.6)
     grid.paint(image, sinus + 0.6, -1000)
     grid.paint(image, np.minimum(nose, sphenoid) + 0.5, -1000)
     for height, reach in ((48, 24), (60, 20), (71, 13)):  # turbinates
-        grid.paint(image, ellipse(y, side, -58, 8, reach, 4.4, 0, z - height, 6), 60)
+        grid.paint(image, ellipse(y, side, (-58, 8), (reach, 4.4), 0, (z - height, 6)), 60)
     grid.paint(image, np.maximum(side - 0.9, nose), 200)  # septum
     return bone
 
 
 def _larynx(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray:
     """Hyoid bone, thyroid and cricoid cartilage."""
-    hyoid = np.maximum(np.abs(ellipse(y, side, -14, 0, 23, 21)) - 2.2, y + 4) + beyond(z, -22, -16)
+    hyoid = np.maximum(np.abs(ellipse(y, side, (-14, 0), (23, 21))) - 2.2, y + 4) + beyond(z, -22, -16)
     front = _THYROID(z)[0]
-    thyroid = stroke(y, side, front, 0, 2, 20, 1.8, 1.8) + beyond(z, -53, -27)
-    cricoid = np.abs(ellipse(y, side, -12, 0, 13, 12)) - 1.8 + beyond(z, -66, -54)
+    thyroid = stroke(y, side, (front, 0), (2, 20), (1.8, 1.8)) + beyond(z, -53, -27)
+    cricoid = np.abs(ellipse(y, side, (-12, 0), (13, 12))) - 1.8 + beyond(z, -66, -54)
     grid.paint(image, hyoid, 600)
     grid.paint(image, np.minimum(thyroid, cricoid), 230)
     return np.minimum.reduce([hyoid, thyroid, cricoid])
@@ -187,8 +190,8 @@ def _larynx(grid: PixelGrid, image: np.ndarray, z: float, y, side) -> np.ndarray
 
 def _shoulder(grid: PixelGrid, image: np.ndarray, z: float, y, side, spongy) -> np.ndarray:
     """Clavicle, first rib and the head of the humerus."""
-    clavicle = np.minimum(stroke(y, side, -24, 12, -14, 62, 6, 5) + beyond(z, -111, -105),
-                          stroke(y, side, -14, 62, 24, 140, 5, 5) + beyond(z, -107, -101))  # fmt: skip
-    rib = stroke(y, side, 46, 26, 22, 64, 3.5, 3.5) + beyond(z, -108, -100)
-    humerus = ellipse(y, side, 26, 150, 20, 20, 0, z + 116, 18)
+    clavicle = np.minimum(stroke(y, side, (-24, 12), (-14, 62), (6, 5)) + beyond(z, -111, -105),
+                          stroke(y, side, (-14, 62), (24, 140), (5, 5)) + beyond(z, -107, -101))  # fmt: skip
+    rib = stroke(y, side, (46, 26), (22, 64), (3.5, 3.5)) + beyond(z, -108, -100)
+    humerus = ellipse(y, side, (26, 150), (20, 20), 0, (z + 116, 18))
     return _hollow_bone(grid, image, np.minimum.reduce([clavicle, rib, humerus]), 800, spongy, 1.8)
