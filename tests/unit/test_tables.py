@@ -403,7 +403,7 @@ def test_interval_and_p_over_runs_by_loops(results):
         and c.scope == "all"
         and c.seeds == (2, 2)
     )
-    alone = comparisons._pair(results, "mps_ams", "mae", 0.05, "strong", "all", "dsc")
+    alone = comparisons._pair(results, ("mps_ams", "mae"), 0.05, "strong", "all", "dsc")
     assert (
         (alone.p_runs < 0.05) == (alone.low > 0 or alone.high < 0)
         and c.p_runs >= alone.p_runs
