@@ -315,7 +315,7 @@ def test_of_two_at_one_image_the_second_is_refused_and_says_so_and_asks_no_more(
     assert np.array_equal(drawn(other), sketched) and np.array_equal(app.on_disk(id), theirs)
     requests = []
     other.on("request", lambda request: requests.append(request.url) if "queue/join" in request.url else None)
-    other.wait_for_timeout(4000)
+    other.wait_for_timeout(4000)  # longer than the pause before it would try again
     assert not requests and other.locator("[data-part=saved]").inner_text().startswith("not saved: ")
     if not other.get_by_role("button", name="Download the mask").is_visible():
         other.get_by_role("button", name="This image", exact=False).filter(has_text="This image").click()
@@ -354,10 +354,11 @@ def test_what_was_drawn_while_the_app_was_away_is_saved_by_the_new_page_and_the_
     if not leave:
         while not dialogs:
             page.wait_for_timeout(100)
-        page.wait_for_timeout(1000)
-        assert "Reload the page (Ctrl+R)" in page.locator("[data-part=saved]").inner_text() and np.array_equal(
-            drawn(page), expected
+        page.wait_for_function(
+            "() => document.querySelector('[data-part=saved]').textContent.includes('Reload the page (Ctrl+R)')",
+            timeout=WAIT,
         )
+        assert np.array_equal(drawn(page), expected)
         return
     page.wait_for_function("() => !document.querySelector('.annotate.open')", timeout=WAIT)
     annotate(page)

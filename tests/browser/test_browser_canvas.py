@@ -118,7 +118,7 @@ def test_a_polygon_holds_the_pixels_whose_centres_are_inside(opened):
     assert (mask_of(page, SHAPE) == expected).all() and expected.sum() > 500
     for point in points[1:4]:
         page.mouse.click(*point)
-        page.wait_for_timeout(30)
+        frames(page)
     page.mouse.move(*points[1])
     page.keyboard.down("Shift")
     page.mouse.click(*points[1])  # on the first corner: closes, and with Shift removes
@@ -163,7 +163,7 @@ def test_what_is_acknowledged_is_what_the_canvas_holds(opened):
     page = opened(server)
     page.mouse.move(*page_point(page, 30, 10))
     page.mouse.down()
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(300)  # longer than the pause after which a finished stroke is saved
     page.mouse.move(*page_point(page, 50, 40))
     page.mouse.up()
     saved(page, "saving")
@@ -320,7 +320,8 @@ def test_the_same_sheet_in_the_middle_of_a_stroke_takes_nothing_of_it(opened):
     points = [page_point(page, *point) for point in ((10, 10), (30, 12), (40, 30))]
     decode = (
         "() => { const was = Image.prototype.decode; Image.prototype.decode = function () { Image.prototype.decode ="
-        " was; return new Promise(end => { window.go_on = end; }).then(() => was.call(this)); }; }"
+        " was; return new Promise(end => { window.go_on = end; }).then(() => was.call(this))"
+        ".then(() => { window.decoded = true; }); }; }"
     )
     server.slices[0] = RAMP + 100
     page.evaluate(decode)
@@ -330,7 +331,8 @@ def test_the_same_sheet_in_the_middle_of_a_stroke_takes_nothing_of_it(opened):
     page.mouse.down()
     page.mouse.move(*points[1])
     page.evaluate("window.go_on()")
-    page.wait_for_timeout(200)
+    page.wait_for_function("() => window.decoded", timeout=WAIT)
+    frames(page)
     page.mouse.move(*points[2])
     page.mouse.up()
     expected = brushed(image_points(page, points), 12, SHAPE)
