@@ -1,5 +1,6 @@
 """Run records -> the paper's two tables: means, intervals, paired comparisons, and how they are written down."""
 
+from mpsams.tables.comparison_writing import comparison_table, comparisons_csv, sentence
 from mpsams.tables.comparisons import Comparison, compare, holm, strongest
 from mpsams.tables.effects import LEVEL, POWER
 from mpsams.tables.means import (
@@ -21,21 +22,7 @@ from mpsams.tables.means import (
     tables_with_runs,
 )
 from mpsams.tables.results import METHODS, TITLES, Results, RunScores, plans, read
-from mpsams.tables.writing import (
-    DASH,
-    HOLDS,
-    MARKS,
-    comparison_table,
-    comparisons_csv,
-    csv,
-    format_signed,
-    intervals,
-    latex,
-    markdown,
-    note,
-    number,
-    sentence,
-)
+from mpsams.tables.writing import DASH, HOLDS, MARKS, csv, format_signed, intervals, latex, markdown, note, number
 
 __all__ = [
     "AVERAGED",

@@ -2,6 +2,8 @@
 
 Axes: N images, K columns of a record. Scores are shares in [0, 1]. A run is one fine-tuning: a draw of the labelled
 images, after the pretraining of one seed (none from scratch).
+
+Over 250 lines because it is one reader: each function checks a part of the same rows.
 """
 
 from __future__ import annotations

@@ -20,11 +20,11 @@ import httpx
 import pytest
 import uvicorn
 
-from benchmarks import clients, hall
+from benchmarks import clients, hall_guest
 from tests.support.server import ROOT
 
 CONFIG = ROOT / "docs" / "deploy" / "nginx.conf"
-SLIDER = hall.SLIDERS["mask"]
+SLIDER = hall_guest.SLIDERS["mask"]
 pytestmark = pytest.mark.skipif(
     not (shutil.which("nginx") and shutil.which("openssl")), reason="needs nginx and openssl"
 )
@@ -231,23 +231,23 @@ def two_apps(weights: Path, folder: Path):
             app.process.wait(30)
 
 
-def enter(port: int, trusted: ssl.SSLContext, plain: str, number: int) -> hall.Guest:
+def enter(port: int, trusted: ssl.SSLContext, plain: str, number: int) -> hall_guest.Guest:
     """A visitor who has opened the page through nginx. plain: an app's own address."""
     config = httpx.get(f"{plain}/config", timeout=60).json()
-    guest = hall.Guest(f"https://localhost:{port}", clients.Page(plain), number, config, "", same=False)
+    guest = hall_guest.Guest(f"https://localhost:{port}", clients.Page(plain), number, config, "", same=False)
     guest.http = httpx.Client(base_url=guest.address, verify=trusted, timeout=120)
     guest.http.get("/").raise_for_status()
     return guest
 
 
-def open_picture(guest: hall.Guest) -> None:
+def open_picture(guest: hall_guest.Guest) -> None:
     """Upload a visitor's picture and open it; its page keeps the token that came with it."""
     token, event = guest.find(SLIDER, "input")["inputs"][-1], guest.find(clients.PICTURE, "upload")
     outputs = guest.send(clients.PICTURE, "upload", {clients.PICTURE: [guest.upload()]})
     guest.parts[token]["props"]["value"] = outputs[event["outputs"].index(token)]
 
 
-def app_of(guest: hall.Guest) -> int:
+def app_of(guest: hall_guest.Guest) -> int:
     """The --memory of the app that answers a visitor."""
     return round(guest.http.get("/healthz").raise_for_status().json()["budget"]["memory"]["limit"] / 2**30)
 
@@ -255,7 +255,7 @@ def app_of(guest: hall.Guest) -> int:
 @pytest.mark.filterwarnings("ignore")
 def test_visitors_of_an_app_that_ends_are_told_and_come_back(small_weights, tmp_path):
     with two_apps(small_weights, tmp_path) as apps, nginx(tmp_path, apps[0].port, apps[1].port) as (port, trusted):
-        of_app: dict[int, hall.Guest] = {}
+        of_app: dict[int, hall_guest.Guest] = {}
         for number in range(64):
             guest = enter(port, trusted, f"http://127.0.0.1:{apps[0].port}", number)
             of_app.setdefault(app_of(guest), guest)

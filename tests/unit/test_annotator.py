@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import annotator
+from benchmarks import annotator, annotator_strokes
 from mpsams import inference
 from mpsams.annotation import scribble
 
@@ -23,25 +23,25 @@ def rectangle(top: int, left: int, height: int, width: int, side: int = 64) -> n
 def test_the_largest_wrong_region_is_missed_or_too_much():
     truth = rectangle(5, 5, 10, 10) | rectangle(40, 40, 6, 6)
     surplus = rectangle(30, 5, 8, 8)
-    assert (annotator.largest_wrong(truth, surplus) == rectangle(5, 5, 10, 10)).all()
-    assert (annotator.largest_wrong(truth, surplus | rectangle(5, 5, 10, 10)) == surplus).all()
-    assert annotator.largest_wrong(truth, truth) is None
+    assert (annotator_strokes.largest_wrong(truth, surplus) == rectangle(5, 5, 10, 10)).all()
+    assert (annotator_strokes.largest_wrong(truth, surplus | rectangle(5, 5, 10, 10)) == surplus).all()
+    assert annotator_strokes.largest_wrong(truth, truth) is None
     # missed above, too much below: two regions
-    touching = annotator.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))
+    touching = annotator_strokes.largest_wrong(rectangle(0, 0, 4, 4), rectangle(4, 0, 4, 5))
     assert (touching == rectangle(4, 0, 4, 5)).all()
 
 
 def test_the_middle_of_a_bar_is_its_middle_line():
-    line, depth = annotator.middle(rectangle(20, 10, 7, 41), 4)
+    line, depth = annotator_strokes.middle(rectangle(20, 10, 7, 41), 4)
     assert depth == 4 and set(line[:, 0]) == {23} and sorted(line[:, 1]) == list(range(13, 48))
-    assert annotator.middle(rectangle(20, 10, 1, 1), 4)[0].tolist() == [[20, 10]]
-    shallow, depth = annotator.middle(rectangle(20, 10, 3, 30), 9)  # nowhere so deep: as deep as it is
+    assert annotator_strokes.middle(rectangle(20, 10, 1, 1), 4)[0].tolist() == [[20, 10]]
+    shallow, depth = annotator_strokes.middle(rectangle(20, 10, 3, 30), 9)  # nowhere so deep: as deep as it is
     assert depth == 2 and set(shallow[:, 0]) == {21} and len(shallow) == 28
 
 
 def test_the_line_stays_in_a_bent_region():
     bent = rectangle(10, 10, 40, 9) | rectangle(41, 10, 9, 40)
-    line, _ = annotator.middle(bent, 5)
+    line, _ = annotator_strokes.middle(bent, 5)
     assert bent[tuple(line.T)].all() and np.abs(np.diff(line, axis=0)).max() == 1
     ends = {tuple(line[0]), tuple(line[-1])}
     assert any(row < 16 for row, _ in ends) and any(column > 43 for _, column in ends)
@@ -49,22 +49,22 @@ def test_the_line_stays_in_a_bent_region():
 
 def test_a_pen_is_round_and_a_hand_strays():
     line = np.array([[32, 32]])
-    dot = annotator.draw_stroke(line, 2, (64, 64), 0, RNG(0))
+    dot = annotator_strokes.draw_stroke(line, 2, (64, 64), 0, RNG(0))
     assert dot.sum() == 13  # |d| <= 2: 1 + 4 + 4 + 4
     long = np.stack([np.full(40, 32), np.arange(10, 50)], axis=1)
-    still, strayed, again = (annotator.draw_stroke(long, 1, (64, 64), noise, RNG(3)) for noise in (0, 2.0, 2.0))
+    still, strayed, again = (annotator_strokes.draw_stroke(long, 1, (64, 64), noise, RNG(3)) for noise in (0, 2.0, 2.0))
     assert still[31:34].sum() == still.sum() and (strayed == again).all() and strayed[31:34].sum() < strayed.sum()
 
 
 def test_one_brush_stroke_fills_a_bar_and_one_takes_it_away():
     truth, nothing = rectangle(20, 10, 7, 41), np.zeros((64, 64), bool)
-    stroke = annotator.brush(truth, nothing, 0, RNG(0))
+    stroke = annotator_strokes.brush(truth, nothing, 0, RNG(0))
     assert stroke.lesion and stroke.length == 35
     # radius 3: rounded ends
     assert not (stroke.pixels_hw & ~truth).any() and (stroke.pixels_hw & truth).sum() == 35 * 7 + 2 * (5 + 5 + 1)
-    away = annotator.brush(nothing, truth, 0, RNG(0))
+    away = annotator_strokes.brush(nothing, truth, 0, RNG(0))
     assert not away.lesion and (away.pixels_hw == stroke.pixels_hw).all()
-    assert annotator.brush(truth, truth, 0, RNG(0)) is None is annotator.pen(truth, truth, 0, RNG(0))
+    assert annotator_strokes.brush(truth, truth, 0, RNG(0)) is None is annotator_strokes.pen(truth, truth, 0, RNG(0))
 
 
 def test_strokes_are_counted_by_hand():
