@@ -11,6 +11,8 @@ again later. All on one machine.
 Visitors of the page: benchmarks/hall.py.
 """
 
+# Over 250 lines because the visitor, the tally and the record are one measurement.
+
 from __future__ import annotations
 
 import argparse

@@ -1,6 +1,8 @@
 """From a network's logits to calibrated probabilities and to masks that may be empty, fitted on validation images.
 
 Axes: B batch, C channels, H x W pixels, K bins.
+
+Over 250 lines because fitting, using and judging a calibration must agree on the same few definitions.
 """
 
 from __future__ import annotations

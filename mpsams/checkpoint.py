@@ -1,4 +1,7 @@
-"""Checkpoints: tensors and JSON metadata in one safetensors file, written at once or not at all. No pickle."""
+"""Checkpoints: tensors and JSON metadata in one safetensors file, written at once or not at all. No pickle.
+
+Over 250 lines because the file format is written, read and checked in one place.
+"""
 
 from __future__ import annotations
 

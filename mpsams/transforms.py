@@ -1,6 +1,8 @@
 """From a sample to the network's input: units, size, normalisation, augmentation.
 
 Axes: B batch, C channels, H x W pixels. Augmentation draws and applies in two functions.
+
+Over 250 lines because training and inference must prepare an image by the same steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The card of a published checkpoint: what it was trained on, how it is read, and its results."""
+"""The card of a published checkpoint: what it was trained on, how it is read, and its results.
+
+Over 250 lines because each row of the card has its words here.
+"""
 
 from __future__ import annotations
 

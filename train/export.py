@@ -14,6 +14,8 @@ on and what it is for. The file is written only when ONNX Runtime gives the same
   python -m train.export weights/busi-mps_ams-seg-10.safetensors --out busi.onnx --opset 17
 """
 
+# Over 250 lines because the graph, its metadata and the check of the written file are one command.
+
 from __future__ import annotations
 
 import warnings

@@ -14,6 +14,8 @@ are kept, never the best on validation: with 10% labels the validation part woul
       --init weights/busi-mps_ams-seg-10.safetensors
 """
 
+# Over 250 lines because the options, the training and the description of the network are one command.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -9,6 +9,8 @@ PDF. Every number and every sentence comes from the records; what has no run yet
   python -m train.report --against mae                            compares the others with MAE instead of MPS-AMS
 """
 
+# Over 250 lines because each section of the report is a function here.
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence

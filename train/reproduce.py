@@ -11,6 +11,8 @@ train.report. The plan is a TOML file: train/plans/*.toml, or your own.
   python -m train.report runs/busi-cpu/records.jsonl
 """
 
+# Over 250 lines because planning, running and recording the trainings of a plan are one command.
+
 from __future__ import annotations
 
 import argparse

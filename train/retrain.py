@@ -8,6 +8,8 @@ before it uses them.
   python -m train.retrain --project PROJECT --init weights/busi-mps_ams-seg-10.safetensors
 """
 
+# Over 250 lines because dividing, training and judging are one command.
+
 from __future__ import annotations
 
 import contextlib

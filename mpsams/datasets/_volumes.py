@@ -3,6 +3,8 @@
 A flat picture is a volume of one slice.
 
 Axes: S slices of H x W pixels as a radiologist sees them, C channels.
+
+Over 250 lines because every data set of volumes needs all of these steps, one after the other.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Axes: L patches, H x W pixels of a slice as shown, S the side of the grid image; X, Y, Z voxels as stored. Masks:
 True = hidden or lesion. The grid image is what networks see: a part of the slice (``box``), at SIDE pixels.
+
+Over 250 lines because all changes of a case return a new one that is built by the same function.
 """
 
 from __future__ import annotations

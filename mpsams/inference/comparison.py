@@ -3,6 +3,8 @@
 No gradio here.
 
 Axes: M networks; H x W pixels of the slice; probabilities at a network's own size, S x S. Masks: True = lesion.
+
+Over 250 lines because masks, scores and agreement are computed from the same predictions of one slice.
 """
 
 from __future__ import annotations

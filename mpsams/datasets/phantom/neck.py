@@ -2,6 +2,8 @@
 base.
 
 Millimetres from the centre: z up from the lower jaw, y to the back, x to the patient's left.
+
+Over 250 lines because the parts of one picture share their curves and are painted in a fixed order.
 """
 
 from __future__ import annotations

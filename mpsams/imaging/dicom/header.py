@@ -1,6 +1,8 @@
 """DICOM headers to frames: refused before any pixel is decoded if sizes, kinds or lengths do not make sense.
 
 Names and other free text are neither parsed nor repeated.
+
+Over 250 lines because every check that comes before a pixel is decoded is here.
 """
 
 from __future__ import annotations
