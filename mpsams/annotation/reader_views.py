@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mpsams.annotation import disk
 from mpsams.annotation.project import Project
 from mpsams.annotation.project_folder import is_project
 
@@ -41,13 +42,14 @@ class ReaderView:
     """The project that one reader works in, and the others whose masks they see.
 
     project: with their masks. name: "" for the first reader. is_blind: True if they see no other's masks. visible: the
-    readers whose masks they see beside their own, by name.
+    readers whose masks they see beside their own, by name. notes: sentences on readers whose project cannot be opened.
     """
 
     project: Project
     name: str = ""
     is_blind: bool = False
     visible: tuple[tuple[str, Project], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def is_consensus(self) -> bool:
@@ -81,17 +83,15 @@ class ReaderViews:
     def view(self, name: str) -> ReaderView:
         """Return the view of a reader: "" is the first, "consensus" that of all.
 
-        ValueError if there is no such reader.
+        ValueError if there is no such reader, or their project cannot be opened; the sentence names no folder.
         """
         if not name:
             return ReaderView(self.project)
         first = ((FIRST, self.project),)
         if name == CONSENSUS and self.names():
-            return ReaderView(
-                self._open(CONSENSUS),
-                CONSENSUS,
-                visible=first + tuple((each, self._open(each)) for each in self.names()),
-            )
+            others, notes = self.open_all()
+            visible = first + tuple((one.name, one.project) for one in others)
+            return ReaderView(self._open(CONSENSUS), CONSENSUS, visible=visible, notes=tuple(notes))
         if name not in self.names():
             raise ValueError(
                 f"reader {name[:LONGEST]!r}; allowed are"
@@ -101,6 +101,18 @@ class ReaderViews:
         setting = project.setting(SETTING)
         is_blind = not (isinstance(setting, dict) and setting.get("blind") is False)
         return ReaderView(project, name, is_blind, () if is_blind else first)
+
+    def open_all(self) -> tuple[list[ReaderView], list[str]]:
+        """Return the views of the second readers, and a sentence on each whose project cannot be opened."""
+        views, notes = [], []
+        for name in self.names():
+            try:
+                views.append(self.view(name))
+            except (ValueError, OSError) as error:
+                notes.append(
+                    disk.as_sentence(error) if isinstance(error, ValueError) else f"{name}: {disk.sentence(error)}"
+                )
+        return views, notes
 
     def join(self, name: str, is_blind: bool, user: str = "") -> ReaderView:
         """Return the view of a second reader, who begins now if they are new; images that cannot be read are left out.
@@ -152,4 +164,13 @@ class ReaderViews:
         yield from readers.fill_consensus([project for _, project in view.visible], view.project, method, "", notes)
 
     def _open(self, name: str) -> Project:
-        return self.project.open_inside(f"{FOLDER}/{name}")
+        """Return the project of a reader. ValueError where it cannot be opened; the sentence names no folder."""
+        if self.project.read_only and not is_project(self.project.folder / FOLDER / name):
+            raise ValueError(f"there is no {name} yet, and none can be made: this project is read-only")
+        try:
+            return self.project.open_inside(f"{FOLDER}/{name}")
+        except ValueError:
+            raise ValueError(
+                f"the project of reader {name!r} cannot be opened: it is damaged, of a later version, or in use by"
+                " another app"
+            ) from None

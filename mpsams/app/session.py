@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from mpsams.annotation import disk
 from mpsams.annotation.project import Project
 from mpsams.annotation.reader_views import ReaderView, ReaderViews
 from mpsams.app.events import on_event, user_error
@@ -81,8 +82,8 @@ class Session:
         """
         try:
             return None if self.views is None else self.views.view(page_query().get("reader", ""))
-        except ValueError as error:
-            raise user_error(error) from None
+        except (ValueError, OSError) as error:
+            raise user_error(disk.as_sentence(error)) from None
 
     @property
     def project(self) -> Project | None:

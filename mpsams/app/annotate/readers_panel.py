@@ -73,7 +73,7 @@ class ReadersPanel:
         yield html.note(
             f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by"
             f" {METHOD_TITLES[method]} now. Look at each, or accept them from the list."
-        ) + html.notes(notes)
+        ) + html.notes([*self.session.view.notes, *notes])
 
     def _join(self, user: str, event: gr.EventData) -> str:
         values = event_values(event)
@@ -114,12 +114,13 @@ class ReadersPanel:
     def _show(self, go: str | None = None) -> str:
         """The readers as HTML. go: the reader whose page is opened next."""
         view, views = self.session.view, self.session.views
-        found = [] if view.name else [(one.project.counts(), one) for one in map(views.view, views.names())]
+        others, notes = ([], view.notes) if view.name else views.open_all()
+        found = [(one.project.counts(), one) for one in others]
         names = [
             {"name": one.name, "is_blind": one.is_blind, "accepted": counts["accepted"], "images": sum(counts.values())}
             for counts, one in found
         ]
-        return render("readers", view=view, names=names, go=go, read_only=views.project.read_only)
+        return render("readers", view=view, names=names, notes=notes, go=go, read_only=views.project.read_only)
 
     def _show_agreement(self, view: ReaderView, pair: object = 0, notes: Sequence[str] = ()) -> str:
         """The agreement of two readers as HTML; the images on which they agree least become the first of the consensus'
