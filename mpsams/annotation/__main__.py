@@ -21,6 +21,7 @@ from mpsams.annotation.project import Project
 from mpsams.annotation.project_folder import is_project
 from mpsams.imaging import MODALITIES
 
+AS_IS = argparse.RawDescriptionHelpFormatter
 ABOUT = "Import masks into a project of annotations, export them, and add images, as the Annotate tab of the app does."
 FORMATS = "\n".join(f"  {name:<10} {description}" for name, description in {
     "folder": "images/ and masks/, PNG for pictures and .nii.gz for volumes: what --data.name folder reads",
@@ -86,9 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    as_is = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=as_is
+        prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=AS_IS
     )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="import|export|add|second|agreement|consensus"
@@ -101,20 +101,26 @@ def _parser() -> argparse.ArgumentParser:
     user.add_argument(
         "--who", dest="user", default="", metavar="NAME", help="name for the project's log (default: none)"
     )
+    _add_exchange(commands, project, user)
+    _add_readers(commands, project, user)
+    return parser
 
+
+def _add_exchange(commands, project: argparse.ArgumentParser, user: argparse.ArgumentParser) -> None:
+    """Add the commands that take images and masks in and write them."""
     taking = commands.add_parser(
         "import",
         parents=[project, user],
         help="save masks as drafts that wait to be accepted",
         epilog=EPILOG,
-        formatter_class=as_is,
+        formatter_class=AS_IS,
     )
     taking.add_argument(
         "file", type=Path, metavar="FILE", help="a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
     )
 
     sending = commands.add_parser(
-        "export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=as_is
+        "export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=AS_IS
     )
     sending.add_argument("format", choices=tuple(transfer.FORMATS), metavar="FORMAT", help=", ".join(transfer.FORMATS))
     sending.add_argument("out", type=Path, metavar="OUT", help="new folder, or a new file that ends in .zip")
@@ -139,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[project, user],
         help="copy images into a project, made if need be",
         epilog=EPILOG,
-        formatter_class=as_is,
+        formatter_class=AS_IS,
     )
     adding.add_argument(
         "files",
@@ -152,12 +158,15 @@ def _parser() -> argparse.ArgumentParser:
         "--modality", choices=MODALITIES, help="modality of the images (default: as the files state it, else guessed)"
     )
 
+
+def _add_readers(commands, project: argparse.ArgumentParser, user: argparse.ArgumentParser) -> None:
+    """Add the commands for several readers of the same images."""
     copying = commands.add_parser(
         "second",
         parents=[project, user],
         help="make a project with the same images for a second reader",
         epilog=EPILOG,
-        formatter_class=as_is,
+        formatter_class=AS_IS,
     )
     copying.add_argument(
         "folder",
@@ -172,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     comparing = commands.add_parser(
-        "agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=as_is
+        "agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=AS_IS
     )
     comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
     comparing.add_argument(
@@ -184,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[project],
         help="make a project of what the readers agree on, to be exported",
         epilog=EPILOG,
-        formatter_class=as_is,
+        formatter_class=AS_IS,
     )
     joining.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="folders of the other readers' projects")
     joining.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, of the project with the consensus")
@@ -193,7 +202,6 @@ def _parser() -> argparse.ArgumentParser:
         " (default: majority)"
     )
     joining.add_argument("--method", choices=tuple(METHODS), default="majority", help=method)
-    return parser
 
 
 def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
