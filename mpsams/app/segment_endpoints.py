@@ -48,13 +48,8 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
         case = set_truth(case, Path(truth)) if truth else case
         network = registry.network(name)
         if number or not case.is_volume:
-            return (
-                name,
-                case,
-                slice_mask(
-                    case, shared.grid_probability(network, case.unit_hw, case.box), threshold, network.readout.rule
-                ),
-            )
+            probability = shared.grid_probability(network, case.unit_hw, case.box)
+            return name, case, slice_mask(case, probability, threshold, network.readout.rule)
         *_, (_, predictions) = volumes.segment(case, [network])
         return name, case, predictions[0].mask(case.scan, threshold)
 
@@ -70,15 +65,7 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
             "threshold": threshold,
             "notes": answers.notes(case),
         }
-        if case.is_volume and not slice:
-            areas = geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
-            per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
-            numbers = {name: answers.finite(value) for name, value in volumes.measure(case, mask_xyz).items()}
-            return answer | numbers | {"slices": len(areas), "lesion_pixels": per_slice}
-        mask_hw = geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index]
-        rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
-        box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
-        return answer | {"lesion_pixels": int(mask_hw.sum()), "box": box} | scores(mask_hw, case)
+        return answer | measure(case, mask_xyz, of_volume=case.is_volume and not slice)
 
     def export_mask(image, modality="", threshold=DEFAULT_THRESHOLD, weights="", slice=0, format=""):
         """The lesion mask as a file in the geometry of the upload, PNG of a picture, NIfTI or DICOM-SEG of a volume;
@@ -95,6 +82,19 @@ def endpoints(registry: ModelRegistry, button: gr.DownloadButton) -> None:
     )
     parts = [gr.File(visible=False, label="mask"), gr.JSON(visible=False)]
     endpoint("export", export_mask, [image, modality, threshold, weights, number, form], parts, lane=NETWORK)
+
+
+def measure(case: Case, mask_xyz: np.ndarray, of_volume: bool) -> dict:
+    """The measures of a mask on the slice of the case, or of_volume on all slices."""
+    if of_volume:
+        areas = geometry.radiological_view(mask_xyz, case.scan.affine).sum(axis=(1, 2))
+        per_slice = {str(k + 1): int(area) for k, area in enumerate(areas) if area}
+        numbers = {name: answers.finite(value) for name, value in volumes.measure(case, mask_xyz).items()}
+        return numbers | {"slices": len(areas), "lesion_pixels": per_slice}
+    mask_hw = geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index]
+    rows, columns = (np.flatnonzero(mask_hw.any(axis=axis)) for axis in (1, 0))
+    box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1] if len(rows) else None
+    return {"lesion_pixels": int(mask_hw.sum()), "box": box} | scores(mask_hw, case)
 
 
 def write_mask(case: Case, mask_xyz: np.ndarray, form: str, near: gr.components.Component) -> str:

@@ -16,6 +16,7 @@ from mpsams.app.learn.state import WAYS
 from mpsams.app.learn.steps import film, small
 from mpsams.inference.case import NAMES
 from mpsams.inference.comparison import ASSIST, TITLES, is_assistant, parse_name
+from mpsams.inference.reconstruction import Reconstruction
 from mpsams.inference.registry import training_data
 from mpsams.plots import images
 
@@ -133,22 +134,10 @@ def reconstruct(context: LessonContext) -> StepPage:
             f" {html.percent(result.error_background, 1)}."
         )
     better = "closer than" if error < mean else "no closer than"
-    size = pictures.SIZE
-    big = images.svg(
-        f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches",
-        size,
-        [pictures.grey(result.filled_11ss)],
-    )
-    seen = images.svg("What the network sees", size, [pictures.grey(result.masked_11ss)])
-    error_map = images.svg(
-        "Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)]
-    )
-    real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
-    trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
     return StepPage(
         title,
         html.trained_elsewhere([training_data(context.autoencoder.metadata)], context.case.modality, NAMES)
-        + film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more")),
+        + filling_pictures(context, result),
         [
             f"A U-Net, trained only on this exercise, fills in the hidden patches. {hidden_words(context)}",
             (
@@ -163,6 +152,23 @@ def reconstruct(context: LessonContext) -> StepPage:
         tries,
         *ask,
     )
+
+
+def filling_pictures(context: LessonContext, result: Reconstruction) -> str:
+    """The filling large, and below it what was given, the image as it is, and the error."""
+    size = pictures.SIZE
+    big = images.svg(
+        f"What the network fills in for {int(context.hidden_1l.sum())} hidden patches",
+        size,
+        [pictures.grey(result.filled_11ss)],
+    )
+    seen = images.svg("What the network sees", size, [pictures.grey(result.masked_11ss)])
+    error_map = images.svg(
+        "Error of the filling, hidden patches only; brighter is further off", size, [pictures.wrong(result.error_11ss)]
+    )
+    real = images.svg("The image as it is", size, [pictures.image(), context.case.outline(size, part=True)])
+    trio = html.row([small(seen, "given"), small(real, "the image as it is"), small(error_map, "error")], "strip3")
+    return film(big, trio, pictures.ramp("no error", f"{pictures.TOP:.0%} or more"))
 
 
 def compare(context: LessonContext) -> StepPage:
@@ -294,20 +300,6 @@ def transfer(context: LessonContext) -> StepPage:
             "<h4>Try it</h4><p>The steps before work without any.</p>",
             *ask,
         )
-    truth = context.case.outline(context.case.size_hw)
-    films = []
-    for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
-        begun = BEGUN[parse_name(name)[1]]
-        known = compared.scores.get(name)
-        score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
-        caption = f"{score}Outlines {network_grid.share(compared.masks[name])}."
-        films.append(
-            html.figure(
-                network_grid.picture(compared, name, truth, network_grid.LARGE),
-                f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>",
-                caption,
-            )
-        )
     about = [context.registry.metadata(name) for name in compared.masks]
     paragraphs = [
         (
@@ -327,7 +319,7 @@ def transfer(context: LessonContext) -> StepPage:
     taught = "" if elsewhere else html.taught_on(training_data(about[0]), context.case.plane)
     return StepPage(
         title,
-        elsewhere + html.row(films, "films two") + key,
+        elsewhere + html.row(outlined_films(context), "films two") + key,
         paragraphs,
         "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp;"
         ' compare has all networks and a threshold to move.</p><button type="button" class="do" data-go="11">Play the'
@@ -335,6 +327,26 @@ def transfer(context: LessonContext) -> StepPage:
         *ask,
         taught,
     )
+
+
+def outlined_films(context: LessonContext) -> list[str]:
+    """The outline of each network that is compared, with its DSC."""
+    compared = context.compared
+    truth = context.case.outline(context.case.size_hw)
+    films = []
+    for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
+        begun = BEGUN[parse_name(name)[1]]
+        known = compared.scores.get(name)
+        score = f"DSC {html.number(known['dsc'], 3)}. " if known else ""
+        caption = f"{score}Outlines {network_grid.share(compared.masks[name])}."
+        films.append(
+            html.figure(
+                network_grid.picture(compared, name, truth, network_grid.LARGE),
+                f"{TITLES[parse_name(name)[1]]} <em>{begun}</em>",
+                caption,
+            )
+        )
+    return films
 
 
 def with_all_labels(context: LessonContext) -> list[str]:

@@ -74,7 +74,11 @@ def build(session: Session) -> None:
             (epoch, session.epoch), parse_number("epoch", values.get("epoch", OPENS_AT), 1, schedule.HORIZON)
         ),
     )
+    add_endpoint(registry)
 
+
+def add_endpoint(registry: ModelRegistry) -> None:
+    """Register /reconstruct."""
     image = gr.File(type="filepath", visible=False, label="image")
     seed = gr.Number(0, precision=0, visible=False, label="seed of the random order, from 0 to 2147483647")
     at = gr.Number(OPENS_AT, visible=False, label=f"epoch, from 1 to {endpoints.LAST_EPOCH}")
