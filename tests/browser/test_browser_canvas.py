@@ -200,6 +200,7 @@ def test_without_an_answer_it_says_so_and_tries_again_with_the_newest_mask(opene
     assert [command["action"] for command in server.commands] == ["save"] * 3 and np.diff(
         [command["request_id"] for command in server.commands]
     ).tolist() == [1, 1]
+    assert len({command["id"] for command in server.commands}) == 1, "by it the server counts its seconds once"
     assert (server.masks[0] == mask_of(page, SHAPE)).all() and server.commands[0]["mask"] != server.commands[2]["mask"]
 
 

@@ -5,6 +5,7 @@ page.
 from __future__ import annotations
 
 import errno
+import json
 from types import SimpleNamespace
 
 import gradio as gr
@@ -16,7 +17,8 @@ from mpsams.annotation import lock, protocol
 from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import page as panels
-from mpsams.app.annotate import project_sidebar
+from mpsams.app.annotate import project_sidebar, readers_panel, retrain_panel
+from mpsams.app.tabs import annotate
 from mpsams.inference.case import Case
 from mpsams.inference.registry import ModelRegistry
 from tests.support.annotate_tab import Tab
@@ -187,6 +189,39 @@ def test_the_log_has_the_name_that_was_signed_in_with_whatever_was_typed(small_w
         assert [(row["action"], row["user"]) for row in project.log()] == [
             ("added", ""), ("proposed", "anne"), ("saved", "anne"), ("saved", "anne"), ("accepted", "anne")
         ]  # fmt: skip
+
+
+def test_whatever_writes_the_log_writes_the_name_that_was_signed_in_with(small_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    upload = {"path": str(picture(tmp_path / "uploads")), "meta": {"_type": "gradio.FileData"}}
+    users = []
+    monkeypatch.setattr(retrain_panel.adoption, "promote", lambda project, run, user: users.append(user))
+    monkeypatch.setattr(retrain_panel.adoption, "rollback", lambda project, user: users.append(user))
+    with Project(tmp_path / "project") as project:
+        tab = Tab(panels.page(ModelRegistry(small_weights), project))
+        tab.request = gr.Request(username="anne")
+
+        def call(module, name, data=None, **values):
+            tab.call(tab.named(name, module), data, **{"Your initials, for the log": "Dr. Mallory"}, **values)
+
+        call(project_sidebar, "_add", **{"Pictures, volumes, DICOM files or zips": [upload]})
+        (item,) = project.items()
+        call(project_sidebar, "_propose")
+        call(project_sidebar, "_class", {"action": "define", "classes": [{"name": "cyst"}]})
+        call(project_sidebar, "_class", {"action": "classify", "item": item.id, "image_class": "cyst"})
+        call(annotate, "batch", {"action": "accept", "items": [item.id]})
+        call(readers_panel, "_join", {"name": "Clara", "blind": True})
+        call(readers_panel, "_compare")
+        call(retrain_panel, "_use")
+        call(retrain_panel, "_back")
+        rows = [
+            row
+            for folder in (project.folder, *(project.folder / "readers").iterdir())
+            for row in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        ]
+        assert {row["action"] for row in project.log()} >= {"added", "proposed", "classified", "accepted"}
+        assert len(rows) > 6 and {row["user"] for row in rows} == {"anne"} and users == ["anne", "anne"]
 
 
 def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypatch):

@@ -639,6 +639,7 @@ import sys
 for name in ("fcntl", "resource"):
     sys.modules[name] = None  # as on Windows
 import train.pretrain, train.finetune, train.pack, train.evaluate, train.reproduce
+import mpsams.app.main, mpsams.annotation.__main__, mpsams.annotation.retraining_run
 from train import memory
 from pathlib import Path
 memory.STATUS = Path("/nowhere")
