@@ -196,6 +196,9 @@ def overflowing(tmp_path) -> Path:
     for name, kind in (("busi-mps_ams-seg-10", "segmentation"), ("busi-mps_ams-pretrain", "pretrain")):
         metadata = ABOUT | {"kind": kind, "size": 256, "transfers": ["encoder", "decoder"]}
         written(tmp_path / f"{name}.safetensors", metadata, large)
+    prompt = {name: tensor.contiguous() for name, tensor in UNet(**MODEL | {"channels": 5}).state_dict().items()}
+    prompt |= {name: torch.full_like(prompt[name], 1e38) for name in large}
+    written(tmp_path / "prompt.safetensors", ABOUT | {"kind": "prompt", "model": MODEL | {"channels": 5}}, prompt)
     return tmp_path
 
 
@@ -217,6 +220,7 @@ def test_the_page_says_so_too(overflowing, tmp_path):
         file = upload(http, picture.getvalue())
         for endpoint in ("segment", "export", "reconstruct"):
             assert "NaN or infinity" in call_error(http, endpoint, [file]), endpoint
+        assert "NaN or infinity" in call_error(http, "prompt", [file, "[8, 8, 24, 24]"])
 
 
 def test_the_note_on_what_was_left_out_is_no_html_of_its_own(tmp_path):

@@ -173,5 +173,6 @@ def test_images_and_networks_that_do_not_fit_are_refused():
             prompts.segment_prompt(network(Bright()), image, prompt)
     with pytest.raises(ValueError, match="'segmentation'"):
         prompts.segment_prompt(network(Bright(), "segmentation"), np.zeros(SHAPE), prompt)
-    with pytest.raises(NotFinite):
-        prompts.segment_prompt(network(Constant(float("nan"))), np.zeros(SHAPE), prompt)
+    for value in (np.nan, np.inf, -np.inf):
+        with pytest.raises(NotFinite):
+            prompts.segment_prompt(network(Constant(value)), np.zeros(SHAPE), prompt)
