@@ -35,11 +35,11 @@ def test_overlap_is_the_loop():
 
 
 @pytest.mark.parametrize(
-    "said, real, value", [(False, False, 1.0), (False, True, 0.0), (True, False, 0.0), (True, True, 1.0)]
+    "predicted, real, value", [(False, False, 1.0), (False, True, 0.0), (True, False, 0.0), (True, True, 1.0)]
 )
-def test_overlap_of_empty_masks(said, real, value):
+def test_overlap_of_empty_masks(predicted, real, value):
     pred, truth = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
-    pred[:, 1], truth[:, 1] = float(said), float(real)
+    pred[:, 1], truth[:, 1] = float(predicted), float(real)
     assert {k: float(v) for k, v in metrics.overlap(pred, truth).items()} == {"dsc": value, "ppv": value, "sen": value}
 
 
