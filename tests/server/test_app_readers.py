@@ -18,7 +18,7 @@ from tests.support.annotate_tab import Tab
 from tests.support.annotation_page import picture
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-DAMAGED = "0.png was left out: The file of this image was damaged or removed outside of this program."
+DAMAGED = "picture 0.png was left out: The file of this image was damaged or removed outside of this program."
 
 
 @pytest.fixture
@@ -60,6 +60,11 @@ def test_a_damaged_image_is_named_and_the_other_images_are_compared(project, sma
         shown = texts(tab.call(tab.named("add_images", readers_panel)))
         assert DAMAGED in shown and shown.count(DAMAGED) == 1 and "2 images" in shown
         assert DAMAGED in texts(tab.call(tab.named("_measure", readers_panel), {"pair": 0}))
+        views, notes = ReaderViews(again), []
+        assert list(views.make_consensus("majority", notes=notes))[-1] == (2, 2) and notes == [DAMAGED]
+        assert len(views.join("Dora", True).project.items()) == 2
+        tab.request = gr.Request(query_params={"reader": "Dora"})
+        assert DAMAGED in texts(tab.call(tab.named("add_images", readers_panel)))
 
 
 def test_a_damaged_reader_is_named_and_the_page_loads(project, small_weights):
