@@ -14,7 +14,7 @@ import torch
 
 from mpsams import checkpoint, clusters, inference, masking, metrics, patches, plots, schedule
 from mpsams.app.address import Address
-from mpsams.app.learn import examples, handout, layout, lesson, quiz, quiz_page, uses
+from mpsams.app.learn import examples, handout, layout, lesson, quiz, quiz_page, transfer
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, STEPS, LessonState, SliceLink, make_link
 from mpsams.app.session import Session
@@ -112,9 +112,9 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
         found = {f"busi-{name}-seg-10": {"dsc": dsc} for name, dsc in zip(("mps_ams", "scratch"), scores)}
         monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores=found))
         assert (
-            words in uses.judged(context)
-            and f"{scores[0]:.3f}" in uses.judged(context)
-            and "find little" not in uses.judged(context)
+            words in transfer.judged(context)
+            and f"{scores[0]:.3f}" in transfer.judged(context)
+            and "find little" not in transfer.judged(context)
         )
     monkeypatch.setitem(
         context.__dict__,
@@ -127,7 +127,7 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
             }
         ),
     )
-    assert "find little here" in uses.judged(context) and "does better" in uses.judged(context)
+    assert "find little here" in transfer.judged(context) and "does better" in transfer.judged(context)
 
 
 def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):

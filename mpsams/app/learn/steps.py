@@ -1,6 +1,8 @@
 """The first half of the walk in words and pictures: patches, similarity, covariance, clusters, order, ratio.
 
 No gradio here.
+
+Over 250 lines because most of it is the text of six steps.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import gradio as gr
 from mpsams.app.components.templates import read_scripts
 from mpsams.app.events import event_values, on_event, user_error
 from mpsams.app.gradio_compat import save_to_cache
-from mpsams.app.learn import examples, handout, layout, quiz, quiz_page, steps, uses
+from mpsams.app.learn import examples, handout, layout, quiz, quiz_page, steps, transfer, uses
 from mpsams.app.learn.context import LessonContext
 from mpsams.app.learn.state import DEFAULTS, STATE_KEYS, LessonState, make_link
 from mpsams.app.server.lanes import NETWORK
@@ -24,7 +24,7 @@ PLACE = 0
 SCRIPTS = ("learn", "present")  # parts of one script, in this order
 STEP_PAGES = (
     steps.cut, steps.similarity, steps.covariance, steps.two_clusters, steps.order, steps.ratio,
-    uses.hide, uses.reconstruct, uses.compare, uses.transfer,
+    uses.hide, uses.reconstruct, uses.compare, transfer.transfer,
 )  # fmt: skip
 EXAMPLE_STEPS = (4, 9)  # clusters, and how well they find the lesion
 PRESS = "() => setTimeout(() => document.querySelector('#handout-file').click(), 200)"
