@@ -2,6 +2,8 @@
 JSON.
 
 python -m mpsams.annotation import PROJECT FILE
+
+Over 250 lines because the options, the help and the reports of six commands belong together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The actions of an annotation session: for each command a function that carries it out and returns the reply."""
+"""The actions of an annotation session: for each command a function that carries it out and returns the reply.
+
+Over 250 lines because each action of the table is a short function that is called from nowhere else.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """COCO's annotations.json: written with one annotation for each marked picture or slice, and read from strangers.
 
 A picture NAME is the image "NAME.png"; an axial slice of a volume, counted from 0 as shown, is "NAME/007.png".
+
+Over 250 lines because reading and writing share the entries, the names and the run lengths of one format.
+
 Axes: X, Y, Z as stored; S slices of H x W pixels as shown.
 """
 

@@ -4,6 +4,8 @@ a zip.
 Pixels, masks, labels and geometry leave, and what the caller gives: names, classes and the rows of names.csv. No other
 name, date or text leaves, but the UIDs that a DICOM-SEG needs. What is burnt into the pixels themselves stays there.
 
+Over 250 lines because all formats go through one path that writes a folder or a zip whole or not at all.
+
 Axes: X, Y, Z as the scan stores them.
 """
 

@@ -1,5 +1,7 @@
 """Opens images for an annotation session: new ones, those that were compressed, and those of before a restart of the
 app.
+
+Over 250 lines because all ways to open an image share its token, its lock and its warnings.
 """
 
 from __future__ import annotations

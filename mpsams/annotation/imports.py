@@ -4,6 +4,8 @@ zips.
 Uploads are untrusted: formats are told by content, names only tell which scan is meant and are never used as paths, and
 sentences name nothing but the project's own scans.
 
+Over 250 lines because the kinds of files of one upload are merged image by image under one budget and one report.
+
 Axes: X, Y, Z as the scan stores them.
 """
 

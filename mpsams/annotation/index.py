@@ -1,6 +1,8 @@
 """An index of the images in SQLite, built from the log; it may be deleted and is then built again.
 
 One connection, guarded by the lock of the project that holds it.
+
+Over 250 lines because the queries and the replay of the log share one connection and one table.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """An image that is being annotated: its mask as drawn so far, and how it is saved.
 
+Over 250 lines because drawing, undo and saving all change one mask and what is known of it.
+
 Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
 """
 

@@ -1,9 +1,11 @@
 """A project of annotations: a folder with images, proposed and corrected masks, a queue, and a log of what was done.
 
 A call that returns is acknowledged: what it did is on the disk. The log is the truth, the SQLite file a table made from
-it. Longer than other modules, since all methods of ``Project`` take the same locks in the same order.
-``docs/reference/project-folder.md`` says what lies where. Axes: X, Y, Z as the image's file stores them, of a flat
-image Z = 1.
+it. ``docs/reference/project-folder.md`` says what lies where.
+
+Over 250 lines because all methods of ``Project`` take the same locks in the same order.
+
+Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1.
 """
 
 from __future__ import annotations

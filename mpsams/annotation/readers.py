@@ -1,5 +1,7 @@
 """Several readers: the same images in a project for each, how far two of them agree, and the consensus of all as
 another project.
+
+Over 250 lines because agreement and consensus read the masks of several projects in the same way.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ proposal far from them; its weight falls with the distance from a stroke. The re
 proposal stays where no stroke is near or similar. Pixels are compared by the network's features, the intensities around
 them and their place.
 
+Over 250 lines because it is one algorithm, whose parts hand on the same arrays.
+
 Axes: K features, H x W pixels of the working grid, P = H * W of them, N numbers per pixel. Strokes are int8:
 1 lesion, -1 background, 0 nothing.
 """

@@ -3,6 +3,8 @@
 A command names its slice by a key, so that a late one still lands where it was drawn. This holds even after the app was
 restarted: the token of a project's image is the image's id, the mask it was opened with and a random end, and the log
 of the project says who saved last. Axes: X, Y, Z voxels as stored; H x W pixels of a slice as shown.
+
+Over 250 lines because all methods of the session work under one lock on what is on screen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The sidebar: the case on screen and how to move through its volume, samples, uploads, display window, clustering."""
+"""The sidebar: the case on screen and how to move through its volume, samples, uploads, display window, clustering.
+
+Over 250 lines because the components of one column update each other, and every event returns them together.
+"""
 
 from __future__ import annotations
 

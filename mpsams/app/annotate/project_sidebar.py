@@ -1,4 +1,7 @@
-"""The column beside the canvas: the queue of a project, what goes into it and out of it, and this image's own files."""
+"""The column beside the canvas: the queue of a project, what goes into it and out of it, and this image's own files.
+
+Over 250 lines because the components of one column update each other, and every event returns them together.
+"""
 
 from __future__ import annotations
 

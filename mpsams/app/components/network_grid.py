@@ -1,6 +1,8 @@
 """The N-method grid as HTML: a cell for each network, for the truth and for where they differ; one of them large.
 
 No gradio here.
+
+Over 250 lines because the small pictures, the large one and the sentences are made of one comparison.
 """
 
 from __future__ import annotations

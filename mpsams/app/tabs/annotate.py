@@ -2,6 +2,8 @@
 first.
 
 The canvas sends commands to an annotation session and gets replies. Another slice or image is shown in all tabs.
+
+Over 250 lines because the canvas, the list and the sidebar beside it answer each event together.
 """
 
 from __future__ import annotations

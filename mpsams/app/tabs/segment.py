@@ -1,6 +1,8 @@
 """Segment & compare: the lesion as outlined by every segmentation network at hand, beside the truth and where they
 differ.
 
+Over 250 lines because the pictures, the volume and the downloads of the tab share the predictions and their thresholds.
+
 Axes: H x W pixels of the slice; X, Y, Z voxels as stored.
 """
 
