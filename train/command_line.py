@@ -7,20 +7,19 @@ Over 250 lines because parsing, error sentences and the TOML output follow the s
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import jsonargparse
 import torch
 
 from mpsams import renames
+from mpsams.arguments import SentenceErrors
 from train import launch
 
 SWITCHES = {
@@ -32,24 +31,7 @@ SWITCHES = {
     ),
     "peers": "measure what needs no training too",
 }
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "tuple": 'a list such as ["a", "b"]',
-}
 Options = TypeVar("Options")
-
-
-class Sentence:
-    """Mixed into a parser: an error is one sentence, with the option that may have been meant, and no usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[misc]
-        """End the program with exit code 2 and the message."""
-        actions = self._actions  # type: ignore[attr-defined]
-        names = [name.lstrip("-") for action in actions for name in action.option_strings if name.startswith("--")]
-        self.exit(2, f"{self.prog}: {describe_default(message, names)} (--help lists all options)\n")  # type: ignore[attr-defined]
 
 
 class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -59,44 +41,8 @@ class Formatter(jsonargparse.DefaultHelpFormatter, argparse.RawDescriptionHelpFo
         return f"usage: {self._prog} [options]\n\n"
 
 
-class OptionsParser(Sentence, jsonargparse.ArgumentParser):
+class OptionsParser(SentenceErrors, jsonargparse.ArgumentParser):
     """The parser of a command whose options are dataclasses."""
-
-
-class Parser(Sentence, argparse.ArgumentParser):
-    """The parser of a command with few options of its own: ``Parser(prog=..., description=__doc__)``."""
-
-    def __init__(self, **about: Any) -> None:
-        super().__init__(**about, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def describe_default(message: str, names: Sequence[str]) -> str:
-    """A parser's message as a sentence on the option that it is about; names: the options that there are."""
-    if unknown := re.match(r"unrecognized arguments: (.*)", message):
-        words = unknown[1].split()
-        options = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")]
-        return (
-            "; ".join(unknown_option(name, names, "--") for name in options) or f"unexpected argument {' '.join(words)}"
-        )
-    if unknown := re.match(r"Group '(.*)' does not accept option '(.*)'", message):
-        return unknown_option(f"{unknown[1]}.{unknown[2]}", names)
-    if unknown := re.match(r"Option '(.*)' is not accepted", message):
-        return unknown_option(unknown[1], names)
-    if wrong := re.match(r'Parser key "(.*)":\s+Expected a <class \'(\w+)\'>\. Got value: (.*)', message):
-        return f"{wrong[1]} is {wrong[3]!r}; expected {KINDS.get(wrong[2], wrong[2])}"
-    if missing := re.match(r"the following arguments are required: (.*)", message):
-        return ", ".join(f"--{name}" if name in names else name for name in missing[1].split(", ")) + " is missing"
-    if empty := re.match(r"argument (.*): expected one argument", message):
-        return f"{empty[1]} needs a value"
-    return message
-
-
-def unknown_option(name: str, names: Sequence[str], dashes: str = "") -> str:
-    """A sentence on an option that there is none of, with the one that may have been meant."""
-    end = name.rpartition(".")[2]
-    alike = [known for known in names if difflib.SequenceMatcher(None, end, known.rpartition(".")[2]).ratio() >= 0.65]
-    near = difflib.get_close_matches(name, alike, 1, 0.0)
-    return f"unknown option {dashes}{name}" + (f"; did you mean {dashes}{near[0]}?" if near else "")
 
 
 def parse(

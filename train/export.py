@@ -29,11 +29,12 @@ import torch
 from torch import Tensor, nn
 
 from mpsams import calibration, checkpoint, datasets, inference, masking, patches, transforms
+from mpsams.arguments import Parser
 from mpsams.calibration import Readout
 from mpsams.checkpoint import Checkpoint
 from mpsams.inference import Network
 from mpsams.unet import UNet
-from train.command_line import Parser, check_replace, run
+from train.command_line import check_replace, run
 
 OPSETS = range(13, 21)  # the exporter's last is 20; before 13 its graphs are other ones, which nobody tested
 OPSET = 17

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, jsonl
+from mpsams.arguments import Parser
 from train import prompt_card
 from train.card import card
-from train.command_line import Parser, run
+from train.command_line import run
 
 LARGEST = 16 * 2**20  # bytes of a shipped file
 

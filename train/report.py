@@ -17,9 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, jsonl, methods, plots, splits, tables
+from mpsams.arguments import Parser
 from mpsams.tables import TABLES, TITLES, Results
 from train import plan
-from train.command_line import Parser, run
+from train.command_line import run
 from train.options import one_of
 from train.report_comparisons import numbers
 

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpsams import checkpoint, datasets, inference, jsonl, packs, renames
+from mpsams.arguments import Parser
 from train import evaluate, figure, finetune, leakage, pack, plan, pretrain, run_files, state
-from train.command_line import Parser, run
+from train.command_line import run
 from train.job_claims import claim, time_limit
 from train.plan import Job, Plan
 

@@ -21,9 +21,9 @@ from mpsams.annotation import disk, readers, transfer
 from mpsams.annotation.consensus import METHODS
 from mpsams.annotation.project import Project
 from mpsams.annotation.project_folder import is_project
+from mpsams.arguments import Parser
 from mpsams.imaging import MODALITIES
 
-AS_IS = argparse.RawDescriptionHelpFormatter
 ABOUT = "Import masks into a project of annotations, export them, and add images, as the Annotate tab of the app does."
 FORMATS = "\n".join(f"  {name:<10} {description}" for name, description in {
     "folder": "images/ and masks/, PNG for pictures and .nii.gz for volumes: what --data.name folder reads",
@@ -88,18 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG, formatter_class=AS_IS
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m mpsams.annotation", description=ABOUT, epilog=EPILOG)
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="import|export|add|second|agreement|consensus"
     )
-    project = argparse.ArgumentParser(add_help=False)
+    project = Parser(add_help=False)
     project.add_argument(
         "project", type=Path, metavar="PROJECT", help="folder of the project, as app.py --project has it"
     )
-    user = argparse.ArgumentParser(add_help=False)
+    user = Parser(add_help=False)
     user.add_argument(
         "--who", dest="user", default="", metavar="NAME", help="name for the project's log (default: none)"
     )
@@ -108,22 +106,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_exchange(commands, project: argparse.ArgumentParser, user: argparse.ArgumentParser) -> None:
+def _add_exchange(commands, project: Parser, user: Parser) -> None:
     """Add the commands that take images and masks in and write them."""
     taking = commands.add_parser(
-        "import",
-        parents=[project, user],
-        help="save masks as drafts that wait to be accepted",
-        epilog=EPILOG,
-        formatter_class=AS_IS,
+        "import", parents=[project, user], help="save masks as drafts that wait to be accepted", epilog=EPILOG
     )
     taking.add_argument(
         "file", type=Path, metavar="FILE", help="a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
     )
 
-    sending = commands.add_parser(
-        "export", parents=[project], help="write masks as files", epilog=EPILOG, formatter_class=AS_IS
-    )
+    sending = commands.add_parser("export", parents=[project], help="write masks as files", epilog=EPILOG)
     sending.add_argument("format", choices=tuple(transfer.FORMATS), metavar="FORMAT", help=", ".join(transfer.FORMATS))
     sending.add_argument("out", type=Path, metavar="OUT", help="new folder, or a new file that ends in .zip")
     which = (
@@ -143,11 +135,7 @@ def _add_exchange(commands, project: argparse.ArgumentParser, user: argparse.Arg
     sending.add_argument("--names", choices=tuple(transfer.NAMES), default="keep", help=named)
 
     adding = commands.add_parser(
-        "add",
-        parents=[project, user],
-        help="copy images into a project, made if need be",
-        epilog=EPILOG,
-        formatter_class=AS_IS,
+        "add", parents=[project, user], help="copy images into a project, made if need be", epilog=EPILOG
     )
     adding.add_argument(
         "files",
@@ -161,14 +149,10 @@ def _add_exchange(commands, project: argparse.ArgumentParser, user: argparse.Arg
     )
 
 
-def _add_readers(commands, project: argparse.ArgumentParser, user: argparse.ArgumentParser) -> None:
+def _add_readers(commands, project: Parser, user: Parser) -> None:
     """Add the commands for several readers of the same images."""
     copying = commands.add_parser(
-        "second",
-        parents=[project, user],
-        help="make a project with the same images for a second reader",
-        epilog=EPILOG,
-        formatter_class=AS_IS,
+        "second", parents=[project, user], help="make a project with the same images for a second reader", epilog=EPILOG
     )
     copying.add_argument(
         "folder",
@@ -183,7 +167,7 @@ def _add_readers(commands, project: argparse.ArgumentParser, user: argparse.Argu
     )
 
     comparing = commands.add_parser(
-        "agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG, formatter_class=AS_IS
+        "agreement", parents=[project], help="measure how far two readers agree", epilog=EPILOG
     )
     comparing.add_argument("other", type=Path, metavar="OTHER", help="folder of the second reader's project")
     comparing.add_argument(
@@ -195,7 +179,6 @@ def _add_readers(commands, project: argparse.ArgumentParser, user: argparse.Argu
         parents=[project],
         help="make a project of what the readers agree on, to be exported",
         epilog=EPILOG,
-        formatter_class=AS_IS,
     )
     joining.add_argument("others", type=Path, nargs="+", metavar="OTHER", help="folders of the other readers' projects")
     joining.add_argument("folder", type=Path, metavar="FOLDER", help="new folder, of the project with the consensus")

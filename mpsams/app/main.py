@@ -17,6 +17,7 @@ from mpsams.app.server import accounts, listen, uploads
 from mpsams.app.server.budget import Budget
 from mpsams.app.server.hosts import Hosts
 from mpsams.app.server.logs import configure_logging
+from mpsams.arguments import Parser
 
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
@@ -70,11 +71,9 @@ def shipped(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=ABOUT, epilog=EXAMPLES)
     parser.add_argument(
         "--weights",
         type=Path,

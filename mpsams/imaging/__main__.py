@@ -5,7 +5,6 @@ python -m mpsams.imaging scan.nii.gz
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mpsams import imaging
+from mpsams.arguments import Parser
 from mpsams.imaging import MODALITIES, Scan, geometry
 
 ABOUT = (
@@ -50,12 +50,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, read, print; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mpsams.imaging",
-        description=ABOUT,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m mpsams.imaging", description=ABOUT, epilog=EPILOG)
     parser.add_argument(
         "files",
         nargs="+",
