@@ -351,11 +351,11 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     assert page.locator("[data-part=window]").inner_text() == "level 536, width 3071 HU"
     start = page_point(page, 20, 20)
     drag(page, [start, (start[0] + 50, start[1]), (start[0] + 100, start[1] + 50)], button="right")
-    until(lambda: [command["action"] for command in server.commands] == ["window"])
     width, level = 3071 * np.exp(100 / 250), 535.5 + 50 / 250 * 3071
-    assert server.commands[0]["high"] - server.commands[0]["low"] == pytest.approx(width) and (
-        server.commands[0]["high"] + server.commands[0]["low"]
-    ) / 2 == pytest.approx(level)
+    window = pytest.approx((level - width / 2, level + width / 2))
+    until(lambda: server.commands and (server.commands[-1]["low"], server.commands[-1]["high"]) == window)
+    assert {command["action"] for command in server.commands} == {"window"}  # one, or more where the drag was slow
+    count = len(server.commands)
     page.evaluate(
         """([x, y]) => {  // at once: a busy machine may be too slow for two clicks of Playwright's within 400 ms
         const stage = document.querySelector('[data-part=stage]');
@@ -367,10 +367,9 @@ def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
     }""",
         start,
     )
-    until(lambda: len(server.commands) == 2)
-    assert (server.commands[1]["low"], server.commands[1]["high"]) == (-1000, 2071) and not server.commands[1][
-        "changed"
-    ]
+    until(lambda: len(server.commands) == count + 1)
+    last = server.commands[-1]
+    assert (last["low"], last["high"]) == (-1000, 2071) and not last["changed"]
 
 
 def test_keys_leave_fields_alone_and_the_sheet_of_shortcuts_opens_and_closes(opened):
