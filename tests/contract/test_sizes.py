@@ -13,10 +13,9 @@ ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "app.py", *(path for name in ("mpsams", "train", "benchmarks") for path in (ROOT / name).rglob("*.py"))]
 LINES, PARAMETERS, MODULE = 60, 6, 250
 REASON = "Over 250 lines because "
-NOT_YET = {  # files that still break a rule; take a name out when its file is mended
-    "mpsams/app/events.py",
-    "mpsams/app/tabs/learn.py",
-    "mpsams/app/tabs/masking.py",
+EXCEPTIONS = {
+    "mpsams/app/events.py": "on_event passes gradio's options on beside those of the queue",
+    "mpsams/app/tabs/masking.py": "the arguments of /mask and /clusters are those that programs send",
 }
 
 
@@ -40,7 +39,7 @@ def too_large(text: str) -> list[str]:
 
 def test_functions_and_modules_are_small_or_say_why_not():
     found = {str(path.relative_to(ROOT)): too_large(path.read_text(encoding="utf-8")) for path in FILES}
-    assert {name: broken for name, broken in found.items() if broken and name not in NOT_YET} == {}
+    assert {name: broken for name, broken in found.items() if broken}.keys() == EXCEPTIONS.keys()
 
 
 LONG = "import os\n" + "x = 1\n" * MODULE

@@ -31,6 +31,19 @@ PRESS = "() => setTimeout(() => document.querySelector('#handout-file').click(),
 CACHED_ROUNDS = 32  # images of the quiz that are kept
 
 
+def start_quiz(state: LessonState) -> LessonState:
+    """The state with a round of the quiz if it is at the quiz."""
+    return replace(state, quiz=quiz.start(state.quiz)) if state.step > len(STEP_PAGES) else state
+
+
+def draw_handout(context: LessonContext, event: gr.EventData, is_sample: bool) -> bytes:
+    """The handout as a PDF, with a link to the page that sent the event. An error for the user if that is no page."""
+    page = event_values(event).get("page")
+    if not handout.is_page(page):
+        raise user_error(f"page {str(page)[:80]!r} is not the address of this page")
+    return handout.draw(context, page, is_sample)
+
+
 def build(session: Session) -> None:
     """Lay out the tab, register its events."""
     registry = session.registry
@@ -48,9 +61,6 @@ def build(session: Session) -> None:
         if state.step in EXAMPLE_STEPS:
             page = replace(page, below=page.below + examples.links(found_examples(), state.step, case))
         return layout.lesson(page, state, make_link(state, case) if session.is_sample(case) else "")
-
-    def start_quiz(state: LessonState) -> LessonState:
-        return replace(state, quiz=quiz.start(state.quiz)) if state.step > len(STEP_PAGES) else state
 
     def act(case: Case, state: LessonState, event: gr.EventData) -> tuple[LessonState, str]:
         try:
@@ -75,12 +85,8 @@ def build(session: Session) -> None:
         return state, show(case, state)
 
     def make_handout(case: Case, state: LessonState, event: gr.EventData) -> str:
-        page = event_values(event).get("page")
-        if not handout.is_page(page):
-            raise user_error(f"page {str(page)[:80]!r} is not the address of this page")
-        return save_to_cache(
-            handout.draw(LessonContext(case, state, registry), page, session.is_sample(case)), "ten-steps.pdf", file
-        )
+        drawn = draw_handout(LessonContext(case, state, registry), event, session.is_sample(case))
+        return save_to_cache(drawn, "ten-steps.pdf", file)
 
     def read_settings(values: Mapping[str, str], case: Case) -> dict:
         return {lesson_state: start_quiz(DEFAULTS.update(values))}
