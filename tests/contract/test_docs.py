@@ -213,6 +213,20 @@ def test_the_page_on_architecture_shows_the_layers_that_are_tested():
     assert "```text\n" + "\n".join(re.findall(r'"(.+)"', layers[1])) + "\n```" in PAGES["docs/develop/architecture.md"]
 
 
+def test_the_tests_of_faults_exist():
+    """docs/develop/faults.md names files, and after each its tests."""
+    text, defined, missing = (ROOT / "docs" / "develop" / "faults.md").read_text(encoding="utf-8"), "", []
+    names = re.findall(r"`([\w/.]+)`", text.split("\n## ", 1)[1])
+    for name in names:
+        if name.endswith(".py"):
+            path = ROOT / "tests" / name
+            defined = path.read_text(encoding="utf-8") if path.is_file() else ""
+            missing += [name] * (not defined)
+        elif f"def {name}(" not in defined:
+            missing.append(name)
+    assert not missing and len(names) > 150
+
+
 def test_the_site_lists_every_page():
     def pages(entries: list) -> list[str]:
         return [
