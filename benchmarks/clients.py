@@ -48,16 +48,23 @@ class Busy(Exception):
 
 
 def outputs(http: httpx.Client, event: dict) -> list:
-    """Send an event of the page's and return its outputs; ValueError with what the server said where it failed."""
+    """Send an event of the page's and return its outputs; ValueError with what the server said where it failed.
+
+    The stream of answers is read to its end, as the page does: gradio takes one that is broken off for a tab that was
+    closed, and forgets the session.
+    """
     number = check_answer(http.post("/gradio_api/queue/join", json=event)).json()["event_id"]
+    found = None
     with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": event["session_hash"]}) as answer:
         for line in check_answer(answer).iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
             if message.get("msg") == "process_completed" and message["event_id"] == number:
-                if not message["success"]:
-                    raise ValueError(str(message["output"])[:200])
-                return message["output"]["data"]
-    raise ValueError("the stream ended without an answer")
+                found = message
+    if found is None:
+        raise ValueError("the stream ended without an answer")
+    if not found["success"]:
+        raise ValueError(str(found["output"])[:200])
+    return found["output"]["data"]
 
 
 class Page:
