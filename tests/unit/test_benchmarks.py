@@ -231,7 +231,8 @@ def test_each_switch_is_really_off(tmp_path):
             float(loop.train_step(work, at, torch.arange(4), 1)) for at in [Position()] for _ in range(3)
         ]
     for step_losses in losses_of.values():
-        assert step_losses == pytest.approx(losses_of["fused", True], rel=1e-4)
+        # in bfloat16 where the processor has it
+        assert step_losses == pytest.approx(losses_of["fused", True], rel=1e-3)
 
 
 def test_what_grows_is_seen():
