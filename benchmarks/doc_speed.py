@@ -114,8 +114,8 @@ def clients() -> str:
     ]
     memory = " / ".join(f"{result['memory_mib'][key]:.0f}" for key in ("start", "middle", "end"))
     sentence = (
-        f"{result['clients']} clients for {result['seconds']} seconds on {result['about']['cores']} cores that had"
-        f" other work to do (load {result['load_before']:.0f} before it):"
+        f"{result['clients']} clients for {result['seconds']} seconds on {result['about']['cores']} cores"
+        f" (load {result['load_before']:.0f} before it):"
         f" {result['leaks']} answers about another's image, {result['other_errors']} errors,"
         f" {result['busy']} times “busy, try again”; memory {memory} MiB at start, middle and end."
     )
