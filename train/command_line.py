@@ -1,7 +1,5 @@
 """Command lines: options from a TOML file and from arguments, sentences for what is refused, and the settled options as
 TOML.
-
-Over 250 lines because parsing, error sentences and the TOML output follow the same rules for options.
 """
 
 from __future__ import annotations

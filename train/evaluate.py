@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     means = {kind: metrics.summary(list(rows.values())) for kind, rows in found.items() if rows}
     for kind, values in means.items():
         if left_out := round(values["images"] - values["distances"]):
-            notes.append(f"HD95 and ASSD were not measured for {left_out} {kind}{'s' * (left_out > 1)}: too large.")
+            named = f"{left_out} {kind}{'s' * (left_out > 1)}"
+            notes.append(f"HD95 and ASSD were not measured for {named}, whose outlines are too large.")
     print_notes(notes)
     for kind, values in means.items():
         print(f"per {kind}\n" + "\n".join(f"  {name:16s} {value:.4f}" for name, value in values.items()))
