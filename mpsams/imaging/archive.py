@@ -25,8 +25,8 @@ _TOO_LARGE = f"This zip file is too large unpacked; {_ALLOWED}."
 class _Bounded(io.FileIO):
     """A file that `zipfile` cannot be talked into reading whole."""
 
-    def read(self, size: int = -1) -> bytes:
-        if size > _MAX_LISTING:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size > _MAX_LISTING:
             raise zipfile.BadZipFile("table of contents far too long")
         return super().read(size)
 

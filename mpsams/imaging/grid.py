@@ -33,12 +33,13 @@ def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
     decide.
     name: what the scan is called in sentences. Raises OtherGrid saying how they differ.
     """
-    if not (_is_placed(scan) and _is_placed(image)):
+    affine, wanted = _stated_affine(scan), _stated_affine(image)
+    if affine is None or wanted is None:
         if scan.voxels_xyz.shape != image.voxels_xyz.shape:
             raise OtherGrid(_refusal(scan, image, name))
         unplaced = (_UNPLACED.format(name),) * _differs(scan, image)
         return replace(scan, affine=image.affine, notes=scan.notes + unplaced)
-    turn = _turn(scan.affine, image.affine, scan.voxels_xyz.shape, image.voxels_xyz.shape)
+    turn = _turn(affine, wanted, scan.voxels_xyz.shape, image.voxels_xyz.shape)
     if turn is None:
         raise OtherGrid(_refusal(scan, image, name))
     axes, flips = turn
@@ -47,14 +48,15 @@ def onto(scan: Scan, image: Scan, name: str = "mask") -> Scan:
     return replace(scan, voxels_xyz=voxels_xyz, affine=image.affine, notes=scan.notes + turned)
 
 
-def _is_placed(scan: Scan) -> bool:
-    """True if a scan states its position; of a NIfTI file of unknown orientation the affine is made up."""
+def _stated_affine(scan: Scan) -> np.ndarray | None:
+    """The affine of a scan that states its position, or None; of a NIfTI file of unknown orientation it is made up."""
     if scan.affine is None or scan.source is None:
-        return scan.affine is not None
+        return scan.affine
     from nibabel import Nifti1Header
 
     header = scan.source
-    return not isinstance(header, Nifti1Header) or bool(header["qform_code"] or header["sform_code"])
+    made_up = isinstance(header, Nifti1Header) and not (header["qform_code"] or header["sform_code"])
+    return None if made_up else scan.affine
 
 
 def _differs(scan: Scan, image: Scan) -> bool:
@@ -83,18 +85,20 @@ def _turn(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...], other_s
 def _refusal(scan: Scan, image: Scan, name: str) -> str:
     """In which of size, spacing, orientation and position two grids differ, as a sentence."""
     theirs, ours = scan.voxels_xyz.shape, image.voxels_xyz.shape
-    if sorted(theirs) != sorted(ours) or scan.affine is None or image.affine is None:
+    affine, wanted = scan.affine, image.affine
+    if sorted(theirs) != sorted(ours) or affine is None or wanted is None:
         return f"The {name} is {_by(theirs)} voxels but its image is {_by(ours)}; {_ALLOWED.format(name)}."
     differ = []
-    lengths, own = (np.linalg.norm(one.affine[:3, :3], axis=0) for one in (scan, image))
+    lengths, own = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, wanted))
     if np.abs(np.sort(lengths) - np.sort(own)).max() * max(ours) > SAME * own.min():
         differ.append(f"voxels of {_by(lengths, 4)} mm instead of {_by(own, 4)} mm")
-    apart = np.linalg.inv(image.affine[:3, :3] / own) @ (scan.affine[:3, :3] / lengths)
+    apart = np.linalg.inv(wanted[:3, :3] / own) @ (affine[:3, :3] / lengths)
     degrees = np.degrees(np.arccos(np.clip(np.abs(apart).max(axis=0).min(), 0, 1)))
     if degrees > 0.01:
         differ.append(f"axes turned by {degrees:.2g}°")
     centres = [
-        one.affine[:3, :3] @ ((np.array(one.voxels_xyz.shape) - 1) / 2) + one.affine[:3, 3] for one in (scan, image)
+        matrix[:3, :3] @ ((np.array(shape) - 1) / 2) + matrix[:3, 3]
+        for matrix, shape in ((affine, theirs), (wanted, ours))
     ]
     moved = float(np.linalg.norm(centres[0] - centres[1]))
     if moved > SAME * own.min():

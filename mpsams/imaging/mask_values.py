@@ -156,11 +156,12 @@ def _between(channel: Scan, high: float) -> tuple[bool, bool]:
     inner = between = above = 0
     for _, values in planes(channel):
         middle = (values > 0.1 * high) & (values < 0.9 * high)
-        above += np.count_nonzero(values > 0.1 * high)
+        above += int(np.count_nonzero(values > 0.1 * high))
         if middle.any():
             across, down = values[1:] == values[:-1], values[:, 1:] == values[:, :-1]
             alike = across[1:, 1:-1] & across[:-1, 1:-1] & down[1:-1, 1:] & down[1:-1, :-1]
-            inner, between = inner + np.count_nonzero(alike & middle[1:-1, 1:-1]), between + np.count_nonzero(middle)
+            inner += int(np.count_nonzero(alike & middle[1:-1, 1:-1]))
+            between += int(np.count_nonzero(middle))
     return bool(inner > 0.1 * between), bool(2 * between > above)
 
 

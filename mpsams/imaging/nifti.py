@@ -52,8 +52,8 @@ def grid(path: Path) -> NiftiGrid:
             header = parse(_stream(file).read(540))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableImage(DAMAGED) from error
-    _, *shape, volumes = layout_of(header).shape
-    return NiftiGrid(tuple(shape), volumes, *affine_of(header))
+    _, x, y, z, volumes = layout_of(header).shape
+    return NiftiGrid((x, y, z), volumes, *affine_of(header))
 
 
 def is_half(path: Path) -> bool:
@@ -204,7 +204,7 @@ def _share(count: int, size: int) -> str:
 def _luminance(voxels_cxyz: np.ndarray) -> np.ndarray:
     """RGB to grey as Pillow's "L", uint8 (X, Y, Z), slice by slice to stay small."""
     grey_xyz = np.empty(voxels_cxyz.shape[1:], np.uint8, order="F")
-    for z in range(grey_xyz.shape[2]):
+    for z in range(voxels_cxyz.shape[3]):
         red, green, blue = voxels_cxyz[..., z].astype(np.uint32)
         grey_xyz[..., z] = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return grey_xyz

@@ -170,8 +170,9 @@ def affine_of(header) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if name == "":
         notes.append(UNSTATED if magic(header) else ANALYZE)
     notes += [_INSTEAD.format(other, name) for other, matrix in found.items() if matrix is None]
-    if len(found) == 2 and not notes:
-        notes += _disagreement(found["sform"], found["qform"], whole.get_data_shape())
+    sform, qform = found.get("sform"), found.get("qform")
+    if sform is not None and qform is not None:
+        notes += _disagreement(sform, qform, whole.get_data_shape())
     if name != "sform":
         notes += _sizes(header)
     if name == "qform" and (qfac := float(header["pixdim"][0])) not in (1, -1, 0):  # 0 is 1, says the standard

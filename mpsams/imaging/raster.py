@@ -142,7 +142,7 @@ def _decode(data: bytes, channels: Callable[[Image.Image, int], Any]) -> tuple[_
     try:
         picture = {"PNG": pixels_only.png, "JPEG": pixels_only.jpeg, "TIFF": pixels_only.tiff}[form](data)
         image = Image.open(picture.file, formats=(form,))
-        tags = image.tag_v2 if form == "TIFF" else {}  # type: ignore[attr-defined]
+        tags: Any = image.tag_v2 if form == "TIFF" else {}  # type: ignore[attr-defined]
         for at, size in ((273, 279), (324, 325)):  # strips, tiles
             if any(start + n > len(data) for start, n in zip(tags.get(at, ()), tags.get(size, ()), strict=False)):
                 raise ValueError("pixels cut off")

@@ -172,7 +172,8 @@ def _titles(found: list[FrameStack]) -> tuple[str, ...]:
         if stack.affine is not None and len(stack.frames) > 1:
             title += f", {np.linalg.norm(stack.affine[:3, 2]):.3g} mm apart"
         titles.append(title if stack.part == (1, 1) else f"{title}, volume {stack.part[0]} of {stack.part[1]}")
-    repeated, numbers = Counter(titles), Counter()
+    repeated = Counter(titles)
+    numbers: Counter[str] = Counter()
     for index, title in enumerate(titles):
         numbers[title] += 1
         titles[index] = f"{title} (number {numbers[title]})" if repeated[title] > 1 else title
@@ -194,7 +195,7 @@ def _series(stack: FrameStack) -> Series:
         ("" if frame.tile else frame.image.sop, frame.index + 1 if frame.image.frames > 1 else 0)
         for frame in stack.frames
     )
-    places = tuple(frame.place for frame in stack.frames) if stack.affine is not None else ()
+    places = tuple(frame.placed for frame in stack.frames) if stack.affine is not None else ()
     agreed = {(frame.image.sop_class, frame.image.frame_of_reference) for frame in stack.frames}
     sop_class, frame_of_reference = agreed.pop() if len(agreed) == 1 else ("", "")
     series = tuple(frame.image.series for frame in stack.frames)

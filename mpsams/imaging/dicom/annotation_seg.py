@@ -103,7 +103,7 @@ def is_segmentation(path: Path) -> bool:
 
 def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
     """Key and slice Z by the UID and frame of each DICOM image among the scans; one that cannot be opened has none."""
-    found = {}
+    found: dict[tuple[str, int], tuple[str, int]] = {}
     for key in scans:
         with suppress(UnreadableImage):
             source = scans[key].source
@@ -151,7 +151,7 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         )
         if uid(data, "SOPClassUID") != _KIND:
             raise UnreadableImage(f"This DICOM is no segmentation; {_ALLOWED}.")
-        bits = _BITS.get((text(data, "SegmentationType"), count(data, "BitsAllocated")))
+        bits = _BITS.get((text(data, "SegmentationType"), count(data, "BitsAllocated")), 0)
         known = bits and uid(data.file_meta, "TransferSyntaxUID") in _SYNTAXES
         rows, columns, frames = count(data, "Rows"), count(data, "Columns"), count(data, "NumberOfFrames")
         if not known or not pixels or not 0 < frames <= _MAX_FRAMES or not rows * columns:
@@ -164,8 +164,8 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         name, places = _places(data, frames, scans, table, file)
         scan = scans[name]
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
-            size = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
-            raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {size}; {_ALLOWED}.")
+            sides = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
+            raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {sides}; {_ALLOWED}.")
         mask_xyz, full = scan.empty_mask(), count(data, "MaximumFractionalValue", 255) or 255
         for number, z in enumerate(places):
             first, size = number * rows * columns * bits, rows * columns * bits

@@ -76,16 +76,18 @@ class Elsewhere:
             self._child = subprocess.Popen(
                 program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
+        requests, answers = self._child.stdin, self._child.stdout
+        assert requests and answers  # both are pipes
         try:
-            self._child.stdin.write(json.dumps(options | {"size": len(frame)}).encode() + b"\n" + frame)
-            self._child.stdin.flush()
+            requests.write(json.dumps(options | {"size": len(frame)}).encode() + b"\n" + frame)
+            requests.flush()
         except OSError:
             raise UnreadableImage(DAMAGED) from None
-        answer = json.loads(self._child.stdout.readline() or "null")
+        answer = json.loads(answers.readline() or "null")
         if answer is None:
             raise UnreadableImage(DAMAGED)
         kind, shape = np.dtype(answer["dtype"]), answer["shape"]
-        samples = np.frombuffer(self._child.stdout.read(math.prod(shape) * kind.itemsize), kind).reshape(shape)
+        samples = np.frombuffer(answers.read(math.prod(shape) * kind.itemsize), kind).reshape(shape)
         return samples, {"photometric_interpretation": answer["photometric"]}
 
 

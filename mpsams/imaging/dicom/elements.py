@@ -41,9 +41,9 @@ class Steps(io.BufferedReader):
         self.allowance, self.size = allowance, self.seek(0, io.SEEK_END)
         self.seek(0)
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         self.allowance.left -= 1
-        if size < 0:
+        if size is None or size < 0:
             raise UnreadableImage(f"This DICOM is deflated as a whole, which could inflate without end; {OPENS}.")
         if self.allowance.left < 0:
             raise UnreadableImage(f"This DICOM has far more parts than an image needs; {OPENS}.")
@@ -58,7 +58,7 @@ def tag_of(keyword: str | int) -> Any:
     return Tag(keyword)
 
 
-def raw(data: Any, keyword: str) -> Any:
+def raw(data: Any, keyword: str | int) -> Any:
     """An element of a pydicom Dataset as it was read, its value mostly bytes, or None."""
     return data.get_item(tag_of(keyword), keep_deferred=True)
 

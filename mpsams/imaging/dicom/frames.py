@@ -129,6 +129,12 @@ class Frame:
     tile: tuple[int, int, int, int] | None = None
 
     @property
+    def placed(self) -> Place:
+        """The place of a frame among others that have one."""
+        assert self.place is not None
+        return self.place
+
+    @property
     def rows(self) -> int:
         return self.tile[2] if self.tile else self.image.rows
 

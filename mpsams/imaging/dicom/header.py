@@ -148,20 +148,26 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
     samples, allocated = count(data, "SamplesPerPixel", 1), count(data, "BitsAllocated")
     bits, signed = count(data, "BitsStored", allocated), bool(count(data, "PixelRepresentation"))
     photometric = text(data, "PhotometricInterpretation")
-    palette = [luts.read(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
+    tables = [luts.read(data, colour, signed) for colour in _PALETTE] if photometric == "PALETTE COLOR" else []
+    palette = tuple(table for table in tables if table)
     fits = (
         allocated in (8, 16, 32) and 1 <= bits <= allocated and photometric in {1: _GREYS, 3: _COLOURS}.get(samples, ())
     )
-    if not fits or None in palette or (samples == 3 and (bits < 8 or signed)):
+    if not fits or None in tables or (samples == 3 and (bits < 8 or signed)):
         raise UnreadableImage(
             "The pixels of this DICOM are of a rare kind; allowed are DICOM images of grey, palette, RGB or YBR pixels "
             "with 8, 16 or 32 bits."
         )
     modality = text(data, "Modality")
     patient = [element for keyword in _PATIENT if (element := raw(data, keyword)) is not None]
-    return Image(  # type: ignore[call-arg]
+    sop_class, sop, study, series, frame_of_reference = (uid(data, keyword) for keyword in _UIDS)
+    return Image(
         path,
-        *(uid(data, keyword) for keyword in _UIDS),
+        sop_class,
+        sop,
+        study,
+        series,
+        frame_of_reference,
         text(data, "SeriesNumber"),
         modality if modality in _MODALITIES else "",
         "LOCALIZER" in text(data, "ImageType"),
@@ -179,7 +185,7 @@ def _image(path: Path, data: Any, vr: str, length: int | None, at: int, aspect: 
         at,
         length,
         vr,
-        tuple(palette),
+        palette,
         _padding(data, bits, signed) if photometric in _GREYS[:2] else None,
         aspect,
         Dataset({element.tag: element for element in patient}),
@@ -274,7 +280,7 @@ def _frame(image: Image, index: int, data: Any, file: Steps) -> Frame:
     place = _place(data)
     misplaced = place is None and raw(data, "ImagePositionPatient") is not None
     slope, intercept = number(data, "RescaleSlope", 1.0) or 1.0, number(data, "RescaleIntercept")
-    window = (*centre, width, function) if centre and wide else None
+    window = (centre[0], width, function) if centre and wide else None
     return Frame(
         image,
         index,
@@ -306,4 +312,5 @@ def _place(data: Any) -> Place | None:
     thick = [
         mm for keyword in ("SliceThickness", "SpacingBetweenSlices") if 1e-4 <= (mm := number(data, keyword)) <= 1e3
     ]
-    return Place(position, tuple(across), tuple(down / np.linalg.norm(down)), spacing, thick[0] if thick else None)
+    down = down / np.linalg.norm(down)
+    return Place(position, tuple(across), tuple(down), (spacing[0], spacing[1]), thick[0] if thick else None)

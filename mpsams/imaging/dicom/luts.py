@@ -46,7 +46,8 @@ def _expand(stored: bytes, bits: int, order: str, entries: int) -> list[int] | N
     words = np.frombuffer(stored, f"{order}u2" if wide else "u1", len(stored) // (2 if wide else 1))
     if len(words) > 4 * entries + 16:  # more than segments of one entry take
         return None
-    words, table = words.tolist(), []
+    words = words.tolist()
+    table: list[int] = []
     at, left = 0, 4 * entries  # segments, so that empty ones end too
     while at + 1 < len(words) and len(table) < entries:
         if words[at] != 2:

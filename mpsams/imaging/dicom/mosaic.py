@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import UnreadableImage
 from .elements import OPENS, number, raw, text
-from .frames import Frame
+from .frames import Frame, Place
 
 _CSA, _COUNT = 0x00291010, 0x0019100A  # private: the scanner's own header, the number of slices
 _MAX_SLICES, _MAX_HEADER = 1024, 2**20
@@ -37,7 +37,7 @@ def tiles(frame: Frame, data: Any) -> list[Frame]:
             " Siemens' headers."
         )
     gap = number(data, "SpacingBetweenSlices") or number(data, "SliceThickness")
-    places = [None] * count
+    places: list[Place | None] = [None] * count
     if frame.place is not None:
         if not 1e-4 <= gap <= 1e3 or normal is None or abs(abs(normal @ frame.place.normal) - 1) > 0.01:
             raise UnreadableImage(

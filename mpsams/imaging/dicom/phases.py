@@ -109,7 +109,7 @@ def _resolve(members: np.ndarray, places: np.ndarray, attributes: list[_Attribut
     if levels and (found := _combine(places, split, depth, levels)):
         return found
     for attribute in attributes:
-        if attribute.values is not None and (found := _runs(members, attribute, places, depth)):
+        if found := _runs(members, attribute, places, depth):
             return found
     for attribute, parts in split:
         if len(parts) * len(set(places[members])) < 2 * len(members) and all(
@@ -125,11 +125,13 @@ def _combine(places: np.ndarray, split: list, depth: int, levels: int) -> FrameP
     for k in coarse:
         attribute, parts = split[k]
         if sum(_depth(part, places) for part in parts) == depth:
-            rest, found = [later for later, _ in split[k + 1 :]], []
+            rest = [later for later, _ in split[k + 1 :]]
+            found: list[FrameParts] = []
             for part in parts:
-                found.append(_resolve(part, places, rest, levels - 1))
-                if found[-1] is None:
+                inner = _resolve(part, places, rest, levels - 1)
+                if inner is None:
                     break
+                found.append(inner)
             else:
                 names = dict.fromkeys((attribute.name, *(inner for part in found for inner in part.names)))
                 resolved = [part for inner in found for part in inner.parts]
@@ -155,19 +157,18 @@ def _distinct(codes: np.ndarray, places: np.ndarray) -> bool:
 
 def _runs(members: np.ndarray, attribute: _Attribute, places: np.ndarray, depth: int) -> FrameParts | None:
     """Members in the order of an attribute's values, a new part beginning where places repeat; None where these are not
-    depth.
+    depth, or the attribute has no values.
 
     Where images are missing at a part's ends, it depends on the direction of reading where the parts meet. The widest
     steps count then, else which parts begin at an end of the volume; where both are the same it is not certain.
     """
-    blocks = _parts(members, attribute.codes)
-    if any(_depth(block, places) > 1 for block in blocks):
+    blocks, values = _parts(members, attribute.codes), attribute.values
+    if values is None or any(_depth(block, places) > 1 for block in blocks):
         return None
     onwards, backwards = _cut(blocks, places), [part[::-1] for part in _cut(blocks[::-1], places)[::-1]]
     ranked = []
     for parts in (onwards, backwards):
         if len(parts) == depth and _overlap(parts, places):
-            values = attribute.values
             steps = sum(values[later[0]] - values[before[-1]] for before, later in zip(parts, parts[1:], strict=False))
             ends = sum(places[part[0]] in (places.min(), places.max()) for part in parts)
             ranked.append(((round(float(steps), 3), ends), parts))

@@ -125,7 +125,7 @@ def _brightness(samples: np.ndarray, frame: Frame) -> np.ndarray:
     """float32 (H, W) in [0, 1]: by the first lookup table or window in the file, else over all values there can be."""
     values, image = _values(samples, frame), frame.image
     if frame.voi_lut:
-        shown = frame.voi_lut(values) / np.float32(2**frame.voi_lut.bits - 1)
+        shown: np.ndarray = frame.voi_lut(values) / np.float32(2**frame.voi_lut.bits - 1)
     elif frame.window:
         shown = _apply_window(values, *frame.window)
     elif frame.modality_lut:

@@ -98,6 +98,7 @@ def _slices(series: Series, scan: Scan, patient: dict[str, str]) -> list[Any]:
     from pydicom.dataset import Dataset
     from pydicom.uid import CTImageStorage
 
+    assert scan.affine is not None  # see _check
     first, slices = series.places[0], []
     thickness = first.thickness or float(np.linalg.norm(scan.affine[:3, 2]))
     for number, place in enumerate(series.places, start=1):

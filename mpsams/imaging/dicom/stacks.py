@@ -98,9 +98,10 @@ def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames by their orientation and the distances of their pixels, each as good as equal to the first
     of its group.
     """
-    firsts, groups = np.empty((len(frames), 8)), []
+    firsts = np.empty((len(frames), 8))
+    groups: list[list[Frame]] = []
     for frame in frames:
-        place = frame.place
+        place = frame.placed
         where = np.array([*place.across, *place.down, *np.log(place.spacing)])
         same = np.flatnonzero((np.abs(firsts[: len(groups)] - where) < _SAME).all(axis=1))
         if len(same):
@@ -155,8 +156,8 @@ def _volumes(frames: list[Frame], notes: list[str]) -> list[FrameStack]:
     These are in the order of their phases, but do not begin with one that is less than half as large as the largest.
     """
     frames = sorted(frames, key=lambda frame: frame.order)
-    heights = np.array([frame.place.position for frame in frames]) @ frames[0].place.normal
-    places = _number(heights, frames[0].place.thickness)
+    heights = np.array([frame.placed.position for frame in frames]) @ frames[0].placed.normal
+    places = _number(heights, frames[0].placed.thickness)
     found = phases.separate(frames, places)
     total, parts, counts = len(found.parts), [], np.bincount(places)
     for k, members in enumerate(found.parts, start=1):
@@ -200,7 +201,7 @@ def _number(heights: np.ndarray, thickness: float | None) -> np.ndarray:
 
 def _volume(frames: list[Frame]) -> FrameStack:
     """Frames at places of their own, in the order of these."""
-    affine, notes = _affine([frame.place for frame in frames])
+    affine, notes = _affine([frame.placed for frame in frames])
     return FrameStack(tuple(frames), affine, tuple(notes))
 
 
@@ -216,7 +217,7 @@ def _affine(places: list[Place]) -> tuple[np.ndarray | None, list[str]]:
     else:
         distances, height = np.diff(heights), heights[-1] - heights[0]
         upwards = (positions[-1] - positions[0]) / height
-        tilt = float(np.degrees(np.arccos(min(1.0, 1 / np.linalg.norm(upwards)))))
+        tilt = float(np.degrees(np.arccos(min(1.0, 1 / float(np.linalg.norm(upwards))))))
         if tilt > _MAX_TILT:
             return None, ["The places of the slices do not make a volume, so distances are unknown."]
         median = float(np.median(distances))
