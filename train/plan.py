@@ -9,7 +9,7 @@ A plan has these parts; what stands in [data], [model], [run], [pretrain], [fine
   [methods.NAME]            one pretraining: which method, and its options; NAME is what tables call it
   [recipes.NAME]            a recipe of train.finetune and what to change in it; at."0.5" = {…} changes more at that
                             share of labels
-  [table1] [table2] [orders] [fig2]
+  [table1] [table2] [orders] [few_labels] [maps] [fig2]
                             methods, labels, recipes; scratch = true trains from nothing besides; reference = shares of
                             labels at which only that is done, for the first reference_draws draws
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 PLANS = Path(__file__).parent / "plans"
-TABLES = ("table1", "table2", "orders", "fig2")
+TABLES = ("table1", "table2", "orders", "few_labels", "maps", "fig2")
 PARTS = ("seeds", "draws", "data", "model", "run", "pretrain", "finetune", "methods", "recipes", *TABLES)
 TABLE = ("methods", "labels", "recipes", "scratch", "reference", "reference_draws")
 SCRATCH = "scratch"

@@ -17,7 +17,7 @@ import numpy as np
 
 from mpsams.tables import effects
 from mpsams.tables.effects import Runs
-from mpsams.tables.results import COLUMNS, Results
+from mpsams.tables.results import COLUMNS, TEACHER, Results
 
 TABLES = {
     "table1": ("scratch", "simclr", "byol", "swav", "mae", "simmim", "mps_ams"),
@@ -34,13 +34,29 @@ TABLES = {
         "base_oracle",
         "oracle_ams",
     ),
+    "few_labels": tuple(
+        method + teacher
+        for teacher in ("", TEACHER)
+        for method in ("scratch", "simclr", "base", "mps_ams", "geodesic", "geodesic_mps_ams")
+    ),
+    "maps": tuple(
+        method + teacher for teacher in ("", TEACHER) for method in ("scratch", "geodesic", "centre_map", "truth_map")
+    ),
 }
-NAMED = {"table1": "Table 1: rivals", "table2": "Table 2: ablation", "orders": "Orders: better ones, and the truth's"}
+NAMED = {
+    "table1": "Table 1: rivals",
+    "table2": "Table 2: ablation",
+    "orders": "Orders: better ones, and the truth's",
+    "few_labels": "Few labels: maps and a mean teacher",
+    "maps": "Maps: geodesic, the centre's, and the truth's",
+}
 # A table is worth showing when there is a run of one of these.
 TELLING = {
     "table1": ("simclr", "byol", "swav", "mae", "simmim"),
     "table2": ("base", "base_ams", "base_mps"),
     "orders": ("base_descent", "descent_ams", "base_oracle", "oracle_ams"),
+    "few_labels": ("geodesic", "geodesic_mps_ams"),
+    "maps": ("centre_map", "truth_map"),
 }
 HEADS = {"dsc": "DSC", "ppv": "PPV", "sen": "Sen", "false_alarms": "False alarms"}
 MEASURES = ("dsc", "ppv", "sen")
@@ -267,7 +283,7 @@ def absent_runs(
     grid = [
         (method, seed, draw)
         for method in methods
-        for seed in ([None] if method == "scratch" else seeds)
+        for seed in ([None] if method.removesuffix(TEACHER) == "scratch" else seeds)
         for draw in draws
     ]
     return [run for run in grid if run not in there]

@@ -33,7 +33,13 @@ TITLES = {
     "descent_ams": "geodesic-AMS",
     "base_oracle": "base+truth",
     "oracle_ams": "truth-AMS",
+    "geodesic": "geodesic map",
+    "geodesic_mps_ams": "geodesic map and MPS-AMS",
+    "centre_map": "closeness to the centre",
+    "truth_map": "true masks",
 }
+TEACHER = "+teacher"  # a method's name ends with it where the recipe was "teacher": "strong", and a mean teacher
+TITLES |= {method + TEACHER: f"{title}, teacher" for method, title in TITLES.items()}
 METHODS = tuple(TITLES)
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real")
 
@@ -125,7 +131,8 @@ def plans(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
 
 def read(paths: str | Path | Iterable[str | Path], plan: str | None = None, per: str = "image") -> Results:
     """One or several files of train.reproduce as one set of results; a run that was recorded twice counts once, the
-    first.
+    first. A run with the recipe "teacher" counts as the method METHOD+teacher with the recipe "strong", so that a
+    table can compare it with its start.
 
     plan: only rows of that plan. per: "image", or "volume" where volumes were measured. ValueError names file and line
     of a malformed row, of one measured on other data, another split or other cases, and of one of another size or
@@ -225,15 +232,11 @@ def _run(row: Mapping, where: str, per: str) -> tuple[RunScores, tuple[tuple[str
     share = _number(row, "labels", where)
     if not 0 < share <= 1:
         raise ValueError(f"{where} has labels {share}; expected a share above 0 and up to 1")
+    method, recipe = _text(row, "method", where), _text(row, "recipe", where)
+    if recipe == "teacher":
+        method, recipe = method + TEACHER, "strong"
     run = RunScores(
-        _text(row, "plan", where),
-        _text(row, "method", where),
-        seed,
-        _whole(row, "draw", where),
-        share,
-        _text(row, "recipe", where),
-        scores_nk,
-        about,
+        _text(row, "plan", where), method, seed, _whole(row, "draw", where), share, recipe, scores_nk, about
     )
     return run, (names, scores_nk)
 

@@ -67,6 +67,20 @@ def test_the_first_record_of_a_run_counts(tmp_path):
     assert found.runs[0].scores_nk[:, 0].tolist() == [0.5, 0.7] and found.repeats == 1
 
 
+def test_a_run_with_a_teacher_is_compared_with_its_start(tmp_path):
+    rows = [row("base", 0, d, [0.5 + 0.01 * d] * 2) | {"method": "geodesic"} for d in (0, 1, 2)]
+    rows += [row("base", 0, d, [0.6 + 0.02 * d] * 2) | {"method": "geodesic", "recipe": "teacher"} for d in (0, 1, 2)]
+    rows += [row("scratch", None, d, [0.4] * 2, recipe="teacher") for d in (0, 1)]
+    found = tables.read(lines(tmp_path / "r.jsonl", rows))
+    assert found.methods == ("geodesic", "scratch+teacher", "geodesic+teacher") and found.recipes == ("strong",)
+    assert tables.tables_with_runs(found) == ("few_labels",)
+    compared = {c.rival: c for c in tables.compare(found, "few_labels", method="geodesic+teacher")}
+    assert compared["geodesic"].mean == pytest.approx(0.11) and compared["scratch"].mean is None
+    table = tables.table(found, "few_labels")
+    assert (0.1, "scratch+teacher", None, 2) in table.missing and (0.1, "scratch", None, 0) in table.missing
+    assert "| 10% | geodesic map, teacher |" in tables.markdown(table)
+
+
 def test_columns_are_found_by_name_and_more_of_them_do_no_harm(tmp_path):
     turned = row(columns=["hd95", *COLUMNS[::-1]])
     turned["cases"] = {case: [3.5, *values[::-1]] for case, values in turned["cases"].items()}
