@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpsams.annotation import classes, consensus, disk, masks
+from mpsams.annotation import classes, consensus, disk, label_maps, masks
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.inference import Network
 from mpsams.inference.prompts import Prompt, PromptResult
@@ -33,14 +33,16 @@ def _save(session: AnnotationSession, command: Command) -> str:
 def _scribble(session: AnnotationSession, command: Command) -> str:
     here, lesion, background = command.slice_ref, command.params["lesion"], command.params["background"]
     strokes_hw = lesion.astype(np.int8) - background.astype(np.int8)
-    return _reply_with_mask(session, here, here.image.scribble(here.plane, here.index, strokes_hw))
+    return _reply_with_mask(session, here, here.image.scribble(here.plane, here.index, strokes_hw, command.structure))
 
 
 def _copy(session: AnnotationSession, command: Command) -> str:
     here, source = command.slice_ref, command.slice_ref.index + command.params["step"]
     if not 0 <= source < here.slices:
         raise ValueError(f"there is no slice {source + 1}; there are 1 to {here.slices}")
-    return _reply_with_mask(session, here, here.image.mask(here.plane, source), f"Copied from slice {source + 1}.")
+    source_hw = here.image.mask(here.plane, source) == command.structure
+    copied_hw = label_maps.replace(here.mask_hw, command.structure, source_hw)
+    return _reply_with_mask(session, here, copied_hw, f"Copied from slice {source + 1}.")
 
 
 def _proposal(session: AnnotationSession, command: Command) -> str:
@@ -48,6 +50,8 @@ def _proposal(session: AnnotationSession, command: Command) -> str:
     proposal_hw = here.image.proposal(here.plane, here.index)
     if proposal_hw is None:
         raise ValueError("there is no proposal for this image")
+    if label_maps.largest_label(proposal_hw) == proposal_hw[proposal_hw > 0].min(initial=255):  # of one structure
+        proposal_hw = label_maps.replace(here.mask_hw, command.structure, proposal_hw > 0)
     return _reply_with_mask(session, here, proposal_hw, "This is the model's proposal again.")
 
 
@@ -55,9 +59,8 @@ def _prompt(session: AnnotationSession, command: Command) -> str:
     result = _segment_prompt(session, command)
     if not result.mask.any():
         return session.reply(command.slice_ref.key, saved=session.save_first(command), error=NOTHING_THERE)
-    return _reply_with_mask(
-        session, command.slice_ref, command.params["base"] | result.mask, UNSURE * (result.confidence < CONFIDENT)
-    )
+    outlined_hw = label_maps.add(command.params["base"], command.structure, result.mask)
+    return _reply_with_mask(session, command.slice_ref, outlined_hw, UNSURE * (result.confidence < CONFIDENT))
 
 
 def _preview(session: AnnotationSession, command: Command) -> str:
@@ -67,16 +70,18 @@ def _preview(session: AnnotationSession, command: Command) -> str:
 
 
 def _tidy(session: AnnotationSession, command: Command) -> str:
-    return _reply_with_mask(session, command.slice_ref, masks.tidy(command.slice_ref.mask_hw, command.params["how"]))
+    here_hw, structure = command.slice_ref.mask_hw, command.structure
+    tidy_hw = masks.tidy(here_hw == structure, command.params["how"])
+    return _reply_with_mask(session, command.slice_ref, label_maps.replace_free(here_hw, structure, tidy_hw))
 
 
 def _propagate(session: AnnotationSession, command: Command) -> str:
     here, step = command.slice_ref, command.params["step"]
-    if not here.mask_hw.any():
+    if not (here.mask_hw == command.structure).any():
         raise ValueError("this slice has no mask to carry on; draw one first")
     if not 0 <= here.index + step < here.slices:
         raise ValueError(f"there is no slice beyond {here.index + 1} in that direction; there are 1 to {here.slices}")
-    done, is_blocked = here.image.propagate(here.plane, here.index, step, command.params["count"])
+    done, is_blocked = here.image.propagate(here.plane, here.index, step, command.params["count"], command.structure)
     first, last = sorted((here.index + 1 + step, here.index + 1 + step * done))
     message = (
         f"Carried on to {done} slice{'s' * (done > 1)}, {first} to {last}; look at each."
@@ -90,9 +95,9 @@ def _propagate(session: AnnotationSession, command: Command) -> str:
 
 def _propagate_all(session: AnnotationSession, command: Command) -> str:
     here = command.slice_ref
-    if not here.mask_hw.any():
+    if not (here.mask_hw == command.structure).any():
         raise ValueError("this slice has no mask to carry on; draw one first")
-    found = here.image.propagate_all(_prompt_network(session), here.plane, here.index)
+    found = here.image.propagate_all(_prompt_network(session), here.plane, here.index, command.structure)
     if not found:
         message = "The network does not find the object on the slices beside this one."
         return session.reply(here.key, saved=session.save_first(command), message=message)
@@ -104,7 +109,7 @@ def _propagate_all(session: AnnotationSession, command: Command) -> str:
 
 def _interpolate(session: AnnotationSession, command: Command) -> str:
     here = command.slice_ref
-    filled = here.image.interpolate(here.plane)
+    filled = here.image.interpolate(here.plane, command.structure)
     if not filled:
         message = (
             "There is no empty slice between two slices with a mask. Draw on two slices first, with some between them."
@@ -210,7 +215,7 @@ def _take(session: AnnotationSession, command: Command) -> str:
             f"source {source!r}; allowed are"
             f" {', '.join([one.name for one in found] + [*consensus.MERGES] * session.is_consensus) or 'none'}"
         )
-    here.image.replace(here.plane, consensus.merge([one.mask_xyz for one in own], source if len(own) > 1 else "union"))
+    here.image.replace(here.plane, consensus.merge([one.map_xyz for one in own], source if len(own) > 1 else "union"))
     saved, project = session.save(here.image), session.project_of(here.image)
     allowed = [one.name for one in classes.defined(project)]
     name = (
@@ -278,7 +283,7 @@ def _segment_prompt(session: AnnotationSession, command: Command) -> PromptResul
     """Segment the object that a box and clicks mark. ValueError if nothing is marked."""
     here, params = command.slice_ref, command.params
     prompt = Prompt(params["box"], params["positive"], params["negative"])
-    return here.image.prompt(_prompt_network(session), here.plane, here.index, prompt)
+    return here.image.prompt(_prompt_network(session), here.plane, here.index, prompt, command.structure)
 
 
 def _prompt_network(session: AnnotationSession) -> Network:

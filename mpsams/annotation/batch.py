@@ -15,8 +15,8 @@ MOST = 100_000  # images of one request
 def _accept(project: Project, id: str, user: str) -> str:
     if project.item(id).status not in OPEN:
         return ""
-    saved = project.mask(id)
-    mask_xyz = project.proposal(id) if saved is None else saved
+    saved = project.labels(id)
+    mask_xyz = project.proposed_labels(id) if saved is None else saved
     if mask_xyz is None or not mask_xyz.any():
         return NOTHING
     project.accept(id, mask_xyz, user)

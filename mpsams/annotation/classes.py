@@ -6,23 +6,18 @@ Classes and their changes are lines of the project's log, so nothing of them is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from mpsams.annotation.index import Item
 from mpsams.annotation.project import Project
 
-from . import export_names
+from .definitions import LONGEST, complete
 
 SETTING = "classes"  # of the log that holds the definition
 MAX_CLASSES = 20
-LONGEST = 64  # characters of a name, as of a label in DICOM
-# told apart by the colour-blind too
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")
 KEYS = "56789"  # keys that the canvas leaves free
 DEFAULTS = {"ultrasound": ("benign", "malignant", "normal"), "ct": ("lesion", "normal"), "mri": ("lesion", "normal")}
-_COLOUR = re.compile("#[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -56,22 +51,7 @@ def make(names: Iterable[str | ImageClass]) -> tuple[ImageClass, ...]:
     too many.
     """
     given = [one if isinstance(one, ImageClass) else ImageClass(one) for one in names]
-    if len(given) > MAX_CLASSES:
-        raise ValueError(f"{len(given)} classes; allowed are up to {MAX_CLASSES}")
-    free = [key for key in KEYS if key not in {one.key for one in given}]
-    made = []
-    for number, one in enumerate(given):
-        key = one.key or (free.pop(0) if number < len(KEYS) and free else "")
-        made.append(
-            _check(ImageClass(one.name.strip(), (one.colour or COLOURS[number % len(COLOURS)]).lower(), key.lower()))
-        )
-    for field, values in (
-        ("name", [one.name.casefold() for one in made]),
-        ("key", [one.key for one in made if one.key]),
-    ):
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise ValueError(f"two classes have the {field} {twice!r}; allowed are different ones")
-    return tuple(made)
+    return complete(given, ("class", "classes"), MAX_CLASSES, KEYS)
 
 
 def parse(text: str) -> ImageClass:
@@ -159,16 +139,3 @@ def count(project: Project) -> list[ClassCount]:
             )
         )
     return counts
-
-
-def _check(one: ImageClass) -> ImageClass:
-    if len(one.name) > LONGEST or not export_names.is_safe(one.name):
-        raise ValueError(
-            f"class {one.name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, as in a"
-            " file's name"
-        )
-    if not _COLOUR.fullmatch(one.colour):
-        raise ValueError(f"colour {one.colour[:20]!r} of class {one.name!r}; allowed is #rrggbb")
-    if one.key and (len(one.key) > 1 or not one.key.isalnum()):
-        raise ValueError(f"key {one.key[:20]!r} of class {one.name!r}; allowed is one letter or digit, or none")
-    return one

@@ -1,19 +1,22 @@
 """The commands that the canvas sends to an annotation session, and their validation.
 
 A slice is named by a key, TOKEN.PLANE.INDEX. Axes: H x W pixels of a slice as shown.
+
+Over 250 lines because each parameter of a command has a short function here that reads it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
+from mpsams.annotation.structures import MAX_STRUCTURES
 from mpsams.transforms import Box
 
 COMMANDS = (
@@ -70,7 +73,7 @@ class SliceRef:
 
     @property
     def mask_hw(self) -> np.ndarray:
-        """The mask of the slice, a view into that of the image."""
+        """The label map of the slice, a view into that of the image."""
         return self.image.mask(self.plane, self.index)
 
 
@@ -78,7 +81,8 @@ class SliceRef:
 class Command:
     """A validated command of the canvas.
 
-    mask_hw: drawn on the slice, None if it did not change. seconds: worked since the last command. params: of the
+    mask_hw: label map, drawn on the slice, None if it did not change. structure: label of the one that is chosen, which
+    the action changes. seconds: worked since the last command. params: of the
     action.
     request_id: another for each attempt to send the command. id: the same for each attempt; "" from a page that sends
     none.
@@ -91,6 +95,13 @@ class Command:
     seconds: float
     params: dict
     id: str = ""
+    structure: int = 1
+
+    def check_structures(self, labels: Collection[int]) -> None:
+        """ValueError for a structure that is not among some labels, drawn or chosen."""
+        drawn = () if self.mask_hw is None else np.flatnonzero(np.bincount(self.mask_hw.ravel())[1:]) + 1
+        if unknown := next((label for label in (self.structure, *drawn) if label not in labels), 0):
+            raise ValueError(f"structure {unknown} is not defined here; allowed are {', '.join(map(str, labels))}")
 
 
 def reply_header(message: object) -> tuple[str, int]:
@@ -119,13 +130,14 @@ def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
         raise ValueError(f"id {str(id)[:40]!r}; allowed are texts of up to {LONGEST_KEY - 1} characters")
     slice_ref = _find_slice(key, images)
     shape_hw = slice_ref.mask_hw.shape
-    mask_hw = protocol.unpack(message.get("mask"), shape_hw)
+    mask_hw = protocol.unpack_labels(message.get("mask"), shape_hw)
+    structure = _whole("structure", message.get("structure", 1), 1, MAX_STRUCTURES)
     parsers = _parameter_parsers(action, shape_hw)
     params = {name: parse(message[name]) for name, parse in parsers.items() if name in message}
     optional = {"go": {"step", "slice"} if params else set(), "accept": {"empty"}}.get(action, set())
     if missing := set(parsers) - set(params) - optional:
         raise ValueError(f"the command {action!r} lacks {', '.join(sorted(missing))}")
-    return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id)
+    return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id, structure)
 
 
 def _is_request_id(value: object) -> bool:
@@ -159,7 +171,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "negative": lambda value: _points(value, shape_hw),
     }
     return {  # type: ignore[return-value]
-        "prompt": prompt | {"base": strokes},
+        "prompt": prompt | {"base": lambda value: protocol.unpack_labels(value, shape_hw)},
         "preview": prompt,
         "tidy": {"how": _tidy},
         "scribble": {"lesion": strokes, "background": strokes},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from . import label_maps
 from .staple import staple
 
 
@@ -25,16 +26,19 @@ MERGES: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = METHODS | {
 }  # fmt: skip
 
 
-def merge(masks: Sequence[np.ndarray], method: str) -> np.ndarray:
-    """Return one bool mask of several of one shape.
+def merge(maps: Sequence[np.ndarray], method: str) -> np.ndarray:
+    """Return one label map of several of one shape, structure by structure.
 
-    ValueError for another method than those of ``MERGES``, or without masks.
+    Where that gives a voxel two structures, it has the one that more of the maps give it. ValueError for another method
+    than those of ``MERGES``, or without masks.
     """
-    if method not in MERGES or not masks:
+    if method not in MERGES or not maps:
         raise ValueError(
-            f"method {method[:40]!r} for {len(masks)} masks; allowed are {', '.join(MERGES)} for one or more"
+            f"method {method[:40]!r} for {len(maps)} masks; allowed are {', '.join(MERGES)} for one or more"
         )
-    return MERGES[method](masks)
+    present = range(1, 1 + max(1, *map(label_maps.largest_label, maps)))
+    votes = {label: [each == label for each in maps] for label in present}
+    return label_maps.combine({label: MERGES[method](found) for label, found in votes.items()}, votes)
 
 
 def common_class(given: Iterable[str], allowed: Sequence[str]) -> str:

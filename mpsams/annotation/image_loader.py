@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mpsams.annotation import assist, commands, consensus, disk, proposals
+from mpsams.annotation import assist, commands, consensus, disk, proposals, structures
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.open_images import LAST, CompressedImage, OpenImages, restore
 from mpsams.annotation.project import ConflictError, Item, Project
@@ -142,7 +142,7 @@ class ImageLoader:
         self._reserve_memory(case)
         name = assist.default_model(self.registry, case.modality)
         network = None if name is None else self.registry.network(name)
-        image = OpenImage(token or secrets.token_hex(16), case.title, case, network, case.scan.empty_mask())
+        image = OpenImage(token or secrets.token_hex(16), case.title, case, network, empty_map(case.scan))
         if case.item:
             if (
                 not case.is_volume
@@ -154,7 +154,8 @@ class ImageLoader:
                     proposals.propose(self.project, self.registry, case.item, user)
                 except OSError as error:  # the image can be shown all the same
                     self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
-            mask_xyz, image.proposal_xyz = self.project.mask(case.item), self._proposal(case.item, case.scan)
+            mask_xyz, image.proposal_xyz = self.project.labels(case.item), self._proposal(case.item, case.scan)
+            image.network_structure = 1 if name is None else structures.of_checkpoint(self.project, name)
             item = self.project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
             if start_xyz is not None:
@@ -175,10 +176,10 @@ class ImageLoader:
         order of the scan, empty while fewer than two have a mask.
         """
         if not self._is_consensus:
-            return self.project.proposal(id)
-        found, proposal_xyz = [one.mask_xyz for one in self.view.masks(id)], scan.empty_mask()
+            return self.project.proposed_labels(id)
+        found, proposal_xyz = [one.map_xyz for one in self.view.masks(id)], empty_map(scan)
         if len(found) > 1:
-            proposal_xyz[:] = consensus.majority(found)
+            proposal_xyz[:] = consensus.merge(found, "majority")
         return proposal_xyz
 
     def _start(self, item: Item) -> str:
@@ -258,3 +259,8 @@ class ImageLoader:
         except ValueError:
             self.images.compress_all_but(LAST)
             self.reserve_memory(size)
+
+
+def empty_map(scan: Scan) -> np.ndarray:
+    """Return a label map without structures, in the memory order of a scan."""
+    return scan.empty_mask().view(np.uint8)

@@ -1,4 +1,7 @@
-"""Lesion masks as files on the grid of their image, and how much two masks have in common.
+"""Masks as files on the grid of their image, and how much two masks have in common.
+
+A mask is a label map, uint8: 0 is background, another value the number of a structure (``structures``); a bool mask is
+one of structure 1 alone.
 
 Axes: X, Y, Z as the image's file stores them, of a flat image Z = 1 (``imaging.Scan``).
 """
@@ -7,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 from mpsams.imaging import Scan, UnreadableImage, export, nifti
+
+_WHOLE = 255  # of a PNG with a single structure
 
 
 def ending(scan: Scan) -> str:
@@ -22,49 +29,78 @@ def ending(scan: Scan) -> str:
 
 
 def encode(scan: Scan, mask_xyz: np.ndarray) -> bytes:
-    """A bool (X, Y, Z) mask as PNG (lesion 255) or as NIfTI on the scan's own grid (lesion 1).
+    """Return an (X, Y, Z) mask as PNG, or as NIfTI on the scan's own grid: uint8 label maps with their values, bool
+    masks with 255 (PNG) or 1 (NIfTI).
 
     Equal masks, equal bytes.
 
     ValueError for a mask of another type or shape.
     """
-    validate(scan, mask_xyz)
     return export.write(scan, mask_xyz, export.formats(scan)[0])[0]
 
 
-def validate(scan: Scan, mask_xyz: np.ndarray) -> None:
-    """ValueError for a mask that is not bool or not of its image's shape."""
-    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+def validate(scan: Scan, mask_xyz: np.ndarray, labels: Collection[int] = (1,)) -> np.ndarray:
+    """Return a mask as label map, uint8.
+
+    labels: of the structures that there are; where there is more than one, a bool mask would lose which is which.
+    ValueError for a mask of another type or shape, or with another value.
+    """
+    several = len(labels) > 1
+    kind = (
+        f"uint8 with 0 and {', '.join(map(str, sorted(labels)))}," if several or mask_xyz.dtype == np.uint8 else "bool"
+    )
+    if mask_xyz.dtype not in (bool, np.uint8)[several:] or mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is {kind} {scan.voxels_xyz.shape}")
+    map_xyz = mask_xyz.view(np.uint8)
+    highest = int(map_xyz.max())
+    if unknown := [n for n in range(1, highest + 1) if n not in labels and (n == highest or (map_xyz == n).any())]:
+        raise ValueError(f"mask has the value {unknown[0]}; allowed is {kind} {scan.voxels_xyz.shape}")
+    return map_xyz
 
 
-def read(path: Path, shape_xyz: tuple[int, int, int]) -> np.ndarray:
-    """A mask as bool (X, Y, Z): what is not 0 is lesion.
+def read(path: Path, shape_xyz: tuple[int, int, int], has_labels: bool = False) -> np.ndarray:
+    """Return a mask as label map, uint8 (X, Y, Z).
 
-    ValueError: no file, not readable, another size; it names no folder.
+    has_labels: its values are labels, but 255 is 1; else all that is not 0 is structure 1. ValueError: no file, not
+    readable, another size; it names no folder.
     """
     if not path.is_file():
         raise ValueError(f"mask {path.name} does not exist; expected the mask of an image of {_size(shape_xyz)}")
     try:
-        mask_xyz = _picture(path.read_bytes()) if path.suffix == ".png" else nifti.read(path, "mri").voxels_xyz != 0
+        values_xyz = _picture(path.read_bytes()) if path.suffix == ".png" else nifti.read(path, "mri").voxels_xyz
     except UnreadableImage as error:
         raise ValueError(f"mask {path.name}: {error}") from None
-    if mask_xyz.shape != tuple(shape_xyz):
+    if values_xyz.shape != tuple(shape_xyz):
         raise ValueError(
-            f"mask {path.name} is of {_size(mask_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}"
+            f"mask {path.name} is of {_size(values_xyz.shape)}; expected the size of its image, {_size(shape_xyz)}"
         )
-    return np.array(mask_xyz)
+    if not has_labels:
+        return (values_xyz != 0).view(np.uint8)
+    map_xyz = values_xyz.astype(np.uint8)
+    if not np.array_equal(map_xyz, values_xyz):
+        raise ValueError(f"mask {path.name} has other values than labels; allowed are whole numbers from 0 to {_WHOLE}")
+    map_xyz[map_xyz == _WHOLE] = 1
+    return map_xyz
 
 
-def pack(mask_xyz: np.ndarray) -> np.ndarray:
-    """Return a bool (X, Y, Z) mask as bits, uint8, X running fastest as in files; ``unpack`` is the inverse."""
-    return np.packbits(mask_xyz.ravel(order="F"))
+def pack(mask: np.ndarray, order: Literal["C", "F"] = "F") -> np.ndarray:
+    """Return a mask, bool or label map, as bits: uint8 (digits of the largest label, bytes), X running fastest as in
+    files; ``unpack`` is the inverse.
+    """
+    flat = mask.ravel(order=order)
+    if mask.dtype == bool:
+        return np.packbits(flat)[None]
+    digits = max(1, int(flat.max(initial=0)).bit_length())
+    return np.stack([np.packbits(flat >> digit & 1) for digit in range(digits)])
 
 
-def unpack(bits: np.ndarray, shape_xyz: tuple[int, int, int]) -> np.ndarray:
-    """Return the bool (X, Y, Z) mask of bits that ``pack`` made."""
-    count = shape_xyz[0] * shape_xyz[1] * shape_xyz[2]
-    return np.unpackbits(bits, count=count).view(bool).reshape(shape_xyz, order="F")
+def unpack(bits: np.ndarray, shape: tuple[int, ...], order: Literal["C", "F"] = "F") -> np.ndarray:
+    """Return the label map, uint8, of bits that ``pack`` made."""
+    count = int(np.prod(shape))
+    flat = np.unpackbits(bits[0], count=count)
+    for digit, part in enumerate(bits[1:], start=1):
+        flat |= np.unpackbits(part, count=count) << digit
+    return flat.reshape(shape, order=order)
 
 
 def sha256(path: Path) -> str | None:
@@ -73,21 +109,39 @@ def sha256(path: Path) -> str | None:
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """The Dice score of two masks of one shape, both bool or both packed (``pack``), in [0, 1]; two
-    empty masks agree.
+    """Return the Dice score of two masks of one shape over all structures, in [0, 1]; two empty masks agree.
+
+    one, other: bool, or packed (``pack``). A pixel is common to both where it has the same structure in both.
     """
-    marked = _count(one) + _count(other)
-    return 2 * _count(one & other) / marked if marked else 1.0
+    marked, common = _compare(one, other)
+    return 2 * common / sum(marked) if sum(marked) else 1.0
 
 
 def changes(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the numbers of pixels (or voxels) added and removed. before, after: both bool or both packed."""
-    return _count(after & ~before), _count(before & ~after)
+    """Return the numbers of pixels (or voxels) added and removed; one of another structure than before is both.
+
+    before, after: bool, or packed.
+    """
+    marked, common = _compare(before, after)
+    return marked[1] - common, marked[0] - common
 
 
-def _count(mask: np.ndarray) -> int:
-    """The True pixels of a bool mask, or the bits of a packed one."""
-    return int(np.count_nonzero(mask) if mask.dtype == bool else np.bitwise_count(mask).sum(dtype=np.int64))
+def any_structure(bits: np.ndarray) -> np.ndarray:
+    """Return packed bits of all structures as one."""
+    return np.bitwise_or.reduce(bits, axis=0, keepdims=True)
+
+
+def _compare(one: np.ndarray, other: np.ndarray) -> tuple[tuple[int, int], int]:
+    """Return the marked pixels of each of two masks, and those that have the same structure in both."""
+    bits = [pack(mask) if mask.dtype == bool else mask for mask in (one, other)]
+    digits = max(map(len, bits))
+    first, second = (np.pad(part, ((0, digits - len(part)), (0, 0))) for part in bits)
+    marked, differs = [any_structure(part) for part in (first, second)], any_structure(first ^ second)
+    return (_count(marked[0]), _count(marked[1])), _count(marked[0] & ~differs)
+
+
+def _count(bits: np.ndarray) -> int:
+    return int(np.bitwise_count(bits).sum(dtype=np.int64))
 
 
 def interpolate(first_hw: np.ndarray, last_hw: np.ndarray, share: float) -> np.ndarray:
@@ -127,10 +181,10 @@ def tidy(mask_hw: np.ndarray, how: str) -> np.ndarray:
 
 
 def _picture(data: bytes) -> np.ndarray:
-    """A PNG of a mask as bool (X, Y, 1), not larger than Pillow allows."""
+    """The values of a PNG of a mask, uint8 (X, Y, 1), not larger than Pillow allows."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            return np.asarray(image.convert("L")).T[:, :, None] > 0
+            return np.asarray(image.convert("L")).T[:, :, None]
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, zlib.error and more, undocumented
         raise UnreadableImage("this PNG is damaged or incomplete.") from error
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mpsams import inference
-from mpsams.annotation import assist, log, masks
+from mpsams.annotation import assist, label_maps, log, masks
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.imaging import geometry
 from mpsams.inference import Network
@@ -31,12 +31,13 @@ class OpenImage:
     """An image that is being annotated. Changed in place by one session, under its lock.
 
     token: its name in the keys of its slices, never used for another image or mask; the project's log has it too. case:
-    as last seen on screen. mask_xyz: bool, all slices. proposal_xyz: the proposed mask; None if each slice asks the
-    network. sha256: of the mask's file that this one was made from, "" for none. is_dirty: True if the mask is not
-    saved yet. seconds: worked and not yet logged. command_id: of the command being handled, for the log. edited: the
-    slices (plane, index) that a person drew on. truth_copy: the mask that was given away as the truth. history: what
-    was done, as lines of a project's log, for an image without a project. last_change: of the last command on several
-    slices, its plane and, by slice, the mask before and after it as bits.
+    as last seen on screen. mask_xyz: label map, all slices. proposal_xyz: the proposed mask; None if each slice asks
+    the network. network_structure: label of the structure that the network proposes. sha256: of the mask's file that
+    this one was made from, "" for none. is_dirty: True if the mask is not saved yet. seconds: worked and not yet
+    logged. command_id: of the command being handled, for the log. edited: the slices (plane, index, label of the
+    structure) that a person drew on. truth_copy: the mask that was given away as the truth. history: what was done, as
+    lines of a project's log, for an image without a project. last_change: of the last command on several slices, its
+    plane and, by slice, the mask before and after it as bits.
     """
 
     token: str
@@ -45,16 +46,17 @@ class OpenImage:
     network: Network | None
     mask_xyz: np.ndarray
     proposal_xyz: np.ndarray | None = None
+    network_structure: int = 1
     sha256: str = ""
     is_dirty: bool = False
     seconds: float = 0.0
     command_id: str = ""
-    edited: set[tuple[str, int]] = field(default_factory=set)
+    edited: set[tuple[str, int, int]] = field(default_factory=set)
     truth_copy: np.ndarray | None = None
     history: list[dict] = field(default_factory=list)
     contexts: OrderedDict[tuple[str, int], assist.SliceContext] = field(default_factory=OrderedDict)
-    scribbles: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    last_prompt: tuple[tuple[str, int], Prompt, np.ndarray] | None = None
+    scribbles: dict[tuple[str, int, int], tuple[np.ndarray, ...]] = field(default_factory=dict)
+    last_prompt: tuple[tuple[str, int, int], Prompt, np.ndarray] | None = None
     last_change: tuple[str, dict[int, tuple[np.ndarray, np.ndarray]]] = ("axial", {})
 
     @property
@@ -80,16 +82,19 @@ class OpenImage:
         self.case = case
 
     def mask(self, plane: str, index: int) -> np.ndarray:
-        """Return the mask of one slice, bool (H, W), a view that may be written to."""
+        """Return the label map of one slice, uint8 (H, W), a view that may be written to."""
         return geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)[index]
 
-    def voxels_elsewhere(self, plane: str, index: int) -> int:
-        """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image."""
-        return (
-            int(np.count_nonzero(self.mask_xyz) - np.count_nonzero(self.mask(plane, index)))
-            if self.mask_xyz.shape[2] > 1
-            else 0
-        )
+    def voxels_elsewhere(self, plane: str, index: int, label: int | None = None) -> int:
+        """Return the number of voxels that are outlined on the other slices of a plane; 0 for a flat image.
+
+        label: of the structure that is counted, None for all.
+        """
+        if self.mask_xyz.shape[2] == 1:
+            return 0
+        parts = (part if label is None else part == label for part in (self.mask_xyz, self.mask(plane, index)))
+        everywhere, here = map(np.count_nonzero, parts)
+        return int(everywhere - here)
 
     def context(self, plane: str, index: int) -> assist.SliceContext:
         """Return a slice prepared for the network, from the cache if it is there."""
@@ -102,10 +107,12 @@ class OpenImage:
         return self.contexts[at]
 
     def proposal(self, plane: str, index: int) -> np.ndarray | None:
-        """Return the proposed mask of a slice, bool (H, W); None without network and proposal."""
+        """Return the proposed mask of a slice, label map (H, W); None without network and proposal."""
         if self.proposal_xyz is not None:
             return geometry.radiological_view(self.proposal_xyz, self.case.scan.affine, plane)[index]
-        return None if self.network is None else self.context(plane, index).proposal_hw
+        if self.network is None:
+            return None
+        return self.context(plane, index).proposal_hw * np.uint8(self.network_structure)
 
     def truth(self, plane: str, index: int) -> np.ndarray | None:
         """Return the true mask of a slice, bool (H, W), or None."""
@@ -115,14 +122,20 @@ class OpenImage:
             else geometry.radiological_view(self.truth_xyz, self.case.scan.affine, plane)[index]
         )
 
-    def draw(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
-        """Replace the mask of one slice by one that a person made."""
-        self.edited.add((plane, index))
-        here_hw = self.mask(plane, index)
-        if not np.array_equal(here_hw, mask_hw):
+    def draw(self, plane: str, index: int, mask_hw: np.ndarray, structure: int = 1) -> None:
+        """Replace the label map of one slice by one that a person made, of the chosen structure or of several."""
+        here_hw, changed = self.mask(plane, index), self._changed_labels(plane, index, mask_hw)
+        self.edited |= {(plane, index, label) for label in {structure, *changed}}
+        if changed:
             self._append_history(plane, index, here_hw, mask_hw)
             here_hw[:] = mask_hw
             self.is_dirty = True
+
+    def _changed_labels(self, plane: str, index: int, after_hw: np.ndarray) -> set[int]:
+        """Return the labels of the structures that another label map of a slice changes."""
+        before_hw = self.mask(plane, index)
+        differs_hw = before_hw != after_hw
+        return {*before_hw[differs_hw].tolist(), *after_hw[differs_hw].tolist()} - {0}
 
     def replace(self, plane: str, mask_xyz: np.ndarray) -> None:
         """Replace the mask of all slices by one that a person chose."""
@@ -130,7 +143,7 @@ class OpenImage:
         after = geometry.radiological_view(mask_xyz, self.case.scan.affine, plane)
         for index, mask_hw in enumerate(after):
             if not np.array_equal(mask_hw, self.mask(plane, index)):
-                self.edited.add((plane, index))
+                self.edited |= {(plane, index, label) for label in self._changed_labels(plane, index, mask_hw)}
                 self._change_slice(plane, index, mask_hw)
 
     def undo_slices(self) -> tuple[list[int], int]:
@@ -147,7 +160,7 @@ class OpenImage:
         for index, (before, after) in sorted(changes.items()):
             here_hw = self.mask(plane, index)
             if np.array_equal(masks.pack(here_hw), after):
-                before_hw = masks.unpack(before, (*here_hw.shape, 1))[..., 0]
+                before_hw = masks.unpack(before, here_hw.shape)
                 self._append_history(plane, index, here_hw, before_hw)
                 here_hw[:] = before_hw
                 restored.append(index)
@@ -162,55 +175,56 @@ class OpenImage:
         here_hw[:] = mask_hw
         self.is_dirty = True
 
-    def scribble(self, plane: str, index: int, strokes_hw: np.ndarray) -> np.ndarray:
-        """Return the mask after strokes, bool (H, W).
+    def scribble(self, plane: str, index: int, strokes_hw: np.ndarray, structure: int = 1) -> np.ndarray:
+        """Return the label map after strokes, uint8 (H, W).
 
         strokes_hw: all strokes so far, int8. While strokes are only added, they act on the mask from before the first
         of them.
         """
-        at, now_hw = (plane, index), self.mask(plane, index)
+        at, now_hw = (plane, index, structure), self.mask(plane, index)
         start_hw, earlier_hw, made_hw = self.scribbles.get(at, (now_hw, strokes_hw, now_hw))
         more = (strokes_hw[earlier_hw != 0] == earlier_hw[earlier_hw != 0]).all()
         start_hw = np.where(now_hw == made_hw, start_hw, now_hw) if more else now_hw.copy()
-        made_hw = self.context(plane, index).apply_scribbles(start_hw, strokes_hw)
+        lesion_hw = self.context(plane, index).apply_scribbles(start_hw == structure, strokes_hw)
+        made_hw = label_maps.replace(start_hw, structure, lesion_hw)
         self.scribbles[at] = start_hw, strokes_hw, made_hw
         while len(self.scribbles) > CACHED_SLICES:
             del self.scribbles[next(iter(self.scribbles))]
         return made_hw
 
-    def prompt(self, network: Network, plane: str, index: int, prompt: Prompt) -> PromptResult:
+    def prompt(self, network: Network, plane: str, index: int, prompt: Prompt, structure: int = 1) -> PromptResult:
         """Segment the object that a box and clicks mark on a slice.
 
         Clicks added to the last prompt there refine its result.
         """
-        before, at = self.last_prompt, (plane, index)
+        before, at = self.last_prompt, (plane, index, structure)
         if before is not None and before[0] == at and extends_prompt(prompt, before[1]):
             prompt = replace(prompt, mask=before[2])
         found = segment_prompt(network, self.context(plane, index).unit_hw, prompt)
         self.last_prompt = at, prompt, found.mask
         return found
 
-    def interpolate(self, plane: str) -> list[int]:
-        """Fill the empty slices between each two with a mask by interpolation; returns the indices that got one, in
-        order.
+    def interpolate(self, plane: str, structure: int = 1) -> list[int]:
+        """Fill the slices without a structure between each two with it by interpolation; returns the indices that got
+        it, in order.
 
         An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says
         how.
         """
         self.last_change = plane, {}
-        slices = geometry.radiological_view(self.mask_xyz, self.case.scan.affine, plane)
+        slices = geometry.radiological_view(self.mask_xyz == structure, self.case.scan.affine, plane)
         drawn, filled = [index for index in range(len(slices)) if slices[index].any()], []
         for first, last in itertools.pairwise(drawn):
             for index in range(first + 1, last):
                 mask_hw = masks.interpolate(slices[first], slices[last], (index - first) / (last - first))
                 if mask_hw.any():
-                    self._change_slice(plane, index, mask_hw)
+                    self._change_slice(plane, index, label_maps.add(self.mask(plane, index), structure, mask_hw))
                     filled.append(index)
         return filled
 
-    def propagate(self, plane: str, index: int, step: int, count: int) -> tuple[int, bool]:
-        """Propagate a slice's mask through ``count`` slices; return how many got one, and True if an edited slice was
-        in the way.
+    def propagate(self, plane: str, index: int, step: int, count: int, structure: int = 1) -> tuple[int, bool]:
+        """Propagate a structure of a slice through ``count`` slices; return how many got it, and True if an edited
+        slice was in the way.
         """
         self.last_change = plane, {}
         slices = len(self.case.scan.shown(plane))
@@ -218,31 +232,33 @@ class OpenImage:
             here, there = index + step * done, index + step * (done + 1)
             if not 0 <= there < slices:
                 return done, False
-            if (plane, there) in self.edited:
+            if (plane, there, structure) in self.edited:
                 return done, True
-            mask_hw = assist.propagate(self.context(plane, here), self.mask(plane, here), self.context(plane, there))
-            self._change_slice(plane, there, mask_hw)
+            here_hw, there_hw = (self.mask(plane, each) for each in (here, there))
+            mask_hw = assist.propagate(self.context(plane, here), here_hw == structure, self.context(plane, there))
+            self._change_slice(plane, there, label_maps.replace(there_hw, structure, mask_hw))
             if not mask_hw.any():
                 return done, False
         return count, False
 
-    def propagate_all(self, network: Network, plane: str, index: int) -> list[SliceMask]:
-        """Propagate a slice's mask in both directions with the prompt network, until it is unsure or a slice was
-        edited.
+    def propagate_all(self, network: Network, plane: str, index: int, structure: int = 1) -> list[SliceMask]:
+        """Propagate a structure of a slice in both directions with the prompt network, until it is unsure or a slice
+        was edited.
 
-        Returns the slices that got a mask, in order.
+        Returns the slices that got it, in order.
         """
         self.last_change = plane, {}
-        slices, start = len(self.case.scan.shown(plane)), SliceMask(index, self.mask(plane, index).copy(), 1.0)
+        slices, start = len(self.case.scan.shown(plane)), SliceMask(index, self.mask(plane, index) == structure, 1.0)
 
         def free(indices: Iterable[int]) -> Iterator[int]:
-            return itertools.takewhile(lambda there: (plane, there) not in self.edited, indices)
+            return itertools.takewhile(lambda there: (plane, there, structure) not in self.edited, indices)
 
         found: list[SliceMask] = []
         for indices in (range(index - 1, -1, -1), range(index + 1, slices)):
             found += propagate(network, lambda there: self.context(plane, there).unit_hw, start, free(indices))
         for each in found:
-            self._change_slice(plane, each.index, each.mask)
+            map_hw = label_maps.replace(self.mask(plane, each.index), structure, each.mask)
+            self._change_slice(plane, each.index, map_hw)
         return sorted(found, key=lambda each: each.index)
 
     def save(self, project: Project | None, user: str) -> str:
@@ -274,8 +290,8 @@ class OpenImage:
         return {"token": self.token} | ({"request": self.command_id} if self.command_id else {})
 
     def as_truth(self) -> Case:
-        """Return the case with a copy of the mask as its truth, measured."""
-        self.truth_copy = self.mask_xyz.copy()
+        """Return the case with a copy of the mask, all structures as one, as its truth, measured."""
+        self.truth_copy = self.mask_xyz != 0
         case = replace(self.case, truth_xyz=self.truth_copy)
         self.case = replace(case, agreement=inference.agreement(case.study, case.truth_11ss))
         return self.case
@@ -284,9 +300,9 @@ class OpenImage:
         """Append a line to the history of an image without a project."""
         if self.item:
             return
-        added, removed = masks.changes(before_hw, after_hw)
+        added, removed = masks.changes(masks.pack(before_hw), masks.pack(after_hw))
         truth_hw = self.truth(plane, index)
-        dsc = [None if truth_hw is None else masks.agreement(mask_hw, truth_hw) for mask_hw in (before_hw, after_hw)]
+        dsc = [None if truth_hw is None else masks.agreement(map_hw != 0, truth_hw) for map_hw in (before_hw, after_hw)]
         row = {
             "time": log.now(),
             "plane": plane,

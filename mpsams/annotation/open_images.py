@@ -5,13 +5,16 @@ Axes: X, Y, Z voxels as stored.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from mpsams.annotation import masks
 from mpsams.annotation.open_image import OpenImage
 from mpsams.inference.case import Case, UploadedFiles
 
@@ -24,15 +27,15 @@ MAX_UNTOUCHED = 64  # compressed images without changes that are kept; those tha
 class CompressedImage:
     """An open image that takes little memory.
 
-    image: without its mask and whatever else can be computed again. mask: compressed. order: of the mask's axes in
-    memory. case: of a sample, which all sessions share; None if the image is opened again from the project or its
-    upload. view: slice, window and clustering as last shown.
+    image: without its mask and whatever else can be computed again. mask: its bits, compressed. order: of the mask's
+    axes in memory. case: of a sample, which all sessions share; None if the image is opened again from the project or
+    its upload. view: slice, window and clustering as last shown.
     """
 
     image: OpenImage
     mask: bytes
     shape_xyz: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     item: str
     content: str
     upload: UploadedFiles | None
@@ -53,8 +56,9 @@ class CompressedImage:
 
 def compress(image: OpenImage) -> CompressedImage:
     """Return an image with its mask compressed; ``restore`` is the inverse."""
-    case, order = image.case, "F" if image.mask_xyz.flags.f_contiguous else "C"
-    mask = zlib.compress(np.packbits(image.mask_xyz.ravel(order=order)), 1)
+    case = image.case
+    order: Literal["C", "F"] = "F" if image.mask_xyz.flags.f_contiguous else "C"
+    mask = zlib.compress(masks.pack(image.mask_xyz, order), 1)
     rest = replace(
         image,
         case=None,
@@ -82,8 +86,9 @@ def compress(image: OpenImage) -> CompressedImage:
 def restore(compressed: CompressedImage, case: Case) -> OpenImage:
     """Return the image as it was. case: of it, opened again. Its network and proposal are left to the caller."""
     bits = np.frombuffer(zlib.decompress(compressed.mask), np.uint8)
-    mask = np.unpackbits(bits, count=int(np.prod(compressed.shape_xyz))).astype(bool)
-    return replace(compressed.image, case=case, mask_xyz=mask.reshape(compressed.shape_xyz, order=compressed.order))
+    bits = bits.reshape(-1, math.ceil(math.prod(compressed.shape_xyz) / 8))
+    mask_xyz = masks.unpack(bits, compressed.shape_xyz, compressed.order)
+    return replace(compressed.image, case=case, mask_xyz=mask_xyz)
 
 
 class OpenImages:

@@ -22,11 +22,12 @@ from threading import RLock
 import numpy as np
 
 from mpsams import checkpoint, imaging
-from mpsams.annotation import caches, disk, images, lock, log, masks
+from mpsams.annotation import caches, disk, images, lock, log, masks, structures
 from mpsams.annotation.index import OPEN, STATUSES, Index, Item
 from mpsams.annotation.project_folder import (
     FOLDERS,
     FORMAT,
+    LABELLED_VERSION,
     VERSION,
     add_time_and_user,
     added_line,
@@ -51,7 +52,8 @@ class Project:
 
     folder: of the project. read_only: whether it lies where nothing can be written; then everything that writes raises
     ``disk.ReadOnly`` (an OSError), and no lock is held. accepted: the folder in it that ``mpsams.datasets.folder``
-    loads, images/ and masks/ of exactly the accepted items; it is there even while none is accepted.
+    loads, images/ and masks/ of exactly the accepted items; it is there even while none is accepted. has_labels: True
+    if the values of mask files are labels of structures, which they are once several are defined (``structures``).
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -73,6 +75,7 @@ class Project:
         self._inside: dict[str, Project] = {}  # projects in folders of this one, such as those of other readers
         validate_folder(self.folder)
         self.read_only, self._held = False, None
+        self.has_labels = self.description.get("version", VERSION) >= LABELLED_VERSION
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._held = lock.hold(self.folder / "lock")
@@ -188,15 +191,23 @@ class Project:
             return scan
 
     def mask(self, id: str) -> np.ndarray | None:
-        """The last saved mask, bool (X, Y, Z); None where there is none.
+        """What is marked in the last saved mask, bool (X, Y, Z), all structures as one; None where there is none."""
+        return _marked(self.labels(id))
+
+    def proposal(self, id: str) -> np.ndarray | None:
+        """What is marked in the proposed mask, as ``mask``."""
+        return _marked(self.proposed_labels(id))
+
+    def labels(self, id: str) -> np.ndarray | None:
+        """The last saved mask as label map, uint8 (X, Y, Z), see ``structures``; None where there is none.
 
         In place of a file that was damaged or removed meanwhile it is the accepted mask, if that is the same, else
         None; ``remark`` says so.
         """
         return self._unpacked("masks", id)
 
-    def proposal(self, id: str) -> np.ndarray | None:
-        """The proposed mask, as ``mask``."""
+    def proposed_labels(self, id: str) -> np.ndarray | None:
+        """The proposed mask, as ``labels``."""
         return self._unpacked("proposals", id)
 
     def remark(self, id: str) -> str:
@@ -286,14 +297,14 @@ class Project:
         """Keep a mask that a checkpoint proposes, in place of an earlier proposal; saved and accepted masks stay as
         they are.
 
-        checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else the log's line is to say,
-        JSON.
+        mask_xyz: as for ``save``. checkpoint_name, sha256: of the checkpoint, or of whatever proposed. more: what else
+        the log's line is to say, JSON.
         """
         priority = None if priority is None else check_finite("priority", priority)
         with self._image_locks[self.item(id).id]:
             made_by = {"checkpoint": printable(checkpoint_name), "sha256": printable(sha256)}
-            data = masks.encode(self.scan(id), mask_xyz)
-            file = self._put("proposals", self.item(id), data, masks.pack(mask_xyz))
+            map_xyz = masks.validate(self.scan(id), mask_xyz, structures.labels(self))
+            file = self._put("proposals", self.item(id), map_xyz)
             row = {
                 "item": id,
                 "action": "proposed",
@@ -313,9 +324,9 @@ class Project:
 
         The same mask once more writes nothing.
 
-        mask_xyz: bool, of the image's shape. seconds: worked since the last call. truth_xyz: where it is known, for the
-        log's DSC. expected: the sha256 of the mask's file this one was made from, "" where there was none; None does
-        not ask.
+        mask_xyz: label map, uint8, of the image's shape, or bool in a project with a single structure. seconds: worked
+        since the last call. truth_xyz: where it is known, for the log's DSC. expected: the sha256 of the mask's file
+        this one was made from, "" where there was none; None does not ask.
         more: what else the log's line is to say, JSON. ConflictError (a ValueError): the file is another one now.
         OSError says that the disk is full; then the last good mask stands.
         """
@@ -332,8 +343,8 @@ class Project:
         """
         with self._image_locks[self.item(id).id]:
             if mask_xyz is None:
-                saved = self.mask(id)
-                mask_xyz = self.proposal(id) if saved is None else saved
+                saved = self.labels(id)
+                mask_xyz = self.proposed_labels(id) if saved is None else saved
             if mask_xyz is None:
                 raise ValueError(
                     f"image {id} has neither a mask nor a proposal; expected a mask to accept (an empty one for no"
@@ -384,8 +395,21 @@ class Project:
         """Return True if images may have the usual classes of their modality before any are defined; False for projects
         from before.
         """
+        return self.description.get("classes") == BY_MODALITY
+
+    @property
+    def description(self) -> dict:
+        """Return the content of project.json; {} without it."""
         about = self.folder / "project.json"
-        return about.is_file() and json.loads(about.read_bytes()).get("classes") == BY_MODALITY
+        return json.loads(about.read_bytes()) if about.is_file() else {}
+
+    def describe(self, **fields) -> None:
+        """Set fields of project.json, JSON, at once or not at all."""
+        self.refuse_read_only()
+        with self._lock:
+            description = self.description | fields
+            checkpoint.write(self.folder / "project.json", json.dumps(description).encode())
+            self.has_labels = description["version"] >= LABELLED_VERSION
 
     @staticmethod
     def _write_version(about: Path) -> None:
@@ -393,7 +417,7 @@ class Project:
         is_new = not about.is_file() and not (about.parent / "log.jsonl").is_file()
         description = json.loads(about.read_bytes()) if about.is_file() else {"format": FORMAT, "made": log.now()}
         description |= {"classes": BY_MODALITY} if is_new else {}
-        if description.get("version") != VERSION:
+        if description.get("version") not in (VERSION, LABELLED_VERSION):
             checkpoint.write(about, json.dumps(description | {"version": VERSION}).encode())
 
     @contextmanager
@@ -420,21 +444,21 @@ class Project:
     def _read(self, folder: str, item: Item) -> np.ndarray | None:
         """A mask of the index; a damaged one is mended as when the project is opened, or left out."""
         try:
-            return masks.read(self._file(folder, item), item.shape_xyz)
+            return masks.read(self._file(folder, item), item.shape_xyz, self.has_labels)
         except ValueError:
             kind = "saved mask" if folder == "masks" else "proposal"
             self._remarks[item.id] = f"The {kind} of this image was damaged or removed outside of this program."
             good = self._file("accepted/masks", item)
             if self.read_only:
                 good_one = folder == "masks" and masks.sha256(good) == item.mask
-                return masks.read(good, item.shape_xyz) if good_one else None
+                return masks.read(good, item.shape_xyz, self.has_labels) if good_one else None
             (self._check_mask if folder == "masks" else self._check_proposal)(item)
             self._publish(self.item(item.id))
         item = self.item(item.id)
         if (item.mask if folder == "masks" else item.proposal) is None:
             return None
         self._remarks[item.id] += " The accepted one is shown in its place." if folder == "masks" else ""
-        return masks.read(self._file(folder, item), item.shape_xyz)
+        return masks.read(self._file(folder, item), item.shape_xyz, self.has_labels)
 
     def _file(self, folder: str, item: Item) -> Path:
         return self.folder / folder / (item.id + item.mask_ending)
@@ -451,18 +475,19 @@ class Project:
         return bits
 
     def _unpacked(self, folder: str, id: str) -> np.ndarray | None:
-        """A mask of the index, bool (X, Y, Z); as ``_read``."""
+        """A mask of the index, label map (X, Y, Z); as ``_read``."""
         item = self.item(id)
         with self._image_locks[id]:
             bits = self._bits(folder, self.item(id))
             return None if bits is None else masks.unpack(bits, item.shape_xyz)
 
-    def _put(self, folder: str, item: Item, data: bytes, bits: np.ndarray) -> str:
-        """Write a mask's file, at once or not at all; its sha256. bits: of the same mask."""
+    def _put(self, folder: str, item: Item, map_xyz: np.ndarray) -> str:
+        """Write a label map's file, at once or not at all; its sha256."""
         self.refuse_read_only()
         path = self._file(folder, item)
+        data = masks.encode(self.scan(item.id), map_xyz if self.has_labels else map_xyz.view(bool))
         checkpoint.write(path, data)
-        self._packed.put(path, bits)
+        self._packed.put(path, masks.pack(map_xyz))
         return hashlib.sha256(data).hexdigest()
 
     def _write(self, rows: Sequence[dict], user: str) -> None:
@@ -494,18 +519,17 @@ class Project:
                 raise ConflictError(
                     f"image {id} has another mask now than when it was opened; open it again to see that one"
                 )
-            scan = self.scan(id)
-            masks.validate(scan, mask_xyz)
+            map_xyz = masks.validate(self.scan(id), mask_xyz, structures.labels(self))
             proposed, saved, after = (
                 self._bits("proposals", item),
                 self._bits("masks", item) if action == "saved" else None,
-                masks.pack(mask_xyz),
+                masks.pack(map_xyz),
             )
             if action == "saved" and item.status == "in work" and saved is not None and np.array_equal(saved, after):
                 return item
             before = next((bits for bits in (saved, proposed) if bits is not None), np.zeros_like(after))
             changes = compare_masks(before, after, proposed, pack_truth(truth_xyz, item))
-            sha256 = self._put("masks", item, masks.encode(scan, mask_xyz), after)
+            sha256 = self._put("masks", item, map_xyz)
             made_by = item.checkpoint and {"checkpoint": item.checkpoint[0], "sha256": item.checkpoint[1]}
             self._acknowledge([row | {"proposal": made_by, "mask": sha256} | changes], user)
             self._publish(self.item(id))
@@ -567,7 +591,7 @@ class Project:
             return
         good = self._file("accepted/masks", item)
         try:
-            masks.read(path, item.shape_xyz)
+            masks.read(path, item.shape_xyz, self.has_labels)
         except ValueError:
             if found is not None:
                 path.replace(path.with_name(path.name + ".damaged"))
@@ -578,3 +602,7 @@ class Project:
         else:
             again = item.mask is None and masks.sha256(good) == found  # the log itself was lost
             self._write([{"item": item.id, "action": "accepted" if again else "recovered", "mask": found}], "")
+
+
+def _marked(map_xyz: np.ndarray | None) -> np.ndarray | None:
+    return None if map_xyz is None else map_xyz != 0

@@ -14,6 +14,7 @@ from mpsams.annotation.index import Item
 from mpsams.imaging import Scan
 
 FORMAT, VERSION = "mps-ams annotations", 2
+LABELLED_VERSION = 3  # of a project whose masks have several structures, so that an earlier app does not lose them
 FOLDERS = ("images", "proposals", "masks", "accepted", "accepted/images", "accepted/masks")
 FILES = ("project.json", "log.jsonl", "names.private.jsonl", "lock")
 LONGEST = 200  # characters of a name, a person's or a file's
@@ -48,9 +49,10 @@ def validate_folder(folder: Path) -> None:
                 f"{about} is damaged; expected JSON with a format and a version. Remove it if the folder is a project"
             )
             raise ValueError(message) from None
-        if found != FORMAT or version > VERSION:
+        if found != FORMAT or version > LABELLED_VERSION:
             raise ValueError(
-                f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version {VERSION}"
+                f"{folder} is of format {found!r}, version {version}; this app opens {FORMAT!r} up to version"
+                f" {LABELLED_VERSION}"
             )
         return
     others = (
@@ -92,8 +94,8 @@ def compare_masks(before: np.ndarray, after: np.ndarray, proposed: np.ndarray | 
     return {
         "pixels_added": added,
         "pixels_removed": removed,
-        "dsc_before": None if truth is None else masks.agreement(before, truth),
-        "dsc_after": None if truth is None else masks.agreement(after, truth),
+        "dsc_before": None if truth is None else masks.agreement(masks.any_structure(before), truth),
+        "dsc_after": None if truth is None else masks.agreement(masks.any_structure(after), truth),
         "dsc_proposal": None if proposed is None else masks.agreement(proposed, after),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mpsams.annotation import acquisition, assist, disk, readers
+from mpsams.annotation import acquisition, assist, disk, readers, structures
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.inference.case import network_span
@@ -46,7 +46,8 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
             )
         else:
             doubts.append(0.0)
-    return project.propose(id, mask_xyz, name, networks[0].sha256, float(np.mean(doubts)), user)
+    map_xyz = mask_xyz.view(np.uint8) * np.uint8(structures.of_checkpoint(project, name))
+    return project.propose(id, map_xyz, name, networks[0].sha256, float(np.mean(doubts)), user)
 
 
 def waiting(project: Project, registry: ModelRegistry) -> list[str]:

@@ -1,6 +1,7 @@
 """The messages between the annotation session and the drawing canvas in the browser.
 
-Masks travel as COCO's run lengths in decimal numbers with spaces between; slices as PNG with 16-bit values, the high
+Masks travel as COCO's run lengths in decimal numbers with spaces between, label maps as the masks of their structures
+from 1 on with "|" between; slices as PNG with 16-bit values, the high
 byte in red and the low one in green, so that the browser can window them without asking.
 
 Axes: H x W pixels.
@@ -11,13 +12,14 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
 
-from mpsams.annotation import run_lengths
+from mpsams.annotation import label_maps, run_lengths
+from mpsams.annotation.structures import MAX_STRUCTURES
 
 TOP = 65535  # the largest value of 16 bits
 STATUSES = ("", "new", "proposed", "in work", "accepted", "skipped")
@@ -28,7 +30,8 @@ class State:
     """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0.
 
     can_reopen_last: True if undo may take back the last accept or skip. voxels_elsewhere: outlined on the other slices.
-    slices_to_undo: changed by the last command on several slices.
+    slices_to_undo: changed by the last command on several slices. structures: of the project, each with its label,
+    name, colour, key and the voxels of it on the other slices.
     """
 
     status: str = ""
@@ -41,6 +44,7 @@ class State:
     can_reopen_last: bool = False
     voxels_elsewhere: int = 0
     slices_to_undo: int = 0
+    structures: Sequence[Mapping[str, object]] = ()
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -98,10 +102,10 @@ def update_reply(reply: str, request_id: int, saved: str) -> str:
 class SliceView:
     """One slice to draw on.
 
-    values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: bool (H, W), drawn, proposed by the
+    values_hw: finite numbers (H, W). mask_hw, proposal_hw, truth_hw: (H, W), label maps or bool, drawn, proposed by the
     model, and true. window: the values shown black and white; None stands for the least and the largest. aspect: height
     of a pixel over its width. unit: of the values, "HU" or "". spacing: millimetres between slices, rows and columns,
-    None in pixel space. readers: name, class and bool (H, W) mask of each other reader. merges: methods that may make
+    None in pixel space. readers: name, class and mask (H, W) of each other reader. merges: methods that may make
     one mask of theirs.
 
     Raises ValueError for masks of another shape, or an aspect that is not positive.
@@ -146,11 +150,11 @@ class SliceView:
             "low": low,
             "high": high,
             "window": [float(black), float(white)],
-            "mask": pack(self.mask_hw),
+            "mask": pack_labels(self.mask_hw),
             "proposal": _pack_optional(self.proposal_hw),
             "truth": _pack_optional(self.truth_hw),
             "readers": [
-                {"name": name, "image_class": image_class, "mask": pack(reader_hw)}
+                {"name": name, "image_class": image_class, "mask": pack_labels(reader_hw)}
                 for name, image_class, reader_hw in self.readers
             ],
             "merges": list(self.merges),
@@ -185,8 +189,28 @@ def pack(mask_hw: np.ndarray) -> str:
     return " ".join(map(str, run_lengths.encode(np.asarray(mask_hw, bool)).tolist()))
 
 
+def pack_labels(map_hw: np.ndarray) -> str:
+    """Return a label map (H, W), or a bool mask, as the run lengths of its structures, from 1 to the largest label."""
+    largest = max(1, label_maps.largest_label(map_hw.view(np.uint8)))
+    return "|".join(pack(map_hw == label) for label in range(1, largest + 1))
+
+
+def unpack_labels(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
+    """Return the label map, uint8 (H, W), of a text that ``pack_labels`` made. ValueError for anything else."""
+    parts = text.split("|", MAX_STRUCTURES) if isinstance(text, str) else [text]
+    map_hw = np.zeros(shape_hw, np.uint8)
+    for label, part in enumerate(parts, start=1):
+        mask_hw = unpack(part, shape_hw)
+        if map_hw[mask_hw].any():
+            raise ValueError("a pixel has two structures; allowed is one")
+        map_hw[mask_hw] = label
+    if len(parts) > max(1, label_maps.largest_label(map_hw)):
+        raise ValueError("the last structure is empty; allowed are texts up to the largest label")
+    return map_hw
+
+
 def _pack_optional(mask_hw: np.ndarray | None) -> str | None:
-    return None if mask_hw is None else pack(mask_hw)
+    return None if mask_hw is None else pack_labels(mask_hw)
 
 
 def unpack(text: str, shape_hw: tuple[int, int]) -> np.ndarray:

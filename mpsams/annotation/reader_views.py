@@ -18,7 +18,7 @@ from mpsams.annotation import disk
 from mpsams.annotation.project import Project
 from mpsams.annotation.project_folder import is_project
 
-from . import classes, export_names, readers
+from . import classes, export_names, readers, structures
 from .consensus import MERGES
 from .readers import ReaderAgreement
 
@@ -30,11 +30,13 @@ LONGEST = 40  # characters of a name
 
 @dataclass(frozen=True)
 class ReaderMask:
-    """The saved mask of a reader, bool (X, Y, Z), and the class they gave the image, "" for none."""
+    """The saved mask of a reader, a label map (X, Y, Z) with the structures of who sees it, and the class they gave the
+    image, "" for none.
+    """
 
     name: str
     image_class: str
-    mask_xyz: np.ndarray
+    map_xyz: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ class ReaderView:
 
     def masks(self, id: str) -> list[ReaderMask]:
         """Return the saved masks of an image that this reader sees beside their own."""
-        found = []
+        found, own = [], structures.defined(self.project)
         for name, project in self.visible:
             with suppress(ValueError):  # the image is not in the project of that reader, or not any more
-                item, mask_xyz = project.item(id), project.mask(id)
-                if mask_xyz is not None:
-                    found.append(ReaderMask(name, item.image_class, mask_xyz))
+                item, map_xyz = project.item(id), project.labels(id)
+                if map_xyz is not None:
+                    map_xyz = structures.translate(map_xyz, structures.defined(project), own)
+                    found.append(ReaderMask(name, item.image_class, map_xyz))
         return found
 
 
@@ -141,7 +144,8 @@ class ReaderViews:
         return self.view(name)
 
     def update(self, name: str, user: str = "", notes: list[str] | None = None) -> int:
-        """Add the images and classes to choose from that a reader's project lacks; return how many images are new.
+        """Add the images that a reader's project lacks, and the classes and structures to choose from; return how many
+        images are new.
 
         notes: gets a sentence on each image that cannot be read, which is left out.
         """
@@ -151,6 +155,7 @@ class ReaderViews:
         count = len(readers.copy_images(self.project, other, user, notes))
         if defined != classes.defined(other):
             classes.define(other, defined, user)
+        readers.copy_structures(self.project, other, user, notes)
         return count
 
     def measure(self, first: Project, second: Project) -> ReaderAgreement:

@@ -19,7 +19,7 @@ from mpsams.annotation.index import OPEN, Item
 from mpsams.annotation.project import Project
 from mpsams.imaging import UnreadableImage
 
-from . import class_table, classes, images
+from . import class_table, classes, images, structures
 from .consensus import METHODS, common_class, merge
 
 AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
@@ -52,8 +52,8 @@ class ReaderAgreement:
 def start(
     project: Project, folder: str | Path, blind: bool = True, user: str = "", notes: list[str] | None = None
 ) -> int:
-    """Make a project for a second reader, or add what it lacks: images, names and classes to choose from; return how
-    many images are new.
+    """Make a project for a second reader, or add what it lacks: images, names, classes and structures to choose from;
+    return how many images are new.
 
     folder: of the second project. blind: nothing of the first reader's masks is in it; else they are its proposals. The
     classes that images have are never copied. notes: as in ``copy_images``. ValueError: the folder holds something
@@ -63,14 +63,32 @@ def start(
         raise ValueError("the folder is that of the project itself; expected another one for the second reader")
     with Project(folder) as second:
         is_new = not second.items()
-        added = copy_images(project, second, user, notes)
-        for item in () if blind else map(project.item, added):
-            mask_xyz = None if item.mask is None else project.mask(item.id)
-            if mask_xyz is not None:
-                second.propose(item.id, mask_xyz, FIRST, item.mask or "", user=user)
         if is_new:
             classes.define(second, classes.defined(project), user)
+        copy_structures(project, second, user, notes)
+        added = copy_images(project, second, user, notes)
+        for item in () if blind else map(project.item, added):
+            map_xyz = None if item.mask is None else project.labels(item.id)
+            if map_xyz is not None:
+                own = structures.defined(second)
+                map_xyz = structures.translate(map_xyz, structures.defined(project), own)
+                second.propose(item.id, map_xyz, FIRST, item.mask or "", user=user)
         return len(added)
+
+
+def copy_structures(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> None:
+    """Give another project the structures of this one.
+
+    notes: gets a sentence where the masks there hold others, which stay.
+    """
+    defined = structures.defined(project)
+    if not structures.is_defined(project) or defined == structures.defined(other):
+        return
+    try:
+        structures.define(other, defined, user)
+    except ValueError as error:
+        if notes is not None:
+            notes.append(f"The structures of {other.folder.name} stay as they are: {error}.")
 
 
 def copy_images(project: Project, other: Project, user: str = "", notes: list[str] | None = None) -> list[str]:
@@ -153,14 +171,15 @@ def fill_consensus(
     user = user or AUTHOR.format(method)
     makers = {user, *(AUTHOR.format(each) for each in METHODS)}
     allowed, found = [one.name for one in classes.defined(result)], result.items()
+    wanted = structures.defined(result)
     given = [{item.id: item for item in project.items()} for project in projects]
     for done, item in enumerate(found, start=1):
         own = [(project, items[item.id]) for project, items in zip(projects, given, strict=True) if item.id in items]
         is_free = item.status in OPEN and (item.mask is None or item.reader in makers)
         masks = [
-            mask
+            structures.translate(mask, structures.defined(project), wanted)
             for project, one in own
-            if is_free and one.mask is not None and (mask := project.mask(item.id)) is not None
+            if is_free and one.mask is not None and (mask := project.labels(item.id)) is not None
         ]
         if len(masks) > 1 and _can_be_read(result, item, notes):
             result.save(item.id, merge(masks, method), user)

@@ -10,13 +10,14 @@ Over 250 lines because all methods of the session work under one lock on what is
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from threading import RLock
 
 import numpy as np
 
-from mpsams.annotation import actions, commands, disk, protocol
+from mpsams.annotation import actions, commands, disk, protocol, structures
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.annotation.consensus import MERGES
 from mpsams.annotation.image_loader import CONFLICT, ImageLoader
@@ -24,6 +25,7 @@ from mpsams.annotation.index import OPEN
 from mpsams.annotation.open_image import OpenImage
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.annotation.reader_views import ReaderMask, ReaderView
+from mpsams.annotation.structures import Structure
 from mpsams.imaging import geometry
 from mpsams.inference import case as _case
 from mpsams.inference.case import Case
@@ -189,6 +191,8 @@ class AnnotationSession:
                 self._restore(key)
                 resumed = self.loader.resume(key, self.user)
                 command = commands.parse_command(message, self.loader.images.in_memory)
+                is_project = self.project is not None and command.slice_ref.image.item
+                command.check_structures(structures.labels(self.project) if is_project else (1,))
             except ConflictError:
                 return self.reply("", error=CONFLICT)  # without a key: another slice may be on screen there
             except (ValueError, OSError) as error:
@@ -196,7 +200,8 @@ class AnnotationSession:
                 return self.reply(key if is_known else "", error=disk.as_sentence(error))
             self._count_seconds(command, resumed is not None)
             if command.mask_hw is not None:
-                command.slice_ref.image.draw(command.slice_ref.plane, command.slice_ref.index, command.mask_hw)
+                here = command.slice_ref
+                here.image.draw(here.plane, here.index, command.mask_hw, command.structure)
             is_restarted = resumed is not None and (is_fresh or resumed is self.image)
             return self._run(command, is_restarted)
 
@@ -322,6 +327,8 @@ class AnnotationSession:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
         has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
+        defined = structures.defined(self.project) if item else structures.USUAL
+        found = self._count_elsewhere(here, defined)
         state = protocol.State(
             status,
             here.index,
@@ -331,8 +338,9 @@ class AnnotationSession:
             self.user,
             self._has_prompts,
             self.can_reopen_last,
-            image.voxels_elsewhere(here.plane, here.index),
+            sum(one["elsewhere"] for one in found),
             len(image.last_change[1]),
+            found if item is not None else (),
         )
         if show:
             self._sent = self._signature()
@@ -358,6 +366,14 @@ class AnnotationSession:
             return self.project.item(id) if self.project is not None and id else None
         except ValueError:
             return None
+
+    @staticmethod
+    def _count_elsewhere(here: SliceRef, defined: Sequence[Structure]) -> list[dict]:
+        """Return structures, each with its voxels on the other slices."""
+        return [
+            asdict(one) | {"elsewhere": here.image.voxels_elsewhere(here.plane, here.index, one.label)}
+            for one in defined
+        ]
 
     def _select(self, case: Case) -> None:
         """Take what is on screen from the page, as another tab may have changed it."""
@@ -418,7 +434,7 @@ class AnnotationSession:
         height, width = case.scan.pixel_hw(plane)
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
         others = [
-            (one.name, one.image_class, geometry.radiological_view(one.mask_xyz, case.scan.affine, plane)[index])
+            (one.name, one.image_class, geometry.radiological_view(one.map_xyz, case.scan.affine, plane)[index])
             for one in self.reader_masks(image)
         ]
         merges = tuple(MERGES) if self.is_consensus and len(others) > 1 else ()

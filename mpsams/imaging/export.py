@@ -25,6 +25,7 @@ def write(
 ) -> tuple[bytes, str]:
     """A bool (X, Y, Z) mask of this scan as a file's bytes and the ending of its name.
 
+    mask_xyz: for PNG and NIfTI also a label map, uint8, which is written with its values.
     algorithm: who drew it, and identified: whether the patient's name and the like are kept; for DICOM-SEG only,
     the others never hold any. ValueError for a format not in ``formats(scan)`` and for a mask of another type or shape.
     """

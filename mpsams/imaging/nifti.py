@@ -119,7 +119,8 @@ def _scan(header: Any, voxels_cxyzv: np.ndarray, choice: int, modality: str | No
 
 
 def write_mask(scan: Scan, mask_xyz: np.ndarray) -> bytes:
-    """A .nii.gz of a bool (X, Y, Z) mask on the scan's own grid: uint8, lesion 1, else 0; equal masks, equal bytes.
+    """A .nii.gz of an (X, Y, Z) mask on the scan's own grid, uint8: of a bool one lesion 1, else 0; of a label map,
+    uint8, its values; equal masks, equal bytes.
 
     A NIfTI source's geometry is kept bit by bit, together with its version and byte order; of the rest of its header
     nothing. Any other scan gets a new header with its affine as sform, code 1 (scanner), and as qform too unless it is
@@ -127,8 +128,10 @@ def write_mask(scan: Scan, mask_xyz: np.ndarray) -> bytes:
 
     Raises ValueError for a mask of another type or shape.
     """
-    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
-        raise ValueError(f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}")
+    if mask_xyz.dtype not in (bool, np.uint8) or mask_xyz.shape != scan.voxels_xyz.shape:
+        raise ValueError(
+            f"mask is {mask_xyz.dtype} {mask_xyz.shape}; allowed is bool {scan.voxels_xyz.shape}, or uint8"
+        )
     header = _mask_header(scan)
     data = io.BytesIO()
     with gzip.GzipFile(fileobj=data, mode="wb", compresslevel=6, mtime=0) as file:

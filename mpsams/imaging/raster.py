@@ -119,11 +119,14 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:
-    """A bool (H, W) mask as 8-bit grey PNG of that size, lesion 255, else 0. Pixel space: no geometry."""
-    if mask_hw.dtype != bool or mask_hw.ndim != 2:
-        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W)")
+    """An (H, W) mask as 8-bit grey PNG of that size: bool with lesion 255, else 0; a label map, uint8, with its values.
+
+    Pixel space: no geometry.
+    """
+    if mask_hw.dtype not in (bool, np.uint8) or mask_hw.ndim != 2:
+        raise ValueError(f"mask is {mask_hw.dtype} of shape {mask_hw.shape}; allowed is bool (H, W), or uint8")
     png = io.BytesIO()
-    Image.fromarray(mask_hw.astype(np.uint8) * 255).save(png, "PNG")
+    Image.fromarray(mask_hw.astype(np.uint8) * (255 if mask_hw.dtype == bool else 1)).save(png, "PNG")
     return png.getvalue()
 
 

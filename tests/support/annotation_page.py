@@ -77,7 +77,9 @@ class Page:
         reply = json.loads(text)
         self.slice_view = reply["slice_view"] or self.slice_view
         mask = reply["mask"] or (reply["slice_view"] or {}).get("mask")
-        self.mask = self.mask if mask is None else protocol.unpack(mask, self.shape)
+        if mask is not None:
+            map_hw = protocol.unpack_labels(mask, self.shape)
+            self.mask = map_hw if map_hw.max() > 1 else map_hw.view(bool)
         return reply
 
     def open(self, id: str) -> dict:
@@ -95,7 +97,7 @@ class Page:
             "action": action,
             "key": self.slice_view["key"],
             "request_id": self.request_id,
-            "mask": protocol.pack(now),
+            "mask": protocol.pack_labels(now),
             "changed": mask is not None,
             "seconds": 1.5,
         }

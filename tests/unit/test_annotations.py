@@ -300,7 +300,7 @@ def test_files_we_do_not_take(project, tmp_path):
 def test_a_mask_that_does_not_fit_changes_nothing(project, item):
     project.save(item.id, drawn(1, FLAT))
     before = project.log()
-    for wrong in (drawn(1, DEEP), drawn(1, FLAT).astype(np.uint8), drawn(1, FLAT)[:, :, 0]):
+    for wrong in (drawn(1, DEEP), drawn(1, FLAT).astype(np.int16), drawn(1, FLAT)[:, :, 0]):
         with pytest.raises(ValueError, match="allowed is bool"):
             project.save(item.id, wrong)
     with pytest.raises(ValueError, match="truth is of shape"):
@@ -443,8 +443,8 @@ def test_folders_that_are_no_project(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     Project(tmp_path / "new" / "project").close()
     about = tmp_path / "new" / "project" / "project.json"
-    about.write_text(about.read_text().replace('"version": 2', '"version": 3'))
-    with pytest.raises(ValueError, match="version 3; this app opens"):
+    about.write_text(about.read_text().replace('"version": 2', '"version": 4'))
+    with pytest.raises(ValueError, match="version 4; this app opens"):
         Project(about.parent)
     about.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):

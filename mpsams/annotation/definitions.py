@@ -1,0 +1,55 @@
+"""Names with a colour and a key that a project defines: of classes of images and of structures in masks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from . import export_names
+
+LONGEST = 64  # characters of a name, as of a label in DICOM
+# told apart by the colour-blind too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b")
+_COLOUR = re.compile("#[0-9a-f]{6}")
+Named = TypeVar("Named", bound=Any)  # a dataclass with name, colour and key
+
+
+def complete(
+    given: Sequence[Named], kind: tuple[str, str], most: int, keys: str, colours: Sequence[str] = COLOURS
+) -> tuple[Named, ...]:
+    """Return definitions with a colour and, for the first ones, a key where none is given.
+
+    kind: of them for the errors, one and several ("class", "classes"). most: allowed. keys: to be given, in order.
+    ValueError: a name that is none of a file (names are those of folders and files of exports), two of one name or one
+    key, no colour, too many.
+    """
+    if len(given) > most:
+        raise ValueError(f"{len(given)} {kind[1]}; allowed are up to {most}")
+    free = [key for key in keys if key not in {one.key for one in given}]
+    made: list[Named] = []
+    for number, one in enumerate(given):
+        key = one.key or (free.pop(0) if number < len(keys) and free else "")
+        colour = (one.colour or colours[number % len(colours)]).lower()
+        made.append(_check(replace(one, name=one.name.strip(), colour=colour, key=key.lower()), kind[0]))
+    for field, values in (
+        ("name", [one.name.casefold() for one in made]),
+        ("key", [one.key for one in made if one.key]),
+    ):
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise ValueError(f"two {kind[1]} have the {field} {twice!r}; allowed are different ones")
+    return tuple(made)
+
+
+def _check(one: Named, kind: str) -> Named:
+    if len(one.name) > LONGEST or not export_names.is_safe(one.name):
+        raise ValueError(
+            f"{kind} {one.name[:LONGEST]!r}; allowed are 1 to {LONGEST} letters, digits, spaces and . ( ) + - _, as in"
+            " a file's name"
+        )
+    if not _COLOUR.fullmatch(one.colour):
+        raise ValueError(f"colour {one.colour[:20]!r} of {kind} {one.name!r}; allowed is #rrggbb")
+    if one.key and (len(one.key) > 1 or not one.key.isalnum()):
+        raise ValueError(f"key {one.key[:20]!r} of {kind} {one.name!r}; allowed is one letter or digit, or none")
+    return one

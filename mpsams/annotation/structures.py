@@ -1,0 +1,171 @@
+"""Structures that the masks of a project may hold, such as liver and tumour: their definition, and where they are used.
+
+A project that defines none has one. The definition is a line of the log and a copy in project.json, whose version says
+once there are several, so that earlier versions of the app do not open the project and lose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from dataclasses import replace as _replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
+
+from . import label_maps
+from .definitions import LONGEST, complete
+
+if TYPE_CHECKING:
+    from mpsams.annotation.project import Project
+
+SETTING = "structures"  # of the log, and in project.json
+MAX_STRUCTURES = 32
+KEYS = "qcjkluyz"  # keys that the canvas leaves free, and the usual ones of classes too
+# the first is that of a mask without structures; told apart by the colour-blind too
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#7aa6ff", "#c8c8c8")
+READERS = "readers"  # folder in a project with those of other readers
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A structure of a project.
+
+    label: its value in masks, 1 to ``MAX_STRUCTURES``; 0 asks for a free one. colour: "#rrggbb". key: of the keyboard,
+    one letter or digit, "" for none.
+    """
+
+    name: str
+    colour: str = ""
+    key: str = ""
+    label: int = 0
+
+
+def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> tuple[Structure, ...]:
+    """Return structures with a label, a colour and a key where none is given, in the order of their labels.
+
+    known: those of before; one of the same name has its label, colour and key again. ValueError: no structure or too
+    many, a name that is none of a file, two of one name, key or label, no colour.
+    """
+    before = {one.name.casefold(): one for one in known}
+    listed = [before.get(one.casefold(), Structure(one)) if isinstance(one, str) else one for one in given]
+    used = {one.label for one in listed}
+    free = iter([label for label in range(1, MAX_STRUCTURES + 1) if label not in used])
+    if not listed:
+        raise ValueError("no structures; allowed are one or more")
+    if len(listed) > MAX_STRUCTURES:
+        raise ValueError(f"{len(listed)} structures; allowed are up to {MAX_STRUCTURES}")
+    labelled = sorted(
+        (one if one.label else _replace(one, label=next(free)) for one in listed), key=lambda one: one.label
+    )
+    labels = [one.label for one in labelled]
+    if len(set(labels)) < len(labels) or not 0 < labels[0] <= labels[-1] <= MAX_STRUCTURES:
+        raise ValueError(f"labels {labels}; allowed are different ones from 1 to {MAX_STRUCTURES}")
+    coloured = [_replace(one, colour=one.colour or COLOURS[(one.label - 1) % len(COLOURS)]) for one in labelled]
+    return complete(coloured, ("structure", "structures"), MAX_STRUCTURES, KEYS if len(coloured) > 1 else "")
+
+
+USUAL = make(["lesion"])  # of a project that defines none
+
+
+def parse(text: str) -> Structure:
+    """Return the structure of a text NAME, NAME:COLOUR or NAME:COLOUR:KEY; ``make`` checks it."""
+    name, colour, key, *more = *text.split(":"), "", ""
+    if len(more) > 2:
+        raise ValueError(f"structure {text[:LONGEST]!r}; allowed are NAME, NAME:COLOUR and NAME:COLOUR:KEY")
+    return Structure(name, colour, key)
+
+
+def defined(project: Project) -> tuple[Structure, ...]:
+    """Return the structures of a project in the order of their labels: those defined last, else a single one."""
+    rows = project.setting(SETTING)
+    if rows is None and project.has_labels:  # the log was lost
+        rows = project.description.get(SETTING)
+    if isinstance(rows, list):
+        try:
+            return make(Structure(**row) for row in rows)
+        except (AttributeError, TypeError, ValueError):  # a line that somebody else wrote
+            pass
+    return USUAL
+
+
+def labels(project: Project) -> tuple[int, ...]:
+    """Return the values that masks of a project may have beside 0."""
+    return tuple(one.label for one in defined(project))
+
+
+def is_defined(project: Project) -> bool:
+    """Return True if the structures of a project were defined, False while it has the usual one."""
+    return project.setting(SETTING) is not None or project.has_labels
+
+
+def define(project: Project, given: Iterable[str | Structure], user: str = "") -> tuple[Structure, ...]:
+    """Set the structures of a project; return them.
+
+    given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, and
+    the first names of a project that has defined none are its structures from label 1. ValueError as ``make``; a
+    structure is left out that masks or proposals hold, here or in the projects of other readers; the key of a class.
+    """
+    with project.exclusive():
+        before = defined(project)
+        made = make(given, before if is_defined(project) else ())
+        if made == before:
+            return made
+        project.refuse_read_only()
+        for one in before:
+            if one.label not in {other.label for other in made} and (count := count_masks(project, one.label)):
+                raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
+        rows = [asdict(one) for one in made]
+        if len(made) > 1 or project.has_labels:
+            project.describe(version=LABELLED_VERSION, **{SETTING: rows})
+        project.append_log("configured", user, setting=SETTING, value=rows)
+        return made
+
+
+def find(given: Iterable[Structure], name: str) -> Structure | None:
+    """Return the structure of a name, capitals and spaces around it aside; None if there is none."""
+    return next((one for one in given if one.name.casefold() == name.strip().casefold()), None)
+
+
+def of_checkpoint(project: Project, name: str) -> int:
+    """Return the label of the structure that a checkpoint proposes: the one it learnt here, else the first."""
+    learned = next((row for row in reversed(project.log()) if _has_learned(row, name)), {})
+    known = defined(project)
+    return (find(known, str(learned.get("structure", ""))) or known[0]).label
+
+
+def _has_learned(row: dict, name: str) -> bool:
+    made = row.get("checkpoint") if row.get("action") == "learned" else None
+    return isinstance(made, dict) and made.get("name") == name
+
+
+def count_masks(project: Project, label: int) -> int:
+    """Return how many images have a structure in their mask or proposal, here or for another reader."""
+    found = set()
+    for one in _with_readers(project):
+        for item in one.items():
+            parts = (
+                one.labels(item.id) if item.mask else None,
+                one.proposed_labels(item.id) if item.proposal else None,
+            )
+            if any(part is not None and (part == label).any() for part in parts):
+                found.add(item.id)
+    return len(found)
+
+
+def _with_readers(project: Project) -> Iterator[Project]:
+    """A project and those of other readers in its folder."""
+    yield project
+    folder = project.folder / READERS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if is_project(path):
+            yield project.open_inside(f"{READERS}/{path.name}")
+
+
+def translate(label_map: np.ndarray, known: Iterable[Structure], wanted: Iterable[Structure]) -> np.ndarray:
+    """Return a label map with the labels of another definition, by the names; what has no name there is left out."""
+    own, others = list(known), list(wanted)
+    pairs = {one.label: other.label for one in own if (other := find(others, one.name)) is not None}
+    return label_map if pairs == {one.label: one.label for one in own} else label_maps.renumber(label_map, pairs)

@@ -1,0 +1,221 @@
+"""Several structures in one mask: their definition, how masks with them are saved, drawn, undone and read again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.annotation import label_maps, masks, protocol, structures
+from mpsams.annotation.project import Project
+from mpsams.annotation.structures import Structure
+from mpsams.imaging import geometry, raster
+from tests.support import made_volumes
+from tests.support.annotation_page import Page, page, picture, project, registry  # noqa: F401
+
+FLAT = (56, 40, 1)  # of the pictures, as stored
+
+
+def organ(shape: tuple[int, ...] = FLAT) -> np.ndarray:
+    """A map with structure 1 and, in the middle of it, structure 2."""
+    map_xyz = np.zeros(shape, np.uint8)
+    map_xyz[5:30, 5:25] = 1
+    map_xyz[12:20, 10:18] = 2
+    return map_xyz
+
+
+def box(shape: tuple[int, int], top: int, left: int, side: int = 6) -> np.ndarray:
+    mask_hw = np.zeros(shape, bool)
+    mask_hw[top : top + side, left : left + side] = True
+    return mask_hw
+
+
+@pytest.fixture
+def two(project):  # noqa: F811
+    structures.define(project, ["liver", "tumour"], "anne")
+    return project
+
+
+def test_a_project_that_defines_nothing_has_one_structure_and_files_as_before(project, tmp_path):  # noqa: F811
+    item = project.add(picture(tmp_path))
+    assert [(one.label, one.name, one.key) for one in structures.defined(project)] == [(1, "lesion", "")]
+    project.save(item.id, organ() > 0)
+    path = project.folder / "masks" / f"{item.id}.png"
+    assert path.read_bytes() == raster.write_mask(organ()[:, :, 0].T > 0)
+    assert project.labels(item.id).tolist() == (organ() > 0).astype(int).tolist()
+    project.save(item.id, (organ() > 0).view(np.uint8))
+    assert path.read_bytes() == raster.write_mask(organ()[:, :, 0].T > 0)
+    assert json.loads((project.folder / "project.json").read_text())["version"] == 2
+    with pytest.raises(ValueError, match="mask has the value 2"):
+        project.save(item.id, organ())
+
+
+def test_label_maps_are_saved_with_their_values_and_outlast_every_restart(project, tmp_path):  # noqa: F811
+    first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
+    project.accept(first.id, organ() > 0)
+    before = (project.folder / "masks" / f"{first.id}.png").read_bytes()
+    structures.define(project, ["liver", Structure("tumour", "#112233", "t")], "anne")
+    project.accept(second.id, organ())
+    stored = np.asarray(Image.open(project.folder / "accepted" / "masks" / f"{second.id}.png"))
+    assert np.array_equal(stored, organ()[:, :, 0].T)
+    assert (project.folder / "masks" / f"{first.id}.png").read_bytes() == before
+    project.close()
+    for lost in ((), ("index.sqlite",), ("index.sqlite", "log.jsonl")):
+        for name in lost:
+            (project.folder / name).unlink()
+        with Project(project.folder) as again:
+            assert again.has_labels and again.counts()["accepted"] == 2
+            assert [(one.label, one.name, one.colour) for one in structures.defined(again)] == [
+                (1, "liver", "#e69f00"),
+                (2, "tumour", "#112233"),
+            ]
+            assert np.array_equal(again.labels(second.id), organ())
+            assert np.array_equal(again.labels(first.id), organ() > 0)  # 255 of before is structure 1
+            assert np.array_equal(again.mask(second.id), organ() > 0)
+
+
+def test_nothing_flattens_or_invents_structures(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    for wrong in (organ() > 0, organ() + 1):
+        with pytest.raises(ValueError, match="allowed is uint8 with 0 and 1, 2"):
+            two.save(item.id, wrong)
+    assert np.array_equal(two.labels(item.id), organ())
+    path = two.folder / "masks" / f"{item.id}.png"
+    two.accept(item.id)
+    path.write_bytes(b"damaged")
+    assert np.array_equal(two.labels(item.id), organ()) and "accepted one is shown" in two.remark(item.id)
+
+
+def test_the_log_counts_pixels_that_change_their_structure(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    two.save(item.id, np.where(organ() == 2, np.uint8(1), organ()))
+    row = two.log()[-1]
+    assert (row["pixels_added"], row["pixels_removed"]) == (64, 64)
+    truth = organ() > 0
+    two.save(item.id, organ(), truth_xyz=truth)
+    assert two.log()[-1]["dsc_after"] == 1
+
+
+def test_structures_are_renamed_recoloured_and_removed_only_while_no_mask_holds_them(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    liver, tumour = structures.defined(two)
+    structures.define(two, [Structure("organ", "#0000ff", "o", 1), tumour, "vessel"])
+    assert [(one.label, one.name) for one in structures.defined(two)] == [(1, "organ"), (2, "tumour"), (3, "vessel")]
+    assert np.array_equal(two.labels(item.id), organ())
+    with pytest.raises(ValueError, match="structure 'tumour' is in 1 mask; remove it there first"):
+        structures.define(two, ["organ", "vessel"])
+    two.save(item.id, np.where(organ() == 2, np.uint8(3), organ()))
+    assert [one.label for one in structures.define(two, ["organ", "vessel"])] == [1, 3]
+    two.save(item.id, np.where(organ() == 2, np.uint8(3), organ()))
+    with pytest.raises(ValueError, match="mask has the value 2"):
+        two.save(item.id, organ())
+    assert [one.label for one in structures.define(two, ["organ", "vessel", "cyst"])] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ([], "no structures"),
+        (["a"] * 2, "two structures have the name 'a'"),
+        ([f"s{n}" for n in range(33)], "33 structures; allowed are up to 32"),
+        ([Structure("a", "red")], "colour 'red' of structure 'a'"),
+        ([Structure("../a")], "structure '../a'"),
+        ([Structure("a", label=40), "b"], "labels"),
+        ([Structure("a", label=2), Structure("b", label=2)], "labels"),
+        ([Structure("a", key="k"), Structure("b", key="K")], "two structures have the key 'k'"),
+    ],
+)
+def test_what_is_no_definition_is_refused(two, given, message):
+    before = structures.defined(two)
+    with pytest.raises(ValueError, match=message):
+        structures.define(two, given)
+    assert structures.defined(two) == before
+
+
+def test_changes_of_label_maps():
+    map_hw = organ()[:, :, 0]
+    over = box(map_hw.shape, 10, 8)
+    assert (label_maps.add(map_hw, 1, over) == np.where(over, 1, map_hw)).all()
+    replaced = label_maps.replace(map_hw, 2, over)
+    assert np.array_equal(replaced == 2, over) and np.array_equal(replaced == 1, (map_hw == 1) & ~over)
+    free = label_maps.replace_free(map_hw, 2, over)
+    assert np.array_equal(free == 1, map_hw == 1) and np.array_equal(free == 2, (map_hw == 2) & over)
+    for each in (map_hw, map_hw * 5, map_hw > 0):
+        assert np.array_equal(masks.unpack(masks.pack(each), each.shape), each)
+        assert np.array_equal(protocol.unpack_labels(protocol.pack_labels(each), each.shape), each)
+    assert protocol.pack_labels(map_hw > 0) == protocol.pack(map_hw > 0)
+
+
+@pytest.mark.parametrize("text", ["0 4|0 4", "0 2 2|4", "4|4", "0 4|", None, "|".join(["4"] * 40)])
+def test_texts_that_are_no_label_map_are_refused(text):
+    with pytest.raises(ValueError):
+        protocol.unpack_labels(text, (2, 2))
+
+
+def test_the_canvas_draws_one_structure_and_leaves_the_others(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    tab = Page(registry, two)
+    state = tab.open(item.id)["state"]
+    assert [(one["label"], one["name"]) for one in state["structures"]] == [(1, "liver"), (2, "tumour")]
+    map_hw = np.zeros(tab.shape, np.uint8)
+    map_hw[4:20, 4:20] = 1
+    map_hw[8:12, 8:12] = 2
+    map_hw[30:32, 30:32] = 2
+    assert tab.send("save", map_hw)["saved"] == "disk"
+    assert np.array_equal(two.labels(item.id)[:, :, 0].T, map_hw)
+    tab.send("tidy", how="holes", structure=1)
+    assert np.array_equal(tab.mask, map_hw)  # the tumour in the liver is no hole
+    tab.send("tidy", how="largest", structure=2)
+    assert np.array_equal(tab.mask == 1, map_hw == 1) and (tab.mask == 2).sum() == 16
+    again = Page(registry, two)
+    again.open(item.id)
+    assert np.array_equal(again.mask, tab.mask)
+    lesion, ground = box(tab.shape, 33, 40, 3), box(tab.shape, 0, 50, 2)
+    tab.send("scribble", structure=2, lesion=protocol.pack(lesion), background=protocol.pack(ground))
+    assert (tab.mask[lesion] == 2).all() and np.array_equal(two.labels(item.id)[:, :, 0].T, tab.mask)
+    reply = tab.send("save", map_hw * 3)
+    assert "ructure 3 is not defined here; allowed are 1, 2" in reply["error"] and not reply["saved"]
+    assert "tructure 3 is not" in tab.send("tidy", how="holes", structure=3)["error"]
+    assert tab.send("save")["error"] == ""
+
+
+def test_proposals_are_taken_as_the_chosen_structure(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    proposed_hw = box((40, 56), 10, 10)
+    two.propose(item.id, proposed_hw.T[:, :, None].view(np.uint8), "a-network", "0")
+    tab = Page(registry, two)
+    tab.open(item.id)
+    map_hw = np.where(box(tab.shape, 20, 20), np.uint8(1), np.uint8(0))
+    tab.send("save", map_hw)
+    tab.send("proposal", structure=2)
+    assert np.array_equal(tab.mask == 2, proposed_hw) and np.array_equal(tab.mask == 1, map_hw == 1)
+
+
+def test_a_volume_propagates_one_structure_and_takes_it_back(registry, two, tmp_path):  # noqa: F811
+    item = two.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "RAS"), "ct")
+    tab = Page(registry, two)
+    tab.open(item.id)
+    tab.send("go", slice=3)
+    map_hw = np.zeros(tab.shape, np.uint8)
+    map_hw[10:30, 10:30] = 1
+    map_hw[15:20, 15:20] = 2
+    tab.send("save", map_hw)
+    tab.send("go", slice=6)
+    tab.send("save", map_hw)
+    reply = tab.send("interpolate", structure=2)
+    slices = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
+    assert (slices[4] == 2).any() and not (slices[4] == 1).any() and np.array_equal(slices[3], map_hw)
+    assert reply["state"]["structures"][1]["elsewhere"] == (slices == 2).sum() - (slices[6] == 2).sum()
+    reply = tab.send("interpolate", structure=1)
+    after = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
+    assert (after[4] == 1).any() and reply["state"]["slices_to_undo"] == 2
+    tab.send("undo_slices", structure=1)
+    undone = geometry.radiological_view(two.labels(item.id), two.scan(item.id).affine)
+    assert np.array_equal(undone, slices)
+    tab.session.release()
+    assert np.array_equal(tab.session.loader.restore_token(tab.slice_view["key"][:32]).mask_xyz, two.labels(item.id))
