@@ -191,11 +191,11 @@ class Project:
             return scan
 
     def mask(self, id: str) -> np.ndarray | None:
-        """What is marked in the last saved mask, bool (X, Y, Z), all structures as one; None where there is none."""
+        """The voxels marked in the last saved mask, bool (X, Y, Z), of all structures; None where there is none."""
         return _marked(self.labels(id))
 
     def proposal(self, id: str) -> np.ndarray | None:
-        """What is marked in the proposed mask, as ``mask``."""
+        """The voxels marked in the proposed mask, as ``mask``."""
         return _marked(self.proposed_labels(id))
 
     def labels(self, id: str) -> np.ndarray | None:
