@@ -189,13 +189,18 @@ def _add_readers(commands, project: Parser, user: Parser) -> None:
     joining.add_argument("--method", choices=tuple(METHODS), default="majority", help=method)
 
 
+def _lesion_voxels(project: Project, id: str) -> int:
+    mask_xyz = project.mask(id)
+    return 0 if mask_xyz is None else int(mask_xyz.sum())
+
+
 def _import(project: Project, options: argparse.Namespace) -> tuple[int, dict]:
     if not options.file.exists():
         raise ValueError(
             f"{options.file} does not exist; expected a mask, COCO JSON, a DICOM-SEG, or a folder or zip of them"
         )
     found = transfer.take(project, options.file, options.user)
-    saved = [_about(project, id) | {"lesion_voxels": int(project.mask(id).sum())} for id in found.saved]
+    saved = [_about(project, id) | {"lesion_voxels": _lesion_voxels(project, id)} for id in found.saved]
     refused = [{"name": name, "reason": reason} for name, reason in found.refused]
     return int(not saved and not found.classified), {
         "saved": len(saved),

@@ -145,7 +145,7 @@ def _go(session: AnnotationSession, command: Command) -> str:
         return session.reply(
             command.slice_ref.key, error=f"There is no slice {index + 1}; there are 1 to {here.slices}.", saved=saved
         )
-    session.move_to(session.case, session.case.plane, index)
+    session.move_to(session.case_on_screen, session.case_on_screen.plane, index)
     return session.reply(command.slice_ref.key, saved=saved, show=True)
 
 
@@ -188,7 +188,7 @@ def _reopen(session: AnnotationSession, command: Command) -> str:
 
 def _reopen_last(session: AnnotationSession, command: Command) -> str:
     saved = session.save_first(command)
-    if not session.can_reopen_last:
+    if session.project is None or not session.can_reopen_last:
         return session.reply(command.slice_ref.key, saved=saved, error="Nothing was accepted or skipped just now.")
     item, session.last_finished = session.last_finished[0], ()
     session.project.reopen(item, session.user)
@@ -262,7 +262,7 @@ ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
 def _open_next(session: AnnotationSession, command: Command, done: str) -> str:
     """Open the next image of the queue after one is accepted or skipped; return the reply."""
     key, image = command.slice_ref.key, command.slice_ref.image
-    following = session.project.next(image.item)
+    following = session.project_of(image).next(image.item)
     session.last_finished = (image.item,)
     if following is None or image is not session.image:
         return session.reply(key, saved="disk", message=f"{done}." + " That was the last one." * (following is None))

@@ -52,7 +52,7 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
             checkpoint.sync(target.parent)
         learned = [row.get("checkpoint") for row in project.log() if row.get("action") == "learned"]
         if not any(isinstance(one, dict) and one.get("sha256") == sha256 for one in learned):
-            row = {
+            row: dict[str, object] = {
                 "checkpoint": {"name": target.stem, "sha256": sha256},
                 "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
             }

@@ -52,7 +52,9 @@ def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str, str]
     Of a volume the slices with a mask are images; of one without any, all slices are. An image without annotation has
     "reviewed": true, by which ``draw`` knows it from one that nobody has looked at; one of a class has it as "class".
     """
-    images, annotations, labels = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    labels = []
     for name, mask_xyz, affine, label, image_class in items:
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
@@ -191,8 +193,8 @@ def _placed(
     for (key, number), candidates in best.items():
         top = min(level for level, *_ in candidates)
         strangers += [name[:200] for level, name, _ in candidates if level > top]
-        candidates = [(name, image) for level, name, image in candidates if level == top]
-        if len({name for name, _ in candidates}) > 1:
+        matches = [(name, image) for level, name, image in candidates if level == top]
+        if len({name for name, _ in matches}) > 1:
             refused.append(
                 (
                     key,
@@ -203,7 +205,7 @@ def _placed(
                 )
             )
         else:
-            found += [(key, number, image) for _, image in candidates]
+            found += [(key, number, image) for _, image in matches]
     return found, refused, strangers
 
 

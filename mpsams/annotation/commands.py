@@ -148,7 +148,7 @@ def _find_slice(key: object, images: Mapping[str, OpenImage]) -> SliceRef:
     """Return the slice that a key names. ValueError if its image is not open, or has no such slice."""
     match = KEY.fullmatch(key) if isinstance(key, str) else None
     image = images.get(match[1]) if match else None
-    if image is None:
+    if match is None or image is None:
         raise ValueError(GONE)
     slice_ref = SliceRef(image, match[2], int(match[3]))
     if match[2] not in image.case.scan.planes or slice_ref.index >= slice_ref.slices or slice_ref.key != key:
@@ -194,7 +194,7 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def _finite(value: object) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e9:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1e9:
         raise ValueError(f"window {str(value)[:40]!r}; allowed are finite numbers")
     return float(value)
 

@@ -99,7 +99,7 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
         if rows := [
-            record | {"mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None
+            {**record, "mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None
         ]:
             (folder / TABLE_FILE).write_bytes(class_table.document(rows))
     if format == "busi":

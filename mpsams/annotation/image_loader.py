@@ -97,6 +97,7 @@ class ImageLoader:
         is_known = self.prefetched is not None and self.prefetched.item == item.id
         if (
             is_known
+            or self.project is None
             or math.prod(item.shape_xyz) > MAX_PREFETCHED
             or any(image.item == item.id for image in list(self.images.in_memory.values()))
         ):
@@ -124,11 +125,15 @@ class ImageLoader:
         ConflictError: its mask is neither the one that was last saved under that key nor the one it was opened with.
         """
         match = commands.KEY.fullmatch(key)
-        id = match[1][:16] if match and match[1] not in self.images.in_memory else ""
-        if not id or self.project is None or all(item.id != id for item in self.project.items()):
+        if match is None or match[1] in self.images.in_memory or self.project is None:
             return None
-        item, token = self.project.item(id), match[1]
-        last = next((row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {})
+        token, id = match[1], match[1][:16]
+        if all(item.id != id for item in self.project.items()):
+            return None
+        item = self.project.item(id)
+        last: dict = next(
+            (row for row in reversed(self.project.log()) if row.get("item") == id and row.get("mask")), {}
+        )
         if last.get("token") != token and token[16:24] != self._start(item):
             raise ConflictError(CONFLICT)
         image = self.images.find(lambda image: image.item == id and image.is_current(item) and not image.is_dirty)
@@ -144,28 +149,35 @@ class ImageLoader:
         network = None if name is None else self.registry.network(name)
         image = OpenImage(token or secrets.token_hex(16), case.title, case, network, empty_map(case.scan))
         if case.item:
+            project = self._item_project
             if (
                 not case.is_volume
                 and network is not None
                 and not self._is_consensus
-                and self.project.item(case.item).status == "new"
+                and project.item(case.item).status == "new"
             ):
                 try:
-                    proposals.propose(self.project, self.registry, case.item, user)
+                    proposals.propose(project, self.registry, case.item, user)
                 except OSError as error:  # the image can be shown all the same
                     self._warning = NO_PROPOSAL.format(disk.as_sentence(error))
-            mask_xyz, image.proposal_xyz = self.project.labels(case.item), self._proposal(case.item, case.scan)
-            image.network_structure = 1 if name is None else structures.of_checkpoint(self.project, name)
-            item = self.project.item(case.item)  # as it is after a damaged mask was found
+            mask_xyz, image.proposal_xyz = project.labels(case.item), self._proposal(case.item, case.scan)
+            image.network_structure = 1 if name is None else structures.of_checkpoint(project, name)
+            item = project.item(case.item)  # as it is after a damaged mask was found
             start_xyz = image.proposal_xyz if mask_xyz is None else mask_xyz
             if start_xyz is not None:
                 image.mask_xyz[:] = start_xyz  # keeps the memory order of the scan
             image.token = token or item.id + self._start(item) + secrets.token_hex(4)
-            image.sha256, image.title = item.mask or "", proposals.titles_of(self.project, item.id)
+            image.sha256, image.title = item.mask or "", proposals.titles_of(project, item.id)
         elif not case.is_volume and network is not None:
             image.mask(case.plane, case.index)[:] = image.context(case.plane, case.index).proposal_hw
         self.images.add(image)
         return image
+
+    @property
+    def _item_project(self) -> Project:
+        """The project of the images that are items of one."""
+        assert self.project is not None
+        return self.project
 
     @property
     def _is_consensus(self) -> bool:
@@ -175,8 +187,8 @@ class ImageLoader:
         """Return the proposed mask of a project's image; for the consensus the majority of the readers in the memory
         order of the scan, empty while fewer than two have a mask.
         """
-        if not self._is_consensus:
-            return self.project.proposed_labels(id)
+        if self.view is None or not self.view.is_consensus:
+            return self._item_project.proposed_labels(id)
         found, proposal_xyz = [one.map_xyz for one in self.view.masks(id)], empty_map(scan)
         if len(found) > 1:
             proposal_xyz[:] = consensus.merge(found, "majority")
@@ -198,7 +210,7 @@ class ImageLoader:
         """
 
         def is_current(one: CompressedImage) -> bool:
-            return not one.item or not one.is_safe or one.image.sha256 == (self.project.item(one.item).mask or "")
+            return not one.item or not one.is_safe or one.image.sha256 == (self._item_project.item(one.item).mask or "")
 
         compressed = self.images.find_compressed(lambda one: matches(one) and is_current(one))
         if compressed is None:
@@ -216,7 +228,7 @@ class ImageLoader:
         """Return the case of a compressed image as it was seen last."""
         case, view = compressed.case, compressed.view
         if compressed.item:
-            case = self.case_of(self.project.item(compressed.item))
+            case = self.case_of(self._item_project.item(compressed.item))
         elif compressed.upload is not None:
             upload = compressed.upload
             try:
@@ -230,6 +242,7 @@ class ImageLoader:
                 raise ValueError(NO_FILE) from None
             if not compressed.is_of(case):
                 raise ValueError(NO_FILE)
+        assert case is not None  # a sample keeps its case
         settings = open_case.clustering_options(
             self.registry.clustering(view["modality"], view["selector"]), view["seed"]
         )
@@ -242,10 +255,10 @@ class ImageLoader:
 
     def case_of(self, item: Item) -> Case:
         """Return the case of a project's item, at its middle slice."""
-        scan = self.project.scan(item.id)
+        scan = self._item_project.scan(item.id)
         settings = open_case.clustering_options(self.registry.clustering(scan.modality))
         return open_case.open_scan(
-            f"Image {proposals.number(self.project, item.id)} of the project", scan, settings, item.id
+            f"Image {proposals.number(self._item_project, item.id)} of the project", scan, settings, item.id
         )
 
     def _reserve_memory(self, case: Case) -> None:

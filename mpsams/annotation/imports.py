@@ -217,7 +217,8 @@ class _Upload:
 
     def _mask(self, key: str) -> Mask | None:
         """All that the upload has for one image, merged; None where that is nothing."""
-        merged_xyz, labels, before = None, set(), len(self.report.refused)
+        merged_xyz, before = None, len(self.report.refused)
+        labels: set[str] = set()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
             for mask_xyz, part_labels in self._parts(key):
@@ -262,7 +263,8 @@ class _Upload:
 
     def _named_masks(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
         """The masks of a scan's files and the labels of their folders."""
-        files, scan, masks = self.named[key], self.scans[key], {}
+        files, scan = self.named[key], self.scans[key]
+        masks: dict[str, tuple[np.ndarray, set[str]]] = {}
         named_masks = [file for file in files if file.role == "mask"]
         by_class = [file for file in named_masks if not upload_layout.shows_instances(file.parts)]
         self.images += len(files) - len(named_masks) if named_masks else 0

@@ -88,6 +88,12 @@ class Index:
                 self.rebuild()
             self.sync_from_log()
 
+    @property
+    def _table(self) -> sqlite3.Connection:
+        """The connection of an index that is not closed."""
+        assert self.db is not None
+        return self.db
+
     def rebuild(self) -> None:
         """Throw the table away and make it again from the log."""
         if not self.in_memory:
@@ -100,8 +106,9 @@ class Index:
 
     def _make(self, path: Path | None) -> None:
         self.close()
-        for ending in ("", "-journal", "-wal", "-shm") if path is not None else ():
-            path.with_name(path.name + ending).unlink(missing_ok=True)
+        if path is not None:
+            for ending in ("", "-journal", "-wal", "-shm"):
+                path.with_name(path.name + ending).unlink(missing_ok=True)
         self.db = _connected(path)
         self.db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {-VERSION}; COMMIT;")
         self._read_names()
@@ -125,15 +132,15 @@ class Index:
         return end > (self.lines.stat().st_size if self.lines.exists() else 0)
 
     def _apply_log(self) -> None:
-        (start,) = self.db.execute("SELECT log_end FROM state").fetchone()
+        (start,) = self._table.execute("SELECT log_end FROM state").fetchone()
         if not self.lines.exists() or self.lines.stat().st_size == start:
             return
         rows, end = log.read(self.lines, start)
-        with self.db:
+        with self._table:
             for row in rows:
                 with contextlib.suppress(OverflowError, UnicodeEncodeError):  # numbers and letters no table can hold
-                    _apply(self.db, row)
-            self.db.execute("UPDATE state SET log_end = ?", (end,))
+                    _apply(self._table, row)
+            self._table.execute("UPDATE state SET log_end = ?", (end,))
 
     def items(self, statuses: Sequence[str] = STATUSES) -> tuple[Item, ...]:
         """All of some statuses in the order they were added."""
@@ -166,18 +173,18 @@ class Index:
     def call(self, id: str, name: str) -> None:
         """Keep a name in the table alone; see the project's ``names`` file."""
         try:
-            with self.db:
-                self.db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
+            with self._table:
+                self._table.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (id, name))
         except sqlite3.DatabaseError:
             self.rebuild()  # which reads the names' file
 
     def _rows(self, question: str, values: tuple = ()) -> list[tuple]:
         """The answer of the table, made again where it was damaged meanwhile."""
         try:
-            return self.db.execute(question, values).fetchall()
+            return self._table.execute(question, values).fetchall()
         except sqlite3.DatabaseError:
             self.rebuild()
-            return self.db.execute(question, values).fetchall()
+            return self._table.execute(question, values).fetchall()
 
     def close(self) -> None:
         if self.db is not None:
@@ -188,10 +195,10 @@ class Index:
 
     def _read_names(self) -> None:
         known = [(row.get("item"), row.get("name")) for row in log.read(self.names)[0]]
-        with self.db:
-            self.db.execute("DELETE FROM names")
+        with self._table:
+            self._table.execute("DELETE FROM names")
             pairs = [pair for pair in known if all(isinstance(text, str) and text.isprintable() for text in pair)]
-            self.db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", pairs)
+            self._table.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", pairs)
 
 
 def _connected(path: Path | None) -> sqlite3.Connection:
@@ -286,7 +293,8 @@ def _sensible(row: dict) -> bool:
 @lru_cache(4096)
 def _shape(text: str) -> tuple[int, int, int]:
     """Return a shape from its JSON; most images of a project share few."""
-    return tuple(json.loads(text))
+    x, y, z = json.loads(text)
+    return x, y, z
 
 
 def _item(row: tuple) -> Item:

@@ -49,7 +49,7 @@ def combine(masks: Mapping[int, np.ndarray], votes: Mapping[int, Sequence[np.nda
     label_map = np.zeros(next(iter(masks.values())).shape, np.uint8)
     most = np.zeros(label_map.shape, np.uint8)
     for label in sorted(masks):
-        count = np.sum(votes[label], axis=0, dtype=np.uint8)
+        count = np.stack(votes[label]).sum(axis=0, dtype=np.uint8)
         wins = masks[label] & ((label_map == 0) | (count > most))
         label_map[wins], most[wins] = label, count[wins]
     return label_map

@@ -158,7 +158,8 @@ def tail(path: Path, count: int) -> list[dict]:
         return []
     with path.open("rb") as file:
         at = file.seek(0, os.SEEK_END)
-        data, rows = b"", []
+        data = b""
+        rows: list[dict] = []
         while at and len(rows) < count:
             size = min(at, max(_BLOCK, len(data)))
             at -= size

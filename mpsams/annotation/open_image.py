@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mpsams import inference
 from mpsams.annotation import assist, label_maps, log, masks
 from mpsams.annotation.project import ConflictError, Item, Project
 from mpsams.imaging import geometry
 from mpsams.inference import Network
-from mpsams.inference.case import Case
+from mpsams.inference.case import Case, measure_agreement
 from mpsams.inference.prompts import Prompt, PromptResult, segment_prompt
 from mpsams.inference.propagation import SliceMask, propagate
 
@@ -266,7 +265,7 @@ class OpenImage:
 
         ConflictError: the project holds another mask than the one that this was made from.
         """
-        if not self.item:
+        if project is None or not self.item:
             self.is_dirty = False
             return "memory"
         if self.is_dirty:
@@ -292,8 +291,7 @@ class OpenImage:
     def as_truth(self) -> Case:
         """Return the case with a copy of the mask, all structures as one, as its truth, measured."""
         self.truth_copy = self.mask_xyz != 0
-        case = replace(self.case, truth_xyz=self.truth_copy)
-        self.case = replace(case, agreement=inference.agreement(case.study, case.truth_11ss))
+        self.case = measure_agreement(replace(self.case, truth_xyz=self.truth_copy))
         return self.case
 
     def _append_history(self, plane: str, index: int, before_hw: np.ndarray, after_hw: np.ndarray) -> None:

@@ -58,12 +58,12 @@ def compress(image: OpenImage) -> CompressedImage:
     """Return an image with its mask compressed; ``restore`` is the inverse."""
     case = image.case
     order: Literal["C", "F"] = "F" if image.mask_xyz.flags.f_contiguous else "C"
-    mask = zlib.compress(masks.pack(image.mask_xyz, order), 1)
+    mask = zlib.compress(masks.pack(image.mask_xyz, order).tobytes(), 1)
     rest = replace(
         image,
-        case=None,
+        case=None,  # type: ignore[arg-type]  # until ``restore``
         network=None,
-        mask_xyz=None,
+        mask_xyz=np.empty(0, np.uint8),
         proposal_xyz=None,
         truth_copy=None,
         contexts=OrderedDict(),

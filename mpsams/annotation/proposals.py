@@ -38,12 +38,10 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
         )
         if first.has_body or is_flat:
             mask_hw[:] = first.proposal_hw
-            probability_hw = None if more else np.clip(first.from_grid(first.probability_ss), 0, 1)
-            doubts.append(
-                acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)])
-                if more
-                else acquisition.entropy(probability_hw)
-            )
+            if more:
+                doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]))
+            else:
+                doubts.append(acquisition.entropy(np.clip(first.from_grid(first.probability_ss), 0, 1)))
         else:
             doubts.append(0.0)
     map_xyz = mask_xyz.view(np.uint8) * np.uint8(structures.of_checkpoint(project, name))

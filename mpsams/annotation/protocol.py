@@ -195,7 +195,7 @@ def pack_labels(map_hw: np.ndarray) -> str:
     return "|".join(pack(map_hw == label) for label in range(1, largest + 1))
 
 
-def unpack_labels(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
+def unpack_labels(text: object, shape_hw: tuple[int, int]) -> np.ndarray:
     """Return the label map, uint8 (H, W), of a text that ``pack_labels`` made. ValueError for anything else."""
     parts = text.split("|", MAX_STRUCTURES) if isinstance(text, str) else [text]
     map_hw = np.zeros(shape_hw, np.uint8)
@@ -213,7 +213,7 @@ def _pack_optional(mask_hw: np.ndarray | None) -> str | None:
     return None if mask_hw is None else pack_labels(mask_hw)
 
 
-def unpack(text: str, shape_hw: tuple[int, int]) -> np.ndarray:
+def unpack(text: object, shape_hw: tuple[int, int]) -> np.ndarray:
     """Return the bool (H, W) mask of a text that ``pack`` made. ValueError for anything else.
 
     Only the first run may be 0, so that a mask has one text.

@@ -197,7 +197,8 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
     """
     known = {} if known is None else known
     others = {item.id: item for item in second.items()}
-    rows, notes = [], []
+    rows = []
+    notes: list[str] = []
     for item in first.items():
         other = others.get(item.id)
         if other is None:

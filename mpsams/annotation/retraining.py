@@ -134,7 +134,7 @@ def select_holdout(ids: Collection[str], known: Collection[str] = (), learned: C
     """
     place = {id: int(hashlib.sha256(f"held back {id}".encode()).hexdigest()[:8], 16) / 2**32 for id in ids}
     kept = {id for id in ids if place[id] < SHARE or id in known}
-    others = sorted(set(ids) - kept - set(learned), key=place.get)
+    others = sorted(set(ids) - kept - set(learned), key=place.__getitem__)
     return kept | set(others[: max(0, MIN_HOLDOUT - len(kept - set(learned)))])
 
 
@@ -153,7 +153,8 @@ def edited_items(rows: list[dict]) -> set[str]:
     return {
         id
         for id, row in last.items()
-        if row.get("proposal") is None or row.get("pixels_added", 0) + row.get("pixels_removed", 0) > 0
+        if id is not None
+        and (row.get("proposal") is None or row.get("pixels_added", 0) + row.get("pixels_removed", 0) > 0)
     }
 
 

@@ -94,7 +94,7 @@ def prepare(
         raise ValueError("image, probability and features must be finite")
     side = max(unit_hw.shape)
     blurred = np.stack([ndimage.gaussian_filter(unit_hw.astype(np.float32), share * side) for share in config.blur])
-    place = np.stack(np.mgrid[: unit_hw.shape[0], : unit_hw.shape[1]]).astype(np.float32) / (config.kernel_sigma * side)
+    place = np.indices(unit_hw.shape).astype(np.float32) / (config.kernel_sigma * side)
     parts = [place, standardise_channels(blurred) / len(blurred) ** 0.5]
     if features_khw is not None:
         parts.append(standardise_channels(resample(features_khw, unit_hw.shape)) / len(features_khw) ** 0.5)

@@ -78,20 +78,29 @@ class AnnotationSession:
         self.last_finished: tuple[str, ...] = ()
         self._visited: list[str] = []  # ids of the images shown before the one on screen, the last one last
         self._lock = RLock()
-        self._request_id, self._sent = 0, None
+        self._request_id = 0
+        self._sent: tuple | None = None  # ``_signature`` of what the canvas shows
         self._seconds: OrderedDict[str, float] = OrderedDict()  # counted so far, by the ids of the last commands
         self._done: set[str] = set()  # ids of the last commands that took effect
         self._last_reply: tuple[str, str] = "", ""  # id of the last command, and its reply
 
     @property
+    def case_on_screen(self) -> Case:
+        """The case of a session that has one."""
+        assert self.case is not None
+        return self.case
+
+    @property
     def image(self) -> OpenImage:
         """The image on screen."""
-        return self.loader.images.find(lambda image: image.case.is_same_image(self.case))  # type: ignore[return-value]
+        image = self.loader.images.find(lambda image: image.case.is_same_image(self.case_on_screen))
+        assert image is not None
+        return image
 
     @property
     def slice_ref(self) -> SliceRef:
         """The slice on screen."""
-        return SliceRef(self.image, self.case.plane, self.case.index)
+        return SliceRef(self.image, self.case_on_screen.plane, self.case_on_screen.index)
 
     @property
     def state(self) -> tuple:
@@ -138,8 +147,8 @@ class AnnotationSession:
         with self._lock:
             id = self.case.item if self.case else ""
             if self._item(id) is None:
-                others = self.project.items() if self.project else ()
-                following = self.project.next() if others else None
+                others = () if self.project is None else self.project.items()
+                following = None if self.project is None or not others else self.project.next()
                 id = (following or others[0]).id if others else ""
             return self.open(id, user) if id else None
 
@@ -191,8 +200,8 @@ class AnnotationSession:
                 self._restore(key)
                 resumed = self.loader.resume(key, self.user)
                 command = commands.parse_command(message, self.loader.images.in_memory)
-                is_project = self.project is not None and command.slice_ref.image.item
-                command.check_structures(structures.labels(self.project) if is_project else (1,))
+                project = self.project if command.slice_ref.image.item else None
+                command.check_structures((1,) if project is None else structures.labels(project))
             except ConflictError:
                 return self.reply("", error=CONFLICT)  # without a key: another slice may be on screen there
             except (ValueError, OSError) as error:
@@ -261,14 +270,14 @@ class AnnotationSession:
     def can_reopen_last(self) -> bool:
         """True if the image on screen is the one last accepted or skipped here, or the one shown after it."""
         finished = self.last_finished
-        item = self._item(finished[0]) if finished and self.case.item in finished else None
+        item = self._item(finished[0]) if finished and self.case_on_screen.item in finished else None
         return item is not None and item.status not in OPEN
 
     def pop_previous(self) -> str | None:
         """Return the id of the image that was on screen before this one, else the one added before it; None if there is
         none.
         """
-        here, ids = self.case.item, [item.id for item in self.project.items()] if self.project else []
+        here, ids = self.case_on_screen.item, [item.id for item in self.project.items()] if self.project else []
         while self._visited:
             id = self._visited.pop()
             if id != here and id in ids:
@@ -282,7 +291,7 @@ class AnnotationSession:
 
     def set_window(self, low: float, high: float) -> None:
         """Set the values that are shown black and white; the canvas shows them already."""
-        self.case = _case.set_window(self.case, (low, high))
+        self.case = _case.set_window(self.case_on_screen, (low, high))
         self.image.update_case(self.case)
         self._sent = self._signature()
 
@@ -320,14 +329,14 @@ class AnnotationSession:
         """
         if self.case is None:
             return protocol.Reply(self._request_id, key, protocol.State(), error=error).encode()
-        here, status, left = self.slice_ref, "", 0
+        here, status, left, defined = self.slice_ref, "", 0, structures.USUAL
         image = here.image
         item = self._item(image.item)
-        if item is not None:
+        if item is not None and self.project is not None:
             counts = self.project.counts()
             status, left = item.status, sum(counts[status] for status in OPEN)
+            defined = structures.defined(self.project)
         has_proposal = not self.is_consensus and (image.proposal_xyz is not None or image.network is not None)
-        defined = structures.defined(self.project) if item else structures.USUAL
         found = self._count_elsewhere(here, defined)
         state = protocol.State(
             status,
@@ -344,7 +353,7 @@ class AnnotationSession:
         )
         if show:
             self._sent = self._signature()
-            remark = self.project.remark(image.item) if item else ""
+            remark = self.project.remark(image.item) if self.project is not None and item else ""
             message = " ".join(filter(None, (message, remark, self.loader.pop_warning())))
         view = self._slice_view(here) if show else None
         return protocol.Reply(
@@ -389,7 +398,8 @@ class AnnotationSession:
     def _count_seconds(self, command: Command, is_resumed: bool) -> None:
         """Add the seconds of a command to its image's; those of a repeated command are counted once."""
         image, counted = command.slice_ref.image, self._seconds.get(command.id, 0.0)
-        if is_resumed and command.id and any(row.get("request") == command.id for row in self.project.log()):
+        rows = self.project.log() if self.project is not None and is_resumed and command.id else []
+        if any(row.get("request") == command.id for row in rows):
             counted = command.seconds
         image.seconds += max(0.0, command.seconds - counted)
         image.command_id = command.id
@@ -427,10 +437,10 @@ class AnnotationSession:
     def _signature(self) -> tuple:
         """A value that tells whether the canvas shows what is on screen."""
         truth_xyz = self.image.truth_xyz
-        return self.slice_ref.key, self.case.display_span, None if truth_xyz is None else id(truth_xyz)
+        return self.slice_ref.key, self.case_on_screen.display_span, None if truth_xyz is None else id(truth_xyz)
 
     def _slice_view(self, here: SliceRef) -> dict:
-        case, (image, plane, index) = self.case, (here.image, here.plane, here.index)
+        case, (image, plane, index) = self.case_on_screen, (here.image, here.plane, here.index)
         height, width = case.scan.pixel_hw(plane)
         suffix = f", {plane} slice {index + 1} of {here.slices}" if case.is_volume else ""
         others = [

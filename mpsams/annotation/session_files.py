@@ -23,5 +23,5 @@ def take(project: Project, path: Path, user: str) -> tuple[int, list[str]]:
 
 def history(project: Project | None, work: OpenImage) -> bytes:
     """The history of one image as JSON: its lines of the project's log, or the memory of this tab."""
-    rows = [row for row in project.log() if row.get("item") == work.item] if work.item else work.history
+    rows = [row for row in project.log() if row.get("item") == work.item] if project and work.item else work.history
     return (json.dumps(rows, indent=1) + "\n").encode()

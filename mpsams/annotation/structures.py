@@ -131,7 +131,7 @@ def find(given: Iterable[Structure], name: str) -> Structure | None:
 
 def of_checkpoint(project: Project, name: str) -> int:
     """Return the label of the structure that a checkpoint proposes: the one it learnt here, else the first."""
-    learned = next((row for row in reversed(project.log()) if _has_learned(row, name)), {})
+    learned: dict = next((row for row in reversed(project.log()) if _has_learned(row, name)), {})
     known = defined(project)
     return (find(known, str(learned.get("structure", ""))) or known[0]).label
 

@@ -207,7 +207,7 @@ def build_case(
     box = transforms.frame(values_hw, spacing and spacing[1:], scan.modality)
     unit_hw = transforms.crop(transforms.to_unit(values_hw, span), box)
     study = shared.study(inference.to_grid(unit_hw, SIDE), **options)
-    return _with_agreement(
+    return measure_agreement(
         Case(title, scan, truth_xyz, plane, index, span, span, box, study, None, options["seed"], options["selector"])
     )
 
@@ -248,7 +248,7 @@ def set_window(case: Case, display_span: Span) -> Case:
 def recluster(case: Case, options: dict) -> Case:
     """The same image clustered in another way or with its orders drawn from another seed."""
     study = shared.study(case.image_11ss, **options)
-    return _with_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
+    return measure_agreement(replace(case, study=study, seed=options["seed"], selector=options["selector"]))
 
 
 def set_truth(case: Case, file: Path | None) -> Case:
@@ -257,9 +257,9 @@ def set_truth(case: Case, file: Path | None) -> Case:
     Values and grids are taken as everywhere (``imaging.mask_files``); a DICOM-SEG has to refer to the scan's images.
     """
     if file is None:
-        return _with_agreement(replace(case, truth_xyz=None, truth_notes=()))
+        return measure_agreement(replace(case, truth_xyz=None, truth_notes=()))
     found = _truth(case.scan, Path(file))
-    return _with_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
+    return measure_agreement(replace(case, truth_xyz=found.lesion, truth_notes=found.notes))
 
 
 def _truth(scan: Scan, file: Path) -> LesionMask:
@@ -269,7 +269,8 @@ def _truth(scan: Scan, file: Path) -> LesionMask:
     return mask_files.read(file, scan)
 
 
-def _with_agreement(case: Case) -> Case:
+def measure_agreement(case: Case) -> Case:
     """The case with the agreement of its clusters and its truth."""
-    found = None if case.truth_xyz is None else inference.agreement(case.study, case.truth_11ss)  # type: ignore[arg-type]
+    truth_11ss = case.truth_11ss
+    found = None if truth_11ss is None else inference.agreement(case.study, truth_11ss)
     return replace(case, agreement=found)
