@@ -12,6 +12,7 @@ import numpy as np
 
 from mpsams.annotation import classes, consensus, disk, label_maps, masks
 from mpsams.annotation.commands import Command, SliceRef
+from mpsams.annotation.open_image import VolumePropagation
 from mpsams.inference import Network
 from mpsams.inference.prompts import Prompt, PromptResult
 
@@ -23,6 +24,8 @@ NOT_EMPTY = "Something is outlined here. Clear it first, or press “Accept & ne
 NOTHING_THERE = "The network found nothing there. Draw a box around the object, or click on it elsewhere."
 UNSURE = "The network is unsure here; click on what is missing, or with Alt on what is too much."
 LABELS = {"staple": "STAPLE estimate"}
+SLICES_AT_ONCE = 8  # through which an object is followed before the page hears of it
+LEAST_SURE = 3  # slices that are named as those of which the network is least sure
 CONFIDENT = 0.6  # expected DSC below which the page says that the network is unsure
 
 
@@ -95,16 +98,31 @@ def _propagate(session: AnnotationSession, command: Command) -> str:
 
 def _propagate_all(session: AnnotationSession, command: Command) -> str:
     here = command.slice_ref
-    if not (here.mask_hw == command.structure).any():
-        raise ValueError("this slice has no mask to carry on; draw one first")
-    found = here.image.propagate_all(_prompt_network(session), here.plane, here.index, command.structure)
-    if not found:
-        message = "The network does not find the object on the slices beside this one."
-        return session.reply(here.key, saved=session.save_first(command), message=message)
-    unsure = min(found, key=lambda each: each.confidence)
-    message = f"Carried on to slices {found[0].index + 1} to {found[-1].index + 1}; look at each. "
-    message += f"The network is least sure of slice {unsure.index + 1} ({unsure.confidence:.0%})."
-    return session.reply(here.key, saved=session.save(here.image), message=message)
+    if not command.params.get("resume"):
+        if not (here.mask_hw == command.structure).any():
+            raise ValueError("this slice has no mask to carry on; draw one first")
+        here.image.start_propagation(_prompt_network(session), here.plane, here.index, command.structure)
+    before_hw = here.mask_hw.copy()
+    now = here.image.continue_propagation(SLICES_AT_ONCE)
+    message = _describe_propagation(now, here.slices)
+    saved = session.save(here.image) if now.found else session.save_first(command)
+    changed_hw = None if np.array_equal(here.mask_hw, before_hw) else here.mask_hw
+    return session.reply(here.key, saved=saved, message=message, mask_hw=changed_hw)
+
+
+def _describe_propagation(now: VolumePropagation, slices: int) -> str:
+    """Return a sentence on the progress of a propagation, or on its result and the slices that are least sure."""
+    if not now.found:
+        return "The network does not find the object on the slices beside this one."
+    numbers = [each.index + 1 for each in now.found]
+    if not now.is_finished:
+        return f"Slice {numbers[-1]} of {slices}: followed through {len(numbers)} so far. Esc stops."
+    unsure = sorted(now.found, key=lambda each: each.confidence)[:LEAST_SURE]
+    named = ", ".join(f"{each.index + 1} ({each.confidence:.0%})" for each in unsure)
+    return (
+        f"Carried on to slices {min(numbers)} to {max(numbers)}; look at each. The network is least sure of"
+        f" {'slice' if len(unsure) == 1 else 'slices'} {named}."
+    )
 
 
 def _interpolate(session: AnnotationSession, command: Command) -> str:

@@ -134,7 +134,9 @@ def parse_command(message: object, images: Mapping[str, OpenImage]) -> Command:
     structure = _whole("structure", message.get("structure", 1), 1, MAX_STRUCTURES)
     parsers = _parameter_parsers(action, shape_hw)
     params = {name: parse(message[name]) for name, parse in parsers.items() if name in message}
-    optional = {"go": {"step", "slice"} if params else set(), "accept": {"empty"}}.get(action, set())
+    optional = {"go": {"step", "slice"} if params else set(), "accept": {"empty"}, "propagate_all": {"resume"}}.get(
+        action, set()
+    )
     if missing := set(parsers) - set(params) - optional:
         raise ValueError(f"the command {action!r} lacks {', '.join(sorted(missing))}")
     return Command(action, slice_ref, request_id, mask_hw if changed else None, float(seconds), params, id, structure)
@@ -177,11 +179,12 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "scribble": {"lesion": strokes, "background": strokes},
         "go": {"step": step, "slice": lambda value: _whole("slice", value, 0, 10**6)},
         "copy": {"step": step},
+        "propagate_all": {"resume": lambda value: _bool("resume", value)},
         "propagate": {"step": step, "count": lambda value: _whole("count", value, 1, MOST_SLICES)},
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
         "take": {"source": _source},
-        "accept": {"empty": _bool},
+        "accept": {"empty": lambda value: _bool("empty", value)},
     }.get(action, {})
 
 
@@ -199,9 +202,9 @@ def _finite(value: object) -> float:
     return float(value)
 
 
-def _bool(value: object) -> bool:
+def _bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"empty {str(value)[:40]!r}; allowed are true and false")
+        raise ValueError(f"{name} {str(value)[:40]!r}; allowed are true and false")
     return value
 
 

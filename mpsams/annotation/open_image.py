@@ -26,6 +26,19 @@ CACHED_SLICES = 6  # slices of an image that stay prepared for strokes
 
 
 @dataclass(eq=False)
+class VolumePropagation:
+    """A structure that is being propagated through a volume, some slices at a time.
+
+    rest: the masks to come, each found when it is asked for. found: the slices that got one.
+    """
+
+    structure: int
+    rest: Iterator[SliceMask]
+    found: list[SliceMask] = field(default_factory=list)
+    is_finished: bool = False
+
+
+@dataclass(eq=False)
 class OpenImage:
     """An image that is being annotated. Changed in place by one session, under its lock.
 
@@ -36,7 +49,8 @@ class OpenImage:
     logged. command_id: of the command being handled, for the log. edited: the slices (plane, index, label of the
     structure) that a person drew on. truth_copy: the mask that was given away as the truth. history: what was done, as
     lines of a project's log, for an image without a project. last_change: of the last command on several slices, its
-    plane and, by slice, the mask before and after it as bits.
+    plane and, by slice, the mask before and after it as bits. propagation: through the volume, as far as it has come;
+    None where another command on several slices came after it.
     """
 
     token: str
@@ -57,6 +71,7 @@ class OpenImage:
     scribbles: dict[tuple[str, int, int], tuple[np.ndarray, ...]] = field(default_factory=dict)
     last_prompt: tuple[tuple[str, int, int], Prompt, np.ndarray] | None = None
     last_change: tuple[str, dict[int, tuple[np.ndarray, np.ndarray]]] = ("axial", {})
+    propagation: VolumePropagation | None = None
 
     @property
     def item(self) -> str:
@@ -138,7 +153,7 @@ class OpenImage:
 
     def replace(self, plane: str, mask_xyz: np.ndarray) -> None:
         """Replace the mask of all slices by one that a person chose."""
-        self.last_change = plane, {}
+        self._begin_change(plane)
         after = geometry.radiological_view(mask_xyz, self.case.scan.affine, plane)
         for index, mask_hw in enumerate(after):
             if not np.array_equal(mask_hw, self.mask(plane, index)):
@@ -155,7 +170,8 @@ class OpenImage:
         plane, changes = self.last_change
         if not changes:
             raise ValueError("no command has changed several slices; there is nothing to undo")
-        self.last_change, restored = (plane, {}), []
+        self._begin_change(plane)
+        restored = []
         for index, (before, after) in sorted(changes.items()):
             here_hw = self.mask(plane, index)
             if np.array_equal(masks.pack(here_hw), after):
@@ -165,6 +181,10 @@ class OpenImage:
                 restored.append(index)
         self.is_dirty = self.is_dirty or bool(restored)
         return restored, len(changes) - len(restored)
+
+    def _begin_change(self, plane: str) -> None:
+        """Begin a command on several slices."""
+        self.last_change, self.propagation = (plane, {}), None
 
     def _change_slice(self, plane: str, index: int, mask_hw: np.ndarray) -> None:
         """Replace the mask of a slice as part of a command on several slices, which ``undo_slices`` can undo."""
@@ -210,7 +230,7 @@ class OpenImage:
         An empty slice that a person edited is filled too only if it lies between two masks; ``masks.interpolate`` says
         how.
         """
-        self.last_change = plane, {}
+        self._begin_change(plane)
         slices = geometry.radiological_view(self.mask_xyz == structure, self.case.scan.affine, plane)
         drawn, filled = [index for index in range(len(slices)) if slices[index].any()], []
         for first, last in itertools.pairwise(drawn):
@@ -225,7 +245,7 @@ class OpenImage:
         """Propagate a structure of a slice through ``count`` slices; return how many got it, and True if an edited
         slice was in the way.
         """
-        self.last_change = plane, {}
+        self._begin_change(plane)
         slices = len(self.case.scan.shown(plane))
         for done in range(count):
             here, there = index + step * done, index + step * (done + 1)
@@ -240,25 +260,35 @@ class OpenImage:
                 return done, False
         return count, False
 
-    def propagate_all(self, network: Network, plane: str, index: int, structure: int = 1) -> list[SliceMask]:
-        """Propagate a structure of a slice in both directions with the prompt network, until it is unsure or a slice
-        was edited.
-
-        Returns the slices that got it, in order.
+    def start_propagation(self, network: Network, plane: str, index: int, structure: int = 1) -> None:
+        """Begin to propagate a structure of a slice in both directions with the prompt network, until it is unsure or
+        a slice was edited; ``continue_propagation`` does it.
         """
-        self.last_change = plane, {}
+        self._begin_change(plane)
         slices, start = len(self.case.scan.shown(plane)), SliceMask(index, self.mask(plane, index) == structure, 1.0)
 
-        def free(indices: Iterable[int]) -> Iterator[int]:
-            return itertools.takewhile(lambda there: (plane, there, structure) not in self.edited, indices)
+        def propagate_along(indices: Iterable[int]) -> Iterator[SliceMask]:
+            free = itertools.takewhile(lambda there: (plane, there, structure) not in self.edited, indices)
+            return propagate(network, lambda there: self.context(plane, there).unit_hw, start, free)
 
-        found: list[SliceMask] = []
-        for indices in (range(index - 1, -1, -1), range(index + 1, slices)):
-            found += propagate(network, lambda there: self.context(plane, there).unit_hw, start, free(indices))
-        for each in found:
-            map_hw = label_maps.replace(self.mask(plane, each.index), structure, each.mask)
+        both = itertools.chain(*map(propagate_along, (range(index - 1, -1, -1), range(index + 1, slices))))
+        self.propagation = VolumePropagation(structure, both)
+
+    def continue_propagation(self, count: int) -> VolumePropagation:
+        """Propagate through up to ``count`` more slices; returns what was found from the beginning on.
+
+        ValueError if there is nothing to continue.
+        """
+        now = self.propagation
+        if now is None:
+            raise ValueError("nothing is being followed through the volume any more; start again")
+        plane, more = self.last_change[0], list(itertools.islice(now.rest, count))
+        for each in more:
+            map_hw = label_maps.replace(self.mask(plane, each.index), now.structure, each.mask)
             self._change_slice(plane, each.index, map_hw)
-        return sorted(found, key=lambda each: each.index)
+        now.found += more
+        now.is_finished = len(more) < count
+        return now
 
     def save(self, project: Project | None, user: str) -> str:
         """Save the mask to the project if it changed; return "disk", or "memory" without a project.

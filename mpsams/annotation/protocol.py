@@ -30,7 +30,8 @@ class State:
     """The state that the page shows around a slice. status: "" without a project. slice: number of the slice, from 0.
 
     can_reopen_last: True if undo may take back the last accept or skip. voxels_elsewhere: outlined on the other slices.
-    slices_to_undo: changed by the last command on several slices. structures: of the project, each with its label,
+    slices_to_undo: changed by the last command on several slices. propagating: True while an object is being followed
+    through the volume, and the page may ask for more. structures: of the project, each with its label,
     name, colour, key and the voxels of it on the other slices.
     """
 
@@ -44,6 +45,7 @@ class State:
     can_reopen_last: bool = False
     voxels_elsewhere: int = 0
     slices_to_undo: int = 0
+    propagating: bool = False
     structures: Sequence[Mapping[str, object]] = ()
 
     def __post_init__(self) -> None:

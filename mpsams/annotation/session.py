@@ -349,6 +349,7 @@ class AnnotationSession:
             self.can_reopen_last,
             sum(one["elsewhere"] for one in found),
             len(image.last_change[1]),
+            image.propagation is not None and not image.propagation.is_finished,
             found if item is not None else (),
         )
         if show:

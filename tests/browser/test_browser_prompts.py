@@ -201,6 +201,33 @@ def test_tidying_is_one_step(boxing):
     shows(page, before)
 
 
+def test_an_object_is_followed_through_the_volume_until_it_ends(opened):  # noqa: F811
+    server = Server([RAMP, RAMP, RAMP], prompts=True, rounds=3)
+    page = opened(server)
+    page.locator("[data-action=propagate_all]").click()
+    page.get_by_text("Carried on to slices 1 to 3.").wait_for()
+    asked = prompts(server, "propagate_all")
+    assert ["resume" in command for command in asked] == [False, True, True]
+    assert len({command["id"] for command in asked}) == 3 and not page.wrong
+    page.locator("[data-action=propagate_all]").wait_for()
+
+
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_following_through_the_volume_can_be_stopped(opened, way):  # noqa: F811
+    server = Server([RAMP, RAMP, RAMP], prompts=True, rounds=10**6)
+    page = opened(server)
+    page.locator("[data-action=propagate_all]").click()
+    page.get_by_text("Slice 2 of 3. Esc stops.").wait_for()
+    page.locator("[data-action=stop_following]").click() if way == "button" else page.keyboard.press("Escape")
+    page.locator("[data-action=propagate_all]").wait_for()
+    page.get_by_text("Stopped. Slice 2 of 3.").wait_for()
+    before = len(prompts(server, "propagate_all"))
+    page.keyboard.press("b")
+    drag_box(page, (10, 8), (40, 30))
+    until(lambda: prompts(server))
+    assert len(prompts(server, "propagate_all")) == before and not page.wrong
+
+
 def test_without_a_network_for_prompts_the_tools_are_not_shown(opened):  # noqa: F811
     page = opened(Server([RAMP]))
     assert not page.locator("[data-tool=box]").is_visible() and not page.locator("[data-tool=point]").is_visible()

@@ -35,6 +35,7 @@ class Server:
     name: str = "a"
     prompts: bool = False
     nothing: bool = False  # found where a box or click is
+    rounds: int = 0  # answers before an object has been followed through the volume
 
     def slice_view(self) -> dict:
         values = self.slices[self.at]
@@ -56,7 +57,10 @@ class Server:
         return f"{self.name}/{self.at}"
 
     def state(self) -> protocol.State:
-        return protocol.State(self.status, self.at, len(self.slices), 7, self.proposal is not None, "", self.prompts)
+        has_proposal, following = self.proposal is not None, self.rounds > 0
+        return protocol.State(
+            self.status, self.at, len(self.slices), 7, has_proposal, "", self.prompts, propagating=following
+        )
 
     def first(self, turn: int) -> str:
         return protocol.Reply(turn, self.key(), self.state(), slice_view=self.slice_view()).encode()
@@ -86,6 +90,9 @@ class Server:
             answered["preview_hw"] = marked(command, self.slices[0].shape)
         if command["action"] == "tidy":
             answered["mask_hw"] = self.segmented
+        if command["action"] == "propagate_all":
+            self.rounds -= 1
+            answered["message"] = "Slice 2 of 3. Esc stops." if self.rounds > 0 else "Carried on to slices 1 to 3."
         if command["action"] == "proposal":
             answered["mask_hw"] = self.proposal
         if command["action"] == "go":

@@ -171,6 +171,7 @@ def test_an_answer_says_what_the_protocol_asks():
         "can_reopen_last": False,
         "voxels_elsewhere": 0,
         "slices_to_undo": 0,
+        "propagating": False,
         "structures": [],
     }
     assert answer == {

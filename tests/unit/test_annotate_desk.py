@@ -313,6 +313,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
         "can_reopen_last": True,
         "voxels_elsewhere": 0,
         "slices_to_undo": 0,
+        "propagating": False,
         "structures": [{"name": "lesion", "colour": "#e69f00", "key": "", "label": 1, "elsewhere": 0}],
     }
     assert answer["slice_view"] is None and answer["state"] == state

@@ -219,15 +219,25 @@ def tube(tmp_path, registry, project, monkeypatch):  # noqa: F811
     return opened
 
 
+def follow(page, mask_hw):
+    """Follow the object of a mask through the volume as the page does; returns all replies."""
+    replies = [page.send("propagate_all", mask_hw)]
+    while replies[-1]["state"]["propagating"]:
+        replies.append(page.send("propagate_all", resume=True))
+    return replies
+
+
 def test_an_object_is_followed_through_the_volume_both_ways_until_unsure(tube):
     truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
-    answer = tube.send("propagate_all", truth_hw)
+    *under_way, answer = follow(tube, truth_hw)
+    assert [reply["message"] for reply in under_way] == ["Slice 1 of 16: followed through 8 so far. Esc stops."]
+    assert answer["state"]["slices_to_undo"] == 11
     there = [index for index in range(16) if tube.session.image.mask("axial", index).any()]
     assert (
         not answer["error"]
         and there == list(range(12))
         and "slices 1 to 12" in answer["message"]
-        and "90%" in answer["message"]
+        and "least sure of slices 8 (90%), 7 (90%), 6 (90%)" in answer["message"]
     )
     assert all(np.array_equal(tube.session.image.mask("axial", index), truth_hw) for index in there)
 
@@ -239,7 +249,7 @@ def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):
     own_hw = inside(tube.shape, Box(1, 1, 3, 3))
     tube.send("save", own_hw)
     tube.send("go", slice=middle)
-    tube.send("propagate_all", truth_hw)
+    follow(tube, truth_hw)
     assert (
         np.array_equal(tube.session.image.mask("axial", 4), own_hw)
         and not tube.session.image.mask("axial", 3).any()
@@ -247,3 +257,23 @@ def test_a_slice_that_was_drawn_on_stays_and_ends_it(tube):
     )
     tube.send("save", np.zeros(tube.shape, bool))
     assert "draw one first" in tube.send("propagate_all")["error"]
+
+
+def test_following_stops_where_the_page_asks_for_no_more_and_can_be_undone(tube):
+    truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
+    assert tube.send("propagate_all", truth_hw)["state"]["propagating"]
+    there = [index for index in range(16) if tube.session.image.mask("axial", index).any()]
+    assert there == list(range(9))  # 8 slices, and the one it began with
+    answer = tube.send("undo_slices")
+    assert not answer["state"]["propagating"] and "8 slices" in answer["message"]
+    assert "start again" in tube.send("propagate_all", resume=True)["error"]
+    assert [index for index in range(16) if tube.session.image.mask("axial", index).any()] == [8]
+
+
+def test_a_slice_on_screen_shows_the_mask_that_was_carried_on_to_it(tube):
+    truth_hw = tube.session.image.context("axial", 8).unit_hw > 0.6
+    tube.send("propagate_all", truth_hw)
+    tube.send("go", slice=10)
+    answer = tube.send("propagate_all", resume=True)
+    assert np.array_equal(tube.session.image.mask("axial", 10), truth_hw) and answer["mask"] is not None
+    assert ("axial", 10, 1) not in tube.session.image.edited

@@ -79,7 +79,7 @@ const close_polygon = shift => {
     hover();
     controls();
 };
-const cancel = () => { finish_object(); open_polygon = []; clicked = {time: 0}; hover(); controls(); };
+const cancel = () => { stop_following(); finish_object(); open_polygon = []; clicked = {time: 0}; hover(); controls(); };
 const fill_region = (point, erase) => {
     const x = Math.floor(point.x), y = Math.floor(point.y);
     if (!inside(x, y)) return;

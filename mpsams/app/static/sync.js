@@ -2,7 +2,7 @@
 const LEAVING = ['go', 'accept', 'skip', 'open', 'previous', 'reopen_last'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], unsent = [];  // replies not yet read; masks of slices that were left before they were acknowledged
 const abandoned = new Map();  // attempts that got no reply although their command did: request id -> key and version
-let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0};
+let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0, propagating: false};
 let save_timer = 0, applying = false, failures = 0, saved_words = '', worked_ms = 0, active_at = 0, last_saved_id = 0, reload_cancelled = false;  // last_saved_id: request id whose mask was saved last
 
 const locked = () => !slice_view || ['accepted', 'skipped'].includes(state.status) || leaving();
@@ -20,8 +20,19 @@ const count_time = () => {
     active_at = now;
 };
 
+// An object is followed through the volume some slices at a time, until Stop, Escape or another command.
+let following = false;
+const follow = () => { request('propagate_all'); following = true; controls(); };
+const stop_following = () => {
+    if (!following) return false;
+    following = false;
+    queue = queue.filter(command => command.action !== 'propagate_all');
+    controls();
+    return true;
+};
 const request = (action, params = {}) => {
     if (!slice_view) return;
+    if (!['save', 'go', 'propagate_all'].includes(action)) stop_following();
     const last = queue.at(-1);
     if (action === 'go' && 'step' in params) {
         const from = last && last.action === 'go' ? last.slice : in_flight && in_flight.command.action === 'go' ? in_flight.command.slice : state.slice;
@@ -157,7 +168,9 @@ const apply_reply = async words => {
     } finally {
         if (mine) finish_command(reply.request_id);
     }
-    if (fresh && (reply.error || reply.message)) note(reply.error || reply.message, Boolean(reply.error));
+    const stopped = mine && mine.command.action === 'propagate_all' && !following, go_on = following && !reply.error && state.propagating;
+    if (fresh && (reply.error || reply.message)) note(stopped ? `Stopped. ${reply.message}`.replace(' Esc stops.', '') : reply.error || reply.message, Boolean(reply.error));
+    if (mine && mine.command.action === 'propagate_all') go_on ? request('propagate_all', {resume: true}) : stop_following();
     if (!mine || !mine.changed || reply.saved) return;
     if (reply.error) return mark_rejected(mine.key, mine.versions.get(reply.request_id));
     failures++;

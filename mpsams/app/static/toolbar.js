@@ -19,7 +19,8 @@ const controls = () => {
     set_visible('size', ROUND.includes(tool.name) || tool.name === 'window');
     set_visible('minus', MINUS.includes(tool.name));
     for (const name of PROMPTS) root.querySelectorAll(`[data-tool=${name}]`).forEach(button => { button.hidden = !state.prompts; });
-    set_visible('propagate_all', state.prompts);
+    set_visible('propagate_all', state.prompts && !following);
+    set_visible('stop_following', following);
     if (!state.prompts && PROMPTS.includes(tool.name)) tool.name = 'brush';
     set_visible('strokes', tool.name === 'lesion' || tool.name === 'background');
     set_pressed('minus', tool.minus);
@@ -115,7 +116,7 @@ const ACTIONS = {
     strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
-    interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(() => request('propagate_all')), undo_slices: if_editable(() => request('undo_slices')),
+    interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(follow), stop_following, undo_slices: if_editable(() => request('undo_slices')),
     propagate: if_editable(() => request('propagate', {step: Number(part('way').value), count: Math.round(clamp(Number(part('count').value) || 1, 1, 20))})),
     largest: tidy('largest'), holes: tidy('holes'), smooth: tidy('smooth'),
     keys: () => part('shortcuts').showModal(),
@@ -163,7 +164,7 @@ document.addEventListener('keydown', event => {
         const own = button || event.target.type === 'range' || key !== 'enter' && key !== ' ' && state.slices < 2;
         act = own ? null : key === ' ' ? () => { space = true; ring(); } : KEYS[key];
     } else if (key === 'h') act = () => { if (!event.repeat) { peeked_at = performance.now(); ACTIONS.hide(); } };
-    else if (key === 'backspace' || key === 'escape') act = open_polygon.length || object && key === 'escape' ? KEYS[key] : null;
+    else if (key === 'backspace' || key === 'escape') act = open_polygon.length || key === 'escape' && (object || following) ? KEYS[key] : null;
     else if (key === 'v') act = has_readers() ? ACTIONS.readers : null;  // else it may be that of a class
     else act = KEYS[key];
     if (!act) return;
