@@ -4,11 +4,14 @@ code.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
 import weakref
 import zipfile
 from pathlib import Path
@@ -19,6 +22,7 @@ from PIL import Image
 
 from mpsams import imaging
 from mpsams.annotation import transfer
+from mpsams.annotation.__main__ import main
 from mpsams.annotation.project import Project
 from tests.support.projects import FLAT, drawn, picture, volume
 
@@ -26,7 +30,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*words: object) -> tuple[int, dict, str]:
-    """Exit code, report and what was written to stderr."""
+    """Exit code, report and what was written to stderr, by a call in this process, which is sooner than a new one."""
+    printed, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors), warnings.catch_warnings():
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, report_of(printed.getvalue()), errors.getvalue()
+
+
+def program(*words: object) -> tuple[int, dict, str]:
+    """As ``command``, by a process of its own."""
     run = subprocess.run(
         [sys.executable, "-m", "mpsams.annotation", *map(str, words)],
         cwd=ROOT,
@@ -34,12 +49,16 @@ def command(*words: object) -> tuple[int, dict, str]:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    return run.returncode, json.loads(run.stdout) if run.stdout.startswith("{") else {"text": run.stdout}, run.stderr
+    return run.returncode, report_of(run.stdout), run.stderr
+
+
+def report_of(printed: str) -> dict:
+    return json.loads(printed) if printed.startswith("{") else {"text": printed}
 
 
 def test_images_in_masks_in_and_masks_out_again(tmp_path):
     folder, mask = tmp_path / "project", drawn(1, FLAT)
-    code, report, errors = command(
+    code, report, errors = program(
         "add", folder, picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1), tmp_path.joinpath("a.png")
     )
     assert (code, report["added"], errors) == (0, 2, "") and [image["name"] for image in report["images"]] == [
@@ -97,7 +116,7 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path):
     assert not (tmp_path / "none").exists() and [path.name for path in tmp_path.iterdir()] == ["a.png"]
     with Project(tmp_path / "project") as project:
         project.add(tmp_path / "a.png")
-        code, report, errors = command("import", project.folder, tmp_path / "a.png")
+        code, report, errors = program("import", project.folder, tmp_path / "a.png")
         assert (code, errors) == (1, "") and "is open in another app" in report["error"]
     for words, match in [
         (("import", tmp_path / "project", tmp_path / "missing"), "does not exist"),
@@ -105,7 +124,7 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path):
     ]:  # fmt: skip
         code, report, errors = command(*words)
         assert (code, errors) == (1, "") and match in report["error"]
-    code, _, errors = command("export", tmp_path / "project", "bmp", tmp_path / "out")
+    code, _, errors = program("export", tmp_path / "project", "bmp", tmp_path / "out")
     assert code == 2 and "folder" in errors and "Traceback" not in errors
 
 
