@@ -57,6 +57,7 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
                 "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
             }
             row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
+            row |= {"structure": plan["structure"]} if "structure" in plan else {}
             project.append_log("learned", user, **row, before=result.before, after=result.after)
         return target
 

@@ -13,10 +13,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from mpsams.annotation import coco_json, run_lengths
 from mpsams.annotation.coco_json import ALLOWED, id_of, label_of
@@ -27,7 +29,9 @@ MAX_WORK = 2**32  # pixels of all masks that are drawn, one after another
 _PER_BYTE = 100  # pixels that take as long as a byte of JSON
 _PER_VOLUME = 16  # voxels of a mask, drawn on or not, that take as long as a pixel
 _PER_MASK = 2**16  # and as beginning another mask, however small
+_MOST_LABELS = 254
 _REVIEWED = "reviewed"  # of an image without annotations: it was looked at, and nothing is on it
+_STRUCTURE = "structure"  # supercategory of those that masks have several of
 _CLASS = "class"  # of an image: that of the whole image
 # names of categories that are no lesion
 _NOTHING = ("background", "_background_", "ignore", "void", "unlabelled", "unlabeled")
@@ -46,47 +50,76 @@ class PixelBudget:
             raise UnreadableImage(f"This COCO file has far more masks than its images need; {ALLOWED}.")
 
 
-def document(items: Iterable[tuple[str, np.ndarray, np.ndarray | None, str, str]]) -> bytes:
-    """The file for items of (name, bool (X, Y, Z) mask, affine, label, class of the image); equal items, equal bytes.
+class Marked(NamedTuple):
+    """An image to be written.
+
+    mask_xyz: bool, or a label map. labels: the names of what is marked, from label 1 on. image_class: "" for none.
+    """
+
+    name: str
+    mask_xyz: np.ndarray
+    affine: np.ndarray | None
+    labels: Sequence[str]
+    image_class: str = ""
+
+
+def document(items: Iterable[Marked]) -> bytes:
+    """The file for items; equal items, equal bytes.
 
     Of a volume the slices with a mask are images; of one without any, all slices are. An image without annotation has
     "reviewed": true, by which ``draw`` knows it from one that nobody has looked at; one of a class has it as "class".
+    A mask has one annotation, of label maps with several names each connected part of each structure has one.
     """
     images: list[dict] = []
     annotations: list[dict] = []
-    labels = []
-    for name, mask_xyz, affine, label, image_class in items:
+    categories: list[str] = []  # of the annotations
+    several: set[str] = set()  # names of structures of label maps
+    names: set[str] = set()
+    for name, mask_xyz, affine, labels, image_class in items:
+        several |= set(labels if len(labels) > 1 else ())
+        names |= set(labels)
         for file_name, mask_hw in _slices(name, mask_xyz, affine):
             height, width = (int(n) for n in mask_hw.shape)
-            image = len(images) + 1
             images.append(
-                {"id": image, "file_name": file_name, "height": height, "width": width}
+                {"id": len(images) + 1, "file_name": file_name, "height": height, "width": width}
                 | ({_CLASS: image_class} if image_class else {})
+                | ({} if mask_hw.any() else {_REVIEWED: True})
             )
-            labels.append(label)
-            if not mask_hw.any():
-                images[-1][_REVIEWED] = True
-            else:
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image,
-                        "category_id": 0,
-                        "iscrowd": 0,
-                        "area": int(mask_hw.sum()),
-                        "bbox": run_lengths.box(mask_hw),
-                        "segmentation": {
-                            "size": [height, width],
-                            "counts": run_lengths.compress(run_lengths.encode(mask_hw)),
-                        },
-                    }
-                )
-    numbers = {name: number for number, name in enumerate(sorted(set(labels)), start=1)}
-    for annotation in annotations:
-        annotation["category_id"] = numbers[labels[annotation["image_id"] - 1]]
-    categories = [{"id": number, "name": label, "supercategory": "lesion"} for label, number in numbers.items()]
-    whole = {"images": images, "annotations": annotations, "categories": categories}
+            for label, part_hw in _objects(mask_hw, labels):
+                annotations.append(_annotation(len(annotations) + 1, len(images), part_hw))
+                categories.append(label)
+    numbers = {name: number for number, name in enumerate(sorted(names), start=1)}
+    for annotation, name in zip(annotations, categories, strict=True):
+        annotation["category_id"] = numbers[name]
+    listed = [
+        {"id": number, "name": name, "supercategory": _STRUCTURE if name in several else "lesion"}
+        for name, number in numbers.items()
+    ]
+    whole = {"images": images, "annotations": annotations, "categories": listed}
     return (json.dumps(whole, separators=(",", ":")) + "\n").encode()
+
+
+def _objects(mask_hw: np.ndarray, labels: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The parts of a mask with the name of each: all of it, or each connected part of each of several structures."""
+    if len(labels) == 1:
+        yield from [(labels[0], mask_hw > 0)] * bool(mask_hw.any())
+        return
+    for label, name in enumerate(labels, start=1):
+        parts_hw, count = ndimage.label(mask_hw == label, np.ones((3, 3)))
+        yield from ((name, parts_hw == part) for part in range(1, count + 1))
+
+
+def _annotation(number: int, image: int, mask_hw: np.ndarray) -> dict:
+    height, width = mask_hw.shape
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 0,
+        "iscrowd": 0,
+        "area": int(mask_hw.sum()),
+        "bbox": run_lengths.box(mask_hw),
+        "segmentation": {"size": [height, width], "counts": run_lengths.compress(run_lengths.encode(mask_hw))},
+    }
 
 
 def _slices(name: str, mask_xyz: np.ndarray, affine: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -121,7 +154,8 @@ class Document:
 
     entries: by the image's key. strangers: file names that match no image.
 
-    refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file.
+    refused: key of an image and why its entry cannot be used. notes: sentences on the rest of the file. structures:
+    names of categories that are called structures, as ``document`` calls those of label maps.
     """
 
     entries: dict[str, list[Entry]]
@@ -129,6 +163,22 @@ class Document:
     refused: list[tuple[str, str]]
     notes: list[str]
     strangers: list[str]
+    structures: frozenset[str] = frozenset()
+
+    def has_structures(self, classes: Collection[str]) -> bool:
+        """Return True if the categories are structures: they are called so, or an image has several.
+
+        classes: of images, in lower case, which are no structures.
+        """
+        if self.structures:
+            return True
+        for entries in self.entries.values():
+            titles = {
+                self.titles.get(id_of(each.get("category_id")), "") for one in entries for each in one.annotations
+            }
+            if len({title.casefold() for title in titles} - {"", *_NOTHING, *classes}) > 1:
+                return True
+        return False
 
 
 def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
@@ -165,7 +215,8 @@ def read(data: bytes, names: Names, budget: PixelBudget) -> Document:
         f"{lost} annotation{'s' * (lost != 1)} of the COCO file name no image of the file, by their image_id, and were"
         " left out."
     ] * bool(lost)
-    return Document(entries, _titles(categories), refused, notes, strangers)
+    named = frozenset(label_of(each.get("name")) for each in categories if each.get("supercategory") == _STRUCTURE)
+    return Document(entries, _titles(categories), refused, notes, strangers, named)
 
 
 def _placed(
@@ -211,16 +262,16 @@ def _placed(
 
 def draw(
     document: Document, key: str, scan: Scan, budget: PixelBudget
-) -> tuple[np.ndarray | None, set[str], list[str]]:
-    """The mask of one of a document's images, bool (X, Y, Z), all its annotations merged; its labels; why parts were
-    left out.
+) -> tuple[np.ndarray | None, list[str], list[str]]:
+    """The label map of one of a document's images, uint8 (X, Y, Z), the names of its labels from 1 on, and why parts
+    were left out. Of a pixel in several annotations the last counts.
 
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document``
     writes it.
     """
-    mask_xyz, labels, reasons, drawn = scan.empty_mask(), set(), [], False
-    shown_shw = geometry.radiological_view(mask_xyz, scan.affine)
-    budget.spend(mask_xyz.size // _PER_VOLUME)
+    map_xyz, labels, reasons, drawn = scan.empty_mask().view(np.uint8), [], [], False
+    shown_shw = geometry.radiological_view(map_xyz, scan.affine)
+    budget.spend(map_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:
         number, flat = entry.number or 0, is_flat(scan.voxels_xyz.shape, scan.affine)
         named_alike = not flat if entry.number is not None else len(shown_shw) == 1
@@ -243,10 +294,10 @@ def draw(
                 if budget.left < 0:
                     break
             else:
-                shown_shw[number] |= part_hw
+                labels += [label] * (label not in labels and len(labels) < _MOST_LABELS)
+                shown_shw[number][part_hw] = 1 + labels.index(label if label in labels else labels[-1])
                 drawn = True
-                labels.add(label)
-    return mask_xyz if drawn else None, labels, reasons
+    return map_xyz if drawn else None, labels, reasons
 
 
 def _titles(categories: list[dict]) -> dict[object, str]:

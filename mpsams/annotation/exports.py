@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from mpsams.annotation import class_table, coco, export_names, image_export
+from mpsams.annotation.structure_tables import DATASET_FILE, SIZES_FILE, dataset, sizes
+from mpsams.annotation.structures import Structure
 from mpsams.imaging import Scan, export, geometry, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
 
@@ -41,8 +43,8 @@ Placed = tuple[str | None, str]
 class Annotated:
     """A scan and what was marked on it.
 
-    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. label: what is marked, 1 to 64 printable
-    characters.
+    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion; with structures a label map, uint8. label: what is
+    marked, 1 to 64 printable characters. structures: those of the label map, labelled from 1 on; () for a bool mask.
     name: of its files, "" for a neutral one; it is written as it is given, so a name from a person's file may name a
     patient.
     algorithm: what drew the mask with a person's help, for DICOM-SEG; "" is by hand. image_class: of the whole image,
@@ -57,6 +59,12 @@ class Annotated:
     algorithm: str = ""
     image_class: str = ""
     record: Mapping[str, object] | None = field(default=None, repr=False)
+    structures: tuple[Structure, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what is marked, by label."""
+        return tuple(one.name for one in self.structures) or (self.label,)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
       nifti      NAME.nii.gz, each mask on its scan's own grid
       dicom-seg  NAME.dcm, where ``imaging.export`` allows it
       coco       annotations.json, see ``coco``
-    Beside them lies names.csv with the items' records, where there are any, and where their masks lie in the export.
+    Beside them lies names.csv with the items' records, where there are any, and where their masks lie in the export;
+    and of label maps dataset.json and structures.csv, see ``structure_tables``.
 
     ValueError: an unknown format, ``out`` is there already, a name or label or mask that is not allowed, nothing to
     write.
@@ -92,16 +101,23 @@ def write(items: Iterable[Annotated], format: str, out: Path) -> Written:
     if format not in FORMATS:
         raise ValueError(f"format {format!r}; allowed are {', '.join(FORMATS)}")
     writer = {"busi": _busi, "folder": _folder, "nifti": _nifti, "dicom-seg": _dicom, "coco": _as_coco}[format]
-    records: list[Mapping[str, object] | None] = []
+    listed = _Listed()
     with _new(Path(out)) as folder:
-        placed = writer(_check_items(items, records), folder)
+        placed = writer(_check_items(items, listed), folder)
         places, notes = tuple(place for place, _ in placed), [note for _, note in placed if note]
         if not any(places):
             raise ValueError(f"nothing to export as {format}: {notes[0] if notes else 'there are no images'}")
         if rows := [
-            {**record, "mask": place or ""} for record, place in zip(records, places, strict=True) if record is not None
+            {**record, "mask": place or ""}
+            for record, place in zip(listed.records, places, strict=True)
+            if record is not None
         ]:
             (folder / TABLE_FILE).write_bytes(class_table.document(rows))
+        if listed.structures:
+            ending = Path(next(filter(None, places))).suffix
+            data = dataset(listed.structures, sum(map(bool, places)), ".nii.gz" if ending == ".gz" else ending)
+            (folder / DATASET_FILE).write_bytes(data)
+            (folder / SIZES_FILE).write_bytes(class_table.document(listed.sizes))
     if format == "busi":
         notes += _missing(places)
     return Written(Path(out), places, tuple(notes))
@@ -129,10 +145,17 @@ def _unique_name(number: int, item: Annotated, names: set[str]) -> str:
     return name
 
 
-def _check_items(
-    items: Iterable[Annotated], records: list[Mapping[str, object] | None]
-) -> Iterator[tuple[str, Annotated]]:
-    """Items with their names; records: gets theirs.
+@dataclass
+class _Listed:
+    """The rows of the tables beside an export, collected while its items are written."""
+
+    records: list[Mapping[str, object] | None] = field(default_factory=list)
+    structures: tuple[Structure, ...] = ()
+    sizes: list[dict[str, object]] = field(default_factory=list)
+
+
+def _check_items(items: Iterable[Annotated], listed: _Listed) -> Iterator[tuple[str, Annotated]]:
+    """Items with their names; listed: gets their rows.
 
     ValueError for names, labels, classes and masks that are not allowed.
     """
@@ -140,7 +163,11 @@ def _check_items(
     for number, item in enumerate(items, start=1):
         name = _unique_name(number, item, names)
         _check(name, item)
-        records.append(item.record)
+        listed.records.append(item.record)
+        if item.structures:
+            listed.structures = item.structures
+            head = {"id": (item.record or {}).get("id", ""), "name": (item.record or {}).get("name", name)}
+            listed.sizes += sizes(item.scan, item.mask_xyz, item.structures, head)
         yield name, item
         del item  # before the next one is opened
 
@@ -180,9 +207,12 @@ def _new(out: Path) -> Iterator[Path]:
 
 
 def _check(name: str, item: Annotated) -> None:
-    if item.mask_xyz.dtype != bool or item.mask_xyz.shape != item.scan.voxels_xyz.shape:
+    kind = np.uint8 if item.structures else bool
+    if item.mask_xyz.dtype != kind or item.mask_xyz.shape != item.scan.voxels_xyz.shape:
         given = f"{item.mask_xyz.dtype} {item.mask_xyz.shape}"
-        raise ValueError(f"{name}: the mask is {given}; allowed is bool {item.scan.voxels_xyz.shape}")
+        raise ValueError(f"{name}: the mask is {given}; allowed is {kind.__name__} {item.scan.voxels_xyz.shape}")
+    if [one.label for one in item.structures] != list(range(1, len(item.structures) + 1)):
+        raise ValueError(f"{name}: the labels of its structures; allowed are 1, 2 and so on")
     if not 0 < len(item.label.strip()) <= _LONGEST or "\\" in item.label or not item.label.isprintable():
         raise ValueError(
             f"{name}: label {item.label!r}; allowed are 1 to {_LONGEST} printable characters without backslash"
@@ -274,7 +304,7 @@ def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
                 ),
             )
         try:
-            data = annotation_seg.write(item.scan, item.mask_xyz, item.label, item.algorithm)
+            data = annotation_seg.write(item.scan, item.mask_xyz, item.names, item.algorithm)
         except ValueError:
             return None, f"{name} was left out: its series makes no valid DICOM-SEG."
         (folder / f"{name}.dcm").write_bytes(data)
@@ -286,11 +316,11 @@ def _dicom(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]
 def _as_coco(items: Iterable[tuple[str, Annotated]], folder: Path) -> list[Placed]:
     count = 0
 
-    def marked() -> Iterator[tuple[str, np.ndarray, np.ndarray | None, str, str]]:
+    def marked() -> Iterator[coco.Marked]:
         nonlocal count
         for name, item in items:
             count += 1
-            yield name, item.mask_xyz, item.scan.affine, item.label, item.image_class
+            yield coco.Marked(name, item.mask_xyz, item.scan.affine, item.names, item.image_class)
 
     data = coco.document(marked())
     (folder / COCO_FILE).write_bytes(data)

@@ -18,7 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mpsams.annotation import class_table, coco, coco_json, upload, upload_layout
+from mpsams.annotation import (
+    class_table,
+    coco,
+    coco_json,
+    masks,
+    structure_matching,
+    structure_tables,
+    upload,
+    upload_layout,
+)
+from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.annotation.upload import File
 from mpsams.imaging import Scan, UnreadableImage, mask_files, name_matching, nifti, raster
 from mpsams.imaging.dicom import annotation_seg
@@ -82,12 +92,13 @@ class Report:
 class Mask:
     """The mask of one image, all of its files merged.
 
-    label: what is marked, "" where the files do not agree on one. is_whole: nothing was left out. image_class: of the
-    whole image where the upload says it, by a folder of that name or in COCO, else what is marked.
+    map_xyz: label map, uint8; with structures in the labels of the project. label: what is marked, "" where the files
+    do not agree on one. is_whole: nothing was left out. image_class: of the whole image where the upload says it, by a
+    folder of that name or in COCO, else what is marked.
     """
 
     key: str
-    voxels_xyz: np.ndarray = field(repr=False)
+    map_xyz: np.ndarray = field(repr=False)
     label: str
     is_whole: bool
     image_class: str = ""
@@ -101,7 +112,7 @@ def read(path: Path, scans: Mapping[str, Scan]) -> Found:
     if not found:
         raise UnreadableImage(notes[0])
     masks, labels = (
-        {mask.key: mask.voxels_xyz for mask in found},
+        {mask.key: mask.map_xyz > 0 for mask in found},
         {mask.key: mask.label for mask in found if mask.label},
     )
     return Found(masks, labels, notes, tuple(report.strangers))
@@ -113,11 +124,13 @@ def each(
     names: Mapping[str, Sequence[str]],
     report: Report,
     classes: Collection[str] = KINDS,
+    matcher: StructureMatcher | None = None,
 ) -> Iterator[Mask]:
     """The masks in a file, folder or zip, one image after the other, so that only one scan and its mask need be held.
 
     scans: by key; may open them when asked. names: of each key, the first to be shown. report: is filled. classes: that
-    images may have; a folder of such a name gives it to the images of its masks.
+    images may have; a folder of such a name gives it to the images of its masks. matcher: of the structures of label
+    maps; without one all that is marked is structure 1.
 
     A picture or NIfTI file belongs to the scan of its name, see ``_names``; where there is one file and one scan, to
     that. Which files are masks is told by folders and names, else by content, see ``_layout``. A mask is merged with
@@ -128,7 +141,7 @@ def each(
     nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
-        yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report, classes).masks()
+        yield from _Upload(upload.files(Path(path), Path(folder)), scans, names, report, classes, matcher).masks()
 
 
 class _Upload:
@@ -141,13 +154,15 @@ class _Upload:
         names: Mapping[str, Sequence[str]],
         report: Report,
         classes: Collection[str],
+        matcher: StructureMatcher | None,
     ) -> None:
-        self.folders = {name.casefold() for name in (*KINDS, *classes)}
+        self.classes, self.matcher = {name.casefold() for name in (*KINDS, *classes)}, matcher
+        self.folders = self.classes | {name.casefold() for name in (matcher.names if matcher else ())}
         self.scans, self.titles, self.report = scans, {key: next(iter(known)) for key, known in names.items()}, report
         self.work, self.images = coco.PixelBudget(), 0
         self.named: dict[str, list[File]] = {}
         self.documents: list[coco.Document] = []
-        self.segments: dict[str, tuple[np.ndarray, set[str]]] = {}  # of DICOM-SEG, 8 voxels in a byte, and labels
+        self.segments: dict[str, list[tuple[np.ndarray, list[str]]]] = {}  # of DICOM-SEG, as bits, and names of labels
         matched = name_matching.Names(names)
         kinds = {file.path: upload.kind(file.path) for file in files}
         alone = len(scans) == 1 and sum(map(bool, kinds.values())) == 1
@@ -156,12 +171,11 @@ class _Upload:
             kind = kinds[file.path]
             try:
                 if kind == "coco":
-                    self._document(coco.read(upload.read(file.path, coco_json.MAX_BYTES), matched, self.work))
+                    self._json(upload.read(file.path, coco_json.MAX_BYTES), matched)
                 elif kind == "dicom":
                     slices = annotation_seg.slices(scans) if slices is None else slices
-                    key, mask_xyz, label = annotation_seg.read(file.path, scans, allowance, slices)
-                    bits, labels = self.segments.get(key, (0, set()))
-                    self.segments[key] = np.packbits(mask_xyz) | bits, labels | {label}
+                    key, map_xyz, segments = annotation_seg.read_segments(file.path, scans, allowance, slices)
+                    self.segments.setdefault(key, []).append((masks.pack(map_xyz), segments))
                 elif kind == "xml":
                     report.notes.append(
                         "An XML file was left out: those of CVAT and Pascal VOC are not read; export the masks there as"
@@ -176,7 +190,11 @@ class _Upload:
             except UnreadableImage as refusal:
                 report.notes.append(str(refusal))
 
-    def _document(self, document: coco.Document) -> None:
+    def _json(self, data: bytes, names: name_matching.Names) -> None:
+        if self.matcher is not None and (described := structure_tables.read_dataset(data)):
+            self.matcher.described = described
+            return
+        document = coco.read(data, names, self.work)
         self.documents.append(document)
         self.report.refused += [(self.titles[key], reason) for key, reason in document.refused]
         self.report.notes += document.notes
@@ -221,11 +239,9 @@ class _Upload:
         labels: set[str] = set()
         classes = {entry.image_class for document in self.documents for entry in document.entries.get(key, ())} - {""}
         try:
-            for mask_xyz, part_labels in self._parts(key):
-                merged_xyz, labels = (
-                    mask_xyz if merged_xyz is None else np.logical_or(merged_xyz, mask_xyz, out=merged_xyz),
-                    labels | part_labels,
-                )
+            for map_xyz, part_labels in self._parts(key):
+                merged_xyz = map_xyz if merged_xyz is None else np.where(map_xyz > 0, map_xyz, merged_xyz)
+                labels |= part_labels
         except UnreadableImage as refusal:  # of the image itself
             self._refuse(key, str(refusal))
             return None
@@ -238,25 +254,38 @@ class _Upload:
         label, image_class = (next(iter(found)) if len(found) == 1 else "" for found in (labels, classes))
         return Mask(key, merged_xyz, label, len(self.report.refused) == before, image_class or label)
 
+    def _take(self, map_xyz: np.ndarray, names: Sequence[str], is_named: bool) -> tuple[np.ndarray, set[str]]:
+        """A label map with the labels of the project, and what is marked in it, names of structures left out.
+
+        names: of its labels from 1 on. is_named: True if they are those of structures.
+        """
+        if self.matcher is None:
+            return (map_xyz > 0).view(np.uint8), set(names)
+        present = np.flatnonzero(np.bincount(map_xyz.ravel())[1:]) + 1
+        named = {number: name for number, name in enumerate(names, start=1) if name}
+        table = self.matcher.table(map(int, present), named, is_named)
+        known = {name.casefold() for name in self.matcher.names}
+        labels = set() if is_named else {name for name in names if name.casefold() not in known}
+        return structure_matching.apply(map_xyz, table), labels
+
     def _parts(self, key: str) -> Iterator[tuple[np.ndarray, set[str]]]:
-        """The masks of one image, each to be changed as one likes, and what is marked in them."""
+        """The label maps of one image, and what is marked in them."""
         if key in self.named:
             yield from self._named_masks(key)
         for document in self.documents:
             if key not in document.entries:
                 continue
-            mask_xyz, labels, reasons = coco.draw(document, key, self.scans[key], self.work)
-            if mask_xyz is None and not reasons:
+            map_xyz, labels, reasons = coco.draw(document, key, self.scans[key], self.work)
+            if map_xyz is None and not reasons:
                 reasons = ["the COCO file lists it without annotations, so it was left as it is."]
             for reason in reasons:
                 self._refuse(key, reason)
-            if mask_xyz is not None:
-                yield mask_xyz, labels
-        if key in self.segments:
-            bits, labels = self.segments[key]
-            mask_xyz = self.scans[key].empty_mask()
-            np.copyto(mask_xyz, np.unpackbits(bits, count=mask_xyz.size).reshape(mask_xyz.shape), casting="unsafe")
-            yield mask_xyz, labels
+            if map_xyz is not None:
+                yield self._take(map_xyz, labels, document.has_structures(self.classes))
+        for bits, labels in self.segments.get(key, ()):
+            map_xyz = self.scans[key].empty_mask().view(np.uint8)
+            np.copyto(map_xyz, masks.unpack(bits, map_xyz.shape))
+            yield self._take(map_xyz, labels, len({*labels} - {""}) > 1)
 
     def _refuse(self, key: str, reason: str) -> None:
         self.report.refused.append((self.titles[key], reason))
@@ -264,7 +293,7 @@ class _Upload:
     def _named_masks(self, key: str) -> list[tuple[np.ndarray, set[str]]]:
         """The masks of a scan's files and the labels of their folders."""
         files, scan = self.named[key], self.scans[key]
-        masks: dict[str, tuple[np.ndarray, set[str]]] = {}
+        read: dict[str, tuple[np.ndarray, set[str]]] = {}
         named_masks = [file for file in files if file.role == "mask"]
         by_class = [file for file in named_masks if not upload_layout.shows_instances(file.parts)]
         self.images += len(files) - len(named_masks) if named_masks else 0
@@ -276,22 +305,24 @@ class _Upload:
                     self.images += 1
                     continue
                 found, stem = mask_files.read(file.path, scan), name_matching.stem(file.parts[-1]).casefold()
-                mask_xyz = found.lesion
-                self.report.taken += [(self.titles[key], note) for note in found.notes]
-                if stem in masks and not np.array_equal(masks[stem][0], mask_xyz):
+                notes = found.notes if self.matcher is None else found.notes_on_labels
+                self.report.taken += [(self.titles[key], note) for note in notes]
+                folder = next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")
+                map_xyz = found.lesion.view(np.uint8) if found.labels is None or folder else found.labels
+                mask = self._take(map_xyz, [folder] * bool(folder), is_named=False)
+                is_structure = folder and self.matcher is not None and folder.casefold() not in self.classes
+                stem = f"{folder.casefold()}/{stem}" if is_structure else stem  # each of them has a folder
+                if stem in read and not np.array_equal(read[stem][0], mask[0]):
                     self._refuse(
                         key,
                         "several masks of its name differ, so none was taken; number those that belong together:"
                         " _mask_1, _mask_2.",
                     )
                     return []
-                masks[stem] = (
-                    mask_xyz,
-                    {next((part for part in file.parts[-2:-1] if part.casefold() in self.folders), "")},
-                )
+                read[stem] = mask
             except UnreadableImage as refusal:
                 self._refuse(key, str(refusal))
-        return list(masks.values())
+        return list(read.values())
 
 
 def _is_image(file: File, scan: Scan, is_named: bool) -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mpsams.imaging import Scan, UnreadableImage, export, nifti
+from mpsams import checkpoint
+from mpsams.imaging import Scan, UnreadableImage, export, nifti, raster
 
 _WHOLE = 255  # of a PNG with a single structure
 
@@ -76,6 +77,11 @@ def read(path: Path, shape_xyz: tuple[int, int, int], has_labels: bool = False) 
         )
     if not has_labels:
         return (values_xyz != 0).view(np.uint8)
+    return _with_labels(path, values_xyz)
+
+
+def _with_labels(path: Path, values_xyz: np.ndarray) -> np.ndarray:
+    """Values of a file as label map."""
     map_xyz = values_xyz.astype(np.uint8)
     if not np.array_equal(map_xyz, values_xyz):
         raise ValueError(f"mask {path.name} has other values than labels; allowed are whole numbers from 0 to {_WHOLE}")
@@ -101,6 +107,18 @@ def unpack(bits: np.ndarray, shape: tuple[int, ...], order: Literal["C", "F"] = 
     for digit, part in enumerate(bits[1:], start=1):
         flat |= np.unpackbits(part, count=count) << digit
     return flat.reshape(shape, order=order)
+
+
+def copy_structure(path: Path, target: Path, label: int) -> None:
+    """Write one structure of a label map's file as a file of its own, a mask without labels. ValueError as ``read``."""
+    if path.suffix == ".png":
+        map_hw = _with_labels(path, _picture(path.read_bytes()))[:, :, 0].T
+        data = raster.write_mask(map_hw == label)
+    else:
+        scan = nifti.read(path, "mri")
+        data = nifti.write_mask(scan, _with_labels(path, scan.voxels_xyz) == label)
+    target.parent.mkdir(exist_ok=True)
+    checkpoint.write(target, data)
 
 
 def sha256(path: Path) -> str | None:

@@ -21,6 +21,8 @@ from mpsams.imaging import UnreadableImage
 
 from . import class_table, classes, images, structures
 from .consensus import METHODS, common_class, merge
+from .masks import agreement as label_agreement
+from .masks import pack
 
 AUTHOR = "consensus ({})"  # in the log of a consensus, with the method
 NO_MASKS: dict[str, object] = {"dsc": "", "hd95": "", "unit": ""}  # in a row of agreement
@@ -35,12 +37,16 @@ class ReaderAgreement:
     of hd95, mm or px; "" where there is none, and hd95 None where the surfaces are too large to measure it. Those that
     agree least come first. notes: sentences on what was not measured. overall: images (with a mask of both),
     dsc, hd95_mm and hd95_px (means over these), their medians with _median, classified (images with a class of both),
-    same_class (their share) and kappa (Cohen's); None where there is nothing to measure.
+    same_class (their share) and kappa (Cohen's); None where there is nothing to measure. structures: the same for each
+    structure of the first reader by its name, of images in which a reader outlined it; {} while there is a single one.
+    Rows then have "dsc NAME" and "hd95 NAME" too; their dsc counts voxels of the same structure, their hd95 is that of
+    all structures as one.
     """
 
     rows: list[dict[str, object]]
     overall: dict[str, float | None]
     notes: list[str] = field(default_factory=list)
+    structures: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def csv(self) -> bytes:
         """Return the rows as a CSV file. ValueError where there are none."""
@@ -199,6 +205,8 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
     others = {item.id: item for item in second.items()}
     rows = []
     notes: list[str] = []
+    defined = structures.defined(first)
+    names = [one.name for one in defined] if len(defined) > 1 else []
     for item in first.items():
         other = others.get(item.id)
         if other is None:
@@ -206,12 +214,12 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
         has_masks = bool(item.mask and other.mask)
         if not has_masks and not (item.image_class and other.image_class):
             continue
-        measured = NO_MASKS
+        measured = NO_MASKS | _columns(names)
         if has_masks:
-            masks = item.id, item.mask, other.mask
+            masks = item.id, item.mask, other.mask, tuple(names)
             if masks not in known and _can_be_read(first, item, notes):
-                known[masks] = _compare(first, second, item)
-            measured = known.get(masks, NO_MASKS)
+                known[masks] = _compare(first, second, item, names)
+            measured = known.get(masks, measured)
             if measured["hd95"] is None:
                 notes.append(
                     f"The HD95 of {item.name or item.id} was not measured: the surfaces of its masks are too large."
@@ -228,37 +236,61 @@ def measure(first: Project, second: Project, known: dict[tuple, dict[str, object
             | measured
         )
     rows.sort(key=_agreement_of)
-    return ReaderAgreement(rows, _summarise(rows), notes)
+    return ReaderAgreement(rows, _summarise(rows), notes, {name: _summarise_masks(rows, f" {name}") for name in names})
 
 
-def _summarise(rows: Sequence[Mapping[str, object]]) -> dict[str, float | None]:
-    """Return ``ReaderAgreement.overall`` of the rows."""
-    measured_rows = [row for row in rows if row["unit"]]
-    numbers = {"dsc": [float(str(row["dsc"])) for row in measured_rows]} | {
+def _columns(names: Sequence[str]) -> dict[str, object]:
+    """Columns of the structures in a row, without values."""
+    return {f"{column} {name}": "" for name in names for column in ("dsc", "hd95")}
+
+
+def _summarise_masks(rows: Sequence[Mapping[str, object]], suffix: str = "") -> dict[str, float | None]:
+    """Return the part of ``ReaderAgreement.overall`` that is about masks. suffix: of the rows' columns."""
+    dsc, hd95 = f"dsc{suffix}", f"hd95{suffix}"
+    measured_rows = [row for row in rows if row["unit"] and row[dsc] != ""]
+    numbers = {"dsc": [float(str(row[dsc])) for row in measured_rows]} | {
         f"hd95_{unit}": [
-            float(str(row["hd95"])) for row in measured_rows if row["unit"] == unit and row["hd95"] is not None
+            float(str(row[hd95])) for row in measured_rows if row["unit"] == unit and row[hd95] is not None
         ]
         for unit in ("mm", "px")
     }
     overall = {"images": float(len(measured_rows))} | {name: _mean(found) for name, found in numbers.items()}
-    overall |= {f"{name}_median": _median(found) for name, found in numbers.items()}
+    return overall | {f"{name}_median": _median(found) for name, found in numbers.items()}
+
+
+def _summarise(rows: Sequence[Mapping[str, object]]) -> dict[str, float | None]:
+    """Return ``ReaderAgreement.overall`` of the rows."""
+    overall = _summarise_masks(rows)
     values = [(str(row["class_1"]), str(row["class_2"])) for row in rows if row["class_1"] and row["class_2"]]
     same = _mean([float(one.casefold() == other.casefold()) for one, other in values])
     return overall | {"classified": float(len(values)), "same_class": same, "kappa": _kappa(values)}
 
 
-def _compare(first: Project, second: Project, item: Item) -> dict[str, object]:
-    """DSC and HD95 of an image's two masks; no values where the file of one was damaged meanwhile, no HD95 where the
-    surfaces are too large to measure it.
+def _compare(first: Project, second: Project, item: Item, names: Sequence[str]) -> dict[str, object]:
+    """DSC and HD95 of an image's two masks, also of structures by their names; no values where the file of one was
+    damaged meanwhile, no HD95 where the surfaces are too large to measure it.
     """
-    one, other, affine = first.mask(item.id), second.mask(item.id), first.scan(item.id).affine
+    one, other, affine = first.labels(item.id), second.labels(item.id), first.scan(item.id).affine
     if one is None or other is None:
-        return NO_MASKS
+        return NO_MASKS | _columns(names)
+    defined = structures.defined(first)
+    if names:
+        other = structures.translate(other, structures.defined(second), defined)
     if item.shape_xyz[2] == 1 and affine is None:
         one, other = one[:, :, 0], other[:, :, 0]
-    found = metrics.case(one, other, None if affine is None else affine[:3, :3].T)
-    hd95 = round(found["hd95"], 3) if math.isfinite(found["hd95"]) else None
-    return {"dsc": round(found["dsc"], 4), "hd95": hd95, "unit": "px" if affine is None else "mm"}
+
+    def compare(mask: np.ndarray, other_mask: np.ndarray) -> tuple[float, float | None]:
+        found = metrics.case(mask, other_mask, None if affine is None else affine[:3, :3].T)
+        return round(found["dsc"], 4), round(found["hd95"], 3) if math.isfinite(found["hd95"]) else None
+
+    dsc, hd95 = compare(one > 0, other > 0)
+    dsc = round(label_agreement(pack(one), pack(other)), 4) if names else dsc
+    row = {"dsc": dsc, "hd95": hd95, "unit": "px" if affine is None else "mm"} | _columns(names)
+    for each in defined if names else ():
+        parts = one == each.label, other == each.label
+        if parts[0].any() or parts[1].any():
+            row[f"dsc {each.name}"], row[f"hd95 {each.name}"] = compare(*parts)
+    return row
 
 
 def _kappa(values: Sequence[tuple[str, str]]) -> float | None:

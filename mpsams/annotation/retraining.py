@@ -18,7 +18,7 @@ from threading import Thread
 from typing import BinaryIO
 
 from mpsams import checkpoint
-from mpsams.annotation import images, log
+from mpsams.annotation import images, log, masks
 from mpsams.annotation.index import MASK_ENDINGS
 from mpsams.annotation.retraining_run import (
     BASE_CHECKPOINT,
@@ -33,6 +33,7 @@ from mpsams.annotation.retraining_run import (
     run_folders,
     write,
 )
+from mpsams.annotation.structures import Structure
 from mpsams.checkpoint import Checkpoint
 
 MIN_ACCEPTED = 10  # accepted masks to learn from
@@ -41,17 +42,24 @@ SHARE = 0.2  # of the items that are held back, about
 
 
 def start(
-    project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu"
+    project_folder: str | Path,
+    init: str | Path,
+    name: str,
+    *,
+    epochs: int | None = None,
+    device: str = "cpu",
+    structure: Structure | None = None,
 ) -> Run:
     """Begin to learn from the masks that are accepted now, in a process of its own that this app may outlive or not.
 
     init, name: the segmentation checkpoint to begin from, and what it is called. epochs: passes over the masks; None
-    makes it about as many steps as suit a CPU. device: cpu, cuda or auto. What is accepted meanwhile waits for the next
-    run; weights of earlier runs that were not adopted are dropped.
+    makes it about as many steps as suit a CPU. device: cpu, cuda or auto. structure: the one to learn, of a project
+    with several, where the rest counts as background; None is all that is marked. What is accepted meanwhile waits for
+    the next run; weights of earlier runs that were not adopted are dropped.
 
     ValueError: too few masks, a checkpoint that cannot be begun from, or a run of this project under way.
     """
-    run, own = prepare(project_folder, init, name, epochs=epochs, device=device)
+    run, own = prepare(project_folder, init, name, epochs=epochs, device=device, structure=structure)
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # ``train`` is found where this process finds it
     with own, (run.folder / "log.txt").open("ab") as text:
         process = subprocess.Popen(
@@ -70,7 +78,13 @@ def start(
 
 
 def prepare(
-    project_folder: str | Path, init: str | Path, name: str, *, epochs: int | None = None, device: str = "cpu"
+    project_folder: str | Path,
+    init: str | Path,
+    name: str,
+    *,
+    epochs: int | None = None,
+    device: str = "cpu",
+    structure: Structure | None = None,
 ) -> tuple[Run, BinaryIO]:
     """A run folder with all that a run needs, and the lock to be held while it runs. ValueError: as for ``start``."""
     if os.name != "posix":
@@ -95,7 +109,7 @@ def prepare(
             (earlier / WEIGHTS).unlink(missing_ok=True)
         run = Run(runs / f"{1 + max([int(path.name) for path in run_folders(runs)], default=0):04}")
         run.folder.mkdir()
-        there = ids & snapshot(folder / "accepted", run.folder, ids)
+        there = ids & snapshot(folder / "accepted", run.folder, ids, structure.label if structure else None)
         _link(Path(init), run.folder / BASE_CHECKPOINT)
         plan = {
             "name": name,
@@ -108,7 +122,7 @@ def prepare(
             "held_back": sorted(there & kept - learned),
             "changed": sorted(there & edited_items(rows)),
             "made": log.now(),
-        }
+        } | ({"structure": structure.name} if structure else {})
         write(run.folder / PLAN, plan)
     except BaseException:
         own.close()
@@ -158,8 +172,11 @@ def edited_items(rows: list[dict]) -> set[str]:
     }
 
 
-def snapshot(accepted: Path, folder: Path, ids: Collection[str]) -> set[str]:
-    """Hard links to the images and masks as they are now; which items are there (one that is just reopened is not)."""
+def snapshot(accepted: Path, folder: Path, ids: Collection[str], label: int | None = None) -> set[str]:
+    """Hard links to the images and masks as they are now; which items are there (one that is just reopened is not).
+
+    label: of the structure that copies of the masks hold in place of links; None for masks as they are.
+    """
     there = set()
     for image in sorted((accepted / "images").iterdir()):
         id = image.name[:16]
@@ -168,7 +185,11 @@ def snapshot(accepted: Path, folder: Path, ids: Collection[str]) -> set[str]:
         try:
             images.link(image, folder / "images")
             ending = next(ending for ending in MASK_ENDINGS if (accepted / "masks" / (id + ending)).exists())
-            images.link(accepted / "masks" / (id + ending), folder / "masks")
+            mask = accepted / "masks" / (id + ending)
+            if label is None:
+                images.link(mask, folder / "masks")
+            else:
+                masks.copy_structure(mask, folder / "masks" / mask.name, label)
             there.add(id)
         except (FileNotFoundError, StopIteration):
             images.remove(folder / "images" / image.name)

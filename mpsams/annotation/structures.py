@@ -15,7 +15,7 @@ import numpy as np
 
 from mpsams.annotation.project_folder import LABELLED_VERSION, is_project
 
-from . import label_maps
+from . import export_names, label_maps
 from .definitions import LONGEST, complete
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
 
     given: a structure with the label of one there is renames or recolours it; a name that is there keeps its label, and
     the first names of a project that has defined none are its structures from label 1. ValueError as ``make``; a
-    structure is left out that masks or proposals hold, here or in the projects of other readers; the key of a class.
+    structure is left out that masks or proposals hold, here or in the projects of other readers.
     """
     with project.exclusive():
         before = defined(project)
@@ -122,6 +122,11 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
         project.append_log("configured", user, setting=SETTING, value=rows)
         return made
+
+
+def safe_name(name: str) -> str:
+    """Return a stranger's name for a structure as it may be one here; "" if nothing of it is left."""
+    return export_names.make_safe(name.replace("/", "_").replace("\\", "_"))[:LONGEST].strip(" .")
 
 
 def find(given: Iterable[Structure], name: str) -> Structure | None:

@@ -1,5 +1,7 @@
 """Files into a project and out of it: images added, masks found for them and saved, masks exported as a folder or a
 zip.
+
+Over 250 lines because imports and exports share the names, classes and structures of a project.
 """
 
 from __future__ import annotations
@@ -7,14 +9,17 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from mpsams.annotation.index import Item
 from mpsams.annotation.project import Project
+from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.imaging import Scan, UnreadableImage, dicom
 
-from . import classes, disk, export_names, exports, images, imports
+from . import classes, disk, export_names, exports, images, imports, label_maps, structures
 from .exports import Annotated
 
 FORMATS = {
@@ -101,29 +106,35 @@ def take(project: Project, path: Path, user: str) -> Imported:
     """Save the masks of a file, folder or zip for the images of their names, as drafts that wait to be accepted, and
     their classes.
 
-    A mask is named like its image's file, like its image in an export, or by the image's id. Classes come with the
-    masks, or from a table (CSV, see ``class_table``), and count where the project defines them. One image after the
-    other. What is refused changes nothing: accepted images are left as they are, and so are images with a saved mask of
-    whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
+    A mask is named like its image's file, like its image in an export, or by the image's id. Structures of label maps
+    are those of the project with their name, or their number where they have none; new ones are added to it. Classes
+    come with the masks, or from a table (CSV, see ``class_table``), and count where the project defines them. One image
+    after the other. What is refused changes nothing: accepted images are left as they are, and so are images with a
+    saved mask of whose new masks a part could not be read. UnreadableImage where the upload as a whole cannot be read.
     """
-    scans, report = _Scans(project), imports.Report()
+    scans, report, matcher = _Scans(project), imports.Report(), StructureMatcher(project)
     known = _export_names(project)
     names = {id: tuple(dict.fromkeys(filter(None, (project.item(id).name, known[id], id)))) for id in scans}
     result, accepted, partly, names_of_classes = Imported(), [], [], {}
     allowed = [one.name for one in classes.defined(project)]
     try:
-        for mask in imports.each(path, scans, names, report, allowed):
+        for mask in imports.each(path, scans, names, report, allowed, matcher):
             item = project.item(mask.key)
             if item.status == "accepted":
                 accepted.append(names[item.id][0])
             elif item.mask is not None and not mask.is_whole:
                 partly.append(names[item.id][0])
             else:
-                project.save(item.id, mask.voxels_xyz, user, imported=True)
+                matcher.define(mask.map_xyz, user)
+                project.save(item.id, mask.map_xyz, user, imported=True)
                 result.saved.append(item.id)
                 names_of_classes[item.id] = (
                     mask.image_class if mask.image_class != LABELS[0] or LABELS[0] in allowed else ""
                 )
+        if matcher.is_guess_wrong:
+            again = take(project, path, user)
+            again.classified += result.classified
+            return again
         _take_classes(project, names_of_classes | report.classes, user, result)
     except OSError as error:
         result.notes.append(f"The import ended early. {disk.sentence(error)}")
@@ -220,19 +231,23 @@ def _annotated(
 
     titles: their names. refusals: gets a sentence by the id of each that is left out as a file of it was damaged.
     """
+    defined = structures.defined(project)
+    numbers = {one.label: number for number, one in enumerate(defined, start=1)}
+    exported = tuple(replace(one, label=numbers[one.label]) for one in defined) if len(defined) > 1 else ()
     for item in items:
         try:
-            mask_xyz, scan = project.mask(item.id), project.scan(item.id)
+            map_xyz, scan = project.labels(item.id), project.scan(item.id)
         except UnreadableImage as refusal:
             refusals[item.id] = str(refusal)
             continue
-        if mask_xyz is None:
+        if map_xyz is None:
             refusals[item.id] = project.remark(item.id)
             continue
         checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
-        record = _record(item, int(mask_xyz.sum()))
-        yield Annotated(scan, mask_xyz, kind or label, titles[item.id], checkpoint, kind, record)
-        del scan, mask_xyz  # before the next one is opened
+        record = _record(item, int(np.count_nonzero(map_xyz)))
+        mask_xyz = label_maps.renumber(map_xyz, numbers) if exported else map_xyz != 0
+        yield Annotated(scan, mask_xyz, kind or label, titles[item.id], checkpoint, kind, record, exported)
+        del scan, map_xyz, mask_xyz  # before the next one is opened
 
 
 def _record(item: Item, voxels: int) -> dict[str, object]:

@@ -49,14 +49,18 @@ def _picture(file: Path, image: Scan) -> LesionMask:
         raise UnreadableImage("A picture cannot be the mask of a volume; allowed are NIfTI, DICOM-SEG and COCO.")
     with file.open("rb") as stream:
         found = raster.mask_of(stream.read(raster.MAX_BYTES + 1), tuple(shape_hw))
-    mask_xyz = image.empty_mask()
+    mask_xyz, map_xyz = image.empty_mask(), None if found.labels is None else image.empty_mask().view(np.uint8)
     geometry.radiological_view(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
-    return LesionMask(mask_xyz, found.notes)
+    if map_xyz is not None:
+        geometry.radiological_view(map_xyz, image.affine, image.planes[0])[0] = found.labels
+    return LesionMask(mask_xyz, found.notes, map_xyz)
 
 
 def _on_grid(scans: list[Scan], image: Scan, codes: Codes | None) -> LesionMask:
     placed = [grid.onto(scan, image) for scan in scans]
     found = mask_values.lesion(placed, codes)
-    mask_xyz = image.empty_mask()
+    mask_xyz, map_xyz = image.empty_mask(), None if found.labels is None else image.empty_mask().view(np.uint8)
     np.copyto(mask_xyz, found.lesion)
-    return LesionMask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes)
+    if map_xyz is not None:
+        np.copyto(map_xyz, found.labels)
+    return LesionMask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes, map_xyz)

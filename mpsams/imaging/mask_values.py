@@ -31,15 +31,25 @@ _INVERTED = (
 _SHARES = "The mask was taken as shares of 1; above one half is lesion."
 _NONE = "None of the mask's values is above one half (the highest is {:.3g}), so nothing is lesion."
 _SOFT = "The mask has soft edges; above half of its highest value, {:g}, is lesion."
+_ALL_LESION = "every label above 0 is lesion."
 _IMAGE = "Most of the mask's values lie between its lowest and its highest, as in an image rather than a mask."
 
 
 @dataclass(frozen=True)
 class LesionMask:
-    """A lesion mask, bool (X, Y, Z), or (H, W) of a picture, and sentences on how its values were taken."""
+    """A lesion mask, bool (X, Y, Z), or (H, W) of a picture, and sentences on how its values were taken.
+
+    labels: the same as label map, uint8, where its values are labels up to ``SMALL``; else None.
+    """
 
     lesion: np.ndarray = field(repr=False)
     notes: tuple[str, ...] = ()
+    labels: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def notes_on_labels(self) -> tuple[str, ...]:
+        """The notes for those who read the labels: without the one that says that all of them are lesion."""
+        return tuple(note for note in self.notes if not note.endswith(_ALL_LESION))
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,14 @@ def lesion(channels: Sequence[Scan], codes: Codes | None = None) -> LesionMask:
     if _has_void(levels):
         below = VOID
         notes = (*notes, f"{VOID} in the mask was taken as not labelled, so not as lesion.")
-    mask_xyz = channel.empty_mask()
+    mask_xyz, highest = channel.empty_mask(), levels.values[levels.values < below].max(initial=0)
+    has_labels = levels.whole and not levels.many and highest <= SMALL
+    map_xyz = channel.empty_mask().view(np.uint8) if has_labels else None
     for z, values in planes(channel):
         mask_xyz[:, :, z] = (values > above) & (values < below)
-    return LesionMask(mask_xyz, notes + is_inverted(mask_xyz))
+        if map_xyz is not None:
+            map_xyz[:, :, z] = np.where(mask_xyz[:, :, z], np.rint(values), 0)
+    return LesionMask(mask_xyz, notes + is_inverted(mask_xyz), map_xyz)
 
 
 def is_inverted(mask_xyz: np.ndarray) -> tuple[str, ...]:
@@ -126,7 +140,7 @@ def _labels(levels: Levels) -> tuple[str, ...]:
     """A note where there are several labels, for it might be that not all of them are lesions."""
     several = int((levels.values > 0).sum())
     count = "many" if levels.many else several
-    return (f"The mask holds {count} labels; every label above 0 is lesion.",) * (several > 1)
+    return (f"The mask holds {count} labels; {_ALL_LESION}",) * (several > 1)
 
 
 def _refuse_negative(levels: Levels) -> None:

@@ -115,7 +115,8 @@ def mask_of(data: bytes, shape_hw: tuple[int, int]) -> LesionMask:
             "a mask is a PNG, JPEG or TIFF with exactly the image's width and height."
         )
     found = mask_values.lesion([Scan(mask_hw.T[:, :, None], "mri", "")])
-    return LesionMask(found.lesion[:, :, 0].T, notes + found.notes)
+    labels_hw = None if found.labels is None else found.labels[:, :, 0].T
+    return LesionMask(found.lesion[:, :, 0].T, notes + found.notes, labels_hw)
 
 
 def write_mask(mask_hw: np.ndarray) -> bytes:

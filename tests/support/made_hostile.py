@@ -198,7 +198,7 @@ def nifti(compress: bool) -> bytes:
 
 @cache
 def coco() -> bytes:
-    return _coco.document([(name, _ball(name), scan.affine, "lesion", "") for name, scan in scans().items()])
+    return _coco.document([_coco.Marked(name, _ball(name), scan.affine, ("lesion",)) for name, scan in scans().items()])
 
 
 def _ball(name: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ _TAGS = (
     _SHARED,
     _EACH,
 )
+_SEGMENT, _MAX_SEGMENTS = "SegmentIdentificationSequence", 254
 _SAME = 0.01  # millimetres, and cosines
 _BITS = {("BINARY", 1): 1, ("FRACTIONAL", 8): 8}
 _ALLOWED = (
@@ -43,7 +44,7 @@ _ALLOWED = (
 _LONGEST = 64
 
 
-def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> bytes:
+def write(scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str) -> bytes:
     """``imaging.dicom.seg.write`` without the patient, with equal bytes for equal masks of equal scans.
 
     algorithm: what drew it with a person's help (SEMIAUTOMATIC); "" is by hand (MANUAL). So that equal masks are equal
@@ -53,10 +54,10 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> bytes
     from pydicom.uid import UID
 
     data = pydicom.dcmread(io.BytesIO(seg.write(scan, mask_xyz, label, algorithm or "by hand")))
-    (segment,) = data.SegmentSequence
-    segment.SegmentAlgorithmType = "SEMIAUTOMATIC" if algorithm else "MANUAL"
-    if not algorithm:
-        del segment.SegmentAlgorithmName, segment.SegmentationAlgorithmIdentificationSequence
+    for segment in data.SegmentSequence:
+        segment.SegmentAlgorithmType = "SEMIAUTOMATIC" if algorithm else "MANUAL"
+        if not algorithm:
+            del segment.SegmentAlgorithmName, segment.SegmentationAlgorithmIdentificationSequence
     data.ContentDate, data.ContentTime = _DAY, _TIME
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in data:
@@ -115,12 +116,21 @@ def slices(scans: Mapping[str, Scan]) -> dict[tuple[str, int], tuple[str, int]]:
 def read(
     path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
 ) -> tuple[str, np.ndarray, str]:
-    """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label.
+    """The key of the scan that a DICOM-SEG refers to, its mask, bool (X, Y, Z), all segments merged, and the label."""
+    key, map_xyz, labels = read_segments(path, scans, allowance, table)
+    return key, map_xyz > 0, labels[0] if len(set(labels)) == 1 else ""
+
+
+def read_segments(
+    path: Path, scans: Mapping[str, Scan], allowance: Allowance, table: Mapping | None = None
+) -> tuple[str, np.ndarray, list[str]]:
+    """The key of the scan that a DICOM-SEG refers to, its label map, uint8 (X, Y, Z), and the names of its segments by
+    label; of voxels in several segments the last counts.
 
     Fractions, be they of occupancy or probability, are lesion above one half of MaximumFractionalValue.
 
-    The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; the label is "" where
-    segments have several. Raises UnreadableImage, and nothing else, whatever the bytes.
+    The scan is found by the UIDs of its images, ``table`` from ``slices``, never by names; a name that is long or not
+    printable is "". Raises UnreadableImage, and nothing else, whatever the bytes.
     """
     own = Allowance(min(allowance.left, _FILE_STEPS))
     allowance.left -= own.left
@@ -134,7 +144,9 @@ def read(
         allowance.left += max(0, own.left)
 
 
-def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allowance) -> tuple[str, np.ndarray, str]:
+def _read(
+    path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allowance
+) -> tuple[str, np.ndarray, list[str]]:
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
@@ -166,20 +178,24 @@ def _read(path: Path, scans: Mapping[str, Scan], table: Mapping, allowance: Allo
         if (columns, rows) != scan.voxels_xyz.shape[:2]:
             sides = " × ".join(map(str, scan.voxels_xyz.shape[:2]))
             raise UnreadableImage(f"This DICOM-SEG is {columns} × {rows} pixels, its images are {sides}; {_ALLOWED}.")
-        mask_xyz, full = scan.empty_mask(), count(data, "MaximumFractionalValue", 255) or 255
-        for number, z in enumerate(places):
+        map_xyz, full = scan.empty_mask().view(np.uint8), count(data, "MaximumFractionalValue", 255) or 255
+        names = _names(data, file)
+        numbers_of = {segment: label for label, segment in enumerate(names, start=1)}
+        for number, (z, segment) in enumerate(places):
             first, size = number * rows * columns * bits, rows * columns * bits
             file.seek(at + first // 8)
             read = np.frombuffer(file.read(-(-(first % 8 + size) // 8)), np.uint8)
             set_n = (
                 np.unpackbits(read, bitorder="little")[first % 8 :][:size] if bits == 1 else 2 * read.astype(int) > full
             )
-            mask_xyz[:, :, z] |= set_n.reshape(rows, columns).T.astype(bool)
-        return name, mask_xyz, _label(data, file)
+            map_xyz[:, :, z][set_n.reshape(rows, columns).T.astype(bool)] = numbers_of.get(segment, 1)
+        return name, map_xyz, list(names.values())
 
 
-def _places(data: Any, frames: int, scans: Mapping[str, Scan], table: Mapping, file: Steps) -> tuple[str, list[int]]:
-    """The scan that all frames refer to, and the slice Z of each."""
+def _places(
+    data: Any, frames: int, scans: Mapping[str, Scan], table: Mapping, file: Steps
+) -> tuple[str, list[tuple[int, int]]]:
+    """The scan that all frames refer to, and of each its slice Z and the number of its segment."""
     shared = next(iter(items(data, _SHARED, file)), None)
     each, found = items(data, _EACH, file), []
     if len(each) != frames:
@@ -191,10 +207,11 @@ def _places(data: Any, frames: int, scans: Mapping[str, Scan], table: Mapping, f
         name, z = meant.pop()
         if not _lies_there(group, shared, scans[name].source.places[z : z + 1], file):
             raise UnreadableImage(f"A frame of this DICOM-SEG lies elsewhere than its image; {_ALLOWED}.")
-        found.append((name, z))
-    if len({name for name, _ in found}) != 1:
+        holders = items(group, _SEGMENT, file)
+        found.append((name, z, count(holders[0], "ReferencedSegmentNumber", 1) if holders else 1))
+    if len({name for name, *_ in found}) != 1:
         raise UnreadableImage(f"This DICOM-SEG belongs to several images; {_ALLOWED}, all to one.")
-    return found[0][0], [z for _, z in found]
+    return found[0][0], [(z, segment) for _, z, segment in found]
 
 
 def _sources(group: Any, file: Steps) -> Iterator[tuple[str, int]]:
@@ -219,12 +236,18 @@ def _lies_there(group: Any, shared: Any, place: tuple, file: Steps) -> bool:
     return True
 
 
-def _label(data: Any, file: Steps) -> str:
-    """The label of the segments where they share one. It is free text, so only short and printable ones count."""
-    found = set()
-    for segment in items(data, "SegmentSequence", file):
+def _names(data: Any, file: Steps) -> dict[int, str]:
+    """The names of the segments by their numbers. They are free text, so only short and printable ones count.
+
+    UnreadableImage: more segments than a label map holds.
+    """
+    found = {}
+    for place, segment in enumerate(items(data, "SegmentSequence", file), start=1):
         element = raw(segment, "SegmentLabel")
         value = element.value if element is not None else b""
-        found.add(value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value or "").strip())
-    label = found.pop() if len(found) == 1 else ""
-    return label if 0 < len(label) <= _LONGEST and label.isprintable() and "\ufffd" not in label else ""
+        name = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value or "").strip()
+        is_plain = 0 < len(name) <= _LONGEST and name.isprintable() and "\ufffd" not in name
+        found[count(segment, "SegmentNumber", place) or place] = name if is_plain else ""
+    if len(found) > _MAX_SEGMENTS:
+        raise UnreadableImage(f"This DICOM-SEG has {len(found)} segments; allowed are up to {_MAX_SEGMENTS}.")
+    return found or {1: ""}

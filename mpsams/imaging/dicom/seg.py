@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,14 @@ _PATIENT = (
 )
 
 
-def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identified: bool = False) -> bytes:
-    """A binary DICOM-SEG of one segment, a lesion marked by an algorithm, for a Scan that ``dicom.read`` made.
+def write(
+    scan: Scan, mask_xyz: np.ndarray, label: str | Sequence[str], algorithm: str, identified: bool = False
+) -> bytes:
+    """A binary DICOM-SEG of one segment for each label, marked by an algorithm, for a Scan that ``dicom.read`` made.
 
-    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion. Slices without lesion are left out; a mask
-    without any is written with all its slices, which says that nothing was found. label, algorithm: 1 to 64
-    characters.
+    mask_xyz: bool (X, Y, Z) on the scan's own voxels, True = lesion, or of several labels a label map, uint8 from 1 on.
+    Slices without lesion are left out; a mask without any is written with all its slices, which says that nothing was
+    found. label, algorithm: 1 to 64 characters.
 
     The patient is "Anonymous" and no name, number, date or institution is copied, unless ``identified``. UIDs of
     the images, their series, study and frame of reference always are: without them nobody could tell what was
@@ -48,16 +50,20 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    series = _check(scan, mask_xyz, label, algorithm)
+    labels = [label] if isinstance(label, str) else list(label)
+    series = _check(scan, mask_xyz, labels, algorithm)
     method = hd.AlgorithmIdentificationSequence(
         algorithm, codes.DCM.ArtificialIntelligence, _MAKER["software_versions"]
     )
     lesion, abnormal = codes.SCT.Lesion, codes.SCT.MorphologicallyAbnormalStructure
-    segment = hd.seg.SegmentDescription(1, label, abnormal, lesion, "AUTOMATIC", method)
+    segments = [
+        hd.seg.SegmentDescription(number, name, abnormal, lesion, "AUTOMATIC", method)
+        for number, name in enumerate(labels, start=1)
+    ]
     try:
         patient = {keyword: str(series.patient.get(keyword) or "") for keyword in _PATIENT} if identified else {}
         seg = hd.seg.Segmentation(
-            _slices(series, scan, patient), mask_xyz.transpose(2, 1, 0), "BINARY", [segment], hd.UID(), 1, hd.UID(), 1,
+            _slices(series, scan, patient), mask_xyz.transpose(2, 1, 0), "BINARY", segments, hd.UID(), 1, hd.UID(), 1,
             specific_character_set="ISO_IR 192", content_label="LESION", **_MAKER,
         )  # fmt: skip
     except Exception:  # which would quote the patient
@@ -73,7 +79,7 @@ def write(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str, identifi
     return file.getvalue()
 
 
-def _check(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Series:
+def _check(scan: Scan, mask_xyz: np.ndarray, labels: Sequence[str], algorithm: str) -> Series:
     series = scan.source
     if not isinstance(series, Series) or scan.affine is None:
         raise ValueError("only what came as DICOM with geometry can be written as DICOM-SEG")
@@ -81,11 +87,12 @@ def _check(scan: Scan, mask_xyz: np.ndarray, label: str, algorithm: str) -> Seri
         raise ValueError(
             "this DICOM lacks UIDs that a DICOM-SEG refers to: class, image, series, study, frame of reference"
         )
-    if mask_xyz.dtype != bool or mask_xyz.shape != scan.voxels_xyz.shape:
+    is_kind = mask_xyz.dtype in ((bool,) if len(labels) == 1 else (np.uint8,)) and mask_xyz.max() <= len(labels)
+    if not is_kind or mask_xyz.shape != scan.voxels_xyz.shape:
         raise ValueError(
             f"mask is {mask_xyz.dtype} of shape {mask_xyz.shape}; allowed is bool of shape {scan.voxels_xyz.shape}"
         )
-    for words in (label, algorithm):
+    for words in (*labels, algorithm):
         if not 0 < len(words.strip()) <= _LONGEST or "\\" in words or not words.isprintable():
             raise ValueError(f"label {words!r}; allowed are 1 to {_LONGEST} printable characters without backslash")
     return series

@@ -1,0 +1,73 @@
+"""Files beside exported label maps: dataset.json with the names of their labels, and structures.csv with their sizes.
+
+dataset.json is that of nnU-Net (version 2), with ``structures`` added: label, name, colour and key of each. Names of
+labels are read from it, from one without ``structures`` and from one of nnU-Net's version 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from mpsams.annotation.coco_json import label_of
+from mpsams.imaging import Scan, UnreadableImage
+
+from .structures import MAX_STRUCTURES, Structure, make, safe_name
+
+DATASET_FILE, SIZES_FILE = "dataset.json", "structures.csv"
+MAX_BYTES = 2**24
+_BACKGROUND = "background"
+
+
+def dataset(structures: Sequence[Structure], images: int, ending: str) -> bytes:
+    """Return dataset.json. images: exported. ending: of their files, as ".png"."""
+    names = {_BACKGROUND: 0} | {one.name: one.label for one in structures}
+    content = {"channel_names": {"0": "image"}, "labels": names, "numTraining": images, "file_ending": ending}
+    return (json.dumps(content | {"structures": [asdict(one) for one in structures]}, indent=1) + "\n").encode()
+
+
+def read_dataset(data: bytes) -> tuple[Structure, ...]:
+    """Return the structures that a dataset.json names; () for JSON that is none.
+
+    UnreadableImage for one whose labels cannot be read.
+    """
+    try:
+        content = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        return ()
+    labels = content.get("labels") if isinstance(content, dict) and "images" not in content else None
+    if not isinstance(labels, dict):
+        return ()
+    rows = content.get("structures")
+    try:
+        if isinstance(rows, list):
+            return make(Structure(**row) for row in rows)
+        pairs = [(value, name) if isinstance(value, str) else (name, value) for name, value in labels.items()]
+        named = [Structure(safe_name(label_of(name)), label=int(value)) for name, value in pairs if int(value) > 0]
+        return make(one for one in named if one.label <= MAX_STRUCTURES) if named else ()
+    except (AttributeError, TypeError, ValueError):
+        raise UnreadableImage(
+            f"{DATASET_FILE} was left out: allowed are labels by name, whole numbers up to {MAX_STRUCTURES}."
+        ) from None
+
+
+def sizes(
+    scan: Scan, map_xyz: np.ndarray, structures: Iterable[Structure], head: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """Return the size of each structure of an image, as rows of structures.csv.
+
+    head: their first columns, which say the image. area_mm2 is that of a flat image, volume_ml of others, both "" where
+    the spacing is not known.
+    """
+    counts, spacing, is_flat = np.bincount(map_xyz.ravel(), minlength=256), scan.spacing(), map_xyz.shape[2] == 1
+    rows = []
+    for one in structures:
+        voxels = int(counts[one.label])
+        area: object = round(voxels * spacing[1] * spacing[2], 3) if spacing and is_flat else ""
+        volume: object = round(voxels * float(np.prod(spacing)) / 1000, 5) if spacing and not is_flat else ""
+        row = {"structure": one.name, "value": one.label, "pixels": voxels, "area_mm2": area, "volume_ml": volume}
+        rows.append(dict(head) | row)
+    return rows

@@ -1,0 +1,294 @@
+"""Masks with several structures leave a project and come back: formats, names, sizes, agreement, and what is learnt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.annotation import classes, masks, proposals, readers, retraining, retraining_run, structures, transfer
+from mpsams.annotation.project import Project
+from mpsams.annotation.reader_views import ReaderViews
+from mpsams.annotation.structures import Structure
+from tests.support import made_volumes
+from tests.support.annotation_page import picture, registry  # noqa: F401
+from tests.unit.test_annotation_structures import organ
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+NAMED = (Structure("liver", "#aa0011", "l"), Structure("tumour", "#0011aa", "t"), Structure("vessel", "#00aa11", "v"))
+
+
+def parts(project: Project, id: str) -> dict[str, np.ndarray]:
+    """The structures of an image's mask by name, those that are empty left out."""
+    map_xyz = project.labels(id)
+    found = {one.name: map_xyz == one.label for one in structures.defined(project)}
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def same(one: Project, other: Project) -> None:
+    for item in one.items():
+        if item.mask is None:
+            continue
+        before, after = parts(one, item.id), parts(other, item.id)
+        assert before.keys() == after.keys()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A project with three structures on pictures and a volume; one image has the second alone, one has nothing."""
+    with Project(tmp_path / "project") as project:
+        structures.define(project, NAMED)
+        maps = [organ(), np.where(organ() == 2, np.uint8(2), np.uint8(0)), np.zeros_like(organ())]
+        for seed, map_xyz in enumerate(maps):
+            item = project.add(picture(tmp_path, seed), "ultrasound")
+            project.accept(item.id, map_xyz)
+        item = project.add(made_volumes.save(tmp_path / "body.nii.gz", made_volumes.body(0)[0], "PSR"), "ct")
+        map_xyz = np.zeros(item.shape_xyz, np.uint8)
+        map_xyz[2:9, 3:9, 2:5], map_xyz[4:7, 4:7, 3] = 1, 3
+        project.accept(item.id, map_xyz)
+        yield project
+
+
+def other_project(project: Project, folder: Path, **given) -> Project:
+    """The same images without masks."""
+    other = Project(folder)
+    for item in project.items():
+        other.add(project.image(item.id), item.modality, item.name)
+    return other
+
+
+@pytest.mark.parametrize("form", ["folder", "nifti", "coco"])
+@pytest.mark.parametrize("names", ["keep", "hashed"])
+def test_an_export_comes_back_into_an_empty_project_without_a_change(filled, tmp_path, form, names):
+    transfer.write(filled, form, "accepted", "lesion", tmp_path / "out.zip", names)
+    with other_project(filled, tmp_path / "other") as other:
+        found = transfer.take(other, tmp_path / "out.zip", "anne")
+        assert len(found.saved) == 4 and not found.notes
+        same(filled, other)
+        if form != "coco":  # which has no place for these
+            assert structures.defined(other) == structures.defined(filled)
+        transfer.write(other, form, "all", "lesion", tmp_path / "again", names)
+        transfer.write(filled, form, "all", "lesion", tmp_path / "first", names)
+        for path in (tmp_path / "first").rglob("*"):
+            if path.is_file() and path.name not in ("names.csv", "dataset.json"):
+                assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "first")).read_bytes()
+
+
+def test_an_export_holds_labels_names_and_sizes(filled, tmp_path):
+    written = transfer.write(filled, "folder", "accepted", "lesion", tmp_path / "out")
+    first, *_, volume = filled.items()
+    stored = np.asarray(Image.open(tmp_path / "out" / written.places[first.id]))
+    assert np.array_equal(stored, organ()[:, :, 0].T)
+    dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert dataset["labels"] == {"background": 0, "liver": 1, "tumour": 2, "vessel": 3}
+    assert dataset["structures"][1] == {"name": "tumour", "colour": "#0011aa", "key": "t", "label": 2}
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "structures.csv").read_text())))
+    assert len(rows) == 12 and [row["structure"] for row in rows[:3]] == ["liver", "tumour", "vessel"]
+    assert [row["pixels"] for row in rows[:3]] == [str(np.sum(organ() == 1)), "64", "0"]
+    voxel = np.prod(filled.scan(volume.id).spacing())
+    assert float(rows[-1]["volume_ml"]) == pytest.approx(9 * voxel / 1000, rel=1e-2) and rows[-1]["area_mm2"] == ""
+    coco = transfer.write(filled, "coco", "accepted", "lesion", tmp_path / "coco")
+    content = json.loads((tmp_path / "coco" / "annotations.json").read_text())
+    assert [one["name"] for one in content["categories"]] == ["liver", "tumour", "vessel"] and not coco.notes
+    assert sum(one["area"] for one in content["annotations"] if one["image_id"] == 1) == np.sum(organ() > 0)
+
+
+def test_coco_has_an_annotation_for_each_object(tmp_path):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["a", "b"])
+        item = project.add(picture(tmp_path))
+        map_xyz = np.zeros(item.shape_xyz, np.uint8)
+        map_xyz[2:5, 2:5], map_xyz[20:25, 20:25], map_xyz[30:35, 5:9] = 1, 1, 2
+        project.accept(item.id, map_xyz)
+        transfer.write(project, "coco", "accepted", "lesion", tmp_path / "out")
+        content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+        assert [(one["category_id"], one["area"]) for one in content["annotations"]] == [(1, 9), (1, 25), (2, 20)]
+
+
+def test_labels_with_gaps_are_numbered_without_them_in_an_export(filled, tmp_path):
+    for item in filled.items():
+        filled.save(item.id, np.where(filled.labels(item.id) == 2, np.uint8(0), filled.labels(item.id)))
+    structures.define(filled, ["liver", "vessel"])
+    transfer.write(filled, "nifti", "all", "lesion", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"] == {
+        "background": 0,
+        "liver": 1,
+        "vessel": 2,
+    }
+    with other_project(filled, tmp_path / "other") as other:
+        transfer.take(other, tmp_path / "out", "anne")
+        same(filled, other)
+
+
+def test_label_maps_of_others_make_structures_and_binary_masks_do_not(tmp_path):
+    with Project(tmp_path / "project") as project:
+        first, second = (project.add(picture(tmp_path, seed)) for seed in range(2))
+        up = tmp_path / "up" / "masks"
+        up.mkdir(parents=True)
+        for value in (255, 1, 2):
+            Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(value)).save(up / "picture 0.png")
+            transfer.take(project, up, "anne")
+            assert np.array_equal(project.labels(first.id), organ() > 0)
+            assert not structures.is_defined(project)
+        Image.fromarray(organ()[:, :, 0].T).save(up / "picture 1.png")
+        found = transfer.take(project, up, "anne")
+        assert sorted(found.saved) == sorted([first.id, second.id])
+        assert not [note for note in found.notes if "label" in note]
+        assert [(one.label, one.name) for one in structures.defined(project)] == [(1, "lesion"), (2, "structure 2")]
+        assert np.array_equal(project.labels(second.id), organ())
+        assert (project.labels(first.id) == 2).sum() == (organ() > 0).sum()  # by the other mask, its value is a label
+        structures.define(project, [Structure("organ", label=1), Structure("cyst", label=2)])
+        (up / "picture 0.png").unlink()
+        Image.fromarray(organ()[:, :, 0].T[::-1].copy()).save(up / "picture 1.png")
+        (up / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "cyst", "2": "vessel"}}))
+        transfer.take(project, up, "anne")
+        assert [one.name for one in structures.defined(project)] == ["organ", "cyst", "vessel"]
+        assert set(parts(project, second.id)) == {"cyst", "vessel"}
+
+
+def test_folders_named_like_structures_say_which_one_a_mask_is(filled, tmp_path):
+    item = filled.items()[0]
+    filled.reopen(item.id)
+    for name, top in (("liver", 2), ("vessel", 30)):
+        folder = tmp_path / "up" / "masks" / name
+        folder.mkdir(parents=True)
+        mask_hw = np.zeros((40, 56), np.uint8)
+        mask_hw[top : top + 5, 2:9] = 255
+        Image.fromarray(mask_hw).save(folder / "picture 0.png")
+    transfer.take(filled, tmp_path / "up", "anne")
+    assert {name: int(mask.sum()) for name, mask in parts(filled, item.id).items()} == {"liver": 35, "vessel": 35}
+
+
+def test_categories_of_one_image_each_are_classes_as_before(tmp_path):
+    with Project(tmp_path / "project") as project:
+        item = project.add(picture(tmp_path), "ultrasound")
+        classes.classify(project, item.id, "malignant")
+        project.accept(item.id, organ() > 0)
+        transfer.write(project, "coco", "accepted", "lesion", tmp_path / "out")
+        content = json.loads((tmp_path / "out" / "annotations.json").read_text())
+        assert [one["supercategory"] for one in content["categories"]] == ["lesion"]
+        assert not (tmp_path / "out" / "dataset.json").exists()
+        with other_project(project, tmp_path / "other") as other:
+            transfer.take(other, tmp_path / "out", "anne")
+            assert other.item(item.id).image_class == "malignant" and not structures.is_defined(other)
+            same(project, other)
+
+
+def test_a_dataset_file_that_is_none_is_said_and_nothing_breaks(tmp_path):
+    with Project(tmp_path / "project") as project:
+        item = project.add(picture(tmp_path))
+        up = tmp_path / "up" / "masks"
+        up.mkdir(parents=True)
+        Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(255)).save(up / "picture 0.png")
+        (up / "dataset.json").write_text(json.dumps({"labels": {"liver": [1, 2]}}))
+        found = transfer.take(project, up, "anne")
+        assert found.saved == [item.id] and any("dataset.json was left out" in note for note in found.notes)
+
+
+@pytest.fixture
+def readers_of_two(tmp_path):
+    """Two readers of two pictures, who agree on the liver and not on the tumour; the second has other labels."""
+    with Project(tmp_path / "first") as first, Project(tmp_path / "second") as second:
+        for project, names in ((first, ["liver", "tumour"]), (second, ["tumour", "liver"])):
+            structures.define(project, names)
+            for seed in range(2):
+                project.add(picture(tmp_path, seed))
+        one, other = first.items()
+        first.save(one.id, organ())
+        moved = np.where(organ() > 0, np.uint8(2), np.uint8(0))  # liver
+        moved[16:24, 10:18] = 1  # tumour
+        second.save(one.id, moved)
+        first.save(other.id, np.where(organ() == 1, np.uint8(1), np.uint8(0)))
+        second.save(other.id, np.where(organ() == 1, np.uint8(2), np.uint8(0)))
+        yield first, second
+
+
+def test_agreement_is_measured_for_each_structure_and_overall(readers_of_two):
+    first, second = readers_of_two
+    found = readers.measure(first, second)
+    rows = {row["id"]: row for row in found.rows}
+    one, other = (rows[item.id] for item in first.items())
+    common = 436 + 64 - 32 - 32  # pixels of the same structure, liver and tumour together
+    assert one["dsc"] == pytest.approx((common - 0) / 500, abs=1e-3)
+    assert one["dsc tumour"] == pytest.approx(0.5) and 0 < one["hd95 tumour"] <= 4 and one["dsc liver"] < 1
+    assert (other["dsc"], other["dsc liver"], other["dsc tumour"]) == (1, 1, "")
+    assert found.structures["tumour"]["images"] == 1 and found.structures["liver"]["images"] == 2
+    assert found.structures["tumour"]["dsc"] == 0.5 and found.overall["images"] == 2
+    assert found.csv().decode().splitlines()[0].endswith("dsc liver,hd95 liver,dsc tumour,hd95 tumour")
+
+
+@pytest.mark.parametrize("method", ["majority", "staple"])
+def test_the_consensus_is_made_structure_by_structure(readers_of_two, tmp_path, method):
+    first, second = readers_of_two
+    assert readers.consensus([first, second], tmp_path / "consensus", method=method) == 2
+    with Project(tmp_path / "consensus") as result:
+        assert [one.name for one in structures.defined(result)] == ["liver", "tumour"]
+        one, other = result.items()
+        found, both = parts(result, one.id), parts(first, one.id)
+        assert np.array_equal(parts(result, other.id)["liver"], organ() == 1)
+        theirs = parts(second, one.id)
+        if method == "majority":
+            assert all(np.array_equal(found[name], both[name] & theirs[name]) for name in both)
+        else:
+            assert set(found) == {"liver", "tumour"} and (found["tumour"] & both["tumour"] & theirs["tumour"]).any()
+
+
+def test_a_second_reader_gets_the_structures_and_keeps_those_they_drew(tmp_path):
+    with Project(tmp_path / "project") as project:
+        structures.define(project, ["liver", "tumour"])
+        item = project.add(picture(tmp_path))
+        project.save(item.id, organ())
+        views = ReaderViews(project)
+        clara = views.join("Clara", False).project
+        assert [one.name for one in structures.defined(clara)] == ["liver", "tumour"]
+        clara.save(item.id, organ())
+        assert views.view("Clara").masks(item.id)[0].map_xyz.tolist() == organ().tolist()
+        project.save(item.id, (organ() > 0).view(np.uint8))
+        with pytest.raises(ValueError, match="'tumour' is in 1 mask"):
+            structures.define(project, ["liver"])
+        structures.define(project, ["liver", "tumour", "vessel"])
+        views.update("Clara")
+        assert [one.name for one in structures.defined(clara)] == ["liver", "tumour", "vessel"]
+    with Project(tmp_path / "project") as project:
+        item = project.items()[0]
+        project.save(item.id, organ())
+        readers.start(project, tmp_path / "third", blind=False)
+        with Project(tmp_path / "third") as third:
+            assert np.array_equal(third.proposed_labels(item.id), organ())
+            third.accept(item.id)
+            assert np.array_equal(third.labels(item.id), organ())
+
+
+def test_one_structure_is_learnt_and_its_network_proposes_it(registry, tmp_path):  # noqa: F811
+    name = registry.segmenters("ultrasound")[0]
+    with Project(tmp_path / "project") as project:
+        _, tumour = structures.define(project, ["liver", "tumour"])
+        for seed in range(retraining.MIN_ACCEPTED):
+            item = project.add(picture(tmp_path, seed), "ultrasound")
+            project.accept(item.id, organ())
+        run, lock = retraining.prepare(project.folder, registry.path(name), name, epochs=1, structure=tumour)
+        lock.close()
+        plan = json.loads((run.folder / retraining_run.PLAN).read_text())
+        assert plan["structure"] == "tumour"
+        stored = [np.asarray(Image.open(path)) for path in (run.folder / "masks").iterdir()]
+        assert len(stored) == retraining.MIN_ACCEPTED
+        assert all(np.array_equal(one, 255 * (organ() == 2)[:, :, 0].T) for one in stored)
+        assert structures.of_checkpoint(project, name) == 1
+        project.append_log("learned", checkpoint={"name": name, "sha256": "0"}, structure="tumour")
+        assert structures.of_checkpoint(project, name) == 2
+        item = project.add(picture(tmp_path, 99), "ultrasound")
+        proposals.propose(project, registry, item.id)
+        assert set(np.unique(project.proposed_labels(item.id))) <= {0, 2}
+
+
+def test_a_volume_of_a_project_is_learnt_by_structure(filled, tmp_path):
+    volume = filled.items()[-1]
+    masks.copy_structure(filled.accepted / "masks" / f"{volume.id}.nii.gz", tmp_path / "one" / "a.nii.gz", 3)
+    found = masks.read(tmp_path / "one" / "a.nii.gz", volume.shape_xyz)
+    assert np.array_equal(found == 1, filled.labels(volume.id) == 3)
