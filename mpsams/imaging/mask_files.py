@@ -51,7 +51,7 @@ def _picture(file: Path, image: Scan) -> LesionMask:
         found = raster.mask_of(stream.read(raster.MAX_BYTES + 1), tuple(shape_hw))
     mask_xyz, map_xyz = image.empty_mask(), None if found.labels is None else image.empty_mask().view(np.uint8)
     geometry.radiological_view(mask_xyz, image.affine, image.planes[0])[0] = found.lesion
-    if map_xyz is not None:
+    if map_xyz is not None and found.labels is not None:
         geometry.radiological_view(map_xyz, image.affine, image.planes[0])[0] = found.labels
     return LesionMask(mask_xyz, found.notes, map_xyz)
 
@@ -61,6 +61,6 @@ def _on_grid(scans: list[Scan], image: Scan, codes: Codes | None) -> LesionMask:
     found = mask_values.lesion(placed, codes)
     mask_xyz, map_xyz = image.empty_mask(), None if found.labels is None else image.empty_mask().view(np.uint8)
     np.copyto(mask_xyz, found.lesion)
-    if map_xyz is not None:
+    if map_xyz is not None and found.labels is not None:
         np.copyto(map_xyz, found.labels)
     return LesionMask(mask_xyz, placed[0].notes[len(scans[0].notes) :] + found.notes, map_xyz)
