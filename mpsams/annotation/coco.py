@@ -269,7 +269,9 @@ def draw(
     None where nothing is drawn on it, but an empty mask where the file says that it was reviewed, as ``document``
     writes it.
     """
-    map_xyz, labels, reasons, drawn = scan.empty_mask().view(np.uint8), [], [], False
+    map_xyz, drawn = scan.empty_mask().view(np.uint8), False
+    labels: list[str] = []
+    reasons: list[str] = []
     shown_shw = geometry.radiological_view(map_xyz, scan.affine)
     budget.spend(map_xyz.size // _PER_VOLUME)
     for entry in document.entries[key]:

@@ -38,8 +38,7 @@ def read_dataset(data: bytes) -> tuple[Structure, ...]:
         content = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):
         return ()
-    labels = content.get("labels") if isinstance(content, dict) and "images" not in content else None
-    if not isinstance(labels, dict):
+    if not isinstance(content, dict) or "images" in content or not isinstance(labels := content.get("labels"), dict):
         return ()
     rows = content.get("structures")
     try:
