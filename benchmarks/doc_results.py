@@ -29,22 +29,23 @@ def results(*sets: str) -> str:
 
 
 def assistants() -> str:
-    """Overlap and false lesions of the shipped assistants on the test parts, per image or slice and per volume."""
+    """Overlap and false lesions of the shipped assistants per image or slice and per volume, on the test part and on
+    the validation part.
+    """
     rows = []
     for name, words in SETS.items():
-        means = record(ROOT / "weights" / f"{name}-assist.json")
-        volumes = f"{means['per_volume']['dsc']:.3f}" if "per_volume" in means else "–"
-        overlaps = [f"{means[key]:.3f}" for key in ("dsc_lesion", "dsc_pooled")]
-        rows.append(
-            [
-                words,
-                f"{means['images']} ({means['lesions']} with lesion)",
-                *overlaps,
-                volumes,
-                f"{means['false_alarms']:.0%}",
-            ]
-        )
-    return table(["", "images or slices", "DSC, with lesion", "DSC, pooled", "DSC per volume", "false lesions"], rows)
+        for part, suffix in (("test", ""), ("validation", "-val")):
+            means = record(ROOT / "weights" / f"{name}-assist{suffix}.json")
+            volumes = tables.DASH
+            if "per_volume" in means:
+                each = [volume["dsc"] for volume in means["volumes"].values()]
+                volumes = f"{means['per_volume']['dsc']:.3f} ({len(each)}: {min(each):.2f} to {max(each):.2f})"
+            images = f"{means['images']} ({means['lesions']} with lesion)"
+            overlaps = [f"{means[key]:.3f}" for key in ("dsc_lesion", "dsc_pooled")]
+            rows.append([words, part, images, *overlaps, volumes, f"{means['false_alarms']:.0%}"])
+    return table(
+        ["", "part", "images or slices", "DSC, with lesion", "DSC, pooled", "DSC per volume", "false lesions"], rows
+    )
 
 
 def prompts() -> str:

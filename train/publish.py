@@ -151,10 +151,7 @@ def ship(source: Path, path: Path, why: str | None = None) -> Path:
             " smaller model.width"
         )
     checkpoint.save(path, tensors, found.metadata | about)
-    for record in (
-        path.with_suffix(".json"),
-        *(path.parent.glob(f"{path.stem}-*.json") if found.metadata["kind"] == "prompt" else ()),
-    ):
+    for record in (path.with_suffix(".json"), *path.parent.glob(f"{path.stem}-*.json")):
         record.unlink(missing_ok=True)
     return path
 

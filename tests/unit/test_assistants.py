@@ -171,9 +171,10 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     assert "DSC" not in describe_assistant(registry, "ultrasound")
     volumes = html.assistant(
         {"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7},
-        measured | {"per_volume": {"dsc_lesion": 0.6}},
+        measured | {"per_volume": {"dsc_lesion": 0.6}, "volumes": {"a": {"dsc": 0.4}, "b": {"dsc": 0.8}}},
     )
-    assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes and "0.60 per volume" in volumes
+    assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes
+    assert "0.60 per volume (of 2, 0.40 to 0.80)" in volumes
 
 
 # Shipping

@@ -134,7 +134,9 @@ def assistant(about: dict, measured: dict) -> str:
     if measured.get("dsc_lesion") is not None:
         cases, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
         part = "held-back" if measured.get("split") == "test" else "measured"
-        whole = f", {volumes['dsc_lesion']:.2f} per volume" if volumes.get("dsc_lesion") is not None else ""
+        of_volumes = [each["dsc"] for each in measured.get("volumes", {}).values()]
+        spread = f" (of {len(of_volumes)}, {min(of_volumes):.2f} to {max(of_volumes):.2f})" if of_volumes else ""
+        whole = f", {volumes['dsc_lesion']:.2f} per volume{spread}" if volumes.get("dsc_lesion") is not None else ""
         alarms = measured.get("false_alarms")
         normal = (
             f" It outlines something on {percent(alarms)} of the {measured['images'] - measured['lesions']} without."
