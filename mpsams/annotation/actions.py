@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpsams.annotation import classes, consensus, disk, label_maps, masks
+from mpsams.annotation import classes, consensus, disk, label_maps, masks, structures
 from mpsams.annotation.commands import Command, SliceRef
 from mpsams.annotation.open_image import VolumePropagation
 from mpsams.inference import Network
@@ -253,6 +253,14 @@ def _take(session: AnnotationSession, command: Command) -> str:
     )
 
 
+def _define(session: AnnotationSession, command: Command) -> str:
+    saved = session.save_first(command)
+    if session.project is None or not session.can_define:
+        raise ValueError("structures are edited by the first reader of a project that can be written")
+    structures.define(session.project, command.params["structures"], session.user)
+    return session.reply(command.slice_ref.key, saved=saved)
+
+
 ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
     "save": _save,
     "scribble": _scribble,
@@ -274,6 +282,7 @@ ACTIONS: dict[str, Callable[[AnnotationSession, Command], str]] = {
     "open": _open,
     "previous": _previous,
     "take": _take,
+    "define": _define,
 }
 
 

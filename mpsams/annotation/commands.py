@@ -16,7 +16,7 @@ import numpy as np
 
 from mpsams.annotation import protocol
 from mpsams.annotation.open_image import OpenImage
-from mpsams.annotation.structures import MAX_STRUCTURES
+from mpsams.annotation.structures import MAX_STRUCTURES, Structure
 from mpsams.transforms import Box
 
 COMMANDS = (
@@ -40,6 +40,7 @@ COMMANDS = (
     "open",
     "previous",
     "take",
+    "define",
 )
 KEY = re.compile(r"([0-9a-f]{32})\.(axial|coronal|sagittal)\.(\d{1,6})")
 LONGEST_KEY = 64  # characters, of an id too
@@ -184,6 +185,7 @@ def _parameter_parsers(action: str, shape_hw: tuple[int, int]) -> dict[str, Call
         "window": {"low": _finite, "high": _finite},
         "open": {"item": _item},
         "take": {"source": _source},
+        "define": {"structures": _structures},
         "accept": {"empty": lambda value: _bool("empty", value)},
     }.get(action, {})
 
@@ -218,6 +220,16 @@ def _source(value: object) -> str:
     if not isinstance(value, str) or len(value) > LONGEST_KEY:
         raise ValueError("a mask is taken from a reader by name, or made of the readers' masks by a method")
     return value
+
+
+def _structures(value: object) -> list[Structure]:
+    if not isinstance(value, list) or len(value) > MAX_STRUCTURES or not all(isinstance(row, dict) for row in value):
+        raise ValueError(f"structures are a list of 1 to {MAX_STRUCTURES} with label, name, colour and key")
+    texts = [[row.get(name, "") for name in ("name", "colour", "key")] for row in value]
+    if not all(isinstance(text, str) for row in texts for text in row):
+        raise ValueError("name, colour and key of a structure are texts")
+    labels = [_whole("label", row.get("label", 0), 0, MAX_STRUCTURES) for row in value]
+    return [Structure(*row, label) for row, label in zip(texts, labels, strict=True)]
 
 
 def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:

@@ -32,7 +32,7 @@ class State:
     can_reopen_last: True if undo may take back the last accept or skip. voxels_elsewhere: outlined on the other slices.
     slices_to_undo: changed by the last command on several slices. propagating: True while an object is being followed
     through the volume, and the page may ask for more. structures: of the project, each with its label,
-    name, colour, key and the voxels of it on the other slices.
+    name, colour, key and the voxels of it on the other slices. can_define: True if they may be changed here.
     """
 
     status: str = ""
@@ -47,6 +47,7 @@ class State:
     slices_to_undo: int = 0
     propagating: bool = False
     structures: Sequence[Mapping[str, object]] = ()
+    can_define: bool = False
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:

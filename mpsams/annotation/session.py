@@ -251,6 +251,11 @@ class AnnotationSession:
         image = command.slice_ref.image
         return self.save(image) if command.mask_hw is not None or image.is_dirty else ""
 
+    @property
+    def can_define(self) -> bool:
+        """True if the structures of the project may be changed here."""
+        return self.project is not None and not self.project.read_only and not (self.view and self.view.name)
+
     def reader_masks(self, image: OpenImage) -> list[ReaderMask]:
         """Return the masks of an image by other readers that may be seen here."""
         return self.view.masks(image.item) if self.view is not None and image.item else []
@@ -351,6 +356,7 @@ class AnnotationSession:
             len(image.last_change[1]),
             image.propagation is not None and not image.propagation.is_finished,
             found if item is not None else (),
+            item is not None and self.can_define,
         )
         if show:
             self._sent = self._signature()

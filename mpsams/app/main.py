@@ -128,17 +128,6 @@ def build_parser() -> Parser:
     return parser
 
 
-def _open_project(folder: Path) -> Project:
-    """Return a project. ValueError for one whose masks have several structures, which the page cannot show yet."""
-    project = Project(folder)
-    if project.has_labels:
-        project.close()
-        raise ValueError(
-            f"{folder.name} defines several structures; the page shows one, use Python or the command line"
-        )
-    return project
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse and serve until interrupted."""
     parser = build_parser()
@@ -156,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(f"--login: {error}")
     try:
-        project = None if options.project is None else _open_project(options.project)
+        project = None if options.project is None else Project(options.project)
     except (ValueError, OSError) as error:
         parser.error(f"--project: {error}")
     try:

@@ -173,6 +173,7 @@ def test_an_answer_says_what_the_protocol_asks():
         "slices_to_undo": 0,
         "propagating": False,
         "structures": [],
+        "can_define": False,
     }
     assert answer == {
         "request_id": 3,

@@ -315,6 +315,7 @@ def test_accept_skip_reopen_and_the_next(registry, project, tmp_path):
         "slices_to_undo": 0,
         "propagating": False,
         "structures": [{"name": "lesion", "colour": "#e69f00", "key": "", "label": 1, "elsewhere": 0}],
+        "can_define": True,
     }
     assert answer["slice_view"] is None and answer["state"] == state
     assert page.send("reopen")["state"]["status"] == "in work"

@@ -7,7 +7,8 @@ import gradio as gr
 from mpsams.app.annotate.markup import markup
 from mpsams.app.components.templates import read_scripts
 
-SCRIPTS = ("pixels", "view", "sync", "prompt", "pointer", "toolbar")  # parts of one script, in this order
+# parts of one script, in this order
+SCRIPTS = ("pixels", "view", "sync", "prompt", "pointer", "definition_sheet", "structures", "toolbar")
 
 
 def canvas(value: str = "") -> gr.HTML:

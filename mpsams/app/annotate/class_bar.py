@@ -15,7 +15,7 @@ from mpsams.annotation.project import Project
 from mpsams.app.components.templates import read_scripts, render
 from mpsams.app.events import event_values, user_error
 
-SCRIPTS = ("classes", "initials")
+SCRIPTS = ("definition_sheet", "classes", "initials")
 
 
 def component() -> gr.HTML:

@@ -64,7 +64,7 @@ TOOLS = (
     ("box", "Box: drag it around an object, the network outlines it", "B"),
     ("point", "Point: click on an object, with Alt or the right button beside it", "P"),
     ("brush", "Brush", "R or 2"),
-    ("eraser", "Eraser", "E or 1"),
+    ("eraser", "Eraser: of the chosen structure, others stay", "E or 1"),
     ("polygon", "Polygon", "G or 3"),
     ("fill", "Fill a hole", "F or 4"),
     ("lesion", "Scribble on lesion, the mask follows", "S"),
@@ -161,7 +161,10 @@ aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", 
 <span
 class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span
 class="group" role="group"
-aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove all that is drawn", "", words="Clear")}</div>
+aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove what is drawn of the chosen structure", "", words="Clear")}</div>
+<div class="structure-bar" data-part="structure-bar" hidden><span class="structures" data-part="structures" role="group"
+aria-label="Structure to draw"></span><button type="button" data-action="structures"><span
+data-part="structures-words">Add a structure</span></button></div>
 <div class="table-top"><div class="tools" role="toolbar"
 aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas

@@ -13,33 +13,10 @@ const choose_class = (name, tries = 100) => {
     trigger('act', {action: 'classify', item: bar().dataset.item, image_class: pressed ? '' : name});
 };
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7f7f7f', '#8c564b'];
-const add_row = (rows, {name = '', colour = colours[rows.children.length % colours.length], key = ''} = {}) => {
-    const row = document.createElement('div');
-    row.innerHTML = '<input type="color" aria-label="Colour"><input class="name" maxlength="64" placeholder="Name" aria-label="Name"><input class="key" maxlength="1" placeholder="Key" aria-label="Key"><button type="button" aria-label="Remove this class">\u00d7</button>';
-    const [paint, title, letter, remove] = row.children;
-    paint.value = colour;
-    title.value = name;
-    letter.value = key;
-    remove.onclick = () => row.remove();
-    rows.append(row);
-    return title;
-};
 const edit_classes = () => {
-    const sheet = document.createElement('dialog');
-    sheet.className = 'class-sheet';
-    sheet.setAttribute('aria-label', 'Classes of this project');
-    sheet.innerHTML = '<form method="dialog"><h4>Classes of this project</h4><p>Each image has one of them or none. Keys 5 to 9 are free, and letters that the canvas does not use. Images keep the class they have.</p><div class="rows"></div><footer><button type="button" data-do="add">Add a class</button><span></span><button type="button" data-do="cancel">Cancel</button><button value="save">Save</button></footer></form>';
-    const rows = sheet.querySelector('.rows');
-    for (const one of JSON.parse(bar().dataset.defined)) add_row(rows, one);
-    sheet.querySelector('[data-do=add]').onclick = () => add_row(rows).focus();
-    sheet.querySelector('[data-do=cancel]').onclick = () => sheet.close();
-    sheet.onclose = () => {
-        const classes = [...rows.children].map(({children: [paint, title, letter]}) => ({name: title.value.trim(), colour: paint.value, key: letter.value.trim()})).filter(one => one.name);
-        if (sheet.returnValue === 'save') trigger('act', {action: 'define', classes});
-        sheet.remove();
-    };
-    element.closest('.gradio-container').append(sheet);
-    sheet.showModal();
+    const about = 'Each image has one of them or none. Keys 5 to 9 are free, and letters that the canvas does not use. Images keep the class they have.';
+    const rows = JSON.parse(bar().dataset.defined);
+    edit_definitions({title: 'Classes of this project', about, rows, noun: 'class', colours, parent: element.closest('.gradio-container'), save: classes => trigger('act', {action: 'define', classes})});
 };
 element.addEventListener('click', event => {
     const button = event.target.closest('button');

@@ -1,5 +1,10 @@
 // The pixels of the slice on screen: what is drawn, its run lengths, the shapes that draw, and the steps that can be undone.
 const MASK = 1, HAND = 2, LESION = 4, GROUND = 8;  // bits of a pixel: drawn, touched by hand, scribbled as lesion, as background
+const SHIFT = 4, LABEL = 31 << SHIFT;  // and, where it is drawn, the label of its structure less 1
+let structure = 1;  // label of the one that is chosen
+const label_of = bits => (bits & MASK ? (bits >> SHIFT) + 1 : 0);
+const bits_of = label => (label ? MASK | (label - 1) << SHIFT : 0);
+const with_label = (bits, label) => bits & ~(MASK | LABEL) | bits_of(label);
 const STEPS = 500, ROOM = 64e6;  // of undo: how many, and bytes in all
 let slice_view = null;
 
@@ -19,10 +24,22 @@ const unpack = (text, width, height) => {
     if (at !== flat.length) throw Error('these runs do not fill the image');
     return flat;
 };
-const boxOf = bit => {
+// Label maps are the runs of their structures, from 1 to the largest label, with "|" between.
+const unpack_labels = (text, width, height) => {
+    const labels = new Uint8Array(width * height);
+    text.split('|').forEach((part, i) => unpack(part, width, height).forEach((on, k) => { if (on) labels[k] = i + 1; }));
+    return labels;
+};
+const pack_labels = skipped => {
+    const present = new Set([1]);
+    for (const bits of slice_view.px) if (bits & MASK && label_of(bits) !== skipped) present.add(label_of(bits));
+    return Array.from({length: Math.max(...present)}, (_, i) => (i + 1 === skipped ? String(slice_view.width * slice_view.height) : pack(MASK | LABEL, bits_of(i + 1)))).join('|');
+};
+// The pixels with some bits set as `value` says.
+const boxOf = (bit, value) => {
     const {width, height, px} = slice_view;
     let left = width, right = -1, top = height, bottom = -1;
-    for (let y = 0, k = 0; y < height; y++) for (let x = 0; x < width; x++, k++) if (px[k] & bit) {
+    for (let y = 0, k = 0; y < height; y++) for (let x = 0; x < width; x++, k++) if ((px[k] & bit) === value) {
         if (x < left) left = x;
         if (x > right) right = x;
         if (y < top) top = y;
@@ -30,8 +47,8 @@ const boxOf = bit => {
     }
     return {x: left, y: top, w: right - left + 1, h: bottom - top + 1};
 };
-const pack = bit => {
-    const {width, height, px} = slice_view, box = boxOf(bit), counts = [];
+const pack = (bit, value = bit) => {
+    const {width, height, px} = slice_view, box = boxOf(bit, value), counts = [];
     if (box.h <= 0) return String(width * height);
     let run = 0, on = 0;
     const add = (value, n) => {
@@ -42,7 +59,7 @@ const pack = bit => {
     add(0, box.x * height);
     for (let x = box.x; x < box.x + box.w; x++) {
         add(0, box.y);
-        for (let y = box.y, k = y * width + x; y < box.y + box.h; y++, k += width) add(px[k] & bit ? 1 : 0, 1);
+        for (let y = box.y, k = y * width + x; y < box.y + box.h; y++, k += width) add((px[k] & bit) === value ? 1 : 0, 1);
         add(0, height - box.y - box.h);
     }
     add(0, (width - box.x - box.w) * height);
@@ -63,27 +80,34 @@ const clip_box = (left, top, right, bottom) => {
     return w > 0 && h > 0 ? {x, y, w, h} : null;
 };
 
+// Count a pixel of a structure, 0 for none, in or out.
+const count_pixel = (label, k, by) => {
+    const wanted = slice_view.proposal ? slice_view.proposal[k] : label;
+    slice_view.areas[label] += by;
+    if (label) slice_view.area += by;
+    if (label && label !== wanted) slice_view.added += by;
+    if (wanted && label !== wanted) slice_view.removed += by;
+};
 // `was` is what `px` was at the end of the last step. A step is where the two differ, as runs over a box: applied once it undoes, twice it redoes.
 const commit_step = box => {
-    const {px, committed, width, proposal} = slice_view, lengths = [], values = [];
+    const {px, committed, width} = slice_view, lengths = [], values = [];
     let run = 0, value = 0, drawn = false;
     for (let y = box.y; y < box.y + box.h; y++) for (let k = y * width + box.x, end = k + box.w; k < end; k++) {
-        const differs = px[k] ^ committed[k];
+        const differs = px[k] ^ committed[k], from = label_of(committed[k]), to = label_of(px[k]);
         if (differs !== value) { lengths.push(run); values.push(value); run = 0; value = differs; }
         run++;
         if (!differs) continue;
         committed[k] = px[k];
-        if (!(differs & MASK)) continue;
-        const more = px[k] & MASK ? 1 : -1;
+        if (from === to) continue;
         drawn = true;
-        slice_view.area += more;
-        if (proposal) proposal[k] ? slice_view.removed -= more : slice_view.added += more;
+        count_pixel(from, k, -1);
+        count_pixel(to, k, 1);
     }
     if (value) { lengths.push(run); values.push(value); }
     if (drawn) slice_view.version++;
-    return lengths.length ? {box, lengths: Uint32Array.from(lengths), values: Uint8Array.from(values)} : null;
+    return lengths.length ? {box, lengths: Uint32Array.from(lengths), values: Uint16Array.from(values)} : null;
 };
-const size_of = step => 5 * step.lengths.length + 100;
+const size_of = step => 6 * step.lengths.length + 100;
 const push_step = box => {
     const step = box && commit_step(box), {undo, redo} = slice_view;
     if (!step) return;
@@ -121,10 +145,10 @@ const discard_stroke = box => {
     }
 };
 
-// What the tools do to a pixel.
+// What the tools do to a pixel. What is drawn takes it from another structure; the eraser leaves others alone.
 const MARKS = {
-    brush: bits => bits | MASK | HAND,
-    eraser: bits => bits & ~MASK | HAND,
+    brush: bits => with_label(bits, structure) | HAND,
+    eraser: bits => (bits & MASK && label_of(bits) !== structure ? bits : with_label(bits, 0) | HAND),
     lesion: bits => bits & ~GROUND | LESION,
     background: bits => bits & ~LESION | GROUND,
 };
@@ -206,23 +230,26 @@ const holes = island => {
     }
     return k => { const y = Math.floor(k / width); return !seen[k] && !out[(y - box.y + 1) * w + k - y * width - box.x + 1]; };
 };
+const holes_in = (region, empty) => { const is_hole = holes(region); return k => empty(k) && is_hole(k); };
 // Fill what is enclosed at a pixel, or erase the island there: the box that changed, or a sentence why nothing did.
+// Other structures stay as they are.
 const fill = (x, y, erase) => {
-    const {px} = slice_view, drawn = k => (px[k] & MASK) > 0, on = drawn(y * slice_view.width + x);
+    const {px} = slice_view, drawn = k => label_of(px[k]) === structure, empty = k => !(px[k] & MASK), start = y * slice_view.width + x, on = drawn(start);
     if (erase && !on) return 'Nothing is drawn there.';
-    const region = flood_fill(x, y, on ? drawn : k => !drawn(k), on);
+    if (!on && !empty(start)) return 'Another structure is drawn there.';
+    const region = flood_fill(x, y, on ? drawn : empty, on);
     if (erase) over(region.box, k => region.seen[k], MARKS.eraser);
     else if (!on && region.edge) return 'That region reaches the edge of the image. Close the outline first.';
     else if (!on) over(region.box, k => region.seen[k], MARKS.brush);
-    else if (!over(region.box, holes(region), MARKS.brush)) return 'That region has no holes.';
+    else if (!over(region.box, holes_in(region, empty), MARKS.brush)) return 'That region has no holes.';
     return region.box;
 };
 
-// A mask of the server in place of what is drawn. After scribbles, what the hand painted or erased stays; else all begins anew.
+// A label map of the server in place of what is drawn. After scribbles, what the hand painted as the structure, or erased, stays; else all begins anew.
 // scribbled: also the step of the scribble, with which it is undone. Steps are differences, so their order does not matter.
-const replace_mask = (text, scribbled) => {
-    const {px, width, height} = slice_view, next = unpack(text, width, height);
-    for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = next[k]; else if (!(px[k] & HAND)) px[k] = px[k] & ~MASK | next[k];
+const replace_mask = (text, scribbled, label = structure) => {
+    const {px, width, height} = slice_view, next = unpack_labels(text, width, height), is_own = bits => bits & HAND && [0, label].includes(label_of(bits));
+    for (let k = 0; k < px.length; k++) if (!scribbled) px[k] = bits_of(next[k]); else if (!is_own(px[k])) px[k] = with_label(px[k], next[k]);
     const step = push_step(whole()), {undo} = slice_view, at = undo.indexOf(scribbled);
     if (!step || at < 0) return;
     step.gesture = scribbled.gesture ||= {};
@@ -239,34 +266,29 @@ const store_slice = () => {
     if (stored_slices.size > 12) stored_slices.delete(stored_slices.keys().next().value);
 };
 const recount = () => {
-    const {px, proposal} = slice_view;
-    slice_view.area = slice_view.added = slice_view.removed = 0;
-    for (let k = 0; k < px.length; k++) {
-        const on = px[k] & MASK;
-        slice_view.area += on;
-        if (proposal && proposal[k] !== on) on ? slice_view.added++ : slice_view.removed++;
-    }
+    Object.assign(slice_view, {area: 0, added: 0, removed: 0, areas: new Int32Array((LABEL >> SHIFT) + 2)});
+    slice_view.px.forEach((bits, k) => count_pixel(label_of(bits), k, 1));
 };
 const unpack_masks = sent => ({
-    ...Object.fromEntries(['proposal', 'truth'].map(name => [name, sent[name] === null ? null : unpack(sent[name], sent.width, sent.height)])),
-    readers: (sent.readers || []).map(one => ({...one, mask: unpack(one.mask, sent.width, sent.height)})),
+    ...Object.fromEntries(['proposal', 'truth'].map(name => [name, sent[name] === null ? null : unpack_labels(sent[name], sent.width, sent.height)])),
+    readers: (sent.readers || []).map(one => ({...one, mask: unpack_labels(one.mask, sent.width, sent.height)})),
 });
 // The slice that is on screen once more, with another window or proposal. What is drawn and not yet acknowledged stays.
 const refresh_slice = (sent, codes, keep) => {
     Object.assign(slice_view, sent, {picture: null, codes, mask: null, proposal_path: null, truth_path: null}, unpack_masks(sent));
     recount();
-    if (keep || pack(MASK) === sent.mask) return;
+    if (keep || pack_labels() === sent.mask) return;
     replace_mask(sent.mask, false);
     slice_view.saved_version = slice_view.version;
 };
 const load_slice = (sent, codes) => {
-    const {width, height} = sent, mask = unpack(sent.mask, width, height), before = stored_slices.get(sent.key);
-    slice_view = {...sent, ...unpack_masks(sent), picture: null, mask: null, codes, px: mask, committed: new Uint8Array(width * height), undo: [], redo: [], version: 0, saved_version: 0};
+    const {width, height} = sent, mask = Uint16Array.from(unpack_labels(sent.mask, width, height), bits_of), before = stored_slices.get(sent.key);
+    slice_view = {...sent, ...unpack_masks(sent), picture: null, mask: null, codes, px: mask, committed: new Uint16Array(width * height), areas: new Int32Array((LABEL >> SHIFT) + 2), undo: [], redo: [], version: 0, saved_version: 0};
     if (before && before.width === width && before.height === height) {
-        slice_view.px = new Uint8Array(width * height);
+        slice_view.px = new Uint16Array(width * height);
         if (before.drawn) flip(before.drawn);
         Object.assign(slice_view, {undo: before.undo, redo: before.redo});
-        if (slice_view.px.some((bits, k) => (bits & MASK) !== mask[k])) replace_mask(sent.mask, false);
+        if (slice_view.px.some((bits, k) => (bits & (MASK | LABEL)) !== mask[k])) replace_mask(sent.mask, false);
     } else slice_view.committed.set(mask);
     recount();
     slice_view.version = slice_view.saved_version = before ? before.version + 1 : 0;

@@ -90,6 +90,11 @@ const wipe = bits => {
     for (let k = 0; k < slice_view.px.length; k++) slice_view.px[k] &= ~bits;
     finish_step(whole());
 };
+// Remove the chosen structure and the strokes; the others stay.
+const wipe_structure = () => {
+    slice_view.px.forEach((bits, k, px) => { px[k] = (label_of(bits) === structure || !label_of(bits) ? with_label(bits, 0) & ~HAND : bits) & ~(LESION | GROUND); });
+    finish_step(whole());
+};
 // The scribble whose step is the last one is not sent, or its reply is not shown.
 const cancel_scribble = () => {
     const last = slice_view.undo.at(-1), is_last = command => command.action === 'scribble' && command.step_of_undo === last;

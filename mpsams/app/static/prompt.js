@@ -12,10 +12,10 @@ const marks_of = ({gestures}) => {
     const of = kind => gestures.filter(one => one.kind === kind).map(one => one.value);
     return {box: of('box').at(-1) || null, positive: of('positive'), negative: of('negative')};
 };
-// An untouched proposal gives way to the first object; whatever a person made stays beside it.
-const base_mask = () => (slice_view.proposal && !slice_view.added && !slice_view.removed ? String(slice_view.width * slice_view.height) : pack(MASK));
+// An untouched proposal of the structure gives way to the first object; whatever a person made stays beside it.
+const base_mask = () => pack_labels(slice_view.proposal && !slice_view.added && !slice_view.removed ? structure : undefined);
 const gesture = (kind, value) => {
-    if (!current() || kind === 'box') object = {key: slice_view.key, gestures: [], base: null};
+    if (!current() || kind === 'box') object = {key: slice_view.key, gestures: [], base: null, structure};
     if (kind === 'negative' && !object.gestures.length) { object = null; return note('Draw a box around the object or click on it first.', true); }
     object.gestures.push({kind, value});
     const mine = object;

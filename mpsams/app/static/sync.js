@@ -2,7 +2,7 @@
 const LEAVING = ['go', 'accept', 'skip', 'open', 'previous', 'reopen_last'], PAUSE = 700, LONGEST = 15000, IDLE = 30000, LEFT = 'mpsams-not-saved';
 const inbox = [], unsent = [];  // replies not yet read; masks of slices that were left before they were acknowledged
 const abandoned = new Map();  // attempts that got no reply although their command did: request id -> key and version
-let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0, propagating: false};
+let queue = [], in_flight = null, request_id = 0, state = {status: '', slice: 0, slices: 1, queue_left: 0, proposal: false, user: '', prompts: false, can_reopen_last: false, voxels_elsewhere: 0, slices_to_undo: 0, propagating: false, structures: [], can_define: false};
 let save_timer = 0, applying = false, failures = 0, saved_words = '', worked_ms = 0, active_at = 0, last_saved_id = 0, reload_cancelled = false;  // last_saved_id: request id whose mask was saved last
 
 const locked = () => !slice_view || ['accepted', 'skipped'].includes(state.status) || leaving();
@@ -55,6 +55,7 @@ const send = () => {
 const start_command = command => {
     clearTimeout(save_timer);
     save_timer = 0;
+    command.structure ??= command.object?.structure ?? structure;
     in_flight = {id: new_command_id(), command, key: command.key || slice_view.key, versions: new Map(), first: request_id + 1, seconds: 0, attempts: 0};
     send_attempt();
 };
@@ -68,7 +69,7 @@ const send_attempt = () => {
     in_flight.timed_out = false;
     in_flight.changed = here ? changed() : true;
     in_flight.versions.set(++request_id, here ? slice_view.version : params.version);
-    const command = {...params, action, id: in_flight.id, key: in_flight.key, request_id, mask: here ? pack(MASK) : params.mask, changed: in_flight.changed, seconds: Math.round(in_flight.seconds * 10) / 10};
+    const command = {...params, action, id: in_flight.id, key: in_flight.key, request_id, mask: here ? pack_labels() : params.mask, changed: in_flight.changed, seconds: Math.round(in_flight.seconds * 10) / 10};
     delete command.version;
     delete command.step_of_undo;
     if (action === 'prompt') Object.assign(command, in_flight.prompt ||= prompt_parts(command.object), {object: undefined});
@@ -182,8 +183,8 @@ const finish_command = answered => {
 };
 // What a reply says about saving holds for the mask it brings; what the hand kept beside that is not saved yet.
 const apply_mask = ({mask, saved}, mine) => {
-    replace_mask(mask, mine && (mine.command.action === 'scribble' ? mine.command.step_of_undo : mine.command.action === 'prompt'));
-    if (saved && pack(MASK) === mask) slice_view.saved_version = slice_view.version;
+    replace_mask(mask, mine && (mine.command.action === 'scribble' ? mine.command.step_of_undo : mine.command.action === 'prompt'), mine ? mine.command.structure : structure);
+    if (saved && pack_labels() === mask) slice_view.saved_version = slice_view.version;
     repaint(whole());
 };
 const open_slice = async reply => {
@@ -195,7 +196,7 @@ const open_slice = async reply => {
         return show_slice(aspect === slice_view.aspect);
     }
     end_stroke(true);
-    if (slice_view && changed() && !rejected()) unsent.push({key: slice_view.key, version: slice_view.version, mask: pack(MASK)});
+    if (slice_view && changed() && !rejected()) unsent.push({key: slice_view.key, version: slice_view.version, mask: pack_labels()});
     if (slice_view) store_slice();
     saved_words = '';
     queue = queue.filter(command => command.action === 'go');
@@ -235,7 +236,7 @@ const restore_unsent = () => {
 };
 window.addEventListener('pagehide', () => {
     if (!element.isConnected) return;
-    const here = changed() ? [{key: slice_view.key, mask: pack(MASK)}] : [];
+    const here = changed() ? [{key: slice_view.key, mask: pack_labels()}] : [];
     try { sessionStorage.setItem(LEFT, JSON.stringify([...unsent.map(({key, mask}) => ({key, mask})), ...here])); } catch (error) { console.error(error); }
 });
 window.addEventListener('pageshow', () => sessionStorage.removeItem(LEFT));

@@ -42,7 +42,8 @@ const controls = () => {
     for (const button of part('take').querySelectorAll('button')) button.disabled = !free;
     set_enabled('undo', free && (open_polygon.length || slice_view.undo.length) || can_reopen_last());
     set_enabled('redo', free && slice_view.redo.length);
-    for (const name of ['clear', 'largest', 'holes', 'smooth']) set_enabled(name, free && slice_view.area);
+    for (const name of ['clear', 'largest', 'holes', 'smooth']) set_enabled(name, free && slice_view.areas[structure]);
+    show_structures();
     set_enabled('strokes', free);
     set_enabled('proposal', free);
     set_visible('proposal', state.proposal);
@@ -113,7 +114,7 @@ const ACTIONS = {
     in: () => zoom(1.25), out: () => zoom(.8),
     plus: () => { tool.minus = false; controls(); }, minus: () => { tool.minus = true; controls(); },
     exact: () => toggle('exact'), hide: () => toggle('hidden'), outline: () => toggle('outline'), dashes: () => toggle('proposal'), readers: () => toggle('readers'), truth: () => toggle('truth'),
-    strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(() => wipe(MASK | HAND | LESION | GROUND)),
+    strokes: if_editable(() => wipe(LESION | GROUND)), clear: if_editable(wipe_structure), structures: edit_structures,
     accept: finish_image('accept', {empty: false}), empty: finish_image('accept', {empty: true}), skip: finish_image('skip'), reopen: () => request('reopen'), proposal: if_editable(() => request('proposal')),
     back: step(-1), on: step(1), below: if_editable(() => request('copy', {step: -1})), over: if_editable(() => request('copy', {step: 1})),
     interpolate: if_editable(() => request('interpolate')), propagate_all: if_editable(follow), stop_following, undo_slices: if_editable(() => request('undo_slices')),
@@ -128,6 +129,7 @@ root.addEventListener('click', event => {
     if (!button || button.closest('dialog')) return;
     count_time();
     if (button.dataset.tool) choose(button.dataset.tool);
+    else if (button.dataset.structure) choose_structure(Number(button.dataset.structure));
     else if (button.dataset.source) if_editable(() => { finish_object(); request('take', {source: button.dataset.source}); })();
     else if (['keys', 'side'].includes(button.dataset.action) || slice_view) ACTIONS[button.dataset.action]();
     if (event.detail && button.dataset.action !== 'keys') stage.focus({preventScroll: true});
@@ -166,7 +168,7 @@ document.addEventListener('keydown', event => {
     } else if (key === 'h') act = () => { if (!event.repeat) { peeked_at = performance.now(); ACTIONS.hide(); } };
     else if (key === 'backspace' || key === 'escape') act = open_polygon.length || key === 'escape' && (object || following) ? KEYS[key] : null;
     else if (key === 'v') act = has_readers() ? ACTIONS.readers : null;  // else it may be that of a class
-    else act = KEYS[key];
+    else act = KEYS[key] || structure_key(key);
     if (!act) return;
     event.preventDefault();
     count_time();
@@ -183,7 +185,7 @@ document.addEventListener('keyup', event => {
 window.addEventListener('annotation-counts', ({detail: {left}}) => { if (state.status && state.queue_left !== left) { state.queue_left = left; controls(); } });
 window.addEventListener('blur', () => { space = false; });
 
-element.snapshot = () => slice_view && {key: slice_view.key, mask: pack(MASK), lesion: pack(LESION), background: pack(GROUND), steps: slice_view.undo.length};
+element.snapshot = () => slice_view && {key: slice_view.key, mask: pack_labels(), lesion: pack(LESION), background: pack(GROUND), steps: slice_view.undo.length};
 watch('value', () => receive(props.value));
 controls();
 receive(props.value);

@@ -11,9 +11,9 @@ let edge_tiles = new Map(), frame_request = 0, pointer = null, open_polygon = []
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 const text = (name, words) => { const one = part(name); if (one.textContent !== words) one.textContent = words; };
 const colour = (name, fallback) => getComputedStyle(root).getPropertyValue(name).trim() || fallback;
-const rgba = name => {
+const rgba = (name, fallback = '#e69f00') => {
     const dot = document.createElement('canvas').getContext('2d');
-    dot.fillStyle = colour(name, '#e69f00');
+    dot.fillStyle = colour(name, fallback);
     dot.fillRect(0, 0, 1, 1);
     return new Uint32Array(dot.getImageData(0, 0, 1, 1).data.buffer)[0];
 };
@@ -69,7 +69,7 @@ const repaint = box => {
         const on = new Uint32Array(mask.data.buffer), lines = new Uint32Array(marks.data.buffer);
         for (let y = 0, k = 0; y < strip.h; y++) for (let x = 0, at = (strip.y + y) * width + strip.x; x < strip.w; x++, k++, at++) {
             const bits = px[at];
-            if (bits & MASK) on[k] = ink_of.mask;
+            if (bits & MASK) on[k] = inks[label_of(bits)] ?? ink_of.mask;
             if (bits & LESION) lines[k] = ink_of.lesion;
             if (bits & GROUND) lines[k] = (strip.x + x + strip.y + y) % 6 < 4 ? ink_of.ground : ink_of.gap;
         }
@@ -81,9 +81,15 @@ const repaint = box => {
     redraw();
 };
 
-// The border of the mask within one tile, in pixels; null for none.
-const edge_path = (column, row) => {
-    const {px, width, height} = slice_view, path = new Path2D(), on = (x, y) => inside(x, y) && (px[y * width + x] & MASK) > 0;
+// The borders of the structures within one tile, in pixels: pairs of label and path.
+const edge_paths = (column, row) => {
+    const {px, width} = slice_view, tile = clip_box(column * TILE - 1, row * TILE - 1, (column + 1) * TILE, (row + 1) * TILE), labels = new Set();
+    for (let y = tile.y; y < tile.y + tile.h; y++) for (let x = tile.x; x < tile.x + tile.w; x++) labels.add(label_of(px[y * width + x]));
+    labels.delete(0);
+    return [...labels].map(label => [label, edge_path(column, row, label)]).filter(([, path]) => path);
+};
+const edge_path = (column, row, label) => {
+    const {px, width, height} = slice_view, path = new Path2D(), on = (x, y) => inside(x, y) && label_of(px[y * width + x]) === label;
     const x0 = column * TILE, y0 = row * TILE, x1 = Math.min(width, x0 + TILE), y1 = Math.min(height, y0 + TILE);
     let any = false;
     const line = (fixed, from, to, upright) => {
@@ -100,6 +106,12 @@ const edge_path = (column, row) => {
     for (let y = y0; y < (y1 === height ? y1 + 1 : y1); y++) line(y, x0, x1, false);
     for (let x = x0; x < (x1 === width ? x1 + 1 : x1); x++) line(x, y0, y1, true);
     return any ? path : null;
+};
+// The borders of all structures of a label map.
+const trace_labels = labels => {
+    const path = new Path2D();
+    for (const label of new Set(labels)) if (label) path.addPath(trace_outline(labels.map(one => (one === label ? 1 : 0))));
+    return path;
 };
 // The border of a mask as closed lines, so that it can be dashed: walk along the edges with the mask on the right.
 const trace_outline = mask => {
@@ -190,22 +202,22 @@ const draw = () => {
             screen.globalAlpha = show.opacity;
             if (!show.outline) paste(layers.ink, 1);
             screen.globalAlpha = 1;
-            const lines = new Path2D();
+            const lines = new Map();
             for (let row = Math.floor(seen.y / TILE); row <= (seen.y + seen.h - 1) / TILE; row++) for (let column = Math.floor(seen.x / TILE); column <= (seen.x + seen.w - 1) / TILE; column++) {
                 const k = row * 4096 + column;
-                if (!edge_tiles.has(k)) edge_tiles.set(k, edge_path(column, row));
-                if (edge_tiles.get(k)) lines.addPath(edge_tiles.get(k));
+                if (!edge_tiles.has(k)) edge_tiles.set(k, edge_paths(column, row));
+                for (const [label, path] of edge_tiles.get(k)) { if (!lines.has(label)) lines.set(label, new Path2D()); lines.get(label).addPath(path); }
             }
-            stroke_path(screen, lines, place, colour('--machine', '#e69f00'), show.outline ? 2 : 1.3);
+            for (const [label, path] of lines) stroke_path(screen, path, place, structure_colour(label), show.outline ? 2 : 1.3);
         }
-        if (!show.hidden && show.truth && slice_view.truth) stroke_path(screen, slice_view.truth_path ||= trace_outline(slice_view.truth), place, colour('--truth', '#56b4e9'), 1.8);
+        if (!show.hidden && show.truth && slice_view.truth) stroke_path(screen, slice_view.truth_path ||= trace_labels(slice_view.truth), place, colour('--truth', '#56b4e9'), 1.8);
         if (!show.hidden && show.readers) slice_view.readers.forEach((reader, i) => {
-            const path = reader.path ||= trace_outline(reader.mask);
+            const path = reader.path ||= trace_labels(reader.mask);
             stroke_path(screen, path, place, '#0b1418aa', 3.6);
             stroke_path(screen, path, place, reader_colour(i), 2);
         });
         if (!show.hidden && show.proposal && slice_view.proposal) {
-            const path = slice_view.proposal_path ||= trace_outline(slice_view.proposal);
+            const path = slice_view.proposal_path ||= trace_labels(slice_view.proposal);
             stroke_path(screen, path, place, '#0b1418aa', 2.6);
             stroke_path(screen, path, place, '#fff', 1.4, [6, 5]);
         }
@@ -248,18 +260,19 @@ const group_digits = n => String(n).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 // The area in mm\u00b2 and the volume of all slices in ml, where the spacing is known.
 const in_millimetres = area => {
     if (!slice_view.spacing) return '';
-    const [between, rows, columns] = slice_view.spacing, volume = (area + (state.voxels_elsewhere || 0)) * between * rows * columns / 1000;
+    const [between, rows, columns] = slice_view.spacing, volume = (area + elsewhere()) * between * rows * columns / 1000;
     return ` \u00b7 ${short_number(area * rows * columns)} mm\u00b2${state.slices > 1 ? ` \u00b7 ${short_number(volume)} ml` : ''}`;
 };
 const short_number = value => value >= 100 ? group_digits(Math.round(value)) : String(Number(value.toPrecision(3)));
 const update_numbers = () => {
-    const {area, added, removed, proposal, width, height, codes} = slice_view;
-    text('area', `${group_digits(area)} px drawn${in_millimetres(area)}`);
+    const {added, removed, proposal, width, height, codes} = slice_view, area = slice_view.areas[structure];
+    text('area', `${group_digits(area)} px ${has_several() ? chosen_structure().name : 'drawn'}${in_millimetres(area)}`);
+    root.style.setProperty('--structure', structure_colour(structure));
     text('change', proposal ? `+${group_digits(added)} \u2212${group_digits(removed)} against the proposal` : '');
     text('zoom', `${viewport.scale < .1 ? (100 * viewport.scale).toFixed(1) : Math.round(100 * viewport.scale)}%`);
     const x = pointer ? Math.floor(pointer.x) : -1, y = pointer ? Math.floor(pointer.y) : -1;
     text('under', inside(x, y) ? `x ${x}, y ${y}: ${format_value(value_of(codes[y * width + x]))}${slice_view.unit && ' ' + slice_view.unit}` : `${width} \u00d7 ${height} px`);
-    const words = `${slice_view.title}, ${width} by ${height} pixels. The mask that is drawn has ${area} pixels.`;
+    const words = `${slice_view.title}, ${width} by ${height} pixels. The mask that is drawn has ${area} pixels${has_several() ? ` of ${chosen_structure().name}` : ''}.`;
     if (stage.getAttribute('aria-label') !== words) stage.setAttribute('aria-label', words);
 };
 // Everything anew for a slice that has just been entered.

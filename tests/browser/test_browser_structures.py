@@ -1,0 +1,165 @@
+"""Several structures in a headless Chromium: defined, drawn with real mouse events, kept apart, reloaded, accepted,
+exported.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpsams.annotation import protocol, structures
+from mpsams.annotation.project import Project
+from mpsams.datasets import phantom
+from tests.support.browser import CHROMIUM, browser  # noqa: F401
+from tests.support.browser_annotate import WAIT, App, annotate, do, opened, shape_of, stroke
+from tests.support.canvas import held, until
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; apt-get install chromium, or set MPSAMS_CHROMIUM"),
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory, small_weights):
+    """The app with a project of two ultrasound phantoms."""
+    folder = tmp_path_factory.mktemp("structures")
+    with Project(folder / "project") as project:
+        for number in range(2):
+            image_hw, _ = phantom.ultrasound(14 + number)
+            Image.fromarray((image_hw * 255).astype(np.uint8)).save(folder / f"{number}.png")
+            project.add(folder / f"{number}.png")
+    made = App(folder, small_weights)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def page(browser, app):  # noqa: F811
+    yield from opened(browser, app.address)
+
+
+def labels(page) -> np.ndarray:
+    """The label map on the canvas, uint8 (H, W)."""
+    return protocol.unpack_labels(held(page)["mask"], shape_of(page))
+
+
+def on_disk(app: App, id: str) -> np.ndarray:
+    path = app.project / "masks" / f"{id}.png"
+    return np.asarray(Image.open(path)) if path.exists() else np.zeros(0)
+
+
+def image_id(page) -> str:
+    return held(page)["key"][:16]
+
+
+def saved(page, app: App) -> None:
+    """Wait until what is drawn is in the project's file."""
+    id, map_hw = image_id(page), labels(page)
+    until(lambda: np.array_equal(on_disk(app, id), map_hw))
+
+
+def define(page, first: str, second: str, key: str) -> None:
+    """Rename the only structure and add another one in the page's sheet."""
+    page.locator("[data-action=structures]").click(timeout=WAIT)
+    page.locator(".class-sheet .name").first.fill(first)
+    page.get_by_role("button", name="Add a structure").last.click()
+    page.keyboard.type(second)
+    page.locator(".class-sheet .key").last.fill(key)
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.locator(".structures button").nth(1).wait_for(timeout=WAIT)
+
+
+def chosen(page) -> str:
+    return page.locator(".structures [aria-pressed=true] span").inner_text()
+
+
+def test_two_structures_are_drawn_kept_apart_reloaded_accepted_and_exported(page, app):
+    define(page, "gland", "tumour", "k")
+    assert chosen(page) == "gland"
+    do(page, "clear")
+    gland = stroke(page, [(60, 60), (120, 90)], "r", 40)
+    page.keyboard.press("k")
+    assert chosen(page) == "tumour"
+    tumour = stroke(page, [(90, 75), (100, 80)], "r", 15)
+    expected = np.where(tumour, 2, np.where(gland, 1, 0))
+    assert np.array_equal(labels(page), expected)
+    rubbed = stroke(page, [(70, 60), (110, 90)], "e", 15)  # of the tumour alone
+    erased = np.where(rubbed & tumour, 0, expected)
+    assert np.array_equal(labels(page), erased)
+    page.keyboard.press("Control+z")
+    assert np.array_equal(labels(page), expected)
+    page.keyboard.press("Control+y")
+    assert np.array_equal(labels(page), erased)
+    page.keyboard.press("Control+z")
+    saved(page, app)
+    page.locator(".structures button").first.click()
+    do(page, "holes")
+    page.wait_for_function("() => !document.querySelector('.annotate').classList.contains('busy')", timeout=WAIT)
+    assert np.array_equal(labels(page), expected)  # the tumour in the gland is no hole
+    id = image_id(page)
+    page.reload(wait_until="domcontentloaded")
+    annotate(page)
+    assert image_id(page) == id and np.array_equal(labels(page), expected)
+    do(page, "accept")
+    page.wait_for_function(
+        "id => !document.querySelector('.annotate').parentElement.snapshot().key.startsWith(id)", arg=id, timeout=WAIT
+    )
+    assert np.array_equal(np.asarray(Image.open(app.project / "accepted" / "masks" / f"{id}.png")), expected)
+    page.get_by_role("button", name="Export all").click()
+    with page.expect_download(timeout=WAIT) as download:
+        page.get_by_role("button", name="Download as a zip").click()
+    with zipfile.ZipFile(Path(download.value.path())) as file:
+        assert json.loads(file.read("dataset.json"))["labels"] == {"background": 0, "gland": 1, "tumour": 2}
+        mask = next(name for name in file.namelist() if name.startswith("masks/"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(file.read(mask)))), expected)
+
+
+def test_a_structure_in_use_is_kept_and_others_are_renamed_and_removed(page, app):
+    page.locator("[data-action=structures]").click(timeout=WAIT)
+    page.get_by_role("button", name="Remove this structure").last.click()
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.get_by_text("Structure 'tumour' is in 1 mask; remove it there first").wait_for(timeout=WAIT)
+    page.locator("[data-action=structures]").click()
+    page.locator(".class-sheet .name").last.fill("cyst")
+    page.get_by_role("button", name="Add a structure").last.click()
+    page.keyboard.type("vessel")
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.locator(".structures button").nth(2).wait_for(timeout=WAIT)
+    assert page.locator(".structures button span").all_inner_texts() == ["gland", "cyst", "vessel"]
+    page.locator("[data-action=structures]").click()
+    page.get_by_role("button", name="Remove this structure").last.click()
+    page.locator(".class-sheet").get_by_role("button", name="Save").click()
+    page.wait_for_function("() => document.querySelectorAll('.structures button').length === 2", timeout=WAIT)
+
+
+def test_scribbles_and_the_polygon_are_of_the_chosen_structure(page, app):
+    do(page, "clear")
+    page.keyboard.press("k")
+    assert chosen(page) == "cyst"
+    before = labels(page)
+    stroke(page, [(60, 60), (70, 70)], "s", 6)
+    page.wait_for_function(
+        "before => document.querySelector('.annotate').parentElement.snapshot().mask !== before",
+        arg=protocol.pack_labels(before),
+        timeout=WAIT,
+    )
+    found = labels(page)
+    assert (found == 2).any() and np.array_equal(found == 1, (before == 1) & (found != 2))
+    saved(page, app)
+
+
+def test_a_project_of_several_structures_opens_with_them_after_a_restart(page, app):
+    app.stop()
+    with Project(app.project) as project:
+        assert [one.name for one in structures.defined(project)] == ["gland", "cyst"]
+        accepted = project.items("accepted")[0]
+        assert set(np.unique(project.labels(accepted.id))) == {0, 1, 2}
+    app.start()
