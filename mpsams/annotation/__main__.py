@@ -39,7 +39,8 @@ formats of an import (told by content, not by name):
   PNG, JPEG, TIFF and NIfTI masks named like their image, with or without _mask, _mask_1 or _seg after the name;
   COCO JSON; DICOM-SEG; a folder or a zip of these
   a table (.csv) with the columns id or name, and class
-names.csv lies in each export: id, name of the file, class, state, reader and mask of each image.
+names.csv lies in each export: id, name of the file, class, state, reader and mask of each image; with several
+structures also dataset.json with their names, and structures.csv with their sizes.
 
 The report is printed as JSON. Of import: saved (number of masks), classified (number of images that got a class),
 images (each with id, name, class, status, lesion_voxels), refused

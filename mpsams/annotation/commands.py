@@ -229,7 +229,7 @@ def _structures(value: object) -> list[Structure]:
     if not all(isinstance(text, str) for row in texts for text in row):
         raise ValueError("name, colour and key of a structure are texts")
     labels = [_whole("label", row.get("label", 0), 0, MAX_STRUCTURES) for row in value]
-    return [Structure(*row, label) for row, label in zip(texts, labels, strict=True)]
+    return [Structure(name, colour, key, label) for (name, colour, key), label in zip(texts, labels, strict=True)]
 
 
 def _box(value: object, shape_hw: tuple[int, int]) -> Box | None:

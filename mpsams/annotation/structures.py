@@ -169,6 +169,13 @@ def _with_readers(project: Project) -> Iterator[Project]:
             yield project.open_inside(f"{READERS}/{path.name}")
 
 
+def renumber(label_map: np.ndarray, known: Iterable[Structure]) -> tuple[np.ndarray, tuple[Structure, ...]]:
+    """Return a label map and its structures with labels from 1 on, without gaps."""
+    numbered = {one.label: _replace(one, label=number) for number, one in enumerate(known, start=1)}
+    numbers = {old: new.label for old, new in numbered.items()}
+    return label_maps.renumber(label_map, numbers), tuple(numbered.values())
+
+
 def translate(label_map: np.ndarray, known: Iterable[Structure], wanted: Iterable[Structure]) -> np.ndarray:
     """Return a label map with the labels of another definition, by the names; what has no name there is left out."""
     own, others = list(known), list(wanted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from mpsams.annotation.project import Project
 from mpsams.annotation.structure_matching import StructureMatcher
 from mpsams.imaging import Scan, UnreadableImage, dicom
 
-from . import classes, disk, export_names, exports, images, imports, label_maps, structures
+from . import classes, disk, export_names, exports, images, imports, structures
 from .exports import Annotated
 
 FORMATS = {
@@ -232,8 +232,7 @@ def _annotated(
     titles: their names. refusals: gets a sentence by the id of each that is left out as a file of it was damaged.
     """
     defined = structures.defined(project)
-    numbers = {one.label: number for number, one in enumerate(defined, start=1)}
-    exported = tuple(replace(one, label=numbers[one.label]) for one in defined) if len(defined) > 1 else ()
+    exported: tuple[structures.Structure, ...] = ()
     for item in items:
         try:
             map_xyz, scan = project.labels(item.id), project.scan(item.id)
@@ -245,7 +244,9 @@ def _annotated(
             continue
         checkpoint, kind = item.checkpoint[0] if item.checkpoint else "", item.image_class
         record = _record(item, int(np.count_nonzero(map_xyz)))
-        mask_xyz = label_maps.renumber(map_xyz, numbers) if exported else map_xyz != 0
+        mask_xyz = map_xyz != 0
+        if len(defined) > 1:
+            mask_xyz, exported = structures.renumber(map_xyz, defined)
         yield Annotated(scan, mask_xyz, kind or label, titles[item.id], checkpoint, kind, record, exported)
         del scan, map_xyz, mask_xyz  # before the next one is opened
 

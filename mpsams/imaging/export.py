@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from . import Scan, geometry, nifti, raster
@@ -21,11 +23,16 @@ def formats(scan: Scan) -> tuple[str, ...]:
 
 
 def write(
-    scan: Scan, mask_xyz: np.ndarray, format: str, algorithm: str = "MPS-AMS", identified: bool = False
+    scan: Scan,
+    mask_xyz: np.ndarray,
+    format: str,
+    algorithm: str = "MPS-AMS",
+    identified: bool = False,
+    labels: Sequence[str] = ("lesion",),
 ) -> tuple[bytes, str]:
     """A bool (X, Y, Z) mask of this scan as a file's bytes and the ending of its name.
 
-    mask_xyz: for PNG and NIfTI also a label map, uint8, which is written with its values.
+    mask_xyz: also a label map, uint8, which is written with its values, as DICOM-SEG with a segment for each of labels.
     algorithm: who drew it, and identified: whether the patient's name and the like are kept; for DICOM-SEG only,
     the others never hold any. ValueError for a format not in ``formats(scan)`` and for a mask of another type or shape.
     """
@@ -39,7 +46,7 @@ def write(
         return nifti.write_mask(scan, mask_xyz), ENDINGS[format]
     from .dicom import seg
 
-    return seg.write(scan, mask_xyz, "lesion", algorithm, identified), ENDINGS[format]
+    return seg.write(scan, mask_xyz, labels, algorithm, identified), ENDINGS[format]
 
 
 def _referable(scan: Scan) -> bool:

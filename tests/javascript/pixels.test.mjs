@@ -4,8 +4,8 @@ import fs from 'node:fs';
 import test from 'node:test';
 
 const source = fs.readFileSync(new URL('../../mpsams/app/static/pixels.js', import.meta.url), 'utf8');
-const names = ['MASK', 'HAND', 'MARKS', 'unpack', 'pack', 'union_box', 'clip_box', 'capsule', 'polygon', 'fill', 'push_step', 'apply_step', 'load_slice', 'whole'];
-const open = () => Function(`${source}; return {${names.join(', ')}, slice: () => slice_view};`)();
+const names = ['MASK', 'HAND', 'MARKS', 'unpack', 'pack', 'union_box', 'clip_box', 'capsule', 'polygon', 'fill', 'push_step', 'apply_step', 'load_slice', 'whole', 'pack_labels', 'label_of', 'replace_mask'];
+const open = () => Function(`${source}; return {${names.join(', ')}, slice: () => slice_view, choose: label => { structure = label; }};`)();
 
 const sent = (width, height, mask = String(width * height)) => ({key: 'a:0', width, height, aspect: 1, mask, proposal: null, truth: null});
 const loaded = (width, height, mask) => {
@@ -106,4 +106,33 @@ test('steps are undone and redone, and the area follows', () => {
         assert.deepEqual(drawn(page), states[k]);
     }
     assert.equal(page.apply_step(redo, undo), null);
+});
+
+test('a label map is packed as the runs of its structures, and drawing one leaves or takes the others', () => {
+    const page = loaded(4, 3, '0 3 9|3 3 6');  // the first column is structure 1, the second structure 2
+    const labels = () => Array.from(page.slice().px, page.label_of);
+    assert.deepEqual(labels(), [1, 2, 0, 0, 1, 2, 0, 0, 1, 2, 0, 0]);
+    assert.equal(page.pack_labels(), '0 3 9|3 3 6');
+    assert.equal(page.pack_labels(2), '0 3 9');
+    assert.deepEqual([...page.slice().areas].slice(0, 4), [6, 3, 3, 0]);
+    page.choose(3);
+    page.capsule({x: 1.5, y: .5}, {x: 2.5, y: .5}, 1, page.MARKS.brush);
+    page.capsule({x: .5, y: 1.5}, {x: 3.5, y: 1.5}, 1, page.MARKS.eraser);
+    page.push_step(page.whole());
+    assert.deepEqual(labels(), [1, 3, 3, 0, 1, 2, 0, 0, 1, 2, 0, 0]);
+    assert.deepEqual([...page.slice().areas].slice(0, 4), [5, 3, 2, 2]);
+    assert.equal(page.pack_labels(), '0 3 9|4 2 6|3 1 2 1 5');
+    page.apply_step(page.slice().undo, page.slice().redo);
+    assert.equal(page.pack_labels(), '0 3 9|3 3 6');
+    assert.deepEqual([page.slice().area, ...page.slice().areas].slice(0, 4), [6, 6, 3, 3]);
+});
+
+test('a mask of the server takes what the hand drew of other structures, and leaves that of its own', () => {
+    const page = loaded(4, 1, '4');
+    page.capsule({x: .5, y: .5}, {x: 1.5, y: .5}, 1, page.MARKS.brush);
+    page.choose(2);
+    page.capsule({x: 3.5, y: .5}, {x: 3.5, y: .5}, 1, page.MARKS.brush);
+    page.push_step(page.whole());
+    page.replace_mask('0 1 3|1 2 1', {}, 2);  // structure 2 was found on the second and third pixel
+    assert.deepEqual(Array.from(page.slice().px, page.label_of), [1, 2, 2, 2]);
 });

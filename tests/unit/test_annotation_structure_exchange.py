@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ from mpsams.annotation.reader_views import ReaderViews
 from mpsams.annotation.structures import Structure
 from tests.support import made_volumes
 from tests.support.annotation_page import picture, registry  # noqa: F401
+from tests.support.dicom_files import noise, series
 from tests.unit.test_annotation_structures import organ
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -292,3 +294,22 @@ def test_a_volume_of_a_project_is_learnt_by_structure(filled, tmp_path):
     masks.copy_structure(filled.accepted / "masks" / f"{volume.id}.nii.gz", tmp_path / "one" / "a.nii.gz", 3)
     found = masks.read(tmp_path / "one" / "a.nii.gz", volume.shape_xyz)
     assert np.array_equal(found == 1, filled.labels(volume.id) == 3)
+
+
+def test_a_dicom_seg_has_a_segment_for_each_structure_and_comes_back(tmp_path):
+    (tmp_path / "series").mkdir()
+    files = series(tmp_path / "series", noise((5, 34, 40)))
+    with Project(tmp_path / "project") as project:
+        structures.define(project, NAMED)
+        item = project.add(files, "ct")
+        map_xyz = np.zeros(item.shape_xyz, np.uint8)
+        map_xyz[2:20, 3:20, 1:4], map_xyz[4:9, 4:9, 2] = 1, 3
+        project.accept(item.id, map_xyz)
+        written = transfer.write(project, "dicom-seg", "accepted", "lesion", tmp_path / "out")
+        data = pydicom.dcmread(tmp_path / "out" / written.places[item.id])
+        assert [one.SegmentLabel for one in data.SegmentSequence] == ["liver", "tumour", "vessel"]
+        (tmp_path / "out" / "dataset.json").unlink()
+        with Project(tmp_path / "other") as other:
+            other.add(files, "ct")
+            assert transfer.take(other, tmp_path / "out", "anne").saved == [item.id]
+            same(project, other)

@@ -163,8 +163,7 @@ class="gap"></span>{_button("proposal", "Put what the network proposes back", ""
 class="group" role="group"
 aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove what is drawn of the chosen structure", "", words="Clear")}</div>
 <div class="structure-bar" data-part="structure-bar" hidden><span class="structures" data-part="structures" role="group"
-aria-label="Structure to draw"></span><button type="button" data-action="structures"><span
-data-part="structures-words">Add a structure</span></button></div>
+aria-label="Structure to draw"></span></div>
 <div class="table-top"><div class="tools" role="toolbar"
 aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas
@@ -180,7 +179,8 @@ aria-label="Window">{_presets()}</select></label>
 <span class="zooming" role="group"
 aria-label="Zoom">{_button("out", "Zoom out", "minus", "out")}{_button("fit", "Fit", "0", "fit")}{_button("in", "Zoom in", "+", "in")}</span>
 <p class="canvas-message" data-part="note" role="status" hidden></p></div></div>
-<p class="facts"><span class="mine"><output data-part="area"></output></span><output data-part="change"></output><span
+<p class="facts"><span class="mine"><output data-part="area"></output></span><button type="button"
+data-action="structures" data-part="structures-words">Add a structure</button><output data-part="change"></output><span
 class="theirs" data-for="dashes">network</span><span class="true" data-for="truth">truth</span><span class="readers-key"
 data-part="readers" data-for="readers"></span>
 <output data-part="zoom"></output><output data-part="under"></output></p>

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from mpsams.annotation import disk, export_names, proposals, session_files, transfer
+from mpsams.annotation import disk, export_names, proposals, session_files, structures, transfer
 from mpsams.annotation.project import Project
 from mpsams.annotation.session import AnnotationSession
 from mpsams.app import gradio_compat
@@ -278,10 +278,13 @@ class ProjectSidebar:
             raise user_error(disk.sentence(error)) from None
 
     def _one(self, form: str, annotation: AnnotationSession | None) -> str:
-        case, mask_xyz = require_image(annotation).case, require_image(annotation).image.mask_xyz
+        case, map_xyz = require_image(annotation).case, require_image(annotation).image.mask_xyz
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
-        data, ending = export.write(case.scan, mask_xyz.copy(), form, "a person with MPS-AMS")
+        defined = structures.defined(self.project) if self.project is not None and case.item else structures.USUAL
+        mask_xyz = structures.renumber(map_xyz, defined)[0] if len(defined) > 1 else map_xyz > 0
+        names = [one.name for one in defined] if len(defined) > 1 else ["lesion"]
+        data, ending = export.write(case.scan, mask_xyz, form, "a person with MPS-AMS", labels=names)
         return to_cache(
             data, f"{export_names.make_safe(stem(self._name(case.item))) or 'lesion'}_mask{ending}", self.ready
         )

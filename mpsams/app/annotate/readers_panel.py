@@ -180,6 +180,12 @@ def _overall(found: ReaderAgreement) -> dict[str, object]:
             rows.append(
                 (f"HD95 in {unit}", _number(numbers[f"hd95_{unit}"], 1), _number(numbers[f"hd95_{unit}_median"], 1))
             )
+    for name, each in found.structures.items():
+        rows.append((f"DSC {name}", _number(each["dsc"], 3), _number(each["dsc_median"], 3)))
+        for unit in ("mm", "px"):
+            if each[f"hd95_{unit}"] is not None:
+                hd95 = _number(each[f"hd95_{unit}"], 1), _number(each[f"hd95_{unit}_median"], 1)
+                rows.append((f"HD95 {name} in {unit}", *hd95))
     images, classified = int(numbers["images"] or 0), int(numbers["classified"] or 0)
     agreement = "No image has a class of both readers."
     if classified:

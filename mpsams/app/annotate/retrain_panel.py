@@ -9,7 +9,7 @@ from html import escape
 import gradio as gr
 from gradio.context import LocalContext
 
-from mpsams.annotation import adoption, assist, disk, retraining, retraining_run
+from mpsams.annotation import adoption, assist, disk, retraining, retraining_run, structures
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining_run import EvaluationResult
 from mpsams.app.annotate import queue
@@ -25,6 +25,7 @@ FEW = (
     "<strong>{count} of {least} masks.</strong> From {least} accepted masks on, the network can learn from your"
     " corrections."
 )
+ONE = "A network learns one; what is marked of the others counts as background. Without a choice it is the first."
 READY = "<strong>{count} accepted masks</strong> to learn from."
 BROUGHT = """<strong>DSC {before:.3f} before, {after:.3f} after</strong> (gain {gain:+.3f}, 95% interval {low:+.3f} to
 {high:+.3f}), mean over {images} held-back {noun}, {changed} of them changed by hand; learnt from {learned}."""
@@ -47,6 +48,7 @@ class RetrainPanel:
         with gr.Accordion("Learn from your corrections", open=False, elem_id="teach") as self.panel:
             gr.HTML(ABOUT)
             self.status = gr.HTML("")
+            self.structure = gr.Dropdown([], label="Structure to learn", info=ONE, visible=False)
             self.start = gr.Button("Learn from the accepted masks", variant="primary")
             self.cancel = gr.Button("Cancel", visible=False)
             self.use = gr.Button("Use the new network", variant="primary", visible=False)
@@ -56,7 +58,7 @@ class RetrainPanel:
     @property
     def outputs(self) -> list:
         """The components that ``update`` sets."""
-        return [self.panel, self.status, self.start, self.cancel, self.use, self.back, self.clock]
+        return [self.panel, self.status, self.structure, self.start, self.cancel, self.use, self.back, self.clock]
 
     def update(self) -> dict:
         """The section as the project's last run is now; hidden from other readers than the first, on whose masks it
@@ -80,7 +82,9 @@ class RetrainPanel:
             used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
-            notes = [html.note(describe_result(verdict), "info" if verdict.better else "warning")]
+            learnt = retraining_run.read(run.folder / retraining_run.PLAN).get("structure")
+            about = f"Structure {escape(str(learnt))}: " if learnt else ""
+            notes = [html.note(about + describe_result(verdict), "info" if verdict.better else "warning")]
         elif progress is not None:
             notes = [html.note(escape(f"The last time: {progress.words}."), "warning")]
         if in_use:
@@ -93,8 +97,10 @@ class RetrainPanel:
                     )
                 )
             )
+        names = [one.name for one in structures.defined(self.project)]
         return {
             self.status: "".join(notes),
+            self.structure: gr.Dropdown(names, visible=len(names) > 1 and not running),
             self.start: gr.Button(
                 visible=not running,
                 interactive=count >= retraining.MIN_ACCEPTED,
@@ -108,17 +114,18 @@ class RetrainPanel:
 
     def listen(self) -> None:
         """Connect the events of the section and of a run that continues."""
-        on_event(self.start.click, self._start, [], self.outputs)
+        on_event(self.start.click, self._start, [self.structure], self.outputs)
         on_event(self.cancel.click, self._cancel, [], self.outputs)
         on_event(self.use.click, self._use, [self.user], self.outputs)
         on_event(self.back.click, self._back, [self.user], self.outputs)
         on_event(self.clock.tick, self.update, [], self.outputs)
         self.session.on_case(lambda case: self.update(), [], self.outputs)
 
-    def _start(self) -> dict:
+    def _start(self, chosen: str | None) -> dict:
         def begin(project: Project) -> None:
-            name = self._begins_from()
-            retraining.start(project.folder, self.registry.path(name), name)
+            name, defined = self._begins_from(), structures.defined(project)
+            structure = (structures.find(defined, chosen or "") or defined[0]) if len(defined) > 1 else None
+            retraining.start(project.folder, self.registry.path(name), name, structure=structure)
 
         return self._done(begin)
 

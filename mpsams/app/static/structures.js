@@ -28,7 +28,7 @@ const structure_button = ({label, name, colour: paint, key}) => {
     if (key) button.append(Object.assign(document.createElement('kbd'), {textContent: key.toUpperCase()}));
     return button;
 };
-// The bar as the project's structures are now. With a single one there is only the button that adds others.
+// The bar as the project's structures are now. With a single one it is hidden.
 const show_structures = () => {
     const words = JSON.stringify([state.structures.map(({label, name, colour: paint, key}) => [label, name, paint, key]), state.can_define]);
     if (words !== shown_structures) {
@@ -39,7 +39,7 @@ const show_structures = () => {
         part('structures').replaceChildren(...(has_several() ? state.structures.map(structure_button) : []));
         set_visible('structures', state.can_define);
         text('structures-words', has_several() ? 'Edit structures' : 'Add a structure');
-        part('structure-bar').hidden = !has_several() && !state.can_define;
+        part('structure-bar').hidden = !has_several();
         if (slice_view && layers.ink) repaint(whole());
     }
     part('structures').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed', Number(button.dataset.structure) === structure));
