@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mpsams import checkpoint
-from mpsams.annotation import masks
+from mpsams.annotation import masks, structures
 from mpsams.annotation.project import Project
 from mpsams.annotation.retraining_run import EVALUATION, PLAN, Run, read
 
@@ -57,7 +57,8 @@ def promote(project: Project, run: Run, user: str = "") -> Path:
                 "base_checkpoint": {"name": plan["name"], "sha256": plan["sha256"]},
             }
             row |= {"items": result.learned, "holdout": result.images, "manually_edited": result.manually_edited}
-            row |= {"structure": plan["structure"]} if "structure" in plan else {}
+            if "structure" in plan:
+                structures.set_learnt(project, target.stem, plan["structure"], user)
             project.append_log("learned", user, **row, before=result.before, after=result.after)
         return target
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mpsams.annotation.project import Project
 
 SETTING = "structures"  # of the log, and in project.json
+LEARNT = "learnt structures"  # of the log: by the name of a checkpoint the label of what it learnt
 MAX_STRUCTURES = 32
 KEYS = "qcjkluyz"  # keys that the canvas leaves free, and the usual ones of classes too
 # the first is that of a mask without structures; told apart by the colour-blind too
@@ -136,14 +137,17 @@ def find(given: Iterable[Structure], name: str) -> Structure | None:
 
 def of_checkpoint(project: Project, name: str) -> int:
     """Return the label of the structure that a checkpoint proposes: the one it learnt here, else the first."""
-    learned: dict = next((row for row in reversed(project.log()) if _has_learned(row, name)), {})
-    known = defined(project)
-    return (find(known, str(learned.get("structure", ""))) or known[0]).label
+    learnt, known = project.setting(LEARNT), labels(project)
+    label = learnt.get(name) if isinstance(learnt, dict) else None
+    return label if label in known else known[0]
 
 
-def _has_learned(row: dict, name: str) -> bool:
-    made = row.get("checkpoint") if row.get("action") == "learned" else None
-    return isinstance(made, dict) and made.get("name") == name
+def set_learnt(project: Project, name: str, structure: str, user: str = "") -> None:
+    """Note the structure that a checkpoint has learnt, by its name; one that is not defined any more is not noted."""
+    if (found := find(defined(project), structure)) is not None:
+        learnt = project.setting(LEARNT)
+        value = {**(learnt if isinstance(learnt, dict) else {}), name: found.label}
+        project.append_log("configured", user, setting=LEARNT, value=value)
 
 
 def count_masks(project: Project, label: int) -> int:

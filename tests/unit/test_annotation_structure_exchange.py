@@ -282,7 +282,8 @@ def test_one_structure_is_learnt_and_its_network_proposes_it(registry, tmp_path)
         assert len(stored) == retraining.MIN_ACCEPTED
         assert all(np.array_equal(one, 255 * (organ() == 2)[:, :, 0].T) for one in stored)
         assert structures.of_checkpoint(project, name) == 1
-        project.append_log("learned", checkpoint={"name": name, "sha256": "0"}, structure="tumour")
+        structures.set_learnt(project, name, plan["structure"])
+        structures.define(project, [Structure("liver", label=1), Structure("mass", label=2)])
         assert structures.of_checkpoint(project, name) == 2
         item = project.add(picture(tmp_path, 99), "ultrasound")
         proposals.propose(project, registry, item.id)
