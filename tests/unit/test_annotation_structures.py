@@ -10,6 +10,8 @@ from PIL import Image
 
 from mpsams.annotation import label_maps, masks, protocol, structures
 from mpsams.annotation.project import Project
+from mpsams.annotation.reader_views import ReaderViews
+from mpsams.annotation.session import AnnotationSession
 from mpsams.annotation.structures import Structure
 from mpsams.imaging import geometry, raster
 from tests.support import made_volumes
@@ -219,3 +221,25 @@ def test_a_volume_propagates_one_structure_and_takes_it_back(registry, two, tmp_
     assert np.array_equal(undone, slices)
     tab.session.release()
     assert np.array_equal(tab.session.loader.restore_token(tab.slice_view["key"][:32]).mask_xyz, two.labels(item.id))
+
+
+def test_the_page_defines_structures_and_is_told_what_is_not_allowed(registry, project, tmp_path):  # noqa: F811
+    item = project.add(picture(tmp_path))
+    tab = Page(registry, project)
+    assert tab.open(item.id)["state"]["can_define"]
+    rows = [{"label": 1, "name": "liver", "colour": "#aa0011", "key": "l"}, {"name": "tumour"}]
+    state = tab.send("define", structures=rows)["state"]
+    assert [(one["label"], one["name"], one["colour"]) for one in state["structures"]] == [
+        (1, "liver", "#aa0011"),
+        (2, "tumour", "#56b4e9"),
+    ]
+    tab.send("save", np.where(box(tab.shape, 5, 5), np.uint8(2), np.uint8(0)), structure=2)
+    assert "is in 1 mask; remove it there first" in tab.send("define", structures=rows[:1])["error"]
+    for wrong in (None, [], [3], [{"name": 5}], [{"name": "a", "label": 99}], [{"name": "a/b", "label": 1}]):
+        assert tab.send("define", structures=wrong)["error"]
+    assert [one.name for one in structures.defined(project)] == ["liver", "tumour"]
+    views = ReaderViews(project)
+    second = views.join("Clara", True)
+    session = AnnotationSession(registry, second.project, view=second)
+    reply = json.loads(session.open(item.id))
+    assert not reply["state"]["can_define"] and len(reply["state"]["structures"]) == 2

@@ -121,7 +121,7 @@ class RetrainPanel:
         on_event(self.clock.tick, self.update, [], self.outputs)
         self.session.on_case(lambda case: self.update(), [], self.outputs)
 
-    def _start(self, chosen: str | None) -> dict:
+    def _start(self, chosen: str | None = None) -> dict:
         def begin(project: Project) -> None:
             name, defined = self._begins_from(), structures.defined(project)
             structure = (structures.find(defined, chosen or "") or defined[0]) if len(defined) > 1 else None
