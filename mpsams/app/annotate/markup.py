@@ -162,8 +162,7 @@ aria-label="What is shown">{_button("exact", "Show the pixels as squares", "I", 
 class="gap"></span>{_button("proposal", "Put what the network proposes back", "", words="Back to the proposal")}<span
 class="group" role="group"
 aria-label="Tidy the mask">{_button("largest", "Keep only the largest part of the mask", "", words="Keep largest")}{_button("holes", "Fill the holes of the mask", "", words="Fill holes")}{_button("smooth", "Smooth the outline of the mask", "", words="Smooth")}</span>{_button("clear", "Remove what is drawn of the chosen structure", "", words="Clear")}</div>
-<div class="structure-bar" data-part="structure-bar" hidden><span class="structures" data-part="structures" role="group"
-aria-label="Structure to draw"></span></div>
+<div class="structures" data-part="structures" role="group" aria-label="Structure to draw"></div>
 <div class="table-top"><div class="tools" role="toolbar"
 aria-label="Tools">{"".join(_tool(*one) for one in TOOLS)}</div>
 <div class="slice-view" data-part="stage" tabindex="0" role="application" aria-label="Nothing to draw on yet"><canvas

@@ -39,7 +39,6 @@ const show_structures = () => {
         part('structures').replaceChildren(...(has_several() ? state.structures.map(structure_button) : []));
         set_visible('structures', state.can_define);
         text('structures-words', has_several() ? 'Edit structures' : 'Add a structure');
-        part('structure-bar').hidden = !has_several();
         if (slice_view && layers.ink) repaint(whole());
     }
     part('structures').querySelectorAll('button').forEach(button => button.setAttribute('aria-pressed', Number(button.dataset.structure) === structure));
