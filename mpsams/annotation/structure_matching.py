@@ -25,6 +25,7 @@ class StructureMatcher:
         # while nothing is defined and drawn, the names of an import take the place of the usual one
         self._is_free = not structures.is_defined(project) and all(item.mask is None for item in project.items())
         self._known = list(structures.defined(project))
+        self._count_before = len(self._known)
         self._new: list[Structure] = []
         self.is_guessed = False
         self.described: tuple[Structure, ...] = ()
@@ -37,7 +38,7 @@ class StructureMatcher:
     @property
     def is_guess_wrong(self) -> bool:
         """Return True if the import has made structures, so that a single value may be the number of one of them."""
-        return self.is_guessed and len(self._known) > 1
+        return self.is_guessed and len(self._known) > self._count_before
 
     def table(self, present: Iterable[int], names: Mapping[int, str], is_named: bool) -> dict[int, int]:
         """Return the label in the project for each label that is present in a map.

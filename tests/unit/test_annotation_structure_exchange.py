@@ -154,6 +154,16 @@ def test_label_maps_of_others_make_structures_and_binary_masks_do_not(tmp_path):
         assert set(parts(project, second.id)) == {"cyst", "vessel"}
 
 
+def test_a_value_that_is_no_label_of_a_project_with_several_is_its_first_structure(filled, tmp_path):
+    item = filled.items()[0]
+    filled.reopen(item.id)
+    up = tmp_path / "up" / "masks"
+    up.mkdir(parents=True)
+    Image.fromarray((organ() > 0)[:, :, 0].T * np.uint8(7)).save(up / "picture 0.png")
+    assert transfer.take(filled, up, "anne").saved == [item.id]
+    assert np.array_equal(filled.labels(item.id), organ() > 0) and len(structures.defined(filled)) == 3
+
+
 def test_folders_named_like_structures_say_which_one_a_mask_is(filled, tmp_path):
     item = filled.items()[0]
     filled.reopen(item.id)

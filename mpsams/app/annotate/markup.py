@@ -94,6 +94,7 @@ SHORTCUTS = {
         ("F or 4", "fill the enclosed hole under the pointer"),
         ("Shift", "with polygon or fill: remove instead"),
         ("[ ]", "size, also Shift and wheel"),
+        ("Q C J \u2026", "choose a structure, by its key in the bar"),
         ("Ctrl Z", "undo"),
         ("Ctrl Y", "redo, also Ctrl Shift Z"),
     ),
