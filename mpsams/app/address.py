@@ -75,7 +75,8 @@ class Address:
         if tab not in self.tab_names:
             raise ValueError(f"tab {tab!r}; allowed are {', '.join(self.tab_names)}")
         link = SliceLink(**{name: values[name] for name in SLICE_KEYS if name in values})
-        shown, case = {session.version: str(time.monotonic_ns())}, current or session.first
+        case = current or session.first
+        shown: dict = {session.version: str(time.monotonic_ns())}
         if link != SliceLink() and (current is None or link != session.sidebar.link_to(current)):
             shown = session.sidebar.open_link(link)
             case = shown[session.case]

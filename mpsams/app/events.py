@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import gradio as gr
 
@@ -29,7 +29,7 @@ def event_values(event: gr.EventData) -> dict:
 def on_event(
     listen: Callable,
     fn: Callable | None,
-    inputs: Sequence,
+    inputs: Collection,
     outputs,
     may_lose: Sequence[gr.State] = (),
     lane: Lane = PICTURE,

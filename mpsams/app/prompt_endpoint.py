@@ -56,7 +56,7 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
     for left, top, right, bottom in boxes:
         if not (left < right and top < bottom):
             raise ValueError(f"box {[left, top, right, bottom]}: left must be less than right and top less than bottom")
-    return [tuple(box) for box in boxes]
+    return [(left, top, right, bottom) for left, top, right, bottom in boxes]
 
 
 def parse_points(text: str) -> list[tuple[float, float, int]]:

@@ -41,6 +41,7 @@ class TabSettings:
 
 
 FIRST_EPOCH = 100
+NO_PROJECT = "there is no project; start the app with --project DIR"
 OPENS_ON = ("mri", "ct")  # modalities of volumes in the order of preference: networks outline the lesions of T1 better
 
 
@@ -89,6 +90,23 @@ class Session:
     def project(self) -> Project | None:
         """The project that the reader of this page works in; None without one."""
         return None if self.view is None else self.view.project
+
+    def require_views(self) -> ReaderViews:
+        """The readers of the project. An error for the user without one."""
+        if self.views is None:
+            raise user_error(NO_PROJECT)
+        return self.views
+
+    def require_view(self) -> ReaderView:
+        """As ``view``. An error for the user without a project."""
+        view = self.view
+        if view is None:
+            raise user_error(NO_PROJECT)
+        return view
+
+    def require_project(self) -> Project:
+        """As ``project``. An error for the user without one."""
+        return self.require_view().project
 
     @functools.cached_property
     def _shipped_registry(self) -> ModelRegistry:
@@ -158,12 +176,18 @@ class Session:
         yield
         self._tab = None
 
+    @property
+    def _tab_in_work(self) -> gr.Tab:
+        """The tab that is laid out, within ``within``."""
+        assert self._tab is not None
+        return self._tab
+
     def link_epoch(self, slider: gr.Slider) -> None:
         """Let the slider of the tab that is being built share its epoch with those of other tabs: an image has one
         epoch. In the browser.
         """
         on_event(slider.change, None, [slider], self.epoch, js="epoch => epoch")
-        on_event(self._tab.select, None, [self.epoch], slider, js="epoch => epoch")  # type: ignore[union-attr]
+        on_event(self._tab_in_work.select, None, [self.epoch], slider, js="epoch => epoch")
 
     def on_open(
         self, show: Callable, inputs: Sequence, outputs: Sequence | gr.components.Component, **options
@@ -172,7 +196,9 @@ class Session:
 
         options: as ``on_event`` takes them.
         """
-        return on_event(root_blocks().load, show, inputs, outputs, **options)
+        page = root_blocks()
+        assert page is not None  # it is being built
+        return on_event(page.load, show, inputs, outputs, **options)
 
     def keep_in_address(
         self, components: Mapping[str, gr.components.Component], read: Callable[[Mapping[str, str], Case], dict]
@@ -180,16 +206,13 @@ class Session:
         """Keep settings of the tab that is laid out in the address; a user's change of a component is
         written at once.
         """
-        self.settings[self._tab.id] = TabSettings(components, read)
+        tab = self._tab_in_work.id
+        self.settings[tab] = TabSettings(components, read)
         for key, component in components.items():
             if not isinstance(component, gr.State):
                 changed = component.input if isinstance(component, gr.CheckboxGroup) else component.change
                 on_event(
-                    changed,
-                    None,
-                    [component],
-                    None,
-                    js=f"value => window.address?.note({self._tab.id!r}, {{{key}: value}})",
+                    changed, None, [component], None, js=f"value => window.address?.note({tab!r}, {{{key}: value}})"
                 )
 
     def in_front(self, tab: str) -> dict:

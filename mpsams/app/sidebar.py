@@ -101,33 +101,52 @@ class Sidebar:
     def _listen(self, gallery: gr.HTML, reshuffle: gr.Button) -> None:
         """Attach the listeners of the sidebar."""
         case, case_outputs, scan_outputs = self.session.case, self._case_outputs, self._scan_outputs
-        slow = {"show_progress": "minimal", "show_progress_on": self.shown}
-        reopens = {"may_lose": [case]}
-        on_event(gallery.pick, self._open_sample, [self.seed], self.all_outputs, **slow)
         on_event(
-            self.file.upload, self._open, [self.file, self.modality, self.seed, case], scan_outputs, **reopens, **slow
+            gallery.pick,
+            self._open_sample,
+            [self.seed],
+            self.all_outputs,
+            show_progress="minimal",
+            show_progress_on=self.shown,
+        )
+        on_event(
+            self.file.upload,
+            self._open,
+            [self.file, self.modality, self.seed, case],
+            scan_outputs,
+            may_lose=[case],
+            show_progress="minimal",
+            show_progress_on=self.shown,
         )
         on_event(
             self.choice.input,
             self._choose,
             [self.file, self.choice, self.modality, self.seed, case],
             scan_outputs,
-            **reopens,
-            **slow,
+            may_lose=[case],
+            show_progress="minimal",
+            show_progress_on=self.shown,
         )
         on_event(
             self.modality.input,
             self._set_modality,
             [self.file, self.modality, self.seed, case],
             scan_outputs,
-            **reopens,
+            may_lose=[case],
         )
         on_event(self.slice.input, self._move, [self.slice, self.plane, case], case_outputs)
         on_event(self.plane.input, self._move, [self.slice, self.plane, case], scan_outputs)
         on_event(self.preset.input, self._set_preset, [self.preset, case], [*case_outputs, self.level, self.width])
         for slider in (self.level, self.width):
             on_event(slider.input, self._set_window, [self.level, self.width, case], [*case_outputs, self.preset])
-        on_event(self.truth.upload, self._set_truth, [self.truth, case], case_outputs, **slow)
+        on_event(
+            self.truth.upload,
+            self._set_truth,
+            [self.truth, case],
+            case_outputs,
+            show_progress="minimal",
+            show_progress_on=self.shown,
+        )
         on_event(self.truth.clear, self._set_truth, [self.truth, case], case_outputs)
         on_event(
             gr.on,

@@ -52,9 +52,9 @@ class VolumePrediction:
         return mask_xyz
 
 
-def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[VolumePrediction] | None]]:
-    """Predict every axial slice with every network; yields the number of slices done, at the end
-    with the predictions.
+def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list[VolumePrediction]]]:
+    """Predict every axial slice with every network; yields the number of slices done, and at the end the predictions,
+    before it an empty list.
     """
     scan, spacing = case.scan, case.scan.spacing()
     count, boxes = len(scan.shown()), []
@@ -66,7 +66,7 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
         if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
             for network, probability_nss in zip(networks, found, strict=True):
                 probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
-        yield k + 1, None
+        yield k + 1, []
     yield (
         count,
         [

@@ -28,11 +28,16 @@ from mpsams.plots.looks import (
 class Measured(Protocol):
     """A mean with its interval, as ``against_labels`` draws it, such as ``tables.Cell``."""
 
-    method: str
-    labels: float
-    mean: float | None
-    low: float | None
-    high: float | None
+    @property
+    def method(self) -> str: ...
+    @property
+    def labels(self) -> float: ...
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 def curves(rows: Iterable[Mapping], titles: Mapping[str, str] = {}) -> Figure:

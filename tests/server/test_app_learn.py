@@ -112,9 +112,9 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
         found = {f"busi-{name}-seg-10": {"dsc": dsc} for name, dsc in zip(("mps_ams", "scratch"), scores)}
         monkeypatch.setitem(context.__dict__, "compared", SimpleNamespace(scores=found))
         assert (
-            words in transfer.judged(context)
-            and f"{scores[0]:.3f}" in transfer.judged(context)
-            and "find little" not in transfer.judged(context)
+            words in transfer.judged(context, context.compared)
+            and f"{scores[0]:.3f}" in transfer.judged(context, context.compared)
+            and "find little" not in transfer.judged(context, context.compared)
         )
     monkeypatch.setitem(
         context.__dict__,
@@ -127,7 +127,9 @@ def test_two_scores_that_hardly_differ_are_no_difference(case, registry, monkeyp
             }
         ),
     )
-    assert "find little here" in transfer.judged(context) and "does better" in transfer.judged(context)
+    assert "find little here" in transfer.judged(context, context.compared) and "does better" in transfer.judged(
+        context, context.compared
+    )
 
 
 def test_the_page_opens_on_a_volume_whose_clusters_find_the_lesion_if_a_network_knows_it(session, tmp_path, registry):

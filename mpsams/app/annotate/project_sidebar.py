@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -51,7 +51,7 @@ class ProjectSidebar:
         # never seen: pressed when the file is written
         self.ready = gr.DownloadButton("File", elem_id="annotate-file", render=False)
         if self.project is not None:
-            self._project()
+            self._project(self.project)
         else:
             self.user = gr.State("")
             gr.HTML(html.note(ALONE))
@@ -63,7 +63,7 @@ class ProjectSidebar:
         """The project that the reader of this page works in."""
         return self.session.project
 
-    def _project(self) -> None:
+    def _project(self, project: Project) -> None:
         """The parts that need a project, update for the first time when the page is opened."""
         self.warning = gr.HTML("")
         self.user = gr.Textbox("", label="Your initials, for the log", lines=1, max_length=40, elem_classes="initials")
@@ -75,10 +75,12 @@ class ProjectSidebar:
             js_on_load=read_scripts("images", "image_list"),
             apply_default_css=False,
             elem_id="annotate-queue",
-            server_functions=queue.server_functions(self.project, lambda name: self.session.views.view(name).project),
+            server_functions=queue.server_functions(
+                project, lambda name: self.session.require_views().view(name).project
+            ),
         )
         self.notice = gr.HTML("")
-        with gr.Accordion("Add images", open=not self.project.items(), elem_id="annotate-add") as self.adding:
+        with gr.Accordion("Add images", open=not project.items(), elem_id="annotate-add") as self.adding:
             self.add = gr.File(
                 label="Pictures, volumes, DICOM files or zips", file_count="multiple", type="filepath", height=130
             )
@@ -141,39 +143,50 @@ class ProjectSidebar:
             read_only = html.note(READ_ONLY, "warning") if self.project.read_only else ""
             shows |= {self.warning: read_only + warn_untrained(annotation)} | self.update_list(annotation)
             # images are added by the first reader; the consensus begins with the masks of the readers
-            if self.session.view.name:
+            view = self.session.require_view()
+            if view.name:
                 hidden = gr.update(visible=False)
                 shows |= {
                     self.add: hidden,
                     self.modality: hidden,
-                    self.adding: gr.Accordion("Proposals", visible=not self.session.view.is_consensus),
+                    self.adding: gr.Accordion("Proposals", visible=not view.is_consensus),
                 }
         return shows
 
     def update_list(self, annotation: AnnotationSession | None) -> dict:
         """The list and the log as they are now."""
         current = "" if annotation is None or annotation.case is None else annotation.case.item
-        shown = class_bar.show(self.project, current, can_edit=not self.session.view.name)
+        view = self.session.require_view()
+        shown = class_bar.show(view.project, current, can_edit=not view.name)
         return {
             self.classes: shown,
-            self.list: queue.pointer(self.project, current),
-            self.log: queue.done(self.project),
+            self.list: queue.pointer(view.project, current),
+            self.log: queue.done(view.project),
         }
 
     def listen(self) -> None:
         """Connect the events of the column, except those of the list, which puts images on screen."""
-        kept = {"show_progress": "minimal"}
         on_event(
-            self.save_one.click, self._one, [self.one, self.state], self.ready, show_progress_on=self.save_one, **kept
+            self.save_one.click,
+            self._one,
+            [self.one, self.state],
+            self.ready,
+            show_progress_on=self.save_one,
+            show_progress="minimal",
         ).then(None, js=PRESS)
         on_event(
-            self.save_history.click, self._history, [self.state], self.ready, show_progress_on=self.save_history, **kept
+            self.save_history.click,
+            self._history,
+            [self.state],
+            self.ready,
+            show_progress_on=self.save_history,
+            show_progress="minimal",
         ).then(None, js=PRESS)
         if self.project is None:
             return
         self.retrain.listen()
         self.readers.listen()
-        shown, lost = [self.notice, *self.outputs], {"may_lose": [self.state]}
+        shown, held = [self.notice, *self.outputs], [self.state]
         self.session.on_open(show_user, [], self.user)
         on_event(
             self.classes.act,
@@ -182,7 +195,7 @@ class ProjectSidebar:
             self.outputs,
             trigger_mode="multiple",
             saves=True,
-            **lost,
+            may_lose=held,
         )
         self.added = on_event(
             self.add.upload,
@@ -190,11 +203,15 @@ class ProjectSidebar:
             [self.add, self.modality, self.user, self.state],
             [self.add, self.adding, *shown],
             lane=LONG,
-            **lost,
+            may_lose=held,
         )
-        proposing = {"inputs": [self.user, self.state], "outputs": shown, "concurrency_limit": 1, "lane": LONG, **lost}
-        on_event(self.propose.click, self._propose, **proposing)
-        self.proposed = on_event(self.added.success, self._propose, **proposing)
+
+        def propose_on(listen: Callable) -> gr.events.Dependency:
+            inputs = [self.user, self.state]
+            return on_event(listen, self._propose, inputs, shown, concurrency_limit=1, lane=LONG, may_lose=held)
+
+        propose_on(self.propose.click)
+        self.proposed = propose_on(self.added.success)
         exported = [self.form, self.chosen, self.label, self.names]
         sending = on_event(
             self.send.click,
@@ -203,36 +220,37 @@ class ProjectSidebar:
             [self.ready, self.notice],
             show_progress_on=self.send,
             lane=LONG,
-            **kept,
+            show_progress="minimal",
         )
         sending.success(None, js=PRESS)
         on_event(self.save_log.click, self._log, [], self.ready).then(None, js=PRESS)
 
     def _class(self, user: str, annotation: AnnotationSession | None, event: gr.EventData) -> dict:
-        class_bar.handle(self.project, event, author(user), can_edit=not self.session.view.name)
+        view = self.session.require_view()
+        class_bar.handle(view.project, event, author(user), can_edit=not view.name)
         return self.update_list(annotation)
 
     def _add(self, paths: list[str] | None, modality: str, user: str, annotation: AnnotationSession | None) -> dict:
         self.refuse_other_readers()
-        count, notes = session_files.add(
-            self.project, [Path(path) for path in paths or ()], modality or None, author(user)
-        )
+        project = self.session.require_project()
+        count, notes = session_files.add(project, [Path(path) for path in paths or ()], modality or None, author(user))
         shown = [
             f"{count} new image{'s' * (count != 1)}." if count or notes else "These images are here already.",
             *notes,
         ]
         return {
             self.add: None,
-            self.adding: gr.Accordion(open=not self.project.items()),
+            self.adding: gr.Accordion(open=not project.items()),
             self.notice: html.notes(shown, bool(notes)),
         } | self.update(annotation)
 
     def _propose(self, user: str, annotation: AnnotationSession | None) -> Iterator[dict]:
         """Masks for all images that wait for one, with a bar."""
-        if self.session.view.is_consensus:
+        view = self.session.require_view()
+        if view.is_consensus:
             raise user_error("the consensus is made of the readers' masks; networks propose none")
         notes, done = [], 0
-        for done, count, problem in proposals.propose_all(self.project, self.session.annotation_registry, author(user)):
+        for done, count, problem in proposals.propose_all(view.project, self.session.annotation_registry, author(user)):
             notes += [problem] * bool(problem)
             yield {
                 self.notice: queue.bar(
@@ -247,7 +265,7 @@ class ProjectSidebar:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "annotations.zip"
-                notes = transfer.write(self.project, form, which, label, out, names).notes
+                notes = transfer.write(self.session.require_project(), form, which, label, out, names).notes
                 ready = gr.processing_utils.save_file_to_cache(out, self.ready.GRADIO_CACHE)
         except (ValueError, OSError) as error:
             raise user_error(error if isinstance(error, ValueError) else disk.sentence(error)) from None
@@ -255,8 +273,10 @@ class ProjectSidebar:
 
     def import_masks(self, path: str | None, user: str) -> str:
         """Save the masks of an upload; returns the message about it."""
+        if path is None:
+            raise user_error("there is no upload; choose it again")
         try:
-            count, notes = session_files.take(self.project, Path(path), user)
+            count, notes = session_files.take(self.session.require_project(), Path(path), user)
         except UnreadableImage as refusal:
             return html.notes([str(refusal)], True)
         saved = (
@@ -268,17 +288,19 @@ class ProjectSidebar:
 
     def refuse_other_readers(self) -> None:
         """Raise an error for the user on the page of another reader than the first."""
-        if self.session.view.name:
+        if self.session.require_view().name:
             raise user_error("images are added and deleted by the first reader only")
 
     def _log(self) -> str:
         try:
-            return gr.processing_utils.save_file_to_cache(self.project.folder / "log.jsonl", self.ready.GRADIO_CACHE)
+            log = self.session.require_project().folder / "log.jsonl"
+            return gr.processing_utils.save_file_to_cache(log, self.ready.GRADIO_CACHE)
         except OSError as error:
             raise user_error(disk.sentence(error)) from None
 
     def _one(self, form: str, annotation: AnnotationSession | None) -> str:
-        case, map_xyz = require_image(annotation).case, require_image(annotation).image.mask_xyz
+        annotation = require_image(annotation)
+        case, map_xyz = annotation.case_on_screen, annotation.image.mask_xyz
         if form not in export.formats(case.scan):
             raise user_error(f"format {form!r}; allowed are {', '.join(export.formats(case.scan))}")
         defined = structures.defined(self.project) if self.project is not None and case.item else structures.USUAL

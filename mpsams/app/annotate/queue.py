@@ -183,12 +183,12 @@ def done(project: Project) -> str:
 
 def _line(row: dict, places: dict[str, str]) -> str:
     """A line of the log in words: when, which image, what, by whom, and how much."""
-    time, action = str(row.get("time"))[5:16].replace("T", " "), row.get("action")
+    time, action = str(row.get("time"))[5:16].replace("T", " "), str(row.get("action"))
     changed = (
         f"+{row['pixels_added']} −{row['pixels_removed']} px" if {"pixels_added", "pixels_removed"} <= set(row) else ""
     )
     seconds = f"{row['seconds']:.0f} s" if isinstance(row.get("seconds"), int | float) and row["seconds"] else ""
     named = str(row["image_class"] or "none") if "image_class" in row else ""
-    event = f"{places.get(row.get('item'), '')} {ACTIONS.get(action, action)} {named}".strip()
+    event = f"{places.get(str(row.get('item')), '')} {ACTIONS.get(action, action)} {named}".strip()
     details = escape(", ".join(filter(None, (event, str(row.get("user") or ""), changed, seconds))))
     return f"<time>{escape(time)}</time> {details}"

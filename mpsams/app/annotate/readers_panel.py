@@ -44,7 +44,7 @@ class ReadersPanel:
 
     def show(self) -> dict:
         """The panel when the page is opened; the agreement follows."""
-        view = self.session.view
+        view = self.session.require_view()
         return {
             self.readers: self._show(),
             self.agreement: html.note("Comparing the masks…") if view.is_consensus else "",
@@ -52,7 +52,8 @@ class ReadersPanel:
 
     def add_images(self, user: str) -> dict:
         """Add the images that a reader's project lacks; then compare the readers on the page of their consensus."""
-        view, notes = self.session.view, []
+        view = self.session.require_view()
+        notes: list[str] = []
         if view.name:
             self._add_images(view.name, user, notes)
         if view.is_consensus:
@@ -61,24 +62,25 @@ class ReadersPanel:
 
     def make(self, event: gr.EventData) -> Iterator[str]:
         """Make the consensus of all images; yields a bar, then a sentence."""
-        method, project, done = str(event_values(event).get("method")), self.session.project, 0
+        method, view, done = str(event_values(event).get("method")), self.session.require_view(), 0
         notes: list[str] = []
         try:
-            for done, count in self.session.views.make_consensus(method, notes=notes):
+            for done, count in self.session.require_views().make_consensus(method, notes=notes):
                 if done % OFTEN == 0:
                     yield queue.bar(done / count, f"Consensus: {done} of {count}. You can go on working.", "Consensus")
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
-        made = sum(item.reader == readers.AUTHOR.format(method) for item in project.items())
+        made = sum(item.reader == readers.AUTHOR.format(method) for item in view.project.items())
         yield html.note(
             f"{made} image{'s' * (made != 1)} of {done} {'have' if made != 1 else 'has'} a consensus by"
             f" {METHOD_TITLES[method]} now. Look at each, or accept them from the list."
-        ) + html.notes([*self.session.view.notes, *notes])
+        ) + html.notes([*view.notes, *notes])
 
     def _join(self, user: str, event: gr.EventData) -> str:
         values = event_values(event)
         try:
-            view = self.session.views.join(str(values.get("name", "")), values.get("blind") is not False, author(user))
+            name, is_blind = str(values.get("name", "")), values.get("blind") is not False
+            view = self.session.require_views().join(name, is_blind, author(user))
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
         return self._show(view.name)
@@ -89,7 +91,7 @@ class ReadersPanel:
 
     def _add_images(self, name: str, user: str, notes: list[str] | None = None) -> None:
         try:
-            self.session.views.update(name, author(user), notes)
+            self.session.require_views().update(name, author(user), notes)
         except (ValueError, OSError) as error:
             raise user_error(disk.as_sentence(error)) from None
 
@@ -99,21 +101,21 @@ class ReadersPanel:
     def _csv(self, event: gr.EventData) -> str:
         one, other = _choose_pair(_pairs(self._require_consensus()), event_values(event).get("pair", 0))
         try:
-            data = self.session.views.measure(one[1], other[1]).csv()
+            data = self.session.require_views().measure(one[1], other[1]).csv()
         except ValueError as error:
             raise user_error(error) from None
         return gradio_compat.save_to_cache(data, f"agreement {one[0]} and {other[0]}.csv", self.ready)
 
     def _require_consensus(self) -> ReaderView:
         """Return the view of all readers. An error on the page of one of them, who may be blind."""
-        view = self.session.view
-        if view is None or not view.is_consensus:
+        view = self.session.require_view()
+        if not view.is_consensus:
             raise user_error("readers are compared on the page of their consensus")
         return view
 
     def _show(self, go: str | None = None) -> str:
         """The readers as HTML. go: the reader whose page is opened next."""
-        view, views = self.session.view, self.session.views
+        view, views = self.session.require_view(), self.session.require_views()
         others, notes = ([], view.notes) if view.name else views.open_all()
         found = [(one.project.counts(), one) for one in others]
         names = [
@@ -130,7 +132,7 @@ class ReadersPanel:
         if not pairs:
             return html.note("Masks are compared as soon as there is a second reader.") + html.notes(notes)
         (_, first), (_, second) = chosen = _choose_pair(pairs, pair)
-        found = self.session.views.measure(first, second)
+        found = self.session.require_views().measure(first, second)
         doubts = {str(row["id"]): round(1 - float(str(row["dsc"])), 4) for row in found.rows if row["unit"]}
         changed = {
             item.id: doubts[item.id]

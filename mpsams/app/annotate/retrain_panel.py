@@ -44,7 +44,8 @@ class RetrainPanel:
 
     def __init__(self, session: Session, user: gr.Textbox) -> None:
         # of the first reader
-        self.session, self.project, self.registry, self.user = session, session.project, session.registry, user
+        self.session, self.registry, self.user = session, session.registry, user
+        self.project = session.require_project()
         with gr.Accordion("Learn from your corrections", open=False, elem_id="teach") as self.panel:
             gr.HTML(ABOUT)
             self.status = gr.HTML("")
@@ -64,7 +65,7 @@ class RetrainPanel:
         """The section as the project's last run is now; hidden from other readers than the first, on whose masks it
         learns.
         """
-        if self.session.view.name:
+        if self.session.require_view().name:
             return {self.panel: gr.Accordion(visible=False), self.clock: gr.Timer(active=False)}
         try:
             return self._update()
@@ -74,11 +75,12 @@ class RetrainPanel:
     def _update(self) -> dict:
         run, in_use = retraining_run.last(self.project.folder), adoption.promoted(self.project.folder)
         progress = None if run is None else run.progress()
-        running, count = progress is not None and progress.state == "running", self.project.counts()["accepted"]
+        running = progress is not None and progress.state == "running"
+        count = self.project.counts()["accepted"]
         notes, offered, better = [], False, False
-        if running:
+        if progress is not None and running:
             notes = [queue.bar(progress.share, progress.words, "Learning")]
-        elif progress is not None and progress.state == "done":
+        elif run is not None and progress is not None and progress.state == "done":
             used, verdict = adoption.in_use_of(self.project.folder, run) is not None, run.evaluation()
             offered = not verdict.worse and not used and verdict.checkpoint.exists()
             better = offered and verdict.better
@@ -143,7 +145,10 @@ class RetrainPanel:
         return self.update()
 
     def _use(self, user: str) -> dict:
-        return self._done(lambda project: adoption.promote(project, retraining_run.last(project.folder), author(user)))
+        run = retraining_run.last(self.project.folder)
+        if run is None:
+            raise user_error("there is no new network; learn from the accepted masks first")
+        return self._done(lambda project: adoption.promote(project, run, author(user)))
 
     def _back(self, user: str) -> dict:
         return self._done(lambda project: adoption.rollback(project, author(user)))

@@ -51,13 +51,13 @@ def pictures(case: Case, at: MaskedPatches, picked: int) -> list[str]:
     def film(caption: str, *layers: str) -> str:
         over = [images.layer(images.grid_path(*shape), "grid", shape, SIZE), case.outline(SIZE, part=True)]
         extra = f'role="application" {viewer.LINKED} data-columns="{columns}" data-picked="{picked}"'
-        layers = [
+        shown = [
             images.use_image("case-part", SIZE),
             *layers,
             *over,
             drawn(images.cells(spot, columns), "picked", True),
         ]
-        return images.svg(f"{caption} Arrow keys choose a patch.", SIZE, layers, extra)
+        return images.svg(f"{caption} Arrow keys choose a patch.", SIZE, shown, extra)
 
     def hides(mask_1l) -> list[str]:
         mask = images.cells(mask_1l, columns)
@@ -134,7 +134,7 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
                 html.bars(("first", ours / top, f"{ours:.0f}"), ("random", random / top, f"{random:.0f}")),
             )
         )
-    if case.has_lesion:
+    if case.agreement is not None and case.has_lesion:
         truth_1l = case.agreement.truth_1l
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
         found.append(
@@ -205,7 +205,7 @@ def clicked_patch(case: Case, at: MaskedPatches, picked: int) -> str:
         (f"At epoch {at.epoch:g}, lesion first", now[0]),
         (f"At epoch {at.epoch:g}, at random", now[1]),
     ]
-    if case.has_lesion:
+    if case.agreement is not None and case.has_lesion:
         rows.append(("True lesion", "yes, over a quarter of it" if case.agreement.truth_1l[0, picked] else "no"))
     body = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
     where = f"row {picked // columns + 1}, column {picked % columns + 1}"

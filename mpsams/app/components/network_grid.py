@@ -81,12 +81,19 @@ def known_images(compared: SliceComparison) -> str:
     return "This image was " + "; ".join(f"{part} for {', '.join(names)}" for part, names in found.items()) + "."
 
 
+def truth_of(compared: SliceComparison) -> np.ndarray:
+    """The truth, bool (H, W), where it is one of the pictures."""
+    assert compared.case.truth_hw is not None
+    return compared.case.truth_hw
+
+
 def fits(compared: SliceComparison) -> str:
     """A sentence on which network is nearest to the truth, if there is one."""
     titles = compared.predictions.titles
-    if not compared.scores:
+    truth_hw = compared.case.truth_hw
+    if truth_hw is None or not compared.scores:
         return "With a lesion mask (sidebar) DSC, PPV and sensitivity appear below."
-    if not compared.case.truth_hw.any():
+    if not truth_hw.any():
         quiet = [titles[name] for name, scores in compared.scores.items() if scores["dsc"] == 1]
         rightly = f"rightly outlined by none: {', '.join(quiet)}" if quiet else "and every network outlines something"
         return f"The truth holds no lesion here, {rightly}; outlining nothing scores 1, outlining anything scores 0."
@@ -131,7 +138,7 @@ def cell(compared: SliceComparison, which: str, truth: str) -> str:
     """One small picture with its numbers; truth: its outline as SVG."""
     title = name_of(compared, which)
     if which == "truth":
-        numbers = [f"area {html.percent(compared.case.truth_hw.mean(), 1)}"]
+        numbers = [f"area {html.percent(truth_of(compared).mean(), 1)}"]
     elif which == "dispute":
         numbers = [
             f"{'mean DSC of two' if len(compared.peers) > 2 else 'DSC of the two'}:"
@@ -246,7 +253,7 @@ def heading(compared: SliceComparison, which: str) -> str:
 def caption(compared: SliceComparison, which: str) -> str:
     """A large picture in words."""
     if which == "truth":
-        return f"The truth covers {share(compared.case.truth_hw)}."
+        return f"The truth covers {share(truth_of(compared))}."
     if which == "dispute":
         return "Dark: all networks say the same. Bright: as many say lesion as say it is not."
     outlined = f"{name_of(compared, which)} outlines {share(compared.masks[which])}."

@@ -31,7 +31,8 @@ class RecordFiles:
 
 def find_records(registry: ModelRegistry) -> RecordFiles:
     """Look through the results folder."""
-    files, plans, wrong = registry.records(), {}, []
+    files, wrong = registry.records(), []
+    plans: dict[str, tuple[Path, ...]] = {}
     for file in files:
         try:
             for plan in tables.plans([file]):

@@ -74,7 +74,7 @@ def table(found: Table, measure: str) -> str:
 
 def block(lines: Sequence[Line], measure: str, ends: tuple[float, float], paper: bool) -> str:
     """The lines of one share of labels, the best in bold."""
-    means = [round(line.cells[measure].mean, 3) for line in lines if line.cells[measure].mean is not None]
+    means = [round(score, 3) for line in lines if (score := line.cells[measure].mean) is not None]
     best = max(means) if len(means) > 1 else None
     rows = []
     for line in lines:
@@ -118,7 +118,7 @@ def range_of(cell: Cell, ends: tuple[float, float]) -> str:
         return 100 * (value - low) / (high - low)
 
     parts = []
-    if cell.low is not None:
+    if cell.low is not None and cell.high is not None:
         parts.append(f'<i style="left:{at(cell.low):.1f}%;width:{at(cell.high) - at(cell.low):.1f}%"></i>')
     if cell.mean is not None:
         parts.append(f'<b style="left:{at(cell.mean):.1f}%"></b>')
@@ -146,7 +146,8 @@ def difference_report(comparisons: Sequence[Comparison], choice: Choice) -> str:
         return html.note(
             f"{TITLES[METHOD]} shares no run with another method of this table: nothing can be compared yet."
         )
-    ahead, behind = (sum(c.shown and (c.mean > 0) == more for c in known) for more in (True, False))
+    ahead = sum(c.shown and c.mean is not None and c.mean > 0 for c in known)
+    behind = sum(c.shown for c in known) - ahead
     unclear = len(known) - ahead - behind
     here = sum(c.shown_here and not c.shown for c in known)
     counts = (

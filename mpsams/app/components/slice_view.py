@@ -18,7 +18,7 @@ def current_slice(case: Case) -> str:
     """The slice on screen with its truth, held once for the whole page as #case-image, and its part as #case-part."""
     size, (whole, part) = case.size_hw, case.pictures
     layers = [images.hold_image("case-image", whole, size)]
-    if part is None:
+    if part is None or case.box is None:
         layers.append(images.alias("case-part", "case-image"))
     else:
         layers.append(f"<defs>{images.hold_image('case-part', part, size)}</defs>")

@@ -75,11 +75,12 @@ def choose_steps(case: Case, most: int = MOST) -> tuple[int, int, int]:
     """Every how many voxels one is sent, along S, H, W: the finest axes are thinned until at most so many voxels are
     left.
     """
-    shape, spacing, steps = case.scan.shown().shape, case.scan.spacing(), [1, 1, 1]
+    shape, steps = case.scan.shown().shape, [1, 1, 1]
+    spacing = case.scan.spacing() or (1.0, 1.0, 1.0)
     while math.prod(-(-count // step) for count, step in zip(shape, steps, strict=True)) > most:
         finest = min(
             (axis for axis in range(3) if steps[axis] < shape[axis]), key=lambda axis: spacing[axis] * steps[axis]
-        )  # type: ignore[index]
+        )
         steps[finest] += 1
     return steps[0], steps[1], steps[2]
 

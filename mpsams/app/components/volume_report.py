@@ -70,7 +70,8 @@ def summary(case: Case, whole: Whole | None, thresholds: Mapping[str, float]) ->
 
     thresholds: of networks whose own is not the default.
     """
-    if of(case, whole) is None:
+    whole = of(case, whole)
+    if whole is None:
         return ""
     masks, titles = whole.masks(thresholds), titles_of(whole.predictions)
     values = {name: undefined_as_nan(volumes.measure(case, mask_xyz)) for name, mask_xyz in masks.items()}

@@ -168,7 +168,8 @@ class GuardedBlocks(gr.Blocks):
             paths = uploaded_files(inputs)
             if not paths:
                 return await answer()
-            memory, space = self._queue.cost_of(event_id) or await asyncio.to_thread(cost.estimate, paths)
+            known = self._queue.cost_of(event_id)
+            memory, space = await asyncio.to_thread(cost.estimate, paths) if known is None else known
             work = asyncio.ensure_future(answer())
             await asyncio.wait({work}, timeout=self.longest)
             if not work.done():

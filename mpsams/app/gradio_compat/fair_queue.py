@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 
@@ -102,8 +103,11 @@ class FairQueue(Queue):
                 if work is None or work.done():
                     self._end(event)
                 else:
-                    work.add_done_callback(lambda _, event=event: self._end(event))
+                    work.add_done_callback(functools.partial(self._end_late, event))
             self._may_begin = True
+
+    def _end_late(self, event: Event, work: asyncio.Future) -> None:
+        self._end(event)
 
     def _end(self, event: Event) -> None:
         self.turns.end(self._tickets.pop(event._id), self.waiting())

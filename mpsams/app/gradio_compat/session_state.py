@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 from copy import copy
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -22,7 +23,9 @@ class LeanState(SessionState):
 
     def __init__(self, blocks: gr.Blocks) -> None:
         self.blocks_config = copy(blocks.default_config)
-        self.config_values, self.state_data, self._state_ttl = {}, {}, {}
+        self.config_values: dict = {}
+        self.state_data: dict[int, Any] = {}
+        self._state_ttl: dict[int, tuple[float | None, datetime.datetime]] = {}
         self.is_closed, self.STATE_TTL_WHEN_CLOSED = False, 3600
 
     def __setitem__(self, key: int, value: object) -> None:

@@ -122,7 +122,8 @@ class LessonContext:
     @cached_property
     def agreement(self) -> Agreement | None:
         """Of the clusters, swapped or not, with the truth."""
-        return None if self.case.agreement is None else inference.agreement(self.study, self.case.truth_11ss)
+        truth_11ss = self.case.truth_11ss
+        return None if truth_11ss is None else inference.agreement(self.study, truth_11ss)
 
     @cached_property
     def centre_auc(self) -> float:
@@ -136,7 +137,8 @@ class LessonContext:
         return None if name is None else self.registry.network(name)
 
     def reconstruct(self, way: str) -> Reconstruction:
-        """Reconstruction of the image by that network; ``painter`` must not be None."""
+        """Reconstruction of the image by that network, which must be there."""
+        assert self.autoencoder is not None
         return shared.reconstruct(
             self.autoencoder, self.image_11ss, self.hidden_patches(way), self.study.patch, self.case.truth_11ss
         )

@@ -31,12 +31,18 @@ class Example:
     @property
     def lift(self) -> float:
         """Lift: share of lesion patches in the lesion cluster over their share in the image."""
-        return self.case.agreement.lift
+        return lift_of(self.case)
+
+
+def lift_of(case: Case) -> float:
+    """The lift of a case with a truth."""
+    assert case.agreement is not None
+    return case.agreement.lift
 
 
 def finds_lesion(case: Case) -> bool:
     """True if the patches of the lesion cluster are lesion more often than random ones."""
-    return case.has_lesion and case.agreement.lift > CHANCE
+    return case.has_lesion and lift_of(case) > CHANCE
 
 
 def find_examples(first: Case, cases: Sequence[Case], registry: ModelRegistry) -> list[Example]:
@@ -44,12 +50,12 @@ def find_examples(first: Case, cases: Sequence[Case], registry: ModelRegistry) -
     best selector.
     """
     with_lesion = [case for case in cases if case.has_lesion]
-    weakest = min(with_lesion, key=lambda case: case.agreement.lift)
+    weakest = min(with_lesion, key=lift_of)
     tried = [
         _case.recluster(weakest, open_case.clustering_options(registry.clustering(weakest.modality, selector)))
         for selector in clusters.SELECTORS
     ]
-    best = max(tried, key=lambda case: case.agreement.lift)
+    best = max(tried, key=lift_of)
     found = [Example(first, "the example"), Example(weakest, "the counter-example"), Example(best, "another selector")]
     return list({(one.case.title, one.case.selector): one for one in reversed(found)}.values())[::-1]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ MATRICES = {
 }
 
 
-def is_page(address: object) -> bool:
+def is_page(address: object) -> TypeGuard[str]:
     """True if an address that the browser sends can be that of this page: http or https, of at most 200 characters
     without spaces.
     """

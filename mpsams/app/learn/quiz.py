@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -95,7 +95,7 @@ def make_round(seed: int, number: int, clustering: Callable[[str], dict]) -> Rou
     return Round(title, study.image_11ss, truth_11ss, hidden_1l, truth_1l, by_score, by_middle, ratio)
 
 
-def submit_guess(quiz: Quiz, picks: Sequence[object], round_: Round) -> Quiz:
+def submit_guess(quiz: Quiz, picks: object, round_: Round) -> Quiz:
     """Return the quiz after a guess.
 
     ValueError unless three different hidden patches are picked while the round is open.
@@ -115,7 +115,8 @@ def submit_guess(quiz: Quiz, picks: Sequence[object], round_: Round) -> Quiz:
         lesson.count_hits(round_.middle, truth_l),
         lesson.expected_random_hits(round_.hidden_1l[0], truth_l, PICKS),
     )
-    scores = tuple(before + now for before, now in zip(quiz.scores, found, strict=True))
+    own, clustering, middle, random = (before + now for before, now in zip(quiz.scores, found, strict=True))
+    scores = own, clustering, middle, random
     return replace(quiz, picks=tuple(sorted(chosen)), scores=scores, done=quiz.done + 1)
 
 

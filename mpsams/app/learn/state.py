@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import Any
 from urllib.parse import urlencode
 
 from torch import Tensor
@@ -68,7 +69,7 @@ class LessonState:
         ValueError names the value and what is allowed.
         """
         last = PATCHES - 1
-        checks = {
+        checks: dict[str, Callable[[Any], Any]] = {
             "step": lambda value: parse_number("step", value, 1, len(STEPS)),
             "epoch": lambda value: parse_number("epoch", value, 1, schedule.HORIZON),
             "patch": lambda value: None if value is None else parse_number("patch", value, 0, last),
@@ -88,10 +89,11 @@ class LessonState:
 
 def parse_number(name: str, value: object, low: int, high: int) -> int:
     """Return a whole number from a page (an int) or a link (digits). ValueError where it is not in [low, high]."""
-    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value)
-    if not (digits or type(value) is int) or not low <= int(value) <= high:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        value = int(value)
+    if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} {str(value)[:80]!r}; allowed are {low} to {high}")
-    return int(value)
+    return value
 
 
 def parse_flag(name: str, value: object) -> bool:

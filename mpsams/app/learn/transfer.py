@@ -9,7 +9,7 @@ from mpsams.app.learn.layout import StepPage
 from mpsams.app.learn.steps import film
 from mpsams.app.learn.uses import NO_NETWORK
 from mpsams.inference.case import NAMES
-from mpsams.inference.comparison import ASSIST, TITLES, is_assistant, parse_name
+from mpsams.inference.comparison import ASSIST, TITLES, SliceComparison, is_assistant, parse_name
 from mpsams.inference.registry import training_data
 
 SAME_DSC = 0.02  # a smaller difference on one image says nothing
@@ -46,8 +46,8 @@ def transfer(context: LessonContext) -> StepPage:
             " lesions, 10% of those available. For comparison, a network of the same shape is trained on the same"
             " images from random weights."
         ),
-        *with_all_labels(context),
-        judged(context),
+        *with_all_labels(context, compared),
+        judged(context, compared),
         "One image proves nothing: the tab Results shows the averages over images that no training saw.",
     ]
     key = html.key(
@@ -58,7 +58,7 @@ def transfer(context: LessonContext) -> StepPage:
     taught = "" if elsewhere else html.taught_on(training_data(about[0]), context.case.plane)
     return StepPage(
         title,
-        elsewhere + html.row(outlined_films(context), "films two") + key,
+        elsewhere + html.row(outlined_films(context, compared), "films two") + key,
         paragraphs,
         "<h4>Try it</h4><p>Choose another sample in the sidebar, or open an image of your own. The tab Segment &amp;"
         ' compare has all networks and a threshold to move.</p><button type="button" class="do" data-go="11">Play the'
@@ -68,9 +68,8 @@ def transfer(context: LessonContext) -> StepPage:
     )
 
 
-def outlined_films(context: LessonContext) -> list[str]:
+def outlined_films(context: LessonContext, compared: SliceComparison) -> list[str]:
     """The outline of each network that is compared, with its DSC."""
-    compared = context.compared
     truth = context.case.outline(context.case.size_hw)
     films = []
     for name in sorted(compared.masks, key=lambda name: list(BEGUN).index(parse_name(name)[1])):
@@ -88,27 +87,27 @@ def outlined_films(context: LessonContext) -> list[str]:
     return films
 
 
-def with_all_labels(context: LessonContext) -> list[str]:
+def with_all_labels(context: LessonContext, compared: SliceComparison) -> list[str]:
     """A sentence on the assistant, where there is one."""
-    name = next((name for name in context.compared.masks if is_assistant(name)), None)
+    name = next((name for name in compared.masks if is_assistant(name)), None)
     if name is None:
         return []
-    dsc = context.compared.scores.get(name, {}).get("dsc")
+    dsc = compared.scores.get(name, {}).get("dsc")
     return [
         "The assistant was trained with all labels"
         + (f"; its DSC is {html.number(dsc, 3)} here." if dsc is not None and context.case.has_lesion else ".")
     ]
 
 
-def judged(context: LessonContext) -> str:
+def judged(context: LessonContext, compared: SliceComparison) -> str:
     """Compare the two by the numbers of this image."""
-    compared = context.compared
-    if not compared.scores:
+    truth_hw = context.case.truth_hw
+    if truth_hw is None or not compared.scores:
         return (
             f"The outline runs where the probability of lesion reaches {THRESHOLD:.0%}. Which is right cannot be said"
             " here: this image has no lesion mask."
         )
-    if not context.case.truth_hw.any():
+    if not truth_hw.any():
         return "This image holds no lesion: the right answer is to outline nothing."
     dsc = {parse_name(name)[1]: scores["dsc"] for name, scores in compared.scores.items() if not is_assistant(name)}
     if set(dsc) != set(COMPARED):

@@ -111,7 +111,7 @@ class Budget:
         room.
         """
         reserved = [0, 0]
-        tokens = (VISITOR, VISITOR.set(visitor)), (RESERVED, RESERVED.set(reserved))
+        visitor_before, reserved_before = VISITOR.set(visitor), RESERVED.set(reserved)
         if visitor is not None:
             with self._lock:
                 known = self._visitors.setdefault(visitor, Visitor())
@@ -121,8 +121,8 @@ class Budget:
         try:
             yield
         finally:
-            for variable, token in tokens:
-                variable.reset(token)
+            VISITOR.reset(visitor_before)
+            RESERVED.reset(reserved_before)
             self._end_request(visitor, reserved)
 
     def reserve(self, memory: int = 0, disk: int = 0) -> None:
@@ -137,9 +137,10 @@ class Budget:
             if any(self._used[k] + more[k] > self.limits[k] for k in (0, 1) if more[k]):
                 raise OverBudget(FULL)
             reserved = RESERVED.get()
-            for k in (0, 1) if reserved is not None else ():
-                reserved[k] += more[k]
-                self._used[k] += more[k]
+            if reserved is not None:
+                for k in (0, 1):
+                    reserved[k] += more[k]
+                    self._used[k] += more[k]
 
     def close(self, visitor: str) -> None:
         """The tab was closed, or its connection broke: let go of all but drawings, and of those too when room is
@@ -156,7 +157,7 @@ class Budget:
             for k in (0, 1):
                 self._used[k] -= reserved[k]
             known = None if visitor is None else self._visitors.get(visitor)
-            if known is None:
+            if visitor is None or known is None:
                 return
             known.busy -= 1
             self._measure(known)

@@ -67,12 +67,12 @@ class Connection(H11Protocol):
     bytes since begun.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.begun = self.active = time.monotonic()
         self.received = 0
         if len(self.connections) >= CONNECTIONS - 1:
             self._make_room()
-        super().connection_made(transport)
+        super().connection_made(transport)  # type: ignore[arg-type]  # a server's is an asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         self.active = time.monotonic()
@@ -127,8 +127,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second
             now = time.monotonic()
-            for connection in [one for one in self.server_state.connections if one.is_late(now)]:
-                connection.drop()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection) and connection.is_late(now):
+                    connection.drop()
         return await super().on_tick(counter)
 
 

@@ -84,20 +84,27 @@ class Listeners:
     def register(self) -> None:
         """Connect the handlers to their events."""
         session, sidebar = self.session, self.sidebar
-        inputs, lost = [session.case, self.state, sidebar.user], {"may_lose": [session.case, self.state]}
+        inputs, held = [session.case, self.state, sidebar.user], [session.case, self.state]
         # the page sends one at a time
         on_event(
-            self.stage.act, self.act, inputs, self.outputs, trigger_mode="multiple", lane=lane_of, saves=True, **lost
+            self.stage.act,
+            self.act,
+            inputs,
+            self.outputs,
+            trigger_mode="multiple",
+            lane=lane_of,
+            saves=True,
+            may_lose=held,
         )
         on_event(sidebar.truth.click, self.use, [self.state], [session.case, session.version])
         session.on_case(self.show, [self.state, sidebar.user], self.outputs, may_lose=[self.state], lane=NETWORK)
 
     def register_project(self) -> None:
         """Connect the handlers of the project's events; the sidebar must listen already."""
-        session, sidebar, lost = self.session, self.sidebar, {"may_lose": [self.session.case, self.state]}
+        session, sidebar, held = self.session, self.sidebar, [self.session.case, self.state]
         inputs = [session.case, self.state, sidebar.user]
-        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
-        on_event(sidebar.readers.agreement.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, **lost)
+        on_event(sidebar.list.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, may_lose=held)
+        on_event(sidebar.readers.agreement.pick, self.pick, inputs, self.outputs, lane=self.lane_of_pick, may_lose=held)
         on_event(
             sidebar.readers.agreement.consensus,
             self.make_consensus,
@@ -105,9 +112,9 @@ class Listeners:
             [sidebar.notice, *self.outputs],
             concurrency_limit=1,
             lane=LONG,
-            **lost,
+            may_lose=held,
         )
-        on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, **lost)
+        on_event(sidebar.added.success, self.begin, inputs, self.outputs, lane=NETWORK, may_lose=held)
         on_event(
             self.stage.ahead,
             self.prefetch,
@@ -117,7 +124,7 @@ class Listeners:
             lane=LONG,
             may_lose=[self.state],
         )
-        on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, **lost)
+        on_event(sidebar.proposed.success, self.settle, inputs, self.outputs, lane=NETWORK, may_lose=held)
         on_event(
             sidebar.list.batch,
             self.batch,
@@ -125,17 +132,22 @@ class Listeners:
             [sidebar.notice, *self.outputs],
             concurrency_limit=1,
             lane=LONG,
-            **lost,
+            may_lose=held,
         )
         masks = [sidebar.masks, sidebar.user, session.case, self.state]
         on_event(
-            sidebar.masks.upload, self.take, masks, [sidebar.notice, sidebar.masks, *self.outputs], lane=LONG, **lost
+            sidebar.masks.upload,
+            self.take,
+            masks,
+            [sidebar.notice, sidebar.masks, *self.outputs],
+            lane=LONG,
+            may_lose=held,
         )
 
     def lane_of_pick(self, message: object) -> str:
         """Return the lane of a click in the list: the networks are asked about an image that nobody has opened yet."""
         id = message.get("item") if isinstance(message, dict) else None
-        return NETWORK if any(item.id == id for item in self.session.project.items("new")) else PICTURE
+        return NETWORK if any(item.id == id for item in self.session.require_project().items("new")) else PICTURE
 
     def act(self, case: Case | None, annotation: AnnotationSession | None, user: str, event: gr.EventData) -> dict:
         """Handle a command of the canvas."""
@@ -170,7 +182,7 @@ class Listeners:
     def begin(self, case: Case | None, annotation: AnnotationSession | None, user: str) -> dict:
         """Open the first image of the queue after images were added, if no image of the project is on screen."""
         annotation = self._ensure(annotation)
-        stays = bool(case and case.item) or self.session.project.next() is None
+        stays = bool(case and case.item) or self.session.require_project().next() is None
         reply = None if stays else annotation.open("", author(user))
         annotation.is_untouched = not stays
         return self._show_reply(annotation, reply, case)
@@ -179,7 +191,7 @@ class Listeners:
         """Once the masks are proposed, open the first image of the queue in place of the one that ``begin`` opened, if
         nobody has worked on that.
         """
-        annotation, first = self._ensure(annotation), self.session.project.next()
+        annotation, first = self._ensure(annotation), self.session.require_project().next()
         if not annotation.is_untouched or first is None:
             return self._show_reply(annotation, None, case)
         return self._show_reply(annotation, annotation.open(first.id, author(user)), case)
@@ -190,7 +202,8 @@ class Listeners:
         """Accept, skip, reopen or delete the images that are selected in the list; then show the image on screen as it
         is now.
         """
-        project, annotation, problems, done = self.session.project, self._ensure(annotation), [], 0
+        project, annotation, done = self.session.require_project(), self._ensure(annotation), 0
+        problems: list[str] = []
         try:
             action, ids = batch.parse(event._data)
         except ValueError as error:
@@ -235,7 +248,7 @@ class Listeners:
         """Return the annotation session of this page, a new one if there is none, or if it is of another reader."""
         session, view = self.session, self.session.view
         # without a project there is no view
-        if annotation is not None and (annotation.view is None or annotation.view.name == view.name):
+        if annotation is not None and (annotation.view is None or view is None or annotation.view.name == view.name):
             return annotation
         return AnnotationSession(session.annotation_registry, session.project, session.reserve, view)
 

@@ -13,6 +13,7 @@ from mpsams.app import endpoints
 from mpsams.app.components import html, viewer
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
+from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.state import parse_number
 from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import FIRST_EPOCH, Session
@@ -64,10 +65,13 @@ def build(session: Session) -> None:
     stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
-    waits = {"lane": NETWORK, "needs": lambda case, epoch, way: needed_results(case, epoch, way, registry)}
-    on_event(gr.on, show, inputs, stage, triggers=[epoch.input, way.input], **waits)
+
+    def needs(case: Case, epoch: float, way: str) -> Keys:
+        return needed_results(case, epoch, way, registry)
+
+    on_event(gr.on, show, inputs, stage, lane=NETWORK, needs=needs, triggers=[epoch.input, way.input])
     session.link_epoch(epoch)
-    session.on_case(show, [session.epoch, way], stage, **waits)
+    session.on_case(show, [session.epoch, way], stage, lane=NETWORK, needs=needs)
     session.keep_in_address(
         {"epoch": epoch},
         lambda values, case: dict.fromkeys(

@@ -115,8 +115,14 @@ class ResultsTab:
         on_event(gr.on, self._fill, inputs, filled, triggers=[self.key.change, self.plan.input])
         on_event(gr.on, self._draw, inputs, self.drawn, triggers=[control.input for control in self.controls[1:]])
         on_event(gr.on, self._pair, inputs, self.points, triggers=[control.input for control in self.pairing])
-        pressed = {"show_progress": "minimal", "show_progress_on": self.button}
-        written = on_event(self.button.click, self._table_file, {*inputs, self.form}, self.ready, **pressed)
+        written = on_event(
+            self.button.click,
+            self._table_file,
+            {*inputs, self.form},
+            self.ready,
+            show_progress="minimal",
+            show_progress_on=self.button,
+        )
         written.then(None, js=PRESS)
 
     def _fill(self, values: dict) -> Iterator[dict]:

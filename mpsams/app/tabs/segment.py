@@ -185,7 +185,6 @@ class SegmentTab:
         session.on_case(self._settle, [self.wanted, self.whole, self.thresholds], settled, may_lose=[self.whole])
         inputs = [session.case, self.thresholds, self.order, self.wanted, predictions]
         shows = [predictions, self.which, *self.pictures]
-        waits = {"lane": NETWORK, "needs": self._needed_results}
         asking = on_event(
             gr.on,
             self._infer,
@@ -193,7 +192,8 @@ class SegmentTab:
             shows,
             triggers=[self.due.change, self.wanted.input],
             may_lose=[predictions],
-            **waits,
+            lane=NETWORK,
+            needs=self._needed_results,
         )
         # a threshold may have been moved while they were asked
         on_event(asking.then, self._show, redraw, self.pictures)
@@ -318,7 +318,7 @@ class SegmentTab:
         self.session.reserve(len(case.scan.shown()) * sum(4 * self.registry.network(name).size ** 2 for name in names))
         busy = {self.start: gr.Button(interactive=False), self.stop: gr.Button(interactive=True)}
         for done, found in volumes.segment(case, [self.registry.network(name) for name in names]):
-            if found is None:
+            if not found:
                 yield busy | {self.report: volume_report.progress(done, case)}
         result = Whole(case.scan, dict(zip(names, found, strict=True)), now.parts)
         label = gr.Button("Download the mask (of the whole volume)")
@@ -331,12 +331,17 @@ class SegmentTab:
     # --- downloads
 
     def _listen_to_downloads(self) -> None:
-        files = {"show_progress": "minimal", "lane": NETWORK}
         inputs = [self.predictions, self.thresholds, self.which, self.form, self.whole]
-        # no network is asked, but the mask of a volume takes its time
-        of_slice = {"needs": lambda *values: None if values[-1] else ()}
         on_event(
-            self.download.click, self._mask_file, inputs, self.file, show_progress_on=self.download, **of_slice, **files
+            self.download.click,
+            self._mask_file,
+            inputs,
+            self.file,
+            lane=NETWORK,
+            # no network is asked, but the mask of a volume takes its time
+            needs=lambda *values: None if values[-1] else (),
+            show_progress_on=self.download,
+            show_progress="minimal",
         ).then(None, js=PRESS)
         changed = [self.rows, self.rows_note, self.clear]
         on_event(
@@ -346,7 +351,8 @@ class SegmentTab:
             changed,
             may_lose=[self.rows],
             show_progress_on=self.add,
-            **files,
+            lane=NETWORK,
+            show_progress="minimal",
         )
         on_event(self.clear.click, lambda: self._rows_updates(()), [], changed)
         inputs = [self.predictions, self.thresholds, self.rows, self.crop, self.paper]
@@ -357,7 +363,8 @@ class SegmentTab:
             self.file,
             may_lose=[self.rows],
             show_progress_on=self.print_it,
-            **files,
+            lane=NETWORK,
+            show_progress="minimal",
         ).then(None, js=PRESS)
 
     def _mask_file(
