@@ -342,7 +342,7 @@ def test_the_same_sheet_in_the_middle_of_a_stroke_takes_nothing_of_it(opened):
     assert (server.masks[0] == expected).all() and held(page)["steps"] == 1 and not page.wrong
 
 
-def test_values_are_exact_and_the_window_is_told_to_the_server(opened):
+def test_values_are_exact_and_the_window_is_sent_to_the_server(opened):
     server = Server([RAMP])
     page = opened(server)
     for x, y in ((3, 4), (63, 47), (40, 20)):

@@ -170,7 +170,7 @@ def test_a_late_answer_takes_back_nothing_that_was_drawn_since(open_page):
     until(page, own="c000" + "4" + "0" * 59, patch=17)
 
 
-def test_the_animation_plays_to_the_last_epoch_by_itself_and_stops_where_it_is_told(page):
+def test_the_animation_plays_to_the_last_epoch_by_itself_and_stops_at_a_chosen_one(page):
     at(page, 6)
     page.get_by_role("button", name="1", exact=True).locator("visible=true").last.click()
     until(page, epoch=1)

@@ -309,7 +309,7 @@ def renamed(root):
         ),
     ],
 )
-def test_what_is_wrong_with_a_busi_folder_is_said_when_it_is_opened(busi, spoil, message):
+def test_what_is_wrong_with_a_busi_folder_is_reported_when_it_is_opened(busi, spoil, message):
     spoil(busi)
     with pytest.raises(ValueError, match=message):
         datasets.open_dataset("busi", busi)

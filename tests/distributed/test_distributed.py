@@ -573,7 +573,7 @@ def test_two_machines_train_together(tmp_path, pack):
 
 
 @pytest.mark.slow
-def test_a_refusal_is_said_once(tmp_path, pack):
+def test_a_refusal_is_printed_once(tmp_path, pack):
     argv = lasting(pack, tmp_path / "out")
     process = torchrun("--standalone", "--nproc-per-node=2", *argv, "--data.size", "48")
     text = ended(process)

@@ -502,7 +502,7 @@ def same_as_stopped(other: Path, out: Path, packed: Path, monkeypatch, step: int
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_an_ending_waits_for_the_write_and_a_failed_one_is_told(tmp_path, monkeypatch, capsys):
+def test_an_ending_waits_for_the_write_and_a_failed_one_is_reported(tmp_path, monkeypatch, capsys):
     made, large = small(1), checkpoint.save_large
 
     def slow(*rest):

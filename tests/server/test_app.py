@@ -64,7 +64,7 @@ def study_of(case, **more):
         (errno.EIO, "went wrong"),
     ],
 )
-def test_a_disk_that_takes_no_file_is_told_of_wherever_it_happens(monkeypatch, number, sentence):
+def test_a_disk_that_takes_no_file_is_reported_wherever_it_happens(monkeypatch, number, sentence):
     """Downloads are written by gradio, after the function that made them."""
 
     def full(*_):

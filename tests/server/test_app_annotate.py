@@ -224,7 +224,7 @@ def test_whatever_writes_the_log_writes_the_name_that_was_signed_in_with(small_w
         assert len(rows) > 6 and {row["user"] for row in rows} == {"anne"} and users == ["anne", "anne"]
 
 
-def test_a_read_only_project_is_said_to_be_one(small_weights, tmp_path, monkeypatch):
+def test_a_read_only_project_has_a_warning(small_weights, tmp_path, monkeypatch):
     with Project(tmp_path / "project") as project:
         item = project.add(picture(tmp_path))
 

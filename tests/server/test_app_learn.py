@@ -413,7 +413,7 @@ def test_a_value_of_the_wrong_type_is_refused(values):
         LessonState().update(values)
 
 
-def test_a_page_that_sends_back_what_it_was_told_changes_nothing():
+def test_a_page_that_sends_back_the_state_it_got_changes_nothing():
     state = LessonState(step=7, epoch=5, patch=3, swap=True, rounds=2, way="own", own="0" * 63 + "1", request=4)
     assert LessonState().update(state.to_page()) == state and state.update({}) == state
 

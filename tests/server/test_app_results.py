@@ -224,7 +224,7 @@ def test_the_networks_are_sorted_by_their_dsc_and_have_bars_in_colours_of_their_
     assert all(f"stroke:{plots.outline(method)[0]}" in every for method in ("scratch", "simclr"))
 
 
-def test_whether_the_image_was_seen_is_said(compared):
+def test_the_report_states_whether_the_image_was_seen(compared):
     assert "It is not recorded whether the networks have seen this image." in network_grid.verdict(compared)
     predictions = replace(
         compared.predictions, parts=dict(zip(SEG, ("training", "held out", "unknown"), strict=True)), shown=SEG[0]
@@ -383,7 +383,7 @@ def test_what_was_shown_is_counted_from_the_comparisons(reader, small_records):
     assert "nothing can be compared yet" in result_report.difference_report((), CHOICE)
 
 
-def test_what_holds_for_these_pretrainings_only_is_said_and_not_counted_as_shown(tmp_path):
+def test_what_holds_for_these_pretrainings_only_is_marked_and_not_counted_as_shown(tmp_path):
     gain = {"scratch": 0.0, "mae": 0.0, "mps_ams": 0.25}
     path = made_records.write(
         tmp_path / "one.jsonl",

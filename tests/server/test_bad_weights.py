@@ -119,7 +119,7 @@ def test_what_cannot_be_used_is_left_out_with_a_reason(mixed, name):
     assert registry.network(GOOD).size == 64
 
 
-def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_said(mixed):
+def test_the_state_of_a_run_is_no_fault_and_a_name_of_other_letters_can_be_shown(mixed):
     unusable = ModelRegistry(mixed).unusable_files()
     assert "state" not in unusable and "\\udcff-seg-10.safetensors is not a whole" in unusable["\\udcff-seg-10"]
     assert len(unusable) == len(BAD) + 1

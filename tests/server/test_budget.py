@@ -299,7 +299,7 @@ def test_another_image_changes_what_is_open_and_nothing_else(served, tmp_path):
     assert len(answers) > 5 and page.part("learn") in {one for listener in follow for one in listener["outputs"]}
 
 
-def test_a_page_from_before_the_app_was_started_again_is_told_so(served, tmp_path):
+def test_a_page_from_before_the_app_was_started_again_gets_a_message(served, tmp_path):
     before = Tab(served(), "one")
     before.open(picture(tmp_path, 1))
     own = before.call(EPOCH)[0]

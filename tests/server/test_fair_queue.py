@@ -132,7 +132,7 @@ def test_what_is_given_up_holds_its_place_until_it_ends(queue, monkeypatch):
     asyncio.run(check())
 
 
-def test_files_decide_the_lane_and_what_is_wrong_with_them_is_said_later(queue, monkeypatch, tmp_path):
+def test_files_decide_the_lane_and_what_is_wrong_with_them_is_reported_later(queue, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.nii").write_bytes(b"n+1")

@@ -155,7 +155,7 @@ def test_a_browser_stays_on_its_machine_and_browsers_are_spread(proxy):
     assert set(seen) == {"one", "two"}
 
 
-def test_the_machine_is_told_whom_it_serves_and_answers_are_compressed(proxy):
+def test_the_machine_gets_the_visitors_address_and_answers_are_compressed(proxy):
     with browser(proxy) as client:
         answer = client.get("/")
     assert (
@@ -253,7 +253,7 @@ def app_of(guest: hall_guest.Guest) -> int:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_visitors_of_an_app_that_ends_are_told_and_come_back(small_weights, tmp_path):
+def test_visitors_of_an_app_that_ends_get_a_message_and_come_back(small_weights, tmp_path):
     with two_apps(small_weights, tmp_path) as apps, nginx(tmp_path, apps[0].port, apps[1].port) as (port, trusted):
         of_app: dict[int, hall_guest.Guest] = {}
         for number in range(64):

@@ -528,7 +528,7 @@ def failed(*options: str, **environment: str) -> str:
     return run.stderr.strip().rpartition("\n")[2]
 
 
-def test_a_port_in_use_is_refused_before_anything_is_said():
+def test_a_port_in_use_is_refused_before_anything_is_printed():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

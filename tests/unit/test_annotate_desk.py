@@ -784,7 +784,7 @@ def test_an_upload_is_sorted_into_images_and_refused_by_number(project, tmp_path
     assert session_files.add(project, [picture(tmp_path)], None, "")[0] == 0
 
 
-def test_what_the_reader_notices_of_an_added_image_is_said(project, tmp_path):
+def test_what_the_reader_notices_of_an_added_image_is_reported(project, tmp_path):
     (tmp_path / "SECRET.nii").write_bytes(nii(np.zeros((20, 20, 4, 3), np.int16), codes=(0, 0)))
     count, notes = session_files.add(project, [picture(tmp_path), tmp_path / "SECRET.nii"], None, "Dr. A")
     assert (
@@ -853,7 +853,7 @@ def full(_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_told_wherever_something_is_written(registry, project, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_wherever_something_is_written(registry, project, tmp_path, monkeypatch):
     first = project.add(picture(tmp_path))
     second = project.add(picture(tmp_path, 1))
     log = (project.folder / "log.jsonl").read_bytes()
@@ -885,7 +885,7 @@ def test_a_full_disk_is_told_wherever_something_is_written(registry, project, tm
     assert page.send("save")["saved"] == "disk" and np.array_equal(project.mask(second.id), mask)
 
 
-def test_a_damaged_mask_is_told_and_its_image_opens(registry, project, tmp_path):
+def test_a_damaged_mask_is_reported_and_its_image_opens(registry, project, tmp_path):
     id = project.add(picture(tmp_path)).id
     mask = np.ones((*SIZE[::-1], 1), bool)
     project.accept(id, mask)

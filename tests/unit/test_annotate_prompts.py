@@ -113,7 +113,7 @@ def test_a_preview_is_shown_and_changes_nothing(page, project, prompted):  # noq
     assert np.array_equal(page.mask, before) and len(project.log()) == lines
 
 
-def test_nothing_found_and_an_unsure_answer_are_said(page, prompted):  # noqa: F811
+def test_nothing_found_and_an_unsure_answer_are_reported(page, prompted):  # noqa: F811
     before = page.mask.copy()
     answer = prompt(page, positive=[(5.5, 5.5)], negative=[(5.5, 5.5)])
     assert "found nothing" in answer["error"] and np.array_equal(page.mask, before)
@@ -121,7 +121,7 @@ def test_nothing_found_and_an_unsure_answer_are_said(page, prompted):  # noqa: F
     assert "unsure" in prompt(page, BOX)["message"]
 
 
-def test_without_a_network_for_prompts_the_page_is_told(page):  # noqa: F811
+def test_without_a_network_for_prompts_the_page_gets_a_message(page):  # noqa: F811
     answer = prompt(page, BOX)
     assert "no network for boxes and clicks" in answer["error"] and answer["state"]["prompts"] is False
 

@@ -192,7 +192,7 @@ def test_categories_of_one_image_each_are_classes_as_before(tmp_path):
             same(project, other)
 
 
-def test_a_dataset_file_that_is_none_is_said_and_nothing_breaks(tmp_path):
+def test_a_dataset_file_that_is_none_is_reported_and_nothing_breaks(tmp_path):
     with Project(tmp_path / "project") as project:
         item = project.add(picture(tmp_path))
         up = tmp_path / "up" / "masks"

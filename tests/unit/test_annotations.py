@@ -802,7 +802,7 @@ def test_agreement_and_changes():
     assert masks.agreement(one & ~one, one & ~one) == 1
 
 
-def test_endings_are_told_by_content(tmp_path):
+def test_endings_are_chosen_by_content(tmp_path):
     assert images.ending_of(picture(tmp_path / "x.dcm")) == ".png"
     assert (
         images.ending_of(volume(tmp_path / "x.nii.gz")) == ".nii.gz"

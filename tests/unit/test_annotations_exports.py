@@ -237,7 +237,7 @@ def test_pictures_keep_their_values(tmp_path, top):
     assert not written.notes and np.array_equal(again.voxels_xyz, scan.voxels_xyz)
 
 
-def test_values_that_no_png_holds_are_rounded_and_said_so(tmp_path):
+def test_values_that_no_png_holds_are_rounded_and_reported(tmp_path):
     values = np.random.default_rng(0).random((20, 30, 1)).astype(np.float32)
     for name, scan in (("bright", Scan(values, "ultrasound", "")), ("dark", Scan(values / 9, "ultrasound", ""))):
         written = exports.write([Annotated(scan, values > 0.5)], "folder", tmp_path / name)
@@ -436,7 +436,7 @@ def test_images_with_repeated_or_missing_ids_are_refused(tmp_path, ids, kept, me
         assert np.array_equal(found.masks[name][:, :, 0].T, square(int(name) - 1))
 
 
-def test_annotations_of_no_image_are_told_and_touch_none(tmp_path):
+def test_annotations_of_no_image_are_reported_and_touch_none(tmp_path):
     whole = annotated(1, 2, 3)
     whole["annotations"][0]["image_id"], whole["annotations"][2]["image_id"] = "1", 99
     found = imports.read(written(tmp_path, whole), three())
@@ -481,7 +481,7 @@ def test_run_lengths_of_crowds_count_and_background_does_not(tmp_path):
     )
 
 
-def test_several_kinds_on_one_image_are_merged_and_told(tmp_path):
+def test_several_kinds_on_one_image_are_merged_and_reported(tmp_path):
     whole = annotated(1, 1, 3)
     whole["images"] = [whole["images"][0], whole["images"][2]]
     whole["annotations"][1]["category_id"] = 2
@@ -511,7 +511,7 @@ def test_other_tools_are_refused_by_name(tmp_path, whole, message):
     ("annotations.xml", "<?xml version='1.0'?><annotations><image/></annotations>", "CVAT and Pascal VOC"),
     ("labels.txt", "0 0.5 0.5 0.1 0.1", "There are no masks"), ("empty.zip", "", "There are no masks"),
 ])  # fmt: skip
-def test_files_without_masks_are_told(tmp_path, name, text, message):
+def test_files_without_masks_are_reported(tmp_path, name, text, message):
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / name).write_text(text)
     path = tmp_path / "up" / name
@@ -578,7 +578,7 @@ def test_only_masks_are_read_as_masks(tmp_path, images, masks, zipped):
         assert np.array_equal(found.masks[name][:, :, 0].T, square(number))
 
 
-def test_pictures_that_are_no_masks_are_told(tmp_path):
+def test_pictures_that_are_no_masks_are_reported(tmp_path):
     scans = {"a": picture((96, 128)), "b": picture((96, 128), 1)}
     save(tmp_path / "one" / "a.png", photograph(0))
     save(tmp_path / "one" / "b.png", np.uint8(255) * square(0))

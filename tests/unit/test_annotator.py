@@ -97,7 +97,7 @@ def test_a_later_scribble_goes_over_an_earlier_one_and_the_mask_is_what_is_follo
     )
 
 
-def test_what_is_told_is_counted_by_hand():
+def test_reported_numbers_are_counted_by_hand():
     found = [
         annotator.Session((0.1, 0.95), (10,), (5.0,)),
         annotator.Session((0.92,), (), ()),

@@ -237,7 +237,7 @@ def test_a_folder_without_masks_has_no_target(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["labels", "labelsTr", "GT", "ground_truth"])
-def test_masks_in_a_folder_of_another_name_are_told_of(tmp_path, name):
+def test_masks_in_a_folder_of_another_name_are_reported(tmp_path, name):
     made_volumes.folder(tmp_path)
     (tmp_path / "masks").rename(tmp_path / name)
     dataset = datasets.open_dataset("folder", tmp_path)
@@ -331,7 +331,7 @@ def test_a_folder_opens_what_the_app_opens(tmp_path, change):
     assert not any("Passed over" in note for note in dataset.notes)
 
 
-def test_what_is_no_image_is_passed_over_and_said(tmp_path):
+def test_what_is_no_image_is_passed_over_and_reported(tmp_path):
     made = plain_folder(tmp_path)
     for name in ("Thumbs.db", "desktop.ini", "README", "README.md", "p0.json", ".DS_Store", "._p0.nii.gz"):
         (tmp_path / "images" / name).write_bytes(b"{this is no image}" * 10)
@@ -401,7 +401,7 @@ def test_the_window_of_a_volume_is_that_of_the_app(tmp_path, modality, low, high
     assert sample.spans == ((low, high),) == (case.span,) and sample.unit.std() > 0.1
 
 
-def test_images_of_several_modalities_are_said(tmp_path):
+def test_images_of_several_modalities_are_reported(tmp_path):
     made_volumes.folder(tmp_path)
     (note,) = datasets.open_dataset("folder", tmp_path).notes
     assert "read as ultrasound" in note and "scan (NIfTI)" in note
@@ -425,7 +425,7 @@ def test_what_the_reader_notes_reaches_the_data_set_and_its_stack(tmp_path):
     assert stack.of(["p1"]).notes == stack.notes and dataset.of(["p1"]).notes == dataset.notes
 
 
-def test_images_and_masks_that_are_swapped_are_said(tmp_path):
+def test_images_and_masks_that_are_swapped_are_reported(tmp_path):
     made_volumes.folder(tmp_path)
     for path in sorted((tmp_path / "images").glob("*.png")):
         mask = tmp_path / "masks" / f"{path.stem}{ {'a': '', 'b': '_mask', 'c.1': '_seg'}[path.stem] }.png"
@@ -439,7 +439,7 @@ def test_images_and_masks_that_are_swapped_are_said(tmp_path):
     )
 
 
-def test_files_that_the_official_layouts_do_not_know_are_said_or_ignored(tmp_path):
+def test_files_that_the_official_layouts_do_not_know_are_reported_or_ignored(tmp_path):
     made_volumes.hecktor_2020(tmp_path / "a")
     root = tmp_path / "a" / "hecktor_nii"
     for path in list(root.glob("CHGJ001*")):
@@ -456,7 +456,7 @@ def test_files_that_the_official_layouts_do_not_know_are_said_or_ignored(tmp_pat
     assert notes[0] == "hecktor_nii/ was not read, for again/ holds CTs too; name one of them as data.root."
 
 
-def test_brats_in_other_letters_and_patients_left_out_are_said(tmp_path):
+def test_brats_in_other_letters_and_patients_left_out_are_reported(tmp_path):
     made_volumes.brats(tmp_path, sequences=("t1", "flair"))
     for path in list((tmp_path / "HGG" / "Brats18_HGG_0").iterdir()):
         path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
@@ -542,7 +542,7 @@ T1, SEG = "HGG/Brats18_HGG_1/Brats18_HGG_1_t1.nii.gz", "HGG/Brats18_HGG_1/Brats1
         ),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(tmp_path, name, file, spoil, message):
+def test_what_is_wrong_with_a_folder_is_reported_when_it_is_opened(tmp_path, name, file, spoil, message):
     WRITE[name](tmp_path)
     datasets.open_dataset(name, tmp_path)
     spoil(tmp_path / file)
@@ -585,7 +585,7 @@ def coded(code: int):
         ),
     ],
 )
-def test_what_is_wrong_inside_a_file_is_said_when_it_is_read(tmp_path, name, file, spoil, message):
+def test_what_is_wrong_inside_a_file_is_reported_when_it_is_read(tmp_path, name, file, spoil, message):
     WRITE[name](tmp_path)
     spoil(tmp_path / file)
     dataset = datasets.open_dataset(name, tmp_path)

@@ -187,7 +187,7 @@ def test_the_file_says_what_it_is(exported, capsys):
 @pytest.mark.parametrize(
     "modality, word", [("ct", "40, width 400 HU"), ("mri", "99th percentile"), (None, "Intensities")]
 )
-def test_preparation_is_told_for_each_modality(modality, word):
+def test_preparation_is_described_for_each_modality(modality, word):
     assert word in export.preparation(modality, 128) and "128 x 128" in export.preparation(modality, 128)
 
 

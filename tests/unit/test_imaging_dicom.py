@@ -593,7 +593,7 @@ def test_what_is_no_image_is_left_out_with_a_note(tmp_path):
 # Geometry
 
 
-def test_missing_slices_are_told(tmp_path):
+def test_missing_slices_are_reported(tmp_path):
     files = series(tmp_path, noise((12, ROWS, COLUMNS)))
     # the 5th and the 9th
     kept = [path for path in files if pydicom.dcmread(path).InstanceNumber not in (12 - 4, 12 - 8)]
@@ -603,7 +603,7 @@ def test_missing_slices_are_told(tmp_path):
     np.testing.assert_allclose(scan.affine[:3, 2], [0, 0, 2.5])
 
 
-def test_uneven_spacing_is_told(tmp_path):
+def test_uneven_spacing_is_reported(tmp_path):
     files = []
     for k, z in enumerate([0, 2, 4, 6.5, 8.5]):
         files.append(
@@ -624,7 +624,7 @@ def test_gantry_tilt_shears_the_affine(tmp_path, angle):
     np.testing.assert_allclose(scan.affine[:3, 1], 0.75 * np.array([0, -tilted[4], tilted[5]]), atol=1e-6)
 
 
-def test_slices_shifted_sideways_are_told(tmp_path):
+def test_slices_shifted_sideways_are_reported(tmp_path):
     files = []
     for k in range(5):
         ds = instance(noise((ROWS, COLUMNS), k), f"{k}", ImagePositionPatient=[3 * (k == 2), 0, k])

@@ -121,7 +121,7 @@ def test_two_things_tell_them_apart_together(tmp_path, lost):
     assert "told apart by echo time and kind of image" in dicom.read(files).notes[-1]
 
 
-def test_diffusion_is_told_apart_by_b_value_and_direction(tmp_path):
+def test_diffusion_is_distinguished_by_b_value_and_direction(tmp_path):
     def elements(p, z):
         direction = {"DiffusionGradientOrientation": np.eye(3)[p - 1].tolist()} if p else {}
         return {"DiffusionBValue": 1000.0 * bool(p)} | direction
@@ -148,7 +148,7 @@ def test_parts_that_may_begin_at_either_end(tmp_path):
     assert "told apart by acquisition time" in scan.notes[-1] and "may mix them" in scan.notes[-1]
 
 
-def test_what_nothing_tells_apart_is_said(tmp_path):
+def test_what_nothing_tells_apart_is_reported(tmp_path):
     files = slices(tmp_path, lambda p, z: {}, [(0, 1), (1, 4)])
     scan = dicom.read(files)
     assert "may mix them, as nothing says for certain" in scan.notes[-1]
@@ -295,7 +295,7 @@ def test_sizes_in_one_folder_are_choices(tmp_path):
         ({"Rows": 16}, 1),
     ],
 )
-def test_what_is_no_part_of_the_volume_is_said(tmp_path, other, count):
+def test_what_is_no_part_of_the_volume_is_reported(tmp_path, other, count):
     files = slices(tmp_path, lambda p, z: {}, phases=1)
     for k in range(count):
         pixels = np.full((other.get("Rows", SIDE), SIDE), 7, np.int16)

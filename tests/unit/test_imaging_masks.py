@@ -291,7 +291,7 @@ def test_soft_pictures_are_cut_at_half(quality, scale):
     assert np.array_equal(found.lesion, grey > grey.max() / 2) and "soft edges" in found.notes[0]
 
 
-def test_an_image_taken_for_a_mask_is_told():
+def test_an_image_taken_for_a_mask_is_reported():
     grey = np.random.default_rng(0).integers(0, 256, DISC.shape).astype(np.uint8)
     assert any(
         "as in an image rather than a mask" in note

@@ -192,7 +192,7 @@ def test_negative_values_alone_are_no_ct(opened, name):
     assert opened(nii(negative()[name]), "mri").notes == ()
 
 
-def test_a_ct_with_little_air_is_said_to_be_guessed(opened):
+def test_a_ct_with_little_air_has_a_note_that_it_is_guessed(opened):
     tissue = np.random.default_rng(2).integers(-120, 90, (40, 36, 20)).astype(np.int16)
     tissue[0] = -1000
     (note,) = opened(nii(tissue)).notes
@@ -224,7 +224,7 @@ def test_stated_and_straight_needs_no_note(opened):
         assert scan.notes == () and np.allclose(scan.affine, np.diag([-1, -1, 2, 1]))
 
 
-def test_unstated_orientation_is_said(opened):
+def test_unstated_orientation_is_reported(opened):
     data = nii(noise(), codes=(0, 0))
     scan = opened(data)
     assert scan.notes == (nifti_header.UNSTATED,) and np.array_equal(scan.affine, by_nibabel(data).affine)
@@ -283,7 +283,7 @@ def both(sform: np.ndarray, qform: np.ndarray) -> bytes:
     return header.binaryblock + bytes(4) + noise().tobytes("F")
 
 
-def test_sform_and_qform_that_disagree_are_said_to(opened):
+def test_sform_and_qform_that_disagree_are_reported(opened):
     straight = np.diag([-1.0, -1, 2, 1])
     for turn, words in (
         ([-1, 1, 1, 1], "disagree on left and right;"),
@@ -302,7 +302,7 @@ def test_sform_and_qform_that_disagree_are_said_to(opened):
 
 
 @pytest.mark.parametrize("codes", [(0, 1), (0, 0)])
-def test_a_voxel_size_that_was_mended_is_said(opened, codes):
+def test_a_voxel_size_that_was_mended_is_reported(opened, codes):
     scan = opened(nii(noise(), codes=codes, pixdim=[1, -1.5, 2, 0, 0, 0, 0, 0]))
     assert scan.spacing() == (1, 2, 1.5)
     notes = " ".join(scan.notes)
@@ -315,7 +315,7 @@ def test_a_voxel_size_that_was_mended_is_said(opened, codes):
 
 
 @pytest.mark.parametrize("qfac, noted", [(1, False), (-1, False), (0, False), (-2, True), (0.5, True), (np.nan, True)])
-def test_a_qfac_that_is_none_is_said(opened, qfac, noted):
+def test_a_qfac_that_is_none_is_reported(opened, qfac, noted):
     scan = opened(nii(noise(), codes=(0, 1), pixdim=[qfac, 1, 1, 2, 0, 0, 0, 0]))
     assert any("qfac" in note for note in scan.notes) == noted
     assert not any(
@@ -323,7 +323,7 @@ def test_a_qfac_that_is_none_is_said(opened, qfac, noted):
     )
 
 
-def test_other_units_than_millimetres_are_said(opened):
+def test_other_units_than_millimetres_are_reported(opened):
     for unit, words in (("meter", ("metres",)), ("micron", ("micrometres",)), ("mm", ()), ("unknown", ())):
         header = header_of(SHAPE, np.int16)
         header.set_xyzt_units(unit)

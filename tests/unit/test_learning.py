@@ -221,7 +221,7 @@ def test_a_process_of_its_own_tells_how_far_it_is_and_writes_nothing_but_ids(fol
         assert SECRET.encode() not in path.read_bytes() and str(folder).encode() not in path.read_bytes(), path.name
 
 
-def test_the_steps_of_a_training_are_told(tmp_path):
+def test_the_steps_of_a_training_are_reported(tmp_path):
     progress = progress_file.ProgressReporter(tmp_path)
     progress("before", 0.5, "not yet")
     progress.written -= 2
@@ -348,7 +348,7 @@ def test_a_run_sees_that_it_was_cancelled_from_another_computer(folder, weights)
     assert run.progress().state == "cancelled" and not (run.folder / "images").exists()
 
 
-def test_what_goes_wrong_is_told_in_a_sentence(folder, weights):
+def test_what_goes_wrong_is_reported_in_a_sentence(folder, weights):
     run, own = retraining.prepare(folder, weights, NAME, epochs=5)
     spoilt = next((run.folder / "images").iterdir())
     spoilt.unlink()
@@ -493,7 +493,7 @@ def test_the_interval_is_of_pairs():
         ([0.2] * 5 + [-0.01] * 9, False),
     ],
 )
-def test_better_is_said_only_where_a_gain_is_shown(gains, better):
+def test_better_is_reported_only_where_a_gain_is_shown(gains, better):
     before = {str(number): 0.5 for number in range(len(gains))}
     result = retrain.compare_scores(before, {id: 0.5 + gain for id, gain in zip(before, gains)})
     assert result["better"] is better
@@ -559,7 +559,7 @@ def test_the_benchmark_takes_no_image_that_the_network_has_seen():
     assert benchmark.unseen_images(elsewhere, source, 0).cases == phantom.CASES
 
 
-def test_two_networks_of_one_name_are_told_apart(tmp_path):
+def test_two_networks_of_one_name_are_distinguished(tmp_path):
     about = {"kind": "segmentation", "size": 32, "model": MODEL, "data": {"modality": "ultrasound"}}
     for number, place in enumerate(("weights", "project")):
         torch.manual_seed(number)

@@ -43,7 +43,7 @@ def test_the_truth_ranks_perfectly_and_chance_does_not(found):
         assert (np.diff(covered, axis=0) >= 0).all() and (covered <= 1).all() and (values["ms"] > 0).all()
 
 
-def test_what_is_told_of_an_image_is_counted_by_hand():
+def test_reported_numbers_of_an_image_are_counted_by_hand():
     """Ten patches in a row, of which 2 and 3 are lesion; a selector that puts 3 first, then 9, and
     clusters these two.
     """

@@ -489,7 +489,7 @@ def test_facts_are_of_the_last_batch_and_not_part_of_the_state(name, images):
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
-def test_a_small_last_batch_that_is_told_apart_well_is_no_collapse(images):
+def test_a_small_last_batch_that_is_distinguished_well_is_no_collapse(images):
     """So few images cannot span more directions than they are; an epoch may end on such a batch."""
     method, a = built("byol"), torch.eye(8)[:images]
     method.remember(a, a + 1e-3)

@@ -237,7 +237,7 @@ def test_a_finished_pack_is_not_written_over(two_channels, whole):
 # Reading
 
 
-def test_a_finished_pack_is_told_from_one_of_other_data(two_channels, whole, tmp_path):
+def test_a_finished_pack_is_distinguished_from_one_of_other_data(two_channels, whole, tmp_path):
     packs.check(whole, two_channels)
     with pytest.raises(ValueError, match="was made from other patients than this folder of data has"):
         packs.check(whole, two_channels.of(two_channels.groups[:1]))

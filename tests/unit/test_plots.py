@@ -188,7 +188,7 @@ def test_fonts_are_as_before_afterwards():
 # --- looks
 
 
-def test_methods_can_be_told_apart_without_colour():
+def test_methods_can_be_distinguished_without_colour():
     assert set(plots.LOOKS) == set(tables.METHODS) and list(plots.LOOKS) == list(tables.METHODS)
     assert len({marker for _, marker, _ in plots.LOOKS.values()}) == len(plots.LOOKS)
     assert len({(colour, dashes) for colour, _, dashes in plots.LOOKS.values()}) == len(plots.LOOKS)

@@ -204,7 +204,7 @@ def test_plans_get_reports_of_their_own(tmp_path, monkeypatch):
     assert [path.parent.name for path in report.main([])] == ["one", "two"]
 
 
-def test_leakage_is_told_with_the_tables(tmp_path):
+def test_leakage_is_reported_with_the_tables(tmp_path):
     path = made_records.write(tmp_path / "made-up.jsonl", seeds=[0], draws=[0], recipes=["strong"])
     kinds = {
         name: {"pairs": 168, "torn": torn, "test_leaked": leaked}

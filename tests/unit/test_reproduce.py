@@ -296,7 +296,7 @@ def test_a_list_does_nothing(small, capsys):
     )
 
 
-def test_a_run_that_fails_is_told_and_the_others_are_done(small, quick_phantom, monkeypatch):
+def test_a_run_that_fails_is_reported_and_the_others_are_done(small, quick_phantom, monkeypatch):
     perform = reproduce.Reproduction.perform
 
     def failing(self, job, folder):

@@ -141,7 +141,7 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path):
         ({"time": 3}, "line 2 is no record"),
     ],
 )
-def test_what_is_wrong_with_a_row_is_said_with_its_line(tmp_path, second, message):
+def test_what_is_wrong_with_a_row_is_reported_with_its_line(tmp_path, second, message):
     with pytest.raises(ValueError, match=message) as refused:
         tables.read(lines(tmp_path / "r.jsonl", [row(), second]))
     assert "r.jsonl" in str(refused.value)
@@ -307,7 +307,7 @@ def test_intervals_say_what_they_hold_for(results):
     assert "†" not in tables.markdown(tables.table(results))
 
 
-def test_runs_that_are_missing_leave_a_dash_and_are_told(made, tmp_path):
+def test_runs_that_are_missing_leave_a_dash_and_are_reported(made, tmp_path):
     rows = [json.loads(text) for text in made.read_text(encoding="utf-8").splitlines()]
     rows = [
         r

@@ -470,7 +470,7 @@ def test_a_nan_in_the_weights_stops_the_pretraining(tmp_path, quick_phantom, mon
     assert not (tmp_path / "a" / "weights.safetensors").exists()
 
 
-def test_near_duplicates_stay_together_unless_told_otherwise(quick_phantom, monkeypatch):
+def test_near_duplicates_stay_together_unless_switched_off(quick_phantom, monkeypatch):
     from mpsams.datasets import Dataset, phantom
 
     twins = {f"{case} twin": case for case in phantom.CASES[:20]}
@@ -503,7 +503,7 @@ def test_near_duplicates_stay_together_unless_told_otherwise(quick_phantom, monk
         (["--method.name", "swav", "--optim.epochs", "7", "--data.name", "hecktor", "--optim.batch", "5"], (7, 5)),
     ],
 )
-def test_epochs_and_batch_are_the_papers_unless_told(monkeypatch, tmp_path, argv, found):
+def test_epochs_and_batch_are_the_papers_unless_given(monkeypatch, tmp_path, argv, found):
     monkeypatch.setattr(pretrain, "pretrain", lambda options, name: (options.optim.epochs, options.optim.batch))
     assert pretrain.main(argv) == found
     (tmp_path / "c.toml").write_text("[optim]\nepochs = 9\n")
@@ -524,7 +524,7 @@ def test_epochs_and_batch_are_the_papers_unless_told(monkeypatch, tmp_path, argv
         ("phantom", 0.1, 32),
     ],
 )
-def test_the_batch_of_a_fine_tuning_is_the_papers_unless_told(monkeypatch, tmp_path, data, labels, batch):
+def test_the_batch_of_a_fine_tuning_is_the_papers_unless_given(monkeypatch, tmp_path, data, labels, batch):
     monkeypatch.setattr(finetune, "finetune", lambda options, name: options.recipe.batch)
     argv = ["--data.name", data, "--labels", str(labels)]
     assert finetune.main(argv) == batch

@@ -70,7 +70,7 @@ def test_the_lesion_of_a_volume_can_be_cropped_to_and_its_body(ct):
     )
 
 
-def test_nothing_is_said_of_millimetres_where_there_are_none():
+def test_millimetres_are_not_mentioned_where_there_are_none():
     sample = open_case.open_sample(phantom.samples()[0], HOW)
     about = read_data(viewer.slice_data(replace(sample, truth_xyz=None)), "slice")
     assert about["mm"] is None and about["patient"] is None and about["lesion"] is None and about["body"] is None

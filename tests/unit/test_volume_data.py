@@ -114,7 +114,7 @@ def test_voxels_are_sent_at_the_display_window_and_in_the_order_of_axial_slices(
     )
 
 
-def test_of_a_large_volume_every_second_voxel_along_the_finest_axes_is_sent_and_said(ct, monkeypatch):
+def test_of_a_large_volume_every_second_voxel_along_the_finest_axes_is_sent_and_reported(ct, monkeypatch):
     monkeypatch.setattr(volume_data.choose_steps, "__defaults__", (48 * 100 * 100,))
     assert volume_data.choose_steps(ct) == (1, 2, 2)
     about = read(volume_data.describe(ct, None, "", {}), "planes")
