@@ -25,7 +25,7 @@ import numpy as np
 from mpsams import checkpoint, datasets, inference, plots, splits, tables
 from mpsams.imaging import MODALITIES
 from mpsams.inference import case as _case
-from mpsams.inference import comparison, open_case
+from mpsams.inference import comparison, network_names, open_case
 from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.figure_rows import CROPS, FORMS, FigureRow, make_row
 from mpsams.inference.figure_rows import draw as draw_rows
@@ -132,7 +132,7 @@ def rows_of(options: Drawing) -> list[FigureRow]:
             )
         case = _case.set_truth(case, Path(options.truths[number])) if options.truths else case
         names = (
-            comparison.choose_networks(registry.segmenters(case.modality), ())
+            network_names.choose_networks(registry.segmenters(case.modality), ())
             if not options.networks
             else options.networks
         )

@@ -16,7 +16,7 @@ from mpsams.annotation import adoption, propagation, scribble
 from mpsams.imaging import Scan
 from mpsams.inference import Network, shared
 from mpsams.inference.case import SIDE, Span
-from mpsams.inference.comparison import parse_name
+from mpsams.inference.network_names import parse_name
 from mpsams.inference.registry import ModelRegistry
 from mpsams.transforms import Box
 

@@ -10,7 +10,7 @@ from mpsams.annotation import acquisition, assist, disk, readers, structures
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
 from mpsams.inference.case import network_span
-from mpsams.inference.comparison import choose_networks
+from mpsams.inference.network_names import choose_networks
 from mpsams.inference.registry import ModelRegistry
 
 WITNESSES = 3  # networks that are asked about a volume, at most; of a flat image all with the usual share of labels are

@@ -17,8 +17,9 @@ from mpsams.app.server.lanes import NETWORK
 from mpsams.imaging import export, geometry
 from mpsams.inference import shared, volumes
 from mpsams.inference.case import MODALITIES, Case, set_truth
-from mpsams.inference.comparison import DEFAULT_THRESHOLD, scores, slice_mask
+from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.registry import ModelRegistry
+from mpsams.inference.slice_scores import scores, slice_mask
 
 DEFAULT = "-mps_ams-seg-10"
 FORMATS = {"png": "PNG", "nifti": "NIfTI", "dicom-seg": "DICOM-SEG, de-identified"}

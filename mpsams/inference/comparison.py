@@ -3,80 +3,28 @@
 No gradio here.
 
 Axes: M networks; H x W pixels of the slice; probabilities at a network's own size, S x S. Masks: True = lesion.
-
-Over 250 lines because masks, scores and agreement are computed from the same predictions of one slice.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from mpsams import calibration, inference, tables
+from mpsams import calibration
 from mpsams.calibration import Rule
-from mpsams.imaging import geometry
 from mpsams.inference import shared
 from mpsams.inference.case import Case
+from mpsams.inference.network_names import ASSIST, is_assistant, parse_name, titles_of
 from mpsams.inference.registry import ModelRegistry
+from mpsams.inference.slice_scores import defined, overlap, slice_lesion
 from mpsams.plots import images
 
-NAME = re.compile(r"(?P<data>.+)-(?P<method>[^-]+)-seg-(?P<percent>\d+)")
-ASSISTANT = re.compile(r"(?P<data>.+)-assist")
-# the method that an assistant has: the network to work with, which stands beside those that are compared
-ASSIST = "assist"
-DEFAULT = "10"  # percent of the labels of the networks that take part unless others are chosen
 DEFAULT_THRESHOLD = 0.5
 FIRST = "mps_ams"  # whose outline is large at first
-TITLES = tables.TITLES | {"scratch": "From scratch", ASSIST: "Assistant"}
-
-
-def parse_name(name: str) -> tuple[str, str, str]:
-    """Data set, method and percent of labels in a network's name; a name of another form is all method.
-
-    An assistant's method is ``ASSIST``.
-    """
-    if found := ASSISTANT.fullmatch(name):
-        return found["data"], ASSIST, ""
-    found = NAME.fullmatch(name)
-    return (found["data"], found["method"], found["percent"]) if found else ("", name, "")
-
-
-def is_assistant(name: str) -> bool:
-    """True if a network is an assistant, which learnt from all labels."""
-    return parse_name(name)[1] == ASSIST
-
-
-def titles_of(names: Iterable[str]) -> dict[str, str]:
-    """Networks with titles for people, assistants first, then in the paper's order; percent and data set are said only
-    where they differ.
-    """
-    parts = {name: parse_name(name) for name in names}
-    several = [len({part[k] for part in parts.values() if k == 0 or part[1] != ASSIST}) > 1 for k in range(3)]
-
-    def title(name: str) -> str:
-        data, method, percent = parts[name]
-        more = [f"{percent}%"] * (several[2] and bool(percent)) + [data] * (several[0] and bool(data))
-        return " ".join([TITLES.get(method, method), *more])
-
-    def place(name: str) -> tuple:
-        data, method, percent = parts[name]
-        known = tables.METHODS.index(method) if method in tables.METHODS else len(tables.METHODS)
-        return method != ASSIST, data, int(percent or 0), known, method
-
-    return {name: title(name) for name in sorted(parts, key=place)}
-
-
-def choose_networks(there: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Of the networks there are, those that are wanted; when none of them is, the assistant and those with 10% of the
-    labels, or all.
-    """
-    usual = [name for name in there if parse_name(name)[2] == DEFAULT or is_assistant(name)]
-    return [name for name in there if name in wanted] or usual or list(there)
 
 
 @dataclass(frozen=True)
@@ -299,42 +247,3 @@ def disagreement(votes_hw: np.ndarray, count: int) -> np.ndarray:
     """4 p (1 - p) for p = votes / count, float32 (H, W): 0 where all agree, 1 where half say lesion."""
     share_hw = votes_hw.astype(np.float32) / max(count, 1)
     return 4 * share_hw * (1 - share_hw)
-
-
-def slice_lesion(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
-    """``inference.lesion_mask`` of the slice, bool (H, W). rule: of the network."""
-    return inference.lesion_mask(rule, inference.to_image(probability_ss, case.shape_hw, case.box), threshold, case.box)
-
-
-def slice_mask(case: Case, probability_ss: np.ndarray, threshold: float, rule: Rule | None) -> np.ndarray:
-    """Bool (X, Y, Z) on the scan's grid, with this slice's lesion alone. rule: of the network."""
-    mask_xyz = case.scan.empty_mask()
-    geometry.radiological_view(mask_xyz, case.scan.affine, case.plane)[case.index] = slice_lesion(
-        case, probability_ss, threshold, rule
-    )
-    return mask_xyz
-
-
-def overlap(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """DSC, PPV and Sen of two packed masks (``np.packbits``), with the undefined cases of ``metrics.overlap``."""
-    true_pos, pred_pos, truth_pos = (
-        int(np.bitwise_count(bits).sum()) for bits in (predicted & truth, predicted, truth)
-    )
-    if not pred_pos + truth_pos:
-        return {"dsc": 1.0, "ppv": 1.0, "sen": 1.0}
-    return {
-        "dsc": 2 * true_pos / (pred_pos + truth_pos),
-        "ppv": true_pos / max(pred_pos, 1),
-        "sen": true_pos / max(truth_pos, 1),
-    }
-
-
-def defined(scores: dict[str, float], mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Scores to be shown: with NaN for the PPV of an empty mask and for the Sen of an empty truth, which are 0 / 0."""
-    undefined = {"ppv": not mask.any(), "sen": not truth.any()}
-    return {name: float("nan") if undefined.get(name) else value for name, value in scores.items()}
-
-
-def scores(mask_hw: np.ndarray, case: Case) -> dict[str, float]:
-    """DSC, PPV and Sen of the slice against the truth; empty without one."""
-    return {} if case.truth_hw is None else overlap(np.packbits(mask_hw), np.packbits(case.truth_hw))

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpsams import plots, tables, transforms
-from mpsams.inference.comparison import SliceComparison, is_assistant, parse_name, titles_of
+from mpsams.inference.comparison import SliceComparison
+from mpsams.inference.network_names import is_assistant, parse_name, titles_of
 from mpsams.transforms import Box
 
 KEPT = 1024  # pixels of the longest side that is kept of an image, to be cropped

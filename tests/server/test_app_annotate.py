@@ -195,7 +195,8 @@ def test_whatever_writes_the_log_writes_the_name_that_was_signed_in_with(small_w
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     (tmp_path / "uploads").mkdir()
     upload = {"path": str(picture(tmp_path / "uploads")), "meta": {"_type": "gradio.FileData"}}
-    users = []
+    users, run = [], SimpleNamespace(progress=lambda: None)
+    monkeypatch.setattr(retrain_panel.retraining_run, "last", lambda folder: run)
     monkeypatch.setattr(retrain_panel.adoption, "promote", lambda project, run, user: users.append(user))
     monkeypatch.setattr(retrain_panel.adoption, "rollback", lambda project, user: users.append(user))
     with Project(tmp_path / "project") as project:

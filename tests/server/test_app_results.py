@@ -19,7 +19,7 @@ from mpsams.app.components.result_report import Choice
 from mpsams.app.tabs import results
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison, figure_rows, open_case
+from mpsams.inference import comparison, figure_rows, network_names, open_case, slice_scores
 from mpsams.inference.comparison import SliceComparison, SlicePredictions, Thresholds
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
@@ -51,12 +51,12 @@ def compared(case) -> SliceComparison:
 
 
 def test_networks_have_titles_in_the_papers_order_and_say_what_differs():
-    assert list(comparison.titles_of(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
-    assert comparison.titles_of(["busi-mae-seg-10", "busi-mae-seg-5"]) == {
+    assert list(network_names.titles_of(SEG[::-1]).values()) == ["From scratch", "SimCLR", "MPS-AMS"]
+    assert network_names.titles_of(["busi-mae-seg-10", "busi-mae-seg-5"]) == {
         "busi-mae-seg-5": "MAE 5%",
         "busi-mae-seg-10": "MAE 10%",
     }
-    assert set(comparison.titles_of(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {
+    assert set(network_names.titles_of(["a-mae-seg-5", "b-mae-seg-5", "mine"]).values()) == {
         "MAE 5% a",
         "MAE 5% b",
         "mine",
@@ -65,9 +65,9 @@ def test_networks_have_titles_in_the_papers_order_and_say_what_differs():
 
 def test_those_with_a_tenth_of_the_labels_take_part_unless_others_are_chosen():
     there = ["busi-mae-seg-10", "busi-mae-seg-5", "busi-scratch-seg-10"]
-    assert comparison.choose_networks(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
-    assert comparison.choose_networks(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
-    assert comparison.choose_networks(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
+    assert network_names.choose_networks(there, ()) == ["busi-mae-seg-10", "busi-scratch-seg-10"]
+    assert network_names.choose_networks(there, ["busi-mae-seg-5", "gone"]) == ["busi-mae-seg-5"]
+    assert network_names.choose_networks(["busi-mae-seg-5"], ["gone"]) == ["busi-mae-seg-5"]
 
 
 def test_an_encoder_alone_is_never_offered_and_a_network_of_each_method_stays_open(tmp_path):
@@ -150,7 +150,7 @@ def test_masks_scores_and_agreement_are_those_of_slow_loops(compared, case):
     for name, mask_hw in slow.items():
         assert np.array_equal(compared.masks[name], mask_hw)
         slow_scores = overlap(mask_hw, case.truth_hw)
-        assert comparison.scores(mask_hw, case) == pytest.approx(slow_scores)
+        assert slice_scores.scores(mask_hw, case) == pytest.approx(slow_scores)
         assert compared.scores[name] == pytest.approx(
             slow_scores | ({} if mask_hw.any() else {"ppv": np.nan}), nan_ok=True
         )
@@ -162,10 +162,10 @@ def test_masks_scores_and_agreement_are_those_of_slow_loops(compared, case):
 
 def test_masks_that_are_empty_count_as_metrics_say():
     nothing, all_of_it = np.packbits(np.zeros(64, bool)), np.packbits(np.ones(64, bool))
-    assert comparison.overlap(nothing, nothing) == {"dsc": 1, "ppv": 1, "sen": 1}
+    assert slice_scores.overlap(nothing, nothing) == {"dsc": 1, "ppv": 1, "sen": 1}
     assert (
-        comparison.overlap(all_of_it, nothing)
-        == comparison.overlap(nothing, all_of_it)
+        slice_scores.overlap(all_of_it, nothing)
+        == slice_scores.overlap(nothing, all_of_it)
         == {"dsc": 0, "ppv": 0, "sen": 0}
     )
 

@@ -21,7 +21,7 @@ from mpsams.app.tabs import segment
 from mpsams.app.tabs.annotate import describe_assistant
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
-from mpsams.inference import comparison, open_case
+from mpsams.inference import comparison, network_names, open_case, slice_scores
 from mpsams.inference import volumes as volume
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
@@ -68,15 +68,15 @@ def case() -> _case.Case:
 
 
 def test_it_is_titled_first_and_stands_beside_the_others():
-    titles = comparison.titles_of([*NETWORKS[:2], "busi-assist"])
+    titles = network_names.titles_of([*NETWORKS[:2], "busi-assist"])
     assert list(titles.items())[0] == ("busi-assist", "Assistant") and list(titles.values())[1:] == list(
-        comparison.titles_of(NETWORKS[:2]).values()
+        network_names.titles_of(NETWORKS[:2]).values()
     )
-    assert comparison.parse_name("2-busi-assist")[1] == comparison.ASSIST and not comparison.is_assistant(
+    assert network_names.parse_name("2-busi-assist")[1] == network_names.ASSIST and not network_names.is_assistant(
         "busi-mps_ams-seg-10"
     )
-    assert comparison.choose_networks(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
-    assert comparison.choose_networks(NETWORKS, ()) == list(NETWORKS[:2])
+    assert network_names.choose_networks(["busi-assist", *NETWORKS], ()) == ["busi-assist", *NETWORKS[:2]]
+    assert network_names.choose_networks(NETWORKS, ()) == list(NETWORKS[:2])
 
 
 def test_the_app_asks_it_first_and_proposes_with_it(weights):
@@ -110,7 +110,7 @@ def test_the_comparison_counts_the_networks_on_an_equal_footing_alone(weights):
     assert (
         list(first.probabilities) == ["busi-assist"]
         and predictions.shown == predictions.pictures[0] == "busi-assist"
-        and predictions.peers == list(comparison.titles_of(NETWORKS[:2]))
+        and predictions.peers == list(network_names.titles_of(NETWORKS[:2]))
     )
     compared = comparison.SliceComparison(predictions, 0.5)
     assert not compared.masks["busi-assist"].any() and compared.votes_hw.min() == 2 and compared.mean_agreement == 1
@@ -135,7 +135,7 @@ def test_its_rule_is_followed_in_every_mask_of_the_app(weights):
         *_, (_, (found,)) = volume.segment(case(), [other])
         assert found.mask(case().scan, 0.5).any() != forbidden
         assert (
-            comparison.slice_mask(
+            slice_scores.slice_mask(
                 case(), inference.grid_probability(other, case().unit_hw, case().box), 0.5, other.readout.rule
             ).any()
             != forbidden

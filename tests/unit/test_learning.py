@@ -27,7 +27,7 @@ from mpsams.annotation.retraining_run import Run
 from mpsams.app.annotate.retrain_panel import RetrainPanel, describe_result
 from mpsams.app.session import Session
 from mpsams.datasets import phantom
-from mpsams.inference import comparison
+from mpsams.inference import network_names
 from mpsams.inference.registry import ModelRegistry
 from mpsams.unet import UNet
 from train import progress_file, retrain
@@ -244,7 +244,7 @@ def test_adopting_and_taking_back_and_the_next_round(learnt, tmp_path):
         assert adoption.promote(project, run, "me") == path == adoption.promoted(folder)[0]  # a second click
         assert checkpoint.load(path).sha256 == sha256 and path.stem == "corrected-1-mps_ams-seg-10"
         assert shelf.segmenters("ultrasound") == [path.stem] and shelf.network(path.stem).sha256 == sha256
-        assert comparison.titles_of([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
+        assert network_names.titles_of([path.stem, NAME]) == {NAME: "MPS-AMS busi", path.stem: "MPS-AMS corrected-1"}
         (row,) = [row for row in project.log() if row["action"] == "learned"]
         assert (
             row["checkpoint"] == {"name": path.stem, "sha256": sha256}
@@ -570,7 +570,7 @@ def test_two_networks_of_one_name_are_distinguished(tmp_path):
     first, second = (shelf.network(name).sha256 for name in (NAME, f"2-{NAME}"))
     assert first != second == checkpoint.load(tmp_path / "project" / f"{NAME}.safetensors").sha256
     assert (
-        comparison.parse_name(f"2-{NAME}")[1:] == ("mps_ams", "10")
+        network_names.parse_name(f"2-{NAME}")[1:] == ("mps_ams", "10")
         and shelf.find("-mps_ams-seg-10", "ultrasound") == NAME
     )
 

@@ -12,9 +12,10 @@ import numpy as np
 from mpsams import plots
 from mpsams.app.components import html, viewer
 from mpsams.app.components.templates import render
-from mpsams.inference.comparison import SliceComparison, disagreement, is_assistant, parse_name
+from mpsams.inference.comparison import SliceComparison, disagreement
 from mpsams.inference.membership import MEANING as PART_MEANING
 from mpsams.inference.membership import UNKNOWN
+from mpsams.inference.network_names import is_assistant, parse_name
 from mpsams.plots import images
 from mpsams.tables import HEADS
 

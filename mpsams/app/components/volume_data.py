@@ -22,7 +22,8 @@ from mpsams.app.components.volume_report import Whole
 from mpsams.imaging import geometry
 from mpsams.inference import comparison
 from mpsams.inference.case import Case
-from mpsams.inference.comparison import DEFAULT_THRESHOLD, parse_name, titles_of
+from mpsams.inference.comparison import DEFAULT_THRESHOLD
+from mpsams.inference.network_names import parse_name, titles_of
 
 MOST = 2**24  # voxels that are sent; of larger volumes every second, third, ... along the finest axes
 MOST_OF_BODY = 2**18

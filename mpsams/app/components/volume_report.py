@@ -16,8 +16,9 @@ from mpsams.app.components import html
 from mpsams.imaging import Scan
 from mpsams.inference import volumes
 from mpsams.inference.case import Case
-from mpsams.inference.comparison import DEFAULT_THRESHOLD, parse_name, titles_of
+from mpsams.inference.comparison import DEFAULT_THRESHOLD
 from mpsams.inference.membership import UNKNOWN
+from mpsams.inference.network_names import parse_name, titles_of
 
 COLUMNS = {
     "millilitres": "Lesion, ml",

@@ -20,7 +20,8 @@ from mpsams.app.learn import lesson
 from mpsams.app.learn.state import LessonState
 from mpsams.inference import Agreement, MaskedPatches, Network, Reconstruction, Study, shared
 from mpsams.inference.case import SIDE, Case
-from mpsams.inference.comparison import DEFAULT, SliceComparison, is_assistant, parse_name, predict_slice
+from mpsams.inference.comparison import SliceComparison, predict_slice
+from mpsams.inference.network_names import DEFAULT, is_assistant, parse_name
 from mpsams.inference.registry import ModelRegistry
 
 DATA = {"ultrasound": "busi", "ct": "hecktor", "mri": "brats"}

@@ -21,7 +21,7 @@ from mpsams.app.learn.state import make_link
 from mpsams.app.learn.steps import signed_number
 from mpsams.inference import figure_rows
 from mpsams.inference.case import NAMES
-from mpsams.inference.comparison import parse_name
+from mpsams.inference.network_names import parse_name
 from mpsams.plots import Panel, images
 
 TITLE = "MPS-AMS: the method in ten steps"

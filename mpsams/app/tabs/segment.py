@@ -31,16 +31,14 @@ from mpsams.inference.comparison import (
     SliceComparison,
     SlicePredictions,
     Thresholds,
-    choose_networks,
     image_key,
-    is_assistant,
     needed_results,
     predict_slice,
-    slice_mask,
-    titles_of,
 )
 from mpsams.inference.figure_rows import CROPS, FORMS, MOST_ROWS, FigureRow
+from mpsams.inference.network_names import choose_networks, is_assistant, titles_of
 from mpsams.inference.registry import ModelRegistry, training_data_of
+from mpsams.inference.slice_scores import slice_mask
 
 __all__ = ["DEFAULT", "PLACE", "TITLE", "build"]
 TITLE = "Segment & compare"
