@@ -22,7 +22,17 @@ from mpsams.datasets import Stack, phantom
 from mpsams.unet import UNet
 from tests.support import ROOT, made_records
 
-LONGEST = ("test_browser_annotate", "test_browser", "test_server", "test_distributed", "test_learning")
+LONGEST = (
+    "test_browser_annotate",
+    "test_browser",
+    "test_server",
+    "test_distributed",
+    "test_imaging_dicom_volumes",
+    "test_learning",
+    "test_docs",
+    "test_packaging",
+    "test_app",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
