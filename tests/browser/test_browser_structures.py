@@ -16,6 +16,7 @@ from PIL import Image
 from mpsams.annotation import protocol, structures
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
+from tests.support.annotated import volume
 from tests.support.browser import CHROMIUM, browser  # noqa: F401
 from tests.support.browser_annotate import WAIT, App, annotate, do, opened, shape_of, stroke
 from tests.support.canvas import held, until
@@ -28,13 +29,15 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory, small_weights):
-    """The app with a project of two ultrasound phantoms."""
+    """The app with a project of two ultrasound phantoms and a volume."""
     folder = tmp_path_factory.mktemp("structures")
     with Project(folder / "project") as project:
         for number in range(2):
             image_hw, _ = phantom.ultrasound(14 + number)
             Image.fromarray((image_hw * 255).astype(np.uint8)).save(folder / f"{number}.png")
             project.add(folder / f"{number}.png")
+        volume(folder)
+        project.add(next(folder.glob("*.nii.gz")), "ct")
     made = App(folder, small_weights)
     made.start()
     yield made
@@ -154,6 +157,41 @@ def test_scribbles_and_the_polygon_are_of_the_chosen_structure(page, app):
     found = labels(page)
     assert (found == 2).any() and np.array_equal(found == 1, (before == 1) & (found != 2))
     saved(page, app)
+
+
+def to_slice(page, index: int) -> None:
+    """Show a slice of the volume on screen."""
+    while (now := int(held(page)["key"].rpartition(".")[2])) != index:
+        key, step = ("PageDown", 1) if now < index else ("PageUp", -1)
+        page.locator("[data-part=stage]").focus()
+        page.keyboard.press(key)
+        until(lambda: held(page)["key"].endswith(f".{now + step}"))
+
+
+def test_in_a_volume_the_chosen_structure_is_filled_between_slices(browser, app):  # noqa: F811
+    id = next(id for id in app.items() if (app.project / "images" / f"{id}.nii.gz").exists())
+    for page in opened(browser, f"{app.address}/?tab=annotate&image={id}"):
+        assert image_id(page) == id
+        first, (height, width) = int(held(page)["key"].rpartition(".")[2]), shape_of(page)
+        line = [(0.3 * width, 0.3 * height), (0.6 * width, 0.5 * height)]
+        for index in (first, first + 3):
+            to_slice(page, index)
+            page.locator(".structures button").first.click()
+            stroke(page, line, "r", 6)
+            page.keyboard.press("k")
+            stroke(page, line, "r", 2)
+            assert set(np.unique(labels(page))) == {0, 1, 2}
+        do(page, "interpolate")
+        page.get_by_text("Filled 2 slices between those that were drawn").wait_for(timeout=WAIT)
+        to_slice(page, first + 1)
+        between = labels(page)
+        assert set(np.unique(between)) == {0, 2}  # the chosen one alone
+        page.reload(wait_until="domcontentloaded")
+        annotate(page)
+        to_slice(page, first + 1)
+        assert np.array_equal(labels(page), between)
+        to_slice(page, first)
+        assert set(np.unique(labels(page))) == {0, 1, 2}
 
 
 def test_a_project_of_several_structures_opens_with_them_after_a_restart(page, app):
