@@ -75,7 +75,8 @@ def test_hostile_uploads_over_http_get_a_sentence_or_a_result_and_leave_nothing(
     address, process, printed, temporary = open_app
     page, http, ends = clients.Page(address), httpx.Client(base_url=address, timeout=120), []
     visitor = clients.Visitor(address, page, 1)
-    for index in range(5, 5 + 60 * 17, 17):
+    kinds = len(made_hostile.FAMILIES)
+    for index in range(5, 5 + kinds * 17, 17):  # one of each kind
         name, data = made_hostile.one(1, index)
         sent = http.post("/gradio_api/upload", files={"files": (name or "x", data)})
         if sent.status_code != 200:
@@ -94,7 +95,7 @@ def test_hostile_uploads_over_http_get_a_sentence_or_a_result_and_leave_nothing(
             assert answer["width"] >= 16 and SECRET not in json.dumps(answer)
             ends.append("opened")
         os.unlink(path)  # as delete_cache does after a day
-    assert len(ends) == 60 and ends.count("refused") > 20 and ends.count("opened") > 5
+    assert len(ends) == kinds and ends.count("refused") > 12 and ends.count("opened") > 3
     left = [file for file in temporary.rglob("*") if file.is_file() and file.name != uploads._MARK]
     # gr.File makes an empty one of each that it is given
     assert all(file.parent == temporary and file.stat().st_size == 0 for file in left)
