@@ -161,7 +161,7 @@ def test_keys_work_after_a_choice_in_the_list_and_enter_is_taken_back(page, app,
     page.wait_for_function("() => document.activeElement.matches('[data-part=stage]')", timeout=WAIT)
     assert not drawn(page).any() and page.locator("[data-action=empty]").is_visible()
     page.keyboard.press("Shift+Enter")
-    wait_for_note(page, "Accepted; Ctrl+Z takes that back.")
+    wait_for_note(page, "Accepted; Undo (Ctrl+Z) takes that back.")
     answered(page)
     assert app.log(first)[-1]["action"] == "accepted" and not held(page)["key"].startswith(first)
     page.keyboard.press("Control+z")
