@@ -87,30 +87,34 @@ class Plan:
         """The options of the data set: at least its name and size."""
         return self.parts["data"]
 
-    def jobs(self, table: str, labels: Sequence[float] = ()) -> list[Job]:
+    def jobs(self, table: str, labels: Sequence[float] = (), methods: Sequence[str] = ()) -> list[Job]:
         """The jobs of a table in the order in which they run: one draw of labels after the other, a pretraining when
         first needed.
 
-        labels: only these shares, also such as the plan does not name.
+        labels: only these shares, also such as the plan does not name. methods: only these of the table's, "scratch"
+        among them. ValueError for a method that the table does not have.
         """
         found: dict[str, Job] = {}
-        for job in self._finetunings(table, labels):
+        for job in self._finetunings(table, labels, methods):
             if job.needs and job.needs not in found:
                 found[job.needs] = self._pretraining(job.method, job.seed)  # type: ignore[arg-type]
             found[job.name] = job
         return list(found.values())
 
-    def _finetunings(self, table: str, labels: Sequence[float]) -> Iterator[Job]:
+    def _finetunings(self, table: str, labels: Sequence[float], only: Sequence[str]) -> Iterator[Job]:
         want = self.parts[table]
         shares = sorted(labels or want["labels"], reverse=True)
         methods = ([SCRATCH] if want.get("scratch") else []) + list(want["methods"])
+        within(only, methods, f"methods of [{table}]")
+        methods = [method for method in methods if method in (only or methods)]
         seeds, draws = (self.seeds[:1], self.draws[:1]) if table == "fig2" else (self.seeds, self.draws)
         for seed in seeds:
             for draw in draws:
                 for recipe, share, method in itertools.product(want["recipes"], shares, methods):
                     if method != SCRATCH or seed == seeds[0]:
                         yield self._finetuning(method, None if method == SCRATCH else seed, draw, share, recipe)
-                if draw in draws[: want.get("reference_draws", 1)] and seed == seeds[0] and not labels:
+                is_reference = draw in draws[: want.get("reference_draws", 1)] and seed == seeds[0]
+                if is_reference and SCRATCH in methods and not labels:
                     for share, recipe in itertools.product(sorted(want.get("reference", ())), want["recipes"]):
                         yield self._finetuning(SCRATCH, None, draw, share, recipe)
 

@@ -20,14 +20,17 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
 
 from mpsams import checkpoint, datasets, inference, jsonl, packs, renames
 from mpsams.arguments import Parser
-from train import evaluate, figure, finetune, leakage, pack, plan, pretrain, run_files, state
+from train import evaluate, evaluate_pack, figure, finetune, leakage, pack, plan, pretrain, run_files, state
 from train.command_line import run
 from train.job_claims import claim, time_limit
+from train.options import RunOptions
 from train.plan import Job, Plan
 
 COLUMNS = ("dsc", "ppv", "sen", "hit", "said", "real", "hd95", "assd")
@@ -47,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     planned = plan.read(name, data, options.seeds or (), options.draws or ())
     if not planned.parts.get(options.table):
         raise ValueError(f"the plan {planned.name!r} has no [{options.table}]")
-    jobs = share(planned.jobs(options.table, options.labels or ()), options.shard)
+    jobs = share(planned.jobs(options.table, options.labels or (), options.methods or ()), options.shard)
     work = Reproduction(planned, Path(options.out or f"runs/{planned.name}"), options.root)
+    if options.table == "fig2" and work.brings_pack:
+        raise ValueError("fig2 shows images at their own size; give --data.root the data set itself, not a pack")
     print(work.report(jobs))
     if not options.list:
         with time_limit(options.minutes) as over:
@@ -68,7 +73,12 @@ def arguments() -> argparse.ArgumentParser:
         "--plan", help=f"a TOML file, or one of: {', '.join(plan.available())} (default: the data set's name)"
     )
     parser.add_argument("--data.name", dest="name", choices=datasets.available(), help="data set (default: the plan's)")
-    parser.add_argument("--data.root", dest="root", help="folder of the data set in its official layout")
+    parser.add_argument(
+        "--data.root",
+        dest="root",
+        help="folder of the data set in its official layout, or a pack of the plan's size; then images are measured at"
+        " that size",
+    )
     parser.add_argument("--out", help="folder of all runs and of records.jsonl (default: runs/PLAN)")
     parser.add_argument(
         "--minutes",
@@ -89,6 +99,9 @@ def arguments() -> argparse.ArgumentParser:
         nargs="+",
         metavar="SHARE",
         help="other shares of labels than the plan's, such as 0.05 0.5",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help="only these methods of the table, such as scratch base mps_ams"
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="other seeds of the pretrainings than the plan's"
@@ -128,7 +141,8 @@ class Reproduction:
     def __init__(self, planned: Plan, out: Path, root: str | None) -> None:
         self.plan, self.out, self.root = planned, out, root
         self.records = out / run_files.RECORDS
-        self.pack = out / f"pack-{planned.data['size']}"
+        self.brings_pack = bool(root) and packs.is_pack(root)
+        self.pack = Path(root) if root and self.brings_pack else out / f"pack-{planned.data['size']}"
 
     def done(self) -> dict[str, dict]:
         """The records of finished jobs by name."""
@@ -180,10 +194,17 @@ class Reproduction:
 
     def prepare(self) -> None:
         """Pack the data set at the network's size and record what leaks between its parts, once;
-        other processes wait.
+        other processes wait. ValueError for a pack of another data set or size.
         """
         with claim(self.out / "pack.lock", wait=True):
-            if packs.is_pack(self.pack) and self.root:
+            if self.brings_pack:
+                given, wanted = packs.read(self.pack), self.plan.data
+                if (given.name, given.size) != (wanted["name"], wanted["size"]):
+                    raise ValueError(
+                        f"{self.pack} holds {given.name} at {given.size} pixels; the plan takes {wanted['name']} at"
+                        f" {wanted['size']}"
+                    )
+            elif packs.is_pack(self.pack) and self.root:
                 packs.check(self.pack, self.dataset())
             if not packs.is_pack(self.pack):
                 root = ["--data.root", self.root] if self.root else []
@@ -241,9 +262,34 @@ class Reproduction:
             self.plan, job, found.metadata | {"sha256": found.sha256}, jsonl.read(folder / run_files.RECORDS, "epoch")
         )
         if job.kind == "finetune":
-            row |= measure(weights, evaluate.Source(self.plan.data["name"], self.root))
+            row |= self.measure(weights)
         jsonl.append(self.records, EVENTS[job.kind], **row)
         state.forget(folder)
+
+    def measure(self, weights: Path) -> dict:
+        """Scores of a segmentation on the test part, per image (and volume), as columns.
+
+        At the images' own size, or where only a pack was given at its size.
+        """
+        about: dict = {"threshold": evaluate_pack.THRESHOLD, "columns": COLUMNS}
+        if self.brings_pack:
+            stack = packs.read(self.pack)
+            found = evaluate_pack.measure(weights, stack, run_device(self.plan.parts.get("run", {})))
+            about["measured_size"] = stack.size
+        else:
+            network = inference.open_network(weights, "float32")
+            source = evaluate.Source(self.plan.data["name"], self.root)
+            found = evaluate.measure(network, evaluate.select_cases(network, source, "test"), evaluate_pack.THRESHOLD)
+        cases, volumes = (
+            {name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()}
+            for kind in ("image", "volume")
+        )
+        return about | {"cases": cases} | ({"volumes": volumes} if volumes else {})
+
+
+def run_device(options: Mapping) -> torch.device:
+    """The device that a plan's [run] options train on."""
+    return RunOptions(**{name: value for name, value in options.items() if name == "device"}).start()
 
 
 def fingerprint(job: Job) -> str:
@@ -292,16 +338,6 @@ def training_entries(planned: Plan, job: Job, about: dict, epochs: list[dict]) -
         | {"weights": about["sha256"], "init": init, "labelled": len(about["labelled"]), "images": about["seen"]}
         | valid
     )
-
-
-def measure(weights: Path, source: evaluate.Source) -> dict:
-    """Scores of a segmentation on the test part, per image (and volume), as columns."""
-    network = inference.open_network(weights, "float32")
-    found = evaluate.measure(network, evaluate.select_cases(network, source, "test"), 0.5)
-    cases, volumes = (
-        {name: [round(row[c], 4) for c in COLUMNS] for name, row in found[kind].items()} for kind in ("image", "volume")
-    )
-    return {"threshold": 0.5, "columns": COLUMNS, "cases": cases} | ({"volumes": volumes} if volumes else {})
 
 
 if __name__ == "__main__":

@@ -295,7 +295,9 @@ def _open_next(session: AnnotationSession, command: Command, done: str) -> str:
         return session.reply(key, saved="disk", message=f"{done}." + " That was the last one." * (following is None))
     try:
         session.last_finished = image.item, following.id
-        return session.open_item(following.id, key, "disk", f"{done}; Undo (Ctrl+Z) takes that back. This is the next one.")
+        return session.open_item(
+            following.id, key, "disk", f"{done}; Undo (Ctrl+Z) takes that back. This is the next one."
+        )
     except (ValueError, OSError) as error:
         return session.reply(key, saved="disk", message=f"{done}.", error=disk.as_sentence(error))
 

@@ -251,7 +251,11 @@ def _check_pretraining(row: Mapping, where: str) -> Mapping:
 
 
 def _agree(
-    first: str, one: Mapping, where: str, other: Mapping, keys: Sequence[str] = ("data", "split", "size", "width")
+    first: str,
+    one: Mapping,
+    where: str,
+    other: Mapping,
+    keys: Sequence[str] = ("data", "split", "size", "width", "measured_size"),
 ) -> None:
     """ValueError unless two rows say the same of what a table must have in common."""
     for key in keys:

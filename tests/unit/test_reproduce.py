@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mpsams import checkpoint, jsonl, tables
-from train import job_claims, plan, publish, reproduce
+from mpsams import checkpoint, inference, jsonl, metrics, packs, splits, tables
+from train import job_claims, pack, plan, publish, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL, FIRST = 2 + 2 * 3 + 1, 2 + 3 + 1  # runs of the plan below; of its first draw
@@ -115,6 +116,14 @@ def test_the_order_of_a_plan_and_what_a_share_of_labels_changes(small):
     more = plan.read(small, {"name": "busi"}, seeds=[3, 4], draws=[7])
     assert more.data["name"] == "busi" and {job.seed for job in more.jobs("table1")} == {3, 4, None}
     assert {job.draw for job in more.jobs("table1") if job.kind == "finetune"} == {7}
+
+
+def test_only_some_methods_of_a_table(small, capsys):
+    jobs = plan.read(small).jobs("table1", methods=["mps_ams"])
+    assert {job.method for job in jobs} == {"mps_ams"} and len(jobs) == 1 + 2
+    assert {job.method for job in plan.read(small).jobs("table1", methods=["scratch"])} == {"scratch"}
+    with pytest.raises(ValueError, match=r"methods of \[table1\]: unknown simclr; .* scratch, mae, mps_ams"):
+        reproduce.main(command(small, "--methods", "scratch", "simclr"))
 
 
 def test_shards_are_a_partition_and_tear_no_chain_apart():
@@ -286,6 +295,33 @@ def test_another_folder_of_data_is_not_taken_for_the_one_that_was_packed(small, 
     work.prepare()
     with pytest.raises(ValueError, match="was made from other patients"):
         reproduce.Reproduction(plan.read(small), small.parent / "out", str(tmp_path / "two")).prepare()
+
+
+def test_a_pack_is_enough_and_its_images_are_measured_at_its_size(small, quick_phantom, tmp_path):
+    data = ["--data.name", "phantom", "--data.cases", "14"]
+    pack.main([*data, "--data.size", "32", "--out", str(tmp_path / "pack")])
+    given = ["--data.root", str(tmp_path / "pack"), "--methods", "scratch", "--labels", "0.1", "--draws", "0"]
+    records = reproduce.main(command(small, *given))
+    (row,) = jsonl.read(records, "result")
+    assert row["measured_size"] == 32 and not (records.parent / "pack-32").exists()
+    weights = records.parent / row["run"] / "weights.safetensors"
+    network, stack = inference.open_network(weights, "float32"), packs.read(tmp_path / "pack")
+    test = stack.of(splits.restore(network.metadata["split"]).test)
+    assert set(row["cases"]) == set(test.cases)
+    for index, case in enumerate(test.cases):
+        image_1chw, truth_11hw = test.take(torch.tensor([index]))
+        predicted_hw = inference.probabilities(network, image_1chw.float() / 255)[0, 0].numpy() > 0.5
+        assert row["cases"][case][:1] == [round(metrics.case(predicted_hw, truth_11hw[0, 0].numpy())["dsc"], 4)]
+    other = tmp_path / "other.jsonl"
+    at_own_size = {key: value for key, value in row.items() if key not in ("event", "time", "measured_size")}
+    jsonl.append(other, "result", **at_own_size | {"draw": 1})
+    with pytest.raises(ValueError, match="measured_size"):
+        tables.read([records, other])
+    with pytest.raises(ValueError, match="own size"):
+        reproduce.main(["fig2", *command(small, *given[:2])[1:]])
+    pack.main([*data, "--data.size", "64", "--out", str(tmp_path / "larger")])
+    with pytest.raises(ValueError, match="holds phantom at 64 pixels; the plan takes phantom at 32"):
+        reproduce.main(command(small, "--data.root", str(tmp_path / "larger")))
 
 
 def test_a_list_does_nothing(small, capsys):
