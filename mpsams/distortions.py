@@ -84,17 +84,19 @@ def apply_intensity(x_bchw: Tensor, changes: Distortions) -> Tensor:
     """
     size = x_bchw.shape[-1]
     if changes.bias_b1gg is not None:
-        x_bchw = x_bchw * _spread(changes.bias_b1gg.to(x_bchw), size, "bicubic").exp()
+        x_bchw = x_bchw * _spread(changes.bias_b1gg.to(x_bchw, non_blocking=True), size, "bicubic").exp()
     if changes.blur_b is not None:
         each_b1hw, deviation_b = x_bchw.flatten(0, 1).unsqueeze(1), changes.blur_b.repeat_interleave(x_bchw.shape[1])
         x_bchw = gaussian_blur(each_b1hw, deviation_b).reshape(x_bchw.shape)
     if changes.speckle_b1hw is not None:
-        x_bchw = x_bchw * (1 + changes.speckle_b1hw.to(x_bchw))
+        x_bchw = x_bchw * (1 + changes.speckle_b1hw.to(x_bchw, non_blocking=True))
     if changes.noise_b1hw is not None:
-        x_bchw = x_bchw + changes.noise_b1hw.to(x_bchw)
+        x_bchw = x_bchw + changes.noise_b1hw.to(x_bchw, non_blocking=True)
     if changes.cutout_b4 is not None:
         x_bchw = torch.where(
-            _inside(changes.cutout_b4.to(x_bchw), size), x_bchw.mean(dim=(1, 2, 3), keepdim=True), x_bchw
+            _inside(changes.cutout_b4.to(x_bchw, non_blocking=True), size),
+            x_bchw.mean(dim=(1, 2, 3), keepdim=True),
+            x_bchw,
         )
     return x_bchw.clamp(0, 1)
 

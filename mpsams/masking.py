@@ -19,7 +19,9 @@ def order(lesion_bl: Tensor, generator: torch.Generator | None = None) -> Tensor
     Lesion patches first, then background (paper 2.1); inside each cluster the order is random, drawn
     from ``generator``. With no lesion patch at all it is the random order of MAE.
     """
-    key_bl = distributed.uniform(*lesion_bl.shape, generator=generator, device=lesion_bl.device).to(lesion_bl.device)
+    key_bl = distributed.uniform(*lesion_bl.shape, generator=generator, device=lesion_bl.device).to(
+        lesion_bl.device, non_blocking=True
+    )
     return torch.argsort(key_bl + (~lesion_bl.bool()).float(), dim=1, stable=True)
 
 

@@ -243,16 +243,17 @@ def apply_geometry(
     offset_bhw2: further displacement (columns, rows) of each pixel, where the image's side is 2
     (``distortions.offset``).
     """
-    grid = F.affine_grid(changes.affine_b23.to(x_bchw), list(x_bchw.shape), align_corners=False)
+    grid = F.affine_grid(changes.affine_b23.to(x_bchw, non_blocking=True), list(x_bchw.shape), align_corners=False)
     if offset_bhw2 is not None:
-        grid = grid + offset_bhw2.to(grid)
+        grid = grid + offset_bhw2.to(grid, non_blocking=True)
     return F.grid_sample(x_bchw, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def apply_intensity(x_bchw: Tensor, changes: AugmentationParameters) -> Tensor:
     """Change contrast about the image's mean, brightness and gamma of intensities in [0, 1]; clipped to it."""
     contrast, brightness, gamma = (
-        value.to(x_bchw).reshape(-1, 1, 1, 1) for value in (changes.contrast_b, changes.brightness_b, changes.gamma_b)
+        value.to(x_bchw, non_blocking=True).reshape(-1, 1, 1, 1)
+        for value in (changes.contrast_b, changes.brightness_b, changes.gamma_b)
     )
     mean = x_bchw.mean(dim=(1, 2, 3), keepdim=True)
     return ((x_bchw - mean) * contrast + mean + brightness).clamp(0, 1) ** gamma

@@ -87,10 +87,12 @@ def draw(batch: int, options: ViewOptions, generator: torch.Generator) -> ViewPa
 
 def apply(x_b1hw: Tensor, parameters: ViewParameters, side: int) -> Tensor:
     """Make the views: (B, 1, H, W) in [0, 1] -> (B, 1, side, side) in [0, 1]."""
-    grid = F.affine_grid(parameters.affine_b23.to(x_b1hw), [len(x_b1hw), 1, side, side], align_corners=False)
+    grid = F.affine_grid(
+        parameters.affine_b23.to(x_b1hw, non_blocking=True), [len(x_b1hw), 1, side, side], align_corners=False
+    )
     x_b1ss = F.grid_sample(x_b1hw, grid, mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast, solarise = (
-        value.to(x_b1ss.device).reshape(-1, 1, 1, 1)
+        value.to(x_b1ss.device, non_blocking=True).reshape(-1, 1, 1, 1)
         for value in (parameters.brightness_b, parameters.contrast_b, parameters.solarise_b)
     )
     x_b1ss = (x_b1ss * brightness).clamp(0, 1)
@@ -105,7 +107,7 @@ def gaussian_blur(x_b1hw: Tensor, deviation_b: Tensor) -> Tensor:
     reach = math.ceil(3 * float(deviation_b.max()))  # before it goes to a GPU, which need not be waited for
     if reach == 0:
         return x_b1hw
-    deviation_b = deviation_b.to(x_b1hw)
+    deviation_b = deviation_b.to(x_b1hw, non_blocking=True)
     at_r = torch.arange(-reach, reach + 1, device=x_b1hw.device, dtype=x_b1hw.dtype)
     kernel_br = torch.exp(-0.5 * (at_r / deviation_b.clamp(min=1e-3)[:, None]) ** 2)
     kernel_br = kernel_br / kernel_br.sum(dim=1, keepdim=True)

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mpsams.unet import Supervised, UNet
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Return the update of an exponential moving average, for ``AveragedModel``.
-
-    After n updates the decay is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
-    """
-
-    def update(averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
-        count = float(updates)
-        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, updates)
-
-    return update
-
 
 class Averaged(nn.Module):
     """A network, and if ``decay`` is above 0 the exponential moving average of its weights (and statistics).
+
+    After n updates the decay is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
 
     heads: of deep supervision, which are trained with it and not kept.
     """
 
     def __init__(self, network: UNet, decay: float, heads: nn.ModuleList | None = None) -> None:
         super().__init__()
-        self.network, self.heads = network, heads
-        self.average = AveragedModel(network, multi_avg_fn=moving_average(decay), use_buffers=True) if decay else None
+        self.network, self.heads, self.decay = network, heads, decay
+        self.average = AveragedModel(network) if decay else None
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -49,6 +34,16 @@ class Averaged(nn.Module):
         return self.network if self.heads is None else Supervised(self.network, self.heads)
 
     def update(self, progress: float) -> None:
-        """Let the average follow the network, after each optimiser step."""
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        """Let the average follow the network, after each optimiser step.
+
+        As ``AveragedModel.update_parameters`` does, which would wait for a GPU twice in each step.
+        """
+        if self.average is None:
+            return
+        count = int(self.average.n_averaged)  # on the CPU, also where the weights are not
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        both = [[*each.parameters(), *each.buffers()] for each in (self.average.module, self.network)]
+        for dtype in {tensor.dtype for tensor in both[0]}:
+            averaged, current = ([tensor.detach() for tensor in each if tensor.dtype == dtype] for each in both)
+            get_ema_multi_avg_fn(decay)(averaged, current, count)
+        self.average.n_averaged += 1

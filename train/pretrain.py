@@ -229,12 +229,14 @@ def batch_of(
     stack: Stack, known: Tensor | None, indices: Tensor, flip: float, generator: torch.Generator, device: torch.device
 ) -> Batch:
     """Take images by number, mirror some with what is known of them, and bring them to float in [0, 1]."""
-    x_bchw = stack.take(indices)[0].to(device).float() / 255
-    mirrored_b111 = (distributed.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(device)
+    x_bchw = stack.take(indices)[0].to(device, non_blocking=True).float() / 255
+    mirrored_b111 = (distributed.uniform(len(indices), 1, 1, 1, generator=generator) < flip).to(
+        device, non_blocking=True
+    )
     x_bchw = torch.where(mirrored_b111, x_bchw.flip(3), x_bchw)
     if known is None:
         return Batch(x_bchw, generator)
-    map_brc = known[indices.to(known.device)]
+    map_brc = known[indices.to(known.device, non_blocking=True)]
     return Batch(x_bchw, generator, torch.where(mirrored_b111[..., 0], map_brc.flip(2), map_brc))
 
 

@@ -193,11 +193,11 @@ def task(options: Train, config: dict, model: Averaged, objects: Objects, data: 
                 prompts.encode(image_hw, prompt, crop, learning.size)
                 for (image_hw, _), prompt, crop in zip(chosen, turn_prompts, crops, strict=True)
             ]
-            truth = [
-                cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in zip(chosen, crops, strict=True)
-            ]
-            logits_b1ss = network(torch.stack(seen).to(device))
-            found.append(losses.segmentation(logits_b1ss, torch.stack(truth).to(device), "image-dice-ce"))
+            pairs = zip(chosen, crops, strict=True)
+            truth = [cropped_truth(truth_hw, crop, learning.size) for (_, truth_hw), crop in pairs]
+            logits_b1ss = network(torch.stack(seen).to(device, non_blocking=True))
+            truth_b1ss = torch.stack(truth).to(device, non_blocking=True)
+            found.append(losses.segmentation(logits_b1ss, truth_b1ss, "image-dice-ce"))
             if turn + 1 < turns:
                 turn_prompts = next_prompts(
                     turn_prompts, chosen, crops, torch.sigmoid(logits_b1ss.detach())[:, 0].cpu().numpy(), rng

@@ -141,7 +141,7 @@ class Reproduction:
     def __init__(self, planned: Plan, out: Path, root: str | None) -> None:
         self.plan, self.out, self.root = planned, out, root
         self.records = out / run_files.RECORDS
-        self.brings_pack = bool(root) and packs.is_pack(root)
+        self.brings_pack = root is not None and packs.is_pack(root)
         self.pack = Path(root) if root and self.brings_pack else out / f"pack-{planned.data['size']}"
 
     def done(self) -> dict[str, dict]:

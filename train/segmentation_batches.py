@@ -27,7 +27,7 @@ def batch_of(
     stack: Stack, indices: Tensor, augment: Augmentation, generator: torch.Generator, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Images and truth of a batch, changed together as drawn from ``generator``; images standardised."""
-    x_bchw, truth_b1hw = (taken.to(device) for taken in stack.take(indices))
+    x_bchw, truth_b1hw = (taken.to(device, non_blocking=True) for taken in stack.take(indices))
     x_bchw = x_bchw.float() / 255
     if augment != Augmentation():
         drawn = transforms.draw(len(indices), augment, generator)

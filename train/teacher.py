@@ -65,7 +65,9 @@ def views(images_bchw: Tensor, options: Teacher, generator: torch.Generator) -> 
     plain_bchw = transforms.apply_geometry(images_bchw, drawn)
     changed_bchw = transforms.standardise(transforms.apply_intensity(plain_bchw, drawn))
     rows, columns = patches.grid(*images_bchw.shape[2:], options.patch)  # type: ignore[call-arg]
-    order_bl = masking.random_order(len(images_bchw), rows * columns, generator).to(images_bchw.device)
+    order_bl = masking.random_order(len(images_bchw), rows * columns, generator).to(
+        images_bchw.device, non_blocking=True
+    )
     hidden_b1hw = patches.to_pixels(masking.cut(order_bl, options.hide), options.patch, *images_bchw.shape[2:])
     return transforms.standardise(plain_bchw), changed_bchw.masked_fill(hidden_b1hw, 0.0)
 
@@ -92,4 +94,4 @@ def weight(options: Teacher, epoch: int, epochs: int) -> float:
 
 def take(stack: Stack, numbers: Tensor, device: torch.device) -> Tensor:
     """Images of a data set by number, in [0, 1]: float (B, C, H, W)."""
-    return stack.take(numbers)[0].to(device).float() / 255
+    return stack.take(numbers)[0].to(device, non_blocking=True).float() / 255

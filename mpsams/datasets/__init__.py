@@ -69,7 +69,7 @@ class Stack:
 
     def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Some samples by their number among the selected: uint8 (B, C, H, W) and bool (B, 1, H, W)."""
-        rows = self.rows[indices].to(self.stored_nchw.device)
+        rows = self.rows[indices].to(self.stored_nchw.device, non_blocking=True)
         return self.stored_nchw[rows], self.stored_n1hw[rows]
 
     @property

@@ -21,7 +21,9 @@ def hide(batch: Batch, unit: int, ratio: float) -> Tensor:
     """ceil(L * ratio) units of ``unit`` pixels of each image, at random: bool (B, 1, H, W)."""
     size, _, height, width = batch.images_b1hw.shape
     rows, columns = patches.grid(height, width, unit)
-    order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
+    order_bl = masking.random_order(size, rows * columns, batch.generator).to(
+        batch.images_b1hw.device, non_blocking=True
+    )
     hidden_bl = masking.hide_first(order_bl, math.ceil(round(rows * columns * ratio, 9)))
     return patches.to_pixels(hidden_bl, unit, height, width)
 

@@ -106,7 +106,9 @@ class MaskedAutoencoder(Method):
         size, _, height, width = batch.images_b1hw.shape
         rows, columns = patches.grid(height, width, self.config.patch)
         if self.config.order == "random":
-            order_bl = masking.random_order(size, rows * columns, batch.generator).to(batch.images_b1hw.device)
+            order_bl = masking.random_order(size, rows * columns, batch.generator).to(
+                batch.images_b1hw.device, non_blocking=True
+            )
         else:
             precomputed_mask_brc = (
                 self.precompute_mask(batch.images_b1hw)
