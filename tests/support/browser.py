@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,26 +26,50 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser():
+    """Chromium; ``browser.window`` is the context of ``new_page``."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium.window = new_window(chromium)
         yield chromium
         chromium.close()
 
 
+def new_window(browser):
+    return browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+
+
+@contextmanager
+def new_page(browser, address: str):
+    """An empty page for a test of an app, in the window of the module: scripts are fetched and compiled once for all of
+    them, but storage and cookies are those of a new visitor.
+    """
+    page = browser.window.new_page()
+    storage = {"origin": address, "storageTypes": "cookies,local_storage"}
+    browser.window.new_cdp_session(page).send("Storage.clearDataForOrigin", storage)
+    try:
+        yield page
+    finally:
+        for each in browser.window.pages:
+            each.close()
+
+
 @pytest.fixture
 def page(browser, app_address):
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
+    with new_page(browser, app_address) as page:
+        open_masking(page, app_address)
+        yield page
+
+
+def open_masking(page, address: str) -> None:
+    """Open the app and wait for its tab Masking. page.requests: what it asks for."""
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
-    page.goto(app_address, wait_until="domcontentloaded")
+    page.goto(address, wait_until="domcontentloaded")
     page.get_by_role("tab", name="Masking").click(timeout=WAIT)
     expect_shown(page, "Hidden lesion first")
     idle(page)
-    yield page
-    context.close()
 
 
 def expect_shown(page, text: str, within: str = "body", *, during_work: bool = False) -> None:

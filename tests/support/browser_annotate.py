@@ -21,7 +21,7 @@ from mpsams.annotation import protocol
 from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 from tests.support.annotated import volume
-from tests.support.browser import CHROMIUM, browser  # noqa: F401
+from tests.support.browser import CHROMIUM, browser, new_page, new_window  # noqa: F401
 from tests.support.canvas import drag, held, image_points, page_point, size_of_brush, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,19 +103,24 @@ def app(ids, small_weights):
 
 @pytest.fixture
 def page(browser, app):  # noqa: F811
-    yield from opened(browser, app.address)
+    with new_page(browser, app.address) as page:
+        yield from _opened(page, app.address)
 
 
 def opened(browser, address: str):  # noqa: F811
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
+    """The tab in a window of its own, as of another visitor."""
+    window = new_window(browser)
+    yield from _opened(window.new_page(), address)
+    window.close()
+
+
+def _opened(page, address: str):
     page.wrong = []
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.goto(address, wait_until="domcontentloaded")
     annotate(page)
     yield page
     assert not page.wrong
-    context.close()
 
 
 def annotate(page) -> None:
