@@ -6,6 +6,7 @@ Over 250 lines because the file format is written, read and checked in one place
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -193,8 +194,7 @@ def check_shapes(checkpoint: Checkpoint) -> None:
     """
     model = checkpoint.metadata["model"]
     try:
-        with torch.device("meta"):
-            wanted = {name: tuple(tensor.shape) for name, tensor in UNet(**model).state_dict().items()}
+        wanted = _shapes(tuple(model.items()))
     except (TypeError, ValueError, RuntimeError, ArithmeticError):
         raise ValueError(f"the checkpoint's metadata describe no network: {model}") from None
     for name, shape in wanted.items():
@@ -203,6 +203,13 @@ def check_shapes(checkpoint: Checkpoint) -> None:
             raise ValueError(
                 f"the checkpoint's tensors are not those of its {model}: {name} is {found}, expected {shape}"
             )
+
+
+@functools.lru_cache(32)
+def _shapes(model: tuple[tuple[str, int | str], ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's tensors by name. model: the arguments of ``UNet`` with their names."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in UNet(**dict(model)).state_dict().items()}  # type: ignore[arg-type]
 
 
 def unet(checkpoint: Checkpoint) -> UNet:

@@ -165,9 +165,8 @@ def lift(chosen_bl: Tensor, lesion_bl: Tensor) -> Tensor:
 
 def auc(score_l: Tensor, lesion_l: Tensor) -> float:
     """Area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is there."""
-    from sklearn.metrics import roc_auc_score
-
-    lesion = lesion_l.bool().cpu().numpy()
+    lesion, score = lesion_l.bool().cpu(), score_l.detach().cpu()
     if lesion.all() or not lesion.any():
         return float("nan")
-    return float(roc_auc_score(lesion, score_l.detach().cpu().numpy()))
+    inside_n1, outside_m = score[lesion][:, None], score[~lesion]  # scikit-learn's takes a second to import
+    return float(((inside_n1 > outside_m).double() + 0.5 * (inside_n1 == outside_m)).mean())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 
 from mpsams.annotation import acquisition, assist, disk, readers, structures
 from mpsams.annotation.project import Item, Project
 from mpsams.imaging import MODALITIES, geometry
+from mpsams.inference import cores
 from mpsams.inference.case import network_span
 from mpsams.inference.network_names import choose_networks
 from mpsams.inference.registry import ModelRegistry
@@ -32,18 +34,19 @@ def propose(project: Project, registry: ModelRegistry, id: str, user: str = "") 
     is_flat = len(scan.shown()) == 1
     networks = networks if is_flat else networks[:WITNESSES]
     mask_xyz, doubts, span = scan.empty_mask(), [], network_span(scan)
-    for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
-        first, *more = (
-            assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks
-        )
-        if first.has_body or is_flat:
-            mask_hw[:] = first.proposal_hw
-            if more:
-                doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]))
+    with nullcontext() if is_flat else cores.use_all():
+        for index, mask_hw in enumerate(geometry.radiological_view(mask_xyz, scan.affine)):
+            first, *more = (
+                assist.slice_context(scan, span, "axial", index, network, is_shared=is_flat) for network in networks
+            )
+            if first.has_body or is_flat:
+                mask_hw[:] = first.proposal_hw
+                if more:
+                    doubts.append(acquisition.vote_disagreement([context.proposal_hw for context in (first, *more)]))
+                else:
+                    doubts.append(acquisition.entropy(np.clip(first.from_grid(first.probability_ss), 0, 1)))
             else:
-                doubts.append(acquisition.entropy(np.clip(first.from_grid(first.probability_ss), 0, 1)))
-        else:
-            doubts.append(0.0)
+                doubts.append(0.0)
     map_xyz = mask_xyz.view(np.uint8) * np.uint8(structures.of_checkpoint(project, name))
     return project.propose(id, map_xyz, name, networks[0].sha256, float(np.mean(doubts)), user)
 

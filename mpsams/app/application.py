@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpsams.app import import_gradio  # noqa: F401  before anything else imports gradio
+
+# isort: split
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
@@ -64,7 +67,7 @@ def create(
     learnt = () if project is None else (project.folder / "checkpoints",)
     registry, folder = ModelRegistry(weights, results, learnt), gradio_compat.upload_folder()
     gradio_compat.add_to_head(render("head", event_stream=read_scripts("event_stream")))
-    blocks = page(registry, project, budget).queue()
+    blocks = page(registry, project, budget)
     shared.results.limit = min(shared.LIMIT, blocks.budget.limits[0] // SHARED_PART)
 
     @asynccontextmanager

@@ -18,6 +18,7 @@ from mpsams.app.server.budget import Budget
 from mpsams.app.server.hosts import Hosts
 from mpsams.app.server.logs import configure_logging
 from mpsams.arguments import Parser
+from mpsams.inference import cores
 
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
@@ -137,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.add_login is not None and options.login is None:
         parser.error("--add-login needs --login FILE, the file to write into")
     configure_logging()
+    cores.use_one_each()
     try:
         if options.add_login is not None:
             add_login(options.login, options.add_login)

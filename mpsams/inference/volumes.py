@@ -15,7 +15,7 @@ import numpy as np
 from mpsams import inference, metrics, transforms
 from mpsams.calibration import Rule
 from mpsams.imaging import Scan, geometry
-from mpsams.inference import Network
+from mpsams.inference import Network, cores
 from mpsams.inference.case import Case
 from mpsams.plots import images
 from mpsams.transforms import Box
@@ -64,8 +64,9 @@ def segment(case: Case, networks: Sequence[Network]) -> Iterator[tuple[int, list
         boxes.append(transforms.frame(values_hw, spacing and spacing[1:], scan.modality))
         unit_hw = transforms.to_unit(values_hw, case.span)
         if transforms.has_body(transforms.crop(unit_hw, boxes[-1])):
-            for network, probability_nss in zip(networks, found, strict=True):
-                probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
+            with cores.use_all():
+                for network, probability_nss in zip(networks, found, strict=True):
+                    probability_nss[k] = inference.grid_probability(network, unit_hw, boxes[-1])
         yield k + 1, []
     yield (
         count,

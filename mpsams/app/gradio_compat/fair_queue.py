@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 
+import gradio as gr
 from gradio.data_classes import PredictBodyInternal
 from gradio.queueing import Event, Queue
 
@@ -24,18 +25,18 @@ class FairQueue(Queue):
 
     def __init__(
         self,
-        plain: Queue,
+        page: gr.Blocks,
         lanes: Mapping[int, tuple[str, Lane]],
         files_of: Callable[[object], list],
         keys_of: Callable[[PredictBodyInternal], Keys],
     ) -> None:
-        """plain: gradio's queue, whose place this one takes, with its settings.
+        """page: whose events wait.
 
         lanes: by the numbers of listeners, the lane by which they are let in ("" for their own) and their own; PICTURE
         for the others. files_of: the uploaded files that a request's data names.
         keys_of: the shared results that a request needs from networks.
         """
-        super().__init__(plain.live_updates, plain.max_thread_count, plain.update_intervals, None, plain.blocks, None)
+        super().__init__(True, page.max_threads, 1, None, page, None)
         self.turns, self.lanes, self.files_of, self.keys_of = Turns(is_known=shared.is_known), lanes, files_of, keys_of
         self._tickets: dict[str, Ticket] = {}  # of the events that wait or are worked on, by id
         self._costs: dict[str, tuple[int, int]] = {}

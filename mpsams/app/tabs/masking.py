@@ -83,7 +83,7 @@ def build(session: Session) -> None:
         marks = [gr.Button(str(mark), size="sm", scale=0, min_width=46, elem_classes="mark") for mark in MARKS]
         player = gr.Button("Play", size="sm", scale=0, min_width=76, variant="primary", elem_classes="mark")
     viewer.build(session)
-    stage = gr.HTML(show(session.first, OPENS_AT, ("", 0), "first"), js_on_load=PICK_PATCH, elem_classes="stage")
+    stage = gr.HTML("", js_on_load=PICK_PATCH, elem_classes="stage")
 
     which = [picked, session.version]
     on_event(epoch.input, show, [session.case, epoch, *which], stage)

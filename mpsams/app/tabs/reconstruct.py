@@ -62,7 +62,7 @@ def build(session: Session) -> None:
             min_width=240,
         )
     viewer.build(session)
-    stage = gr.HTML(show(session.first, OPENS_AT, "first"), js_on_load=None, elem_classes="stage")
+    stage = gr.HTML("", js_on_load=None, elem_classes="stage")
 
     inputs = [session.case, epoch, way]
 

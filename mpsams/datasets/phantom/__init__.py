@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from mpsams.datasets import Dataset, Sample
@@ -87,8 +87,8 @@ def samples() -> tuple[BuiltIn, ...]:
 
 def volumes() -> tuple[BuiltInVolume, ...]:
     """The built-in volumes of the app, each drawn (in about a second) only when asked for."""
-    neck = "ct", partial(neck_volume, 2), lambda: Sample(*ct(2), "ct-002")
-    brain = "mri", partial(brain_volume, 1), lambda: Sample(*t1(1), "t1-001")
+    neck = "ct", partial(neck_volume, 2), cache(lambda: Sample(*ct(2), "ct-002"))
+    brain = "mri", partial(brain_volume, 1), cache(lambda: Sample(*t1(1), "t1-001"))
     return tuple(
         BuiltInVolume(f"{title} ({kind})", modality, draw, save, cut)
         for title, (modality, draw, cut) in (("CT of the neck", neck), ("T1 brain", brain))

@@ -1,0 +1,21 @@
+"""Imports gradio without the stub files that it writes for editors whenever it is imported: they take two fifths of the
+time of that, and nobody reads them here. To be imported before anything else imports gradio.
+"""
+
+import inspect
+from unittest import mock
+
+_getfile = inspect.getfile
+
+
+def _find_file(thing: object) -> str:
+    """Return ``inspect.getfile``; OSError for a component of gradio, which then writes no stub (6.31)."""
+    if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+        raise OSError("no stub file is wanted")
+    return _getfile(thing)  # type: ignore[arg-type]
+
+
+with mock.patch("inspect.getfile", _find_file):
+    from gradio import blocks_events
+
+blocks_events.create_or_modify_pyi = lambda *_: None  # nor for a class of Blocks
