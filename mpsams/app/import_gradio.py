@@ -18,4 +18,4 @@ def _find_file(thing: object) -> str:
 with mock.patch("inspect.getfile", _find_file):
     from gradio import blocks_events
 
-blocks_events.create_or_modify_pyi = lambda *_: None  # nor for a class of Blocks
+blocks_events.create_or_modify_pyi = lambda *_: None  # type: ignore[attr-defined]  # nor for a class of Blocks

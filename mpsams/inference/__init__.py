@@ -21,6 +21,7 @@ from mpsams.inference.patch_study import mask_at as mask_at
 from mpsams.inference.patch_study import study as study
 from mpsams.inference.reconstruction import Reconstruction as Reconstruction
 from mpsams.inference.reconstruction import fill as fill
+from mpsams.inference.reconstruction import hide as hide
 from mpsams.inference.reconstruction import reconstruct as reconstruct
 from mpsams.inference.segmentation import features as features
 from mpsams.inference.segmentation import grid as grid

@@ -184,10 +184,22 @@ class Case:
 
         part: over the part that networks look at instead of the whole slice.
         """
-        if self.truth_hw is None:
-            return ""
-        mask = images.shrunk_mask(transforms.crop(self.truth_hw, self.box) if part else self.truth_hw)
-        return images.layer(images.edge_path(mask), "truth", mask.shape, size_hw)
+        return images.layer(*self._part_border if part and self.box is not None else self._border, size_hw)
+
+    @cached_property
+    def _border(self) -> tuple[str, str, tuple[int, int]]:
+        """Path, CSS class and cells of the border of the true lesion; the path is empty when unknown."""
+        return _border_of(self.truth_hw)
+
+    @cached_property
+    def _part_border(self) -> tuple[str, str, tuple[int, int]]:
+        """As ``_border``, of the part that networks look at."""
+        return _border_of(None if self.truth_hw is None else transforms.crop(self.truth_hw, self.box))
+
+
+def _border_of(truth_hw: np.ndarray | None) -> tuple[str, str, tuple[int, int]]:
+    mask_hw = np.zeros((1, 1), bool) if truth_hw is None else images.shrunk_mask(truth_hw)
+    return images.edge_path(mask_hw), "truth", mask_hw.shape
 
 
 def network_span(scan: Scan) -> Span:

@@ -75,9 +75,7 @@ class SlicePredictions:
     def map(self, name: str) -> str:
         """A network's probabilities as a heat map, a PNG as data URI."""
         if name not in self.maps:
-            self.maps[name] = shared.picture(
-                "chance", self.probabilities[name], lambda probability_ss: images.uri(images.heat(probability_ss))
-            )
+            self.maps[name] = shared.picture("chance", self.probabilities[name], images.heat_uri)
         return self.maps[name]
 
 

@@ -44,6 +44,11 @@ def fill(unet: UNet, images_bchw: Tensor, hidden_b1hw: Tensor, patch: int, norma
     return fill_in(own, images_bchw.double(), hidden_b1hw, patch, normalised_target).float()  # type: ignore[arg-type]
 
 
+def hide(image_11ss: Tensor, hidden_1l: Tensor, patch: int) -> Tensor:
+    """A grid image with its hidden patches, bool (1, L), at its mean."""
+    return torch.where(patches.to_pixels(hidden_1l, patch, *image_11ss.shape[2:]), image_11ss.mean(), image_11ss)
+
+
 @torch.inference_mode()
 def reconstruct(
     network: Network, image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
@@ -63,7 +68,10 @@ def reconstruct(
     filled = torch.where(hidden, to_grid(own_filled[0, 0].numpy(), side), image_11ss)
     error = (filled - image_11ss).abs()
     lesion = torch.zeros_like(hidden) if truth_11ss is None else truth_11ss
-    masked = torch.where(hidden, image_11ss.mean(), image_11ss)
     return Reconstruction(
-        masked, filled, error, float(error[hidden & lesion].mean()), float(error[hidden & ~lesion].mean())
+        hide(image_11ss, hidden_1l, patch),
+        filled,
+        error,
+        float(error[hidden & lesion].mean()),
+        float(error[hidden & ~lesion].mean()),
     )

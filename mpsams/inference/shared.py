@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mpsams import inference
+from mpsams import inference, uncertainty
 from mpsams.inference import Network, Reconstruction, Study
 from mpsams.transforms import Box
 
@@ -156,12 +156,44 @@ def reconstruct(
     return results.get(key, lambda: inference.reconstruct(network, image_11ss, hidden_1l, patch, truth_11ss))
 
 
+def draw_reconstructions(
+    networks: Sequence[Network],
+    image_11ss: Tensor,
+    hidden_1l: Tensor,
+    patch: int,
+    truth_11ss: Tensor | None,
+    draw: Callable[[Reconstruction], Any],
+) -> list:
+    """What ``draw`` makes of ``inference.reconstruct`` by each network, from the store if it is there; ``is_known``
+    says so of ``reconstruction_keys(..., kind="drawn")``.
+
+    The pictures take a fifth of the room of what they are drawn from, so that is not kept.
+    """
+    arguments = image_11ss, hidden_1l, patch, truth_11ss
+    keys = reconstruction_keys(networks, *arguments, kind="drawn")
+    return [
+        results.get(key, lambda network=network: draw(inference.reconstruct(network, *arguments)))  # type: ignore[misc]
+        for key, network in zip(keys, networks, strict=True)
+    ]
+
+
 def reconstruction_keys(
-    networks: Sequence[Network], image_11ss: Tensor, hidden_1l: Tensor, patch: int, truth_11ss: Tensor | None = None
+    networks: Sequence[Network],
+    image_11ss: Tensor,
+    hidden_1l: Tensor,
+    patch: int,
+    truth_11ss: Tensor | None = None,
+    kind: str = "reconstruct",
 ) -> tuple:
-    """Return the keys by which ``reconstruct`` of each network is kept."""
+    """Return the keys by which ``reconstruct`` of each network is kept; kind: "drawn" for what is drawn of it."""
     seen = digest(image_11ss), digest(hidden_1l), patch, None if truth_11ss is None else digest(truth_11ss)
-    return tuple(("reconstruct", *_name(network), *seen) for network in networks)
+    return tuple((kind, *_name(network), *seen) for network in networks)
+
+
+def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
+    """``uncertainty.shared_course``, from the store if it is there."""
+    key = "course", digest(covariance_ll), digest(order_bl)
+    return results.get(key, lambda: uncertainty.shared_course(covariance_ll, order_bl))
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:

@@ -58,6 +58,13 @@ def heat(values_hw: np.ndarray, top: float = 1.0) -> np.ndarray:
     return np.stack([np.interp(at, stops, _RAMP[:, c]) for c in range(3)], axis=2).round().astype(np.uint8)
 
 
+def heat_uri(values_hw: np.ndarray, top: float = 1.0) -> str:
+    """``heat`` as a data URI of 256 colours, which is drawn sooner and takes less room than one of all colours."""
+    picture = Image.fromarray((np.clip(np.asarray(values_hw) / top, 0, 1) * 255).round().astype(np.uint8))
+    picture.putpalette(heat(np.arange(256)[None] / 255).tobytes())
+    return _uri(picture)
+
+
 def ramp_css() -> str:
     """The heat map's colours from low to high, as a CSS gradient for a colour bar."""
     return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in _RAMP)})"
@@ -65,14 +72,22 @@ def ramp_css() -> str:
 
 def png(picture: np.ndarray) -> bytes:
     """uint8 (H, W) or (H, W, 3) as PNG bytes, written fast rather than small."""
+    return _png(Image.fromarray(picture))
+
+
+def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=1)
+    picture.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def uri(picture: np.ndarray) -> str:
     """uint8 (H, W) or (H, W, 3) as a data URI, which a page shows without asking the server again."""
-    return "data:image/png;base64," + base64.b64encode(png(picture)).decode("ascii")
+    return _uri(Image.fromarray(picture))
+
+
+def _uri(picture: Image.Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(_png(picture)).decode("ascii")
 
 
 def preview(unit_hw: np.ndarray, longest: int = 768) -> np.ndarray:

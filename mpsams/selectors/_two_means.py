@@ -6,6 +6,7 @@ Axes: B batch, L patches (row-major), n values of a patch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,17 +25,17 @@ class Clusters:
     lesion_bl: Tensor
     rows_bln: Tensor
 
-    @property
+    @cached_property
     def to_lesion_bl(self) -> Tensor:
         """Euclidean distance of each row to the lesion cluster's centre; infinite when the cluster is empty."""
         return _distance(self.rows_bln, self.lesion_bl)
 
-    @property
+    @cached_property
     def to_background_bl(self) -> Tensor:
         """Euclidean distance of each row to the background cluster's centre; infinite when it is empty."""
         return _distance(self.rows_bln, ~self.lesion_bl)
 
-    @property
+    @cached_property
     def score_bl(self) -> Tensor:
         """(B, L) float: distance to the background centre less that to the lesion centre; 0 if a cluster is empty.
 

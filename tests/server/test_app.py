@@ -18,6 +18,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from gradio.state_holder import StateHolder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -78,6 +79,37 @@ def test_a_disk_that_takes_no_file_is_reported_wherever_it_happens(monkeypatch, 
     with pytest.raises(gr.Error, match=sentence) as error:
         asyncio.run(page.process_api(page.fns[listener["id"]], [], session_hash="a"))
     assert "secret" not in str(error.value)
+
+
+def test_components_that_stay_as_they_are_are_not_made_anew(monkeypatch):
+    with GuardedBlocks() as page:
+        html, radio, state, box = gr.HTML("old"), gr.Radio(["a", "b"]), gr.State(1), gr.Textbox("old")
+        outputs = [html, radio, state, box]
+        answers = [
+            lambda: {html: "new"},
+            lambda: ("new", gr.skip(), 2, "new"),
+            lambda: {radio: gr.Radio(["c"], value="c"), html: gr.HTML(visible=False)},
+            gr.skip,
+        ]
+        listeners = [gr.Button().click(answer, [], outputs) for answer in answers]
+        single = gr.Button().click(lambda: "alone", [], html)
+    made, make = [], gr.Radio.__init__
+    monkeypatch.setattr(gr.Radio, "__init__", lambda self, *args, **more: made.append(1) or make(self, *args, **more))
+
+    def answer(listener) -> list:
+        fn = page.fns[listener["id"]]
+        return asyncio.run(page.process_api(fn, [], session_hash="a", state=page.state_holder["a"]))["data"]
+
+    page.state_holder = StateHolder()
+    page.state_holder.set_blocks(page)
+    same = gr.skip()
+    assert answer(listeners[0]) == ["new", same, None, same]
+    assert answer(listeners[1]) == ["new", same, None, "new"] and page.state_holder["a"][state._id] == 2
+    assert answer(listeners[3]) == [same, same, None, same] and page.state_holder["a"][state._id] == 2
+    assert answer(single) == ["alone"] and made == []
+    changed = answer(listeners[2])
+    assert changed[1] == {"choices": [("c", "c")], "value": "c", "__type__": "update"} and made
+    assert changed[0]["visible"] is False and page.state_holder["a"][radio._id].choices == [("c", "c")]
 
 
 def test_healthz_says_it_is_up_and_what_it_has(app_address):
@@ -243,12 +275,13 @@ def test_help_teaches_and_a_bad_port_is_refused():
     assert bad.returncode == 2 and "between 1 and 65535" in bad.stderr
 
 
-@pytest.mark.parametrize(
-    "words, listeners", [("data-go=", 5), ("Hidden lesion first", 9), ("What the networks see", 3)]
-)
-def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, words, listeners):
+@pytest.mark.parametrize("label, listeners", [("", 5), ("Epoch of pretraining", 9), ("Epoch: how much is hidden", 3)])
+def test_what_draws_into_one_picture_is_answered_in_the_order_asked(small_weights, label, listeners):
     page = panels.page(ModelRegistry(small_weights))
-    (stage,) = (part for part in page.blocks.values() if isinstance(part, gr.HTML) and words in str(part.value))
+    (first,) = (part for part in page.blocks.values() if part.elem_id == "learn")  # drawn by no slider
+    sliders = [part._id for part in page.blocks.values() if isinstance(part, gr.Slider) and part.label == label]
+    drawn = [event.outputs for event in page.fns.values() if event.targets[0] in [(id, "input") for id in sliders]]
+    ((stage,),) = drawn or [[first]]
     events = [event for event in page.fns.values() if stage in event.outputs and event.targets[0][1] != "load"]
     assert len(events) == listeners
     # in one lane, a visitor's requests are answered in turn

@@ -2,15 +2,18 @@
 colour.
 """
 
+import base64
+import io
 import re
 import zlib
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from mpsams import plots, tables
-from mpsams.plots import Row, looks
+from mpsams.plots import Row, images, looks
 from tests.support import made_records
 
 
@@ -315,3 +318,10 @@ def test_a_handout_is_one_page_in_a4_with_embedded_fonts_and_a_link_that_can_be_
 def test_a_handout_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         plots.handout("Title", [], [], "", "")
+
+
+def test_a_heat_map_as_a_picture_of_few_colours_looks_the_same():
+    values_hw = np.random.default_rng(0).uniform(-0.1, 0.6, (40, 50))
+    shown = Image.open(io.BytesIO(base64.b64decode(images.heat_uri(values_hw, 0.4).partition(",")[2])))
+    difference = np.asarray(shown.convert("RGB")).astype(int) - images.heat(values_hw, 0.4)
+    assert shown.size == (50, 40) and shown.mode == "P" and abs(difference).max() <= 1

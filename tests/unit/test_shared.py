@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpsams import inference
+from mpsams import inference, uncertainty
+from mpsams.app.components import mask_maps
 from mpsams.app.tabs import reconstruct
 from mpsams.datasets import phantom
 from mpsams.inference import case as _case
@@ -113,6 +114,41 @@ def test_a_reconstruction_is_that_of_its_image_network_and_mask(small_weights):
                 assert shared.reconstruct(*arguments) is found[-1]
                 assert torch.equal(found[-1].filled_11ss, inference.reconstruct(*arguments).filled_11ss)
     assert len({id(each) for each in found}) == 8
+
+
+def test_a_second_visitor_costs_no_second_reconstruction(small_weights, monkeypatch):
+    registry, sample, asked = ModelRegistry(small_weights), phantom.samples()[0], []
+    compute = inference.reconstruct
+    monkeypatch.setattr(
+        inference, "reconstruct", lambda network, *rest: asked.append(network) or compute(network, *rest)
+    )
+    options = open_case.clustering_options(registry.clustering())
+    one, other = (open_case.open_sample(sample, options) for _ in range(2))
+    first = reconstruct.view(one, 100, "first", registry)
+    networks, used = len(asked), shared.results.usage()["used"]
+    second = reconstruct.view(other, 100, "first", registry)
+    assert (
+        networks and second.partition("</i>")[2] == first.partition("</i>")[2]
+    )  # after the key of the visitor's image
+    assert len(asked) == networks and shared.results.usage()["used"] == used
+    hidden_1l = reconstruct.hidden_patches(one, 100, "first")
+    whole = shared.size_of(compute(asked[0], one.image_11ss, hidden_1l, one.study.patch))
+    assert used < networks * whole  # the pictures are kept, and the image, and not what they were drawn from
+    assert reconstruct.view(one, 1, "first", registry) != first and len(asked) == 2 * networks
+
+
+def test_the_information_of_all_masks_is_computed_once(small_weights):
+    registry = ModelRegistry(small_weights)
+    case = open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
+    covariance_ll = torch.eye(256) + 0.1
+    for epoch in (1, 100, 800):
+        at = inference.mask_at(case.study, epoch)
+        mask_maps.view(case, epoch, 0, covariance_ll)
+        orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
+        found_2 = shared.shared_course(covariance_ll, orders_2l)[:, at.hidden]
+        wanted_2 = uncertainty.mutual_information(covariance_ll.double(), torch.cat([at.lesion_first_1l, at.random_1l]))
+        assert torch.allclose(found_2, wanted_2)
+    assert [key[0] for key in shared.results._results].count("course") == 1
 
 
 def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weights):

@@ -9,9 +9,9 @@ import math
 
 import torch
 
-from mpsams import clusters, inference, schedule, uncertainty
+from mpsams import clusters, inference, schedule
 from mpsams.app.components import html, viewer
-from mpsams.inference import MaskedPatches
+from mpsams.inference import MaskedPatches, shared
 from mpsams.inference.case import SIDE, Case
 from mpsams.plots import images
 
@@ -123,8 +123,8 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
         ),
     ]
     if covariance_ll is not None and covariance_ll.shape[0] == length:
-        masks_2l = torch.cat([at.lesion_first_1l, at.random_1l])
-        ours, random = uncertainty.mutual_information(covariance_ll.double(), masks_2l).tolist()
+        orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
+        ours, random = shared.shared_course(covariance_ll, orders_2l)[:, at.hidden].tolist()
         top = max(ours, random, 1e-9)
         found.append(
             html.card(

@@ -212,7 +212,7 @@ def layers(compared: SliceComparison, which: str, truth: str, longest: int) -> t
         return images.use_image("case-image", size), truth
     if which == "dispute":
         votes = images.shrunk_mask(compared.votes_hw, longest)
-        return images.raster(images.uri(images.heat(disagreement(votes, len(compared.peers)))), size), truth
+        return images.raster(images.heat_uri(disagreement(votes, len(compared.peers))), size), truth
     small = images.shrunk_mask(compared.masks[which], longest)
     filling = f'<g class="filling">{images.layer(images.fill_path(small), "predicted", small.shape, size)}</g>'
     return images.use_image("case-image", size), filling + truth + images.layer(

@@ -49,7 +49,7 @@ def lines(columns: int, kind: str = "grid") -> str:
 
 def heat(values_l: Tensor, columns: int, kind: str = "veil") -> str:
     """A value in [0, 1] per patch as colour over the image."""
-    drawn = images.raster(images.uri(images.heat(values_l.reshape(columns, columns).numpy())), SIZE)
+    drawn = images.raster(images.heat_uri(values_l.reshape(columns, columns).numpy()), SIZE)
     return f'<g class="{kind}">{drawn}</g>'
 
 
@@ -110,7 +110,7 @@ def matrix(context: LessonContext, name: str, chosen: bool = False) -> str:
     """A matrix of patches by patches; chosen: with the row of the chosen patch marked, and open to clicks."""
     stage_ll = lesson.rescale(context.stages[name], 0.02)
     length = context.study.length
-    drawn = f'<g class="pixels">{images.raster(images.uri(images.heat(stage_ll.numpy())), SIZE)}</g>'
+    drawn = f'<g class="pixels">{images.raster(images.heat_uri(stage_ll.numpy()), SIZE)}</g>'
     text = f"Matrix of {name}, {length} by {length}, brighter is more"
     if not chosen:
         return images.svg(text, SIZE, [drawn])
@@ -268,7 +268,7 @@ def curve(context: LessonContext) -> str:
 
 def wrong(error_11ss: Tensor) -> str:
     """An error map as a layer."""
-    return images.raster(images.uri(images.heat(error_11ss[0, 0].numpy(), TOP)), SIZE)
+    return images.raster(images.heat_uri(error_11ss[0, 0].numpy(), TOP), SIZE)
 
 
 def ramp(low: str, high: str) -> str:

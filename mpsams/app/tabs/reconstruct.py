@@ -5,6 +5,8 @@ Axes: L patches, S side of the grid image.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import gradio as gr
 from torch import Tensor
 
@@ -27,6 +29,7 @@ PLACE = 2
 
 OPENS_AT = FIRST_EPOCH
 SIZE = (SIDE, SIDE)
+HELD = "grid-image"  # name of the image in the page
 TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
 ROWS = {
@@ -103,7 +106,13 @@ def add_endpoint(registry: ModelRegistry) -> None:
             endpoints.network_name(registry, weights, "-mps_ams-pretrain", case.modality),
             endpoints.epoch_of(epoch),
         )
-        found = reconstruct_case(case, epoch, "first", registry, name)
+        found = shared.reconstruct(
+            registry.network(name),
+            case.image_11ss,
+            hidden_patches(case, epoch, "first"),
+            case.study.patch,
+            case.truth_11ss,
+        )
         pictures = (found.masked_11ss, found.filled_11ss, found.error_11ss)
         files = [
             written(images.preview(t[0, 0].numpy()), part.label) for t, part in zip(pictures, parts[1:], strict=True)
@@ -117,10 +126,27 @@ def add_endpoint(registry: ModelRegistry) -> None:
     endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts, lane=NETWORK)
 
 
-def reconstruct_case(case: Case, epoch: float, way: str, registry: ModelRegistry, name: str) -> Reconstruction:
-    """The reconstruction of the case by a network at an epoch, hiding lesion "first" or at "random"."""
-    return shared.reconstruct(
-        registry.network(name), case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
+@dataclass(frozen=True)
+class Drawn:
+    """What the page shows of a network's reconstruction: pictures as data URIs, and the mean errors.
+
+    filled, error: as of ``Reconstruction``, which says what the errors are.
+    """
+
+    filled: str
+    error: str
+    error_lesion: float
+    error_background: float
+
+
+def draw(found: Reconstruction) -> Drawn:
+    """Draw a reconstruction."""
+    filled_ss, error_ss = found.filled_11ss[0, 0].numpy(), found.error_11ss[0, 0].numpy()
+    return Drawn(
+        images.uri(images.preview(filled_ss)),
+        images.heat_uri(error_ss, TOP),
+        found.error_lesion,
+        found.error_background,
     )
 
 
@@ -142,7 +168,7 @@ def needed_results(case: Case, epoch: float, way: str, registry: ModelRegistry) 
     """Keys of the shared results that ``view`` is drawn from."""
     networks = [registry.network(name) for name in networks_for(case, registry).values()]
     return shared.reconstruction_keys(
-        networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss
+        networks, case.image_11ss, hidden_patches(case, epoch, way), case.study.patch, case.truth_11ss, kind="drawn"
     )
 
 
@@ -151,22 +177,22 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     there = networks_for(case, registry)
     if not there:
         return html.note(MAKE.format(names=" and ".join(f"<code>busi{ending}</code>" for ending in ROWS)), "warning")
+    hidden_1l, networks = hidden_patches(case, epoch, way), [registry.network(name) for name in there.values()]
     try:
-        found = {ending: reconstruct_case(case, epoch, way, registry, name) for ending, name in there.items()}
+        drawn = shared.draw_reconstructions(
+            networks, case.image_11ss, hidden_1l, case.study.patch, case.truth_11ss, draw
+        )
     except inference.NotFinite as refusal:
         return html.note(f"{' or '.join(there.values())}: {refusal}.", "error")
+    found = dict(zip(there, drawn, strict=True))
     missing = [f"<code>…{ending}</code>" for ending in ROWS if ending not in there]
-    trained = [training_data_of(registry.network(name)) for name in there.values()]
+    trained = [training_data_of(network) for network in networks]
     return "".join(
         [
             viewer.slice_data(case, part=True),
             html.trained_elsewhere(trained, case.modality, NAMES),
             html.row(
-                [
-                    input_pictures(case, epoch, next(iter(found.values()))),
-                    *(column(case, e, r) for e, r in found.items()),
-                ],
-                "films three",
+                [input_pictures(case, epoch, hidden_1l), *(column(case, e, r) for e, r in found.items())], "films three"
             ),
             bar(),
             numbers(case, found),
@@ -179,17 +205,20 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
     )
 
 
-def input_pictures(case: Case, epoch: float, result: Reconstruction) -> str:
-    """The image, and what the networks are given of it."""
+def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
+    """The image, and what the networks are given of it; other pictures show the image as #grid-image."""
     at = inference.mask_at(case.study, epoch)
     whole = images.svg(
         "The image as it is",
         SIZE,
-        [image_layer(case.image_11ss[0, 0].numpy()), case.outline(SIZE, part=True)],
+        [images.hold_image(HELD, preview(case.image_11ss), SIZE), case.outline(SIZE, part=True)],
         viewer.LINKED,
     )
     part = images.svg(
-        "The image with patches hidden", SIZE, [image_layer(result.masked_11ss[0, 0].numpy())], viewer.LINKED
+        "The image with patches hidden",
+        SIZE,
+        [images.raster(preview(inference.hide(case.image_11ss, hidden_1l, case.study.patch)), SIZE)],
+        viewer.LINKED,
     )
     caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
     outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
@@ -198,16 +227,15 @@ def input_pictures(case: Case, epoch: float, result: Reconstruction) -> str:
     )
 
 
-def column(case: Case, ending: str, result: Reconstruction) -> str:
+def column(case: Case, ending: str, result: Drawn) -> str:
     """One network's filling and error."""
     title, description = ROWS[ending]
-    before, after = (image_layer(picture_11ss[0, 0].numpy()) for picture_11ss in (case.image_11ss, result.filled_11ss))
+    before, after = images.use_image(HELD, SIZE), images.raster(result.filled, SIZE)
     layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
     picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
-    wrong = images.raster(
-        shared.picture("error", result.error_11ss[0, 0].numpy(), lambda x: images.uri(images.heat(x, TOP))), SIZE
+    error = images.svg(
+        f"Error of {title}", SIZE, [images.raster(result.error, SIZE), case.outline(SIZE, part=True)], viewer.LINKED
     )
-    error = images.svg(f"Error of {title}", SIZE, [wrong, case.outline(SIZE, part=True)], viewer.LINKED)
     return html.row(
         [
             html.figure(picture, f"{title} <em>fills in</em>", f"{description}.{viewer.wipe('Original', 'Filled in')}"),
@@ -217,9 +245,9 @@ def column(case: Case, ending: str, result: Reconstruction) -> str:
     )
 
 
-def image_layer(unit_ss) -> str:
-    """A grid image as an SVG layer."""
-    return images.raster(shared.picture("preview", unit_ss, lambda x: images.uri(images.preview(x))), SIZE)
+def preview(unit_11ss: Tensor) -> str:
+    """A grid image as a data URI."""
+    return shared.picture("preview", unit_11ss[0, 0].numpy(), lambda x: images.uri(images.preview(x)))
 
 
 def bar() -> str:
@@ -230,7 +258,7 @@ def bar() -> str:
     )
 
 
-def numbers(case: Case, found: dict[str, Reconstruction]) -> str:
+def numbers(case: Case, found: dict[str, Drawn]) -> str:
     """Mean errors, split by truth where there is one."""
     split = case.has_lesion
     head = (
