@@ -226,6 +226,9 @@ class Budget:
         known.sizes = sizes
 
 
+_SCALARS = (float, int, bool, type(None))  # most of what is held, by number; of no size
+
+
 def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
     """Bytes of each array, tensor and long text in nested values, and whether it lies on disk, by a number of its own.
 
@@ -237,7 +240,7 @@ def sizes_of(values: object) -> dict[int, tuple[int, bool]]:
     waiting = [values]
     while waiting:
         value = waiting.pop()
-        if id(value) in seen or isinstance(value, Network):
+        if type(value) in _SCALARS or id(value) in seen or isinstance(value, Network):
             continue
         seen.add(id(value))
         if isinstance(value, np.ndarray):
