@@ -21,8 +21,8 @@ from mpsams.app.server.logs import configure_logging
 from mpsams.arguments import Parser
 from mpsams.inference import cores
 
-# seconds that a thread computes before others that wait get their turn (5 ms usually); the event loop waits so long each
-# time it sends a few bytes, which is ten times for an answer
+# seconds that a thread computes before others get their turn (usually 0.005): the event loop waits as long each time it
+# sends a few bytes, ten times for an answer
 SWITCH = 0.0005
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """

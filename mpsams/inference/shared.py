@@ -164,8 +164,8 @@ def draw_reconstructions(
     truth_11ss: Tensor | None,
     draw: Callable[[Reconstruction], Any],
 ) -> list:
-    """What ``draw`` makes of ``inference.reconstruct`` by each network, from the store if it is there; ``is_known``
-    says so of ``reconstruction_keys(..., kind="drawn")``.
+    """Return what ``draw`` makes of ``inference.reconstruct`` by each network, from the store if it is there;
+    ``is_known`` says so of ``reconstruction_keys(..., kind="drawn")``.
 
     The pictures take a fifth of the room of what they are drawn from, so that is not kept.
     """

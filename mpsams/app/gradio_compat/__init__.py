@@ -1,7 +1,7 @@
 """Everything of the app that relies on gradio's internals, tested with the version in requirements.txt.
 
 blocks: the page's Blocks, which check every request. session_state: the state of a browser tab without a copy of the
-page's settings.
+page's settings. changed_outputs: the outputs of an event.
 multipart: the parser of uploads. Here: internals that other modules need, as functions.
 """
 

@@ -13,17 +13,16 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import copy
 from pathlib import Path
 
 import gradio as gr
 from gradio.block_function import BlockFunction
-from gradio.blocks import Block
 from gradio.data_classes import PredictBodyInternal
 from gradio.utils import abspath, get_function_params, get_upload_folder, is_in_or_equal
 from gradio_client.utils import traverse
 
 from mpsams.annotation import disk
+from mpsams.app.gradio_compat.changed_outputs import postprocess_changed
 from mpsams.app.gradio_compat.fair_queue import FairQueue, Keys, Lane
 from mpsams.app.gradio_compat.session_state import SESSIONS
 from mpsams.app.server import arguments
@@ -143,34 +142,7 @@ class GuardedBlocks(gr.Blocks):
             and self.visitor_token in block_fn.outputs
         ):
             predictions = [*predictions, gr.skip()]
-        return await self._postprocess_changed(block_fn, predictions, *args, **kwargs)
-
-    async def _postprocess_changed(self, block_fn, predictions, *args, **kwargs) -> list:
-        """As gradio's ``postprocess_data``, which is left out for HTML that is text, and for components that stay as
-        they are: it would make each of them anew, and hand each value to a thread (6.31).
-        """
-        outputs = block_fn.outputs
-        if isinstance(predictions, dict) and predictions == gr.skip():
-            predictions = [gr.skip()] * len(outputs)
-        elif isinstance(predictions, dict) and predictions and all(isinstance(block, Block) for block in predictions):
-            found = {block._id: value for block, value in predictions.items()}
-            predictions = [found.get(block._id, gr.skip()) for block in outputs]
-        elif len(outputs) == 1 and not block_fn.batch:
-            predictions = [predictions]
-        if block_fn.batch or not isinstance(predictions, list | tuple) or len(predictions) != len(outputs):
-            return await super().postprocess_data(block_fn, predictions, *args, **kwargs)
-        sent = [
-            None if block.stateful and value == gr.skip() else value
-            for block, value in zip(outputs, predictions, strict=True)
-        ]
-        rest = [index for index, block in enumerate(outputs) if not _is_sent_as_it_is(block, predictions[index])]
-        if rest:
-            part = copy(block_fn)
-            part.outputs, values = [outputs[index] for index in rest], [predictions[index] for index in rest]
-            done = await super().postprocess_data(part, values if len(rest) > 1 else values[0], *args, **kwargs)
-            for index, value in zip(rest, done, strict=True):
-                sent[index] = value
-        return sent
+        return await postprocess_changed(super().postprocess_data, block_fn, predictions, *args, **kwargs)
 
     def _store_held(self, visitor: str, block: object, value: object) -> object:
         id = getattr(block, "_id", None)
@@ -231,11 +203,6 @@ def check_arguments(block_fn, inputs: list) -> list:
         return arguments.check_arguments(block_fn.api_name, get_function_params(block_fn.fn), block_fn.inputs, inputs)
     except ValueError as error:
         raise gr.Error(str(error), title="Not possible", print_exception=False) from None
-
-
-def _is_sent_as_it_is(block: Block, value: object) -> bool:
-    """True for a value of an output that gradio would send unchanged: text of HTML, or that nothing changes."""
-    return (type(block) is gr.HTML and isinstance(value, str)) or (isinstance(value, dict) and value == gr.skip())
 
 
 def is_file(part: object) -> bool:

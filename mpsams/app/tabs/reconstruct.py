@@ -5,22 +5,21 @@ Axes: L patches, S side of the grid image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import gradio as gr
 from torch import Tensor
 
 from mpsams import inference, schedule
 from mpsams.app import endpoints
 from mpsams.app.components import html, viewer
+from mpsams.app.components.reconstruction_pictures import ROWS, Drawn, bar, column, draw, input_pictures
 from mpsams.app.events import endpoint, on_event
 from mpsams.app.gradio_compat import save_to_cache
 from mpsams.app.gradio_compat.fair_queue import Keys
 from mpsams.app.learn.state import parse_number
 from mpsams.app.server.lanes import NETWORK
 from mpsams.app.session import FIRST_EPOCH, Session
-from mpsams.inference import Reconstruction, shared
-from mpsams.inference.case import MODALITIES, NAMES, SIDE, Case
+from mpsams.inference import shared
+from mpsams.inference.case import MODALITIES, NAMES, Case
 from mpsams.inference.registry import ModelRegistry, training_data_of  # fmt: skip
 from mpsams.plots import images
 
@@ -28,14 +27,7 @@ TITLE = "Reconstruct"
 PLACE = 2
 
 OPENS_AT = FIRST_EPOCH
-SIZE = (SIDE, SIDE)
-HELD = "grid-image"  # name of the image in the page
-TOP = 0.4  # error that is drawn brightest, of intensities in [0, 1]
 WAYS = {"first": "Lesion first (MPS)", "random": "At random"}
-ROWS = {
-    "-mps_ams-pretrain": ("MPS-AMS", "Trained hiding lesion-like patches first, 25% rising to 81%"),
-    "-base-pretrain": ("base", "Trained hiding 75% at random"),
-}
 INTRO = """<p class="lead"><strong>What you see.</strong> The patches are hidden and a network that was never told what
 a lesion is fills them in. Both networks get the same hidden patches. The brighter the error map, the further off; good
 filling means it has learnt how this tissue looks.</p>"""
@@ -126,30 +118,6 @@ def add_endpoint(registry: ModelRegistry) -> None:
     endpoint("reconstruct", reconstruct, [image, at, modality, seed, weights, number], parts, lane=NETWORK)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What the page shows of a network's reconstruction: pictures as data URIs, and the mean errors.
-
-    filled, error: as of ``Reconstruction``, which says what the errors are.
-    """
-
-    filled: str
-    error: str
-    error_lesion: float
-    error_background: float
-
-
-def draw(found: Reconstruction) -> Drawn:
-    """Draw a reconstruction."""
-    filled_ss, error_ss = found.filled_11ss[0, 0].numpy(), found.error_11ss[0, 0].numpy()
-    return Drawn(
-        images.uri(images.preview(filled_ss)),
-        images.heat_uri(error_ss, TOP),
-        found.error_lesion,
-        found.error_background,
-    )
-
-
 def hidden_patches(case: Case, epoch: float, way: str) -> Tensor:
     """The patches hidden at an epoch, lesion "first" or at "random": bool (1, L)."""
     if way not in WAYS:
@@ -202,59 +170,6 @@ def view(case: Case, epoch: float, way: str, registry: ModelRegistry) -> str:
                 else ""
             ),
         ]
-    )
-
-
-def input_pictures(case: Case, epoch: float, hidden_1l: Tensor) -> str:
-    """The image, and what the networks are given of it; other pictures show the image as #grid-image."""
-    at = inference.mask_at(case.study, epoch)
-    whole = images.svg(
-        "The image as it is",
-        SIZE,
-        [images.hold_image(HELD, preview(case.image_11ss), SIZE), case.outline(SIZE, part=True)],
-        viewer.LINKED,
-    )
-    part = images.svg(
-        "The image with patches hidden",
-        SIZE,
-        [images.raster(preview(inference.hide(case.image_11ss, hidden_1l, case.study.patch)), SIZE)],
-        viewer.LINKED,
-    )
-    caption = f"{at.hidden} of {case.study.length} patches hidden ({html.percent(at.ratio)}), set to the image’s mean."
-    outlined = "The image, 256 × 256" + (", true lesion outlined." if case.has_lesion else ".")
-    return html.row(
-        [html.figure(whole, "Original", outlined), html.figure(part, "What the networks see", caption)], "stack"
-    )
-
-
-def column(case: Case, ending: str, result: Drawn) -> str:
-    """One network's filling and error."""
-    title, description = ROWS[ending]
-    before, after = images.use_image(HELD, SIZE), images.raster(result.filled, SIZE)
-    layers = viewer.wiped(f"filled{ending}", after, before) + case.outline(SIZE, part=True)
-    picture = images.svg(f"Reconstruction by {title}", SIZE, [layers], viewer.LINKED)
-    error = images.svg(
-        f"Error of {title}", SIZE, [images.raster(result.error, SIZE), case.outline(SIZE, part=True)], viewer.LINKED
-    )
-    return html.row(
-        [
-            html.figure(picture, f"{title} <em>fills in</em>", f"{description}.{viewer.wipe('Original', 'Filled in')}"),
-            html.figure(error, f"{title} <em>error</em>", "Distance from the original, hidden patches only."),
-        ],
-        "stack",
-    )
-
-
-def preview(unit_11ss: Tensor) -> str:
-    """A grid image as a data URI."""
-    return shared.picture("preview", unit_11ss[0, 0].numpy(), lambda x: images.uri(images.preview(x)))
-
-
-def bar() -> str:
-    """The colours of the error maps."""
-    return (
-        f'<div class="ramp"><span>no error</span><i style="background:{images.ramp_css()}"></i><span>{TOP:.0%} of full'
-        " brightness or more</span></div>"
     )
 
 
