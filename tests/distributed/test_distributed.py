@@ -27,8 +27,9 @@ from torch import nn
 from torch.distributed import run
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks import gpu
 from mpsams import checkpoint, datasets, distributed, jsonl, losses, methods, packs, transforms
-from train import batchnorm, finetune, launch, loop, pretrain, run_files, state
+from train import batchnorm, finetune, launch, loop, pretrain, reproduce, run_files, state
 from train import pack as pack_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -592,7 +593,7 @@ def commands() -> Iterator[tuple[str, str]]:
 def known_options(capsys) -> set[str]:
     """All options of our commands and of torchrun."""
     text = run.get_args_parser().format_help()
-    for command in (pretrain, finetune, pack_command):
+    for command in (pretrain, finetune, pack_command, reproduce, gpu):
         with pytest.raises(SystemExit):
             command.main(["--help"])
         text += capsys.readouterr().out
@@ -601,7 +602,9 @@ def known_options(capsys) -> set[str]:
 
 def test_every_option_in_the_documents_exists(capsys):
     elsewhere = {"--kill-on-bad-exit", "--build-arg", "--job-name", "--nodes", "--ntasks-per-node", "--gpus-per-node",
-                 "--cpus-per-task", "--time", "--requeue", "--open-mode", "--signal"}  # fmt: skip
+                 "--cpus-per-task", "--time", "--requeue", "--open-mode", "--signal",
+                 "--no-deps", "--no-index", "--dest", "--create", "--extract", "--gzip", "--file",
+                 "--directory"}  # fmt: skip
     known = known_options(capsys)
     assert "--optim.batch" in known and "--rdzv-endpoint" in known
     for name, text in commands():

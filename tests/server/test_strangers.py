@@ -815,6 +815,8 @@ WHOLE = (
     "(folder / f",
     "(folder / COCO_FILE)",
     "(folder / TABLE_FILE)",
+    "(folder / DATASET_FILE)",
+    "(folder / SIZES_FILE)",
 )
 
 

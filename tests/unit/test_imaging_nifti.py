@@ -439,7 +439,7 @@ def test_pixel_space_claims_no_orientation():
     assert image.shape == SMALL and image.header.get_xyzt_units()[0] == "unknown"
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(SMALL, np.uint8), np.zeros(SMALL[::-1], bool), np.zeros((*SMALL, 1), bool)])
+@pytest.mark.parametrize("wrong", [np.zeros(SMALL, np.int16), np.zeros(SMALL[::-1], bool), np.zeros((*SMALL, 1), bool)])
 def test_a_wrong_mask_is_an_error(wrong):
     with pytest.raises(ValueError, match=r"allowed is bool \(4, 5, 6\)"):
         nifti.write_mask(Scan(np.zeros(SMALL), "ct", "", affine=np.eye(4)), wrong)

@@ -487,6 +487,6 @@ def test_only_what_is_offered_is_written(upload):
     for scan, right, wrong in [(flat, "png", "nifti"), (flat, "png", "dicom-seg"), (volume, "nifti", "png")]:
         with pytest.raises(ValueError, match=f"'{wrong}'; allowed are {right}"):
             export.write(scan, np.zeros(scan.voxels_xyz.shape, bool), wrong)
-        for mask in (np.zeros(scan.voxels_xyz.shape, np.uint8), np.zeros((3, 4, 5), bool)):
+        for mask in (np.zeros(scan.voxels_xyz.shape, np.int16), np.zeros((3, 4, 5), bool)):
             with pytest.raises(ValueError, match="allowed is bool"):
                 export.write(scan, mask, right)

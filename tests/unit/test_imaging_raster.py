@@ -537,6 +537,8 @@ def test_written_mask_comes_back():
         assert (image.format, image.mode, image.size) == ("PNG", "L", (W, H))
         assert np.array_equal(np.asarray(image), DISC * np.uint8(255))
     assert np.array_equal(raster.read_mask(data, (H, W)), DISC)
-    for wrong in (DISC.astype(np.uint8), DISC[None]):
+    with Image.open(io.BytesIO(raster.write_mask(DISC * np.uint8(3)))) as image:
+        assert np.array_equal(np.asarray(image), DISC * np.uint8(3))  # of a label map the values
+    for wrong in (DISC.astype(np.int16), DISC[None]):
         with pytest.raises(ValueError, match="allowed is bool"):
             raster.write_mask(wrong)

@@ -72,7 +72,7 @@ def test_a_run_with_a_teacher_is_compared_with_its_start(tmp_path):
     rows += [row("base", 0, d, [0.6 + 0.02 * d] * 2) | {"method": "geodesic", "recipe": "teacher"} for d in (0, 1, 2)]
     rows += [row("scratch", None, d, [0.4] * 2, recipe="teacher") for d in (0, 1)]
     found = tables.read(lines(tmp_path / "r.jsonl", rows))
-    assert found.methods == ("geodesic", "scratch+teacher", "geodesic+teacher") and found.recipes == ("strong",)
+    assert found.methods == ("geodesic", "geodesic+teacher", "scratch+teacher") and found.recipes == ("strong",)
     assert tables.tables_with_runs(found) == ("few_labels",)
     compared = {c.rival: c for c in tables.compare(found, "few_labels", method="geodesic+teacher")}
     assert compared["geodesic"].mean == pytest.approx(0.11) and compared["scratch"].mean is None
