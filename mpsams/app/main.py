@@ -6,7 +6,6 @@ import argparse
 import getpass
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import resources
@@ -21,9 +20,6 @@ from mpsams.app.server.logs import configure_logging
 from mpsams.arguments import Parser
 from mpsams.inference import cores
 
-# seconds that a thread computes before others get their turn (usually 0.005): the event loop waits as long each time it
-# sends a few bytes, ten times for an answer
-SWITCH = 0.0005
 ABOUT = "The MPS-AMS web app: see how patches are chosen and hidden, filled in, and how a lesion is outlined."
 EXAMPLES = """
 examples:
@@ -143,7 +139,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--add-login needs --login FILE, the file to write into")
     configure_logging()
     cores.use_one_each()
-    sys.setswitchinterval(SWITCH)
     try:
         if options.add_login is not None:
             add_login(options.login, options.add_login)
