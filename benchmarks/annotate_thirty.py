@@ -31,6 +31,10 @@ from mpsams.annotation.project import Project
 from mpsams.datasets import phantom
 
 HELD = "() => document.querySelector('#annotate .annotate').parentElement.snapshot()"
+# the address names the image on screen, which is written a moment after the image is shown
+ADDRESSED = """() => 'idle' in document.documentElement.dataset &&
+    [...new URLSearchParams(document.querySelector('#shown [data-address]').dataset.address)]
+        .every(([key, value]) => new URLSearchParams(location.search).get(key) === value)"""
 IDLE = "() => !document.querySelector('.annotate.busy') && document.querySelector('.annotate.open')"
 
 
@@ -138,6 +142,7 @@ def run(page, address: str, truths: dict[str, np.ndarray]) -> dict:
     person, accepted, seconds, waits = Annotator(page, truths), {}, [], []
     for number in range(len(truths)):
         if number and number % 10 == 0:
+            page.wait_for_function(ADDRESSED)
             page.reload(wait_until="domcontentloaded")
         name, mask, taken, wait = person.annotate()
         accepted[name] = mask
