@@ -53,7 +53,7 @@ def _proposal(session: AnnotationSession, command: Command) -> str:
     proposal_hw = here.image.proposal(here.plane, here.index)
     if proposal_hw is None:
         raise ValueError("there is no proposal for this image")
-    if label_maps.largest_label(proposal_hw) == proposal_hw[proposal_hw > 0].min(initial=255):  # of one structure
+    if len(np.unique(proposal_hw[proposal_hw > 0])) < 2:  # of one structure, which may be any; others stay
         proposal_hw = label_maps.replace(here.mask_hw, command.structure, proposal_hw > 0)
     return _reply_with_mask(session, here, proposal_hw, "This is the model's proposal again.")
 

@@ -19,7 +19,7 @@ from mpsams.annotation.structures import Structure
 from tests.support import made_volumes
 from tests.support.annotation_page import picture, registry  # noqa: F401
 from tests.support.dicom_files import noise, series
-from tests.unit.test_annotation_structures import organ
+from tests.support.label_maps import organ
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NAMED = (Structure("liver", "#aa0011", "l"), Structure("tumour", "#0011aa", "t"), Structure("vessel", "#00aa11", "v"))

@@ -16,16 +16,7 @@ from mpsams.annotation.structures import Structure
 from mpsams.imaging import geometry, raster
 from tests.support import made_volumes
 from tests.support.annotation_page import Page, page, picture, project, registry  # noqa: F401
-
-FLAT = (56, 40, 1)  # of the pictures, as stored
-
-
-def organ(shape: tuple[int, ...] = FLAT) -> np.ndarray:
-    """A map with structure 1 and, in the middle of it, structure 2."""
-    map_xyz = np.zeros(shape, np.uint8)
-    map_xyz[5:30, 5:25] = 1
-    map_xyz[12:20, 10:18] = 2
-    return map_xyz
+from tests.support.label_maps import FLAT, organ
 
 
 def box(shape: tuple[int, int], top: int, left: int, side: int = 6) -> np.ndarray:
@@ -196,6 +187,17 @@ def test_proposals_are_taken_as_the_chosen_structure(registry, two, tmp_path):  
     tab.send("save", map_hw)
     tab.send("proposal", structure=2)
     assert np.array_equal(tab.mask == 2, proposed_hw) and np.array_equal(tab.mask == 1, map_hw == 1)
+
+
+def test_an_empty_proposal_clears_the_chosen_structure_alone(registry, two, tmp_path):  # noqa: F811
+    item = two.add(picture(tmp_path))
+    two.propose(item.id, np.zeros(FLAT, np.uint8), "a-network", "0")
+    tab = Page(registry, two)
+    tab.open(item.id)
+    map_hw = np.where(box(tab.shape, 20, 20), np.uint8(1), np.uint8(2) * box(tab.shape, 2, 2))
+    tab.send("save", map_hw)
+    tab.send("proposal", structure=2)
+    assert np.array_equal(tab.mask, np.where(map_hw == 1, map_hw, 0))
 
 
 def test_a_volume_propagates_one_structure_and_takes_it_back(registry, two, tmp_path):  # noqa: F811

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mpsams import tables
-from tests.unit.test_reproduce import PLAN
+from tests.support.small_plan import PLAN
 
 ROOT = Path(__file__).resolve().parents[2]
 # packages of the machine, with what they themselves import
