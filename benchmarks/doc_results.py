@@ -109,13 +109,6 @@ def orders(plan: str = "busi-orders", recipe: str = "short") -> str:
     return f"{tables.markdown(tables.table(found, 'orders', recipe))}\n{sentences}"
 
 
-def few_labels(name: str = "few_labels", plan: str = "busi-few-labels", method: str = "geodesic+teacher") -> str:
-    """Scores of each start with and without a teacher, and the geodesic map with a teacher compared with each."""
-    found = tables.read(RESULTS / f"{plan}.jsonl")
-    compared = tables.comparison_table(tables.compare(found, name, method=method))
-    return f"{tables.markdown(tables.table(found, name))}\n{tables.TITLES[method]}, against each:\n\n{compared}"
-
-
 def longer(plan: str = "busi-cpu-long") -> str:
     """Change by more epochs of pretraining, on seeds and draws that both plans have, and MPS-AMS compared with base."""
     many = tables.read(RESULTS / f"{plan}.jsonl")
