@@ -31,7 +31,7 @@ from train.command_line import parse
 from train.options import Data, read
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-AFTER = (0, 1, 2, 3, 5, 10)  # strokes after which the Dice coefficient is told
+AFTER = (0, 1, 2, 3, 5, 10)  # strokes after which the Dice coefficient is measured
 NOTHING = "no network"
 
 Draw = Callable[[np.ndarray], np.ndarray]  # strokes so far, int8 (H, W) -> mask, bool (H, W)

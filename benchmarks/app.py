@@ -1,7 +1,7 @@
 """The app as a user meets it: its first page, the epoch slider, a segmentation, a large volume, and memory.
 
 Starts the app on a free port with the shipped weights, measures, and stops it. The volume (512 x 512 x 300) is opened
-in Chromium, from the end of its upload to its first slice; moving a slice is what the server does for it, all told.
+in Chromium, from the end of its upload to its first slice; moving a slice is all that the server does for it.
 
   python -m benchmarks.app [--calls 60]
 """

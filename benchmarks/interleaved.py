@@ -25,7 +25,7 @@ def contest(contestants: dict[str, tuple[Work, dict]], rounds: int, warm: int = 
     """Let them prepare one after the other, do ``warm`` pieces that do not count, and then ``rounds`` pieces in turns:
     A B A B ...
 
-    Returns for each what it told of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of
+    Returns for each the records of its pieces, the preparation first, then those that count: "seconds", "cpu_s" (of
     its own process, all threads), and what it gave to ``turn``; the first also has "warm_s", the seconds of the pieces
     that do not count. RuntimeError when one of them fails; what went wrong stands above.
     """

@@ -37,7 +37,7 @@ from train.command_line import parse
 from train.options import Data, read
 
 RECORDS = Path(__file__).parents[1] / "mpsams" / "app" / "learn" / "data"  # the Learn tab shows them
-TOP = 0.15  # of the patches, of which the lift is told
+TOP = 0.15  # of the patches, of which the lift is reported
 EPOCHS = (1, 10, 100, 800)
 BATCH = 32
 WORST = 6  # images drawn

@@ -1,7 +1,7 @@
 """Our training loop with MPS-AMS ÷ bare steps of the same U-Net on one fixed batch: images/s.
 
 Ours is ``train.loop.fit`` with everything that happens in a training: batches, flips, masks, records, looks at the
-loss, pictures. Clusters are found once before the first epoch: their share of a training of 800 epochs is told apart.
+loss, pictures. Clusters are found once before the first epoch: their share of 800 epochs is reported separately.
 Both take turns, an epoch each. On the GPU where torch sees one, else on the CPU.
 
   python -m benchmarks.loop [--rounds 5] [--quick]

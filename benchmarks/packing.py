@@ -35,7 +35,7 @@ WATCH = """
 import json, re, sys, time
 def mib(name):
     return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
-def tell(began, slices, **more):
+def print_record(began, slices, **more):
     taken = time.perf_counter() - began
     peak = mib("VmHWM")  # own_mib: beyond what Python and its libraries take
     speed = {"slices": slices, "seconds": taken, "slices_per_s": slices / taken}
@@ -50,7 +50,7 @@ name, root, size, out = sys.argv[1:]
 idle, began = mib("VmRSS"), time.perf_counter()
 folder = pack.main(["--data.name", name, "--data.root", root, "--data.size", size, "--out", out])
 about = json.loads((folder / packs.ABOUT).read_text())
-tell(began, about["slices_read"], kept=len(about["cases"]))
+print_record(began, about["slices_read"], kept=len(about["cases"]))
 """
 
 PEER = """
@@ -70,7 +70,7 @@ for scan, mask in tqdm(json.load(sys.stdin), desc="stacking", unit="patient"):
             shown = Image.fromarray(np.ascontiguousarray(values[:, :, k].T))
             kept.append(np.asarray(shown.resize((int(size),) * 2, Image.Resampling.BILINEAR)))
 np.savez(out, images=np.stack(images), masks=np.stack(masks) > 127)
-tell(began, len(images))
+print_record(began, len(images))
 """
 
 READ = """
@@ -84,7 +84,7 @@ for _ in range(batches):
     images, masks = stack.take(torch.randint(len(stack), (batch,), generator=draw))
     assert images.shape[0] == masks.shape[0] == batch
     most = max(most, mib("RssAnon") - own)
-tell(began, batches * batch, kept_mib=most, mapped_mib=mib("RssFile") - mapped)
+print_record(began, batches * batch, kept_mib=most, mapped_mib=mib("RssFile") - mapped)
 """
 
 

@@ -3,7 +3,7 @@ the CPU.
 
 Both are the command itself, the two processes started by torchrun, with its gradients averaged and its BatchNorm over
 all rows or its own; they take turns, a training of a few epochs each. What counts is the time from one epoch's record
-to the next; what starting costs is told apart.
+to the next; the cost of starting is reported separately.
 
   python -m benchmarks.processes [--rounds 3] [--quick]
 """

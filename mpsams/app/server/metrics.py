@@ -35,7 +35,7 @@ def render(budget: Mapping, requests: Mapping[str, Mapping[str, int]], shared: M
         _metric(
             "requests_refused_total",
             "counter",
-            "Requests that were told that the app is busy.",
+            "Requests answered with: the app is busy.",
             {f'lane="{lane}"': each["refused"] for lane, each in requests.items()},
         ),
         _metric(
