@@ -154,7 +154,7 @@ def ordering(lesion_nl: Tensor, order_nl: Tensor) -> dict[str, float]:
 
 def shared_information(covariance_ll: Tensor, order_nl: Tensor) -> Tensor:
     """Mutual information of hidden and visible, with 0 to L patches hidden: float64 (N, L + 1) in bits."""
-    return torch.cat([uncertainty.shared_course(covariance_ll, part) for part in order_nl.split(64)])
+    return torch.cat([uncertainty.information_curve(covariance_ll, part) for part in order_nl.split(64)])
 
 
 def at_ratios(length: int) -> Tensor:

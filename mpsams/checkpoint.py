@@ -194,7 +194,7 @@ def check_shapes(checkpoint: Checkpoint) -> None:
     """
     model = checkpoint.metadata["model"]
     try:
-        wanted = _shapes(tuple(model.items()))
+        wanted = _shapes(json.dumps(model, sort_keys=True))
     except (TypeError, ValueError, RuntimeError, ArithmeticError):
         raise ValueError(f"the checkpoint's metadata describe no network: {model}") from None
     for name, shape in wanted.items():
@@ -206,10 +206,12 @@ def check_shapes(checkpoint: Checkpoint) -> None:
 
 
 @functools.lru_cache(32)
-def _shapes(model: tuple[tuple[str, int | str], ...]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network's tensors by name. model: the arguments of ``UNet`` with their names."""
+def _shapes(model: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's tensors by name. model: the arguments of ``UNet`` with their names, as JSON, in which
+    2, 2.0 and true differ.
+    """
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in UNet(**dict(model)).state_dict().items()}  # type: ignore[arg-type]
+        return {name: tuple(tensor.shape) for name, tensor in UNet(**json.loads(model)).state_dict().items()}
 
 
 def unet(checkpoint: Checkpoint) -> UNet:

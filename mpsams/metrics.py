@@ -164,9 +164,14 @@ def lift(chosen_bl: Tensor, lesion_bl: Tensor) -> Tensor:
 
 
 def auc(score_l: Tensor, lesion_l: Tensor) -> float:
-    """Area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is there."""
+    """Area under the ROC curve of a patch score against lesion patches, both (L,); NaN if only one class is there.
+
+    ValueError for a score that is NaN.
+    """
     lesion, score = lesion_l.bool().cpu(), score_l.detach().cpu()
+    if score.isnan().any():
+        raise ValueError(f"{int(score.isnan().sum())} of {len(score)} scores are NaN; expected numbers or infinity")
     if lesion.all() or not lesion.any():
         return float("nan")
-    inside_n1, outside_m = score[lesion][:, None], score[~lesion]  # scikit-learn's takes a second to import
+    inside_n1, outside_m = score[lesion][:, None], score[~lesion]  # scikit-learn is slow to import
     return float(((inside_n1 > outside_m).double() + 0.5 * (inside_n1 == outside_m)).mean())

@@ -115,7 +115,7 @@ def mutual_information(covariance_ll: Tensor, hidden_bl: Tensor) -> Tensor:
     return torch.stack(values).clamp(min=0)
 
 
-def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
+def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
     """``mutual_information`` of each order cut at every count, none to all hidden: (L, L), int64 (B, L) -> float64 (B,
     L + 1).
 

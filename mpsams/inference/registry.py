@@ -9,10 +9,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpsams import checkpoint, clusters, inference
+from mpsams import checkpoint, clusters, inference, tables
+from mpsams.imaging import MODALITIES
 from mpsams.inference import Network, membership
 
-KEPT = 14  # networks open at a time, more than one modality has; one of width 16 takes 8 MB, of width 64 124 MB
+# networks open at a time: one of each method, and the assistants; one of width 16 takes 8 MB, of width 64 124 MB
+KEPT = len(tables.METHODS) + len(MODALITIES)
 LONGEST = 300  # characters of why a file cannot be used
 ASSISTANT = "-assist"  # how the names of networks to work with end
 SETTLED = 10**9  # nanoseconds after which a folder's time of change tells whether it changed again
@@ -116,6 +118,8 @@ class ModelRegistry:
     def evaluation(self, name: str) -> dict:
         """Results that train.evaluate wrote beside a checkpoint; empty if there are none or they are
         of another file.
+
+        Those of each case and volume are left out, but ``volume_dsc`` is the list of the DSC of each volume.
         """
         path = self.path(name)
         record = path.with_suffix(".json")
@@ -124,9 +128,7 @@ class ModelRegistry:
             if key not in self._measured:
                 found = json.loads(record.read_text(encoding="utf-8"))
                 ours = isinstance(found, dict) and found.get("sha256") == self.network(name).sha256
-                self._measured[key] = (
-                    {each: value for each, value in found.items() if each not in ("cases", "volumes")} if ours else {}
-                )
+                self._measured[key] = _summarise(found) if ours else {}
             return self._measured[key]
         except (OSError, ValueError):
             return {}
@@ -188,6 +190,13 @@ class ModelRegistry:
                     str(error).replace(str(path), path.name).encode("utf-8", "backslashreplace").decode()[:LONGEST]
                 )
         return self._told[key]
+
+
+def _summarise(measured: dict) -> dict:
+    """Results without those of each case and volume; ``volume_dsc``: the list of the DSC of each volume."""
+    volumes = measured.get("volumes") or {}
+    rest = {name: value for name, value in measured.items() if name not in ("cases", "volumes")}
+    return rest | ({"volume_dsc": [volume["dsc"] for volume in volumes.values()]} if volumes else {})
 
 
 def _stamp(path: Path) -> tuple[int, int]:

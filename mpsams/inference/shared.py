@@ -190,10 +190,10 @@ def reconstruction_keys(
     return tuple((kind, *_name(network), *seen) for network in networks)
 
 
-def shared_course(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
-    """``uncertainty.shared_course``, from the store if it is there."""
-    key = "course", digest(covariance_ll), digest(order_bl)
-    return results.get(key, lambda: uncertainty.shared_course(covariance_ll, order_bl))
+def information_curve(covariance_ll: Tensor, order_bl: Tensor) -> Tensor:
+    """``uncertainty.information_curve``, from the store if it is there."""
+    key = "curve", digest(covariance_ll), digest(order_bl)
+    return results.get(key, lambda: uncertainty.information_curve(covariance_ll, order_bl))
 
 
 def picture(kind: str, values_hw: np.ndarray, draw: Callable[[np.ndarray], str]) -> str:

@@ -15,7 +15,7 @@ import torch
 from mpsams import checkpoint, inference
 from mpsams.annotation import assist
 from mpsams.annotation.assist import SliceContext
-from mpsams.app.components import html, network_grid
+from mpsams.app.components import network_grid
 from mpsams.app.endpoints import network_name
 from mpsams.app.tabs import segment
 from mpsams.app.tabs.annotate import describe_assistant
@@ -28,6 +28,7 @@ from mpsams.unet import UNet
 from train import calibrate, card, evaluate, finetune, publish
 
 NETWORKS = ("busi-mps_ams-seg-10", "busi-scratch-seg-10", "busi-scratch-seg-100")
+VOLUMES = {"name": "brats", "modality": "ultrasound", "target": "<tumour>", "images": 9, "patients": 2}
 RULE = {"smallest_area": 0.0, "least_peak": 0.0, "before": {}, "after": {}}
 
 
@@ -169,12 +170,29 @@ def test_a_line_says_what_it_learnt_from_and_how_good_it_is(weights):
     assert "DSC" not in describe_assistant(registry, "ultrasound")
     path.with_suffix(".json").write_text("no JSON")
     assert "DSC" not in describe_assistant(registry, "ultrasound")
-    volumes = html.assistant(
-        {"data": {"images": 9, "patients": 2, "target": "<tumour>"}, "seen": 7},
-        measured | {"per_volume": {"dsc_lesion": 0.6}, "volumes": {"a": {"dsc": 0.4}, "b": {"dsc": 0.8}}},
-    )
-    assert "7 slices" in volumes and "&lt;tumour&gt;" in volumes
-    assert "0.60 per volume (of 2, 0.40 to 0.80)" in volumes
+
+
+def test_an_assistant_of_volumes_states_the_mean_and_the_spread_over_volumes(tmp_path):
+    path = save(tmp_path, "busi-assist", seen=7, data=VOLUMES)
+    measured = {
+        "sha256": checkpoint.load(path).sha256,
+        "split": "test",
+        "dsc_lesion": 0.54,
+        "images": 9,
+        "lesions": 5,
+        "cases": {},
+        "per_volume": {"dsc": 0.64, "dsc_lesion": 0.71},
+        "volumes": {"a": {"dsc": 0.45}, "b": {"dsc": 0.8}, "c": {"dsc": 0.67}},
+    }
+    path.with_suffix(".json").write_text(json.dumps(measured))
+    registry = ModelRegistry(tmp_path)
+    found = registry.evaluation("busi-assist")
+    assert found["volume_dsc"] == [0.45, 0.8, 0.67] and not {"cases", "volumes"} & found.keys()
+    description = describe_assistant(registry, "ultrasound")
+    assert "7 slices" in description and "&lt;tumour&gt;" in description
+    assert "mean DSC is 0.54, 0.64 per volume (3 volumes, 0.45 to 0.80)." in description
+    path.with_suffix(".json").write_text(json.dumps({**measured, "volumes": {}}))
+    assert "mean DSC is 0.54, 0.64 per volume." in describe_assistant(registry, "ultrasound")
 
 
 # Shipping

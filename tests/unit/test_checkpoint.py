@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,13 @@ def test_a_network_that_is_not_there_or_not_whole_is_refused(tmp_path):
     checkpoint.save(path, network().state_dict(), METADATA | {"model": MODEL | {"width": 4}})
     with pytest.raises(ValueError, match="'width': 4"):
         checkpoint.unet(checkpoint.load(path))
+
+
+@pytest.mark.parametrize(
+    "wrong", [MODEL | {"width": float(MODEL["width"])}, MODEL | {"width": "2"}, [MODEL], "unet", None]
+)
+def test_metadata_that_describe_no_network_are_refused_whatever_was_read_before(file, wrong):
+    whole = checkpoint.load(file)
+    checkpoint.check_shapes(whole)
+    with pytest.raises(ValueError, match="describe no network"):
+        checkpoint.check_shapes(replace(whole, metadata=whole.metadata | {"model": wrong}))

@@ -315,3 +315,9 @@ def test_auc_counts_pairs():
     pairs = [(float(a), float(b)) for a in score[lesion] for b in score[~lesion]]
     assert metrics.auc(score, lesion) == pytest.approx(np.mean([1.0 if a > b else 0.5 * (a == b) for a, b in pairs]))
     assert math.isnan(metrics.auc(score, torch.zeros(40))) and math.isnan(metrics.auc(score, torch.ones(40)))
+
+
+def test_auc_refuses_scores_that_are_nan():
+    with pytest.raises(ValueError, match="1 of 3 scores are NaN"):
+        metrics.auc(torch.tensor([0.5, torch.nan, 0.2]), torch.tensor([1, 0, 0]))
+    assert metrics.auc(torch.tensor([0.5, torch.inf, -torch.inf]), torch.tensor([1, 0, 0])) == 0.5

@@ -145,10 +145,20 @@ def test_the_information_of_all_masks_is_computed_once(small_weights):
         at = inference.mask_at(case.study, epoch)
         mask_maps.view(case, epoch, 0, covariance_ll)
         orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
-        found_2 = shared.shared_course(covariance_ll, orders_2l)[:, at.hidden]
+        found_2 = shared.information_curve(covariance_ll, orders_2l)[:, at.hidden]
         wanted_2 = uncertainty.mutual_information(covariance_ll.double(), torch.cat([at.lesion_first_1l, at.random_1l]))
         assert torch.allclose(found_2, wanted_2)
-    assert [key[0] for key in shared.results._results].count("course") == 1
+    assert [key[0] for key in shared.results._results].count("curve") == 1
+
+
+def test_a_singular_covariance_only_leaves_its_card_out(small_weights):
+    registry = ModelRegistry(small_weights)
+    case = open_case.open_sample(phantom.samples()[0], open_case.clustering_options(registry.clustering()))
+    singular, regular = (
+        mask_maps.view(case, 100, 0, matrix_ll) for matrix_ll in (torch.ones(256, 256), torch.eye(256))
+    )
+    assert "Shared information" in regular and "Shared information" not in singular
+    assert "Entropy of the masks" in singular and "True lesion hidden" in singular
 
 
 def test_what_a_page_needs_from_networks_is_known_once_it_was_drawn(small_weights):

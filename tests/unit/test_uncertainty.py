@@ -204,7 +204,7 @@ def test_a_course_is_each_image_at_each_epoch():
 def test_an_orders_course_is_the_mutual_information_of_each_of_its_masks(length):
     s = torch.tensor(covariance(length))
     orders = masking.random_order(6, length, torch.Generator().manual_seed(0))
-    found = uncertainty.shared_course(s, orders)
+    found = uncertainty.information_curve(s, orders)
     assert found.shape == (6, length + 1)
     for hidden in range(length + 1):
         torch.testing.assert_close(
@@ -214,14 +214,14 @@ def test_an_orders_course_is_the_mutual_information_of_each_of_its_masks(length)
             atol=1e-9,
         )
     # who is hidden does not matter
-    torch.testing.assert_close(uncertainty.shared_course(s, orders.flip(1)), found.flip(1))
-    assert torch.equal(uncertainty.shared_course(s.clone(), orders), found)
+    torch.testing.assert_close(uncertainty.information_curve(s, orders.flip(1)), found.flip(1))
+    assert torch.equal(uncertainty.information_curve(s.clone(), orders), found)
 
 
 def test_an_orders_course_is_that_of_canonical_correlations():
     """Independent formula: -1/2 sum log2(1 - r^2) over the canonical correlations of hidden and visible."""
     s, order = covariance(9, seed=3), [4, 0, 8, 2, 6, 1, 7, 3, 5]
-    found = uncertainty.shared_course(torch.tensor(s), torch.tensor([order]))[0]
+    found = uncertainty.information_curve(torch.tensor(s), torch.tensor([order]))[0]
     for n in range(1, 9):
         hidden, visible = order[:n], order[n:]
         halves = [np.linalg.inv(sqrtm(s[np.ix_(side, side)]).real) for side in (hidden, visible)]
@@ -231,12 +231,12 @@ def test_an_orders_course_is_that_of_canonical_correlations():
 
 def test_independent_patches_share_nothing_and_a_scattered_mask_shares_more_than_a_block():
     assert (
-        uncertainty.shared_course(torch.diag(torch.tensor([1.0, 4.0, 9.0, 0.5])), torch.arange(4)[None]).abs().max()
+        uncertainty.information_curve(torch.diag(torch.tensor([1.0, 4.0, 9.0, 0.5])), torch.arange(4)[None]).abs().max()
         < 1e-9
     )
     place = torch.arange(16.0, dtype=torch.float64)
     chain = 0.8 ** (place[:, None] - place[None]).abs()  # neighbours are alike; a Markov chain
     scattered = torch.cat([torch.arange(0, 16, 2), torch.arange(1, 16, 2)])
-    block, apart = uncertainty.shared_course(chain, torch.stack([torch.arange(16), scattered]))
+    block, apart = uncertainty.information_curve(chain, torch.stack([torch.arange(16), scattered]))
     assert float(block[8]) == pytest.approx(-0.5 * math.log2(1 - 0.8**2))  # only the one border tells
     assert float(apart[8]) > 5 * float(block[8])

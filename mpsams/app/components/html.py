@@ -119,7 +119,7 @@ def trained_elsewhere(networks: Iterable[tuple[str, str, int]], modality: str, n
 def assistant(about: dict, measured: dict) -> str:
     """A note on what an assistant was trained on, and how good it is on the images that were held back.
 
-    about: its checkpoint's metadata; measured: by train.evaluate.
+    about: its checkpoint's metadata; measured: as of ``ModelRegistry.evaluation``.
     """
     data, rule = about.get("data", {}), about.get("rule")
     seen = (
@@ -134,9 +134,9 @@ def assistant(about: dict, measured: dict) -> str:
     if measured.get("dsc_lesion") is not None:
         cases, volumes = ("slices" if "per_volume" in measured else "images"), measured.get("per_volume", {})
         part = "held-back" if measured.get("split") == "test" else "measured"
-        of_volumes = [each["dsc"] for each in measured.get("volumes", {}).values()]
-        spread = f" (of {len(of_volumes)}, {min(of_volumes):.2f} to {max(of_volumes):.2f})" if of_volumes else ""
-        whole = f", {volumes['dsc_lesion']:.2f} per volume{spread}" if volumes.get("dsc_lesion") is not None else ""
+        dsc = measured.get("volume_dsc")
+        spread = f" ({len(dsc)} volumes, {min(dsc):.2f} to {max(dsc):.2f})" if dsc else ""
+        whole = f", {volumes['dsc']:.2f} per volume{spread}" if volumes.get("dsc") is not None else ""
         alarms = measured.get("false_alarms")
         normal = (
             f" It outlines something on {percent(alarms)} of the {measured['images'] - measured['lesions']} without."

@@ -6,6 +6,7 @@ Axes: L patches, row-major. In masks True = hidden or lesion.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import torch
 
@@ -106,8 +107,7 @@ def legend(case: Case) -> str:
 
 def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> list[str]:
     """Numbers of this epoch."""
-    length = case.study.length
-    most = max(at.random_bits, 1e-9)
+    length, most = case.study.length, max(at.random_bits, 1e-9)
     found = [
         html.card("Mask ratio σ", html.percent(at.ratio, 1), f"25% + ln({at.epoch:g}) / 12"),
         html.card(
@@ -123,17 +123,8 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
         ),
     ]
     if covariance_ll is not None and covariance_ll.shape[0] == length:
-        orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
-        ours, random = shared.shared_course(covariance_ll, orders_2l)[:, at.hidden].tolist()
-        top = max(ours, random, 1e-9)
-        found.append(
-            html.card(
-                "Shared information",
-                f"{ours:.0f}<small> bits</small>",
-                "of hidden and visible patches, Gaussian estimate",
-                html.bars(("first", ours / top, f"{ours:.0f}"), ("random", random / top, f"{random:.0f}")),
-            )
-        )
+        with suppress(torch.linalg.LinAlgError):  # a covariance that is not positive definite has no card
+            found.append(information_card(case, at, covariance_ll))
     if case.agreement is not None and case.has_lesion:
         truth_1l = case.agreement.truth_1l
         first, random = inference.coverage(at.lesion_first_1l, truth_1l), inference.coverage(at.random_1l, truth_1l)
@@ -146,6 +137,19 @@ def cards(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor | None) -> 
             )
         )
     return found
+
+
+def information_card(case: Case, at: MaskedPatches, covariance_ll: torch.Tensor) -> str:
+    """Information that hidden and visible patches share. LinAlgError unless the covariance is positive definite."""
+    orders_2l = torch.cat([case.study.lesion_first_1l, case.study.random_1l])
+    ours, random = shared.information_curve(covariance_ll, orders_2l)[:, at.hidden].tolist()
+    top = max(ours, random, 1e-9)
+    return html.card(
+        "Shared information",
+        f"{ours:.0f}<small> bits</small>",
+        "of hidden and visible patches, Gaussian estimate",
+        html.bars(("first", ours / top, f"{ours:.0f}"), ("random", random / top, f"{random:.0f}")),
+    )
 
 
 def curve(case: Case, at: MaskedPatches) -> str:
