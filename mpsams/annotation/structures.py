@@ -44,20 +44,27 @@ class Structure:
     label: int = 0
 
 
+def find(given: Iterable[Structure], name: str) -> Structure | None:
+    """Return the structure of a name, capitals and spaces around it aside; None if there is none."""
+    return next((one for one in given if one.name.casefold() == name.strip().casefold()), None)
+
+
 def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> tuple[Structure, ...]:
     """Return structures with a label, a colour and a key where none is given, in the order of their labels.
 
-    known: those of before; one of the same name has its label, colour and key again. ValueError: no structure or too
-    many, a name that is none of a file, two of one name, key or label, no colour.
+    known: those of before, see ``match``; a new structure gets the label of one of them that is left out only where no
+    other is free. ValueError: no structure or too many, a name that is none of a file, two of one name, key or label,
+    no colour.
     """
-    before = {one.name.casefold(): one for one in known}
-    listed = [before.get(one.casefold(), Structure(one)) if isinstance(one, str) else one for one in given]
-    used = {one.label for one in listed}
-    free = iter([label for label in range(1, MAX_STRUCTURES + 1) if label not in used])
+    before = list(known)
+    listed = match(given, before)
     if not listed:
         raise ValueError("no structures; allowed are one or more")
     if len(listed) > MAX_STRUCTURES:
         raise ValueError(f"{len(listed)} structures; allowed are up to {MAX_STRUCTURES}")
+    used, left_out = {one.label for one in listed}, {one.label for one in before}
+    unused = [label for label in range(1, MAX_STRUCTURES + 1) if label not in used]
+    free = iter(sorted(unused, key=left_out.__contains__))
     labelled = sorted(
         (one if one.label else _replace(one, label=next(free)) for one in listed), key=lambda one: one.label
     )
@@ -66,6 +73,20 @@ def make(given: Iterable[str | Structure], known: Iterable[Structure] = ()) -> t
         raise ValueError(f"labels {labels}; allowed are different ones from 1 to {MAX_STRUCTURES}")
     coloured = [_replace(one, colour=one.colour or COLOURS[(one.label - 1) % len(COLOURS)]) for one in labelled]
     return complete(coloured, ("structure", "structures"), MAX_STRUCTURES, KEYS if len(coloured) > 1 else "")
+
+
+def match(given: Iterable[str | Structure], known: Iterable[Structure]) -> list[Structure]:
+    """Return structures where one without a label that has the name of a known one is that one, with its label, and its
+    colour and key where it gives none.
+    """
+    listed, before = [Structure(one) if isinstance(one, str) else one for one in given], list(known)
+    used = {one.label for one in listed}
+    for number, one in enumerate(listed):
+        found = None if one.label else find(before, one.name)
+        if found is not None and found.label not in used:
+            listed[number] = _replace(found, colour=one.colour or found.colour, key=one.key or found.key)
+            used.add(found.label)
+    return listed
 
 
 USUAL = make(["lesion"])  # of a project that defines none
@@ -111,15 +132,18 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
     """
     with project.exclusive():
         before = defined(project)
-        made = make(given, before if is_defined(project) else ())
+        known = before if is_defined(project) else ()
+        listed = match(given, known)
+        made = make(listed, known)
         if made == before:
             return made
         project.refuse_read_only()
+        kept = {one.label for one in (listed if known else made)}
         for one in before:
-            if one.label not in {other.label for other in made} and (count := count_masks(project, one.label)):
+            if one.label not in kept and (count := count_masks(project, one.label)):
                 raise ValueError(f"structure {one.name!r} is in {count} mask{'s' * (count > 1)}; remove it there first")
         rows = [asdict(one) for one in made]
-        if len(made) > 1 or project.has_labels:
+        if project.has_labels or [one.label for one in made] != [1]:
             project.describe(version=LABELLED_VERSION, **{SETTING: rows})
         project.append_log("configured", user, setting=SETTING, value=rows)
         return made
@@ -128,11 +152,6 @@ def define(project: Project, given: Iterable[str | Structure], user: str = "") -
 def safe_name(name: str) -> str:
     """Return a stranger's name for a structure as it may be one here; "" if nothing of it is left."""
     return export_names.make_safe(name.replace("/", "_").replace("\\", "_"))[:LONGEST].strip(" .")
-
-
-def find(given: Iterable[Structure], name: str) -> Structure | None:
-    """Return the structure of a name, capitals and spaces around it aside; None if there is none."""
-    return next((one for one in given if one.name.casefold() == name.strip().casefold()), None)
 
 
 def of_checkpoint(project: Project, name: str) -> int:

@@ -111,6 +111,53 @@ def test_structures_are_renamed_recoloured_and_removed_only_while_no_mask_holds_
 
 
 @pytest.mark.parametrize(
+    "given", [["liver", Structure("vessel")], ["vessel", "cyst"], [Structure("a"), Structure("b")]]
+)
+def test_a_new_structure_does_not_take_over_the_masks_of_one_that_is_left_out(two, tmp_path, given):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    before = structures.defined(two)
+    with pytest.raises(ValueError, match="is in 1 mask; remove it there first"):
+        structures.define(two, given)
+    assert structures.defined(two) == before
+    two.save(item.id, np.zeros_like(organ()))
+    assert not {one.label for one in structures.define(two, given)[-1:]} & {1, 2}
+
+
+def test_a_structure_without_a_label_is_the_one_of_its_name(two):
+    made = structures.define(two, [Structure("vessel"), Structure("Tumour", "#010203"), Structure("liver")])
+    assert [(one.label, one.name) for one in made] == [(1, "liver"), (2, "tumour"), (3, "vessel")]
+    assert made[1].colour == "#010203" and made[1].key == "c"
+    renamed = structures.define(two, [Structure("mass", label=2), "tumour", "liver"])  # another tumour than before
+    assert [(one.label, one.name) for one in renamed] == [(1, "liver"), (2, "mass"), (4, "tumour")]
+
+
+def test_the_label_of_a_structure_that_is_left_out_is_used_again_only_if_no_mask_has_it(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    two.save(item.id, organ())
+    full = structures.define(two, ["liver", "tumour", *(f"s{number}" for number in range(3, 33))])
+    with pytest.raises(ValueError, match="structure 'tumour' is in 1 mask"):
+        structures.define(two, [*(one for one in full if one.label != 2), "vessel"])
+    made = structures.define(two, [*(one for one in full if one.label != 9), "vessel"])
+    assert [one.name for one in made if one.label == 9] == ["vessel"] and len(made) == 32
+
+
+def test_a_single_structure_with_another_label_than_one_is_saved_and_accepted(two, tmp_path):
+    item = two.add(picture(tmp_path))
+    structures.define(two, ["tumour"])
+    tumour = np.where(organ() == 2, organ(), np.uint8(0))
+    views = ReaderViews(two)
+    readers = [two, views.join("Clara", True).project]
+    for one in readers:
+        assert [(each.label, each.name) for each in structures.defined(one)] == [(2, "tumour")] and one.has_labels
+        one.accept(item.id, tumour)
+        assert np.array_equal(one.labels(item.id), tumour)
+    for _ in views.make_consensus("majority"):
+        pass
+    assert np.array_equal(views.view("consensus").project.labels(item.id), tumour)
+
+
+@pytest.mark.parametrize(
     "given, message",
     [
         ([], "no structures"),
@@ -225,7 +272,7 @@ def test_a_volume_propagates_one_structure_and_takes_it_back(registry, two, tmp_
     assert np.array_equal(tab.session.loader.restore_token(tab.slice_view["key"][:32]).mask_xyz, two.labels(item.id))
 
 
-def test_the_page_defines_structures_and_is_told_what_is_not_allowed(registry, project, tmp_path):  # noqa: F811
+def test_the_page_defines_structures_and_gets_an_error_for_what_is_not_allowed(registry, project, tmp_path):  # noqa: F811
     item = project.add(picture(tmp_path))
     tab = Page(registry, project)
     assert tab.open(item.id)["state"]["can_define"]
